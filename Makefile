@@ -1,0 +1,39 @@
+# Two commands do everything on a machine with Python 3.11+ and make: `make demo` and `make test`.
+# Both keep one environment in .venv, and rebuild it only when its definition changes.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+READY := .venv/.installed
+
+.PHONY: demo test lint types bench-quick clean env
+
+demo: $(READY)
+	$(BIN)/tensorstate demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY)
+	.ci/types
+
+bench-quick: $(READY)
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
+
+env: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]' --group dev
+	touch $@
+
+# Numba's disk cache (*.nbi, *.nbc) lies in __pycache__: it goes too. The environment stays.
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find tensorstate_gpu bridges cpu_fallback tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +

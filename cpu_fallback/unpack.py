@@ -1,0 +1,98 @@
+"""Unpacking bits into bools, and counting the set ones."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from .lanes import address_of, count_ones, load_byte, load_word, store_byte
+from .lanes import spread_8, spread_16, spread_32, spread_64
+from .threads import in_parallel
+
+
+def decompress(packed: NDArray[np.uint8], neurons: int) -> NDArray[np.bool_]:
+    """Unpack into bool of shape (states, neurons); see the Backend protocol."""
+    rows = np.ascontiguousarray(packed)
+    states = np.empty((len(rows), neurons), np.bool_)
+
+    def task(start: int, stop: int) -> None:
+        _unpack_rows(rows, states, start, stop)
+
+    if states.size:
+        in_parallel(task, len(rows), states.size)
+    return states
+
+
+def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Set bits of each row: int32 of shape (states,)."""
+    rows = np.ascontiguousarray(packed)
+    ones = np.empty(len(rows), np.int32)
+
+    def task(start: int, stop: int) -> None:
+        _count_rows(rows, ones, start, stop)
+
+    if len(rows):
+        in_parallel(task, len(rows), rows.size)
+    return ones
+
+
+@njit(nogil=True, cache=True)
+def row_word(row: int, word: int, width: int, end: int) -> Any:
+    """Eight bytes of a row as a little-endian number; bytes beyond the row are 0.
+
+    ``row`` is its address, ``end`` the end of the rows: nothing is read at or past it.
+    """
+    address, count = row + 8 * word, width - 8 * word
+    if count >= 8:
+        return load_word(address)
+    if address + 8 <= end:
+        return load_word(address) & ((np.uint64(1) << np.uint64(8 * count)) - np.uint64(1))
+    value = np.uint64(0)
+    for byte in range(count):
+        value |= load_byte(address + byte) << np.uint64(8 * byte)
+    return value
+
+
+@njit(nogil=True, cache=True)
+def _spread_tail(word: Any, target: int, count: int, stop: int) -> None:
+    """Store ``count`` < 64 bools; a whole vector where what follows is still to be written."""
+    if count <= 8 and target + 8 <= stop:
+        spread_8(word, target)
+    elif count <= 16 and target + 16 <= stop:
+        spread_16(word, target)
+    elif count <= 32 and target + 32 <= stop:
+        spread_32(word, target)
+    elif target + 64 <= stop:
+        spread_64(word, target)
+    else:
+        for k in range(count):
+            store_byte((word >> np.uint64(k)) & np.uint64(1), target + k)
+
+
+@njit(nogil=True, cache=True)
+def _unpack_rows(rows: Any, states: Any, start: int, stop: int) -> None:
+    width, neurons = rows.shape[1], states.shape[1]
+    end = address_of(rows) + rows.size
+    last = address_of(states) + stop * neurons
+    words, tail = neurons // 64, neurons % 64
+    for state in range(start, stop):
+        row = address_of(rows) + state * width
+        target = address_of(states) + state * neurons
+        for word in range(words):
+            spread_64(load_word(row + 8 * word), target + 64 * word)
+        if tail:
+            bits = row_word(row, words, width, end)
+            _spread_tail(bits, target + 64 * words, tail, last)
+
+
+@njit(nogil=True, cache=True)
+def _count_rows(rows: Any, ones: Any, start: int, stop: int) -> None:
+    width = rows.shape[1]
+    end = address_of(rows) + rows.size
+    for state in range(start, stop):
+        row = address_of(rows) + state * width
+        total = np.uint64(0)
+        for word in range((width + 7) // 8):
+            total += count_ones(row_word(row, word, width, end))
+        ones[state] = total

@@ -1,0 +1,87 @@
+"""See how a neural network uses its neurons: capture, pack, count and measure layer states.
+
+Importing this module loads NumPy and nothing heavier: every public name is resolved when it is
+first used (PEP 562), and no framework is imported that the caller has not imported.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.bridges.pytorch import StateCaptureHook
+    from tensorstate_gpu.capture_point import AbstractStateCapture, CapturePoint
+    from tensorstate_gpu.counts import StateCounts
+    from tensorstate_gpu.information import aIQ, entropy, network_efficiency
+    from tensorstate_gpu.models import (
+        build_efficiency_model,
+        capture,
+        remove_state_layers,
+        reset_efficiency_model,
+    )
+    from tensorstate_gpu.reporting import report
+    from tensorstate_gpu.run import Run
+    from tensorstate_gpu.states import (
+        compress_states,
+        count_states,
+        decompress_states,
+        popcount,
+        sort_states,
+    )
+
+__version__ = "0.1.0"
+
+# No submodule shares a name with a public function: importing it would replace the function.
+_HOME = {
+    "AbstractStateCapture": "capture_point",
+    "CapturePoint": "capture_point",
+    "Run": "run",
+    "StateCaptureHook": "bridges.pytorch",
+    "StateCounts": "counts",
+    "aIQ": "information",
+    "build_efficiency_model": "models",
+    "capture": "models",
+    "compress_states": "states",
+    "count_states": "states",
+    "decompress_states": "states",
+    "entropy": "information",
+    "network_efficiency": "information",
+    "popcount": "states",
+    "remove_state_layers": "models",
+    "report": "reporting",
+    "reset_efficiency_model": "models",
+    "sort_states": "states",
+}
+
+__all__ = [
+    "AbstractStateCapture",
+    "CapturePoint",
+    "Run",
+    "StateCaptureHook",
+    "StateCounts",
+    "__version__",
+    "aIQ",
+    "build_efficiency_model",
+    "capture",
+    "compress_states",
+    "count_states",
+    "decompress_states",
+    "entropy",
+    "network_efficiency",
+    "popcount",
+    "remove_state_layers",
+    "report",
+    "reset_efficiency_model",
+    "sort_states",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,53 @@
+"""The Backend protocol, and which backend serves a device."""
+
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from tensorstate_gpu._dlpack import CPU, Tensor
+from tensorstate_gpu._firing import Firing
+from tensorstate_gpu._layout import Layout
+
+
+class Counter(Protocol):
+    """Running counts of packed states: mutable, exact, in memory bounded by the distinct ones."""
+
+    @property
+    def total(self) -> int:
+        """Rows added so far."""
+
+    def add(self, packed: Any, weights: Any = None) -> None:
+        """Count the rows of ``packed`` (states, bytes), each ``weights`` times (default once)."""
+
+    def result(self) -> tuple[Any, Any]:
+        """Distinct rows in order (distinct, bytes), and their int64 counts."""
+
+
+class Backend(Protocol):
+    """What a backend offers; arrays are of its own native type. All return the same bytes."""
+
+    def compress(self, states: Tensor, layout: Layout, firing: Firing) -> Any:
+        """Pack: uint8 of shape (states, row bytes)."""
+
+    def decompress(self, packed: Any, neurons: int) -> Any:
+        """Unpack: bool of shape (states, neurons)."""
+
+    def popcount(self, packed: Any) -> Any:
+        """Firing neurons per state: int32 of shape (states,)."""
+
+    def sort(self, packed: Any) -> Any:
+        """Stable order of the rows as little-endian integers: int64 of shape (states,)."""
+
+    def edges(self, packed: Any, index: Any) -> Any:
+        """Where runs of equal rows of ``packed[index]`` begin, and their end: int64."""
+
+    def counter(self, row_bytes: int) -> Counter:
+        """An empty running count for rows of ``row_bytes`` bytes."""
+
+
+def backend_for(device: tuple[int, int], name: str) -> Backend:
+    """The backend for a DLPack device; TypeError where there is none."""
+    if device[0] == CPU:
+        return cast(Backend, import_module("tensorstate_gpu.cpu_fallback"))
+    raise TypeError(
+        f"states live on {name}; this version computes on the cpu. Move them with .cpu() first"
+    )

@@ -1,0 +1,216 @@
+"""What "fires" means on the bits of a number: element types and thresholds.
+
+``x > threshold`` is decided on integers, so that flush-to-zero switches of a thread or a framework
+change nothing. Each number has a *key*, a signed integer of its own width that rises with the number:
+
+    key = bits ^ bias ^ ((bits >> (width - 1)) & flip)        (arithmetic shift)
+
+with bias = sign bit for unsigned types, and flip = all bits but the sign where negative floats must
+be ordered. A number fires when ``low <= key <= high``; ``high`` shuts NaN out.
+"""
+
+import math
+import numbers
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ElementType:
+    """A number format: ``size`` in bytes; ``kind`` float, int, uint or bool.
+
+    For floats ``largest`` holds the bits of the largest positive number (infinity where there is
+    one); ``exponent`` and ``bias`` describe formats of at most 16 bits (0 for the others).
+    """
+
+    name: str
+    size: int
+    kind: str
+    largest: int = 0
+    exponent: int = 0
+    bias: int = 0
+
+    @property
+    def without_negative_zero(self) -> bool:
+        """The fnuz formats: the pattern of -0.0 is NaN there."""
+        return self.name.endswith("fnuz")
+
+
+ELEMENT_TYPES = {
+    element.name: element
+    for element in (
+        ElementType("float16", 2, "float", 0x7C00, 5, 15),
+        ElementType("bfloat16", 2, "float", 0x7F80, 8, 127),
+        ElementType("float32", 4, "float", 0x7F800000),
+        ElementType("float64", 8, "float", 0x7FF0000000000000),
+        ElementType("float8_e4m3fn", 1, "float", 0x7E, 4, 7),
+        ElementType("float8_e5m2", 1, "float", 0x7C, 5, 15),
+        ElementType("float8_e4m3fnuz", 1, "float", 0x7F, 4, 8),
+        ElementType("float8_e5m2fnuz", 1, "float", 0x7F, 5, 16),
+        *(ElementType(f"int{8 * size}", size, "int") for size in (1, 2, 4, 8)),
+        *(ElementType(f"uint{8 * size}", size, "uint") for size in (1, 2, 4, 8)),
+        ElementType("bool", 1, "bool"),
+    )
+}
+
+
+def accepted_types() -> str:
+    return ", ".join(ELEMENT_TYPES)
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """The test ``low <= key <= high``, for one threshold or one per neuron.
+
+    ``low`` and ``high`` are signed integers of the element's width: arrays of shape (1,) or
+    (neurons,). ``bias`` and ``flip`` make the key; both 0 means the key is the bits.
+    """
+
+    low: NDArray[Any]
+    high: NDArray[Any]
+    bias: int
+    flip: int
+
+
+def firing(element: ElementType, threshold: Any, neurons: int) -> Firing:
+    """Turn a threshold into a test on keys.
+
+    Raises TypeError or ValueError for a threshold that is not a real number or one per neuron.
+    """
+    values = _threshold_values(threshold, neurons)
+    if len(values) == 1:
+        # The hot path: one threshold, the same for each batch. 1 and 1.0 hash alike.
+        return _one_threshold(element, values[0], isinstance(values[0], int))
+    return _test(element, values)
+
+
+@lru_cache(maxsize=256)
+def _one_threshold(element: ElementType, value: float, _is_int: bool) -> Firing:
+    return _test(element, [value])
+
+
+def _test(element: ElementType, values: list[float]) -> Firing:
+    low, high = (_float_keys if element.kind == "float" else _integer_keys)(element, values)
+    sign = 1 << (8 * element.size - 1)
+    bias = sign if element.kind in ("uint", "bool") else 0
+    ordered = element.kind == "float" and bool((low < 0).any())
+    low.flags.writeable = high.flags.writeable = False
+    return Firing(low, high, bias, sign - 1 if ordered else 0)
+
+
+def _threshold_values(threshold: Any, neurons: int) -> list[float]:
+    if isinstance(threshold, numbers.Real):
+        return [_real(threshold)]
+    if not (isinstance(threshold, (list, tuple)) or hasattr(threshold, "tolist")):
+        raise _bad_threshold(threshold)
+    values = list(threshold) if isinstance(threshold, (list, tuple)) else threshold.tolist()
+    if not isinstance(values, list):  # a 0-d array
+        return [_real(values)]
+    if len(values) != neurons:
+        raise ValueError(
+            f"threshold must be one number or one per neuron ({neurons}), got {len(values)}"
+        )
+    return [_real(value) for value in values]
+
+
+def _real(value: Any) -> float:
+    if not isinstance(value, numbers.Real):
+        raise _bad_threshold(value)
+    number = int(value) if isinstance(value, numbers.Integral) else float(value)
+    if number != number:
+        raise ValueError("threshold must not be NaN: nothing compares with it")
+    return number
+
+
+def _bad_threshold(value: Any) -> TypeError:
+    return TypeError(
+        "threshold must be a real number or a 1-D sequence of one per neuron, "
+        f"got {type(value).__name__}"
+    )
+
+
+def _integer_keys(element: ElementType, values: list[float]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Lowest and highest key that fires, for each threshold; 1 and 0 where none does."""
+    width = 8 * element.size
+    half = 1 << (width - 1)
+    # Keys of unsigned numbers are shifted down by half their range.
+    offset = 0 if element.kind == "int" else half
+    bottom, top = offset - half, offset + half - 1
+    keys = np.empty((2, len(values)), f"int{width}")
+    for i, value in enumerate(values):
+        limit = _integer_limit(element, value, bottom - 1, top)
+        keys[:, i] = (1, 0) if limit == top else (limit + 1 - offset, top - offset)
+    return keys[0], keys[1]
+
+
+def _integer_limit(element: ElementType, value: float, bottom: int, top: int) -> int:
+    """The largest integer that does not fire, between ``bottom`` and ``top``."""
+    if element.kind == "bool":  # true counts as 1, and any byte but 0 is true
+        return bottom if value < 0 else (0 if value < 1 else top)
+    if math.isinf(value):
+        return top if value > 0 else bottom
+    return min(max(math.floor(value), bottom), top)
+
+
+def _float_keys(element: ElementType, values: list[float]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """As _integer_keys, for floats: one above the key of the threshold, rounded down."""
+    exact = np.array([_round_down(value) for value in values])
+    if element.without_negative_zero and (exact < 0).any():
+        raise ValueError(
+            f"threshold must be >= 0 for {element.name}, got {exact.min()}: its NaN sorts among "
+            "the negative numbers"
+        )
+    magnitude, inexact = _floor_magnitudes(element, np.abs(exact))
+    # The key of a negative number of magnitude m is -1 - m; rounding it down raises m.
+    low = np.where(exact >= 0, magnitude, -1 - (magnitude + inexact)) + 1
+    high = np.full_like(low, element.largest)
+    none = low > high
+    low[none], high[none] = 1, 0
+    signed = f"int{8 * element.size}"
+    return low.astype(signed), high.astype(signed)
+
+
+def _round_down(value: float) -> float:
+    """The largest float64 <= value; Python compares integers and floats exactly."""
+    try:
+        nearest = float(value)
+    except OverflowError:
+        return sys.float_info.max if value > 0 else -math.inf
+    return math.nextafter(nearest, -math.inf) if nearest > value else nearest
+
+
+def _floor_magnitudes(
+    element: ElementType, values: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Bits of the largest number of the format that is <= each value, and where it is less."""
+    if element.size <= 2:
+        table = _magnitudes(element)
+        bits = np.searchsorted(table, values, side="right") - 1
+        return bits.astype(np.int64), table[bits] != values
+    kind = np.dtype(element.name)
+    with np.errstate(over="ignore"):
+        rounded = values.astype(kind)
+    down = np.nextafter(rounded, kind.type(-np.inf))
+    floor = np.where(rounded.astype(np.float64) > values, down, rounded)
+    return floor.view(f"int{8 * element.size}").astype(np.int64), floor != values
+
+
+@cache
+def _magnitudes(element: ElementType) -> NDArray[np.float64]:
+    """The value of each non-negative bit pattern of a small float format, in order."""
+    bits = np.arange(element.largest + 1)
+    mantissa_bits = 8 * element.size - 1 - element.exponent
+    exponent, mantissa = bits >> mantissa_bits, bits & ((1 << mantissa_bits) - 1)
+    significand = mantissa + np.where(exponent > 0, 1 << mantissa_bits, 0)
+    values = np.ldexp(
+        significand.astype(np.float64), np.maximum(exponent, 1) - element.bias - mantissa_bits
+    )
+    if element.largest == ((1 << element.exponent) - 1) << mantissa_bits:
+        values[-1] = np.inf  # e4m3fn and the fnuz formats end on a finite number
+    return values

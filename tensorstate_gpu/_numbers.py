@@ -1,0 +1,73 @@
+"""Numbers and weights as arguments: checked, and named when they are refused."""
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def real(value: Any, argument: str) -> float:
+    """A real number as a float; TypeError for anything else, a bool included."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # a tensor that holds one number
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{argument} must be a real number, got {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{argument} is too large for a float") from None
+
+
+def order(value: Any, argument: str) -> float:
+    """The order of an entropy: from 0 to infinity."""
+    number = real(value, argument)
+    if not number >= 0:
+        raise ValueError(f"{argument} must be from 0 to infinity, got {number}")
+    return number
+
+
+def non_negative(value: Any, argument: str) -> float:
+    """A finite real number >= 0."""
+    number = real(value, argument)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{argument} must be finite and not negative, got {number}")
+    return number
+
+
+def positive_integer(value: Any, argument: str) -> int:
+    """An integer > 0."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{argument} must be an integer, got {type(value).__name__}")
+    if value <= 0:
+        raise ValueError(f"{argument} must be greater than 0, got {value}")
+    return int(value)
+
+
+def weights(counts: Any, argument: str) -> NDArray[Any]:
+    """Finite non-negative weights with a positive sum, (states,): an array, or one in ``.counts``."""
+    held = getattr(counts, "counts", None)
+    values = _array(counts if held is None or callable(held) else held, argument)
+    if values.dtype.kind not in "iuf":
+        raise TypeError(f"{argument} must hold real numbers, got {values.dtype}")
+    if values.ndim != 1:
+        raise ValueError(f"{argument} must have one dimension (states,), got {values.ndim}")
+    if values.size == 0:
+        raise ValueError(f"{argument} is empty; at least one positive weight is needed")
+    low, high = float(values.min()), float(values.max())  # NaN makes both NaN
+    if not 0 <= low <= high < math.inf:
+        found = low if not low >= 0 else high
+        raise ValueError(f"{argument} must be finite and not negative, got {found}")
+    if high == 0:
+        raise ValueError(f"{argument} holds only zeros; at least one positive weight is needed")
+    return values
+
+
+def _array(values: Any, argument: str) -> NDArray[Any]:
+    only_dlpack = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
+    try:
+        return np.from_dlpack(values) if only_dlpack else np.asarray(values)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        kind = type(values).__name__
+        raise TypeError(f"{argument} must hold real numbers, got {kind}: {error}") from error

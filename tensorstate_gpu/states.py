@@ -1,0 +1,203 @@
+"""The array functions: pack, unpack, sort and count states.
+
+Each is a pure function. The result is of the caller's array type and on the caller's device.
+"""
+
+import operator
+from typing import Any
+
+from tensorstate_gpu._backend import Backend, backend_for
+from tensorstate_gpu._dlpack import Tensor, borrow, give_back
+from tensorstate_gpu._firing import firing
+from tensorstate_gpu._layout import plan
+from tensorstate_gpu.counts import StateCounts
+
+
+def compress_states(states: Any, *, neuron_axis: int = -1, threshold: Any = 0.0) -> Any:
+    """Pack which neurons fire into bits.
+
+    Parameters
+    ----------
+    states : array of shape (states, neurons), or of more axes
+        Activations of any float, integer or bool type and any strides, in any array type that
+        speaks DLPack. They are read once, where they lie.
+    neuron_axis : int
+        The axis whose entries are the bits of a state. The other axes, in C order, are the states.
+    threshold : real number, or one per neuron
+        A neuron fires when its activation is greater, compared as real numbers. NaN never fires.
+
+    Returns
+    -------
+    uint8 array of shape (states, ceil(neurons / 8)), in the array type of ``states``
+        Neuron k is bit k % 8 of byte k // 8; unused high bits are 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Before any work, naming the argument, what came and what is accepted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> compress_states(np.array([[0.5, -1.0, 2.0], [0.0, 3.0, -0.0]]))
+    array([[5],
+           [2]], dtype=uint8)
+    """
+    packed, _ = pack(states, neuron_axis, threshold)
+    return give_back(packed, states)
+
+
+def pack(states: Any, neuron_axis: int, threshold: Any) -> tuple[Any, int]:
+    """As compress_states, but give the backend's own array, and the number of neurons."""
+    tensor = borrow(states, "states")
+    layout = plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
+    test = firing(tensor.element, threshold, layout.neurons)
+    backend = backend_for(tensor.device, tensor.device_name)
+    return backend.compress(tensor, layout, test), layout.neurons
+
+
+def decompress_states(states: Any, num_neurons: int) -> Any:
+    """Unpack states: the inverse of compress_states for bools.
+
+    Parameters
+    ----------
+    states : uint8 array of shape (states, ceil(num_neurons / 8))
+    num_neurons : int
+
+    Returns
+    -------
+    bool array of shape (states, num_neurons), in the array type of ``states``
+
+    Raises
+    ------
+    TypeError, ValueError
+        For packed states that are not uint8, not 2-D, or do not fit ``num_neurons``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> decompress_states(np.array([[5]], np.uint8), 3)
+    array([[ True, False,  True]])
+    """
+    backend, packed = _borrow_packed(states)
+    neurons = check_neurons(num_neurons, packed.shape[1], "num_neurons")
+    return give_back(backend.decompress(packed.numpy(), neurons), states)
+
+
+def popcount(states: Any) -> Any:
+    """Count the firing neurons of each packed state.
+
+    Parameters
+    ----------
+    states : uint8 array of shape (states, bytes)
+
+    Returns
+    -------
+    int32 array of shape (states,), in the array type of ``states``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> popcount(np.array([[5, 1], [0, 0]], np.uint8))
+    array([3, 0], dtype=int32)
+    """
+    backend, packed = _borrow_packed(states)
+    return give_back(backend.popcount(packed.numpy()), states)
+
+
+def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
+    """Sort packed states, so that equal ones become neighbours.
+
+    Parameters
+    ----------
+    states : uint8 array of shape (states, bytes)
+    state_count : int, optional
+        Only the first ``state_count`` rows are looked at; all by default.
+
+    Returns
+    -------
+    edges : int64 array of shape (distinct + 1,)
+        ``states[index][edges[i]:edges[i + 1]]`` are equal; ``edges[0]`` is 0, ``edges[-1]`` is
+        ``state_count``.
+    index : int64 array of shape (state_count,)
+        The order of the rows as little-endian integers, first come first among equals.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For packed states that are not 2-D uint8, or a ``state_count`` beyond the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> edges, index = sort_states(np.array([[3], [0], [3]], np.uint8), 3)
+    >>> edges, index
+    (array([0, 1, 3]), array([1, 0, 2]))
+    """
+    backend, packed = _borrow_packed(states)
+    rows = packed.shape[0]
+    count = rows if state_count is None else _index(state_count, "state_count")
+    if not 0 <= count <= rows:
+        raise ValueError(f"state_count must be between 0 and the {rows} rows, got {count}")
+    head = packed.numpy()[:count]
+    index = backend.sort(head)
+    return give_back(backend.edges(head, index), states), give_back(index, states)
+
+
+def count_states(states: Any, neurons: int | None = None) -> StateCounts:
+    """Count how often each distinct packed state occurs. Exact: equality is decided on the bytes.
+
+    Parameters
+    ----------
+    states : uint8 array of shape (states, bytes)
+    neurons : int, optional
+        How many bits of a row are neurons; all of them by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For packed states that are not 2-D uint8, or have bits set beyond ``neurons``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> counts = count_states(np.array([[3], [0], [3]], np.uint8), neurons=2)
+    >>> counts.state_ids(), counts.counts
+    ([b'\\x00', b'\\x03'], array([1, 2]))
+    """
+    backend, packed = _borrow_packed(states)
+    width = packed.shape[1]
+    bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
+    counter = backend.counter(width)
+    counter.add(packed.numpy())
+    return StateCounts(*counter.result(), bits)
+
+
+def _borrow_packed(states: Any) -> tuple[Backend, Tensor]:
+    packed = borrow(states, "states")
+    if packed.element.name != "uint8":
+        raise TypeError(f"states must be packed (uint8), got {packed.element.name}")
+    if len(packed.shape) != 2 or packed.shape[1] == 0:
+        raise ValueError(f"states must have shape (states, bytes >= 1), got {packed.shape}")
+    return backend_for(packed.device, packed.device_name), packed
+
+
+def check_neurons(neurons: Any, width: int, argument: str) -> int:
+    """A number of neurons that fits rows of ``width`` bytes; TypeError or ValueError otherwise."""
+    number = _index(neurons, argument)
+    if number <= 0:
+        raise ValueError(f"{argument} must be at least 1, got {number}")
+    if (number + 7) // 8 != width:
+        raise ValueError(
+            f"{argument}={number} needs rows of {(number + 7) // 8} bytes, got rows of {width}"
+        )
+    return number
+
+
+def _index(value: Any, argument: str) -> int:
+    if isinstance(value, bool):
+        raise TypeError(f"{argument} must be an integer, got bool")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{argument} must be an integer, got {type(value).__name__}") from None
