@@ -36,4 +36,4 @@ $(READY): pyproject.toml constraints.txt
 # Numba's disk cache (*.nbi, *.nbc) lies in __pycache__: it goes too. The environment stays.
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
-	find tensorstate_gpu bridges cpu_fallback tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
+	find . -path ./.venv -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -1,8 +1,9 @@
 """The CPU backend: serial Numba kernels on an own thread pool. NumPy arrays in and out."""
 
 from .count import Counter as counter
+from .count import count
 from .pack import compress
 from .sort import edges, sort
 from .unpack import decompress, popcount
 
-__all__ = ["compress", "counter", "decompress", "edges", "popcount", "sort"]
+__all__ = ["compress", "count", "counter", "decompress", "edges", "popcount", "sort"]

@@ -40,6 +40,9 @@ class Backend(Protocol):
     def edges(self, packed: Any, index: Any) -> Any:
         """Where runs of equal rows of ``packed[index]`` begin, and their end: int64."""
 
+    def count(self, packed: Any) -> tuple[Any, Any]:
+        """Distinct rows in order (distinct, bytes), and their int64 counts."""
+
     def counter(self, row_bytes: int) -> Counter:
         """An empty running count for rows of ``row_bytes`` bytes."""
 

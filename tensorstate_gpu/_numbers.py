@@ -46,7 +46,7 @@ def positive_integer(value: Any, argument: str) -> int:
 
 
 def weights(counts: Any, argument: str) -> NDArray[Any]:
-    """Finite non-negative weights with a positive sum, (states,): an array, or one in ``.counts``."""
+    """Finite weights >= 0 with a positive sum, (states,): an array, or one in ``.counts``."""
     held = getattr(counts, "counts", None)
     values = _array(counts if held is None or callable(held) else held, argument)
     if values.dtype.kind not in "iuf":

@@ -44,9 +44,21 @@ class StateCounts:
     def __init__(self, packed: Any, counts: Any, neurons: int) -> None:
         rows, numbers = np.array(packed, order="C"), np.array(counts)
         _check(rows, numbers, neurons)
-        numbers = numbers.astype(np.int64)
-        rows.flags.writeable = numbers.flags.writeable = False
-        self._packed, self._counts, self._neurons = rows, numbers, int(neurons)
+        self._keep(rows, numbers.astype(np.int64), neurons)
+
+    def _keep(self, rows: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> None:
+        _check_unused_bits(rows, neurons)
+        rows.flags.writeable = counts.flags.writeable = False
+        self._packed, self._counts, self._neurons = rows, counts, int(neurons)
+
+    @classmethod
+    def trusted(
+        cls, packed: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int
+    ) -> StateCounts:
+        """Take over a backend's result as it is; only bits beyond ``neurons`` are looked for."""
+        self = cls.__new__(cls)
+        self._keep(packed, counts, neurons)
+        return self
 
     @classmethod
     def empty(cls, neurons: int) -> StateCounts:
@@ -145,7 +157,7 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
         if part.neurons != neurons:
             raise ValueError(f"cannot merge counts of {part.neurons} neurons with {neurons}")
         counter.add(part.packed, part.counts)
-    return StateCounts(*counter.result(), neurons)
+    return StateCounts.trusted(*counter.result(), neurons)
 
 
 def _cpu() -> Any:
@@ -166,10 +178,13 @@ def _check(packed: NDArray[Any], counts: NDArray[Any], neurons: int) -> None:
         )
     if len(counts) and counts.min() < 1:
         raise ValueError(f"counts must all be at least 1, got {counts.min()}")
-    if neurons % 8 and (packed[:, -1] >> (neurons % 8)).any():
-        raise ValueError(f"states have bits set beyond their {neurons} neurons")
     if not _ascending(packed):
         raise ValueError("packed must be distinct and in order as little-endian integers")
+
+
+def _check_unused_bits(packed: NDArray[np.uint8], neurons: int) -> None:
+    if neurons % 8 and (packed[:, -1] >> (neurons % 8)).any():
+        raise ValueError(f"states have bits set beyond their {neurons} neurons")
 
 
 def _ascending(packed: NDArray[np.uint8]) -> bool:

@@ -168,9 +168,7 @@ def count_states(states: Any, neurons: int | None = None) -> StateCounts:
     backend, packed = _borrow_packed(states)
     width = packed.shape[1]
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
-    counter = backend.counter(width)
-    counter.add(packed.numpy())
-    return StateCounts(*counter.result(), bits)
+    return StateCounts.trusted(*backend.count(packed.numpy()), bits)
 
 
 def _borrow_packed(states: Any) -> tuple[Backend, Tensor]:
