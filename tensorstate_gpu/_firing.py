@@ -153,7 +153,7 @@ def _integer_limit(element: ElementType, value: float, bottom: int, top: int) ->
     """The largest integer that does not fire, between ``bottom`` and ``top``."""
     if element.kind == "bool":  # true counts as 1, and any byte but 0 is true
         return bottom if value < 0 else (0 if value < 1 else top)
-    if math.isinf(value):
+    if value in (math.inf, -math.inf):  # math.isinf(10**400) raises
         return top if value > 0 else bottom
     return min(max(math.floor(value), bottom), top)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu import information
 from tensorstate_gpu._backend import Counter, backend_for
 from tensorstate_gpu._dlpack import CPU
+from tensorstate_gpu._numbers import positive_integer
 
 
 class StateCounts:
@@ -42,6 +43,7 @@ class StateCounts:
     __slots__ = ("_counts", "_neurons", "_packed")
 
     def __init__(self, packed: Any, counts: Any, neurons: int) -> None:
+        neurons = positive_integer(neurons, "neurons")
         rows, numbers = np.array(packed, order="C"), np.array(counts)
         _check(rows, numbers, neurons)
         self._keep(rows, numbers.astype(np.int64), neurons)
@@ -63,6 +65,7 @@ class StateCounts:
     @classmethod
     def empty(cls, neurons: int) -> StateCounts:
         """The neutral element of merging."""
+        neurons = positive_integer(neurons, "neurons")
         return cls(np.empty((0, (neurons + 7) // 8), np.uint8), np.empty(0, np.int64), neurons)
 
     @property
@@ -176,8 +179,10 @@ def _check(packed: NDArray[Any], counts: NDArray[Any], neurons: int) -> None:
             f"counts must be integers of shape ({len(packed)},), "
             f"got {counts.dtype} of shape {counts.shape}"
         )
-    if len(counts) and counts.min() < 1:
-        raise ValueError(f"counts must all be at least 1, got {counts.min()}")
+    if len(counts) and not 1 <= counts.min() <= counts.max() < 2**63:
+        raise ValueError(
+            f"counts must be from 1 to 2**63 - 1, got {counts.min()} to {counts.max()}"
+        )
     if not _ascending(packed):
         raise ValueError("packed must be distinct and in order as little-endian integers")
 

@@ -115,7 +115,7 @@ def count(packed: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int6
 
 def _fires(values: NDArray[Any], element: str, threshold: Any) -> NDArray[np.bool_]:
     if element not in FLOATS:
-        return _integer_fires(values.view(np.uint8) if element == "bool" else values, threshold)
+        return _integer_fires(values.view("uint8" if element == "bool" else element), threshold)
     bits = values.view(f"uint{8 * values.itemsize}")
     bits = (bits if element == "float64" else _decode(bits, element).view(np.uint64)).view(np.int64)
     limit = np.array(_round_down(threshold)).view(np.int64)

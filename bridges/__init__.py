@@ -1,0 +1,1 @@
+"""One thin file per framework: each turns its framework's layers into capture points."""

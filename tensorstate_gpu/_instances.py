@@ -1,0 +1,88 @@
+"""Which rows belong to which instance (model input), and the labels of the instances."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Instances:
+    """The ledger of a capture point: instances seen, states each gave, labels, rows expected."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.rows = 0
+        # Batches with as many states per instance as the one before extend its entry.
+        self._runs: list[tuple[int, int]] = []
+        self._labels: list[NDArray[Any] | None] = []
+
+    def add(self, instances: int, rows: int, labels: NDArray[Any] | None) -> None:
+        if not instances:
+            return
+        per_instance = rows // instances
+        if self._runs and self._runs[-1][1] == per_instance:
+            self._runs[-1] = (self._runs[-1][0] + instances, per_instance)
+        else:
+            self._runs.append((instances, per_instance))
+        self.count += instances
+        self.rows += rows
+        self._labels.append(labels)
+
+    def states_per_instance(self) -> int:
+        sizes = {per_instance for _, per_instance in self._runs}
+        if len(sizes) != 1:
+            raise ValueError(f"instances differ in their number of states: {sorted(sizes)}")
+        return sizes.pop()
+
+    def of_rows(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The instance of each row in [start, stop)."""
+        pieces, row, instance = [], 0, 0
+        for instances, per_instance in self._runs:
+            first, last = max(start, row), min(stop, row + instances * per_instance)
+            if first < last:
+                pieces.append(instance + (np.arange(first, last) - row) // per_instance)
+            row, instance = row + instances * per_instance, instance + instances
+        return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+
+    def labels(self) -> NDArray[Any]:
+        """The label of each instance; ValueError when some instances have none."""
+        given = [labels for labels in self._labels if labels is not None]
+        found = sum(len(labels) for labels in given)
+        if found != self.count:
+            raise ValueError(
+                f"{self.count - found} of {self.count} instances were captured without labels"
+            )
+        return np.concatenate(given)
+
+    def weights(self, index: Any) -> NDArray[np.int64]:
+        """How often an index (ints, slice or boolean mask) picks each instance."""
+        chosen = np.arange(self.count)[_index(index, self.count)]
+        return np.bincount(np.atleast_1d(chosen), minlength=self.count)
+
+
+def _index(index: Any, count: int) -> Any:
+    if isinstance(index, slice):
+        return index
+    array = np.asarray(index)
+    if array.size == 0 and array.dtype.kind == "f":
+        array = array.astype(np.int64)  # an empty list
+    if array.dtype.kind not in "iub" or array.ndim > 1:
+        raise TypeError(
+            "index must be an int, a slice, or a 1-D array of ints or bools, "
+            f"got {type(index).__name__} of {array.dtype}, {array.ndim}-D"
+        )
+    if array.dtype.kind == "b" and array.shape != (count,):
+        raise ValueError(f"index must be a mask of the {count} instances, got {array.shape}")
+    return array
+
+
+def check_labels(labels: Any, instances: int) -> NDArray[Any]:
+    """Labels as an array of one integer or string per instance; TypeError or ValueError."""
+    array = np.array(labels)
+    if array.dtype.kind not in "iuUb":
+        raise TypeError(f"labels must be integers or strings, got {array.dtype}")
+    if array.shape != (instances,):
+        raise ValueError(
+            f"labels must be 1-D, one for each of the {instances} instances, got {array.shape}"
+        )
+    return array

@@ -1,0 +1,354 @@
+"""CapturePoint: the framework-neutral probe. A bridge feeds it packed rows; the user reads measures."""
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu import information
+from tensorstate_gpu._instances import Instances, check_labels
+from tensorstate_gpu.accumulators import LabelledCounts, MemoryRows, RowKeeper, new_counter
+from tensorstate_gpu.counts import StateCounts, merge_all
+from tensorstate_gpu.states import check_neurons
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.store import Store
+
+KEEP = ("states", "counts")
+
+
+class CapturePoint:
+    """The states of one layer at one place, as they are captured.
+
+    Parameters
+    ----------
+    name : str
+    disk_path : str or path, optional
+        Keep the rows on disk, in the zarr group at this path, instead of in memory.
+    keep : "states" or "counts"
+        Every packed row, in order; or only how often each distinct one occurred, in memory bounded
+        by the distinct states.
+    threshold : real number, or one per neuron
+        A neuron fires when its activation is greater.
+    neuron_axis : int, optional
+        The axis whose entries are the bits of a state; a bridge chooses one where it is None.
+    compressor : numcodecs codec, optional
+        For rows kept in memory. None by default: packed states of trained networks shrink by little
+        (docs/performance.md), and reading them back costs a decompression.
+
+    A capture point is safe to use from several threads. Copies and pickles of it are empty, and keep
+    their rows in memory.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unknown ``keep``, or ``disk_path`` with ``keep="counts"``. Every measure raises
+        ValueError while nothing has been captured.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        disk_path: Any = None,
+        *,
+        keep: str = "states",
+        threshold: Any = 0.0,
+        neuron_axis: int | None = None,
+        compressor: Any = None,
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name must be a non-empty str, got {name!r}")
+        if keep not in KEEP:
+            raise ValueError(f"keep must be one of {KEEP}, got {keep!r}")
+        if keep == "counts" and (disk_path is not None or compressor is not None):
+            raise ValueError('disk_path and compressor are for keep="states"')
+        self.name = name
+        self.keep = keep
+        self.threshold = threshold
+        self.neuron_axis = neuron_axis
+        self.disk_path = disk_path
+        self.compressor = compressor
+        self._neurons: int | None = None
+        self._axis: int | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.RLock()
+        self._pending_labels: Any = None
+        self._ledger = Instances()
+        self._keeper: RowKeeper | None = None
+        self._counts: LabelledCounts | None = None
+        self._snapshot: StateCounts | None = None
+        self._store = self._reserve_store() if self.disk_path is not None else None
+
+    def _reserve_store(self) -> "Store":
+        from tensorstate_gpu.store import shared_store
+
+        store = shared_store(self.disk_path)
+        store.reserve(self.name)
+        return store
+
+    # ---- what a bridge calls -------------------------------------------------------------------
+
+    def declare(self, neurons: int, axis: int | None = None) -> None:
+        """Say how many neurons a state has, and along which axis they lay; ValueError on a change."""
+        with self._lock:
+            if self._neurons is None:
+                self._neurons, self._axis = neurons, axis
+                self._open(neurons)
+            elif neurons != self._neurons:
+                raise ValueError(
+                    f"{self.name}: a batch has {neurons} neurons, earlier ones {self._neurons}; "
+                    "reset_states() starts anew"
+                )
+
+    def _open(self, neurons: int) -> None:
+        row_bytes = (neurons + 7) // 8
+        if self.keep == "counts":
+            self._counts = LabelledCounts(row_bytes)
+        elif self._store is None:
+            self._keeper = MemoryRows(row_bytes, self.compressor)
+        else:
+            self._keeper = self._store.add(self.name, neurons, self.attributes())
+
+    def attributes(self) -> dict[str, Any]:
+        """What a store writes beside the rows, as JSON knows it."""
+        threshold = self.threshold
+        return {
+            "neuron_axis": self._axis,
+            "threshold": threshold.tolist() if hasattr(threshold, "tolist") else threshold,
+        }
+
+    def append(self, packed: NDArray[np.uint8], instances: int, labels: Any = None) -> None:
+        """Keep the rows of a batch: uint8 (instances x states per instance, bytes), in order.
+
+        Raises TypeError or ValueError, and keeps nothing, when the rows do not fit the declared
+        neurons or the instances, or the labels are not one per instance.
+        """
+        with self._lock:
+            self._check_rows(packed, instances)
+            given = self._pending_labels if labels is None else labels
+            array = None if given is None else check_labels(given, instances)
+            if self._keeper is not None:
+                self._keeper.append(packed)
+            elif self._counts is not None and len(packed):
+                per_instance = len(packed) // instances
+                self._counts.append(packed, None if array is None else array.repeat(per_instance))
+            self._ledger.add(instances, len(packed), array)
+            self._snapshot = None
+
+    def _check_rows(self, packed: NDArray[np.uint8], instances: int) -> None:
+        if self._neurons is None:
+            raise ValueError(f"{self.name}: declare() the neurons before append()")
+        width = (self._neurons + 7) // 8
+        if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != width:
+            raise ValueError(
+                f"{self.name}: packed must be uint8 of shape (states, {width}), "
+                f"got {packed.dtype} of shape {packed.shape}"
+            )
+        if len(packed) % instances if instances > 0 else len(packed):
+            raise ValueError(f"{self.name}: {len(packed)} rows do not divide into {instances} instances")
+
+    def labels(self, labels: Any) -> None:
+        """Label the instances of the next batches, one integer or string each; None ends it."""
+        self._pending_labels = labels
+
+    # ---- what the user reads -------------------------------------------------------------------
+
+    @property
+    def state_count(self) -> int:
+        """States captured so far, with repetition."""
+        return self._ledger.rows
+
+    @property
+    def instance_count(self) -> int:
+        """Model inputs seen so far."""
+        return self._ledger.count
+
+    @property
+    def neurons(self) -> int | None:
+        """Neurons of a state; None before the first batch."""
+        return self._neurons
+
+    @property
+    def axis(self) -> int | None:
+        """The axis along which the neurons lay in the first batch; None before it."""
+        return self._axis
+
+    def states_per_instance(self) -> int:
+        """States that each instance gave; ValueError when instances differ."""
+        self._require_rows()
+        return self._ledger.states_per_instance()
+
+    def histogram(self, index: Any = None) -> StateCounts:
+        """How often each distinct state occurred, in all instances or those of ``index``.
+
+        ``index`` is an int, a slice, or an array of ints or bools over the instances; it needs
+        keep="states".
+        """
+        with self._lock:
+            neurons = self._require_rows()
+            if index is not None:
+                return self._count_instances(self._ledger.weights(index), neurons)
+            if self._snapshot is None:
+                self._snapshot = self._count_all(neurons)
+            return self._snapshot
+
+    def _count_all(self, neurons: int) -> StateCounts:
+        if self._counts is not None:
+            parts = self._counts.results().values()
+            return merge_all([StateCounts.trusted(*part, neurons) for part in parts], neurons)
+        counter = new_counter((neurons + 7) // 8)
+        for chunk in self._row_keeper().chunks():
+            counter.add(chunk)
+        return StateCounts.trusted(*counter.result(), neurons)
+
+    def _count_instances(self, weights: NDArray[np.int64], neurons: int) -> StateCounts:
+        counter = new_counter((neurons + 7) // 8)
+        for chunk, instances in self._chunks_with_instances():
+            row_weights = weights[instances]
+            chosen = row_weights > 0
+            counter.add(chunk[chosen], row_weights[chosen])
+        return StateCounts.trusted(*counter.result(), neurons)
+
+    def counts_by(self, labels: Any = None) -> dict[Any, StateCounts]:
+        """One StateCounts for each label, in one pass over the rows.
+
+        ``labels``: one integer or string per instance (needs keep="states"); by default those that
+        were given during capture.
+        """
+        with self._lock:
+            neurons = self._require_rows()
+            if self._counts is not None:
+                return self._counts_by_captured_labels(labels, neurons)
+            array = self._ledger.labels() if labels is None else check_labels(labels, self._ledger.count)
+            by_label = LabelledCounts((neurons + 7) // 8)
+            for chunk, instances in self._chunks_with_instances():
+                by_label.append(chunk, array[instances])
+            return _as_counts(by_label, neurons)
+
+    def _counts_by_captured_labels(self, labels: Any, neurons: int) -> dict[Any, StateCounts]:
+        if labels is not None:
+            raise ValueError(
+                f'{self.name} keeps only counts: give labels during capture, or use keep="states"'
+            )
+        self._ledger.labels()  # raises where some instances have none
+        assert self._counts is not None
+        return _as_counts(self._counts, neurons)
+
+    def counts(self, index: Any = None) -> NDArray[np.int64]:
+        """How often each distinct state occurred, aligned with ``state_ids(index)``."""
+        return self.histogram(index).counts
+
+    def state_ids(self, index: Any = None) -> list[bytes]:
+        """The distinct states as bytes, in order."""
+        return self.histogram(index).state_ids()
+
+    @property
+    def states(self) -> NDArray[np.bool_]:
+        """The distinct states, unpacked: bool (distinct, neurons)."""
+        return self.histogram().states
+
+    @property
+    def raw_states(self) -> NDArray[np.uint8]:
+        """All states, packed, in the order they came: uint8 (states, bytes)."""
+        with self._lock:
+            self._require_rows()
+            return np.concatenate(list(self._row_keeper().chunks()))
+
+    def chunks(self) -> Iterator[NDArray[np.uint8]]:
+        """All packed rows, in order, piece by piece."""
+        self._require_rows()
+        return self._row_keeper().chunks()
+
+    def entropy(self, alpha: float | None = 1) -> float:
+        """Rényi entropy of order alpha of the states, in bits; None gives the maximum."""
+        return self.max_entropy() if alpha is None else self.histogram().entropy(alpha)
+
+    def max_entropy(self) -> int:
+        """The entropy if all states were equally likely, in bits: the number of neurons."""
+        if self._neurons is None:
+            raise self._empty()
+        return self._neurons
+
+    def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
+        """entropy(alpha1) over entropy(alpha2), or over the neurons where alpha2 is None."""
+        return self.histogram().efficiency(alpha1, alpha2)
+
+    def reset_states(self, input_shape: Any = None) -> None:
+        """Forget everything captured, on disk too.
+
+        ``input_shape``: the shape of the activations to come; the neuron axis of it (by default the
+        last) says how many neurons they have.
+        """
+        with self._lock:
+            if self._store is not None:
+                self._store.remove(self.name)
+            self._neurons = self._axis = None
+            self._start()
+            if input_shape is not None:
+                axis = -1 if self.neuron_axis is None else self.neuron_axis
+                neurons = input_shape[axis]
+                self.declare(check_neurons(neurons, (neurons + 7) // 8, "input_shape"), axis)
+
+    def flush(self) -> None:
+        """Write out what is still buffered, where rows are kept on disk."""
+        with self._lock:
+            if self._keeper is not None:
+                self._keeper.flush()
+
+    # ---- promises ------------------------------------------------------------------------------
+
+    def _chunks_with_instances(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+        row = 0
+        for chunk in self._row_keeper().chunks():
+            yield chunk, self._ledger.of_rows(row, row + len(chunk))
+            row += len(chunk)
+
+    def _row_keeper(self) -> RowKeeper:
+        if self._keeper is None:
+            raise ValueError(f'{self.name} keeps only counts; rows need keep="states"')
+        return self._keeper
+
+    def _require_rows(self) -> int:
+        """The number of neurons, once there are rows and the ledger holds."""
+        if self._neurons is None or not self._ledger.rows:
+            raise self._empty()
+        kept = self._counts.rows if self._counts is not None else self._row_keeper().rows
+        if kept != self._ledger.rows:
+            raise RuntimeError(
+                f"{self.name}: {self._ledger.rows} rows were captured but {kept} are kept"
+            )
+        return self._neurons
+
+    def _empty(self) -> ValueError:
+        return ValueError(
+            f"{self.name}: nothing captured yet. Run the model; hooks that were attached after the "
+            "first compiled call never fire"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        fields = ("name", "keep", "threshold", "neuron_axis", "compressor")
+        return {field: getattr(self, field) for field in fields}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.disk_path = self._neurons = self._axis = None
+        self._start()
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.name!r}, keep={self.keep!r}, "
+            f"neurons={self._neurons}, {self.state_count:,} states)"
+        )
+
+
+AbstractStateCapture = CapturePoint
+
+
+def _as_counts(by_label: LabelledCounts, neurons: int) -> dict[Any, StateCounts]:
+    results = by_label.results()
+    return {label: StateCounts.trusted(*results[label], neurons) for label in sorted(results)}
+

@@ -1,0 +1,145 @@
+"""The main job on real data: train LeNet-5, capture the states of its convolutions, report.
+
+The network is that of the TensorState tutorial (20-50-100 neurons, ELU, batch normalisation, early
+stopping). The data are the 1,797 handwritten digits that ship with scikit-learn, enlarged from 8x8
+to 28x28 pixels, or a local copy of MNIST.
+"""
+
+import gzip
+import pickle
+from pathlib import Path
+from typing import Any
+
+try:
+    import torch
+    from torch import nn
+    from tqdm.auto import tqdm
+except ImportError as error:
+    raise ImportError(
+        f"the demo needs {error.name}: pip install 'tensorstate_gpu[demo]'"
+    ) from error
+
+from tensorstate_gpu.models import capture
+from tensorstate_gpu.reporting import Report
+from tensorstate_gpu.run import Run
+
+BATCH = 200
+PATIENCE = 5
+
+Split = tuple[torch.Tensor, torch.Tensor]
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 for 28x28 images, its first dense layer written as a 4x4 convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_1, self.elu_1, self.norm_1 = _unit(1, 20, 5)
+        self.maxp_1 = nn.MaxPool2d(2, stride=2)
+        self.conv_2, self.elu_2, self.norm_2 = _unit(20, 50, 5)
+        self.maxp_2 = nn.MaxPool2d(2, stride=2)
+        self.conv_3, self.elu_3, self.norm_3 = _unit(50, 100, 4)
+        self.flatten = nn.Flatten()
+        self.pred = nn.Linear(100, 10)
+        nn.init.kaiming_normal_(self.pred.weight)
+        nn.init.zeros_(self.pred.bias)
+
+    def forward(self, data: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, 10) of images (batch, 784) or (batch, 1, 28, 28)."""
+        x = self.conv_1(data.view(-1, 1, 28, 28))
+        x = self.conv_2(self.maxp_1(self.norm_1(self.elu_1(x))))
+        x = self.conv_3(self.maxp_2(self.norm_2(self.elu_2(x))))
+        logits: torch.Tensor = self.pred(self.flatten(self.norm_3(self.elu_3(x))))
+        return logits
+
+
+def _unit(channels: int, neurons: int, size: int) -> tuple[nn.Conv2d, nn.ELU, nn.BatchNorm2d]:
+    convolution = nn.Conv2d(channels, neurons, size)
+    nn.init.kaiming_normal_(convolution.weight)
+    assert convolution.bias is not None
+    nn.init.zeros_(convolution.bias)
+    return convolution, nn.ELU(), nn.BatchNorm2d(neurons, eps=1e-5, momentum=0.9)
+
+
+def main_job(mnist: str | None, seed: int, epochs: int) -> tuple[Run, Report]:
+    """Train, capture, report. Deterministic for a seed on one machine."""
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    torch.manual_seed(seed)
+    train, valid = load_mnist(mnist) if mnist else load_digits()
+    print(f"{len(train[0]):,} images to learn from, {len(valid[0]):,} to judge and capture with")
+    model = LeNet5()
+    accuracy = fit(model, train, valid, epochs)
+    with capture(model, attach_to="Conv2d") as run:
+        accuracy = evaluate(model, valid, "capturing")
+    return run, run.report(accuracy)
+
+
+def load_digits() -> tuple[Split, Split]:
+    """scikit-learn's digits, 28x28: 1,297 to train with and 500 to validate with."""
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    digits = sklearn_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    images = nn.functional.interpolate(images, size=28, mode="bilinear").flatten(1)
+    labels = torch.tensor(digits.target)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    chosen, held = order[:-500], order[-500:]
+    return (images[chosen], labels[chosen]), (images[held], labels[held])
+
+
+def load_mnist(path: str) -> tuple[Split, Split]:
+    """A local mnist.pkl.gz, as deeplearning.net published it: training and validation images."""
+    file = Path(path)
+    file = file / "mnist.pkl.gz" if file.is_dir() else file
+    try:
+        with gzip.open(file, "rb") as stream:
+            train, valid, _ = pickle.load(stream, encoding="latin-1")
+    except (pickle.UnpicklingError, EOFError, gzip.BadGzipFile, TypeError) as error:
+        raise ValueError(f"{file} is not a copy of mnist.pkl.gz: {error}") from error
+    (x, y), (x_valid, y_valid) = train, valid
+    as_tensors = [torch.tensor(array) for array in (x, y, x_valid, y_valid)]
+    return (as_tensors[0], as_tensors[1]), (as_tensors[2], as_tensors[3])
+
+
+def fit(model: nn.Module, train: Split, valid: Split, epochs: int) -> float:
+    """Train until the validation accuracy has not risen for PATIENCE epochs; return the best."""
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.001, momentum=0.9, weight_decay=0.0005, nesterov=True
+    )
+    best, waited = 0.0, 0
+    with tqdm(total=epochs, desc="training", unit="epoch") as bar:
+        for _ in range(epochs):
+            _train_epoch(model, optimizer, *train)
+            accuracy = evaluate(model, valid)
+            bar.set_postfix(accuracy=f"{accuracy:.1%}")
+            bar.update()
+            waited = 0 if accuracy > best else waited + 1
+            best = max(best, accuracy)
+            if waited == PATIENCE:
+                break
+    return best
+
+
+def _train_epoch(
+    model: nn.Module, optimizer: Any, images: torch.Tensor, labels: torch.Tensor
+) -> None:
+    model.train()
+    for batch in torch.randperm(len(labels)).split(BATCH):
+        loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Split, title: str | None = None) -> float:
+    """Share of images classified rightly; a progress bar when there is a title."""
+    model.eval()
+    images, labels = data
+    right = 0
+    starts = range(0, len(labels), BATCH)
+    for start in tqdm(starts, desc=title, unit="batch", disable=title is None):
+        batch = slice(start, start + BATCH)
+        right += int((model(images[batch]).argmax(1) == labels[batch]).sum())
+    return right / len(labels)

@@ -1,0 +1,99 @@
+"""Which layers a user means: names, globs, class names, classes and predicates.
+
+Framework-neutral: a bridge lists its layers, and every bridge uses this one matcher.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+Layers = Sequence[tuple[str, Any]]
+Test = Callable[[str, Any], bool]
+
+
+def match(layers: Layers, attach_to: Any, exclude: Any = ()) -> list[tuple[str, Any]]:
+    """The layers that ``attach_to`` means and ``exclude`` doesn't, in the model's order.
+
+    Parameters
+    ----------
+    layers : sequence of (name, layer)
+    attach_to, exclude : str, class, predicate, or an iterable of these
+        A string is a layer's name, its class name, or a glob over either (``features.*``,
+        ``Conv?d``). A class means its instances; a predicate is called as ``(name, layer)``.
+
+    Raises
+    ------
+    TypeError
+        For a pattern of another kind.
+    ValueError
+        When nothing is left; it lists the layers there are, closest first.
+
+    Examples
+    --------
+    >>> match([("a", 1), ("b", 2.0), ("c", True)], ["int", "b"], exclude="c")
+    [('a', 1), ('b', 2.0)]
+    """
+    wanted, unwanted = _tests(attach_to, "attach_to"), _tests(exclude, "exclude")
+    if not wanted:
+        raise ValueError("attach_to names no layer: it is empty")
+    chosen = [
+        (name, layer)
+        for name, layer in layers
+        if any(test(name, layer) for test in wanted)
+        and not any(test(name, layer) for test in unwanted)
+    ]
+    if not chosen:
+        raise ValueError(_nothing_matched(layers, attach_to, exclude))
+    return chosen
+
+
+def _tests(patterns: Any, argument: str) -> list[Test]:
+    if isinstance(patterns, (str, type)) or callable(patterns):
+        patterns = [patterns]
+    if not isinstance(patterns, Iterable):
+        raise _bad_pattern(patterns, argument)
+    return [_test(pattern, argument) for pattern in patterns]
+
+
+def _test(pattern: Any, argument: str) -> Test:
+    if isinstance(pattern, str):
+        return lambda name, layer: _means(pattern, name, layer)
+    if isinstance(pattern, type):
+        return lambda name, layer: isinstance(layer, pattern)
+    if callable(pattern):
+        return lambda name, layer: bool(pattern(name, layer))
+    raise _bad_pattern(pattern, argument)
+
+
+def _means(pattern: str, name: str, layer: Any) -> bool:
+    # The plain comparison first: a layer's name may hold characters that a glob reads otherwise.
+    return any(
+        text == pattern or fnmatchcase(text, pattern) for text in (name, type(layer).__name__)
+    )
+
+
+def _bad_pattern(pattern: Any, argument: str) -> TypeError:
+    return TypeError(
+        f"{argument} must be a layer name, class name, glob, class or predicate (name, layer) -> "
+        f"bool, or a list of these, got {type(pattern).__name__}"
+    )
+
+
+def _nothing_matched(layers: Layers, attach_to: Any, exclude: Any) -> str:
+    listed = [f"{name} ({type(layer).__name__})" for name, layer in layers]
+    patterns = [attach_to] if isinstance(attach_to, str) else attach_to
+    words = [p for p in patterns if isinstance(p, str)] if isinstance(patterns, Iterable) else []
+    if words:
+        closeness = {
+            text: max(
+                difflib.SequenceMatcher(None, word.lower(), part.lower()).ratio()
+                for word in words
+                for part in (name, type(layer).__name__)
+            )
+            for text, (name, layer) in zip(listed, layers, strict=True)
+        }
+        listed.sort(key=lambda text: -closeness[text])
+    shown = ", ".join(listed[:20]) + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")
+    excluding = f" with exclude={exclude!r}" if exclude else ""
+    return f"attach_to={attach_to!r}{excluding} matches no layer; there are: {shown or 'none'}"

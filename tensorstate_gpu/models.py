@@ -1,0 +1,144 @@
+"""Attaching capture points to models: picks the bridge of the model's framework."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from tensorstate_gpu.capture_point import CapturePoint
+from tensorstate_gpu.matching import match
+from tensorstate_gpu.run import Run
+
+
+def build_efficiency_model(
+    model: Any,
+    attach_to: Any,
+    exclude: Any = (),
+    method: str = "after",
+    storage_path: Any = None,
+    *,
+    keep: str = "states",
+    threshold: Any = 0.0,
+    neuron_axis: int | None = None,
+) -> Any:
+    """Attach capture points to a model's layers.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    attach_to, exclude : str, class, predicate (name, layer) -> bool, or a list of these
+        Which layers: by name, class name, glob over either, or class. ``exclude`` wins.
+    method : "before", "after" or "both"
+        Whether to look at what goes into a layer, at what comes out, or at both.
+    storage_path : str or path, optional
+        Keep all rows on disk, in a new zarr group at this path.
+    keep, threshold, neuron_axis
+        As in CapturePoint, for each of the layers.
+
+    Returns
+    -------
+    The same PyTorch model, with forward hooks added. ``model.efficiency_layers`` lists its capture
+    points, named ``<layer>_post_states`` and ``<layer>_pre_states``. A layer that has one already
+    keeps it, and its options.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Before anything is attached: an unknown kind of model, method or keep, a compiled model,
+        no layer that matches (the message lists those there are).
+    """
+    bridge = _bridge(model)
+    options = {"keep": keep, "threshold": threshold, "neuron_axis": neuron_axis}
+    chosen = _choose(bridge, model, attach_to, exclude, method)
+    there: list[CapturePoint] = list(getattr(model, "efficiency_layers", ()))
+    if storage_path is not None:
+        options["disk_path"] = storage_path
+    names = {point.name for point in there}
+    there += bridge.attach(model, chosen, method, options, names)
+    model.efficiency_layers = there
+    return model
+
+
+@contextmanager
+def capture(
+    model: Any,
+    attach_to: Any,
+    exclude: Any = (),
+    method: str = "after",
+    storage_path: Any = None,
+    *,
+    keep: str = "states",
+    threshold: Any = 0.0,
+    neuron_axis: int | None = None,
+) -> Iterator[Run]:
+    """Capture inside a with block; on exit exactly these probes are detached, whatever happened.
+
+    Parameters are those of build_efficiency_model; probes that the model has already are left alone.
+    The Run stays readable after the block.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+    >>> with capture(model, "Linear") as run:
+    ...     _ = model(torch.ones(10, 3))
+    >>> run["0_post_states"].state_count
+    10
+    """
+    bridge = _bridge(model)
+    options = {"keep": keep, "threshold": threshold, "neuron_axis": neuron_axis}
+    if storage_path is not None:
+        options["disk_path"] = storage_path
+    points = bridge.attach(model, _choose(bridge, model, attach_to, exclude, method), method, options)
+    run = Run(points)
+    labels = bridge.call_after_forward(model, lambda: run.labels(None))
+    try:
+        yield run
+    finally:
+        labels.remove()
+        bridge.detach(points)
+        for point in points:
+            point.flush()
+
+
+def reset_efficiency_model(model: Any) -> None:
+    """Empty every capture point of a model or Run; ValueError when it has none."""
+    for point in _points(model):
+        point.reset_states()
+
+
+def remove_state_layers(model: Any) -> Any:
+    """Take the capture points off a model again, and nothing else; returns the model."""
+    bridge = _bridge(model)
+    bridge.detach(_points(model))
+    del model.efficiency_layers
+    return model
+
+
+def _points(model: Any) -> list[CapturePoint]:
+    points = getattr(model, "efficiency_layers", None)
+    if points is None:
+        raise ValueError(
+            f"{type(model).__name__} has no capture points: build_efficiency_model() adds them"
+        )
+    return list(points)
+
+
+def _choose(
+    bridge: Any, model: Any, attach_to: Any, exclude: Any, method: str
+) -> list[tuple[str, Any]]:
+    if method not in bridge.METHODS:
+        raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")
+    bridge.check_attachable(model)
+    return match(bridge.layers(model), attach_to, exclude)
+
+
+def _bridge(model: Any) -> Any:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        return import_module("tensorstate_gpu.bridges.pytorch")
+    raise TypeError(
+        f"model must be a torch.nn.Module, got {type(model).__name__} "
+        "(Keras models are not supported yet)"
+    )

@@ -1,0 +1,74 @@
+"""Run: the capture points of one model."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensorstate_gpu import information
+from tensorstate_gpu.capture_point import CapturePoint
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.reporting import Report
+
+
+class Run:
+    """The capture points of one model, by name and in the model's order.
+
+    ``with ts.capture(model, "Conv2d") as run:`` gives one; it stays readable after the block.
+    """
+
+    def __init__(self, points: Sequence[CapturePoint]) -> None:
+        self._points = {point.name: point for point in points}
+
+    @property
+    def efficiency_layers(self) -> list[CapturePoint]:
+        """The capture points, in the model's order."""
+        return list(self._points.values())
+
+    def __getitem__(self, name: str) -> CapturePoint:
+        if name not in self._points:
+            raise KeyError(f"no capture point {name!r}; there are {list(self._points)}")
+        return self._points[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._points)
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def labels(self, labels: Any) -> None:
+        """Label the instances of the next forward pass: one integer or string each."""
+        for point in self._points.values():
+            point.labels(labels)
+
+    def reset(self) -> None:
+        """Empty every capture point."""
+        for point in self._points.values():
+            point.reset_states()
+
+    def network_efficiency(self) -> float:
+        """Geometric mean of the layers' efficiencies."""
+        return information.network_efficiency(self)
+
+    def report(self, accuracy: float | None = None, beta: float = 2) -> "Report":
+        """The table of measures; see tensorstate_gpu.report."""
+        from tensorstate_gpu.reporting import report
+
+        return report(self, accuracy, beta)
+
+    def save(self, path: Any) -> None:
+        """Write all captured rows to a new zarr group; ValueError when the path is taken."""
+        from tensorstate_gpu.store import Store
+
+        for point in self._points.values():
+            point.chunks()  # raises before anything is written where there are no rows
+        store = Store.create(Path(path))
+        for point in self._points.values():
+            assert point.neurons is not None
+            rows = store.add(point.name, point.neurons, point.attributes())
+            for chunk in point.chunks():
+                rows.append(chunk)
+        store.flush()
+
+    def __repr__(self) -> str:
+        return f"Run({', '.join(map(repr, self._points.values()))})"
