@@ -21,9 +21,9 @@ METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 class StateCaptureHook(CapturePoint):
     """A capture point that is a forward hook and a forward pre-hook.
 
-    It looks at the module's output (as a pre-hook at its input), packs at once, and changes nothing:
-    ``module.register_forward_hook(StateCaptureHook("name"))``. Of a tuple, mapping or dataclass the
-    first tensor is taken. Not captured are: fake and meta tensors, tracing, and the forward passes
+    It looks at the module's output (as a pre-hook at its input), packs at once, and changes
+    nothing: ``module.register_forward_hook(StateCaptureHook("name"))``. Of a tuple, mapping or
+    dataclass the first tensor is taken. Not captured are: fake and meta tensors, tracing, and the forward passes
     that activation checkpointing repeats inside backward.
 
     Parameters are those of CapturePoint.
@@ -101,7 +101,7 @@ class StateCaptureHook(CapturePoint):
 _keys = itertools.count()
 _hooks: "weakref.WeakValueDictionary[int, StateCaptureHook]" = weakref.WeakValueDictionary()
 
-_library = torch.library.Library("tensorstate_gpu", "DEF")
+_library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[no-untyped-call]
 _library.define("capture(Tensor x, Tensor(a!) anchor, int key) -> ()")
 
 
@@ -140,7 +140,7 @@ def first_tensor(value: Any) -> torch.Tensor | None:
 
 def _is_real_forward(tensor: torch.Tensor) -> bool:
     """Whether a call is to be counted; TypeError for transforms that hide the numbers."""
-    if tensor.is_meta or is_fake(tensor) or torch.jit.is_tracing():
+    if tensor.is_meta or is_fake(tensor) or torch._C._get_tracing_state() is not None:
         return False
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         raise TypeError("states cannot be captured inside torch.func transforms (vmap, grad, jvp)")
@@ -149,7 +149,7 @@ def _is_real_forward(tensor: torch.Tensor) -> bool:
     return not recomputing
 
 
-# ---- attaching -------------------------------------------------------------------------------------
+# ---- attaching ---------------------------------------------------------------------------------
 
 
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -214,4 +214,3 @@ def call_after_forward(model: nn.Module, function: Any) -> Any:
         function()
 
     return model.register_forward_hook(after, always_call=True)
-

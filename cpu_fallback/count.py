@@ -4,7 +4,7 @@ A slot is chosen by a hash, but equality is always decided on the bytes. A slot 
 count is 0, so the all-zero state needs no special case.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray

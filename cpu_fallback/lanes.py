@@ -33,9 +33,9 @@ def _splat(builder: Any, value: Any, lanes: int) -> Any:
 class _Test:
     """The kernels' ``test`` tuple: low, high, bias, flip, lows, highs.
 
-    A number fires when low <= key <= high; key = bits ^ bias ^ ((bits >> width - 1) & flip), or just
-    the bits where bias and flip are None. ``lows`` and ``highs`` are None, or the addresses of one
-    low and high for each neuron. Each combination of Nones compiles to its own code.
+    A number fires when low <= key <= high; key = bits ^ bias ^ ((bits >> width - 1) & flip), or
+    just the bits where bias and flip are None. ``lows`` and ``highs`` are None, or the addresses of
+    one low and high for each neuron. Each combination of Nones compiles to its own code.
     """
 
     def __init__(self, builder: Any, kind: Any, value: Any) -> None:
@@ -56,7 +56,8 @@ class _Test:
             offset = builder.mul(neuron, ir.Constant(_WORD, self.bits.width // 8))
             kind = vector if along_neurons else self.bits
             low, high = (
-                _load(builder, builder.add(table, offset), kind) for table in (self.lows, self.highs)
+                _load(builder, builder.add(table, offset), kind)
+                for table in (self.lows, self.highs)
             )
         if low.type != vector:
             low, high = (_splat(builder, side, lanes) for side in (low, high))

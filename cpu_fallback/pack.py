@@ -10,8 +10,19 @@ from tensorstate_gpu._dlpack import Tensor
 from tensorstate_gpu._firing import Firing
 from tensorstate_gpu._layout import Layout
 
-from .lanes import address_of, fires_1, fires_8, fires_16, fires_32, fires_64
-from .lanes import plane_1, plane_16, plane_64, store_byte, store_word
+from .lanes import (
+    address_of,
+    fires_1,
+    fires_8,
+    fires_16,
+    fires_32,
+    fires_64,
+    plane_1,
+    plane_16,
+    plane_64,
+    store_byte,
+    store_word,
+)
 from .threads import in_parallel
 
 # Positions packed at a time where bits of a state lie apart: long enough for the hardware to

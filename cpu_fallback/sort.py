@@ -38,9 +38,7 @@ def edges(packed: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.int
 
 
 @njit(nogil=True, cache=True)
-def _sort_word(
-    rows: Any, word: int, runs: Any, index: Any, scratch: Any, ties: Any
-) -> Any:
+def _sort_word(rows: Any, word: int, runs: Any, index: Any, scratch: Any, ties: Any) -> Any:
     """Sort each run of ``index`` by one word; give the runs still tied, and their number."""
     width = rows.shape[1]
     start_of_rows, end = address_of(rows), address_of(rows) + rows.size

@@ -4,6 +4,7 @@ Numba's workqueue layer aborts when two Python threads call parallel kernels, an
 kills a forked child at its first parallel kernel; a plain pool of nogil calls does neither.
 """
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -49,8 +50,7 @@ def in_parallel(task: Callable[[int, int], object], items: int, traffic: int) ->
     parts = max(1, min(thread_count(), traffic // MIN_BYTES_PER_THREAD, items))
     bounds = [items * part // parts for part in range(parts + 1)]
     futures = [
-        _executor().submit(task, start, stop)
-        for start, stop in zip(bounds[1:-1], bounds[2:], strict=True)
+        _executor().submit(task, start, stop) for start, stop in itertools.pairwise(bounds[1:])
     ]
     try:
         task(bounds[0], bounds[1])

@@ -6,8 +6,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lanes import address_of, count_ones, load_byte, load_word, store_byte
-from .lanes import spread_8, spread_16, spread_32, spread_64
+from .lanes import (
+    address_of,
+    count_ones,
+    load_byte,
+    load_word,
+    spread_8,
+    spread_16,
+    spread_32,
+    spread_64,
+    store_byte,
+)
 from .threads import in_parallel
 
 

@@ -41,7 +41,10 @@ class WideTable:
         slots = np.zeros(len(self._slots) * factor, np.uint64)
         rows = np.empty((len(slots) // 2, self._rows.shape[1]), np.uint8)
         counts = np.zeros(len(slots) // 2, np.int64)
-        rows[: self._used], counts[: self._used] = self._rows[: self._used], self._counts[: self._used]
+        rows[: self._used], counts[: self._used] = (
+            self._rows[: self._used],
+            self._counts[: self._used],
+        )
         _place_all(rows, self._used, slots)
         self._slots, self._rows, self._counts = slots, rows, counts
 

@@ -99,9 +99,7 @@ def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
     element = ELEMENT_TYPES.get(array.dtype.name)
     if element is None or not array.dtype.isnative:
         raise _unaccepted(argument, f"dtype {array.dtype}")
-    return Tensor(
-        array, array.ctypes.data, array.shape, array.strides, element, (CPU, 0)
-    )
+    return Tensor(array, array.ctypes.data, array.shape, array.strides, element, (CPU, 0))
 
 
 def _borrow_capsule(array: Any, argument: str) -> Tensor:
@@ -143,7 +141,9 @@ def c_strides(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
 
 
 def _unaccepted(argument: str, came: str) -> TypeError:
-    return TypeError(f"{argument} has {came}; accepted are {accepted_types()}, in native byte order")
+    return TypeError(
+        f"{argument} has {came}; accepted are {accepted_types()}, in native byte order"
+    )
 
 
 def give_back(result: NDArray[Any], like: Any) -> Any:

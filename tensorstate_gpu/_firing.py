@@ -1,7 +1,7 @@
 """What "fires" means on the bits of a number: element types and thresholds.
 
 ``x > threshold`` is decided on integers, so that flush-to-zero switches of a thread or a framework
-change nothing. Each number has a *key*, a signed integer of its own width that rises with the number:
+change nothing. Each number has a *key*, a signed integer of its own width that rises with it:
 
     key = bits ^ bias ^ ((bits >> (width - 1)) & flip)        (arithmetic shift)
 
@@ -12,7 +12,6 @@ be ordered. A number fires when ``low <= key <= high``; ``high`` shuts NaN out.
 import math
 import numbers
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -104,7 +103,12 @@ def _test(element: ElementType, values: list[float]) -> Firing:
     return Firing(low, high, bias, sign - 1 if ordered else 0)
 
 
-def _threshold_values(threshold: Any, neurons: int) -> list[float]:
+def check_threshold(threshold: Any) -> None:
+    """Raise TypeError or ValueError for what can be no threshold of any layer."""
+    _threshold_values(threshold, None)
+
+
+def _threshold_values(threshold: Any, neurons: int | None) -> list[float]:
     if isinstance(threshold, numbers.Real):
         return [_real(threshold)]
     if not (isinstance(threshold, (list, tuple)) or hasattr(threshold, "tolist")):
@@ -112,7 +116,7 @@ def _threshold_values(threshold: Any, neurons: int) -> list[float]:
     values = list(threshold) if isinstance(threshold, (list, tuple)) else threshold.tolist()
     if not isinstance(values, list):  # a 0-d array
         return [_real(values)]
-    if len(values) != neurons:
+    if neurons is not None and len(values) != neurons:
         raise ValueError(
             f"threshold must be one number or one per neuron ({neurons}), got {len(values)}"
         )
@@ -197,7 +201,7 @@ def _floor_magnitudes(
     with np.errstate(over="ignore"):
         rounded = values.astype(kind)
     down = np.nextafter(rounded, kind.type(-np.inf))
-    floor = np.where(rounded.astype(np.float64) > values, down, rounded)
+    floor: NDArray[Any] = np.where(rounded.astype(np.float64) > values, down, rounded)
     return floor.view(f"int{8 * element.size}").astype(np.int64), floor != values
 
 
@@ -213,4 +217,4 @@ def _magnitudes(element: ElementType) -> NDArray[np.float64]:
     )
     if element.largest == ((1 << element.exponent) - 1) << mantissa_bits:
         values[-1] = np.inf  # e4m3fn and the fnuz formats end on a finite number
-    return values
+    return np.asarray(values, np.float64)

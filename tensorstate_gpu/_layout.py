@@ -15,8 +15,8 @@ from typing import Any
 class Layout:
     """``states`` = product of ``outer_shape`` times ``run``; all strides in bytes.
 
-    State number s lies at ``sum(index(s // run) * outer_strides) + (s % run) * run_stride``, and its
-    neuron k ``k * neuron_stride`` further. ``end`` is the offset just past the highest element:
+    State number s lies at ``sum(index(s // run) * outer_strides) + (s % run) * run_stride``, and
+    its neuron k ``k * neuron_stride`` further. ``end`` is the offset just past the highest element:
     no kernel reads at or beyond it.
     """
 
@@ -45,9 +45,7 @@ def plan(
     Raises TypeError or ValueError for a bad shape or neuron axis.
     """
     if len(shape) < 2:
-        raise ValueError(
-            f"states must have at least 2 axes (states, neurons), got shape {shape}"
-        )
+        raise ValueError(f"states must have at least 2 axes (states, neurons), got shape {shape}")
     axis = _axis(neuron_axis, len(shape))
     if shape[axis] == 0:
         raise ValueError(f"states must have at least 1 neuron, got shape {shape}, axis {axis}")

@@ -37,7 +37,7 @@ class RowKeeper(Protocol):
 
 
 class MemoryRows:
-    """All rows in memory, in whole chunks, each passed through a numcodecs codec if one is given."""
+    """All rows in memory, in whole chunks, each encoded by a numcodecs codec if one is given."""
 
     def __init__(self, row_bytes: int, compressor: Any = None) -> None:
         self._row_bytes = row_bytes

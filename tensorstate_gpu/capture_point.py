@@ -1,4 +1,4 @@
-"""CapturePoint: the framework-neutral probe. A bridge feeds it packed rows; the user reads measures."""
+"""CapturePoint: the framework-neutral probe. A bridge feeds it, a user reads its measures."""
 
 import threading
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu import information
+from tensorstate_gpu._firing import check_threshold
 from tensorstate_gpu._instances import Instances, check_labels
 from tensorstate_gpu.accumulators import LabelledCounts, MemoryRows, RowKeeper, new_counter
 from tensorstate_gpu.counts import StateCounts, merge_all
@@ -38,8 +38,8 @@ class CapturePoint:
         For rows kept in memory. None by default: packed states of trained networks shrink by little
         (docs/performance.md), and reading them back costs a decompression.
 
-    A capture point is safe to use from several threads. Copies and pickles of it are empty, and keep
-    their rows in memory.
+    A capture point is safe to use from several threads. Copies and pickles of it are empty, and
+    keep their rows in memory.
 
     Raises
     ------
@@ -60,10 +60,11 @@ class CapturePoint:
     ) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"name must be a non-empty str, got {name!r}")
-        if keep not in KEEP:
+        if not isinstance(keep, str) or keep not in KEEP:
             raise ValueError(f"keep must be one of {KEEP}, got {keep!r}")
         if keep == "counts" and (disk_path is not None or compressor is not None):
             raise ValueError('disk_path and compressor are for keep="states"')
+        check_threshold(threshold)
         self.name = name
         self.keep = keep
         self.threshold = threshold
@@ -93,7 +94,7 @@ class CapturePoint:
     # ---- what a bridge calls -------------------------------------------------------------------
 
     def declare(self, neurons: int, axis: int | None = None) -> None:
-        """Say how many neurons a state has, and along which axis they lay; ValueError on a change."""
+        """Say how many neurons a state has, and along which axis; ValueError on a change."""
         with self._lock:
             if self._neurons is None:
                 self._neurons, self._axis = neurons, axis
@@ -149,7 +150,9 @@ class CapturePoint:
                 f"got {packed.dtype} of shape {packed.shape}"
             )
         if len(packed) % instances if instances > 0 else len(packed):
-            raise ValueError(f"{self.name}: {len(packed)} rows do not divide into {instances} instances")
+            raise ValueError(
+                f"{self.name}: {len(packed)} rows do not divide into {instances} instances"
+            )
 
     def labels(self, labels: Any) -> None:
         """Label the instances of the next batches, one integer or string each; None ends it."""
@@ -223,7 +226,11 @@ class CapturePoint:
             neurons = self._require_rows()
             if self._counts is not None:
                 return self._counts_by_captured_labels(labels, neurons)
-            array = self._ledger.labels() if labels is None else check_labels(labels, self._ledger.count)
+            array = (
+                self._ledger.labels()
+                if labels is None
+                else check_labels(labels, self._ledger.count)
+            )
             by_label = LabelledCounts((neurons + 7) // 8)
             for chunk, instances in self._chunks_with_instances():
                 by_label.append(chunk, array[instances])
@@ -351,4 +358,3 @@ AbstractStateCapture = CapturePoint
 def _as_counts(by_label: LabelledCounts, neurons: int) -> dict[Any, StateCounts]:
     results = by_label.results()
     return {label: StateCounts.trusted(*results[label], neurons) for label in sorted(results)}
-

@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="train LeNet-5 on real digits and measure its layers")
     demo.add_argument("--mnist", metavar="PATH", help="a local copy of MNIST (mnist.pkl.gz)")
-    demo.add_argument("--save", metavar="DIR", help="keep the captured states and the results there")
+    demo.add_argument(
+        "--save", metavar="DIR", help="keep the captured states and the results there"
+    )
     demo.add_argument("--seed", type=int, default=0, help="of weights and batches (default 0)")
     demo.add_argument("--epochs", type=int, default=30, help="at most (default 30)")
     demo.set_defaults(command=_demo)

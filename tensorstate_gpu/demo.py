@@ -125,10 +125,10 @@ def _train_epoch(
     model: nn.Module, optimizer: Any, images: torch.Tensor, labels: torch.Tensor
 ) -> None:
     model.train()
-    for batch in torch.randperm(len(labels)).split(BATCH):
+    for batch in torch.split(torch.randperm(len(labels)), BATCH):
         loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 

@@ -74,8 +74,8 @@ def capture(
 ) -> Iterator[Run]:
     """Capture inside a with block; on exit exactly these probes are detached, whatever happened.
 
-    Parameters are those of build_efficiency_model; probes that the model has already are left alone.
-    The Run stays readable after the block.
+    Parameters are those of build_efficiency_model; probes that the model has already are left
+    alone. The Run stays readable after the block.
 
     Examples
     --------
@@ -90,7 +90,9 @@ def capture(
     options = {"keep": keep, "threshold": threshold, "neuron_axis": neuron_axis}
     if storage_path is not None:
         options["disk_path"] = storage_path
-    points = bridge.attach(model, _choose(bridge, model, attach_to, exclude, method), method, options)
+    points = bridge.attach(
+        model, _choose(bridge, model, attach_to, exclude, method), method, options
+    )
     run = Run(points)
     labels = bridge.call_after_forward(model, lambda: run.labels(None))
     try:

@@ -12,7 +12,7 @@ _HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "effic
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LayerReport:
-    """Measures of one layer. ``entropy`` is in bits; ``efficiency`` and ``ceiling`` are shares of 1.
+    """Measures of one layer: ``entropy`` in bits, ``efficiency`` and ``ceiling`` as shares of 1.
 
     ``ceiling`` is the largest efficiency that so many states could show: min(1, log2(states) /
     neurons). ``axis`` is the axis along which the neurons lay.

@@ -100,7 +100,8 @@ class Store:
                 dtype="uint8",
                 attributes={
                     "name": name,
-                    "position": 1 + max((rows.position for rows in self._arrays.values()), default=-1),
+                    "position": 1
+                    + max((rows.position for rows in self._arrays.values()), default=-1),
                     "neurons": neurons,
                     "rows": 0,
                     **attributes,
@@ -145,7 +146,7 @@ class StoredRows:
 
     @property
     def rows(self) -> int:
-        return self._base + self._filled
+        return int(self._base + self._filled)
 
     def append(self, packed: NDArray[np.uint8]) -> None:
         """Keep a copy of the rows; a chunk is written when it is full."""
