@@ -6,7 +6,10 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from torch import nn
 from torch._subclasses.fake_tensor import is_fake
 
@@ -23,8 +26,8 @@ class StateCaptureHook(CapturePoint):
 
     It looks at the module's output (as a pre-hook at its input), packs at once, and changes
     nothing: ``module.register_forward_hook(StateCaptureHook("name"))``. Of a tuple, mapping or
-    dataclass the first tensor is taken. Not captured are: fake and meta tensors, tracing, and the forward passes
-    that activation checkpointing repeats inside backward.
+    dataclass the first tensor is taken. Not captured are: fake and meta tensors, tracing, and the
+    forward passes that activation checkpointing repeats inside backward.
 
     Parameters are those of CapturePoint.
 

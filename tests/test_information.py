@@ -84,6 +84,12 @@ def test_hundred_million_states():
     assert entropy(two_halves) == pytest.approx((1 + math.log2(2 * (2**20 - 1))) / 2, rel=1e-14)
 
 
+def test_the_widest_range_of_floats():
+    # (5e-324 / 1.7e308) ** -0.4999 is infinite.
+    assert entropy([1.7e308, 5e-324], 0.5001) == 0
+    assert entropy([1.7e308, 5e-324, 1.7e308], 0.5001) == 1
+
+
 def test_one_state_has_no_entropy():
     for alpha in ORDERS:
         assert entropy([0, 5, 0], alpha) == 0

@@ -97,8 +97,8 @@ GUARDED = """
         assert np.array_equal(ts.compress_states(x, neuron_axis=axis), oracle.compress(x, axis))
 
     rng = np.random.default_rng(0)
-    threshold_free = [np.float32, np.float64, np.float16, np.int8, np.uint32]
-    for kind in threshold_free:
+    kinds = [np.float32, np.float64, np.float16, np.int8, np.uint32]
+    for kind in kinds:
         for neurons in [*range(1, 140), 257]:
             values = (rng.random((3, neurons, 5)) * 9 - 4).astype(kind)
             for at_end in (True, False):
@@ -110,6 +110,12 @@ GUARDED = """
                 check(x.transpose(0, 2, 1), -1)
                 check(x[:, :, 4:], 1)
                 check(x[:, -1:], 2)
+        for positions in range(6, 150):
+            values = (rng.random((2, 9, positions)) * 9 - 4).astype(kind)
+            for at_end in (True, False):
+                x = placed(values, at_end)
+                check(x, 1)
+                check(x[:, :, ::-1], 1)
     for width in range(1, 40):
         for at_end in (True, False):
             packed = placed(rng.integers(0, 2, (50, width), np.uint8), at_end)
