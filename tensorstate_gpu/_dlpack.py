@@ -96,6 +96,8 @@ def borrow(array: Any, argument: str) -> Tensor:
 
 
 def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{argument} is a masked array, whose mask would be ignored")
     element = ELEMENT_TYPES.get(array.dtype.name)
     if element is None or not array.dtype.isnative:
         raise _unaccepted(argument, f"dtype {array.dtype}")
@@ -130,6 +132,19 @@ def _plain(array: Any, argument: str) -> Any:
     if array.is_neg():  # exported as if the lazy minus sign were not there
         raise TypeError(f"{argument} is a lazily negated torch view; pass .resolve_neg()")
     return array.detach()
+
+
+def check_same_device(array: Any, argument: str, tensor: Tensor) -> None:
+    """TypeError when an array lies on another device than ``tensor``."""
+    if not hasattr(array, "__dlpack_device__"):
+        return
+    try:
+        kind, index = array.__dlpack_device__()
+    except (BufferError, RuntimeError, ValueError) as error:
+        raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
+    if (int(kind), index) != tensor.device:
+        name = _DEVICE_NAMES.get(int(kind), f"DLPack device type {int(kind)}")
+        raise TypeError(f"{argument} is on {name}, states are on {tensor.device_name}")
 
 
 def c_strides(shape: tuple[int, ...], size: int) -> tuple[int, ...]:

@@ -13,7 +13,9 @@ import math
 import numbers
 import sys
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from fractions import Fraction
+from functools import lru_cache
+from struct import pack
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ class ElementType:
     """A number format: ``size`` in bytes; ``kind`` float, int, uint or bool.
 
     For floats ``largest`` holds the bits of the largest positive number (infinity where there is
-    one); ``exponent`` and ``bias`` describe formats of at most 16 bits (0 for the others).
+    one), ``exponent`` the width of the exponent in bits and ``bias`` what is subtracted from it.
     """
 
     name: str
@@ -46,8 +48,8 @@ ELEMENT_TYPES = {
     for element in (
         ElementType("float16", 2, "float", 0x7C00, 5, 15),
         ElementType("bfloat16", 2, "float", 0x7F80, 8, 127),
-        ElementType("float32", 4, "float", 0x7F800000),
-        ElementType("float64", 8, "float", 0x7FF0000000000000),
+        ElementType("float32", 4, "float", 0x7F800000, 8, 127),
+        ElementType("float64", 8, "float", 0x7FF0000000000000, 11, 1023),
         ElementType("float8_e4m3fn", 1, "float", 0x7E, 4, 7),
         ElementType("float8_e5m2", 1, "float", 0x7C, 5, 15),
         ElementType("float8_e4m3fnuz", 1, "float", 0x7F, 4, 8),
@@ -84,13 +86,15 @@ def firing(element: ElementType, threshold: Any, neurons: int) -> Firing:
     """
     values = _threshold_values(threshold, neurons)
     if len(values) == 1:
-        # The hot path: one threshold, the same for each batch. 1 and 1.0 hash alike.
-        return _one_threshold(element, values[0], isinstance(values[0], int))
+        # The hot path: one threshold, the same for each batch.
+        value = values[0]
+        return _one_threshold(element, value, pack("d", value) if type(value) is float else b"")
     return _test(element, values)
 
 
 @lru_cache(maxsize=256)
-def _one_threshold(element: ElementType, value: float, _is_int: bool) -> Firing:
+def _one_threshold(element: ElementType, value: float, _bits: bytes) -> Firing:
+    # 1 and 1.0 are equal keys, and so are 0.0 and 1e-310 with flush-to-zero on: hence the bits.
     return _test(element, [value])
 
 
@@ -123,11 +127,13 @@ def _threshold_values(threshold: Any, neurons: int | None) -> list[float]:
     return [_real(value) for value in values]
 
 
-def _real(value: Any) -> float:
+def _real(value: Any) -> Any:
     if not isinstance(value, numbers.Real):
         raise _bad_threshold(value)
-    number = int(value) if isinstance(value, numbers.Integral) else float(value)
-    if number != number:
+    if isinstance(value, numbers.Rational):  # integers too: kept exact
+        exact = Fraction(value)
+        return int(exact) if exact.denominator == 1 else exact
+    if math.isnan(number := float(value)):
         raise ValueError("threshold must not be NaN: nothing compares with it")
     return number
 
@@ -164,15 +170,16 @@ def _integer_limit(element: ElementType, value: float, bottom: int, top: int) ->
 
 def _float_keys(element: ElementType, values: list[float]) -> tuple[NDArray[Any], NDArray[Any]]:
     """As _integer_keys, for floats: one above the key of the threshold, rounded down."""
-    exact = np.array([_round_down(value) for value in values])
-    if element.without_negative_zero and (exact < 0).any():
+    bits = np.array([_round_down(value) for value in values]).view(np.int64)
+    negative = (bits < 0) & (bits != np.iinfo(np.int64).min)  # -0.0 is not below 0
+    if element.without_negative_zero and negative.any():
         raise ValueError(
-            f"threshold must be >= 0 for {element.name}, got {exact.min()}: its NaN sorts among "
+            f"threshold must be >= 0 for {element.name}, got {min(values)}: its NaN sorts among "
             "the negative numbers"
         )
-    magnitude, inexact = _floor_magnitudes(element, np.abs(exact))
+    magnitude, inexact = _floor_magnitudes(element, bits & np.iinfo(np.int64).max)
     # The key of a negative number of magnitude m is -1 - m; rounding it down raises m.
-    low = np.where(exact >= 0, magnitude, -1 - (magnitude + inexact)) + 1
+    low = np.where(negative, -1 - (magnitude + inexact), magnitude) + 1
     high = np.full_like(low, element.largest)
     none = low > high
     low[none], high[none] = 1, 0
@@ -190,31 +197,22 @@ def _round_down(value: float) -> float:
 
 
 def _floor_magnitudes(
-    element: ElementType, values: NDArray[np.float64]
+    element: ElementType, bits: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Bits of the largest number of the format that is <= each value, and where it is less."""
-    if element.size <= 2:
-        table = _magnitudes(element)
-        bits = np.searchsorted(table, values, side="right") - 1
-        return bits.astype(np.int64), table[bits] != values
-    kind = np.dtype(element.name)
-    with np.errstate(over="ignore"):
-        rounded = values.astype(kind)
-    down = np.nextafter(rounded, kind.type(-np.inf))
-    floor: NDArray[Any] = np.where(rounded.astype(np.float64) > values, down, rounded)
-    return floor.view(f"int{8 * element.size}").astype(np.int64), floor != values
+    """Bits of the largest number of the format <= each float64 >= 0, and where it is less.
 
-
-@cache
-def _magnitudes(element: ElementType) -> NDArray[np.float64]:
-    """The value of each non-negative bit pattern of a small float format, in order."""
-    bits = np.arange(element.largest + 1)
-    mantissa_bits = 8 * element.size - 1 - element.exponent
-    exponent, mantissa = bits >> mantissa_bits, bits & ((1 << mantissa_bits) - 1)
-    significand = mantissa + np.where(exponent > 0, 1 << mantissa_bits, 0)
-    values = np.ldexp(
-        significand.astype(np.float64), np.maximum(exponent, 1) - element.bias - mantissa_bits
-    )
-    if element.largest == ((1 << element.exponent) - 1) << mantissa_bits:
-        values[-1] = np.inf  # e4m3fn and the fnuz formats end on a finite number
-    return np.asarray(values, np.float64)
+    ``bits`` are those of the float64: with flush-to-zero on, a cast would lose thresholds near 0.
+    """
+    mantissa = 8 * element.size - 1 - element.exponent
+    fraction = bits & ((1 << 52) - 1)
+    significand = np.where(bits >> 52 > 0, fraction | (1 << 52), fraction)
+    exponent = np.maximum(bits >> 52, 1) - 1023 + element.bias
+    # Below the normal numbers of the format each step of the exponent costs a bit.
+    shift = np.minimum(52 - mantissa + np.maximum(1 - exponent, 0), 62)
+    floor = (significand >> shift) + ((np.maximum(exponent, 1) - 1) << mantissa)
+    inexact = significand & ((1 << shift) - 1) != 0
+    has_infinity = element.largest == ((1 << element.exponent) - 1) << mantissa
+    infinite = (bits == 0x7FF << 52) & has_infinity
+    over = (floor > element.largest - has_infinity) & ~infinite
+    floor = np.where(over, element.largest - has_infinity, floor)
+    return np.where(infinite, element.largest, floor), (inexact | over) & ~infinite

@@ -35,8 +35,8 @@ class CapturePoint:
     neuron_axis : int, optional
         The axis whose entries are the bits of a state; a bridge chooses one where it is None.
     compressor : numcodecs codec, optional
-        For rows kept in memory. None by default: packed states of trained networks shrink by little
-        (docs/performance.md), and reading them back costs a decompression.
+        For rows kept in memory. None by default: the states of wide layers hardly shrink, and a
+        codec is slower than the packing itself (docs/performance.md).
 
     A capture point is safe to use from several threads. Copies and pickles of it are empty, and
     keep their rows in memory.
@@ -357,4 +357,6 @@ AbstractStateCapture = CapturePoint
 
 def _as_counts(by_label: LabelledCounts, neurons: int) -> dict[Any, StateCounts]:
     results = by_label.results()
-    return {label: StateCounts.trusted(*results[label], neurons) for label in sorted(results)}
+    # Integers before strings, where a capture was labelled with both.
+    order = sorted(results, key=lambda label: (type(label).__name__, label))
+    return {label: StateCounts.trusted(*results[label], neurons) for label in order}

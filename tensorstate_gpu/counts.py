@@ -50,6 +50,8 @@ class StateCounts:
 
     def _keep(self, rows: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> None:
         _check_unused_bits(rows, neurons)
+        if counts.sum(dtype=np.float64) >= 2**63:
+            raise OverflowError("counts add up to more than int64 holds")
         rows.flags.writeable = counts.flags.writeable = False
         self._packed, self._counts, self._neurons = rows, counts, int(neurons)
 
@@ -71,12 +73,12 @@ class StateCounts:
     @property
     def packed(self) -> NDArray[np.uint8]:
         """Distinct packed states in order, read-only: (distinct, bytes)."""
-        return self._packed
+        return self._packed.view()  # of a read-only array: cannot be made writeable
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """How often each distinct state occurred, read-only: (distinct,)."""
-        return self._counts
+        return self._counts.view()
 
     @property
     def neurons(self) -> int:

@@ -7,7 +7,7 @@ import operator
 from typing import Any
 
 from tensorstate_gpu._backend import Backend, backend_for
-from tensorstate_gpu._dlpack import Tensor, borrow, give_back
+from tensorstate_gpu._dlpack import Tensor, borrow, check_same_device, give_back
 from tensorstate_gpu._firing import firing
 from tensorstate_gpu._layout import plan
 from tensorstate_gpu.counts import StateCounts
@@ -51,6 +51,7 @@ def pack(states: Any, neuron_axis: int, threshold: Any) -> tuple[Any, int]:
     """As compress_states, but give the backend's own array, and the number of neurons."""
     tensor = borrow(states, "states")
     layout = plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
+    check_same_device(threshold, "threshold", tensor)
     test = firing(tensor.element, threshold, layout.neurons)
     backend = backend_for(tensor.device, tensor.device_name)
     return backend.compress(tensor, layout, test), layout.neurons
