@@ -89,8 +89,9 @@ class StateCaptureHook(CapturePoint):
         if tensor.ndim == 1:
             tensor, axis = tensor[None], 1
         packed, neurons = pack(tensor, axis, self.threshold)
-        self.declare(neurons, axis)
-        self.append(packed, 1 if axis % tensor.ndim == 0 else tensor.shape[0])
+        with self._lock:  # a reset by another thread comes before or after, not between
+            self.declare(neurons, axis)
+            self.append(packed, 1 if axis % tensor.ndim == 0 else tensor.shape[0])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_rule": self._rule, "_handle": self._handle}

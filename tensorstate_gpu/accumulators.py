@@ -1,104 +1,180 @@
-"""What stands behind a capture point: all rows in order, or running counts. Mutable inside.
+"""What stands behind a capture point: all rows in order, or running counts.
 
-Both kinds take packed rows as they come; a capture point reads them as immutable snapshots.
+An accumulator is mutable inside and read as immutable StateCounts: merging an immutable histogram
+for each batch would cost the distinct states each time.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._backend import Counter, backend_for
 from tensorstate_gpu._dlpack import CPU
-
-# Rows are gathered to chunks of this size: large enough that a chunk costs nothing to manage,
-# small enough that a compressor works within the cache.
-CHUNK_BYTES = 1 << 22
-
-Rows = NDArray[np.uint8]
+from tensorstate_gpu._instances import Instances, check_labels
+from tensorstate_gpu.counts import StateCounts, merge_all
+from tensorstate_gpu.memory_rows import RowKeeper, Rows
 
 
-class RowKeeper(Protocol):
-    """Keeps every packed row in order: in memory (here) or on disk (store.py)."""
+class Accumulator(ABC):
+    """Takes packed rows of ``neurons`` neurons as they come, and keeps the ledger of them."""
+
+    def __init__(self, neurons: int) -> None:
+        self.neurons = neurons
+        self.row_bytes = (neurons + 7) // 8
+        self.instances = Instances()
+        self._snapshot: StateCounts | None = None
+
+    def append(self, packed: Rows, instances: int, labels: Any = None) -> None:
+        """Keep a batch; TypeError or ValueError, and nothing kept, when its parts do not fit."""
+        if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != self.row_bytes:
+            raise ValueError(
+                f"packed must be uint8 of shape (states, {self.row_bytes}), "
+                f"got {packed.dtype} of shape {packed.shape}"
+            )
+        if len(packed) % instances if instances > 0 else len(packed):
+            raise ValueError(f"{len(packed)} rows do not divide into {instances} instances")
+        array = None if labels is None else check_labels(labels, instances)
+        if len(packed):
+            self._keep(packed, None if array is None else array.repeat(len(packed) // instances))
+        self.instances.add(instances, len(packed), array)
+        self._snapshot = None
+
+    def histogram(self) -> StateCounts:
+        """All rows so far, counted."""
+        if self._snapshot is None:
+            self._snapshot = self._count()
+        return self._snapshot
 
     @property
+    @abstractmethod
     def rows(self) -> int:
-        """Rows kept."""
+        """Rows really kept, counted apart from the ledger."""
 
-    def append(self, packed: Rows) -> None:
-        """Keep a copy of the rows."""
+    @abstractmethod
+    def _keep(self, packed: Rows, row_labels: NDArray[Any] | None) -> None: ...
 
+    @abstractmethod
+    def _count(self) -> StateCounts: ...
+
+    @abstractmethod
+    def histogram_of(self, index: Any) -> StateCounts:
+        """The rows of some instances, counted; ValueError where rows are not kept."""
+
+    @abstractmethod
+    def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
+        """One histogram per label, in order; by default for the labels given with the rows."""
+
+    @abstractmethod
     def chunks(self) -> Iterator[Rows]:
-        """All rows, in order, in pieces (rows, bytes) that must not be changed."""
+        """All rows, in order, in pieces; ValueError where rows are not kept."""
 
+    @abstractmethod
     def flush(self) -> None:
         """Bring what is still buffered to where it is kept."""
 
 
-class MemoryRows:
-    """All rows in memory, in whole chunks, each encoded by a numcodecs codec if one is given."""
+class RowsAccumulator(Accumulator):
+    """Keeps every row, in memory or on disk; counts when it is asked."""
 
-    def __init__(self, row_bytes: int, compressor: Any = None) -> None:
-        self._row_bytes = row_bytes
-        self._compressor = compressor
-        self._chunk_rows = max(1, CHUNK_BYTES // row_bytes)
-        self._full: list[Any] = []
-        # Grows to a whole chunk, so that a small capture takes little memory.
-        self._open = np.empty((0, self._row_bytes), np.uint8)
-        self._filled = 0
+    def __init__(self, neurons: int, keeper: RowKeeper) -> None:
+        super().__init__(neurons)
+        self._keeper = keeper
 
     @property
     def rows(self) -> int:
-        return len(self._full) * self._chunk_rows + self._filled
+        return self._keeper.rows
 
-    def append(self, packed: Rows) -> None:
-        done = 0
-        while done < len(packed):
-            count = min(len(packed) - done, self._chunk_rows - self._filled)
-            self._make_room(self._filled + count)
-            self._open[self._filled : self._filled + count] = packed[done : done + count]
-            self._filled += count
-            done += count
-            if self._filled == self._chunk_rows:
-                self._full.append(self._encode(self._open))
-                self._open, self._filled = np.empty((0, self._row_bytes), np.uint8), 0
+    def _keep(self, packed: Rows, row_labels: NDArray[Any] | None) -> None:
+        self._keeper.append(packed)
 
-    def flush(self) -> None:
-        """Nothing to do: memory is where the rows are kept."""
+    def _count(self) -> StateCounts:
+        return count_chunks(self.chunks(), self.neurons)
 
-    def _make_room(self, rows: int) -> None:
-        if rows > len(self._open):
-            grown = np.empty((min(2 * rows, self._chunk_rows), self._row_bytes), np.uint8)
-            grown[: self._filled] = self._open[: self._filled]
-            self._open = grown
+    def histogram_of(self, index: Any) -> StateCounts:
+        weights = self.instances.weights(index)
+        counter = _new_counter(self.row_bytes)
+        for chunk, instances in self._chunks_with_instances():
+            row_weights = weights[instances]
+            chosen = row_weights > 0
+            counter.add(chunk[chosen], row_weights[chosen])
+        return StateCounts.trusted(*counter.result(), self.neurons)
 
-    def _encode(self, chunk: Rows) -> Any:
-        return chunk if self._compressor is None else self._compressor.encode(chunk)
+    def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
+        ledger = self.instances
+        array = ledger.labels() if labels is None else check_labels(labels, ledger.count)
+        counters = _LabelledCounters(self.row_bytes)
+        for chunk, instances in self._chunks_with_instances():
+            counters.add(chunk, array[instances])
+        return counters.histograms(self.neurons)
 
     def chunks(self) -> Iterator[Rows]:
-        for chunk in self._full:
-            if self._compressor is not None:
-                raw = self._compressor.decode(chunk)
-                chunk = np.frombuffer(raw, np.uint8).reshape(-1, self._row_bytes)
-            yield chunk
-        if self._filled:
-            yield self._open[: self._filled]
+        return self._keeper.chunks()
+
+    def _chunks_with_instances(self) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
+        row = 0
+        for chunk in self.chunks():
+            yield chunk, self.instances.of_rows(row, row + len(chunk))
+            row += len(chunk)
+
+    def flush(self) -> None:
+        self._keeper.flush()
 
 
-class LabelledCounts:
-    """Running counts, one histogram for each label; memory bounded by the distinct states."""
+class CountsAccumulator(Accumulator):
+    """Keeps running counts only, one histogram per label; memory bounded by the distinct states."""
+
+    def __init__(self, neurons: int) -> None:
+        super().__init__(neurons)
+        self._counters = _LabelledCounters(self.row_bytes)
+
+    @property
+    def rows(self) -> int:
+        return self._counters.total
+
+    def _keep(self, packed: Rows, row_labels: NDArray[Any] | None) -> None:
+        self._counters.add(packed, row_labels)
+
+    def _count(self) -> StateCounts:
+        return merge_all(list(self._counters.histograms(self.neurons).values()), self.neurons)
+
+    def histogram_of(self, index: Any) -> StateCounts:
+        raise _rows_not_kept()
+
+    def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
+        if labels is not None:
+            raise ValueError(
+                'only counts are kept: give labels during capture, or use keep="states"'
+            )
+        self.instances.labels()  # raises where some instances have none
+        return self._counters.histograms(self.neurons)
+
+    def chunks(self) -> Iterator[Rows]:
+        raise _rows_not_kept()
+
+    def flush(self) -> None:
+        """Nothing to do: the counts are kept in memory."""
+
+
+def _rows_not_kept() -> ValueError:
+    return ValueError('only counts are kept; rows need keep="states"')
+
+
+class _LabelledCounters:
+    """One running count for each label; None stands for no label."""
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
         self._counters: dict[Any, Counter] = {}
 
     @property
-    def rows(self) -> int:
+    def total(self) -> int:
         return sum(counter.total for counter in self._counters.values())
 
-    def append(self, packed: Rows, row_labels: NDArray[Any] | None = None) -> None:
-        """Count the rows, under their labels where they are given (one for each row)."""
+    def add(self, packed: Rows, row_labels: NDArray[Any] | None) -> None:
+        """Count rows, under their labels where they are given (one for each row)."""
         if row_labels is None:
             self._counter(None).add(packed)
             return
@@ -107,14 +183,24 @@ class LabelledCounts:
 
     def _counter(self, label: Any) -> Counter:
         if label not in self._counters:
-            self._counters[label] = new_counter(self._row_bytes)
+            self._counters[label] = _new_counter(self._row_bytes)
         return self._counters[label]
 
-    def results(self) -> dict[Any, tuple[Rows, NDArray[np.int64]]]:
-        """Distinct rows in order and their counts, by label; None stands for no label."""
-        return {label: counter.result() for label, counter in self._counters.items()}
+    def histograms(self, neurons: int) -> dict[Any, StateCounts]:
+        """The counts so far; integers before strings, where there are both."""
+        order = sorted(self._counters, key=lambda label: (type(label).__name__, label))
+        return {
+            label: StateCounts.trusted(*self._counters[label].result(), neurons) for label in order
+        }
 
 
-def new_counter(row_bytes: int) -> Counter:
-    """An empty running count on the CPU."""
+def _new_counter(row_bytes: int) -> Counter:
     return backend_for((CPU, 0), "cpu").counter(row_bytes)
+
+
+def count_chunks(chunks: Iterator[Rows], neurons: int) -> StateCounts:
+    """Count rows that come in pieces (rows, bytes)."""
+    counter = _new_counter((neurons + 7) // 8)
+    for chunk in chunks:
+        counter.add(chunk)
+    return StateCounts.trusted(*counter.result(), neurons)

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._firing import check_threshold
-from tensorstate_gpu._instances import Instances, check_labels
-from tensorstate_gpu.accumulators import LabelledCounts, MemoryRows, RowKeeper, new_counter
-from tensorstate_gpu.counts import StateCounts, merge_all
-from tensorstate_gpu.states import check_neurons
+from tensorstate_gpu._numbers import positive_integer
+from tensorstate_gpu.accumulators import Accumulator, CountsAccumulator, RowsAccumulator
+from tensorstate_gpu.counts import StateCounts
+from tensorstate_gpu.memory_rows import MemoryRows
 
 if TYPE_CHECKING:
     from tensorstate_gpu.store import Store
@@ -71,18 +71,14 @@ class CapturePoint:
         self.neuron_axis = neuron_axis
         self.disk_path = disk_path
         self.compressor = compressor
-        self._neurons: int | None = None
-        self._axis: int | None = None
+        self._lock = threading.RLock()
         self._start()
 
     def _start(self) -> None:
-        self._lock = threading.RLock()
         self._pending_labels: Any = None
-        self._ledger = Instances()
-        self._keeper: RowKeeper | None = None
-        self._counts: LabelledCounts | None = None
-        self._snapshot: StateCounts | None = None
-        self._store = self._reserve_store() if self.disk_path is not None else None
+        self._axis: int | None = None
+        self._accumulator: Accumulator | None = None
+        self._store = None if self.disk_path is None else self._reserve_store()
 
     def _reserve_store(self) -> "Store":
         from tensorstate_gpu.store import shared_store
@@ -96,23 +92,21 @@ class CapturePoint:
     def declare(self, neurons: int, axis: int | None = None) -> None:
         """Say how many neurons a state has, and along which axis; ValueError on a change."""
         with self._lock:
-            if self._neurons is None:
-                self._neurons, self._axis = neurons, axis
-                self._open(neurons)
-            elif neurons != self._neurons:
+            if self._accumulator is None:
+                self._axis = axis
+                self._accumulator = self._open(neurons)
+            elif neurons != self._accumulator.neurons:
                 raise ValueError(
-                    f"{self.name}: a batch has {neurons} neurons, earlier ones {self._neurons}; "
-                    "reset_states() starts anew"
+                    f"{self.name}: a batch has {neurons} neurons, earlier ones "
+                    f"{self._accumulator.neurons}; reset_states() starts anew"
                 )
 
-    def _open(self, neurons: int) -> None:
-        row_bytes = (neurons + 7) // 8
+    def _open(self, neurons: int) -> Accumulator:
         if self.keep == "counts":
-            self._counts = LabelledCounts(row_bytes)
-        elif self._store is None:
-            self._keeper = MemoryRows(row_bytes, self.compressor)
-        else:
-            self._keeper = self._store.add(self.name, neurons, self.attributes())
+            return CountsAccumulator(neurons)
+        if self._store is None:
+            return RowsAccumulator(neurons, MemoryRows((neurons + 7) // 8, self.compressor))
+        return RowsAccumulator(neurons, self._store.add(self.name, neurons, self.attributes()))
 
     def attributes(self) -> dict[str, Any]:
         """What a store writes beside the rows, as JSON knows it."""
@@ -129,30 +123,10 @@ class CapturePoint:
         neurons or the instances, or the labels are not one per instance.
         """
         with self._lock:
-            self._check_rows(packed, instances)
+            if self._accumulator is None:
+                raise ValueError(f"{self.name}: declare() the neurons before append()")
             given = self._pending_labels if labels is None else labels
-            array = None if given is None else check_labels(given, instances)
-            if self._keeper is not None:
-                self._keeper.append(packed)
-            elif self._counts is not None and len(packed):
-                per_instance = len(packed) // instances
-                self._counts.append(packed, None if array is None else array.repeat(per_instance))
-            self._ledger.add(instances, len(packed), array)
-            self._snapshot = None
-
-    def _check_rows(self, packed: NDArray[np.uint8], instances: int) -> None:
-        if self._neurons is None:
-            raise ValueError(f"{self.name}: declare() the neurons before append()")
-        width = (self._neurons + 7) // 8
-        if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != width:
-            raise ValueError(
-                f"{self.name}: packed must be uint8 of shape (states, {width}), "
-                f"got {packed.dtype} of shape {packed.shape}"
-            )
-        if len(packed) % instances if instances > 0 else len(packed):
-            raise ValueError(
-                f"{self.name}: {len(packed)} rows do not divide into {instances} instances"
-            )
+            self._accumulator.append(packed, instances, given)
 
     def labels(self, labels: Any) -> None:
         """Label the instances of the next batches, one integer or string each; None ends it."""
@@ -163,17 +137,17 @@ class CapturePoint:
     @property
     def state_count(self) -> int:
         """States captured so far, with repetition."""
-        return self._ledger.rows
+        return 0 if self._accumulator is None else self._accumulator.instances.rows
 
     @property
     def instance_count(self) -> int:
         """Model inputs seen so far."""
-        return self._ledger.count
+        return 0 if self._accumulator is None else self._accumulator.instances.count
 
     @property
     def neurons(self) -> int | None:
         """Neurons of a state; None before the first batch."""
-        return self._neurons
+        return None if self._accumulator is None else self._accumulator.neurons
 
     @property
     def axis(self) -> int | None:
@@ -182,8 +156,7 @@ class CapturePoint:
 
     def states_per_instance(self) -> int:
         """States that each instance gave; ValueError when instances differ."""
-        self._require_rows()
-        return self._ledger.states_per_instance()
+        return self._captured().instances.states_per_instance()
 
     def histogram(self, index: Any = None) -> StateCounts:
         """How often each distinct state occurred, in all instances or those of ``index``.
@@ -192,29 +165,8 @@ class CapturePoint:
         keep="states".
         """
         with self._lock:
-            neurons = self._require_rows()
-            if index is not None:
-                return self._count_instances(self._ledger.weights(index), neurons)
-            if self._snapshot is None:
-                self._snapshot = self._count_all(neurons)
-            return self._snapshot
-
-    def _count_all(self, neurons: int) -> StateCounts:
-        if self._counts is not None:
-            parts = self._counts.results().values()
-            return merge_all([StateCounts.trusted(*part, neurons) for part in parts], neurons)
-        counter = new_counter((neurons + 7) // 8)
-        for chunk in self._row_keeper().chunks():
-            counter.add(chunk)
-        return StateCounts.trusted(*counter.result(), neurons)
-
-    def _count_instances(self, weights: NDArray[np.int64], neurons: int) -> StateCounts:
-        counter = new_counter((neurons + 7) // 8)
-        for chunk, instances in self._chunks_with_instances():
-            row_weights = weights[instances]
-            chosen = row_weights > 0
-            counter.add(chunk[chosen], row_weights[chosen])
-        return StateCounts.trusted(*counter.result(), neurons)
+            captured = self._captured()
+            return captured.histogram() if index is None else captured.histogram_of(index)
 
     def counts_by(self, labels: Any = None) -> dict[Any, StateCounts]:
         """One StateCounts for each label, in one pass over the rows.
@@ -223,27 +175,7 @@ class CapturePoint:
         were given during capture.
         """
         with self._lock:
-            neurons = self._require_rows()
-            if self._counts is not None:
-                return self._counts_by_captured_labels(labels, neurons)
-            array = (
-                self._ledger.labels()
-                if labels is None
-                else check_labels(labels, self._ledger.count)
-            )
-            by_label = LabelledCounts((neurons + 7) // 8)
-            for chunk, instances in self._chunks_with_instances():
-                by_label.append(chunk, array[instances])
-            return _as_counts(by_label, neurons)
-
-    def _counts_by_captured_labels(self, labels: Any, neurons: int) -> dict[Any, StateCounts]:
-        if labels is not None:
-            raise ValueError(
-                f'{self.name} keeps only counts: give labels during capture, or use keep="states"'
-            )
-        self._ledger.labels()  # raises where some instances have none
-        assert self._counts is not None
-        return _as_counts(self._counts, neurons)
+            return self._captured().by_label(labels)
 
     def counts(self, index: Any = None) -> NDArray[np.int64]:
         """How often each distinct state occurred, aligned with ``state_ids(index)``."""
@@ -262,13 +194,11 @@ class CapturePoint:
     def raw_states(self) -> NDArray[np.uint8]:
         """All states, packed, in the order they came: uint8 (states, bytes)."""
         with self._lock:
-            self._require_rows()
-            return np.concatenate(list(self._row_keeper().chunks()))
+            return np.concatenate(list(self.chunks()))
 
     def chunks(self) -> Iterator[NDArray[np.uint8]]:
         """All packed rows, in order, piece by piece."""
-        self._require_rows()
-        return self._row_keeper().chunks()
+        return self._captured().chunks()
 
     def entropy(self, alpha: float | None = 1) -> float:
         """Rényi entropy of order alpha of the states, in bits; None gives the maximum."""
@@ -276,9 +206,9 @@ class CapturePoint:
 
     def max_entropy(self) -> int:
         """The entropy if all states were equally likely, in bits: the number of neurons."""
-        if self._neurons is None:
+        if self._accumulator is None:
             raise self._empty()
-        return self._neurons
+        return self._accumulator.neurons
 
     def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
         """entropy(alpha1) over entropy(alpha2), or over the neurons where alpha2 is None."""
@@ -293,42 +223,27 @@ class CapturePoint:
         with self._lock:
             if self._store is not None:
                 self._store.remove(self.name)
-            self._neurons = self._axis = None
             self._start()
             if input_shape is not None:
                 axis = -1 if self.neuron_axis is None else self.neuron_axis
-                neurons = input_shape[axis]
-                self.declare(check_neurons(neurons, (neurons + 7) // 8, "input_shape"), axis)
+                self.declare(positive_integer(input_shape[axis], "input_shape"), axis)
 
     def flush(self) -> None:
         """Write out what is still buffered, where rows are kept on disk."""
         with self._lock:
-            if self._keeper is not None:
-                self._keeper.flush()
+            if self._accumulator is not None:
+                self._accumulator.flush()
 
-    # ---- promises ------------------------------------------------------------------------------
-
-    def _chunks_with_instances(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-        row = 0
-        for chunk in self._row_keeper().chunks():
-            yield chunk, self._ledger.of_rows(row, row + len(chunk))
-            row += len(chunk)
-
-    def _row_keeper(self) -> RowKeeper:
-        if self._keeper is None:
-            raise ValueError(f'{self.name} keeps only counts; rows need keep="states"')
-        return self._keeper
-
-    def _require_rows(self) -> int:
-        """The number of neurons, once there are rows and the ledger holds."""
-        if self._neurons is None or not self._ledger.rows:
+    def _captured(self) -> Accumulator:
+        """The accumulator, once there are rows and the ledger holds."""
+        captured = self._accumulator
+        if captured is None or not captured.instances.rows:
             raise self._empty()
-        kept = self._counts.rows if self._counts is not None else self._row_keeper().rows
-        if kept != self._ledger.rows:
+        if captured.rows != captured.instances.rows:
             raise RuntimeError(
-                f"{self.name}: {self._ledger.rows} rows were captured but {kept} are kept"
+                f"{self.name}: {captured.instances.rows} rows were captured, {captured.rows} kept"
             )
-        return self._neurons
+        return captured
 
     def _empty(self) -> ValueError:
         return ValueError(
@@ -342,21 +257,15 @@ class CapturePoint:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.disk_path = self._neurons = self._axis = None
+        self.disk_path = None
+        self._lock = threading.RLock()
         self._start()
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.name!r}, keep={self.keep!r}, "
-            f"neurons={self._neurons}, {self.state_count:,} states)"
+            f"neurons={self.neurons}, {self.state_count:,} states)"
         )
 
 
 AbstractStateCapture = CapturePoint
-
-
-def _as_counts(by_label: LabelledCounts, neurons: int) -> dict[Any, StateCounts]:
-    results = by_label.results()
-    # Integers before strings, where a capture was labelled with both.
-    order = sorted(results, key=lambda label: (type(label).__name__, label))
-    return {label: StateCounts.trusted(*results[label], neurons) for label in order}

@@ -62,8 +62,7 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from tensorstate_gpu.accumulators import new_counter
-    from tensorstate_gpu.counts import StateCounts
+    from tensorstate_gpu.accumulators import count_chunks
     from tensorstate_gpu.reporting import LayerReport, summarise
     from tensorstate_gpu.store import Store
 
@@ -72,10 +71,7 @@ def _report(options: argparse.Namespace) -> None:
     layers = []
     for name in store.names:
         rows = store[name]
-        counter = new_counter((rows.neurons + 7) // 8)
-        for chunk in rows.chunks():
-            counter.add(chunk)
-        counts = StateCounts.trusted(*counter.result(), rows.neurons)
+        counts = count_chunks(rows.chunks(), rows.neurons)
         layers.append(LayerReport.of(name, counts, rows.neuron_axis))
     results = folder / RESULTS
     saved = json.loads(results.read_text()) if results.exists() else {}

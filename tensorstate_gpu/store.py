@@ -20,7 +20,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from tensorstate_gpu.accumulators import CHUNK_BYTES
+from tensorstate_gpu.memory_rows import CHUNK_BYTES
 
 FORMAT = 1
 
