@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._backend import Counter, backend_for
 from tensorstate_gpu._dlpack import CPU
 from tensorstate_gpu._instances import Instances, check_labels
+from tensorstate_gpu._interrupts import finished_before_interrupt
 from tensorstate_gpu.counts import StateCounts, merge_all
 from tensorstate_gpu.memory_rows import RowKeeper, Rows
 
@@ -37,15 +38,22 @@ class Accumulator(ABC):
         if len(packed) % instances if instances > 0 else len(packed):
             raise ValueError(f"{len(packed)} rows do not divide into {instances} instances")
         array = None if labels is None else check_labels(labels, instances)
-        if len(packed):
-            self._keep(packed, None if array is None else array.repeat(len(packed) // instances))
-        self.instances.add(instances, len(packed), array)
-        self._snapshot = None
+        row_labels = array.repeat(len(packed) // max(instances, 1)) if array is not None else None
+        with finished_before_interrupt():
+            self._snapshot = None
+            if len(packed):
+                self._keep(packed, row_labels)
+            self.instances.add(instances, len(packed), array)
 
     def histogram(self) -> StateCounts:
         """All rows so far, counted."""
         if self._snapshot is None:
-            self._snapshot = self._count()
+            counts = self._count()
+            if counts.total != self.instances.rows:
+                raise RuntimeError(
+                    f"{self.instances.rows} rows were captured, {counts.total} counted"
+                )
+            self._snapshot = counts
         return self._snapshot
 
     @property

@@ -65,6 +65,8 @@ class CapturePoint:
         if keep == "counts" and (disk_path is not None or compressor is not None):
             raise ValueError('disk_path and compressor are for keep="states"')
         check_threshold(threshold)
+        if neuron_axis is not None and type(neuron_axis) is not int:
+            raise TypeError(f"neuron_axis must be an int or None, got {neuron_axis!r}")
         self.name = name
         self.keep = keep
         self.threshold = threshold

@@ -1,0 +1,56 @@
+"""Ctrl-C leaves a capture whole: every batch is kept with its ledger entry, or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu._interrupts import finished_before_interrupt
+
+
+def test_an_interrupt_waits_for_the_end_of_the_block():
+    done = False
+    with pytest.raises(KeyboardInterrupt), finished_before_interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        done = True
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_a_batch_is_kept_whole(keep, monkeypatch):
+    point = ts.CapturePoint("layer", keep=keep)
+    point.declare(20)
+    point.append(np.zeros((10, 3), np.uint8), 10)
+    accumulator = point._accumulator
+    keep_rows = accumulator._keep
+
+    def interrupted(packed, row_labels):
+        keep_rows(packed[:5], row_labels)
+        os.kill(os.getpid(), signal.SIGINT)
+        keep_rows(packed[5:], row_labels)
+
+    monkeypatch.setattr(accumulator, "_keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        point.append(np.ones((10, 3), np.uint8), 10)
+    assert point.state_count == 20
+    assert point.counts().tolist() == [10, 10]
+
+
+def test_a_program_without_a_python_handler_ends_by_the_signal():
+    program = (
+        "import os, signal\n"
+        "from tensorstate_gpu._interrupts import finished_before_interrupt\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "with finished_before_interrupt():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('finished', flush=True)\n"
+        "print('never')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "finished\n"
+    assert done.returncode == -signal.SIGINT
