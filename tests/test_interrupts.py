@@ -13,11 +13,16 @@ from tensorstate_gpu._interrupts import finished_before_interrupt
 
 
 def test_an_interrupt_waits_for_the_end_of_the_block():
-    done = False
-    with pytest.raises(KeyboardInterrupt), finished_before_interrupt():
-        os.kill(os.getpid(), signal.SIGINT)
-        done = True
-    assert done
+    finished = []
+
+    def interrupted():
+        with finished_before_interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+            finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert finished
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
