@@ -131,7 +131,10 @@ class CapturePoint:
             self._accumulator.append(packed, instances, given)
 
     def labels(self, labels: Any) -> None:
-        """Label the instances of the next batches, one integer or string each; None ends it."""
+        """Label the instances of the next batches, one integer or string each; None ends it.
+
+        Labels are kept in memory, also where the rows go to disk.
+        """
         self._pending_labels = labels
 
     # ---- what the user reads -------------------------------------------------------------------

@@ -77,8 +77,12 @@ def main_job(mnist: str | None, seed: int, epochs: int) -> tuple[Run, Report]:
 
 def load_digits() -> tuple[Split, Split]:
     """scikit-learn's digits, 28x28: 1,297 to train with and 500 to validate with."""
-    from sklearn.datasets import load_digits as sklearn_digits
-
+    try:
+        from sklearn.datasets import load_digits as sklearn_digits
+    except ImportError as error:
+        raise ImportError(
+            "the digits come with scikit-learn: pip install 'tensorstate_gpu[demo]'"
+        ) from error
     digits = sklearn_digits()
     images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
     images = nn.functional.interpolate(images, size=28, mode="bilinear").flatten(1)
