@@ -46,7 +46,7 @@ def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
     return ones
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def row_word(row: int, word: int, width: int, end: int) -> Any:
     """Eight bytes of a row as a little-endian number; bytes beyond the row are 0.
 
@@ -63,7 +63,7 @@ def row_word(row: int, word: int, width: int, end: int) -> Any:
     return value
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _spread_tail(word: Any, target: int, count: int, stop: int) -> None:
     """Store ``count`` < 64 bools; a whole vector where what follows is still to be written."""
     if count <= 8 and target + 8 <= stop:
