@@ -78,7 +78,7 @@ def _index(index: Any, count: int) -> Any:
 
 def check_labels(labels: Any, instances: int) -> NDArray[Any]:
     """Labels as an array of one integer or string per instance; TypeError or ValueError."""
-    array = np.array(labels)
+    array = np.asarray(labels).copy()  # np.array(copy=True) warns on torch tensors
     if array.size and array.dtype.kind not in "iuUb":
         raise TypeError(f"labels must be integers or strings, got {array.dtype}")
     if array.shape != (instances,):

@@ -157,10 +157,13 @@ class StateCounts:
 
 def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
     """The counts of all parts together, in one pass; ValueError when the neuron counts differ."""
-    counter: Counter = _cpu().counter((neurons + 7) // 8)
     for part in parts:
         if part.neurons != neurons:
             raise ValueError(f"cannot merge counts of {part.neurons} neurons with {neurons}")
+    if len(parts) == 1:
+        return parts[0]
+    counter: Counter = _cpu().counter((neurons + 7) // 8)
+    for part in parts:
         counter.add(part.packed, part.counts)
     return StateCounts.trusted(*counter.result(), neurons)
 

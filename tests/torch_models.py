@@ -1,0 +1,36 @@
+"""Small PyTorch helpers that several test files share."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tensorstate_gpu import testing
+
+
+def expected_rows(tensor: torch.Tensor, axis: int = -1, threshold: Any = 0.0) -> NDArray[np.uint8]:
+    """The packed states of an activation, by the NumPy oracle."""
+    return testing.compress(tensor.detach().contiguous().numpy(), axis, threshold)
+
+
+def hooks_of(model: nn.Module) -> list[Any]:
+    """Every forward hook and forward pre-hook of a model and its modules."""
+    found: list[Any] = []
+    for module in model.modules():
+        found += module._forward_pre_hooks.values()
+        found += module._forward_hooks.values()
+        # What torch notes beside the hooks must go with them.
+        for notes in (
+            module._forward_hooks_with_kwargs,
+            module._forward_hooks_always_called,
+            module._forward_pre_hooks_with_kwargs,
+        ):
+            assert set(notes) <= {*module._forward_hooks, *module._forward_pre_hooks}
+    return found
+
+
+def images(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Normally distributed numbers from a generator of their own."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
