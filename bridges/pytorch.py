@@ -133,7 +133,7 @@ def first_tensor(value: Any) -> torch.Tensor | None:
         parts = value.values()
     elif isinstance(value, (tuple, list)):
         parts = value
-    elif dataclasses.is_dataclass(value):
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
     for part in parts:
         tensor = first_tensor(part)
@@ -193,6 +193,8 @@ def attach(
                 hook._handle = _register(hook, module, place)
     except BaseException:
         detach(hooks)
+        for hook in hooks:
+            hook.give_up()
         raise
     return hooks
 

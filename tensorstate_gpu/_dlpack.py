@@ -113,7 +113,8 @@ def _borrow_capsule(array: Any, argument: str) -> Tensor:
     managed = _managed(capsule)
     kind = (managed.code, managed.bits)
     if managed.lanes != 1 or kind not in _DLPACK_KINDS:
-        raise _unaccepted(argument, f"DLPack type code {kind[0]} of {kind[1]} bits")
+        by_code = f"DLPack type code {kind[0]} of {kind[1]} bits"
+        raise _unaccepted(argument, f"dtype {array.dtype}" if hasattr(array, "dtype") else by_code)
     element = ELEMENT_TYPES[_DLPACK_KINDS[kind]]
     shape = tuple(managed.shape[i] for i in range(managed.ndim))
     if managed.strides:

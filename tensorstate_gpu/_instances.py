@@ -52,6 +52,9 @@ class Instances:
             raise ValueError(
                 f"{self.count - found} of {self.count} instances were captured without labels"
             )
+        if len({labels.dtype.kind for labels in given}) > 1:
+            # Strings and integers stay what they are: a common dtype would turn 1 into "1".
+            given = [labels.astype(object) for labels in given]
         return np.concatenate(given)
 
     def weights(self, index: Any) -> NDArray[np.int64]:

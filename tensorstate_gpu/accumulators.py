@@ -186,8 +186,9 @@ class _LabelledCounters:
         if row_labels is None:
             self._counter(None).add(packed)
             return
-        for label in np.unique(row_labels):
-            self._counter(label.item()).add(packed[row_labels == label])
+        mixed = row_labels.dtype.kind == "O"
+        for label in set(row_labels.tolist()) if mixed else np.unique(row_labels).tolist():
+            self._counter(label).add(packed[row_labels == label])
 
     def _counter(self, label: Any) -> Counter:
         if label not in self._counters:

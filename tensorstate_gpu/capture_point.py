@@ -1,7 +1,7 @@
 """CapturePoint: the framework-neutral probe. A bridge feeds it, a user reads its measures."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -223,15 +223,22 @@ class CapturePoint:
         """Forget everything captured, on disk too.
 
         ``input_shape``: the shape of the activations to come; the neuron axis of it (by default the
-        last) says how many neurons they have.
+        last) says how many neurons they have. A bad one raises TypeError or ValueError, and
+        nothing is forgotten.
         """
+        axis = -1 if self.neuron_axis is None else self.neuron_axis
+        neurons = None if input_shape is None else _size_along(axis, input_shape)
         with self._lock:
             if self._store is not None:
                 self._store.remove(self.name)
             self._start()
-            if input_shape is not None:
-                axis = -1 if self.neuron_axis is None else self.neuron_axis
-                self.declare(positive_integer(input_shape[axis], "input_shape"), axis)
+            if neurons is not None:
+                self.declare(neurons, axis)
+
+    def give_up(self) -> None:
+        """Free the name on disk, with all that was captured: nothing will be."""
+        if self._store is not None:
+            self._store.remove(self.name)
 
     def flush(self) -> None:
         """Write out what is still buffered, where rows are kept on disk."""
@@ -271,6 +278,15 @@ class CapturePoint:
             f"{type(self).__name__}({self.name!r}, keep={self.keep!r}, "
             f"neurons={self.neurons}, {self.state_count:,} states)"
         )
+
+
+def _size_along(axis: int, input_shape: Any) -> int:
+    if isinstance(input_shape, str) or not isinstance(input_shape, Iterable):
+        raise TypeError(f"input_shape must be a sequence of sizes, got {input_shape!r}")
+    sizes = tuple(input_shape)
+    if not -len(sizes) <= axis < len(sizes):
+        raise ValueError(f"input_shape {sizes} has no neuron axis {axis}")
+    return positive_integer(sizes[axis], f"input_shape[{axis}]")
 
 
 AbstractStateCapture = CapturePoint

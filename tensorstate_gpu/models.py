@@ -130,7 +130,7 @@ def _points(model: Any) -> list[CapturePoint]:
 def _choose(
     bridge: Any, model: Any, attach_to: Any, exclude: Any, method: str
 ) -> list[tuple[str, Any]]:
-    if method not in bridge.METHODS:
+    if not isinstance(method, str) or method not in bridge.METHODS:
         raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")
     bridge.check_attachable(model)
     return match(bridge.layers(model), attach_to, exclude)

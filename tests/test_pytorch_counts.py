@@ -55,9 +55,7 @@ def test_states_equal_the_oracle_of_each_layers_output(keep):
         ids, counts = testing.count(rows)
         assert point.state_ids() == [row.tobytes() for row in ids]
         np.testing.assert_array_equal(point.counts(), counts)
-        np.testing.assert_array_equal(
-            point.states, testing.decompress(ids, outputs[0].shape[axis])
-        )
+        np.testing.assert_array_equal(point.states, testing.decompress(ids, outputs[0].shape[axis]))
 
 
 # The states of the first layer: 4 x none, 2 x the first, 1 x the second, 1 x both.

@@ -1,0 +1,170 @@
+"""The table of measures: its numbers, its text, its HTML, and what it refuses."""
+
+import dataclasses
+import html.parser
+import json
+import math
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+
+
+def point(name, states, neurons, **options):
+    """A capture point whose rows are these numbers, one state per instance."""
+    made = ts.CapturePoint(name, **options)
+    made.declare(neurons, 1)
+    made.append(np.array(states, np.uint8)[:, None], len(states))
+    return made
+
+
+@pytest.fixture
+def run():
+    """Two layers of efficiency 1 and 0.25: their geometric mean is 0.5."""
+    return ts.Run(
+        [
+            point("first", [0, 1, 2, 3] * 300, 2),
+            point("second", [0, 5] * 600, 4, keep="counts"),
+        ]
+    )
+
+
+def test_numbers(run):
+    report = ts.report(run, accuracy=0.5, beta=3)
+    first, second = report.layers
+    assert dataclasses.asdict(first) == {
+        "layer": "first",
+        "axis": 1,
+        "neurons": 2,
+        "states": 1200,
+        "distinct": 4,
+        "entropy": 2.0,
+        "efficiency": 1.0,
+        "ceiling": 1.0,
+    }
+    assert (second.distinct, second.entropy, second.efficiency) == (2, 1.0, 0.25)
+    assert report.network_efficiency == run.network_efficiency() == pytest.approx(0.5)
+    assert report.aiq == pytest.approx((0.5**3 * 0.5) ** (1 / 4))
+    assert report.aiq == ts.aIQ(report.network_efficiency, 0.5, 3)
+    assert (report.accuracy, report.beta) == (0.5, 3)
+
+
+def test_the_ceiling_of_few_states():
+    (layer,) = ts.report(ts.Run([point("wide", [1, 2, 3, 4], 8)])).layers
+    assert layer.efficiency == layer.ceiling == math.log2(4) / 8
+
+
+def test_the_table(run):
+    assert str(ts.report(run, 0.9)).splitlines() == [
+        "layer   axis  neurons  states  distinct     entropy  efficiency  ceiling",
+        "------  ----  -------  ------  --------  ----------  ----------  -------",
+        "first      1        2   1,200         4  2.000 bits     100.0 %  100.0 %",
+        "second     1        4   1,200         2  1.000 bits      25.0 %  100.0 %",
+        "",
+        "network efficiency  50.0 %",
+        "accuracy            90.0 %",
+        "aIQ (beta 2)        74.0 %",
+    ]
+
+
+def test_the_table_without_accuracy(run):
+    report = ts.report(run)
+    assert (report.accuracy, report.aiq) == (None, None)
+    assert "accuracy" not in str(report)
+    assert str(report).endswith("network efficiency  50.0 %")
+
+
+def test_an_unknown_axis():
+    made = ts.CapturePoint("layer")
+    made.declare(2)
+    made.append(np.array([[1], [2]], np.uint8), 2)
+    report = ts.report(ts.Run([made]))
+    assert report.layers[0].axis is None
+    assert str(report).splitlines()[2].split()[:3] == ["layer", "-", "2"]
+
+
+def test_a_layer_that_does_nothing(recwarn):
+    report = ts.report(ts.Run([point("dead", [0] * 5, 4), point("live", [0, 1], 4)]), 0.9)
+    assert (report.layers[0].efficiency, report.network_efficiency, report.aiq) == (0, 0, 0)
+    assert not recwarn.list
+
+
+class Cells(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.texts = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_html_shows_the_same_and_escapes_names():
+    name = '<script>alert(1)</script> & "it\'s"'
+    report = ts.report(ts.Run([point(name, [0, 1], 2)]), 0.5)
+    parsed = Cells()
+    parsed.feed(report._repr_html_())
+    assert set(parsed.tags) == {"table", "tr", "th", "td", "p", "br", "b"}
+    assert "".join(parsed.texts).count(name) == 1
+    row = ["1", "2", "2", "2", "1.000 bits", "50.0 %", "50.0 %"]
+    assert parsed.texts[-len(row) - 6 : -6] == row
+    assert parsed.texts[-6:][1::2] == ["50.0 %", "50.0 %", "50.0 %"]
+
+
+def test_as_dict_is_json(run):
+    report = ts.report(run, np.float32(0.5), beta=1)
+    as_dict = report.as_dict()
+    assert json.loads(json.dumps(as_dict)) == json.loads(json.dumps(as_dict, allow_nan=False))
+    assert as_dict["accuracy"] == 0.5
+    assert [layer["layer"] for layer in as_dict["layers"]] == ["first", "second"]
+    assert as_dict["network_efficiency"] == report.network_efficiency
+
+
+def test_a_report_does_not_change(run):
+    report = ts.report(run)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.beta = 3
+    run.reset()
+    assert report.layers[0].states == 1200
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "beta", "error"),
+    [
+        (-0.1, 2, ValueError),
+        (math.nan, 2, ValueError),
+        (math.inf, 2, ValueError),
+        ("90 %", 2, TypeError),
+        (0.9, 0, ValueError),
+        (0.9, -1, ValueError),
+        (0.9, math.nan, ValueError),
+        (0.9, "2", TypeError),
+        (90, 2, ValueError),
+    ],
+)
+def test_bad_numbers(run, accuracy, beta, error):
+    with pytest.raises(error):
+        ts.report(run, accuracy, beta)
+
+
+@pytest.mark.parametrize("model", [object(), None, ts.Run([])])
+def test_a_model_without_capture_points(model):
+    with pytest.raises(ValueError, match="has no capture points to report"):
+        ts.report(model)
+
+
+def test_one_empty_layer_is_named():
+    with pytest.raises(ValueError, match="second: nothing captured yet"):
+        ts.report(ts.Run([point("first", [0, 1], 2), ts.CapturePoint("second")]))
+
+
+def test_a_run_is_a_mapping_of_its_points(run):
+    assert list(run) == ["first", "second"]
+    assert len(run) == 2
+    assert run["second"] is run.efficiency_layers[1]
+    assert "first" in repr(run)
+    with pytest.raises(KeyError, match="no capture point 'third'; there are"):
+        run["third"]
