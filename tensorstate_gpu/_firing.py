@@ -112,6 +112,12 @@ def check_threshold(threshold: Any) -> None:
     _threshold_values(threshold, None)
 
 
+def plain_threshold(threshold: Any) -> Any:
+    """A threshold as JSON knows it: a number, or a list of them."""
+    values = [v if isinstance(v, int) else float(v) for v in _threshold_values(threshold, None)]
+    return values if np.ndim(threshold) else values[0]
+
+
 def _threshold_values(threshold: Any, neurons: int | None) -> list[float]:
     if isinstance(threshold, numbers.Real):
         return [_real(threshold)]

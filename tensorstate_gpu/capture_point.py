@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._firing import check_threshold
+from tensorstate_gpu._firing import check_threshold, plain_threshold
 from tensorstate_gpu._numbers import positive_integer
 from tensorstate_gpu.accumulators import Accumulator, CountsAccumulator, RowsAccumulator
 from tensorstate_gpu.counts import StateCounts
@@ -112,11 +112,7 @@ class CapturePoint:
 
     def attributes(self) -> dict[str, Any]:
         """What a store writes beside the rows, as JSON knows it."""
-        threshold = self.threshold
-        return {
-            "neuron_axis": self._axis,
-            "threshold": threshold.tolist() if hasattr(threshold, "tolist") else threshold,
-        }
+        return {"neuron_axis": self._axis, "threshold": plain_threshold(self.threshold)}
 
     def append(self, packed: NDArray[np.uint8], instances: int, labels: Any = None) -> None:
         """Keep the rows of a batch: uint8 (instances x states per instance, bytes), in order.

@@ -2,9 +2,11 @@
 
 import dataclasses
 import html
+import math
 from typing import Any
 
 from tensorstate_gpu import information
+from tensorstate_gpu._numbers import real
 from tensorstate_gpu.counts import StateCounts
 
 _HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
@@ -129,6 +131,13 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
 def summarise(layers: list[LayerReport], accuracy: float | None, beta: float) -> Report:
     """The network's measures from those of its layers."""
     efficiency = information.network_efficiency([layer.efficiency for layer in layers])
+    beta = real(beta, "beta")
+    if accuracy is not None:
+        accuracy = real(accuracy, "accuracy")
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"accuracy must be from 0 to 1, got {accuracy}")
+        if not 0 < beta < math.inf:
+            raise ValueError(f"beta must be finite and greater than 0, got {beta}")
     aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
     return Report(tuple(layers), efficiency, accuracy, beta, aiq)
 

@@ -28,7 +28,8 @@ FORMAT = 1
 def escape(name: str) -> str:
     """A layer's name as a zarr node name: no slash, no leading dot or underscore."""
     escaped = quote(name, safe=" ()+,-=@[]")
-    return f"%{ord(escaped[0]):02X}{escaped[1:]}" if escaped[0] in "._" else escaped
+    taken = escaped[0] in "._" or escaped == "zarr.json"
+    return f"%{ord(escaped[0]):02X}{escaped[1:]}" if taken else escaped
 
 
 class Store:
@@ -69,8 +70,11 @@ class Store:
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise ValueError(f"{folder} has another format than {FORMAT}: {about}")
         store = cls(folder, group)
-        for _, array in sorted(group.arrays()):
-            rows = StoredRows(array)
+        for key, array in sorted(group.arrays()):
+            try:
+                rows = StoredRows(array, folder / key)
+            except KeyError as error:
+                raise ValueError(f"{folder} holds {key!r}, which is no capture") from error
             store._arrays[rows.name] = rows
         return store
 
@@ -109,7 +113,7 @@ class Store:
                 # An all-zero chunk is a real one: a missing chunk must not pass for it.
                 config={"write_empty_chunks": True},
             )
-            self._arrays[name] = StoredRows(array)
+            self._arrays[name] = StoredRows(array, self.path / escape(name))
             return self._arrays[name]
 
     def remove(self, name: str) -> None:
@@ -130,8 +134,10 @@ class Store:
 class StoredRows:
     """The rows of one capture point on disk; written in whole chunks."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Any, folder: Path) -> None:
         self._array = array
+        self._folder = folder.absolute()
+        self._process = os.getpid()
         attributes = array.attrs.asdict()
         self.name: str = attributes["name"]
         self.position: int = attributes["position"]
@@ -153,7 +159,7 @@ class StoredRows:
         if not len(self._buffer):
             self._buffer = np.empty((self._chunk_rows, packed.shape[1]), np.uint8)
             # What is buffered when this object or the program ends still belongs to the capture.
-            weakref.finalize(self, _write_tail, self._array, self.__dict__).atexit = False
+            weakref.finalize(self, _write_last, self._array, self.__dict__).atexit = False
             _buffered.add(self)
         done = 0
         while done < len(packed):
@@ -190,12 +196,25 @@ def _write_tail(array: Any, state: dict[str, Any]) -> None:
         state["_published"] = base + filled
 
 
+def _write_last(array: Any, state: dict[str, Any]) -> None:
+    # A forked child has a copy of the buffer: the rows are its parent's to write. And a folder that
+    # was deleted meanwhile stays deleted.
+    if state["_process"] == os.getpid() and state["_folder"].exists():
+        _write_tail(array, state)
+
+
 _buffered: "weakref.WeakSet[StoredRows]" = weakref.WeakSet()
 
 
 def _flush_all() -> None:
+    problems = []
     for rows in list(_buffered):
-        rows.flush()
+        try:
+            _write_last(rows._array, rows.__dict__)
+        except Exception as error:  # the other layers are written all the same
+            problems.append(error)
+    if problems:
+        raise ExceptionGroup("captured states could not be written", problems)
 
 
 # zarr writes through an executor, which ends before atexit functions run; this hook of the standard

@@ -135,7 +135,7 @@ def test_nothing_matched_by_class_or_predicate_lists_in_order():
 
 def test_a_long_list_is_cut():
     layers = [(f"layer{k}", Linear()) for k in range(50)]
-    with pytest.raises(ValueError, match="and 30 more$") as raised:
+    with pytest.raises(ValueError, match=r"and 30 more$") as raised:
         match(layers, "layer_49")
     assert listed(str(raised.value))[0] == "layer49 (Linear)"
 

@@ -176,6 +176,13 @@ def test_the_input_of_an_activation_follows_its_feeder_too():
     assert (run["1_pre_states"].axis, run["1_pre_states"].neurons) == (3, 5)
 
 
+def test_the_input_and_output_of_a_sequential_are_those_of_its_ends():
+    model = nn.Sequential(nn.Sequential(nn.Linear(4, 5), nn.ReLU()))
+    with ts.capture(model, "0", method="both") as run:
+        model(images(3, 2, 6, 4))
+    assert [(point.axis, point.neurons) for point in run.efficiency_layers] == [(3, 4), (3, 5)]
+
+
 def test_outside_of_a_sequential_the_number_of_axes_decides():
     class Model(nn.Module):
         def __init__(self) -> None:
@@ -191,11 +198,11 @@ def test_outside_of_a_sequential_the_number_of_axes_decides():
 
 def test_a_shared_activation_that_is_fed_in_different_ways_goes_by_its_axes():
     act = nn.ReLU()
-    model = nn.Sequential(nn.Linear(4, 5), act, nn.Conv2d(2, 2, 1), act)
+    model = nn.Sequential(nn.Conv2d(2, 5, 1), act, nn.Linear(4, 6), act)
     with ts.capture(model, "1") as run:
         model(images(3, 2, 6, 4))
     point = run["1_post_states"]
-    assert (point.axis, point.neurons, point.state_count) == (1, 2, 2 * 3 * 6 * 5)
+    assert (point.axis, point.neurons, point.state_count) == (1, 5, 3 * 6 * 4 + 3 * 6 * 6)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -3])

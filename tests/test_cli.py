@@ -1,0 +1,253 @@
+"""The command `tensorstate`, run as a user runs it: the demo, its report, mistakes, Ctrl-C."""
+
+import gzip
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu import cli
+from tensorstate_gpu.store import Store
+
+HEADING = "layer               axis  neurons   states  distinct      entropy  efficiency  ceiling"
+
+
+def tensorstate(*arguments):
+    command = [sys.executable, "-m", "tensorstate_gpu", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def table(output):
+    """The lines of the table and of the measures below it."""
+    lines = output.splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith("layer "))
+    end = next(at for at, line in enumerate(lines) if line.startswith("aIQ "))
+    return lines[start : end + 1]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """What one epoch of the demo printed, and the folder where it saved it."""
+    folder = tmp_path_factory.mktemp("demo") / "new" / "saved"
+    done = tensorstate("demo", "--epochs", 1, "--save", folder)
+    assert done.returncode == 0, done.stderr
+    return done, folder
+
+
+def test_the_demo_prints_its_table(saved):
+    done, folder = saved
+    lines = table(done.stdout)
+    assert lines[0] == HEADING
+    layers = {line.split()[0]: line.split()[1:4] for line in lines[2:5]}
+    assert layers == {
+        "conv_1_post_states": ["1", "20", "288,000"],
+        "conv_2_post_states": ["1", "50", "32,000"],
+        "conv_3_post_states": ["1", "100", "500"],
+    }
+    assert [line.rsplit(None, 2)[0].rstrip() for line in lines[6:]] == [
+        "network efficiency",
+        "accuracy",
+        "aIQ (beta 2)",
+    ]
+    assert float(lines[7].split()[1]) > 30  # percent: one epoch learns something
+    assert "1,297 images to learn from, 500 to judge and capture with" in done.stdout
+    assert f"tensorstate report {folder}" in done.stdout
+    assert "training" in done.stderr  # the progress bars
+    assert "capturing" in done.stderr
+
+
+def test_the_saved_capture_is_the_one_that_was_reported(saved):
+    done, folder = saved
+    assert {file.name for file in folder.iterdir()} == {"states.zarr", "results.json"}
+    results = json.loads((folder / "results.json").read_text())
+    store = Store.open(folder / "states.zarr")
+    assert [layer["layer"] for layer in results["layers"]] == store.names
+    for layer in results["layers"]:
+        rows = np.concatenate(list(store[layer["layer"]].chunks()))
+        counts = ts.count_states(rows, layer["neurons"])
+        assert (counts.total, len(counts)) == (layer["states"], layer["distinct"])
+        assert counts.entropy() == layer["entropy"]
+    efficiencies = [layer["efficiency"] for layer in results["layers"]]
+    assert results["network_efficiency"] == ts.network_efficiency(efficiencies)
+    assert results["aiq"] == ts.aIQ(results["network_efficiency"], results["accuracy"], 2)
+
+
+def test_report_prints_the_table_again(saved):
+    done, folder = saved
+    again = tensorstate("report", folder)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.splitlines() == table(done.stdout)
+
+
+def test_report_of_the_bare_states(saved, capsys):
+    done, folder = saved
+    assert cli.main(["report", str(folder / "states.zarr")]) == 0
+    assert capsys.readouterr().out.splitlines() == table(done.stdout)[:-2]  # no accuracy, no aIQ
+
+
+def test_the_demo_is_deterministic_by_its_seed(saved):
+    first = table(saved[0].stdout)
+    assert table(tensorstate("demo", "--epochs", 1, "--seed", 0).stdout) == first
+    other = table(tensorstate("demo", "--epochs", 1, "--seed", 1).stdout)
+    assert other[0] == first[0]
+    assert other != first
+
+
+@pytest.fixture
+def mnist():
+    """Tiny training, validation and test splits in the form of mnist.pkl.gz."""
+    rng = np.random.default_rng(0)
+
+    def split(images):
+        return rng.random((images, 784), np.float32), rng.integers(0, 10, images)
+
+    return split(30), split(20), split(10)
+
+
+def write(path, content):
+    with gzip.open(path, "wb") as stream:
+        stream.write(content if isinstance(content, bytes) else pickle.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("named", ["file", "folder"])
+def test_a_local_copy_of_mnist(named, mnist, tmp_path, capsys):
+    path = write(tmp_path / "mnist.pkl.gz", mnist)
+    chosen = path if named == "file" else tmp_path
+    assert cli.main(["demo", "--epochs", "1", "--mnist", str(chosen)]) == 0
+    output = capsys.readouterr().out
+    assert "30 images to learn from, 20 to judge and capture with" in output
+    assert [line.split()[3] for line in table(output)[2:5]] == ["11,520", "1,280", "20"]
+
+
+def refused(capsys, *arguments):
+    """The one line on stderr of a command that the user got wrong."""
+    assert cli.main([*map(str, arguments)]) == 2
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    (line,) = output.err.splitlines()
+    assert line.startswith("tensorstate: ")
+    return line
+
+
+def test_a_missing_mnist_file(tmp_path, capsys):
+    assert "nowhere.gz" in refused(capsys, "demo", "--mnist", tmp_path / "nowhere.gz")
+    assert "mnist.pkl.gz" in refused(capsys, "demo", "--mnist", tmp_path)
+
+
+GARBAGE = {
+    "text": b"no gzip",
+    "nothing": b"",
+    "no pickle": gzip.compress(b"no pickle"),
+    "empty": gzip.compress(b""),
+    "cut short": gzip.compress(pickle.dumps(bytes(range(256)) * 40))[:-30],
+    "broken inside": gzip.compress(b"x")[:10] + b"\xff" * 20,
+    "wrong checksum": gzip.compress(pickle.dumps(3))[:-8] + bytes(8),
+    "an unknown class": gzip.compress(b"cno_such_module\nname\n."),
+    "an unknown name": gzip.compress(b"cos\nno_such_name\n."),
+    "a pickle with a hole": gzip.compress(b"h\x05."),
+    "an empty stack": gzip.compress(b"0."),
+    "another object": gzip.compress(pickle.dumps(3)),
+    "a dictionary": gzip.compress(pickle.dumps({"a": 1, "b": 2, "c": 3})),
+    "three numbers": gzip.compress(pickle.dumps((1, 2, 3))),
+    "texts": gzip.compress(pickle.dumps((("a", "b"),) * 3)),
+    "small images": gzip.compress(pickle.dumps(((np.zeros((9, 700), "f4"), np.arange(9)),) * 3)),
+    "too few labels": gzip.compress(pickle.dumps(((np.zeros((9, 784), "f4"), np.arange(8)),) * 3)),
+    "label 10": gzip.compress(pickle.dumps(((np.zeros((11, 784), "f4"), np.arange(11)),) * 3)),
+    "no images": gzip.compress(pickle.dumps(((np.zeros((0, 784), "f4"), np.arange(0)),) * 3)),
+}
+
+
+@pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE.keys())
+def test_a_garbage_mnist_file(content, tmp_path, capsys):
+    path = tmp_path / "garbage.gz"
+    path.write_bytes(content)
+    assert "garbage.gz is not a copy of mnist.pkl.gz" in refused(capsys, "demo", "--mnist", path)
+
+
+def test_mnist_of_other_number_types(mnist, tmp_path, capsys):
+    doubles = [(images.astype(float), labels.astype(np.uint8)) for images, labels in mnist]
+    path = write(tmp_path / "doubles.gz", doubles)
+    assert cli.main(["demo", "--epochs", "1", "--mnist", str(path)]) == 0
+    assert len(table(capsys.readouterr().out)) == 9
+
+
+def test_bad_epochs(capsys):
+    assert "epochs must be at least 1, got 0" in refused(capsys, "demo", "--epochs", 0)
+
+
+def test_bad_seed(capsys):
+    assert "seed" in refused(capsys, "demo", "--seed", 10**30)
+
+
+def test_a_folder_with_content_is_refused_before_the_work(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    done = tensorstate("demo", "--save", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"tensorstate: .* is not empty; it is not overwritten\n", done.stderr)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert "file" in refused(capsys, "demo", "--save", tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_report_of_nothing(tmp_path):
+    done = tensorstate("report", tmp_path / "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"tensorstate: {tmp_path / 'nowhere'} holds no captured states\n"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "3", '{"accuracy": "high"}', '{"accuracy": 7}'])
+def test_report_of_damaged_results(content, tmp_path, capsys):
+    point = ts.CapturePoint("layer")
+    point.declare(2)
+    point.append(np.array([[0], [1]], np.uint8), 2)
+    ts.Run([point]).save(tmp_path / "states.zarr")
+    (tmp_path / "results.json").write_text(content)
+    assert "results.json" in refused(capsys, "report", tmp_path)
+
+
+def test_report_of_a_layer_without_rows(tmp_path, capsys):
+    ts.CapturePoint("layer", tmp_path).declare(2)
+    assert "layer" in refused(capsys, "report", tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [[], ["no such"], ["report"], ["demo", "--epochs", "x"]])
+def test_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as raised:
+        cli.main(arguments)
+    assert raised.value.code == 2
+    assert "usage: tensorstate" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["--version"])
+    assert raised.value.code == 0
+    assert capsys.readouterr().out == f"tensorstate_gpu {ts.__version__}\n"
+
+
+def test_ctrl_c_stops_the_demo(tmp_path):
+    command = [sys.executable, "-m", "tensorstate_gpu", "demo", "--save", str(tmp_path / "new")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as demo:
+        seen = b""
+        while b"accuracy=" not in seen:  # the first epoch is over, the second one runs
+            piece = os.read(demo.stderr.fileno(), 1000)
+            assert piece, seen
+            seen += piece
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert b"Traceback" not in errors
+    assert errors.rstrip().endswith(b"tensorstate: stopped")
+    assert not (tmp_path / "new").exists()

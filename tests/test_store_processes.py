@@ -1,0 +1,107 @@
+"""Captured states on disk when the writing program ends, is killed, or forks."""
+
+import multiprocessing
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.store import Store
+
+# Writes 5,000 rows of two layers; what follows says how the program ends.
+WRITER = """
+import os, signal, sys
+import numpy as np
+import tensorstate_gpu as ts
+import tensorstate_gpu.store
+tensorstate_gpu.store.CHUNK_BYTES = int(sys.argv[2])
+rows = np.random.default_rng(0).integers(0, 256, (5000, 2)).astype(np.uint8)
+
+def capture(name):
+    point = ts.CapturePoint(name, sys.argv[1])
+    point.declare(16, 1)
+    for start in range(0, 5000, 700):
+        batch = rows[start : start + 700]
+        point.append(batch, len(batch))
+    return point
+
+points = [capture("first"), capture("second")]
+"""
+ENDINGS = {
+    "flush": "for point in points: point.flush()",
+    "no flush": "",
+    "points forgotten": "del points",
+    "sys.exit": "sys.exit(3)",
+    "exception": "raise SystemError('on purpose')",
+    "ctrl-c": "os.kill(os.getpid(), signal.SIGINT)",
+    "in a function": "def f(kept=points): pass\ndel points",
+    "in a cycle": "points.append(points); del points",
+}
+ROWS = np.random.default_rng(0).integers(0, 256, (5000, 2)).astype(np.uint8)
+
+
+def written_by(program, path, chunk_bytes):
+    command = [sys.executable, "-c", program, str(path), str(chunk_bytes)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def stored(path, name):
+    return np.concatenate(list(Store.open(path)[name].chunks()))
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS.keys())
+def test_another_process_reads_every_row(ending, tmp_path):
+    done = written_by(WRITER + ending, tmp_path, 3000)  # 1,500 rows to a chunk: 500 are left over
+    assert "captured states" not in done.stderr
+    assert Store.open(tmp_path).names == ["first", "second"]
+    for name in ("first", "second"):
+        np.testing.assert_array_equal(stored(tmp_path, name), ROWS)
+
+
+def test_a_killed_program_keeps_its_whole_chunks(tmp_path):
+    done = written_by(WRITER + "os.kill(os.getpid(), signal.SIGKILL)", tmp_path, 1000)
+    assert done.returncode == -signal.SIGKILL
+    for name in ("first", "second"):
+        assert Store.open(tmp_path)[name].rows == 5000
+    shutil.rmtree(tmp_path)
+    written_by(WRITER + "os.kill(os.getpid(), signal.SIGKILL)", tmp_path, 3000)
+    for name in ("first", "second"):
+        np.testing.assert_array_equal(stored(tmp_path, name), ROWS[:4500])
+
+
+def test_a_folder_deleted_meanwhile_stays_deleted(tmp_path):
+    kept = "points += [ts.CapturePoint('kept', sys.argv[1] + '.2')]; points[-1].declare(16)\n"
+    kept += "points[-1].append(rows, 5000)\nimport shutil; shutil.rmtree(sys.argv[1])"
+    done = written_by(WRITER + kept, tmp_path / "run", 1 << 22)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [file.name for file in tmp_path.iterdir()] == ["run.2"]
+    np.testing.assert_array_equal(stored(tmp_path / "run.2", "kept"), ROWS)
+
+
+def test_rows_that_cannot_be_written_are_told_and_the_others_kept(tmp_path):
+    broken = "import shutil; shutil.rmtree(sys.argv[1] + '/first/c', ignore_errors=True)\n"
+    broken += "open(sys.argv[1] + '/first/c', 'w').close()"
+    done = written_by(WRITER + broken, tmp_path, 1 << 22)
+    assert "captured states could not be written" in done.stderr
+    np.testing.assert_array_equal(stored(tmp_path, "second"), ROWS)
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_forked_child_leaves_the_rows_to_its_parent(tmp_path):
+    point = ts.CapturePoint("layer", tmp_path)
+    point.declare(16)
+    point.append(ROWS[:2000], 2000)
+    fork = multiprocessing.get_context("fork")
+    release = fork.Event()
+    child = fork.Process(target=release.wait)
+    child.start()
+    point.append(ROWS[2000:], 3000)
+    point.flush()
+    release.set()
+    child.join(30)
+    assert child.exitcode == 0
+    np.testing.assert_array_equal(stored(tmp_path, "layer"), ROWS)
