@@ -79,7 +79,19 @@ class StateCaptureHook(CapturePoint):
 
     def capture(self, tensor: torch.Tensor) -> None:
         """Pack and keep the states of one batch."""
-        tensor = tensor.detach()
+        try:
+            self._capture(tensor)
+        except (TypeError, ValueError) as error:
+            error.add_note(f"while capturing {self.name}")
+            raise
+
+    def _capture(self, tensor: torch.Tensor) -> None:
+        if tensor.is_nested:
+            raise TypeError(
+                f"{self.name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
+                "none with enable_nested_tensor=False"
+            )
+        tensor = tensor.detach().resolve_neg()
         rule = self._rule or AUTO
         if tensor.ndim == 0:
             raise ValueError(f"{self.name}: a state needs an axis of neurons, got a 0-d tensor")

@@ -255,8 +255,8 @@ class CapturePoint:
 
     def _empty(self) -> ValueError:
         return ValueError(
-            f"{self.name}: nothing captured yet. Run the model; hooks that were attached after the "
-            "first compiled call never fire"
+            f"{self.name}: nothing captured yet. Run the model; a layer that is never called "
+            "captures nothing (exclude= it), nor does a hook attached after the first compiled call"
         )
 
     def __getstate__(self) -> dict[str, Any]:

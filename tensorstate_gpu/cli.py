@@ -5,8 +5,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tensorstate_gpu import __version__
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.reporting import LayerReport, Report
 
 STATES, RESULTS = "states.zarr", "results.json"
 
@@ -63,7 +67,7 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from tensorstate_gpu.accumulators import count_chunks
-    from tensorstate_gpu.reporting import LayerReport, summarise
+    from tensorstate_gpu.reporting import LayerReport
     from tensorstate_gpu.store import Store
 
     folder = Path(options.directory)
@@ -71,8 +75,22 @@ def _report(options: argparse.Namespace) -> None:
     layers = []
     for name in store.names:
         rows = store[name]
+        if not rows.rows:
+            raise ValueError(f"{folder} holds no states of {name!r}")
         counts = count_chunks(rows.chunks(), rows.neurons)
         layers.append(LayerReport.of(name, counts, rows.neuron_axis))
-    results = folder / RESULTS
-    saved = json.loads(results.read_text()) if results.exists() else {}
-    print(summarise(layers, saved.get("accuracy"), saved.get("beta", 2)))
+    print(_summary(layers, folder / RESULTS))
+
+
+def _summary(layers: "list[LayerReport]", results: Path) -> "Report":
+    from tensorstate_gpu.reporting import summarise
+
+    if not results.exists():
+        return summarise(layers, None, 2)
+    try:
+        saved = json.loads(results.read_text())
+        if not isinstance(saved, dict):
+            raise ValueError(f"a {type(saved).__name__}")
+        return summarise(layers, saved.get("accuracy"), saved.get("beta", 2))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{results} is not what demo --save wrote: {error}") from error

@@ -65,6 +65,8 @@ def main_job(mnist: str | None, seed: int, epochs: int) -> tuple[Run, Report]:
     """Train, capture, report. Deterministic for a seed on one machine."""
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be from 0 to 2**63 - 1, got {seed}")
     torch.manual_seed(seed)
     train, valid = load_mnist(mnist) if mnist else load_digits()
     print(f"{len(train[0]):,} images to learn from, {len(valid[0]):,} to judge and capture with")
@@ -99,11 +101,21 @@ def load_mnist(path: str) -> tuple[Split, Split]:
     try:
         with gzip.open(file, "rb") as stream:
             train, valid, _ = pickle.load(stream, encoding="latin-1")
-    except (pickle.UnpicklingError, EOFError, gzip.BadGzipFile, TypeError) as error:
+        return _as_split(*train), _as_split(*valid)
+    except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
+        raise
+    except Exception as error:  # unpickling other files raises errors of every kind
         raise ValueError(f"{file} is not a copy of mnist.pkl.gz: {error}") from error
-    (x, y), (x_valid, y_valid) = train, valid
-    as_tensors = [torch.tensor(array) for array in (x, y, x_valid, y_valid)]
-    return (as_tensors[0], as_tensors[1]), (as_tensors[2], as_tensors[3])
+
+
+def _as_split(images: Any, labels: Any) -> Split:
+    x = torch.as_tensor(images, dtype=torch.float32)
+    y = torch.as_tensor(labels, dtype=torch.int64)
+    if x.ndim != 2 or x.shape[1] != 784 or not len(x) or y.shape != x.shape[:1]:
+        raise ValueError(f"images {tuple(x.shape)} with labels {tuple(y.shape)}")
+    if not 0 <= int(y.min()) <= int(y.max()) <= 9:
+        raise ValueError("labels are not digits")
+    return x, y
 
 
 def fit(model: nn.Module, train: Split, valid: Split, epochs: int) -> float:

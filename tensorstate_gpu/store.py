@@ -45,7 +45,7 @@ class Store:
     @classmethod
     def create(cls, path: Any) -> "Store":
         """A new store; ValueError when anything is there already. Nothing is ever overwritten."""
-        folder = Path(path)
+        folder = Path(os.path.abspath(path))  # the program may change its working directory
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise ValueError(f"{folder} exists and is not empty; it is not overwritten")
         from tensorstate_gpu import __version__
@@ -156,6 +156,11 @@ class StoredRows:
 
     def append(self, packed: NDArray[np.uint8]) -> None:
         """Keep a copy of the rows; a chunk is written when it is full."""
+        if self._process != os.getpid():
+            raise RuntimeError(
+                f"{self.name}: process {self._process} writes {self._folder}, and a store has one "
+                "writer; after a fork, capture with a disk_path of its own"
+            )
         if not len(self._buffer):
             self._buffer = np.empty((self._chunk_rows, packed.shape[1]), np.uint8)
             # What is buffered when this object or the program ends still belongs to the capture.
@@ -173,7 +178,8 @@ class StoredRows:
 
     def flush(self) -> None:
         """Write and publish the rows in the buffer; a part of a chunk is written again later."""
-        _write_tail(self._array, self.__dict__)
+        if self._process == os.getpid():  # a forked child has a copy: the parent writes it
+            _write_tail(self._array, self.__dict__)
 
     def discard(self) -> None:
         """Forget the buffered rows: the array is about to be deleted."""

@@ -231,3 +231,19 @@ def test_a_bad_second_call_leaves_the_first_ones_points():
             ts.build_efficiency_model(model, **{"attach_to": "*", **options})
         assert model.efficiency_layers == points
         assert hooks_of(model) == hooks
+
+
+def test_errors_inside_a_hook_name_the_layer():
+    model = nn.Sequential(nn.Linear(3, 4))
+    one_per_neuron = pytest.raises(ValueError, match="one per neuron")
+    with ts.capture(model, "Linear", threshold=[0.0, 1.0]), one_per_neuron as raised:
+        model(torch.ones(2, 3))
+    assert "while capturing 0_post_states" in raised.value.__notes__
+
+
+def test_a_layer_that_never_fires_is_named_when_it_is_read():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ModuleDict({"unused": nn.Linear(4, 4)}))
+    with ts.capture(model, "Linear") as run:
+        model[0](torch.ones(2, 3))
+    with pytest.raises(ValueError, match=r"1\.unused_post_states: nothing captured.*never called"):
+        run.report()

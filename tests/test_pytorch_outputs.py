@@ -99,6 +99,32 @@ def test_integer_and_bool_outputs(dtype):
     np.testing.assert_array_equal(run["0_post_states"].raw_states, expected_rows(x))
 
 
+def test_lazily_negated_outputs():
+    x = images(9, 5)
+    model = nn.Sequential(Returns(lambda x: torch.complex(x, x).conj().imag))
+    with ts.capture(model, "0") as run:
+        assert model(x).is_neg()
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, expected_rows(-x))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+def test_nested_tensors_are_refused_with_the_way_out():
+    def encoder(**options: bool) -> nn.Module:
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        return nn.TransformerEncoder(layer, 1, **options).eval()
+
+    padding = torch.tensor([[False, False, False], [False, True, True]])
+    model = encoder()  # a padded batch becomes a nested tensor here, in eval mode
+    with torch.no_grad(), ts.capture(model, "layers.0.linear1") as run:
+        with pytest.raises(TypeError, match=r"linear1_post_states: nested.*enable_nested_tensor"):
+            model(images(2, 3, 4), src_key_padding_mask=padding)
+        assert run["layers.0.linear1_post_states"].neurons is None
+    model = encoder(enable_nested_tensor=False)
+    with torch.no_grad(), ts.capture(model, "layers.0.linear1") as run:
+        model(images(2, 3, 4), src_key_padding_mask=padding)
+    assert run["layers.0.linear1_post_states"].state_count == 6
+
+
 class Keywords(nn.Module):
     """Calls its layer with keyword arguments only."""
 

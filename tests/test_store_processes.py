@@ -97,11 +97,37 @@ def test_a_forked_child_leaves_the_rows_to_its_parent(tmp_path):
     point.append(ROWS[:2000], 2000)
     fork = multiprocessing.get_context("fork")
     release = fork.Event()
-    child = fork.Process(target=release.wait)
+    refused = fork.Queue()
+
+    def in_the_child():
+        release.wait()
+        try:
+            point.append(ROWS[:1], 1)
+        except RuntimeError as error:
+            refused.put((str(error), point.state_count))
+        point.flush()
+
+    child = fork.Process(target=in_the_child)
     child.start()
     point.append(ROWS[2000:], 3000)
     point.flush()
     release.set()
+    message, rows = refused.get(timeout=30)
     child.join(30)
     assert child.exitcode == 0
+    assert "a store has one writer" in message
+    assert rows == 2000
     np.testing.assert_array_equal(stored(tmp_path, "layer"), ROWS)
+
+
+def test_a_changed_working_directory(tmp_path, monkeypatch):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    point = ts.CapturePoint("layer", "run")
+    point.declare(16)
+    monkeypatch.chdir(tmp_path / "there")
+    point.append(ROWS, 5000)
+    point.flush()
+    assert [file.name for file in tmp_path.glob("*/*")] == ["run"]
+    np.testing.assert_array_equal(stored(tmp_path / "here" / "run", "layer"), ROWS)
