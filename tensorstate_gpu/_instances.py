@@ -7,14 +7,19 @@ from numpy.typing import NDArray
 
 
 class Instances:
-    """The ledger of a capture point: instances seen, states each gave, labels, rows expected."""
+    """The ledger of a capture point: instances seen, states each gave, labels, rows expected.
 
-    def __init__(self) -> None:
+    ``keep_labels`` False: labels are only counted, in memory that does not grow.
+    """
+
+    def __init__(self, *, keep_labels: bool = True) -> None:
         self.count = 0
         self.rows = 0
+        self._labelled = 0
+        self._keep_labels = keep_labels
         # Batches with as many states per instance as the one before extend its entry.
         self._runs: list[tuple[int, int]] = []
-        self._labels: list[NDArray[Any] | None] = []
+        self._labels: list[NDArray[Any]] = []
 
     def add(self, instances: int, rows: int, labels: NDArray[Any] | None) -> None:
         if not instances:
@@ -26,7 +31,10 @@ class Instances:
             self._runs.append((instances, per_instance))
         self.count += instances
         self.rows += rows
-        self._labels.append(labels)
+        if labels is not None:
+            self._labelled += instances
+            if self._keep_labels:
+                self._labels.append(labels)
 
     def states_per_instance(self) -> int:
         sizes = {per_instance for _, per_instance in self._runs}
@@ -44,14 +52,15 @@ class Instances:
             row, instance = row + instances * per_instance, instance + instances
         return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
 
+    def require_labels(self) -> None:
+        """ValueError when some instances have no label."""
+        if missing := self.count - self._labelled:
+            raise ValueError(f"{missing} of {self.count} instances were captured without labels")
+
     def labels(self) -> NDArray[Any]:
-        """The label of each instance; ValueError when some instances have none."""
-        given = [labels for labels in self._labels if labels is not None]
-        found = sum(len(labels) for labels in given)
-        if found != self.count:
-            raise ValueError(
-                f"{self.count - found} of {self.count} instances were captured without labels"
-            )
+        """The label of each instance; ValueError when some have none."""
+        self.require_labels()
+        given = self._labels
         if len({labels.dtype.kind for labels in given}) > 1:
             # Strings and integers stay what they are: a common dtype would turn 1 into "1".
             given = [labels.astype(object) for labels in given]

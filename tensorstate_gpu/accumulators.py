@@ -136,6 +136,7 @@ class CountsAccumulator(Accumulator):
 
     def __init__(self, neurons: int) -> None:
         super().__init__(neurons)
+        self.instances = Instances(keep_labels=False)
         self._counters = _LabelledCounters(self.row_bytes)
 
     @property
@@ -156,7 +157,7 @@ class CountsAccumulator(Accumulator):
             raise ValueError(
                 'only counts are kept: give labels during capture, or use keep="states"'
             )
-        self.instances.labels()  # raises where some instances have none
+        self.instances.require_labels()
         return self._counters.histograms(self.neurons)
 
     def chunks(self) -> Iterator[Rows]:

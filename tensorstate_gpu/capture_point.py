@@ -198,8 +198,9 @@ class CapturePoint:
             return np.concatenate(list(self.chunks()))
 
     def chunks(self) -> Iterator[NDArray[np.uint8]]:
-        """All packed rows, in order, piece by piece."""
-        return self._captured().chunks()
+        """All packed rows that are there at the call, in order, piece by piece."""
+        with self._lock:
+            return self._captured().chunks()
 
     def entropy(self, alpha: float | None = 1) -> float:
         """Rényi entropy of order alpha of the states, in bits; None gives the maximum."""

@@ -1,7 +1,8 @@
 """Packed rows in memory, in order. store.py holds the twin that keeps them on disk."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,10 +72,11 @@ class MemoryRows:
         return chunk if self._compressor is None else self._compressor.encode(chunk)
 
     def chunks(self) -> Iterator[Rows]:
-        for chunk in self._full:
-            if self._compressor is not None:
-                raw = self._compressor.decode(chunk)
-                chunk = np.frombuffer(raw, np.uint8).reshape(-1, self._row_bytes)
-            yield chunk
-        if self._filled:
-            yield self._open[: self._filled]
+        # What is there at the call; rows appended while the caller iterates are not seen.
+        last = [self._open[: self._filled]] if self._filled else []
+        return chain(map(self._decode, tuple(self._full)), last)
+
+    def _decode(self, chunk: Any) -> Rows:
+        if self._compressor is None:
+            return cast(Rows, chunk)
+        return np.frombuffer(self._compressor.decode(chunk), np.uint8).reshape(-1, self._row_bytes)

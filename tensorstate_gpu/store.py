@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -187,10 +188,11 @@ class StoredRows:
 
     def chunks(self) -> Iterator[NDArray[np.uint8]]:
         """All rows, in order: (rows, bytes)."""
-        for start in range(0, self._base, self._chunk_rows):
-            yield self._array[start : min(start + self._chunk_rows, self._base)]
-        if self._filled:
-            yield self._buffer[: self._filled]
+        # What is there at the call; rows appended while the caller iterates are not seen.
+        base, last = self._base, self._buffer[: self._filled].copy()
+        starts = range(0, base, self._chunk_rows)
+        on_disk = (self._array[i : min(i + self._chunk_rows, base)] for i in starts)
+        return chain(on_disk, [last] if len(last) else [])
 
 
 def _write_tail(array: Any, state: dict[str, Any]) -> None:

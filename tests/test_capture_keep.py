@@ -1,5 +1,6 @@
 """What a capture point keeps: counts only, compressed rows, instances, labels; threads."""
 
+import sys
 import threading
 import tracemalloc
 
@@ -240,6 +241,16 @@ def test_labels_of_the_wrong_length_afterwards():
         uneven().counts_by([0] * 34)
 
 
+@pytest.fixture
+def restless():
+    """Threads that take turns after every few instructions, as they rarely do."""
+    former = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(former)
+
+
+@pytest.mark.usefixtures("restless")
 @pytest.mark.parametrize("keep", KEEPS)
 def test_threads_lose_no_row(keep):
     point = ts.CapturePoint("layer", keep=keep)
@@ -249,13 +260,13 @@ def test_threads_lose_no_row(keep):
 
     def work(worker):
         start.wait()
-        for _ in range(150):
+        for _ in range(600):
             point.declare(16)
             point.append(batches[worker], 5, [worker] * 5)
 
     def read():
         start.wait()
-        for _ in range(100):
+        for _ in range(300):
             try:
                 if point.histogram().total % 10 or point.states_per_instance() != 2:
                     problems.append("a batch in part")
@@ -271,10 +282,33 @@ def test_threads_lose_no_row(keep):
     for thread in threads:
         thread.join()
     assert not problems
-    assert (point.state_count, point.instance_count) == (12_000, 6_000)
-    assert point.counts().tolist() == [1_500] * 8
+    assert (point.state_count, point.instance_count) == (48_000, 24_000)
+    assert point.counts().tolist() == [6_000] * 8
     for worker, histogram in point.counts_by().items():
-        assert_counts(histogram, batches[worker].repeat(150, axis=0))
+        assert_counts(histogram, batches[worker].repeat(600, axis=0))
     if keep == "states":
-        rows = point.raw_states.reshape(1200, 10, 2)
+        rows = point.raw_states.reshape(4800, 10, 2)
         assert (rows == rows[:, :1, :1]).all()  # no batch in between another
+
+
+def test_chunks_are_those_of_the_call():
+    point = ts.CapturePoint("layer")
+    point.declare(8)
+    point.append(np.zeros((3, 1), np.uint8), 3)
+    chunks = point.chunks()
+    point.append(np.ones((CHUNK_BYTES, 1), np.uint8), 1)
+    assert np.concatenate(list(chunks)).tolist() == [[0]] * 3
+
+
+def test_labels_of_counts_take_no_memory_per_instance():
+    point = ts.CapturePoint("layer", keep="counts")
+    point.declare(8)
+    packed, labels = np.zeros((10_000, 1), np.uint8), np.zeros(10_000, np.int64)
+    point.append(packed, 10_000, labels)
+    tracemalloc.start()
+    for _ in range(100):
+        point.append(packed, 10_000, labels)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 80_000  # one batch's labels; a hundred would be 8 MB
+    assert point.counts_by()[0].total == 1_010_000

@@ -200,7 +200,7 @@ def test_a_hook_that_never_fires_is_noticed_when_it_is_read():
     ts.build_efficiency_model(model, "Conv2d")  # the plain model does not know of its twin
     compiled(x)
     (point,) = model.efficiency_layers
-    with pytest.raises(ValueError, match="attached after the first compiled call never fire"):
+    with pytest.raises(ValueError, match="nor does a hook attached after the first compiled call"):
         point.counts()
 
 
