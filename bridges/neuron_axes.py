@@ -39,14 +39,13 @@ _LAST_TYPES = (
     nn.RMSNorm,
     nn.Embedding,
     nn.EmbeddingBag,
-    nn.TransformerEncoder,
-    nn.TransformerDecoder,
 )
 _SEQUENCE_TYPES = (
     nn.MultiheadAttention,
     nn.RNNBase,
     nn.TransformerEncoderLayer,
     nn.TransformerDecoderLayer,
+    nn.Transformer,
 )
 _POOLING = re.compile(r"Pool(\d)d$")
 # Blocks of other libraries, known by the words their classes are named with.
@@ -62,6 +61,8 @@ def own_rule(module: Any) -> AxisRule | None:
     if isinstance(module, _SEQUENCE_TYPES):
         attention = getattr(module, "self_attn", module)
         return AxisRule("last", batch_second=not attention.batch_first)
+    if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
+        return own_rule(next(iter(module.layers), None)) or _LAST
     if isinstance(module, _LAST_TYPES):
         return _LAST
     name = type(module).__name__

@@ -1,0 +1,78 @@
+"""What ends with a reset, a later change or a with block: labels, buffers, stale readers."""
+
+import numpy as np
+import pytest
+import torch
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.matching import match
+from tensorstate_gpu.store import Store, escape
+
+ROWS = np.arange(20, dtype=np.uint8).reshape(10, 2)
+
+
+def new_point(path=None, **options):
+    point = ts.CapturePoint("layer", path, **options)
+    point.declare(16)
+    return point
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_labels_end_with_a_reset(keep):
+    point = new_point(keep=keep)
+    point.labels(["old"] * 10)
+    point.reset_states((None, 16))
+    point.append(ROWS, 10)
+    with pytest.raises(ValueError, match="10 of 10 instances were captured without labels"):
+        point.counts_by()
+
+
+def test_labels_are_those_of_the_moment():
+    point, labels = new_point(), np.zeros(10, np.int64)
+    point.append(ROWS, 10, labels)
+    labels[:] = 7
+    assert list(point.counts_by()) == [0]
+
+
+def test_rows_that_vanish_while_they_are_read_are_noticed():
+    point = new_point()
+    point.append(ROWS, 10)
+    keeper = point._accumulator._keeper
+    whole = keeper.chunks
+    keeper.chunks = lambda: (chunk[:-1] for chunk in whole())
+    with pytest.raises(RuntimeError, match="10 rows were captured, 9 counted"):
+        point.counts()
+
+
+def test_rows_held_from_before_a_reset_are_not_written_after_it(tmp_path):
+    point = new_point(tmp_path)
+    point.append(ROWS, 10)
+    held = point._accumulator
+    point.reset_states()
+    point.declare(16)
+    point.append(ROWS[:3], 3)
+    point.flush()
+    del held
+    assert Store.open(tmp_path)["layer"].rows == 3
+
+
+def test_all_rows_are_on_disk_when_a_capture_ends(tmp_path):
+    layer = torch.nn.Linear(3, 4)
+    with ts.capture(layer, "Linear", storage_path=tmp_path / "run") as run:
+        layer(torch.ones(9, 3))
+    stored = Store.open(tmp_path / "run")["Linear_post_states"]
+    np.testing.assert_array_equal(
+        np.concatenate(list(stored.chunks())), run["Linear_post_states"].raw_states
+    )
+    assert stored.rows == 9
+
+
+def test_names_that_zarr_keeps_for_itself_are_escaped():
+    for name in ("__reserved", "_x", ".", "zarr.json"):
+        assert escape(name)[0] == "%"
+    assert escape("conv_1.zarr.json") == "conv_1.zarr.json"
+
+
+def test_twenty_layers_are_listed():
+    with pytest.raises(ValueError, match=r"layer19 \(int\) and 5 more"):
+        match([(f"layer{k}", k) for k in range(25)], float)
