@@ -35,7 +35,7 @@ class Accumulator(ABC):
                 f"packed must be uint8 of shape (states, {self.row_bytes}), "
                 f"got {packed.dtype} of shape {packed.shape}"
             )
-        if len(packed) % instances if instances > 0 else len(packed):
+        if instances < 0 or (len(packed) % instances if instances else len(packed)):
             raise ValueError(f"{len(packed)} rows do not divide into {instances} instances")
         array = None if labels is None else check_labels(labels, instances)
         row_labels = array.repeat(len(packed) // max(instances, 1)) if array is not None else None

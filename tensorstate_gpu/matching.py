@@ -18,7 +18,7 @@ def match(layers: Layers, attach_to: Any, exclude: Any = ()) -> list[tuple[str, 
     Parameters
     ----------
     layers : sequence of (name, layer)
-    attach_to, exclude : str, class, predicate, or an iterable of these
+    attach_to, exclude : str, class, predicate, layer, or an iterable of these
         A string is a layer's name, its class name, or a glob over either (``features.*``,
         ``Conv?d``). A class means its instances; a predicate is called as ``(name, layer)``.
 
@@ -34,7 +34,7 @@ def match(layers: Layers, attach_to: Any, exclude: Any = ()) -> list[tuple[str, 
     >>> match([("a", 1), ("b", 2.0), ("c", True)], ["int", "b"], exclude="c")
     [('a', 1), ('b', 2.0)]
     """
-    wanted, unwanted = _tests(attach_to, "attach_to"), _tests(exclude, "exclude")
+    wanted, unwanted = _tests(attach_to, "attach_to", layers), _tests(exclude, "exclude", layers)
     if not wanted:
         raise ValueError("attach_to names no layer: it is empty")
     chosen = [
@@ -48,15 +48,18 @@ def match(layers: Layers, attach_to: Any, exclude: Any = ()) -> list[tuple[str, 
     return chosen
 
 
-def _tests(patterns: Any, argument: str) -> list[Test]:
+def _tests(patterns: Any, argument: str, layers: Layers) -> list[Test]:
     if isinstance(patterns, (str, type)) or callable(patterns):
         patterns = [patterns]
     if not isinstance(patterns, Iterable):
         raise _bad_pattern(patterns, argument)
-    return [_test(pattern, argument) for pattern in patterns]
+    return [_test(pattern, argument, layers) for pattern in patterns]
 
 
-def _test(pattern: Any, argument: str) -> Test:
+def _test(pattern: Any, argument: str, layers: Layers) -> Test:
+    # Layers are often callable: one of the model's own means itself, and is no predicate.
+    if any(pattern is layer for _, layer in layers):
+        return lambda name, layer: layer is pattern
     if isinstance(pattern, str):
         return lambda name, layer: _means(pattern, name, layer)
     if isinstance(pattern, type):

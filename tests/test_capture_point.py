@@ -278,3 +278,11 @@ def test_bad_arguments(options, error, message):
 
 def test_the_seed_name():
     assert ts.AbstractStateCapture is ts.CapturePoint
+
+
+def test_instances_below_zero_are_refused():
+    point = ts.CapturePoint("layer")
+    point.declare(8)
+    with pytest.raises(ValueError, match="do not divide into -2 instances"):
+        point.append(np.zeros((4, 1), np.uint8), -2)
+    assert point.state_count == point.instance_count == 0

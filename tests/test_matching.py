@@ -165,3 +165,14 @@ def test_a_predicate_that_raises_is_not_hidden():
 
     with pytest.raises(LookupError, match="features"):
         names(broken)
+
+
+def test_a_layer_of_the_model_means_itself():
+    class Layer:
+        def __call__(self, *args):
+            raise AssertionError("called as a predicate")
+
+    first, second = Layer(), Layer()
+    layers = [("first", first), ("second", second)]
+    assert match(layers, second) == [("second", second)]
+    assert match(layers, [first, second], exclude=first) == [("second", second)]

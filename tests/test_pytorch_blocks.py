@@ -1,6 +1,5 @@
 """Blocks made of layers: whole transformers, blocks known by their names, what feeds a Flatten."""
 
-import sys
 import threading
 
 import numpy as np
@@ -88,34 +87,20 @@ def test_the_two_sides_of_a_flatten_have_axes_of_their_own():
     assert (after.axis, after.neurons, after.state_count) == (1, 30, 3)
 
 
-def test_resets_while_other_threads_capture():
-    """A batch is kept whole, before or after a reset; no thread sees one between its halves."""
-    layer, x = nn.Linear(3, 4), images(5, 3)
-    model = ts.build_efficiency_model(Whole(layer), "layer")
-    (point,) = model.efficiency_layers
-    errors: list[BaseException] = []
+def test_a_reset_by_another_thread_waits_for_the_end_of_a_batch():
+    class ResetWithinABatch(ts.StateCaptureHook):
+        def declare(self, *arguments: int) -> None:
+            super().declare(*arguments)
+            reset.start()
+            reset.join(0.2)
+            waiting.append(reset.is_alive())
 
-    def forward() -> None:
-        try:
-            for _ in range(400):
-                model(x)
-        except BaseException as error:
-            errors.append(error)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=forward) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            ts.reset_efficiency_model(model)
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    assert errors == []
-    assert point.state_count % 5 == 0
-    point.reset_states()
-    model(x)
-    assert point.state_count == 5
+    waiting: list[bool] = []
+    hook = ResetWithinABatch("linear")
+    reset = threading.Thread(target=hook.reset_states)
+    layer = nn.Linear(3, 4)
+    layer.register_forward_hook(hook)
+    layer(images(5, 3))
+    reset.join()
+    assert waiting == [True]
+    assert hook.state_count == 0
