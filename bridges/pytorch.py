@@ -57,7 +57,8 @@ class StateCaptureHook(CapturePoint):
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
         """As forward hook (module, args, output), or as pre-hook (module, args)."""
-        self._see(module, output[0] if output else args)
+        # Registered with_kwargs=True, a forward hook gets (module, args, kwargs, output).
+        self._see(module, output[-1] if output else args)
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
         """As pre-hook registered with ``with_kwargs=True``."""

@@ -52,7 +52,7 @@ def compress(states: Tensor, layout: Layout, firing: Firing) -> NDArray[np.uint8
         layout.neuron_stride,
     )
 
-    def task(start: int, stop: int, _keep_alive: object = tables) -> None:
+    def task(start: int, stop: int, _keep_alive: object = (states, tables)) -> None:
         kernel(source, test, packed, start, stop)
 
     in_parallel(task, layout.states, layout.states * layout.neurons * size)

@@ -122,6 +122,8 @@ def _borrow_capsule(array: Any, argument: str) -> Tensor:
     else:
         strides = c_strides(shape, element.size)
     address = (managed.data or 0) + managed.byte_offset
+    if not managed.data and 0 not in shape:
+        raise TypeError(f"{argument} has no memory behind it: {type(array).__name__}")
     return Tensor((capsule, array), address, shape, strides, element, (managed.device, managed.id))
 
 

@@ -162,6 +162,8 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
             raise ValueError(f"cannot merge counts of {part.neurons} neurons with {neurons}")
     if len(parts) == 1:
         return parts[0]
+    if sum(part.total for part in parts) >= 2**63:
+        raise OverflowError("counts add up to more than int64 holds")
     counter: Counter = _cpu().counter((neurons + 7) // 8)
     for part in parts:
         counter.add(part.packed, part.counts)

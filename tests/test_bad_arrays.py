@@ -238,3 +238,11 @@ def test_nothing_is_changed_by_an_error():
             call()
     assert np.array_equal(packed, PACKED)
     assert np.array_equal(states, GOOD)
+
+
+def test_a_tensor_without_memory_is_refused():
+    emptied = torch.ones(5, 3)
+    emptied.untyped_storage().resize_(0)
+    for tensor in (emptied, torch._efficientzerotensor(5, 3)):
+        with pytest.raises(TypeError, match="states has no memory behind it"):
+            ts.compress_states(tensor)

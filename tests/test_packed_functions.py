@@ -295,3 +295,10 @@ def test_merging_keeps_large_counts_of_any_width(width):
     part = ts.StateCounts(packed, np.array([2**40 + 3, 10**12]), 8 * width)
     assert (part + part).counts.tolist() == [2**41 + 6, 2 * 10**12]
     assert sum([part] * 5).total == 5 * (2**40 + 3 + 10**12)
+
+
+@pytest.mark.parametrize("width", [1, 9])
+def test_merging_beyond_int64_is_refused(width):
+    most = ts.StateCounts(np.ones((1, width), np.uint8), [2**62], 8 * width)
+    with pytest.raises(OverflowError, match="more than int64 holds"):
+        most + most

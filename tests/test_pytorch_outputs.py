@@ -207,3 +207,14 @@ def test_by_hand_with_options_and_labels(tmp_path):
     np.testing.assert_array_equal(hook.raw_states, expected_rows(output, 0, 0.5))
     assert (hook.neurons, hook.instance_count) == (4, 1)
     assert hook.counts_by()["all"].total == 3
+
+
+def test_by_hand_with_kwargs_takes_the_output():
+    class Doubled(nn.Module):
+        def forward(self, x, mask=None):
+            return 2 * x
+
+    model, hook = Doubled(), ts.StateCaptureHook("layer")
+    model.register_forward_hook(hook, with_kwargs=True)
+    model(torch.ones(5, 3), mask=torch.zeros(5, 7))
+    assert (hook.neurons, hook.state_count) == (3, 5)
