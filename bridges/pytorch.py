@@ -56,13 +56,20 @@ class StateCaptureHook(CapturePoint):
         self._anchor = torch.zeros((), dtype=torch.int32)
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
-        """As forward hook (module, args, output), or as pre-hook (module, args)."""
-        # Registered with_kwargs=True, a forward hook gets (module, args, kwargs, output).
-        self._see(module, output[-1] if output else args)
+        """As forward hook (module, args[, kwargs], output), or as pre-hook (module, args)."""
+        # A pre-hook with_kwargs=True gets (module, args, kwargs), which looks like an output.
+        if len(output) == 1 and type(output[0]) is dict and self._is_pre_hook_of(module):
+            self.before_with_kwargs(module, args, output[0])
+        else:
+            self._see(module, output[-1] if output else args)
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
         """As pre-hook registered with ``with_kwargs=True``."""
         self._see(module, (args, kwargs))
+
+    def _is_pre_hook_of(self, module: Any) -> bool:
+        hooks = module._forward_pre_hooks
+        return any(hooks[key] is self for key in module._forward_pre_hooks_with_kwargs)
 
     def _see(self, module: Any, value: Any) -> None:
         tensor = first_tensor(value)
@@ -102,9 +109,7 @@ class StateCaptureHook(CapturePoint):
         if tensor.ndim == 1:
             tensor, axis = tensor[None], 1
         packed, neurons = pack(tensor, axis, self.threshold)
-        with self._lock:  # a reset by another thread comes before or after, not between
-            self.declare(neurons, axis)
-            self.append(packed, 1 if axis % tensor.ndim == 0 else tensor.shape[0])
+        self.record(packed, neurons, axis, 1 if axis % tensor.ndim == 0 else tensor.shape[0])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_rule": self._rule, "_handle": self._handle}
@@ -137,10 +142,15 @@ _library.impl("capture", _capture, "CompositeExplicitAutograd")
 torch.library.register_fake("tensorstate_gpu::capture", _capture_fake, lib=_library)
 
 
-def first_tensor(value: Any) -> torch.Tensor | None:
-    """The first tensor in a nest of tuples, lists, mappings and dataclasses."""
+def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | None:
+    """The first tensor in a nest of tuples, lists, mappings and dataclasses.
+
+    ``inside``: what encloses the value; one that holds itself is not entered again.
+    """
     if isinstance(value, torch.Tensor):
         return value
+    if not torch.compiler.is_compiling() and any(value is outer for outer in inside):
+        return None
     parts: Iterable[Any] = ()
     if isinstance(value, Mapping):
         parts = value.values()
@@ -149,7 +159,7 @@ def first_tensor(value: Any) -> torch.Tensor | None:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
     for part in parts:
-        tensor = first_tensor(part)
+        tensor = first_tensor(part, (*inside, value))
         if tensor is not None:
             return tensor
     return None
@@ -175,6 +185,17 @@ def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return below or [(type(model).__name__, model)]
 
 
+def class_names(layer: Any) -> tuple[str, ...]:
+    """What a layer's class is called; torch makes some (ParametrizedLinear) while running."""
+    kind = type(layer)
+    made_from = [
+        base.__name__
+        for base in kind.__bases__
+        if kind.__name__ in (f"Parametrized{base.__name__}", f"FSDP{base.__name__}")
+    ]
+    return (kind.__name__, *made_from)
+
+
 def check_attachable(model: nn.Module) -> None:
     """ValueError for a compiled model: a hook added after its first call would never fire."""
     compiled = getattr(model, "_compiled_call_impl", None) is not None
@@ -182,6 +203,10 @@ def check_attachable(model: nn.Module) -> None:
         raise ValueError(
             "model is compiled, and hooks may never fire there: attach to the plain model first, "
             "then compile it"
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError(
+            "model is TorchScript, which runs no hooks: attach to the model that it was made from"
         )
 
 
@@ -202,6 +227,8 @@ def attach(
                     continue
                 hook = StateCaptureHook(f"{name}_{place}_states", **options)
                 hooks.append(hook)
+                if isinstance(module, torch.jit.ScriptModule):
+                    raise ValueError(f"{name} is TorchScript, which runs no hooks: exclude= it")
                 hook._rule = rules[id(module)][place == "post"]
                 hook._handle = _register(hook, module, place)
     except BaseException:

@@ -6,21 +6,23 @@ kills a forked child at its first parallel kernel; a plain pool of nogil calls d
 
 import itertools
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+
+from tensorstate_gpu._interrupts import finished_before_interrupt
+from tensorstate_gpu._locks import ForkSafeLock
 
 # Below this a second thread costs more (about 30 us to wake) than it saves.
 MIN_BYTES_PER_THREAD = 1 << 20
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _pool: ThreadPoolExecutor | None = None
 
 
 def _forget_pool() -> None:
-    # A forked child inherits the executor but none of its threads, and perhaps a held lock.
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+    # A forked child inherits the executor but none of its threads.
+    global _pool
+    _pool = None
 
 
 if hasattr(os, "register_at_fork"):
@@ -48,12 +50,21 @@ def in_parallel(task: Callable[[int, int], object], items: int, traffic: int) ->
     Returns when all are done, also when one of them raises, so that no kernel outlives its arrays.
     """
     parts = max(1, min(thread_count(), traffic // MIN_BYTES_PER_THREAD, items))
+    if parts == 1:
+        task(0, items)
+        return
     bounds = [items * part // parts for part in range(parts + 1)]
-    futures = [
-        _executor().submit(task, start, stop) for start, stop in itertools.pairwise(bounds[1:])
-    ]
+    # Ctrl-C while the pool starts a thread would leave one that it does not know: it would never
+    # be told to end, and the program neither.
+    with finished_before_interrupt():
+        _run(task, list(itertools.pairwise(bounds)))
+
+
+def _run(task: Callable[[int, int], object], ranges: list[tuple[int, int]]) -> None:
+    """The first range here, the others in the pool."""
+    futures = [_executor().submit(task, start, stop) for start, stop in ranges[1:]]
     try:
-        task(bounds[0], bounds[1])
+        task(*ranges[0])
     finally:
         wait(futures)
     for future in futures:

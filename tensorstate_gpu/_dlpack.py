@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._firing import ELEMENT_TYPES, ElementType, accepted_types
+from tensorstate_gpu._numbers import unmasked
 
 CPU = 1  # DLDeviceType of the DLPack header
 _DEVICE_NAMES = {1: "cpu", 2: "cuda", 3: "cuda_host", 10: "rocm", 13: "cuda_managed", 14: "oneapi"}
@@ -96,8 +97,7 @@ def borrow(array: Any, argument: str) -> Tensor:
 
 
 def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{argument} is a masked array, whose mask would be ignored")
+    unmasked(array, argument)
     element = ELEMENT_TYPES.get(array.dtype.name)
     if element is None or not array.dtype.isnative:
         raise _unaccepted(argument, f"dtype {array.dtype}")
@@ -110,7 +110,7 @@ def _borrow_capsule(array: Any, argument: str) -> Tensor:
         capsule = source.__dlpack__()
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
-    managed = _managed(capsule)
+    managed = _managed(capsule, argument)
     kind = (managed.code, managed.bits)
     if managed.lanes != 1 or kind not in _DLPACK_KINDS:
         by_code = f"DLPack type code {kind[0]} of {kind[1]} bits"
@@ -206,6 +206,12 @@ _get_pointer.restype = ctypes.c_void_p
 _get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 
-def _managed(capsule: Any) -> Any:
+def _managed(capsule: Any, argument: str) -> Any:
     # The capsule is never renamed to "used_dltensor": its own destructor then frees the export.
-    return _DLTensor.from_address(_get_pointer(capsule, b"dltensor"))
+    try:
+        return _DLTensor.from_address(_get_pointer(capsule, b"dltensor"))
+    except ValueError as error:  # another object, or a capsule that was used up
+        kind = type(capsule).__name__
+        raise TypeError(
+            f"{argument} cannot be read through DLPack: __dlpack__() gave {kind} {capsule!r}"
+        ) from error

@@ -107,15 +107,23 @@ def _test(element: ElementType, values: list[float]) -> Firing:
     return Firing(low, high, bias, sign - 1 if ordered else 0)
 
 
-def check_threshold(threshold: Any) -> None:
-    """Raise TypeError or ValueError for what can be no threshold of any layer."""
-    _threshold_values(threshold, None)
+def keep_threshold(threshold: Any) -> Any:
+    """A threshold that nobody can change: a number, or a tuple of them.
+
+    Raises TypeError or ValueError for what can be no threshold of any layer.
+    """
+    values = _threshold_values(threshold, None)
+    several = isinstance(threshold, (list, tuple)) or getattr(threshold, "shape", ()) != ()
+    return tuple(values) if several else values[0]
 
 
 def plain_threshold(threshold: Any) -> Any:
-    """A threshold as JSON knows it: a number, or a list of them."""
-    values = [v if isinstance(v, int) else float(v) for v in _threshold_values(threshold, None)]
-    return values if np.ndim(threshold) else values[0]
+    """What keep_threshold gave, as JSON knows it: a number or a list; infinity is a string."""
+    if isinstance(threshold, tuple):
+        return [plain_threshold(value) for value in threshold]
+    if isinstance(threshold, int):
+        return threshold
+    return float(threshold) if math.isfinite(threshold) else str(threshold)
 
 
 def _threshold_values(threshold: Any, neurons: int | None) -> list[float]:

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._numbers import unmasked
+
 
 class Instances:
     """The ledger of a capture point: instances seen, states each gave, labels, rows expected.
@@ -75,7 +77,7 @@ class Instances:
 def _index(index: Any, count: int) -> Any:
     if isinstance(index, slice):
         return index
-    array = np.asarray(index)
+    array = np.asarray(unmasked(index, "index"))
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(np.int64)  # an empty list
     if array.dtype.kind not in "iub" or array.ndim > 1:
@@ -85,16 +87,38 @@ def _index(index: Any, count: int) -> Any:
         )
     if array.dtype.kind == "b" and array.shape != (count,):
         raise ValueError(f"index must be a mask of the {count} instances, got {array.shape}")
+    if array.dtype.kind != "b" and array.size and not -count <= array.min() <= array.max() < count:
+        raise IndexError(
+            f"index must be within the {count} instances, got {array.min()} to {array.max()}"
+        )
     return array
 
 
 def check_labels(labels: Any, instances: int) -> NDArray[Any]:
     """Labels as an array of one integer or string per instance; TypeError or ValueError."""
-    array = np.asarray(labels).copy()  # np.array(copy=True) warns on torch tensors
+    array = np.asarray(unmasked(labels, "labels")).copy()  # np.array(copy=True) warns on tensors
+    if array.dtype.kind == "O" or isinstance(labels, (list, tuple)):
+        array = _plain_labels(list(labels))
     if array.size and array.dtype.kind not in "iuUb":
         raise TypeError(f"labels must be integers or strings, got {array.dtype}")
     if array.shape != (instances,):
         raise ValueError(
             f"labels must be 1-D, one for each of the {instances} instances, got {array.shape}"
         )
-    return array
+    return array.astype(np.int64) if array.dtype.kind == "b" else array
+
+
+def _plain_labels(labels: list[Any]) -> NDArray[Any]:
+    """Labels one by one: NumPy alone would turn ["1", 1] into twice "1", and "a\\0" into "a"."""
+    if any(isinstance(label, str) for label in labels):
+        for label in labels:
+            if not isinstance(label, str):
+                raise TypeError(
+                    f"labels must be all integers or all strings, got {type(label).__name__} too"
+                )
+            if label.endswith("\0"):
+                raise ValueError(f"labels must not end with a zero character, got {label!r}")
+    try:
+        return np.array([label.item() if hasattr(label, "item") else label for label in labels])
+    except ValueError as error:
+        raise ValueError(f"labels must be integers or strings: {error}") from error

@@ -6,9 +6,10 @@ contiguous array of any rank becomes one run of rows.
 """
 
 import math
-import operator
 from dataclasses import dataclass
 from typing import Any
+
+from tensorstate_gpu._numbers import integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,7 @@ def plan(
 
 
 def _axis(neuron_axis: Any, ndim: int) -> int:
-    try:
-        axis = operator.index(neuron_axis)
-    except TypeError:
-        raise TypeError(
-            f"neuron_axis must be an integer, got {type(neuron_axis).__name__}"
-        ) from None
+    axis = integer(neuron_axis, "neuron_axis")
     if not -ndim <= axis < ndim:
         raise ValueError(f"neuron_axis must be in [-{ndim}, {ndim}), got {axis}")
     return axis % ndim

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import operator
 from typing import Any
 
 import numpy as np
@@ -36,19 +37,37 @@ def non_negative(value: Any, argument: str) -> float:
     return number
 
 
+def integer(value: Any, argument: str) -> int:
+    """An integer of any type but bool."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{argument} must be an integer, got {type(value).__name__} {value!r}")
+
+
 def positive_integer(value: Any, argument: str) -> int:
     """An integer > 0."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{argument} must be an integer, got {type(value).__name__}")
-    if value <= 0:
-        raise ValueError(f"{argument} must be greater than 0, got {value}")
-    return int(value)
+    number = integer(value, argument)
+    if number <= 0:
+        raise ValueError(f"{argument} must be greater than 0, got {number}")
+    return number
+
+
+def unmasked(array: Any, argument: str) -> Any:
+    """Anything but a masked array, whose mask would be ignored; TypeError for that."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{argument} is a masked array, whose mask would be ignored")
+    return array
 
 
 def weights(counts: Any, argument: str) -> NDArray[Any]:
     """Finite weights >= 0 with a positive sum, (states,): an array, or one in ``.counts``."""
     held = getattr(counts, "counts", None)
-    values = _array(counts if held is None or callable(held) else held, argument)
+    values = _array(
+        unmasked(counts if held is None or callable(held) else held, argument), argument
+    )
     if values.dtype.kind not in "iuf":
         raise TypeError(f"{argument} must hold real numbers, got {values.dtype}")
     if values.ndim != 1:

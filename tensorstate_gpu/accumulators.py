@@ -15,7 +15,7 @@ from tensorstate_gpu._backend import Counter, backend_for
 from tensorstate_gpu._dlpack import CPU
 from tensorstate_gpu._instances import Instances, check_labels
 from tensorstate_gpu._interrupts import finished_before_interrupt
-from tensorstate_gpu.counts import StateCounts, merge_all
+from tensorstate_gpu.counts import StateCounts, check_unused_bits, merge_all
 from tensorstate_gpu.memory_rows import RowKeeper, Rows
 
 
@@ -28,13 +28,20 @@ class Accumulator(ABC):
         self.instances = Instances()
         self._snapshot: StateCounts | None = None
 
-    def append(self, packed: Rows, instances: int, labels: Any = None) -> None:
-        """Keep a batch; TypeError or ValueError, and nothing kept, when its parts do not fit."""
+    def append(
+        self, packed: Rows, instances: int, labels: Any = None, *, trusted: bool = False
+    ) -> None:
+        """Keep a batch; TypeError or ValueError, and nothing kept, when its parts do not fit.
+
+        ``trusted``: bits beyond the neurons, which our own packing never sets, are not looked for.
+        """
         if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != self.row_bytes:
             raise ValueError(
                 f"packed must be uint8 of shape (states, {self.row_bytes}), "
                 f"got {packed.dtype} of shape {packed.shape}"
             )
+        if not trusted:
+            check_unused_bits(packed, self.neurons)
         if instances < 0 or (len(packed) % instances if instances else len(packed)):
             raise ValueError(f"{len(packed)} rows do not divide into {instances} instances")
         array = None if labels is None else check_labels(labels, instances)

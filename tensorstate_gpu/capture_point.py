@@ -1,17 +1,17 @@
 """CapturePoint: the framework-neutral probe. A bridge feeds it, a user reads its measures."""
 
-import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._firing import check_threshold, plain_threshold
-from tensorstate_gpu._numbers import positive_integer
+from tensorstate_gpu._firing import keep_threshold, plain_threshold
+from tensorstate_gpu._locks import ForkSafeLock
+from tensorstate_gpu._numbers import integer, positive_integer
 from tensorstate_gpu.accumulators import Accumulator, CountsAccumulator, RowsAccumulator
 from tensorstate_gpu.counts import StateCounts
-from tensorstate_gpu.memory_rows import MemoryRows
+from tensorstate_gpu.memory_rows import MemoryRows, check_compressor
 
 if TYPE_CHECKING:
     from tensorstate_gpu.store import Store
@@ -64,16 +64,15 @@ class CapturePoint:
             raise ValueError(f"keep must be one of {KEEP}, got {keep!r}")
         if keep == "counts" and (disk_path is not None or compressor is not None):
             raise ValueError('disk_path and compressor are for keep="states"')
-        check_threshold(threshold)
-        if neuron_axis is not None and type(neuron_axis) is not int:
-            raise TypeError(f"neuron_axis must be an int or None, got {neuron_axis!r}")
+        if compressor is not None:
+            check_compressor(compressor)
         self.name = name
         self.keep = keep
-        self.threshold = threshold
-        self.neuron_axis = neuron_axis
+        self.threshold = keep_threshold(threshold)
+        self.neuron_axis = None if neuron_axis is None else integer(neuron_axis, "neuron_axis")
         self.disk_path = disk_path
         self.compressor = compressor
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._start()
 
     def _start(self) -> None:
@@ -85,14 +84,14 @@ class CapturePoint:
     def _reserve_store(self) -> "Store":
         from tensorstate_gpu.store import shared_store
 
-        store = shared_store(self.disk_path)
-        store.reserve(self.name)
-        return store
+        return shared_store(self.disk_path, self.name)
 
     # ---- what a bridge calls -------------------------------------------------------------------
 
     def declare(self, neurons: int, axis: int | None = None) -> None:
         """Say how many neurons a state has, and along which axis; ValueError on a change."""
+        neurons = positive_integer(neurons, "neurons")
+        axis = None if axis is None else integer(axis, "axis")
         with self._lock:
             if self._accumulator is None:
                 self._axis = axis
@@ -118,13 +117,26 @@ class CapturePoint:
         """Keep the rows of a batch: uint8 (instances x states per instance, bytes), in order.
 
         Raises TypeError or ValueError, and keeps nothing, when the rows do not fit the declared
-        neurons or the instances, or the labels are not one per instance.
+        neurons or the instances, have bits set beyond the neurons, or the labels are not one per
+        instance.
         """
+        if type(packed) is not np.ndarray:
+            raise TypeError(f"packed must be a NumPy array, got {type(packed).__name__}")
+        instances = integer(instances, "instances")
         with self._lock:
             if self._accumulator is None:
                 raise ValueError(f"{self.name}: declare() the neurons before append()")
             given = self._pending_labels if labels is None else labels
             self._accumulator.append(packed, instances, given)
+
+    def record(
+        self, packed: NDArray[np.uint8], neurons: int, axis: int | None, instances: int
+    ) -> None:
+        """declare() and append() in one, for a batch that states.pack() made."""
+        with self._lock:  # a reset by another thread comes before or after, not between
+            self.declare(neurons, axis)
+            assert self._accumulator is not None
+            self._accumulator.append(packed, instances, self._pending_labels, trusted=True)
 
     def labels(self, labels: Any) -> None:
         """Label the instances of the next batches, one integer or string each; None ends it.
@@ -235,7 +247,7 @@ class CapturePoint:
     def give_up(self) -> None:
         """Free the name on disk, with all that was captured: nothing will be."""
         if self._store is not None:
-            self._store.remove(self.name)
+            self._store.give_up(self.name)
 
     def flush(self) -> None:
         """Write out what is still buffered, where rows are kept on disk."""
@@ -267,7 +279,7 @@ class CapturePoint:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.disk_path = None
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._start()
 
     def __repr__(self) -> str:

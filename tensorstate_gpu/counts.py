@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu import information
 from tensorstate_gpu._backend import Counter, backend_for
 from tensorstate_gpu._dlpack import CPU
-from tensorstate_gpu._numbers import positive_integer
+from tensorstate_gpu._numbers import positive_integer, unmasked
 
 
 class StateCounts:
@@ -44,12 +44,13 @@ class StateCounts:
 
     def __init__(self, packed: Any, counts: Any, neurons: int) -> None:
         neurons = positive_integer(neurons, "neurons")
-        rows, numbers = np.array(packed, order="C"), np.array(counts)
+        rows = np.array(unmasked(packed, "packed"), order="C")
+        numbers = np.array(unmasked(counts, "counts"))
         _check(rows, numbers, neurons)
         self._keep(rows, numbers.astype(np.int64), neurons)
 
     def _keep(self, rows: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> None:
-        _check_unused_bits(rows, neurons)
+        check_unused_bits(rows, neurons)
         if counts.sum(dtype=np.float64) >= 2**63:
             raise OverflowError("counts add up to more than int64 holds")
         rows.flags.writeable = counts.flags.writeable = False
@@ -194,8 +195,9 @@ def _check(packed: NDArray[Any], counts: NDArray[Any], neurons: int) -> None:
         raise ValueError("packed must be distinct and in order as little-endian integers")
 
 
-def _check_unused_bits(packed: NDArray[np.uint8], neurons: int) -> None:
-    if neurons % 8 and (packed[:, -1] >> (neurons % 8)).any():
+def check_unused_bits(packed: NDArray[np.uint8], neurons: int) -> None:
+    """ValueError when packed states (states, bytes) have bits beyond their neurons."""
+    if neurons % 8 and packed.size and (packed[:, -1] >> (neurons % 8)).any():
         raise ValueError(f"states have bits set beyond their {neurons} neurons")
 
 

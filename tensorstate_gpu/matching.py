@@ -10,9 +10,16 @@ from typing import Any
 
 Layers = Sequence[tuple[str, Any]]
 Test = Callable[[str, Any], bool]
+ClassNames = Callable[[Any], Sequence[str]]
 
 
-def match(layers: Layers, attach_to: Any, exclude: Any = ()) -> list[tuple[str, Any]]:
+def own_class_name(layer: Any) -> tuple[str, ...]:
+    return (type(layer).__name__,)
+
+
+def match(
+    layers: Layers, attach_to: Any, exclude: Any = (), class_names: ClassNames = own_class_name
+) -> list[tuple[str, Any]]:
     """The layers that ``attach_to`` means and ``exclude`` doesn't, in the model's order.
 
     Parameters
@@ -21,6 +28,8 @@ def match(layers: Layers, attach_to: Any, exclude: Any = ()) -> list[tuple[str, 
     attach_to, exclude : str, class, predicate, layer, or an iterable of these
         A string is a layer's name, its class name, or a glob over either (``features.*``,
         ``Conv?d``). A class means its instances; a predicate is called as ``(name, layer)``.
+    class_names : function of a layer
+        What its class is called, where a framework makes classes at run time.
 
     Raises
     ------
@@ -34,7 +43,8 @@ def match(layers: Layers, attach_to: Any, exclude: Any = ()) -> list[tuple[str, 
     >>> match([("a", 1), ("b", 2.0), ("c", True)], ["int", "b"], exclude="c")
     [('a', 1), ('b', 2.0)]
     """
-    wanted, unwanted = _tests(attach_to, "attach_to", layers), _tests(exclude, "exclude", layers)
+    wanted = _tests(attach_to, "attach_to", layers, class_names)
+    unwanted = _tests(exclude, "exclude", layers, class_names)
     if not wanted:
         raise ValueError("attach_to names no layer: it is empty")
     chosen = [
@@ -48,20 +58,20 @@ def match(layers: Layers, attach_to: Any, exclude: Any = ()) -> list[tuple[str, 
     return chosen
 
 
-def _tests(patterns: Any, argument: str, layers: Layers) -> list[Test]:
+def _tests(patterns: Any, argument: str, layers: Layers, class_names: ClassNames) -> list[Test]:
     if isinstance(patterns, (str, type)) or callable(patterns):
         patterns = [patterns]
     if not isinstance(patterns, Iterable):
         raise _bad_pattern(patterns, argument)
-    return [_test(pattern, argument, layers) for pattern in patterns]
+    return [_test(pattern, argument, layers, class_names) for pattern in patterns]
 
 
-def _test(pattern: Any, argument: str, layers: Layers) -> Test:
+def _test(pattern: Any, argument: str, layers: Layers, class_names: ClassNames) -> Test:
     # Layers are often callable: one of the model's own means itself, and is no predicate.
     if any(pattern is layer for _, layer in layers):
         return lambda name, layer: layer is pattern
     if isinstance(pattern, str):
-        return lambda name, layer: _means(pattern, name, layer)
+        return lambda name, layer: _means(pattern, (name, *class_names(layer)))
     if isinstance(pattern, type):
         return lambda name, layer: isinstance(layer, pattern)
     if callable(pattern):
@@ -69,11 +79,9 @@ def _test(pattern: Any, argument: str, layers: Layers) -> Test:
     raise _bad_pattern(pattern, argument)
 
 
-def _means(pattern: str, name: str, layer: Any) -> bool:
+def _means(pattern: str, texts: Iterable[str]) -> bool:
     # The plain comparison first: a layer's name may hold characters that a glob reads otherwise.
-    return any(
-        text == pattern or fnmatchcase(text, pattern) for text in (name, type(layer).__name__)
-    )
+    return any(text == pattern or fnmatchcase(text, pattern) for text in texts)
 
 
 def _bad_pattern(pattern: Any, argument: str) -> TypeError:

@@ -51,7 +51,7 @@ def build_efficiency_model(
     bridge = _bridge(model)
     options = {"keep": keep, "threshold": threshold, "neuron_axis": neuron_axis}
     chosen = _choose(bridge, model, attach_to, exclude, method)
-    there: list[CapturePoint] = list(getattr(model, "efficiency_layers", ()))
+    there = _points_there(model)
     if storage_path is not None:
         options["disk_path"] = storage_path
     names = {point.name for point in there}
@@ -119,10 +119,20 @@ def remove_state_layers(model: Any) -> Any:
 
 
 def _points(model: Any) -> list[CapturePoint]:
-    points = getattr(model, "efficiency_layers", None)
-    if points is None:
+    if not hasattr(model, "efficiency_layers"):
         raise ValueError(
             f"{type(model).__name__} has no capture points: build_efficiency_model() adds them"
+        )
+    return _points_there(model)
+
+
+def _points_there(model: Any) -> list[CapturePoint]:
+    """The capture points of a model so far; ValueError where the attribute is the model's own."""
+    points = getattr(model, "efficiency_layers", [])
+    if not isinstance(points, list) or not all(isinstance(p, CapturePoint) for p in points):
+        raise ValueError(
+            f"{type(model).__name__} has an attribute efficiency_layers of its own "
+            f"({type(points).__name__}), where its capture points would be; use capture()"
         )
     return list(points)
 
@@ -133,7 +143,7 @@ def _choose(
     if not isinstance(method, str) or method not in bridge.METHODS:
         raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")
     bridge.check_attachable(model)
-    return match(bridge.layers(model), attach_to, exclude)
+    return match(bridge.layers(model), attach_to, exclude, bridge.class_names)
 
 
 def _bridge(model: Any) -> Any:

@@ -1,6 +1,6 @@
 """Run: the capture points of one model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,14 @@ class Run:
     ``with ts.capture(model, "Conv2d") as run:`` gives one; it stays readable after the block.
     """
 
-    def __init__(self, points: Sequence[CapturePoint]) -> None:
-        self._points = {point.name: point for point in points}
+    def __init__(self, points: Iterable[CapturePoint]) -> None:
+        self._points: dict[str, CapturePoint] = {}
+        for point in points:
+            if not isinstance(point, CapturePoint):
+                raise TypeError(f"points must be CapturePoints, got {type(point).__name__}")
+            if point.name in self._points:
+                raise ValueError(f"points must have names of their own; two have {point.name!r}")
+            self._points[point.name] = point
 
     @property
     def efficiency_layers(self) -> list[CapturePoint]:
@@ -58,10 +64,11 @@ class Run:
 
     def save(self, path: Any) -> None:
         """Write all captured rows to a new zarr group; ValueError when the path is taken."""
-        from tensorstate_gpu.store import Store
+        from tensorstate_gpu.store import Store, escape
 
-        for point in self._points.values():
-            point.chunks()  # raises before anything is written where there are no rows
+        for point in self._points.values():  # whatever is to be refused, before anything is written
+            escape(point.name)
+            point.chunks()
         store = Store.create(Path(path))
         for point in self._points.values():
             assert point.neurons is not None

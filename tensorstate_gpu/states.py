@@ -3,13 +3,13 @@
 Each is a pure function. The result is of the caller's array type and on the caller's device.
 """
 
-import operator
 from typing import Any
 
 from tensorstate_gpu._backend import Backend, backend_for
 from tensorstate_gpu._dlpack import Tensor, borrow, check_same_device, give_back
 from tensorstate_gpu._firing import firing
 from tensorstate_gpu._layout import plan
+from tensorstate_gpu._numbers import integer, positive_integer
 from tensorstate_gpu.counts import StateCounts
 
 
@@ -137,7 +137,7 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
     """
     backend, packed = _borrow_packed(states)
     rows = packed.shape[0]
-    count = rows if state_count is None else _index(state_count, "state_count")
+    count = rows if state_count is None else integer(state_count, "state_count")
     if not 0 <= count <= rows:
         raise ValueError(f"state_count must be between 0 and the {rows} rows, got {count}")
     head = packed.numpy()[:count]
@@ -183,20 +183,9 @@ def _borrow_packed(states: Any) -> tuple[Backend, Tensor]:
 
 def check_neurons(neurons: Any, width: int, argument: str) -> int:
     """A number of neurons that fits rows of ``width`` bytes; TypeError or ValueError otherwise."""
-    number = _index(neurons, argument)
-    if number <= 0:
-        raise ValueError(f"{argument} must be at least 1, got {number}")
+    number = positive_integer(neurons, argument)
     if (number + 7) // 8 != width:
         raise ValueError(
             f"{argument}={number} needs rows of {(number + 7) // 8} bytes, got rows of {width}"
         )
     return number
-
-
-def _index(value: Any, argument: str) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{argument} must be an integer, got bool")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{argument} must be an integer, got {type(value).__name__}") from None

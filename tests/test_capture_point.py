@@ -240,7 +240,7 @@ def test_copies_are_empty_and_on_their_own(copied, on_disk, tmp_path):
     disk_path = tmp_path / "run.zarr" if on_disk else None
     point = filled((rows, 50), disk_path=disk_path, threshold=[0.5] * 11, neuron_axis=1)
     other = copied(point)
-    assert (other.name, other.keep, other.threshold) == ("layer", "states", [0.5] * 11)
+    assert (other.name, other.keep, other.threshold) == ("layer", "states", (0.5,) * 11)
     assert other.neuron_axis == 1
     assert other.state_count == 0
     assert other.disk_path is None

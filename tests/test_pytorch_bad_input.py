@@ -123,7 +123,7 @@ def test_thresholds_that_are_none(model, how, threshold):
 @attach
 @pytest.mark.parametrize("axis", [1.0, "1", True, (1,)])
 def test_a_neuron_axis_of_another_type(model, how, axis):
-    with pytest.raises(TypeError, match="neuron_axis must be an int or None, got"):
+    with pytest.raises(TypeError, match="neuron_axis must be an integer, got"):
         ATTACH[how](model, "Conv2d", neuron_axis=axis)
 
 

@@ -1,0 +1,199 @@
+"""Stored states that were damaged, deleted or could not be written: told, and none lost."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.cli import main
+from tensorstate_gpu.store import Store
+
+ROWS = np.random.default_rng(0).integers(0, 256, (35, 2)).astype(np.uint8)
+
+
+def new_point(path, name="layer"):
+    point = ts.CapturePoint(name, path)
+    point.declare(16, 1)
+    return point
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """A point with 35 rows of 16 neurons on disk, in chunks of ten."""
+    monkeypatch.setattr("tensorstate_gpu.store.CHUNK_BYTES", 20)
+    point = new_point(tmp_path / "run")
+    point.append(ROWS, 35)
+    point.flush()
+    return point
+
+
+def missing(file):
+    file.unlink()
+
+
+def truncated(file):
+    file.write_bytes(file.read_bytes()[:-3])
+
+
+def emptied(file):
+    file.write_bytes(b"")
+
+
+def flipped(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 3])
+@pytest.mark.parametrize("damage", [missing, truncated, emptied, flipped])
+def test_a_damaged_chunk_is_named(damage, chunk, stored, tmp_path, capsys):
+    damage(tmp_path / f"run/layer/c/{chunk}/0")
+    named = rf"layer: .*c.{chunk}.0 is (missing|damaged)"
+    with pytest.raises(ValueError, match=named):
+        list(Store.open(tmp_path / "run")["layer"].chunks())
+    assert main(["report", str(tmp_path / "run")]) == 2
+    assert f"{chunk}/0 is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [missing, truncated])
+def test_a_chunk_damaged_during_the_capture_is_named(damage, stored, tmp_path):
+    damage(tmp_path / "run/layer/c/1/0")
+    with pytest.raises(ValueError, match=r"c.1.0 is (missing|damaged)"):
+        stored.counts()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": 36},
+        {"rows": -1},
+        {"rows": "35"},
+        {"rows": True},
+        {"neurons": 17},
+        {"neurons": 8},
+        {"neurons": 0},
+        {"neurons": None},
+        {"neurons": "16"},
+    ],
+    ids=str,
+)
+def test_attributes_that_do_not_describe_the_rows(change, stored, tmp_path):
+    file = tmp_path / "run/layer/zarr.json"
+    about = json.loads(file.read_text())
+    about["attributes"].update(change)
+    file.write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="'layer', which is no capture"):
+        Store.open(tmp_path / "run")
+
+
+def test_a_failed_write_keeps_nothing_of_the_batch(stored, tmp_path):
+    # A file where the folder of the next chunk would be.
+    (tmp_path / "run/layer/c/4").write_text("")
+    with pytest.raises(OSError, match=r"c.4"):
+        stored.append(ROWS[:20], 20)
+    assert stored.state_count == 35
+    np.testing.assert_array_equal(stored.raw_states, ROWS)
+    (tmp_path / "run/layer/c/4").unlink()
+    stored.append(ROWS[:20], 20)
+    stored.flush()
+    expected = np.concatenate([ROWS, ROWS[:20]])
+    np.testing.assert_array_equal(stored.raw_states, expected)
+    again = np.concatenate(list(Store.open(tmp_path / "run")["layer"].chunks()))
+    np.testing.assert_array_equal(again, expected)
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+import tensorstate_gpu as ts
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+rows = np.random.default_rng(0).integers(0, 256, (1 << 18, 16)).astype(np.uint8)  # one chunk
+point = ts.CapturePoint("layer", sys.argv[1])
+point.declare(128)
+point.append(rows, len(rows))
+point.append(rows[:1000], 1000)
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+for attempt in range(2):
+    try:
+        point.append(rows, len(rows))
+    except OSError:
+        print("refused", point.state_count, point.histogram().total)
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+point.append(rows, len(rows))
+print("room again", point.state_count, point.histogram().total)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource limits are POSIX")
+def test_a_full_disk(tmp_path):
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    before, after = 2**18 + 1000, 2**19 + 1000
+    assert done.stdout.splitlines() == [
+        *2 * [f"refused {before} {before}"],
+        f"room again {after} {after}",
+    ]
+    assert sum(map(len, Store.open(tmp_path / "run")["layer"].chunks())) == after
+
+
+def test_capturing_into_a_deleted_folder_is_told(stored, tmp_path):
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(RuntimeError, match="run was deleted while states were captured"):
+        stored.append(ROWS, 35)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_deleted_folder_can_be_used_again(stored, tmp_path):
+    waiting = ts.CapturePoint("waiting", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    again = new_point(tmp_path / "run")
+    again.append(ROWS[:12], 12)
+    for old in (stored, waiting):
+        with pytest.raises(RuntimeError, match="run was deleted while states were captured"):
+            old.record(ROWS[:1], 16, 1, 1)
+        old.flush()
+    waiting.reset_states()  # starts in the new store
+    waiting.declare(16)
+    waiting.append(ROWS[:5], 5)
+    again.flush()
+    waiting.flush()
+    store = Store.open(tmp_path / "run")
+    assert store.names == ["layer", "waiting"]
+    np.testing.assert_array_equal(np.concatenate(list(store["layer"].chunks())), ROWS[:12])
+
+
+def test_a_name_that_was_given_up_leaves_no_store(tmp_path):
+    first, second = ts.CapturePoint("a", tmp_path / "run"), ts.CapturePoint("b", tmp_path / "run")
+    first.give_up()
+    assert (tmp_path / "run/zarr.json").exists()
+    second.give_up()
+    assert not (tmp_path / "run/zarr.json").exists()
+    new_point(tmp_path / "run").append(ROWS, 35)
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/run", "memory://run", "file:///tmp/run", b"run"])
+def test_only_local_folders(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((TypeError, ValueError), match=r"must be a str or a path|local folders"):
+        ts.CapturePoint("layer", path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_too_long_for_a_folder_is_refused_at_once(tmp_path):
+    for name in ("x" * 256, "ü" * 43):
+        with pytest.raises(ValueError, match="at most 255 bytes, got 25"):
+            ts.CapturePoint(name, tmp_path / "run")
+        point = ts.CapturePoint(name)
+        point.declare(16)
+        point.append(ROWS, 35)
+        with pytest.raises(ValueError, match="at most 255 bytes"):
+            ts.Run([point]).save(tmp_path / "saved")
+        assert not (tmp_path / "saved").exists()
+    new_point(tmp_path / "longest", "x" * 255).append(ROWS, 35)
