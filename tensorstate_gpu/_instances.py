@@ -1,5 +1,6 @@
 """Which rows belong to which instance (model input), and the labels of the instances."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,12 @@ def _index(index: Any, count: int) -> Any:
 
 def check_labels(labels: Any, instances: int) -> NDArray[Any]:
     """Labels as an array of one integer or string per instance; TypeError or ValueError."""
-    array = np.asarray(unmasked(labels, "labels")).copy()  # np.array(copy=True) warns on tensors
-    if array.dtype.kind == "O" or isinstance(labels, (list, tuple)):
-        array = _plain_labels(list(labels))
+    if isinstance(labels, (list, tuple)):
+        array = _plain_labels(labels)
+    else:
+        array = np.asarray(unmasked(labels, "labels")).copy()  # np.array() warns on torch tensors
+        if array.ndim == 1 and array.dtype.kind == "O":
+            array = _plain_labels(array)
     if array.size and array.dtype.kind not in "iuUb":
         raise TypeError(f"labels must be integers or strings, got {array.dtype}")
     if array.shape != (instances,):
@@ -108,7 +112,7 @@ def check_labels(labels: Any, instances: int) -> NDArray[Any]:
     return array.astype(np.int64) if array.dtype.kind == "b" else array
 
 
-def _plain_labels(labels: list[Any]) -> NDArray[Any]:
+def _plain_labels(labels: Iterable[Any]) -> NDArray[Any]:
     """Labels one by one: NumPy alone would turn ["1", 1] into twice "1", and "a\\0" into "a"."""
     if any(isinstance(label, str) for label in labels):
         for label in labels:

@@ -246,3 +246,33 @@ def test_a_tensor_without_memory_is_refused():
     for tensor in (emptied, torch._efficientzerotensor(5, 3)):
         with pytest.raises(TypeError, match="states has no memory behind it"):
             ts.compress_states(tensor)
+
+
+@pytest.mark.parametrize("capsule", [None, 3, "used"])
+def test_a_capsule_that_is_none(capsule):
+    class Broken:
+        def __dlpack__(self):
+            return capsule if capsule != "used" else used
+
+        def __dlpack_device__(self):
+            return 1, 0
+
+    used = torch.ones(4, 10).__dlpack__()
+    torch.from_dlpack(used)
+    with pytest.raises(
+        TypeError, match=r"states cannot be read through DLPack: __dlpack__\(\) gave"
+    ):
+        ts.compress_states(Broken())
+
+
+def test_masked_arrays_are_refused_everywhere():
+    masked = np.ma.array([1, 2, 3], mask=[False, True, False])
+    rows = np.ma.array([[1], [2]], mask=[[False], [True]], dtype=np.uint8)
+    for call in (
+        lambda: ts.entropy(masked),
+        lambda: ts.StateCounts(rows, [1, 1], 8),
+        lambda: ts.StateCounts(rows.data, masked[:2], 8),
+        lambda: ts.count_states(rows),
+    ):
+        with pytest.raises(TypeError, match="is a masked array, whose mask would be ignored"):
+            call()

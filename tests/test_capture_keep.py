@@ -1,4 +1,4 @@
-"""What a capture point keeps: counts only, compressed rows, instances, labels; threads."""
+"""What a capture point keeps: counts only, compressed rows, instances; threads."""
 
 import sys
 import threading
@@ -7,40 +7,11 @@ import tracemalloc
 import numcodecs
 import numpy as np
 import pytest
+from kept_rows import KEEPS, OF_INSTANCE, ROWS, assert_counts, new_point, uneven
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
 from tensorstate_gpu.memory_rows import CHUNK_BYTES
-
-KEEPS = ("states", "counts")
-ROWS = np.random.default_rng(1).integers(0, 3, (60, 2)).astype(np.uint8)
-
-
-def new_point(neurons=16, **options):
-    point = ts.CapturePoint("layer", **options)
-    point.declare(neurons)
-    return point
-
-
-def uneven():
-    """30 instances: 10 of 3 states, 20 of 1, 1 batch of none, then 5 of 2 states; 60 rows."""
-    point = new_point()
-    point.append(ROWS[:30], 10)
-    point.append(ROWS[30:50], 20)
-    point.append(ROWS[50:50], 0)
-    point.append(ROWS[50:], 5)
-    return point
-
-
-OF_INSTANCE = np.concatenate(
-    [np.arange(10).repeat(3), np.arange(10, 30), np.arange(30, 35).repeat(2)]
-)
-
-
-def assert_counts(histogram, rows):
-    packed, counts = testing.count(rows)
-    np.testing.assert_array_equal(histogram.packed, packed)
-    np.testing.assert_array_equal(histogram.counts, counts)
 
 
 def test_rows_are_not_kept_with_counts():
@@ -167,80 +138,6 @@ def test_states_per_instance_where_instances_differ():
         uneven().states_per_instance()
 
 
-@pytest.mark.parametrize("labels", [np.arange(35) % 4, ["b", "a", "long", "c", "b"] * 7])
-def test_counts_by_label(labels):
-    histograms = uneven().counts_by(labels)
-    array = np.array(labels)
-    assert list(histograms) == sorted(set(array.tolist()))
-    for label, histogram in histograms.items():
-        assert type(label) in (int, str)
-        assert_counts(histogram, ROWS[(array == label)[OF_INSTANCE]])
-
-
-@pytest.mark.parametrize("keep", KEEPS)
-@pytest.mark.parametrize("kinds", ["integers", "strings", "both"])
-def test_labels_during_capture(keep, kinds):
-    first = ["x", "y"] * 10 if kinds == "strings" else [1, 0] * 10
-    second = [2, 1] * 10 if kinds == "integers" else ["longer", "x"] * 10
-    point = new_point(keep=keep)
-    point.append(ROWS[:20], 20, first)
-    point.labels(second)
-    point.append(ROWS[20:], 20)
-    histograms = point.counts_by()
-    expected = sorted({*first, *second}, key=lambda label: (type(label).__name__, label))
-    assert list(histograms) == expected
-    for label in expected:
-        chosen = [given == label for given in first] + [g == label for g in second for _ in "ab"]
-        assert_counts(histograms[label], ROWS[chosen])
-    assert_counts(point.histogram(), ROWS)
-
-
-@pytest.mark.parametrize("keep", KEEPS)
-def test_missing_labels(keep):
-    point = new_point(keep=keep)
-    point.append(ROWS[:20], 20, np.arange(20))
-    point.labels(np.arange(40))
-    point.labels(None)
-    point.append(ROWS[20:], 40)
-    with pytest.raises(ValueError, match="40 of 60 instances were captured without labels"):
-        point.counts_by()
-    assert_counts(point.histogram(), ROWS)
-
-
-@pytest.mark.parametrize("keep", KEEPS)
-@pytest.mark.parametrize(
-    ("labels", "error"),
-    [
-        ([1] * 9, ValueError),
-        ([1] * 11, ValueError),
-        ([], ValueError),
-        (3, ValueError),
-        ([[1]] * 10, ValueError),
-        ([0.5] * 10, TypeError),
-        ([None] * 10, TypeError),
-    ],
-)
-def test_bad_labels_change_nothing(labels, error, keep):
-    point = new_point(keep=keep)
-    point.append(ROWS[:20], 20, [7] * 20)
-    with pytest.raises(error, match="labels must be"):
-        point.append(ROWS[20:40], 10, labels)
-    point.labels(labels)
-    with pytest.raises(error, match="labels must be"):
-        point.append(ROWS[20:40], 10)
-    point.labels(None)
-    assert (point.state_count, point.instance_count) == (20, 20)
-    point.append(ROWS[40:], 10, [8] * 10)
-    histograms = point.counts_by()
-    assert list(histograms) == [7, 8]
-    assert_counts(histograms[8], ROWS[40:])
-
-
-def test_labels_of_the_wrong_length_afterwards():
-    with pytest.raises(ValueError, match="each of the 35 instances"):
-        uneven().counts_by([0] * 34)
-
-
 @pytest.fixture
 def restless():
     """Threads that take turns after every few instructions, as they rarely do."""
@@ -298,17 +195,3 @@ def test_chunks_are_those_of_the_call():
     chunks = point.chunks()
     point.append(np.ones((CHUNK_BYTES, 1), np.uint8), 1)
     assert np.concatenate(list(chunks)).tolist() == [[0]] * 3
-
-
-def test_labels_of_counts_take_no_memory_per_instance():
-    point = ts.CapturePoint("layer", keep="counts")
-    point.declare(8)
-    packed, labels = np.zeros((10_000, 1), np.uint8), np.zeros(10_000, np.int64)
-    point.append(packed, 10_000, labels)
-    tracemalloc.start()
-    for _ in range(100):
-        point.append(packed, 10_000, labels)
-    kept, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert kept < 80_000  # one batch's labels; a hundred would be 8 MB
-    assert point.counts_by()[0].total == 1_010_000

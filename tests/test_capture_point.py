@@ -250,39 +250,5 @@ def test_copies_are_empty_and_on_their_own(copied, on_disk, tmp_path):
     np.testing.assert_array_equal(point.raw_states, rows)
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"name": ""}, TypeError, "name"),
-        ({"name": 3}, TypeError, "name"),
-        ({"name": None}, TypeError, "name"),
-        ({"keep": "rows"}, ValueError, "keep"),
-        ({"keep": None}, ValueError, "keep"),
-        ({"keep": ["states"]}, ValueError, "keep"),
-        ({"keep": "counts", "disk_path": "x"}, ValueError, "disk_path"),
-        ({"keep": "counts", "compressor": object()}, ValueError, "compressor"),
-        ({"threshold": math.nan}, ValueError, "threshold"),
-        ({"threshold": [0.0, math.nan]}, ValueError, "threshold"),
-        ({"threshold": "0.5"}, TypeError, "threshold"),
-        ({"threshold": None}, TypeError, "threshold"),
-        ({"threshold": 1j}, TypeError, "threshold"),
-        ({"neuron_axis": "1"}, TypeError, "neuron_axis"),
-        ({"neuron_axis": True}, TypeError, "neuron_axis"),
-        ({"neuron_axis": 1.0}, TypeError, "neuron_axis"),
-    ],
-)
-def test_bad_arguments(options, error, message):
-    with pytest.raises(error, match=message):
-        ts.CapturePoint(**{"name": "layer", **options})
-
-
 def test_the_seed_name():
     assert ts.AbstractStateCapture is ts.CapturePoint
-
-
-def test_instances_below_zero_are_refused():
-    point = ts.CapturePoint("layer")
-    point.declare(8)
-    with pytest.raises(ValueError, match="do not divide into -2 instances"):
-        point.append(np.zeros((4, 1), np.uint8), -2)
-    assert point.state_count == point.instance_count == 0

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._interrupts import finished_before_interrupt
+from tensorstate_gpu.cpu_fallback.threads import in_parallel, thread_count
 
 
 def test_an_interrupt_waits_for_the_end_of_the_block():
@@ -59,3 +61,60 @@ def test_a_program_without_a_python_handler_ends_by_the_signal():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "finished\n"
     assert done.returncode == -signal.SIGINT
+
+
+# A pool that is interrupted while it starts its first thread, as an impatient user can do.
+STARTING = """
+import os, signal, threading
+import numpy as np
+import tensorstate_gpu as ts
+start = threading.Thread.start
+def interrupted(thread):
+    start(thread)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread.start = interrupted
+try:
+    ts.compress_states(np.ones((1 << 16, 64), np.float32))
+    print("done")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.skipif(thread_count() < 2, reason="one processor starts no thread")
+def test_an_interrupt_while_the_threads_start_does_not_hang_the_end():
+    done = subprocess.run(
+        [sys.executable, "-c", STARTING], capture_output=True, text=True, timeout=20
+    )
+    assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
+
+
+@pytest.mark.skipif(thread_count() < 2, reason="one processor waits for no other")
+def test_an_interrupt_waits_for_the_other_threads():
+    finished = []
+
+    def task(start, stop):
+        if start == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            time.sleep(0.2)
+        finished.append(start)
+
+    with pytest.raises(KeyboardInterrupt):
+        in_parallel(task, 2, 1 << 30)
+    assert sorted(finished) == [0, 1]
+
+
+@pytest.mark.skipif(thread_count() < 2, reason="one processor waits for no other")
+def test_a_failing_task_waits_for_the_other_threads():
+    finished = []
+
+    def task(start, stop):
+        if start == 0:
+            raise ArithmeticError
+        time.sleep(0.2)
+        finished.append(start)
+
+    with pytest.raises(ArithmeticError):
+        in_parallel(task, 2, 1 << 30)
+    assert finished == [1]

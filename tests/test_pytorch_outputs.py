@@ -218,3 +218,47 @@ def test_by_hand_with_kwargs_takes_the_output():
     model.register_forward_hook(hook, with_kwargs=True)
     model(torch.ones(5, 3), mask=torch.zeros(5, 7))
     assert (hook.neurons, hook.state_count) == (3, 5)
+
+
+@pytest.mark.parametrize("with_kwargs", [False, True])
+@pytest.mark.parametrize("always_call", [False, True])
+def test_by_hand_in_every_place_with_outputs_that_are_dicts(with_kwargs, always_call):
+    class Pair(nn.Module):
+        def forward(self, x, scale=None):
+            return {"wide": torch.cat([x, x], 1), "scale": scale}
+
+    before, after = ts.StateCaptureHook("before"), ts.StateCaptureHook("after")
+    model = Pair()
+    model.register_forward_pre_hook(before, with_kwargs=with_kwargs)
+    model.register_forward_hook(after, with_kwargs=with_kwargs, always_call=always_call)
+    model(torch.ones(5, 3), scale=torch.ones(5, 7))
+    assert (before.neurons, before.state_count) == (3, 5)
+    assert (after.neurons, after.state_count) == (6, 5)
+
+
+def test_a_pre_hook_with_kwargs_takes_a_keyword_where_there_is_nothing_else():
+    layer, hook = nn.Linear(2, 3), ts.StateCaptureHook("linear")
+    layer.register_forward_pre_hook(hook, with_kwargs=True)
+    layer(input=images(4, 2))
+    assert (hook.neurons, hook.state_count) == (2, 4)
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_an_output_that_holds_itself(kind):
+    class Odd(nn.Module):
+        def forward(self, x):
+            odd = [] if kind is list else {}
+            if kind is list:
+                odd += [odd, (odd, odd)] * 40 + self.rest
+            else:
+                odd.update(self=odd, again=[odd, odd], rest=self.rest)
+            return odd
+
+    model, hook = Odd(), ts.StateCaptureHook("odd")
+    model.register_forward_hook(hook)
+    model.rest = []
+    with pytest.raises(TypeError, match="no tensor in what Odd passes"):
+        model(images(4, 2))
+    model.rest = [images(4, 2)]
+    model(images(4, 2))
+    assert hook.state_count == 4

@@ -186,6 +186,53 @@ def test_fork_after_use(parent):
     run(FORK, parent)
 
 
+# The child is forked while another thread holds every lock there is.
+LOCKED_FORK = """
+    import os, signal, sys, threading, warnings
+    import numpy as np
+    import tensorstate_gpu as ts
+    from tensorstate_gpu import _locks, store
+    from tensorstate_gpu.cpu_fallback import threads
+
+    warnings.simplefilter("ignore", DeprecationWarning)
+    x = np.ones((1 << 16, 64), np.float32)
+    memory, disk = ts.CapturePoint("memory"), ts.CapturePoint("disk", sys.argv[1])
+    locks = [memory._lock, disk._lock, disk._store._lock, store._shared_lock, threads._lock]
+    held, release = threading.Event(), threading.Event()
+
+    def hold():
+        for lock in locks:
+            lock.__enter__()
+        held.set()
+        release.wait()
+        for lock in locks:
+            lock.__exit__()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # a hang ends the child
+        packed = ts.compress_states(x)
+        memory.record(packed, 64, 1, len(packed))
+        again = ts.CapturePoint("again", sys.argv[1] + ".child")
+        again.record(packed, 64, 1, len(packed))
+        os._exit(0 if memory.state_count == again.histogram().total == 1 << 16 else 3)
+    status = os.waitpid(child, 0)[1]
+    release.set()
+    holder.join()
+    assert status == 0, f"the child ended with {status}"
+    memory.record(ts.compress_states(x), 64, 1, 1 << 16)  # the parent's locks are as before
+    assert memory.state_count == 1 << 16
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fork_while_another_thread_holds_the_locks(tmp_path):
+    run(LOCKED_FORK, str(tmp_path / "run"))
+
+
 def test_many_threads_at_once():
     # Large enough that each call uses the library's own threads too.
     arrays = [np.random.default_rng(s).standard_normal((1 << 14, 40 + s)) for s in range(8)]
