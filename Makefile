@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: demo test lint types bench-quick clean env
+.PHONY: demo test lint types bench bench-quick clean env
 
 demo: $(READY)
 	$(BIN)/tensorstate demo $(ARGS)
@@ -21,8 +21,14 @@ lint: $(READY)
 types: $(READY)
 	.ci/types
 
+BENCH := $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-columns=median
+
+bench: $(READY)
+	$(BENCH) --save benchmarks/results/cpu.json $(ARGS)
+	$(BIN)/python -m benchmarks.table
+
 bench-quick: $(READY)
-	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
+	$(BENCH) -m quick $(ARGS)
 
 env: $(READY)
 

@@ -1,7 +1,29 @@
-"""Prints a short table of what the benchmarks noted, after the run."""
+"""After a timed run: a table on the screen, and all timings as JSON where ``--save`` says so."""
 
+import json
+import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
+
+from benchmarks.table import summary_line
+
+LIBRARIES = ("numpy", "numba", "torch", "polars", "duckdb", "pyarrow")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--save", metavar="FILE", help="write the timings to this JSON file")
+
+
+def machine() -> dict[str, object]:
+    """The machine in words, and what ran on it."""
+    return {
+        "processor": _processor(),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{library: version(library) for library in LIBRARIES},
+    }
 
 
 def _processor() -> str:
@@ -15,14 +37,43 @@ def _processor() -> str:
 
 def pytest_terminal_summary(terminalreporter, config):
     session = getattr(config, "_benchmarksession", None)
-    rows = [
-        (bench.name.partition("[")[2].rstrip("]"), *bench.extra_info.values())
+    cases = {
+        bench.name.removeprefix("test_"): dict(bench.extra_info)
         for bench in (session.benchmarks if session else [])
         if bench.extra_info
-    ]
-    if rows:
-        terminalreporter.write_line(f"\n{_processor()}, {platform.platform()}")
-        terminalreporter.write_line("| case | rate | x NumPy (range) | x TensorState 0.4 |")
-        terminalreporter.write_line("|---|---|---|---|")
-        for row in rows:
-            terminalreporter.write_line("| " + " | ".join(row) + " |")
+    }
+    if not cases:
+        return
+    terminalreporter.write_line("")
+    for name, case in cases.items():
+        terminalreporter.write_line(summary_line(name, case))
+    target = config.getoption("--save")
+    if target:
+        results = {"machine": machine(), "cases": cases}
+        Path(target).write_text(_as_json(results) + "\n")
+        terminalreporter.write_line(f"\nwritten to {target}")
+
+
+def _as_json(results: dict[str, object]) -> str:
+    """One line per contender, four digits per number: small, and readable as a diff."""
+
+    def shorten(value):
+        if isinstance(value, float):
+            return float(f"{value:.4g}")
+        if isinstance(value, dict):
+            return {key: shorten(item) for key, item in value.items()}
+        return [shorten(item) for item in value] if isinstance(value, list) else value
+
+    text = json.dumps(shorten(results), indent=1)
+    lines, inside = [], False
+    for line in text.split("\n"):
+        if inside:
+            lines[-1] += (
+                line.strip()
+                if line.strip() == "]" or line.strip() == "],"
+                else (line.strip() + " ")
+            )
+        else:
+            lines.append(line)
+        inside = line.rstrip().endswith("[") or (inside and not line.strip().startswith("]"))
+    return "\n".join(lines).replace(" ]", "]")

@@ -1,0 +1,80 @@
+"""Us, our rivals and the machine's limit, timed in turn: round by round, in one process.
+
+Machines are noisy and slow down for seconds at a time. So all contenders of a case run once per
+round, and what counts is the ratio of two times of the same round.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+ROUNDS = 7
+# One timing lasts at least this long, by repetition, so that the clock's own noise is small.
+SHORTEST = 0.002
+# A slow rival is not run in every round: this long in all, at least once.
+LONGEST = 4.0
+
+Call = Callable[[], object]
+
+
+class Contender:
+    """A call that is timed once per round; ``seconds`` holds None for rounds it sat out."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        first = self._time(1)  # compiles, starts threads, fills caches
+        again = self._time(1) if first < LONGEST else first
+        self._repeat = max(1, round(SHORTEST / again))
+        self._rounds = max(1, min(ROUNDS, int(LONGEST / (again * self._repeat))))
+        self.seconds: list[float | None] = []
+
+    def _time(self, repeat: int) -> float:
+        start = time.perf_counter()
+        for _ in range(repeat):
+            self._call()
+        return (time.perf_counter() - start) / repeat
+
+    def run(self) -> None:
+        """One timing; seconds per call are noted."""
+        sits_out = len(self.seconds) >= self._rounds
+        self.seconds.append(None if sits_out else self._time(self._repeat))
+
+    def run_repeatedly(self) -> None:
+        for _ in range(self._repeat):
+            self._call()
+
+
+def compare(
+    benchmark: Any,
+    ours: Call,
+    *,
+    rivals: Mapping[str, Call],
+    limits: Mapping[str, Call],
+    amount: float,
+    unit: str,
+) -> None:
+    """Time a case under pytest-benchmark, and note every contender's seconds per call.
+
+    ``amount`` of ``unit`` is what one call handles. Without --benchmark-enable every contender runs
+    once: a smoke test.
+    """
+    calls = {"ours": ours} | {f"rival: {n}": c for n, c in rivals.items()}
+    calls |= {f"limit: {n}": c for n, c in limits.items()}
+    if not benchmark.enabled:
+        for call in calls.values():
+            call()
+        benchmark.pedantic(ours, rounds=1)
+        return
+    contenders = {name: Contender(call) for name, call in calls.items()}
+
+    def one_round() -> None:
+        for contender in contenders.values():
+            contender.run()
+
+    # What pytest-benchmark times itself is one more run of ours at the end of each round.
+    benchmark.pedantic(contenders["ours"].run_repeatedly, setup=one_round, rounds=ROUNDS)
+    benchmark.extra_info.update(
+        amount=amount,
+        unit=unit,
+        seconds={name: contender.seconds for name, contender in contenders.items()},
+    )
