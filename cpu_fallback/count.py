@@ -1,4 +1,4 @@
-"""Counting distinct rows: exact hash tables, grown as states appear.
+"""Counting distinct rows exactly: by hash tables while rows repeat, by sorting where they do not.
 
 A slot is chosen by a hash, but equality is always decided on the bytes. A slot is empty when its
 count is 0, so the all-zero state needs no special case.
@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .narrow_table import NarrowTable
-from .sort import edges, sort
+from .merge import Histogram, count_by_sorting, merge
+from .narrow_table import NarrowTable, Patience
+from .sort import sort, take
 from .threads import in_parallel
 from .wide_table import WideTable
 
@@ -19,18 +20,19 @@ from .wide_table import WideTable
 _ROWS_PER_THREAD = 1 << 15
 
 
-# Rows looked at to guess whether most are distinct, and the share from which sorting is faster:
-# a table of all-distinct rows misses the cache at every row and is rehashed as it grows.
-_SAMPLE = 1 << 12
-_MOSTLY_DISTINCT = 0.9
-
-
 class Table(Protocol):
     """A hash table of rows and their counts."""
 
-    def add(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None) -> None: ...
+    def add(
+        self,
+        packed: NDArray[np.uint8],
+        weights: NDArray[np.int64] | None,
+        start: int,
+        stop: int,
+        patience: Patience,
+    ) -> int: ...
 
-    def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]: ...
+    def entries(self) -> Histogram: ...
 
     def __len__(self) -> int: ...
 
@@ -39,42 +41,49 @@ def _table(row_bytes: int) -> Table:
     return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes)
 
 
-def count(packed: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _always(distinct: int, seen: int) -> bool:
+    """Patience without end."""
+    return False
+
+
+def _while_rows_repeat(distinct: int, seen: int) -> bool:
+    """Give up a table that outgrows the cache while most rows are new to it.
+
+    Rows drawn from 140,000 states have repeated 3 % when 2**13 are known, and counting them in a
+    table of that size still beats sorting. Later ones have to repeat more.
+    """
+    for known, repeats in ((1 << 19, 3), (1 << 17, 1.5), (1 << 15, 1.1), (1 << 13, 1.03)):
+        if distinct >= known - 64:
+            return seen < repeats * distinct
+    return False
+
+
+def count(packed: NDArray[np.uint8]) -> Histogram:
     """Distinct rows in order (distinct, bytes), and their int64 counts."""
     rows = np.ascontiguousarray(packed)
-    if _looks_distinct(rows):
-        return _count_narrow_sorted(rows) if rows.shape[1] <= 8 else _count_sorted(rows)
-    counter = Counter(rows.shape[1])
-    counter.add(rows)
-    return counter.result()
+    width = rows.shape[1]
+
+    def task(start: int, stop: int) -> tuple[Table, tuple[int, int]]:
+        """A table of some rows, and the range of those still to be counted."""
+        table = _table(width)
+        done = table.add(rows, None, start, stop, _while_rows_repeat)
+        # To sort a few rows once more is cheaper than to merge a few with many.
+        few = done < stop and done - start < stop - done
+        return (_table(width), (start, stop)) if few else (table, (done, stop))
+
+    # Hashing moves about 32 bytes of table for each row, whatever its width.
+    done = in_parallel(task, len(rows), len(rows) * (32 + width))
+    parts = [_in_order(table) for table, _ in done if len(table)]
+    rest = [(start, stop) for _, (start, stop) in done if start < stop]
+    if rest:
+        parts.append(count_by_sorting(rows, rest))
+    return merge(parts, width)
 
 
-def _looks_distinct(rows: NDArray[np.uint8]) -> bool:
-    if len(rows) < 16 * _SAMPLE:
-        return False
-    sample = _table(rows.shape[1])
-    sample.add(np.ascontiguousarray(rows[:: len(rows) // _SAMPLE]), None)
-    return len(sample) > _MOSTLY_DISTINCT * _SAMPLE
-
-
-def _count_narrow_sorted(
-    rows: NDArray[np.uint8],
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Rows of at most 8 bytes as integers: NumPy's sort uses SIMD where the processor has it."""
-    keys = np.zeros((len(rows), 8), np.uint8)
-    keys[:, : rows.shape[1]] = rows
-    distinct, counts = np.unique(keys.view("<u8")[:, 0], return_counts=True)
-    little = distinct.astype("<u8", copy=False).view(np.uint8).reshape(-1, 8)
-    return np.ascontiguousarray(little[:, : rows.shape[1]]), counts.astype(np.int64, copy=False)
-
-
-def _count_sorted(rows: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    # np.take copies whole rows where rows[index] goes byte by byte, and later steps run in order.
-    ordered = np.take(rows, sort(rows), axis=0)
-    bounds = edges(ordered, np.arange(len(rows)))
-    if len(bounds) - 1 < len(rows):
-        ordered = np.take(ordered, bounds[:-1], axis=0)
-    return ordered, np.diff(bounds)
+def _in_order(table: Table) -> Histogram:
+    rows, counts = table.entries()
+    order = sort(rows)
+    return take(rows, order), counts[order]
 
 
 class Counter:
@@ -92,28 +101,24 @@ class Counter:
     def add(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None = None) -> None:
         rows = np.ascontiguousarray(packed)
         if weights is not None or len(rows) < 2 * _ROWS_PER_THREAD:
-            self._table.add(rows, weights)
+            self._table.add(rows, weights, 0, len(rows), _always)
         else:
             self._add_in_parallel(rows)
         self._total += len(rows) if weights is None else int(weights.sum())
 
     def _add_in_parallel(self, rows: NDArray[np.uint8]) -> None:
-        parts: list[Table] = []
-
-        def task(start: int, stop: int) -> None:
+        def task(start: int, stop: int) -> Table:
             part = _table(self._row_bytes)
-            part.add(rows[start:stop], None)
-            parts.append(part)
+            part.add(rows, None, start, stop, _always)
+            return part
 
-        # Hashing moves about 32 bytes of table for each row, whatever its width.
-        in_parallel(task, len(rows), len(rows) * (32 + self._row_bytes))
+        parts = in_parallel(task, len(rows), len(rows) * (32 + self._row_bytes))
         parts.sort(key=len)
         if not len(self._table):
             self._table = parts.pop()
         for part in parts:
-            self._table.add(*part.entries())
+            distinct, counts = part.entries()
+            self._table.add(distinct, counts, 0, len(distinct), _always)
 
-    def result(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        rows, counts = self._table.entries()
-        order = sort(rows)
-        return np.take(rows, order, axis=0), counts[order]
+    def result(self) -> Histogram:
+        return _in_order(self._table)

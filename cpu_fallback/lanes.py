@@ -174,6 +174,40 @@ def count_ones(typing: Any, word: Any) -> Any:
     return types.uint64(types.uint64), code
 
 
+def _differ(size: int) -> Any:
+    @intrinsic
+    def differ(typing: Any, one: Any, other: Any) -> Any:
+        """Whether ``size`` bytes at two addresses differ anywhere."""
+
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind = ir.VectorType(_BYTE, size)
+            unequal = builder.icmp_unsigned(
+                "!=", _load(builder, args[0], kind), _load(builder, args[1], kind)
+            )
+            mask = builder.bitcast(unequal, ir.IntType(size))
+            return builder.icmp_unsigned("!=", mask, ir.Constant(mask.type, 0))
+
+        return types.boolean(one, other), code
+
+    return differ
+
+
+differ_16, differ_64 = _differ(16), _differ(64)
+
+
+@intrinsic
+def fold_multiply(typing: Any, one: Any, other: Any) -> Any:
+    """The 128-bit product of two uint64, its halves XORed: each bit of both reaches the result."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        high = builder.lshr(product, ir.Constant(wide, 64))
+        return builder.xor(builder.trunc(product, _WORD), builder.trunc(high, _WORD))
+
+    return types.uint64(types.uint64, types.uint64), code
+
+
 @intrinsic
 def prefetch(typing: Any, address: Any) -> Any:
     """Ask for the cache line at ``address``; harmless for any address."""

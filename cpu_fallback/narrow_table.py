@@ -1,16 +1,20 @@
 """A hash table for rows of at most 8 bytes: the row itself is the key, in the slot."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lanes import address_of, prefetch
-from .unpack import row_word
+from .lanes import address_of, fold_multiply, load_word, prefetch, store_word
+from .words import row_word
 
 _BATCH = 32  # rows hashed ahead of their probes, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
+
+# Asked with (distinct rows, rows seen) whenever a table is full: True gives up instead of growing.
+Patience = Callable[[int, int], bool]
 
 
 class NarrowTable:
@@ -24,13 +28,23 @@ class NarrowTable:
     def __len__(self) -> int:
         return self._used
 
-    def add(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None) -> None:
-        """Count each row, ``weights`` times (default once)."""
-        done = 0
-        while done < len(packed):
-            done, self._used = _insert_rows(packed, weights, done, self._slots, self._used)
-            if done < len(packed):
+    def add(
+        self,
+        packed: NDArray[np.uint8],
+        weights: NDArray[np.int64] | None,
+        start: int,
+        stop: int,
+        patience: Patience,
+    ) -> int:
+        """Count rows [start, stop), ``weights`` times each (default once); give where it ended."""
+        done = start
+        while done < stop:
+            done, self._used = _insert_rows(packed, weights, done, stop, self._slots, self._used)
+            if done < stop:
+                if patience(self._used, done - start):
+                    return done
                 self._grow()
+        return done
 
     def _grow(self) -> None:
         # Fourfold while small: a table that keeps growing is rehashed half as often.
@@ -47,14 +61,11 @@ class NarrowTable:
         return np.ascontiguousarray(keys), used[:, 1].astype(np.int64)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _slot_of(key: Any, shift: Any) -> Any:
-    """Finalizer of MurmurHash3 (Appleby, public domain): each key bit reaches the top bits."""
-    key ^= key >> np.uint64(33)
-    key *= np.uint64(0xFF51AFD7ED558CCD)
-    key ^= key >> np.uint64(33)
-    key *= np.uint64(0xC4CEB9FE1A85EC53)
-    return np.int64(key >> shift)
+    return np.int64(
+        fold_multiply(key ^ np.uint64(0xA0761D6478BD642F), np.uint64(0x9E3779B97F4A7C15)) >> shift
+    )
 
 
 @njit(nogil=True, cache=True)
@@ -66,27 +77,36 @@ def _shift_for(slots: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _insert_rows(packed: Any, weights: Any, done: int, slots: Any, used: int) -> Any:
+def _insert_rows(packed: Any, weights: Any, done: int, stop: int, slots: Any, used: int) -> Any:
     """Count rows from ``done`` on until all are in or the table is half full."""
     width = packed.shape[1]
-    start, end = address_of(packed), address_of(packed) + packed.size
-    base = address_of(slots)
-    mask, shift = len(slots) - 1, _shift_for(slots)
+    row, end = address_of(packed) + done * width, address_of(packed) + packed.size
+    base, mask, shift = address_of(slots), len(slots) - 1, _shift_for(slots)
     room = len(slots) // 2 - _BATCH
     keys, places = np.empty(_BATCH, np.uint64), np.empty(_BATCH, np.int64)
-    while done < len(packed) and used <= room:
-        count = min(_BATCH, len(packed) - done)
+    while done < stop and used <= room:
+        count = min(_BATCH, stop - done)
         for i in range(count):
-            keys[i] = row_word(start + (done + i) * width, 0, width, end)
-            places[i] = _slot_of(keys[i], shift)
-            prefetch(base + 16 * places[i])
+            key = row_word(row, 0, width, end)
+            place = _slot_of(key, shift)
+            keys[i], places[i] = key, place
+            prefetch(base + 16 * place)
+            row += width
         for i in range(count):
-            place = places[i]
-            while slots[place, 1] != 0 and slots[place, 0] != keys[i]:
+            key, place = keys[i], places[i]
+            weight = np.uint64(1) if weights is None else np.uint64(weights[done + i])
+            while True:
+                slot = base + 16 * place
+                before = load_word(slot + 8)
+                if before != 0 and load_word(slot) == key:
+                    store_word(before + weight, slot + 8)
+                    break
+                if before == 0:
+                    store_word(key, slot)
+                    store_word(weight, slot + 8)
+                    used += 1
+                    break
                 place = (place + 1) & mask
-            used += slots[place, 1] == 0
-            slots[place, 0] = keys[i]
-            slots[place, 1] += np.uint64(1) if weights is None else np.uint64(weights[done + i])
         done += count
     return done, used
 

@@ -20,10 +20,10 @@ from .lanes import (
     plane_1,
     plane_16,
     plane_64,
-    store_byte,
     store_word,
 )
 from .threads import in_parallel
+from .words import store_bytes
 
 # Positions packed at a time where bits of a state lie apart: long enough to read whole maps of
 # common sizes in one piece (16 KiB of float32), short enough that the block stays in L1. Going from
@@ -104,16 +104,6 @@ def _tail_mask(address: int, end: int, size: int, test: Any, neuron: int, count:
     return mask & ((np.uint64(1) << np.uint64(count)) - np.uint64(1))
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _store_tail(mask: Any, target: int, width: int, stop: int) -> None:
-    """Store ``width`` bytes; a whole word where the rows that follow are still to be written."""
-    if target + 8 <= stop:
-        store_word(mask, target)
-    else:
-        for byte in range(width):
-            store_byte(mask >> np.uint64(8 * byte), target + byte)
-
-
 @njit(nogil=True, cache=True)
 def _pack_rows(source: Any, test: Any, packed: Any, start: int, stop: int) -> None:
     """Neurons side by side in memory: lanes run along the neurons."""
@@ -134,7 +124,7 @@ def _pack_rows(source: Any, test: Any, packed: Any, start: int, stop: int) -> No
                 store_word(mask, target + 8 * word)
             if tail:
                 mask = _tail_mask(row + 64 * words * size, end, size, test, 64 * words, tail)
-                _store_tail(mask, target + 8 * words, (tail + 7) // 8, last)
+                store_bytes(mask, target + 8 * words, (tail + 7) // 8, last)
             target += width
             row += run_stride
         state += count

@@ -1,7 +1,7 @@
-"""Sorting packed rows as little-endian integers: a radix sort per 8-byte word, highest word first.
+"""Sorting packed rows as little-endian integers: by their highest word, ties by the words below.
 
-The highest word is sorted by stable byte passes; only runs of equal words go on to the next word.
-Random rows are told apart by their first word, and equal ones cost one pass per word.
+Random rows are told apart by their first word. Rows that are equal altogether are recognised in one
+look at each; only what stays tied is sorted by its next word.
 """
 
 from typing import Any
@@ -10,119 +10,143 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lanes import address_of
-from .unpack import row_word
+from .lanes import address_of, prefetch
+from .radix import balanced, sort_run, to_buckets
+from .threads import in_parallel, ranges, run
+from .words import copy_row, row_word, rows_equal
 
-# Below this an insertion sort beats clearing and summing the 8 x 256 radix counters.
-_SMALL = 48
+_AHEAD = 16  # rows whose cache lines are asked for before they are read
 
 
 def sort(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Stable order of the rows: int64 of shape (states,); see the Backend protocol."""
     rows = np.ascontiguousarray(packed)
-    index = np.arange(len(rows), dtype=np.int64)
-    if len(rows) > 1:
-        scratch = np.empty((3, len(rows)), np.int64)
-        runs = np.array([[0, len(rows)]], np.int64)
-        for word in range((rows.shape[1] + 7) // 8 - 1, -1, -1):
-            ties = np.empty((len(rows) // 2, 2), np.int64)
-            runs = ties[: _sort_word(rows, word, runs, index, scratch, ties)]
-    return index
+    if len(rows) < 2:
+        return np.arange(len(rows))
+    return sort_ranges(rows, ranges(len(rows), 48 * len(rows)))[1]
 
 
-def edges(packed: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bounds of the runs of equal rows of ``packed[index]``: int64 of shape (distinct + 1,)."""
+def sort_ranges(
+    rows: NDArray[np.uint8], parts: list[tuple[int, int]]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """As sort, of the rows in some ranges only; one thread for each. Highest words, and order."""
+    top = (rows.shape[1] + 7) // 8 - 1
+    keys, index, bounds = to_buckets(rows, top, parts, with_index=True)
+    assert index is not None
+    lower = np.empty(len(keys) if top else 0, np.uint64)
+    run(
+        lambda first, last: _sort_buckets(rows, top, keys, index, lower, bounds, first, last),
+        balanced(bounds, len(parts)),
+    )
+    return keys, index
+
+
+def edges(
+    packed: NDArray[np.uint8], index: NDArray[np.int64], keys: NDArray[np.uint64] | None = None
+) -> NDArray[np.int64]:
+    """Bounds of the runs of equal rows of ``packed[index]``: int64 of shape (distinct + 1,).
+
+    ``keys``: a word of each row in that order; rows whose words differ are not looked at.
+    """
     rows = np.ascontiguousarray(packed)
-    bounds = np.empty(len(index) + 1, np.int64)
-    return bounds[: _find_edges(rows, index, bounds)].copy()
+    if not len(index):
+        return np.zeros(1, np.int64)
+    found = np.empty(len(index), np.int64)
+    pieces = in_parallel(
+        lambda i, j: found[i : i + _find_edges(rows, index, keys, i, j, found)],
+        len(index),
+        rows.shape[1] * len(index),
+    )
+    return np.concatenate([*pieces, [len(index)]])
+
+
+def take(rows: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """``rows[index]``, on all threads."""
+    taken = np.empty((len(index), rows.shape[1]), np.uint8)
+    in_parallel(
+        lambda start, stop: _take(rows, index, taken, start, stop), len(index), 2 * taken.size
+    )
+    return taken
 
 
 @njit(nogil=True, cache=True)
-def _sort_word(rows: Any, word: int, runs: Any, index: Any, scratch: Any, ties: Any) -> Any:
-    """Sort each run of ``index`` by one word; give the runs still tied, and their number."""
-    width = rows.shape[1]
-    start_of_rows, end = address_of(rows), address_of(rows) + rows.size
-    keys, keys_2 = scratch[0].view(np.uint64), scratch[1].view(np.uint64)
-    found = 0
-    for run in range(len(runs)):
-        start, stop = runs[run, 0], runs[run, 1]
-        for i in range(start, stop):
-            keys[i] = row_word(start_of_rows + index[i] * width, word, width, end)
-        if stop - start <= _SMALL:
-            _insertion_sort(keys, index, start, stop)
-        else:
-            length = min(width - 8 * word, 8)
-            _radix_sort(keys, index, keys_2, scratch[2], start, stop, length)
-        first = start
-        for i in range(start + 1, stop + 1):
-            if i == stop or keys[i] != keys[first]:
-                if i - first > 1:
-                    ties[found, 0], ties[found, 1] = first, i
-                    found += 1
-                first = i
-    return found
-
-
-@njit(nogil=True, cache=True)
-def _insertion_sort(keys: Any, index: Any, start: int, stop: int) -> None:
-    for i in range(start + 1, stop):
-        key, place = keys[i], index[i]
-        hole = i
-        while hole > start and keys[hole - 1] > key:
-            keys[hole], index[hole] = keys[hole - 1], index[hole - 1]
-            hole -= 1
-        keys[hole], index[hole] = key, place
-
-
-@njit(nogil=True, cache=True)
-def _radix_sort(
-    keys: Any, index: Any, keys_2: Any, index_2: Any, start: int, stop: int, length: int
+def _sort_buckets(
+    rows: Any, top: int, keys: Any, index: Any, lower: Any, bounds: Any, first: int, last: int
 ) -> None:
-    """Stable sort of [start, stop) by the lowest ``length`` bytes; bytes all alike are skipped."""
-    counts = np.zeros((8, 256), np.int64)
-    for i in range(start, stop):
-        for byte in range(length):
-            counts[byte, (keys[i] >> np.uint64(8 * byte)) & np.uint64(255)] += 1
-    swapped = False
-    for byte in range(length):
-        shift = np.uint64(8 * byte)
-        if counts[byte, (keys[start] >> shift) & np.uint64(255)] == stop - start:
+    largest = 0
+    for bucket in range(first, last):
+        largest = max(largest, bounds[bucket + 1] - bounds[bucket])
+    scratch = (
+        np.empty(largest, np.uint64),
+        np.empty(largest, np.int64),
+        np.empty((2, 256), np.int64),
+    )
+    for bucket in range(first, last):
+        start, stop = bounds[bucket], bounds[bucket + 1]
+        sort_run(keys, index, scratch, start, stop)
+        if top:
+            _settle_ties(rows, top - 1, keys, index, lower, scratch, start, stop)
+
+
+@njit(nogil=True, cache=True)
+def _settle_ties(
+    rows: Any, word: int, keys: Any, index: Any, lower: Any, scratch: Any, start: int, stop: int
+) -> int:
+    """Sort each run of equal keys in [start, stop) by ``word`` and the words below it."""
+    width, end = rows.shape[1], address_of(rows) + rows.size
+    first = start
+    for i in range(start + 1, stop + 1):
+        ahead = i + _AHEAD
+        if ahead < stop and keys[ahead] == keys[ahead - 1]:
+            prefetch(address_of(rows) + index[ahead] * width)
+            prefetch(address_of(rows) + index[ahead - 1] * width)
+        if i < stop and keys[i] == keys[first]:
             continue
-        _radix_pass(keys, index, keys_2, index_2, start, stop, shift, counts[byte])
-        keys, keys_2, index, index_2 = keys_2, keys, index_2, index
-        swapped = not swapped
-    if swapped:
-        keys_2[start:stop], index_2[start:stop] = keys[start:stop], index[start:stop]
+        if i - first > 1 and not _all_equal(rows, index, first, i):
+            for j in range(first, i):
+                row = address_of(rows) + index[j] * width
+                lower[j] = row_word(row, word, width, end)
+            sort_run(lower, index, scratch, first, i)
+            if word:
+                _settle_ties(rows, word - 1, lower, index, lower, scratch, first, i)
+        first = i
+    return 0
 
 
 @njit(nogil=True, cache=True)
-def _radix_pass(
-    keys: Any, index: Any, keys_2: Any, index_2: Any, start: int, stop: int, shift: Any, places: Any
-) -> None:
-    place = start
-    for digit in range(256):
-        places[digit], place = place, place + places[digit]
+def _all_equal(rows: Any, index: Any, first: int, stop: int) -> bool:
+    width, base = rows.shape[1], address_of(rows)
+    for i in range(first + 1, stop):
+        if not rows_equal(base + index[first] * width, base + index[i] * width, width):
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _find_edges(rows: Any, index: Any, keys: Any, start: int, stop: int, found: Any) -> int:
+    """Note, from ``found[start]`` on, where rows differ from the one before; give the number."""
+    width, base, end = rows.shape[1], address_of(rows), address_of(rows) + rows.size
+    count = 0
     for i in range(start, stop):
-        digit = (keys[i] >> shift) & np.uint64(255)
-        place = places[digit]
-        places[digit] = place + 1
-        keys_2[place], index_2[place] = keys[i], index[i]
+        differs = i == 0
+        if keys is not None and i > 0:
+            differs = keys[i] != keys[i - 1]
+        if not differs:
+            prefetch(base + index[min(i + _AHEAD, stop - 1)] * width)
+            one, other = base + index[i] * width, base + index[i - 1] * width
+            if width > 8:
+                differs = not rows_equal(one, other, width)
+            else:
+                differs = row_word(one, 0, width, end) != row_word(other, 0, width, end)
+        if differs:
+            found[start + count] = i
+            count += 1
+    return count
 
 
 @njit(nogil=True, cache=True)
-def _find_edges(rows: Any, index: Any, bounds: Any) -> Any:
-    width = rows.shape[1]
-    start, end = address_of(rows), address_of(rows) + rows.size
-    bounds[0] = 0
-    found = 1
-    for i in range(1, len(index)):
-        one, other = start + index[i - 1] * width, start + index[i] * width
-        for word in range((width + 7) // 8):
-            if row_word(one, word, width, end) != row_word(other, word, width, end):
-                bounds[found] = i
-                found += 1
-                break
-    if len(index):
-        bounds[found] = len(index)
-        found += 1
-    return found
+def _take(rows: Any, index: Any, taken: Any, start: int, stop: int) -> None:
+    width, base, target = rows.shape[1], address_of(rows), address_of(taken)
+    for i in range(start, stop):
+        prefetch(base + index[min(i + _AHEAD, stop - 1)] * width)
+        copy_row(base + index[i] * width, target + i * width, width)

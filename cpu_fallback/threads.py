@@ -6,8 +6,9 @@ kills a forked child at its first parallel kernel; a plain pool of nogil calls d
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 from tensorstate_gpu._interrupts import finished_before_interrupt
 from tensorstate_gpu._locks import ForkSafeLock
@@ -44,28 +45,36 @@ def _executor() -> ThreadPoolExecutor:
         return _pool
 
 
-def in_parallel(task: Callable[[int, int], object], items: int, traffic: int) -> None:
-    """Call ``task(start, stop)`` on ranges that cover ``items``, which move ``traffic`` bytes.
+def ranges(items: int, traffic: int) -> list[tuple[int, int]]:
+    """Cut ``items``, which move ``traffic`` bytes, into one range (start, stop) per thread."""
+    parts = max(1, min(thread_count(), traffic // MIN_BYTES_PER_THREAD, items))
+    bounds = [items * part // parts for part in range(parts + 1)]
+    return list(itertools.pairwise(bounds))
+
+
+def in_parallel(task: Callable[[int, int], Any], items: int, traffic: int) -> list[Any]:
+    """What ``task(start, stop)`` gives for ranges that cover ``items`` (moving ``traffic`` bytes).
 
     Returns when all are done, also when one of them raises, so that no kernel outlives its arrays.
     """
-    parts = max(1, min(thread_count(), traffic // MIN_BYTES_PER_THREAD, items))
-    if parts == 1:
-        task(0, items)
-        return
-    bounds = [items * part // parts for part in range(parts + 1)]
+    return run(task, ranges(items, traffic))
+
+
+def run(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What ``task(*each)`` gives, each on a thread of its own, as in_parallel."""
+    if len(arguments) == 1:
+        return [task(*arguments[0])]
     # Ctrl-C while the pool starts a thread would leave one that it does not know: it would never
     # be told to end, and the program neither.
     with finished_before_interrupt():
-        _run(task, list(itertools.pairwise(bounds)))
+        return _run(task, arguments)
 
 
-def _run(task: Callable[[int, int], object], ranges: list[tuple[int, int]]) -> None:
-    """The first range here, the others in the pool."""
-    futures = [_executor().submit(task, start, stop) for start, stop in ranges[1:]]
+def _run(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The first here, the others in the pool."""
+    futures = [_executor().submit(task, *each) for each in arguments[1:]]
     try:
-        task(*ranges[0])
+        first = task(*arguments[0])
     finally:
         wait(futures)
-    for future in futures:
-        future.result()
+    return [first, *(future.result() for future in futures)]

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from .lanes import (
     address_of,
     count_ones,
-    load_byte,
     load_word,
     spread_8,
     spread_16,
@@ -18,6 +17,7 @@ from .lanes import (
     store_byte,
 )
 from .threads import in_parallel
+from .words import row_word
 
 
 def decompress(packed: NDArray[np.uint8], neurons: int) -> NDArray[np.bool_]:
@@ -44,23 +44,6 @@ def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
     if len(rows):
         in_parallel(task, len(rows), rows.size)
     return ones
-
-
-@njit(nogil=True, cache=True, inline="always")
-def row_word(row: int, word: int, width: int, end: int) -> Any:
-    """Eight bytes of a row as a little-endian number; bytes beyond the row are 0.
-
-    ``row`` is its address, ``end`` the end of the rows: nothing is read at or past it.
-    """
-    address, count = row + 8 * word, width - 8 * word
-    if count >= 8:
-        return load_word(address)
-    if address + 8 <= end:
-        return load_word(address) & ((np.uint64(1) << np.uint64(8 * count)) - np.uint64(1))
-    value = np.uint64(0)
-    for byte in range(count):
-        value |= load_byte(address + byte) << np.uint64(8 * byte)
-    return value
 
 
 @njit(nogil=True, cache=True, inline="always")

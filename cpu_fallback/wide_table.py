@@ -6,8 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lanes import address_of, prefetch
-from .unpack import row_word
+from .lanes import address_of, load_word, prefetch, store_word
+from .narrow_table import Patience
+from .words import copy_row, hash_row, rows_equal
 
 _BATCH = 32  # rows hashed ahead of their probes, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
@@ -26,15 +27,25 @@ class WideTable:
     def __len__(self) -> int:
         return self._used
 
-    def add(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None) -> None:
-        """Count each row, ``weights`` times (default once)."""
-        done = 0
-        while done < len(packed):
+    def add(
+        self,
+        packed: NDArray[np.uint8],
+        weights: NDArray[np.int64] | None,
+        start: int,
+        stop: int,
+        patience: Patience,
+    ) -> int:
+        """Count rows [start, stop), ``weights`` times each (default once); give where it ended."""
+        done = start
+        while done < stop:
             done, self._used = _insert_rows(
-                packed, weights, done, self._slots, self._rows, self._counts, self._used
+                packed, weights, done, stop, self._slots, self._rows, self._counts, self._used
             )
-            if done < len(packed):
+            if done < stop:
+                if patience(self._used, done - start):
+                    return done
                 self._grow()
+        return done
 
     def _grow(self) -> None:
         factor = 4 if len(self._slots) < 1 << 18 else 2
@@ -54,62 +65,48 @@ class WideTable:
 
 
 @njit(nogil=True, cache=True)
-def _hash(row: int, width: int, end: int) -> Any:
-    """A multiply-and-fold hash over the words of a row; the high bits are the good ones."""
-    value = np.uint64(0x9E3779B97F4A7C15)
-    for word in range((width + 7) // 8):
-        value = (value ^ row_word(row, word, width, end)) * np.uint64(0xFF51AFD7ED558CCD)
-        value ^= value >> np.uint64(32)
-    value *= np.uint64(0xC4CEB9FE1A85EC53)
-    return value ^ (value >> np.uint64(29))
-
-
-@njit(nogil=True, cache=True)
-def _equal(one: int, other: int, width: int, end: int, other_end: int) -> bool:
-    for word in range((width + 7) // 8):
-        if row_word(one, word, width, end) != row_word(other, word, width, other_end):
-            return False
-    return True
-
-
-@njit(nogil=True, cache=True)
 def _insert_rows(
-    packed: Any, weights: Any, done: int, slots: Any, rows: Any, counts: Any, used: int
+    packed: Any,
+    weights: Any,
+    done: int,
+    stop: int,
+    slots: Any,
+    rows: Any,
+    counts: Any,
+    used: int,
 ) -> Any:
     """Count rows from ``done`` on until all are in or the table is half full."""
     width, mask = packed.shape[1], len(slots) - 1
-    start, end = address_of(packed), address_of(packed) + packed.size
-    kept, kept_end = address_of(rows), address_of(rows) + rows.size
+    row = address_of(packed) + done * width
+    kept, base = address_of(rows), address_of(slots)
     index_bits = np.uint64(_INDEX_BITS)
     index_mask = (np.uint64(1) << index_bits) - np.uint64(1)
     hashes = np.empty(_BATCH, np.uint64)
-    while done < len(packed) and used <= len(rows) - _BATCH:
-        count = min(_BATCH, len(packed) - done)
+    while done < stop and used <= len(rows) - _BATCH:
+        count = min(_BATCH, stop - done)
         for i in range(count):
-            hashes[i] = _hash(start + (done + i) * width, width, end)
-            prefetch(address_of(slots) + 8 * (np.int64(hashes[i]) & mask))
+            hashes[i] = hash_row(row + i * width, width)
+            prefetch(base + 8 * (np.int64(hashes[i]) & mask))
         for i in range(count):
-            slot = slots[np.int64(hashes[i]) & mask]
+            slot = load_word(base + 8 * (np.int64(hashes[i]) & mask))
             prefetch(kept + (np.int64(slot & index_mask) - 1) * width)
         for i in range(count):
-            row, tag = start + (done + i) * width, hashes[i] >> index_bits
-            place = np.int64(hashes[i]) & mask
+            tag, place = hashes[i] >> index_bits, np.int64(hashes[i]) & mask
             weight = 1 if weights is None else weights[done + i]
             while True:
-                slot = slots[place]
+                slot = load_word(base + 8 * place)
                 if slot == 0:
-                    slots[place] = tag << index_bits | np.uint64(used + 1)
-                    rows[used, :] = packed[done + i, :]
+                    store_word(tag << index_bits | np.uint64(used + 1), base + 8 * place)
+                    copy_row(row, kept + used * width, width)
                     counts[used] = weight
                     used += 1
                     break
                 entry = np.int64(slot & index_mask) - 1
-                if slot >> index_bits == tag and _equal(
-                    row, kept + entry * width, width, end, kept_end
-                ):
+                if slot >> index_bits == tag and rows_equal(row, kept + entry * width, width):
                     counts[entry] += weight
                     break
                 place = (place + 1) & mask
+            row += width
         done += count
     return done, used
 
@@ -118,12 +115,10 @@ def _insert_rows(
 def _place_all(rows: Any, used: int, slots: Any) -> None:
     """Fill empty slots with the first ``used`` rows, which are known to be distinct."""
     width, mask = rows.shape[1], len(slots) - 1
-    start, end = address_of(rows), address_of(rows) + rows.size
+    start, index_bits = address_of(rows), np.uint64(_INDEX_BITS)
     for entry in range(used):
-        value = _hash(start + entry * width, width, end)
+        value = hash_row(start + entry * width, width)
         place = np.int64(value) & mask
         while slots[place] != 0:
             place = (place + 1) & mask
-        slots[place] = (value >> np.uint64(_INDEX_BITS)) << np.uint64(_INDEX_BITS) | np.uint64(
-            entry + 1
-        )
+        slots[place] = (value >> index_bits) << index_bits | np.uint64(entry + 1)

@@ -1,0 +1,91 @@
+"""Packed rows as 64-bit words, inside kernels: reading, comparing, hashing and copying them.
+
+A row is given by its address; ``end`` is the end of the array it lies in. Nothing is read at or past
+it. Words are little-endian; bytes beyond the row are 0.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from .lanes import differ_16, differ_64, fold_multiply, load_byte, load_word, store_byte, store_word
+
+
+@njit(nogil=True, cache=True, inline="always")
+def row_word(row: int, word: int, width: int, end: int) -> Any:
+    """Eight bytes of a row as a number."""
+    address, count = row + 8 * word, width - 8 * word
+    if count >= 8:
+        return load_word(address)
+    if address + 8 <= end:
+        return load_word(address) & ((np.uint64(1) << np.uint64(8 * count)) - np.uint64(1))
+    value = np.uint64(0)
+    for byte in range(count):
+        value |= load_byte(address + byte) << np.uint64(8 * byte)
+    return value
+
+
+@njit(nogil=True, cache=True, inline="always")
+def store_bytes(value: Any, target: int, width: int, stop: int) -> None:
+    """Store the low ``width`` bytes; a whole word where what follows is still to be written."""
+    if target + 8 <= stop:
+        store_word(value, target)
+    else:
+        for byte in range(width):
+            store_byte(value >> np.uint64(8 * byte), target + byte)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def rows_equal(one: int, other: int, width: int) -> bool:
+    """Of more than 8 bytes; the last block overlaps the one before, so no byte is left over."""
+    if width < 16:
+        last = width - 8
+        return load_word(one) == load_word(other) and load_word(one + last) == load_word(
+            other + last
+        )
+    at = 0
+    while at + 64 <= width:
+        if differ_64(one + at, other + at):
+            return False
+        at += 64
+    while at + 16 < width:
+        if differ_16(one + at, other + at):
+            return False
+        at += 16
+    return not differ_16(one + width - 16, other + width - 16)
+
+
+@njit(nogil=True, cache=True)
+def row_less(one: int, other: int, width: int, end: int, other_end: int) -> int:
+    """-1, 0 or 1: how two rows compare as little-endian integers."""
+    for word in range((width + 7) // 8 - 1, -1, -1):
+        a, b = row_word(one, word, width, end), row_word(other, word, width, other_end)
+        if a != b:
+            return -1 if a < b else 1
+    return 0
+
+
+@njit(nogil=True, cache=True, inline="always")
+def hash_row(row: int, width: int) -> Any:
+    """A hash of more than 8 bytes by folded 128-bit products; the high bits are the good ones."""
+    one, other = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+    secret = np.uint64(0xA0761D6478BD642F)
+    at = 0
+    while at + 32 <= width:  # two independent chains: their multiplications overlap
+        one = fold_multiply(load_word(row + at) ^ secret, load_word(row + at + 8) ^ one)
+        other = fold_multiply(load_word(row + at + 16) ^ secret, load_word(row + at + 24) ^ other)
+        at += 32
+    while at + 8 < width:
+        one = fold_multiply(load_word(row + at) ^ secret, one)
+        at += 8
+    return fold_multiply(one ^ load_word(row + width - 8), other)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def copy_row(source: int, target: int, width: int) -> None:
+    whole = width // 8
+    for word in range(whole):
+        store_word(load_word(source + 8 * word), target + 8 * word)
+    for byte in range(8 * whole, width):
+        store_byte(load_byte(source + byte), target + byte)
