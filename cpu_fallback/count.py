@@ -9,15 +9,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .merge import Histogram, count_by_sorting, merge
+from .merge import Histogram, count_by_sorting, in_order, merge
 from .narrow_table import NarrowTable, Patience
-from .sort import sort, take
-from .threads import in_parallel
+from .threads import in_parallel, ranges
 from .wide_table import WideTable
 
 # A thread's own table pays off when it sees many rows per distinct one; a small batch goes
 # straight into the common table.
 _ROWS_PER_THREAD = 1 << 15
+_SLACK = 64  # a table asks for patience when it is nearly full
 
 
 class Table(Protocol):
@@ -37,8 +37,8 @@ class Table(Protocol):
     def __len__(self) -> int: ...
 
 
-def _table(row_bytes: int) -> Table:
-    return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes)
+def _table(row_bytes: int, most: int = 0) -> Table:
+    return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes, most)
 
 
 def _always(distinct: int, seen: int) -> bool:
@@ -46,44 +46,46 @@ def _always(distinct: int, seen: int) -> bool:
     return False
 
 
-def _while_rows_repeat(distinct: int, seen: int) -> bool:
+def _while_rows_repeat(row_bytes: int) -> Patience:
     """Give up a table that outgrows the cache while most rows are new to it.
 
     Rows drawn from 140,000 states have repeated 3 % when 2**13 are known, and counting them in a
-    table of that size still beats sorting. Later ones have to repeat more.
+    table still beats sorting. Later ones have to repeat more; wide ones fill the cache earlier.
     """
-    for known, repeats in ((1 << 19, 3), (1 << 17, 1.5), (1 << 15, 1.1), (1 << 13, 1.03)):
-        if distinct >= known - 64:
-            return seen < repeats * distinct
-    return False
+    scale = min(1.0, 64 / row_bytes)
+    steps = ((1 << 19, 3), (1 << 17, 1.5), (1 << 15, 1.1), (1 << 13, 1.03))
+
+    def gives_up(distinct: int, seen: int) -> bool:
+        for known, repeats in steps:
+            if distinct >= scale * known - _SLACK:
+                return seen < repeats * distinct
+        return False
+
+    return gives_up
 
 
 def count(packed: NDArray[np.uint8]) -> Histogram:
     """Distinct rows in order (distinct, bytes), and their int64 counts."""
     rows = np.ascontiguousarray(packed)
     width = rows.shape[1]
+    patience = _while_rows_repeat(width)
 
-    def task(start: int, stop: int) -> tuple[Table, tuple[int, int]]:
-        """A table of some rows, and the range of those still to be counted."""
-        table = _table(width)
-        done = table.add(rows, None, start, stop, _while_rows_repeat)
+    def task(start: int, stop: int) -> tuple[Histogram, tuple[int, int]]:
+        """The counts of some rows, and the range of those still to be counted."""
+        table = _table(width, stop - start)
+        done = table.add(rows, None, start, stop, patience)
         # To sort a few rows once more is cheaper than to merge a few with many.
-        few = done < stop and done - start < stop - done
-        return (_table(width), (start, stop)) if few else (table, (done, stop))
+        if done < stop and done - start < stop - done:
+            return in_order(*_table(width).entries(), 1), (start, stop)
+        return in_order(*table.entries(), 1), (done, stop)
 
     # Hashing moves about 32 bytes of table for each row, whatever its width.
     done = in_parallel(task, len(rows), len(rows) * (32 + width))
-    parts = [_in_order(table) for table, _ in done if len(table)]
+    parts = [part for part, _ in done]
     rest = [(start, stop) for _, (start, stop) in done if start < stop]
     if rest:
         parts.append(count_by_sorting(rows, rest))
-    return merge(parts, width)
-
-
-def _in_order(table: Table) -> Histogram:
-    rows, counts = table.entries()
-    order = sort(rows)
-    return take(rows, order), counts[order]
+    return merge([part for part in parts if len(part[0])], width)
 
 
 class Counter:
@@ -121,4 +123,6 @@ class Counter:
             self._table.add(distinct, counts, 0, len(distinct), _always)
 
     def result(self) -> Histogram:
-        return _in_order(self._table)
+        rows, counts = self._table.entries()
+        threads = len(ranges(len(rows), 48 * len(rows)))
+        return in_order(rows.copy(), counts.copy(), threads)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .lanes import address_of
 from .radix import balanced, sort_run, to_buckets
 from .sort import edges, sort_ranges, take
-from .threads import run
+from .threads import cut, run
 from .words import copy_row, row_less, store_bytes
 
 # Distinct rows in order (distinct, bytes), and their int64 counts.
@@ -22,7 +22,16 @@ def count_by_sorting(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> H
         return _count_narrow(rows, parts)
     keys, index = sort_ranges(rows, parts)
     bounds = edges(rows, index, keys)
-    return take(rows, index[bounds[:-1]]), np.diff(bounds)
+    return take(rows, index[bounds[:-1]], len(parts)), np.diff(bounds)
+
+
+def in_order(rows: NDArray[np.uint8], counts: NDArray[np.int64], threads: int) -> Histogram:
+    """A histogram of rows that are distinct, but in no order."""
+    if not len(rows):
+        return rows, counts
+    parts = cut(len(rows), threads)
+    _, index = sort_ranges(rows, parts)
+    return take(rows, index, threads), np.take(counts, index)
 
 
 def _count_narrow(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Histogram:
@@ -60,7 +69,7 @@ def _merge_two(
     merged = np.empty((len(rows) + len(other_rows), rows.shape[1]), np.uint8)
     sums = np.empty(len(merged), np.int64)
     found = _merge(rows, counts, other_rows, other_counts, merged, sums)
-    return merged[:found].copy(), sums[:found].copy()
+    return merged[:found], sums[:found]  # what lies behind was never touched
 
 
 @njit(nogil=True, cache=True)

@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .lanes import address_of, fold_multiply, load_word, prefetch, store_word
-from .words import row_word
+from .words import row_word, store_bytes
 
 _BATCH = 32  # rows hashed ahead of their probes, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
@@ -20,7 +20,7 @@ Patience = Callable[[int, int], bool]
 class NarrowTable:
     """Open addressing, linear probing, at most half full; a slot is (key, count)."""
 
-    def __init__(self, row_bytes: int) -> None:
+    def __init__(self, row_bytes: int, most: int = 0) -> None:
         self._row_bytes = row_bytes
         self._slots = np.zeros((_FIRST_SLOTS, 2), np.uint64)
         self._used = 0
@@ -55,10 +55,10 @@ class NarrowTable:
 
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Distinct rows (distinct, bytes) in no order, and their counts."""
-        used = self._slots[self._slots[:, 1] > 0]
-        little = np.ascontiguousarray(used[:, 0]).astype("<u8", copy=False)
-        keys = little.view(np.uint8).reshape(-1, 8)[:, : self._row_bytes]
-        return np.ascontiguousarray(keys), used[:, 1].astype(np.int64)
+        rows = np.empty((self._used, self._row_bytes), np.uint8)
+        counts = np.empty(self._used, np.int64)
+        _entries(self._slots, rows, counts)
+        return rows, counts
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -120,3 +120,15 @@ def _rehash(old: Any, new: Any) -> None:
             while new[place, 1] != 0:
                 place = (place + 1) & mask
             new[place, 0], new[place, 1] = old[i, 0], old[i, 1]
+
+
+@njit(nogil=True, cache=True)
+def _entries(slots: Any, rows: Any, counts: Any) -> None:
+    width, target = rows.shape[1], address_of(rows)
+    end = target + rows.size
+    found = 0
+    for i in range(len(slots)):
+        if slots[i, 1] != 0:
+            store_bytes(slots[i, 0], target + found * width, width, end)
+            counts[found] = slots[i, 1]
+            found += 1

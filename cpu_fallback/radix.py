@@ -5,6 +5,7 @@ those 16 bits settle nearly all, and a last insertion pass the rest; runs that s
 their own highest bits. Keys may carry an index along; equal keys keep their order.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def balanced(bounds: NDArray[np.int64], parts: int) -> Ranges:
     """Cut buckets into ranges of about as many keys each."""
     cuts = np.searchsorted(bounds, [bounds[-1] * part // parts for part in range(parts + 1)])
     cuts[-1] = len(bounds) - 1
-    return [(int(first), int(last)) for first, last in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [(int(first), int(last)) for first, last in itertools.pairwise(cuts)]
 
 
 @njit(nogil=True, cache=True)
@@ -179,9 +180,7 @@ def _insertion_sort(keys: Any, index: Any, start: int, stop: int, moves: int) ->
 
 
 @njit(nogil=True, cache=True)
-def _sort_16_bits(
-    keys: Any, index: Any, scratch: Any, start: int, stop: int, shift: Any
-) -> None:
+def _sort_16_bits(keys: Any, index: Any, scratch: Any, start: int, stop: int, shift: Any) -> None:
     """Stable sort by the 16 bits from ``shift`` up: two passes, to the scratch arrays and back."""
     keys_2, index_2, counts = scratch
     low, high = counts[0], counts[1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .lanes import address_of, prefetch
 from .radix import balanced, sort_run, to_buckets
-from .threads import in_parallel, ranges, run
+from .threads import cut, in_parallel, ranges, run
 from .words import copy_row, row_word, rows_equal
 
 _AHEAD = 16  # rows whose cache lines are asked for before they are read
@@ -60,12 +60,10 @@ def edges(
     return np.concatenate([*pieces, [len(index)]])
 
 
-def take(rows: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """``rows[index]``, on all threads."""
+def take(rows: NDArray[np.uint8], index: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
+    """``rows[index]``."""
     taken = np.empty((len(index), rows.shape[1]), np.uint8)
-    in_parallel(
-        lambda start, stop: _take(rows, index, taken, start, stop), len(index), 2 * taken.size
-    )
+    run(lambda start, stop: _take(rows, index, taken, start, stop), cut(len(index), threads))
     return taken
 
 

@@ -47,7 +47,12 @@ def _executor() -> ThreadPoolExecutor:
 
 def ranges(items: int, traffic: int) -> list[tuple[int, int]]:
     """Cut ``items``, which move ``traffic`` bytes, into one range (start, stop) per thread."""
-    parts = max(1, min(thread_count(), traffic // MIN_BYTES_PER_THREAD, items))
+    return cut(items, min(thread_count(), traffic // MIN_BYTES_PER_THREAD))
+
+
+def cut(items: int, parts: int) -> list[tuple[int, int]]:
+    """Ranges (start, stop) of about the same size; at least one, and no more than items."""
+    parts = max(1, min(parts, items))
     bounds = [items * part // parts for part in range(parts + 1)]
     return list(itertools.pairwise(bounds))
 

@@ -12,16 +12,22 @@ from .words import copy_row, hash_row, rows_equal
 
 _BATCH = 32  # rows hashed ahead of their probes, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
+_AHEAD = 2048  # bytes read ahead: hardware prefetchers stop at the end of a page
 _INDEX_BITS = 40  # a slot is tag << 40 | index + 1: 24 bits of hash spare most comparisons
 
 
 class WideTable:
-    """Open addressing, linear probing, at most half full; rows and counts in order of arrival."""
+    """Open addressing, linear probing, at most half full; rows and counts in order of arrival.
 
-    def __init__(self, row_bytes: int) -> None:
+    ``most``: rows that can come at most, if known. Memory for so many distinct ones is asked for at
+    once (and lent by the system as it is used), instead of being copied as the table grows.
+    """
+
+    def __init__(self, row_bytes: int, most: int = 0) -> None:
         self._slots = np.zeros(_FIRST_SLOTS, np.uint64)
-        self._rows = np.empty((_FIRST_SLOTS // 2, row_bytes), np.uint8)
-        self._counts = np.zeros(_FIRST_SLOTS // 2, np.int64)
+        room = max(_FIRST_SLOTS // 2, most + _BATCH)
+        self._rows = np.empty((room, row_bytes), np.uint8)
+        self._counts = np.empty(room, np.int64)
         self._used = 0
 
     def __len__(self) -> int:
@@ -49,19 +55,18 @@ class WideTable:
 
     def _grow(self) -> None:
         factor = 4 if len(self._slots) < 1 << 18 else 2
-        slots = np.zeros(len(self._slots) * factor, np.uint64)
-        rows = np.empty((len(slots) // 2, self._rows.shape[1]), np.uint8)
-        counts = np.zeros(len(slots) // 2, np.int64)
-        rows[: self._used], counts[: self._used] = (
-            self._rows[: self._used],
-            self._counts[: self._used],
-        )
-        _place_all(rows, self._used, slots)
-        self._slots, self._rows, self._counts = slots, rows, counts
+        self._slots = np.zeros(len(self._slots) * factor, np.uint64)
+        _place_all(self._rows, self._used, self._slots)
+        if len(self._rows) <= self._used + _BATCH:
+            rows = np.empty((len(self._slots) // 2, self._rows.shape[1]), np.uint8)
+            counts = np.empty(len(rows), np.int64)
+            rows[: self._used] = self._rows[: self._used]
+            counts[: self._used] = self._counts[: self._used]
+            self._rows, self._counts = rows, counts
 
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Distinct rows (distinct, bytes) in order of arrival, and their counts."""
-        return self._rows[: self._used], self._counts[: self._used].copy()
+        return self._rows[: self._used], self._counts[: self._used]
 
 
 @njit(nogil=True, cache=True)
@@ -82,9 +87,11 @@ def _insert_rows(
     index_bits = np.uint64(_INDEX_BITS)
     index_mask = (np.uint64(1) << index_bits) - np.uint64(1)
     hashes = np.empty(_BATCH, np.uint64)
-    while done < stop and used <= len(rows) - _BATCH:
+    room = min(len(slots) // 2, len(rows)) - _BATCH
+    while done < stop and used <= room:
         count = min(_BATCH, stop - done)
         for i in range(count):
+            prefetch(row + i * width + _AHEAD)
             hashes[i] = hash_row(row + i * width, width)
             prefetch(base + 8 * (np.int64(hashes[i]) & mask))
         for i in range(count):

@@ -1,7 +1,7 @@
 """Packed rows as 64-bit words, inside kernels: reading, comparing, hashing and copying them.
 
-A row is given by its address; ``end`` is the end of the array it lies in. Nothing is read at or past
-it. Words are little-endian; bytes beyond the row are 0.
+A row is given by its address; ``end`` is the end of the array it lies in, and nothing is read at or
+past it. Words are little-endian; bytes beyond the row are 0.
 """
 
 from typing import Any

@@ -43,6 +43,9 @@ class Backend(Protocol):
     def count(self, packed: Any) -> tuple[Any, Any]:
         """Distinct rows in order (distinct, bytes), and their int64 counts."""
 
+    def merge(self, parts: list[tuple[Any, Any]], row_bytes: int) -> tuple[Any, Any]:
+        """The counts of all parts together, each as count() gives it, in linear time."""
+
     def counter(self, row_bytes: int) -> Counter:
         """An empty running count for rows of ``row_bytes`` bytes."""
 

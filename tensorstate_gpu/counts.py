@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu import information
-from tensorstate_gpu._backend import Counter, backend_for
+from tensorstate_gpu._backend import backend_for
 from tensorstate_gpu._dlpack import CPU
 from tensorstate_gpu._numbers import positive_integer, unmasked
 
@@ -165,10 +165,8 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
         return parts[0]
     if sum(part.total for part in parts) >= 2**63:
         raise OverflowError("counts add up to more than int64 holds")
-    counter: Counter = _cpu().counter((neurons + 7) // 8)
-    for part in parts:
-        counter.add(part.packed, part.counts)
-    return StateCounts.trusted(*counter.result(), neurons)
+    histograms = [(part.packed, part.counts) for part in parts if len(part)]
+    return StateCounts.trusted(*_cpu().merge(histograms, (neurons + 7) // 8), neurons)
 
 
 def _cpu() -> Any:
