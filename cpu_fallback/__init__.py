@@ -4,7 +4,7 @@ from .count import Counter as counter
 from .count import count
 from .merge import merge
 from .pack import compress
-from .sort import edges, sort
+from .sort import sort
 from .unpack import decompress, popcount
 
-__all__ = ["compress", "count", "counter", "decompress", "edges", "merge", "popcount", "sort"]
+__all__ = ["compress", "count", "counter", "decompress", "merge", "popcount", "sort"]

@@ -21,7 +21,7 @@ def count_by_sorting(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> H
     if rows.shape[1] <= 8:
         return _count_narrow(rows, parts)
     keys, index = sort_ranges(rows, parts)
-    bounds = edges(rows, index, keys)
+    bounds = edges(rows, keys, index)
     return take(rows, index[bounds[:-1]], len(parts)), np.diff(bounds)
 
 

@@ -18,12 +18,13 @@ from .words import copy_row, row_word, rows_equal
 _AHEAD = 16  # rows whose cache lines are asked for before they are read
 
 
-def sort(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Stable order of the rows: int64 of shape (states,); see the Backend protocol."""
+def sort(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Bounds of runs of equal rows, and the stable order of the rows; see the Backend protocol."""
     rows = np.ascontiguousarray(packed)
-    if len(rows) < 2:
-        return np.arange(len(rows))
-    return sort_ranges(rows, ranges(len(rows), 48 * len(rows)))[1]
+    if not len(rows):
+        return np.zeros(1, np.int64), np.zeros(0, np.int64)
+    keys, index = sort_ranges(rows, ranges(len(rows), 48 * len(rows)))
+    return edges(rows, keys, index), index
 
 
 def sort_ranges(
@@ -42,20 +43,14 @@ def sort_ranges(
 
 
 def edges(
-    packed: NDArray[np.uint8], index: NDArray[np.int64], keys: NDArray[np.uint64] | None = None
+    rows: NDArray[np.uint8], keys: NDArray[np.uint64], index: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Bounds of the runs of equal rows of ``packed[index]``: int64 of shape (distinct + 1,).
-
-    ``keys``: a word of each row in that order; rows whose words differ are not looked at.
-    """
-    rows = np.ascontiguousarray(packed)
-    if not len(index):
-        return np.zeros(1, np.int64)
+    """Bounds of the runs of equal rows in what sort_ranges gave: int64 of shape (distinct + 1,)."""
     found = np.empty(len(index), np.int64)
     pieces = in_parallel(
-        lambda i, j: found[i : i + _find_edges(rows, index, keys, i, j, found)],
+        lambda i, j: found[i : i + _find_edges(rows, keys, index, i, j, found)],
         len(index),
-        rows.shape[1] * len(index),
+        16 * len(index),
     )
     return np.concatenate([*pieces, [len(index)]])
 
@@ -121,21 +116,16 @@ def _all_equal(rows: Any, index: Any, first: int, stop: int) -> bool:
 
 
 @njit(nogil=True, cache=True)
-def _find_edges(rows: Any, index: Any, keys: Any, start: int, stop: int, found: Any) -> int:
+def _find_edges(rows: Any, keys: Any, index: Any, start: int, stop: int, found: Any) -> int:
     """Note, from ``found[start]`` on, where rows differ from the one before; give the number."""
-    width, base, end = rows.shape[1], address_of(rows), address_of(rows) + rows.size
+    width, base = rows.shape[1], address_of(rows)
     count = 0
     for i in range(start, stop):
-        differs = i == 0
-        if keys is not None and i > 0:
-            differs = keys[i] != keys[i - 1]
-        if not differs:
+        # Rows of different keys need no look, and those of at most 8 bytes are their keys.
+        differs = i == 0 or keys[i] != keys[i - 1]
+        if width > 8 and not differs:
             prefetch(base + index[min(i + _AHEAD, stop - 1)] * width)
-            one, other = base + index[i] * width, base + index[i - 1] * width
-            if width > 8:
-                differs = not rows_equal(one, other, width)
-            else:
-                differs = row_word(one, 0, width, end) != row_word(other, 0, width, end)
+            differs = not rows_equal(base + index[i] * width, base + index[i - 1] * width, width)
         if differs:
             found[start + count] = i
             count += 1

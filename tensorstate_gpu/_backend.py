@@ -34,11 +34,11 @@ class Backend(Protocol):
     def popcount(self, packed: Any) -> Any:
         """Firing neurons per state: int32 of shape (states,)."""
 
-    def sort(self, packed: Any) -> Any:
-        """Stable order of the rows as little-endian integers: int64 of shape (states,)."""
+    def sort(self, packed: Any) -> tuple[Any, Any]:
+        """Where runs of equal rows begin, and their end; and the stable order of the rows.
 
-    def edges(self, packed: Any, index: Any) -> Any:
-        """Where runs of equal rows of ``packed[index]`` begin, and their end: int64."""
+        Both int64: (distinct + 1,) and (states,). The order is that of little-endian integers.
+        """
 
     def count(self, packed: Any) -> tuple[Any, Any]:
         """Distinct rows in order (distinct, bytes), and their int64 counts."""

@@ -140,9 +140,8 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
     count = rows if state_count is None else integer(state_count, "state_count")
     if not 0 <= count <= rows:
         raise ValueError(f"state_count must be between 0 and the {rows} rows, got {count}")
-    head = packed.numpy()[:count]
-    index = backend.sort(head)
-    return give_back(backend.edges(head, index), states), give_back(index, states)
+    edges, index = backend.sort(packed.numpy()[:count])
+    return give_back(edges, states), give_back(index, states)
 
 
 def count_states(states: Any, neurons: int | None = None) -> StateCounts:
