@@ -93,21 +93,53 @@ def _fires_mask(lanes: int) -> Any:
 def _fires_plane(lanes: int) -> Any:
     @intrinsic
     def fires(typing: Any, address: Any, test: Any, neuron: Any, bit: Any, target: Any) -> Any:
-        """OR ``bit`` (uint8) into each byte at ``target`` whose lane fires; one neuron's lanes."""
+        """Add a neuron's bit to the bytes at ``target`` whose lanes fire; bit 0 makes them new."""
 
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            mask = _Test(builder, signature.args[1], args[1]).fires(
-                args[0], args[2], lanes, along_neurons=False
+            address, value, neuron, bit, target = args
+            kind = ir.VectorType(_BYTE, lanes)
+            nothing = ir.Constant(kind, None)
+            mask = _Test(builder, signature.args[1], value).fires(
+                address, neuron, lanes, along_neurons=False
             )
-            old = _load(builder, args[4], ir.VectorType(_BYTE, lanes))
-            bits = _splat(builder, args[3], lanes)
-            new = builder.select(mask, bits, ir.Constant(bits.type, None))
-            _store(builder, builder.or_(old, new), args[4])
+            one = builder.shl(ir.Constant(_BYTE, 1), builder.trunc(bit, _BYTE))
+            fired = builder.select(mask, _splat(builder, one, lanes), nothing)
+            is_new = builder.icmp_unsigned("==", bit, ir.Constant(_WORD, 0))
+            old = builder.select(is_new, nothing, _load(builder, target, kind))
+            _store(builder, builder.or_(old, fired), target)
             return context.get_dummy_value()
 
-        return types.none(address, test, types.int64, types.uint8, target), code
+        kinds = (types.int64, test, types.int64, types.int64, types.int64)
+        return types.none(*kinds), code
 
     return fires
+
+
+@intrinsic
+def store_transposed(typing: Any, source: Any, stride: Any, target: Any, width: Any) -> Any:
+    """Eight bytes from each of eight rows, ``stride`` apart, to eight words ``width`` apart.
+
+    Byte j of word k is byte k of row j.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, stride, target, width = args
+        rows = ir.Constant(ir.VectorType(_WORD, 8), None)
+        for j in range(8):
+            row = _load(builder, source, _WORD)
+            rows = builder.insert_element(rows, row, ir.Constant(ir.IntType(32), j))
+            source = builder.add(source, stride)
+        bytes_ = builder.bitcast(rows, ir.VectorType(_BYTE, 64))
+        order = [ir.Constant(ir.IntType(32), 8 * j + k) for k in range(8) for j in range(8)]
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), 64), order)
+        turned = builder.bitcast(builder.shuffle_vector(bytes_, bytes_, mask), rows.type)
+        for k in range(8):
+            word = builder.extract_element(turned, ir.Constant(ir.IntType(32), k))
+            _store(builder, word, target)
+            target = builder.add(target, width)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, types.int64, types.int64), code
 
 
 def _spread(lanes: int) -> Any:

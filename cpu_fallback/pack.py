@@ -17,17 +17,20 @@ from .lanes import (
     fires_16,
     fires_32,
     fires_64,
+    load_byte,
     plane_1,
     plane_16,
     plane_64,
+    store_byte,
+    store_transposed,
     store_word,
 )
 from .threads import in_parallel
 from .words import store_bytes
 
 # Positions packed at a time where bits of a state lie apart: long enough to read whole maps of
-# common sizes in one piece (16 KiB of float32), short enough that the block stays in L1. Going from
-# 512 to 4096 took NCHW 64 x 256 x 28 x 28 from 16 to 30 GB/s.
+# common sizes in one piece (16 KiB of float32), as memory likes it; a block of eight bytes for each
+# is 32 KiB.
 _BLOCK = 4096
 
 
@@ -131,49 +134,70 @@ def _pack_rows(source: Any, test: Any, packed: Any, start: int, stop: int) -> No
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _or_plane(
-    address: int, end: int, size: int, stride: int, count: int, test: Any, neuron: int, block: int
+def _add_plane(
+    address: int, end: int, size: int, stride: int, count: int, test: Any, neuron: int, target: int
 ) -> None:
-    """OR one neuron's bit into the bytes at ``block`` for ``count`` positions."""
-    bit = np.uint8(1 << (neuron % 8))
-    done = 0
+    """Add one neuron's bit to its byte, for each of ``count`` positions, ``stride`` bytes apart."""
+    done, bit = 0, neuron % 8
     if stride == size:
-        # `block` has 64 bytes to spare: what a vector writes past `count` is never looked at.
+        # `target` has 64 bytes to spare: what a vector writes past `count` is never looked at.
         while count - done > 16 and address + (done + 64) * size <= end:
-            plane_64(address + done * size, test, neuron, bit, block + done)
+            plane_64(address + done * size, test, neuron, bit, target + done)
             done += 64
         while done < count and address + (done + 16) * size <= end:
-            plane_16(address + done * size, test, neuron, bit, block + done)
+            plane_16(address + done * size, test, neuron, bit, target + done)
             done += 16
     for position in range(done, count):
-        plane_1(address + position * stride, test, neuron, bit, block + position)
+        plane_1(address + position * stride, test, neuron, bit, target + position)
 
 
 @njit(nogil=True, cache=True)
 def _pack_planes(source: Any, test: Any, packed: Any, start: int, stop: int) -> None:
-    """Neurons apart in memory: lanes run along the positions, bits are gathered in a block."""
-    address, end, size, outer_shape, outer_strides, run, run_stride, neurons, stride = source
+    """Neurons apart in memory: lanes run along the positions, plane after plane as they lie.
+
+    Bits are gathered in a block that has a row for each byte of a word of 64 neurons; its columns
+    are stored as words.
+    """
+    address, end, size, outer_shape, outer_strides, run, run_stride, neurons, plane = source
     width = packed.shape[1]
-    block = np.empty(_BLOCK + 64, np.uint8)
+    last = address_of(packed) + stop * width
+    block = np.empty((8, _BLOCK + 64), np.uint8)
+    rows, row = address_of(block), block.shape[1]
     state = start
     while state < stop:
         outer = state // run
         position = state - outer * run
         count = min(run - position, stop - state, _BLOCK)
         first = address + _outer_offset(outer_shape, outer_strides, outer) + position * run_stride
-        for byte in range(width):
-            block[:count] = 0
-            for neuron in range(8 * byte, min(8 * byte + 8, neurons)):
-                _or_plane(
-                    first + neuron * stride,
+        target = address_of(packed) + state * width
+        for word in range((neurons + 63) // 64):
+            for neuron in range(64 * word, min(64 * word + 64, neurons)):
+                _add_plane(
+                    first + neuron * plane,
                     end,
                     size,
                     run_stride,
                     count,
                     test,
                     neuron,
-                    address_of(block),
+                    rows + neuron % 64 // 8 * row,
                 )
-            for i in range(count):
-                packed[state + i, byte] = block[i]
+            used = min(width - 8 * word, 8)
+            _store_columns(rows, row, used, target + 8 * word, width, count, last)
         state += count
+
+
+@njit(nogil=True, cache=True)
+def _store_columns(
+    rows: int, row: int, used: int, target: int, width: int, count: int, last: int
+) -> None:
+    """Store ``used`` bytes of each of ``count`` columns, ``width`` apart; nothing at ``last``."""
+    done = 0
+    # A whole word spills into the next state, whose bytes must be still to come.
+    if used == 8 or width < 8:
+        while done + 8 <= count and target + (done + 7) * width + 8 <= last:
+            store_transposed(rows + done, row, target + done * width, width)
+            done += 8
+    for position in range(done, count):
+        for byte in range(used):
+            store_byte(load_byte(rows + byte * row + position), target + position * width + byte)
