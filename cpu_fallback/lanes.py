@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from .compiling import inlined
 
 _BIT, _BYTE, _WORD = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 
@@ -256,7 +258,7 @@ def prefetch(typing: Any, address: Any) -> Any:
     return types.none(address), code
 
 
-@njit(nogil=True)
+@inlined
 def address_of(array: Any) -> Any:
     """Address of an array's first element, signed: Numba makes uint64 + int64 a float."""
     return np.int64(array.ctypes.data)

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .compiling import kernel
 from .lanes import address_of
 from .radix import balanced, sort_run, to_buckets
 from .sort import edges, sort_ranges, take
@@ -72,7 +72,7 @@ def _merge_two(
     return merged[:found], sums[:found]  # what lies behind was never touched
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sort_and_count(keys: Any, bounds: Any, first: int, last: int) -> int:
     """Sort some buckets; give the number of distinct keys in them."""
     largest, distinct = 0, 0
@@ -88,7 +88,7 @@ def _sort_and_count(keys: Any, bounds: Any, first: int, last: int) -> int:
     return distinct
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _write_runs(keys: Any, start: int, stop: int, packed: Any, counts: Any, at: int) -> None:
     """Write each distinct key of [start, stop) and its number, from ``at`` to the end of packed."""
     width, end = packed.shape[1], address_of(packed) + packed.size
@@ -103,7 +103,7 @@ def _write_runs(keys: Any, start: int, stop: int, packed: Any, counts: Any, at: 
             first = i
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _merge(
     rows: Any, counts: Any, other_rows: Any, other_counts: Any, merged: Any, sums: Any
 ) -> int:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .compiling import inlined, kernel
 from .lanes import address_of, fold_multiply, load_word, prefetch, store_word
 from .words import row_word, store_bytes
 
@@ -61,14 +61,14 @@ class NarrowTable:
         return rows, counts
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _slot_of(key: Any, shift: Any) -> Any:
     return np.int64(
         fold_multiply(key ^ np.uint64(0xA0761D6478BD642F), np.uint64(0x9E3779B97F4A7C15)) >> shift
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _shift_for(slots: Any) -> Any:
     bits = 0
     while (1 << bits) < len(slots):
@@ -76,7 +76,7 @@ def _shift_for(slots: Any) -> Any:
     return np.uint64(64 - bits)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _insert_rows(packed: Any, weights: Any, done: int, stop: int, slots: Any, used: int) -> Any:
     """Count rows from ``done`` on until all are in or the table is half full."""
     width = packed.shape[1]
@@ -111,7 +111,7 @@ def _insert_rows(packed: Any, weights: Any, done: int, stop: int, slots: Any, us
     return done, used
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _rehash(old: Any, new: Any) -> None:
     mask, shift = len(new) - 1, _shift_for(new)
     for i in range(len(old)):
@@ -122,7 +122,7 @@ def _rehash(old: Any, new: Any) -> None:
             new[place, 0], new[place, 1] = old[i, 0], old[i, 1]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _entries(slots: Any, rows: Any, counts: Any) -> None:
     width, target = rows.shape[1], address_of(rows)
     end = target + rows.size

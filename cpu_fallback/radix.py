@@ -9,9 +9,9 @@ import itertools
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .compiling import inlined, kernel
 from .lanes import address_of
 from .threads import run
 from .words import row_word
@@ -76,20 +76,20 @@ def balanced(bounds: NDArray[np.int64], parts: int) -> Ranges:
     return [(int(first), int(last)) for first, last in itertools.pairwise(cuts)]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _load_words(rows: Any, word: int, keys: Any) -> None:
     width, end = rows.shape[1], address_of(rows) + rows.size
     for i in range(len(rows)):
         keys[i] = row_word(address_of(rows) + i * width, word, width, end)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _bucket_of(key: Any, low: Any, shift: Any, last: Any) -> Any:
     # Keys outside the sample's range go into the first and the last bucket: the order holds.
     return min((key - low) >> shift, last) if key >= low else np.uint64(0)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _histogram(
     rows: Any, word: int, start: int, stop: int, low: Any, shift: Any, counts: Any
 ) -> None:
@@ -101,7 +101,7 @@ def _histogram(
         row += width
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _scatter(
     rows: Any,
     word: int,
@@ -127,7 +127,7 @@ def _scatter(
         row += width
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def sort_run(keys: Any, index: Any, scratch: Any, start: int, stop: int) -> int:
     """Sort [start, stop) of the keys, with their index unless None; stable.
 
@@ -157,7 +157,7 @@ def sort_run(keys: Any, index: Any, scratch: Any, start: int, stop: int) -> int:
     return 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _insertion_sort(keys: Any, index: Any, start: int, stop: int, moves: int) -> bool:
     """True when all is sorted; False, with all keys still there, when one had to move too far."""
     for i in range(start + 1, stop):
@@ -179,7 +179,7 @@ def _insertion_sort(keys: Any, index: Any, start: int, stop: int, moves: int) ->
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sort_16_bits(keys: Any, index: Any, scratch: Any, start: int, stop: int, shift: Any) -> None:
     """Stable sort by the 16 bits from ``shift`` up: two passes, to the scratch arrays and back."""
     keys_2, index_2, counts = scratch

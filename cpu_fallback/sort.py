@@ -7,9 +7,9 @@ look at each; only what stays tied is sorted by its next word.
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .compiling import kernel
 from .lanes import address_of, prefetch
 from .radix import balanced, sort_run, to_buckets
 from .threads import cut, in_parallel, ranges, run
@@ -62,7 +62,7 @@ def take(rows: NDArray[np.uint8], index: NDArray[np.int64], threads: int) -> NDA
     return taken
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sort_buckets(
     rows: Any, top: int, keys: Any, index: Any, lower: Any, bounds: Any, first: int, last: int
 ) -> None:
@@ -81,7 +81,7 @@ def _sort_buckets(
             _settle_ties(rows, top - 1, keys, index, lower, scratch, start, stop)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _settle_ties(
     rows: Any, word: int, keys: Any, index: Any, lower: Any, scratch: Any, start: int, stop: int
 ) -> int:
@@ -106,7 +106,7 @@ def _settle_ties(
     return 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _all_equal(rows: Any, index: Any, first: int, stop: int) -> bool:
     width, base = rows.shape[1], address_of(rows)
     for i in range(first + 1, stop):
@@ -115,7 +115,7 @@ def _all_equal(rows: Any, index: Any, first: int, stop: int) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _find_edges(rows: Any, keys: Any, index: Any, start: int, stop: int, found: Any) -> int:
     """Note, from ``found[start]`` on, where rows differ from the one before; give the number."""
     width, base = rows.shape[1], address_of(rows)
@@ -132,7 +132,7 @@ def _find_edges(rows: Any, keys: Any, index: Any, start: int, stop: int, found: 
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _take(rows: Any, index: Any, taken: Any, start: int, stop: int) -> None:
     width, base, target = rows.shape[1], address_of(rows), address_of(taken)
     for i in range(start, stop):

@@ -12,12 +12,14 @@ from typing import Any
 
 from tensorstate_gpu._interrupts import finished_before_interrupt
 from tensorstate_gpu._locks import ForkSafeLock
+from tensorstate_gpu._threads import get_num_threads
 
 # Below this a second thread costs more (about 30 us to wake) than it saves.
 MIN_BYTES_PER_THREAD = 1 << 20
 
 _lock = ForkSafeLock()
 _pool: ThreadPoolExecutor | None = None
+_workers = 0
 
 
 def _forget_pool() -> None:
@@ -30,24 +32,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def thread_count() -> int:
-    """Threads a large call uses: the processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _executor() -> ThreadPoolExecutor:
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max(thread_count() - 1, 1), "tensorstate")
-        return _pool
+    """The pool, in the size that is wanted now; one of another size ends when its work is done."""
+    global _pool, _workers
+    workers = max(1, get_num_threads() - 1)  # the caller works too
+    if _pool is None or _workers != workers:
+        if _pool is not None:
+            _pool.shutdown(wait=False)
+        _pool, _workers = ThreadPoolExecutor(workers, "tensorstate"), workers
+    return _pool
 
 
 def ranges(items: int, traffic: int) -> list[tuple[int, int]]:
     """Cut ``items``, which move ``traffic`` bytes, into one range (start, stop) per thread."""
-    return cut(items, min(thread_count(), traffic // MIN_BYTES_PER_THREAD))
+    return cut(items, min(get_num_threads(), traffic // MIN_BYTES_PER_THREAD))
 
 
 def cut(items: int, parts: int) -> list[tuple[int, int]]:
@@ -77,7 +75,9 @@ def run(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[
 
 def _run(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
     """The first here, the others in the pool."""
-    futures = [_executor().submit(task, *each) for each in arguments[1:]]
+    with _lock:  # nobody ends the pool in between
+        pool = _executor()
+        futures = [pool.submit(task, *each) for each in arguments[1:]]
     try:
         first = task(*arguments[0])
     finally:

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .compiling import inlined, kernel
 from .lanes import (
     address_of,
     count_ones,
@@ -46,7 +46,7 @@ def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
     return ones
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _spread_tail(word: Any, target: int, count: int, stop: int) -> None:
     """Store ``count`` < 64 bools; a whole vector where what follows is still to be written."""
     if count <= 8 and target + 8 <= stop:
@@ -62,7 +62,7 @@ def _spread_tail(word: Any, target: int, count: int, stop: int) -> None:
             store_byte((word >> np.uint64(k)) & np.uint64(1), target + k)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unpack_rows(rows: Any, states: Any, start: int, stop: int) -> None:
     width, neurons = rows.shape[1], states.shape[1]
     end = address_of(rows) + rows.size
@@ -78,7 +78,7 @@ def _unpack_rows(rows: Any, states: Any, start: int, stop: int) -> None:
             _spread_tail(bits, target + 64 * words, tail, last)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _count_rows(rows: Any, ones: Any, start: int, stop: int) -> None:
     width = rows.shape[1]
     end = address_of(rows) + rows.size

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .compiling import kernel
 from .lanes import address_of, load_word, prefetch, store_word
 from .narrow_table import Patience
 from .words import copy_row, hash_row, rows_equal
@@ -69,7 +69,7 @@ class WideTable:
         return self._rows[: self._used], self._counts[: self._used]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _insert_rows(
     packed: Any,
     weights: Any,
@@ -118,7 +118,7 @@ def _insert_rows(
     return done, used
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _place_all(rows: Any, used: int, slots: Any) -> None:
     """Fill empty slots with the first ``used`` rows, which are known to be distinct."""
     width, mask = rows.shape[1], len(slots) - 1

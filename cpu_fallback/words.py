@@ -7,12 +7,12 @@ past it. Words are little-endian; bytes beyond the row are 0.
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from .compiling import inlined, kernel
 from .lanes import differ_16, differ_64, fold_multiply, load_byte, load_word, store_byte, store_word
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def row_word(row: int, word: int, width: int, end: int) -> Any:
     """Eight bytes of a row as a number."""
     address, count = row + 8 * word, width - 8 * word
@@ -26,7 +26,7 @@ def row_word(row: int, word: int, width: int, end: int) -> Any:
     return value
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def store_bytes(value: Any, target: int, width: int, stop: int) -> None:
     """Store the low ``width`` bytes; a whole word where what follows is still to be written."""
     if target + 8 <= stop:
@@ -36,7 +36,7 @@ def store_bytes(value: Any, target: int, width: int, stop: int) -> None:
             store_byte(value >> np.uint64(8 * byte), target + byte)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def rows_equal(one: int, other: int, width: int) -> bool:
     """Of more than 8 bytes; the last block overlaps the one before, so no byte is left over."""
     if width < 16:
@@ -56,7 +56,7 @@ def rows_equal(one: int, other: int, width: int) -> bool:
     return not differ_16(one + width - 16, other + width - 16)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def row_less(one: int, other: int, width: int, end: int, other_end: int) -> int:
     """-1, 0 or 1: how two rows compare as little-endian integers."""
     for word in range((width + 7) // 8 - 1, -1, -1):
@@ -66,7 +66,7 @@ def row_less(one: int, other: int, width: int, end: int, other_end: int) -> int:
     return 0
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def hash_row(row: int, width: int) -> Any:
     """A hash of more than 8 bytes by folded 128-bit products; the high bits are the good ones."""
     one, other = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
@@ -82,7 +82,7 @@ def hash_row(row: int, width: int) -> Any:
     return fold_multiply(one ^ load_word(row + width - 8), other)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def copy_row(source: int, target: int, width: int) -> None:
     whole = width // 8
     for word in range(whole):

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tensorstate_gpu._threads import get_num_threads, set_num_threads
     from tensorstate_gpu.bridges.pytorch import StateCaptureHook
     from tensorstate_gpu.capture_point import AbstractStateCapture, CapturePoint
     from tensorstate_gpu.counts import StateCounts
@@ -44,11 +45,13 @@ _HOME = {
     "count_states": "states",
     "decompress_states": "states",
     "entropy": "information",
+    "get_num_threads": "_threads",
     "network_efficiency": "information",
     "popcount": "states",
     "remove_state_layers": "models",
     "report": "reporting",
     "reset_efficiency_model": "models",
+    "set_num_threads": "_threads",
     "sort_states": "states",
 }
 
@@ -66,11 +69,13 @@ __all__ = [
     "count_states",
     "decompress_states",
     "entropy",
+    "get_num_threads",
     "network_efficiency",
     "popcount",
     "remove_state_layers",
     "report",
     "reset_efficiency_model",
+    "set_num_threads",
     "sort_states",
 ]
 

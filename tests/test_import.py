@@ -27,11 +27,13 @@ PUBLIC = {
     "count_states",
     "decompress_states",
     "entropy",
+    "get_num_threads",
     "network_efficiency",
     "popcount",
     "remove_state_layers",
     "report",
     "reset_efficiency_model",
+    "set_num_threads",
     "sort_states",
 }
 

@@ -11,7 +11,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._interrupts import finished_before_interrupt
-from tensorstate_gpu.cpu_fallback.threads import in_parallel, thread_count
+from tensorstate_gpu.cpu_fallback.threads import in_parallel
 
 
 def test_an_interrupt_waits_for_the_end_of_the_block():
@@ -81,7 +81,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.skipif(thread_count() < 2, reason="one processor starts no thread")
+@pytest.mark.skipif(ts.get_num_threads() < 2, reason="one processor starts no thread")
 def test_an_interrupt_while_the_threads_start_does_not_hang_the_end():
     done = subprocess.run(
         [sys.executable, "-c", STARTING], capture_output=True, text=True, timeout=20
@@ -89,7 +89,7 @@ def test_an_interrupt_while_the_threads_start_does_not_hang_the_end():
     assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
 
 
-@pytest.mark.skipif(thread_count() < 2, reason="one processor waits for no other")
+@pytest.mark.skipif(ts.get_num_threads() < 2, reason="one processor waits for no other")
 def test_an_interrupt_waits_for_the_other_threads():
     finished = []
 
@@ -105,7 +105,7 @@ def test_an_interrupt_waits_for_the_other_threads():
     assert sorted(finished) == [0, 1]
 
 
-@pytest.mark.skipif(thread_count() < 2, reason="one processor waits for no other")
+@pytest.mark.skipif(ts.get_num_threads() < 2, reason="one processor waits for no other")
 def test_a_failing_task_waits_for_the_other_threads():
     finished = []
 

@@ -1,0 +1,88 @@
+"""Kernels are compiled once per machine, only those that are called, wherever one can write."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tensorstate_gpu as ts
+
+ROOT = Path(ts.__file__).resolve().parent.parent
+WORK = """
+import numpy as np
+import tensorstate_gpu as ts
+packed = ts.compress_states(np.eye(9, 20, dtype=np.float32))
+print(len(ts.count_states(packed, 20)), ts.popcount(packed).sum())
+"""
+
+
+def run(program, cwd=None, **environment):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def compiled(folder):
+    return {path.name.partition("-")[0] for path in folder.rglob("*.nbi")}
+
+
+def test_only_what_is_called_is_compiled_and_it_is_kept(tmp_path):
+    done = run(WORK, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout.split() == ["9", "9"], done.stderr
+    functions = compiled(tmp_path)
+    assert {"pack._pack_rows", "narrow_table._insert_rows", "unpack._count_rows"} <= functions
+    assert not functions & {"pack._pack_planes", "unpack._unpack_rows", "wide_table._insert_rows"}
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
+    assert run(WORK, NUMBA_CACHE_DIR=str(tmp_path)).stdout.split() == ["9", "9"]
+    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
+
+
+def test_several_processes_with_a_cold_cache(tmp_path):
+    command = [sys.executable, "-W", "error", "-c", WORK]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert [process.communicate(timeout=200)[0].split() for process in running] == [["9", "9"]] * 4
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="permissions are POSIX")
+@pytest.mark.parametrize("temporary", ["writable", "planted"])
+def test_a_read_only_install_without_a_home(temporary, tmp_path):
+    """Numba alone refuses to compile there."""
+    site = tmp_path / "site"
+    package = site / "tensorstate_gpu"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "tensorstate_gpu", package, ignore=ignore)
+    shutil.copytree(ROOT / "cpu_fallback", package / "cpu_fallback", ignore=ignore)
+    (tmp_path / "tmp").mkdir()
+    folder = tmp_path / "tmp" / f"tensorstate_gpu-{os.getuid()}"
+    if temporary == "planted":  # a folder that others may write to is not trusted
+        folder.mkdir()
+        folder.chmod(0o777)
+    # Root may write anywhere: a file where each cache folder would be stops it too.
+    for kernels in (package / "cpu_fallback", package):
+        (kernels / "__pycache__").write_text("")
+    home = tmp_path / "home"
+    home.write_text("")
+    done = run(
+        WORK + "print(ts.__file__)",
+        cwd=tmp_path,
+        PYTHONPATH=str(site),
+        PYTHONDONTWRITEBYTECODE="1",
+        HOME=str(home),
+        XDG_CACHE_HOME=str(home),
+        TMPDIR=str(tmp_path / "tmp"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["9", "9", str(package / "__init__.py")]
+    assert bool(compiled(folder)) == (temporary == "writable")
