@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .compiling import kernel
 from .lanes import address_of
-from .radix import balanced, sort_run, to_buckets
+from .radix import balanced, sort_buckets, to_buckets
 from .sort import edges, sort_ranges, take
 from .threads import cut, run
 from .words import copy_row, row_less, store_bytes
@@ -37,7 +37,8 @@ def in_order(rows: NDArray[np.uint8], counts: NDArray[np.int64], threads: int) -
 def _count_narrow(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Histogram:
     keys, _, bounds = to_buckets(rows, 0, parts, with_index=False)
     pieces = balanced(bounds, len(parts))
-    found = run(lambda first, last: _sort_and_count(keys, bounds, first, last), pieces)
+    run(lambda first, last: sort_buckets(keys, None, bounds, first, last), pieces)
+    found = run(lambda i, j: _count_runs(keys, bounds[i], bounds[j]), pieces)
     packed = np.empty((sum(found), rows.shape[1]), np.uint8)
     counts = np.empty(sum(found), np.int64)
     offsets = np.cumsum([0, *found])
@@ -73,18 +74,11 @@ def _merge_two(
 
 
 @kernel
-def _sort_and_count(keys: Any, bounds: Any, first: int, last: int) -> int:
-    """Sort some buckets; give the number of distinct keys in them."""
-    largest, distinct = 0, 0
-    for bucket in range(first, last):
-        largest = max(largest, bounds[bucket + 1] - bounds[bucket])
-    scratch = (np.empty(largest, np.uint64), None, np.empty((2, 256), np.int64))
-    for bucket in range(first, last):
-        start, stop = bounds[bucket], bounds[bucket + 1]
-        sort_run(keys, None, scratch, start, stop)
-        distinct += start < stop
-        for i in range(start + 1, stop):
-            distinct += keys[i] != keys[i - 1]
+def _count_runs(keys: Any, start: int, stop: int) -> int:
+    """Distinct keys in [start, stop), which are in order."""
+    distinct = int(start < stop)
+    for i in range(start + 1, stop):
+        distinct += keys[i] != keys[i - 1]
     return distinct
 
 

@@ -22,7 +22,7 @@ _BUCKET = 1 << 14
 _MOST_BUCKETS = 1 << 12
 _SAMPLE = 1 << 10
 _SMALL = 32  # below this an insertion sort beats counting digits
-_MOVES = 64  # an insertion that moves further gives up: the run is not nearly sorted
+_MOVES = np.int64(64)  # an insertion that moves further gives up: the run is not nearly sorted
 
 Ranges = list[tuple[int, int]]
 
@@ -125,6 +125,26 @@ def _scatter(
         if index is not None:
             index[place] = i
         row += width
+
+
+@kernel
+def sort_buckets(keys: Any, index: Any, bounds: Any, first: int, last: int) -> None:
+    """Sort each of the buckets [first, last), with their index unless None; stable."""
+    scratch = new_scratch(index, bounds, first, last)
+    for bucket in range(first, last):
+        sort_run(keys, index, scratch, bounds[bucket], bounds[bucket + 1])
+
+
+@inlined
+def new_scratch(index: Any, bounds: Any, first: int, last: int) -> Any:
+    """What sort_run needs for runs within any of the buckets [first, last)."""
+    largest = 0
+    for bucket in range(first, last):
+        largest = max(largest, bounds[bucket + 1] - bounds[bucket])
+    counts = np.empty((2, 256), np.int64)
+    if index is None:
+        return np.empty(largest, np.uint64), None, counts
+    return np.empty(largest, np.uint64), np.empty(largest, np.int64), counts
 
 
 @kernel

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from .compiling import kernel
 from .lanes import address_of, prefetch
-from .radix import balanced, sort_run, to_buckets
+from .radix import balanced, new_scratch, sort_buckets, sort_run, to_buckets
 from .threads import cut, in_parallel, ranges, run
 from .words import copy_row, row_word, rows_equal
 
+# Up to here NumPy's sort is as fast as ours, and spares the seconds that ours takes to compile.
+_FEW = 1 << 12
 _AHEAD = 16  # rows whose cache lines are asked for before they are read
 
 
@@ -32,14 +34,30 @@ def sort_ranges(
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """As sort, of the rows in some ranges only; one thread for each. Highest words, and order."""
     top = (rows.shape[1] + 7) // 8 - 1
+    if not top and len(parts) == 1 and parts[0][1] - parts[0][0] <= _FEW:
+        return sort_few(rows, *parts[0])
     keys, index, bounds = to_buckets(rows, top, parts, with_index=True)
     assert index is not None
-    lower = np.empty(len(keys) if top else 0, np.uint64)
-    run(
-        lambda first, last: _sort_buckets(rows, top, keys, index, lower, bounds, first, last),
-        balanced(bounds, len(parts)),
-    )
+    pieces = balanced(bounds, len(parts))
+    run(lambda first, last: sort_buckets(keys, index, bounds, first, last), pieces)
+    if top:
+        lower = np.empty(len(keys), np.uint64)
+        run(
+            lambda i, j: _settle_buckets(rows, top, keys, index, bounds, i, j, lower),
+            pieces,
+        )
     return keys, index
+
+
+def sort_few(
+    rows: NDArray[np.uint8], start: int, stop: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """As sort_ranges, of at most 8 bytes, by NumPy."""
+    words = np.zeros((stop - start, 8), np.uint8)
+    words[:, : rows.shape[1]] = rows[start:stop]
+    keys = words.view("<u8")[:, 0].astype(np.uint64, copy=False)
+    index = np.argsort(keys, kind="stable")
+    return keys[index], index + start
 
 
 def edges(
@@ -63,22 +81,14 @@ def take(rows: NDArray[np.uint8], index: NDArray[np.int64], threads: int) -> NDA
 
 
 @kernel
-def _sort_buckets(
-    rows: Any, top: int, keys: Any, index: Any, lower: Any, bounds: Any, first: int, last: int
+def _settle_buckets(
+    rows: Any, top: int, keys: Any, index: Any, bounds: Any, first: int, last: int, lower: Any
 ) -> None:
-    largest = 0
-    for bucket in range(first, last):
-        largest = max(largest, bounds[bucket + 1] - bounds[bucket])
-    scratch = (
-        np.empty(largest, np.uint64),
-        np.empty(largest, np.int64),
-        np.empty((2, 256), np.int64),
-    )
+    """Sort rows of equal highest words in the buckets [first, last) by the words below."""
+    scratch = new_scratch(index, bounds, first, last)
     for bucket in range(first, last):
         start, stop = bounds[bucket], bounds[bucket + 1]
-        sort_run(keys, index, scratch, start, stop)
-        if top:
-            _settle_ties(rows, top - 1, keys, index, lower, scratch, start, stop)
+        _settle_ties(rows, top - 1, keys, index, lower, scratch, start, stop)
 
 
 @kernel
