@@ -17,10 +17,10 @@ Seconds = list[float | None]
 Spread = tuple[float, float, float]  # median, least, most
 
 
-def ratios(case: dict[str, Any], other: str) -> Spread:
-    """How many times our time another's is, in the rounds in which both ran."""
-    pairs = zip(case["seconds"][other], case["seconds"]["ours"], strict=True)
-    values = sorted(theirs / ours for theirs, ours in pairs if theirs is not None)
+def ratios(case: dict[str, Any], name: str, to: str = "ours") -> Spread:
+    """How many times one contender's time is another's, in the rounds in which both ran."""
+    pairs = zip(case["seconds"][name], case["seconds"][to], strict=True)
+    values = sorted(one / other for one, other in pairs if one is not None and other is not None)
     return statistics.median(values), values[0], values[-1]
 
 
@@ -45,36 +45,75 @@ def cells(name: str, case: dict[str, Any]) -> list[str]:
     return row
 
 
+def capture_cells(name: str, case: dict[str, Any]) -> list[str]:
+    """A row of the table of overheads: how much longer than bare each way takes."""
+    ways = [way for way in case["seconds"] if way != "bare"]
+    return [name, *(_overhead(ratios(case, way, "bare")) for way in ways)]
+
+
+def thread_cells(name: str, case: dict[str, Any]) -> list[str]:
+    return [name, _spread(ratios(case, "one thread", "all threads"))]
+
+
 def _spread(values: Spread) -> str:
     return f"{values[0]:.2f} ({values[1]:.2f}..{values[2]:.2f})"
 
 
+def _overhead(values: Spread) -> str:
+    median, least, most = (100 * (value - 1) for value in values)
+    return f"{median:+.1f} % ({least:+.1f}..{most:+.1f})"
+
+
 def summary_line(name: str, case: dict[str, Any]) -> str:
+    """A case on the screen."""
+    if "bare" in case["seconds"]:
+        ways = [way for way in case["seconds"] if way != "bare"]
+        return f"{name}  " + "  ".join(
+            f"{way} {cell}" for way, cell in zip(ways, capture_cells(name, case)[1:], strict=True)
+        )
+    if "one thread" in case["seconds"]:
+        return f"{name:<44} x one thread {thread_cells(name, case)[1]}"
     what, speed, rival, limit = cells(name, case)
     return f"{what:<44} {speed:>16}   x rival {rival:<36} x limit {limit}"
 
 
-def table(cases: dict[str, Any]) -> str:
-    """A Markdown table of cases."""
-    head = ["case", "rate", "x best rival (range)", "x limit (range)"]
-    rows = [head, ["---"] * len(head), *(cells(name, case) for name, case in cases.items())]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+OVERHEADS = ["forward pass", 'keep="states"', 'keep="counts"', "naive hook", "cached activations"]
+MEASURES = ["case", "rate", "x best rival (range)", "x limit (range)"]
+# Kind of table -> its headings, and how a case becomes a row.
+TABLES = {
+    **dict.fromkeys(
+        ("pack", "unpack", "popcount", "count", "count_trained_lenet", "merge", "sort"),
+        (MEASURES, cells),
+    ),
+    "capture": (OVERHEADS, capture_cells),
+    "threads": (["case", "x one thread (range)"], thread_cells),
+}
+
+
+def table(kind: str, cases: dict[str, Any]) -> str:
+    """The Markdown table of a kind of case."""
+    headings, row = TABLES[kind]
+    named = {
+        name.removeprefix(kind)[1:-1]: case
+        for name, case in cases.items()
+        if name.partition("[")[0] == kind
+    }
+    lines = [headings, ["---"] * len(headings), *(row(name, case) for name, case in named.items())]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def write_page(results: dict[str, Any], page: str) -> str:
     """The page with the tables between its ``<!-- table: KIND -->`` markers made anew."""
-    for kind in ("pack", "unpack", "popcount", "count", "merge", "sort"):
+    for kind in TABLES:
         begin, end = f"<!-- table: {kind} -->\n", f"<!-- end: {kind} -->"
-        if begin not in page:
-            continue
-        cases = {
-            name.partition("[")[2].rstrip("]"): case
-            for name, case in results["cases"].items()
-            if name.startswith((f"{kind}[", f"{kind}_trained"))
-        }
-        before, _, rest = page.partition(begin)
-        page = before + begin + table(cases) + "\n" + end + rest.partition(end)[2]
-    return page
+        before, found, rest = page.partition(begin)
+        if found:
+            page = before + begin + table(kind, results["cases"]) + "\n" + end
+            page += rest.partition(end)[2]
+    machine = ", ".join(f"{what} {words}" for what, words in results["machine"].items())
+    begin, end = "<!-- machine -->\n", "<!-- end: machine -->"
+    before, found, rest = page.partition(begin)
+    return before + begin + machine + "\n" + end + rest.partition(end)[2] if found else page
 
 
 if __name__ == "__main__":

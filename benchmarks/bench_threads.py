@@ -1,0 +1,55 @@
+"""How much a second thread, and all the others, speed up large inputs."""
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from benchmarks import inputs
+from benchmarks.compare import time_in_turn
+
+
+def on_one_thread(call):
+    def limited():
+        ts.set_num_threads(1)
+        call()
+        ts.set_num_threads(None)
+
+    return limited
+
+
+def packing(rows):
+    x = inputs.activations((rows, 64), "float32")
+    return lambda: ts.compress_states(x)
+
+
+def packing_nchw(rows):
+    x = inputs.activations((max(rows // 20_000, 1), 64, 56, 56), "float32")
+    return lambda: ts.compress_states(x, neuron_axis=1)
+
+
+def counting(distribution):
+    def prepare(rows):
+        packed = inputs.states(rows, 64, distribution)
+        return lambda: ts.count_states(packed)
+
+    return prepare
+
+
+TASKS = {
+    "pack 4 M x 64": packing,
+    "pack 200 x 64 x 56 x 56": packing_nchw,
+    "count 4 M x 64, zipf": counting("zipf"),
+    "count 4 M x 64, all distinct": counting("all distinct"),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_threads(benchmark, name):
+    call = TASKS[name](4_000_000 if benchmark.enabled else 4_000)
+    assert np.all(call() is not None)
+    time_in_turn(
+        benchmark,
+        {"all threads": call, "one thread": on_one_thread(call)},
+        amount=4,
+        unit="M rows/s",
+    )
