@@ -13,6 +13,9 @@ except ImportError as error:
 from torch import nn
 from torch._subclasses.fake_tensor import is_fake
 
+from tensorstate_gpu._dlpack import CPU, Tensor
+from tensorstate_gpu._firing import ELEMENT_TYPES
+from tensorstate_gpu._threads import beside_busy_threads
 from tensorstate_gpu.capture_point import CapturePoint
 from tensorstate_gpu.states import pack
 
@@ -108,8 +111,10 @@ class StateCaptureHook(CapturePoint):
         axis = rule.axis(tensor.ndim) if self.neuron_axis is None else self.neuron_axis
         if tensor.ndim == 1:
             tensor, axis = tensor[None], 1
-        packed, neurons = pack(tensor, axis, self.threshold)
-        self.record(packed, neurons, axis, 1 if axis % tensor.ndim == 0 else tensor.shape[0])
+        instances = 1 if axis % tensor.ndim == 0 else tensor.shape[0]
+        with beside_busy_threads():
+            packed, neurons = pack(as_borrowed(tensor), axis, self.threshold, scratch=True)
+            self.record(packed, neurons, axis, instances)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_rule": self._rule, "_handle": self._handle}
@@ -140,6 +145,22 @@ def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, key: int) -> None:
 
 _library.impl("capture", _capture, "CompositeExplicitAutograd")
 torch.library.register_fake("tensorstate_gpu::capture", _capture_fake, lib=_library)
+
+
+def as_borrowed(tensor: torch.Tensor) -> Any:
+    """A CPU tensor as the border sees it, without the 20 us of a DLPack capsule; others as such."""
+    element = _ELEMENTS.get(tensor.dtype)
+    if type(tensor) is not torch.Tensor or tensor.device.type != "cpu" or element is None:
+        return tensor
+    if tensor.layout is not torch.strided or not tensor.data_ptr():
+        return tensor
+    strides = tuple(stride * element.size for stride in tensor.stride())
+    return Tensor(tensor, tensor.data_ptr(), tuple(tensor.shape), strides, element, (CPU, 0))
+
+
+_ELEMENTS = {
+    getattr(torch, name): element for name, element in ELEMENT_TYPES.items() if hasattr(torch, name)
+}
 
 
 def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | None:

@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 
 from .merge import Histogram, count_by_sorting, in_order, merge
 from .narrow_table import NarrowTable, Patience
-from .threads import in_parallel, ranges
+from .threads import in_parallel, ranges, run
 from .wide_table import WideTable
 
-# A thread's own table pays off when it sees many rows per distinct one; a small batch goes
-# straight into the common table.
-_ROWS_PER_THREAD = 1 << 15
 _SLACK = 64  # a table asks for patience when it is nearly full
 
 
@@ -102,23 +99,25 @@ class Counter:
 
     def add(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None = None) -> None:
         rows = np.ascontiguousarray(packed)
-        if weights is not None or len(rows) < 2 * _ROWS_PER_THREAD:
-            self._table.add(rows, weights, 0, len(rows), _always)
+        parts = ranges(len(rows), len(rows) * (32 + self._row_bytes))
+        # Tables of their own pay off for many rows of few states; they are merged into the common
+        # one, which is at least as much work as the states it knows.
+        if weights is None and len(parts) > 1 and 4 * len(self._table) < len(rows):
+            self._add_in_parallel(rows, parts)
         else:
-            self._add_in_parallel(rows)
+            self._table.add(rows, weights, 0, len(rows), _always)
         self._total += len(rows) if weights is None else int(weights.sum())
 
-    def _add_in_parallel(self, rows: NDArray[np.uint8]) -> None:
+    def _add_in_parallel(self, rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> None:
         def task(start: int, stop: int) -> Table:
             part = _table(self._row_bytes)
             part.add(rows, None, start, stop, _always)
             return part
 
-        parts = in_parallel(task, len(rows), len(rows) * (32 + self._row_bytes))
-        parts.sort(key=len)
+        tables = sorted(run(task, parts), key=len)
         if not len(self._table):
-            self._table = parts.pop()
-        for part in parts:
+            self._table = tables.pop()
+        for part in tables:
             distinct, counts = part.entries()
             self._table.add(distinct, counts, 0, len(distinct), _always)
 

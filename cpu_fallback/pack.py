@@ -1,5 +1,6 @@
 """Packing: which neurons fire -> bits. One read of the activations, in their own layout."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,12 @@ from .words import store_bytes
 _BLOCK = 1 << 14
 
 
-def compress(states: Tensor, layout: Layout, firing: Firing) -> NDArray[np.uint8]:
+def compress(
+    states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False
+) -> NDArray[np.uint8]:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
-    packed = np.empty((layout.states, layout.row_bytes), np.uint8)
+    shape = (layout.states, layout.row_bytes)
+    packed = _scratch(shape) if scratch else np.empty(shape, np.uint8)
     if not packed.size:
         return packed
     size = states.element.size
@@ -60,6 +64,25 @@ def compress(states: Tensor, layout: Layout, firing: Firing) -> NDArray[np.uint8
 
     in_parallel(task, layout.states, layout.states * layout.neurons * size)
     return packed
+
+
+_kept = threading.local()  # .buffer: what the last packing of this thread was written to
+_MOST_KEPT = 1 << 26
+
+
+def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Memory of this thread that the next call overwrites.
+
+    It is still in the cache, where new memory would push out what the framework needs next: with it
+    capturing made a forward pass of ResNet-18 7 % longer, without it 12 %.
+    """
+    size = shape[0] * shape[1]
+    if size > _MOST_KEPT:
+        return np.empty(shape, np.uint8)
+    buffer: NDArray[np.uint8] | None = getattr(_kept, "buffer", None)
+    if buffer is None or len(buffer) < size:
+        buffer = _kept.buffer = np.empty(max(size, 1 << 20), np.uint8)
+    return buffer[:size].reshape(shape)
 
 
 def _kernel_test(firing: Firing) -> tuple[tuple[Any, ...], list[NDArray[Any]]]:

@@ -12,10 +12,7 @@ from typing import Any
 
 from tensorstate_gpu._interrupts import finished_before_interrupt
 from tensorstate_gpu._locks import ForkSafeLock
-from tensorstate_gpu._threads import get_num_threads
-
-# Below this a second thread costs more (about 30 us to wake) than it saves.
-MIN_BYTES_PER_THREAD = 1 << 20
+from tensorstate_gpu._threads import get_num_threads, least_bytes_per_thread
 
 _lock = ForkSafeLock()
 _pool: ThreadPoolExecutor | None = None
@@ -45,7 +42,8 @@ def _executor() -> ThreadPoolExecutor:
 
 def ranges(items: int, traffic: int) -> list[tuple[int, int]]:
     """Cut ``items``, which move ``traffic`` bytes, into one range (start, stop) per thread."""
-    return cut(items, min(get_num_threads(), traffic // MIN_BYTES_PER_THREAD))
+    most = traffic // least_bytes_per_thread()
+    return cut(items, min(get_num_threads(), most)) if most > 1 else [(0, items)]
 
 
 def cut(items: int, parts: int) -> list[tuple[int, int]]:

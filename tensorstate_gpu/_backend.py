@@ -25,8 +25,13 @@ class Counter(Protocol):
 class Backend(Protocol):
     """What a backend offers; arrays are of its own native type. All return the same bytes."""
 
-    def compress(self, states: Tensor, layout: Layout, firing: Firing) -> Any:
-        """Pack: uint8 of shape (states, row bytes)."""
+    def compress(
+        self, states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False
+    ) -> Any:
+        """Pack: uint8 of shape (states, row bytes).
+
+        ``scratch``: the result may lie in memory that this thread's next call overwrites.
+        """
 
     def decompress(self, packed: Any, neurons: int) -> Any:
         """Unpack: bool of shape (states, neurons)."""

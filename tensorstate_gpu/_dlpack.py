@@ -86,6 +86,8 @@ def borrow(array: Any, argument: str) -> Tensor:
 
     Raises TypeError for anything that is not a dense numeric tensor, naming ``argument``.
     """
+    if isinstance(array, Tensor):  # a bridge has looked already
+        return array
     if isinstance(array, np.ndarray):
         return _borrow_numpy(array, argument)
     if hasattr(array, "__dlpack__") and not isinstance(array, type):

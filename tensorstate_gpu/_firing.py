@@ -84,6 +84,8 @@ def firing(element: ElementType, threshold: Any, neurons: int) -> Firing:
 
     Raises TypeError or ValueError for a threshold that is not a real number or one per neuron.
     """
+    if type(threshold) is float and threshold == threshold:  # what nearly every batch asks for
+        return _one_threshold(element, threshold, pack("d", threshold))
     values = _threshold_values(threshold, neurons)
     if len(values) == 1:
         # The hot path: one threshold, the same for each batch.

@@ -7,6 +7,7 @@ contiguous array of any rank becomes one run of rows.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tensorstate_gpu._numbers import integer
@@ -50,10 +51,14 @@ def plan(
     axis = _axis(neuron_axis, len(shape))
     if shape[axis] == 0:
         raise ValueError(f"states must have at least 1 neuron, got shape {shape}, axis {axis}")
+    return _plan(shape, strides, itemsize, axis)
+
+
+@lru_cache(maxsize=1024)  # the batches of a layer are all alike
+def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, axis: int) -> Layout:
     reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True) if stride > 0)
     others = [(n, s) for i, (n, s) in enumerate(zip(shape, strides, strict=True)) if i != axis]
-    merged = _merge(others)
-    *outer, (run, run_stride) = merged
+    *outer, (run, run_stride) = _merge(others)
     return Layout(
         tuple(n for n, _ in outer),
         tuple(s for _, s in outer),

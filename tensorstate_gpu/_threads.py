@@ -1,10 +1,34 @@
 """How many threads the CPU's kernels use."""
 
 import os
+import threading
 
 from tensorstate_gpu._numbers import positive_integer
 
 _chosen: int | None = None
+_here = threading.local()  # .least: bytes that a second thread must have to move, in this thread
+
+# Waking a thread takes about 30 us: that is as long as one thread takes for a mebibyte.
+_LEAST = 1 << 20
+# Inside a forward pass the framework's own threads still spin, for milliseconds, on the other
+# processors: there a second thread made packing 10 MB twice as slow.
+_LEAST_BESIDE_OTHERS = 1 << 26
+
+
+def least_bytes_per_thread() -> int:
+    """Work below which a second thread costs more than it saves."""
+    least: int = getattr(_here, "least", _LEAST)
+    return least
+
+
+class beside_busy_threads:
+    """Keep to the calling thread in the block, unless there is much work."""
+
+    def __enter__(self) -> None:
+        _here.least = _LEAST_BESIDE_OTHERS
+
+    def __exit__(self, *_: object) -> None:
+        _here.least = _LEAST
 
 
 def get_num_threads() -> int:

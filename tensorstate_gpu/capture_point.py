@@ -90,10 +90,10 @@ class CapturePoint:
 
     def declare(self, neurons: int, axis: int | None = None) -> None:
         """Say how many neurons a state has, and along which axis; ValueError on a change."""
-        neurons = positive_integer(neurons, "neurons")
-        axis = None if axis is None else integer(axis, "axis")
         with self._lock:
             if self._accumulator is None:
+                neurons = positive_integer(neurons, "neurons")
+                axis = None if axis is None else integer(axis, "axis")
                 self._axis = axis
                 self._accumulator = self._open(neurons)
             elif neurons != self._accumulator.neurons:

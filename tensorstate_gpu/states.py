@@ -47,14 +47,19 @@ def compress_states(states: Any, *, neuron_axis: int = -1, threshold: Any = 0.0)
     return give_back(packed, states)
 
 
-def pack(states: Any, neuron_axis: int, threshold: Any) -> tuple[Any, int]:
-    """As compress_states, but give the backend's own array, and the number of neurons."""
+def pack(
+    states: Any, neuron_axis: int, threshold: Any, *, scratch: bool = False
+) -> tuple[Any, int]:
+    """As compress_states, but give the backend's own array, and the number of neurons.
+
+    ``scratch``: the array may lie in memory that this thread's next call overwrites.
+    """
     tensor = borrow(states, "states")
     layout = plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
     check_same_device(threshold, "threshold", tensor)
     test = firing(tensor.element, threshold, layout.neurons)
     backend = backend_for(tensor.device, tensor.device_name)
-    return backend.compress(tensor, layout, test), layout.neurons
+    return backend.compress(tensor, layout, test, scratch=scratch), layout.neurons
 
 
 def decompress_states(states: Any, num_neurons: int) -> Any:
