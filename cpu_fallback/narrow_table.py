@@ -37,12 +37,12 @@ class NarrowTable:
         patience: Patience,
     ) -> int:
         """Count rows [start, stop), ``weights`` times each (default once); give where it ended."""
-        done = start
+        done: int = start
         while done < stop:
             done, self._used = _insert_rows(packed, weights, done, stop, self._slots, self._used)
             if done < stop:
                 if patience(self._used, done - start):
-                    return done
+                    break
                 self._grow()
         return done
 

@@ -37,7 +37,7 @@ def store_bytes(value: Any, target: int, width: int, stop: int) -> None:
 
 
 @inlined
-def rows_equal(one: int, other: int, width: int) -> bool:
+def rows_equal(one: int, other: int, width: int) -> Any:
     """Of more than 8 bytes; the last block overlaps the one before, so no byte is left over."""
     if width < 16:
         last = width - 8

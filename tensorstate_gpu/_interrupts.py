@@ -5,7 +5,7 @@ import threading
 
 # The functions behind the module signal, which turns each handler into an enum: on Python 3.11
 # that takes 3 us, three times a batch.
-from _signal import SIGINT, getsignal, signal
+from _signal import SIGINT, getsignal, signal  # type: ignore[import-not-found]
 from typing import Any
 
 

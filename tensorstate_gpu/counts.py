@@ -166,7 +166,8 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
     if sum(part.total for part in parts) >= 2**63:
         raise OverflowError("counts add up to more than int64 holds")
     histograms = [(part.packed, part.counts) for part in parts if len(part)]
-    return StateCounts.trusted(*_cpu().merge(histograms, (neurons + 7) // 8), neurons)
+    packed, counts = _cpu().merge(histograms, (neurons + 7) // 8)
+    return StateCounts.trusted(packed, counts, neurons)
 
 
 def _cpu() -> Any:
