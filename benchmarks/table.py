@@ -5,36 +5,15 @@ between its markers.
 """
 
 import json
-import statistics
 from pathlib import Path
 from typing import Any
+
+from benchmarks.ratios import Spread, fastest, rate, ratios
+from benchmarks.targets import target_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results/cpu.json"
 PAGE = ROOT / "docs/performance.md"
-
-Seconds = list[float | None]
-Spread = tuple[float, float, float]  # median, least, most
-
-
-def ratios(case: dict[str, Any], name: str, to: str = "ours") -> Spread:
-    """How many times one contender's time is another's, in the rounds in which both ran."""
-    pairs = zip(case["seconds"][name], case["seconds"][to], strict=True)
-    values = sorted(one / other for one, other in pairs if one is not None and other is not None)
-    return statistics.median(values), values[0], values[-1]
-
-
-def rate(case: dict[str, Any], name: str = "ours") -> float:
-    """Amount per second, by the median time."""
-    times = [seconds for seconds in case["seconds"][name] if seconds is not None]
-    return float(case["amount"] / statistics.median(times))
-
-
-def fastest(case: dict[str, Any], kind: str) -> str | None:
-    """The fastest contender of a kind ("rival" or "limit"), by its median time."""
-    names = [name for name in case["seconds"] if name.startswith(f"{kind}: ")]
-    return max(names, key=lambda name: rate(case, name), default=None)
-
 
 def cells(name: str, case: dict[str, Any]) -> list[str]:
     """A row of the table: case, rate, ratio to the best rival, share of the limit."""
@@ -98,22 +77,30 @@ def table(kind: str, cases: dict[str, Any]) -> str:
         for name, case in cases.items()
         if name.partition("[")[0] == kind
     }
-    lines = [headings, ["---"] * len(headings), *(row(name, case) for name, case in named.items())]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    rows = (row(name, case) for name, case in named.items())
+    return _markdown([headings, ["---"] * len(headings), *rows])
 
 
 def write_page(results: dict[str, Any], page: str) -> str:
-    """The page with the tables between its ``<!-- table: KIND -->`` markers made anew."""
+    """The page with what stands between its markers, ``<!-- table: KIND -->``, made anew."""
+    cases = results["cases"]
+    aims = [["aim", "bound", "cases that meet it", "worst"], ["---"] * 4, *target_rows(cases)]
+    page = _between(page, "table: targets", _markdown(aims))
     for kind in TABLES:
-        begin, end = f"<!-- table: {kind} -->\n", f"<!-- end: {kind} -->"
-        before, found, rest = page.partition(begin)
-        if found:
-            page = before + begin + table(kind, results["cases"]) + "\n" + end
-            page += rest.partition(end)[2]
+        page = _between(page, f"table: {kind}", table(kind, cases))
     machine = ", ".join(f"{what} {words}" for what, words in results["machine"].items())
-    begin, end = "<!-- machine -->\n", "<!-- end: machine -->"
+    return _between(page, "machine", machine)
+
+
+def _between(page: str, marker: str, text: str) -> str:
+    """Put text between ``<!-- marker -->`` and ``<!-- end: name -->``, where they are."""
+    begin, end = f"<!-- {marker} -->\n", f"<!-- end: {marker.removeprefix('table: ')} -->"
     before, found, rest = page.partition(begin)
-    return before + begin + machine + "\n" + end + rest.partition(end)[2] if found else page
+    return before + begin + text + "\n" + end + rest.partition(end)[2] if found else page
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 if __name__ == "__main__":
