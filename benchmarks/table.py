@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results/cpu.json"
 PAGE = ROOT / "docs/performance.md"
 
+
 def cells(name: str, case: dict[str, Any]) -> list[str]:
     """A row of the table: case, rate, ratio to the best rival, share of the limit."""
     row = [name, f"{rate(case):.3g} {case['unit']}"]

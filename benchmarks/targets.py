@@ -87,7 +87,9 @@ TARGETS = [
         0.8,
         lambda n, c: _to("limit", c) if n.startswith("unpack[") else None,
     ),
-    Target("count rows of up to 8 bytes: times the best rival", 1.5, lambda n, c: _count(n, c, False)),
+    Target(
+        "count rows of up to 8 bytes: times the best rival", 1.5, lambda n, c: _count(n, c, False)
+    ),
     Target("count wider rows: times the best rival", 2, lambda n, c: _count(n, c, True)),
     Target(
         "sort: times TensorState 0.4 (quoted)",
@@ -97,7 +99,9 @@ TARGETS = [
     Target(
         "two threads: times one",
         1.8,
-        lambda n, c: ratios(c, "one thread", "all threads")[0] if n.startswith("threads[") else None,
+        lambda n, c: (
+            ratios(c, "one thread", "all threads")[0] if n.startswith("threads[") else None
+        ),
     ),
     Target('capture, keep="states": overhead', 0.05, lambda n, c: _overhead(n, c, "states"), False),
     Target('capture, keep="counts": overhead', 0.10, lambda n, c: _overhead(n, c, "counts"), False),

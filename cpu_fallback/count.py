@@ -38,7 +38,7 @@ def _table(row_bytes: int, most: int = 0) -> Table:
     return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes, most)
 
 
-def _always(distinct: int, seen: int) -> bool:
+def _always(distinct: int, seen: int, to_come: int) -> bool:
     """Patience without end."""
     return False
 
@@ -46,13 +46,16 @@ def _always(distinct: int, seen: int) -> bool:
 def _while_rows_repeat(row_bytes: int) -> Patience:
     """Give up a table that outgrows the cache while most rows are new to it.
 
-    Rows drawn from 140,000 states have repeated 3 % when 2**13 are known, and counting them in a
-    table still beats sorting. Later ones have to repeat more; wide ones fill the cache earlier.
+    Rows drawn from 140,000 states have repeated 3 % when 2**13 are known, and counting many of them
+    in a table still beats sorting. Later ones have to repeat more, and so have the last narrow
+    ones, which are sorted fast; wide ones fill the cache earlier.
     """
     scale = min(1.0, 64 / row_bytes)
     steps = ((1 << 19, 3), (1 << 17, 1.5), (1 << 15, 1.1), (1 << 13, 1.03))
 
-    def gives_up(distinct: int, seen: int) -> bool:
+    def gives_up(distinct: int, seen: int, to_come: int) -> bool:
+        if row_bytes <= 8 and distinct >= (1 << 13) - _SLACK and to_come < 16 * distinct:
+            return seen < 2 * distinct
         for known, repeats in steps:
             if distinct >= scale * known - _SLACK:
                 return seen < repeats * distinct

@@ -13,8 +13,9 @@ from .words import row_word, store_bytes
 _BATCH = 32  # rows hashed ahead of their probes, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
 
-# Asked with (distinct rows, rows seen) whenever a table is full: True gives up instead of growing.
-Patience = Callable[[int, int], bool]
+# Asked with (distinct rows, rows seen, rows to come) whenever a table is full: True gives up
+# instead of growing.
+Patience = Callable[[int, int, int], bool]
 
 
 class NarrowTable:
@@ -41,7 +42,7 @@ class NarrowTable:
         while done < stop:
             done, self._used = _insert_rows(packed, weights, done, stop, self._slots, self._used)
             if done < stop:
-                if patience(self._used, done - start):
+                if patience(self._used, done - start, stop - done):
                     break
                 self._grow()
         return done

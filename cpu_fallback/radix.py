@@ -1,8 +1,8 @@
 """Sorting 64-bit keys on all threads: one pass to buckets of increasing keys, then each in cache.
 
-A bucket is sorted by 16 bits at a time from its highest bit that varies. Of keys drawn at random
-those 16 bits settle nearly all, and a last insertion pass the rest; runs that stay tied go on with
-their own highest bits. Keys may carry an index along; equal keys keep their order.
+A bucket is sorted by the 16 bits from its highest one that varies. Of keys drawn at random they
+settle nearly all, and an insertion pass the rest; otherwise the bucket is sorted by all its bits,
+16 at a time from the lowest. Keys may carry an index along; equal keys keep their order.
 """
 
 import itertools
@@ -22,7 +22,7 @@ _BUCKET = 1 << 14
 _MOST_BUCKETS = 1 << 12
 _SAMPLE = 1 << 10
 _SMALL = 32  # below this an insertion sort beats counting digits
-_MOVES = np.int64(64)  # an insertion that moves further gives up: the run is not nearly sorted
+_MOVES = np.int64(16)  # an insertion that moves further gives up: the run is not nearly sorted
 
 Ranges = list[tuple[int, int]]
 
@@ -148,7 +148,7 @@ def new_scratch(index: Any, bounds: Any, first: int, last: int) -> Any:
 
 
 @kernel
-def sort_run(keys: Any, index: Any, scratch: Any, start: int, stop: int) -> int:
+def sort_run(keys: Any, index: Any, scratch: Any, start: int, stop: int) -> None:
     """Sort [start, stop) of the keys, with their index unless None; stable.
 
     ``scratch`` is (uint64 keys, int64 index or None, int64 digit counts (2, 256)), the first two
@@ -156,25 +156,20 @@ def sort_run(keys: Any, index: Any, scratch: Any, start: int, stop: int) -> int:
     """
     if stop - start <= _SMALL:
         _insertion_sort(keys, index, start, stop, stop)
-        return 0
+        return
     varying = np.uint64(0)
     for i in range(start, stop):
         varying |= keys[i] ^ keys[start]
     if varying == 0:
-        return 0
+        return
     shift = np.uint64(0)
     while varying >> shift > np.uint64(0xFFFF):
         shift += np.uint64(1)
     _sort_16_bits(keys, index, scratch, start, stop, shift)
-    if shift == 0 or _insertion_sort(keys, index, start, stop, _MOVES):
-        return 0
-    first = start
-    for i in range(start + 1, stop + 1):
-        if i == stop or keys[i] >> shift != keys[first] >> shift:
-            if i - first > 1:
-                sort_run(keys, index, scratch, first, i)
-            first = i
-    return 0
+    if shift > 0 and not _insertion_sort(keys, index, start, stop, _MOVES):
+        for low in range(0, shift, 16):
+            _sort_16_bits(keys, index, scratch, start, stop, np.uint64(low))
+        _sort_16_bits(keys, index, scratch, start, stop, shift)
 
 
 @kernel

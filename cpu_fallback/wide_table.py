@@ -48,7 +48,7 @@ class WideTable:
                 packed, weights, done, stop, self._slots, self._rows, self._counts, self._used
             )
             if done < stop:
-                if patience(self._used, done - start):
+                if patience(self._used, done - start, stop - done):
                     break
                 self._grow()
         return done
