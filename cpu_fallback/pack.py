@@ -19,6 +19,7 @@ from .lanes import (
     fires_32,
     fires_64,
     load_byte,
+    load_word,
     plane_1,
     plane_16,
     plane_64,
@@ -28,6 +29,9 @@ from .lanes import (
 )
 from .threads import in_parallel
 from .words import store_bytes
+
+# Rows of up to so many bits, shifted by up to 7, are read as one word.
+_FLAT_NEURONS = 57
 
 # Positions packed at a time where bits of a state lie apart: whole maps up to 128 x 128, because
 # memory is fastest when it is read as it lies (4096 instead cost 112 x 112 maps a quarter of their
@@ -44,8 +48,7 @@ def compress(
     if not packed.size:
         return packed
     size = states.element.size
-    rows = layout.neuron_stride == size and layout.neurons > 1
-    kernel = _pack_rows if rows else _pack_planes
+    kernel = _kernel_for(layout, firing, size)
     test, tables = _kernel_test(firing)
     source = (
         states.address,
@@ -64,6 +67,15 @@ def compress(
 
     in_parallel(task, layout.states, layout.states * layout.neurons * size)
     return packed
+
+
+def _kernel_for(layout: Layout, firing: Firing, size: int) -> Any:
+    if layout.neuron_stride != size or layout.neurons == 1:
+        return _pack_planes
+    without_gaps = layout.run_stride == layout.neurons * size and not layout.outer_shape
+    if without_gaps and layout.neurons <= _FLAT_NEURONS and len(firing.low) == 1:
+        return _pack_flat
+    return _pack_rows
 
 
 _kept = threading.local()  # .buffer: what the last packing of this thread was written to
@@ -128,6 +140,28 @@ def _tail_mask(address: int, end: int, size: int, test: Any, neuron: int, count:
         for k in range(count):
             mask |= fires_1(address + k * size, test, neuron + k) << np.uint64(k)
     return mask & ((np.uint64(1) << np.uint64(count)) - np.uint64(1))
+
+
+@kernel
+def _pack_flat(source: Any, test: Any, packed: Any, start: int, stop: int) -> None:
+    """Few neurons, rows without gaps: 64 rows are as many words of bits as a row has neurons."""
+    address, _, size, _, _, _, row_bytes, neurons, _ = source
+    width = packed.shape[1]
+    target, last = address_of(packed) + start * width, address_of(packed) + stop * width
+    words = np.zeros(neurons + 1, np.uint64)
+    bits = address_of(words)
+    mask = (np.uint64(1) << np.uint64(neurons)) - np.uint64(1)
+    state = start
+    while state + 64 <= stop:
+        first = address + state * row_bytes
+        for word in range(neurons):
+            store_word(fires_64(first + 64 * word * size, test, 0), bits + 8 * word)
+        for place in range(0, 64 * neurons, neurons):
+            row = load_word(bits + place // 8) >> np.uint64(place % 8)
+            store_bytes(row & mask, target, width, last)
+            target += width
+        state += 64
+    _pack_rows(source, test, packed, state, stop)
 
 
 @kernel

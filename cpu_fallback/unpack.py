@@ -25,8 +25,10 @@ def decompress(packed: NDArray[np.uint8], neurons: int) -> NDArray[np.bool_]:
     rows = np.ascontiguousarray(packed)
     states = np.empty((len(rows), neurons), np.bool_)
 
+    kernel = _unpack_flat if neurons < 64 else _unpack_rows
+
     def task(start: int, stop: int) -> None:
-        _unpack_rows(rows, states, start, stop)
+        kernel(rows, states, start, stop)
 
     if states.size:
         in_parallel(task, len(rows), states.size)
@@ -60,6 +62,29 @@ def _spread_tail(word: Any, target: int, count: int, stop: int) -> None:
     else:
         for k in range(count):
             store_byte((word >> np.uint64(k)) & np.uint64(1), target + k)
+
+
+@kernel
+def _unpack_flat(rows: Any, states: Any, start: int, stop: int) -> None:
+    """Few neurons: the bits of 64 rows, side by side, are as many words as a row has neurons."""
+    width, neurons = rows.shape[1], states.shape[1]
+    end = address_of(rows) + rows.size
+    mask = (np.uint64(1) << np.uint64(neurons)) - np.uint64(1)
+    row = address_of(rows) + start * width
+    target = address_of(states) + start * neurons
+    whole = start + (stop - start) // 64 * 64
+    word, filled = np.uint64(0), 0
+    for _ in range(start, whole):
+        bits = row_word(row, 0, width, end) & mask
+        word |= bits << np.uint64(filled)
+        filled += neurons
+        if filled >= 64:
+            spread_64(word, target)
+            target += 64
+            filled -= 64
+            word = bits >> np.uint64(neurons - filled)
+        row += width
+    _unpack_rows(rows, states, whole, stop)
 
 
 @kernel
