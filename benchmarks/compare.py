@@ -20,12 +20,12 @@ Call = Callable[[], object]
 class Contender:
     """A call that is timed once per round; ``seconds`` holds None for rounds it sat out."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, rounds: int) -> None:
         self._call = call
         first = self._time(1)  # compiles, starts threads, fills caches
         again = self._time(1) if first < LONGEST else first
         self._repeat = max(1, round(SHORTEST / again))
-        self._rounds = max(1, min(ROUNDS, int(LONGEST / (again * self._repeat))))
+        self._rounds = max(1, min(rounds, int(LONGEST / (again * self._repeat))))
         self.seconds: list[float | None] = []
 
     def _time(self, repeat: int) -> float:
@@ -72,7 +72,7 @@ def time_in_turn(
             call()
         benchmark.pedantic(next(iter(calls.values())), rounds=1)
         return
-    contenders = {name: Contender(call) for name, call in calls.items()}
+    contenders = {name: Contender(call, rounds) for name, call in calls.items()}
 
     def one_round() -> None:
         for contender in contenders.values():

@@ -14,16 +14,16 @@ Call = Callable[[], object]
 
 
 @njit(nogil=True, cache=True)
-def _or_words(words: Any, start: int, stop: int) -> Any:
+def _or_words(words: Any) -> Any:
     total = np.int64(0)
-    for i in range(start, stop):
-        total |= words[i]
+    for word in words:
+        total |= word
     return total
 
 
 @njit(nogil=True, cache=True)
-def _set_bytes(target: Any, start: int, stop: int) -> None:
-    for i in range(start, stop):
+def _set_bytes(target: Any) -> None:
+    for i in range(len(target)):
         target[i] = 1
 
 
@@ -32,7 +32,7 @@ def readers(words: np.ndarray) -> dict[str, Call]:
     tensor = torch.from_numpy(words)
 
     def numba_or() -> None:
-        in_parallel(lambda i, j: _or_words(words, i, j), len(words), words.nbytes)
+        in_parallel(lambda i, j: _or_words(words[i:j]), len(words), words.nbytes)
 
     def numpy_max() -> None:
         in_parallel(lambda i, j: words[i:j].max(), len(words), words.nbytes)
@@ -53,7 +53,7 @@ def writers(count: int) -> dict[str, Call]:
 
     def numba_fill() -> None:
         target = np.empty(count, np.uint8)
-        in_parallel(lambda i, j: _set_bytes(target, i, j), count, count)
+        in_parallel(lambda i, j: _set_bytes(target[i:j]), count, count)
 
     def numpy_fill() -> None:
         target = np.empty(count, np.uint8)

@@ -1,6 +1,7 @@
 """Packing: which neurons fire -> bits. One read of the activations, in their own layout."""
 
 import threading
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,34 +49,32 @@ def compress(
     if not packed.size:
         return packed
     size = states.element.size
-    kernel = _kernel_for(layout, firing, size)
+    kernel, numbers = _prepared(layout, size, len(firing.low) == 1)
     test, tables = _kernel_test(firing)
-    source = (
-        states.address,
-        states.address + layout.end,
-        size,
-        np.array(layout.outer_shape, np.int64),
-        np.array(layout.outer_strides, np.int64),
-        layout.run,
-        layout.run_stride,
-        layout.neurons,
-        layout.neuron_stride,
-    )
+    address = states.address
 
     def task(start: int, stop: int, _keep_alive: object = (states, tables)) -> None:
-        kernel(source, test, packed, start, stop)
+        kernel(address, numbers, test, packed, start, stop)
 
     in_parallel(task, layout.states, layout.states * layout.neurons * size)
     return packed
 
 
-def _kernel_for(layout: Layout, firing: Firing, size: int) -> Any:
+@lru_cache(maxsize=1024)  # the batches of a layer are all alike
+def _prepared(layout: Layout, size: int, one_threshold: bool) -> tuple[Any, NDArray[np.int64]]:
+    """The kernel for a layout of numbers of ``size`` bytes, and what it has to know of it:
+
+    end, size, run, run stride, neurons, neuron stride, then shape and strides of the outer axes.
+    """
+    runs = (layout.run, layout.run_stride, layout.neurons, layout.neuron_stride)
+    outer = (*layout.outer_shape, *layout.outer_strides)
+    numbers = np.array([layout.end, size, *runs, *outer], np.int64)
     if layout.neuron_stride != size or layout.neurons == 1:
-        return _pack_planes
+        return _pack_planes, numbers
     without_gaps = layout.run_stride == layout.neurons * size and not layout.outer_shape
-    if without_gaps and layout.neurons <= _FLAT_NEURONS and len(firing.low) == 1:
-        return _pack_flat
-    return _pack_rows
+    if without_gaps and layout.neurons <= _FLAT_NEURONS and one_threshold:
+        return _pack_flat, numbers
+    return _pack_rows, numbers
 
 
 _kept = threading.local()  # .buffer: what the last packing of this thread was written to
@@ -113,11 +112,12 @@ def _kernel_test(firing: Firing) -> tuple[tuple[Any, ...], list[NDArray[Any]]]:
 
 
 @kernel
-def _outer_offset(shape: Any, strides: Any, index: int) -> int:
+def _outer_offset(numbers: Any, index: int) -> int:
+    axes = (len(numbers) - 6) // 2
     offset = 0
-    for axis in range(len(shape) - 1, -1, -1):
-        rest = index // shape[axis]
-        offset += (index - rest * shape[axis]) * strides[axis]
+    for axis in range(axes - 1, -1, -1):
+        rest = index // numbers[6 + axis]
+        offset += (index - rest * numbers[6 + axis]) * numbers[6 + axes + axis]
         index = rest
     return offset
 
@@ -143,9 +143,9 @@ def _tail_mask(address: int, end: int, size: int, test: Any, neuron: int, count:
 
 
 @kernel
-def _pack_flat(source: Any, test: Any, packed: Any, start: int, stop: int) -> None:
+def _pack_flat(address: int, numbers: Any, test: Any, packed: Any, start: int, stop: int) -> None:
     """Few neurons, rows without gaps: 64 rows are as many words of bits as a row has neurons."""
-    address, _, size, _, _, _, row_bytes, neurons, _ = source
+    size, row_bytes, neurons = numbers[1], numbers[3], numbers[4]
     width = packed.shape[1]
     target, last = address_of(packed) + start * width, address_of(packed) + stop * width
     words = np.zeros(neurons + 1, np.uint64)
@@ -161,13 +161,14 @@ def _pack_flat(source: Any, test: Any, packed: Any, start: int, stop: int) -> No
             store_bytes(row & mask, target, width, last)
             target += width
         state += 64
-    _pack_rows(source, test, packed, state, stop)
+    _pack_rows(address, numbers, test, packed, state, stop)
 
 
 @kernel
-def _pack_rows(source: Any, test: Any, packed: Any, start: int, stop: int) -> None:
+def _pack_rows(address: int, numbers: Any, test: Any, packed: Any, start: int, stop: int) -> None:
     """Neurons side by side in memory: lanes run along the neurons."""
-    address, end, size, outer_shape, outer_strides, run, run_stride, neurons, _ = source
+    end, size = address + numbers[0], numbers[1]
+    run, run_stride, neurons = numbers[2], numbers[3], numbers[4]
     width = packed.shape[1]
     target = address_of(packed) + start * width
     last = address_of(packed) + stop * width
@@ -177,7 +178,7 @@ def _pack_rows(source: Any, test: Any, packed: Any, start: int, stop: int) -> No
         outer = state // run
         position = state - outer * run
         count = min(run - position, stop - state)
-        row = address + _outer_offset(outer_shape, outer_strides, outer) + position * run_stride
+        row = address + _outer_offset(numbers, outer) + position * run_stride
         for _ in range(count):
             for word in range(words):
                 mask = fires_64(row + 64 * word * size, test, 64 * word)
@@ -209,13 +210,14 @@ def _add_plane(
 
 
 @kernel
-def _pack_planes(source: Any, test: Any, packed: Any, start: int, stop: int) -> None:
+def _pack_planes(address: int, numbers: Any, test: Any, packed: Any, start: int, stop: int) -> None:
     """Neurons apart in memory: lanes run along the positions, plane after plane as they lie.
 
     Bits are gathered in a block that has a row for each byte of a word of 64 neurons; its columns
     are stored as words.
     """
-    address, end, size, outer_shape, outer_strides, run, run_stride, neurons, plane = source
+    end, size = address + numbers[0], numbers[1]
+    run, run_stride, neurons, plane = numbers[2], numbers[3], numbers[4], numbers[5]
     width = packed.shape[1]
     last = address_of(packed) + stop * width
     block = np.empty((8, min(run, _BLOCK) + 64), np.uint8)
@@ -225,7 +227,7 @@ def _pack_planes(source: Any, test: Any, packed: Any, start: int, stop: int) -> 
         outer = state // run
         position = state - outer * run
         count = min(run - position, stop - state, _BLOCK)
-        first = address + _outer_offset(outer_shape, outer_strides, outer) + position * run_stride
+        first = address + _outer_offset(numbers, outer) + position * run_stride
         target = address_of(packed) + state * width
         for word in range((neurons + 63) // 64):
             for neuron in range(64 * word, min(64 * word + 64, neurons)):
