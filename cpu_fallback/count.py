@@ -4,34 +4,16 @@ A slot is chosen by a hash, but equality is always decided on the bytes. A slot 
 count is 0, so the all-zero state needs no special case.
 """
 
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .merge import Histogram, count_by_sorting, in_order, merge
-from .narrow_table import NarrowTable, Patience
+from .narrow_table import NarrowTable
+from .table import Patience, Table
 from .threads import in_parallel, ranges, run
 from .wide_table import WideTable
 
 _SLACK = 64  # a table asks for patience when it is nearly full
-
-
-class Table(Protocol):
-    """A hash table of rows and their counts."""
-
-    def add(
-        self,
-        packed: NDArray[np.uint8],
-        weights: NDArray[np.int64] | None,
-        start: int,
-        stop: int,
-        patience: Patience,
-    ) -> int: ...
-
-    def entries(self) -> Histogram: ...
-
-    def __len__(self) -> int: ...
 
 
 def _table(row_bytes: int, most: int = 0) -> Table:

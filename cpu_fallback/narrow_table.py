@@ -1,6 +1,5 @@
 """A hash table for rows of at most 8 bytes: the row itself is the key, in the slot."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,17 +7,14 @@ from numpy.typing import NDArray
 
 from .compiling import inlined, kernel
 from .lanes import address_of, fold_multiply, load_word, prefetch, store_word
+from .table import Table
 from .words import row_word, store_bytes
 
 _BATCH = 32  # rows hashed ahead of their probes, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
 
-# Asked with (distinct rows, rows seen, rows to come) whenever a table is full: True gives up
-# instead of growing.
-Patience = Callable[[int, int, int], bool]
 
-
-class NarrowTable:
+class NarrowTable(Table):
     """Open addressing, linear probing, at most half full; a slot is (key, count)."""
 
     def __init__(self, row_bytes: int, most: int = 0) -> None:
@@ -26,25 +22,11 @@ class NarrowTable:
         self._slots = np.zeros((_FIRST_SLOTS, 2), np.uint64)
         self._used = 0
 
-    def __len__(self) -> int:
-        return self._used
-
-    def add(
-        self,
-        packed: NDArray[np.uint8],
-        weights: NDArray[np.int64] | None,
-        start: int,
-        stop: int,
-        patience: Patience,
+    def _insert(
+        self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> int:
-        """Count rows [start, stop), ``weights`` times each (default once); give where it ended."""
-        done: int = start
-        while done < stop:
-            done, self._used = _insert_rows(packed, weights, done, stop, self._slots, self._used)
-            if done < stop:
-                if patience(self._used, done - start, stop - done):
-                    break
-                self._grow()
+        done: int
+        done, self._used = _insert_rows(packed, weights, start, stop, self._slots, self._used)
         return done
 
     def _grow(self) -> None:

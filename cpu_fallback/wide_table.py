@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .compiling import kernel
 from .lanes import address_of, load_word, prefetch, store_word
-from .narrow_table import Patience
+from .table import Table
 from .words import copy_row, hash_row, rows_equal
 
 _BATCH = 32  # rows hashed ahead of their probes, so that their cache misses overlap
@@ -16,7 +16,7 @@ _AHEAD = 2048  # bytes read ahead: hardware prefetchers stop at the end of a pag
 _INDEX_BITS = 40  # a slot is tag << 40 | index + 1: 24 bits of hash spare most comparisons
 
 
-class WideTable:
+class WideTable(Table):
     """Open addressing, linear probing, at most half full; rows and counts in order of arrival.
 
     ``most``: rows that can come at most, if known. Memory for so many distinct ones is asked for at
@@ -30,27 +30,13 @@ class WideTable:
         self._counts = np.empty(room, np.int64)
         self._used = 0
 
-    def __len__(self) -> int:
-        return self._used
-
-    def add(
-        self,
-        packed: NDArray[np.uint8],
-        weights: NDArray[np.int64] | None,
-        start: int,
-        stop: int,
-        patience: Patience,
+    def _insert(
+        self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> int:
-        """Count rows [start, stop), ``weights`` times each (default once); give where it ended."""
-        done: int = start
-        while done < stop:
-            done, self._used = _insert_rows(
-                packed, weights, done, stop, self._slots, self._rows, self._counts, self._used
-            )
-            if done < stop:
-                if patience(self._used, done - start, stop - done):
-                    break
-                self._grow()
+        done: int
+        done, self._used = _insert_rows(
+            packed, weights, start, stop, self._slots, self._rows, self._counts, self._used
+        )
         return done
 
     def _grow(self) -> None:

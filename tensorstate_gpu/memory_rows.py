@@ -1,4 +1,4 @@
-"""Packed rows in memory, in order. store.py holds the twin that keeps them on disk."""
+"""Packed rows in memory, in order; and what this shares with stored_rows.py, its twin on disk."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ Rows = NDArray[np.uint8]
 
 
 class RowKeeper(ABC):
-    """Keeps every packed row, in order and in whole chunks: in memory (here) or on disk (store.py).
+    """Keeps every packed row, in order and in whole chunks: in memory or on disk.
 
     What follows the last whole chunk waits in a buffer.
     """

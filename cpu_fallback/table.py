@@ -1,0 +1,52 @@
+"""What the hash tables for narrow and for wide rows have in common: filling and growing."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Asked with (distinct rows, rows seen, rows to come) whenever a table is full: True gives up
+# instead of growing.
+Patience = Callable[[int, int, int], bool]
+
+
+class Table(ABC):
+    """A hash table of rows and how often each occurred."""
+
+    _used: int
+
+    def __len__(self) -> int:
+        return self._used
+
+    def add(
+        self,
+        packed: NDArray[np.uint8],
+        weights: NDArray[np.int64] | None,
+        start: int,
+        stop: int,
+        patience: Patience,
+    ) -> int:
+        """Count rows [start, stop), ``weights`` times each (default once); give where it ended."""
+        done = start
+        while done < stop:
+            done = self._insert(packed, weights, done, stop)
+            if done < stop:
+                if patience(self._used, done - start, stop - done):
+                    break
+                self._grow()
+        return done
+
+    @abstractmethod
+    def _insert(
+        self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
+    ) -> int:
+        """Count rows from ``start`` on until all are in or the table is full; give where."""
+
+    @abstractmethod
+    def _grow(self) -> None:
+        """Make room for more."""
+
+    @abstractmethod
+    def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Distinct rows (distinct, bytes) in no order, and their counts."""
