@@ -1,5 +1,6 @@
 """The Backend protocol, and which backend serves a device."""
 
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -55,6 +56,7 @@ class Backend(Protocol):
         """An empty running count for rows of ``row_bytes`` bytes."""
 
 
+@lru_cache
 def backend_for(device: tuple[int, int], name: str) -> Backend:
     """The backend for a DLPack device; TypeError where there is none."""
     if device[0] == CPU:

@@ -38,6 +38,12 @@ _DLPACK_KINDS = {
 }
 
 
+# Of native byte order. To ask each array for its dtype's name takes longer than all else here.
+_NUMPY_TYPES = {
+    np.dtype(name): element for name, element in ELEMENT_TYPES.items() if hasattr(np, name)
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A borrowed tensor: where its numbers are, and the object that keeps them there.
@@ -100,8 +106,10 @@ def borrow(array: Any, argument: str) -> Tensor:
 
 def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
     unmasked(array, argument)
-    element = ELEMENT_TYPES.get(array.dtype.name)
-    if element is None or not array.dtype.isnative:
+    element = _NUMPY_TYPES.get(array.dtype)
+    if element is None and array.dtype.isnative:
+        element = ELEMENT_TYPES.get(array.dtype.name)  # such as ml_dtypes' bfloat16
+    if element is None:
         raise _unaccepted(argument, f"dtype {array.dtype}")
     return Tensor(array, array.ctypes.data, array.shape, array.strides, element, (CPU, 0))
 
@@ -141,7 +149,7 @@ def _plain(array: Any, argument: str) -> Any:
 
 def check_same_device(array: Any, argument: str, tensor: Tensor) -> None:
     """TypeError when an array lies on another device than ``tensor``."""
-    if not hasattr(array, "__dlpack_device__"):
+    if type(array) is float or not hasattr(array, "__dlpack_device__"):
         return
     try:
         kind, index = array.__dlpack_device__()
