@@ -1,7 +1,7 @@
 """Sorting packed rows as little-endian integers: by their highest word, ties by the words below.
 
 Random rows are told apart by their first word. Rows that are equal altogether are recognised in one
-look at each; only what stays tied is sorted by its next word.
+look at each; what stays tied is sorted by the highest word below in which it differs.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import kernel
-from .lanes import address_of, prefetch
+from .lanes import address_of, load_word, prefetch
 from .radix import balanced, new_scratch, sort_buckets, sort_run, to_buckets
 from .threads import cut, in_parallel, ranges, run
 from .words import copy_row, row_word, rows_equal
@@ -86,43 +86,63 @@ def _settle_buckets(
 ) -> None:
     """Sort rows of equal highest words in the buckets [first, last) by the words below."""
     scratch = new_scratch(index, bounds, first, last)
+    # Runs wait here instead of in recursive calls, of which wide rows could need thousands.
+    waiting = np.empty((len(scratch[0]) // 2 + 1, 3), np.int64)
+    base, width = address_of(rows), rows.shape[1]
     for bucket in range(first, last):
         start, stop = bounds[bucket], bounds[bucket + 1]
-        _settle_ties(rows, top - 1, keys, index, lower, scratch, start, stop)
+        begin = start
+        for i in range(start + 1, stop + 1):
+            ahead = i + _AHEAD
+            if ahead < stop and keys[ahead] == keys[ahead - 1]:
+                prefetch(base + index[ahead] * width)
+                prefetch(base + index[ahead - 1] * width)
+            if i < stop and keys[i] == keys[begin]:
+                continue
+            if i - begin > 1:
+                waiting[0, 0], waiting[0, 1], waiting[0, 2] = begin, i, top
+                _settle(rows, index, lower, scratch, waiting)
+            begin = i
 
 
 @kernel
-def _settle_ties(
-    rows: Any, word: int, keys: Any, index: Any, lower: Any, scratch: Any, start: int, stop: int
-) -> int:
-    """Sort each run of equal keys in [start, stop) by ``word`` and the words below it."""
+def _settle(rows: Any, index: Any, lower: Any, scratch: Any, waiting: Any) -> None:
+    """Sort the first waiting run (start, stop, words that may differ), whose higher words agree."""
     width, end = rows.shape[1], address_of(rows) + rows.size
-    first = start
-    for i in range(start + 1, stop + 1):
-        ahead = i + _AHEAD
-        if ahead < stop and keys[ahead] == keys[ahead - 1]:
-            prefetch(address_of(rows) + index[ahead] * width)
-            prefetch(address_of(rows) + index[ahead - 1] * width)
-        if i < stop and keys[i] == keys[first]:
+    count = 1
+    while count:
+        count -= 1
+        start, stop, words = waiting[count, 0], waiting[count, 1], waiting[count, 2]
+        word = _highest_difference(rows, index, start, stop, words)
+        if word < 0:
             continue
-        if i - first > 1 and not _all_equal(rows, index, first, i):
-            for j in range(first, i):
-                row = address_of(rows) + index[j] * width
-                lower[j] = row_word(row, word, width, end)
-            sort_run(lower, index, scratch, first, i)
-            if word:
-                _settle_ties(rows, word - 1, lower, index, lower, scratch, first, i)
-        first = i
-    return 0
+        for i in range(start, stop):
+            lower[i] = row_word(address_of(rows) + index[i] * width, word, width, end)
+        sort_run(lower, index, scratch, start, stop)
+        first = start
+        for i in range(start + 1, stop + 1):
+            if i < stop and lower[i] == lower[first]:
+                continue
+            if word and i - first > 1:
+                waiting[count, 0], waiting[count, 1], waiting[count, 2] = first, i, word
+                count += 1
+            first = i
 
 
 @kernel
-def _all_equal(rows: Any, index: Any, first: int, stop: int) -> bool:
+def _highest_difference(rows: Any, index: Any, start: int, stop: int, words: int) -> int:
+    """The highest of the lowest ``words`` words in which any rows of a run differ; -1 if none."""
     width, base = rows.shape[1], address_of(rows)
-    for i in range(first + 1, stop):
-        if not rows_equal(base + index[first] * width, base + index[i] * width, width):
-            return False
-    return True
+    one, highest = base + index[start] * width, -1
+    for i in range(start + 1, stop):
+        other = base + index[i] * width
+        if words > 1 and rows_equal(one, other, 8 * words):
+            continue
+        word = words - 1
+        while word > highest and load_word(one + 8 * word) == load_word(other + 8 * word):
+            word -= 1
+        highest = max(highest, word)
+    return highest
 
 
 @kernel

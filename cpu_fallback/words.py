@@ -73,13 +73,18 @@ def hash_row(row: int, width: int) -> Any:
     secret = np.uint64(0xA0761D6478BD642F)
     at = 0
     while at + 32 <= width:  # two independent chains: their multiplications overlap
-        one = fold_multiply(load_word(row + at) ^ secret, load_word(row + at + 8) ^ one)
-        other = fold_multiply(load_word(row + at + 16) ^ secret, load_word(row + at + 24) ^ other)
+        a, b = load_word(row + at), load_word(row + at + 8)
+        c, d = load_word(row + at + 16), load_word(row + at + 24)
+        # A product with 0 would forget its other factor: hence the words themselves once more.
+        one = fold_multiply(a ^ secret, b ^ one) ^ a ^ b
+        other = fold_multiply(c ^ secret, d ^ other) ^ c ^ d
         at += 32
     while at + 8 < width:
-        one = fold_multiply(load_word(row + at) ^ secret, one)
+        a = load_word(row + at)
+        one = fold_multiply(a ^ secret, one) ^ a ^ one
         at += 8
-    return fold_multiply(one ^ load_word(row + width - 8), other)
+    a = load_word(row + width - 8)
+    return fold_multiply(one ^ a, other) ^ one ^ a
 
 
 @inlined

@@ -82,7 +82,10 @@ class MemoryRows(RowKeeper):
         if self._compressor is None:
             kept = [chunks[0], *(chunk.copy() for chunk in chunks[1:])]
         else:
-            kept = [self._compressor.encode(np.ascontiguousarray(chunk)) for chunk in chunks]
+            # A codec may give back its input, and only the first chunk is ours to keep.
+            kept = [
+                self._compressor.encode(chunk) for chunk in (chunks[0], *map(np.copy, chunks[1:]))
+            ]
         self._full += kept
 
     def flush(self) -> None:

@@ -195,3 +195,19 @@ def test_chunks_are_those_of_the_call():
     chunks = point.chunks()
     point.append(np.ones((CHUNK_BYTES, 1), np.uint8), 1)
     assert np.concatenate(list(chunks)).tolist() == [[0]] * 3
+
+
+def test_a_codec_that_gives_back_its_input_keeps_nothing_of_others():
+    class Identity:
+        def encode(self, data):
+            return data
+
+        def decode(self, data):
+            return data
+
+    point = ts.CapturePoint("layer", compressor=Identity())
+    point.declare(8)
+    batch = np.ones((2 * CHUNK_BYTES + 5, 1), np.uint8)  # whole chunks of the batch itself
+    point.append(batch, 1)
+    batch[:] = 7
+    assert point.raw_states.max() == 1

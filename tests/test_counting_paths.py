@@ -1,9 +1,12 @@
 """Counting and sorting many rows however they are distributed: tables, sorting, both in one."""
 
+import time
+
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.cpu_fallback.count import Counter
 
 ROWS = 150_000
 WIDTHS = [1, 3, 7, 8, 9, 16, 64]
@@ -142,3 +145,49 @@ def test_counts_are_added_when_merged(width):
         total = total + total
     np.testing.assert_array_equal(total.packed, counts.packed)
     np.testing.assert_array_equal(total.counts, counts.counts << 40)
+
+
+def test_rows_that_differ_only_at_their_low_end():
+    """As deep as they are wide: the process would die if each word took a call of its own."""
+    rows = np.zeros((40, 200_000), np.uint8)
+    rows[:, 0] = np.arange(40)[::-1]
+    edges, index = ts.sort_states(rows)
+    assert index.tolist() == list(range(40))[::-1]
+    assert edges.tolist() == list(range(41))
+    assert len(ts.count_states(rows)) == 40
+
+
+def test_one_different_row_among_wide_equal_ones_is_found_in_linear_time():
+    rows = np.ones((10_000, 4000), np.uint8)
+
+    def seconds():
+        begun = time.perf_counter()
+        ts.sort_states(rows)
+        return time.perf_counter() - begun
+
+    seconds()
+    equal = min(seconds() for _ in range(5))
+    rows[-1, 0] = 2
+    assert min(seconds() for _ in range(5)) < 8 * equal  # 40 times, once
+
+
+def test_rows_that_separate_one_by_one():
+    rows = np.zeros((300, 2400), np.uint8)
+    for i in range(300):
+        rows[i, 8 * i] = 1  # row i differs from those before it in word i
+    order = np.random.default_rng(0).permutation(300)
+    _, index = ts.sort_states(rows[order])
+    np.testing.assert_array_equal(order[index], np.arange(300))
+
+
+@pytest.mark.parametrize("words", [[0], [0, 2], [1], [0, 1, 2, 3]])
+@pytest.mark.parametrize("secret", [0xA0761D6478BD642F, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0])
+def test_words_that_the_hash_multiplies_by_zero(words, secret):
+    """All rows in one slot would make this take minutes."""
+    rows = np.random.default_rng(0).integers(0, 2**63, (50_000, 5)).astype("<u8")
+    rows[:, words] = secret
+    counts = Counter(40)
+    begun = time.perf_counter()
+    counts.add(rows.view(np.uint8))
+    assert time.perf_counter() - begun < 1
+    assert len(counts.result()[0]) == 50_000
