@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .compiling import kernel
+from .compiling import inlined, kernel
 from .lanes import address_of, load_word, prefetch
 from .radix import balanced, new_scratch, sort_buckets, sort_run, to_buckets
 from .threads import cut, in_parallel, ranges, run
@@ -99,10 +99,19 @@ def _settle_buckets(
                 prefetch(base + index[ahead - 1] * width)
             if i < stop and keys[i] == keys[begin]:
                 continue
-            if i - begin > 1:
+            if i - begin > 1 and not _all_equal(rows, index, begin, i):
                 waiting[0, 0], waiting[0, 1], waiting[0, 2] = begin, i, top
                 _settle(rows, index, lower, scratch, waiting)
             begin = i
+
+
+@inlined
+def _all_equal(rows: Any, index: Any, start: int, stop: int) -> bool:
+    width, base = rows.shape[1], address_of(rows)
+    for i in range(start + 1, stop):
+        if not rows_equal(base + index[start] * width, base + index[i] * width, width):
+            return False
+    return True
 
 
 @kernel
