@@ -23,7 +23,7 @@ class Contender:
     def __init__(self, call: Call, rounds: int) -> None:
         self._call = call
         first = self._time(1)  # compiles, starts threads, fills caches
-        again = self._time(1) if first < LONGEST else first
+        again = min(first, self._time(1)) if first < LONGEST else first
         self._repeat = max(1, round(SHORTEST / again))
         self._rounds = max(1, min(rounds, int(LONGEST / (again * self._repeat))))
         self.seconds: list[float | None] = []
