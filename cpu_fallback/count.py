@@ -52,18 +52,18 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
     width = rows.shape[1]
     patience = _while_rows_repeat(width)
 
-    def task(start: int, stop: int) -> tuple[Histogram, tuple[int, int]]:
+    def task(start: int, stop: int) -> tuple[list[Histogram], tuple[int, int]]:
         """The counts of some rows, and the range of those still to be counted."""
         table = _table(width, stop - start)
         done = table.add(rows, None, start, stop, patience)
         # To sort a few rows once more is cheaper than to merge a few with many.
         if done < stop and done - start < stop - done:
-            return in_order(*_table(width).entries(), 1), (start, stop)
-        return in_order(*table.entries(), 1), (done, stop)
+            return [], (start, stop)
+        return [in_order(*table.entries(), 1)], (done, stop)
 
     # Hashing moves about 32 bytes of table for each row, whatever its width.
     done = in_parallel(task, len(rows), len(rows) * (32 + width))
-    parts = [part for part, _ in done]
+    parts = [part for counted, _ in done for part in counted]
     rest = [(start, stop) for _, (start, stop) in done if start < stop]
     if rest:
         parts.append(count_by_sorting(rows, rest))

@@ -10,7 +10,7 @@ from .lanes import address_of
 from .radix import balanced, sort_buckets, to_buckets
 from .sort import edges, sort_ranges, take
 from .threads import cut, run
-from .words import copy_row, row_less, store_bytes
+from .words import copy_row, compare_rows, store_bytes
 
 # Distinct rows in order (distinct, bytes), and their int64 counts.
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -37,8 +37,13 @@ def in_order(rows: NDArray[np.uint8], counts: NDArray[np.int64], threads: int) -
 def _count_narrow(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Histogram:
     keys, _, bounds = to_buckets(rows, 0, parts, with_index=False)
     pieces = balanced(bounds, len(parts))
-    run(lambda first, last: sort_buckets(keys, None, bounds, first, last), pieces)
-    found = run(lambda i, j: _count_runs(keys, bounds[i], bounds[j]), pieces)
+
+    def sort_and_count(first: int, last: int) -> int:
+        sort_buckets(keys, None, bounds, first, last)
+        distinct: int = _count_runs(keys, bounds[first], bounds[last])
+        return distinct
+
+    found = run(sort_and_count, pieces)
     packed = np.empty((sum(found), rows.shape[1]), np.uint8)
     counts = np.empty(sum(found), np.int64)
     offsets = np.cumsum([0, *found])
@@ -112,7 +117,7 @@ def _merge(
         elif j == len(other_rows):
             order = -1
         else:
-            order = row_less(one, other, width, end, other_end)
+            order = compare_rows(one, other, width, end, other_end)
         copy_row(one if order <= 0 else other, target, width)
         sums[found] = 0
         if order <= 0:

@@ -17,7 +17,7 @@ _FIRST_SLOTS = 1 << 10
 class NarrowTable(Table):
     """Open addressing, linear probing, at most half full; a slot is (key, count)."""
 
-    def __init__(self, row_bytes: int, most: int = 0) -> None:
+    def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
         self._slots = np.zeros((_FIRST_SLOTS, 2), np.uint64)
         self._used = 0

@@ -1,8 +1,9 @@
 """Sorting 64-bit keys on all threads: one pass to buckets of increasing keys, then each in cache.
 
-A bucket is sorted by the 16 bits from its highest one that varies. Of keys drawn at random they
-settle nearly all, and an insertion pass the rest; otherwise the bucket is sorted by all its bits,
-16 at a time from the lowest. Keys may carry an index along; equal keys keep their order.
+A bucket is sorted by the highest 16 bits of what its keys exceed its least one by. Of keys drawn at
+random they settle nearly all, and an insertion pass the rest; otherwise (neurons that seldom fire
+tell little apart) it is sorted by all bits, 11 at a time from the lowest. Keys may carry an index
+along; equal keys keep their order.
 """
 
 import itertools
@@ -16,11 +17,14 @@ from .lanes import address_of
 from .threads import run
 from .words import row_word
 
-# Keys in a bucket, about: 128 KiB of them stay in the second-level cache with their copies. More
-# than 2**12 buckets at once cost more than they save: each is a stream of its own to write.
-_BUCKET = 1 << 14
-_MOST_BUCKETS = 1 << 12
-_SAMPLE = 1 << 10
+# Keys in a bucket, about: 64 KiB of them stay in the caches of one core. To write more streams at
+# once costs more than smaller buckets save, unless they grow beyond the second-level cache.
+_BUCKET, _LARGE_BUCKET = 1 << 13, 1 << 15
+_STREAMS, _MOST_BUCKETS = 1 << 10, 1 << 12
+# Neurons seldom fire half of the time, so keys are crowded: they are spread evenly over the buckets
+# by as many cells of equal width, most of them empty, whose places a sample tells.
+_CELLS = 1 << 12
+_SAMPLE_PER_BUCKET = 8
 _SMALL = 32  # below this an insertion sort beats counting digits
 _MOVES = np.int64(16)  # an insertion that moves further gives up: the run is not nearly sorted
 
@@ -35,13 +39,12 @@ def to_buckets(
     Returns the keys (and where each row was), bucket after bucket, and the buckets' bounds.
     """
     total = sum(stop - start for start, stop in ranges)
-    buckets = 1
-    while buckets < _MOST_BUCKETS and buckets * _BUCKET < total:
-        buckets *= 2
-    low, shift = _spread(rows, word, ranges, buckets)
+    few = _power_of_2(total / _BUCKET, _STREAMS // (1 + with_index))
+    buckets = max(few, _power_of_2(total / _LARGE_BUCKET, _MOST_BUCKETS))
+    spread = _spread(rows, word, ranges, buckets)
     counts = np.zeros((len(ranges), buckets), np.int64)
     run(
-        lambda part, start, stop: _histogram(rows, word, start, stop, low, shift, counts[part]),
+        lambda part, start, stop: _histogram(rows, word, start, stop, *spread, counts[part]),
         [(part, *bounds) for part, bounds in enumerate(ranges)],
     )
     bounds = np.concatenate([[0], np.cumsum(counts.sum(0))])
@@ -50,23 +53,34 @@ def to_buckets(
     index = np.empty(total, np.int64) if with_index else None
     run(
         lambda part, start, stop: _scatter(
-            rows, word, start, stop, low, shift, places[part], keys, index
+            rows, word, start, stop, *spread, places[part], keys, index
         ),
         [(part, *bounds) for part, bounds in enumerate(ranges)],
     )
     return keys, index, bounds
 
 
+def _power_of_2(at_least: float, most: int) -> int:
+    power = 1
+    while power < min(at_least, most):
+        power *= 2
+    return power
+
+
 def _spread(
     rows: NDArray[np.uint8], word: int, ranges: Ranges, buckets: int
-) -> tuple[np.uint64, np.uint64]:
-    """Lowest key and shift that spread a sample of the keys over the buckets."""
-    step = max(1, sum(stop - start for start, stop in ranges) // _SAMPLE)
+) -> tuple[np.uint64, np.uint64, NDArray[np.uint16]]:
+    """Lowest key, width of a cell as a shift, and the bucket of each cell; from a sample."""
+    step = max(1, sum(stop - start for start, stop in ranges) // (_SAMPLE_PER_BUCKET * buckets))
     sample = np.concatenate([rows[start:stop:step] for start, stop in ranges])
     keys = np.empty(len(sample), np.uint64)
     _load_words(sample, word, keys)
     low, high = int(keys.min()), int(keys.max())
-    return np.uint64(low), np.uint64(max(0, (high - low).bit_length() - buckets.bit_length() + 1))
+    shift = np.uint64(max(0, (high - low).bit_length() - _CELLS.bit_length() + 1))
+    cells = np.bincount((keys - np.uint64(low)) >> shift, minlength=_CELLS)
+    # Cells above all of the sample belong to the last bucket.
+    below = np.minimum(np.cumsum(cells) - cells, len(keys) - 1)
+    return np.uint64(low), shift, (below * buckets // len(keys)).astype(np.uint16)
 
 
 def balanced(bounds: NDArray[np.int64], parts: int) -> Ranges:
@@ -84,20 +98,20 @@ def _load_words(rows: Any, word: int, keys: Any) -> None:
 
 
 @inlined
-def _bucket_of(key: Any, low: Any, shift: Any, last: Any) -> Any:
-    # Keys outside the sample's range go into the first and the last bucket: the order holds.
-    return min((key - low) >> shift, last) if key >= low else np.uint64(0)
+def _bucket_of(key: Any, low: Any, shift: Any, cells: Any) -> Any:
+    # Keys outside the sample's range go into the first and the last cell: the order holds.
+    last = np.uint64(len(cells) - 1)
+    return cells[min((key - low) >> shift, last) if key >= low else np.uint64(0)]
 
 
 @kernel
 def _histogram(
-    rows: Any, word: int, start: int, stop: int, low: Any, shift: Any, counts: Any
+    rows: Any, word: int, start: int, stop: int, low: Any, shift: Any, cells: Any, counts: Any
 ) -> None:
     width, end = rows.shape[1], address_of(rows) + rows.size
-    last = np.uint64(len(counts) - 1)
     row = address_of(rows) + start * width
     for _ in range(start, stop):
-        counts[_bucket_of(row_word(row, word, width, end), low, shift, last)] += 1
+        counts[_bucket_of(row_word(row, word, width, end), low, shift, cells)] += 1
         row += width
 
 
@@ -109,16 +123,16 @@ def _scatter(
     stop: int,
     low: Any,
     shift: Any,
+    cells: Any,
     places: Any,
     keys: Any,
     index: Any,
 ) -> None:
     width, end = rows.shape[1], address_of(rows) + rows.size
-    last = np.uint64(len(places) - 1)
     row = address_of(rows) + start * width
     for i in range(start, stop):
         key = row_word(row, word, width, end)
-        bucket = _bucket_of(key, low, shift, last)
+        bucket = _bucket_of(key, low, shift, cells)
         place = places[bucket]
         places[bucket] = place + 1
         keys[place] = key
@@ -131,8 +145,9 @@ def _scatter(
 def sort_buckets(keys: Any, index: Any, bounds: Any, first: int, last: int) -> None:
     """Sort each of the buckets [first, last), with their index unless None; stable."""
     scratch = new_scratch(index, bounds, first, last)
+    crowded = False
     for bucket in range(first, last):
-        sort_run(keys, index, scratch, bounds[bucket], bounds[bucket + 1])
+        crowded = sort_run(keys, index, scratch, bounds[bucket], bounds[bucket + 1], crowded)
 
 
 @inlined
@@ -141,35 +156,39 @@ def new_scratch(index: Any, bounds: Any, first: int, last: int) -> Any:
     largest = 0
     for bucket in range(first, last):
         largest = max(largest, bounds[bucket + 1] - bounds[bucket])
-    counts = np.empty((2, 256), np.int64)
+    counts = np.empty((6, 1 << 11), np.int32)
     if index is None:
         return np.empty(largest, np.uint64), None, counts
     return np.empty(largest, np.uint64), np.empty(largest, np.int64), counts
 
 
 @kernel
-def sort_run(keys: Any, index: Any, scratch: Any, start: int, stop: int) -> None:
+def sort_run(
+    keys: Any, index: Any, scratch: Any, start: int, stop: int, crowded: bool
+) -> bool:
     """Sort [start, stop) of the keys, with their index unless None; stable.
 
-    ``scratch`` is (uint64 keys, int64 index or None, int64 digit counts (2, 256)), the first two
+    Returns whether 16 bits told too little apart: keys like these had better be sorted by all bits
+    at once, which is what ``crowded`` asks for.
+
+    ``scratch`` is (uint64 keys, int64 index or None, int32 digit counts (6, 2048)), the first two
     of at least stop - start.
     """
     if stop - start <= _SMALL:
         _insertion_sort(keys, index, start, stop, stop)
-        return
-    varying = np.uint64(0)
-    for i in range(start, stop):
-        varying |= keys[i] ^ keys[start]
-    if varying == 0:
-        return
-    shift = np.uint64(0)
-    while varying >> shift > np.uint64(0xFFFF):
-        shift += np.uint64(1)
-    _sort_16_bits(keys, index, scratch, start, stop, shift)
-    if shift > 0 and not _insertion_sort(keys, index, start, stop, _MOVES):
-        for low in range(0, shift, 16):
-            _sort_16_bits(keys, index, scratch, start, stop, np.uint64(low))
-        _sort_16_bits(keys, index, scratch, start, stop, shift)
+        return crowded
+    least, most = keys[start], keys[start]
+    for i in range(start + 1, stop):
+        least, most = min(least, keys[i]), max(most, keys[i])
+    bits = 0
+    while bits < 64 and (most - least) >> np.uint64(bits):
+        bits += 1
+    if not crowded or bits <= 16:
+        _sort_digits(keys, index, scratch, start, stop, least, max(0, bits - 16), 8, 2)
+        if bits <= 16 or _insertion_sort(keys, index, start, stop, _MOVES):
+            return crowded
+    _sort_digits(keys, index, scratch, start, stop, least, 0, 11, (bits + 10) // 11)
+    return True
 
 
 @kernel
@@ -195,30 +214,45 @@ def _insertion_sort(keys: Any, index: Any, start: int, stop: int, moves: int) ->
 
 
 @kernel
-def _sort_16_bits(keys: Any, index: Any, scratch: Any, start: int, stop: int, shift: Any) -> None:
-    """Stable sort by the 16 bits from ``shift`` up: two passes, to the scratch arrays and back."""
-    keys_2, index_2, counts = scratch
-    low, high = counts[0], counts[1]
-    byte, shift_2 = np.uint64(255), shift + np.uint64(8)
-    low[:], high[:] = 0, 0
+def _sort_digits(
+    keys: Any,
+    index: Any,
+    scratch: Any,
+    start: int,
+    stop: int,
+    least: Any,
+    shift: int,
+    bits: int,
+    digits: int,
+) -> None:
+    """Stable sort by so many digits, of so many bits from ``shift`` up, of each key - ``least``."""
+    low, mask = np.uint64(shift), np.uint64((1 << bits) - 1)
+    counts = scratch[2]
+    counts[:digits, : 1 << bits] = 0
     for i in range(start, stop):
-        low[(keys[i] >> shift) & byte] += 1
-        high[(keys[i] >> shift_2) & byte] += 1
-    place, place_2 = 0, start
-    for digit in range(256):
-        place, low[digit] = place + low[digit], place
-        place_2, high[digit] = place_2 + high[digit], place_2
-    for i in range(start, stop):
-        digit = (keys[i] >> shift) & byte
-        place = low[digit]
-        low[digit] = place + 1
-        keys_2[place] = keys[i]
+        key = (keys[i] - least) >> low
+        for digit in range(digits):
+            counts[digit, key & mask] += 1
+            key >>= np.uint64(bits)
+    source, target = keys[start:stop], scratch[0][: stop - start]
+    if index is not None:
+        index_source, index_target = index[start:stop], scratch[1][: stop - start]
+    for digit in range(digits):
+        low = np.uint64(shift + digit * bits)
+        place = 0
+        for value in range(1 << bits):
+            place, counts[digit, value] = place + counts[digit, value], place
+        for i in range(len(source)):
+            value = ((source[i] - least) >> low) & mask
+            place = counts[digit, value]
+            counts[digit, value] = place + 1
+            target[place] = source[i]
+            if index is not None:
+                index_target[place] = index_source[i]
+        source, target = target, source
         if index is not None:
-            index_2[place] = index[i]
-    for i in range(stop - start):
-        digit = (keys_2[i] >> shift_2) & byte
-        place = high[digit]
-        high[digit] = place + 1
-        keys[place] = keys_2[i]
+            index_source, index_target = index_target, index_source
+    if digits % 2:
+        target[:] = source
         if index is not None:
-            index[place] = index_2[i]
+            index_target[:] = index_source

@@ -35,7 +35,7 @@ def sort_ranges(
     """As sort, of the rows in some ranges only; one thread for each. Highest words, and order."""
     top = (rows.shape[1] + 7) // 8 - 1
     if not top and len(parts) == 1 and parts[0][1] - parts[0][0] <= _FEW:
-        return sort_few(rows, *parts[0])
+        return _sort_few(rows, *parts[0])
     keys, index, bounds = to_buckets(rows, top, parts, with_index=True)
     assert index is not None
     pieces = balanced(bounds, len(parts))
@@ -47,17 +47,6 @@ def sort_ranges(
             pieces,
         )
     return keys, index
-
-
-def sort_few(
-    rows: NDArray[np.uint8], start: int, stop: int
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """As sort_ranges, of at most 8 bytes, by NumPy."""
-    words = np.zeros((stop - start, 8), np.uint8)
-    words[:, : rows.shape[1]] = rows[start:stop]
-    keys = words.view("<u8")[:, 0].astype(np.uint64, copy=False)
-    index = np.argsort(keys, kind="stable")
-    return keys[index], index + start
 
 
 def edges(
@@ -78,6 +67,17 @@ def take(rows: NDArray[np.uint8], index: NDArray[np.int64], threads: int) -> NDA
     taken = np.empty((len(index), rows.shape[1]), np.uint8)
     run(lambda start, stop: _take(rows, index, taken, start, stop), cut(len(index), threads))
     return taken
+
+
+def _sort_few(
+    rows: NDArray[np.uint8], start: int, stop: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """As sort_ranges, of at most 8 bytes, by NumPy."""
+    words = np.zeros((stop - start, 8), np.uint8)
+    words[:, : rows.shape[1]] = rows[start:stop]
+    keys = words.view("<u8")[:, 0].astype(np.uint64, copy=False)
+    index = np.argsort(keys, kind="stable")
+    return keys[index], index + start
 
 
 @kernel
@@ -127,7 +127,7 @@ def _settle(rows: Any, index: Any, lower: Any, scratch: Any, waiting: Any) -> No
             continue
         for i in range(start, stop):
             lower[i] = row_word(address_of(rows) + index[i] * width, word, width, end)
-        sort_run(lower, index, scratch, start, stop)
+        sort_run(lower, index, scratch, start, stop, False)
         first = start
         for i in range(start + 1, stop + 1):
             if i < stop and lower[i] == lower[first]:

@@ -57,7 +57,7 @@ def rows_equal(one: int, other: int, width: int) -> Any:
 
 
 @kernel
-def row_less(one: int, other: int, width: int, end: int, other_end: int) -> int:
+def compare_rows(one: int, other: int, width: int, end: int, other_end: int) -> int:
     """-1, 0 or 1: how two rows compare as little-endian integers."""
     for word in range((width + 7) // 8 - 1, -1, -1):
         a, b = row_word(one, word, width, end), row_word(other, word, width, other_end)
