@@ -9,6 +9,8 @@ from .compiling import inlined, kernel
 from .lanes import (
     address_of,
     count_ones,
+    count_ones_64,
+    count_ones_of_words,
     load_word,
     spread_8,
     spread_16,
@@ -39,9 +41,10 @@ def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Set bits of each row: int32 of shape (states,)."""
     rows = np.ascontiguousarray(packed)
     ones = np.empty(len(rows), np.int32)
+    kernel = _count_narrow if rows.shape[1] <= 8 else _count_wide
 
     def task(start: int, stop: int) -> None:
-        _count_rows(rows, ones, start, stop)
+        kernel(rows, ones, start, stop)
 
     if len(rows):
         in_parallel(task, len(rows), rows.size)
@@ -104,12 +107,30 @@ def _unpack_rows(rows: Any, states: Any, start: int, stop: int) -> None:
 
 
 @kernel
-def _count_rows(rows: Any, ones: Any, start: int, stop: int) -> None:
-    width = rows.shape[1]
-    end = address_of(rows) + rows.size
+def _count_narrow(rows: Any, ones: Any, start: int, stop: int) -> None:
+    """Rows of at most 8 bytes."""
+    width, end = rows.shape[1], address_of(rows) + rows.size
+    row = address_of(rows) + start * width
+    if width == 8:
+        while start + 8 <= stop:
+            count_ones_of_words(row, address_of(ones) + 4 * start)
+            row += 64
+            start += 8
     for state in range(start, stop):
-        row = address_of(rows) + state * width
+        ones[state] = count_ones(row_word(row, 0, width, end))
+        row += width
+
+
+@kernel
+def _count_wide(rows: Any, ones: Any, start: int, stop: int) -> None:
+    width, end = rows.shape[1], address_of(rows) + rows.size
+    words = (width + 7) // 8
+    row = address_of(rows) + start * width
+    for state in range(start, stop):
         total = np.uint64(0)
-        for word in range((width + 7) // 8):
+        for block in range(width // 64):
+            total += count_ones_64(row + 64 * block)
+        for word in range(width // 64 * 8, words):
             total += count_ones(row_word(row, word, width, end))
         ones[state] = total
+        row += width

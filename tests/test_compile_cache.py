@@ -38,7 +38,7 @@ def test_only_what_is_called_is_compiled_and_it_is_kept(tmp_path):
     done = run(WORK, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.stdout.split() == ["9", "9"], done.stderr
     functions = compiled(tmp_path)
-    assert {"pack._pack_rows", "narrow_table._insert_rows", "unpack._count_rows"} <= functions
+    assert {"pack._pack_rows", "narrow_table._insert_rows", "unpack._count_narrow"} <= functions
     assert not functions & {"pack._pack_planes", "unpack._unpack_rows", "wide_table._insert_rows"}
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
     assert run(WORK, NUMBA_CACHE_DIR=str(tmp_path)).stdout.split() == ["9", "9"]
