@@ -145,7 +145,7 @@ def _scatter(
 def sort_buckets(keys: Any, index: Any, bounds: Any, first: int, last: int) -> None:
     """Sort each of the buckets [first, last), with their index unless None; stable."""
     scratch = new_scratch(index, bounds, first, last)
-    crowded = False
+    crowded = np.bool_(False)  # a plain False would be a type of its own, compiled twice
     for bucket in range(first, last):
         crowded = sort_run(keys, index, scratch, bounds[bucket], bounds[bucket + 1], crowded)
 
@@ -183,12 +183,15 @@ def sort_run(
     bits = 0
     while bits < 64 and (most - least) >> np.uint64(bits):
         bits += 1
-    if not crowded or bits <= 16:
-        _sort_digits(keys, index, scratch, start, stop, least, max(0, bits - 16), 8, 2)
+    few = not crowded or bits <= 16
+    while True:  # twice at most; one call, because LLVM would inline and optimise both for seconds
+        shift, width = (max(0, bits - 16), 8) if few else (0, 11)
+        _sort_digits(keys, index, scratch, start, stop, least, shift, bits, width)
+        if not few:
+            return True
         if bits <= 16 or _insertion_sort(keys, index, start, stop, _MOVES):
             return crowded
-    _sort_digits(keys, index, scratch, start, stop, least, 0, 11, (bits + 10) // 11)
-    return True
+        few = False
 
 
 @kernel
@@ -221,14 +224,17 @@ def _sort_digits(
     start: int,
     stop: int,
     least: Any,
-    shift: int,
+    first: int,
+    last: int,
     bits: int,
-    digits: int,
 ) -> None:
-    """Stable sort by so many digits, of so many bits from ``shift`` up, of each key - ``least``."""
-    low, mask = np.uint64(shift), np.uint64((1 << bits) - 1)
+    """Stable sort by the bits [first, last) of each key - ``least``, so many at a time."""
+    digits = (last - first + bits - 1) // bits
+    low, mask = np.uint64(first), np.uint64((1 << bits) - 1)
     counts = scratch[2]
-    counts[:digits, : 1 << bits] = 0
+    for digit in range(digits):
+        for value in range(1 << bits):  # element by element: slices take Numba 2 s to compile
+            counts[digit, value] = 0
     for i in range(start, stop):
         key = (keys[i] - least) >> low
         for digit in range(digits):
@@ -238,7 +244,7 @@ def _sort_digits(
     if index is not None:
         index_source, index_target = index[start:stop], scratch[1][: stop - start]
     for digit in range(digits):
-        low = np.uint64(shift + digit * bits)
+        low = np.uint64(first + digit * bits)
         place = 0
         for value in range(1 << bits):
             place, counts[digit, value] = place + counts[digit, value], place
@@ -253,6 +259,7 @@ def _sort_digits(
         if index is not None:
             index_source, index_target = index_target, index_source
     if digits % 2:
-        target[:] = source
-        if index is not None:
-            index_target[:] = index_source
+        for i in range(len(source)):
+            target[i] = source[i]
+            if index is not None:
+                index_target[i] = index_source[i]

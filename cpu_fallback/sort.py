@@ -127,7 +127,7 @@ def _settle(rows: Any, index: Any, lower: Any, scratch: Any, waiting: Any) -> No
             continue
         for i in range(start, stop):
             lower[i] = row_word(address_of(rows) + index[i] * width, word, width, end)
-        sort_run(lower, index, scratch, start, stop, False)
+        sort_run(lower, index, scratch, start, stop, np.bool_(False))
         first = start
         for i in range(start + 1, stop + 1):
             if i < stop and lower[i] == lower[first]:
