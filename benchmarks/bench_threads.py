@@ -1,7 +1,8 @@
-"""How much a second thread, and all the others, speed up large inputs."""
+"""How much a second thread, and all the others, speed up large inputs; and mere reading of them."""
 
 import numpy as np
 import pytest
+import torch
 
 import tensorstate_gpu as ts
 from benchmarks import inputs
@@ -9,12 +10,22 @@ from benchmarks.compare import time_in_turn
 
 
 def on_one_thread(call):
+    """Ours and torch's both; setting them takes a microsecond."""
+    threads = torch.get_num_threads()
+
     def limited():
         ts.set_num_threads(1)
+        torch.set_num_threads(1)
         call()
         ts.set_num_threads(None)
+        torch.set_num_threads(threads)
 
     return limited
+
+
+def reading(rows):
+    x = torch.from_numpy(inputs.activations((rows, 64), "float32"))
+    return x.sum
 
 
 def packing(rows):
@@ -36,6 +47,7 @@ def counting(distribution):
 
 
 TASKS = {
+    "torch sum 4 M x 64": reading,
     "pack 4 M x 64": packing,
     "pack 200 x 64 x 56 x 56": packing_nchw,
     "count 4 M x 64, zipf": counting("zipf"),

@@ -31,6 +31,16 @@ def capture_cells(name: str, case: dict[str, Any]) -> list[str]:
     return [name, *(_overhead(ratios(case, way, "bare")) for way in ways)]
 
 
+def within_cells(name: str, case: dict[str, Any]) -> list[str]:
+    """A row of the table of our hooks' own time: ms and share of the pass without them."""
+    row = [name]
+    for keep in ("states", "counts"):
+        total, hooks, packing = case["within"][keep]
+        share = 100 * hooks / (total - hooks)
+        row += [f"{1000 * hooks:.2f} ms, {share:.1f} %", f"{1000 * packing:.2f} ms"]
+    return row
+
+
 def thread_cells(name: str, case: dict[str, Any]) -> list[str]:
     return [name, _spread(ratios(case, "one thread", "all threads"))]
 
@@ -57,15 +67,19 @@ def summary_line(name: str, case: dict[str, Any]) -> str:
     return f"{what:<44} {speed:>16}   x rival {rival:<36} x limit {limit}"
 
 
-OVERHEADS = ["forward pass", 'keep="states"', 'keep="counts"', "naive hook", "cached activations"]
+OVERHEADS = ["forward pass", 'keep="states"', 'keep="counts"']
+OVERHEADS += ["one thread reads", "naive hook", "cached activations"]
+WITHIN = ["forward pass", "hooks, states", "of it packing", "hooks, counts", "of it packing"]
 MEASURES = ["case", "rate", "x best rival (range)", "x limit (range)"]
-# Kind of table -> its headings, and how a case becomes a row.
+# Kind of table -> its headings, and how a case becomes a row; "capture, within" is a table of the
+# cases named capture[...].
 TABLES = {
     **dict.fromkeys(
         ("pack", "unpack", "popcount", "count", "count_trained_lenet", "merge", "sort"),
         (MEASURES, cells),
     ),
     "capture": (OVERHEADS, capture_cells),
+    "capture, within": (WITHIN, within_cells),
     "threads": (["case", "x one thread (range)"], thread_cells),
 }
 
@@ -73,6 +87,7 @@ TABLES = {
 def table(kind: str, cases: dict[str, Any]) -> str:
     """The Markdown table of a kind of case."""
     headings, row = TABLES[kind]
+    kind = kind.partition(",")[0]
     named = {
         name.removeprefix(kind)[1:-1]: case
         for name, case in cases.items()

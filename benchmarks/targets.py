@@ -100,7 +100,9 @@ TARGETS = [
         "two threads: times one",
         1.8,
         lambda n, c: (
-            ratios(c, "one thread", "all threads")[0] if n.startswith("threads[") else None
+            ratios(c, "one thread", "all threads")[0]
+            if n.startswith("threads[") and "torch" not in n
+            else None
         ),
     ),
     Target('capture, keep="states": overhead', 0.05, lambda n, c: _overhead(n, c, "states"), False),

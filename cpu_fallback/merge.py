@@ -10,7 +10,7 @@ from .lanes import address_of
 from .radix import balanced, sort_buckets, to_buckets
 from .sort import edges, sort_ranges, take
 from .threads import cut, run
-from .words import copy_row, compare_rows, store_bytes
+from .words import compare_rows, copy_row, store_bytes
 
 # Distinct rows in order (distinct, bytes), and their int64 counts.
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]

@@ -163,9 +163,7 @@ def new_scratch(index: Any, bounds: Any, first: int, last: int) -> Any:
 
 
 @kernel
-def sort_run(
-    keys: Any, index: Any, scratch: Any, start: int, stop: int, crowded: bool
-) -> bool:
+def sort_run(keys: Any, index: Any, scratch: Any, start: int, stop: int, crowded: bool) -> bool:
     """Sort [start, stop) of the keys, with their index unless None; stable.
 
     Returns whether 16 bits told too little apart: keys like these had better be sorted by all bits
