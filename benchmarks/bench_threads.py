@@ -9,16 +9,11 @@ from benchmarks import inputs
 from benchmarks.compare import time_in_turn
 
 
-def on_one_thread(call):
-    """Ours and torch's both; setting them takes a microsecond."""
-    threads = torch.get_num_threads()
-
+def on_one_thread(call, set_threads, all_threads):
     def limited():
-        ts.set_num_threads(1)
-        torch.set_num_threads(1)
+        set_threads(1)
         call()
-        ts.set_num_threads(None)
-        torch.set_num_threads(threads)
+        set_threads(all_threads)
 
     return limited
 
@@ -57,11 +52,16 @@ TASKS = {
 
 @pytest.mark.parametrize("name", TASKS)
 def test_threads(benchmark, name):
-    call = TASKS[name](4_000_000 if benchmark.enabled else 4_000)
+    prepare = TASKS[name]
+    call = prepare(4_000_000 if benchmark.enabled else 4_000)
     assert np.all(call() is not None)
+    if prepare is reading:
+        limited = on_one_thread(call, torch.set_num_threads, torch.get_num_threads())
+    else:
+        limited = on_one_thread(call, ts.set_num_threads, None)
     time_in_turn(
         benchmark,
-        {"all threads": call, "one thread": on_one_thread(call)},
+        {"all threads": call, "one thread": limited},
         amount=4,
         unit="M rows/s",
     )

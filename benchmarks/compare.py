@@ -10,13 +10,13 @@ from typing import Any
 
 ROUNDS = 7
 # One timing lasts at least this long, by repetition, so that the clock's own noise is small.
-SHORTEST = 0.002
+SHORTEST = 0.005
 # A slow rival is not run in every round: this long in all, at least once.
 LONGEST = 2.0
 # torch's threads spin for milliseconds after each operation, on processors that whoever comes next
-# would use: all are given the time to fall asleep, and contenders a call to wake their own.
-PAUSE = 0.01
-QUICK = 0.1  # seconds; in longer calls waking threads does not matter
+# would use, and processors that were idle are slow to wake: each contender runs so long untimed
+# before it is timed.
+WARM_UP = 0.015
 
 Call = Callable[[], object]
 
@@ -28,7 +28,7 @@ class Contender:
         self._call = call
         first = self._time(1)  # compiles, starts threads, fills caches
         again = min(first, self._time(1)) if first < LONGEST else first
-        self._quick = again < QUICK
+        self._warm_up = round(WARM_UP / again)
         self._repeat = max(1, round(SHORTEST / again))
         self._rounds = max(1, min(rounds, int(LONGEST / (again * self._repeat))))
         self.seconds: list[float | None] = []
@@ -44,8 +44,7 @@ class Contender:
         if len(self.seconds) >= self._rounds:
             self.seconds.append(None)
             return
-        time.sleep(PAUSE)
-        if self._quick:
+        for _ in range(self._warm_up):
             self._call()
         self.seconds.append(self._time(self._repeat))
 
