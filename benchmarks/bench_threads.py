@@ -1,12 +1,17 @@
-"""How much a second thread, and all the others, speed up large inputs; and mere reading of them."""
+"""How much a second thread, and all the others, speed up large inputs.
+
+Beside them what the machine allows: mere reading, and arithmetic that needs no memory.
+"""
 
 import numpy as np
 import pytest
 import torch
+from numba import njit
 
 import tensorstate_gpu as ts
 from benchmarks import inputs
 from benchmarks.compare import time_in_turn
+from tensorstate_gpu.cpu_fallback.threads import in_parallel
 
 
 def on_one_thread(call, set_threads, all_threads):
@@ -16,6 +21,18 @@ def on_one_thread(call, set_threads, all_threads):
         set_threads(all_threads)
 
     return limited
+
+
+@njit(nogil=True, cache=True)
+def _generate(count):
+    number = np.uint64(1)
+    for _ in range(count):
+        number = number * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+    return number
+
+
+def arithmetic(rows):
+    return lambda: in_parallel(lambda i, j: _generate(j - i), 4 * rows, 1 << 30)
 
 
 def reading(rows):
@@ -42,7 +59,8 @@ def counting(distribution):
 
 
 TASKS = {
-    "torch sum 4 M x 64": reading,
+    "limit: arithmetic": arithmetic,
+    "limit: torch sum 4 M x 64": reading,
     "pack 4 M x 64": packing,
     "pack 200 x 64 x 56 x 56": packing_nchw,
     "count 4 M x 64, zipf": counting("zipf"),

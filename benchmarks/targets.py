@@ -101,7 +101,7 @@ TARGETS = [
         1.8,
         lambda n, c: (
             ratios(c, "one thread", "all threads")[0]
-            if n.startswith("threads[") and "torch" not in n
+            if n.startswith("threads[") and "limit" not in n
             else None
         ),
     ),
