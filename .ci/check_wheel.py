@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "tensorstate_gpu": "tensorstate_gpu",
+    "tensorstate_gpu/cuda": "tensorstate_gpu/cuda",
     "bridges": "tensorstate_gpu/bridges",
     "cpu_fallback": "tensorstate_gpu/cpu_fallback",
 }
@@ -27,6 +28,8 @@ def faults(wheel: Path) -> list[str]:
     wanted = {"tensorstate_gpu/py.typed"}
     for room, place in ROOMS.items():
         wanted |= {f"{place}/{source.name}" for source in (ROOT / room).glob("*.py")}
+    kernels = (ROOT / "tensorstate_gpu/cuda/kernels").iterdir()
+    wanted |= {f"tensorstate_gpu/cuda/kernels/{kernel.name}" for kernel in kernels}
     code = {name for name in names if name.endswith((".py", "py.typed"))}
     if missing := wanted - names:
         found.append(f"missing: {sorted(missing)}")

@@ -17,7 +17,7 @@ from tensorstate_gpu._dlpack import CPU, Tensor
 from tensorstate_gpu._firing import ELEMENT_TYPES
 from tensorstate_gpu._threads import beside_busy_threads
 from tensorstate_gpu.capture_point import CapturePoint
-from tensorstate_gpu.states import pack
+from tensorstate_gpu.states import pack_to_host
 
 from .neuron_axes import AUTO, AxisRule, find_rules, own_rule
 
@@ -114,7 +114,7 @@ class StateCaptureHook(CapturePoint):
             tensor, axis = tensor[None], 1
         instances = 1 if axis % tensor.ndim == 0 else tensor.shape[0]
         with beside_busy_threads():
-            packed, neurons = pack(as_borrowed(tensor), axis, self.threshold, scratch=True)
+            packed, neurons = pack_to_host(as_borrowed(tensor), axis, self.threshold)
             self.record(packed, neurons, axis, instances)
 
     def __getstate__(self) -> dict[str, Any]:

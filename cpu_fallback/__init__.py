@@ -1,5 +1,12 @@
 """The CPU backend: serial Numba kernels on an own thread pool. NumPy arrays in and out."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tensorstate_gpu._dlpack import Tensor
+
 from .count import Counter as counter
 from .count import count
 from .merge import merge
@@ -7,4 +14,30 @@ from .pack import compress
 from .sort import sort
 from .unpack import decompress, popcount
 
-__all__ = ["compress", "count", "counter", "decompress", "merge", "popcount", "sort"]
+__all__ = [
+    "compress",
+    "count",
+    "counter",
+    "decompress",
+    "merge",
+    "popcount",
+    "sort",
+    "to_host",
+    "view",
+    "working_on",
+]
+
+
+def working_on(tensor: Tensor) -> AbstractContextManager[None]:
+    """There is one CPU, and it works in order."""
+    return nullcontext()
+
+
+def view(tensor: Tensor) -> NDArray[Any]:
+    """The same memory as a NumPy array of unsigned integers."""
+    return tensor.numpy()
+
+
+def to_host(array: NDArray[Any]) -> NDArray[Any]:
+    """It is there already."""
+    return array

@@ -77,7 +77,9 @@ def _spread(
     _load_words(sample, word, keys)
     low, high = int(keys.min()), int(keys.max())
     shift = np.uint64(max(0, (high - low).bit_length() - _CELLS.bit_length() + 1))
-    cells = np.bincount((keys - np.uint64(low)) >> shift, minlength=_CELLS)
+    # NumPy before 2.2 refuses to count uint64.
+    places = ((keys - np.uint64(low)) >> shift).astype(np.int64)
+    cells = np.bincount(places, minlength=_CELLS)
     # Cells above all of the sample belong to the last bucket.
     below = np.minimum(np.cumsum(cells) - cells, len(keys) - 1)
     return np.uint64(low), shift, (below * buckets // len(keys)).astype(np.uint16)
@@ -156,7 +158,7 @@ def new_scratch(index: Any, bounds: Any, first: int, last: int) -> Any:
     largest = 0
     for bucket in range(first, last):
         largest = max(largest, bounds[bucket + 1] - bounds[bucket])
-    counts = np.empty((6, 1 << 11), np.int32)
+    counts = np.empty((6, 1 << 11), np.int64)
     if index is None:
         return np.empty(largest, np.uint64), None, counts
     return np.empty(largest, np.uint64), np.empty(largest, np.int64), counts
@@ -169,7 +171,7 @@ def sort_run(keys: Any, index: Any, scratch: Any, start: int, stop: int, crowded
     Returns whether 16 bits told too little apart: keys like these had better be sorted by all bits
     at once, which is what ``crowded`` asks for.
 
-    ``scratch`` is (uint64 keys, int64 index or None, int32 digit counts (6, 2048)), the first two
+    ``scratch`` is (uint64 keys, int64 index or None, int64 digit counts (6, 2048)), the first two
     of at least stop - start.
     """
     if stop - start <= _SMALL:

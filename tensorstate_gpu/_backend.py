@@ -1,10 +1,11 @@
 """The Backend protocol, and which backend serves a device."""
 
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-from tensorstate_gpu._dlpack import CPU, Tensor
+from tensorstate_gpu._dlpack import CPU, CUDA, Tensor
 from tensorstate_gpu._firing import Firing
 from tensorstate_gpu._layout import Layout
 
@@ -25,6 +26,15 @@ class Counter(Protocol):
 
 class Backend(Protocol):
     """What a backend offers; arrays are of its own native type. All return the same bytes."""
+
+    def working_on(self, tensor: Tensor) -> AbstractContextManager[None]:
+        """Inside, work goes to the tensor's device, on the stream that its framework uses there."""
+
+    def view(self, tensor: Tensor) -> Any:
+        """The same memory as a native array of unsigned integers."""
+
+    def to_host(self, array: Any) -> Any:
+        """A native array as a NumPy array: itself, or a copy."""
 
     def compress(
         self, states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False
@@ -61,6 +71,9 @@ def backend_for(device: tuple[int, int], name: str) -> Backend:
     """The backend for a DLPack device; TypeError where there is none."""
     if device[0] == CPU:
         return cast(Backend, import_module("tensorstate_gpu.cpu_fallback"))
+    if device[0] == CUDA:
+        return cast(Backend, import_module("tensorstate_gpu.cuda"))
     raise TypeError(
-        f"states live on {name}; this version computes on the cpu. Move them with .cpu() first"
+        f"states live on {name}; this version computes on the cpu and on cuda. Move them with "
+        ".cpu() first"
     )

@@ -7,6 +7,7 @@ NumPy arrays are read directly, everything else through a DLPack capsule
 import ctypes
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._firing import ELEMENT_TYPES, ElementType, accepted_types
 from tensorstate_gpu._numbers import unmasked
 
-CPU = 1  # DLDeviceType of the DLPack header
+CPU, CUDA = 1, 2  # DLDeviceType of the DLPack header
 _DEVICE_NAMES = {1: "cpu", 2: "cuda", 3: "cuda_host", 10: "rocm", 13: "cuda_managed", 14: "oneapi"}
 _DLPACK_KINDS = {
     (0, 8): "int8",
@@ -117,7 +118,7 @@ def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
 def _borrow_capsule(array: Any, argument: str) -> Tensor:
     source = _plain(array, argument)
     try:
-        capsule = source.__dlpack__()
+        capsule = source.__dlpack__(**_stream_of(source))
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
     managed = _managed(capsule, argument)
@@ -135,6 +136,15 @@ def _borrow_capsule(array: Any, argument: str) -> Tensor:
     if not managed.data and 0 not in shape:
         raise TypeError(f"{argument} has no memory behind it: {type(array).__name__}")
     return Tensor((capsule, array), address, shape, strides, element, (managed.device, managed.id))
+
+
+def _stream_of(source: Any) -> dict[str, int]:
+    """Of arrays on a CUDA device: the stream that has to see their numbers."""
+    device = getattr(source, "__dlpack_device__", None)
+    kind, index = (CPU, 0) if device is None else device()
+    if kind != CUDA:
+        return {}
+    return {"stream": import_module("tensorstate_gpu.cuda").stream_for(source, index)}
 
 
 def _plain(array: Any, argument: str) -> Any:

@@ -132,7 +132,7 @@ class CapturePoint:
     def record(
         self, packed: NDArray[np.uint8], neurons: int, axis: int | None, instances: int
     ) -> None:
-        """declare() and append() in one, for a batch that states.pack() made."""
+        """declare() and append() in one, for a batch that states.pack_to_host() made."""
         with self._lock:  # a reset by another thread comes before or after, not between
             self.declare(neurons, axis)
             assert self._accumulator is not None

@@ -52,8 +52,7 @@ class StateCounts:
     def _keep(self, rows: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> None:
         check_unused_bits(rows[-1:], neurons)  # the greatest has them, if any
         most = int(counts.max()) if len(counts) else 0
-        # The sum of floats takes ten times as long as the maximum, and is seldom needed.
-        if most * len(counts) >= 2**63 and counts.sum(dtype=np.float64) >= 2**63:
+        if most * len(counts) >= 2**63 and sum(counts.tolist()) >= 2**63:
             raise OverflowError("counts add up to more than int64 holds")
         rows.flags.writeable = counts.flags.writeable = False
         self._packed, self._counts, self._neurons = rows, counts, int(neurons)

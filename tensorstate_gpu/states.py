@@ -43,23 +43,31 @@ def compress_states(states: Any, *, neuron_axis: int = -1, threshold: Any = 0.0)
     array([[5],
            [2]], dtype=uint8)
     """
-    packed, _ = pack(states, neuron_axis, threshold)
-    return give_back(packed, states)
+    tensor = borrow(states, "states")
+    with _backend(tensor).working_on(tensor):
+        packed, _ = _pack(tensor, neuron_axis, threshold)
+        return give_back(packed, states)
 
 
-def pack(
-    states: Any, neuron_axis: int, threshold: Any, *, scratch: bool = False
-) -> tuple[Any, int]:
-    """As compress_states, but give the backend's own array, and the number of neurons.
+def pack_to_host(states: Any, neuron_axis: int, threshold: Any) -> tuple[Any, int]:
+    """As compress_states, but give a NumPy array, and the number of neurons.
 
-    ``scratch``: the array may lie in memory that this thread's next call overwrites.
+    The array may lie in memory that this thread's next call overwrites.
     """
     tensor = borrow(states, "states")
+    backend = _backend(tensor)
+    with backend.working_on(tensor):
+        packed, neurons = _pack(tensor, neuron_axis, threshold, scratch=True)
+        return backend.to_host(packed), neurons
+
+
+def _pack(
+    tensor: Tensor, neuron_axis: int, threshold: Any, *, scratch: bool = False
+) -> tuple[Any, int]:
     layout = plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
     check_same_device(threshold, "threshold", tensor)
     test = firing(tensor.element, threshold, layout.neurons)
-    backend = backend_for(tensor.device, tensor.device_name)
-    return backend.compress(tensor, layout, test, scratch=scratch), layout.neurons
+    return _backend(tensor).compress(tensor, layout, test, scratch=scratch), layout.neurons
 
 
 def decompress_states(states: Any, num_neurons: int) -> Any:
@@ -87,7 +95,8 @@ def decompress_states(states: Any, num_neurons: int) -> Any:
     """
     backend, packed = _borrow_packed(states)
     neurons = check_neurons(num_neurons, packed.shape[1], "num_neurons")
-    return give_back(backend.decompress(packed.numpy(), neurons), states)
+    with backend.working_on(packed):
+        return give_back(backend.decompress(backend.view(packed), neurons), states)
 
 
 def popcount(states: Any) -> Any:
@@ -108,7 +117,8 @@ def popcount(states: Any) -> Any:
     array([3, 0], dtype=int32)
     """
     backend, packed = _borrow_packed(states)
-    return give_back(backend.popcount(packed.numpy()), states)
+    with backend.working_on(packed):
+        return give_back(backend.popcount(backend.view(packed)), states)
 
 
 def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
@@ -145,8 +155,9 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
     count = rows if state_count is None else integer(state_count, "state_count")
     if not 0 <= count <= rows:
         raise ValueError(f"state_count must be between 0 and the {rows} rows, got {count}")
-    edges, index = backend.sort(packed.numpy()[:count])
-    return give_back(edges, states), give_back(index, states)
+    with backend.working_on(packed):
+        edges, index = backend.sort(backend.view(packed)[:count])
+        return give_back(edges, states), give_back(index, states)
 
 
 def count_states(states: Any, neurons: int | None = None) -> StateCounts:
@@ -173,7 +184,9 @@ def count_states(states: Any, neurons: int | None = None) -> StateCounts:
     backend, packed = _borrow_packed(states)
     width = packed.shape[1]
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
-    return StateCounts.trusted(*backend.count(packed.numpy()), bits)
+    with backend.working_on(packed):
+        rows, counts = backend.count(backend.view(packed))
+        return StateCounts.trusted(backend.to_host(rows), backend.to_host(counts), bits)
 
 
 def _borrow_packed(states: Any) -> tuple[Backend, Tensor]:
@@ -182,7 +195,11 @@ def _borrow_packed(states: Any) -> tuple[Backend, Tensor]:
         raise TypeError(f"states must be packed (uint8), got {packed.element.name}")
     if len(packed.shape) != 2 or packed.shape[1] == 0:
         raise ValueError(f"states must have shape (states, bytes >= 1), got {packed.shape}")
-    return backend_for(packed.device, packed.device_name), packed
+    return _backend(packed), packed
+
+
+def _backend(tensor: Tensor) -> Backend:
+    return backend_for(tensor.device, tensor.device_name)
 
 
 def check_neurons(neurons: Any, width: int, argument: str) -> int:

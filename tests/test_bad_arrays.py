@@ -1,6 +1,7 @@
 """What the array functions refuse: at once, naming the argument, with nothing changed."""
 
 import math
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -210,12 +211,21 @@ def test_merging_what_is_not_counts(other):
 
 
 def test_arrays_on_another_device():
-    with pytest.raises(TypeError, match=r"states.*cuda"):
-        ts.compress_states(DLPackArray(GOOD, "float32", device=CUDA))
-    elsewhere = DLPackArray(PACKED, "uint8", device=CUDA)
+    rocm = 10
+    with pytest.raises(TypeError, match=r"states.*rocm"):
+        ts.compress_states(DLPackArray(GOOD, "float32", device=rocm))
+    elsewhere = DLPackArray(PACKED, "uint8", device=rocm)
     for function in (ts.popcount, ts.sort_states, ts.count_states):
-        with pytest.raises(TypeError, match=r"states.*cuda"):
+        with pytest.raises(TypeError, match=r"states.*rocm"):
             function(elsewhere)
+
+
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="says what happens without CuPy")
+def test_arrays_on_a_gpu_without_cupy():
+    with pytest.raises(ImportError, match=r"CuPy: pip install"):
+        ts.compress_states(DLPackArray(GOOD, "float32", device=CUDA))
+    with pytest.raises(ImportError, match=r"CuPy: pip install"):
+        ts.count_states(DLPackArray(PACKED, "uint8", device=CUDA))
 
 
 def test_lazily_negated_tensors_are_not_misread():

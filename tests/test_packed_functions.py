@@ -302,3 +302,14 @@ def test_merging_beyond_int64_is_refused(width):
     most = ts.StateCounts(np.ones((1, width), np.uint8), [2**62], 8 * width)
     with pytest.raises(OverflowError, match="more than int64 holds"):
         most + most
+
+
+def counted(*counts):
+    return ts.StateCounts(np.arange(len(counts), dtype=np.uint8)[:, None], np.array(counts), 8)
+
+
+def test_totals_close_to_the_largest():
+    assert counted(2**62, 2**62 - 1).total == 2**63 - 1
+    assert (counted(2**62) + counted(1, 2**62 - 2)).total == 2**63 - 1
+    with pytest.raises(OverflowError, match="more than int64 holds"):
+        counted(2**63 - 513, 256, 257)  # as floats they add up to less

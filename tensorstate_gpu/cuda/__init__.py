@@ -1,0 +1,21 @@
+"""The CUDA backend: kernels/*.cu and what launches them. Twin of tensorstate_gpu.cpu_fallback."""
+
+from .device import stream_for, to_host, view, working_on
+from .pack import compress
+from .sort import Counter as counter
+from .sort import count, merge, sort
+from .unpack import decompress, popcount
+
+__all__ = [
+    "compress",
+    "count",
+    "counter",
+    "decompress",
+    "merge",
+    "popcount",
+    "sort",
+    "stream_for",
+    "to_host",
+    "view",
+    "working_on",
+]

@@ -1,0 +1,111 @@
+"""The GPU as CuPy offers it: memory, the caller's stream, and kernels compiled when first used.
+
+Everything that needs a device passes through here, so that the rest of this package runs in tests
+on hosts without one.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from tensorstate_gpu._dlpack import Tensor
+
+from .launch import THREADS, Launch, source_code
+
+
+@lru_cache
+def library() -> Any:
+    """CuPy. ImportError where it is missing, RuntimeError where it finds no GPU."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise ImportError(
+            "states on a GPU need CuPy: pip install 'tensorstate_gpu[cuda13]' (or cuda12)"
+        ) from error
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise RuntimeError(f"CuPy finds no usable GPU: {error}") from error
+    return cupy
+
+
+@contextmanager
+def working_on(tensor: Tensor) -> Iterator[None]:
+    """Make a tensor's device current, and the stream that its framework is using there."""
+    cupy, index = library(), tensor.device[1]
+    with cupy.cuda.Device(index):
+        if any(_is_torch(owner) for owner in tensor.owner):
+            with cupy.cuda.ExternalStream(_torch_stream(index)):
+                yield
+        else:
+            yield
+
+
+def stream_for(array: Any, index: int) -> int:
+    """The stream on which we shall read an array, as DLPack numbers streams: never 0.
+
+    torch's current one for its tensors, which then have nothing to wait for; else CuPy's.
+    """
+    cupy = library()
+    with cupy.cuda.Device(index):
+        own: int = cupy.cuda.get_current_stream().ptr
+    legacy_default = 1
+    return (_torch_stream(index) if _is_torch(array) else own) or legacy_default
+
+
+def _is_torch(array: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def _torch_stream(index: int) -> int:
+    stream: int = sys.modules["torch"].cuda.current_stream(index).cuda_stream
+    return stream
+
+
+def view(tensor: Tensor) -> Any:
+    """The same memory as a CuPy array of unsigned integers."""
+    cupy, size = library(), tensor.element.size
+    if 0 in tensor.shape:
+        return cupy.empty(tensor.shape, f"u{size}")
+    steps = [(n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True)]
+    below, above = (-sum(min(step, 0) for step in steps), sum(max(step, 0) for step in steps))
+    start, index = tensor.address - below, tensor.device[1]
+    memory = cupy.cuda.UnownedMemory(start, below + above + size, tensor.owner, index)
+    pointer = cupy.cuda.MemoryPointer(memory, below)
+    return cupy.ndarray(tensor.shape, f"u{size}", pointer, tensor.strides)
+
+
+def to_host(array: Any) -> Any:
+    """A NumPy copy; waits until what the current stream has queued is done."""
+    return library().asnumpy(array)
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Memory on the current device. MemoryError, with the sizes, where there is none left."""
+    cupy = library()
+    try:
+        return cupy.empty(shape, dtype)
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise MemoryError(f"no room on the GPU for {dtype} of shape {shape}: {error}") from error
+
+
+def address(array: Any) -> int:
+    """Where a device array begins."""
+    pointer: int = array.data.ptr
+    return pointer
+
+
+def run(launch: Launch) -> None:
+    """Queue a kernel on the current stream."""
+    kernel = _kernel(launch.source, launch.kernel, launch.defines)
+    kernel(launch.grid, (THREADS,), launch.arguments)
+
+
+@lru_cache(maxsize=1024)
+def _kernel(source: str, kernel: str, defines: tuple[tuple[str, int], ...]) -> Any:
+    options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines))
+    module = library().RawModule(code=source_code(source), options=options)
+    return module.get_function(kernel)

@@ -1,0 +1,41 @@
+"""What it takes to start a kernel, as plain data: which one, compiled how, on how many blocks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KERNELS = Path(__file__).parent / "kernels"
+THREADS = 256  # of every block
+MOST_BLOCKS = (1 << 31) - 1, (1 << 16) - 1  # in x and y, on every GPU since compute capability 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel of ``kernels/{source}.cu``, compiled with ``defines``, and its arguments.
+
+    Arguments are NumPy scalars of the kernel's parameter types; addresses are np.uint64.
+    """
+
+    source: str
+    kernel: str
+    defines: tuple[tuple[str, int], ...]
+    grid: tuple[int, int]
+    arguments: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        for axis, (blocks, most) in enumerate(zip(self.grid, MOST_BLOCKS, strict=True)):
+            if not 1 <= blocks <= most:
+                raise ValueError(
+                    f"{self.kernel} needs {blocks} blocks along axis {axis}; a GPU runs 1 to {most}"
+                )
+
+
+def blocks_for(threads: int) -> int:
+    """Blocks that hold so many threads."""
+    return -(-threads // THREADS)
+
+
+def source_code(source: str) -> str:
+    """A kernel file with its header in place, so that caches see when that changes."""
+    header = (KERNELS / "device.h").read_text()
+    return (KERNELS / f"{source}.cu").read_text().replace('#include "device.h"\n', header)

@@ -1,0 +1,120 @@
+"""Packing on the GPU: the kernel is chosen from the strides, never from the logical layout."""
+
+from typing import Any
+
+import numpy as np
+
+from tensorstate_gpu._dlpack import Tensor
+from tensorstate_gpu._firing import Firing
+from tensorstate_gpu._layout import Layout
+
+from . import device
+from .launch import Launch, blocks_for
+
+_BYTES_PER_THREAD = 4  # as in pack.cu, like the next two
+_STREAM_BITS = 8 * 4096
+_MAP_BYTES = 32_768
+_MOST_AXES = 6
+
+
+def compress(states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False) -> Any:
+    """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
+    packed = device.empty((layout.states, layout.row_bytes), np.uint8)
+    if packed.size:
+        tables = None if len(firing.low) == 1 else _on_device(firing)
+        device.run(pack_launch(states, layout, firing, tables, device.address(packed)))
+    return packed
+
+
+def _on_device(firing: Firing) -> Any:
+    return device.library().asarray(np.stack([firing.low, firing.high]))
+
+
+def pack_launch(states: Tensor, layout: Layout, firing: Firing, tables: Any, packed: int) -> Launch:
+    """The launch that packs into the memory at ``packed``.
+
+    ``tables``: a device array (2, neurons) of the lowest and highest keys, where there is one
+    threshold for each neuron, else None.
+    """
+    size = states.element.size
+    kernel, grid, numbers, lanes = _choose(states.address, layout, size, tables is not None)
+    transformed = bool(firing.bias or firing.flip)
+    defines = (
+        ("BITS", 8 * size),
+        ("TRANSFORMED", int(transformed)),
+        ("PER_NEURON", int(tables is not None)),
+        ("LANES", lanes),
+    )
+    addresses = np.uint64(states.address), np.uint64(packed)
+    return Launch("pack", kernel, defines, grid, (*addresses, *numbers, *_test(firing, tables)))
+
+
+def _test(firing: Firing, tables: Any) -> tuple[Any, ...]:
+    """low, high, bias, flip, lows, highs."""
+    kind = firing.low.dtype
+    transform = np.array([firing.bias, firing.flip], f"u{kind.itemsize}").view(kind)
+    lows = 0 if tables is None else device.address(tables)
+    highs = 0 if tables is None else lows + tables.shape[1] * kind.itemsize
+    return (firing.low[0], firing.high[0], *transform, np.uint64(lows), np.uint64(highs))
+
+
+def _choose(
+    address: int, layout: Layout, size: int, per_neuron: bool
+) -> tuple[str, tuple[int, int], tuple[Any, ...], int]:
+    """Kernel, grid, the arguments between the addresses and the test, and LANES."""
+    neurons, row_bytes = layout.neurons, layout.row_bytes
+    by_rows = layout.neuron_stride == size or neurons == 1
+    one_run = layout.run_stride == neurons * size or layout.states == 1
+    without_gaps = one_run and not layout.outer_shape
+    aligned = address % min(16, 8 * size) == 0
+    if by_rows and without_gaps and aligned:
+        if neurons % 8 == 0:
+            total = layout.states * row_bytes
+            grid = (blocks_for(-(-total // _BYTES_PER_THREAD)), 1)
+            return "pack_whole_bytes", grid, (np.int64(total), np.int64(row_bytes)), 1
+        rows = _STREAM_BITS // neurons // 8 * 8
+        if rows and not per_neuron:
+            grid = (-(-layout.states // rows), 1)
+            arguments = (np.int64(layout.states), np.int32(neurons), np.int32(rows))
+            return "pack_rows", grid, arguments, 1
+    if layout.run_stride == size and len(layout.outer_shape) <= 1 and layout.run > 1:
+        return _choose_planes(address, layout, size)
+    return _strided(layout)
+
+
+def _choose_planes(
+    address: int, layout: Layout, size: int
+) -> tuple[str, tuple[int, int], tuple[Any, ...], int]:
+    """For states that are neighbouring numbers, in one image or several."""
+    outer = layout.outer_shape[0] if layout.outer_shape else 1
+    outer_stride = layout.outer_strides[0] if layout.outer_shape else 0
+    groups, lanes = -(-layout.neurons // 64), 16 // size
+    strides = (outer_stride, layout.neuron_stride)
+    if groups > (1 << 16) - 1 or any(stride % size for stride in strides):
+        return _strided(layout)
+    in_numbers = outer_stride // size
+    whole = address % 16 == 0 and not any(stride % 16 for stride in strides)
+    if not whole or layout.run % lanes:
+        lanes = 1
+        maps_fit = min(64, layout.neurons) * layout.run * size <= _MAP_BYTES
+        if maps_fit and layout.neuron_stride == layout.run * size and outer < 1 << 31:
+            arguments = (np.int32(layout.run), np.int64(in_numbers), np.int64(layout.neurons))
+            return "pack_maps", (outer, groups), arguments, 1
+    numbers = (outer, layout.run, in_numbers, layout.neurons, layout.neuron_stride // size)
+    grid = (blocks_for(outer * (layout.run // lanes)), groups)
+    return "pack_planes", grid, tuple(np.int64(number) for number in numbers), lanes
+
+
+def _strided(layout: Layout) -> tuple[str, tuple[int, int], tuple[Any, ...], int]:
+    axes = len(layout.outer_shape)
+    if axes > _MOST_AXES:
+        raise ValueError(
+            f"states have {axes + 1} axes that cannot be joined, besides the neurons; at most "
+            f"{_MOST_AXES + 1} can be packed where they lie"
+        )
+    missing = _MOST_AXES - axes
+    shape = (*reversed(layout.outer_shape), *[1] * missing)
+    strides = (*reversed(layout.outer_strides), *[0] * missing)
+    runs = (layout.states, layout.run, layout.run_stride, layout.neurons, layout.neuron_stride)
+    arguments = tuple(np.int64(number) for number in (*runs, *shape, *strides))
+    return "pack_strided", (blocks_for(layout.states * layout.row_bytes), 1), arguments, 1

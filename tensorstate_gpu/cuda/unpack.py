@@ -1,0 +1,41 @@
+"""Unpacking and popcount on the GPU."""
+
+from typing import Any
+
+import numpy as np
+
+from . import device
+from .launch import Launch, blocks_for
+
+_BOOLS_PER_THREAD = 16  # as in unpack.cu
+
+
+def decompress(packed: Any, neurons: int) -> Any:
+    """Unpack into bool of shape (states, neurons); see the Backend protocol."""
+    rows = device.library().ascontiguousarray(packed)
+    bools = device.empty((len(rows), neurons), np.bool_)
+    if bools.size:
+        device.run(unpack_launch(device.address(rows), device.address(bools), len(rows), neurons))
+    return bools
+
+
+def unpack_launch(packed: int, bools: int, states: int, neurons: int) -> Launch:
+    """``bools`` must be a multiple of 16, as allocations are."""
+    grid = (blocks_for(-(-states * neurons // _BOOLS_PER_THREAD)), 1)
+    arguments = (np.uint64(packed), np.uint64(bools), np.int64(states), np.int64(neurons))
+    return Launch("unpack", "unpack", (), grid, arguments)
+
+
+def popcount(packed: Any) -> Any:
+    """Set bits of each row: int32 of shape (states,)."""
+    rows = device.library().ascontiguousarray(packed)
+    ones = device.empty((len(rows),), np.int32)
+    if len(rows):
+        device.run(popcount_launch(device.address(rows), device.address(ones), *rows.shape))
+    return ones
+
+
+def popcount_launch(packed: int, ones: int, states: int, row_bytes: int) -> Launch:
+    words = int(row_bytes % 8 == 0 and packed % 8 == 0)
+    arguments = (np.uint64(packed), np.uint64(ones), np.int64(states), np.int64(row_bytes))
+    return Launch("unpack", "popcount", (("WORDS", words),), (blocks_for(states), 1), arguments)

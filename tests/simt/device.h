@@ -1,0 +1,223 @@
+// The kernels' device.h, for a CPU: one fiber per thread of a block, so that barriers and warp
+// operations really wait for the others, and the compiler's sanitizers watch every access.
+//
+// Threads of a block run one after the other, each until it has to wait: what a thread reads before
+// the barrier that it should have waited at is not there yet. Blocks run one after the other.
+#pragma once
+
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <tuple>
+#include <type_traits>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+
+#include <sanitizer/common_interface_defs.h>
+
+typedef signed char i8;
+typedef short i16;
+typedef int i32;
+typedef long long i64;
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define KERNEL extern "C" void
+#define DEVICE static inline
+#define SHARED static
+
+struct alignas(16) uint4 {
+    u32 x, y, z, w;
+};
+struct dim3 {
+    u32 x = 1, y = 1, z = 1;
+};
+
+namespace simt {
+
+const int WARP = 32, STACK = 1 << 16, BLOCK = 256;
+
+struct Fiber {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack{new char[STACK]};
+    void *fake_stack = nullptr;
+    u32 number = 0;
+    bool done = false, at_barrier = false, at_warp = false;
+};
+
+struct Rendezvous {
+    u32 arrived = 0;
+    u64 values[WARP] = {}, all[WARP] = {};
+    u64 generation = 0;
+};
+
+struct Machine {
+    std::vector<Fiber> fibers{BLOCK};
+    std::map<u32, Rendezvous> warps[BLOCK / WARP];
+    ucontext_t scheduler;
+    void *scheduler_fake = nullptr;
+    const void *scheduler_stack = nullptr;
+    size_t scheduler_size = 0;
+    Fiber *current = nullptr;
+    void (*body)(void *) = nullptr;
+    void *argument = nullptr;
+    dim3 block, grid;
+};
+
+inline Machine &machine() {
+    static Machine instance;
+    return instance;
+}
+
+[[noreturn]] inline void fail(const char *why) {
+    std::fprintf(stderr, "simt: %s\n", why);
+    std::abort();
+}
+
+// Back to the scheduler, until it resumes this fiber.
+inline void yield(bool finished = false) {
+    Machine &m = machine();
+    Fiber *self = m.current;
+    __sanitizer_start_switch_fiber(finished ? nullptr : &self->fake_stack, m.scheduler_stack,
+                                   m.scheduler_size);
+    swapcontext(&self->context, &m.scheduler);
+    __sanitizer_finish_switch_fiber(self->fake_stack, nullptr, nullptr);
+}
+
+inline void entry() {
+    Machine &m = machine();
+    __sanitizer_finish_switch_fiber(nullptr, &m.scheduler_stack, &m.scheduler_size);
+    m.body(m.argument);
+    m.current->done = true;
+    yield(true);
+}
+
+inline void resume(Fiber &fiber) {
+    Machine &m = machine();
+    m.current = &fiber;
+    __sanitizer_start_switch_fiber(&m.scheduler_fake, fiber.stack.get(), STACK);
+    swapcontext(&m.scheduler, &fiber.context);
+    __sanitizer_finish_switch_fiber(m.scheduler_fake, nullptr, nullptr);
+}
+
+inline void run_block() {
+    Machine &m = machine();
+    for (u32 i = 0; i < BLOCK; i++) {
+        Fiber &fiber = m.fibers[i];
+        fiber.number = i;
+        fiber.done = fiber.at_barrier = fiber.at_warp = false;
+        fiber.fake_stack = nullptr;
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_size = STACK;
+        fiber.context.uc_link = nullptr;
+        makecontext(&fiber.context, entry, 0);
+    }
+    while (true) {
+        u32 done = 0, waiting = 0;
+        bool moved = false;
+        for (Fiber &fiber : m.fibers) {
+            if (!fiber.done && !fiber.at_barrier && !fiber.at_warp) {
+                resume(fiber);
+                moved = true;
+            }
+            done += fiber.done;
+            waiting += fiber.at_barrier;
+        }
+        if (done == BLOCK) return;
+        if (done + waiting == BLOCK) {
+            for (Fiber &fiber : m.fibers) fiber.at_barrier = false;
+        } else if (!moved) {
+            fail("threads wait for others that never come");
+        }
+    }
+}
+
+inline void barrier() {
+    machine().current->at_barrier = true;
+    yield();
+}
+
+// All threads of ``mask`` meet; each gets what every one of them brought.
+inline const u64 *meet(u32 mask, u64 value) {
+    Machine &m = machine();
+    Fiber *self = m.current;
+    u32 lane = self->number % WARP, warp = self->number / WARP;
+    if (!(mask >> lane & 1)) fail("a warp operation is called by a thread outside its mask");
+    Rendezvous &here = m.warps[warp][mask];
+    here.values[lane] = value;
+    here.arrived |= 1u << lane;
+    if (here.arrived != mask) {
+        self->at_warp = true;
+        yield();
+    } else {
+        std::memcpy(here.all, here.values, sizeof here.all);
+        here.arrived = 0;
+        for (u32 i = 0; i < WARP; i++) {
+            if (mask >> i & 1) m.fibers[warp * WARP + i].at_warp = false;
+        }
+    }
+    return here.all;
+}
+
+template <class... Parameters>
+void launch(void (*kernel)(Parameters...), dim3 grid, void **arguments) {
+    auto call = [&]<size_t... I>(std::index_sequence<I...>) {
+        kernel(*(std::remove_const_t<Parameters> *)arguments[I]...);
+    };
+    auto body = [&] { call(std::index_sequence_for<Parameters...>{}); };
+    Machine &m = machine();
+    m.body = [](void *argument) { (*(decltype(body) *)argument)(); };
+    m.argument = &body;
+    m.grid = grid;
+    for (m.block.y = 0; m.block.y < grid.y; m.block.y++) {
+        for (m.block.x = 0; m.block.x < grid.x; m.block.x++) run_block();
+    }
+}
+
+}  // namespace simt
+
+#define blockIdx (simt::machine().block)
+#define gridDim (simt::machine().grid)
+#define threadIdx (dim3{simt::machine().current->number, 0, 0})
+
+DEVICE void __syncthreads() { simt::barrier(); }
+DEVICE void __syncwarp(u32 mask = ~0u) { simt::meet(mask, 0); }
+DEVICE u32 __ballot_sync(u32 mask, bool vote) {
+    const u64 *all = simt::meet(mask, vote);
+    u32 votes = 0;
+    for (u32 i = 0; i < 32; i++) votes |= (u32)((mask >> i & 1) && all[i]) << i;
+    return votes;
+}
+DEVICE u32 __match_any_sync(u32 mask, u64 value) {
+    const u64 *all = simt::meet(mask, value);
+    u32 same = 0;
+    for (u32 i = 0; i < 32; i++) same |= (u32)((mask >> i & 1) && all[i] == value) << i;
+    return same;
+}
+DEVICE int __ffs(int word) { return __builtin_ffs(word); }
+DEVICE int __popc(u32 word) { return __builtin_popcount(word); }
+DEVICE int __popcll(u64 word) { return __builtin_popcountll(word); }
+DEVICE u64 __umul64hi(u64 one, u64 other) { return (u64)((unsigned __int128)one * other >> 64); }
+DEVICE uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return uint4{x, y, z, w}; }
+DEVICE uint4 read_once(const uint4 *address) { return *address; }
+
+// Fibers never run at the same time: an ordinary access is atomic.
+template <class T>
+T atomicAdd(T *address, T value) {
+    T old = *address;
+    *address += value;
+    return old;
+}
+template <class T>
+T atomicCAS(T *address, T expected, T value) {
+    T old = *address;
+    if (old == expected) *address = value;
+    return old;
+}

@@ -1,0 +1,77 @@
+"""The CUDA kernels, compiled by g++ with sanitizers, as a device that needs no GPU.
+
+The process must run with the address sanitizer's library preloaded: see preload().
+"""
+
+import ctypes
+import re
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tensorstate_gpu.cuda.launch import KERNELS
+
+HERE = Path(__file__).parent
+FLAGS = ["-std=c++20", "-O1", "-g", "-shared", "-fPIC", "-Wall", "-Wno-unknown-pragmas"]
+FLAGS += ["-Wno-unused-function", "-fno-strict-aliasing"]
+FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def preload():
+    """What the environment needs, so that Python's own memory is watched too."""
+    done = subprocess.run(
+        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    )
+    return {"LD_PRELOAD": done.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+
+
+class Machine:
+    """Compiles kernels, from the package or from changed copies of them, and runs launches."""
+
+    def __init__(self, kernels=KERNELS):
+        self._kernels = kernels
+        self._folder = tempfile.TemporaryDirectory()
+
+    @lru_cache  # noqa: B019 a handful of machines in one test process
+    def _library(self, source, defines):
+        code = (self._kernels / f"{source}.cu").read_text()
+        for name in re.findall(r"^KERNEL (\w+)\(", code, re.MULTILINE):
+            code += (
+                f'\nextern "C" void launch_{name}(u32 x, u32 y, void **arguments) {{'
+                f"simt::launch({name}, dim3{{x, y, 1}}, arguments); }}\n"
+            )
+        name = "-".join([source, *(f"{name}{value}" for name, value in defines)])
+        path = Path(self._folder.name) / f"{name}.cpp"
+        path.write_text(code)
+        library = path.with_suffix(".so")
+        options = [f"-D{name}={value}" for name, value in defines]
+        command = ["g++", *FLAGS, *options, f"-I{HERE}", str(path), "-o", str(library)]
+        subprocess.run(command, check=True)
+        return ctypes.CDLL(str(library))
+
+    def run(self, launch):
+        kernel = getattr(self._library(launch.source, launch.defines), f"launch_{launch.kernel}")
+        values = [np.array(argument) for argument in launch.arguments]
+        arguments = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        kernel(*launch.grid, arguments)
+
+
+def install(monkeypatch, machine):
+    """Let the CUDA backend run on ``machine``, with NumPy's arrays for CuPy's."""
+    from tensorstate_gpu.cuda import device
+
+    monkeypatch.setattr(device, "library", lambda: np)
+    monkeypatch.setattr(device, "empty", poisoned)
+    monkeypatch.setattr(device, "address", lambda array: array.ctypes.data)
+    monkeypatch.setattr(device, "run", machine.run)
+
+
+def poisoned(shape, dtype):
+    """New memory, aligned as CUDA's is, of exactly the size, filled with what nobody expects."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.full(size, 0xA5, np.uint8)
+    assert memory.ctypes.data % 16 == 0
+    return memory.view(dtype).reshape(shape)

@@ -1,0 +1,98 @@
+"""Every CUDA kernel, as every specialisation in use, compiled for the GPUs we support: no driver.
+
+What the compiler made is looked at: no stack and no local memory (a register array indexed at run
+time, or too few registers), no more registers than let 512 threads run on a multiprocessor, and
+loads of 16 bytes where memory is to be read at full speed.
+"""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tensorstate_gpu.cuda.launch import source_code
+
+if sys.platform != "linux":
+    pytest.skip("NVRTC and cuobjdump come as wheels for Linux", allow_module_level=True)
+from cuda.core import Program, ProgramOptions
+
+ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120"]
+MOST_REGISTERS = 128
+PACK = [
+    {"BITS": bits, "TRANSFORMED": transformed, "PER_NEURON": per_neuron, "LANES": lanes}
+    for bits, transformed, per_neuron in itertools.product((8, 16, 32, 64), (0, 1), (0, 1))
+    for lanes in (1, 128 // bits)
+]
+UNPACK = [{"WORDS": 0}, {"WORDS": 1}]
+# Kernels of these files that read 16 bytes at a time, where a number has so many bits.
+WIDE = {"pack_whole_bytes": (16, 32, 64), "pack_rows": (16, 32, 64), "pack_maps": (8, 16, 32, 64)}
+
+
+def cubin(source, defines, architecture):
+    options = ProgramOptions(
+        arch=architecture,
+        std="c++17",
+        define_macro=[(name, str(value)) for name, value in defines.items()],
+    )
+    return bytes(Program(source_code(source), "c++", options).compile("cubin").code)
+
+
+def cuobjdump(path, *options):
+    import nvidia
+
+    tools = Path(next(iter(nvidia.__path__))) / "cu13" / "bin"
+    environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    command = [str(tools / "cuobjdump"), *options, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def resources(path):
+    """Kernel -> {"REG": 40, "STACK": 0, ...}."""
+    found = re.findall(r"Function (\w+):\n(.*)", cuobjdump(path, "-res-usage"))
+    return {
+        kernel: {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", words)}
+        for kernel, words in found
+    }
+
+
+def instructions(path):
+    """Kernel -> the names of its instructions."""
+    found, kernel = {}, None
+    for line in cuobjdump(path, "-sass").splitlines():
+        if match := re.search(r"Function : (\w+)", line):
+            kernel = match[1]
+            found[kernel] = set()
+        elif match := re.search(r"/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]+)", line):
+            found[kernel].add(match[1])
+    return found
+
+
+def check(source, defines, architecture, folder):
+    path = folder / "-".join([source, architecture, *map(str, defines.values())])
+    path.write_bytes(cubin(source, defines, architecture))
+    used, sass = resources(path), instructions(path)
+    assert used
+    assert set(used) == set(sass)
+    for kernel, amounts in used.items():
+        assert amounts["STACK"] == amounts["LOCAL"] == 0, (kernel, amounts)
+        assert amounts["REG"] <= MOST_REGISTERS, (kernel, amounts)
+        loads = {name for name in sass[kernel] if name.startswith("LDG")}
+        assert loads
+        assert not any(name.startswith(("LDL", "STL")) for name in sass[kernel]), kernel
+        wide = any(".128" in name for name in loads)
+        meant = defines.get("BITS") in WIDE.get(kernel, ())
+        meant |= kernel == "pack_planes" and defines["LANES"] > 1
+        assert wide or not meant, (kernel, loads)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_cubins(architecture, tmp_path):
+    work = [("pack", defines) for defines in PACK] + [("unpack", defines) for defines in UNPACK]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda each: check(*each, architecture, tmp_path), work))

@@ -1,0 +1,72 @@
+"""The CUDA kernels run on a CPU, under the address and undefined-behaviour sanitizers."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from simt import machine
+
+from tensorstate_gpu.cuda.launch import KERNELS
+
+HERE = Path(__file__).parent
+if sys.platform != "linux":
+    pytest.skip("the sanitizers are preloaded as on Linux", allow_module_level=True)
+
+
+def run_cases(case="", kernels=KERNELS):
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider"]
+    environment = os.environ | machine.preload() | {"SIMT_KERNELS": str(kernels)}
+    return subprocess.run(
+        [*command, str(HERE / "simt" / "cases.py") + case],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        cwd=HERE.parent,
+    )
+
+
+def test_all_kernels_against_the_oracle():
+    done = run_cases()
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+
+
+# What is planted: text of pack.cu, what stands there instead, the case that meets it, and what is
+# said then.
+FAULTS = {
+    "reads beyond the end": (
+        "if (byte < bytes) eight[i] = read_eight",
+        "eight[i] = read_eight",
+        "one state-float32-zero",
+        "heap-buffer-overflow",
+    ),
+    "reads no multiple of 16": (
+        "read_once((const uint4 *)(source + head) + i)",
+        "read_once((const uint4 *)source + i)",
+        "NCHW 5 x 5, misaligned-float32-zero",
+        "misaligned address",
+    ),
+    "does not wait": ("    __syncthreads();", "", "rows of 20-float32-zero", "assert False"),
+    "turns bytes around": ("<< i;", "<< (7 - i);", "rows of 64-float32-zero", "assert False"),
+    "waits for some threads only": (
+        "    __syncthreads();",
+        "    __ballot_sync(~0u, true); if (threadIdx.x % 2) __ballot_sync(~0u, true);",
+        "rows of 20-float32-zero",
+        "threads wait for others that never come",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_seen(fault, tmp_path):
+    before, after, case, said = FAULTS[fault]
+    kernels = Path(shutil.copytree(KERNELS, tmp_path / "kernels"))
+    code = (kernels / "pack.cu").read_text()
+    assert before in code
+    (kernels / "pack.cu").write_text(code.replace(before, after))
+    done = run_cases(kernels=kernels, case=f"::test_pack[{case}]")
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
