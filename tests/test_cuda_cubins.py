@@ -94,5 +94,6 @@ def check(source, defines, architecture, folder):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_cubins(architecture, tmp_path):
     work = [("pack", defines) for defines in PACK] + [("unpack", defines) for defines in UNPACK]
+    work += [("count", {"WIDTH": width}) for width in range(1, 9)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda each: check(*each, architecture, tmp_path), work))

@@ -1,9 +1,10 @@
 """The CUDA backend: kernels/*.cu and what launches them. Twin of tensorstate_gpu.cpu_fallback."""
 
+from .count import Counter as counter
+from .count import count, merge
 from .device import stream_for, to_host, view, working_on
 from .pack import compress
-from .sort import Counter as counter
-from .sort import count, merge, sort
+from .sort import sort
 from .unpack import decompress, popcount
 
 __all__ = [

@@ -1,6 +1,7 @@
 """Tests of the CUDA kernels on a CPU; test_cuda_on_cpu.py runs them under the sanitizers."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tensorstate_gpu._firing import ELEMENT_TYPES, firing
 from tensorstate_gpu._layout import plan
 from tensorstate_gpu.cuda import pack
 from tensorstate_gpu.cuda.launch import KERNELS
+from tensorstate_gpu.cuda.narrow_table import NarrowTable
 
 TYPES = ["float32", "float16", "bfloat16", "float64", "int8", "uint8", "bool"]
 THRESHOLDS = ["zero", "negative", "per neuron"]
@@ -194,3 +196,68 @@ def test_counts_above_32_bits():
     assert rows.tolist() == [[0], [7]]
     assert counts.tolist() == [3, (1 << 40) + 2]
     assert counter.total == (1 << 40) + 5
+
+
+@pytest.mark.parametrize("distinct", [20, 5000])
+def test_counting_gives_up_the_table_where_rows_differ(distinct, monkeypatch):
+    monkeypatch.setattr(sys.modules["tensorstate_gpu.cuda.count"], "_SAMPLE", 256)
+    rows = np.random.default_rng(0).integers(0, distinct, 3000, np.uint32)
+    rows = rows.view(np.uint8).reshape(-1, 4)
+    sorts = []
+    monkeypatch.setattr(
+        sys.modules["tensorstate_gpu.cuda.count"],
+        "sort",
+        lambda given: sorts.append(len(given)) or cuda.sort(given),
+    )
+    found = cuda.count(rows)
+    assert max(sorts) == (3000 if distinct == 5000 else distinct)
+    for one, other in zip(found, oracle.count(rows), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_misaligned_rows_are_counted():
+    memory = np.random.default_rng(0).integers(0, 3, 8 * 50 + 1, np.uint8)
+    rows = memory[1:].reshape(50, 8)
+    for one, other in zip(cuda.count(rows), oracle.count(rows), strict=True):
+        assert np.array_equal(one, other)
+
+
+def assert_counted(table, rows, weights=None):
+    found, counts = table.entries()
+    edges, order = oracle.sort(found)
+    numbers = np.ones(len(rows), np.int64) if weights is None else weights
+    distinct, places = np.unique(rows[:, ::-1], axis=0, return_inverse=True)
+    expected = np.zeros(len(distinct), np.int64)
+    np.add.at(expected, places.reshape(-1), numbers)
+    assert np.array_equal(found[order], distinct[:, ::-1])
+    assert np.array_equal(counts[order], expected)
+    assert len(edges) == len(found) + 1
+
+
+@pytest.mark.parametrize("width", range(1, 9))
+def test_narrow_table(width):
+    """Skewed rows, 0 and all ones among them; in batches; then so many that it grows twice."""
+    rng = np.random.default_rng(width)
+    pool = rng.integers(0, 256, (3000, width), np.uint8)
+    pool[0], pool[1] = 0, 255
+    rows = pool[(3000 * rng.random(9000) ** 3).astype(np.int64)]
+    table = NarrowTable(width, slots=1 << 9)
+    for start in range(0, len(rows), 4000):
+        table.add(np.ascontiguousarray(rows[start : start + 4000]))
+    assert_counted(table, rows)
+
+
+def test_narrow_table_of_large_weights():
+    rows = np.array([[0], [255], [0]], np.uint8).repeat(8, axis=1)
+    weights = np.array([1 << 40, (1 << 33) + 1, 5])
+    table = NarrowTable(8, slots=1 << 9)
+    table.add(rows, weights)
+    table.add(rows)
+    assert_counted(table, rows, weights + 1)
+
+
+@pytest.mark.parametrize("rows", [np.zeros((5000, 3), np.uint8), np.full((300, 8), 255, np.uint8)])
+def test_narrow_table_of_equal_rows(rows):
+    table = NarrowTable(rows.shape[1], slots=1 << 9)
+    table.add(rows)
+    assert_counted(table, rows)

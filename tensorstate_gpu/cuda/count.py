@@ -1,0 +1,99 @@
+"""Counting rows exactly on the GPU: in a hash table while narrow ones repeat, else by sorting.
+
+Histograms are distinct rows in order (distinct, bytes), and their int64 counts.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from . import device
+from .narrow_table import NarrowTable
+from .sort import sort
+
+Histogram = tuple[Any, Any]
+
+# So many rows tell whether they repeat; a table of mostly different ones would take more memory
+# than sorting them.
+_SAMPLE = 1 << 20
+
+
+def count(packed: Any) -> Histogram:
+    """Distinct rows in order (distinct, bytes), and their int64 counts."""
+    xp = device.library()
+    rows = xp.ascontiguousarray(packed)
+    if rows.shape[1] <= 8:
+        table = NarrowTable(rows.shape[1])
+        table.add(rows[:_SAMPLE])
+        if len(rows) <= _SAMPLE or len(table) <= _SAMPLE // 2:
+            table.add(rows[_SAMPLE:])
+            return _summed(*table.entries())
+    edges, order = sort(rows)
+    return rows[order[edges[:-1]]], xp.diff(edges)
+
+
+def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
+    """The counts of all parts together, distinct rows in order."""
+    xp = device.library()
+    if not parts:
+        return xp.empty((0, row_bytes), np.uint8), xp.empty(0, np.int64)
+    if len(parts) == 1:
+        return parts[0]
+    rows, counts = (xp.concatenate(column) for column in zip(*parts, strict=True))
+    return _summed(rows, counts)
+
+
+def _summed(rows: Any, counts: Any) -> Histogram:
+    """Distinct rows in order, and the sums of what stands beside equal ones."""
+    xp = device.library()
+    edges, order = sort(rows)
+    sums = xp.cumsum(counts[order])
+    totals = xp.concatenate((xp.zeros(1, np.int64), sums[edges[1:] - 1]))
+    return rows[order[edges[:-1]]], xp.diff(totals)
+
+
+class Counter:
+    """Running counts of packed states on the device; see the Backend protocol."""
+
+    def __init__(self, row_bytes: int) -> None:
+        narrow = row_bytes <= 8
+        self._counts = NarrowTable(row_bytes) if narrow else _Histograms(row_bytes)
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        return self._total
+
+    def add(self, packed: Any, weights: Any = None) -> None:
+        rows = device.library().ascontiguousarray(packed)
+        if len(rows):
+            self._counts.add(rows, weights)
+            self._total += len(rows) if weights is None else int(weights.sum())
+
+    def result(self) -> Histogram:
+        return _summed(*self._counts.entries())
+
+
+class _Histograms:
+    """Running counts of rows of any width.
+
+    Histograms of batches wait until together they are as large as the running one, which is then
+    merged with them: each state is sorted a logarithmic number of times.
+    """
+
+    def __init__(self, row_bytes: int) -> None:
+        self._row_bytes = row_bytes
+        self._running: list[Histogram] = []
+        self._waiting: list[Histogram] = []
+
+    def add(self, rows: Any, weights: Any = None) -> None:
+        self._waiting.append(count(rows) if weights is None else _summed(rows, weights))
+        waiting = sum(len(rows) for rows, _ in self._waiting)
+        if waiting >= sum(len(rows) for rows, _ in self._running):
+            self.entries()
+
+    def entries(self) -> Histogram:
+        """Distinct rows and their counts."""
+        self._running = [merge(self._running + self._waiting, self._row_bytes)]
+        self._waiting = []
+        return self._running[0]

@@ -1,0 +1,123 @@
+// Counting rows of up to 8 bytes in a hash table: open addressing, linear probing, the row itself as
+// the key. Compiled with -DWIDTH=1..8, the bytes of a row.
+//
+// A key that is all ones marks an empty slot; the row that looks like it, which only 8-byte rows can,
+// is counted in one more slot behind the others. Counts are 64-bit, and exact: a slot's key never
+// changes once it is set. Whoever launches this keeps the table at most half full.
+#include "device.h"
+
+#define EMPTY (~0ull)
+
+// Rows that a block has seen are counted here first, so that frequent states do not all meet at one
+// place in memory. Rows that find no slot in a few steps go to the table directly.
+#define BLOCK_SLOTS 1024
+#define BLOCK_PROBES 4
+
+DEVICE u64 read_row(const u8 *rows, i64 index) {
+#if WIDTH == 8
+    return ((const u64 *)rows)[index];
+#elif WIDTH == 4
+    return ((const u32 *)rows)[index];
+#elif WIDTH == 2
+    return ((const u16 *)rows)[index];
+#else
+    u64 key = 0;
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) key |= (u64)rows[index * WIDTH + i] << (8 * i);
+    return key;
+#endif
+}
+
+DEVICE u64 hash(u64 key) {
+    u64 factor = 0x9E3779B97F4A7C15ull;
+    key ^= 0xA0761D6478BD642Full;
+    return key * factor ^ __umul64hi(key, factor);
+}
+
+DEVICE void add_to_table(u64 *keys, u64 *counts, u64 *used, u64 mask, u64 key, u64 number) {
+    if (key == EMPTY) {
+        atomicAdd(counts + mask + 1, number);
+        return;
+    }
+    u64 slot = hash(key) & mask;
+    while (true) {
+        u64 there = keys[slot];
+        if (there == EMPTY) {
+            there = atomicCAS(keys + slot, EMPTY, key);
+            if (there == EMPTY) {
+                atomicAdd(used, 1ull);
+                there = key;
+            }
+        }
+        if (there == key) {
+            atomicAdd(counts + slot, number);
+            return;
+        }
+        slot = (slot + 1) & mask;
+    }
+}
+
+DEVICE bool add_to_block(u64 *keys, u32 *counts, u64 key, u32 number) {
+    if (key == EMPTY) return false;
+    u32 slot = (u32)(hash(key) >> 32) % BLOCK_SLOTS;
+    for (int probe = 0; probe < BLOCK_PROBES; probe++) {
+        u64 there = atomicCAS(keys + slot, EMPTY, key);
+        if (there == EMPTY || there == key) {
+            atomicAdd(counts + slot, number);
+            return true;
+        }
+        slot = (slot + 1) % BLOCK_SLOTS;
+    }
+    return false;
+}
+
+// ``block_rows`` rows for each block, fewer than 2**32.
+KERNEL count_rows(const u8 *rows, i64 states, i64 block_rows, u64 *keys, u64 *counts, u64 *used,
+                  u64 mask) {
+    SHARED u64 block_keys[BLOCK_SLOTS];
+    SHARED u32 block_counts[BLOCK_SLOTS];
+    for (int i = threadIdx.x; i < BLOCK_SLOTS; i += 256) {
+        block_keys[i] = EMPTY;
+        block_counts[i] = 0;
+    }
+    __syncthreads();
+    i64 begin = (i64)blockIdx.x * block_rows;
+    i64 end = begin + block_rows < states ? begin + block_rows : states;
+    for (i64 first = begin; first < end; first += 256) {
+        i64 index = first + threadIdx.x;
+        u32 here = __ballot_sync(~0u, index < end);
+        if (index >= end) continue;
+        u64 key = read_row(rows, index);
+        u32 equal = __match_any_sync(here, key);
+        if ((int)(threadIdx.x % 32) != __ffs(equal) - 1) continue;  // another lane counts for it
+        u32 number = __popc(equal);
+        if (!add_to_block(block_keys, block_counts, key, number)) {
+            add_to_table(keys, counts, used, mask, key, number);
+        }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < BLOCK_SLOTS; i += 256) {
+        if (block_counts[i]) {
+            add_to_table(keys, counts, used, mask, block_keys[i], block_counts[i]);
+        }
+    }
+}
+
+// Distinct rows with a weight each: the rows of another table when one grows, or of a histogram.
+KERNEL count_weighted(const u8 *rows, const i64 *weights, i64 states, u64 *keys, u64 *counts,
+                      u64 *used, u64 mask) {
+    i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
+    if (index < states) {
+        add_to_table(keys, counts, used, mask, read_row(rows, index), (u64)weights[index]);
+    }
+}
+
+// The table's entries, in no order; ``slots`` counts the extra one.
+KERNEL entries(const u64 *keys, const u64 *counts, i64 slots, u8 *rows, i64 *numbers, u64 *found) {
+    i64 slot = (i64)blockIdx.x * 256 + threadIdx.x;
+    if (slot >= slots || !counts[slot]) return;
+    u64 key = keys[slot], at = atomicAdd(found, 1ull);
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) rows[at * WIDTH + i] = (u8)(key >> (8 * i));
+    numbers[at] = (i64)counts[slot];
+}
