@@ -128,6 +128,7 @@ DEVICE void store_word(u8 *row, i64 row_bytes, i64 byte, u64 word) {
 #ifndef LANES
 #define LANES 1
 #endif
+#define READS (LANES > 4 ? 4 : 8)  // in flight at once: more of 8 or 16 lanes need too many registers
 
 union Lanes {
     number numbers[LANES];
@@ -155,19 +156,19 @@ KERNEL pack_planes(const number *numbers, u8 *packed, i64 outer, i64 run, i64 ou
     const number *source = numbers + image * outer_stride + first * neuron_stride + position;
     i32 count = (i32)(neurons - first < 64 ? neurons - first : 64);
     u64 words[LANES] = {};
-    i32 whole = count / 8 * 8;
-    for (i32 begin = 0; begin < whole; begin += 8) {
-        Lanes read[8];
+    i32 whole = count / READS * READS;
+    for (i32 begin = 0; begin < whole; begin += READS) {
+        Lanes read[READS];
 #pragma unroll
-        for (int i = 0; i < 8; i++) read[i] = read_lanes(source + (begin + i) * neuron_stride);
+        for (int i = 0; i < READS; i++) read[i] = read_lanes(source + (begin + i) * neuron_stride);
 #pragma unroll
         for (int lane = 0; lane < LANES; lane++) {
-            u32 byte = 0;
+            u32 bits = 0;
 #pragma unroll
-            for (int i = 0; i < 8; i++) {
-                byte |= (u32)fires(read[i].numbers[lane], first + begin + i, GIVEN_TEST) << i;
+            for (int i = 0; i < READS; i++) {
+                bits |= (u32)fires(read[i].numbers[lane], first + begin + i, GIVEN_TEST) << i;
             }
-            words[lane] |= (u64)byte << begin;
+            words[lane] |= (u64)bits << begin;
         }
     }
     for (i32 i = whole; i < count; i++) {
