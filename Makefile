@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: demo test lint types bench bench-quick clean env
+.PHONY: demo test lint types bench bench-quick gpu clean env
 
 demo: $(READY)
 	$(BIN)/tensorstate demo $(ARGS)
@@ -29,6 +29,13 @@ bench: $(READY)
 
 bench-quick: $(READY)
 	$(BENCH) -m quick $(ARGS)
+
+# On a machine with a CUDA GPU, whose own Python holds CuPy, torch and pytest: nothing is fetched. The
+# tests fail where no GPU is found.
+gpu:
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	TENSORSTATE_TEST_GPU=1 $(PYTHON) -m pytest tests/cuda_cases.py -p no:cacheprovider --benchmark-disable
+	$(PYTHON) -m benchmarks.gpu
 
 env: $(READY)
 

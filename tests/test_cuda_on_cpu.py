@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,11 @@ if sys.platform != "linux":
     pytest.skip("the sanitizers are preloaded as on Linux", allow_module_level=True)
 
 
-def run_cases(case="", kernels=KERNELS):
+def run_cases(case="", kernels=KERNELS, **variables):
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider"]
-    environment = os.environ | machine.preload() | {"SIMT_KERNELS": str(kernels)}
+    environment = os.environ | machine.preload() | {"SIMT_KERNELS": str(kernels)} | variables
     return subprocess.run(
-        [*command, str(HERE / "simt" / "cases.py") + case],
+        [*command, str(HERE / "cuda_cases.py") + case],
         env=environment,
         capture_output=True,
         text=True,
@@ -70,3 +71,10 @@ def test_faults_are_seen(fault, tmp_path):
     done = run_cases(kernels=kernels, case=f"::test_pack[{case}]")
     assert done.returncode != 0
     assert said in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="there may be a GPU")
+def test_without_a_gpu_the_tests_for_one_fail():
+    done = run_cases("::test_nothing_to_do", TENSORSTATE_TEST_GPU="1")
+    assert done.returncode == 1
+    assert "need CuPy: pip install" in done.stdout

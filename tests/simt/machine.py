@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tensorstate_gpu._dlpack import CUDA, Tensor
+from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.launch import KERNELS
 
 HERE = Path(__file__).parent
@@ -29,7 +31,13 @@ def preload():
 
 
 class Machine:
-    """Compiles kernels, from the package or from changed copies of them, and runs launches."""
+    """Compiles kernels, from the package or from changed copies of them, and runs launches.
+
+    Its arrays are NumPy's: what CuPy's are to a GPU.
+    """
+
+    fetch = staticmethod(np.asarray)
+    give = staticmethod(np.asarray)
 
     def __init__(self, kernels=KERNELS):
         self._kernels = kernels
@@ -58,15 +66,16 @@ class Machine:
         arguments = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
         kernel(*launch.grid, arguments)
 
+    def install(self, monkeypatch):
+        """Let the CUDA backend run here."""
+        monkeypatch.setattr(device, "library", lambda: np)
+        monkeypatch.setattr(device, "empty", poisoned)
+        monkeypatch.setattr(device, "address", lambda array: array.ctypes.data)
+        monkeypatch.setattr(device, "run", self.run)
 
-def install(monkeypatch, machine):
-    """Let the CUDA backend run on ``machine``, with NumPy's arrays for CuPy's."""
-    from tensorstate_gpu.cuda import device
-
-    monkeypatch.setattr(device, "library", lambda: np)
-    monkeypatch.setattr(device, "empty", poisoned)
-    monkeypatch.setattr(device, "address", lambda array: array.ctypes.data)
-    monkeypatch.setattr(device, "run", machine.run)
+    def lend(self, bits, element):
+        """A tensor as the border would give it."""
+        return Tensor((bits,), bits.ctypes.data, bits.shape, bits.strides, element, (CUDA, 0))
 
 
 def poisoned(shape, dtype):

@@ -1,4 +1,4 @@
-"""Tests of the CUDA kernels on a CPU; test_cuda_on_cpu.py runs them under the sanitizers."""
+"""Tests of the CUDA backend. test_cuda_on_cpu.py runs them on a CPU, `make gpu` on a GPU."""
 
 import os
 import sys
@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
+from simt.gpu import Gpu
+from simt.machine import Machine
 
-from simt.machine import Machine, install
 from tensorstate_gpu import cuda
 from tensorstate_gpu import testing as oracle
-from tensorstate_gpu._dlpack import Tensor
 from tensorstate_gpu._firing import ELEMENT_TYPES, firing
 from tensorstate_gpu._layout import plan
 from tensorstate_gpu.cuda import pack
@@ -24,12 +24,14 @@ THRESHOLDS = ["zero", "negative", "per neuron"]
 
 @pytest.fixture(scope="session")
 def machine():
+    if os.environ.get("TENSORSTATE_TEST_GPU"):
+        return Gpu()
     return Machine(Path(os.environ.get("SIMT_KERNELS", KERNELS)))
 
 
 @pytest.fixture(autouse=True)
-def _on_cpu(monkeypatch, machine):
-    install(monkeypatch, machine)
+def _installed(monkeypatch, machine):
+    machine.install(monkeypatch)
 
 
 def numbers(shape, name, seed=0):
@@ -42,10 +44,6 @@ def numbers(shape, name, seed=0):
     return raw.view(f"u{size}")[..., 0]
 
 
-def tensor_of(bits, name):
-    return Tensor(bits, bits.ctypes.data, bits.shape, bits.strides, ELEMENT_TYPES[name], (2, 0))
-
-
 def threshold_of(kind, neurons, name):
     if kind == "per neuron":
         values = np.random.default_rng(1).normal(size=neurons)
@@ -53,10 +51,11 @@ def threshold_of(kind, neurons, name):
     return {"zero": 0.0, "negative": -1.0}[kind]
 
 
-def packed_by_kernels(bits, axis, threshold, name):
-    tensor = tensor_of(bits, name)
+def packed_by_kernels(device, bits, axis, threshold, name):
+    tensor = device.lend(bits, ELEMENT_TYPES[name])
     layout = plan(tensor.shape, tensor.strides, tensor.element.size, axis)
-    return cuda.compress(tensor, layout, firing(tensor.element, threshold, layout.neurons))
+    packed = cuda.compress(tensor, layout, firing(tensor.element, threshold, layout.neurons))
+    return device.fetch(packed)
 
 
 def as_they_lie(*shape):
@@ -118,18 +117,18 @@ LAYOUTS = {
 @pytest.mark.parametrize("kind", THRESHOLDS)
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pack(layout, name, kind):
+def test_pack(machine, layout, name, kind):
     make, axis, _ = LAYOUTS[layout]
     bits = make(name)
     threshold = threshold_of(kind, bits.shape[axis], name)
     expected = oracle.compress(bits, axis, threshold, element=name)
-    assert np.array_equal(packed_by_kernels(bits, axis, threshold, name), expected)
+    assert np.array_equal(packed_by_kernels(machine, bits, axis, threshold, name), expected)
 
 
 @pytest.mark.parametrize("layout", [name for name, case in LAYOUTS.items() if case[2]])
-def test_the_kernel_meant(layout):
+def test_the_kernel_meant(machine, layout):
     make, axis, kernel = LAYOUTS[layout]
-    tensor = tensor_of(make("float32"), "float32")
+    tensor = machine.lend(make("float32"), ELEMENT_TYPES["float32"])
     plan_ = plan(tensor.shape, tensor.strides, 4, axis)
     launch = pack.pack_launch(tensor, plan_, firing(tensor.element, 0.0, plan_.neurons), None, 0)
     assert launch.kernel == kernel
@@ -137,47 +136,49 @@ def test_the_kernel_meant(layout):
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 @pytest.mark.parametrize("threshold", [0.0, -0.0, -1.0, 1e-7, 65504.0, float("inf")])
-def test_every_16_bit_number(name, threshold):
+def test_every_16_bit_number(machine, name, threshold):
     bits = np.arange(1 << 16, dtype=np.uint16).reshape(-1, 64)
     expected = oracle.compress(bits, -1, threshold, element=name)
-    assert np.array_equal(packed_by_kernels(bits, -1, threshold, name), expected)
+    assert np.array_equal(packed_by_kernels(machine, bits, -1, threshold, name), expected)
 
 
 @pytest.mark.parametrize("neurons", [1, 7, 8, 9, 16, 20, 63, 64, 65, 100, 1000])
-def test_unpack_and_popcount(neurons):
+def test_unpack_and_popcount(machine, neurons):
     rng = np.random.default_rng(neurons)
     states = 5000 // neurons + 1
     expected = rng.integers(0, 2, (states, neurons)).astype(np.bool_)
-    packed = np.packbits(expected, axis=1, bitorder="little")
-    assert np.array_equal(cuda.decompress(packed, neurons), expected)
-    ones = cuda.popcount(packed)
+    packed = machine.give(np.packbits(expected, axis=1, bitorder="little"))
+    assert np.array_equal(machine.fetch(cuda.decompress(packed, neurons)), expected)
+    ones = machine.fetch(cuda.popcount(packed))
     assert ones.dtype == np.int32
     assert np.array_equal(ones, expected.sum(axis=1))
 
 
-def test_nothing_to_do():
+def test_nothing_to_do(machine):
     empty = numbers((0, 20), "float32")
-    assert packed_by_kernels(empty, -1, 0.0, "float32").shape == (0, 3)
-    assert cuda.decompress(np.empty((0, 3), np.uint8), 20).shape == (0, 20)
-    assert cuda.popcount(np.empty((0, 3), np.uint8)).shape == (0,)
+    assert packed_by_kernels(machine, empty, -1, 0.0, "float32").shape == (0, 3)
+    nothing = machine.give(np.empty((0, 3), np.uint8))
+    assert cuda.decompress(nothing, 20).shape == (0, 20)
+    assert cuda.popcount(nothing).shape == (0,)
 
 
 @pytest.mark.parametrize("width", [1, 3, 8, 9, 16, 100])
-def test_sort_count_and_merge(width):
+def test_sort_count_and_merge(machine, width):
     rng = np.random.default_rng(width)
     rows = rng.integers(0, 3, (500, width), np.uint8) * 127
-    edges, order = cuda.sort(rows)
     expected_edges, expected_order = oracle.sort(rows)
+    distinct, counts = oracle.count(rows)
+    rows = machine.give(rows)
+    edges, order = map(machine.fetch, cuda.sort(rows))
     assert np.array_equal(edges, expected_edges)
     assert np.array_equal(order, expected_order)
-    distinct, counts = oracle.count(rows)
     for found in (
         cuda.count(rows),
         cuda.merge([cuda.count(rows[:77]), cuda.count(rows[77:]), cuda.count(rows[:0])], width),
         counted_in_batches(rows, width),
     ):
-        assert np.array_equal(found[0], distinct)
-        assert np.array_equal(found[1], counts)
+        assert np.array_equal(machine.fetch(found[0]), distinct)
+        assert np.array_equal(machine.fetch(found[1]), counts)
         assert found[1].dtype == np.int64
 
 
@@ -189,17 +190,18 @@ def counted_in_batches(rows, width):
     return counter.result()
 
 
-def test_counts_above_32_bits():
+def test_counts_above_32_bits(machine):
     counter = cuda.counter(1)
-    counter.add(np.array([[7], [0], [7]], np.uint8), np.array([1 << 40, 3, 2]))
-    rows, counts = counter.result()
+    rows = np.array([[7], [0], [7]], np.uint8)
+    counter.add(machine.give(rows), machine.give(np.array([1 << 40, 3, 2])))
+    rows, counts = map(machine.fetch, counter.result())
     assert rows.tolist() == [[0], [7]]
     assert counts.tolist() == [3, (1 << 40) + 2]
     assert counter.total == (1 << 40) + 5
 
 
 @pytest.mark.parametrize("distinct", [20, 5000])
-def test_counting_gives_up_the_table_where_rows_differ(distinct, monkeypatch):
+def test_counting_gives_up_the_table_where_rows_differ(machine, distinct, monkeypatch):
     monkeypatch.setattr(sys.modules["tensorstate_gpu.cuda.count"], "_SAMPLE", 256)
     rows = np.random.default_rng(0).integers(0, distinct, 3000, np.uint32)
     rows = rows.view(np.uint8).reshape(-1, 4)
@@ -209,21 +211,22 @@ def test_counting_gives_up_the_table_where_rows_differ(distinct, monkeypatch):
         "sort",
         lambda given: sorts.append(len(given)) or cuda.sort(given),
     )
-    found = cuda.count(rows)
+    found = map(machine.fetch, cuda.count(machine.give(rows)))
     assert max(sorts) == (3000 if distinct == 5000 else distinct)
     for one, other in zip(found, oracle.count(rows), strict=True):
         assert np.array_equal(one, other)
 
 
-def test_misaligned_rows_are_counted():
+def test_misaligned_rows_are_counted(machine):
     memory = np.random.default_rng(0).integers(0, 3, 8 * 50 + 1, np.uint8)
-    rows = memory[1:].reshape(50, 8)
-    for one, other in zip(cuda.count(rows), oracle.count(rows), strict=True):
-        assert np.array_equal(one, other)
+    rows = machine.give(memory)[1:].reshape(50, 8)
+    expected = oracle.count(memory[1:].reshape(50, 8))
+    for one, other in zip(cuda.count(rows), expected, strict=True):
+        assert np.array_equal(machine.fetch(one), other)
 
 
-def assert_counted(table, rows, weights=None):
-    found, counts = table.entries()
+def assert_counted(device, table, rows, weights=None):
+    found, counts = map(device.fetch, table.entries())
     edges, order = oracle.sort(found)
     numbers = np.ones(len(rows), np.int64) if weights is None else weights
     distinct, places = np.unique(rows[:, ::-1], axis=0, return_inverse=True)
@@ -235,7 +238,7 @@ def assert_counted(table, rows, weights=None):
 
 
 @pytest.mark.parametrize("width", range(1, 9))
-def test_narrow_table(width):
+def test_narrow_table(machine, width):
     """Skewed rows, 0 and all ones among them; in batches; then so many that it grows twice."""
     rng = np.random.default_rng(width)
     pool = rng.integers(0, 256, (3000, width), np.uint8)
@@ -243,21 +246,21 @@ def test_narrow_table(width):
     rows = pool[(3000 * rng.random(9000) ** 3).astype(np.int64)]
     table = NarrowTable(width, slots=1 << 9)
     for start in range(0, len(rows), 4000):
-        table.add(np.ascontiguousarray(rows[start : start + 4000]))
-    assert_counted(table, rows)
+        table.add(machine.give(rows[start : start + 4000]))
+    assert_counted(machine, table, rows)
 
 
-def test_narrow_table_of_large_weights():
+def test_narrow_table_of_large_weights(machine):
     rows = np.array([[0], [255], [0]], np.uint8).repeat(8, axis=1)
     weights = np.array([1 << 40, (1 << 33) + 1, 5])
     table = NarrowTable(8, slots=1 << 9)
-    table.add(rows, weights)
-    table.add(rows)
-    assert_counted(table, rows, weights + 1)
+    table.add(machine.give(rows), machine.give(weights))
+    table.add(machine.give(rows))
+    assert_counted(machine, table, rows, weights + 1)
 
 
 @pytest.mark.parametrize("rows", [np.zeros((5000, 3), np.uint8), np.full((300, 8), 255, np.uint8)])
-def test_narrow_table_of_equal_rows(rows):
+def test_narrow_table_of_equal_rows(machine, rows):
     table = NarrowTable(rows.shape[1], slots=1 << 9)
-    table.add(rows)
-    assert_counted(table, rows)
+    table.add(machine.give(rows))
+    assert_counted(machine, table, rows)
