@@ -1,6 +1,7 @@
 """The CUDA kernels run on a CPU, under the address and undefined-behaviour sanitizers."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,15 @@ def run_cases(case="", kernels=KERNELS, **variables):
 def test_all_kernels_against_the_oracle():
     done = run_cases()
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+
+
+def test_kernels_do_not_ask_who_compiles_them():
+    """Else another code would run in tests than on a GPU."""
+    for kernel in KERNELS.glob("*.cu"):
+        code = kernel.read_text()
+        assert not re.search(r"__\w*(CUDA|NVCC|GNUC|clang)\w*__|#\s*if.*defined", code), kernel.name
+        asked = set(re.findall(r"#\s*(?:if|ifdef|ifndef|elif)\s+(\w+)", code))
+        assert asked <= {"BITS", "TRANSFORMED", "PER_NEURON", "LANES", "WORDS", "WIDTH"}
 
 
 # What is planted: text of pack.cu, what stands there instead, the case that meets it, and what is
