@@ -14,9 +14,10 @@ from tensorstate_gpu import cuda
 from tensorstate_gpu import testing as oracle
 from tensorstate_gpu._firing import ELEMENT_TYPES, firing
 from tensorstate_gpu._layout import plan
-from tensorstate_gpu.cuda import pack
+from tensorstate_gpu.cuda import device, pack
 from tensorstate_gpu.cuda.launch import KERNELS
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
+from tensorstate_gpu.cuda.wide_table import WideTable
 
 TYPES = ["float32", "float16", "bfloat16", "float64", "int8", "uint8", "bool"]
 THRESHOLDS = ["zero", "negative", "per neuron"]
@@ -51,11 +52,11 @@ def threshold_of(kind, neurons, name):
     return {"zero": 0.0, "negative": -1.0}[kind]
 
 
-def packed_by_kernels(device, bits, axis, threshold, name):
-    tensor = device.lend(bits, ELEMENT_TYPES[name])
+def packed_by_kernels(machine, bits, axis, threshold, name):
+    tensor = machine.lend(bits, ELEMENT_TYPES[name])
     layout = plan(tensor.shape, tensor.strides, tensor.element.size, axis)
     packed = cuda.compress(tensor, layout, firing(tensor.element, threshold, layout.neurons))
-    return device.fetch(packed)
+    return machine.fetch(packed)
 
 
 def as_they_lie(*shape):
@@ -225,8 +226,8 @@ def test_misaligned_rows_are_counted(machine):
         assert np.array_equal(machine.fetch(one), other)
 
 
-def assert_counted(device, table, rows, weights=None):
-    found, counts = map(device.fetch, table.entries())
+def assert_counted(machine, table, rows, weights=None):
+    found, counts = map(machine.fetch, table.entries())
     edges, order = oracle.sort(found)
     numbers = np.ones(len(rows), np.int64) if weights is None else weights
     distinct, places = np.unique(rows[:, ::-1], axis=0, return_inverse=True)
@@ -237,30 +238,56 @@ def assert_counted(device, table, rows, weights=None):
     assert len(edges) == len(found) + 1
 
 
-@pytest.mark.parametrize("width", range(1, 9))
-def test_narrow_table(machine, width):
+def table_of(width):
+    return (NarrowTable if width <= 8 else WideTable)(width, slots=1 << 9)
+
+
+@pytest.mark.parametrize("width", [*range(1, 10), 15, 16, 64, 100])
+def test_table(machine, width):
     """Skewed rows, 0 and all ones among them; in batches; then so many that it grows twice."""
     rng = np.random.default_rng(width)
     pool = rng.integers(0, 256, (3000, width), np.uint8)
     pool[0], pool[1] = 0, 255
     rows = pool[(3000 * rng.random(9000) ** 3).astype(np.int64)]
-    table = NarrowTable(width, slots=1 << 9)
+    table = table_of(width)
     for start in range(0, len(rows), 4000):
         table.add(machine.give(rows[start : start + 4000]))
     assert_counted(machine, table, rows)
 
 
-def test_narrow_table_of_large_weights(machine):
-    rows = np.array([[0], [255], [0]], np.uint8).repeat(8, axis=1)
+@pytest.mark.parametrize("width", [3, 16])
+def test_no_memory_to_grow(machine, width, monkeypatch):
+    """The table stays what it was, and goes on when there is memory again."""
+    rows = np.random.default_rng(0).integers(0, 256, (1000, width), np.uint8)
+    table = table_of(width)
+    table.add(machine.give(rows[:200]))
+
+    def refuse(shape, dtype):
+        raise MemoryError(f"no room for {shape}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "empty", refuse)
+        with pytest.raises(MemoryError, match="no room"):
+            table.add(machine.give(rows[200:]))
+    assert_counted(machine, table, rows[:200])
+    table.add(machine.give(rows[200:]))
+    assert_counted(machine, table, rows)
+
+
+@pytest.mark.parametrize("width", [8, 16, 17])
+def test_table_of_large_weights(machine, width):
+    rows = np.array([[0], [255], [0]], np.uint8).repeat(width, axis=1)
     weights = np.array([1 << 40, (1 << 33) + 1, 5])
-    table = NarrowTable(8, slots=1 << 9)
+    table = table_of(width)
     table.add(machine.give(rows), machine.give(weights))
     table.add(machine.give(rows))
     assert_counted(machine, table, rows, weights + 1)
 
 
-@pytest.mark.parametrize("rows", [np.zeros((5000, 3), np.uint8), np.full((300, 8), 255, np.uint8)])
-def test_narrow_table_of_equal_rows(machine, rows):
-    table = NarrowTable(rows.shape[1], slots=1 << 9)
+@pytest.mark.parametrize("byte", [0, 255])
+@pytest.mark.parametrize("width", [3, 8, 24, 33])
+def test_table_of_equal_rows(machine, width, byte):
+    rows = np.full((2000, width), byte, np.uint8)
+    table = table_of(width)
     table.add(machine.give(rows))
     assert_counted(machine, table, rows)

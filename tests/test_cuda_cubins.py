@@ -95,5 +95,6 @@ def check(source, defines, architecture, folder):
 def test_cubins(architecture, tmp_path):
     work = [("pack", defines) for defines in PACK] + [("unpack", defines) for defines in UNPACK]
     work += [("count", {"WIDTH": width}) for width in range(1, 9)]
+    work += [("count_wide", {"WORDS": words}) for words in (0, 1)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda each: check(*each, architecture, tmp_path), work))

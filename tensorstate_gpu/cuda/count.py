@@ -1,4 +1,4 @@
-"""Counting rows exactly on the GPU: in a hash table while narrow ones repeat, else by sorting.
+"""Counting rows exactly on the GPU: in a hash table while they repeat, else by sorting.
 
 Histograms are distinct rows in order (distinct, bytes), and their int64 counts.
 """
@@ -10,24 +10,30 @@ import numpy as np
 from . import device
 from .narrow_table import NarrowTable
 from .sort import sort
+from .table import Table
+from .wide_table import WideTable
 
 Histogram = tuple[Any, Any]
 
 # So many rows tell whether they repeat; a table of mostly different ones would take more memory
 # than sorting them.
-_SAMPLE = 1 << 20
+_SAMPLE, _SAMPLE_BYTES = 1 << 20, 1 << 27
+
+
+def _table(row_bytes: int) -> Table:
+    return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes)
 
 
 def count(packed: Any) -> Histogram:
     """Distinct rows in order (distinct, bytes), and their int64 counts."""
     xp = device.library()
     rows = xp.ascontiguousarray(packed)
-    if rows.shape[1] <= 8:
-        table = NarrowTable(rows.shape[1])
-        table.add(rows[:_SAMPLE])
-        if len(rows) <= _SAMPLE or len(table) <= _SAMPLE // 2:
-            table.add(rows[_SAMPLE:])
-            return _summed(*table.entries())
+    table = _table(rows.shape[1])
+    sample = min(_SAMPLE, _SAMPLE_BYTES // rows.shape[1] + 1)
+    table.add(rows[:sample])
+    if len(rows) <= sample or len(table) <= sample // 2:
+        table.add(rows[sample:])
+        return _summed(*table.entries())
     edges, order = sort(rows)
     return rows[order[edges[:-1]]], xp.diff(edges)
 
@@ -56,8 +62,7 @@ class Counter:
     """Running counts of packed states on the device; see the Backend protocol."""
 
     def __init__(self, row_bytes: int) -> None:
-        narrow = row_bytes <= 8
-        self._counts = NarrowTable(row_bytes) if narrow else _Histograms(row_bytes)
+        self._counts = _table(row_bytes)
         self._total = 0
 
     @property
@@ -72,28 +77,3 @@ class Counter:
 
     def result(self) -> Histogram:
         return _summed(*self._counts.entries())
-
-
-class _Histograms:
-    """Running counts of rows of any width.
-
-    Histograms of batches wait until together they are as large as the running one, which is then
-    merged with them: each state is sorted a logarithmic number of times.
-    """
-
-    def __init__(self, row_bytes: int) -> None:
-        self._row_bytes = row_bytes
-        self._running: list[Histogram] = []
-        self._waiting: list[Histogram] = []
-
-    def add(self, rows: Any, weights: Any = None) -> None:
-        self._waiting.append(count(rows) if weights is None else _summed(rows, weights))
-        waiting = sum(len(rows) for rows, _ in self._waiting)
-        if waiting >= sum(len(rows) for rows, _ in self._running):
-            self.entries()
-
-    def entries(self) -> Histogram:
-        """Distinct rows and their counts."""
-        self._running = [merge(self._running + self._waiting, self._row_bytes)]
-        self._waiting = []
-        return self._running[0]
