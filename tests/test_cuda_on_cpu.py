@@ -45,40 +45,83 @@ def test_kernels_do_not_ask_who_compiles_them():
         assert asked <= {"BITS", "TRANSFORMED", "PER_NEURON", "LANES", "WORDS", "WIDTH"}
 
 
-# What is planted: text of pack.cu, what stands there instead, the case that meets it, and what is
-# said then.
+# What is planted: the kernel file, its text, what stands there instead, the case that meets it, and
+# what is said then.
 FAULTS = {
     "reads beyond the end": (
+        "pack",
         "if (byte < bytes) eight[i] = read_eight",
         "eight[i] = read_eight",
-        "one state-float32-zero",
+        "test_pack[one state-float32-zero]",
         "heap-buffer-overflow",
     ),
     "reads no multiple of 16": (
+        "pack",
         "read_once((const uint4 *)(source + head) + i)",
         "read_once((const uint4 *)source + i)",
-        "NCHW 5 x 5, misaligned-float32-zero",
+        "test_pack[NCHW 5 x 5, misaligned-float32-zero]",
         "misaligned address",
     ),
-    "does not wait": ("    __syncthreads();", "", "rows of 20-float32-zero", "assert False"),
-    "turns bytes around": ("<< i;", "<< (7 - i);", "rows of 64-float32-zero", "assert False"),
+    "does not wait": (
+        "pack",
+        "    __syncthreads();",
+        "",
+        "test_pack[rows of 20-float32-zero]",
+        "assert False",
+    ),
+    "turns bytes around": (
+        "pack",
+        "<< i;",
+        "<< (7 - i);",
+        "test_pack[rows of 64-float32-zero]",
+        "assert False",
+    ),
     "waits for some threads only": (
+        "pack",
         "    __syncthreads();",
         "    __ballot_sync(~0u, true); if (threadIdx.x % 2) __ballot_sync(~0u, true);",
-        "rows of 20-float32-zero",
+        "test_pack[rows of 20-float32-zero]",
         "threads wait for others that never come",
+    ),
+    "counts a warp's equal rows once": (
+        "count",
+        "u32 number = __popc(equal);",
+        "u32 number = 1;",
+        "test_table[3]",
+        "assert False",
+    ),
+    "forgets to empty the block's table": (
+        "count",
+        "if (block_counts[i]) {",
+        "if (false) {",
+        "test_table[8]",
+        "AssertionError",
+    ),
+    "loses a count": (
+        "count_wide",
+        "atomicAdd(counts + slot, number);",
+        "counts[slot] = number;",
+        "test_table[16]",
+        "assert False",
+    ),
+    "writes a row too many": (
+        "count_wide",
+        "if ((u64)at >= *fresh_count) return;\n    u64 known = *kept, index",
+        "u64 known = *kept, index",
+        "test_table[64]",
+        "AddressSanitizer",
     ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_seen(fault, tmp_path):
-    before, after, case, said = FAULTS[fault]
+    source, before, after, case, said = FAULTS[fault]
     kernels = Path(shutil.copytree(KERNELS, tmp_path / "kernels"))
-    code = (kernels / "pack.cu").read_text()
+    code = (kernels / f"{source}.cu").read_text()
     assert before in code
-    (kernels / "pack.cu").write_text(code.replace(before, after))
-    done = run_cases(kernels=kernels, case=f"::test_pack[{case}]")
+    (kernels / f"{source}.cu").write_text(code.replace(before, after))
+    done = run_cases(kernels=kernels, case=f"::{case}")
     assert done.returncode != 0
     assert said in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
 

@@ -37,7 +37,7 @@ def working_on(tensor: Tensor) -> Iterator[None]:
     cupy, index = library(), tensor.device[1]
     with cupy.cuda.Device(index):
         if any(_is_torch(owner) for owner in tensor.owner):
-            with cupy.cuda.ExternalStream(_torch_stream(index)):
+            with _TorchStream(_torch_stream(index)).in_cupy():
                 yield
         else:
             yield
@@ -53,6 +53,23 @@ def stream_for(array: Any, index: int) -> int:
         own: int = cupy.cuda.get_current_stream().ptr
     legacy_default = 1
     return (_torch_stream(index) if _is_torch(array) else own) or legacy_default
+
+
+class _TorchStream:
+    """torch's stream for CuPy, by the CUDA stream protocol."""
+
+    def __init__(self, pointer: int) -> None:
+        self._pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        version = 0
+        return version, self._pointer
+
+    def in_cupy(self) -> Any:
+        streams = library().cuda
+        if hasattr(streams.Stream, "from_external"):
+            return streams.Stream.from_external(self)
+        return streams.ExternalStream(self._pointer)  # before CuPy 14
 
 
 def _is_torch(array: Any) -> bool:
