@@ -32,9 +32,18 @@ bench-quick: $(READY)
 
 # On a machine with a CUDA GPU, whose own Python holds CuPy, torch and pytest: nothing is fetched. The
 # tests fail where no GPU is found.
+CASES := tests/cuda_cases.py
+SANITIZED := $(CASES)::test_table $(CASES)::test_unpack_and_popcount \
+    '$(CASES)::test_pack[rows of 20-float32-zero]' '$(CASES)::test_pack[NCHW 7 x 7-bfloat16-zero]' \
+    '$(CASES)::test_pack[NCHW-float16-zero]' '$(CASES)::test_pack[rows of 64-float32-zero]'
+
+gpu: export TENSORSTATE_TEST_GPU := 1
 gpu:
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
-	TENSORSTATE_TEST_GPU=1 $(PYTHON) -m pytest tests/cuda_cases.py -p no:cacheprovider --benchmark-disable
+	$(PYTHON) -m pytest $(CASES) -p no:cacheprovider
+	for tool in memcheck racecheck initcheck synccheck; do \
+	    compute-sanitizer --tool $$tool --error-exitcode 9 $(PYTHON) -m pytest -p no:cacheprovider $(SANITIZED) || exit 1; \
+	done
 	$(PYTHON) -m benchmarks.gpu
 
 env: $(READY)
