@@ -9,7 +9,6 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +112,16 @@ def measure(torch: Any) -> dict[str, Any]:
 
 
 def machine(torch: Any) -> dict[str, Any]:
-    names = ("torch", "cupy-cuda13x", "numpy")
+    import cupy
+
     gpu = torch.cuda.get_device_properties(0)
     words = {"gpu": gpu.name, "multiprocessors": gpu.multi_processor_count}
-    return {**words, "python": platform.python_version(), **{name: version(name) for name in names}}
+    return {
+        **words,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cupy": cupy.__version__,
+    }
 
 
 def main() -> None:

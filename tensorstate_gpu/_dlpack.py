@@ -118,7 +118,7 @@ def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
 def _borrow_capsule(array: Any, argument: str) -> Tensor:
     source = _plain(array, argument)
     try:
-        capsule = source.__dlpack__(**_stream_of(source))
+        capsule = _export(source)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
     managed = _managed(capsule, argument)
@@ -138,13 +138,12 @@ def _borrow_capsule(array: Any, argument: str) -> Tensor:
     return Tensor((capsule, array), address, shape, strides, element, (managed.device, managed.id))
 
 
-def _stream_of(source: Any) -> dict[str, int]:
-    """Of arrays on a CUDA device: the stream that has to see their numbers."""
+def _export(source: Any) -> Any:
     device = getattr(source, "__dlpack_device__", None)
     kind, index = (CPU, 0) if device is None else device()
     if kind != CUDA:
-        return {}
-    return {"stream": import_module("tensorstate_gpu.cuda").stream_for(source, index)}
+        return source.__dlpack__()
+    return import_module("tensorstate_gpu.cuda").export(source, index)
 
 
 def _plain(array: Any, argument: str) -> Any:

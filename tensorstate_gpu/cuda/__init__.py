@@ -2,7 +2,7 @@
 
 from .count import Counter as counter
 from .count import count, merge
-from .device import stream_for, to_host, view, working_on
+from .device import export, to_host, view, working_on
 from .pack import compress
 from .sort import sort
 from .unpack import decompress, popcount
@@ -12,10 +12,10 @@ __all__ = [
     "count",
     "counter",
     "decompress",
+    "export",
     "merge",
     "popcount",
     "sort",
-    "stream_for",
     "to_host",
     "view",
     "working_on",

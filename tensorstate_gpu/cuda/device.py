@@ -39,20 +39,26 @@ def working_on(tensor: Tensor) -> Iterator[None]:
         if any(_is_torch(owner) for owner in tensor.owner):
             with _TorchStream(_torch_stream(index)).in_cupy():
                 yield
-        else:
+        elif any(isinstance(owner, cupy.ndarray) for owner in tensor.owner):
             yield
+        else:
+            # Others may reuse the memory on a stream of theirs as soon as we let go of it.
+            try:
+                yield
+            finally:
+                cupy.cuda.get_current_stream().synchronize()
 
 
-def stream_for(array: Any, index: int) -> int:
-    """The stream on which we shall read an array, as DLPack numbers streams: never 0.
+def export(array: Any, index: int) -> Any:
+    """An array's DLPack capsule, ready to be read on the stream that working_on will choose.
 
-    torch's current one for its tensors, which then have nothing to wait for; else CuPy's.
+    That is torch's current one for its tensors, which then have nothing to wait for; else CuPy's.
     """
     cupy = library()
-    with cupy.cuda.Device(index):
-        own: int = cupy.cuda.get_current_stream().ptr
-    legacy_default = 1
-    return (_torch_stream(index) if _is_torch(array) else own) or legacy_default
+    with cupy.cuda.Device(index):  # torch refuses tensors of another than the current device
+        stream = _torch_stream(index) if _is_torch(array) else cupy.cuda.get_current_stream().ptr
+        legacy_default = 1  # as DLPack numbers it, and 0 is no stream there
+        return array.__dlpack__(stream=stream or legacy_default)
 
 
 class _TorchStream:

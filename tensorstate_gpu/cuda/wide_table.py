@@ -18,29 +18,29 @@ class WideTable(Table):
         self._used = xp.zeros(1, np.uint64)
         self._fresh_count = xp.zeros(1, np.uint64)
         self._rows = device.empty((0, row_bytes), np.uint8)
-        self._make(slots)
+        self._make(slots, 0)
 
-    def _make(self, slots: int) -> None:
-        """An empty table, with room for as many rows as it may hold; what was kept is kept."""
+    def _make(self, slots: int, kept: int) -> None:
+        """An empty table, with room for as many rows as it may hold; the ``kept`` first stay."""
         xp = device.library()
         # All or nothing: where memory is short, the table stays what it was.
         rows = device.empty((slots // 2, self._row_bytes), np.uint8)
         places, counts = (xp.zeros(slots, np.uint64) for _ in range(2))
-        rows[: len(self._rows)] = self._rows
+        rows[:kept] = self._rows[:kept]
         self._rows, self._places, self._counts = rows, places, counts
         self._slots, self._at_most = slots, 0
 
     def _grow(self, slots: int) -> None:
         kept, places, counts = len(self), self._places, self._counts
-        self._make(slots)
+        self._make(slots, kept)
         arguments = (at(places), at(counts), np.int64(len(places)), at(self._rows))
         table = (at(self._places), at(self._counts), np.uint64(slots - 1))
-        self._launch("place_slots", len(places), *arguments, np.int64(self._row_bytes), *table)
+        self._launch("place_slots", len(places), *arguments, np.int32(self._row_bytes), *table)
         self._at_most = kept
 
     def _count(self, rows: Any, weights: Any) -> None:
         fresh = device.empty((len(rows),), np.uint64)
-        kept, width = at(self._used), np.int64(self._row_bytes)
+        kept, width = at(self._used), np.int32(self._row_bytes)
         news = (at(fresh), at(self._fresh_count))
         batch = (at(rows), at(weights), np.int64(len(rows)), width)
         table = (at(self._rows), kept, at(self._places), at(self._counts))

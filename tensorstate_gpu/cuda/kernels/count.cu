@@ -115,7 +115,7 @@ KERNEL count_weighted(const u8 *rows, const i64 *weights, i64 states, u64 *keys,
 // The table's entries, in no order; ``slots`` counts the extra one.
 KERNEL entries(const u64 *keys, const u64 *counts, i64 slots, u8 *rows, i64 *numbers, u64 *found) {
     i64 slot = (i64)blockIdx.x * 256 + threadIdx.x;
-    if (slot >= slots || !counts[slot]) return;
+    if (slot >= slots || (slot < slots - 1 ? keys[slot] == EMPTY : !counts[slot])) return;
     u64 key = keys[slot], at = atomicAdd(found, 1ull);
 #pragma unroll
     for (int i = 0; i < WIDTH; i++) rows[at * WIDTH + i] = (u8)(key >> (8 * i));

@@ -7,25 +7,25 @@
 // Whoever launches this keeps the table at most half full, and kept + states below 2**32 - 1.
 #include "device.h"
 
-DEVICE u64 load_bytes(const u8 *bytes, i64 count) {
+DEVICE u64 load_bytes(const u8 *bytes, i32 count) {
     u64 word = 0;
-    for (i64 i = 0; i < count; i++) word |= (u64)bytes[i] << (8 * i);
+    for (i32 i = 0; i < count; i++) word |= (u64)bytes[i] << (8 * i);
     return word;
 }
 
 // Eight bytes of a row; with -DWORDS=1 all rows begin at, and are, multiples of 8 bytes.
-DEVICE u64 word_of(const u8 *row, i64 width, i64 word) {
+DEVICE u64 word_of(const u8 *row, i32 width, i32 word) {
 #if WORDS
     return ((const u64 *)row)[word];
 #else
-    i64 left = width - 8 * word;
+    i32 left = width - 8 * word;
     return load_bytes(row + 8 * word, left < 8 ? left : 8);
 #endif
 }
 
-DEVICE u64 hash_row(const u8 *row, i64 width) {
+DEVICE u64 hash_row(const u8 *row, i32 width) {
     u64 state = 0x9E3779B97F4A7C15ull;
-    for (i64 word = 0; word < (width + 7) / 8; word++) {
+    for (i32 word = 0; word < (width + 7) / 8; word++) {
         u64 value = word_of(row, width, word), mixed = value ^ 0xA0761D6478BD642Full;
         // The product's halves, and the value once more: a product with 0 would forget the state.
         state = (mixed * state ^ __umul64hi(mixed, state)) ^ value ^ (state << 23 | state >> 41);
@@ -33,15 +33,15 @@ DEVICE u64 hash_row(const u8 *row, i64 width) {
     return state * 0xC2B2AE3D27D4EB4Full ^ __umul64hi(state, 0xC2B2AE3D27D4EB4Full);
 }
 
-DEVICE bool rows_equal(const u8 *one, const u8 *other, i64 width) {
-    for (i64 word = 0; word < (width + 7) / 8; word++) {
+DEVICE bool rows_equal(const u8 *one, const u8 *other, i32 width) {
+    for (i32 word = 0; word < (width + 7) / 8; word++) {
         if (word_of(one, width, word) != word_of(other, width, word)) return false;
     }
     return true;
 }
 
 // ``weights`` is 0 where each row counts once. ``fresh`` gets the slots of rows not seen before.
-KERNEL count_batch(const u8 *batch, const i64 *weights, i64 states, i64 width, const u8 *rows,
+KERNEL count_batch(const u8 *batch, const i64 *weights, i64 states, i32 width, const u8 *rows,
                    const u64 *kept, u64 *slots, u64 *counts, u64 *fresh, u64 *fresh_count,
                    u64 mask) {
     i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
@@ -74,7 +74,7 @@ KERNEL count_batch(const u8 *batch, const i64 *weights, i64 states, i64 width, c
 }
 
 // Copies the rows behind the fresh slots to those that are kept; a thread for each byte.
-KERNEL keep_fresh(const u8 *batch, i64 width, u8 *rows, const u64 *kept, const u64 *slots,
+KERNEL keep_fresh(const u8 *batch, i32 width, u8 *rows, const u64 *kept, const u64 *slots,
                   const u64 *fresh, const u64 *fresh_count) {
     i64 thread = (i64)blockIdx.x * 256 + threadIdx.x, at = thread / width, byte = thread % width;
     if ((u64)at >= *fresh_count) return;
@@ -99,7 +99,7 @@ KERNEL note_kept(u64 *kept, u64 *fresh_count) {
 
 // Puts the slots of a table into a larger one that is empty; the rows stay where they are.
 KERNEL place_slots(const u64 *old_slots, const u64 *old_counts, i64 old_size, const u8 *rows,
-                   i64 width, u64 *slots, u64 *counts, u64 mask) {
+                   i32 width, u64 *slots, u64 *counts, u64 mask) {
     i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
     if (index >= old_size || !old_slots[index]) return;
     u64 mine = old_slots[index];
