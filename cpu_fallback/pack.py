@@ -35,8 +35,8 @@ from .words import store_bytes
 _FLAT_NEURONS = 57
 
 # Positions packed at a time where bits of a state lie apart: whole maps up to 128 x 128, because
-# memory is fastest when it is read as it lies (4096 instead cost 112 x 112 maps a quarter of their
-# speed); eight bytes for each still fit the second-level cache.
+# memory is fastest when it is read as it lies. Eight bytes for each still fit the second-level
+# cache.
 _BLOCK = 1 << 14
 
 
@@ -84,8 +84,8 @@ _MOST_KEPT = 1 << 26
 def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Memory of this thread that the next call overwrites.
 
-    It is still in the cache, where new memory would push out what the framework needs next: with it
-    capturing made a forward pass of ResNet-18 7 % longer, without it 12 %.
+    It is still in the cache, where new memory would push out what the framework needs next
+    (`pytest benchmarks/bench_capture.py --benchmark-enable` shows it).
     """
     size = shape[0] * shape[1]
     if size > _MOST_KEPT:
@@ -123,7 +123,7 @@ def _outer_offset(numbers: Any, index: int) -> int:
 
 
 # The helpers of the inner loops are inlined by Numba: left to LLVM they stay calls that pass the
-# test through memory, and a row of 20 neurons takes 8 ns instead of 3.
+# test through memory, for each few bits.
 @inlined
 def _tail_mask(address: int, end: int, size: int, test: Any, neuron: int, count: int) -> Any:
     """The bits of the last ``count`` < 64 neurons of a row; never reads at or past ``end``."""

@@ -8,10 +8,10 @@ from tensorstate_gpu._numbers import positive_integer
 _chosen: int | None = None
 _here = threading.local()  # .least: bytes that a second thread must have to move, in this thread
 
-# Waking a thread takes about 30 us: that is as long as one thread takes for a mebibyte.
+# About what one thread moves while another wakes up.
 _LEAST = 1 << 20
 # Inside a forward pass the framework's own threads still spin, for milliseconds, on the other
-# processors: there a second thread made packing 10 MB twice as slow.
+# processors: there a second thread competes with them.
 _LEAST_BESIDE_OTHERS = 1 << 26
 
 

@@ -23,6 +23,8 @@ class WideTable(Table):
     def _make(self, slots: int, kept: int) -> None:
         """An empty table, with room for as many rows as it may hold; the ``kept`` first stay."""
         xp = device.library()
+        if slots > 1 << 32:
+            raise MemoryError(f"{kept} distinct rows are kept; slots number at most 2**31 of them")
         # All or nothing: where memory is short, the table stays what it was.
         rows = device.empty((slots // 2, self._row_bytes), np.uint8)
         places, counts = (xp.zeros(slots, np.uint64) for _ in range(2))
