@@ -86,7 +86,7 @@ def time_within(forward, inputs, rounds):
     found = []
     with pytest.MonkeyPatch.context() as monkeypatch:
         hooks = Clock(StateCaptureHook, "capture", monkeypatch)
-        packing = Clock(pytorch, "pack_to_host", monkeypatch)
+        packing = Clock(pytorch, "pack", monkeypatch)
         for _ in range(rounds):
             hooks.seconds = packing.seconds = 0.0
             start = time.perf_counter()

@@ -13,11 +13,11 @@ except ImportError as error:
 from torch import nn
 from torch._subclasses.fake_tensor import is_fake
 
-from tensorstate_gpu._dlpack import CPU, Tensor
+from tensorstate_gpu._dlpack import CPU, Tensor, borrow
 from tensorstate_gpu._firing import ELEMENT_TYPES
 from tensorstate_gpu._threads import beside_busy_threads
 from tensorstate_gpu.capture_point import CapturePoint
-from tensorstate_gpu.states import pack_to_host
+from tensorstate_gpu.states import pack, working_on
 
 from .neuron_axes import AUTO, AxisRule, find_rules, own_rule
 
@@ -114,8 +114,10 @@ class StateCaptureHook(CapturePoint):
             tensor, axis = tensor[None], 1
         instances = 1 if axis % tensor.ndim == 0 else tensor.shape[0]
         with beside_busy_threads():
-            packed, neurons = pack_to_host(as_borrowed(tensor), axis, self.threshold)
-            self.record(packed, neurons, axis, instances)
+            states = borrow(as_borrowed(tensor), "states")
+            with working_on(states):
+                packed, neurons = pack(states, axis, self.threshold, self.firing)
+                self.record(packed, neurons, axis, instances)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_rule": self._rule, "_handle": self._handle}

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._dlpack import Tensor
@@ -11,16 +12,19 @@ from .count import Counter as counter
 from .count import count
 from .merge import merge
 from .pack import compress
+from .pack_by_function import compress_by_function
 from .sort import sort
 from .unpack import decompress, popcount
 
 __all__ = [
     "compress",
+    "compress_by_function",
     "count",
     "counter",
     "decompress",
     "merge",
     "popcount",
+    "rows_where",
     "sort",
     "to_host",
     "view",
@@ -41,3 +45,8 @@ def view(tensor: Tensor) -> NDArray[Any]:
 def to_host(array: NDArray[Any]) -> NDArray[Any]:
     """It is there already."""
     return array
+
+
+def rows_where(packed: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The rows that a mask chooses."""
+    return packed[chosen]

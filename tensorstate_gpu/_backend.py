@@ -5,8 +5,12 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tensorstate_gpu._dlpack import CPU, CUDA, Tensor
 from tensorstate_gpu._firing import Firing
+from tensorstate_gpu._firing_function import Fires
 from tensorstate_gpu._layout import Layout
 
 
@@ -24,6 +28,29 @@ class Counter(Protocol):
         """Distinct rows in order (distinct, bytes), and their int64 counts."""
 
 
+class DeviceCounter(Counter, Protocol):
+    """A Counter whose device may run out of memory: then add() raises, and counts no row."""
+
+    def drain(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Distinct rows in no order and their counts, in the host's memory; then there are none."""
+
+
+class Transfer(Protocol):
+    """Batches of packed rows on their way from a device to the host, in order."""
+
+    rows: int  # sent, and not dropped yet
+
+    def send(self, rows: Any) -> None:
+        """Queue the copying of rows (states, bytes); MemoryError keeps none of them."""
+
+    def oldest(self, *, wait: bool) -> NDArray[np.uint8] | None:
+        """The first batch, in memory that is valid until it is dropped; None where there is none,
+        or where it has not come yet and need not be waited for."""
+
+    def drop_oldest(self) -> None:
+        """Forget the first batch: it is kept elsewhere."""
+
+
 class Backend(Protocol):
     """What a backend offers; arrays are of its own native type. All return the same bytes."""
 
@@ -36,6 +63,9 @@ class Backend(Protocol):
     def to_host(self, array: Any) -> Any:
         """A native array as a NumPy array: itself, or a copy."""
 
+    def rows_where(self, packed: Any, chosen: NDArray[np.bool_]) -> Any:
+        """The rows that a mask of the host chooses."""
+
     def compress(
         self, states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False
     ) -> Any:
@@ -43,6 +73,9 @@ class Backend(Protocol):
 
         ``scratch``: the result may lie in memory that this thread's next call overwrites.
         """
+
+    def compress_by_function(self, states: Tensor, layout: Layout, function: Fires) -> Any:
+        """As compress, by a function of one number that Numba compiles."""
 
     def decompress(self, packed: Any, neurons: int) -> Any:
         """Unpack: bool of shape (states, neurons)."""
@@ -64,6 +97,22 @@ class Backend(Protocol):
 
     def counter(self, row_bytes: int) -> Counter:
         """An empty running count for rows of ``row_bytes`` bytes."""
+
+
+class DeviceBackend(Backend, Protocol):
+    """A backend whose arrays do not lie in the host's memory."""
+
+    def counter(self, row_bytes: int) -> DeviceCounter:
+        """An empty running count for rows of ``row_bytes`` bytes, on the current device."""
+
+    def transfer(self) -> Transfer:
+        """A way to the host for rows of the current device."""
+
+
+def device_of(array: Any) -> tuple[int, int]:
+    """The DLPack device of a native array."""
+    kind, index = array.__dlpack_device__()
+    return int(kind), index
 
 
 @lru_cache

@@ -5,11 +5,15 @@ form one evenly strided run are merged, so an NCHW array becomes (N, H*W) states
 contiguous array of any rank becomes one run of rows.
 """
 
+import itertools
 import math
-from dataclasses import dataclass
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from tensorstate_gpu._dlpack import Tensor
 from tensorstate_gpu._numbers import integer
 
 
@@ -37,6 +41,18 @@ class Layout:
     @property
     def row_bytes(self) -> int:
         return (self.neurons + 7) // 8
+
+    def blocks(self, states: Tensor, packed: Any) -> Iterator[tuple[Tensor, Any]]:
+        """The tensor in pieces of three axes (images, positions, neurons), and packed in theirs."""
+        *far, images = self.outer_shape or (1,)
+        *far_strides, image_stride = self.outer_strides or (0,)
+        shape = (images, self.run, self.neurons)
+        strides = (image_stride, self.run_stride, self.neuron_stride)
+        rows = images * self.run
+        for number, index in enumerate(itertools.product(*map(range, far))):
+            address = states.address + sum(map(operator.mul, index, far_strides))
+            block = replace(states, address=address, shape=shape, strides=strides)
+            yield block, packed[number * rows : (number + 1) * rows]
 
 
 def plan(

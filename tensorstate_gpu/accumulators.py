@@ -4,19 +4,22 @@ An accumulator is mutable inside and read as immutable StateCounts: merging an i
 for each batch would cost the distinct states each time.
 """
 
+import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._backend import Counter, backend_for
+from tensorstate_gpu._backend import Counter, DeviceBackend, Transfer, backend_for, device_of
 from tensorstate_gpu._dlpack import CPU
 from tensorstate_gpu._instances import Instances, check_labels
 from tensorstate_gpu._interrupts import finished_before_interrupt
 from tensorstate_gpu.counts import StateCounts, check_unused_bits, merge_all
 from tensorstate_gpu.memory_rows import RowKeeper, Rows
+from tensorstate_gpu.spilling import SpillingCounter
 
 
 class Accumulator(ABC):
@@ -29,10 +32,11 @@ class Accumulator(ABC):
         self._snapshot: StateCounts | None = None
 
     def append(
-        self, packed: Rows, instances: int, labels: Any = None, *, trusted: bool = False
+        self, packed: Any, instances: int, labels: Any = None, *, trusted: bool = False
     ) -> None:
         """Keep a batch; TypeError or ValueError, and nothing kept, when its parts do not fit.
 
+        ``packed``: uint8 (states, bytes), a native array of any backend.
         ``trusted``: bits beyond the neurons, which our own packing never sets, are not looked for.
         """
         if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != self.row_bytes:
@@ -69,7 +73,7 @@ class Accumulator(ABC):
         """Rows really kept, counted apart from the ledger."""
 
     @abstractmethod
-    def _keep(self, packed: Rows, row_labels: NDArray[Any] | None) -> None: ...
+    def _keep(self, packed: Any, row_labels: NDArray[Any] | None) -> None: ...
 
     @abstractmethod
     def _count(self) -> StateCounts: ...
@@ -90,6 +94,10 @@ class Accumulator(ABC):
     def flush(self) -> None:
         """Bring what is still buffered to where it is kept."""
 
+    @abstractmethod
+    def discard(self) -> None:
+        """Forget what is still under way: all rows are deleted."""
+
 
 class RowsAccumulator(Accumulator):
     """Keeps every row, in memory or on disk; counts when it is asked."""
@@ -97,13 +105,32 @@ class RowsAccumulator(Accumulator):
     def __init__(self, neurons: int, keeper: RowKeeper) -> None:
         super().__init__(neurons)
         self._keeper = keeper
+        self._device: tuple[int, int] = (CPU, 0)
+        self._transfer: Transfer | None = None  # from that device
 
     @property
     def rows(self) -> int:
-        return self._keeper.rows
+        return self._keeper.rows + (self._transfer.rows if self._transfer else 0)
 
-    def _keep(self, packed: Rows, row_labels: NDArray[Any] | None) -> None:
-        self._keeper.append(packed)
+    def _keep(self, packed: Any, row_labels: NDArray[Any] | None) -> None:
+        device = device_of(packed)
+        if device != self._device:  # the model has moved
+            self._receive(wait=True)
+            self._transfer = None if device[0] == CPU else _device_backend(device).transfer()
+            self._device = device
+        if self._transfer is None:
+            self._keeper.append(packed)
+            return
+        _receiving.add(self)
+        self._receive(wait=False)
+        self._transfer.send(packed)
+
+    def _receive(self, *, wait: bool) -> None:
+        """Keep the batches that have come from a device; or all that were sent."""
+        while self._transfer and (rows := self._transfer.oldest(wait=wait)) is not None:
+            with finished_before_interrupt():  # else a batch could be kept twice
+                self._keeper.append(rows)
+                self._transfer.drop_oldest()
 
     def _count(self) -> StateCounts:
         return count_chunks(self.chunks(), self.neurons)
@@ -126,6 +153,7 @@ class RowsAccumulator(Accumulator):
         return counters.histograms(self.neurons)
 
     def chunks(self) -> Iterator[Rows]:
+        self._receive(wait=True)
         return self._keeper.chunks()
 
     def _chunks_with_instances(self) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
@@ -135,7 +163,16 @@ class RowsAccumulator(Accumulator):
             row += len(chunk)
 
     def flush(self) -> None:
+        self._receive(wait=True)
         self._keeper.flush()
+
+    def discard(self) -> None:
+        self._transfer = None
+
+    def __del__(self) -> None:
+        # What is under way when this object ends still belongs to the capture.
+        if getattr(self, "_transfer", None) and self._keeper.outlives_process:
+            self.flush()
 
 
 class CountsAccumulator(Accumulator):
@@ -150,7 +187,7 @@ class CountsAccumulator(Accumulator):
     def rows(self) -> int:
         return self._counters.total
 
-    def _keep(self, packed: Rows, row_labels: NDArray[Any] | None) -> None:
+    def _keep(self, packed: Any, row_labels: NDArray[Any] | None) -> None:
         self._counters.add(packed, row_labels)
 
     def _count(self) -> StateCounts:
@@ -173,46 +210,60 @@ class CountsAccumulator(Accumulator):
     def flush(self) -> None:
         """Nothing to do: the counts are kept in memory."""
 
+    def discard(self) -> None:
+        """Nothing to do: no rows are under way."""
+
 
 def _rows_not_kept() -> ValueError:
     return ValueError('only counts are kept; rows need keep="states"')
 
 
 class _LabelledCounters:
-    """One running count for each label; None stands for no label."""
+    """One running count for each label and each device; None stands for no label."""
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
-        self._counters: dict[Any, Counter] = {}
+        self._counters: dict[tuple[Any, tuple[int, int]], Counter] = {}
 
     @property
     def total(self) -> int:
         return sum(counter.total for counter in self._counters.values())
 
-    def add(self, packed: Rows, row_labels: NDArray[Any] | None) -> None:
+    def add(self, packed: Any, row_labels: NDArray[Any] | None) -> None:
         """Count rows, under their labels where they are given (one for each row)."""
+        device = device_of(packed)
         if row_labels is None:
-            self._counter(None).add(packed)
+            self._counter(None, device).add(packed)
             return
+        backend = backend_for(device, "")
         mixed = row_labels.dtype.kind == "O"
         for label in set(row_labels.tolist()) if mixed else np.unique(row_labels).tolist():
-            self._counter(label).add(packed[row_labels == label])
+            rows = backend.rows_where(packed, row_labels == label)
+            self._counter(label, device).add(rows)
 
-    def _counter(self, label: Any) -> Counter:
-        if label not in self._counters:
-            self._counters[label] = _new_counter(self._row_bytes)
-        return self._counters[label]
+    def _counter(self, label: Any, device: tuple[int, int]) -> Counter:
+        if (label, device) not in self._counters:
+            self._counters[label, device] = _new_counter(self._row_bytes, device)
+        return self._counters[label, device]
 
     def histograms(self, neurons: int) -> dict[Any, StateCounts]:
         """The counts so far; integers before strings, where there are both."""
-        order = sorted(self._counters, key=lambda label: (type(label).__name__, label))
-        return {
-            label: StateCounts.trusted(*self._counters[label].result(), neurons) for label in order
-        }
+        found: dict[Any, list[StateCounts]] = {}
+        for (label, _), counter in self._counters.items():
+            counts = StateCounts.trusted(*counter.result(), neurons)
+            found.setdefault(label, []).append(counts)
+        order = sorted(found, key=lambda label: (type(label).__name__, label))
+        return {label: merge_all(found[label], neurons) for label in order}
 
 
-def _new_counter(row_bytes: int) -> Counter:
-    return backend_for((CPU, 0), "cpu").counter(row_bytes)
+def _new_counter(row_bytes: int, device: tuple[int, int] = (CPU, 0)) -> Counter:
+    if device[0] == CPU:
+        return backend_for(device, "cpu").counter(row_bytes)
+    return SpillingCounter(_device_backend(device), row_bytes)
+
+
+def _device_backend(device: tuple[int, int]) -> DeviceBackend:
+    return cast(DeviceBackend, backend_for(device, ""))
 
 
 def count_chunks(chunks: Iterator[Rows], neurons: int) -> StateCounts:
@@ -221,3 +272,15 @@ def count_chunks(chunks: Iterator[Rows], neurons: int) -> StateCounts:
     for chunk in chunks:
         counter.add(chunk)
     return StateCounts.trusted(*counter.result(), neurons)
+
+
+_receiving: "weakref.WeakSet[RowsAccumulator]" = weakref.WeakSet()
+
+
+def _receive_all() -> None:
+    for accumulator in list(_receiving):
+        accumulator.flush()
+
+
+# Before the executors end through which rows are written (see stored_rows.py).
+threading._register_atexit(_receive_all)  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._firing import keep_threshold, plain_threshold
+from tensorstate_gpu._firing_function import Fires, check_firing
 from tensorstate_gpu._locks import ForkSafeLock
 from tensorstate_gpu._numbers import integer, positive_integer
 from tensorstate_gpu.accumulators import Accumulator, CountsAccumulator, RowsAccumulator
@@ -32,6 +33,8 @@ class CapturePoint:
         by the distinct states.
     threshold : real number, or one per neuron
         A neuron fires when its activation is greater.
+    firing : function of one number that returns a bool, optional
+        Decides instead of a threshold, as in compress_states.
     neuron_axis : int, optional
         The axis whose entries are the bits of a state; a bridge chooses one where it is None.
     compressor : numcodecs codec, optional
@@ -55,6 +58,7 @@ class CapturePoint:
         *,
         keep: str = "states",
         threshold: Any = 0.0,
+        firing: Fires | None = None,
         neuron_axis: int | None = None,
         compressor: Any = None,
     ) -> None:
@@ -69,6 +73,7 @@ class CapturePoint:
         self.name = name
         self.keep = keep
         self.threshold = keep_threshold(threshold)
+        self.firing = check_firing(firing, threshold)
         self.neuron_axis = None if neuron_axis is None else integer(neuron_axis, "neuron_axis")
         self.disk_path = disk_path
         self.compressor = compressor
@@ -111,6 +116,8 @@ class CapturePoint:
 
     def attributes(self) -> dict[str, Any]:
         """What a store writes beside the rows, as JSON knows it."""
+        if self.firing is not None:
+            return {"neuron_axis": self._axis, "firing": self.firing.__qualname__}
         return {"neuron_axis": self._axis, "threshold": plain_threshold(self.threshold)}
 
     def append(self, packed: NDArray[np.uint8], instances: int, labels: Any = None) -> None:
@@ -129,10 +136,8 @@ class CapturePoint:
             given = self._pending_labels if labels is None else labels
             self._accumulator.append(packed, instances, given)
 
-    def record(
-        self, packed: NDArray[np.uint8], neurons: int, axis: int | None, instances: int
-    ) -> None:
-        """declare() and append() in one, for a batch that states.pack_to_host() made."""
+    def record(self, packed: Any, neurons: int, axis: int | None, instances: int) -> None:
+        """declare() and append() in one, for a batch that states.pack() made, wherever it lies."""
         with self._lock:  # a reset by another thread comes before or after, not between
             self.declare(neurons, axis)
             assert self._accumulator is not None
@@ -238,6 +243,8 @@ class CapturePoint:
         axis = -1 if self.neuron_axis is None else self.neuron_axis
         neurons = None if input_shape is None else _size_along(axis, input_shape)
         with self._lock:
+            if self._accumulator is not None:
+                self._accumulator.discard()
             if self._store is not None:
                 self._store.remove(self.name)
             self._start()
@@ -273,7 +280,7 @@ class CapturePoint:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        fields = ("name", "keep", "threshold", "neuron_axis", "compressor")
+        fields = ("name", "keep", "threshold", "firing", "neuron_axis", "compressor")
         return {field: getattr(self, field) for field in fields}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -21,6 +21,8 @@ class RowKeeper(ABC):
     What follows the last whole chunk waits in a buffer.
     """
 
+    outlives_process = False  # whether what is not flushed when the program ends is lost
+
     def __init__(self, row_bytes: int, chunk_rows: int, base: int = 0) -> None:
         self._row_bytes = row_bytes
         self._chunk_rows = chunk_rows

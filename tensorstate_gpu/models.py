@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from tensorstate_gpu._firing_function import Fires
 from tensorstate_gpu.capture_point import CapturePoint
 from tensorstate_gpu.matching import match
 from tensorstate_gpu.run import Run
@@ -20,6 +21,7 @@ def build_efficiency_model(
     *,
     keep: str = "states",
     threshold: Any = 0.0,
+    firing: Fires | None = None,
     neuron_axis: int | None = None,
 ) -> Any:
     """Attach capture points to a model's layers.
@@ -33,7 +35,7 @@ def build_efficiency_model(
         Whether to look at what goes into a layer, at what comes out, or at both.
     storage_path : str or path, optional
         Keep all rows on disk, in a new zarr group at this path.
-    keep, threshold, neuron_axis
+    keep, threshold, firing, neuron_axis
         As in CapturePoint, for each of the layers.
 
     Returns
@@ -49,7 +51,7 @@ def build_efficiency_model(
         no layer that matches (the message lists those there are).
     """
     bridge = _bridge(model)
-    options = {"keep": keep, "threshold": threshold, "neuron_axis": neuron_axis}
+    options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
     chosen = _choose(bridge, model, attach_to, exclude, method)
     there = _points_there(model)
     if storage_path is not None:
@@ -70,6 +72,7 @@ def capture(
     *,
     keep: str = "states",
     threshold: Any = 0.0,
+    firing: Fires | None = None,
     neuron_axis: int | None = None,
 ) -> Iterator[Run]:
     """Capture inside a with block; on exit exactly these probes are detached, whatever happened.
@@ -87,7 +90,7 @@ def capture(
     10
     """
     bridge = _bridge(model)
-    options = {"keep": keep, "threshold": threshold, "neuron_axis": neuron_axis}
+    options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
     if storage_path is not None:
         options["disk_path"] = storage_path
     points = bridge.attach(

@@ -3,17 +3,22 @@
 Each is a pure function. The result is of the caller's array type and on the caller's device.
 """
 
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
-from tensorstate_gpu._backend import Backend, backend_for
-from tensorstate_gpu._dlpack import Tensor, borrow, check_same_device, give_back
-from tensorstate_gpu._firing import firing
+from tensorstate_gpu._backend import Backend, DeviceBackend, backend_for
+from tensorstate_gpu._dlpack import CPU, Tensor, borrow, check_same_device, give_back
+from tensorstate_gpu._firing import firing as firing_test
+from tensorstate_gpu._firing_function import Fires, check_firing
 from tensorstate_gpu._layout import plan
 from tensorstate_gpu._numbers import integer, positive_integer
 from tensorstate_gpu.counts import StateCounts
+from tensorstate_gpu.spilling import SpillingCounter
 
 
-def compress_states(states: Any, *, neuron_axis: int = -1, threshold: Any = 0.0) -> Any:
+def compress_states(
+    states: Any, *, neuron_axis: int = -1, threshold: Any = 0.0, firing: Fires | None = None
+) -> Any:
     """Pack which neurons fire into bits.
 
     Parameters
@@ -25,6 +30,10 @@ def compress_states(states: Any, *, neuron_axis: int = -1, threshold: Any = 0.0)
         The axis whose entries are the bits of a state. The other axes, in C order, are the states.
     threshold : real number, or one per neuron
         A neuron fires when its activation is greater, compared as real numbers. NaN never fires.
+    firing : function of one number that returns a bool, optional
+        Decides instead of a threshold. Numba compiles it (once for each function and number
+        format, in about a second), for the device on which ``states`` are. It gets the number
+        exactly, as float64, int64, uint64 or bool, and must neither raise nor keep anything.
 
     Returns
     -------
@@ -42,31 +51,39 @@ def compress_states(states: Any, *, neuron_axis: int = -1, threshold: Any = 0.0)
     >>> compress_states(np.array([[0.5, -1.0, 2.0], [0.0, 3.0, -0.0]]))
     array([[5],
            [2]], dtype=uint8)
+    >>> compress_states(np.array([[0.5, -1.0, 0.01]]), firing=lambda x: abs(x) > 0.1)
+    array([[3]], dtype=uint8)
     """
+    function = check_firing(firing, threshold)
     tensor = borrow(states, "states")
     with _backend(tensor).working_on(tensor):
-        packed, _ = _pack(tensor, neuron_axis, threshold)
+        packed, _ = pack(tensor, neuron_axis, threshold, function, scratch=False)
         return give_back(packed, states)
 
 
-def pack_to_host(states: Any, neuron_axis: int, threshold: Any) -> tuple[Any, int]:
-    """As compress_states, but give a NumPy array, and the number of neurons.
-
-    The array may lie in memory that this thread's next call overwrites.
-    """
-    tensor = borrow(states, "states")
-    backend = _backend(tensor)
-    with backend.working_on(tensor):
-        packed, neurons = _pack(tensor, neuron_axis, threshold, scratch=True)
-        return backend.to_host(packed), neurons
+def working_on(tensor: Tensor) -> AbstractContextManager[None]:
+    """Inside, work goes to the tensor's device, on the stream that its framework uses there."""
+    return _backend(tensor).working_on(tensor)
 
 
-def _pack(
-    tensor: Tensor, neuron_axis: int, threshold: Any, *, scratch: bool = False
+def pack(
+    tensor: Tensor,
+    neuron_axis: int,
+    threshold: Any,
+    function: Fires | None = None,
+    *,
+    scratch: bool = True,
 ) -> tuple[Any, int]:
+    """Inside working_on(): packed rows as the backend's own array, and the number of neurons.
+
+    ``function``: what check_firing() gave; it decides instead of the threshold.
+    ``scratch``: they may lie in memory that this thread's next call overwrites.
+    """
     layout = plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
+    if function is not None:
+        return _backend(tensor).compress_by_function(tensor, layout, function), layout.neurons
     check_same_device(threshold, "threshold", tensor)
-    test = firing(tensor.element, threshold, layout.neurons)
+    test = firing_test(tensor.element, threshold, layout.neurons)
     return _backend(tensor).compress(tensor, layout, test, scratch=scratch), layout.neurons
 
 
@@ -185,8 +202,22 @@ def count_states(states: Any, neurons: int | None = None) -> StateCounts:
     width = packed.shape[1]
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
     with backend.working_on(packed):
-        rows, counts = backend.count(backend.view(packed))
-        return StateCounts.trusted(backend.to_host(rows), backend.to_host(counts), bits)
+        rows, counts = _count(backend, packed)
+        return StateCounts.trusted(rows, counts, bits)
+
+
+def _count(backend: Backend, packed: Tensor) -> tuple[Any, Any]:
+    """Counts in the host's memory."""
+    rows = backend.view(packed)
+    try:
+        distinct, counts = backend.count(rows)
+        return backend.to_host(distinct), backend.to_host(counts)
+    except MemoryError:
+        if packed.device[0] == CPU:
+            raise
+    counter = SpillingCounter(cast(DeviceBackend, backend), packed.shape[1])
+    counter.add(rows)
+    return counter.result()
 
 
 def _borrow_packed(states: Any) -> tuple[Backend, Tensor]:

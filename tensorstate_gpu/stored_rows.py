@@ -20,6 +20,8 @@ from tensorstate_gpu.memory_rows import RowKeeper
 class StoredRows(RowKeeper):
     """The rows of one capture point on disk; written in whole chunks."""
 
+    outlives_process = True
+
     def __init__(self, array: Any, folder: Path) -> None:
         attributes = array.attrs.asdict()
         self.name: str = attributes["name"]

@@ -279,8 +279,8 @@ class ShortOfMemory:
 
 
 @pytest.mark.parametrize("left", range(6))
-@pytest.mark.parametrize("width", [3, 16])
-def test_no_memory_to_grow(machine, width, left, monkeypatch):
+@pytest.mark.parametrize(("width", "allocations"), [(3, 3), (16, 4)])
+def test_no_memory_to_grow(machine, width, allocations, left, monkeypatch):
     """Whichever allocation fails, the table stays what it was, and goes on when there is room."""
     rows = np.random.default_rng(0).integers(0, 256, (1000, width), np.uint8)
     table = table_of(width)
@@ -294,11 +294,59 @@ def test_no_memory_to_grow(machine, width, left, monkeypatch):
             table.add(machine.give(rows[200:]))
         except MemoryError:
             refused = True
-    assert refused or left >= 4
+    assert refused == (left < allocations)
     assert_counted(machine, table, rows[:200] if refused else rows)
     if refused:
         table.add(machine.give(rows[200:]))
         assert_counted(machine, table, rows)
+
+
+@pytest.mark.parametrize("width", [3, 8, 16])
+@pytest.mark.parametrize("distinct", [100, 230, 3000])
+def test_batches_of_several_pieces_are_counted_whole_or_not_at_all(
+    machine, width, distinct, monkeypatch
+):
+    """Where a table cannot grow, rows come in pieces while they fit, else all go back."""
+    monkeypatch.setattr(sys.modules["tensorstate_gpu.cuda.table"], "_LEAST_ROWS", 64)
+    rng = np.random.default_rng(width)
+    pool = rng.integers(0, 256, (distinct, width), np.uint8)
+    pool[0] = 255
+    rows = pool[rng.integers(0, distinct, 2000)]
+    table = table_of(width)
+    table.add(machine.give(pool[:50]))
+    expected = [pool[:50]]
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "_grow", no_room)
+        for batch in (rows, pool[:50]):
+            try:
+                table.add(machine.give(batch))
+                expected.append(batch)
+            except MemoryError:
+                assert distinct == 3000
+    assert_counted(machine, table, np.concatenate(expected))
+    assert len(expected) == (1 if distinct == 3000 else 3)
+    table.add(machine.give(rows))
+    assert_counted(machine, table, np.concatenate([*expected, rows]))
+
+
+def no_room(slots):
+    raise MemoryError(f"no room for {slots} slots")
+
+
+@pytest.mark.parametrize("width", [3, 8, 16])
+def test_drained_tables_are_empty(machine, width):
+    rng = np.random.default_rng(width)
+    rows = rng.integers(0, 3, (1000, width), np.uint8) * 127
+    table = table_of(width)
+    table.add(machine.give(rows))
+    drained, counts = table.drain()
+    assert type(drained) is type(counts) is np.ndarray
+    order = oracle.sort(drained)[1]
+    for one, other in zip((drained[order], counts[order]), oracle.count(rows), strict=True):
+        assert np.array_equal(one, other)
+    assert len(table) == 0
+    table.add(machine.give(rows[:77]))
+    assert_counted(machine, table, rows[:77])
 
 
 @pytest.mark.parametrize("width", [8, 16, 17])

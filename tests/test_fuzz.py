@@ -15,7 +15,8 @@ FUZZ = """
     import numpy as np
     import tensorstate_gpu as ts
     from tensorstate_gpu.cpu_fallback import pack as _
-    from tensorstate_gpu.states import pack_to_host
+    from tensorstate_gpu._dlpack import borrow
+    from tensorstate_gpu.states import pack
 
     kernels = sys.modules["tensorstate_gpu.cpu_fallback.pack"]
     page, pages = mmap.PAGESIZE, 16
@@ -76,7 +77,7 @@ FUZZ = """
         x = random_array()
         axis = int(rng.integers(-x.ndim, x.ndim))
         threshold = random_threshold(x, x.shape[axis])
-        packed, neurons = pack_to_host(x, axis, threshold)
+        packed, neurons = pack(borrow(x, "x"), axis, threshold)
         assert neurons == x.shape[axis]
         assert np.array_equal(packed, expected(x, axis, threshold)), (
             x.shape, x.strides, x.dtype, axis, threshold)

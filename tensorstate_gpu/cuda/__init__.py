@@ -1,22 +1,39 @@
 """The CUDA backend: kernels/*.cu and what launches them. Twin of tensorstate_gpu.cpu_fallback."""
 
+from typing import Any
+
+from tensorstate_gpu._dlpack import Tensor
+from tensorstate_gpu._firing_function import Fires
+from tensorstate_gpu._layout import Layout
+
 from .count import Counter as counter
 from .count import count, merge
-from .device import export, to_host, view, working_on
+from .device import export, rows_where, to_host, view, working_on
 from .pack import compress
 from .sort import sort
+from .transfer import Transfer as transfer
 from .unpack import decompress, popcount
 
 __all__ = [
     "compress",
+    "compress_by_function",
     "count",
     "counter",
     "decompress",
     "export",
     "merge",
     "popcount",
+    "rows_where",
     "sort",
     "to_host",
+    "transfer",
     "view",
     "working_on",
 ]
+
+
+def compress_by_function(states: Tensor, layout: Layout, function: Fires) -> Any:
+    """As compress, by a function that Numba-CUDA compiles; it is imported only here."""
+    from . import pack_by_function
+
+    return pack_by_function.compress_by_function(states, layout, function)

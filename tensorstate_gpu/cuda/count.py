@@ -59,9 +59,14 @@ def _summed(rows: Any, counts: Any) -> Histogram:
 
 
 class Counter:
-    """Running counts of packed states on the device; see the Backend protocol."""
+    """Running counts of packed states on the device; see the Backend protocol.
+
+    Its table belongs to the stream on which it was made. For batches from elsewhere that stream
+    waits, and not the host.
+    """
 
     def __init__(self, row_bytes: int) -> None:
+        self._home = device.HomeStream()
         self._counts = _table(row_bytes)
         self._total = 0
 
@@ -70,10 +75,19 @@ class Counter:
         return self._total
 
     def add(self, packed: Any, weights: Any = None) -> None:
-        rows = device.library().ascontiguousarray(packed)
-        if len(rows):
-            self._counts.add(rows, weights)
-            self._total += len(rows) if weights is None else int(weights.sum())
+        with self._home.entered():
+            rows = device.library().ascontiguousarray(packed)
+            if len(rows):
+                self._counts.add(rows, weights)
+                self._total += len(rows) if weights is None else int(weights.sum())
 
     def result(self) -> Histogram:
-        return _summed(*self._counts.entries())
+        with self._home.entered():
+            return _summed(*self._counts.entries())
+
+    def drain(self) -> Histogram:
+        """The counts so far as NumPy arrays, in no order and with no new memory on the device; then
+        there are none."""
+        with self._home.entered():
+            self._total = 0
+            return self._counts.drain()

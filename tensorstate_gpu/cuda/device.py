@@ -4,11 +4,15 @@ Everything that needs a device passes through here, so that the rest of this pac
 on hosts without one.
 """
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu._dlpack import Tensor
 
@@ -104,6 +108,74 @@ def view(tensor: Tensor) -> Any:
 def to_host(array: Any) -> Any:
     """A NumPy copy; waits until what the current stream has queued is done."""
     return library().asnumpy(array)
+
+
+def rows_where(rows: Any, chosen: NDArray[np.bool_]) -> Any:
+    """The rows that a host's mask chooses."""
+    return rows[library().asarray(np.flatnonzero(chosen))]
+
+
+class HomeStream:
+    """The device and stream that are current when this is made: where the memory of its owner is.
+
+    CuPy hands memory out again in the order of the stream that it was allocated on. Work on such
+    memory from another stream has to wait for that stream, and that stream for it: the device does.
+    """
+
+    def __init__(self) -> None:
+        cuda = library().cuda
+        self._device, self._stream = cuda.Device(), cuda.get_current_stream()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Inside, work is queued here; what the current stream has queued so far comes before it,
+        and what it queues later after it."""
+        cuda = library().cuda
+        here = cuda.get_current_stream()
+        if here.ptr == self._stream.ptr and cuda.Device().id == self._device.id:
+            yield
+            return
+        before = here.record(cuda.Event(disable_timing=True))  # an event belongs to a device
+        with self._device, self._stream:
+            self._stream.wait_event(before)
+            try:
+                yield
+            finally:
+                here.wait_event(self._stream.record(cuda.Event(disable_timing=True)))
+
+
+class HostCopy:
+    """A contiguous device array on its way to pinned memory of the host; nobody waits for it."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array  # the copy reads it
+        self._copy = _pinned(array.shape, array.dtype)
+        array.get(out=self._copy, blocking=False)
+        self._copied = library().cuda.Event(disable_timing=True)
+        self._copied.record()
+
+    @property
+    def has_arrived(self) -> bool:
+        done: bool = self._copied.done
+        return done
+
+    def numpy(self) -> NDArray[Any]:
+        """The copy, valid while this object lives; waits until it is whole."""
+        self._copied.synchronize()
+        return self._copy
+
+    def __del__(self) -> None:
+        if hasattr(self, "_copied"):  # else others get the memory while the device writes to it
+            self._copied.synchronize()
+
+
+def _pinned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    cupy, size = library(), math.prod(shape)
+    try:
+        memory = cupy.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise MemoryError(f"no pinned memory for {dtype} of shape {shape}: {error}") from error
+    return np.frombuffer(memory, dtype, size).reshape(shape)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:

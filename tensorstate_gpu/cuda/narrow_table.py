@@ -8,6 +8,7 @@ from . import device
 from .launch import Launch, blocks_for
 from .table import FIRST_SLOTS, Table, at
 
+_EMPTY = ~np.uint64(0)  # as in count.cu
 _BLOCKS = 1 << 11  # several for each multiprocessor of any GPU
 _LEAST_ROWS = 1 << 12  # for a block: emptying and flushing its own table is worth 1,024 rows
 
@@ -17,43 +18,60 @@ class NarrowTable(Table):
 
     def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
         self._row_bytes = row_bytes
+        self._forget_bounds()
         self._make(slots)
+
+    def _bytes(self, slots: int) -> int:
+        return 16 * slots
 
     def _make(self, slots: int) -> None:
         xp = device.library()
         # All or nothing: where memory is short, the table stays what it was.
-        keys = xp.full(slots + 1, ~np.uint64(0), np.uint64)
+        keys = xp.full(slots + 1, _EMPTY, np.uint64)
         counts, used = xp.zeros(slots + 1, np.uint64), xp.zeros(1, np.uint64)
-        self._keys, self._counts, self._used = keys, counts, used
-        self._slots, self._at_most = slots, 0
+        self._keys, self._counts, self._used, self._slots = keys, counts, used, slots
 
     def _grow(self, slots: int) -> None:
-        rows, counts = self.entries()
+        keys, counts = self._keys, self._counts
         self._make(slots)
-        if len(rows):
-            self._count(rows, counts)
-        self._at_most = len(rows)
+        old = (at(keys), at(counts), np.int64(len(keys)))
+        self._launch("move_slots", blocks_for(len(keys)), *old, *self._table())
 
-    def _count(self, rows: Any, weights: Any) -> None:
-        states = np.int64(len(rows))
-        table = (at(self._keys), at(self._counts), at(self._used), np.uint64(self._slots - 1))
-        if weights is None:
-            each = max(_LEAST_ROWS, -(-len(rows) // _BLOCKS))
-            self._launch("count_rows", -(-len(rows) // each), rows, states, np.int64(each), *table)
-        else:
-            self._launch("count_weighted", blocks_for(len(rows)), rows, at(weights), states, *table)
+    def _count(self, rows: Any, weights: Any, each: int) -> None:
+        states, last = np.int64(len(rows)), (*self._table(), np.int64(each))
+        if weights is not None:
+            batch = (at(rows), at(weights), states)
+            self._launch("count_weighted", blocks_for(len(rows)), *batch, *last)
+            return
+        share = max(_LEAST_ROWS, -(-len(rows) // _BLOCKS))
+        self._launch("count_rows", -(-len(rows) // share), at(rows), states, np.int64(share), *last)
 
     def entries(self) -> tuple[Any, Any]:
         """Distinct rows (distinct, bytes) in no order, and their int64 counts."""
-        distinct = len(self) + int(self._counts[self._slots] > 0)
-        rows = device.empty((distinct, self._row_bytes), np.uint8)
-        counts = device.empty((distinct,), np.int64)
+        most, slots = len(self) + 1, self._slots + 1
+        rows = device.empty((most, self._row_bytes), np.uint8)
+        counts = device.empty((most,), np.int64)
         found = device.library().zeros(1, np.uint64)
-        slots, targets = self._slots + 1, (at(rows), at(counts), at(found))
-        arguments = (at(self._counts), np.int64(slots), *targets)
-        self._launch("entries", blocks_for(slots), self._keys, *arguments)
-        return rows, counts
+        table, targets = (at(self._keys), at(self._counts)), (at(rows), at(counts), at(found))
+        self._launch("entries", blocks_for(slots), *table, np.int64(slots), *targets)
+        distinct = int(device.to_host(found)[0])
+        return rows[:distinct], counts[:distinct]
 
-    def _launch(self, kernel: str, blocks: int, first: Any, *arguments: Any) -> None:
+    def drain(self) -> tuple[Any, Any]:
+        """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""
+        counts = device.to_host(self._counts).view(np.int64)
+        counted = np.flatnonzero(counts)
+        keys = device.to_host(self._keys)[counted].astype("<u8")
+        rows = keys.view(np.uint8).reshape(-1, 8)[:, : self._row_bytes]
+        self._keys.fill(_EMPTY)
+        self._counts.fill(0)
+        self._used.fill(0)
+        self._forget_bounds()
+        return np.ascontiguousarray(rows), counts[counted]
+
+    def _table(self) -> tuple[Any, ...]:
+        return at(self._keys), at(self._counts), at(self._used), np.uint64(self._slots - 1)
+
+    def _launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
         defines = (("WIDTH", self._row_bytes),)
-        device.run(Launch("count", kernel, defines, (blocks, 1), (at(first), *arguments)))
+        device.run(Launch("count", kernel, defines, (blocks, 1), arguments))

@@ -10,13 +10,15 @@ from . import device
 FIRST_SLOTS = 1 << 14
 # In one launch, because the table has to have room for as many new ones.
 _MOST_ROWS, _MOST_BYTES, _LEAST_ROWS = 1 << 21, 1 << 28, 1 << 12
+# A table grows to so many bytes without asking the device how full it really is.
+_UNASKED_BYTES = 1 << 27
 
 
 class Table(ABC):
     """A table of rows and how often each occurred, never more than half full.
 
-    How many distinct rows there are is known to the device; the host knows an upper bound, and asks
-    only when that says that the table might fill up.
+    How many distinct rows there are is known to the device. The host knows an upper bound, and what
+    the device told a while ago; it waits for an answer only where a large table might fill up.
     """
 
     _row_bytes: int
@@ -24,45 +26,89 @@ class Table(ABC):
     _used: Any  # uint64 of shape (1,), on the device
     _at_most: int
 
+    def _forget_bounds(self, at_most: int = 0) -> None:
+        self._at_most = at_most
+        self._glimpse: device.HostCopy | None = None  # of _used
+        self._since_glimpse = 0  # rows queued after it
+
     def __len__(self) -> int:
         """Distinct rows; waits for the device."""
-        self._at_most = int(self._used[0])
+        self._forget_bounds(int(device.to_host(self._used)[0]))
         return self._at_most
 
     def add(self, rows: Any, weights: Any = None) -> None:
-        """Count contiguous rows (states, bytes), each int64 ``weights`` times (default once)."""
+        """Count contiguous rows (states, bytes), each int64 ``weights`` times (default once).
+
+        Raises MemoryError where the device has no room, and then none of them is counted.
+        """
         if device.address(rows) % 8:  # some kernels read whole words
             rows = rows.copy()
         start = 0
-        while start < len(rows):
-            stop = min(len(rows), start + self._room(len(rows) - start))
-            self._count(rows[start:stop], None if weights is None else weights[start:stop])
-            self._at_most += stop - start
-            start = stop
+        try:
+            while start < len(rows):
+                stop = min(len(rows), start + self._room(len(rows) - start))
+                self._count(rows[start:stop], None if weights is None else weights[start:stop], 1)
+                self._at_most += stop - start
+                self._since_glimpse += stop - start
+                start = stop
+        except MemoryError:
+            if start:
+                self._count(rows[:start], None if weights is None else weights[:start], -1)
+            raise
+        if self._glimpse is None:
+            self._glimpse, self._since_glimpse = device.HostCopy(self._used), 0
 
     def _room(self, wanted: int) -> int:
         """Rows that can come without the table filling up, though each were a new one."""
+        wanted = min(wanted, max(_LEAST_ROWS, min(_MOST_ROWS, _MOST_BYTES // self._row_bytes)))
+        self._look()
         if self._at_most + wanted > self._slots // 2:
-            needed = 2 * (len(self) + min(wanted, self._chunk))
-            if needed > self._slots:
-                self._grow(max(4 * self._slots, 1 << (needed - 1).bit_length()))
-        return min(self._slots // 2 - self._at_most, self._chunk)
+            self._make_room(wanted)
+        return min(self._slots // 2 - self._at_most, wanted)
 
-    @property
-    def _chunk(self) -> int:
-        return max(_LEAST_ROWS, min(_MOST_ROWS, _MOST_BYTES // self._row_bytes))
+    def _look(self) -> None:
+        """Take what the device has told meanwhile; do not wait for it."""
+        if self._glimpse is not None and self._glimpse.has_arrived:
+            told = int(self._glimpse.numpy()[0])
+            self._at_most = min(self._at_most, told + self._since_glimpse)
+            self._glimpse = None
+
+    def _make_room(self, wanted: int) -> None:
+        slots = self._slots_for(self._at_most + wanted)
+        if self._bytes(slots) > _UNASKED_BYTES:
+            slots = self._slots_for(len(self) + wanted)
+        try:
+            if slots > self._slots:
+                self._grow(slots)
+        except MemoryError:
+            if len(self) > self._slots // 2 - min(wanted, _LEAST_ROWS // 16):
+                raise  # else the rows come in smaller pieces
+
+    def _slots_for(self, distinct: int) -> int:
+        """At most half full with so many; and if it has to grow, by no less than 4 times."""
+        if 2 * distinct <= self._slots:
+            return self._slots
+        return max(4 * self._slots, 1 << (2 * distinct - 1).bit_length())
 
     @abstractmethod
-    def _count(self, rows: Any, weights: Any) -> None:
-        """Queue the counting of rows for which there is room."""
+    def _bytes(self, slots: int) -> int:
+        """Memory of a table of so many slots."""
+
+    @abstractmethod
+    def _count(self, rows: Any, weights: Any, each: int) -> None:
+        """Queue the counting of rows for which there is room; ``each`` -1 takes them back."""
 
     @abstractmethod
     def _grow(self, slots: int) -> None:
-        """Move everything to a table of so many slots."""
+        """Move everything to a table of so many slots, or leave all as it is and raise."""
 
     @abstractmethod
     def entries(self) -> tuple[Any, Any]:
         """Distinct rows (distinct, bytes) in no order, and their int64 counts."""
+
+    @abstractmethod
+    def drain(self) -> tuple[Any, Any]:
+        """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""
 
 
 def at(array: Any) -> np.uint64:

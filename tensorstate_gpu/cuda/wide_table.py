@@ -15,38 +15,44 @@ class WideTable(Table):
     def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
         xp = device.library()
         self._row_bytes = row_bytes
+        self._forget_bounds()
         self._used = xp.zeros(1, np.uint64)
         self._fresh_count = xp.zeros(1, np.uint64)
         self._rows = device.empty((0, row_bytes), np.uint8)
-        self._make(slots, 0)
+        self._make(slots)
 
-    def _make(self, slots: int, kept: int) -> None:
-        """An empty table, with room for as many rows as it may hold; the ``kept`` first stay."""
+    def _bytes(self, slots: int) -> int:
+        return 16 * slots + slots // 2 * self._row_bytes
+
+    def _make(self, slots: int) -> None:
+        """Empty slots, and room for as many rows as they may point to; those kept stay."""
         xp = device.library()
         if slots > 1 << 32:
-            raise MemoryError(f"{kept} distinct rows are kept; slots number at most 2**31 of them")
+            raise MemoryError(f"slots number at most 2**31 distinct rows, {slots // 2} are wanted")
         # All or nothing: where memory is short, the table stays what it was.
         rows = device.empty((slots // 2, self._row_bytes), np.uint8)
         places, counts = (xp.zeros(slots, np.uint64) for _ in range(2))
+        kept = min(self._at_most, len(self._rows))
         rows[:kept] = self._rows[:kept]
-        self._rows, self._places, self._counts = rows, places, counts
-        self._slots, self._at_most = slots, 0
+        self._rows, self._places, self._counts, self._slots = rows, places, counts, slots
 
     def _grow(self, slots: int) -> None:
-        kept, places, counts = len(self), self._places, self._counts
-        self._make(slots, kept)
+        places, counts = self._places, self._counts
+        self._make(slots)
         arguments = (at(places), at(counts), np.int64(len(places)), at(self._rows))
         table = (at(self._places), at(self._counts), np.uint64(slots - 1))
         self._launch("place_slots", len(places), *arguments, np.int32(self._row_bytes), *table)
-        self._at_most = kept
 
-    def _count(self, rows: Any, weights: Any) -> None:
-        fresh = device.empty((len(rows),), np.uint64)
+    def _count(self, rows: Any, weights: Any, each: int) -> None:
+        fresh = None if each < 0 else device.empty((len(rows),), np.uint64)
         kept, width = at(self._used), np.int32(self._row_bytes)
         news = (at(fresh), at(self._fresh_count))
         batch = (at(rows), at(weights), np.int64(len(rows)), width)
         table = (at(self._rows), kept, at(self._places), at(self._counts))
-        self._launch("count_batch", len(rows), *batch, *table, *news, np.uint64(self._slots - 1))
+        last = (np.uint64(self._slots - 1), np.int64(each))
+        self._launch("count_batch", len(rows), *batch, *table, *news, *last)
+        if fresh is None:
+            return
         targets = (at(self._rows), kept, at(self._places))
         self._launch("keep_fresh", rows.size, at(rows), width, *targets, *news)
         self._launch("point_to_kept", len(rows), kept, at(self._places), *news)
@@ -55,10 +61,25 @@ class WideTable(Table):
     def entries(self) -> tuple[Any, Any]:
         """Distinct rows (distinct, bytes) in order of arrival, and their int64 counts."""
         distinct = len(self)
-        counts = device.empty((distinct,), np.int64)
+        counts = device.library().zeros(distinct, np.int64)
         arguments = (at(self._places), at(self._counts), np.int64(self._slots), at(counts))
         self._launch("counts_of_kept", self._slots, *arguments)
-        return self._rows[:distinct], counts
+        counted = counts > 0  # not those that were taken back
+        if bool(counted.all()):
+            return self._rows[:distinct], counts
+        return self._rows[:distinct][counted], counts[counted]
+
+    def drain(self) -> tuple[Any, Any]:
+        """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""
+        places, counts = device.to_host(self._places), device.to_host(self._counts)
+        pointing = np.flatnonzero(counts)
+        rows = device.to_host(self._rows[: len(self)])
+        numbers = (places[pointing] & np.uint64(0xFFFFFFFF)).astype(np.int64) - 1
+        self._places.fill(0)
+        self._counts.fill(0)
+        self._used.fill(0)
+        self._forget_bounds()
+        return rows[numbers], counts[pointing].view(np.int64)
 
     def _launch(self, kernel: str, threads: int, *arguments: Any) -> None:
         defines = (("WORDS", int(self._row_bytes % 8 == 0)),)

@@ -71,9 +71,10 @@ DEVICE bool add_to_block(u64 *keys, u32 *counts, u64 key, u32 number) {
     return false;
 }
 
-// ``block_rows`` rows for each block, fewer than 2**32.
+// ``block_rows`` rows for each block, fewer than 2**32. ``each`` is 1, or -1 to take rows back that
+// were counted: their keys stay, and so do their places.
 KERNEL count_rows(const u8 *rows, i64 states, i64 block_rows, u64 *keys, u64 *counts, u64 *used,
-                  u64 mask) {
+                  u64 mask, i64 each) {
     SHARED u64 block_keys[BLOCK_SLOTS];
     SHARED u32 block_counts[BLOCK_SLOTS];
     for (int i = threadIdx.x; i < BLOCK_SLOTS; i += 256) {
@@ -92,30 +93,38 @@ KERNEL count_rows(const u8 *rows, i64 states, i64 block_rows, u64 *keys, u64 *co
         if ((int)(threadIdx.x % 32) != __ffs(equal) - 1) continue;  // another lane counts for it
         u32 number = __popc(equal);
         if (!add_to_block(block_keys, block_counts, key, number)) {
-            add_to_table(keys, counts, used, mask, key, number);
+            add_to_table(keys, counts, used, mask, key, number * (u64)each);
         }
     }
     __syncthreads();
     for (int i = threadIdx.x; i < BLOCK_SLOTS; i += 256) {
         if (block_counts[i]) {
-            add_to_table(keys, counts, used, mask, block_keys[i], block_counts[i]);
+            add_to_table(keys, counts, used, mask, block_keys[i], block_counts[i] * (u64)each);
         }
     }
 }
 
-// Distinct rows with a weight each: the rows of another table when one grows, or of a histogram.
+// Rows with a weight each, those of a histogram; ``each`` as above.
 KERNEL count_weighted(const u8 *rows, const i64 *weights, i64 states, u64 *keys, u64 *counts,
-                      u64 *used, u64 mask) {
+                      u64 *used, u64 mask, i64 each) {
     i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
-    if (index < states) {
-        add_to_table(keys, counts, used, mask, read_row(rows, index), (u64)weights[index]);
-    }
+    if (index >= states) return;
+    u64 number = (u64)weights[index] * (u64)each;
+    add_to_table(keys, counts, used, mask, read_row(rows, index), number);
 }
 
-// The table's entries, in no order; ``slots`` counts the extra one.
+// Moves a table to one that is larger and empty. ``old_slots`` counts the extra one.
+KERNEL move_slots(const u64 *old_keys, const u64 *old_counts, i64 old_slots, u64 *keys, u64 *counts,
+                  u64 *used, u64 mask) {
+    i64 slot = (i64)blockIdx.x * 256 + threadIdx.x;
+    if (slot >= old_slots || !old_counts[slot]) return;
+    add_to_table(keys, counts, used, mask, old_keys[slot], old_counts[slot]);
+}
+
+// The rows that have been counted, in no order; ``slots`` counts the extra one.
 KERNEL entries(const u64 *keys, const u64 *counts, i64 slots, u8 *rows, i64 *numbers, u64 *found) {
     i64 slot = (i64)blockIdx.x * 256 + threadIdx.x;
-    if (slot >= slots || (slot < slots - 1 ? keys[slot] == EMPTY : !counts[slot])) return;
+    if (slot >= slots || !counts[slot]) return;
     u64 key = keys[slot], at = atomicAdd(found, 1ull);
 #pragma unroll
     for (int i = 0; i < WIDTH; i++) rows[at * WIDTH + i] = (u8)(key >> (8 * i));

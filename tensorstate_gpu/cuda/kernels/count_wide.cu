@@ -41,15 +41,16 @@ DEVICE bool rows_equal(const u8 *one, const u8 *other, i32 width) {
 }
 
 // ``weights`` is 0 where each row counts once. ``fresh`` gets the slots of rows not seen before.
+// ``each`` is 1, or -1 to take rows back that were counted: they stay among those that are kept.
 KERNEL count_batch(const u8 *batch, const i64 *weights, i64 states, i32 width, const u8 *rows,
                    const u64 *kept, u64 *slots, u64 *counts, u64 *fresh, u64 *fresh_count,
-                   u64 mask) {
+                   u64 mask, i64 each) {
     i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
     if (index >= states) return;
     const u8 *row = batch + index * width;
     u64 known = *kept, hashed = hash_row(row, width);
     u64 tag = hashed >> 32 << 32, mine = tag | (known + (u64)index + 1), slot = hashed & mask;
-    u64 number = weights ? (u64)weights[index] : 1;
+    u64 number = (weights ? (u64)weights[index] : 1) * (u64)each;
     while (true) {
         u64 there = slots[slot];
         if (there == 0) {

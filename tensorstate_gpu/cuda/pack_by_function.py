@@ -1,0 +1,49 @@
+"""Packing by a function that the user wrote, compiled by Numba-CUDA: general, for any strides."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+try:
+    import numba_cuda  # noqa: F401 takes the place of the numba.cuda that Numba brings along
+    from numba import cuda
+except ImportError as error:
+    raise ImportError(
+        "firing= on a GPU needs numba-cuda: pip install 'tensorstate_gpu[cuda13]' (or cuda12)"
+    ) from error
+
+from tensorstate_gpu._dlpack import Tensor
+from tensorstate_gpu._firing import ElementType
+from tensorstate_gpu._firing_function import Fires, byte_packer, native_dtype, values
+from tensorstate_gpu._layout import Layout
+
+from . import device, numba_device
+from .launch import blocks_for
+
+
+def compress_by_function(states: Tensor, layout: Layout, function: Fires) -> Any:
+    """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
+    packed = device.empty((layout.states, layout.row_bytes), np.uint8)
+    if packed.size:
+        kernel, element = _kernel(states.element, function), states.element
+        table = device.library().asarray(values(element))
+        for numbers, rows in layout.blocks(states, packed):
+            native = device.view(numbers).view(native_dtype(element))
+            numba_device.run(kernel, blocks_for(rows.size), native, table, rows)
+    return packed
+
+
+@lru_cache(maxsize=64)
+def _kernel(element: ElementType, function: Fires) -> Any:
+    pack_byte = byte_packer(element, function, cuda.jit(device=True))
+
+    @numba_device.kernel
+    def pack(numbers: Any, values: Any, packed: Any) -> None:
+        thread = cuda.grid(1)
+        row_bytes, run = packed.shape[1], numbers.shape[1]
+        state, byte = thread // row_bytes, thread % row_bytes
+        if state < packed.shape[0]:
+            packed[state, byte] = pack_byte(numbers, values, state // run, state % run, 8 * byte)
+
+    return pack
