@@ -130,6 +130,7 @@ def test_bad_functions_are_refused_before_anything_is_captured(what):
 SIMULATED = """
     import numpy as np
     from numba import cuda
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray as Lent
     from tensorstate_gpu import cuda as backend, cpu_fallback
     from tensorstate_gpu._dlpack import borrow
     from tensorstate_gpu._layout import plan
@@ -137,7 +138,7 @@ SIMULATED = """
 
     device.library, device.empty, device.view = lambda: np, np.empty, lambda t: t.numpy()
     numba_device.kernel = cuda.jit
-    numba_device.run = lambda kernel, blocks, *arrays: kernel[4 * blocks, 64](*arrays)
+    numba_device.run = lambda kernel, blocks, *arrays: kernel[4 * blocks, 64](*map(Lent, arrays))
 
     def far_from_zero(x):
         return abs(x) > 0.1
