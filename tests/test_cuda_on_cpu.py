@@ -18,11 +18,15 @@ if sys.platform != "linux":
     pytest.skip("the sanitizers are preloaded as on Linux", allow_module_level=True)
 
 
-def run_cases(case="", kernels=KERNELS, **variables):
+CASES = ["packing.py", "counting.py", "capture.py"]
+
+
+def run_cases(*cases, kernels=KERNELS, **variables):
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider"]
+    cases = [str(HERE / "cuda_cases" / case) for case in cases]
     environment = os.environ | machine.preload() | {"SIMT_KERNELS": str(kernels)} | variables
     return subprocess.run(
-        [*command, str(HERE / "cuda_cases.py") + case],
+        [*command, *cases],
         env=environment,
         capture_output=True,
         text=True,
@@ -32,7 +36,7 @@ def run_cases(case="", kernels=KERNELS, **variables):
 
 
 def test_all_kernels_against_the_oracle():
-    done = run_cases()
+    done = run_cases(*CASES)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
 
 
@@ -114,6 +118,9 @@ FAULTS = {
 }
 
 
+FILES = {"pack": "packing.py", "count": "counting.py", "count_wide": "counting.py"}
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_seen(fault, tmp_path):
     source, before, after, case, said = FAULTS[fault]
@@ -121,13 +128,13 @@ def test_faults_are_seen(fault, tmp_path):
     code = (kernels / f"{source}.cu").read_text()
     assert before in code
     (kernels / f"{source}.cu").write_text(code.replace(before, after))
-    done = run_cases(kernels=kernels, case=f"::{case}")
+    done = run_cases(f"{FILES[source]}::{case}", kernels=kernels)
     assert done.returncode != 0
     assert said in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="there may be a GPU")
 def test_without_a_gpu_the_tests_for_one_fail():
-    done = run_cases("::test_nothing_to_do", TENSORSTATE_TEST_GPU="1")
+    done = run_cases("packing.py::test_nothing_to_do", TENSORSTATE_TEST_GPU="1")
     assert done.returncode == 1
     assert "need CuPy: pip install" in done.stdout

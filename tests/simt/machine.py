@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tensorstate_gpu import cuda
 from tensorstate_gpu._dlpack import CUDA, Tensor
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.launch import KERNELS
@@ -37,8 +38,13 @@ class Machine:
     Its arrays are NumPy's: what CuPy's are to a GPU.
     """
 
-    fetch = staticmethod(np.asarray)
-    give = staticmethod(np.asarray)
+    @staticmethod
+    def give(array):
+        return np.asarray(array).view(OnDevice)
+
+    @staticmethod
+    def fetch(array):
+        return np.asarray(array)
 
     def __init__(self, kernels=KERNELS):
         self._kernels = kernels
@@ -71,7 +77,8 @@ class Machine:
         """Let the CUDA backend run here."""
         monkeypatch.setattr(device, "library", lambda: np)
         monkeypatch.setattr(device, "empty", poisoned)
-        monkeypatch.setattr(device, "to_host", np.copy)
+        for module in (cuda, device):
+            monkeypatch.setattr(module, "to_host", np.array)
         monkeypatch.setattr(device, "HomeStream", OnlyStream)
         monkeypatch.setattr(device, "HostCopy", LateCopy)
         monkeypatch.setattr(device, "address", lambda array: array.ctypes.data)
@@ -93,7 +100,7 @@ class LateCopy:
     """A copy that has not arrived yet when it is first asked for."""
 
     def __init__(self, array):
-        self._copy, self._asked = array.copy(), 0
+        self._copy, self._asked = np.array(array), 0
 
     @property
     def has_arrived(self):
@@ -109,4 +116,11 @@ def poisoned(shape, dtype):
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.full(size, 0xA5, np.uint8)
     assert memory.ctypes.data % 16 == 0
-    return memory.view(dtype).reshape(shape)
+    return memory.view(dtype).reshape(shape).view(OnDevice)
+
+
+class OnDevice(np.ndarray):
+    """An array that says that it lies on a GPU."""
+
+    def __dlpack_device__(self):
+        return CUDA, 0

@@ -1,166 +1,15 @@
-"""Tests of the CUDA backend. test_cuda_on_cpu.py runs them on a CPU, `make gpu` on a GPU."""
+"""Sorting, counting and merging on a device, or on its stand-in."""
 
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import as_strided
-from simt.gpu import Gpu
-from simt.machine import Machine
 
 from tensorstate_gpu import cuda
 from tensorstate_gpu import testing as oracle
-from tensorstate_gpu._firing import ELEMENT_TYPES, firing
-from tensorstate_gpu._layout import plan
-from tensorstate_gpu.cuda import device, pack
-from tensorstate_gpu.cuda.launch import KERNELS
+from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
 from tensorstate_gpu.cuda.wide_table import WideTable
-
-TYPES = ["float32", "float16", "bfloat16", "float64", "int8", "uint8", "bool"]
-THRESHOLDS = ["zero", "negative", "per neuron"]
-
-
-@pytest.fixture(scope="session")
-def machine():
-    if os.environ.get("TENSORSTATE_TEST_GPU"):
-        return Gpu()
-    return Machine(Path(os.environ.get("SIMT_KERNELS", KERNELS)))
-
-
-@pytest.fixture(autouse=True)
-def _installed(monkeypatch, machine):
-    machine.install(monkeypatch)
-
-
-def numbers(shape, name, seed=0):
-    """Bit patterns of a format, each one possible, in memory of exactly their size."""
-    rng = np.random.default_rng(seed)
-    size = ELEMENT_TYPES[name].size
-    raw = rng.integers(0, 256, (*shape, size), np.uint8)
-    if name == "bool":
-        raw %= 2
-    return raw.view(f"u{size}")[..., 0]
-
-
-def threshold_of(kind, neurons, name):
-    if kind == "per neuron":
-        values = np.random.default_rng(1).normal(size=neurons)
-        return [float(value) for value in (abs(values) if "fnuz" in name else values)]
-    return {"zero": 0.0, "negative": -1.0}[kind]
-
-
-def packed_by_kernels(machine, bits, axis, threshold, name):
-    tensor = machine.lend(bits, ELEMENT_TYPES[name])
-    layout = plan(tensor.shape, tensor.strides, tensor.element.size, axis)
-    packed = cuda.compress(tensor, layout, firing(tensor.element, threshold, layout.neurons))
-    return machine.fetch(packed)
-
-
-def as_they_lie(*shape):
-    return lambda name: numbers(shape, name)
-
-
-def offset(*shape):
-    """The same one number further: at no multiple of 16 bytes."""
-
-    def make(name):
-        flat = numbers((int(np.prod(shape)) + 1,), name)
-        return flat[1:].reshape(shape)
-
-    return make
-
-
-def changed(change, *shape):
-    return lambda name: change(numbers(shape, name))
-
-
-# Name -> how to make the array, its neuron axis, and the kernel for 32-bit numbers.
-LAYOUTS = {
-    "one state": (as_they_lie(1, 8), -1, "pack_whole_bytes"),
-    "rows of 64": (as_they_lie(70, 64), -1, "pack_whole_bytes"),
-    "rows of 40, two blocks and a bit": (as_they_lie(450, 40), -1, "pack_whole_bytes"),
-    "rows of 20": (as_they_lie(1700, 20), -1, "pack_rows"),
-    "rows of 7": (as_they_lie(19, 7), -1, "pack_rows"),
-    "rows of 1": (as_they_lie(300, 1), -1, "pack_rows"),
-    "rows of 2047": (as_they_lie(21, 2047), -1, "pack_rows"),
-    "three axes": (as_they_lie(3, 5, 50), -1, "pack_rows"),
-    "too wide for the stream": (as_they_lie(2, 4099), -1, "pack_strided"),
-    "misaligned rows of 64": (offset(9, 64), -1, "pack_strided"),
-    "misaligned rows of 20": (offset(9, 20), -1, "pack_strided"),
-    "NCHW": (as_they_lie(2, 70, 4, 8), 1, "pack_planes"),
-    "NCHW, 3 channels": (as_they_lie(2, 3, 16, 80), 1, "pack_planes"),
-    "NCHW, 128 channels": (as_they_lie(3, 128, 4, 4), 1, "pack_planes"),
-    "NCHW 7 x 7": (as_they_lie(3, 130, 7, 7), 1, "pack_maps"),
-    "NCHW 3 x 3, 64 channels": (as_they_lie(2, 64, 3, 3), 1, "pack_maps"),
-    "NCHW 5 x 5, misaligned": (offset(2, 9, 5, 5), 1, "pack_maps"),
-    "NCHW 55 x 55": (as_they_lie(2, 3, 55, 55), 1, "pack_planes"),
-    "channels last": (changed(lambda x: x.transpose(0, 3, 1, 2), 2, 4, 4, 24), 1, None),
-    "neurons first": (as_they_lie(24, 80), 0, "pack_planes"),
-    "every other": (changed(lambda x: x[::2, ::3], 40, 60), -1, "pack_strided"),
-    "reversed": (changed(lambda x: x[::-1, ::-1], 21, 30), -1, "pack_strided"),
-    "images reversed": (changed(lambda x: x[::-1], 3, 9, 4, 4), 1, "pack_planes"),
-    "one row over and over": (
-        lambda name: as_strided(numbers((24,), name), (50, 24), (0, ELEMENT_TYPES[name].size)),
-        -1,
-        "pack_strided",
-    ),
-    "five axes, mixed": (
-        changed(lambda x: x.transpose(4, 1, 3, 0, 2)[:, ::2], 2, 4, 3, 5, 6),
-        2,
-        "pack_strided",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", THRESHOLDS)
-@pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_pack(machine, layout, name, kind):
-    make, axis, _ = LAYOUTS[layout]
-    bits = make(name)
-    threshold = threshold_of(kind, bits.shape[axis], name)
-    expected = oracle.compress(bits, axis, threshold, element=name)
-    assert np.array_equal(packed_by_kernels(machine, bits, axis, threshold, name), expected)
-
-
-@pytest.mark.parametrize("layout", [name for name, case in LAYOUTS.items() if case[2]])
-def test_the_kernel_meant(machine, layout):
-    make, axis, kernel = LAYOUTS[layout]
-    tensor = machine.lend(make("float32"), ELEMENT_TYPES["float32"])
-    plan_ = plan(tensor.shape, tensor.strides, 4, axis)
-    launch = pack.pack_launch(tensor, plan_, firing(tensor.element, 0.0, plan_.neurons), None, 0)
-    assert launch.kernel == kernel
-
-
-@pytest.mark.parametrize("name", ["float16", "bfloat16"])
-@pytest.mark.parametrize("threshold", [0.0, -0.0, -1.0, 1e-7, 65504.0, float("inf")])
-def test_every_16_bit_number(machine, name, threshold):
-    bits = np.arange(1 << 16, dtype=np.uint16).reshape(-1, 64)
-    expected = oracle.compress(bits, -1, threshold, element=name)
-    assert np.array_equal(packed_by_kernels(machine, bits, -1, threshold, name), expected)
-
-
-@pytest.mark.parametrize("neurons", [1, 7, 8, 9, 16, 20, 63, 64, 65, 100, 1000])
-def test_unpack_and_popcount(machine, neurons):
-    rng = np.random.default_rng(neurons)
-    states = 5000 // neurons + 1
-    expected = rng.integers(0, 2, (states, neurons)).astype(np.bool_)
-    packed = machine.give(np.packbits(expected, axis=1, bitorder="little"))
-    assert np.array_equal(machine.fetch(cuda.decompress(packed, neurons)), expected)
-    ones = machine.fetch(cuda.popcount(packed))
-    assert ones.dtype == np.int32
-    assert np.array_equal(ones, expected.sum(axis=1))
-
-
-def test_nothing_to_do(machine):
-    empty = numbers((0, 20), "float32")
-    assert packed_by_kernels(machine, empty, -1, 0.0, "float32").shape == (0, 3)
-    nothing = machine.give(np.empty((0, 3), np.uint8))
-    assert cuda.decompress(nothing, 20).shape == (0, 20)
-    assert cuda.popcount(nothing).shape == (0,)
 
 
 @pytest.mark.parametrize("width", [1, 3, 8, 9, 16, 100])
@@ -252,6 +101,17 @@ def test_table(machine, width):
     table = table_of(width)
     for start in range(0, len(rows), 4000):
         table.add(machine.give(rows[start : start + 4000]))
+    assert_counted(machine, table, rows)
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_the_bound_holds_while_the_device_has_not_answered(machine, width):
+    rows = np.random.default_rng(width).integers(0, 256, (1200, width), np.uint8)
+    table = table_of(width)
+    for start in range(0, len(rows), 40):
+        table.add(machine.give(rows[start : start + 40]))
+        distinct = len(np.unique(rows[: start + 40], axis=0))
+        assert distinct <= table._at_most <= table._slots // 2
     assert_counted(machine, table, rows)
 
 

@@ -1,0 +1,206 @@
+"""Capture points that take batches from a device, or from its stand-in."""
+
+import gc
+import sys
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu import testing as oracle
+from tensorstate_gpu.cuda import device
+from tensorstate_gpu.cuda.table import Table
+
+NEURONS = [5, 20, 64, 100]
+
+
+def batches(neurons, rows=(40, 0, 8, 400), distinct=30):
+    """Packed rows of several batches, some of them over and over."""
+    rng = np.random.default_rng(neurons)
+    states = rng.integers(0, 2, (distinct, neurons)).astype(np.bool_)
+    states[0], states[1] = False, True
+    pool = np.packbits(states, axis=1, bitorder="little")
+    return [pool[rng.integers(0, distinct, number)] for number in rows]
+
+
+def record(point, rows, neurons):
+    point.record(rows, neurons, 1, len(rows) // 2)
+
+
+def assert_captured(point, parts):
+    rows = np.concatenate(parts)
+    expected = oracle.count(rows)
+    assert point.state_count == len(rows)
+    np.testing.assert_array_equal(point.histogram().packed, expected[0])
+    np.testing.assert_array_equal(point.histogram().counts, expected[1])
+    if point.keep == "states":
+        np.testing.assert_array_equal(point.raw_states, rows)
+
+
+@pytest.mark.parametrize("neurons", NEURONS)
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_capture(machine, keep, neurons):
+    point = ts.CapturePoint("layer", keep=keep)
+    parts = batches(neurons)
+    for number, rows in enumerate(parts):
+        record(point, machine.give(rows), neurons)
+        if number != 1:  # read in between
+            assert_captured(point, parts[: number + 1])
+    point.reset_states()
+    record(point, machine.give(parts[0]), neurons)
+    assert_captured(point, parts[:1])
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_a_model_that_moves_between_devices(machine, keep):
+    point = ts.CapturePoint("layer", keep=keep)
+    parts = [*batches(20), *batches(20)]
+    for number, rows in enumerate(parts):
+        record(point, machine.give(rows) if number % 3 else rows, 20)
+    assert_captured(point, parts)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize("kind", [int, str])
+def test_labels(machine, keep, kind):
+    point = ts.CapturePoint("layer", keep=keep)
+    expected = {}
+    for number, rows in enumerate(batches(20)):
+        labels = [kind(i * i % 3) for i in range(len(rows) // 2)]
+        point.labels(labels)
+        record(point, machine.give(rows) if number else rows, 20)
+        for label, pair in zip(labels, rows.reshape(len(labels), 2, 3), strict=True):
+            expected.setdefault(label, []).append(pair)
+    found = point.counts_by()
+    assert list(found) == sorted(expected)
+    for label, parts in expected.items():
+        distinct, counts = oracle.count(np.concatenate(parts))
+        np.testing.assert_array_equal(found[label].packed, distinct)
+        np.testing.assert_array_equal(found[label].counts, counts)
+
+
+def test_rows_that_are_changed_after_the_call(machine):
+    for keep in ("states", "counts"):
+        point = ts.CapturePoint("layer", keep=keep)
+        rows = batches(64)[3]
+        there = machine.give(rows.copy())
+        record(point, there, 64)
+        there[:] = 0
+        del there
+        assert_captured(point, [rows])
+
+
+def test_rows_under_way_are_bounded(machine, monkeypatch):
+    monkeypatch.setattr(sys.modules["tensorstate_gpu.cuda.transfer"], "_MOST_BYTES", 1000)
+    point = ts.CapturePoint("layer")
+    parts = [batches(64)[3] for _ in range(5)]
+    for rows in parts:
+        record(point, machine.give(rows), 64)
+        assert point._accumulator._transfer._bytes <= 1000 + rows.size
+    assert_captured(point, parts)
+
+
+def test_a_keeper_that_fails_keeps_what_is_under_way(machine, monkeypatch):
+    point = ts.CapturePoint("layer")
+    parts = batches(64, (40, 60, 80))
+    record(point, machine.give(parts[0]), 64)
+    keeper = point._accumulator._keeper
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper, "append", no_room)
+        with pytest.raises(MemoryError):
+            point.raw_states  # noqa: B018
+        refused = False
+        try:
+            record(point, machine.give(parts[1]), 64)
+        except MemoryError:
+            refused = True  # where the first batch had come
+    kept = parts[:1] if refused else parts[:2]
+    record(point, machine.give(parts[2]), 64)
+    assert_captured(point, [*kept, parts[2]])
+
+
+def no_room(*_):
+    raise MemoryError("no room")
+
+
+def test_rows_on_disk(machine, tmp_path):
+    """All are there when the capture point is gone, though nobody has read or flushed."""
+    zarr = pytest.importorskip("zarr")
+    point = ts.CapturePoint("layer", tmp_path / "run.zarr")
+    parts = batches(20)
+    for rows in parts:
+        record(point, machine.give(rows), 20)
+    del point
+    gc.collect()
+    stored = zarr.open_array(tmp_path / "run.zarr" / "layer", mode="r")
+    np.testing.assert_array_equal(stored[: stored.attrs["rows"]], np.concatenate(parts))
+
+
+@pytest.mark.parametrize("width", [3, 8, 16])
+def test_counts_go_on_in_the_hosts_memory(machine, width, monkeypatch):
+    """Tables that never grow: more distinct rows than they hold, in one batch and over several."""
+    monkeypatch.setattr(Table, "_make_room", refuse_when_full)
+    monkeypatch.setattr(sys.modules["tensorstate_gpu.spilling"], "_LEAST_ROWS", 64)
+    rng = np.random.default_rng(width)
+    pool = rng.integers(0, 256, (20_000, width), np.uint8)
+    pool[0], pool[1] = 0, 255
+    parts = [pool[rng.integers(0, 20_000, number)] for number in (6000, 6000, 30_000)]
+    point = ts.CapturePoint("layer", keep="counts")
+    for rows in parts:
+        record(point, machine.give(rows), 8 * width)
+    assert point._accumulator._counters._counters[None, (2, 0)]._spilled is not None
+    assert_captured(point, parts)
+    record(point, machine.give(parts[0]), 8 * width)
+    assert_captured(point, [*parts, parts[0]])
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_a_batch_for_which_there_is_no_room_anywhere(machine, width, monkeypatch):
+    """It is not counted, not even the part that had been; what was before stays."""
+    monkeypatch.setattr(Table, "_make_room", refuse_when_full)
+    rows = np.random.default_rng(width).integers(0, 256, (40_000, width), np.uint8)
+    point = ts.CapturePoint("layer", keep="counts")
+    record(point, machine.give(rows[:300]), 8 * width)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["tensorstate_gpu.spilling"], "_LEAST_ROWS", 7000)
+        with pytest.raises(MemoryError):
+            record(point, machine.give(rows), 8 * width)
+    assert_captured(point, [rows[:300]])
+    record(point, machine.give(rows), 8 * width)
+    assert_captured(point, [rows[:300], rows])
+
+
+def refuse_when_full(self, wanted):
+    if len(self) + wanted > self._slots // 2:
+        raise MemoryError("no room")
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_out_of_memory_keeps_what_was_captured(machine, keep, monkeypatch):
+    """Whichever allocation fails, a batch is captured whole or not at all, and the next one is."""
+    for left in range(8):
+        point = ts.CapturePoint("layer", keep=keep)
+        parts = batches(100)
+        record(point, machine.give(parts[0]), 100)
+        with monkeypatch.context() as patch:
+            patch.setattr(device, "empty", failing_after(left, device.empty))
+            patch.setattr(device, "HostCopy", failing_after(left, device.HostCopy))
+            try:
+                record(point, machine.give(parts[3]), 100)
+                kept = [parts[0], parts[3]]
+            except MemoryError:
+                kept = parts[:1]
+        assert_captured(point, kept)
+        record(point, machine.give(parts[2]), 100)
+        assert_captured(point, [*kept, parts[2]])
+
+
+def failing_after(left, function):
+    calls = iter(range(1000))
+
+    def call(*arguments):
+        if next(calls) >= left:
+            raise MemoryError("no room")
+        return function(*arguments)
+
+    return call

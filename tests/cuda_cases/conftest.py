@@ -1,0 +1,22 @@
+"""On what the cases run: test_cuda_on_cpu.py runs them on a CPU, `make gpu` on a GPU."""
+
+import os
+from pathlib import Path
+
+import pytest
+from simt.gpu import Gpu
+from simt.machine import Machine
+
+from tensorstate_gpu.cuda.launch import KERNELS
+
+
+@pytest.fixture(scope="session")
+def machine():
+    if os.environ.get("TENSORSTATE_TEST_GPU"):
+        return Gpu()
+    return Machine(Path(os.environ.get("SIMT_KERNELS", KERNELS)))
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch, machine):
+    machine.install(monkeypatch)
