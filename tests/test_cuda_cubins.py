@@ -28,9 +28,16 @@ PACK = [
     for bits, transformed, per_neuron in itertools.product((8, 16, 32, 64), (0, 1), (0, 1))
     for lanes in (1, 128 // bits)
 ]
+PACK += [
+    {"BITS": 16, "TRANSFORMED": 0, "PER_NEURON": 0, "LANES": lanes, "HALVES": halves}
+    for lanes, halves in itertools.product((1, 8), (1, 2))
+]
 UNPACK = [{"WORDS": 0}, {"WORDS": 1}]
 # Kernels of these files that read 16 bytes at a time, where a number has so many bits.
 WIDE = {"pack_whole_bytes": (16, 32, 64), "pack_rows": (16, 32, 64), "pack_maps": (8, 16, 32, 64)}
+
+
+FLOATS = ("pack_whole_bytes", "pack_rows", "pack_planes", "pack_maps", "pack_strided")
 
 
 def cubin(source, defines, architecture):
@@ -89,6 +96,9 @@ def check(source, defines, architecture, folder):
         meant = defines.get("BITS") in WIDE.get(kernel, ())
         meant |= kernel == "pack_planes" and defines["LANES"] > 1
         assert wide or not meant, (kernel, loads)
+        packed = any(name.startswith("HSET2") for name in sass[kernel])
+        native = (0, 70, 90)[defines.get("HALVES", 0)]  # from which generation on
+        assert packed == (kernel in FLOATS and 0 < native <= int(architecture[3:])), kernel
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tensorstate_gpu._dlpack import Tensor
-from tensorstate_gpu._firing import Firing
+from tensorstate_gpu._firing import ElementType, Firing
 from tensorstate_gpu._layout import Layout
 
 from . import device
@@ -15,6 +15,7 @@ _BYTES_PER_THREAD = 4  # as in pack.cu, like the next two
 _STREAM_BITS = 8 * 4096
 _MAP_BYTES = 32_768
 _MOST_AXES = 6
+_HALVES = {"float16": 1, "bfloat16": 2}  # formats that the chip compares two at a time
 
 
 def compress(states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False) -> Any:
@@ -38,15 +39,28 @@ def pack_launch(states: Tensor, layout: Layout, firing: Firing, tables: Any, pac
     """
     size = states.element.size
     kernel, grid, numbers, lanes = _choose(states.address, layout, size, tables is not None)
-    transformed = bool(firing.bias or firing.flip)
+    halves = 0 if tables is not None else _HALVES.get(states.element.name, 0)
+    transformed = not halves and bool(firing.bias or firing.flip)
     defines = (
         ("BITS", 8 * size),
         ("TRANSFORMED", int(transformed)),
         ("PER_NEURON", int(tables is not None)),
         ("LANES", lanes),
+        ("HALVES", halves),
     )
+    test = _test(firing, tables)
+    if halves:
+        test = (_threshold(firing, states.element), *test[1:])
     addresses = np.uint64(states.address), np.uint64(packed)
-    return Launch("pack", kernel, defines, grid, (*addresses, *numbers, *_test(firing, tables)))
+    return Launch("pack", kernel, defines, grid, (*addresses, *numbers, *test))
+
+
+def _threshold(firing: Firing, element: ElementType) -> np.int16:
+    """The bits of the largest number that does not fire: as floats, all that are greater do."""
+    if firing.low[0] > firing.high[0]:
+        return np.int16(element.largest)  # nothing is greater than infinity
+    key = int(firing.low[0]) - 1
+    return np.int16(key if key >= 0 else (-1 - key) - (1 << 15))
 
 
 def _test(firing: Firing, tables: Any) -> tuple[Any, ...]:

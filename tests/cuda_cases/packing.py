@@ -115,7 +115,7 @@ def test_the_kernel_meant(machine, layout):
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
-@pytest.mark.parametrize("threshold", [0.0, -0.0, -1.0, 1e-7, 65504.0, float("inf")])
+@pytest.mark.parametrize("threshold", [0.0, -0.0, -1.0, 1e-7, 65504.0, float("inf"), float("-inf")])
 def test_every_16_bit_number(machine, name, threshold):
     bits = np.arange(1 << 16, dtype=np.uint16).reshape(-1, 64)
     expected = oracle.compress(bits, -1, threshold, element=name)

@@ -206,6 +206,21 @@ DEVICE int __popc(u32 word) { return __builtin_popcount(word); }
 DEVICE int __popcll(u64 word) { return __builtin_popcountll(word); }
 DEVICE u64 __umul64hi(u64 one, u64 other) { return (u64)((unsigned __int128)one * other >> 64); }
 DEVICE uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return uint4{x, y, z, w}; }
+// Greater as IEEE 754 has it, with the bits of infinity: NaN lies beyond, and -0.0 is 0.0.
+DEVICE bool greater_16(u32 one, u32 other, u32 infinity) {
+    auto ordered = [](u32 bits) { return bits & 0x8000 ? -(i32)(bits & 0x7fff) : (i32)bits; };
+    return (one & 0x7fff) <= infinity && ordered(one & 0xffff) > ordered(other & 0xffff);
+}
+DEVICE u32 greater_pair(u32 pair, u32 thresholds, u32 infinity) {
+    u32 low = greater_16(pair & 0xffff, thresholds & 0xffff, infinity) ? 0xffffu : 0;
+    return low | (greater_16(pair >> 16, thresholds >> 16, infinity) ? 0xffff0000u : 0);
+}
+DEVICE u32 greater_float16(u32 pair, u32 thresholds) {
+    return greater_pair(pair, thresholds, 0x7c00);
+}
+DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
+    return greater_pair(pair, thresholds, 0x7f80);
+}
 DEVICE uint4 read_once(const uint4 *address) { return *address; }
 
 // Fibers never run at the same time: an ordinary access is atomic.

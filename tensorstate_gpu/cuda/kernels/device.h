@@ -15,5 +15,24 @@ typedef unsigned long long u64;
 #define DEVICE static __device__ __forceinline__
 #define SHARED __shared__
 
+// Two 16-bit floats at a time, each with one half of the threshold: all ones where it is greater.
+DEVICE u32 greater_float16(u32 pair, u32 thresholds) {
+    u32 mask;
+    asm("set.gt.u32.f16x2 %0, %1, %2;" : "=r"(mask) : "r"(pair), "r"(thresholds));
+    return mask;
+}
+
+DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
+#if __CUDA_ARCH__ >= 900
+    u32 mask;
+    asm("set.gt.u32.bf16x2 %0, %1, %2;" : "=r"(mask) : "r"(pair), "r"(thresholds));
+    return mask;
+#else  // the upper half of a float32 is a bfloat16
+    bool low = __uint_as_float(pair << 16) > __uint_as_float(thresholds << 16);
+    bool high = __uint_as_float(pair & 0xffff0000u) > __uint_as_float(thresholds & 0xffff0000u);
+    return (low ? 0xffffu : 0) | (high ? 0xffff0000u : 0);
+#endif
+}
+
 // Sixteen bytes that are read once: they need not stay in the caches.
 DEVICE uint4 read_once(const uint4 *address) { return __ldcs(address); }

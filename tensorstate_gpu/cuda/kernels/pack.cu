@@ -3,6 +3,8 @@
 // Compiled with -DBITS=8, 16, 32 or 64 (the width of a number), -DTRANSFORMED=0 or 1 (keys are not
 // the bits themselves) and -DPER_NEURON=0 or 1. A number fires when low <= key <= high, with
 // key = bits ^ bias ^ ((bits >> (BITS - 1)) & flip), as in tensorstate_gpu/_firing.py.
+// With -DHALVES=1 (float16) or 2 (bfloat16) it fires when it is greater, as floats are, than the
+// number whose bits are ``low``: the chip compares two of them at a time.
 #include "device.h"
 
 #if BITS == 8
@@ -15,10 +17,22 @@ typedef i32 number;
 typedef i64 number;
 #endif
 
+#ifndef HALVES
+#define HALVES 0
+#endif
+#if HALVES == 1
+#define GREATER_PAIR(pair) greater_float16(pair, (u16)low * 0x10001u)
+#else
+#define GREATER_PAIR(pair) greater_bfloat16(pair, (u16)low * 0x10001u)
+#endif
+
 #define TEST number low, number high, number bias, number flip, const number *lows, const number *highs
 #define GIVEN_TEST low, high, bias, flip, lows, highs
 
 DEVICE bool fires(number bits, i64 neuron, TEST) {
+#if HALVES
+    return GREATER_PAIR((u16)bits) & 1;
+#else
     number key = bits;
 #if TRANSFORMED
     key = bits ^ bias ^ ((bits >> (BITS - 1)) & flip);
@@ -27,6 +41,7 @@ DEVICE bool fires(number bits, i64 neuron, TEST) {
     return lows[neuron] <= key && key <= highs[neuron];
 #else
     return low <= key && key <= high;
+#endif
 #endif
 }
 
@@ -55,10 +70,19 @@ DEVICE Eight read_eight(const number *numbers) {
 }
 
 DEVICE u32 pack_eight(const Eight &eight, i64 neuron, TEST) {
+#if HALVES
+    const uint4 &pairs = eight.quarters[0];
+    u32 bits = GREATER_PAIR(pairs.x) & 0x00020001u;
+    bits |= GREATER_PAIR(pairs.y) & 0x00080004u;
+    bits |= GREATER_PAIR(pairs.z) & 0x00200010u;
+    bits |= GREATER_PAIR(pairs.w) & 0x00800040u;
+    return (bits | bits >> 16) & 255;
+#else
     u32 byte = 0;
 #pragma unroll
     for (int i = 0; i < 8; i++) byte |= (u32)fires(eight.numbers[i], neuron + i, GIVEN_TEST) << i;
     return byte;
+#endif
 }
 
 // Rows of whole bytes, without gaps: byte i of the result is made of the numbers from 8 * i on.
@@ -147,6 +171,32 @@ DEVICE Lanes read_lanes(const number *numbers) {
     return lanes;
 }
 
+// The bits of READS neurons, from bit ``begin`` on, for each lane.
+DEVICE void add_reads(u64 *words, const Lanes *read, i32 begin, i64 neuron, TEST) {
+#if HALVES && LANES > 1
+    u32 pairs[4] = {};
+#pragma unroll
+    for (int i = 0; i < READS; i++) {
+        pairs[0] |= GREATER_PAIR(read[i].whole.x) & 0x10001u << i;
+        pairs[1] |= GREATER_PAIR(read[i].whole.y) & 0x10001u << i;
+        pairs[2] |= GREATER_PAIR(read[i].whole.z) & 0x10001u << i;
+        pairs[3] |= GREATER_PAIR(read[i].whole.w) & 0x10001u << i;
+    }
+#pragma unroll
+    for (int i = 0; i < LANES; i++) words[i] |= (u64)(pairs[i / 2] >> (i % 2 * 16) & 0xffff) << begin;
+#else
+#pragma unroll
+    for (int lane = 0; lane < LANES; lane++) {
+        u32 bits = 0;
+#pragma unroll
+        for (int i = 0; i < READS; i++) {
+            bits |= (u32)fires(read[i].numbers[lane], neuron + i, GIVEN_TEST) << i;
+        }
+        words[lane] |= (u64)bits << begin;
+    }
+#endif
+}
+
 KERNEL pack_planes(const number *numbers, u8 *packed, i64 outer, i64 run, i64 outer_stride,
                    i64 neurons, i64 neuron_stride, TEST) {
     i64 thread = (i64)blockIdx.x * 256 + threadIdx.x, per_image = run / LANES;
@@ -161,15 +211,7 @@ KERNEL pack_planes(const number *numbers, u8 *packed, i64 outer, i64 run, i64 ou
         Lanes read[READS];
 #pragma unroll
         for (int i = 0; i < READS; i++) read[i] = read_lanes(source + (begin + i) * neuron_stride);
-#pragma unroll
-        for (int lane = 0; lane < LANES; lane++) {
-            u32 bits = 0;
-#pragma unroll
-            for (int i = 0; i < READS; i++) {
-                bits |= (u32)fires(read[i].numbers[lane], first + begin + i, GIVEN_TEST) << i;
-            }
-            words[lane] |= (u64)bits << begin;
-        }
+        add_reads(words, read, begin, first + begin, GIVEN_TEST);
     }
     for (i32 i = whole; i < count; i++) {
         Lanes read = read_lanes(source + i * neuron_stride);
