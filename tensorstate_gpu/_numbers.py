@@ -3,10 +3,10 @@
 import math
 import numbers
 import operator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 
 def real(value: Any, argument: str) -> float:
@@ -62,8 +62,11 @@ def unmasked(array: Any, argument: str) -> Any:
     return array
 
 
-def weights(counts: Any, argument: str) -> NDArray[Any]:
-    """Finite weights >= 0 with a positive sum, (states,): an array, or one in ``.counts``."""
+def weights(counts: Any, argument: str) -> Any:
+    """Finite weights >= 0 with a positive sum, (states,): an array, or one in ``.counts``.
+
+    A NumPy array; or, where they lie on a GPU, a CuPy array of the same memory.
+    """
     held = getattr(counts, "counts", None)
     values = _array(
         unmasked(counts if held is None or callable(held) else held, argument), argument
@@ -83,10 +86,20 @@ def weights(counts: Any, argument: str) -> NDArray[Any]:
     return values
 
 
-def _array(values: Any, argument: str) -> NDArray[Any]:
+def _array(values: Any, argument: str) -> Any:
+    if _on_cuda(values):
+        return import_module("tensorstate_gpu.cuda").adopt(values)
     only_dlpack = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
     try:
         return np.from_dlpack(values) if only_dlpack else np.asarray(values)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         kind = type(values).__name__
         raise TypeError(f"{argument} must hold real numbers, got {kind}: {error}") from error
+
+
+def _on_cuda(values: Any) -> bool:
+    device = getattr(values, "__dlpack_device__", None)
+    try:
+        return device is not None and int(device()[0]) == 2  # as in _dlpack.py
+    except (BufferError, RuntimeError, TypeError, ValueError):  # a tensor that cannot be exported
+        return False

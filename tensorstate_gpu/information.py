@@ -34,7 +34,8 @@ def entropy(counts: Any, alpha: float = 1.0) -> float:
     ----------
     counts : array_like of shape (states,), or an object with such an array as ``.counts``
         How often each state occurred, or any finite non-negative weights with a positive sum; they
-        need not sum to 1. NumPy and CPU tensors, sequences, a StateCounts.
+        need not sum to 1. Arrays and tensors, sequences, a StateCounts. Where they lie on a GPU
+        the sums are taken there.
     alpha : float
         Order, from 0 to infinity.
 
@@ -66,7 +67,7 @@ def entropy(counts: Any, alpha: float = 1.0) -> float:
     order = check_order(alpha, "alpha")
     weights = check_weights(counts, "counts")
     if order == 0:
-        return math.log2(np.count_nonzero(weights))
+        return math.log2(int(np.count_nonzero(weights)))
     top = int(weights.argmax())
     scale = float(weights[top])
 
@@ -101,11 +102,12 @@ def _relative(
     The largest is left out because 1 + 1e-20 is 1: what a rare state adds would be lost.
     """
     for part in (weights[:top], weights[top + 1 :]):
-        for start in range(0, len(part), _CHUNK):
-            chunk = part[start : start + _CHUNK].astype(np.float64)
+        size = _CHUNK if isinstance(part, np.ndarray) else max(len(part), 1)  # all at once on a GPU
+        for start in range(0, len(part), size):
+            chunk = part[start : start + size].astype(np.float64)
             chunk = chunk[chunk > 0]
             ratio = chunk / scale
-            if ratio.size and ratio.min() < sys.float_info.min:  # the quotient lost bits
+            if ratio.size and float(ratio.min()) < sys.float_info.min:  # the quotient lost bits
                 yield ratio, np.log(chunk) - math.log(scale)
             elif ratio.size:
                 yield ratio, np.log(ratio)

@@ -18,7 +18,7 @@ if sys.platform != "linux":
     pytest.skip("the sanitizers are preloaded as on Linux", allow_module_level=True)
 
 
-CASES = ["packing.py", "counting.py", "capture.py"]
+CASES = ["packing.py", "counting.py", "capture.py", "measures.py"]
 
 
 def run_cases(*cases, kernels=KERNELS, **variables):

@@ -8,13 +8,14 @@ from tensorstate_gpu._layout import Layout
 
 from .count import Counter as counter
 from .count import count, merge
-from .device import export, rows_where, to_host, view, working_on
+from .device import adopt, export, rows_where, to_host, view, working_on
 from .pack import compress
 from .sort import sort
 from .transfer import Transfer as transfer
 from .unpack import decompress, popcount
 
 __all__ = [
+    "adopt",
     "compress",
     "compress_by_function",
     "count",

@@ -105,6 +105,11 @@ def view(tensor: Tensor) -> Any:
     return cupy.ndarray(tensor.shape, f"u{size}", pointer, tensor.strides)
 
 
+def adopt(array: Any) -> Any:
+    """An array of any framework as a CuPy array of the same memory and of its own number format."""
+    return library().from_dlpack(array)
+
+
 def to_host(array: Any) -> Any:
     """A NumPy copy; waits until what the current stream has queued is done."""
     return library().asnumpy(array)

@@ -79,6 +79,7 @@ class Machine:
         monkeypatch.setattr(device, "empty", poisoned)
         for module in (cuda, device):
             monkeypatch.setattr(module, "to_host", np.array)
+            monkeypatch.setattr(module, "adopt", lambda array: array)
         monkeypatch.setattr(device, "HomeStream", OnlyStream)
         monkeypatch.setattr(device, "HostCopy", LateCopy)
         monkeypatch.setattr(device, "address", lambda array: array.ctypes.data)
