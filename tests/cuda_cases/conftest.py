@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from simt.gpu import Gpu
@@ -13,8 +14,10 @@ from tensorstate_gpu.cuda.launch import KERNELS
 @pytest.fixture(scope="session")
 def machine():
     if os.environ.get("TENSORSTATE_TEST_GPU"):
-        return Gpu()
-    return Machine(Path(os.environ.get("SIMT_KERNELS", KERNELS)))
+        yield Gpu()
+        return
+    with TemporaryDirectory() as folder:
+        yield Machine(Path(folder), Path(os.environ.get("SIMT_KERNELS", KERNELS)))
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ The process must run with the address sanitizer's library preloaded: see preload
 import ctypes
 import re
 import subprocess
-import tempfile
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -46,9 +45,8 @@ class Machine:
     def fetch(array):
         return np.asarray(array)
 
-    def __init__(self, kernels=KERNELS):
-        self._kernels = kernels
-        self._folder = tempfile.TemporaryDirectory()
+    def __init__(self, folder, kernels=KERNELS):
+        self._folder, self._kernels = folder, kernels
 
     @lru_cache  # noqa: B019 a handful of machines in one test process
     def _library(self, source, defines):
@@ -59,7 +57,7 @@ class Machine:
                 f"simt::launch({name}, dim3{{x, y, 1}}, arguments); }}\n"
             )
         name = "-".join([source, *(f"{name}{value}" for name, value in defines)])
-        path = Path(self._folder.name) / f"{name}.cpp"
+        path = self._folder / f"{name}.cpp"
         path.write_text(code)
         library = path.with_suffix(".so")
         options = [f"-D{name}={value}" for name, value in defines]
