@@ -1,6 +1,7 @@
 """What the hash tables for narrow and for wide rows have in common: room, growth, batches."""
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,8 @@ class Table(ABC):
                 self._count(rows[:start], None if weights is None else weights[:start], -1)
             raise
         if self._glimpse is None:
-            self._glimpse, self._since_glimpse = device.HostCopy(self._used), 0
+            with suppress(MemoryError):  # the rows are counted; the bound stays what it is
+                self._glimpse, self._since_glimpse = device.HostCopy(self._used), 0
 
     def _room(self, wanted: int) -> int:
         """Rows that can come without the table filling up, though each were a new one."""

@@ -183,16 +183,17 @@ def refuse_when_full(self, wanted):
         raise MemoryError("no room")
 
 
+@pytest.mark.parametrize("what", ["empty", "HostCopy"])
 @pytest.mark.parametrize("keep", ["states", "counts"])
-def test_out_of_memory_keeps_what_was_captured(machine, keep, monkeypatch):
+def test_out_of_memory_keeps_what_was_captured(machine, keep, what, monkeypatch):
     """Whichever allocation fails, a batch is captured whole or not at all, and the next one is."""
     for left in range(8):
         point = ts.CapturePoint("layer", keep=keep)
         parts = batches(100)
         record(point, machine.give(parts[0]), 100)
+        assert_captured(point, parts[:1])  # nothing is under way
         with monkeypatch.context() as patch:
-            patch.setattr(device, "empty", failing_after(left, device.empty))
-            patch.setattr(device, "HostCopy", failing_after(left, device.HostCopy))
+            patch.setattr(device, what, failing_after(left, getattr(device, what)))
             try:
                 record(point, machine.give(parts[3]), 100)
                 kept = [parts[0], parts[3]]
