@@ -21,24 +21,40 @@ from .launch import THREADS, Launch, source_code
 
 @lru_cache
 def library() -> Any:
-    """CuPy. ImportError where it is missing, RuntimeError where it finds no GPU."""
+    """CuPy. ImportError where it is missing or broken, RuntimeError where it finds no GPU."""
     try:
         import cupy
     except ImportError as error:
         raise ImportError(
-            "states on a GPU need CuPy: pip install 'tensorstate_gpu[cuda13]' (or cuda12)"
+            "states on a GPU need CuPy: pip install 'tensorstate_gpu[cuda13]' (or cuda12, as the "
+            f"driver has it); importing it says: {error}"
         ) from error
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeError(f"CuPy finds no usable GPU: {error}") from error
+        raise RuntimeError(
+            f"CuPy finds no usable GPU: {error}. Where there is one, its driver may be older than "
+            "CuPy's CUDA: pip install 'tensorstate_gpu[cuda12]' instead of cuda13"
+        ) from error
     return cupy
+
+
+@lru_cache
+def _check_generation(index: int) -> None:
+    """RuntimeError for a GPU without the warp operations that counting uses (before Volta)."""
+    capability = library().cuda.Device(index).compute_capability  # as "90" for 9.0
+    if int(capability) < 70:
+        raise RuntimeError(
+            f"cuda:{index} has compute capability {capability[:-1]}.{capability[-1]}; 7.0 or newer "
+            "is needed. Move the states with .cpu() first"
+        )
 
 
 @contextmanager
 def working_on(tensor: Tensor) -> Iterator[None]:
     """Make a tensor's device current, and the stream that its framework is using there."""
     cupy, index = library(), tensor.device[1]
+    _check_generation(index)
     with cupy.cuda.Device(index):
         if any(_is_torch(owner) for owner in tensor.owner):
             with _TorchStream(_torch_stream(index)).in_cupy():
@@ -207,5 +223,12 @@ def run(launch: Launch) -> None:
 @lru_cache(maxsize=1024)
 def _kernel(source: str, kernel: str, defines: tuple[tuple[str, int], ...]) -> Any:
     options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines))
-    module = library().RawModule(code=source_code(source), options=options)
-    return module.get_function(kernel)
+    cupy = library()
+    try:
+        module = cupy.RawModule(code=source_code(source), options=options)
+        return module.get_function(kernel)
+    except cupy.cuda.compiler.CompileException as error:
+        version = cupy.cuda.runtime.runtimeGetVersion()
+        raise RuntimeError(
+            f"{source}.cu cannot be compiled for this GPU by CUDA {version // 1000}: {error}"
+        ) from error

@@ -1,0 +1,304 @@
+"""What only a GPU can show: the order of streams, no waiting, sizes beyond 32 bits, real torch.
+
+Not run on the stand-in. `make gpu` runs it, and fails where there is no GPU.
+"""
+
+import gc
+import threading
+import time
+
+import cupy
+import numpy as np
+import pytest
+import torch
+
+import tensorstate_gpu as ts
+from tensorstate_gpu import testing as oracle
+
+LONG = 400_000_000  # clock cycles that a stream sleeps: a fifth of a second or more
+
+
+def packed_on_the_host(x, axis=-1):
+    bits = x.detach().to(torch.float32).cpu().numpy()
+    return ts.compress_states(bits, neuron_axis=axis)
+
+
+# ---- streams -----------------------------------------------------------------------------------
+
+
+def written_late(stream):
+    """Ones that come to be only after a while, where zeros were."""
+    x = torch.zeros(1 << 14, 64, device="cuda")
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(LONG)
+        x.fill_(1)
+    return x
+
+
+def test_the_tests_of_order_can_fail():
+    """Work on another stream that does not wait reads the zeros."""
+    x = written_late(torch.cuda.Stream())
+    with torch.cuda.stream(torch.cuda.Stream()):
+        early = ts.compress_states(x)
+        torch.cuda.current_stream().synchronize()
+    assert not early.any()
+
+
+def test_packing_waits_for_the_callers_stream():
+    stream = torch.cuda.Stream()
+    x = written_late(stream)
+    with torch.cuda.stream(stream):
+        packed = ts.compress_states(x)
+        counts = ts.count_states(packed)
+        assert (ts.decompress_states(packed, 64) == 1).all()
+    assert counts.counts.tolist() == [1 << 14]
+    assert counts.state_ids() == [b"\xff" * 8]
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_batches_of_many_streams(keep):
+    """Each is written late, on a stream of its own, and changed right after the call."""
+    hook = ts.StateCaptureHook("layer", keep=keep)
+    layer = torch.nn.Identity()
+    layer.register_forward_hook(hook)
+    streams = [torch.cuda.Stream() for _ in range(4)]
+    for stream in streams:
+        x = written_late(stream)
+        with torch.cuda.stream(stream):
+            layer(x)
+            x.fill_(-1)
+    assert hook.histogram().state_ids() == [b"\xff" * 8]
+    assert hook.counts().tolist() == [4 << 14]
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_many_threads_with_streams_of_their_own(keep):
+    hook = ts.StateCaptureHook("layer", keep=keep)
+    layer = torch.nn.Identity()
+    layer.register_forward_hook(hook)
+    batches = [torch.randn(5000, 20, device="cuda") for _ in range(8)]
+    torch.cuda.synchronize()
+
+    def work(x):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            for _ in range(20):
+                layer(x)
+
+    threads = [threading.Thread(target=work, args=(x,)) for x in batches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = np.concatenate([packed_on_the_host(x) for x in batches])
+    distinct, counts = oracle.count(rows)
+    np.testing.assert_array_equal(hook.histogram().packed, distinct)
+    np.testing.assert_array_equal(hook.counts(), 20 * counts)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_the_host_waits_for_nothing(keep):
+    hook = ts.StateCaptureHook("layer", keep=keep)
+    layer = torch.nn.Identity()
+    layer.register_forward_hook(hook)
+    x = torch.randn(100_000, 64, device="cuda").relu() > 1.5
+    for _ in range(5):  # kernels are compiled, tables grown, pools filled
+        layer(x)
+        torch.cuda.synchronize()
+    torch.cuda._sleep(10 * LONG)
+    begun = time.perf_counter()
+    for _ in range(3):
+        layer(x)
+    queued = time.perf_counter() - begun
+    torch.cuda.synchronize()
+    slept = time.perf_counter() - begun
+    assert queued < slept / 4, (queued, slept)
+    assert hook.state_count == 8 * 100_000
+    assert hook.counts().sum() == 8 * 100_000
+
+
+# ---- torch -------------------------------------------------------------------------------------
+
+
+def network():
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 20, 3),
+        torch.nn.ReLU(inplace=True),
+        torch.nn.Conv2d(20, 40, 3, stride=2),
+        torch.nn.ReLU(inplace=True),
+        torch.nn.Flatten(),
+        torch.nn.Linear(40 * 6 * 6, 10),
+    )
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_hooks(keep, dtype, memory_format):
+    """What is captured is what the model computed; and it computed what it does without us."""
+    torch.manual_seed(0)
+    model = network().to("cuda", dtype, memory_format=memory_format)
+    x = torch.randn(9, 3, 16, 16, device="cuda", dtype=dtype)
+    x = x.contiguous(memory_format=memory_format)
+    bare = model(x)
+    seen = {}
+    for name in ("0", "2", "5"):
+        module = model.get_submodule(name)
+        module.register_forward_hook(
+            lambda _, __, y, name=name: seen.update({name: y.detach().clone()})
+        )
+    with ts.capture(model, ["Conv2d", "Linear"], keep=keep) as run:
+        again = model(x)
+        model(x)
+    assert torch.equal(bare, again)
+    for name, y in seen.items():
+        rows = packed_on_the_host(y, 1)
+        distinct, counts = oracle.count(rows)
+        point = run[f"{name}_post_states"]
+        np.testing.assert_array_equal(point.histogram().packed, distinct)
+        np.testing.assert_array_equal(point.counts(), 2 * counts)
+        if keep == "states":
+            np.testing.assert_array_equal(point.raw_states, np.concatenate([rows, rows]))
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_a_model_that_moves(keep):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 12))
+    ts.build_efficiency_model(model, "Linear", keep=keep)
+    x = torch.randn(100, 8)
+    rows = [packed_on_the_host(model(x)), packed_on_the_host(model.cuda()(x.cuda()))]
+    rows.append(packed_on_the_host(model.cpu()(x)))
+    point = model.efficiency_layers[0]
+    distinct, counts = oracle.count(np.concatenate(rows))
+    np.testing.assert_array_equal(point.histogram().packed, distinct)
+    np.testing.assert_array_equal(point.counts(), counts)
+
+
+def test_arrays_of_other_frameworks():
+    x = np.random.default_rng(0).normal(size=(100, 20)).astype(np.float32)
+    expected = ts.compress_states(x)
+    there = cupy.asarray(x)
+    assert isinstance(ts.compress_states(there), cupy.ndarray)
+    np.testing.assert_array_equal(cupy.asnumpy(ts.compress_states(there)), expected)
+    result = ts.compress_states(torch.from_numpy(x).cuda())
+    assert result.is_cuda
+    np.testing.assert_array_equal(result.cpu().numpy(), expected)
+
+
+def test_devices_may_not_be_mixed():
+    x = torch.zeros(3, 4, device="cuda")
+    with pytest.raises(TypeError, match="threshold is on cpu, states are on cuda:0"):
+        ts.compress_states(x, threshold=torch.zeros(4))
+    with pytest.raises(TypeError, match="threshold is on cuda:0, states are on cpu"):
+        ts.compress_states(x.cpu(), threshold=torch.zeros(4, device="cuda"))
+
+
+# ---- firing= -----------------------------------------------------------------------------------
+
+FUNCTIONS = {
+    "far from zero": lambda x: abs(x) > 0.1,
+    "a polynomial": lambda x: x * x - 0.1 > x + 0.3 * x,
+    "branches": lambda x: x > 1 if x > 0 else x < -2,
+    "not zero": lambda x: x != 0,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int8", "int64"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_own_functions(name, dtype):
+    pytest.importorskip("numba_cuda")
+    x = (torch.randn(3, 17, 5, 6) * 3).to(getattr(torch, dtype))
+    x.view(-1)[:3] = torch.tensor([0.0, -0.0, 1e-40]).to(x.dtype)
+    for array in (x, x.permute(2, 1, 0, 3)[:, :, ::2]):
+        expected = ts.compress_states(array, neuron_axis=1, firing=FUNCTIONS[name])
+        found = ts.compress_states(array.cuda(), neuron_axis=1, firing=FUNCTIONS[name])
+        assert torch.equal(found.cpu(), expected)
+
+
+# ---- sizes -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _room():
+    yield
+    gc.collect()
+    torch.cuda.empty_cache()
+    cupy.get_default_memory_pool().free_all_blocks()
+
+
+@pytest.mark.usefixtures("_room")
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [(((1 << 25) + 3, 64), -1), ((120_000_001, 20), -1), ((33, 1024, 256, 256), 1)],
+)
+def test_more_than_2_31_numbers(shape, axis):
+    x = torch.empty(shape, device="cuda", dtype=torch.bfloat16).normal_()
+    assert x.numel() > 1 << 31
+    packed = ts.compress_states(x, neuron_axis=axis)
+    per_first = len(packed) // shape[0]
+    step = max(1, shape[0] // 7)
+    for start in range(0, shape[0], step):
+        part = ts.compress_states(x[start : start + step], neuron_axis=axis)
+        there = packed[start * per_first : start * per_first + len(part)]
+        assert torch.equal(there, part)
+    last = packed_on_the_host(x[-1:], axis)
+    np.testing.assert_array_equal(packed[-len(last) :].cpu().numpy(), last)
+
+
+@pytest.mark.usefixtures("_room")
+def test_more_than_2_32_bytes_of_rows():
+    rows = torch.randint(0, 256, ((1 << 29) + 5, 8), device="cuda", dtype=torch.uint8)
+    ones = ts.popcount(rows)
+    assert ones[-1].item() == int(np.unpackbits(rows[-1].cpu().numpy()).sum())
+    bools = ts.decompress_states(rows, 64)
+    assert torch.equal(bools[-3:].sum(dim=1, dtype=torch.int32), ones[-3:])
+
+
+@pytest.mark.usefixtures("_room")
+def test_counts_beyond_32_bits():
+    rows = torch.zeros((1 << 32) + 7, 1, device="cuda", dtype=torch.uint8)
+    rows[-2:] = 3
+    counts = ts.count_states(rows)
+    assert counts.counts.tolist() == [(1 << 32) + 5, 2]
+
+
+# ---- memory ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_room")
+def test_no_memory_for_a_result():
+    pool = cupy.get_default_memory_pool()
+    x = torch.zeros(1 << 20, 64, device="cuda")
+    pool.free_all_blocks()
+    pool.set_limit(size=1 << 20)
+    try:
+        with pytest.raises(MemoryError, match=r"no room on the GPU .* \(1048576, 8\)"):
+            ts.compress_states(x)
+    finally:
+        pool.set_limit(size=0)
+    assert not ts.compress_states(x).any()
+
+
+@pytest.mark.usefixtures("_room")
+@pytest.mark.parametrize("width", [8, 16])
+def test_counts_beyond_the_devices_memory(width):
+    """Both functions and capture points go on in the host's memory, and lose nothing."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 256, (300_000, width), np.uint8)
+    rows = np.concatenate([rows, rows[:100_000]])
+    there = cupy.asarray(rows)
+    point = ts.CapturePoint("layer", keep="counts")
+    point.record(there[:1000], 8 * width, 1, 1000)
+    pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()
+    pool.set_limit(size=pool.used_bytes() + (1 << 21))
+    try:
+        counts = ts.count_states(there)
+        point.record(there, 8 * width, 1, len(rows))
+    finally:
+        pool.set_limit(size=0)
+    distinct, expected = oracle.count(rows)
+    np.testing.assert_array_equal(counts.packed, distinct)
+    np.testing.assert_array_equal(counts.counts, expected)
+    assert point.histogram() == counts + ts.count_states(rows[:1000])

@@ -1,0 +1,166 @@
+"""What stands between us and CuPy: its errors in clear words, and the order of streams.
+
+CuPy itself is played here, as far as its documentation describes it; `make gpu` has the real one.
+"""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tensorstate_gpu._dlpack import CUDA, Tensor
+from tensorstate_gpu._firing import ELEMENT_TYPES
+from tensorstate_gpu.cuda import device
+from tensorstate_gpu.cuda.launch import Launch
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class CompileException(Exception):
+    pass
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+def raising(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
+class Stream:
+    """Notes what is queued and waited for."""
+
+    def __init__(self, ptr, log):
+        self.ptr, self._log = ptr, log
+
+    def record(self, event):
+        self._log.append(f"record {self.ptr}")
+        return self.ptr
+
+    def wait_event(self, event):
+        self._log.append(f"{self.ptr} waits for {event}")
+
+    def __enter__(self):
+        self._before, CURRENT[0] = CURRENT[0], self
+
+    def __exit__(self, *_):
+        CURRENT[0] = self._before
+
+
+CURRENT = [None]
+
+
+class Device:
+    compute_capability = "90"
+
+    def __init__(self, index=0):
+        self.id = index
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    runtime = SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        getDeviceCount=lambda: 1,
+        runtimeGetVersion=lambda: 13020,
+    )
+    cuda = SimpleNamespace(
+        runtime=runtime,
+        Device=Device,
+        Event=lambda disable_timing: None,
+        get_current_stream=lambda: CURRENT[0],
+        compiler=SimpleNamespace(CompileException=CompileException),
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    )
+    fake = SimpleNamespace(cuda=cuda, ndarray=type("ndarray", (), {}))
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    for cached in (device.library, device._check_generation, device._kernel):
+        cached.cache_clear()
+    yield fake
+    for cached in (device.library, device._check_generation, device._kernel):
+        cached.cache_clear()
+
+
+def test_cupy_for_another_cuda(cupy):
+    cupy.cuda.runtime.getDeviceCount = raising(CUDARuntimeError("cudaErrorInsufficientDriver"))
+    with pytest.raises(RuntimeError, match=r"no usable GPU: cudaErrorInsufficientDriver.*cuda12"):
+        device.library()
+
+
+def test_cupy_that_cannot_be_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    device.library.cache_clear()
+    with pytest.raises(ImportError, match=r"need CuPy: pip install .*importing it says: .*cupy"):
+        device.library()
+
+
+def test_an_old_gpu(cupy, monkeypatch):
+    monkeypatch.setattr(Device, "compute_capability", "61")
+    tensor = Tensor((), 0, (1, 1), (4, 4), ELEMENT_TYPES["float32"], (CUDA, 3))
+    with (
+        pytest.raises(RuntimeError, match=r"cuda:3 has compute capability 6.1; 7.0 or newer"),
+        device.working_on(tensor),
+    ):
+        pass
+
+
+def test_a_gpu_that_the_compiler_does_not_know(cupy):
+    cupy.RawModule = raising(CompileException("invalid value for --gpu-architecture"))
+    with pytest.raises(RuntimeError, match=r"pack.cu cannot be compiled .* by CUDA 13: invalid"):
+        device.run(Launch("pack", "pack_rows", (), (1, 1), ()))
+
+
+def test_no_memory_on_the_device(cupy):
+    cupy.empty = raising(OutOfMemoryError("out of memory allocating 8 bytes"))
+    with pytest.raises(MemoryError, match=r"no room on the GPU .* shape \(3, 4\): out of memory"):
+        device.empty((3, 4), np.uint8)
+
+
+def test_no_pinned_memory(cupy):
+    cupy.cuda.alloc_pinned_memory = raising(CUDARuntimeError("cudaErrorMemoryAllocation"))
+    with pytest.raises(MemoryError, match=r"no pinned memory .* shape \(3,\): cudaErrorMemory"):
+        device._pinned((3,), np.uint8)
+
+
+def test_work_at_home_waits_for_nobody(cupy):
+    log = []
+    CURRENT[0] = Stream(7, log)
+    home = device.HomeStream()
+    with home.entered():
+        log.append("work")
+    assert log == ["work"]
+
+
+def test_work_from_another_stream_comes_between_its_work(cupy):
+    log = []
+    home_stream, here = Stream(7, log), Stream(8, log)
+    CURRENT[0] = home_stream
+    home = device.HomeStream()
+    CURRENT[0] = here
+    with home.entered():
+        log.append(f"work on {CURRENT[0].ptr}")
+    assert CURRENT[0] is here
+    assert log == ["record 8", "7 waits for 8", "work on 7", "record 7", "8 waits for 7"]
+
+
+def test_work_that_fails_is_waited_for_too(cupy):
+    log = []
+    CURRENT[0] = Stream(7, log)
+    home = device.HomeStream()
+    CURRENT[0] = Stream(8, log)
+    with pytest.raises(MemoryError), home.entered():
+        raise MemoryError
+    assert log[-2:] == ["record 7", "8 waits for 7"]

@@ -1,0 +1,77 @@
+"""How launches are laid out for arrays that no test machine could hold: plain arithmetic."""
+
+import pytest
+
+from tensorstate_gpu._dlpack import CUDA, Tensor, c_strides
+from tensorstate_gpu._firing import ELEMENT_TYPES, firing
+from tensorstate_gpu._layout import plan
+from tensorstate_gpu.cuda import pack, unpack
+from tensorstate_gpu.cuda.launch import KERNELS, THREADS, Launch, source_code
+
+BFLOAT16 = ELEMENT_TYPES["bfloat16"]
+
+
+def launch(shape, axis, strides=None):
+    tensor = Tensor((), 1 << 20, shape, strides or c_strides(shape, 2), BFLOAT16, (CUDA, 0))
+    layout = plan(tensor.shape, tensor.strides, 2, axis)
+    return pack.pack_launch(tensor, layout, firing(BFLOAT16, 0.0, layout.neurons), None, 0), layout
+
+
+# Shape, neuron axis, strides or None, and kernel.
+HUGE = {
+    "rows of 64": ((1 << 33, 64), -1, None, "pack_whole_bytes"),
+    "rows of 20": ((1 << 33, 20), -1, None, "pack_rows"),
+    "NCHW": ((1 << 14, 256, 512, 512), 1, None, "pack_planes"),
+    "NCHW 7 x 7": ((1 << 24, 2048, 7, 7), 1, None, "pack_maps"),
+    "every other": ((1 << 31, 64), -1, (256, 4), "pack_strided"),
+    "many channels": ((2, 1 << 21, 64, 64), 1, None, "pack_planes"),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_every_state_has_a_thread(name):
+    shape, axis, strides, kernel = HUGE[name]
+    made, layout = launch(shape, axis, strides)
+    assert made.kernel == kernel
+    blocks_x, blocks_y = made.grid
+    groups = -(-layout.neurons // 64)
+    covered, needed = {
+        "pack_whole_bytes": (blocks_x * THREADS * 4, layout.states * layout.row_bytes),
+        "pack_rows": (blocks_x * (8 * 4096 // layout.neurons // 8 * 8), layout.states),
+        "pack_planes": (blocks_x * THREADS * 8 * blocks_y, layout.states * groups),
+        "pack_maps": (blocks_x * blocks_y * layout.run, layout.states * groups),
+        "pack_strided": (blocks_x * THREADS, layout.states * layout.row_bytes),
+    }[kernel]
+    assert needed <= covered < needed + needed // 2 + 2 * THREADS * 8
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_large_numbers_travel_in_64_bits(name):
+    shape, axis, strides, _ = HUGE[name]
+    made, _ = launch(shape, axis, strides)
+    for argument in made.arguments:
+        assert argument.dtype.itemsize == 8 or abs(int(argument)) < 1 << 15
+
+
+def test_more_blocks_than_a_gpu_runs_are_refused():
+    with pytest.raises(ValueError, match="blocks along axis 0; a GPU runs 1 to 2147483647"):
+        launch((1 << 45, 64), -1)
+
+
+def test_unpacking_huge_arrays():
+    made = unpack.unpack_launch(0, 0, 1 << 33, 64)
+    assert made.grid[0] * THREADS * 16 >= 1 << 39
+    assert all(argument.dtype.itemsize == 8 for argument in made.arguments)
+
+
+def test_a_launch_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="needs 0 blocks"):
+        Launch("pack", "pack_rows", (), (0, 1), ())
+
+
+def test_headers_travel_with_their_sources():
+    """CuPy's cache knows a kernel by its text."""
+    for path in KERNELS.glob("*.cu"):
+        code = source_code(path.stem)
+        assert '#include "device.h"' not in code
+        assert "read_once(const uint4 *address)" in code
