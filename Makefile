@@ -30,21 +30,12 @@ bench: $(READY)
 bench-quick: $(READY)
 	$(BENCH) -m quick $(ARGS)
 
-# On a machine with a CUDA GPU, whose own Python holds CuPy, torch, pytest, hypothesis and setuptools
-# (77 or newer): nothing is fetched. The tests fail where no GPU is found.
-CASES := tests/cuda_cases.py
-SANITIZED := $(CASES)::test_table $(CASES)::test_unpack_and_popcount \
-    '$(CASES)::test_pack[rows of 20-float32-zero]' '$(CASES)::test_pack[NCHW 7 x 7-bfloat16-zero]' \
-    '$(CASES)::test_pack[NCHW-float16-zero]' '$(CASES)::test_pack[rows of 64-float32-zero]'
-
-gpu: export TENSORSTATE_TEST_GPU := 1
+# On a machine with a CUDA GPU, whose own Python holds CuPy, torch, Numba, pytest, hypothesis and
+# setuptools (77 or newer); numba-cuda and JAX are used where they are. Nothing is fetched. Stages
+# (tests, speed, training, sanitizers) write benchmarks/results/gpu_*.json: make gpu ARGS="tests speed"
 gpu:
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
-	$(PYTHON) -m pytest -o addopts= -p no:cacheprovider $(CASES)
-	$(PYTHON) -m benchmarks.gpu
-	for tool in memcheck racecheck initcheck synccheck; do \
-	    compute-sanitizer --tool $$tool --error-exitcode 9 $(PYTHON) -m pytest -o addopts= -p no:cacheprovider $(SANITIZED) || exit 1; \
-	done
+	$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 env: $(READY)
 

@@ -1,0 +1,131 @@
+"""What the stages write, and the table that is made of it."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import _between, _markdown
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RESULTS = ROOT / "benchmarks/results"
+PACKAGES = ("torch", "cupy-cuda13x", "cupy-cuda12x", "numba", "numba-cuda", "jax", "numpy")
+
+
+def machine() -> dict[str, Any]:
+    """The device in its own words, and what ran there; RuntimeError where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RuntimeError("torch finds no CUDA device")
+    import cupy
+
+    gpu = torch.cuda.get_device_properties(0)
+    words = {
+        "gpu": gpu.name,
+        "multiprocessors": gpu.multi_processor_count,
+        "memory": f"{gpu.total_memory / 2**30:.0f} GiB",
+        "driver": cupy.cuda.runtime.driverGetVersion(),
+        "cuda": cupy.cuda.runtime.runtimeGetVersion(),
+        "python": platform.python_version(),
+        "commit": _commit(),
+    }
+    return words | {name: found for name in PACKAGES if (found := _version(name))}
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def write(stage: str, words: dict[str, Any], cases: Any) -> None:
+    text = json.dumps({"machine": words, "cases": cases}, indent=1)
+    (RESULTS / f"gpu_{stage}.json").write_text(text + "\n")
+
+
+def read(stage: str) -> dict[str, Any] | None:
+    path = RESULTS / f"gpu_{stage}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+# ---- the table ---------------------------------------------------------------------------------
+
+HEADINGS = ["case", "rate", "share of device copy", "x best rival"]
+
+
+def speed_rows(cases: dict[str, Any]) -> Iterator[list[str]]:
+    """Case, rate, share of the copy's bandwidth, times the best rival."""
+    copy = cases["copy"]
+    copied = copy["bytes"] / copy["seconds"][1]
+    for name, case in cases.items():
+        if "error" in case:
+            yield [name, f"failed: {case['error']}", "-", "-"]
+            continue
+        median = case["seconds"][1]
+        moved = case.get("moved", case.get("bytes", 0))
+        share = f"{moved / median / copied:.2f}" if moved and name != "copy" else "-"
+        if "rows" in case:
+            rate = f"{case['rows'] / median / 1e9:.2f} G rows/s"
+        else:
+            rate = f"{case['bytes'] / median / 1e9:.0f} GB/s"
+        yield [name, rate, share, _best_rival(case)]
+
+
+def _best_rival(case: dict[str, Any]) -> str:
+    rivals = {name: times[1] for name, times in case.get("rivals", {}).items()}
+    if not rivals:
+        return "-"
+    best = min(rivals, key=lambda name: rivals[name])
+    return f"{rivals[best] / case['seconds'][1]:.1f} {best}"
+
+
+def training_rows(cases: dict[str, Any]) -> Iterator[list[str]]:
+    """Case, bare milliseconds, and how much longer it takes in each way."""
+    for name, case in cases.items():
+        bare = case["bare"][1]
+        ways = [
+            f"{way} {100 * (t[1] / bare - 1):+.1f} %" for way, t in case.items() if way != "bare"
+        ]
+        yield [name, f"{1000 * bare:.1f} ms", ", ".join(ways)]
+
+
+def page_section() -> str:
+    """Markdown of all that has been written; says so where nothing has."""
+    parts = []
+    for stage, headings, rows in (
+        ("speed", HEADINGS, speed_rows),
+        ("training", ["case", "bare", "longer"], training_rows),
+    ):
+        if found := read(stage):
+            words = ", ".join(f"{what} {value}" for what, value in found["machine"].items())
+            table = [headings, ["---"] * len(headings), *rows(found["cases"])]
+            parts += [words, _markdown(table)]
+    return "\n\n".join(parts) or "Nothing has been measured on a GPU yet."
+
+
+def write_page(page: str) -> str:
+    return _between(page, "table: gpu", page_section())
+
+
+def show() -> None:
+    """The table on the screen."""
+    for stage in ("tests", "sanitizers"):
+        if found := read(stage):
+            print(f"{stage}: {json.dumps(found['cases'])[:2000]}")
+    print(page_section())
+
+
+if __name__ == "__main__":
+    path = ROOT / "docs/performance.md"
+    path.write_text(write_page(path.read_text()))

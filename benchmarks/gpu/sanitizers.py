@@ -1,0 +1,58 @@
+"""compute-sanitizer over a few cases: memory, races, uninitialised memory, synchronisation."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+from benchmarks.gpu.results import ROOT, write
+
+TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+SECONDS = 60  # for each tool
+PACKING, COUNTING = "tests/cuda_cases/packing.py", "tests/cuda_cases/counting.py"
+CASES = (
+    f"{PACKING}::test_unpack_and_popcount[20]",
+    f"{PACKING}::test_pack[rows of 64-float32-zero]",
+    f"{PACKING}::test_pack[rows of 20-bfloat16-zero]",
+    f"{PACKING}::test_pack[NCHW-float16-zero]",
+    f"{PACKING}::test_pack[NCHW 7 x 7-bfloat16-per neuron]",
+    f"{PACKING}::test_pack[five axes, mixed-float64-negative]",
+    f"{COUNTING}::test_table[3]",
+    f"{COUNTING}::test_table[8]",
+    f"{COUNTING}::test_table[15]",
+    f"{COUNTING}::test_table[64]",
+    f"{COUNTING}::test_drained_tables_are_empty[16]",
+)
+
+
+def stage(words: dict[str, Any]) -> bool:
+    found: dict[str, Any] = {}
+    for tool in TOOLS:
+        found[tool] = _run(tool)
+        write("sanitizers", words, found)
+    return all(result["errors"] == 0 for result in found.values())
+
+
+def _run(tool: str) -> dict[str, Any]:
+    pytest = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
+    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *pytest, *CASES]
+    environment = os.environ | {"TENSORSTATE_TEST_GPU": "1"}
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, timeout=SECONDS, capture_output=True, text=True
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"errors": None, "said": str(error)[:300]}
+    return verdict(tool, done.returncode, done.stdout + done.stderr)
+
+
+def verdict(tool: str, code: int, output: str) -> dict[str, Any]:
+    """How many errors a tool found; None where it did not really run, with what it said."""
+    banner, summary = "COMPUTE-SANITIZER", "SUMMARY:"
+    lines = [line for line in output.splitlines() if line.startswith("=========")]
+    last = next((line for line in reversed(lines) if summary in line), "")
+    words = last.partition(summary)[2].split()
+    ran = banner in output and bool(words) and f"{len(CASES)} passed" in output
+    if not ran or not words[0].isdigit():
+        return {"errors": None, "exit code": code, "said": "\n".join(lines[-5:])[:300]}
+    return {"errors": int(words[0]), "exit code": code, "said": last.strip("= ")}

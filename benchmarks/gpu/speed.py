@@ -1,0 +1,180 @@
+"""Packing, unpacking and counting beside the device's own copy, and beside the libraries there.
+
+Inputs are drawn at random and larger than the second-level cache. `moved` are the bytes that the
+work has to read and write, which is what a copy is measured by too.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+import tensorstate_gpu as ts
+from benchmarks.gpu.clock import Case, Place
+from benchmarks.gpu.results import write
+
+DTYPES = ("float32", "bfloat16", "float16")
+# Name -> shape, neuron axis, and whether the memory is channels last.
+SHAPES: dict[str, tuple[tuple[int, ...], int, bool]] = {
+    "LeNet conv_1, rows of 20": ((28_800_000, 20), -1, False),
+    "rows of 64": ((8_000_000, 64), -1, False),
+    "transformer MLP, rows of 16384": ((32_768, 16_384), -1, False),
+    "ResNet-50 conv2, NCHW": ((256, 256, 56, 56), 1, False),
+    "ResNet-50 conv2, channels last": ((256, 256, 56, 56), 1, True),
+    "ResNet-50 conv4, NCHW 14 x 14": ((512, 1024, 14, 14), 1, False),
+    "ResNet-50 conv5, NCHW 7 x 7": ((1024, 2048, 7, 7), 1, False),
+}
+COUNTED = [
+    (width, distinct) for width in (3, 8, 32, 128) for distinct in (1_000, 100_000, 10_000_000)
+]
+RIVAL_ROUNDS = 5
+
+
+def stage(words: dict[str, Any], place: Place | None = None) -> bool:
+    found: dict[str, Case] = {}
+    place = place or Place()
+    for name, measure in cases(place):
+        try:
+            found[name] = measure()
+        except Exception as error:  # the other cases are still worth having
+            found[name] = {"error": f"{type(error).__name__}: {error}"[:300]}
+        place.free()
+        if not place.tiny:
+            write("speed", words, found)
+    return not any("error" in case for case in found.values())
+
+
+def cases(place: Place) -> Iterator[tuple[str, Callable[[], Case]]]:
+    yield "copy", lambda: copying(place)
+    for name, (shape, axis, last) in SHAPES.items():
+        for dtype in DTYPES:
+            yield (
+                f"pack {name}, {dtype}",
+                lambda shape=shape, axis=axis, last=last, dtype=dtype: packing(
+                    place, shape, axis, last, dtype
+                ),
+            )
+    for states, neurons in ((8_000_000, 64), (50_000_000, 20)):
+        yield f"unpack {states:,} x {neurons}", lambda s=states, n=neurons: unpacking(place, s, n)
+    for width, distinct in COUNTED:
+        yield (
+            f"count {width} bytes, {distinct:,} distinct",
+            lambda width=width, distinct=distinct: counting(place, width, distinct),
+        )
+    yield "count 32 bytes, 1 M rows of 100,000", lambda: counting_few(place)
+
+
+def copying(place: Place) -> Case:
+    x = torch.rand(place.size(1 << 30, 1000), device=place.device)
+    y = torch.empty_like(x)
+    return {"bytes": 2 * x.nbytes, "seconds": place.seconds(lambda: y.copy_(x))}
+
+
+def packing(place: Place, shape: tuple[int, ...], axis: int, last: bool, dtype: str) -> Case:
+    if place.tiny:
+        shape = (2, *(min(n, 20) for n in shape[1:]))
+    x = torch.randn(shape, device=place.device).to(getattr(torch, dtype))
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last)
+
+    def ours() -> torch.Tensor:
+        packed: torch.Tensor = ts.compress_states(x, neuron_axis=axis)
+        return packed
+
+    packed = ours()
+    rivals = {"torch": lambda: packed_by_torch(x, axis)}
+    assert torch.equal(packed, rivals["torch"]())
+    if place.device == "cuda":
+        rivals["cupy.packbits"] = lambda: packed_by_cupy(x, axis)
+        assert torch.equal(packed.view(-1), torch.from_dlpack(rivals["cupy.packbits"]()).view(-1))
+    return {
+        "bytes": x.nbytes,
+        "moved": x.nbytes + packed.nbytes,
+        "seconds": place.seconds(ours),
+        "rivals": {name: place.seconds(call, RIVAL_ROUNDS) for name, call in rivals.items()},
+    }
+
+
+def padded_firing(x: torch.Tensor, axis: int) -> torch.Tensor:
+    fires = (x > 0).movedim(axis, -1).reshape(-1, x.shape[axis])
+    return torch.nn.functional.pad(fires, (0, -x.shape[axis] % 8))
+
+
+def packed_by_torch(x: torch.Tensor, axis: int) -> torch.Tensor:
+    powers = 2 ** torch.arange(8, device=x.device, dtype=torch.uint8)
+    fires = padded_firing(x, axis)
+    return (fires.view(len(fires), -1, 8) * powers).sum(-1, dtype=torch.uint8)
+
+
+def packed_by_cupy(x: torch.Tensor, axis: int) -> Any:
+    import cupy
+
+    # packbits knows no rows: they are padded to whole bytes, and packed as one.
+    return cupy.packbits(cupy.from_dlpack(padded_firing(x, axis)).ravel(), bitorder="little")
+
+
+def unpacking(place: Place, states: int, neurons: int) -> Case:
+    states = place.size(states, 10)
+    shape = (states, (neurons + 7) // 8)
+    packed = torch.randint(0, 256, shape, device=place.device, dtype=torch.uint8)
+    places = torch.arange(8, device=place.device, dtype=torch.uint8)
+
+    def by_torch() -> torch.Tensor:
+        return (packed[:, :, None] >> places & 1).view(states, -1)[:, :neurons].bool()
+
+    assert torch.equal(ts.decompress_states(packed, neurons), by_torch())
+    return {
+        "bytes": states * neurons,
+        "moved": states * neurons + packed.nbytes,
+        "seconds": place.seconds(lambda: ts.decompress_states(packed, neurons)),
+        "rivals": {"torch": place.seconds(by_torch, RIVAL_ROUNDS)},
+    }
+
+
+def drawn(place: Place, rows: int, width: int, distinct: int) -> torch.Tensor:
+    pool = torch.randint(0, 256, (distinct, width), device=place.device, dtype=torch.uint8)
+    return pool[torch.randint(0, distinct, (rows,), device=place.device)]
+
+
+def counting(place: Place, width: int, distinct: int) -> Case:
+    rows = drawn(place, place.size(1 << 25, 2000), width, place.size(distinct, 50))
+    counts = ts.count_states(rows)
+    assert counts.total == len(rows)
+    rivals: dict[str, Callable[[], Any]] = {}
+    if width == 8:
+        keys = rows.view(torch.int64)[:, 0]
+        rivals["torch.unique"] = lambda: torch.unique(keys, return_counts=True)
+        rivals["sort, run lengths"] = lambda: torch.unique_consecutive(
+            keys.sort().values, return_counts=True
+        )
+        assert len(torch.unique(keys)) == len(counts)
+        if place.device == "cuda":
+            rivals["cupy.unique"] = lambda: _unique_by_cupy(keys)
+    return {
+        "rows": len(rows),
+        "moved": rows.nbytes,
+        "distinct": len(counts),
+        "seconds": place.seconds(lambda: ts.count_states(rows)),
+        "rivals": {name: place.seconds(call, RIVAL_ROUNDS) for name, call in rivals.items()},
+    }
+
+
+def _unique_by_cupy(keys: torch.Tensor) -> Any:
+    import cupy
+
+    return cupy.unique(cupy.from_dlpack(keys), return_counts=True)
+
+
+def counting_few(place: Place) -> Case:
+    """Few enough for what sorts rows by comparing them, or on the host as the reference does."""
+    rows = drawn(place, place.size(1 << 20, 2000), 32, place.size(100_000, 50))
+    unique = lambda: torch.unique(rows, dim=0, return_counts=True)  # noqa: E731
+    assert len(unique()[0]) == len(ts.count_states(rows))
+    rivals: dict[str, Callable[[], Any]] = {"torch.unique(dim=0)": unique}
+    rivals["copied to the host, counted there"] = lambda: ts.count_states(rows.cpu())
+    return {
+        "rows": len(rows),
+        "moved": rows.nbytes,
+        "seconds": place.seconds(lambda: ts.count_states(rows)),
+        "rivals": {name: place.seconds(call, RIVAL_ROUNDS) for name, call in rivals.items()},
+    }
