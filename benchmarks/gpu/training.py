@@ -26,15 +26,12 @@ def stage(words: dict[str, Any], place: Place | None = None) -> bool:
 
 
 def only_packing(model: nn.Module) -> None:
+    def pack(module: nn.Module, inputs: object, y: torch.Tensor) -> None:
+        ts.compress_states(y, neuron_axis=1)
+
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(
-                lambda _, __, y: drop(ts.compress_states(y, neuron_axis=1))
-            )
-
-
-def drop(_: object) -> None:
-    """A hook that gave something back would replace the output."""
+            module.register_forward_hook(pack)
 
 
 # How a model is prepared before it is timed.
