@@ -99,6 +99,8 @@ def borrow(array: Any, argument: str) -> Tensor:
         return _borrow_numpy(array, argument)
     if hasattr(array, "__dlpack__") and not isinstance(array, type):
         return _borrow_capsule(array, argument)
+    if hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays
+        return _borrow_capsule(import_module("tensorstate_gpu.cuda").wrap(array), argument)
     raise TypeError(
         f"{argument} must be an array (NumPy, torch, or anything with __dlpack__), "
         f"got {type(array).__name__}"

@@ -2,6 +2,7 @@
 
 import math
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -226,6 +227,8 @@ def test_arrays_on_a_gpu_without_cupy():
         ts.compress_states(DLPackArray(GOOD, "float32", device=CUDA))
     with pytest.raises(ImportError, match=r"CuPy: pip install"):
         ts.count_states(DLPackArray(PACKED, "uint8", device=CUDA))
+    with pytest.raises(ImportError, match=r"CuPy: pip install"):
+        ts.count_states(SimpleNamespace(__cuda_array_interface__={}))
 
 
 def test_lazily_negated_tensors_are_not_misread():

@@ -8,7 +8,7 @@ from tensorstate_gpu._layout import Layout
 
 from .count import Counter as counter
 from .count import count, merge
-from .device import adopt, export, rows_where, to_host, view, working_on
+from .device import adopt, export, rows_where, to_host, view, working_on, wrap
 from .pack import compress
 from .sort import sort
 from .transfer import Transfer as transfer
@@ -30,6 +30,7 @@ __all__ = [
     "transfer",
     "view",
     "working_on",
+    "wrap",
 ]
 
 

@@ -121,6 +121,11 @@ def view(tensor: Tensor) -> Any:
     return cupy.ndarray(tensor.shape, f"u{size}", pointer, tensor.strides)
 
 
+def wrap(array: Any) -> Any:
+    """The memory behind a __cuda_array_interface__ as a CuPy array, as CuPy itself takes it."""
+    return library().asarray(array)
+
+
 def adopt(array: Any) -> Any:
     """An array of any framework as a CuPy array of the same memory and of its own number format."""
     return library().from_dlpack(array)

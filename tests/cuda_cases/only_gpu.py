@@ -198,6 +198,25 @@ def test_arrays_of_other_frameworks():
     np.testing.assert_array_equal(result.cpu().numpy(), expected)
 
 
+def test_numbas_arrays():
+    cuda = pytest.importorskip("numba.cuda")
+    x = np.random.default_rng(0).normal(size=(100, 20)).astype(np.float32)
+    packed = ts.compress_states(cuda.to_device(x))
+    np.testing.assert_array_equal(cupy.asnumpy(packed), ts.compress_states(x))
+
+
+def test_jax_arrays(monkeypatch):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    jax = pytest.importorskip("jax")
+    gpus = [device for device in jax.devices() if device.platform == "gpu"]
+    if not gpus:
+        pytest.skip("this JAX knows no GPU")
+    x = np.random.default_rng(0).normal(size=(100, 20)).astype(np.float32)
+    packed = ts.compress_states(jax.device_put(x, gpus[0]))
+    assert isinstance(packed, jax.Array)
+    np.testing.assert_array_equal(np.asarray(packed), ts.compress_states(x))
+
+
 def test_devices_may_not_be_mixed():
     x = torch.zeros(3, 4, device="cuda")
     with pytest.raises(TypeError, match="threshold is on cpu, states are on cuda:0"):
