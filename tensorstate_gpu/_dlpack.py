@@ -7,12 +7,12 @@ NumPy arrays are read directly, everything else through a DLPack capsule
 import ctypes
 import sys
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu import _cupy
 from tensorstate_gpu._firing import ELEMENT_TYPES, ElementType, accepted_types
 from tensorstate_gpu._numbers import unmasked
 
@@ -100,7 +100,7 @@ def borrow(array: Any, argument: str) -> Tensor:
     if hasattr(array, "__dlpack__") and not isinstance(array, type):
         return _borrow_capsule(array, argument)
     if hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays
-        return _borrow_capsule(import_module("tensorstate_gpu.cuda").wrap(array), argument)
+        return _borrow_capsule(_cupy.wrap(array), argument)
     raise TypeError(
         f"{argument} must be an array (NumPy, torch, or anything with __dlpack__), "
         f"got {type(array).__name__}"
@@ -145,7 +145,7 @@ def _export(source: Any) -> Any:
     kind, index = (CPU, 0) if device is None else device()
     if kind != CUDA:
         return source.__dlpack__()
-    return import_module("tensorstate_gpu.cuda").export(source, index)
+    return _cupy.export(source, index)
 
 
 def _plain(array: Any, argument: str) -> Any:

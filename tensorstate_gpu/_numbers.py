@@ -3,10 +3,11 @@
 import math
 import numbers
 import operator
-from importlib import import_module
 from typing import Any
 
 import numpy as np
+
+from tensorstate_gpu import _cupy
 
 
 def real(value: Any, argument: str) -> float:
@@ -88,7 +89,7 @@ def weights(counts: Any, argument: str) -> Any:
 
 def _array(values: Any, argument: str) -> Any:
     if _on_cuda(values):
-        return import_module("tensorstate_gpu.cuda").adopt(values)
+        return _cupy.adopt(values)
     only_dlpack = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
     try:
         return np.from_dlpack(values) if only_dlpack else np.asarray(values)

@@ -8,20 +8,18 @@ from tensorstate_gpu._layout import Layout
 
 from .count import Counter as counter
 from .count import count, merge
-from .device import adopt, export, rows_where, to_host, view, working_on, wrap
+from .device import rows_where, to_host, view, working_on
 from .pack import compress
 from .sort import sort
 from .transfer import Transfer as transfer
 from .unpack import decompress, popcount
 
 __all__ = [
-    "adopt",
     "compress",
     "compress_by_function",
     "count",
     "counter",
     "decompress",
-    "export",
     "merge",
     "popcount",
     "rows_where",
@@ -30,7 +28,6 @@ __all__ = [
     "transfer",
     "view",
     "working_on",
-    "wrap",
 ]
 
 

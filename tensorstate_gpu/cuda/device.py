@@ -5,7 +5,6 @@ on hosts without one.
 """
 
 import math
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -14,29 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._cupy import is_torch, torch_stream
+from tensorstate_gpu._cupy import library as library
 from tensorstate_gpu._dlpack import Tensor
 
 from .launch import THREADS, Launch, source_code
-
-
-@lru_cache
-def library() -> Any:
-    """CuPy. ImportError where it is missing or broken, RuntimeError where it finds no GPU."""
-    try:
-        import cupy
-    except ImportError as error:
-        raise ImportError(
-            "states on a GPU need CuPy: pip install 'tensorstate_gpu[cuda13]' (or cuda12, as the "
-            f"driver has it); importing it says: {error}"
-        ) from error
-    try:
-        cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeError(
-            f"CuPy finds no usable GPU: {error}. Where there is one, its driver may be older than "
-            "CuPy's CUDA: pip install 'tensorstate_gpu[cuda12]' instead of cuda13"
-        ) from error
-    return cupy
 
 
 @lru_cache
@@ -56,8 +37,8 @@ def working_on(tensor: Tensor) -> Iterator[None]:
     cupy, index = library(), tensor.device[1]
     _check_generation(index)
     with cupy.cuda.Device(index):
-        if any(_is_torch(owner) for owner in tensor.owner):
-            with _TorchStream(_torch_stream(index)).in_cupy():
+        if any(is_torch(owner) for owner in tensor.owner):
+            with _TorchStream(torch_stream(index)).in_cupy():
                 yield
         elif any(isinstance(owner, cupy.ndarray) for owner in tensor.owner):
             yield
@@ -67,18 +48,6 @@ def working_on(tensor: Tensor) -> Iterator[None]:
                 yield
             finally:
                 cupy.cuda.get_current_stream().synchronize()
-
-
-def export(array: Any, index: int) -> Any:
-    """An array's DLPack capsule, ready to be read on the stream that working_on will choose.
-
-    That is torch's current one for its tensors, which then have nothing to wait for; else CuPy's.
-    """
-    cupy = library()
-    with cupy.cuda.Device(index):  # torch refuses tensors of another than the current device
-        stream = _torch_stream(index) if _is_torch(array) else cupy.cuda.get_current_stream().ptr
-        legacy_default = 1  # as DLPack numbers it, and 0 is no stream there
-        return array.__dlpack__(stream=stream or legacy_default)
 
 
 class _TorchStream:
@@ -98,16 +67,6 @@ class _TorchStream:
         return streams.ExternalStream(self._pointer)  # before CuPy 14
 
 
-def _is_torch(array: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(array, torch.Tensor)
-
-
-def _torch_stream(index: int) -> int:
-    stream: int = sys.modules["torch"].cuda.current_stream(index).cuda_stream
-    return stream
-
-
 def view(tensor: Tensor) -> Any:
     """The same memory as a CuPy array of unsigned integers."""
     cupy, size = library(), tensor.element.size
@@ -119,16 +78,6 @@ def view(tensor: Tensor) -> Any:
     memory = cupy.cuda.UnownedMemory(start, below + above + size, tensor.owner, index)
     pointer = cupy.cuda.MemoryPointer(memory, below)
     return cupy.ndarray(tensor.shape, f"u{size}", pointer, tensor.strides)
-
-
-def wrap(array: Any) -> Any:
-    """The memory behind a __cuda_array_interface__ as a CuPy array, as CuPy itself takes it."""
-    return library().asarray(array)
-
-
-def adopt(array: Any) -> Any:
-    """An array of any framework as a CuPy array of the same memory and of its own number format."""
-    return library().from_dlpack(array)
 
 
 def to_host(array: Any) -> Any:

@@ -1,0 +1,57 @@
+"""CuPy, where it is installed, and tensors of other frameworks on their way to it."""
+
+import sys
+from functools import lru_cache
+from typing import Any
+
+
+@lru_cache
+def library() -> Any:
+    """CuPy. ImportError where it is missing or broken, RuntimeError where it finds no GPU."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise ImportError(
+            "states on a GPU need CuPy: pip install 'tensorstate_gpu[cuda13]' (or cuda12, as the "
+            f"driver has it); importing it says: {error}"
+        ) from error
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise RuntimeError(
+            f"CuPy finds no usable GPU: {error}. Where there is one, its driver may be older than "
+            "CuPy's CUDA: pip install 'tensorstate_gpu[cuda12]' instead of cuda13"
+        ) from error
+    return cupy
+
+
+def export(array: Any, index: int) -> Any:
+    """An array's DLPack capsule, ready to be read on the stream that cuda.working_on will choose.
+
+    That is torch's current one for its tensors, which then have nothing to wait for; else CuPy's.
+    """
+    cupy = library()
+    with cupy.cuda.Device(index):  # torch refuses tensors of another than the current device
+        stream = torch_stream(index) if is_torch(array) else cupy.cuda.get_current_stream().ptr
+        legacy_default = 1  # as DLPack numbers it, and 0 is no stream there
+        return array.__dlpack__(stream=stream or legacy_default)
+
+
+def is_torch(array: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def torch_stream(index: int) -> int:
+    stream: int = sys.modules["torch"].cuda.current_stream(index).cuda_stream
+    return stream
+
+
+def wrap(array: Any) -> Any:
+    """The memory behind a __cuda_array_interface__ as a CuPy array, as CuPy itself takes it."""
+    return library().asarray(array)
+
+
+def adopt(array: Any) -> Any:
+    """An array of any framework as a CuPy array of the same memory and of its own number format."""
+    return library().from_dlpack(array)
