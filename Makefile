@@ -1,14 +1,16 @@
 # Two commands do everything on a machine with Python 3.11+ and make: `make demo` and `make test`.
-# Both keep one environment in .venv, and rebuild it only when its definition changes.
+# Both keep one environment in .venv, and add to it only when its definition changes.
 
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+DEMO_READY := .venv/.demo
 READY := .venv/.installed
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test lint types bench bench-quick gpu clean env
 
-demo: $(READY)
+demo: $(DEMO_READY)
 	$(BIN)/tensorstate demo $(ARGS)
 
 test: $(READY)
@@ -39,11 +41,16 @@ gpu:
 
 env: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(DEMO_READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]' --group dev
+	$(PIP) --editable '.[demo]'
+	touch $@
+
+# With what tests and benchmarks need: Keras, TensorFlow, JAX, CUDA's compiler, rivals.
+$(READY): $(DEMO_READY)
+	$(PIP) --editable '.[demo]' --group dev
 	touch $@
 
 # Numba's disk cache (*.nbi, *.nbc) lies in __pycache__: it goes too. The environment stays.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tensorstate_gpu._threads import get_num_threads, set_num_threads
+    from tensorstate_gpu.bridges.jax_arrays import tap
     from tensorstate_gpu.bridges.pytorch import StateCaptureHook
     from tensorstate_gpu.capture_point import AbstractStateCapture, CapturePoint
     from tensorstate_gpu.counts import StateCounts
@@ -53,6 +54,7 @@ _HOME = {
     "reset_efficiency_model": "models",
     "set_num_threads": "_threads",
     "sort_states": "states",
+    "tap": "bridges.jax_arrays",
 }
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "reset_efficiency_model",
     "set_num_threads",
     "sort_states",
+    "tap",
 ]
 
 

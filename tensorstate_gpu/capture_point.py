@@ -1,6 +1,6 @@
 """CapturePoint: the framework-neutral probe. A bridge feeds it, a user reads its measures."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,9 @@ class CapturePoint:
         For an unknown ``keep``, or ``disk_path`` with ``keep="counts"``. Every measure raises
         ValueError while nothing has been captured.
     """
+
+    # A bridge's: waits for batches that are on their way here.
+    settle: Callable[[], object] | None = None
 
     def __init__(
         self,
@@ -155,26 +158,31 @@ class CapturePoint:
     @property
     def state_count(self) -> int:
         """States captured so far, with repetition."""
-        return 0 if self._accumulator is None else self._accumulator.instances.rows
+        with self._reading():
+            return 0 if self._accumulator is None else self._accumulator.instances.rows
 
     @property
     def instance_count(self) -> int:
         """Model inputs seen so far."""
-        return 0 if self._accumulator is None else self._accumulator.instances.count
+        with self._reading():
+            return 0 if self._accumulator is None else self._accumulator.instances.count
 
     @property
     def neurons(self) -> int | None:
         """Neurons of a state; None before the first batch."""
-        return None if self._accumulator is None else self._accumulator.neurons
+        with self._reading():
+            return None if self._accumulator is None else self._accumulator.neurons
 
     @property
     def axis(self) -> int | None:
         """The axis along which the neurons lay in the first batch; None before it."""
-        return self._axis
+        with self._reading():
+            return self._axis
 
     def states_per_instance(self) -> int:
         """States that each instance gave; ValueError when instances differ."""
-        return self._captured().instances.states_per_instance()
+        with self._reading():
+            return self._captured().instances.states_per_instance()
 
     def histogram(self, index: Any = None) -> StateCounts:
         """How often each distinct state occurred, in all instances or those of ``index``.
@@ -182,7 +190,7 @@ class CapturePoint:
         ``index`` is an int, a slice, or an array of ints or bools over the instances; it needs
         keep="states".
         """
-        with self._lock:
+        with self._reading():
             captured = self._captured()
             return captured.histogram() if index is None else captured.histogram_of(index)
 
@@ -192,7 +200,7 @@ class CapturePoint:
         ``labels``: one integer or string per instance (needs keep="states"); by default those that
         were given during capture.
         """
-        with self._lock:
+        with self._reading():
             return self._captured().by_label(labels)
 
     def counts(self, index: Any = None) -> NDArray[np.int64]:
@@ -211,12 +219,11 @@ class CapturePoint:
     @property
     def raw_states(self) -> NDArray[np.uint8]:
         """All states, packed, in the order they came: uint8 (states, bytes)."""
-        with self._lock:
-            return np.concatenate(list(self.chunks()))
+        return np.concatenate(list(self.chunks()))
 
     def chunks(self) -> Iterator[NDArray[np.uint8]]:
         """All packed rows that are there at the call, in order, piece by piece."""
-        with self._lock:
+        with self._reading():
             return self._captured().chunks()
 
     def entropy(self, alpha: float | None = 1) -> float:
@@ -225,9 +232,10 @@ class CapturePoint:
 
     def max_entropy(self) -> int:
         """The entropy if all states were equally likely, in bits: the number of neurons."""
-        if self._accumulator is None:
+        neurons = self.neurons
+        if neurons is None:
             raise self._empty()
-        return self._accumulator.neurons
+        return neurons
 
     def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
         """entropy(alpha1) over entropy(alpha2), or over the neurons where alpha2 is None."""
@@ -242,7 +250,7 @@ class CapturePoint:
         """
         axis = -1 if self.neuron_axis is None else self.neuron_axis
         neurons = None if input_shape is None else _size_along(axis, input_shape)
-        with self._lock:
+        with self._reading():
             if self._accumulator is not None:
                 self._accumulator.discard()
             if self._store is not None:
@@ -258,9 +266,15 @@ class CapturePoint:
 
     def flush(self) -> None:
         """Write out what is still buffered, where rows are kept on disk."""
-        with self._lock:
+        with self._reading():
             if self._accumulator is not None:
                 self._accumulator.flush()
+
+    def _reading(self) -> ForkSafeLock:
+        """The lock, when nothing is on its way any more: who records needs it too."""
+        if self.settle is not None:
+            self.settle()
+        return self._lock
 
     def _captured(self) -> Accumulator:
         """The accumulator, once there are rows and the ledger holds."""

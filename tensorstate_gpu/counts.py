@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,8 @@ class StateCounts:
         most = int(counts.max()) if len(counts) else 0
         if most * len(counts) >= 2**63 and sum(counts.tolist()) >= 2**63:
             raise OverflowError("counts add up to more than int64 holds")
+        if "jax" in sys.modules:
+            import_module("tensorstate_gpu.bridges.jax_arrays")  # where it becomes a pytree
         rows.flags.writeable = counts.flags.writeable = False
         self._packed, self._counts, self._neurons = rows, counts, int(neurons)
 

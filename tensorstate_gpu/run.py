@@ -17,7 +17,7 @@ class Run:
     ``with ts.capture(model, "Conv2d") as run:`` gives one; it stays readable after the block.
     """
 
-    def __init__(self, points: Iterable[CapturePoint]) -> None:
+    def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
         self._points: dict[str, CapturePoint] = {}
         for point in points:
             if not isinstance(point, CapturePoint):
@@ -30,6 +30,12 @@ class Run:
     def efficiency_layers(self) -> list[CapturePoint]:
         """The capture points, in the model's order."""
         return list(self._points.values())
+
+    def point(self, name: str) -> CapturePoint:
+        """The capture point of that name; made, with keep="states", where there is none."""
+        if name not in self._points:
+            self._points[name] = CapturePoint(name)
+        return self._points[name]
 
     def __getitem__(self, name: str) -> CapturePoint:
         if name not in self._points:

@@ -3,7 +3,9 @@
 Each is a pure function. The result is of the caller's array type and on the caller's device.
 """
 
+import sys
 from contextlib import AbstractContextManager
+from importlib import import_module
 from typing import Any, cast
 
 from tensorstate_gpu._backend import Backend, DeviceBackend, backend_for
@@ -55,6 +57,12 @@ def compress_states(
     array([[3]], dtype=uint8)
     """
     function = check_firing(firing, threshold)
+    if (jax := _tracing(states)) is not None:
+        if function is not None:
+            raise TypeError(
+                "firing= is not for JAX transformations: pack firing(states) there, as bools"
+            )
+        return jax.compress(states, neuron_axis, threshold)
     tensor = borrow(states, "states")
     with _backend(tensor).working_on(tensor):
         packed, _ = pack(tensor, neuron_axis, threshold, function, scratch=False)
@@ -110,6 +118,9 @@ def decompress_states(states: Any, num_neurons: int) -> Any:
     >>> decompress_states(np.array([[5]], np.uint8), 3)
     array([[ True, False,  True]])
     """
+    if (jax := _tracing(states)) is not None:
+        _check_packed(states.dtype.name, states.shape)
+        return jax.decompress(states, check_neurons(num_neurons, states.shape[1], "num_neurons"))
     backend, packed = _borrow_packed(states)
     neurons = check_neurons(num_neurons, packed.shape[1], "num_neurons")
     with backend.working_on(packed):
@@ -133,6 +144,9 @@ def popcount(states: Any) -> Any:
     >>> popcount(np.array([[5, 1], [0, 0]], np.uint8))
     array([3, 0], dtype=int32)
     """
+    if (jax := _tracing(states)) is not None:
+        _check_packed(states.dtype.name, states.shape)
+        return jax.popcount(states)
     backend, packed = _borrow_packed(states)
     with backend.working_on(packed):
         return give_back(backend.popcount(backend.view(packed)), states)
@@ -221,12 +235,29 @@ def _count(backend: Backend, packed: Tensor) -> tuple[Any, Any]:
 
 
 def _borrow_packed(states: Any) -> tuple[Backend, Tensor]:
+    if _tracing(states) is not None:
+        raise TypeError(
+            "inside a JAX transformation the number of distinct states is not known: return the "
+            "packed rows, and sort or count them outside"
+        )
     packed = borrow(states, "states")
-    if packed.element.name != "uint8":
-        raise TypeError(f"states must be packed (uint8), got {packed.element.name}")
-    if len(packed.shape) != 2 or packed.shape[1] == 0:
-        raise ValueError(f"states must have shape (states, bytes >= 1), got {packed.shape}")
+    _check_packed(packed.element.name, packed.shape)
     return _backend(packed), packed
+
+
+def _check_packed(dtype: str, shape: tuple[int, ...]) -> None:
+    if dtype != "uint8":
+        raise TypeError(f"states must be packed (uint8), got {dtype}")
+    if len(shape) != 2 or shape[1] == 0:
+        raise ValueError(f"states must have shape (states, bytes >= 1), got {shape}")
+
+
+def _tracing(states: Any) -> Any:
+    """The JAX bridge, where an array stands for one inside a transformation; else None."""
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(states, jax.core.Tracer):
+        return None
+    return import_module("tensorstate_gpu.bridges.jax_arrays")
 
 
 def _backend(tensor: Tensor) -> Backend:

@@ -1,5 +1,7 @@
 """What ends with a reset, a later change or a with block: labels, buffers, stale readers."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -76,3 +78,34 @@ def test_names_that_zarr_keeps_for_itself_are_escaped():
 def test_twenty_layers_are_listed():
     with pytest.raises(ValueError, match=r"layer19 \(int\) and 5 more"):
         match([(f"layer{k}", k) for k in range(25)], float)
+
+
+READERS = {
+    "state_count": lambda point: point.state_count,
+    "instance_count": lambda point: point.instance_count,
+    "raw_states": lambda point: len(point.raw_states),
+    "chunks": lambda point: sum(map(len, point.chunks())),
+    "histogram": lambda point: point.histogram().total,
+    "counts": lambda point: point.counts().sum(),
+    "counts of some": lambda point: point.counts(slice(0, 4)).sum(),
+    "counts_by": lambda point: point.counts_by([0, 0, 0, 0])[0].total,
+    "states_per_instance": lambda point: 4 * point.states_per_instance(),
+    "neurons": lambda point: point.neurons // 2,
+    "max_entropy": lambda point: point.max_entropy() // 2,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_wait_for_batches_under_way(reader):
+    """And hold no lock meanwhile, which whoever brings the batch needs."""
+    point = ts.CapturePoint("layer")
+
+    def bring():
+        point.settle = None
+        thread = threading.Thread(target=point.record, args=(np.zeros((4, 1), np.uint8), 8, 1, 4))
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+
+    point.settle = bring
+    assert READERS[reader](point) == 4
