@@ -106,8 +106,18 @@ def tap(
     point = run.point(name)
     point.settle = jax.effects_barrier
     axis = _first(neuron_axis, point.neuron_axis, -1)
+    return recorded(x, point, axis, _first(threshold, point.threshold))
+
+
+def recorded(x: Any, point: CapturePoint, axis: int, threshold: Any = None) -> Any:
+    """``x``, whose packed states go to a capture point whenever this is executed."""
+    if point.firing is not None:
+        raise TypeError(
+            f"{point.name}: firing= is not for JAX transformations: capture firing(x), as bools"
+        )
     packed = compress(x, axis, _first(threshold, point.threshold))
-    record = _recorder(point, x.shape[axis], axis % x.ndim, 1 if axis % x.ndim == 0 else x.shape[0])
+    axis %= x.ndim
+    record = _recorder(point, x.shape[axis], axis, 1 if axis == 0 else x.shape[0])
     return after(x, record(packed))
 
 

@@ -85,7 +85,7 @@ class StateCaptureHook(CapturePoint):
             self._rule = own_rule(module) or AUTO
         if torch.compiler.is_compiling():
             torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, self._key)
-        elif _is_real_forward(tensor):
+        elif is_real_forward(tensor):
             self.capture(tensor)
 
     def capture(self, tensor: torch.Tensor) -> None:
@@ -138,7 +138,7 @@ _library.define("capture(Tensor x, Tensor(a!) anchor, int key) -> ()")
 def _capture(x: torch.Tensor, anchor: torch.Tensor, key: int) -> None:
     """What a compiled graph calls; a hook that is gone by then has nobody to read it."""
     hook = _hooks.get(key)
-    if hook is not None and _is_real_forward(x):
+    if hook is not None and is_real_forward(x):
         hook.capture(x)
 
 
@@ -188,7 +188,7 @@ def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | Non
     return None
 
 
-def _is_real_forward(tensor: torch.Tensor) -> bool:
+def is_real_forward(tensor: torch.Tensor) -> bool:
     """Whether a call is to be counted; TypeError for transforms that hide the numbers."""
     # is_fake() first asks what kind of subclass it is: needless 3 us for most.
     plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
@@ -243,6 +243,17 @@ def attach(
     method: str,
     options: dict[str, Any],
     there: Iterable[str] = (),
+) -> tuple[nn.Module, list[StateCaptureHook]]:
+    """As attach_in_place(); gives the model too."""
+    return model, attach_in_place(model, chosen, method, options, there)
+
+
+def attach_in_place(
+    model: nn.Module,
+    chosen: list[tuple[str, nn.Module]],
+    method: str,
+    options: dict[str, Any],
+    there: Iterable[str] = (),
 ) -> list[StateCaptureHook]:
     """Add one hook for each chosen layer and place, all or none, but for the names ``there``."""
     rules = find_rules(model)
@@ -278,6 +289,12 @@ def detach(hooks: Iterable[StateCaptureHook]) -> None:
         if hook._handle is not None:
             hook._handle.remove()
             hook._handle = None
+
+
+def remove(model: nn.Module, hooks: Iterable[StateCaptureHook]) -> nn.Module:
+    """The model itself, without these hooks."""
+    detach(hooks)
+    return model
 
 
 def call_after_forward(model: nn.Module, function: Any) -> Any:

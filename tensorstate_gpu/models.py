@@ -28,7 +28,7 @@ def build_efficiency_model(
 
     Parameters
     ----------
-    model : torch.nn.Module
+    model : torch.nn.Module or keras.Model
     attach_to, exclude : str, class, predicate (name, layer) -> bool, or a list of these
         Which layers: by name, class name, glob over either, or class. ``exclude`` wins.
     method : "before", "after" or "both"
@@ -40,9 +40,11 @@ def build_efficiency_model(
 
     Returns
     -------
-    The same PyTorch model, with forward hooks added. ``model.efficiency_layers`` lists its capture
-    points, named ``<layer>_post_states`` and ``<layer>_pre_states``. A layer that has one already
-    keeps it, and its options.
+    The same PyTorch model, with forward hooks added; or a new Keras model that shares layers and
+    weights with the old one, with StateCapture layers in it (a subclassed Keras model is given back
+    itself, with its layers' calls wrapped). ``model.efficiency_layers`` lists its capture points,
+    named ``<layer>_post_states`` and ``<layer>_pre_states``, with Keras ``<layer>_states`` and
+    ``<layer>_pre_states``. A layer that has one already keeps it, and its options.
 
     Raises
     ------
@@ -57,9 +59,9 @@ def build_efficiency_model(
     if storage_path is not None:
         options["disk_path"] = storage_path
     names = {point.name for point in there}
-    there += bridge.attach(model, chosen, method, options, names)
-    model.efficiency_layers = there
-    return model
+    captured, points = bridge.attach(model, chosen, method, options, names)
+    captured.efficiency_layers = there + points
+    return captured
 
 
 @contextmanager
@@ -93,7 +95,7 @@ def capture(
     options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
     if storage_path is not None:
         options["disk_path"] = storage_path
-    points = bridge.attach(
+    points = bridge.attach_in_place(
         model, _choose(bridge, model, attach_to, exclude, method), method, options
     )
     run = Run(points)
@@ -114,11 +116,14 @@ def reset_efficiency_model(model: Any) -> None:
 
 
 def remove_state_layers(model: Any) -> Any:
-    """Take the capture points off a model again, and nothing else; returns the model."""
+    """Take the capture points off a model again, and nothing else; returns the model.
+
+    With Keras that is a new model without capture layers, which shares all others.
+    """
     bridge = _bridge(model)
-    bridge.detach(_points(model))
+    points = _points(model)
     del model.efficiency_layers
-    return model
+    return bridge.remove(model, points)
 
 
 def _points(model: Any) -> list[CapturePoint]:
@@ -150,10 +155,10 @@ def _choose(
 
 
 def _bridge(model: Any) -> Any:
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(model, keras.layers.Layer):  # on torch a module as well
+        return import_module("tensorstate_gpu.bridges.keras_layers")
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         return import_module("tensorstate_gpu.bridges.pytorch")
-    raise TypeError(
-        f"model must be a torch.nn.Module, got {type(model).__name__} "
-        "(Keras models are not supported yet)"
-    )
+    raise TypeError(f"model must be a Keras model or a torch.nn.Module, got {type(model).__name__}")

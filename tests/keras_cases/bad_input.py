@@ -1,0 +1,148 @@
+"""What cannot be captured is refused when attaching or compiling, not in the middle of training."""
+
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from models import BACKEND, compiled, convolutional
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.bridges.keras_layers import StateCapture
+
+
+def test_models_that_are_not_built():
+    sequential = keras.Sequential([layers.Dense(3)])
+    with pytest.raises(ValueError, match="model is not built: call it once"):
+        ts.build_efficiency_model(sequential, "Dense")
+
+    class Empty(keras.Model):
+        pass
+
+    with pytest.raises(ValueError, match="has no layers yet: call it once"):
+        ts.build_efficiency_model(Empty(), "Dense")
+
+
+def test_unknown_layers_are_named_with_those_there_are():
+    with pytest.raises(ValueError, match=r"conv_1.*conv"):
+        ts.build_efficiency_model(convolutional(), "conv_1")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "during"}, "method must be one of"),
+        ({"keep": "all"}, "keep must be one of"),
+        ({"threshold": float("nan")}, "threshold must not be NaN"),
+        ({"threshold": 1.0, "firing": lambda x: x > 0}, "threshold or firing, not both"),
+    ],
+)
+def test_options(options, message):
+    model = convolutional()
+    for attach in (ts.build_efficiency_model, in_place):
+        with pytest.raises((TypeError, ValueError), match=message):
+            attach(model, "conv", **options)
+    assert "call" not in model.get_layer("conv").__dict__
+
+
+def in_place(model, *arguments, **options):
+    with ts.capture(model, *arguments, **options):
+        pass
+
+
+def test_a_path_that_is_taken_leaves_nothing_behind(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    with pytest.raises(ValueError, match="taken"):
+        ts.build_efficiency_model(convolutional(), "conv", storage_path=tmp_path / "taken")
+
+
+def test_layers_inside_layers_that_cannot_be_taken_apart(images):
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, layers.TimeDistributed(layers.Dense(3, name="inner"))(inputs))
+    with pytest.raises(ValueError, match=r"inner.*cannot be taken apart; use capture\(\)"):
+        ts.build_efficiency_model(model, "*/inner")
+    x = np.ones((2, 5, 4), "float32")
+    with ts.capture(model, "*/inner") as run:
+        model(x)
+    assert run.efficiency_layers[0].state_count == 10
+
+
+def test_labels_during_capture():
+    model = convolutional()
+    with (
+        ts.capture(model, "conv") as run,
+        pytest.raises(ValueError, match=r"labels cannot follow.*counts_by\(labels\)"),
+    ):
+        run.labels([1, 2])
+
+
+def test_labels_afterwards(images):
+    model = compiled(convolutional())
+    with ts.capture(model, "dense") as run:
+        model.predict(images, batch_size=16, verbose=0)
+    by_label = run["dense_states"].counts_by(np.arange(50) % 3)
+    assert [by_label[label].total for label in range(3)] == [17, 17, 16]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="others compile a captured model")
+class TestXla:
+    def test_explicit_compilation_is_refused(self):
+        model = ts.build_efficiency_model(convolutional(), "conv")
+        with pytest.raises(ValueError, match="XLA on TensorFlow cannot compile"):
+            model.compile("sgd", "mse", jit_compile=True)
+
+    def test_so_it_is_for_layers_placed_by_hand_and_wrapped_ones(self, images):
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2), StateCapture("seen")])
+        with pytest.raises(ValueError, match="XLA on TensorFlow"):
+            model.compile("sgd", "mse", jit_compile=True)
+        model = convolutional()
+        model.compile("sgd", "mse", jit_compile=True)
+        with (
+            ts.capture(model, "conv"),
+            pytest.raises(ValueError, match="XLA on TensorFlow"),
+        ):
+            model.predict(images, verbose=0)
+
+    def test_by_itself_it_goes_without(self):
+        model = ts.build_efficiency_model(convolutional(), "conv")
+        model.compile("sgd", "mse", jit_compile="auto")
+        assert not model.jit_compile
+
+    def test_functions_of_ones_own(self, images):
+        import tensorflow as tf
+
+        model = ts.build_efficiency_model(convolutional(), "conv")
+        with pytest.raises(ValueError, match="XLA on TensorFlow"):
+            tf.function(model, jit_compile=True)(tf.constant(images))
+
+    def test_replicas(self, monkeypatch):
+        import tensorflow as tf
+
+        strategy = SimpleNamespace(num_replicas_in_sync=2)  # there is one device here
+        monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
+        with pytest.raises(ValueError, match=r"replicas of a tf.distribute strategy cannot be"):
+            StateCapture("seen").call(tf.ones((2, 3)))
+
+    def test_ragged_and_string_tensors(self):
+        import tensorflow as tf
+
+        capture = StateCapture("seen")
+        for tensor, message in (
+            (tf.ragged.constant([[1.0], [2.0, 3.0]]), "RaggedTensor cannot be captured"),
+            (tf.constant([["a"], ["b"]]), "tensor of string; accepted are"),
+            (tf.sparse.from_dense([[1.0, 0.0]]), "SparseTensor cannot be captured"),
+        ):
+            with pytest.raises(TypeError, match=message):
+                capture.call(tensor)
+
+
+def test_tensors_without_neurons():
+    with pytest.raises(TypeError, match="an axis of instances and one of neurons"):
+        StateCapture("seen")(np.ones(3, "float32"))
+
+
+def test_firing_functions_cannot_be_saved():
+    with pytest.raises(ValueError, match="firing= is a function, which cannot be saved"):
+        StateCapture("seen", firing=lambda x: x > 1).get_config()

@@ -1,0 +1,22 @@
+"""One test body for each behaviour; test_keras.py runs them once for each backend of Keras."""
+
+import keras
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).normal(size=(50, 8, 8, 2)).astype("float32")
+
+
+@pytest.fixture
+def targets():
+    return np.random.default_rng(1).normal(size=(50, 3)).astype("float32")
