@@ -4,8 +4,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tensorstate_gpu.demo import LeNet5
-
 
 class Residual(nn.Module):
     """Two 3x3 convolutions beside a shortcut (He et al., https://arxiv.org/abs/1512.03385)."""
@@ -123,9 +121,15 @@ class GPT(nn.Module):
         return logits
 
 
+def lenet5() -> nn.Module:
+    from tensorstate_gpu.demo import LeNet5  # which needs what a GPU's host may not have
+
+    return LeNet5()
+
+
 # Name -> model, one batch of inputs, the class of the layers to capture.
 NETWORKS = {
-    "LeNet-5, batch 200": (LeNet5, lambda: torch.randn(200, 1, 28, 28), nn.Conv2d),
+    "LeNet-5, batch 200": (lenet5, lambda: torch.randn(200, 1, 28, 28), nn.Conv2d),
     "ResNet-18, batch 16, 96 x 96": (resnet18, lambda: torch.randn(16, 3, 96, 96), nn.Conv2d),
     "GPT, batch 16, 128 tokens": (GPT, lambda: torch.randint(0, 1000, (16, 128)), nn.Linear),
 }

@@ -53,5 +53,12 @@ def wrap(array: Any) -> Any:
 
 
 def adopt(array: Any) -> Any:
-    """An array of any framework as a CuPy array of the same memory and of its own number format."""
-    return library().from_dlpack(array)
+    """An array of any framework as a CuPy array of the same memory and of its own number format.
+
+    From another than the current device it comes to the host.
+    """
+    cupy, index = library(), array.__dlpack_device__()[1]
+    here = cupy.cuda.Device().id == index
+    with cupy.cuda.Device(index):
+        found = cupy.from_dlpack(array)
+        return found if here else cupy.asnumpy(found)

@@ -6,7 +6,7 @@ NumPy arrays are read directly, everything else through a DLPack capsule
 
 import ctypes
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,9 +61,7 @@ class Tensor:
 
     @property
     def device_name(self) -> str:
-        kind, index = self.device
-        name = _DEVICE_NAMES.get(kind, f"DLPack device type {kind}")
-        return name if kind == CPU else f"{name}:{index}"
+        return _device_name(*self.device)
 
     def numpy(self) -> NDArray[Any]:
         """The same memory as a NumPy array of unsigned integers (CPU only)."""
@@ -100,7 +98,8 @@ def borrow(array: Any, argument: str) -> Tensor:
     if hasattr(array, "__dlpack__") and not isinstance(array, type):
         return _borrow_capsule(array, argument)
     if hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays
-        return _borrow_capsule(_cupy.wrap(array), argument)
+        wrapped = _borrow_capsule(_cupy.wrap(array), argument)
+        return replace(wrapped, owner=(wrapped.owner[0], array))  # it is not CuPy's memory
     raise TypeError(
         f"{argument} must be an array (NumPy, torch, or anything with __dlpack__), "
         f"got {type(array).__name__}"
@@ -167,8 +166,13 @@ def check_same_device(array: Any, argument: str, tensor: Tensor) -> None:
     except (BufferError, RuntimeError, ValueError) as error:
         raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
     if (int(kind), index) != tensor.device:
-        name = _DEVICE_NAMES.get(int(kind), f"DLPack device type {int(kind)}")
+        name = _device_name(int(kind), index)
         raise TypeError(f"{argument} is on {name}, states are on {tensor.device_name}")
+
+
+def _device_name(kind: int, index: int) -> str:
+    name = _DEVICE_NAMES.get(kind, f"DLPack device type {kind}")
+    return name if kind == CPU else f"{name}:{index}"
 
 
 def c_strides(shape: tuple[int, ...], size: int) -> tuple[int, ...]:

@@ -44,6 +44,7 @@ def cubin(source, defines, architecture):
     options = ProgramOptions(
         arch=architecture,
         std="c++17",
+        ftz=True,  # as CuPy compiles
         define_macro=[(name, str(value)) for name, value in defines.items()],
     )
     return bytes(Program(source_code(source), "c++", options).compile("cubin").code)
@@ -96,6 +97,8 @@ def check(source, defines, architecture, folder):
         meant = defines.get("BITS") in WIDE.get(kernel, ())
         meant |= kernel == "pack_planes" and defines["LANES"] > 1
         assert wide or not meant, (kernel, loads)
+        compared = {name for name in sass[kernel] if name.startswith(("FSET", "HSET"))}
+        assert not any(".FTZ" in name for name in compared), (kernel, compared)
         packed = any(name.startswith("HSET2") for name in sass[kernel])
         native = (0, 70, 90)[defines.get("HALVES", 0)]  # from which generation on
         assert packed == (kernel in FLOATS and 0 < native <= int(architecture[3:])), kernel

@@ -30,7 +30,11 @@ def main(names: list[str]) -> int:
     failed = []
     for name in names or STAGES:
         begun = time.monotonic()
-        if not STAGES[name](words):
+        try:
+            if not STAGES[name](words):
+                failed.append(name)
+        except Exception as error:  # the other stages are still worth having
+            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
             failed.append(name)
         print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     show()

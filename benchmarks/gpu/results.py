@@ -38,7 +38,10 @@ def machine() -> dict[str, Any]:
 
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    except OSError:  # no git there
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 
@@ -67,7 +70,7 @@ HEADINGS = ["case", "rate", "share of device copy", "x best rival"]
 def speed_rows(cases: dict[str, Any]) -> Iterator[list[str]]:
     """Case, rate, share of the copy's bandwidth, times the best rival."""
     copy = cases["copy"]
-    copied = copy["bytes"] / copy["seconds"][1]
+    copied = copy["bytes"] / copy["seconds"][1] if "bytes" in copy else float("nan")
     for name, case in cases.items():
         if "error" in case:
             yield [name, f"failed: {case['error']}", "-", "-"]

@@ -1,11 +1,11 @@
 """compute-sanitizer over a few cases: memory, races, uninitialised memory, synchronisation."""
 
-import os
 import subprocess
 import sys
 from typing import Any
 
-from benchmarks.gpu.results import ROOT, write
+from benchmarks.gpu import bounded
+from benchmarks.gpu.results import write
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SECONDS = 60  # for each tool
@@ -35,15 +35,13 @@ def stage(words: dict[str, Any]) -> bool:
 
 def _run(tool: str) -> dict[str, Any]:
     pytest = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
+    pytest += ["-W", "default"]
     command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *pytest, *CASES]
-    environment = os.environ | {"TENSORSTATE_TEST_GPU": "1"}
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, timeout=SECONDS, capture_output=True, text=True
-        )
+        done = bounded.run(command, SECONDS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"errors": None, "said": str(error)[:300]}
-    return verdict(tool, done.returncode, done.stdout + done.stderr)
+    return verdict(tool, done.returncode, done.stdout)
 
 
 def verdict(tool: str, code: int, output: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import tensorstate_gpu as ts
+from benchmarks.gpu.bounded import seconds_left
 from benchmarks.gpu.clock import Case, Place
 from benchmarks.gpu.results import write
 
@@ -28,6 +29,7 @@ COUNTED = [
     (width, distinct) for width in (3, 8, 32, 128) for distinct in (1_000, 100_000, 10_000_000)
 ]
 RIVAL_ROUNDS = 5
+RESERVED = 130  # seconds for the stages that follow
 
 
 def stage(words: dict[str, Any], place: Place | None = None) -> bool:
@@ -35,6 +37,8 @@ def stage(words: dict[str, Any], place: Place | None = None) -> bool:
     place = place or Place()
     for name, measure in cases(place):
         try:
+            if seconds_left(RESERVED + 1) <= RESERVED:
+                raise TimeoutError("the time for all stages is up")
             found[name] = measure()
         except Exception as error:  # the other cases are still worth having
             found[name] = {"error": f"{type(error).__name__}: {error}"[:300]}
@@ -154,7 +158,7 @@ def counting(place: Place, width: int, distinct: int) -> Case:
         "rows": len(rows),
         "moved": rows.nbytes,
         "distinct": len(counts),
-        "seconds": place.seconds(lambda: ts.count_states(rows)),
+        "seconds": place.seconds(lambda: ts.count_states(rows), 5 if distinct > 1e6 else 15),
         "rivals": {name: place.seconds(call, RIVAL_ROUNDS) for name, call in rivals.items()},
     }
 

@@ -89,5 +89,6 @@ class Counter:
         """The counts so far as NumPy arrays, in no order and with no new memory on the device; then
         there are none."""
         with self._home.entered():
+            drained = self._counts.drain()
             self._total = 0
-            return self._counts.drain()
+            return drained

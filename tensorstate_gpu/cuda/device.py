@@ -61,10 +61,7 @@ class _TorchStream:
         return version, self._pointer
 
     def in_cupy(self) -> Any:
-        streams = library().cuda
-        if hasattr(streams.Stream, "from_external"):
-            return streams.Stream.from_external(self)
-        return streams.ExternalStream(self._pointer)  # before CuPy 14
+        return library().cuda.Stream.from_external(self)
 
 
 def view(tensor: Tensor) -> Any:
@@ -170,8 +167,14 @@ def address(array: Any) -> int:
 
 def run(launch: Launch) -> None:
     """Queue a kernel on the current stream."""
-    kernel = _kernel(launch.source, launch.kernel, launch.defines)
-    kernel(launch.grid, (THREADS,), launch.arguments)
+    driver = library().cuda.driver
+    try:
+        kernel = _kernel(launch.source, launch.kernel, launch.defines)
+        kernel(launch.grid, (THREADS,), launch.arguments)
+    except driver.CUDADriverError as error:  # kernels are loaded when they are first launched
+        if "OUT_OF_MEMORY" in str(error):
+            raise MemoryError(f"no room on the GPU to run {launch.kernel}: {error}") from error
+        raise
 
 
 @lru_cache(maxsize=1024)

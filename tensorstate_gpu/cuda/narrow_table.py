@@ -19,23 +19,25 @@ class NarrowTable(Table):
     def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
         self._row_bytes = row_bytes
         self._forget_bounds()
-        self._make(slots)
+        self._keys, self._counts, self._used = self._make(slots)
+        self._slots = slots
 
     def _bytes(self, slots: int) -> int:
         return 16 * slots
 
-    def _make(self, slots: int) -> None:
+    def _make(self, slots: int) -> tuple[Any, Any, Any]:
+        """Keys, counts, and how many keys there are."""
         xp = device.library()
-        # All or nothing: where memory is short, the table stays what it was.
         keys = xp.full(slots + 1, _EMPTY, np.uint64)
-        counts, used = xp.zeros(slots + 1, np.uint64), xp.zeros(1, np.uint64)
-        self._keys, self._counts, self._used, self._slots = keys, counts, used, slots
+        return keys, xp.zeros(slots + 1, np.uint64), xp.zeros(1, np.uint64)
 
     def _grow(self, slots: int) -> None:
-        keys, counts = self._keys, self._counts
-        self._make(slots)
-        old = (at(keys), at(counts), np.int64(len(keys)))
-        self._launch("move_slots", blocks_for(len(keys)), *old, *self._table())
+        table = self._make(slots)
+        old = (at(self._keys), at(self._counts), np.int64(self._slots + 1))
+        new = (*map(at, table), np.uint64(slots - 1))
+        self._launch("move_slots", blocks_for(self._slots + 1), *old, *new)
+        self._keys, self._counts, self._used = table
+        self._slots = slots
 
     def _count(self, rows: Any, weights: Any, each: int) -> None:
         states, last = np.int64(len(rows)), (*self._table(), np.int64(each))

@@ -11,6 +11,7 @@ from . import device
 from .launch import THREADS
 
 _compiling = threading.RLock()
+_LEAST_BLOCKS = 128  # of fewer Numba warns; our kernels let threads be that have nothing to do
 
 
 def kernel(function: Callable[..., None]) -> Any:
@@ -24,16 +25,8 @@ def run(kernel: Any, blocks: int, *arrays: Any) -> None:
     stream = cuda.external_stream(pointer) if pointer else cuda.default_stream()
     # Without `sync`, Numba would have the host wait for CuPy's stream.
     arguments = [cuda.as_cuda_array(_Lent(array), sync=False) for array in arrays]
-    _compile_for(kernel, arguments)
-    kernel[blocks, THREADS, stream](*arguments)
-
-
-def _compile_for(kernel: Any, arguments: list[Any]) -> None:
-    """Compile for the types of these arguments, if that has not been done."""
-    types = tuple(kernel.typeof_pyval(argument) for argument in arguments)
-    with _compiling, each_operation_rounded():
-        if types not in kernel.overloads:
-            kernel.compile(types)
+    with _compiling, each_operation_rounded():  # for each kind of GPU at its first launch
+        kernel[max(blocks, _LEAST_BLOCKS), THREADS, stream](*arguments)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ class Table(ABC):
     _slots: int  # a power of 2
     _used: Any  # uint64 of shape (1,), on the device
     _at_most: int
+    _may_grow: bool
 
     def _forget_bounds(self, at_most: int = 0) -> None:
         self._at_most = at_most
@@ -44,7 +45,7 @@ class Table(ABC):
         """
         if device.address(rows) % 8:  # some kernels read whole words
             rows = rows.copy()
-        start = 0
+        start, self._may_grow = 0, True
         try:
             while start < len(rows):
                 stop = min(len(rows), start + self._room(len(rows) - start))
@@ -53,8 +54,9 @@ class Table(ABC):
                 self._since_glimpse += stop - start
                 start = stop
         except MemoryError:
-            if start:
-                self._count(rows[:start], None if weights is None else weights[:start], -1)
+            for first in range(0, start, _MOST_ROWS):
+                part = slice(first, min(first + _MOST_ROWS, start))
+                self._count(rows[part], None if weights is None else weights[part], -1)
             raise
         if self._glimpse is None:
             with suppress(MemoryError):  # the rows are counted; the bound stays what it is
@@ -79,11 +81,15 @@ class Table(ABC):
         slots = self._slots_for(self._at_most + wanted)
         if self._bytes(slots) > _UNASKED_BYTES:
             slots = self._slots_for(len(self) + wanted)
+        if slots == self._slots:
+            return
         try:
-            if slots > self._slots:
-                self._grow(slots)
+            if not self._may_grow:
+                raise MemoryError(f"no room for a table of {slots} slots")
+            self._grow(slots)
         except MemoryError:
-            if len(self) > self._slots // 2 - min(wanted, _LEAST_ROWS // 16):
+            self._may_grow = False  # to try is slow
+            if self._slots // 2 - len(self) < min(wanted, self._slots // 32):
                 raise  # else the rows come in smaller pieces
 
     def _slots_for(self, distinct: int) -> int:

@@ -18,30 +18,29 @@ class WideTable(Table):
         self._forget_bounds()
         self._used = xp.zeros(1, np.uint64)
         self._fresh_count = xp.zeros(1, np.uint64)
-        self._rows = device.empty((0, row_bytes), np.uint8)
-        self._make(slots)
+        self._rows, self._places, self._counts = self._make(slots)
+        self._slots = slots
 
     def _bytes(self, slots: int) -> int:
         return 16 * slots + slots // 2 * self._row_bytes
 
-    def _make(self, slots: int) -> None:
-        """Empty slots, and room for as many rows as they may point to; those kept stay."""
+    def _make(self, slots: int) -> tuple[Any, Any, Any]:
+        """Room for as many rows as slots may point to; the slots, and their counts."""
         xp = device.library()
         if slots > 1 << 32:
             raise MemoryError(f"slots number at most 2**31 distinct rows, {slots // 2} are wanted")
-        # All or nothing: where memory is short, the table stays what it was.
         rows = device.empty((slots // 2, self._row_bytes), np.uint8)
-        places, counts = (xp.zeros(slots, np.uint64) for _ in range(2))
-        kept = min(self._at_most, len(self._rows))
-        rows[:kept] = self._rows[:kept]
-        self._rows, self._places, self._counts, self._slots = rows, places, counts, slots
+        return rows, xp.zeros(slots, np.uint64), xp.zeros(slots, np.uint64)
 
     def _grow(self, slots: int) -> None:
-        places, counts = self._places, self._counts
-        self._make(slots)
-        arguments = (at(places), at(counts), np.int64(len(places)), at(self._rows))
-        table = (at(self._places), at(self._counts), np.uint64(slots - 1))
-        self._launch("place_slots", len(places), *arguments, np.int32(self._row_bytes), *table)
+        rows, places, counts = table = self._make(slots)
+        kept = min(self._at_most, len(self._rows))
+        rows[:kept] = self._rows[:kept]
+        old = (at(self._places), at(self._counts), np.int64(self._slots), at(rows))
+        new = (at(places), at(counts), np.uint64(slots - 1))
+        self._launch("place_slots", self._slots, *old, np.int32(self._row_bytes), *new)
+        self._rows, self._places, self._counts = table
+        self._slots = slots
 
     def _count(self, rows: Any, weights: Any, each: int) -> None:
         fresh = None if each < 0 else device.empty((len(rows),), np.uint64)
@@ -64,10 +63,10 @@ class WideTable(Table):
         counts = device.library().zeros(distinct, np.int64)
         arguments = (at(self._places), at(self._counts), np.int64(self._slots), at(counts))
         self._launch("counts_of_kept", self._slots, *arguments)
-        counted = counts > 0  # not those that were taken back
-        if bool(counted.all()):
+        counted = device.library().flatnonzero(counts)  # not those that were taken back
+        if len(counted) == distinct:
             return self._rows[:distinct], counts
-        return self._rows[:distinct][counted], counts[counted]
+        return self._rows[counted], counts[counted]
 
     def drain(self) -> tuple[Any, Any]:
         """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""

@@ -9,7 +9,9 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
 from tensorstate_gpu.cuda import device
+from tensorstate_gpu.cuda.narrow_table import NarrowTable
 from tensorstate_gpu.cuda.table import Table
+from tensorstate_gpu.cuda.wide_table import WideTable
 
 NEURONS = [5, 20, 64, 100]
 
@@ -152,6 +154,32 @@ def test_counts_go_on_in_the_hosts_memory(machine, width, monkeypatch):
     assert_captured(point, parts)
     record(point, machine.give(parts[0]), 8 * width)
     assert_captured(point, [*parts, parts[0]])
+
+
+@pytest.mark.parametrize("width", [3, 8, 16])
+def test_counts_go_on_where_a_table_cannot_grow(machine, width, monkeypatch):
+    """Rows are counted piece by piece, and taken back, before the table is found to be full."""
+    monkeypatch.setattr(NarrowTable, "_grow", no_room)
+    monkeypatch.setattr(WideTable, "_grow", no_room)
+    rows = np.random.default_rng(width).integers(0, 256, (40_000, width), np.uint8)
+    point = ts.CapturePoint("layer", keep="counts")
+    record(point, machine.give(rows[:100]), 8 * width)
+    record(point, machine.give(rows), 8 * width)
+    assert_captured(point, [rows[:100], rows])
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_drained_counts_wait_where_the_host_has_no_room(machine, width, monkeypatch):
+    monkeypatch.setattr(Table, "_make_room", refuse_when_full)
+    rows = np.random.default_rng(width).integers(0, 256, (20_000, width), np.uint8)
+    point = ts.CapturePoint("layer", keep="counts")
+    record(point, machine.give(rows[:300]), 8 * width)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["tensorstate_gpu.spilling"], "_host", no_room)
+        record(point, machine.give(rows), 8 * width)
+        with pytest.raises(MemoryError):
+            point.counts()
+    assert_captured(point, [rows[:300], rows])
 
 
 @pytest.mark.parametrize("width", [3, 16])

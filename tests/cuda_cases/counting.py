@@ -125,7 +125,7 @@ class ShortOfMemory:
         function = getattr(self._library, name)
         return self._counting(function) if name in ("zeros", "full") else function
 
-    def empty(self, shape, dtype):
+    def refusing_empty(self, shape, dtype):
         return self._counting(self._empty)(shape, dtype)
 
     def _counting(self, function):
@@ -148,7 +148,7 @@ def test_no_memory_to_grow(machine, width, allocations, left, monkeypatch):
     with monkeypatch.context() as patch:
         short = ShortOfMemory(device.library(), device.empty, left)
         patch.setattr(device, "library", lambda: short)
-        patch.setattr(device, "empty", short.empty)
+        patch.setattr(device, "empty", short.refusing_empty)
         refused = False
         try:
             table.add(machine.give(rows[200:]))

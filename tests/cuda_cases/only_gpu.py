@@ -49,8 +49,11 @@ def written_late(stream):
 
 def test_the_tests_of_order_can_fail():
     """Work on another stream that does not wait reads the zeros."""
+    other = torch.cuda.Stream()
+    with torch.cuda.stream(other):  # its pool of memory is filled before
+        ts.compress_states(torch.zeros(1 << 14, 64, device="cuda"))
     x = written_late(torch.cuda.Stream())
-    with torch.cuda.stream(torch.cuda.Stream()):
+    with torch.cuda.stream(other):
         early = ts.compress_states(x)
         torch.cuda.current_stream().synchronize()
     assert not early.any()
@@ -114,6 +117,7 @@ def test_the_host_waits_for_nothing(keep):
     layer.register_forward_hook(hook)
     x = torch.randn(100_000, 64, device="cuda").relu() > 1.5
     for batches in (5, 1):  # tables grow and pools are filled; then what was under way is kept
+        torch.cuda._sleep(LONG)
         for _ in range(batches):
             layer(x)
         torch.cuda.synchronize()

@@ -27,10 +27,13 @@ DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
     u32 mask;
     asm("set.gt.u32.bf16x2 %0, %1, %2;" : "=r"(mask) : "r"(pair), "r"(thresholds));
     return mask;
-#else  // the upper half of a float32 is a bfloat16
-    bool low = __uint_as_float(pair << 16) > __uint_as_float(thresholds << 16);
-    bool high = __uint_as_float(pair & 0xffff0000u) > __uint_as_float(thresholds & 0xffff0000u);
-    return (low ? 0xffffu : 0) | (high ? 0xffff0000u : 0);
+#else  // The upper half of a float32 is a bfloat16. Not by >: CuPy has that flush subnormals to 0.
+    u32 low, high;
+    asm("set.gt.u32.f32 %0, %1, %2;"
+        : "=r"(low) : "f"(__uint_as_float(pair << 16)), "f"(__uint_as_float(thresholds << 16)));
+    asm("set.gt.u32.f32 %0, %1, %2;" : "=r"(high)
+        : "f"(__uint_as_float(pair & 0xffff0000u)), "f"(__uint_as_float(thresholds & 0xffff0000u)));
+    return (low & 0xffffu) | (high & 0xffff0000u);
 #endif
 }
 
