@@ -1,0 +1,73 @@
+"""A tf.function training loop of one's own, with metrics and the efficiency in TensorBoard.
+
+tensorboard --logdir logs
+"""
+
+import os
+import sys
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import keras
+import tensorflow as tf
+from data import mnist
+from keras import layers
+
+import tensorstate_gpu as ts
+
+(train_images, train_labels), (test_images, test_labels) = mnist()
+keras.utils.set_random_seed(0)
+train = tf.data.Dataset.from_tensor_slices((train_images, train_labels)).shuffle(2000, seed=0)
+train, test = train.batch(64), tf.data.Dataset.from_tensor_slices((test_images, test_labels))
+test = test.batch(64)
+
+model = keras.Sequential(
+    [
+        keras.Input((28, 28, 1)),
+        layers.Conv2D(20, 5, strides=2, activation="relu", name="conv"),
+        layers.Flatten(),
+        layers.Dense(64, activation="relu", name="hidden"),
+        layers.Dense(10, name="pred"),
+    ]
+)
+captured = ts.build_efficiency_model(model, ["Conv2D", "hidden"], keep="counts")
+optimizer = keras.optimizers.Adam()
+loss_function = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+loss_metric, accuracy_metric = tf.keras.metrics.Mean(), tf.keras.metrics.SparseCategoricalAccuracy()
+
+
+@tf.function
+def train_step(images, labels):
+    with tf.GradientTape() as tape:
+        loss = loss_function(labels, model(images, training=True))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    loss_metric.update_state(loss)
+
+
+@tf.function
+def test_step(images, labels):  # through the model with capture layers, which shares the weights
+    accuracy_metric.update_state(labels, captured(images, training=False))
+
+
+writer = tf.summary.create_file_writer(sys.argv[1] if len(sys.argv) > 1 else "logs")
+for epoch in range(4):
+    for images, labels in train:
+        train_step(images, labels)
+    ts.reset_efficiency_model(captured)
+    for images, labels in test:
+        test_step(images, labels)
+    accuracy = float(accuracy_metric.result())
+    with writer.as_default(step=epoch):
+        tf.summary.scalar("loss", loss_metric.result())
+        tf.summary.scalar("accuracy", accuracy)
+        tf.summary.scalar("efficiency/network", ts.network_efficiency(captured))
+        for point in captured.efficiency_layers:
+            tf.summary.scalar(f"efficiency/{point.name}", point.efficiency())
+    print(
+        f"epoch {epoch + 1}: efficiency {ts.network_efficiency(captured):.1%}, {accuracy:.1%} right"
+    )
+    loss_metric.reset_state()
+    accuracy_metric.reset_state()
+writer.flush()
+print(ts.report(captured, accuracy))

@@ -1,0 +1,28 @@
+"""Two dense layers (128 and 256 neurons) on digits, captured before and after."""
+
+import keras
+from data import mnist
+from keras import layers
+
+import tensorstate_gpu as ts
+
+(train_images, train_labels), (test_images, test_labels) = mnist()
+keras.utils.set_random_seed(0)
+
+model = keras.Sequential(
+    [
+        keras.Input((28, 28, 1)),
+        layers.Flatten(),
+        layers.Dense(128, activation="relu", name="first"),
+        layers.Dense(256, activation="relu", name="second"),
+        layers.Dense(10, name="pred"),
+    ]
+)
+model.compile(
+    "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+)
+model.fit(train_images, train_labels, epochs=5, batch_size=64, verbose=2)
+
+captured = ts.build_efficiency_model(model, ["first", "second"], method="both")
+_, accuracy = captured.evaluate(test_images, test_labels, verbose=0)
+print(ts.report(captured, accuracy))
