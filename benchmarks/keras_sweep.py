@@ -1,8 +1,8 @@
 """Every architecture family of keras.applications, captured: `python -m benchmarks.keras_sweep`.
 
 At its smallest size and a small input, with random weights, on the TensorFlow backend in graph
-mode. All convolution and dense layers are captured. The captured model must predict what the bare one
-does, bit for bit, and each capture point must count positions x batch. The table goes into
+mode. All convolution and dense layers are captured. The captured model must predict what the
+bare one does, bit for bit, and each capture point must count positions x batch. The table goes into
 docs/keras.md.
 """
 

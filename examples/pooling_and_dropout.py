@@ -11,8 +11,9 @@ import tensorstate_gpu as ts
 
 def network(pooling: bool, dropout: bool) -> keras.Model:
     inputs = keras.Input((28, 28, 1))
-    x = layers.Conv2D(16, 3, strides=2, activation="relu", name="conv_1")(inputs)
-    x = layers.Conv2D(24, 3, strides=2, activation="relu", name="conv_2")(x)
+    x = layers.Conv2D(16, 5, strides=2, activation="relu", name="conv_1")(inputs)
+    x = layers.Conv2D(32, 5, strides=2, activation="relu", name="conv_2")(x)
+    x = layers.Conv2D(64, 3, activation="relu", name="conv_3")(x)
     if pooling:
         x = layers.GlobalAveragePooling2D()(x)
     else:
@@ -31,7 +32,7 @@ for pooling in (True, False):
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-        model.fit(train_images, train_labels, epochs=6, batch_size=100, verbose=0)
+        model.fit(train_images, train_labels, epochs=15, batch_size=100, verbose=0)
         captured = ts.build_efficiency_model(model, ["Conv2D", "Dense"])
         _, accuracy = captured.evaluate(test_images, test_labels, batch_size=100, verbose=0)
         efficiency = ts.network_efficiency(captured)
