@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tensorstate_gpu._threads import get_num_threads, set_num_threads
     from tensorstate_gpu.bridges.jax_arrays import tap
+    from tensorstate_gpu.bridges.keras_layers import StateCapture
     from tensorstate_gpu.bridges.pytorch import StateCaptureHook
     from tensorstate_gpu.capture_point import AbstractStateCapture, CapturePoint
     from tensorstate_gpu.counts import StateCounts
@@ -37,6 +38,7 @@ _HOME = {
     "AbstractStateCapture": "capture_point",
     "CapturePoint": "capture_point",
     "Run": "run",
+    "StateCapture": "bridges.keras_layers",
     "StateCaptureHook": "bridges.pytorch",
     "StateCounts": "counts",
     "aIQ": "information",
@@ -61,6 +63,7 @@ __all__ = [
     "AbstractStateCapture",
     "CapturePoint",
     "Run",
+    "StateCapture",
     "StateCaptureHook",
     "StateCounts",
     "__version__",

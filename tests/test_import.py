@@ -17,6 +17,7 @@ PUBLIC = {
     "AbstractStateCapture",
     "CapturePoint",
     "Run",
+    "StateCapture",
     "StateCaptureHook",
     "StateCounts",
     "__version__",
@@ -35,6 +36,7 @@ PUBLIC = {
     "reset_efficiency_model",
     "set_num_threads",
     "sort_states",
+    "tap",
 }
 
 # The finder and the small job, for a fresh interpreter.
@@ -136,14 +138,16 @@ def test_names_without_a_framework_resolve_without_one(tmp_path: Path) -> None:
 {BLOCK}
 blocker.names = frozenset({OPTIONAL!r})
 import tensorstate_gpu as ts
-for name in set(ts.__all__) - {{"StateCaptureHook"}}:
+of_a_framework = {{"StateCapture", "StateCaptureHook", "tap"}}
+for name in set(ts.__all__) - of_a_framework:
     getattr(ts, name)
-try:
-    ts.StateCaptureHook
-except ImportError as error:
-    assert "pip install" in str(error), error
-else:
-    raise AssertionError("StateCaptureHook came without torch")
+for name in of_a_framework:
+    try:
+        getattr(ts, name)
+    except ImportError as error:
+        assert "pip install" in str(error), error
+    else:
+        raise AssertionError(f"{{name}} came without its framework")
 """
     python(code, tmp_path)
 

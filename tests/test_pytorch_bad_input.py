@@ -64,7 +64,8 @@ def test_unknown_keep(model, how, keep):
     "other", [None, "Conv2d", nn.Conv2d, np.ones(3), torch.ones(3), lambda x: x, [nn.Linear(1, 1)]]
 )
 def test_a_model_of_no_framework(how, other):
-    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got "):
+    message = r"model must be a Keras model or a torch\.nn\.Module, got "
+    with pytest.raises(TypeError, match=message):
         ATTACH[how](other, "Conv2d")
 
 

@@ -21,7 +21,19 @@ def test_the_code_runs_in_an_empty_directory(tmp_path):
     assert "StateCounts(" in done.stdout
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/architecture.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_code_of_the_page_on_keras_runs(number, tmp_path):
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / "docs/keras.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", programs[number]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("conv_states" in done.stdout, done.stdout == "5\n")[number]
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/architecture.md", "docs/keras.md", "CONTRIBUTING.md"]
+)
 def test_links_and_paths_exist(document):
     text = (ROOT / document).read_text()
     links = re.findall(r"\]\((?!http)([\w./]+\.\w+)\)", text)
