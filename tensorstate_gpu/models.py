@@ -157,7 +157,7 @@ def _choose(
 def _bridge(model: Any) -> Any:
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(model, keras.layers.Layer):  # on torch a module as well
-        return import_module("tensorstate_gpu.bridges.keras_layers")
+        return import_module("tensorstate_gpu.bridges.keras_models")
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         return import_module("tensorstate_gpu.bridges.pytorch")

@@ -109,6 +109,40 @@ def test_a_shared_layer_has_one_capture_point_that_sees_every_call():
     assert efficiency_model.efficiency_layers[0].histogram() == ts.count_states(expected, 5)
 
 
+class OnlyKeywords(layers.Layer):
+    def call(self, *, query, scale):
+        return query * scale
+
+
+@pytest.mark.parametrize("way", [ts.build_efficiency_model, ts.capture])
+def test_layers_that_are_called_by_keywords(way):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, OnlyKeywords(name="scaled")(query=inputs, scale=2.0))
+    x = np.random.default_rng(0).normal(size=(10, 4)).astype("float32")
+    if way is ts.capture:
+        with ts.capture(model, "scaled", method="both") as run:
+            model(x)
+        points = run.efficiency_layers
+    else:
+        captured = way(model, "scaled", method="both")
+        captured(x)
+        points = captured.efficiency_layers
+    for point in points:
+        np.testing.assert_array_equal(point.raw_states, ts.compress_states(x))
+
+
+def test_a_layer_inside_and_outside_of_a_nested_model_has_one_capture_point():
+    shared = layers.Dense(4, name="shared")
+    inner_inputs = keras.Input((4,))
+    inner = keras.Model(inner_inputs, shared(inner_inputs), name="inner")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, inner(inner(shared(inputs))))
+    captured = ts.build_efficiency_model(model, ["*shared"])
+    captured(np.ones((10, 4), "float32"))
+    assert len(captured.efficiency_layers) == 1
+    assert captured.efficiency_layers[0].state_count == 30
+
+
 def nested():
     inner_inputs = keras.Input((6, 6, 4))
     inner = keras.Model(inner_inputs, layers.Conv2D(3, 3, name="deep")(inner_inputs), name="inner")

@@ -1,0 +1,274 @@
+"""Keras 3: models with capture points at their layers, and without them again."""
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+
+from tensorstate_gpu.capture_point import CapturePoint
+
+from .keras_backends import supports_jit
+from .keras_layers import KerasPoint, Probe, StateCapture
+
+METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after")}
+_SUFFIX = {"before": "_pre_states", "after": "_states"}
+
+
+# ---- which layers, and their axes --------------------------------------------------------------
+
+
+def layers(model: Any) -> list[tuple[str, Any]]:
+    """Paths (``outer/inner``) and layers to choose from, or the model itself when it has none."""
+    return list(_below(model, "")) or [(model.name, model)]
+
+
+def _below(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for child in _children(layer):
+        if not isinstance(child, (StateCapture, keras.layers.InputLayer)):
+            yield prefix + child.name, child
+            yield from _below(child, f"{prefix}{child.name}/")
+
+
+def _children(layer: Any) -> list[Any]:
+    found = layer._flatten_layers(include_self=False, recursive=False)
+    return [child for child in found if isinstance(child, keras.layers.Layer)]
+
+
+def class_names(layer: Any) -> tuple[str, ...]:
+    return (type(layer).__name__,)
+
+
+def check_attachable(model: Any) -> None:
+    """ValueError for a model whose layers are not known yet."""
+    if not model.built and isinstance(model, keras.Sequential):
+        raise ValueError("model is not built: call it once, or build() it")
+    if not _children(model):
+        raise ValueError(f"{model.name} has no layers yet: call it once, or build() it")
+
+
+def _axis_of(layer: Any) -> int | None:
+    """1 where a layer's channels come first; None where it does not say."""
+    if (data_format := getattr(layer, "data_format", None)) is not None:
+        return 1 if data_format == "channels_first" else -1
+    if isinstance(layer, (keras.layers.BatchNormalization, keras.layers.GroupNormalization)):
+        axis: int = layer.axis
+        return axis
+    if isinstance(layer, (keras.layers.Dense, keras.layers.Embedding, keras.layers.RNN)):
+        return -1
+    return None
+
+
+# ---- attaching ---------------------------------------------------------------------------------
+
+
+def attach(
+    model: Any,
+    chosen: list[tuple[str, Any]],
+    method: str,
+    options: dict[str, Any],
+    there: Any = (),
+) -> tuple[Any, list[CapturePoint]]:
+    """A new model that shares layers and weights, with capture layers beside the chosen ones.
+
+    A subclassed model cannot be taken apart: there the chosen layers' calls are wrapped, in place.
+    A layer that is called in several places has one capture point, which sees every call.
+    """
+    if not _is_functional(model):
+        return model, attach_in_place(model, chosen, method, options, there)
+    probes = _probes(chosen, method, options, there)
+    try:
+        missing = set(probes) - {id(layer) for layer in _functional_layers(model)}
+        if missing:
+            names = [name for name, layer in chosen if id(layer) in missing]
+            raise ValueError(
+                f"{names} lie inside layers that cannot be taken apart; use capture(), which wraps "
+                "their calls and unwraps them again"
+            )
+        twin = _copy(model, _inserter(probes))
+    except BaseException:
+        for probe in _all(probes):
+            probe.point.give_up()
+        raise
+    _compile_as(twin, model)
+    return twin, [probe.point for probe in _all(probes)]
+
+
+def attach_in_place(
+    model: Any,
+    chosen: list[tuple[str, Any]],
+    method: str,
+    options: dict[str, Any],
+    there: Any = (),
+) -> list[CapturePoint]:
+    """Wrap the calls of the chosen layers; detach() unwraps them."""
+    probes = _probes(chosen, method, options, there)
+    for _, layer in chosen:
+        if id(layer) in probes:
+            _wrap(layer, probes[id(layer)], model)
+    _retrace(model)
+    return [probe.point for probe in _all(probes)]
+
+
+def detach(points: list[CapturePoint]) -> None:
+    """Unwrap the calls that these points watch."""
+    for point in points:
+        if (undo := _undo.pop(point, None)) is not None:
+            undo()
+
+
+def remove(model: Any, points: list[CapturePoint]) -> Any:
+    """The model without its capture points: itself, or a new one without capture layers."""
+    detach(points)
+    if not _is_functional(model):
+        return model
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        is_ours = isinstance(layer, StateCapture) and layer.point in points
+        return args[0] if is_ours else layer(*args, **kwargs)
+
+    twin = _copy(model, call)
+    _compile_as(twin, model)
+    return twin
+
+
+def call_after_forward(model: Any, function: Callable[[], None]) -> Any:
+    """Nothing to call: labels, which are to be forgotten then, are refused by KerasPoint."""
+    return SimpleNamespace(remove=lambda: None)
+
+
+Probes = dict[int, dict[str, Probe]]
+
+
+def _probes(
+    chosen: list[tuple[str, Any]], method: str, options: dict[str, Any], there: Any
+) -> Probes:
+    """Layer id -> place -> probe."""
+    probes: Probes = {}
+    try:
+        for path, layer in chosen:
+            for place in METHODS[method]:
+                name = path + _SUFFIX[place]
+                known = place in probes.get(id(layer), {})  # by another path
+                if name not in there and not known:
+                    probe = Probe(KerasPoint(name, **options), _axis_of(layer))
+                    probes.setdefault(id(layer), {})[place] = probe
+    except BaseException:
+        for probe in _all(probes):
+            probe.point.give_up()
+        raise
+    return probes
+
+
+def _all(probes: Probes) -> Iterator[Probe]:
+    for places in probes.values():
+        yield from places.values()
+
+
+def _is_functional(model: Any) -> bool:
+    return isinstance(model, keras.Sequential) or hasattr(model, "_run_through_graph")
+
+
+def _functional_layers(model: Any) -> Iterator[Any]:
+    for layer in _children(model):
+        yield layer
+        if _is_functional(layer):
+            yield from _functional_layers(layer)
+
+
+def _inserter(probes: Probes) -> Callable[..., Any]:
+    """What calls a layer in a copy: with capture layers before and after it."""
+    made: dict[str, StateCapture] = {}
+    copies: dict[int, Any] = {}
+
+    def capture(probe: Probe, value: Any) -> Any:
+        name = probe.point.name
+        if name not in made:
+            point = probe.point
+            point.neuron_axis = point.neuron_axis if point.neuron_axis is not None else probe.axis
+            made[name] = StateCapture(name.replace("/", "."), point=point)
+        return made[name](value)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        places = probes.get(id(layer), {})
+        if "before" in places:
+            args, kwargs = _with_input(lambda x: capture(places["before"], x), args, kwargs)
+        nested = _is_functional(layer) and any(
+            id(inner) in probes for inner in _functional_layers(layer)
+        )
+        if nested and id(layer) not in copies:
+            copies[id(layer)] = _copy(layer, call)
+        result = copies.get(id(layer), layer)(*args, **kwargs)
+        return capture(places["after"], result) if "after" in places else result
+
+    return call
+
+
+def _with_input(
+    function: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call's arguments, with ``function`` applied to the first one."""
+    if args:
+        return (function(args[0]), *args[1:]), kwargs
+    first = next(iter(kwargs))
+    return args, {**kwargs, first: function(kwargs[first])}
+
+
+def _copy(model: Any, call: Callable[..., Any]) -> Any:
+    """A functional model of the same layers, each called by ``call``; not compiled."""
+    if isinstance(model, keras.Sequential):  # its .input would be what it was called with last
+        ends = model.inputs[0], model.outputs[0]
+    else:
+        ends = model.input, model.output
+    plain = keras.Model(*ends, name=model.name)
+    return keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)
+
+
+def _compile_as(twin: Any, model: Any) -> None:
+    """Compile as another model was, where Keras can tell how."""
+    if model.compiled:
+        try:
+            config = model.get_compile_config()
+        except (TypeError, ValueError):  # a loss or metric that cannot be written down
+            return
+        twin.compile_from_config(config)
+
+
+# ---- wrapping calls ----------------------------------------------------------------------------
+
+_undo: "weakref.WeakKeyDictionary[CapturePoint, Callable[[], None]]" = weakref.WeakKeyDictionary()
+
+
+def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
+    original, own = layer.call, layer.__dict__.get("call")
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if "before" in places:
+            args, kwargs = _with_input(places["before"].see, args, kwargs)
+        result = original(*args, **kwargs)
+        return places["after"].see(result) if "after" in places else result
+
+    jit = layer.supports_jit
+
+    def undo() -> None:
+        if layer.__dict__.get("call") is call:
+            del layer.call
+            if own is not None:
+                layer.call = own
+            layer.supports_jit = jit
+            _retrace(model)
+
+    layer.call = call
+    layer.supports_jit = supports_jit() and jit
+    for probe in places.values():
+        _undo[probe.point] = undo
+
+
+def _retrace(model: Any) -> None:
+    """Forget what was traced: it would go on as before."""
+    for name in ("train_function", "test_function", "predict_function"):
+        if getattr(model, name, None) is not None:
+            setattr(model, name, None)
