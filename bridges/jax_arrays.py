@@ -1,5 +1,6 @@
 """JAX: packing inside jit, grad and vmap, and a probe that records what a function computes."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -135,7 +136,7 @@ def _recorder(point: CapturePoint, neurons: int, axis: int, instances: int) -> C
     """A function that records packed rows (..., rows, bytes) when it is executed."""
 
     def keep(packed: Any) -> NDArray[np.uint8]:
-        batches = np.asarray(packed).reshape(-1, *packed.shape[-2:])
+        batches = np.asarray(packed).reshape(math.prod(packed.shape[:-2]), *packed.shape[-2:])
         for rows in batches:
             point.record(rows, neurons, axis, instances)
         return np.zeros(packed.shape[:-2], np.uint8)
@@ -178,23 +179,6 @@ def _refuse_checkpoint() -> None:
 # ---- histograms as pytrees ---------------------------------------------------------------------
 
 
-def _flatten(counts: StateCounts) -> tuple[tuple[Any, Any], int]:
-    """Counts as two words each: JAX without x64 would cut int64 to 32 bits."""
-    if isinstance(counts._counts, np.ndarray) and counts._counts.dtype == np.int64:
-        words: Any = counts._counts[:, None].view(np.uint32)
-    else:
-        words = counts._counts  # inside a transformation
-    return (counts._packed, words), counts.neurons
-
-
-def _unflatten(neurons: int, leaves: tuple[Any, Any]) -> StateCounts:
-    packed, words = leaves
-    if not all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in leaves) or is_tracer(words):
-        inside = StateCounts.__new__(StateCounts)
-        inside._packed, inside._counts, inside._neurons = packed, words, neurons
-        return inside
-    counts = np.ascontiguousarray(words).view(np.int64)[:, 0].copy()
-    return StateCounts.trusted(np.array(packed), counts, neurons)
-
-
-jax.tree_util.register_pytree_node(StateCounts, _flatten, _unflatten)
+# As a whole, without leaves: JAX without x64 would cut counts to 32 bits, and what jax.tree.map,
+# stack or vmap make of the arrays would be no histogram any more.
+jax.tree_util.register_static(StateCounts)

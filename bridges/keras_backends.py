@@ -45,12 +45,12 @@ def see(point: CapturePoint, tensor: Any, axis: int) -> Any:
 
 
 def supports_jit() -> bool:
-    """Whether XLA can compile a capture: not on TensorFlow.
+    """Whether a capture can be compiled: by XLA on JAX, not on TensorFlow, nor by torch.compile.
 
-    There Keras asks each layer. For jit_compile="auto" it then goes without XLA; where
+    Keras asks each layer. For jit_compile="auto" it then goes without XLA; where
     jit_compile=True was asked for, it would warn, and go without as well: that is refused here.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() == "jax":
         return True
     frame = sys._getframe()
     for _ in range(5):  # from the layer's property up to the setter of model.jit_compile
@@ -63,8 +63,8 @@ def supports_jit() -> bool:
 
 
 _NO_XLA = (
-    "XLA on TensorFlow cannot compile a model with capture layers: leave out jit_compile=True, or "
-    "use the JAX backend, where captured models stay compiled"
+    "XLA on TensorFlow, and torch.compile, cannot compile a model with capture layers: leave out "
+    "jit_compile=True, or use the JAX backend, where captured models stay compiled"
 )
 
 
@@ -99,8 +99,12 @@ def _see_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
 
 
 def _see_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
+    import torch
+
     from .pytorch import as_borrowed, is_real_forward
 
+    if torch.compiler.is_compiling():
+        raise ValueError(f"{point.name}: {_NO_XLA}")
     if is_real_forward(tensor):
         keep(point, as_borrowed(tensor), axis)
     return tensor

@@ -1,5 +1,6 @@
 """Keras 3: layers that capture, inside graphs and jit too."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,20 @@ _OF_THE_POINT = (
 
 
 class KerasPoint(CapturePoint):
-    """A capture point that is fed by Keras, batch by batch."""
+    """A capture point that is fed by Keras, batch by batch, until it is detached."""
+
+    attached = True
+    undo: Callable[[], None] | None = None  # unwraps the calls that it watches
+
+    def detach(self) -> None:
+        """Take no more batches: what was traced meanwhile, by others too, may still bring some."""
+        self.attached, undo, self.undo = False, self.undo, None
+        if undo is not None:
+            undo()
+
+    def record(self, packed: Any, neurons: int, axis: int | None, instances: int) -> None:
+        if self.attached:
+            super().record(packed, neurons, axis, instances)
 
     def labels(self, labels: Any) -> None:
         """Refused: Keras cuts inputs into batches. Labels go to counts_by(labels) afterwards."""
@@ -43,7 +57,7 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
     also inside tf.function and jax.jit; not captured are symbolic calls.
 
     Parameters are those of CapturePoint. ``neuron_axis`` is 1 by default where the image data
-    format is channels_first and inputs have three axes or more, else the last.
+    format is channels_first and inputs have four or five axes, else the last.
 
     Examples
     --------
@@ -131,7 +145,13 @@ class Probe:
             return value
         if problem := first_dtype_problem(tensors[0]):
             raise TypeError(f"{self.point.name}: {problem}")
-        seen = see(self.point, tensors[0], self._axis(len(tensors[0].shape)))
+        ndim = len(tensors[0].shape)
+        axis = self._axis(ndim)
+        if not -ndim <= axis < ndim:
+            raise ValueError(
+                f"{self.point.name}: neuron_axis must be in [-{ndim}, {ndim}), got {axis}"
+            )
+        seen = see(self.point, tensors[0], axis)
         return value if seen is tensors[0] else _with_first(value, seen)
 
     def _axis(self, ndim: int) -> int:
@@ -139,7 +159,7 @@ class Probe:
             return self.point.neuron_axis
         if self.axis is not None:
             return self.axis
-        return 1 if keras.config.image_data_format() == "channels_first" and ndim > 2 else -1
+        return 1 if keras.config.image_data_format() == "channels_first" and ndim in (4, 5) else -1
 
 
 def _with_first(value: Any, tensor: Any) -> Any:

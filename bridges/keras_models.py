@@ -1,12 +1,12 @@
 """Keras 3: models with capture points at their layers, and without them again."""
 
 import functools
-import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import keras
+from keras.src.models.functional import Functional
 
 from tensorstate_gpu.capture_point import CapturePoint
 
@@ -49,6 +49,19 @@ def check_attachable(model: Any) -> None:
         raise ValueError(f"{model.name} has no layers yet: call it once, or build() it")
 
 
+def _check_layer(path: str, layer: Any) -> None:
+    """ValueError for a layer whose calls are repeated in the gradient."""
+    mode = getattr(layer, "_remat_mode", None)
+    if mode is not None and mode.mode is not None and keras.backend.backend() != "torch":
+        raise ValueError(f"{path} was made in a keras.RematScope, where calls cannot be captured")
+
+
+_LAST = (
+    *(keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding, keras.layers.RNN),
+    *(keras.layers.Bidirectional, keras.layers.MultiHeadAttention, keras.layers.LayerNormalization),
+)
+
+
 def _axis_of(layer: Any) -> int | None:
     """1 where a layer's channels come first; None where it does not say."""
     if (data_format := getattr(layer, "data_format", None)) is not None:
@@ -56,7 +69,7 @@ def _axis_of(layer: Any) -> int | None:
     if isinstance(layer, (keras.layers.BatchNormalization, keras.layers.GroupNormalization)):
         axis: int = layer.axis
         return axis
-    if isinstance(layer, (keras.layers.Dense, keras.layers.Embedding, keras.layers.RNN)):
+    if isinstance(layer, _LAST):
         return -1
     return None
 
@@ -115,8 +128,8 @@ def attach_in_place(
 def detach(points: list[CapturePoint]) -> None:
     """Unwrap the calls that these points watch."""
     for point in points:
-        if (undo := _undo.pop(point, None)) is not None:
-            undo()
+        if isinstance(point, KerasPoint):
+            point.detach()
 
 
 def remove(model: Any, points: list[CapturePoint]) -> Any:
@@ -125,9 +138,19 @@ def remove(model: Any, points: list[CapturePoint]) -> Any:
     if not _is_functional(model):
         return model
 
+    copies: dict[int, Any] = {}
+
+    def is_ours(layer: Any) -> bool:
+        return isinstance(layer, StateCapture) and layer.point in points
+
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        is_ours = isinstance(layer, StateCapture) and layer.point in points
-        return args[0] if is_ours else layer(*args, **kwargs)
+        if is_ours(layer):
+            return args[0]
+        if _is_functional(layer) and any(map(is_ours, _functional_layers(layer))):
+            if id(layer) not in copies:
+                copies[id(layer)] = _copy(layer, call)
+            layer = copies[id(layer)]
+        return layer(*args, **kwargs)
 
     twin = _copy(model, call)
     _compile_as(twin, model)
@@ -149,9 +172,12 @@ def _probes(
     probes: Probes = {}
     try:
         for path, layer in chosen:
+            _check_layer(path, layer)
             for place in METHODS[method]:
                 name = path + _SUFFIX[place]
                 known = place in probes.get(id(layer), {})  # by another path
+                if name in (probe.point.name for probe in _all(probes)) and not known:
+                    raise ValueError(f"two of the chosen layers are called {path!r}: rename one")
                 if name not in there and not known:
                     probe = Probe(KerasPoint(name, **options), _axis_of(layer))
                     probes.setdefault(id(layer), {})[place] = probe
@@ -168,7 +194,8 @@ def _all(probes: Probes) -> Iterator[Probe]:
 
 
 def _is_functional(model: Any) -> bool:
-    return isinstance(model, keras.Sequential) or hasattr(model, "_run_through_graph")
+    """Whether layers and their connections are all of it: a class made from these may do more."""
+    return type(model) in (keras.Sequential, Functional)
 
 
 def _functional_layers(model: Any) -> Iterator[Any]:
@@ -219,26 +246,22 @@ def _with_input(
 def _copy(model: Any, call: Callable[..., Any]) -> Any:
     """A functional model of the same layers, each called by ``call``; not compiled."""
     if isinstance(model, keras.Sequential):  # its .input would be what it was called with last
-        ends = model.inputs[0], model.outputs[0]
+        ends = model.inputs[0], model._functional.output
     else:
         ends = model.input, model.output
     plain = keras.Model(*ends, name=model.name)
-    return keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)
+    copy = keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)
+    copy.output_names = list(plain.output_names)  # else those of capture layers
+    return copy
 
 
 def _compile_as(twin: Any, model: Any) -> None:
-    """Compile as another model was, where Keras can tell how."""
+    """Compile as another model was, with the same optimizer, which goes on from where it is."""
     if model.compiled:
-        try:
-            config = model.get_compile_config()
-        except (TypeError, ValueError):  # a loss or metric that cannot be written down
-            return
-        twin.compile_from_config(config)
+        twin.compile(**model._compile_config.config)
 
 
 # ---- wrapping calls ----------------------------------------------------------------------------
-
-_undo: "weakref.WeakKeyDictionary[CapturePoint, Callable[[], None]]" = weakref.WeakKeyDictionary()
 
 
 def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
@@ -264,11 +287,12 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
     layer.call = call
     layer.supports_jit = supports_jit() and jit
     for probe in places.values():
-        _undo[probe.point] = undo
+        assert isinstance(probe.point, KerasPoint)
+        probe.point.undo = undo
 
 
 def _retrace(model: Any) -> None:
-    """Forget what was traced: it would go on as before."""
+    """Make anew what was traced: it would go on as before. A fit() that is under way goes on."""
     for name in ("train_function", "test_function", "predict_function"):
         if getattr(model, name, None) is not None:
-            setattr(model, name, None)
+            getattr(model, f"make_{name}")(force=True)

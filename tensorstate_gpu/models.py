@@ -98,7 +98,11 @@ def capture(
     points = bridge.attach_in_place(
         model, _choose(bridge, model, attach_to, exclude, method), method, options
     )
-    run = Run(points)
+    try:
+        run = Run(points)
+    except ValueError:  # two layers of one name
+        bridge.detach(points)
+        raise
     labels = bridge.call_after_forward(model, lambda: run.labels(None))
     try:
         yield run

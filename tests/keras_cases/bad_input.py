@@ -90,7 +90,7 @@ def test_labels_afterwards(images):
 class TestXla:
     def test_explicit_compilation_is_refused(self):
         model = ts.build_efficiency_model(convolutional(), "conv")
-        with pytest.raises(ValueError, match="XLA on TensorFlow cannot compile"):
+        with pytest.raises(ValueError, match=r"XLA on TensorFlow, and torch.compile, cannot"):
             model.compile("sgd", "mse", jit_compile=True)
 
     def test_so_it_is_for_layers_placed_by_hand_and_wrapped_ones(self, images):

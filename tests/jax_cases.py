@@ -1,0 +1,294 @@
+"""JAX arrays inside and outside transformations, the probe `tap`, and histograms as pytrees."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import tensorstate_gpu as ts
+from tensorstate_gpu import testing as oracle
+from tensorstate_gpu._firing import ELEMENT_TYPES
+
+NAMES = ["float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8", "uint16", "bool"]
+
+
+def numbers(name, shape=(6, 11, 4)):
+    """Every kind of bit pattern, as a JAX array, and the bits themselves."""
+    rng = np.random.default_rng(0)
+    size = ELEMENT_TYPES[name].size
+    bits = rng.integers(0, 256, (*shape, size), np.uint8).view(f"u{size}")[..., 0]
+    if name == "bool":
+        bits %= 2
+        return jnp.asarray(bits.astype(np.bool_)), bits
+    special = oracle.special_bits(name)[: bits[0].size]
+    bits.reshape(-1)[: len(special)] = special
+    return jax.lax.bitcast_convert_type(jnp.asarray(bits), jnp.dtype(name)), bits
+
+
+# ---- array functions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, 0.3, float("inf")])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("name", NAMES)
+def test_compress_is_the_same_inside_jit(name, axis, threshold):
+    x, bits = numbers(name)
+    expected = oracle.compress(bits, axis, threshold, element=name)
+    outside = ts.compress_states(x, neuron_axis=axis, threshold=threshold)
+    inside = jax.jit(lambda x: ts.compress_states(x, neuron_axis=axis, threshold=threshold))(x)
+    assert isinstance(outside, jax.Array)
+    assert isinstance(inside, jax.Array)
+    np.testing.assert_array_equal(outside, expected)
+    np.testing.assert_array_equal(inside, expected)
+
+
+def test_one_threshold_for_each_neuron():
+    x, bits = numbers("float32")
+    thresholds = np.linspace(-1, 1, 11).tolist()
+    inside = jax.jit(lambda x: ts.compress_states(x, neuron_axis=1, threshold=thresholds))(x)
+    np.testing.assert_array_equal(inside, oracle.compress(bits, 1, thresholds, element="float32"))
+
+
+@pytest.mark.parametrize("neurons", [1, 8, 20, 64, 65])
+def test_decompress_and_popcount_inside_jit(neurons):
+    bools = np.random.default_rng(0).integers(0, 2, (9, neurons)).astype(np.bool_)
+    packed = jnp.asarray(np.packbits(bools, axis=1, bitorder="little"))
+    np.testing.assert_array_equal(
+        jax.jit(lambda p: ts.decompress_states(p, neurons))(packed), bools
+    )
+    ones = jax.jit(ts.popcount)(packed)
+    assert ones.dtype == jnp.int32
+    np.testing.assert_array_equal(ones, bools.sum(axis=1))
+
+
+def test_inside_other_transformations():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5, 12)), jnp.float32)
+    expected = np.stack([ts.compress_states(np.asarray(each)) for each in x])
+    np.testing.assert_array_equal(jax.vmap(ts.compress_states)(x), expected)
+    _, scanned = jax.lax.scan(lambda carry, each: (carry, ts.compress_states(each)), 0, x)
+    np.testing.assert_array_equal(scanned, expected)
+
+    def loss(w):
+        packed = ts.compress_states(x[0] * w)
+        return (x[0] * w).sum() + packed.astype(jnp.float32).sum()
+
+    for function in (loss, jax.checkpoint(loss), jax.jit(loss)):
+        np.testing.assert_allclose(jax.grad(function)(1.5), x[0].sum(), rtol=1e-4)
+
+
+BAD = {
+    "one axis": (lambda x: ts.compress_states(x[0]), ValueError, "at least 2 axes"),
+    "no such axis": (lambda x: ts.compress_states(x, neuron_axis=2), ValueError, "neuron_axis"),
+    "NaN": (lambda x: ts.compress_states(x, threshold=float("nan")), ValueError, "NaN"),
+    "complex": (lambda x: ts.compress_states(x + 1j), TypeError, "complex64; accepted are"),
+    "a function": (lambda x: ts.compress_states(x, firing=bool), TypeError, "firing"),
+    "floats unpacked": (lambda x: ts.decompress_states(x, 8), TypeError, "must be packed"),
+    "counting": (lambda x: ts.count_states(ts.compress_states(x)), TypeError, "count them outside"),
+    "no run": (lambda x: ts.tap(x, "x", None), TypeError, "run must be a Run, got NoneType"),
+    "no number": (lambda x: ts.tap(x, "x", ts.Run(), threshold="a"), TypeError, "threshold"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_refused_while_tracing(what):
+    call, kind, message = BAD[what]
+    with pytest.raises(kind, match=message):
+        jax.jit(call)(jnp.ones((2, 3)))
+
+
+# ---- tap ---------------------------------------------------------------------------------------
+
+
+def network(run):
+    def forward(w, x):
+        return jnp.sum(jnp.tanh(ts.tap(x @ w, "dense", run)) ** 2)
+
+    return forward
+
+
+W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 11)), jnp.float32)
+XS = jnp.asarray(np.random.default_rng(2).normal(size=(4, 5, 3)), jnp.float32)
+
+
+def over_scan(forward):
+    return lambda w, x: jax.lax.scan(lambda sum_, each: (sum_ + forward(w, each), None), 0.0, x)[0]
+
+
+def by_cond(forward):
+    return lambda w, x: jax.lax.cond(x.sum() != 0, forward, lambda w, x: 0.0, w, x)
+
+
+# Name -> what is made of the function, its second argument, and how many batches it sees.
+WAYS = {
+    "eagerly": (lambda f: f, XS[0], 1),
+    "jit": (jax.jit, XS[0], 1),
+    "grad": (jax.grad, XS[0], 1),
+    "jit of grad": (lambda f: jax.jit(jax.value_and_grad(f)), XS[0], 1),
+    "grad of jit": (lambda f: jax.grad(jax.jit(f)), XS[0], 1),
+    "jvp": (lambda f: lambda w, x: jax.jvp(f, (w, x), (w, x)), XS[0], 1),
+    "hessian": (jax.hessian, XS[0], 1),
+    "scan": (over_scan, XS, 4),
+    "grad of scan": (lambda f: jax.grad(over_scan(f)), XS, 4),
+    "jit of grad of scan": (lambda f: jax.jit(jax.grad(over_scan(f))), XS, 4),
+    "cond": (lambda f: jax.jit(by_cond(f)), XS[0], 1),
+    "grad of cond": (lambda f: jax.grad(by_cond(f)), XS[0], 1),
+    "vmap": (lambda f: jax.vmap(f, (None, 0)), XS, 4),
+    "vmap of vmap": (
+        lambda f: lambda w, x: jax.vmap(jax.vmap(f, (None, 0)), (None, 0))(w, x[:, None]),
+        XS,
+        4,
+    ),
+    "jit of vmap of grad": (lambda f: jax.jit(jax.vmap(jax.grad(f), (None, 0))), XS, 4),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_executed_call_is_recorded_once_and_in_order(way):
+    make, x, batches = WAYS[way]
+    run = ts.Run()
+    function = make(network(run))
+    expected = [np.asarray(ts.compress_states(each @ W)) for each in x.reshape(batches, 5, 3)]
+    for calls in (1, 2):
+        function(W, x)
+        assert run["dense"].state_count == calls * batches * 5
+        np.testing.assert_array_equal(run["dense"].raw_states, np.concatenate(calls * expected))
+    assert run["dense"].instance_count == 2 * batches * 5
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_else_changes(way):
+    make, x, _ = WAYS[way]
+    bare = make(lambda w, x: jnp.sum(jnp.tanh(x @ w) ** 2))(W, x)
+    tapped = make(network(ts.Run()))(W, x)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5), bare, tapped)
+
+
+def test_reading_waits_for_calls_that_are_under_way():
+    """On CPUs JAX itself waits for functions with callbacks; on other devices it does not."""
+    run = ts.Run()
+    jax.jit(network(run))(W, XS[0])
+    assert run["dense"].settle is jax.effects_barrier
+
+
+def test_tracing_alone_records_nothing():
+    run = ts.Run()
+    jax.eval_shape(network(run), W, XS[0])
+    jax.jit(network(run)).lower(W, XS[0]).compile()
+    assert run["dense"].state_count == 0
+
+
+def test_a_branch_that_is_not_taken_records_nothing():
+    run = ts.Run()
+    jax.jit(by_cond(network(run)))(W, jnp.zeros((5, 3)))
+    assert run["dense"].state_count == 0
+
+
+def test_values_pass_bit_for_bit():
+    x, _ = numbers("float32")
+    passed = jax.jit(lambda x: ts.tap(x, "x", ts.Run()))(x)
+    np.testing.assert_array_equal(
+        jax.lax.bitcast_convert_type(passed, jnp.int32), jax.lax.bitcast_convert_type(x, jnp.int32)
+    )
+
+
+def test_only_packed_rows_leave_the_graph():
+    jaxpr = str(jax.make_jaxpr(network(ts.Run()))(W, XS[0]))
+    assert "io_callback" in jaxpr
+    run = ts.Run()
+    seen = []
+    record = ts.CapturePoint.record
+    run.point("dense").record = lambda rows, *rest: (
+        seen.append(rows) or record(run["dense"], rows, *rest)
+    )
+    jax.block_until_ready(jax.jit(network(run))(W, XS[0]))
+    jax.effects_barrier()
+    assert [(rows.dtype, rows.shape) for rows in seen] == [(np.uint8, (5, 2))]
+
+
+@pytest.mark.parametrize("remat", [jax.checkpoint, lambda f: jax.jit(jax.checkpoint(f))])
+def test_inside_checkpoint_the_error_names_the_way_out(remat):
+    with pytest.raises(RuntimeError, match=r"jax.checkpoint.*return compress_states\(x\)"):
+        jax.grad(remat(network(ts.Run())))(W, XS[0])
+
+
+def test_a_capture_point_of_ones_own():
+    point = ts.CapturePoint("dense", keep="counts", threshold=0.5, neuron_axis=0)
+    run = ts.Run([point])
+    jax.jit(network(run))(W, XS[0])
+    expected = ts.compress_states(np.asarray(XS[0] @ W), threshold=0.5, neuron_axis=0)
+    assert point.histogram() == ts.count_states(expected, neurons=5)
+    assert point.axis == 0
+    assert "dense" in str(run.report())
+
+
+def test_flax():
+    class Model(nnx.Module):
+        def __init__(self, run, rngs):
+            self.conv = nnx.Conv(1, 6, (3, 3), rngs=rngs)
+            self.dense = nnx.Linear(6 * 8 * 8, 10, rngs=rngs)
+            self.run = run
+
+        def __call__(self, x):
+            x = nnx.relu(ts.tap(self.conv(x), "conv", self.run))
+            return ts.tap(self.dense(x.reshape(len(x), -1)), "dense", self.run)
+
+    run = ts.Run()
+    model = Model(run, nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(7, 8, 8, 1)), jnp.float32)
+
+    @nnx.jit
+    def step(model, x):
+        return nnx.value_and_grad(lambda model: (model(x) ** 2).mean())(model)[0]
+
+    for _ in range(3):
+        step(model, x)
+    assert run["conv"].state_count == 3 * 7 * 64
+    assert run["dense"].state_count == 3 * 7
+    assert run["conv"].neurons == 6
+
+
+# ---- pytrees -----------------------------------------------------------------------------------
+
+
+def test_counts_pass_through_transformations_whole():
+    counts = ts.StateCounts(np.array([[1], [2]], np.uint8), np.array([2**40 + 3, 5]), 8)
+    for passed in (
+        jax.jit(lambda counts: counts)(counts),
+        jax.tree.map(lambda leaf: leaf + 1, counts),
+        jax.tree.unflatten(jax.tree.structure(counts), jax.tree.leaves(counts)),
+        jax.vmap(lambda _: counts, out_axes=None)(jnp.ones(3)),
+        jax.device_put(counts),
+    ):
+        assert isinstance(passed, ts.StateCounts)
+        assert passed == counts
+        assert passed.counts.tolist() == [2**40 + 3, 5]
+    assert jax.jit(lambda counts, x: x * counts.neurons)(counts, 2) == 16
+
+
+def test_empty_batches():
+    run = ts.Run()
+    jax.jit(lambda x: ts.tap(x, "x", run))(jnp.ones((0, 3)))
+    assert run["x"].state_count == 0
+    jax.jit(lambda x: ts.tap(x, "x", run))(jnp.ones((2, 3)))
+    assert run["x"].state_count == 2
+
+
+def test_without_x64_nothing_is_cut():
+    """The suite's other tests may have set options: a process of its own."""
+    program = """
+        import jax, numpy as np, tensorstate_gpu as ts
+        counts = ts.count_states(jax.numpy.zeros((4, 2), "uint8"))
+        assert not jax.config.jax_enable_x64
+        big = ts.StateCounts(counts.packed, np.array([2**40 + 3]), counts.neurons)
+        assert jax.jit(lambda c: c)(big).counts.tolist() == [2**40 + 3]
+    """
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program)]
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
