@@ -252,9 +252,6 @@ def _copy(model: Any, call: Callable[..., Any]) -> Any:
     plain = keras.Model(*ends, name=model.name)
     copy = keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)
     copy.output_names = list(plain.output_names)  # else those of capture layers
-    # Weights are read and written in the order of layers, which else goes by their depth.
-    order = {layer.name: number for number, layer in enumerate(model.layers)}
-    copy._layers.sort(key=lambda layer: order.get(layer.name, len(order)))
     return copy
 
 

@@ -83,24 +83,6 @@ def test_outputs_keep_their_names():
     assert {"a_loss", "b_loss"} <= set(history)
 
 
-def test_weights_keep_their_order(tmp_path):
-    inputs = keras.Input((4,))
-    b, a = layers.Dense(4, name="b")(inputs), layers.Dense(4, name="a")(inputs)
-    inside = keras.Input((4,))
-    inner = keras.Model(inside, layers.Dense(4, name="deep")(inside), name="inner")
-    model = keras.Model(inputs, inner(layers.Subtract()([b, a])))
-    captured = ts.build_efficiency_model(model, ["a", "*/deep"])
-    assert [w.path for w in captured.weights] == [w.path for w in model.weights]
-    bare = array(model(X))
-    captured.save_weights(tmp_path / "w.weights.h5")
-    model.set_weights([0 * w for w in model.get_weights()])
-    model.load_weights(tmp_path / "w.weights.h5")
-    np.testing.assert_array_equal(array(model(X)), bare)
-    model.save_weights(tmp_path / "bare.weights.h5")
-    captured.load_weights(tmp_path / "bare.weights.h5")
-    np.testing.assert_array_equal(array(captured(X)), bare)
-
-
 @pytest.mark.parametrize("axis", [2, -3, 5])
 def test_axes_that_are_not_there(axis):
     captured = ts.build_efficiency_model(plain(), "d", neuron_axis=axis)
