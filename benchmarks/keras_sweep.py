@@ -13,10 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
 import numpy as np
 
 import tensorstate_gpu as ts
@@ -45,6 +41,10 @@ LAYERS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 
 
 def sweep(names: list[str]) -> Iterator[list[str]]:
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
     for family in names or FAMILIES:
         model_name, side = FAMILIES[family]
         begun = time.perf_counter()
@@ -57,6 +57,8 @@ def sweep(names: list[str]) -> Iterator[list[str]]:
 
 def check(make: Any, side: int) -> tuple[int, int]:
     """Capture points, and states of all of them; AssertionError where anything differs."""
+    import keras
+
     keras.utils.set_random_seed(0)
     model = make(weights=None, input_shape=(side, side, 3), classes=10)
     x = np.random.default_rng(0).uniform(0, 255, (BATCH, side, side, 3)).astype("float32")

@@ -203,7 +203,8 @@ def test_public_names_are_exactly_the_documented_ones() -> None:
     assert set(dir(tensorstate_gpu)) >= PUBLIC
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC - {"StateCaptureHook"}))
+# tests/test_keras.py and test_jax.py resolve theirs, in processes of their own.
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"StateCapture", "StateCaptureHook", "tap"}))
 def test_public_name_resolves(name: str) -> None:
     assert getattr(tensorstate_gpu, name) is not None
 
