@@ -91,6 +91,7 @@ def test_rows_that_cannot_be_written_are_told_and_the_others_kept(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork")  # where JAX has been imported
 def test_a_forked_child_leaves_the_rows_to_its_parent(tmp_path):
     point = ts.CapturePoint("layer", tmp_path)
     point.declare(16)
