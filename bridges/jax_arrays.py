@@ -107,11 +107,14 @@ def tap(
     point = run.point(name)
     point.settle = jax.effects_barrier
     axis = _first(neuron_axis, point.neuron_axis, -1)
-    return recorded(x, point, axis, _first(threshold, point.threshold))
+    return recorded(x, point, axis, threshold)
 
 
 def recorded(x: Any, point: CapturePoint, axis: int, threshold: Any = None) -> Any:
-    """``x``, whose packed states go to a capture point whenever this is executed."""
+    """``x``, whose packed states go to a capture point whenever this is executed.
+
+    ``threshold``: by default that of the capture point.
+    """
     if point.firing is not None:
         raise TypeError(
             f"{point.name}: firing= is not for JAX transformations: capture firing(x), as bools"

@@ -4,6 +4,7 @@ An accumulator is mutable inside and read as immutable StateCounts: merging an i
 for each batch would cost the distinct states each time.
 """
 
+import concurrent.futures.thread  # noqa: F401 see the end of this file
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -121,7 +122,8 @@ class RowsAccumulator(Accumulator):
         if self._transfer is None:
             self._keeper.append(packed)
             return
-        _receiving.add(self)
+        if self._keeper.outlives_process:
+            _receiving.add(self)
         self._receive(wait=False)
         self._transfer.send(packed)
 
@@ -171,7 +173,7 @@ class RowsAccumulator(Accumulator):
 
     def __del__(self) -> None:
         # What is under way when this object ends still belongs to the capture.
-        if getattr(self, "_transfer", None) and self._keeper.outlives_process:
+        if getattr(self, "_transfer", None) is not None and self._keeper.outlives_process:
             self.flush()
 
 
@@ -278,9 +280,16 @@ _receiving: "weakref.WeakSet[RowsAccumulator]" = weakref.WeakSet()
 
 
 def _receive_all() -> None:
+    problems = []
     for accumulator in list(_receiving):
-        accumulator.flush()
+        try:
+            accumulator.flush()
+        except Exception as error:  # the other layers are received all the same
+            problems.append(error)
+    if problems:
+        raise ExceptionGroup("captured states could not be written", problems)
 
 
-# Before the executors end through which rows are written (see stored_rows.py).
+# Rows are written through executors, which end in a hook that concurrent.futures.thread registered
+# when it was imported above. Hooks run in reverse order: this one in time.
 threading._register_atexit(_receive_all)  # type: ignore[attr-defined]

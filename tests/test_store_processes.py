@@ -5,9 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
+import zarr
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import Store
@@ -88,6 +90,53 @@ def test_rows_that_cannot_be_written_are_told_and_the_others_kept(tmp_path):
     done = written_by(WRITER + broken, tmp_path, 1 << 22)
     assert "captured states could not be written" in done.stderr
     np.testing.assert_array_equal(stored(tmp_path, "second"), ROWS)
+
+
+UNDER_WAY = """
+    import sys
+    from tensorstate_gpu import accumulators  # before anything that starts threads
+    import numpy as np
+    import tensorstate_gpu as ts
+
+    class UnderWay:
+        '''Batches that have come when they are waited for, as from a device.'''
+
+        def __init__(self, batches):
+            self.batches = batches
+
+        @property
+        def rows(self):
+            return sum(map(len, self.batches))
+
+        def oldest(self, *, wait):
+            return self.batches[0] if self.batches and wait else None
+
+        def drop_oldest(self):
+            del self.batches[0]
+
+    points = [ts.CapturePoint(name, sys.argv[1]) for name in "ab"]
+    for point in points:
+        point.declare(8)
+        accumulator = point._accumulator
+        accumulator._transfer = UnderWay([np.full((5, 1), 7, np.uint8), np.ones((3, 1), np.uint8)])
+        accumulator.instances.add(8, 8, None)
+        accumulators._receiving.add(accumulator)
+    if sys.argv[2] == "one fails":
+        points[0]._accumulator._keeper.append = None
+    sys.kept = points  # alive at the end
+"""
+
+
+@pytest.mark.parametrize("what", ["all are kept", "one fails"])
+def test_rows_on_their_way_from_a_device_are_kept_when_the_program_ends(what, tmp_path):
+    path = tmp_path / "run.zarr"
+    command = [sys.executable, "-c", textwrap.dedent(UNDER_WAY), str(path), what]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ("could not be written" in done.stderr) == (what == "one fails")
+    kept = "b" if what == "one fails" else "ab"
+    for name in kept:
+        stored = zarr.open_array(path / name, mode="r")
+        assert stored[: stored.attrs["rows"]].ravel().tolist() == [7] * 5 + [1] * 3
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
