@@ -9,7 +9,7 @@ import time
 import numcodecs
 import numpy as np
 
-from tensorstate_gpu.store import Store
+import tensorstate_gpu as ts
 
 CODECS = {"LZ4": numcodecs.LZ4(), "Zstd level 1": numcodecs.Zstd(1)}
 
@@ -21,7 +21,7 @@ def encoding_seconds(codec: numcodecs.abc.Codec, rows: np.ndarray) -> float:
 
 
 def main(path: str) -> None:
-    store = Store.open(path)
+    store = ts.Store(path)
     for layer in store.names:
         rows = np.concatenate(list(store[layer].chunks()))
         for name, codec in CODECS.items():

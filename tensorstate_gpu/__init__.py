@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         popcount,
         sort_states,
     )
+    from tensorstate_gpu.store import Store
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _HOME = {
     "StateCapture": "bridges.keras_layers",
     "StateCaptureHook": "bridges.pytorch",
     "StateCounts": "counts",
+    "Store": "store",
     "aIQ": "information",
     "build_efficiency_model": "models",
     "capture": "models",
@@ -66,6 +68,7 @@ __all__ = [
     "StateCapture",
     "StateCaptureHook",
     "StateCounts",
+    "Store",
     "__version__",
     "aIQ",
     "build_efficiency_model",

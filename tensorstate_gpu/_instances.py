@@ -1,7 +1,7 @@
 """Which rows belong to which instance (model input), and the labels of the instances."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,20 +9,55 @@ from numpy.typing import NDArray
 from tensorstate_gpu._numbers import unmasked
 
 
+class Labels(Protocol):
+    """Keeps the labels of instances, in order."""
+
+    def add(self, labels: NDArray[Any]) -> None: ...
+
+    def pieces(self) -> Iterator[NDArray[Any]]:
+        """All labels, in order, in pieces."""
+
+
+class MemoryLabels:
+    """Labels in memory."""
+
+    def __init__(self) -> None:
+        self._labels: list[NDArray[Any]] = []
+
+    def add(self, labels: NDArray[Any]) -> None:
+        self._labels.append(labels)
+
+    def pieces(self) -> Iterator[NDArray[Any]]:
+        if len({labels.dtype.kind for labels in self._labels}) > 1:
+            # Strings and integers stay what they are: a common dtype would turn 1 into "1".
+            return iter([labels.astype(object) for labels in self._labels])
+        return iter(self._labels)
+
+
 class Instances:
     """The ledger of a capture point: instances seen, states each gave, labels, rows expected.
 
-    ``keep_labels`` False: labels are only counted, in memory that does not grow.
+    ``labels`` None: they are only counted, in memory that does not grow.
     """
 
-    def __init__(self, *, keep_labels: bool = True) -> None:
+    def __init__(self, labels: Labels | None = None) -> None:
         self.count = 0
         self.rows = 0
         self._labelled = 0
-        self._keep_labels = keep_labels
+        self._labels = labels
         # Batches with as many states per instance as the one before extend its entry.
         self._runs: list[tuple[int, int]] = []
-        self._labels: list[NDArray[Any]] = []
+
+    @classmethod
+    def resumed(
+        cls, batches: Iterable[tuple[int, int]], labelled: int, labels: Labels | None
+    ) -> "Instances":
+        """The ledger of a capture that goes on."""
+        self = cls(labels)
+        for instances, per_instance in batches:
+            self.add(instances, instances * per_instance, None)
+        self._labelled = labelled
+        return self
 
     def add(self, instances: int, rows: int, labels: NDArray[Any] | None) -> None:
         if not instances:
@@ -36,8 +71,13 @@ class Instances:
         self.rows += rows
         if labels is not None:
             self._labelled += instances
-            if self._keep_labels:
-                self._labels.append(labels)
+            if self._labels is not None:
+                self._labels.add(labels)
+
+    @property
+    def batches(self) -> tuple[tuple[int, int], ...]:
+        """(instances, states per instance), batch after batch, equal ones joined."""
+        return tuple(self._runs)
 
     def states_per_instance(self) -> int:
         sizes = {per_instance for _, per_instance in self._runs}
@@ -47,12 +87,16 @@ class Instances:
 
     def of_rows(self, start: int, stop: int) -> NDArray[np.int64]:
         """The instance of each row in [start, stop)."""
-        pieces, row, instance = [], 0, 0
-        for instances, per_instance in self._runs:
-            first, last = max(start, row), min(stop, row + instances * per_instance)
-            if first < last:
-                pieces.append(instance + (np.arange(first, last) - row) // per_instance)
-            row, instance = row + instances * per_instance, instance + instances
+        counts, sizes = np.array(self._runs, np.int64).reshape(-1, 2).T
+        ends = np.cumsum(counts * sizes)
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        row = int(ends[first - 1]) if first else 0
+        instance = int(counts[:first].sum())
+        pieces = []
+        for count, size in self._runs[first : last + 1]:
+            there = np.arange(max(start, row), min(stop, row + count * size))
+            pieces.append(instance + (there - row) // max(size, 1))
+            row, instance = row + count * size, instance + count
         return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
 
     def require_labels(self) -> None:
@@ -60,19 +104,40 @@ class Instances:
         if missing := self.count - self._labelled:
             raise ValueError(f"{missing} of {self.count} instances were captured without labels")
 
-    def labels(self) -> NDArray[Any]:
-        """The label of each instance; ValueError when some have none."""
+    def label_pieces(self) -> Iterator[NDArray[Any]]:
+        """The label of each instance, in pieces; ValueError when some have none."""
         self.require_labels()
-        given = self._labels
-        if len({labels.dtype.kind for labels in given}) > 1:
-            # Strings and integers stay what they are: a common dtype would turn 1 into "1".
-            given = [labels.astype(object) for labels in given]
-        return np.concatenate(given)
+        return self.given_labels()
+
+    def given_labels(self) -> Iterator[NDArray[Any]]:
+        """The labels of those instances that have one, in pieces."""
+        return iter(()) if self._labels is None else self._labels.pieces()
 
     def weights(self, index: Any) -> NDArray[np.int64]:
         """How often an index (ints, slice or boolean mask) picks each instance."""
         chosen = np.arange(self.count)[_index(index, self.count)]
         return np.bincount(np.atleast_1d(chosen), minlength=self.count)
+
+
+class Sliding:
+    """Reads pieces of a long sequence at places that only move forward."""
+
+    def __init__(self, pieces: Iterable[NDArray[Any]]) -> None:
+        self._pieces = iter(pieces)
+        self._held: NDArray[Any] | None = None
+        self._start = 0  # of what is held
+
+    def between(self, start: int, stop: int) -> NDArray[Any]:
+        """The values [start, stop); IndexError when there are no more."""
+        held = [] if self._held is None else [self._held[start - self._start :]]
+        self._start = start
+        while sum(map(len, held)) < stop - start:
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise IndexError(f"there are not {stop} values")
+            held.append(piece)
+        self._held = held[0] if len(held) == 1 else np.concatenate(held)
+        return self._held[: stop - start]
 
 
 def _index(index: Any, count: int) -> Any:

@@ -4,9 +4,7 @@ An accumulator is mutable inside and read as immutable StateCounts: merging an i
 for each batch would cost the distinct states each time.
 """
 
-import concurrent.futures.thread  # noqa: F401 see the end of this file
-import threading
-import weakref
+import collections
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, cast
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._backend import Counter, DeviceBackend, Transfer, backend_for, device_of
 from tensorstate_gpu._dlpack import CPU
-from tensorstate_gpu._instances import Instances, check_labels
+from tensorstate_gpu._instances import Instances, MemoryLabels, Sliding, check_labels
 from tensorstate_gpu._interrupts import finished_before_interrupt
 from tensorstate_gpu.counts import StateCounts, check_unused_bits, merge_all
 from tensorstate_gpu.memory_rows import RowKeeper, Rows
@@ -26,10 +24,10 @@ from tensorstate_gpu.spilling import SpillingCounter
 class Accumulator(ABC):
     """Takes packed rows of ``neurons`` neurons as they come, and keeps the ledger of them."""
 
-    def __init__(self, neurons: int) -> None:
+    def __init__(self, neurons: int, instances: Instances) -> None:
         self.neurons = neurons
         self.row_bytes = (neurons + 7) // 8
-        self.instances = Instances()
+        self.instances = instances
         self._snapshot: StateCounts | None = None
 
     def append(
@@ -50,11 +48,10 @@ class Accumulator(ABC):
         if instances < 0 or (len(packed) % instances if instances else len(packed)):
             raise ValueError(f"{len(packed)} rows do not divide into {instances} instances")
         array = None if labels is None else check_labels(labels, instances)
-        row_labels = array.repeat(len(packed) // max(instances, 1)) if array is not None else None
         with finished_before_interrupt():
             self._snapshot = None
-            if len(packed):
-                self._keep(packed, row_labels)
+            if instances:
+                self._keep(packed, instances, array)
             self.instances.add(instances, len(packed), array)
 
     def histogram(self) -> StateCounts:
@@ -74,7 +71,8 @@ class Accumulator(ABC):
         """Rows really kept, counted apart from the ledger."""
 
     @abstractmethod
-    def _keep(self, packed: Any, row_labels: NDArray[Any] | None) -> None: ...
+    def _keep(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
+        """Keep the rows of one instance or more; ``labels``: one for each instance."""
 
     @abstractmethod
     def _count(self) -> StateCounts: ...
@@ -92,8 +90,8 @@ class Accumulator(ABC):
         """All rows, in order, in pieces; ValueError where rows are not kept."""
 
     @abstractmethod
-    def flush(self) -> None:
-        """Bring what is still buffered to where it is kept."""
+    def receive(self, *, wait: bool) -> None:
+        """Keep the batches that have come from a device; or wait for all that were sent."""
 
     @abstractmethod
     def discard(self) -> None:
@@ -103,36 +101,38 @@ class Accumulator(ABC):
 class RowsAccumulator(Accumulator):
     """Keeps every row, in memory or on disk; counts when it is asked."""
 
-    def __init__(self, neurons: int, keeper: RowKeeper) -> None:
-        super().__init__(neurons)
+    def __init__(self, neurons: int, keeper: RowKeeper, instances: Instances | None = None) -> None:
+        super().__init__(neurons, Instances(MemoryLabels()) if instances is None else instances)
         self._keeper = keeper
         self._device: tuple[int, int] = (CPU, 0)
         self._transfer: Transfer | None = None  # from that device
+        # Instances and labels of the batches that are on their way.
+        self._under_way: collections.deque[tuple[int, NDArray[Any] | None]] = collections.deque()
 
     @property
     def rows(self) -> int:
         return self._keeper.rows + (self._transfer.rows if self._transfer else 0)
 
-    def _keep(self, packed: Any, row_labels: NDArray[Any] | None) -> None:
+    def _keep(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
         device = device_of(packed)
         if device != self._device:  # the model has moved
-            self._receive(wait=True)
+            self.receive(wait=True)
             self._transfer = None if device[0] == CPU else _device_backend(device).transfer()
             self._device = device
-        if self._transfer is None:
-            self._keeper.append(packed)
+        if self._transfer is None or not len(packed):
+            self.receive(wait=True)
+            self._keeper.add(packed, instances, labels)
             return
-        if self._keeper.outlives_process:
-            _receiving.add(self)
-        self._receive(wait=False)
+        self.receive(wait=False)
         self._transfer.send(packed)
+        self._under_way.append((instances, labels))
 
-    def _receive(self, *, wait: bool) -> None:
-        """Keep the batches that have come from a device; or all that were sent."""
+    def receive(self, *, wait: bool) -> None:
         while self._transfer and (rows := self._transfer.oldest(wait=wait)) is not None:
             with finished_before_interrupt():  # else a batch could be kept twice
-                self._keeper.append(rows)
+                self._keeper.add(rows, *self._under_way[0])
                 self._transfer.drop_oldest()
+                self._under_way.popleft()
 
     def _count(self) -> StateCounts:
         return count_chunks(self.chunks(), self.neurons)
@@ -148,14 +148,19 @@ class RowsAccumulator(Accumulator):
 
     def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
         ledger = self.instances
-        array = ledger.labels() if labels is None else check_labels(labels, ledger.count)
+        if labels is None:
+            self.receive(wait=True)
+            pieces = Sliding(ledger.label_pieces())
+        else:
+            pieces = Sliding([check_labels(labels, ledger.count)])
         counters = _LabelledCounters(self.row_bytes)
         for chunk, instances in self._chunks_with_instances():
-            counters.add(chunk, array[instances])
+            first, last = int(instances[0]), int(instances[-1])
+            counters.add(chunk, pieces.between(first, last + 1)[instances - first])
         return counters.histograms(self.neurons)
 
     def chunks(self) -> Iterator[Rows]:
-        self._receive(wait=True)
+        self.receive(wait=True)
         return self._keeper.chunks()
 
     def _chunks_with_instances(self) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
@@ -164,33 +169,26 @@ class RowsAccumulator(Accumulator):
             yield chunk, self.instances.of_rows(row, row + len(chunk))
             row += len(chunk)
 
-    def flush(self) -> None:
-        self._receive(wait=True)
-        self._keeper.flush()
-
     def discard(self) -> None:
         self._transfer = None
-
-    def __del__(self) -> None:
-        # What is under way when this object ends still belongs to the capture.
-        if getattr(self, "_transfer", None) is not None and self._keeper.outlives_process:
-            self.flush()
+        self._under_way.clear()
 
 
 class CountsAccumulator(Accumulator):
     """Keeps running counts only, one histogram per label; memory bounded by the distinct states."""
 
     def __init__(self, neurons: int) -> None:
-        super().__init__(neurons)
-        self.instances = Instances(keep_labels=False)
+        super().__init__(neurons, Instances())
         self._counters = _LabelledCounters(self.row_bytes)
 
     @property
     def rows(self) -> int:
         return self._counters.total
 
-    def _keep(self, packed: Any, row_labels: NDArray[Any] | None) -> None:
-        self._counters.add(packed, row_labels)
+    def _keep(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
+        if len(packed):
+            row_labels = None if labels is None else labels.repeat(len(packed) // instances)
+            self._counters.add(packed, row_labels)
 
     def _count(self) -> StateCounts:
         return merge_all(list(self._counters.histograms(self.neurons).values()), self.neurons)
@@ -209,8 +207,8 @@ class CountsAccumulator(Accumulator):
     def chunks(self) -> Iterator[Rows]:
         raise _rows_not_kept()
 
-    def flush(self) -> None:
-        """Nothing to do: the counts are kept in memory."""
+    def receive(self, *, wait: bool) -> None:
+        """Nothing to do: batches are counted where they are."""
 
     def discard(self) -> None:
         """Nothing to do: no rows are under way."""
@@ -274,22 +272,3 @@ def count_chunks(chunks: Iterator[Rows], neurons: int) -> StateCounts:
     for chunk in chunks:
         counter.add(chunk)
     return StateCounts.trusted(*counter.result(), neurons)
-
-
-_receiving: "weakref.WeakSet[RowsAccumulator]" = weakref.WeakSet()
-
-
-def _receive_all() -> None:
-    problems = []
-    for accumulator in list(_receiving):
-        try:
-            accumulator.flush()
-        except Exception as error:  # the other layers are received all the same
-            problems.append(error)
-    if problems:
-        raise ExceptionGroup("captured states could not be written", problems)
-
-
-# Rows are written through executors, which end in a hook that concurrent.futures.thread registered
-# when it was imported above. Hooks run in reverse order: this one in time.
-threading._register_atexit(_receive_all)  # type: ignore[attr-defined]

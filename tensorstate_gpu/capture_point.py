@@ -1,6 +1,7 @@
 """CapturePoint: the framework-neutral probe. A bridge feeds it, a user reads its measures."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,23 +12,25 @@ from tensorstate_gpu._firing_function import Fires, check_firing
 from tensorstate_gpu._locks import ForkSafeLock
 from tensorstate_gpu._numbers import integer, positive_integer
 from tensorstate_gpu.accumulators import Accumulator, CountsAccumulator, RowsAccumulator
-from tensorstate_gpu.counts import StateCounts
 from tensorstate_gpu.memory_rows import MemoryRows, check_compressor
+from tensorstate_gpu.readings import Readings
 
 if TYPE_CHECKING:
     from tensorstate_gpu.store import Store
+    from tensorstate_gpu.store.record import Layer
 
 KEEP = ("states", "counts")
 
 
-class CapturePoint:
+class CapturePoint(Readings):
     """The states of one layer at one place, as they are captured.
 
     Parameters
     ----------
     name : str
-    disk_path : str or path, optional
-        Keep the rows on disk, in the zarr group at this path, instead of in memory.
+    disk_path : str, path or Store, optional
+        Keep the rows in a store, instead of in memory: a new one at this path, which the capture
+        points of one program share, or one that was opened with options of its own.
     keep : "states" or "counts"
         Every packed row, in order; or only how often each distinct one occurred, in memory bounded
         by the distinct states.
@@ -80,6 +83,7 @@ class CapturePoint:
         self.neuron_axis = None if neuron_axis is None else integer(neuron_axis, "neuron_axis")
         self.disk_path = disk_path
         self.compressor = compressor
+        self._store: Store | None = None
         self._lock = ForkSafeLock()
         self._start()
 
@@ -87,12 +91,18 @@ class CapturePoint:
         self._pending_labels: Any = None
         self._axis: int | None = None
         self._accumulator: Accumulator | None = None
-        self._store = None if self.disk_path is None else self._reserve_store()
+        self._resumed = False  # with rows that a store had already
+        if self.disk_path is not None:
+            self._claim_store()
 
-    def _reserve_store(self) -> "Store":
-        from tensorstate_gpu.store import shared_store
+    def _claim_store(self) -> None:
+        from tensorstate_gpu.store import store_for
 
-        return shared_store(self.disk_path, self.name)
+        self._store = store_for(self.disk_path, self.name)
+        found = self._store.claim(self.name, self._criterion(), self)
+        if found is not None:
+            self._axis, self._resumed = found.capture["neuron_axis"], True
+            self._accumulator = self._open(found.neurons, found)
 
     # ---- what a bridge calls -------------------------------------------------------------------
 
@@ -109,19 +119,30 @@ class CapturePoint:
                     f"{self.name}: a batch has {neurons} neurons, earlier ones "
                     f"{self._accumulator.neurons}; reset_states() starts anew"
                 )
+            elif self._resumed and axis != self._axis:
+                raise ValueError(
+                    f"{self.name}: a batch has its neurons along axis {axis}, those in "
+                    f"{self._store} along {self._axis}"
+                )
 
-    def _open(self, neurons: int) -> Accumulator:
+    def _open(self, neurons: int, found: "Layer | None" = None) -> Accumulator:
         if self.keep == "counts":
             return CountsAccumulator(neurons)
         if self._store is None:
             return RowsAccumulator(neurons, MemoryRows((neurons + 7) // 8, self.compressor))
-        return RowsAccumulator(neurons, self._store.add(self.name, neurons, self.attributes()))
+        rows = self._store.layer(self.name, neurons, self.attributes(), found)
+        accumulator = RowsAccumulator(neurons, rows, rows.instances())
+        rows.receive = partial(_receive, self._lock, accumulator)
+        return accumulator
 
     def attributes(self) -> dict[str, Any]:
-        """What a store writes beside the rows, as JSON knows it."""
+        """How states come about, as a store writes it: JSON."""
+        return {"neuron_axis": self._axis, **self._criterion()}
+
+    def _criterion(self) -> dict[str, Any]:
         if self.firing is not None:
-            return {"neuron_axis": self._axis, "firing": self.firing.__qualname__}
-        return {"neuron_axis": self._axis, "threshold": plain_threshold(self.threshold)}
+            return {"firing": self.firing.__qualname__}
+        return {"threshold": plain_threshold(self.threshold)}
 
     def append(self, packed: NDArray[np.uint8], instances: int, labels: Any = None) -> None:
         """Keep the rows of a batch: uint8 (instances x states per instance, bytes), in order.
@@ -133,6 +154,8 @@ class CapturePoint:
         if type(packed) is not np.ndarray:
             raise TypeError(f"packed must be a NumPy array, got {type(packed).__name__}")
         instances = integer(instances, "instances")
+        if self._store is not None:
+            self._store.before_batch(self.name)
         with self._lock:
             if self._accumulator is None:
                 raise ValueError(f"{self.name}: declare() the neurons before append()")
@@ -141,105 +164,24 @@ class CapturePoint:
 
     def record(self, packed: Any, neurons: int, axis: int | None, instances: int) -> None:
         """declare() and append() in one, for a batch that states.pack() made, wherever it lies."""
+        if self._store is not None:
+            self._store.before_batch(self.name)
         with self._lock:  # a reset by another thread comes before or after, not between
             self.declare(neurons, axis)
             assert self._accumulator is not None
             self._accumulator.append(packed, instances, self._pending_labels, trusted=True)
 
     def labels(self, labels: Any) -> None:
-        """Label the instances of the next batches, one integer or string each; None ends it.
-
-        Labels are kept in memory, also where the rows go to disk.
-        """
+        """Label the instances of the next batches, one integer or string each; None ends it."""
         self._pending_labels = labels
 
-    # ---- what the user reads -------------------------------------------------------------------
-
-    @property
-    def state_count(self) -> int:
-        """States captured so far, with repetition."""
-        with self._reading():
-            return 0 if self._accumulator is None else self._accumulator.instances.rows
-
-    @property
-    def instance_count(self) -> int:
-        """Model inputs seen so far."""
-        with self._reading():
-            return 0 if self._accumulator is None else self._accumulator.instances.count
-
-    @property
-    def neurons(self) -> int | None:
-        """Neurons of a state; None before the first batch."""
-        with self._reading():
-            return None if self._accumulator is None else self._accumulator.neurons
+    # ---- what Readings reads --------------------------------------------------------------------
 
     @property
     def axis(self) -> int | None:
         """The axis along which the neurons lay in the first batch; None before it."""
         with self._reading():
             return self._axis
-
-    def states_per_instance(self) -> int:
-        """States that each instance gave; ValueError when instances differ."""
-        with self._reading():
-            return self._captured().instances.states_per_instance()
-
-    def histogram(self, index: Any = None) -> StateCounts:
-        """How often each distinct state occurred, in all instances or those of ``index``.
-
-        ``index`` is an int, a slice, or an array of ints or bools over the instances; it needs
-        keep="states".
-        """
-        with self._reading():
-            captured = self._captured()
-            return captured.histogram() if index is None else captured.histogram_of(index)
-
-    def counts_by(self, labels: Any = None) -> dict[Any, StateCounts]:
-        """One StateCounts for each label, in one pass over the rows.
-
-        ``labels``: one integer or string per instance (needs keep="states"); by default those that
-        were given during capture.
-        """
-        with self._reading():
-            return self._captured().by_label(labels)
-
-    def counts(self, index: Any = None) -> NDArray[np.int64]:
-        """How often each distinct state occurred, aligned with ``state_ids(index)``."""
-        return self.histogram(index).counts
-
-    def state_ids(self, index: Any = None) -> list[bytes]:
-        """The distinct states as bytes, in order."""
-        return self.histogram(index).state_ids()
-
-    @property
-    def states(self) -> NDArray[np.bool_]:
-        """The distinct states, unpacked: bool (distinct, neurons)."""
-        return self.histogram().states
-
-    @property
-    def raw_states(self) -> NDArray[np.uint8]:
-        """All states, packed, in the order they came: uint8 (states, bytes)."""
-        return np.concatenate(list(self.chunks()))
-
-    def chunks(self) -> Iterator[NDArray[np.uint8]]:
-        """All packed rows that are there at the call, in order, piece by piece."""
-        with self._reading():
-            return self._captured().chunks()
-
-    def entropy(self, alpha: float | None = 1) -> float:
-        """Rényi entropy of order alpha of the states, in bits; None gives the maximum."""
-        return self.max_entropy() if alpha is None else self.histogram().entropy(alpha)
-
-    def max_entropy(self) -> int:
-        """The entropy if all states were equally likely, in bits: the number of neurons."""
-        neurons = self.neurons
-        if neurons is None:
-            raise self._empty()
-        return neurons
-
-    def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
-        """entropy(alpha1) over entropy(alpha2), or over the neurons where alpha2 is None."""
-        return self.histogram().efficiency(alpha1, alpha2)
 
     def reset_states(self, input_shape: Any = None) -> None:
         """Forget everything captured, on disk too.
@@ -265,27 +207,20 @@ class CapturePoint:
             self._store.give_up(self.name)
 
     def flush(self) -> None:
-        """Write out what is still buffered, where rows are kept on disk."""
+        """Commit what is still buffered, where rows are kept in a store."""
         with self._reading():
-            if self._accumulator is not None:
-                self._accumulator.flush()
+            pass  # nothing is on its way
+        if self._store is not None:
+            self._store.commit()
+
+    def _there(self) -> Accumulator | None:
+        return self._accumulator
 
     def _reading(self) -> ForkSafeLock:
         """The lock, when nothing is on its way any more: who records needs it too."""
         if self.settle is not None:
             self.settle()
         return self._lock
-
-    def _captured(self) -> Accumulator:
-        """The accumulator, once there are rows and the ledger holds."""
-        captured = self._accumulator
-        if captured is None or not captured.instances.rows:
-            raise self._empty()
-        if captured.rows != captured.instances.rows:
-            raise RuntimeError(
-                f"{self.name}: {captured.instances.rows} rows were captured, {captured.rows} kept"
-            )
-        return captured
 
     def _empty(self) -> ValueError:
         return ValueError(
@@ -299,7 +234,7 @@ class CapturePoint:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.disk_path = None
+        self.disk_path = self._store = None
         self._lock = ForkSafeLock()
         self._start()
 
@@ -308,6 +243,12 @@ class CapturePoint:
             f"{type(self).__name__}({self.name!r}, keep={self.keep!r}, "
             f"neurons={self.neurons}, {self.state_count:,} states)"
         )
+
+
+def _receive(lock: ForkSafeLock, accumulator: RowsAccumulator) -> None:
+    """Take what is on its way from a device; without the capture point, which may be gone."""
+    with lock:
+        accumulator.receive(wait=True)
 
 
 def _size_along(axis: int, input_shape: Any) -> int:

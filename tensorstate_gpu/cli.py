@@ -66,19 +66,15 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from tensorstate_gpu.accumulators import count_chunks
     from tensorstate_gpu.reporting import LayerReport
     from tensorstate_gpu.store import Store
 
     folder = Path(options.directory)
-    store = Store.open(folder / STATES if (folder / STATES).exists() else folder)
-    layers = []
-    for name in store.names:
-        rows = store[name]
-        if not rows.rows:
-            raise ValueError(f"{folder} holds no states of {name!r}")
-        counts = count_chunks(rows.chunks(), rows.neurons)
-        layers.append(LayerReport.of(name, counts, rows.neuron_axis))
+    store = Store(folder / STATES if (folder / STATES).exists() else folder)
+    layers = [
+        LayerReport.of(layer.name, layer.histogram(), layer.axis)
+        for layer in store.efficiency_layers
+    ]
     print(_summary(layers, folder / RESULTS))
 
 

@@ -1,84 +1,43 @@
-"""Packed rows in memory, in order; and what this shares with stored_rows.py, its twin on disk."""
+"""Packed rows in memory, in order; store/layer_writer.py is its twin on disk."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Rows are gathered to chunks of this size: large enough that a chunk costs nothing to manage,
-# small enough that a compressor works within the cache.
-CHUNK_BYTES = 1 << 22
+from tensorstate_gpu.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
 
 Rows = NDArray[np.uint8]
 
 
-class RowKeeper(ABC):
-    """Keeps every packed row, in order and in whole chunks: in memory or on disk.
-
-    What follows the last whole chunk waits in a buffer.
-    """
-
-    outlives_process = False  # whether what is not flushed when the program ends is lost
-
-    def __init__(self, row_bytes: int, chunk_rows: int, base: int = 0) -> None:
-        self._row_bytes = row_bytes
-        self._chunk_rows = chunk_rows
-        self._base = base  # rows before the buffer
-        # Grows to a whole chunk, so that a small capture takes little memory.
-        self._buffer = np.empty((0, row_bytes), np.uint8)
-        self._filled = 0
+class RowKeeper(Protocol):
+    """Keeps every packed row, in order: in memory or in a store."""
 
     @property
     def rows(self) -> int:
         """Rows kept."""
-        return self._base + self._filled
 
-    def append(self, packed: Rows) -> None:
-        """Keep a copy of the rows: all, or none where an exception is raised."""
-        room = self._chunk_rows - self._filled
-        head, rest = packed[:room], packed[room:]
-        if self._filled + len(head) > len(self._buffer):
-            self._buffer = self._grown(self._buffer[: self._filled], self._filled + len(head))
-        self._buffer[self._filled : self._filled + len(head)] = head
-        if len(packed) < room:
-            self._filled += len(head)
-            return
-        last = len(rest) - len(rest) % self._chunk_rows
-        following = self._grown(rest[last:], len(rest) - last)
-        starts = range(0, last, self._chunk_rows)
-        self._write([self._buffer, *(rest[i : i + self._chunk_rows] for i in starts)])
-        self._base += self._chunk_rows + last
-        self._buffer, self._filled = following, len(rest) - last
+    def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        """Keep a batch: a copy of all of its rows, or none where an exception is raised."""
 
-    @abstractmethod
-    def _write(self, chunks: Sequence[Rows]) -> None:
-        """Keep whole chunks behind those there are, all or none; only the first is a buffer."""
-
-    @abstractmethod
-    def flush(self) -> None:
-        """Bring what is still buffered to where it is kept."""
-
-    @abstractmethod
     def chunks(self) -> Iterator[Rows]:
         """All rows that are there at the call, in order, in read-only pieces (rows, bytes)."""
 
-    def _grown(self, rows: Rows, room: int) -> Rows:
-        """A new buffer that begins with ``rows``, with room for that many and more."""
-        buffer = np.empty((min(2 * room, self._chunk_rows), self._row_bytes), np.uint8)
-        buffer[: len(rows)] = rows
-        return buffer
 
-
-class MemoryRows(RowKeeper):
+class MemoryRows(ChunkedBuffer):
     """All rows in memory, each whole chunk encoded by a numcodecs codec if one is given."""
 
     def __init__(self, row_bytes: int, compressor: Any = None) -> None:
-        super().__init__(row_bytes, max(1, CHUNK_BYTES // row_bytes))
+        super().__init__(np.empty((0, row_bytes), np.uint8), max(1, CHUNK_BYTES // row_bytes))
+        self._row_bytes = row_bytes
         self._compressor = compressor
         self._full: list[Any] = []
+
+    def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        """Keep the rows; instances and labels are the accumulator's to remember."""
+        self.append(packed)
 
     def _write(self, chunks: Sequence[Rows]) -> None:
         if self._compressor is None:
@@ -89,9 +48,6 @@ class MemoryRows(RowKeeper):
                 self._compressor.encode(chunk) for chunk in (chunks[0], *map(np.copy, chunks[1:]))
             ]
         self._full += kept
-
-    def flush(self) -> None:
-        """Nothing to do: memory is where the rows are kept."""
 
     def chunks(self) -> Iterator[Rows]:
         last = [_read_only(self._buffer[: self._filled])] if self._filled else []

@@ -33,8 +33,9 @@ def build_efficiency_model(
         Which layers: by name, class name, glob over either, or class. ``exclude`` wins.
     method : "before", "after" or "both"
         Whether to look at what goes into a layer, at what comes out, or at both.
-    storage_path : str or path, optional
-        Keep all rows on disk, in a new zarr group at this path.
+    storage_path : str, path or Store, optional
+        Keep all rows in a store: a new one at this path, or one that was opened, as
+        ``Store("run.zarr", mode="a")`` to go on where an earlier capture ended.
     keep, threshold, firing, neuron_axis
         As in CapturePoint, for each of the layers.
 
@@ -60,6 +61,11 @@ def build_efficiency_model(
         options["disk_path"] = storage_path
     names = {point.name for point in there}
     captured, points = bridge.attach(model, chosen, method, options, names)
+    try:
+        _check_layers_of(storage_path)
+    except ValueError:
+        bridge.remove(captured, points)
+        raise
     captured.efficiency_layers = there + points
     return captured
 
@@ -100,6 +106,7 @@ def capture(
     )
     try:
         run = Run(points)
+        _check_layers_of(storage_path)
     except ValueError:  # two layers of one name
         bridge.detach(points)
         raise
@@ -128,6 +135,12 @@ def remove_state_layers(model: Any) -> Any:
     points = _points(model)
     del model.efficiency_layers
     return bridge.remove(model, points)
+
+
+def _check_layers_of(storage_path: Any) -> None:
+    """ValueError when a store holds other layers than those that are captured into it now."""
+    if hasattr(storage_path, "check_all_claimed"):
+        storage_path.check_all_claimed()
 
 
 def _points(model: Any) -> list[CapturePoint]:

@@ -1,7 +1,6 @@
 """Run: the capture points of one model."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
@@ -70,18 +69,9 @@ class Run:
 
     def save(self, path: Any) -> None:
         """Write all captured rows to a new zarr group; ValueError when the path is taken."""
-        from tensorstate_gpu.store import Store, escape
+        from tensorstate_gpu.store import save
 
-        for point in self._points.values():  # whatever is to be refused, before anything is written
-            escape(point.name)
-            point.chunks()
-        store = Store.create(Path(path))
-        for point in self._points.values():
-            assert point.neurons is not None
-            rows = store.add(point.name, point.neurons, point.attributes())
-            for chunk in point.chunks():
-                rows.append(chunk)
-        store.flush()
+        save(self._points.values(), path)
 
     def __repr__(self) -> str:
         return f"Run({', '.join(map(repr, self._points.values()))})"

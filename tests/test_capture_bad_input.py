@@ -33,7 +33,7 @@ import tensorstate_gpu as ts
         ({"compressor": numcodecs.Zlib}, TypeError, "compressor"),
         ({"compressor": numcodecs.Delta("f8")}, (TypeError, ValueError), "compressor"),
         ({"compressor": numcodecs.Quantize(1, "f4")}, (TypeError, ValueError), "compressor"),
-        ({"disk_path": 5}, TypeError, "path must be a str or a path, got int"),
+        ({"disk_path": 5}, TypeError, "path must be a str, a path or an obstore store, got int"),
     ],
 )
 def test_bad_arguments(options, error, message):

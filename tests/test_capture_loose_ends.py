@@ -8,7 +8,7 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.matching import match
-from tensorstate_gpu.store import Store, escape
+from tensorstate_gpu.store.names import state_key
 
 ROWS = np.arange(20, dtype=np.uint8).reshape(10, 2)
 
@@ -55,24 +55,24 @@ def test_rows_held_from_before_a_reset_are_not_written_after_it(tmp_path):
     point.append(ROWS[:3], 3)
     point.flush()
     del held
-    assert Store.open(tmp_path)["layer"].rows == 3
+    assert ts.Store(tmp_path)["layer"].state_count == 3
 
 
 def test_all_rows_are_on_disk_when_a_capture_ends(tmp_path):
     layer = torch.nn.Linear(3, 4)
     with ts.capture(layer, "Linear", storage_path=tmp_path / "run") as run:
         layer(torch.ones(9, 3))
-    stored = Store.open(tmp_path / "run")["Linear_post_states"]
+    stored = ts.Store(tmp_path / "run")["Linear_post_states"]
     np.testing.assert_array_equal(
         np.concatenate(list(stored.chunks())), run["Linear_post_states"].raw_states
     )
-    assert stored.rows == 9
+    assert stored.state_count == 9
 
 
 def test_names_that_zarr_keeps_for_itself_are_escaped():
     for name in ("__reserved", "_x", ".", "zarr.json"):
-        assert escape(name)[0] == "%"
-    assert escape("conv_1.zarr.json") == "conv_1.zarr.json"
+        assert state_key(name)[0] == "%"
+    assert state_key("conv_1.zarr.json") == "conv_1.zarr.json"
 
 
 def test_twenty_layers_are_listed():

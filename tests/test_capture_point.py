@@ -105,7 +105,7 @@ def test_measures_follow_later_batches():
 def test_a_lost_row_is_noticed(keep):
     point = filled((random_rows(50)[0], 50), keep=keep)
     accumulator = point._accumulator
-    accumulator._keep(np.zeros((1, 2), np.uint8), None)  # past the ledger
+    accumulator._keep(np.zeros((1, 2), np.uint8), 1, None)  # past the ledger
     reads = [point.histogram, point.counts, point.entropy, point.efficiency, point.state_ids]
     for read in [*reads, point.states_per_instance, lambda: point.states]:
         with pytest.raises(RuntimeError, match="50 rows were captured, 51 kept"):

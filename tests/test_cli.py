@@ -14,7 +14,6 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import cli
-from tensorstate_gpu.store import Store
 
 HEADING = "layer               axis  neurons   states  distinct      entropy  efficiency  ceiling"
 
@@ -67,7 +66,7 @@ def test_the_saved_capture_is_the_one_that_was_reported(saved):
     _, folder = saved
     assert {file.name for file in folder.iterdir()} == {"states.zarr", "results.json"}
     results = json.loads((folder / "results.json").read_text())
-    store = Store.open(folder / "states.zarr")
+    store = ts.Store(folder / "states.zarr")
     assert [layer["layer"] for layer in results["layers"]] == store.names
     for layer in results["layers"]:
         rows = np.concatenate(list(store[layer["layer"]].chunks()))

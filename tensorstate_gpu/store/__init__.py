@@ -1,0 +1,12 @@
+"""Packed states that outlive the program: one zarr v3 group per run.
+
+``run.zarr/conv_1`` is an array (rows, bytes) of one capture point, ``run.zarr/labels/conv_1`` the
+labels of its instances, if it has any; any zarr v3 client reads them. The group's attributes hold
+the commit record (record.py), which alone says what is there: chunks are written before it, once;
+the last, partial one again by each commit, with the same beginning.
+"""
+
+from tensorstate_gpu.store.saving import save
+from tensorstate_gpu.store.store import Store, store_for
+
+__all__ = ["Store", "save", "store_for"]

@@ -1,0 +1,92 @@
+"""How chunks are encoded: by zarr's own codecs, so that any zarr client reads them."""
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import MemoryStore
+
+Document = dict[str, Any]  # a zarr.json
+
+
+def new_document(
+    dtype: Any, chunk_shape: tuple[int, ...], compressor: Any, dimension_names: Sequence[str]
+) -> Document:
+    """The zarr.json of an array without rows.
+
+    ``compressor``: a zarr codec, or None: packed states of wide layers hardly shrink, and writing
+    is then as fast as the disk. A checksum is added in any case: CRC-32C, which hardware computes.
+    """
+    kept: dict[str, Buffer] = {}
+    zarr.create_array(
+        MemoryStore(kept),
+        shape=(0, *chunk_shape[1:]),
+        chunks=chunk_shape,
+        dtype=dtype,
+        compressors=[*([] if compressor is None else [compressor]), Crc32cCodec()],
+        dimension_names=dimension_names,
+    )
+    document: Document = json.loads(kept["zarr.json"].to_bytes())
+    return document
+
+
+class ChunkCodec:
+    """Values to the bytes of one chunk and back, as an array's zarr.json says.
+
+    Made of a zarr array in memory that has exactly one chunk. ValueError for a document that zarr
+    does not understand.
+    """
+
+    def __init__(self, document: Document) -> None:
+        try:
+            shape = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
+            alone = json.dumps({**document, "shape": shape}).encode()
+            self._kept = {"zarr.json": _buffer(alone)}
+            array = zarr.open_array(MemoryStore(self._kept), mode="r+")
+            # An all-zero chunk is a real one: a missing chunk must not pass for it.
+            self._array: Any = array.with_config({"write_empty_chunks": True})
+        except Exception as error:  # zarr raises errors of every kind
+            raise ValueError(f"zarr cannot read this array: {error}") from error
+        self.chunk_shape: tuple[int, ...] = shape
+        self._key = "/".join(["c", *("0" for _ in shape)])
+        self._lock = threading.Lock()
+
+    def encode(self, values: NDArray[Any]) -> bytes:
+        """One chunk; where ``values`` are fewer than it holds, zeros or empty strings follow."""
+        with self._lock:
+            if len(values) < self.chunk_shape[0]:
+                self._array[len(values) :] = "" if self._array.dtype.kind in "TO" else 0
+            self._array[: len(values)] = values
+            return self._kept.pop(self._key).to_bytes()
+
+    def decode(self, data: bytes) -> NDArray[Any]:
+        """The values of one chunk; ValueError where the bytes are damaged."""
+        with self._lock:
+            self._kept[self._key] = _buffer(data)
+            try:
+                values: NDArray[Any] = self._array[:]
+            except Exception as error:  # codecs raise errors of every kind
+                raise ValueError(str(error)) from error
+            finally:
+                del self._kept[self._key]
+        return values
+
+
+def _buffer(data: bytes) -> Buffer:
+    return default_buffer_prototype().buffer.from_bytes(data)
+
+
+def checksum(values: NDArray[Any], before: int = 0) -> int:
+    """CRC-32C of values, following that of those before them; strings end with a zero byte each."""
+    if values.dtype.kind in "TUO":
+        data: Any = b"".join(str(text).encode() + b"\0" for text in values)
+    else:
+        data = np.ascontiguousarray(values).view(np.uint8).ravel()
+    return int(google_crc32c.extend(before, data))

@@ -1,0 +1,205 @@
+"""Arrays of a store: read chunk by chunk, or growing."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
+from tensorstate_gpu.store.chunks import ChunkCodec, Document, checksum, new_document
+from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.record import KEY, Committed, check_document, sealed
+
+# A capture that is committed before it fills a chunk gets chunks of this size or more: a chunk is
+# written whole, so that larger ones would be mostly padding.
+SMALLEST_CHUNK_BYTES = 1 << 18
+
+
+def chunk_key(key: str, index: int, dimensions: int) -> str:
+    """The file of a chunk, as zarr's default chunk keys name it."""
+    return "/".join([key, "c", str(index), *["0"] * (dimensions - 1)])
+
+
+class ArrayReader:
+    """The committed values of one array; each chunk is checked when it is read."""
+
+    def __init__(self, files: Files, key: str, committed: Committed) -> None:
+        self._files, self._key, self._committed = files, key, committed
+        self.rows = committed.rows
+        self._codec: ChunkCodec | None = None
+        self._lock = threading.Lock()
+
+    def document(self) -> Document:
+        """The array's zarr.json; ValueError where it is missing or damaged."""
+        name = f"{self._files}/{self._key}/{KEY}"
+        try:
+            data = self._files.read(f"{self._key}/{KEY}")
+        except FileNotFoundError as error:
+            raise ValueError(f"{name} is missing, with captured states in its array") from error
+        return check_document(data, name)
+
+    def codec(self) -> ChunkCodec:
+        with self._lock:
+            if self._codec is None:
+                self._codec = ChunkCodec(self.document())
+                if self._codec.chunk_shape[0] != self._committed.chunk_rows:
+                    raise ValueError(
+                        f"{self._files}/{self._key}/{KEY} is damaged: chunks of "
+                        f"{self._codec.chunk_shape[0]} rows, {self._committed.chunk_rows} committed"
+                    )
+            return self._codec
+
+    def chunk(self, index: int) -> NDArray[Any]:
+        """The committed values of one chunk; ValueError, with its file, when they are not whole."""
+        codec = self.codec()
+        key = chunk_key(self._key, index, len(codec.chunk_shape))
+        try:
+            values = codec.decode(self._files.read(key))
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"{self._files}/{key} is missing, with captured states in it"
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"{self._files}/{key} is damaged: {error}") from error
+        rows = self._committed.rows - index * self._committed.chunk_rows
+        values = values[: min(rows, self._committed.chunk_rows)]
+        if checksum(values) != self._committed.checksums[index]:
+            raise ValueError(f"{self._files}/{key} is damaged: it is not what was committed")
+        values.flags.writeable = False
+        return values
+
+    def chunks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
+        """Chunks in order; the next one is read while the caller works on one."""
+        indices = range(len(self._committed.checksums))[first:last]
+        if len(indices) < 2:
+            yield from map(self.chunk, indices)
+            return
+        with ThreadPoolExecutor(1, "tensorstate reader") as reader:
+            following = reader.submit(self.chunk, indices[0])
+            for index in indices[1:]:
+                ready, following = following, reader.submit(self.chunk, index)
+                yield ready.result()
+            yield following.result()
+
+    def between(self, start: int, stop: int) -> list[NDArray[Any]]:
+        """The values [start, stop), in pieces."""
+        size = self._committed.chunk_rows
+        first = start // size
+        ends = ((start - i * size, stop - i * size) for i in range(first, -(-stop // size)))
+        pieces = zip(self.chunks(first, max(first, -(-stop // size))), ends, strict=True)
+        return [piece[max(begin, 0) : end] for piece, (begin, end) in pieces]
+
+
+class Cut(NamedTuple):
+    """A moment of a growing array: its rows so far, and those after the last whole chunk."""
+
+    rows: int
+    tail: NDArray[Any]
+
+
+class Column(ChunkedBuffer):
+    """A growing array. Whole chunks are written once, by jobs; the tail only by commits.
+
+    ``write``: has a job done, in order, with the bytes it holds. Methods that say so are called by
+    such jobs, the others by those who capture.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        key: str,
+        empty: NDArray[Any],
+        write: Callable[[Callable[[], None], int], None],
+        dimension_names: Sequence[str],
+        compressor: Any = None,
+    ) -> None:
+        row_bytes = max(1, empty.itemsize * int(np.prod(empty.shape[1:])))
+        super().__init__(empty, max(1, CHUNK_BYTES // row_bytes))
+        self.key = key
+        self._files, self._submit = files, write
+        self._smallest = max(1, min(CHUNK_BYTES, SMALLEST_CHUNK_BYTES) // row_bytes)
+        self._dimension_names, self._compressor = dimension_names, compressor
+        self._codec: ChunkCodec | None = None
+        self._document: Document = {}
+        self._checksums: list[int] = []  # of the whole chunks that are written
+        self._settled_chunk_rows = False
+        self._published: tuple[int, dict[str, Any]] | None = None
+
+    def resume(self, committed: Committed) -> None:
+        """Go on where an array ends that is committed already."""
+        if not committed.rows:
+            return
+        reader = ArrayReader(self._files, self.key, committed)
+        self._codec, self._document = reader.codec(), reader.document()
+        self._chunk_rows, self._settled_chunk_rows = committed.chunk_rows, True
+        whole = committed.rows // committed.chunk_rows
+        self._base = whole * committed.chunk_rows
+        self._checksums = list(committed.checksums[:whole])
+        if whole < len(committed.checksums):
+            self.append(reader.chunk(whole))
+
+    def _write(self, chunks: Sequence[NDArray[Any]]) -> None:
+        first = self._base // self._chunk_rows
+        self._settled_chunk_rows = True
+        for index, chunk in enumerate([chunks[0], *map(np.copy, chunks[1:])], first):
+            self._submit(partial(self._write_whole, index, chunk), chunk.nbytes)
+
+    def cut(self) -> Cut:
+        """The column as it is now, for a commit."""
+        if not self._settled_chunk_rows:
+            self._chunk_rows = min(self._chunk_rows, max(self._smallest, self._filled + 1))
+            self._settled_chunk_rows = True
+        return Cut(self.rows, self._buffer[: self._filled].copy())
+
+    def chunks(self, cut: Cut) -> Iterator[NDArray[Any]]:
+        """The values before a cut, once the jobs up to it are done."""
+        whole = cut.rows // self._chunk_rows
+        checksums = tuple(self._checksums[:whole])
+        committed = Committed(whole * self._chunk_rows, self._chunk_rows, checksums)
+        yield from ArrayReader(self._files, self.key, committed).chunks()
+        if len(cut.tail):
+            yield cut.tail
+
+    # ---- called by jobs ------------------------------------------------------------------------
+
+    def _write_whole(self, index: int, values: NDArray[Any]) -> None:
+        self._write_chunk(index, values)
+        self._checksums[index:] = [checksum(values)]
+
+    def write_tail(self, cut: Cut) -> Committed:
+        """Write what a commit needs beyond the whole chunks, and say what it is to list."""
+        whole = cut.rows // self._chunk_rows
+        checksums = self._checksums[:whole]
+        if len(cut.tail):
+            self._write_chunk(whole, cut.tail)
+            checksums.append(checksum(cut.tail))
+        return Committed(cut.rows, self._chunk_rows, tuple(checksums))
+
+    def _write_chunk(self, index: int, values: NDArray[Any]) -> None:
+        if self._codec is None:
+            self._create()
+        assert self._codec is not None
+        key = chunk_key(self.key, index, values.ndim)
+        self._files.write(key, self._codec.encode(values))
+
+    def _create(self) -> None:
+        for left_over in self._files.list_keys(self.key):  # of a capture that was never committed
+            self._files.delete(left_over)
+        shape = (self._chunk_rows, *self._buffer.shape[1:])
+        self._document = new_document(
+            self._buffer.dtype, shape, self._compressor, self._dimension_names
+        )
+        self.publish(0, {})
+        self._codec = ChunkCodec(self._document)
+
+    def publish(self, rows: int, attributes: dict[str, Any]) -> None:
+        """Tell zarr clients how many rows are committed."""
+        if self._document and (rows, attributes) != self._published:
+            shape = [rows, *self._document["shape"][1:]]
+            document = {**self._document, "shape": shape, "attributes": attributes}
+            self._files.write(f"{self.key}/{KEY}", sealed(document))
+            self._published = rows, attributes

@@ -1,0 +1,111 @@
+"""Where the files of a store lie: in a folder, in this process's memory, in an object store."""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from tensorstate_gpu.store.folder import Folder
+
+
+class Files(Protocol):
+    """Files by key; each is written whole or not at all. ``str()`` says where they lie."""
+
+    def read(self, key: str) -> bytes:
+        """The content of a file; FileNotFoundError where there is none."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write or replace a file."""
+
+    def delete(self, key: str) -> None:
+        """Delete a file, if it is there."""
+
+    def list_keys(self, under: str = "") -> list[str]:
+        """All files, or those under one key, in order."""
+
+    def is_taken(self) -> bool:
+        """Whether there is anything, but for what a killed writer left half written."""
+
+    def exists(self) -> bool:
+        """Whether they are still those that were claimed, and not deleted meanwhile."""
+
+    def sync(self) -> None:
+        """What was written and deleted so far survives a power cut."""
+
+    def claim(self) -> None:
+        """Be the only writer; ValueError where there is one."""
+
+    def release(self) -> None:
+        """Let others write."""
+
+
+class Memory:
+    """Files in this process's memory, for tests and notebooks; ``memory://name`` in a Store."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._files: dict[str, bytes] = {}
+        self._claimed = False
+
+    def __str__(self) -> str:
+        return f"memory://{self._name}"
+
+    def read(self, key: str) -> bytes:
+        if key not in self._files:
+            raise FileNotFoundError(f"{self} has no {key}")
+        return self._files[key]
+
+    def write(self, key: str, data: bytes) -> None:
+        self._files[key] = bytes(data)
+
+    def delete(self, key: str) -> None:
+        self._files.pop(key, None)
+
+    def list_keys(self, under: str = "") -> list[str]:
+        return sorted(key for key in list(self._files) if not under or key.startswith(under + "/"))
+
+    def is_taken(self) -> bool:
+        return bool(self._files)
+
+    def exists(self) -> bool:
+        return True
+
+    def sync(self) -> None:
+        """Nothing to do: memory does not survive anything."""
+
+    def claim(self) -> None:
+        if self._claimed:
+            raise ValueError(f"{self} is being written already; a store has one writer at a time")
+        self._claimed = True
+
+    def release(self) -> None:
+        self._claimed = False
+
+
+_memories: dict[str, Memory] = {}
+
+
+def files_at(path: Any, *, durable: bool = False) -> Files:
+    """The files at a folder, a ``file://``, ``memory://`` or object-store URL, or an obstore store.
+
+    TypeError or ValueError for what is none of these.
+    """
+    if type(path).__module__.startswith("obstore"):
+        from tensorstate_gpu.store.bucket import Bucket
+
+        return Bucket(path)
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(
+            f"a store's path must be a str, a path or an obstore store, got {type(path).__name__}"
+        )
+    text = os.fspath(path)
+    if text.startswith("memory://"):
+        name = text.removeprefix("memory://")
+        return _memories.setdefault(name, Memory(name))
+    if "://" in text and not text.startswith("file://"):
+        from tensorstate_gpu.store.bucket import Bucket
+
+        return Bucket.from_url(text)
+    if not text:
+        raise ValueError("a store's path must not be empty")
+    # From the root, since programs change their working directory.
+    return Folder(Path(os.path.abspath(text.removeprefix("file://"))), durable=durable)

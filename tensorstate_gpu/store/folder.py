@@ -1,0 +1,181 @@
+"""A store in a local folder: files replaced whole, fsynced where asked, one writer at a time."""
+
+import contextlib
+import os
+import weakref
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: there one writer is the user's duty
+    fcntl = None  # type: ignore[assignment]
+
+PARTIAL = ".partial"
+
+
+class System:
+    """The calls that change a disk, in one place: tests stop, fail or forget each of them."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        path.write_bytes(data)
+
+    def fsync(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            # On macOS fsync() leaves the data in the drive's cache.
+            if hasattr(fcntl, "F_FULLFSYNC") and path.is_file():
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            else:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+    def mkdir(self, path: Path) -> None:
+        path.mkdir(exist_ok=True)
+
+    def unlink(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def rmdir(self, path: Path) -> None:
+        path.rmdir()
+
+
+class Folder:
+    """The files of a store, by keys such as ``conv_1/c/0/0``, in a folder.
+
+    ``durable``: each file is fsynced before it takes its name, and sync() fsyncs the folders.
+    """
+
+    system = System()
+
+    def __init__(self, path: Path, *, durable: bool = False) -> None:
+        self.path = path
+        self._durable = durable
+        self._unsynced: dict[Path, None] = {}
+        self._lock: int | None = None
+        self._inode: int | None = None  # of the folder that was claimed
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self, key: str) -> bytes:
+        """The content of a file; FileNotFoundError where there is none."""
+        try:
+            return (self.path / key).read_bytes()
+        except NotADirectoryError as error:
+            raise FileNotFoundError(str(error)) from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a file whole, or leave what is there."""
+        if not self.exists():
+            raise FileNotFoundError(f"{self.path} was deleted while states were captured into it")
+        file = self.path / key
+        partial = file.with_name(file.name + PARTIAL)
+        self._make(file.parent)
+        try:
+            self.system.write(partial, data)
+            if self._durable:
+                self.system.fsync(partial)
+            self.system.replace(partial, file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.system.unlink(partial)
+            raise
+        self._unsynced[file.parent] = None
+
+    def delete(self, key: str) -> None:
+        """Delete a file, and the folders above it that are empty then."""
+        file = self.path / key
+        self.system.unlink(file)
+        self._unsynced[file.parent] = None
+        for folder in file.parents:
+            if folder == self.path or not folder.is_dir() or any(folder.iterdir()):
+                return
+            self.system.rmdir(folder)
+            self._unsynced.pop(folder, None)
+            self._unsynced[folder.parent] = None
+
+    def list_keys(self, under: str = "") -> list[str]:
+        """All files, or those under one key, in order."""
+        top = self.path / under
+        if not top.is_dir():
+            return []
+        return sorted(
+            (Path(folder) / name).relative_to(self.path).as_posix()
+            for folder, _, names in os.walk(top)
+            for name in names
+        )
+
+    def is_taken(self) -> bool:
+        """Whether there is a file, or a folder with anything in it but unfinished files."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        return any(not child.name.endswith(PARTIAL) for child in self.path.iterdir())
+
+    def exists(self) -> bool:
+        """Whether the folder that was claimed is still at its path."""
+        try:
+            return self._inode is None or os.stat(self.path).st_ino == self._inode
+        except OSError:
+            return False
+
+    def sync(self) -> None:
+        """Names written, replaced and deleted so far survive a power cut."""
+        if self._durable and os.name == "posix":  # Windows cannot fsync a folder
+            for folder in [folder for folder in self._unsynced if folder.is_dir()]:
+                self.system.fsync(folder)
+        self._unsynced.clear()
+
+    def claim(self) -> None:
+        """Be the only writer, until release() or the end of this process; ValueError if not."""
+        self._make_root()
+        self._inode = os.stat(self.path).st_ino
+        if fcntl is None:
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise ValueError(
+                f"{self.path} is being written already, by another process or another Store; "
+                "a store has one writer at a time"
+            ) from error
+        self._lock = descriptor
+        _claimed.add(self)
+
+    def release(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _make_root(self) -> None:
+        for folder in [*reversed(self.path.parents), self.path]:
+            if not folder.is_dir():
+                self.system.mkdir(folder)
+                self._unsynced[folder.parent] = None
+
+    def _make(self, folder: Path) -> None:
+        """Folders below the store's own, which stays deleted when somebody deletes it."""
+        if folder == self.path or folder.is_dir():
+            return
+        self._make(folder.parent)
+        self.system.mkdir(folder)
+        self._unsynced[folder.parent] = None
+
+
+# A lock ends when the last copy of its file descriptor is closed: a forked child must not hold one.
+_claimed: "weakref.WeakSet[Folder]" = weakref.WeakSet()
+
+
+def _release_all() -> None:
+    for folder in list(_claimed):
+        folder.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_all)

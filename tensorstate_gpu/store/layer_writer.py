@@ -1,0 +1,146 @@
+"""What one capture point has in a store that is being written: rows, ledger, labels."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from tensorstate_gpu._instances import Instances
+from tensorstate_gpu.store.columns import ArrayReader, Column, Cut
+from tensorstate_gpu.store.labels import LabelsOfRows, empty_labels, kind_of, plain
+from tensorstate_gpu.store.names import label_key, state_key
+from tensorstate_gpu.store.record import Layer
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.store.run_writer import RunWriter
+
+Rows = NDArray[np.uint8]
+
+
+class LayerCut(NamedTuple):
+    """A moment of a layer: what a commit is to make of it."""
+
+    batches: tuple[tuple[int, int], ...]
+    states: Cut
+    labels: Cut | None
+
+
+class LayerWriter:
+    """Takes the batches of one capture point; the twin of memory_rows.py.
+
+    Rows, ledger and labels of a batch are taken under the run's lock, so that each commit has all
+    of it or nothing.
+    """
+
+    # Takes what is on its way from a device; set by who captures.
+    receive: Callable[[], object] | None = None
+
+    def __init__(
+        self,
+        run: "RunWriter",
+        name: str,
+        neurons: int,
+        capture: dict[str, Any],
+        found: Layer | None,
+    ) -> None:
+        self.name, self.neurons, self.capture = name, neurons, capture
+        self._run = run
+        self._ledger = Instances.resumed(() if found is None else found.batches, 0, None)
+        empty = np.empty((0, (neurons + 7) // 8), np.uint8)
+        self._states = run.column(state_key(name), empty, ("state", "byte"), run.compressor)
+        self._labels: Column | None = None
+        self._labels_kind = ""
+        self._last: tuple[LayerCut, Layer] | None = None  # committed by us
+        if found is not None:
+            self._resume(found)
+
+    def _resume(self, found: Layer) -> None:
+        self._states.resume(found.states)
+        if found.labels is not None:
+            reader = ArrayReader(self._run.files, label_key(self.name), found.labels)
+            strings = reader.document()["data_type"] == "string"
+            self._open_labels("strings" if strings else "integers").resume(found.labels)
+
+    def _open_labels(self, kind: str) -> Column:
+        # Labels shrink well, and are few beside the rows.
+        self._labels_kind = kind
+        self._labels = self._run.column(
+            label_key(self.name), empty_labels(kind), ("instance",), ZstdCodec(level=1)
+        )
+        return self._labels
+
+    # ---- what an accumulator calls -------------------------------------------------------------
+
+    @property
+    def rows(self) -> int:
+        """Rows kept: committed, written or buffered."""
+        return self._states.rows
+
+    def instances(self) -> Instances:
+        """The ledger so far, for the accumulator of a capture that goes on."""
+        labelled = 0 if self._labels is None else self._labels.rows
+        return Instances.resumed(self._ledger.batches, labelled, LabelsOfRows(self.label_pieces))
+
+    def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        """Keep a batch; TypeError for labels of another kind than those before."""
+        with self._run.adding(len(packed)):
+            column = None if labels is None else self._labels_for(labels)
+            self._states.append(packed)
+            if column is not None and labels is not None:
+                column.append(labels)
+            self._ledger.add(instances, len(packed), None)
+
+    def _labels_for(self, labels: NDArray[Any]) -> Column:
+        kind = kind_of(labels)
+        if self._labels is None:
+            return self._open_labels(kind)
+        if kind != self._labels_kind:
+            raise TypeError(
+                f"{self.name}: labels in this store are {self._labels_kind}, got {kind}"
+            )
+        return self._labels
+
+    def take_over(self, chunks: Iterable[Rows], instances: Instances) -> None:
+        """Keep all that was captured elsewhere, in place of nothing."""
+        for chunk in chunks:
+            self._run.check()
+            with self._run.adding(len(chunk)):
+                self._states.append(chunk)
+        for count, each in instances.batches:
+            self._ledger.add(count, count * each, None)
+        for labels in instances.given_labels():
+            self._labels_for(labels).append(labels)
+
+    def chunks(self) -> Iterator[Rows]:
+        """All rows that are there at the call, in order, in read-only pieces."""
+        return self._run.read(self._states)
+
+    def label_pieces(self) -> Iterator[NDArray[Any]]:
+        """All labels that are there at the call, in order, in pieces."""
+        return iter(()) if self._labels is None else map(plain, self._run.read(self._labels))
+
+    # ---- what a commit calls -------------------------------------------------------------------
+
+    def cut(self) -> LayerCut:
+        """The layer as it is now."""
+        labels = None if self._labels is None else self._labels.cut()
+        return LayerCut(self._ledger.batches, self._states.cut(), labels)
+
+    def write_tails(self, cut: LayerCut) -> Layer:
+        """Write what a commit needs beyond whole chunks, and say what it is to list."""
+        if self._last is None or self._last[0].batches != cut.batches:
+            states = self._states.write_tail(cut.states)
+            labels = self._labels.write_tail(cut.labels) if self._labels and cut.labels else None
+            layer = Layer(self.neurons, self.capture, cut.batches, states, labels)
+            self._last = cut, layer
+        return self._last[1]
+
+    def publish(self, layer: Layer) -> None:
+        """Tell zarr clients what is committed."""
+        about = {"name": self.name, "neurons": layer.neurons, **layer.capture}
+        each = {"states_per_instance": layer.states_per_instance}
+        self._states.publish(layer.states.rows, about | each)
+        if self._labels is not None and layer.labels is not None:
+            self._labels.publish(layer.labels.rows, {"name": self.name})

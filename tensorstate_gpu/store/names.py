@@ -1,0 +1,27 @@
+"""Layers' names as keys of a zarr group, which are folders too."""
+
+from urllib.parse import quote
+
+LABELS = "labels"  # the group of the labels' arrays
+_LONGEST_NAME = 255  # bytes of a file name on Linux, macOS and Windows
+
+
+def state_key(name: str) -> str:
+    """The key of a layer's rows: no slash, no leading dot or underscore.
+
+    ValueError for a name that is too long for a folder.
+    """
+    escaped = quote(name, safe=" ()+,-=@[]")
+    if escaped[0] in "._" or escaped in ("zarr.json", LABELS):
+        escaped = f"%{ord(escaped[0]):02X}{escaped[1:]}"
+    if len(escaped) > _LONGEST_NAME:
+        raise ValueError(
+            f"a layer on disk has a name of at most {_LONGEST_NAME} bytes, got {len(escaped)}: "
+            f"{escaped[:40]}..."
+        )
+    return escaped
+
+
+def label_key(name: str) -> str:
+    """The key of the labels of a layer's instances."""
+    return f"{LABELS}/{state_key(name)}"

@@ -1,0 +1,307 @@
+"""What writes a store: the layers, the thread behind them, and the commits."""
+
+import concurrent.futures.thread  # noqa: F401 see the end of this file
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from tensorstate_gpu._locks import ForkSafeLock
+from tensorstate_gpu.store.background import BackgroundWriter
+from tensorstate_gpu.store.columns import Column
+from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.layer_writer import LayerCut, LayerWriter
+from tensorstate_gpu.store.names import LABELS, label_key, state_key
+from tensorstate_gpu.store.record import KEY, Layer, Record, group_document
+
+
+class Source(Protocol):
+    """Whoever captures into a layer."""
+
+    settle: Callable[[], object] | None  # waits for batches that are on their way here
+
+
+class RunWriter:
+    """Takes rows of several layers at once, and commits them together.
+
+    Everything that reaches the disk does so in one thread, in order: whole chunks as they come; for
+    a commit the tails, then the record, then the arrays' shapes.
+
+    ``commit_rows``, ``commit_seconds``: commit when so many rows were taken, or so much time has
+    passed since the last commit; between two forward passes, which are told apart by the layer that
+    comes first.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        record: Record,
+        compressor: Any,
+        commit_rows: int | None,
+        commit_seconds: float | None,
+    ) -> None:
+        self.files = files
+        self.record = record  # the last one that was published
+        self.compressor = compressor
+        self._commit_rows, self._commit_seconds = commit_rows, commit_seconds
+        self._names: dict[str, None] = dict.fromkeys(record.layers)
+        self._layers: dict[str, LayerWriter] = {}
+        self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._lock = ForkSafeLock()
+        self._process = os.getpid()
+        self._closing = self._closed = self._deleted = False
+        self._first: str | None = None  # the layer that comes first in a forward pass
+        self._since_first = 0
+        self._rows = 0  # since the last commit
+        self._time = self._last_batch = time.monotonic()
+        self._background = BackgroundWriter(self._commit_when_idle, commit_seconds)
+        _open.add(self)
+
+    # ---- layers --------------------------------------------------------------------------------
+
+    def claim(self, name: str, source: Source) -> None:
+        """List a layer, also before it has rows."""
+        with self._lock:
+            self._names[name] = None
+            self._sources.add(source)
+
+    def layer(
+        self, name: str, neurons: int, capture: dict[str, Any], found: Layer | None
+    ) -> LayerWriter:
+        """What takes the rows of a layer; ``found``: what is committed of it."""
+        with self._lock:
+            self._names[name] = None
+            self._layers[name] = LayerWriter(self, name, neurons, capture, found)
+            return self._layers[name]
+
+    def column(
+        self, key: str, empty: NDArray[Any], dimension_names: Sequence[str], compressor: Any
+    ) -> Column:
+        """A growing array that this writer writes."""
+        submit = self._background.submit
+        return Column(self.files, key, empty, submit, dimension_names, compressor)
+
+    def remove(self, name: str) -> None:
+        """Forget a layer, with all that is written of it."""
+        with self._lock:
+            self._names.pop(name, None)
+            if self._layers.pop(name, None) is None and self.record.layers.get(name) is None:
+                return
+            self._background.submit(lambda: self._forget(name))
+        self._background.wait()
+
+    def _forget(self, name: str) -> None:
+        layers = {other: layer for other, layer in self.record.layers.items() if other != name}
+        self._write_record(layers)
+        for key in [*self.files.list_keys(state_key(name)), *self.files.list_keys(label_key(name))]:
+            self.files.delete(key)
+
+    # ---- batches -------------------------------------------------------------------------------
+
+    def before_batch(self, name: str) -> None:
+        """Called before a layer takes a batch: wait for room, commit when it is time.
+
+        Raises what went wrong in the background since the last call.
+        """
+        self.check()
+        if self._ends_a_pass(name) and self._is_due():
+            self.commit(wait=False)
+
+    def check(self) -> None:
+        """Wait for room; RuntimeError where this process must not write, or what went wrong."""
+        if self._process != os.getpid():
+            raise RuntimeError(
+                f"process {self._process} writes {self.files}, and a store has one writer; after a "
+                "fork, capture with a disk_path of its own"
+            )
+        if self._deleted or not self.files.exists():
+            raise RuntimeError(f"{self.files} was deleted while states were captured into it")
+        if self._closed:
+            raise RuntimeError(f"{self.files} is closed; open it with mode='a' to go on")
+        self._background.wait_for_room()
+
+    def _ends_a_pass(self, name: str) -> bool:
+        self._since_first += 1
+        # The first layer may be one that the model no longer calls.
+        if self._first is None or self._since_first > 10 * len(self._names):
+            self._first, self._since_first = name, 0
+            return False
+        if name != self._first:
+            return False
+        self._since_first = 0
+        return True
+
+    def _is_due(self) -> bool:
+        waited = time.monotonic() - self._time
+        return (self._commit_rows is not None and self._rows >= self._commit_rows) or (
+            self._commit_seconds is not None and waited >= self._commit_seconds
+        )
+
+    @contextlib.contextmanager
+    def adding(self, rows: int) -> Iterator[None]:
+        """Take a batch, or part of one, between two commits and not within one."""
+        with self._lock:
+            yield
+            self._rows += rows
+            self._last_batch = time.monotonic()
+
+    def read(self, column: Column) -> Iterator[NDArray[Any]]:
+        """The values of a column that are there at the call."""
+        with self._lock:
+            cut = column.cut()
+        if self._process == os.getpid():
+            self._background.wait()
+        return column.chunks(cut)
+
+    # ---- commits -------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Wait for batches that a framework is still working on."""
+        for source in list(self._sources):
+            if source.settle is not None:
+                source.settle()
+
+    def commit(self, *, wait: bool = True) -> None:
+        """Publish all batches so far; when it returns, they are kept.
+
+        OSError or another exception when that fails: what was committed before is whole, and the
+        next call tries again.
+        """
+        # A forked child has copies: the rows are its parent's to write. And what was deleted
+        # meanwhile stays deleted.
+        if self._process != os.getpid() or self._closed or not self.files.exists():
+            return
+        self._receive_all()
+        self._submit_commit()
+        if wait:
+            self._background.wait()
+
+    def _receive_all(self) -> None:
+        for layer in list(self._layers.values()):
+            if layer.receive is not None:
+                layer.receive()
+
+    def _submit_commit(self) -> None:
+        with self._lock:
+            moment = self._cut()
+            self._background.submit(lambda: self._publish(*moment))
+
+    def _cut(self) -> tuple[list[str], dict[str, LayerWriter], dict[str, LayerCut]]:
+        with self._lock:
+            self._rows, self._time = 0, time.monotonic()
+            cuts = {name: layer.cut() for name, layer in self._layers.items()}
+            return list(self._names), dict(self._layers), cuts
+
+    def _commit_when_idle(self) -> None:
+        quiet = time.monotonic() - self._last_batch
+        if self._rows and self._commit_seconds is not None and quiet >= self._commit_seconds:
+            self._submit_commit()
+
+    def _publish(
+        self, names: list[str], layers: dict[str, LayerWriter], cuts: dict[str, LayerCut]
+    ) -> None:
+        found = {name: self.record.layers.get(name) for name in names}
+        found |= {
+            name: layers[name].write_tails(cut)
+            for name, cut in cuts.items()
+            if cut.batches and name in found
+        }
+        if found != self.record.layers:
+            self._write_record(found)
+        for name, layer in found.items():
+            if name in layers and layer is not None:
+                layers[name].publish(layer)
+
+    def _write_record(self, layers: dict[str, Layer | None]) -> None:
+        if any(layer is not None and layer.labels is not None for layer in layers.values()):
+            self._write_labels_group()
+        record = dataclasses.replace(
+            self.record,
+            committed=datetime.now(UTC).isoformat(timespec="seconds"),
+            commits=self.record.commits + 1,
+            layers=layers,
+        )
+        self.files.sync()
+        self.files.write(KEY, record.to_bytes())
+        self.files.sync()
+        self.record = record
+
+    def _write_labels_group(self) -> None:
+        if not any(layer is not None and layer.labels for layer in self.record.layers.values()):
+            self.files.write(f"{LABELS}/{KEY}", group_document({}))
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def close(self, *, finally_: bool = False) -> None:
+        """Commit what is left, and let others write.
+
+        When that fails nothing is given up, and close() can be called again; unless ``finally_``.
+        """
+        if self._process != os.getpid() or self._closed:
+            return
+        try:
+            self.commit()
+        except BaseException:
+            if finally_:
+                self._end()
+            raise
+        self._end()
+
+    def close_soon(self) -> None:
+        """Close without waiting: for a finalizer, which may run in a thread that we wait for."""
+        if self._process == os.getpid() and not self._closed:
+            self._closing = True
+            self._background.submit(self._close_here)
+
+    def _close_here(self) -> None:
+        if self.files.exists():
+            self._receive_all()
+            self._publish(*self._cut())
+        self._end()
+
+    def _end(self) -> None:
+        self._closed = True
+        self._background.end()
+        self.files.release()
+
+    def is_open(self) -> bool:
+        """Whether it takes rows: it was not closed, nor were its files deleted."""
+        return not self._closed and self.files.exists()
+
+    def abandon(self) -> None:
+        """Take no more rows: the store was deleted, and is not to be filled again with these."""
+        self._deleted = True
+        self._end()
+
+
+def finish_closing(files: Files) -> None:
+    """Wait for writers of the same files, in this process, that nobody uses any more."""
+    for writer in list(_open):
+        if writer._closing and str(writer.files) == str(files):
+            writer.close()
+
+
+_open: "weakref.WeakSet[RunWriter]" = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    problems = []
+    for writer in list(_open):
+        try:
+            writer.close(finally_=True)
+        except Exception as error:  # the other stores are written all the same
+            problems.append(error)
+    if problems:
+        raise ExceptionGroup("captured states could not be written", problems)
+
+
+# zarr encodes through executors, which end in a hook that concurrent.futures.thread registered when
+# it was imported above. Hooks run in reverse order: this one in time.
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]

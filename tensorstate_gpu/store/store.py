@@ -1,0 +1,304 @@
+"""Store: the packed states of one run, on disk or in an object store."""
+
+import json
+import weakref
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from tensorstate_gpu import information
+from tensorstate_gpu._locks import ForkSafeLock
+from tensorstate_gpu._numbers import positive_integer, real
+from tensorstate_gpu.store.files import Files, files_at
+from tensorstate_gpu.store.folder import PARTIAL
+from tensorstate_gpu.store.layer_writer import LayerWriter
+from tensorstate_gpu.store.names import state_key
+from tensorstate_gpu.store.record import KEY, Layer, Record
+from tensorstate_gpu.store.run_writer import RunWriter, Source, finish_closing
+from tensorstate_gpu.store.stored_layer import StoredLayer
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.reporting import Report
+
+MODES = ("r", "x", "a")
+DURABILITIES = ("process", "power")
+
+
+class Store:
+    """The states of one run, as they were last committed.
+
+    Parameters
+    ----------
+    path : str, path or obstore store
+        A local folder; ``memory://name``; or a URL of an object store, such as
+        ``s3://bucket/run.zarr``, which needs obstore.
+    mode : "r", "x" or "a"
+        Read; write a new store; or go on with one where it is committed, and create it where there
+        is none. To capture into it, give the Store as ``storage_path`` or ``disk_path``.
+    durability : "process" or "power"
+        What commits survive: that the process is killed; or that the power is cut, too. Then files
+        and folders are fsynced before a commit is published.
+    commit_rows : int, optional
+        Commit when so many rows were captured since the last commit.
+    commit_seconds : real number or None
+        Commit when so much time has passed. Both wait for the end of a forward pass; ``commit()``
+        commits at once.
+    compressor : zarr codec, optional
+        For the rows, as ``zarr.codecs.ZstdCodec(level=1)``. None by default: see
+        docs/store.md.
+
+    A local store has one writer at a time, and any number of readers, which see what was committed
+    when they opened it. As ``with Store(...) as store:`` it is closed at the end.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad options; where there is no store to read, or something in the way of a new one; for
+        a store that is damaged, of another format, or being written already.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with Store("memory://example", "x") as store:
+    ...     point = CapturePoint("layer", store)
+    ...     point.declare(neurons=2)
+    ...     point.append(np.array([[1], [3], [3]], np.uint8), instances=3)
+    >>> Store("memory://example")["layer"].counts()
+    array([1, 2])
+    """
+
+    def __init__(
+        self,
+        path: Any,
+        mode: str = "r",
+        *,
+        durability: str = "process",
+        commit_rows: int | None = None,
+        commit_seconds: float | None = 30.0,
+        compressor: Any = None,
+    ) -> None:
+        _choose("mode", mode, MODES)
+        _choose("durability", durability, DURABILITIES)
+        if commit_rows is not None:
+            commit_rows = positive_integer(commit_rows, "commit_rows")
+        if commit_seconds is not None:
+            commit_seconds = real(commit_seconds, "commit_seconds")
+            if not 0 < commit_seconds < 1e9:
+                raise ValueError(f"commit_seconds must be greater than 0, got {commit_seconds}")
+        _check_compressor(compressor)
+        self._files = files_at(path, durable=durability == "power")
+        self._writer: RunWriter | None = None
+        self._found = Record("", "")
+        self._claimed: set[str] = set()
+        self._of_path = False  # made by store_for()
+        if mode == "r":
+            self._found = _read_record(self._files)
+        else:
+            self._found = _begin(self._files, go_on=mode == "a")
+            self._writer = RunWriter(
+                self._files, self._found, compressor, commit_rows, commit_seconds
+            )
+            # What is buffered when this object ends still belongs to the capture.
+            weakref.finalize(self, self._writer.close_soon).atexit = False
+
+    # ---- what the user reads -------------------------------------------------------------------
+
+    @property
+    def record(self) -> Record:
+        """What is committed."""
+        return self._found if self._writer is None else self._writer.record
+
+    @property
+    def names(self) -> list[str]:
+        """The layers, in the model's order."""
+        return list(self.record.layers)
+
+    def __getitem__(self, name: str) -> StoredLayer:
+        layers = self.record.layers
+        if name not in layers:
+            raise KeyError(f"{self} has no states of {name!r}; there are {list(layers)}")
+        return StoredLayer(self._files, name, layers[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.record.layers)
+
+    def __len__(self) -> int:
+        return len(self.record.layers)
+
+    @property
+    def efficiency_layers(self) -> list[StoredLayer]:
+        """The layers, in the model's order, with the measures of a capture point."""
+        return [self[name] for name in self]
+
+    def network_efficiency(self) -> float:
+        """Geometric mean of the layers' efficiencies."""
+        return information.network_efficiency(self)
+
+    def report(self, accuracy: float | None = None, beta: float = 2) -> "Report":
+        """The table of measures; see tensorstate_gpu.report."""
+        from tensorstate_gpu.reporting import report
+
+        return report(self, accuracy, beta)
+
+    # ---- what who captures calls ---------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Publish all that was captured so far; when it returns, it is kept.
+
+        OSError when that fails: what was committed before is whole, and the next call tries again.
+        """
+        writer = self._written()
+        writer.settle()
+        writer.commit()
+
+    def close(self) -> None:
+        """Commit what is left, and let others write. A store that is only read needs no closing."""
+        if self._writer is not None:
+            self._writer.settle()
+            self._writer.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _written(self) -> RunWriter:
+        if self._writer is None:
+            raise ValueError(f"{self} was opened to be read; mode='a' or 'x' writes")
+        return self._writer
+
+    def claim(self, name: str, capture: dict[str, Any], source: Source) -> Layer | None:
+        """Reserve a layer's name for a capture point; what is committed of it already.
+
+        ValueError when the name is taken, or does not fit what is committed.
+        """
+        writer = self._written()
+        with _lock:
+            if name in self._claimed:
+                raise ValueError(f"{self} already has states of {name!r}")
+            layers = writer.record.layers
+            if self._found.layers and name not in self._found.layers:
+                raise ValueError(
+                    f"{self} holds the layers {list(self._found.layers)}, and not {name!r}"
+                )
+            found = layers.get(name)
+            if found is not None:
+                _check_same(f"{self}: {name}", capture, found.capture)
+            self._claimed.add(name)
+            writer.claim(name, source)
+            return found
+
+    def check_all_claimed(self) -> None:
+        """ValueError when layers are committed that nobody goes on with."""
+        if missing := [name for name in self._found.layers if name not in self._claimed]:
+            raise ValueError(f"{self} holds {missing} too, which are not captured now")
+
+    def layer(
+        self, name: str, neurons: int, capture: dict[str, Any], found: Layer | None = None
+    ) -> LayerWriter:
+        """What takes the rows of a claimed layer."""
+        return self._written().layer(name, neurons, capture, found)
+
+    def before_batch(self, name: str) -> None:
+        """Wait for room, commit when it is time; raises what went wrong in the background."""
+        self._written().before_batch(name)
+
+    def remove(self, name: str) -> None:
+        """Delete a layer's states, and free its name."""
+        self._claimed.discard(name)
+        self._written().remove(name)
+
+    def give_up(self, name: str) -> None:
+        """Free a name that nothing was captured for; a new store without names goes too."""
+        self._claimed.discard(name)
+        if not self._claimed and not self._found.layers and self._of_path:
+            self._written().abandon()
+            self._files.delete(KEY)
+
+    def __str__(self) -> str:
+        return str(self._files)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self)!r}, {len(self)} layers, {self.record.commits} commits)"
+
+
+def _choose(what: str, value: Any, accepted: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in accepted:
+        raise ValueError(f"{what} must be one of {accepted}, got {value!r}")
+
+
+def _check_compressor(compressor: Any) -> None:
+    from zarr.abc.codec import BytesBytesCodec
+
+    if compressor is not None and not isinstance(compressor, BytesBytesCodec):
+        raise TypeError(
+            "compressor must be a zarr codec such as zarr.codecs.ZstdCodec(), "
+            f"got {type(compressor).__name__} {compressor!r}"
+        )
+
+
+def _check_same(what: str, new: dict[str, Any], found: dict[str, Any]) -> None:
+    for key, value in json.loads(json.dumps(new)).items():
+        if key not in found or found[key] != value:
+            raise ValueError(f"{what} was captured with {found}, not with {key} = {value}")
+
+
+def _read_record(files: Files) -> Record:
+    try:
+        data = files.read(KEY)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(f"{files} holds no captured states") from error
+    return Record.from_bytes(data, str(files))
+
+
+def _begin(files: Files, *, go_on: bool) -> Record:
+    """Claim the files; the record to go on from, which is an empty one for a new store."""
+    finish_closing(files)
+    there = files.is_taken()
+    if there and not go_on:
+        raise ValueError(f"{files} exists and is not empty; it is not overwritten")
+    if there:
+        _read_record(files)  # what is no store is not claimed
+    files.claim()
+    try:
+        if there:
+            for key in files.list_keys():
+                if key.endswith(PARTIAL):  # of a writer that was killed
+                    files.delete(key)
+            return _read_record(files)
+        from tensorstate_gpu import __version__
+
+        record = Record(__version__, datetime.now(UTC).isoformat(timespec="seconds"))
+        files.write(KEY, record.to_bytes())
+        files.sync()
+        return record
+    except BaseException:
+        files.release()
+        raise
+
+
+_of_paths: "weakref.WeakValueDictionary[str, Store]" = weakref.WeakValueDictionary()
+_lock = ForkSafeLock()
+
+
+def store_for(path: Any, name: str) -> Store:
+    """A Store for a layer: the one given, or the one that this process writes at a path.
+
+    That is created at first use. TypeError or ValueError when the path or the name cannot be used;
+    nothing is created then.
+    """
+    state_key(name)
+    if isinstance(path, Store):
+        path._written()
+        return path
+    where = str(files_at(path))
+    with _lock:
+        store = _of_paths.get(where)
+        if store is not None and not store._written().is_open():
+            store._written().abandon()
+            store = None
+        if store is None:
+            store = _of_paths[where] = Store(path, "x")
+            store._of_path = True
+        return store

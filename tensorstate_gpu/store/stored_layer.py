@@ -1,0 +1,107 @@
+"""The committed states of one layer, with the measures of a capture point."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._instances import Instances
+from tensorstate_gpu.accumulators import Accumulator, RowsAccumulator
+from tensorstate_gpu.readings import Readings
+from tensorstate_gpu.store.columns import ArrayReader
+from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.labels import LabelsOfRows, plain
+from tensorstate_gpu.store.names import label_key, state_key
+from tensorstate_gpu.store.record import Layer
+
+Rows = NDArray[np.uint8]
+
+
+class StoredLayer(Readings):
+    """What was committed of a layer. Rows are read chunk by chunk, and counted when asked.
+
+    ``len(layer)`` and ``layer[start:stop]`` give packed rows, uint8 (states, bytes).
+    """
+
+    def __init__(self, files: Files, name: str, committed: Layer | None) -> None:
+        self.name = name
+        self.committed = committed
+        self._files = files
+
+    @property
+    def axis(self) -> int | None:
+        """The axis along which the neurons lay."""
+        axis: int | None = (self.committed.capture if self.committed else {}).get("neuron_axis")
+        return axis
+
+    def labels(self) -> NDArray[Any]:
+        """The label of each instance; ValueError when some have none."""
+        return np.concatenate(list(self._captured().instances.label_pieces()))
+
+    def __len__(self) -> int:
+        return self.state_count
+
+    def __getitem__(self, rows: slice) -> Rows:
+        if not isinstance(rows, slice):
+            raise TypeError(f"rows are read by a slice, got {type(rows).__name__} {rows!r}")
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise ValueError(f"rows are read in order, one after the other, got a step of {step}")
+        if start >= stop:
+            return np.empty((0, self._whole.row_bytes if self.committed else 0), np.uint8)
+        return np.concatenate(self._states.between(start, stop))
+
+    @cached_property
+    def _states(self) -> ArrayReader:
+        return ArrayReader(self._files, state_key(self.name), self._whole.states)
+
+    @property
+    def _whole(self) -> Layer:
+        if self.committed is None:
+            raise self._empty()
+        return self.committed
+
+    @cached_property
+    def _accumulator(self) -> RowsAccumulator | None:
+        layer = self.committed
+        if layer is None:
+            return None
+        labelled = 0 if layer.labels is None else layer.labels.rows
+        instances = Instances.resumed(layer.batches, labelled, LabelsOfRows(self._label_pieces))
+        return RowsAccumulator(layer.neurons, _CommittedRows(self._states), instances)
+
+    def _there(self) -> Accumulator | None:
+        return self._accumulator
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def _empty(self) -> ValueError:
+        return ValueError(f"{self._files} holds no states of {self.name!r}")
+
+    def _label_pieces(self) -> Iterator[NDArray[Any]]:
+        layer = self._whole
+        if layer.labels is None:
+            return iter(())
+        reader = ArrayReader(self._files, label_key(self.name), layer.labels)
+        return map(plain, reader.chunks())
+
+
+class _CommittedRows:
+    """Rows to read, where an accumulator expects rows to keep."""
+
+    def __init__(self, reader: ArrayReader) -> None:
+        self._reader = reader
+
+    @property
+    def rows(self) -> int:
+        return self._reader.rows
+
+    def chunks(self) -> Iterator[Rows]:
+        return self._reader.chunks()
+
+    def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        raise TypeError("committed states are only read")
