@@ -129,6 +129,25 @@ class StateCounts:
             raise TypeError(f"other must be StateCounts, got {type(other).__name__}")
         return merge_all([self, other], self._neurons)
 
+    def to_arrow(self) -> Any:
+        """An Arrow table, in order; needs pyarrow (the extra ``export``).
+
+        Columns: ``state``, fixed-size binary, and ``count``, int64. ``neurons`` is in the schema's
+        metadata.
+        """
+        return _exporting().counts_to_arrow(self)
+
+    def to_pandas(self) -> Any:
+        """The table of to_arrow() as a frame; states are bytes. Needs pandas, too."""
+        return _exporting().to_pandas(self.to_arrow())
+
+    def to_parquet(self, path: Any) -> None:
+        """Write the table of to_arrow() to a new Parquet file; ValueError where the path is taken.
+
+        The file takes its name when it is whole; when that fails, nothing is left.
+        """
+        _exporting().counts_to_parquet(self, path)
+
     def __add__(self, other: object) -> StateCounts:
         return self.merge(other) if isinstance(other, StateCounts) else NotImplemented
 
@@ -173,6 +192,10 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
     histograms = [(part.packed, part.counts) for part in parts if len(part)]
     packed, counts = _cpu().merge(histograms, (neurons + 7) // 8)
     return StateCounts.trusted(packed, counts, neurons)
+
+
+def _exporting() -> Any:
+    return import_module("tensorstate_gpu.exporting")
 
 
 def _cpu() -> Any:

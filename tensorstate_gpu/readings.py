@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from tensorstate_gpu._instances import Instances
 from tensorstate_gpu.accumulators import Accumulator
 from tensorstate_gpu.counts import StateCounts
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.exporting import Progress, Rows
 
 
 class Readings(ABC):
@@ -105,6 +108,36 @@ class Readings(ABC):
     def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
         """entropy(alpha1) over entropy(alpha2), or over the neurons where alpha2 is None."""
         return self.histogram().efficiency(alpha1, alpha2)
+
+    def to_arrow(self) -> Any:
+        """All rows as an Arrow table; needs pyarrow (the extra ``export``), and keep="states".
+
+        Columns: ``instance`` int64; ``state`` fixed-size binary, the packed row; and ``label``,
+        int64 or string, if every instance has one. The schema's metadata hold ``name`` as it is,
+        and as JSON ``neurons``, ``neuron_axis``, and ``threshold`` or ``firing``.
+        """
+        return self._rows().to_arrow()
+
+    def to_pandas(self) -> Any:
+        """The table of to_arrow() as a frame; states are bytes. Needs pandas, too."""
+        from tensorstate_gpu.exporting import to_pandas
+
+        return to_pandas(self.to_arrow())
+
+    def to_parquet(self, path: Any, *, progress: "Progress | None" = None) -> None:
+        """Write the table of to_arrow() to a new Parquet file, piece by piece.
+
+        ``progress`` is called with the rows written so far. ValueError where there is something at
+        the path already. The file takes its name when it is whole; when that fails, or is
+        interrupted, nothing is left.
+        """
+        self._rows().to_parquet(path, progress)
+
+    def _rows(self) -> "Rows":
+        from tensorstate_gpu.exporting import Rows
+
+        with self._reading():
+            return Rows(self, self._captured())
 
     @abstractmethod
     def _there(self) -> Accumulator | None:

@@ -1,0 +1,167 @@
+"""States and counts as Arrow tables, Parquet files and pandas frames."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise ImportError(
+        f"exports need {error.name or 'pyarrow'}: pip install 'tensorstate_gpu[export]'"
+    ) from error
+
+from tensorstate_gpu import __version__
+from tensorstate_gpu._instances import Instances, Sliding
+from tensorstate_gpu._new_files import new_file
+from tensorstate_gpu.accumulators import Accumulator
+from tensorstate_gpu.capture_point import CapturePoint
+from tensorstate_gpu.counts import StateCounts
+from tensorstate_gpu.readings import Readings
+
+Progress = Callable[[int], object]
+
+# What is held at once: pieces of so many rows, and as many of them as make a row group. Narrow rows
+# come in chunks of millions, wide ones in chunks that are too small for a row group.
+PIECE_ROWS = 1 << 18
+ROW_GROUP_BYTES = 1 << 24
+
+
+class Rows:
+    """The rows of a layer at one moment, with the instance of each and its label; read once.
+
+    ``captured``: of this layer, while nothing is captured. TypeError or ValueError for labels that
+    are not all strings, or all integers that int64 holds.
+    """
+
+    def __init__(self, layer: Readings, captured: Accumulator) -> None:
+        self._name = layer.name
+        self._ledger = captured.instances
+        self._chunks = captured.chunks()
+        self._label_type, self._labels = self._find_labels(captured.instances)
+        self._labels_from = 0  # the instance that the labels were read up to
+        columns = {"instance": pa.int64(), "state": pa.binary(captured.row_bytes)}
+        if self._labels is not None:
+            columns["label"] = self._label_type
+        about = {"neurons": captured.neurons, **_criterion(layer)}
+        self.schema = _schema(columns, {"name": layer.name}, about)
+
+    def to_arrow(self) -> Any:
+        return pa.Table.from_batches(self.batches(), self.schema)
+
+    def to_parquet(self, path: Any, progress: Progress | None = None) -> None:
+        _write(self.schema, self.batches(), path, progress)
+
+    def batches(self) -> Iterator[Any]:
+        """The rows, in order, as record batches of at most PIECE_ROWS."""
+        row = 0
+        for chunk in self._chunks:
+            for start in range(0, len(chunk), PIECE_ROWS):
+                piece = chunk[start : start + PIECE_ROWS]
+                yield self._batch(piece, self._ledger.of_rows(row, row + len(piece)))
+                row += len(piece)
+
+    def _batch(self, states: NDArray[np.uint8], instances: NDArray[np.int64]) -> Any:
+        columns = [pa.array(instances), _binary(states)]
+        if self._labels is not None:
+            # From the instance where the last batch ended: some in between may have no rows.
+            start, self._labels_from = self._labels_from, int(instances[-1])
+            labels = self._labels.between(start, self._labels_from + 1)
+            array = pa.array(labels.tolist(), self._label_type)
+            columns.append(array.take(pa.array(instances - start)))
+        return pa.record_batch(columns, schema=self.schema)
+
+    def _find_labels(self, ledger: Instances) -> tuple[Any, Sliding | None]:
+        try:
+            ledger.require_labels()
+        except ValueError:  # not every instance has one
+            return None, None
+        pieces = ledger.given_labels()
+        first = next(pieces)
+        if first.dtype.kind == "O":  # different ones, which are in memory then
+            first, *rest = (np.array(labels.tolist()) for labels in chain([first], pieces))
+            if len({labels.dtype.kind == "U" for labels in (first, *rest)}) > 1:
+                raise TypeError(
+                    f"{self._name}: labels in an export must be all integers or all strings"
+                )
+            pieces = iter(rest)
+        every = chain([first], pieces)
+        if first.dtype.kind == "U":
+            return pa.string(), Sliding(every)
+        return pa.int64(), Sliding(map(self._as_int64, every))
+
+    def _as_int64(self, labels: NDArray[Any]) -> NDArray[np.int64]:
+        if labels.dtype.kind == "u" and labels.max() >= 2**63:
+            raise ValueError(
+                f"{self._name}: labels in an export must be below 2**63, got {labels.max()}"
+            )
+        return labels.astype(np.int64)
+
+
+def _criterion(layer: Readings) -> dict[str, Any]:
+    """How the layer's states came about: neuron_axis, threshold or firing, as JSON."""
+    if isinstance(layer, CapturePoint):
+        return layer.attributes()
+    committed = getattr(layer, "committed", None)  # of a StoredLayer
+    return {} if committed is None else dict(committed.capture)
+
+
+def counts_to_arrow(counts: StateCounts) -> Any:
+    columns = {"state": pa.binary(counts.packed.shape[1]), "count": pa.int64()}
+    schema = _schema(columns, {}, {"neurons": counts.neurons})
+    return pa.table([_binary(counts.packed), pa.array(counts.counts)], schema=schema)
+
+
+def counts_to_parquet(counts: StateCounts, path: Any) -> None:
+    table = counts_to_arrow(counts)
+    _write(table.schema, table.to_batches(max_chunksize=PIECE_ROWS), path, None)
+
+
+def to_pandas(table: Any) -> Any:
+    """An Arrow table as a frame."""
+    try:
+        import pandas  # noqa: F401 pyarrow would name no extra
+    except ImportError as error:
+        raise ImportError(
+            f"frames need {error.name or 'pandas'}: pip install 'tensorstate_gpu[export]'"
+        ) from error
+    return table.to_pandas()
+
+
+def _schema(columns: dict[str, Any], texts: dict[str, str], about: dict[str, Any]) -> Any:
+    fields = [pa.field(name, kind, nullable=False) for name, kind in columns.items()]
+    plain = {name: json.dumps(value) for name, value in about.items()}
+    return pa.schema(fields, metadata={"tensorstate_gpu": __version__, **texts, **plain})
+
+
+def _binary(rows: NDArray[np.uint8]) -> Any:
+    """Packed rows as one fixed-size binary each, in the same memory."""
+    data = pa.py_buffer(np.ascontiguousarray(rows))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(rows.shape[1]), len(rows), [None, data])
+
+
+def _write(schema: Any, batches: Iterable[Any], path: Any, progress: Progress | None) -> None:
+    written = 0
+    with new_file(path) as file, pq.ParquetWriter(file, schema) as writer:
+        for group in _row_groups(batches):
+            writer.write_table(group)
+            written += len(group)
+            if progress is not None:
+                progress(written)
+
+
+def _row_groups(batches: Iterable[Any]) -> Iterator[Any]:
+    held, size = [], 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size >= ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(held)
+            held, size = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
