@@ -1,6 +1,7 @@
 """Where the files of a store lie: in a folder, in this process's memory, in an object store."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,6 +83,7 @@ class Memory:
 
 
 _memories: dict[str, Memory] = {}
+_url_in_a_path = re.compile("(abfss?|adl|azure|az|file|gs|https?|memory|s3a?):/")
 
 
 def files_at(path: Any, *, durable: bool = False) -> Files:
@@ -89,7 +91,7 @@ def files_at(path: Any, *, durable: bool = False) -> Files:
 
     TypeError or ValueError for what is none of these.
     """
-    if type(path).__module__.startswith("obstore"):
+    if any(base.__module__.startswith("obstore") for base in type(path).__mro__):
         from tensorstate_gpu.store.bucket import Bucket
 
         return Bucket(path)
@@ -98,6 +100,10 @@ def files_at(path: Any, *, durable: bool = False) -> Files:
             f"a store's path must be a str, a path or an obstore store, got {type(path).__name__}"
         )
     text = os.fspath(path)
+    if not isinstance(path, str) and _url_in_a_path.match(text):
+        raise ValueError(
+            f"a store's URL must be a str: as a path, {text} has lost a slash and names a folder"
+        )
     if text.startswith("memory://"):
         name = text.removeprefix("memory://")
         return _memories.setdefault(name, Memory(name))
