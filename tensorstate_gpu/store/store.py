@@ -2,7 +2,7 @@
 
 import json
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from tensorstate_gpu.store.stored_layer import StoredLayer
 
 if TYPE_CHECKING:
     from tensorstate_gpu.reporting import Report
+    from tensorstate_gpu.store.verifying import Progress, Verification
 
 MODES = ("r", "x", "a")
 DURABILITIES = ("process", "power")
@@ -139,6 +140,35 @@ class Store:
         from tensorstate_gpu.reporting import report
 
         return report(self, accuracy, beta)
+
+    def verify(self, progress: "Progress | None" = None) -> "Verification":
+        """Read all that is committed now, and tell what is missing or damaged: everything.
+
+        ``progress`` is called with the chunks done and the chunks in all. ValueError, as at
+        opening, where the commit record itself cannot be read.
+        """
+        from tensorstate_gpu.store.verifying import verify
+
+        return verify(self._files, lambda: _read_record(self._files), progress)
+
+    def to_zip(
+        self,
+        path: Any,
+        layers: Iterable[str] | None = None,
+        *,
+        progress: "Progress | None" = None,
+    ) -> None:
+        """Write the layers, all by default, to a new zip file for zarr.storage.ZipStore.
+
+        ``progress``: as in verify(). KeyError for a layer that is not there; ValueError where there
+        is something at the path, or what is committed is damaged: then no file is left.
+        """
+        from tensorstate_gpu.store.zipping import of_layers, write_zip
+
+        record = self.record
+        if layers is not None:
+            record = of_layers(record, [self[name].name for name in layers])
+        write_zip(self._files, record, path, progress)
 
     # ---- what who captures calls ---------------------------------------------------------------
 
