@@ -15,6 +15,7 @@ from tensorstate_gpu._firing_function import Fires, check_firing
 from tensorstate_gpu._layout import plan
 from tensorstate_gpu._numbers import integer, positive_integer
 from tensorstate_gpu.counts import StateCounts
+from tensorstate_gpu.readings import Readings
 from tensorstate_gpu.spilling import SpillingCounter
 
 
@@ -196,7 +197,8 @@ def count_states(states: Any, neurons: int | None = None) -> StateCounts:
 
     Parameters
     ----------
-    states : uint8 array of shape (states, bytes)
+    states : uint8 array of shape (states, bytes), capture point or layer of a Store
+        The latter are counted piece by piece: they may be larger than memory.
     neurons : int, optional
         How many bits of a row are neurons; all of them by default.
 
@@ -212,6 +214,10 @@ def count_states(states: Any, neurons: int | None = None) -> StateCounts:
     >>> counts.state_ids(), counts.counts
     ([b'\\x00', b'\\x03'], array([1, 2]))
     """
+    if isinstance(states, Readings):
+        if neurons not in (None, states.neurons):
+            raise ValueError(f"{states.name} has {states.neurons} neurons, not {neurons}")
+        return states.histogram()
     backend, packed = _borrow_packed(states)
     width = packed.shape[1]
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")

@@ -1,0 +1,169 @@
+"""A small capture into a store, and disks that stop, fail or forget: for the crash tests.
+
+Two layers and labels, in chunks of a few rows; two programs, of which the second goes on where the
+first ended. Needs no torch, so that hundreds of runs fit into seconds.
+"""
+
+import json
+from functools import partial
+
+import numpy as np
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.store import columns
+from tensorstate_gpu.store.folder import Folder, System
+
+columns.CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 12 labels
+
+INSTANCES = 41
+_random = np.random.default_rng(0)
+STREAMS = {  # rows of each instance
+    "conv": _random.integers(0, 256, (INSTANCES, 4, 3), dtype=np.uint8),
+    "dense": _random.integers(0, 4, (INSTANCES, 1, 2), dtype=np.uint8),
+}
+LABELS = [f"class {i % 3}" for i in range(INSTANCES)]
+# Instances of a batch, or what is done between batches.
+PROGRAMS = [
+    [5, 7, "commit", 9, "commit", "commit", 3],
+    [8, "commit", 9],
+]
+
+
+def boundaries():
+    """How many instances each published commit has, in order: the first is a new store."""
+    done, ends = 0, [0]
+    for program in PROGRAMS:
+        for step in [*program, "commit"]:  # close() commits
+            if step != "commit":
+                done += step
+            elif done != ends[-1]:
+                ends.append(done)
+    assert done == INSTANCES
+    return ends
+
+
+class Capture:
+    """The programs, from wherever the store is: a new one, or one that was cut off."""
+
+    def __init__(self, path, durability="process", again=0, returned=lambda done: None):
+        self.path, self.durability = path, durability
+        self.again = again  # how often a step that raises OSError is tried again
+        self.returned = returned  # told how many instances a commit that returned has
+        self.failed = lambda: None
+
+    def run(self):
+        for program in PROGRAMS:
+            self.program(program)
+
+    def program(self, program):
+        earlier = PROGRAMS[: PROGRAMS.index(program)]
+        start = sum(step for before in earlier for step in before if step != "commit")
+        store = self.insist(
+            lambda: ts.Store(self.path, "a", durability=self.durability, commit_seconds=None)
+        )
+        points = [ts.CapturePoint(name, store) for name in STREAMS]
+        counts = {point.instance_count for point in points}
+        assert len(counts) == 1, counts
+        done = counts.pop()
+        for point in points:
+            point.declare({"conv": 24, "dense": 16}[point.name], 1)
+        for step in program:
+            if step == "commit":
+                self.insist(store.commit)
+                self.returned(start)
+                continue
+            first, start = start, start + step
+            if start <= done:
+                continue  # committed before a crash
+            assert first >= done, "a batch was committed in part"
+            for point in points:
+                self.insist(partial(self.batch, point, first, start))
+        self.insist(store.close)
+        self.returned(start)
+
+    def batch(self, point, first, last):
+        rows = STREAMS[point.name][first:last].reshape(-1, STREAMS[point.name].shape[2])
+        point.append(rows, last - first, LABELS[first:last])
+
+    def insist(self, step):
+        while True:
+            try:
+                return step()
+            except OSError:
+                if not self.again:
+                    raise
+                self.again -= 1
+                self.failed()
+
+
+def committed_instances(path):
+    """Instances in a store whose rows, labels and ledger are exactly those of the streams."""
+    if not (path / "zarr.json").exists():
+        return 0
+    store = ts.Store(path)
+    found = {layer.instance_count for layer in store.efficiency_layers}
+    assert len(found) <= 1, f"layers of different batches: {found}"
+    count = found.pop() if found else 0
+    for layer in store.efficiency_layers if count else []:
+        stream = STREAMS[layer.name]
+        np.testing.assert_array_equal(layer[:], stream[:count].reshape(-1, stream.shape[2]))
+        assert layer.labels().tolist() == LABELS[:count]
+        assert layer.states_per_instance() == stream.shape[1]
+        shape = json.loads((path / layer.name / "zarr.json").read_text())["shape"]
+        assert shape[0] <= count * stream.shape[1], "zarr clients see more than is committed"
+    return count
+
+
+def check_finished(path):
+    """A store holds everything, and counts it as an uninterrupted capture does."""
+    assert committed_instances(path) == INSTANCES
+    for layer in ts.Store(path).efficiency_layers:
+        stream = STREAMS[layer.name]
+        counts = ts.count_states(stream.reshape(-1, stream.shape[2]), layer.neurons)
+        assert ts.count_states(layer) == counts
+
+
+class CountingSystem(System):
+    """Calls ``before(number, operation, path)`` at each operation that changes the disk."""
+
+    def __init__(self, before):
+        self.number = 0
+        self.before = before
+        self.published = lambda: None
+
+    def _at(self, operation, path):
+        self.number += 1
+        self.before(self.number, operation, path)
+
+    def write(self, path, data):
+        self._at("write", path)
+        super().write(path, data[: len(data) // 2])
+        self._at("write on", path)
+        super().write(path, data)
+
+    def fsync(self, path):
+        self._at("fsync", path)
+        super().fsync(path)
+
+    def replace(self, source, target):
+        self._at("replace", target)
+        super().replace(source, target)
+        if target.name == "zarr.json" and source.parent == target.parent == self.root:
+            self.published()
+
+    def mkdir(self, path):
+        self._at("mkdir", path)
+        super().mkdir(path)
+
+    def unlink(self, path):
+        self._at("unlink", path)
+        super().unlink(path)
+
+    def rmdir(self, path):
+        self._at("rmdir", path)
+        super().rmdir(path)
+
+    def install(self, root):
+        self.root = root
+        Folder.system = self
+        return self
