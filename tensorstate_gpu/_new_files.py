@@ -38,8 +38,9 @@ def _named_at_the_end(path: Any) -> Iterator[Path]:
         _refuse_existing(target)  # it may have come meanwhile
         os.replace(partial, target)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename in (partial, str(partial)):
-            error.filename = str(target)  # the name that the user knows
+        if isinstance(error, OSError) and str(error.filename).startswith(str(partial)):
+            # The name that the user knows.
+            error.filename = str(error.filename).replace(str(partial), str(target), 1)
         _remove(partial)
         raise
 

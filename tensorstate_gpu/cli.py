@@ -1,32 +1,42 @@
-"""The command ``tensorstate``: the demo, and reports of stored captures."""
+"""The command ``tensorstate``: the demo, and what is done with stores."""
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tensorstate_gpu import __version__
 
-if TYPE_CHECKING:
-    from tensorstate_gpu.reporting import LayerReport, Report
-
-STATES, RESULTS = "states.zarr", "results.json"
+_TOLD = (ValueError, TypeError, OSError, ImportError)  # their messages say all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all went well, 2 with a line on stderr for the user's mistakes."""
+    """Run a command; 0 when all went well, 2 with a line on stderr when not, 130 after Ctrl-C.
+
+    ``verify`` gives 1 when it has found problems.
+    """
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"tensorstate: {error}", file=sys.stderr)
-        return 2
+        status: int = options.command(options)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("tensorstate: stopped", file=sys.stderr)
         return 130
-    return 0
+    except Exception as error:  # whatever it is, a line says it better than a traceback
+        return _tell(error)
+
+
+def _tell(error: Exception) -> int:
+    if isinstance(error, BrokenPipeError):  # the rest of the output would raise it again
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    kind = "" if isinstance(error, _TOLD) else f"{type(error).__name__}: "
+    print(f"tensorstate: {kind}{' '.join(str(error).splitlines())}", file=sys.stderr)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,8 +44,19 @@ def _parser() -> argparse.ArgumentParser:
         prog="tensorstate", description="See how a neural network uses its neurons."
     )
     parser.add_argument("--version", action="version", version=f"tensorstate_gpu {__version__}")
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
+    report = _add_store_command(commands, "report", "print the table of measures of a store")
+    report.add_argument(
+        "--by-label", action="store_true", help="and a table per layer, where labels were stored"
+    )
+    _add_store_command(commands, "verify", "check all committed files; 1 when some are damaged")
+    _add_store_command(commands, "info", "say what a store holds, without reading its states")
+    _add_export(commands)
+    return parser
 
+
+def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     demo = commands.add_parser("demo", help="train LeNet-5 on real digits and measure its layers")
     demo.add_argument("--mnist", metavar="PATH", help="a local copy of MNIST (mnist.pkl.gz)")
     demo.add_argument(
@@ -45,14 +66,49 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=int, default=30, help="at most (default 30)")
     demo.set_defaults(command=_demo)
 
-    report = commands.add_parser("report", help="print the table of a saved capture again")
-    report.add_argument("directory", metavar="DIR", help="what demo --save wrote, or a zarr group")
-    report.set_defaults(command=_report)
-    return parser
+
+def _add_store_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=what)
+    _add_store(command, name)
+    command.add_argument("--json", action="store_true", help="print JSON, and nothing else")
+    return command
 
 
-def _demo(options: argparse.Namespace) -> None:
+def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    export = commands.add_parser("export", help="write the layers of a store to files of others")
+    _add_store(export, "export")
+    export.add_argument("out", metavar="OUT", help="a new folder, or a new zip file")
+    export.add_argument(
+        "--to",
+        choices=("parquet", "zip"),
+        required=True,
+        help="a Parquet file per layer, or one zip for zarr.storage.ZipStore",
+    )
+    export.add_argument(
+        "--counts", action="store_true", help="distinct states and their counts, for parquet"
+    )
+    export.add_argument(
+        "--layer", metavar="NAME", action="append", help="only this one; can be repeated"
+    )
+
+
+def _add_store(command: argparse.ArgumentParser, name: str) -> None:
+    command.add_argument("store", metavar="STORE", help="a path or URL, or what demo --save wrote")
+    command.set_defaults(command=lambda options: _run_on_store(name, options))
+
+
+def _run_on_store(name: str, options: argparse.Namespace) -> int:
+    from tensorstate_gpu import cli_store  # slow to import: zarr
+
+    status: int = getattr(cli_store, name)(options)
+    return status
+
+
+def _demo(options: argparse.Namespace) -> int:
     from tensorstate_gpu import demo
+    from tensorstate_gpu.cli_store import RESULTS, STATES
 
     folder = None if options.save is None else Path(options.save)
     if folder is not None and folder.exists() and any(folder.iterdir()):
@@ -63,30 +119,4 @@ def _demo(options: argparse.Namespace) -> None:
         run.save(folder / STATES)
         (folder / RESULTS).write_text(json.dumps(report.as_dict(), indent=2) + "\n")
         print(f"\nSaved to {folder}; `tensorstate report {folder}` prints this table again.")
-
-
-def _report(options: argparse.Namespace) -> None:
-    from tensorstate_gpu.reporting import LayerReport
-    from tensorstate_gpu.store import Store
-
-    folder = Path(options.directory)
-    store = Store(folder / STATES if (folder / STATES).exists() else folder)
-    layers = [
-        LayerReport.of(layer.name, layer.histogram(), layer.axis)
-        for layer in store.efficiency_layers
-    ]
-    print(_summary(layers, folder / RESULTS))
-
-
-def _summary(layers: "list[LayerReport]", results: Path) -> "Report":
-    from tensorstate_gpu.reporting import summarise
-
-    if not results.exists():
-        return summarise(layers, None, 2)
-    try:
-        saved = json.loads(results.read_text())
-        if not isinstance(saved, dict):
-            raise ValueError(f"a {type(saved).__name__}")
-        return summarise(layers, saved.get("accuracy"), saved.get("beta", 2))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{results} is not what demo --save wrote: {error}") from error
+    return 0

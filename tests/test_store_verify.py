@@ -6,7 +6,7 @@ from labelled_store import ROWS, capture_into, rewrite, write_run
 from zarr.codecs import ZstdCodec
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store import columns, verifying
+from tensorstate_gpu.store import columns, describing
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +201,7 @@ def test_stores_elsewhere(kind, tmp_path):
         store.commit()
         verified = store.verify()
         assert (verified.chunks, verified.problems, verified.orphans) == (10, [], [])
-        sizes = verifying.file_sizes(store._files)
+        sizes = describing.file_sizes(store._files)
         assert sum(sizes[key] for key in sizes if not key.endswith(".json")) == verified.bytes
         store._files.delete("a/c/1/0")
         store._files.write("note", b"mine")

@@ -141,6 +141,15 @@ class Store:
 
         return report(self, accuracy, beta)
 
+    def info(self) -> dict[str, Any]:
+        """What is committed, and what its files take in bytes, as plain numbers and strings.
+
+        Nothing but the commit record is read. Bytes are None where files cannot be listed.
+        """
+        from tensorstate_gpu.store.describing import describe
+
+        return describe(self._files, self.record)
+
     def verify(self, progress: "Progress | None" = None) -> "Verification":
         """Read all that is committed now, and tell what is missing or damaged: everything.
 

@@ -1,7 +1,6 @@
 """Checking a store: every file that its last commit lists, and those that no commit lists."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,7 +11,6 @@ import google_crc32c
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.names import LABELS, label_key, state_key
 from tensorstate_gpu.store.record import KEY, Committed, Record, check_document
 
@@ -181,30 +179,6 @@ def committed_keys(files: Files, record: Record) -> list[str]:
         *groups,
         *(key for array in committed_arrays(files, record) for key in array.file_keys()),
     ]
-
-
-def file_sizes(files: Files) -> dict[str, int] | None:
-    """What each file takes, in bytes; None where files cannot be listed."""
-    try:
-        if isinstance(files, Folder):
-            return {key: os.stat(files.path / key).st_size for key in files.list_keys()}
-        return _sizes_elsewhere(files)
-    except OSError:
-        return None
-
-
-def _sizes_elsewhere(files: Files) -> dict[str, int]:
-    objects = getattr(files, "_objects", None)
-    if objects is None:  # in memory
-        return {key: len(files.read(key)) for key in files.list_keys()}
-    import obstore
-    from obstore.exceptions import BaseError
-
-    try:
-        pieces = obstore.list(objects)
-        return {found["path"]: found["size"] for piece in pieces for found in piece}
-    except BaseError as error:
-        raise OSError(f"{files}: {error}") from error
 
 
 def _labels_beyond(files: Files, record: Record) -> Iterator[str]:

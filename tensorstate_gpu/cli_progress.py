@@ -1,0 +1,51 @@
+"""How far a command is, told on stderr."""
+
+import sys
+import time
+from typing import Any
+
+SECONDS = 5.0  # between two lines, and before the first one
+
+
+class Progress:
+    """A bar on a terminal where tqdm is installed; elsewhere a line every few seconds.
+
+    ``total``: how many ``unit`` there are to do.
+    """
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self.done = 0
+        self._told = time.monotonic()
+        self._bar = _bar(what, total, unit) if sys.stderr.isatty() else None
+
+    def to(self, done: int, total: int | None = None) -> None:
+        """So much is done."""
+        self._total = self._total if total is None else total
+        if self._bar is not None:
+            self._bar.total = self._total
+            self._bar.update(done - self.done)
+        elif time.monotonic() - self._told >= SECONDS:
+            print(f"{self._what}: {done:,} of {self._total:,} {self._unit}", file=sys.stderr)
+            self._told = time.monotonic()
+        self.done = done
+
+    def add(self, more: int) -> None:
+        """So much more is done."""
+        self.to(self.done + more)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(what: str, total: int, unit: str) -> Any:
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    # It goes when the work is done: what stays is the result.
+    return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, leave=False)

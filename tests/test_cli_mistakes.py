@@ -1,0 +1,193 @@
+"""What goes wrong in commands on stores: one line each, and nothing left behind."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+
+import commands
+import pytest
+import zarr
+from labelled_store import write_run
+
+import tensorstate_gpu as ts
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def did(capsys):
+    """Runs a command: its exit code, stdout and stderr."""
+    return partial(commands.ran, capsys)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that fails: the one line on stderr."""
+    return partial(commands.refused, capsys)
+
+
+COMMANDS = [
+    ("report",),
+    ("verify",),
+    ("info",),
+    ("export", "--to", "zip", "out"),
+    ("export", "--to", "parquet", "out"),
+]
+
+
+@pytest.fixture(params=COMMANDS, ids=lambda command: "-".join(command))
+def on(request, tmp_path, monkeypatch):
+    """Each command, on a store; what it would write goes to a folder of its own."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    name, *options = request.param
+    yield lambda store: (name, store, *options)
+    assert os.listdir(tmp_path / "here") == []
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "folder", "zarr", "memory://x", "", "file://"])
+def test_what_is_no_store(kind, on, refused, tmp_path):
+    path = kind if "://" in kind or not kind else tmp_path / kind
+    if kind == "file":
+        path.write_text("mine")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "zarr":
+        zarr.open_group(path, mode="w")
+    assert "captured states" in (line := refused(*on(path))) or "path" in line
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (
+            lambda text: text.replace('"format":2', '"format":7'),
+            "has format 7, this version reads 2",
+        ),
+        (lambda text: text[: len(text) // 2], "zarr.json is damaged"),
+        (lambda text: "", "zarr.json is damaged"),
+        (lambda text: text.replace('"neurons":16', '"neurons":17'), "zarr.json is damaged"),
+        (lambda text: "[" * 100_000, "zarr.json"),
+    ],
+    ids=["newer", "truncated", "empty", "flipped", "nested"],
+)
+def test_a_record_that_cannot_be_read(damage, expected, on, refused, run):
+    text = (run / "zarr.json").read_text()
+    assert damage(text) != text
+    (run / "zarr.json").write_text(damage(text))
+    assert expected in refused(*on(run)) or expected == "zarr.json"
+
+
+@pytest.mark.parametrize("damage", ["a/zarr.json", "a/c/2/0", "labels/a/c/0"])
+def test_a_damaged_store(damage, did, run, tmp_path):
+    (run / damage).write_bytes(b"{")
+    assert did("verify", run)[0] == 1
+    assert did("info", run)[0] == 0
+    for command in (
+        ("report", run, "--by-label"),
+        ("export", run, "--to", "zip", tmp_path / "out"),
+        ("export", run, "--to", "parquet", tmp_path / "out"),
+    ):
+        code, out, errors = did(*command)
+        assert (code, out, errors.count("\n")) == (2, "", 1)
+        assert f"{damage} is damaged" in errors
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_an_empty_store(did, refused, tmp_path):
+    ts.Store(tmp_path / "run", "x").close()
+    assert did("verify", tmp_path / "run")[0] == 0
+    code, out, _ = did("info", tmp_path / "run")
+    assert (code, out.splitlines()[-1]) == (0, "no layers")
+    assert json.loads(did("info", tmp_path / "run", "--json")[1])["layers"] == []
+    assert "run holds no rows" in refused("report", tmp_path / "run")
+    parquet = ("--to", "parquet", tmp_path / "out")
+    assert "run holds no rows" in refused("export", tmp_path / "run", *parquet)
+    assert did("export", tmp_path / "run", "--to", "zip", tmp_path / "run.zip")[0] == 0
+
+
+def test_a_layer_without_rows(did, refused, tmp_path):
+    with ts.Store(tmp_path / "run", "x") as store:
+        ts.CapturePoint("waiting", store)
+        store.commit()
+    for command in (("report",), ("export", "--to", "parquet", "--counts", tmp_path / "out")):
+        line = refused(command[0], tmp_path / "run", *command[1:])
+        assert "waiting" in line or "holds no rows" in line
+    assert did("verify", tmp_path / "run")[0] == 0
+
+
+@pytest.mark.parametrize("to", ["zip", "parquet"])
+def test_an_unknown_layer(to, refused, run, tmp_path):
+    options = ("--to", to, "--layer", "a", "--layer", "no such", tmp_path / "out")
+    line = refused("export", run, *options)
+    assert line == f"tensorstate: {run} has no layer 'no such'; there are ['a', 'b']"
+    assert os.listdir(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("to", ["zip", "parquet"])
+@pytest.mark.parametrize(
+    "out", ["taken", "empty", "run", "missing/out", "taken/out", "s3://b/out", ""]
+)
+def test_an_out_that_cannot_be_written(to, out, refused, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    line = refused("export", run, "--to", to, out)
+    assert ".partial" not in line
+    assert out in line
+    assert sorted(os.listdir(tmp_path)) == ["empty", "run", "taken"]
+    assert os.listdir(tmp_path / "empty") == []
+
+
+def test_counts_do_not_go_to_a_zip(refused, run, tmp_path):
+    line = refused("export", run, "--to", "zip", "--counts", tmp_path / "out")
+    assert "--counts is for --to parquet" in line
+
+
+@pytest.mark.parametrize("url", ["nonsense://bucket/run", "s3://", "gs://"])
+def test_urls_that_no_store_can_have(url, on, refused):
+    refused(*on(url))
+
+
+def test_a_url_without_obstore(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.delitem(sys.modules, "tensorstate_gpu.store.bucket", raising=False)
+    assert "pip install 'tensorstate_gpu[objects]'" in refused("info", "s3://bucket/run")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("two\nlines"), RecursionError("deep"), KeyError(1)])
+def test_errors_that_nobody_foresaw(error, on, refused, run, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("tensorstate_gpu.store.store.Record.from_bytes", fail)
+    assert type(error).__name__ in refused(*on(run))
+
+
+def test_ctrl_c(on, did, run, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tensorstate_gpu.cli_progress.Progress.to", stop)
+    monkeypatch.setattr("tensorstate_gpu.store.store.Store.info", stop)
+    assert did(*on(run)) == (130, "", "tensorstate: stopped\n")
+
+
+def test_nobody_reads_the_output(run):
+    command = [sys.executable, "-m", "tensorstate_gpu", "info", str(run)]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "Broken pipe" in done.stderr

@@ -1,0 +1,85 @@
+"""Bars and lines that say how far a command is; sizes as people read them."""
+
+import io
+import json
+import sys
+from functools import partial
+
+import commands
+import pytest
+from labelled_store import write_run
+
+from tensorstate_gpu import cli, cli_progress, cli_text
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def did(capsys):
+    """Runs a command: its exit code, stdout and stderr."""
+    return partial(commands.ran, capsys)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that fails: the one line on stderr."""
+    return partial(commands.refused, capsys)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("command", [("verify",), ("report",), ("report", "--by-label")])
+def test_a_bar_on_a_terminal(command, run, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    name, *options = command
+    assert cli.main([name, str(run), *options, "--json"]) == 0
+    json.loads(capsys.readouterr().out)
+    assert "%" in sys.stderr.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_where_there_is_no_bar(terminal, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli_progress, "SECONDS", 0)
+    monkeypatch.setattr(sys, "stderr", Terminal() if terminal else io.StringIO())
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    expected = {
+        ("verify",): "checking: 10 of 10 chunks",
+        ("report",): "counting: 47 of 47 states",
+        ("export", "--to", "zip", str(tmp_path / "out.zip")): "copying: 10 of 10 chunks",
+        ("export", "--to", "parquet", str(tmp_path / "out")): "writing: 47 of 47 states",
+    }
+    for (name, *options), line in expected.items():
+        assert cli.main([name, str(run), *options]) == 0
+        assert line in sys.stderr.getvalue().splitlines()
+
+
+def test_short_work_says_nothing(did, run):
+    assert did("verify", run)[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (10**12, "1.0 TB"),
+        (10**19, "10000.0 PB"),
+        (None, "unknown"),
+    ],
+)
+def test_sizes(count, expected):
+    assert cli_text.size(count) == expected

@@ -1,0 +1,139 @@
+"""Exported files: whole or not there, and never in the place of others."""
+
+import os
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu import exporting
+
+
+def new_point(path=None, neurons=16, name="layer", **options):
+    point = ts.CapturePoint(name, path, **options)
+    point.declare(neurons, 1)
+    return point
+
+
+def rows_of(count, neurons=16, seed=0):
+    bits = np.random.default_rng(seed).integers(0, 2, (count, neurons), np.uint8)
+    return np.packbits(bits, axis=1, bitorder="little")
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Chunks of 4 rows of two bytes, pieces of 3, row groups of at least 2 of these."""
+    monkeypatch.setattr("tensorstate_gpu.memory_rows.CHUNK_BYTES", 8)
+    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 8)
+    monkeypatch.setattr(exporting, "PIECE_ROWS", 3)
+    monkeypatch.setattr(exporting, "ROW_GROUP_BYTES", 50)
+
+
+@pytest.fixture
+def point():
+    made = new_point()
+    made.append(rows_of(30), 30)
+    return made
+
+
+def test_an_existing_path_is_refused_and_untouched(point, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for taken in ("file", "link", "."):
+        for write in (point.to_parquet, point.histogram().to_parquet):
+            with pytest.raises(ValueError, match="exists; it is not overwritten"):
+                write(tmp_path / taken)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_file_that_came_meanwhile_is_not_overwritten(point, tmp_path):
+    def meanwhile(rows):
+        (tmp_path / "out").write_text("mine")
+
+    with pytest.raises(ValueError, match="out exists"):
+        point.to_parquet(tmp_path / "out", progress=meanwhile)
+    assert (tmp_path / "out").read_text() == "mine"
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, SystemExit])
+def test_nothing_is_left_behind(error, point, tmp_path, small_pieces):
+    def stop(rows):
+        assert not (tmp_path / "out").exists()
+        (file,) = tmp_path.iterdir()
+        assert file.name.endswith(".partial")
+        raise error("on purpose")
+
+    with pytest.raises(error, match="on purpose"):
+        point.to_parquet(str(tmp_path / "out"), progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_chunk_leaves_no_file(tmp_path, small_pieces):
+    point = new_point(tmp_path / "run")
+    point.append(rows_of(30), 30)
+    point.flush()
+    (tmp_path / "run/layer/c/5/0").unlink()
+    with pytest.raises(ValueError, match=r"layer/c/5/0 is missing"):
+        ts.Store(tmp_path / "run")["layer"].to_parquet(tmp_path / "out")
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("missing/out", FileNotFoundError),
+        ("file/out", NotADirectoryError),
+        ("x" * 300, OSError),
+        ("s3://bucket/out", ValueError),
+        ("", ValueError),
+        (5, TypeError),
+        (b"out", TypeError),
+    ],
+)
+def test_paths_that_cannot_be_written(path, error, point, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(error) as raised:
+        point.to_parquet(path)
+    assert ".partial" not in str(raised.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_new_file_has_the_usual_permissions(point, tmp_path):
+    point.to_parquet(tmp_path / "out")
+    (tmp_path / "usual").touch()
+    assert os.stat(tmp_path / "out").st_mode == os.stat(tmp_path / "usual").st_mode
+
+
+@pytest.mark.parametrize(
+    ("missing", "what"),
+    [("pyarrow", "to_arrow"), ("pyarrow", "to_parquet"), ("pandas", "to_pandas")],
+)
+def test_the_missing_package_is_named(missing, what, point, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    if missing == "pyarrow":
+        monkeypatch.delitem(sys.modules, "tensorstate_gpu.exporting")
+        monkeypatch.delattr(ts, "exporting")
+    for exported in (point, point.histogram()):
+        arguments = [tmp_path / "out"] if what == "to_parquet" else []
+        with pytest.raises(
+            ImportError, match=rf"{missing}: pip install 'tensorstate_gpu\[export\]'"
+        ):
+            getattr(exported, what)(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_captured_meanwhile_are_not_exported(tmp_path, small_pieces):
+    point = new_point()
+    point.append(rows_of(30), 30, np.arange(30))
+
+    def capture_on(rows):
+        point.append(rows_of(5), 5)  # without labels
+
+    point.to_parquet(tmp_path / "out", progress=capture_on)
+    read = pq.read_table(tmp_path / "out")
+    assert read["label"].to_pylist() == list(range(30))
