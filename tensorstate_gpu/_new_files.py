@@ -38,11 +38,18 @@ def _named_at_the_end(path: Any) -> Iterator[Path]:
         _refuse_existing(target)  # it may have come meanwhile
         os.replace(partial, target)
     except BaseException as error:
-        if isinstance(error, OSError) and str(error.filename).startswith(str(partial)):
-            # The name that the user knows.
-            error.filename = str(error.filename).replace(str(partial), str(target), 1)
+        if isinstance(error, OSError):
+            _name(error, partial, target)
         _remove(partial)
         raise
+
+
+def _name(error: OSError, partial: Path, target: Path) -> None:
+    """Let an error name what the user knows; a failed write to an open file names nothing."""
+    if error.filename is None and error.errno is not None:
+        error.filename = str(target)
+    elif str(error.filename).startswith(str(partial)):
+        error.filename = str(error.filename).replace(str(partial), str(target), 1)
 
 
 def _local(path: Any) -> Path:

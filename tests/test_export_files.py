@@ -1,6 +1,8 @@
 """Exported files: whole or not there, and never in the place of others."""
 
 import os
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -137,3 +139,60 @@ def test_rows_captured_meanwhile_are_not_exported(tmp_path, small_pieces):
     point.to_parquet(tmp_path / "out", progress=capture_on)
     read = pq.read_table(tmp_path / "out")
     assert read["label"].to_pylist() == list(range(30))
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+import tensorstate_gpu as ts
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+point = ts.CapturePoint("layer", sys.argv[1] + "/run")
+point.declare(128)
+point.append(np.random.default_rng(0).integers(0, 256, (1 << 18, 16)).astype(np.uint8), 1 << 18)
+point.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+for write in (point.to_parquet, ts.Store(sys.argv[1] + "/run").to_zip):
+    try:
+        write(sys.argv[1] + "/out")
+    except OSError as error:
+        print(error.filename)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource limits are POSIX")
+def test_a_full_disk_leaves_no_file(tmp_path):
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"{tmp_path}/out"] * 2
+    assert os.listdir(tmp_path) == ["run"]
+
+
+KILLED = """
+import sys
+import tensorstate_gpu.exporting as exporting
+from tensorstate_gpu import cli
+whole = exporting.Rows.batches
+def slowly(self):
+    for batch in whole(self):
+        print("a batch", file=sys.stderr, flush=True)
+        __import__("time").sleep(30)
+        yield batch
+exporting.Rows.batches = slowly
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_during_an_export(tmp_path):
+    point = new_point(tmp_path / "run")
+    point.append(rows_of(30), 30)
+    point.flush()
+    arguments = ["export", str(tmp_path / "run"), "--to", "parquet", str(tmp_path / "out")]
+    command = [sys.executable, "-c", KILLED, *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as export:
+        assert export.stderr.readline() == "a batch\n"
+        assert len(os.listdir(tmp_path)) == 2
+        export.send_signal(signal.SIGINT)
+        _, errors = export.communicate(timeout=20)
+    assert (export.returncode, errors) == (130, "tensorstate: stopped\n")
+    assert os.listdir(tmp_path) == ["run"]

@@ -109,8 +109,11 @@ class CommittedArray:
 
     def chunk(self, index: int) -> bytes:
         """A chunk as it lies there; ValueError when it is missing or not what was committed."""
-        self._reader.chunk(index)
-        return self._noted.taken(self.chunk_key(index))
+        try:
+            self._reader.chunk(index)
+        finally:
+            data = self._noted.taken(self.chunk_key(index))
+        return data
 
     def chunk_alone(self, index: int) -> bytes:
         """A chunk that is whole, where zarr.json cannot say what it is to hold."""
@@ -152,7 +155,7 @@ class _Noted:
         return data
 
     def taken(self, key: str) -> bytes:
-        return self._read.pop(key)
+        return self._read.pop(key, b"")
 
 
 def committed_arrays(files: Files, record: Record) -> list[CommittedArray]:
