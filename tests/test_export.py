@@ -133,6 +133,7 @@ def test_row_groups_gather_small_chunks(tmp_path, small_pieces):
     groups = [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)]
     assert sum(groups) == 22
     assert 2 < len(groups) < 6
+    assert "DELTA_BINARY_PACKED" in file.metadata.row_group(0).column(0).encodings
     assert seen == np.cumsum(groups).tolist()
 
 
