@@ -47,6 +47,15 @@ class Run:
     def __len__(self) -> int:
         return len(self._points)
 
+    @property
+    def instance_count(self) -> int:
+        """Model inputs seen so far; ValueError where layers have seen different numbers."""
+        found = {point.instance_count for point in self._points.values()}
+        if len(found) != 1:
+            each = {name: point.instance_count for name, point in self._points.items()}
+            raise ValueError(f"layers have seen different numbers of inputs: {each}")
+        return found.pop()
+
     def labels(self, labels: Any) -> None:
         """Label the instances of the next forward pass: one integer or string each."""
         for point in self._points.values():

@@ -38,13 +38,18 @@ class BackgroundWriter:
         with self._changed:
             self._jobs.append(_Job(work, size))
             self._bytes += size
+            self.start()
+            self._changed.notify_all()
+
+    def start(self) -> None:
+        """Start the thread, so that it can be idle."""
+        with self._changed:
             if self._thread is None:
                 # A daemon: whoever made it closes the store before the program ends.
                 self._thread = threading.Thread(
                     target=self._work, name="tensorstate writer", daemon=True
                 )
                 self._thread.start()
-            self._changed.notify_all()
 
     def wait_for_room(self) -> None:
         """Wait until less than WAITING_BYTES wait to be written; raise what went wrong."""

@@ -77,6 +77,7 @@ class RunWriter:
     ) -> LayerWriter:
         """What takes the rows of a layer; ``found``: what is committed of it."""
         with self._lock:
+            self._background.start()
             self._names[name] = None
             self._layers[name] = LayerWriter(self, name, neurons, capture, found)
             return self._layers[name]

@@ -1,0 +1,217 @@
+"""When rows are committed, what a reader sees meanwhile, and how far the writer may fall behind."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.store import background
+from tensorstate_gpu.store.folder import Folder, System
+
+ROWS = np.random.default_rng(0).integers(0, 256, (100, 2)).astype(np.uint8)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks of ten rows of two bytes."""
+    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
+
+
+def points_in(store, names="ab"):
+    points = [ts.CapturePoint(name, store) for name in names]
+    for point in points:
+        point.declare(16)
+    return points
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def committed(path):
+    return {name: layer.state_count for name, layer in layers_of(path).items()}
+
+
+def layers_of(path):
+    return {layer.name: layer for layer in ts.Store(path).efficiency_layers}
+
+
+def test_commit_rows_commits_whole_forward_passes(tmp_path, small_chunks):
+    path = tmp_path / "run"
+    store = ts.Store(path, "x", commit_rows=30, commit_seconds=None)
+    first, second = points_in(store)
+    seen = []
+    for k in range(9):
+        for point in (first, second):
+            point.append(ROWS[7 * k : 7 * k + 7], 7)
+            store._writer._background.wait()
+            seen.append(committed(path))
+    # 14 rows a pass: after the third one 42 are due, and written when the fourth one begins.
+    assert seen[5] == {}
+    assert seen[6] == seen[11] == {"a": 21, "b": 21}
+    assert seen[12] == {"a": 42, "b": 42}
+    assert all(found.get("a") == found.get("b") for found in seen)
+    store.close()
+    for layer in layers_of(path).values():
+        np.testing.assert_array_equal(layer[:], ROWS[:63])
+
+
+def test_commits_in_the_background_have_whole_batches_with_their_labels(tmp_path, small_chunks):
+    path = tmp_path / "run"
+    store = ts.Store(path, "x", commit_rows=1, commit_seconds=None)
+    points = points_in(store)
+    for k in range(300):
+        batch = ROWS[: 1 + k % 30]
+        for point in points:
+            point.append(batch, len(batch), [k] * len(batch))
+        if k % 10 == 9:  # readers see whole passes, whatever is written just now
+            layers = layers_of(path)
+            assert len({layer.instance_count for layer in layers.values()}) <= 1
+            for layer in layers.values():
+                if layer.state_count:
+                    assert len(layer.labels()) == len(layer[:]) == layer.instance_count
+    store.close()
+    assert store.record.commits > 100
+    expected = np.concatenate([ROWS[: 1 + k % 30] for k in range(300)])
+    for layer in layers_of(path).values():
+        np.testing.assert_array_equal(layer[:], expected)
+
+
+def test_commit_seconds(tmp_path):
+    path = tmp_path / "run"
+    store = ts.Store(path, "x", commit_seconds=0.2)
+    first, second = points_in(store)
+    for _ in range(3):
+        first.append(ROWS, 100)
+        second.append(ROWS, 100)
+    # Nothing comes any more: committed all the same.
+    wait_until(lambda: committed(path) == {"a": 300, "b": 300})
+    assert store.record.commits == 1
+    time.sleep(0.6)
+    assert store.record.commits == 1  # nothing new, nothing written
+
+
+def test_a_layer_that_came_first_and_comes_no_more(tmp_path):
+    path = tmp_path / "run"
+    store = ts.Store(path, "x", commit_rows=1, commit_seconds=None)
+    first, second = points_in(store)
+    first.append(ROWS, 100)
+    for _ in range(50):
+        second.append(ROWS, 100)
+    store._writer._background.wait()
+    assert committed(path)["b"] > 100
+
+
+def test_a_reader_sees_what_was_committed_when_it_was_opened(tmp_path, small_chunks):
+    store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
+    (point,) = points_in(store, "a")
+    point.append(ROWS[:15], 15)
+    store.commit()
+    reader = ts.Store(tmp_path / "run")["a"]
+    point.append(ROWS[15:37], 22)
+    np.testing.assert_array_equal(reader[:], ROWS[:15])
+    store.commit()
+    np.testing.assert_array_equal(reader[:], ROWS[:15])
+    np.testing.assert_array_equal(ts.Store(tmp_path / "run")["a"][12:], ROWS[12:37])
+    np.testing.assert_array_equal(store["a"][:], ROWS[:37])  # its own last commit
+
+
+class SlowSystem(System):
+    """A disk that waits until it may go on."""
+
+    def __init__(self):
+        self.may_go_on = threading.Event()
+
+    def write(self, path, data):
+        assert self.may_go_on.wait(30)
+        super().write(path, data)
+
+
+def test_the_model_goes_on_until_too_much_waits_to_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 2000)
+    monkeypatch.setattr(background, "WAITING_BYTES", 10_000)
+    store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
+    (point,) = points_in(store, "a")
+    slow = SlowSystem()
+    monkeypatch.setattr(Folder, "system", slow)
+    done = []
+
+    def capture():
+        for _ in range(300):
+            point.append(ROWS, 100)  # 200 bytes
+            done.append(1)
+
+    model = threading.Thread(target=capture)
+    model.start()
+    wait_until(lambda: len(done) == 50)  # ten thousand bytes are waiting
+    time.sleep(0.1)
+    assert len(done) == 50
+    slow.may_go_on.set()
+    model.join(30)
+    assert len(done) == 300
+    store.close()
+    assert committed(tmp_path / "run") == {"a": 30_000}
+
+
+def test_a_capture_goes_on_where_it_was_committed(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.ReLU(), torch.nn.Linear(16, 8))
+    batches = torch.randn(10, 20, 3)
+    with ts.capture(model, "Linear") as whole:
+        for batch in batches:
+            model(batch)
+    for part in (batches[:6], batches[6:]):
+        with (
+            ts.Store(tmp_path / "run", "a") as store,
+            ts.capture(model, "Linear", storage_path=store) as run,
+        ):
+            assert run.instance_count == (0 if len(part) == 6 else 120)
+            for batch in part:
+                model(batch)
+    stored = ts.Store(tmp_path / "run")
+    assert stored.names == list(whole)
+    for name in whole:
+        assert stored[name].histogram() == whole[name].histogram() == run[name].histogram()
+        np.testing.assert_array_equal(stored[name][:], whole[name].raw_states)
+    assert str(stored.report()) == str(whole.report())
+
+
+def test_a_program_that_forgets_to_close_loses_nothing(tmp_path):
+    store = ts.Store(tmp_path / "run", "x")
+    (point,) = points_in(store, "a")
+    point.append(ROWS, 100)
+    del store, point
+    with ts.Store(tmp_path / "run", "a") as store:  # waits for what is still being written
+        (point,) = points_in(store, "a")
+        assert point.state_count == 100
+        point.append(ROWS, 100)
+    assert committed(tmp_path / "run") == {"a": 200}
+
+
+def test_a_compressor_shrinks_the_rows(tmp_path):
+    from zarr.codecs import ZstdCodec
+
+    for name, compressor in (("plain", None), ("zstd", ZstdCodec(level=1))):
+        with ts.Store(tmp_path / name, "x", compressor=compressor) as store:
+            (point,) = points_in(store, "a")
+            for _ in range(1000):
+                point.append(ROWS, 100)
+        np.testing.assert_array_equal(ts.Store(tmp_path / name)["a"][:], np.tile(ROWS, (1000, 1)))
+    sizes = {
+        name: sum(file.stat().st_size for file in (tmp_path / name).rglob("*") if file.is_file())
+        for name in ("plain", "zstd")
+    }
+    assert sizes["zstd"] * 10 < sizes["plain"]
+
+
+def test_a_short_capture_is_not_padded_to_a_large_chunk(tmp_path):
+    with ts.Store(tmp_path / "run", "x") as store:
+        (point,) = points_in(store, "a")
+        point.append(ROWS, 100)
+    assert (tmp_path / "run/a/c/0/0").stat().st_size < 300_000
