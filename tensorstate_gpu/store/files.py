@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.request import url2pathname
 
 from tensorstate_gpu.store.folder import Folder
 
@@ -111,7 +112,18 @@ def files_at(path: Any, *, durable: bool = False) -> Files:
         from tensorstate_gpu.store.bucket import Bucket
 
         return Bucket.from_url(text)
+    if text.startswith("file://"):
+        text = _folder_of(text)
     if not text:
         raise ValueError("a store's path must not be empty")
+    if "\0" in text:
+        raise ValueError(f"a store's path must not hold a zero character, got {text!r}")
     # From the root, since programs change their working directory.
-    return Folder(Path(os.path.abspath(text.removeprefix("file://"))), durable=durable)
+    return Folder(Path(os.path.abspath(text)), durable=durable)
+
+
+def _folder_of(url: str) -> str:
+    host, slash, below = url.removeprefix("file://").partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise ValueError(f"a store's file URL must be file:///and/a/path, got {url}")
+    return url2pathname(slash + below)  # as Path.as_uri() wrote it
