@@ -124,20 +124,21 @@ class Sliding:
 
     def __init__(self, pieces: Iterable[NDArray[Any]]) -> None:
         self._pieces = iter(pieces)
-        self._held: NDArray[Any] | None = None
-        self._start = 0  # of what is held
+        self._held: list[NDArray[Any]] = []
+        self._start = self._stop = 0  # of what is held
 
     def between(self, start: int, stop: int) -> NDArray[Any]:
-        """The values [start, stop); IndexError when there are no more."""
-        held = [] if self._held is None else [self._held[start - self._start :]]
-        self._start = start
-        while sum(map(len, held)) < stop - start:
+        """The values [start, stop), at least one; IndexError when there are no more."""
+        while self._stop < stop:
             piece = next(self._pieces, None)
             if piece is None:
-                raise IndexError(f"there are not {stop} values")
-            held.append(piece)
-        self._held = held[0] if len(held) == 1 else np.concatenate(held)
-        return self._held[: stop - start]
+                raise IndexError(f"there are {self._stop} values, not {stop}")
+            self._held.append(piece)
+            self._stop += len(piece)
+        while self._start + len(self._held[0]) <= start:
+            self._start += len(self._held.pop(0))
+        held = self._held[0] if len(self._held) == 1 else np.concatenate(self._held)
+        return held[start - self._start : stop - self._start]
 
 
 def _index(index: Any, count: int) -> Any:

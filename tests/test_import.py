@@ -20,6 +20,7 @@ PUBLIC = {
     "StateCapture",
     "StateCaptureHook",
     "StateCounts",
+    "Store",
     "__version__",
     "aIQ",
     "build_efficiency_model",

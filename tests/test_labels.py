@@ -143,3 +143,16 @@ def test_labels_of_counts_take_no_memory_per_instance():
     tracemalloc.stop()
     assert kept < 80_000  # one batch's labels; a hundred would be 8 MB
     assert point.counts_by()[0].total == 1_010_000
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_instances_without_states_between_others(on_disk, tmp_path, monkeypatch):
+    monkeypatch.setattr("tensorstate_gpu.memory_rows.CHUNK_BYTES", 10)
+    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 10)
+    point = ts.CapturePoint("layer", tmp_path / "run" if on_disk else None)
+    point.declare(8)
+    for rows, instances, label in [(10, 10, "a"), (0, 2, "none"), (3, 3, "b"), (0, 1, "end")]:
+        point.append(np.zeros((rows, 1), np.uint8), instances, [label] * instances)
+    assert {label: part.total for label, part in point.counts_by().items()} == {"a": 10, "b": 3}
+    given = ["a"] * 10 + ["none"] * 2 + ["b"] * 3 + ["end"]
+    assert point.counts_by(given) == point.counts_by()

@@ -31,8 +31,25 @@ def test_the_code_of_the_page_on_keras_runs(number, tmp_path):
     assert ("conv_states" in done.stdout, done.stdout == "5\n")[number]
 
 
+def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
+    capture, reading = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
+    )
+    program = capture + "print(run.instance_count)\n" + reading
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("5000\nlayer ")
+
+
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/architecture.md", "docs/keras.md", "CONTRIBUTING.md"]
+    "document",
+    ["README.md", "docs/architecture.md", "docs/keras.md", "docs/store.md", "CONTRIBUTING.md"],
 )
 def test_links_and_paths_exist(document):
     text = (ROOT / document).read_text()

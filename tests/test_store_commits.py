@@ -194,6 +194,15 @@ def test_a_program_that_forgets_to_close_loses_nothing(tmp_path):
     assert committed(tmp_path / "run") == {"a": 200}
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint64, np.int64])
+def test_labels_of_any_integer_type_fill_many_chunks_at_once(dtype, tmp_path, small_chunks):
+    labels = (np.arange(100) % 50).astype(dtype)
+    with ts.Store(tmp_path / "run", "x") as store:
+        (point,) = points_in(store, "a")
+        point.append(ROWS, 100, labels)
+    np.testing.assert_array_equal(ts.Store(tmp_path / "run")["a"].labels(), labels)
+
+
 def test_a_compressor_shrinks_the_rows(tmp_path):
     from zarr.codecs import ZstdCodec
 

@@ -65,8 +65,12 @@ def test_a_chunk_damaged_during_the_capture_is_named(damage, stored, tmp_path):
         stored.counts()
 
 
+def nested(file):
+    file.write_bytes(b"[" * 100_000)
+
+
 @pytest.mark.parametrize("file", ["zarr.json", "layer/zarr.json"])
-@pytest.mark.parametrize("damage", [truncated, emptied, flipped])
+@pytest.mark.parametrize("damage", [truncated, emptied, flipped, nested])
 def test_damaged_metadata_is_named(damage, file, stored, tmp_path):
     damage(tmp_path / "run" / file)
     with pytest.raises(ValueError, match=rf"run/{file} is damaged"):

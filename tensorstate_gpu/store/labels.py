@@ -21,6 +21,11 @@ def kind_of(labels: NDArray[Any]) -> str:
     return "integers"
 
 
+def typed(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels of the type in which their column keeps them."""
+    return labels.astype(empty_labels(kind_of(labels)).dtype, copy=False)
+
+
 def plain(labels: NDArray[Any]) -> NDArray[Any]:
     """Labels as they are given back: int64, or strings of NumPy's fixed width."""
     return np.array(labels.tolist(), str) if labels.dtype.kind == "T" else labels

@@ -9,7 +9,7 @@ from zarr.codecs import ZstdCodec
 
 from tensorstate_gpu._instances import Instances
 from tensorstate_gpu.store.columns import ArrayReader, Column, Cut
-from tensorstate_gpu.store.labels import LabelsOfRows, empty_labels, kind_of, plain
+from tensorstate_gpu.store.labels import LabelsOfRows, empty_labels, kind_of, plain, typed
 from tensorstate_gpu.store.names import label_key, state_key
 from tensorstate_gpu.store.record import Layer
 
@@ -89,7 +89,7 @@ class LayerWriter:
             column = None if labels is None else self._labels_for(labels)
             self._states.append(packed)
             if column is not None and labels is not None:
-                column.append(labels)
+                column.append(typed(labels))
             self._ledger.add(instances, len(packed), None)
 
     def _labels_for(self, labels: NDArray[Any]) -> Column:
@@ -111,7 +111,7 @@ class LayerWriter:
         for count, each in instances.batches:
             self._ledger.add(count, count * each, None)
         for labels in instances.given_labels():
-            self._labels_for(labels).append(labels)
+            self._labels_for(labels).append(typed(labels))
 
     def chunks(self) -> Iterator[Rows]:
         """All rows that are there at the call, in order, in read-only pieces."""

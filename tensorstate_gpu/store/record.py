@@ -152,7 +152,7 @@ class Record:
 def _about(data: bytes, where: str) -> dict[str, Any]:
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}/{KEY} is damaged: {error}") from error
     try:
         about = document["attributes"]["tensorstate"]
@@ -183,7 +183,7 @@ def check_document(data: bytes, name: str) -> dict[str, Any]:
         attributes = document["attributes"]
         found, attributes["checksum"] = attributes["checksum"], ""
         whole = found == _checksum(document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{name} is damaged: {error!r}") from error
     if not whole:
         raise ValueError(f"{name} is damaged: its checksum does not fit")
