@@ -10,7 +10,8 @@ try:
 except ImportError:  # Windows: there one writer is the user's duty
     fcntl = None  # type: ignore[assignment]
 
-PARTIAL = ".partial"
+# Of a file that is not whole yet: deleted by the next writer, when this one was killed.
+PARTIAL = ".tensorstate-partial"
 
 
 class System:
@@ -133,8 +134,15 @@ class Folder:
         """Be the only writer, until release() or the end of this process; ValueError if not."""
         self._make_root()
         self._inode = os.stat(self.path).st_ino
-        if fcntl is None:
-            return
+        if fcntl is not None:
+            self._take_lock()
+        try:
+            self._clear()
+        except BaseException:
+            self.release()
+            raise
+
+    def _take_lock(self) -> None:
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,6 +154,12 @@ class Folder:
             ) from error
         self._lock = descriptor
         _claimed.add(self)
+
+    def _clear(self) -> None:
+        """Delete what a writer that was killed left half written."""
+        for key in self.list_keys():
+            if key.endswith(PARTIAL):
+                self.delete(key)
 
     def release(self) -> None:
         """Let others write."""

@@ -1,20 +1,17 @@
 """Store: the packed states of one run, on disk or in an object store."""
 
-import json
 import weakref
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._locks import ForkSafeLock
-from tensorstate_gpu._numbers import positive_integer, real
-from tensorstate_gpu.store.files import Files, files_at
-from tensorstate_gpu.store.folder import PARTIAL
+from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.names import state_key
+from tensorstate_gpu.store.opening import begin, check_options, check_same, choose, read_record
 from tensorstate_gpu.store.record import KEY, Layer, Record
-from tensorstate_gpu.store.run_writer import RunWriter, Source, finish_closing
+from tensorstate_gpu.store.run_writer import RunWriter, Source
 from tensorstate_gpu.store.stored_layer import StoredLayer
 
 if TYPE_CHECKING:
@@ -78,27 +75,19 @@ class Store:
         commit_seconds: float | None = 30.0,
         compressor: Any = None,
     ) -> None:
-        _choose("mode", mode, MODES)
-        _choose("durability", durability, DURABILITIES)
-        if commit_rows is not None:
-            commit_rows = positive_integer(commit_rows, "commit_rows")
-        if commit_seconds is not None:
-            commit_seconds = real(commit_seconds, "commit_seconds")
-            if not 0 < commit_seconds < 1e9:
-                raise ValueError(f"commit_seconds must be greater than 0, got {commit_seconds}")
-        _check_compressor(compressor)
+        choose("mode", mode, MODES)
+        choose("durability", durability, DURABILITIES)
+        options = check_options(compressor, commit_rows, commit_seconds)
         self._files = files_at(path, durable=durability == "power")
         self._writer: RunWriter | None = None
         self._found = Record("", "")
         self._claimed: set[str] = set()
         self._of_path = False  # made by store_for()
         if mode == "r":
-            self._found = _read_record(self._files)
+            self._found = read_record(self._files)
         else:
-            self._found = _begin(self._files, go_on=mode == "a")
-            self._writer = RunWriter(
-                self._files, self._found, compressor, commit_rows, commit_seconds
-            )
+            self._found = begin(self._files, go_on=mode == "a")
+            self._writer = RunWriter(self._files, self._found, *options)
             # What is buffered when this object ends still belongs to the capture.
             weakref.finalize(self, self._writer.close_soon).atexit = False
 
@@ -158,7 +147,7 @@ class Store:
         """
         from tensorstate_gpu.store.verifying import verify
 
-        return verify(self._files, lambda: _read_record(self._files), progress)
+        return verify(self._files, lambda: read_record(self._files), progress)
 
     def to_zip(
         self,
@@ -223,7 +212,7 @@ class Store:
                 )
             found = layers.get(name)
             if found is not None:
-                _check_same(f"{self}: {name}", capture, found.capture)
+                check_same(f"{self}: {name}", capture, found.capture)
             self._claimed.add(name)
             writer.claim(name, source)
             return found
@@ -260,61 +249,6 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({str(self)!r}, {len(self)} layers, {self.record.commits} commits)"
-
-
-def _choose(what: str, value: Any, accepted: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in accepted:
-        raise ValueError(f"{what} must be one of {accepted}, got {value!r}")
-
-
-def _check_compressor(compressor: Any) -> None:
-    from zarr.abc.codec import BytesBytesCodec
-
-    if compressor is not None and not isinstance(compressor, BytesBytesCodec):
-        raise TypeError(
-            "compressor must be a zarr codec such as zarr.codecs.ZstdCodec(), "
-            f"got {type(compressor).__name__} {compressor!r}"
-        )
-
-
-def _check_same(what: str, new: dict[str, Any], found: dict[str, Any]) -> None:
-    for key, value in json.loads(json.dumps(new)).items():
-        if key not in found or found[key] != value:
-            raise ValueError(f"{what} was captured with {found}, not with {key} = {value}")
-
-
-def _read_record(files: Files) -> Record:
-    try:
-        data = files.read(KEY)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ValueError(f"{files} holds no captured states") from error
-    return Record.from_bytes(data, str(files))
-
-
-def _begin(files: Files, *, go_on: bool) -> Record:
-    """Claim the files; the record to go on from, which is an empty one for a new store."""
-    finish_closing(files)
-    there = files.is_taken()
-    if there and not go_on:
-        raise ValueError(f"{files} exists and is not empty; it is not overwritten")
-    if there:
-        _read_record(files)  # what is no store is not claimed
-    files.claim()
-    try:
-        if there:
-            for key in files.list_keys():
-                if key.endswith(PARTIAL):  # of a writer that was killed
-                    files.delete(key)
-            return _read_record(files)
-        from tensorstate_gpu import __version__
-
-        record = Record(__version__, datetime.now(UTC).isoformat(timespec="seconds"))
-        files.write(KEY, record.to_bytes())
-        files.sync()
-        return record
-    except BaseException:
-        files.release()
-        raise
 
 
 _of_paths: "weakref.WeakValueDictionary[str, Store]" = weakref.WeakValueDictionary()
