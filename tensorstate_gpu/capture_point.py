@@ -210,7 +210,7 @@ class CapturePoint(Readings):
         """Commit what is still buffered, where rows are kept in a store."""
         with self._reading():
             pass  # nothing is on its way
-        if self._store is not None:
+        if self._store is not None and self._store.is_open():
             self._store.commit()
 
     def _there(self) -> Accumulator | None:

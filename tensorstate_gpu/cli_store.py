@@ -17,6 +17,8 @@ from tensorstate_gpu.cli_text import number, one_line, plain, several, size, tex
 from tensorstate_gpu.counts import StateCounts, merge_all
 from tensorstate_gpu.reporting import LayerReport, Report, summarise
 from tensorstate_gpu.store import Store
+from tensorstate_gpu.store.files import files_at
+from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.names import state_key
 from tensorstate_gpu.store.record import KEY
 
@@ -31,10 +33,11 @@ ByLabel = dict[Any, StateCounts]
 
 def open_store(path: str) -> tuple[Store, Path | None]:
     """The store at a path or URL, or that of a saved demo, then with its results."""
-    if "://" not in path or path.startswith("file://"):
-        folder = Path(path.removeprefix("file://"))
+    files = files_at(path)
+    if isinstance(files, Folder):
+        folder = files.path
         if not (folder / KEY).exists() and (folder / STATES).exists():
-            return Store(str(folder / STATES)), folder / RESULTS
+            return Store(folder / STATES), folder / RESULTS
     return Store(path), None
 
 

@@ -65,6 +65,7 @@ def build_efficiency_model(
         _check_layers_of(storage_path)
     except ValueError:
         bridge.remove(captured, points)
+        _give_up(points)
         raise
     captured.efficiency_layers = there + points
     return captured
@@ -109,6 +110,7 @@ def capture(
         _check_layers_of(storage_path)
     except ValueError:  # two layers of one name
         bridge.detach(points)
+        _give_up(points)
         raise
     labels = bridge.call_after_forward(model, lambda: run.labels(None))
     try:
@@ -141,6 +143,11 @@ def _check_layers_of(storage_path: Any) -> None:
     """ValueError when a store holds other layers than those that are captured into it now."""
     if hasattr(storage_path, "check_all_claimed"):
         storage_path.check_all_claimed()
+
+
+def _give_up(points: list[CapturePoint]) -> None:
+    for point in points:
+        point.give_up()
 
 
 def _points(model: Any) -> list[CapturePoint]:

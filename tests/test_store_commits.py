@@ -182,6 +182,29 @@ def test_a_capture_goes_on_where_it_was_committed(tmp_path):
     assert str(stored.report()) == str(whole.report())
 
 
+def enter(captured):
+    return captured.__enter__()
+
+
+def test_a_model_with_other_layers_is_refused_and_the_right_one_goes_on(tmp_path):
+    right = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    smaller = torch.nn.Sequential(right[0])
+    larger = torch.nn.Sequential(*right, torch.nn.Linear(2, 2))
+    with ts.capture(right, "Linear", storage_path=tmp_path / "run") as run:
+        right(torch.ones(5, 3))
+    del run
+    for instances, attach in ((10, ts.capture), (15, ts.build_efficiency_model)):
+        with ts.Store(tmp_path / "run", "a") as store:
+            with pytest.raises(ValueError, match=r"holds \['1_post_states'\] too"):
+                enter(attach(smaller, "Linear", storage_path=store))
+            with pytest.raises(ValueError, match="and not '2_post_states'"):
+                enter(attach(larger, "Linear", storage_path=store))
+            assert not right[0]._forward_hooks
+            with ts.capture(right, "Linear", storage_path=store) as run:
+                right(torch.ones(5, 3))
+            assert run.instance_count == instances
+
+
 def test_a_program_that_forgets_to_close_loses_nothing(tmp_path):
     store = ts.Store(tmp_path / "run", "x")
     (point,) = points_in(store, "a")

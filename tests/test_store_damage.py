@@ -1,5 +1,7 @@
 """Stored states that were damaged, deleted or could not be written: told, and none lost."""
 
+import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.cli import main
+from tensorstate_gpu.store.record import sealed
 
 ROWS = np.random.default_rng(0).integers(0, 256, (35, 2)).astype(np.uint8)
 
@@ -184,3 +187,37 @@ def test_a_name_too_long_for_a_folder_is_refused_at_once(tmp_path):
             ts.Run([point]).save(tmp_path / "saved")
         assert not (tmp_path / "saved").exists()
     new_point(tmp_path / "longest", "x" * 255).append(ROWS, 35)
+
+
+def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path):
+    with pytest.raises(OSError, match="name too long"):
+        ts.Store(tmp_path / "new" / ("x" * 300) / "run", "x")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match=r"file is no folder: there is no room for .*file/sub/run"):
+        ts.Store(tmp_path / "file" / "sub" / "run", "x")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"shape": False}, "a shape of False"),
+        ({"chunk_grid": {"name": "regular"}}, "no chunk shape"),
+        ({"codecs": [{"name": "nonsense"}]}, "zarr cannot read it"),
+        ({"shape": [35, 3]}, r"chunks of \(10, 2\) in \(35, 3\)"),
+    ],
+)
+def test_nonsense_with_a_good_checksum_is_named(change, told, stored, tmp_path):
+    file = tmp_path / "run/layer/zarr.json"
+    file.write_bytes(sealed({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ValueError, match=rf"layer/zarr.json is damaged: {told}"):
+        ts.Store(tmp_path / "run")["layer"][:]
+
+
+def test_a_record_of_other_neurons_than_the_array_is_told(stored, tmp_path):
+    record = ts.Store(tmp_path / "run").record
+    layer = dataclasses.replace(record.layers["layer"], neurons=3)
+    changed = dataclasses.replace(record, layers={"layer": layer})
+    (tmp_path / "run/zarr.json").write_bytes(changed.to_bytes())
+    with pytest.raises(ValueError, match=r"layer/zarr.json is damaged: chunks of \(10, 2\)"):
+        ts.Store(tmp_path / "run")["layer"][:]

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
 import zarr
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.store.folder import Folder
 
 # Writes 5,000 rows of two layers; what follows says how the program ends.
 WRITER = """
@@ -174,3 +176,72 @@ def test_a_changed_working_directory(tmp_path, monkeypatch):
     point.flush()
     assert [file.name for file in tmp_path.glob("*/*")] == ["run"]
     np.testing.assert_array_equal(stored(tmp_path / "here" / "run", "layer"), ROWS)
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork")  # where JAX has been imported
+def test_a_forked_child_cannot_reset_its_parents_layer(tmp_path):
+    point = ts.CapturePoint("layer", tmp_path)
+    point.declare(16)
+    point.append(ROWS[:2000], 2000)
+    point.flush()
+    fork = multiprocessing.get_context("fork")
+    told = fork.Queue()
+
+    def in_the_child():
+        try:
+            point.reset_states()
+        except RuntimeError as error:
+            told.put(str(error))
+
+    child = fork.Process(target=in_the_child)
+    child.start()
+    assert "a store has one writer" in told.get(timeout=30)
+    child.join(30)
+    np.testing.assert_array_equal(stored(tmp_path, "layer"), ROWS[:2000])
+
+
+def test_a_reader_waits_for_rows_that_nobody_holds_any_more(tmp_path):
+    for k in range(20):
+        point = ts.CapturePoint("layer", tmp_path / str(k))
+        point.declare(16)
+        point.append(ROWS, 5000)
+        del point
+        np.testing.assert_array_equal(stored(tmp_path / str(k), "layer"), ROWS)
+
+
+def test_a_store_that_nobody_holds_is_free_for_the_next_writer(tmp_path, monkeypatch):
+    release = Folder.release
+
+    def slowly(self):
+        time.sleep(0.1)
+        release(self)
+
+    monkeypatch.setattr(Folder, "release", slowly)
+    for k in range(3):
+        store = ts.Store(tmp_path, "a")
+        point = ts.CapturePoint("layer", store)
+        point.declare(16)
+        point.append(ROWS[:10], 10)
+        assert point.state_count == 10 * (k + 1)
+        del store, point
+        time.sleep(0.05)
+
+
+def test_a_closed_store_takes_nothing(tmp_path):
+    store = ts.Store(tmp_path, "x")
+    point = ts.CapturePoint("layer", store)
+    point.declare(16)
+    point.append(ROWS, 5000)
+    store.close()
+    store.close()
+    time.sleep(0.1)
+    for step in (
+        point.reset_states,
+        store.commit,
+        lambda: point.append(ROWS, 5000),
+        lambda: ts.CapturePoint("other", store),
+    ):
+        with pytest.raises(RuntimeError, match="is closed; open it with mode='a' to go on"):
+            step()
+    np.testing.assert_array_equal(stored(tmp_path, "layer"), ROWS)

@@ -34,8 +34,10 @@ class BackgroundWriter:
         self._ended = False
 
     def submit(self, work: Callable[[], None], size: int = 0) -> None:
-        """Have a job done after those before it. Never waits, never fails."""
+        """Have a job done after those before it; never waits. RuntimeError after end()."""
         with self._changed:
+            if self._ended:
+                raise RuntimeError("the writer of this store has ended")
             self._jobs.append(_Job(work, size))
             self._bytes += size
             self.start()

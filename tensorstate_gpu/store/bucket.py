@@ -66,11 +66,12 @@ class Bucket:
         with contextlib.suppress(FileNotFoundError):
             self._ask(lambda: obstore.delete(self._objects, key))
 
-    def list_keys(self, under: str = "") -> list[str]:
-        def listed() -> list[str]:
+    def sizes(self, under: str = "") -> dict[str, int]:
+        def listed() -> dict[str, int]:
             pieces = obstore.list(self._objects, prefix=under or None)
-            # Without a path: what makes the prefix look like a folder.
-            return sorted(found["path"] for piece in pieces for found in piece if found["path"])
+            found = {one["path"]: one["size"] for piece in pieces for one in piece}
+            found.pop("", None)  # what makes the prefix look like a folder
+            return dict(sorted(found.items()))
 
         return self._ask(listed)
 

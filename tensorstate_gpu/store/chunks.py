@@ -37,31 +37,35 @@ def new_document(
     return document
 
 
+class UnreadableDocument(ValueError):
+    """A zarr.json that zarr does not understand, or of another array than was meant."""
+
+
 class ChunkCodec:
     """Values to the bytes of one chunk and back, as an array's zarr.json says.
 
-    Made of a zarr array in memory that has exactly one chunk. ValueError for a document that zarr
-    does not understand.
+    Made of a zarr array in memory that has exactly one chunk. UnreadableDocument for a document
+    that is not one of chunks of ``chunk_shape``.
     """
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, chunk_shape: tuple[int, ...]) -> None:
+        _check_shapes(document, chunk_shape)
         try:
-            shape = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
-            alone = json.dumps({**document, "shape": shape}).encode()
+            alone = json.dumps({**document, "shape": chunk_shape}).encode()
             self._kept = {"zarr.json": _buffer(alone)}
             array = zarr.open_array(MemoryStore(self._kept), mode="r+")
             # An all-zero chunk is a real one: a missing chunk must not pass for it.
             self._array: Any = array.with_config({"write_empty_chunks": True})
         except Exception as error:  # zarr raises errors of every kind
-            raise ValueError(f"zarr cannot read this array: {error}") from error
-        self.chunk_shape: tuple[int, ...] = shape
-        self._key = "/".join(["c", *("0" for _ in shape)])
+            raise UnreadableDocument(f"zarr cannot read it: {error}") from error
+        self._chunk_rows = chunk_shape[0]
+        self._key = "/".join(["c", *("0" for _ in chunk_shape)])
         self._lock = threading.Lock()
 
     def encode(self, values: NDArray[Any]) -> bytes:
         """One chunk; where ``values`` are fewer than it holds, zeros or empty strings follow."""
         with self._lock:
-            if len(values) < self.chunk_shape[0]:
+            if len(values) < self._chunk_rows:
                 self._array[len(values) :] = "" if self._array.dtype.kind in "TO" else 0
             self._array[: len(values)] = values
             return self._kept.pop(self._key).to_bytes()
@@ -77,6 +81,20 @@ class ChunkCodec:
             finally:
                 del self._kept[self._key]
         return values
+
+
+def _check_shapes(document: Document, chunk_shape: tuple[int, ...]) -> None:
+    shape = document.get("shape")
+    if not isinstance(shape, list) or not all(type(size) is int for size in shape):
+        raise UnreadableDocument(f"a shape of {shape!r}")
+    try:
+        found = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
+    except (KeyError, TypeError) as error:
+        raise UnreadableDocument(f"no chunk shape: {error!r}") from error
+    if found != chunk_shape or tuple(shape[1:]) != chunk_shape[1:]:
+        raise UnreadableDocument(
+            f"chunks of {found} in {tuple(shape)}, committed are chunks of {chunk_shape}"
+        )
 
 
 def _buffer(data: bytes) -> Buffer:

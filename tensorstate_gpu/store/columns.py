@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
-from tensorstate_gpu.store.chunks import ChunkCodec, Document, checksum, new_document
+from tensorstate_gpu.store.chunks import (
+    ChunkCodec,
+    Document,
+    UnreadableDocument,
+    checksum,
+    new_document,
+)
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.record import KEY, Committed, check_document, sealed
 
@@ -25,10 +31,16 @@ def chunk_key(key: str, index: int, dimensions: int) -> str:
 
 
 class ArrayReader:
-    """The committed values of one array; each chunk is checked when it is read."""
+    """The committed values of one array; each chunk is checked when it is read.
 
-    def __init__(self, files: Files, key: str, committed: Committed) -> None:
+    ``inner``: the shape of one value: (bytes,) of a row, () of a label.
+    """
+
+    def __init__(
+        self, files: Files, key: str, committed: Committed, inner: tuple[int, ...]
+    ) -> None:
         self._files, self._key, self._committed = files, key, committed
+        self._chunk_shape = (committed.chunk_rows, *inner)
         self.rows = committed.rows
         self._codec: ChunkCodec | None = None
         self._lock = threading.Lock()
@@ -43,20 +55,21 @@ class ArrayReader:
         return check_document(data, name)
 
     def codec(self) -> ChunkCodec:
+        """How its chunks are encoded; ValueError where zarr.json does not fit the commit."""
         with self._lock:
             if self._codec is None:
-                self._codec = ChunkCodec(self.document())
-                if self._codec.chunk_shape[0] != self._committed.chunk_rows:
+                try:
+                    self._codec = ChunkCodec(self.document(), self._chunk_shape)
+                except UnreadableDocument as error:
                     raise ValueError(
-                        f"{self._files}/{self._key}/{KEY} is damaged: chunks of "
-                        f"{self._codec.chunk_shape[0]} rows, {self._committed.chunk_rows} committed"
-                    )
+                        f"{self._files}/{self._key}/{KEY} is damaged: {error}"
+                    ) from error
             return self._codec
 
     def chunk(self, index: int) -> NDArray[Any]:
         """The committed values of one chunk; ValueError, with its file, when they are not whole."""
         codec = self.codec()
-        key = chunk_key(self._key, index, len(codec.chunk_shape))
+        key = chunk_key(self._key, index, len(self._chunk_shape))
         try:
             values = codec.decode(self._files.read(key))
         except FileNotFoundError as error:
@@ -133,7 +146,7 @@ class Column(ChunkedBuffer):
         """Go on where an array ends that is committed already."""
         if not committed.rows:
             return
-        reader = ArrayReader(self._files, self.key, committed)
+        reader = ArrayReader(self._files, self.key, committed, self._buffer.shape[1:])
         self._codec, self._document = reader.codec(), reader.document()
         self._chunk_rows, self._settled_chunk_rows = committed.chunk_rows, True
         whole = committed.rows // committed.chunk_rows
@@ -160,7 +173,7 @@ class Column(ChunkedBuffer):
         whole = cut.rows // self._chunk_rows
         checksums = tuple(self._checksums[:whole])
         committed = Committed(whole * self._chunk_rows, self._chunk_rows, checksums)
-        yield from ArrayReader(self._files, self.key, committed).chunks()
+        yield from ArrayReader(self._files, self.key, committed, self._buffer.shape[1:]).chunks()
         if len(cut.tail):
             yield cut.tail
 
@@ -187,14 +200,14 @@ class Column(ChunkedBuffer):
         self._files.write(key, self._codec.encode(values))
 
     def _create(self) -> None:
-        for left_over in self._files.list_keys(self.key):  # of a capture that was never committed
+        for left_over in self._files.sizes(self.key):  # of a capture that was never committed
             self._files.delete(left_over)
         shape = (self._chunk_rows, *self._buffer.shape[1:])
         self._document = new_document(
             self._buffer.dtype, shape, self._compressor, self._dimension_names
         )
         self.publish(0, {})
-        self._codec = ChunkCodec(self._document)
+        self._codec = ChunkCodec(self._document, shape)
 
     def publish(self, rows: int, attributes: dict[str, Any]) -> None:
         """Tell zarr clients how many rows are committed."""

@@ -1,10 +1,8 @@
 """What a store holds, as its commit record tells, and what its files take."""
 
-import os
 from typing import Any
 
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.names import label_key, state_key
 from tensorstate_gpu.store.record import FORMAT, Layer, Record
 from tensorstate_gpu.store.verifying import CommittedArray, committed_arrays, committed_keys
@@ -63,22 +61,6 @@ def _describe(
 def file_sizes(files: Files) -> dict[str, int] | None:
     """What each file takes, in bytes; None where files cannot be listed."""
     try:
-        if isinstance(files, Folder):
-            return {key: os.stat(files.path / key).st_size for key in files.list_keys()}
-        return _sizes_elsewhere(files)
+        return files.sizes()
     except OSError:
         return None
-
-
-def _sizes_elsewhere(files: Files) -> dict[str, int]:
-    objects = getattr(files, "_objects", None)
-    if objects is None:  # in memory
-        return {key: len(files.read(key)) for key in files.list_keys()}
-    import obstore
-    from obstore.exceptions import BaseError
-
-    try:
-        pieces = obstore.list(objects)
-        return {found["path"]: found["size"] for piece in pieces for found in piece}
-    except BaseError as error:
-        raise OSError(f"{files}: {error}") from error

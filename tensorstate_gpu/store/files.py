@@ -21,8 +21,8 @@ class Files(Protocol):
     def delete(self, key: str) -> None:
         """Delete a file, if it is there."""
 
-    def list_keys(self, under: str = "") -> list[str]:
-        """All files, or those under one key, in order."""
+    def sizes(self, under: str = "") -> dict[str, int]:
+        """All files, or those under one key, in order, with their bytes."""
 
     def is_taken(self) -> bool:
         """Whether there is anything, but for what a killed writer left half written."""
@@ -62,8 +62,10 @@ class Memory:
     def delete(self, key: str) -> None:
         self._files.pop(key, None)
 
-    def list_keys(self, under: str = "") -> list[str]:
-        return sorted(key for key in list(self._files) if not under or key.startswith(under + "/"))
+    def sizes(self, under: str = "") -> dict[str, int]:
+        found = {key: len(data) for key, data in self._files.copy().items()}
+        keys = sorted(key for key in found if not under or key.startswith(under + "/"))
+        return {key: found[key] for key in keys}
 
     def is_taken(self) -> bool:
         return bool(self._files)

@@ -99,16 +99,15 @@ class Folder:
             self._unsynced.pop(folder, None)
             self._unsynced[folder.parent] = None
 
-    def list_keys(self, under: str = "") -> list[str]:
-        """All files, or those under one key, in order."""
+    def sizes(self, under: str = "") -> dict[str, int]:
+        """All files, or those under one key, in order, with their bytes."""
         top = self.path / under
-        if not top.is_dir():
-            return []
-        return sorted(
-            (Path(folder) / name).relative_to(self.path).as_posix()
-            for folder, _, names in os.walk(top)
-            for name in names
-        )
+        files = (Path(folder) / name for folder, _, names in os.walk(top) for name in names)
+        found = {}
+        for file in sorted(files):
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                found[file.relative_to(self.path).as_posix()] = file.stat().st_size
+        return found
 
     def is_taken(self) -> bool:
         """Whether there is a file, or a folder with anything in it but unfinished files."""
@@ -157,7 +156,7 @@ class Folder:
 
     def _clear(self) -> None:
         """Delete what a writer that was killed left half written."""
-        for key in self.list_keys():
+        for key in self.sizes():
             if key.endswith(PARTIAL):
                 self.delete(key)
 
@@ -168,10 +167,18 @@ class Folder:
             self._lock = None
 
     def _make_root(self) -> None:
-        for folder in [*reversed(self.path.parents), self.path]:
-            if not folder.is_dir():
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.is_dir()]
+        if missing and missing[-1].exists():
+            raise ValueError(f"{missing[-1]} is no folder: there is no room for {self.path}")
+        try:
+            for folder in reversed(missing):
                 self.system.mkdir(folder)
                 self._unsynced[folder.parent] = None
+        except OSError:
+            for folder in missing:
+                with contextlib.suppress(OSError):
+                    self.system.rmdir(folder)
+            raise
 
     def _make(self, folder: Path) -> None:
         """Folders below the store's own, which stays deleted when somebody deletes it."""

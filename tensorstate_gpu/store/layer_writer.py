@@ -59,7 +59,7 @@ class LayerWriter:
     def _resume(self, found: Layer) -> None:
         self._states.resume(found.states)
         if found.labels is not None:
-            reader = ArrayReader(self._run.files, label_key(self.name), found.labels)
+            reader = ArrayReader(self._run.files, label_key(self.name), found.labels, ())
             strings = reader.document()["data_type"] == "string"
             self._open_labels("strings" if strings else "integers").resume(found.labels)
 

@@ -32,7 +32,10 @@ def check_options(
     if commit_seconds is not None:
         commit_seconds = real(commit_seconds, "commit_seconds")
         if not 0 < commit_seconds < 1e9:
-            raise ValueError(f"commit_seconds must be greater than 0, got {commit_seconds}")
+            raise ValueError(
+                f"commit_seconds must be greater than 0 and less than 1e9, got {commit_seconds}; "
+                "None commits by rows or by hand only"
+            )
     return compressor, commit_rows, commit_seconds
 
 

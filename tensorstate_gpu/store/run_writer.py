@@ -90,7 +90,10 @@ class RunWriter:
         return Column(self.files, key, empty, submit, dimension_names, compressor)
 
     def remove(self, name: str) -> None:
-        """Forget a layer, with all that is written of it."""
+        """Forget a layer, with all that is written of it; RuntimeError as check_open()."""
+        if self._deleted or not self.files.exists():
+            return
+        self.check_open()
         with self._lock:
             self._names.pop(name, None)
             if self._layers.pop(name, None) is None and self.record.layers.get(name) is None:
@@ -101,7 +104,7 @@ class RunWriter:
     def _forget(self, name: str) -> None:
         layers = {other: layer for other, layer in self.record.layers.items() if other != name}
         self._write_record(layers)
-        for key in [*self.files.list_keys(state_key(name)), *self.files.list_keys(label_key(name))]:
+        for key in [*self.files.sizes(state_key(name)), *self.files.sizes(label_key(name))]:
             self.files.delete(key)
 
     # ---- batches -------------------------------------------------------------------------------
@@ -117,6 +120,11 @@ class RunWriter:
 
     def check(self) -> None:
         """Wait for room; RuntimeError where this process must not write, or what went wrong."""
+        self.check_open()
+        self._background.wait_for_room()
+
+    def check_open(self) -> None:
+        """RuntimeError where this process must not write, or no longer can."""
         if self._process != os.getpid():
             raise RuntimeError(
                 f"process {self._process} writes {self.files}, and a store has one writer; after a "
@@ -126,7 +134,6 @@ class RunWriter:
             raise RuntimeError(f"{self.files} was deleted while states were captured into it")
         if self._closed:
             raise RuntimeError(f"{self.files} is closed; open it with mode='a' to go on")
-        self._background.wait_for_room()
 
     def _ends_a_pass(self, name: str) -> bool:
         self._since_first += 1
@@ -248,7 +255,10 @@ class RunWriter:
         if self._process != os.getpid() or self._closed:
             return
         try:
-            self.commit()
+            if self._closing:
+                self._background.wait()
+            else:
+                self.commit()
         except BaseException:
             if finally_:
                 self._end()
@@ -258,8 +268,8 @@ class RunWriter:
     def close_soon(self) -> None:
         """Close without waiting: for a finalizer, which may run in a thread that we wait for."""
         if self._process == os.getpid() and not self._closed:
-            self._closing = True
             self._background.submit(self._close_here)
+            self._closing = True
 
     def _close_here(self) -> None:
         if self.files.exists():
@@ -268,13 +278,13 @@ class RunWriter:
         self._end()
 
     def _end(self) -> None:
-        self._closed = True
         self._background.end()
         self.files.release()
+        self._closed = True
 
     def is_open(self) -> bool:
-        """Whether it takes rows: it was not closed, nor were its files deleted."""
-        return not self._closed and self.files.exists()
+        """Whether it takes rows from this process: it was not closed, nor its files deleted."""
+        return self._process == os.getpid() and not self._closed and self.files.exists()
 
     def abandon(self) -> None:
         """Take no more rows: the store was deleted, and is not to be filled again with these."""

@@ -1,5 +1,6 @@
 """Store: the packed states of one run, on disk or in an object store."""
 
+import contextlib
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.names import state_key
 from tensorstate_gpu.store.opening import begin, check_options, check_same, choose, read_record
 from tensorstate_gpu.store.record import KEY, Layer, Record
-from tensorstate_gpu.store.run_writer import RunWriter, Source
+from tensorstate_gpu.store.run_writer import RunWriter, Source, finish_closing
 from tensorstate_gpu.store.stored_layer import StoredLayer
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Store:
         self._claimed: set[str] = set()
         self._of_path = False  # made by store_for()
         if mode == "r":
+            with contextlib.suppress(Exception):  # told to whoever wrote it
+                finish_closing(self._files)
             self._found = read_record(self._files)
         else:
             self._found = begin(self._files, go_on=mode == "a")
@@ -176,6 +179,7 @@ class Store:
         OSError when that fails: what was committed before is whole, and the next call tries again.
         """
         writer = self._written()
+        writer.check_open()
         writer.settle()
         writer.commit()
 
@@ -184,6 +188,10 @@ class Store:
         if self._writer is not None:
             self._writer.settle()
             self._writer.close()
+
+    def is_open(self) -> bool:
+        """Whether it takes rows from this process: it was not closed, nor deleted."""
+        return self._writer is not None and self._writer.is_open()
 
     def __enter__(self) -> "Store":
         return self
@@ -202,6 +210,7 @@ class Store:
         ValueError when the name is taken, or does not fit what is committed.
         """
         writer = self._written()
+        writer.check_open()
         with _lock:
             if name in self._claimed:
                 raise ValueError(f"{self} already has states of {name!r}")
@@ -268,7 +277,7 @@ def store_for(path: Any, name: str) -> Store:
     where = str(files_at(path))
     with _lock:
         store = _of_paths.get(where)
-        if store is not None and not store._written().is_open():
+        if store is not None and not store.is_open():
             store._written().abandon()
             store = None
         if store is None:

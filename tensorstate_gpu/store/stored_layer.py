@@ -56,7 +56,9 @@ class StoredLayer(Readings):
 
     @cached_property
     def _states(self) -> ArrayReader:
-        return ArrayReader(self._files, state_key(self.name), self._whole.states)
+        return ArrayReader(
+            self._files, state_key(self.name), self._whole.states, (self._whole.row_bytes,)
+        )
 
     @property
     def _whole(self) -> Layer:
@@ -86,7 +88,7 @@ class StoredLayer(Readings):
         layer = self._whole
         if layer.labels is None:
             return iter(())
-        reader = ArrayReader(self._files, label_key(self.name), layer.labels)
+        reader = ArrayReader(self._files, label_key(self.name), layer.labels, ())
         return map(plain, reader.chunks())
 
 
