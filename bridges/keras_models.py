@@ -50,9 +50,9 @@ def check_attachable(model: Any) -> None:
 
 
 def _check_layer(path: str, layer: Any) -> None:
-    """ValueError for a layer whose calls are repeated in the gradient."""
+    """ValueError for a layer whose calls lie inside jax.checkpoint."""
     mode = getattr(layer, "_remat_mode", None)
-    if mode is not None and mode.mode is not None and keras.backend.backend() != "torch":
+    if mode is not None and mode.mode is not None and keras.backend.backend() == "jax":
         raise ValueError(f"{path} was made in a keras.RematScope, where calls cannot be captured")
 
 

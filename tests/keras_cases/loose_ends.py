@@ -107,16 +107,6 @@ def test_sequences_keep_their_features_last():
     assert [point.neurons for point in captured.efficiency_layers] == [14, 3, 3, 3]
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="calls are not repeated there")
-def test_layers_that_are_rematerialised_are_refused():
-    inputs = keras.Input((4,))
-    with keras.RematScope(mode="full"):
-        hidden = layers.Dense(8, name="h")
-    model = keras.Model(inputs, layers.Dense(3, name="d")(hidden(inputs)))
-    with pytest.raises(ValueError, match=r"h was made in a keras.RematScope"):
-        ts.build_efficiency_model(model, ["h", "d"])
-
-
 def test_what_others_traced_brings_nothing_after_the_end():
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="deep")], name="inner")
     inputs = keras.Input((4,))
