@@ -1,6 +1,7 @@
 """Keras 3: models with capture points at their layers, and without them again."""
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -195,7 +196,9 @@ def _all(probes: Probes) -> Iterator[Probe]:
 
 def _is_functional(model: Any) -> bool:
     """Whether layers and their connections are all of it: a class made from these may do more."""
-    return type(model) in (keras.Sequential, Functional)
+    if type(model) is keras.Sequential:
+        return model._functional is not None  # it is for a single tensor that goes in
+    return type(model) is Functional
 
 
 def _functional_layers(model: Any) -> Iterator[Any]:
@@ -257,8 +260,12 @@ def _copy(model: Any, call: Callable[..., Any]) -> Any:
 
 def _compile_as(twin: Any, model: Any) -> None:
     """Compile as another model was, with the same optimizer, which goes on from where it is."""
-    if model.compiled:
-        twin.compile(**model._compile_config.config)
+    if not model.compiled:
+        return
+    config = dict(model._compile_config.config)
+    if keras.backend.backend() != "jax" and config["jit_compile"]:
+        config["jit_compile"] = "auto"  # what Keras made of "auto" there: a capture goes without
+    twin.compile(**config)
 
 
 # ---- wrapping calls ----------------------------------------------------------------------------
@@ -293,6 +300,23 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
 
 def _retrace(model: Any) -> None:
     """Make anew what was traced: it would go on as before. A fit() that is under way goes on."""
+    _choose_jit(model)
     for name in ("train_function", "test_function", "predict_function"):
         if getattr(model, name, None) is not None:
             getattr(model, f"make_{name}")(force=True)
+
+
+def _choose_jit(model: Any) -> None:
+    """Go without XLA while one of the layers is captured where that cannot be compiled."""
+    if not isinstance(model, keras.Model):
+        return
+    supported = all(layer.supports_jit for layer in model._flatten_layers())
+    if supported and model in _jit_before:
+        model._jit_compile = _jit_before.pop(model)
+    elif not supported and model._jit_compile is not False:
+        _jit_before[model] = model._jit_compile
+        model._jit_compile = False
+
+
+# What jit_compile was: True, or None where Keras has not been asked for it.
+_jit_before: "weakref.WeakKeyDictionary[Any, bool | None]" = weakref.WeakKeyDictionary()

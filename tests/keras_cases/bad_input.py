@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras.src.trainers.trainer import model_supports_jit
 from models import BACKEND, compiled, convolutional
 
 import tensorstate_gpu as ts
@@ -93,17 +94,43 @@ class TestXla:
         with pytest.raises(ValueError, match=r"XLA on TensorFlow, and torch.compile, cannot"):
             model.compile("sgd", "mse", jit_compile=True)
 
-    def test_so_it_is_for_layers_placed_by_hand_and_wrapped_ones(self, images):
+    def test_so_it_is_for_layers_placed_by_hand(self):
         model = keras.Sequential([keras.Input((3,)), layers.Dense(2), StateCapture("seen")])
         with pytest.raises(ValueError, match="XLA on TensorFlow"):
             model.compile("sgd", "mse", jit_compile=True)
+
+    def test_a_model_that_was_compiled_before_goes_without_meanwhile(self, images):
+        model = convolutional()
+        model.compile("sgd", "mse", jit_compile=True)  # on GPUs Keras makes this of "auto"
+        bare = model.predict(images, verbose=0)
+        one, other = ts.capture(model, "conv"), ts.capture(model, "dense")
+        first, second = one.__enter__(), other.__enter__()
+        assert not model.jit_compile
+        np.testing.assert_allclose(model.predict(images, verbose=0), bare, atol=1e-5)
+        one.__exit__(None, None, None)
+        model.predict(images, verbose=0)
+        other.__exit__(None, None, None)
+        assert model.jit_compile
+        np.testing.assert_array_equal(model.predict(images, verbose=0), bare)
+        assert first["conv_states"].instance_count == 50
+        assert second["dense_states"].instance_count == 100
+
+    def test_so_does_a_copy_of_it(self, images):
         model = convolutional()
         model.compile("sgd", "mse", jit_compile=True)
-        with (
-            ts.capture(model, "conv"),
-            pytest.raises(ValueError, match="XLA on TensorFlow"),
-        ):
+        captured = ts.build_efficiency_model(model, "conv")
+        assert not captured.jit_compile
+        captured.predict(images, verbose=0)
+        assert captured.efficiency_layers[0].instance_count == 50
+        assert model.jit_compile
+
+    def test_a_model_that_is_not_compiled_chooses_for_itself_afterwards(self, images, monkeypatch):
+        model = convolutional()
+        monkeypatch.setattr(type(model), "_resolve_auto_jit_compile", model_supports_jit)
+        with ts.capture(model, "conv"):
             model.predict(images, verbose=0)
+            assert not model.jit_compile
+        assert model.jit_compile
 
     def test_by_itself_it_goes_without(self):
         model = ts.build_efficiency_model(convolutional(), "conv")

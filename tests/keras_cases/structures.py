@@ -76,6 +76,27 @@ def test_sequential(images):
         np.testing.assert_array_equal(point.raw_states, rows_of(model, name, images))
 
 
+class Sum(layers.Layer):
+    def call(self, parts):
+        return parts["a"] + parts["b"]
+
+
+def test_a_sequential_model_of_several_tensors_is_captured_in_place():
+    model = keras.Sequential([Sum(), layers.Dense(5, name="d")])
+    rng = np.random.default_rng(0)
+    x = {name: rng.normal(size=(20, 3)).astype("float32") for name in "ab"}
+    expected = ts.compress_states(array(model(x)))
+    captured = ts.build_efficiency_model(model, "d")
+    assert captured is model
+    compiled(captured).predict(x, verbose=0)
+    np.testing.assert_array_equal(captured.efficiency_layers[0].raw_states, expected)
+    ts.remove_state_layers(captured)
+    assert "call" not in model.get_layer("d").__dict__
+    with ts.capture(model, "d") as run:
+        model(x)
+    np.testing.assert_array_equal(run["d_states"].raw_states, expected)
+
+
 def test_several_inputs_and_outputs_and_a_residual(images):
     one, other = keras.Input((8, 8, 2), name="one"), keras.Input((6,), name="other")
     y = layers.Conv2D(4, 3, padding="same", name="first")(one)
