@@ -82,10 +82,10 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         # Without autocast: mixed precision would convert what is to be looked at.
-        super().__init__(name=name, autocast=False, **kwargs)
+        super().__init__(name=name and name.replace("/", "."), autocast=False, **kwargs)
         self.supports_masking = True
         self.point = point or KerasPoint(
-            self.name,
+            name or self.name,
             disk_path,
             keep=keep,
             threshold=threshold,
@@ -116,6 +116,7 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
             raise ValueError(f"{self.name}: firing= is a function, which cannot be saved")
         threshold = self.point.threshold
         own = {
+            "name": self.point.name,  # with its slashes, which the layer's own must not have
             "keep": self.point.keep,
             "threshold": list(threshold) if isinstance(threshold, tuple) else threshold,
             "neuron_axis": self.point.neuron_axis,

@@ -7,11 +7,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
 
 from tensorstate_gpu.capture_point import CapturePoint
 
 from .keras_backends import supports_jit
+from .keras_functional import (
+    Probes,
+    children,
+    functional_layers,
+    is_functional,
+    with_captures,
+    with_input,
+    without_captures,
+)
 from .keras_layers import KerasPoint, Probe, StateCapture
 
 METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after")}
@@ -27,15 +35,10 @@ def layers(model: Any) -> list[tuple[str, Any]]:
 
 
 def _below(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for child in _children(layer):
+    for child in children(layer):
         if not isinstance(child, (StateCapture, keras.layers.InputLayer)):
             yield prefix + child.name, child
             yield from _below(child, f"{prefix}{child.name}/")
-
-
-def _children(layer: Any) -> list[Any]:
-    found = layer._flatten_layers(include_self=False, recursive=False)
-    return [child for child in found if isinstance(child, keras.layers.Layer)]
 
 
 def class_names(layer: Any) -> tuple[str, ...]:
@@ -46,7 +49,7 @@ def check_attachable(model: Any) -> None:
     """ValueError for a model whose layers are not known yet."""
     if not model.built and isinstance(model, keras.Sequential):
         raise ValueError("model is not built: call it once, or build() it")
-    if not _children(model):
+    if not children(model):
         raise ValueError(f"{model.name} has no layers yet: call it once, or build() it")
 
 
@@ -90,18 +93,18 @@ def attach(
     A subclassed model cannot be taken apart: there the chosen layers' calls are wrapped, in place.
     A layer that is called in several places has one capture point, which sees every call.
     """
-    if not _is_functional(model):
+    if not is_functional(model):
         return model, attach_in_place(model, chosen, method, options, there)
     probes = _probes(chosen, method, options, there)
     try:
-        missing = set(probes) - {id(layer) for layer in _functional_layers(model)}
+        missing = set(probes) - {id(layer) for layer in functional_layers(model)}
         if missing:
             names = [name for name, layer in chosen if id(layer) in missing]
             raise ValueError(
                 f"{names} lie inside layers that cannot be taken apart; use capture(), which wraps "
                 "their calls and unwraps them again"
             )
-        twin = _copy(model, _inserter(probes))
+        twin = with_captures(model, probes)
     except BaseException:
         for probe in _all(probes):
             probe.point.give_up()
@@ -136,24 +139,10 @@ def detach(points: list[CapturePoint]) -> None:
 def remove(model: Any, points: list[CapturePoint]) -> Any:
     """The model without its capture points: itself, or a new one without capture layers."""
     detach(points)
-    if not _is_functional(model):
+    if not is_functional(model):
         return model
 
-    copies: dict[int, Any] = {}
-
-    def is_ours(layer: Any) -> bool:
-        return isinstance(layer, StateCapture) and layer.point in points
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_ours(layer):
-            return args[0]
-        if _is_functional(layer) and any(map(is_ours, _functional_layers(layer))):
-            if id(layer) not in copies:
-                copies[id(layer)] = _copy(layer, call)
-            layer = copies[id(layer)]
-        return layer(*args, **kwargs)
-
-    twin = _copy(model, call)
+    twin = without_captures(model, points)
     _compile_as(twin, model)
     return twin
 
@@ -161,9 +150,6 @@ def remove(model: Any, points: list[CapturePoint]) -> Any:
 def call_after_forward(model: Any, function: Callable[[], None]) -> Any:
     """Nothing to call: labels, which are to be forgotten then, are refused by KerasPoint."""
     return SimpleNamespace(remove=lambda: None)
-
-
-Probes = dict[int, dict[str, Probe]]
 
 
 def _probes(
@@ -194,75 +180,11 @@ def _all(probes: Probes) -> Iterator[Probe]:
         yield from places.values()
 
 
-def _is_functional(model: Any) -> bool:
-    """Whether layers and their connections are all of it: a class made from these may do more."""
-    if type(model) is keras.Sequential:
-        return model._functional is not None  # it is for a single tensor that goes in
-    return type(model) is Functional
-
-
-def _functional_layers(model: Any) -> Iterator[Any]:
-    for layer in _children(model):
-        yield layer
-        if _is_functional(layer):
-            yield from _functional_layers(layer)
-
-
-def _inserter(probes: Probes) -> Callable[..., Any]:
-    """What calls a layer in a copy: with capture layers before and after it."""
-    made: dict[str, StateCapture] = {}
-    copies: dict[int, Any] = {}
-
-    def capture(probe: Probe, value: Any) -> Any:
-        name = probe.point.name
-        if name not in made:
-            point = probe.point
-            point.neuron_axis = point.neuron_axis if point.neuron_axis is not None else probe.axis
-            made[name] = StateCapture(name.replace("/", "."), point=point)
-        return made[name](value)
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        places = probes.get(id(layer), {})
-        if "before" in places:
-            args, kwargs = _with_input(lambda x: capture(places["before"], x), args, kwargs)
-        nested = _is_functional(layer) and any(
-            id(inner) in probes for inner in _functional_layers(layer)
-        )
-        if nested and id(layer) not in copies:
-            copies[id(layer)] = _copy(layer, call)
-        result = copies.get(id(layer), layer)(*args, **kwargs)
-        return capture(places["after"], result) if "after" in places else result
-
-    return call
-
-
-def _with_input(
-    function: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A call's arguments, with ``function`` applied to the first one."""
-    if args:
-        return (function(args[0]), *args[1:]), kwargs
-    first = next(iter(kwargs))
-    return args, {**kwargs, first: function(kwargs[first])}
-
-
-def _copy(model: Any, call: Callable[..., Any]) -> Any:
-    """A functional model of the same layers, each called by ``call``; not compiled."""
-    if isinstance(model, keras.Sequential):  # its .input would be what it was called with last
-        ends = model.inputs[0], model._functional.output
-    else:
-        ends = model.input, model.output
-    plain = keras.Model(*ends, name=model.name)
-    copy = keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)
-    copy.output_names = list(plain.output_names)  # else those of capture layers
-    return copy
-
-
 def _compile_as(twin: Any, model: Any) -> None:
     """Compile as another model was, with the same optimizer, which goes on from where it is."""
     if not model.compiled:
         return
-    config = dict(model._compile_config.config)
+    config = {**model._compile_config.config, "optimizer": model.optimizer}
     if keras.backend.backend() != "jax" and config["jit_compile"]:
         config["jit_compile"] = "auto"  # what Keras made of "auto" there: a capture goes without
     twin.compile(**config)
@@ -277,7 +199,7 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         if "before" in places:
-            args, kwargs = _with_input(places["before"].see, args, kwargs)
+            args, kwargs = with_input(places["before"].see, args, kwargs)
         result = original(*args, **kwargs)
         return places["after"].see(result) if "after" in places else result
 

@@ -15,7 +15,7 @@ Y = RNG.normal(size=(20, 3)).astype("float32")
 
 
 def array(tensor):
-    return np.array(keras.ops.convert_to_numpy(tensor))
+    return keras.ops.convert_to_numpy(tensor).copy()
 
 
 def recurrent(cell, **options):
