@@ -23,9 +23,9 @@ def array(tensor):
 def branches():
     """Layers of one shape, whose depth, and so Keras's order, a capture layer changes."""
     inputs = keras.Input((4,))
-    b, a = layers.Dense(4, name="b")(inputs), layers.Dense(4, name="a")(inputs)
+    b, a = layers.Dense(4, name="b")(inputs), layers.Dense(4, "tanh", name="a")(inputs)
     inside = keras.Input((4,))
-    d, c = layers.Dense(4, name="d")(inside), layers.Dense(4, name="c")(inside)
+    d, c = layers.Dense(4, name="d")(inside), layers.Dense(4, "tanh", name="c")(inside)
     nested = keras.Model(inside, layers.Subtract()([d, c]), name="inner")
     one, other = (
         keras.Sequential([keras.Input((4,)), layers.Dense(4, name="e")], name=name)
