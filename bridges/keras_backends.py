@@ -18,8 +18,10 @@ def in_symbolic_call(tensor: Any) -> bool:
 
 
 def first_dtype_problem(tensor: Any) -> str | None:
-    """What is wrong with a tensor, if anything; known while a graph is traced."""
+    """What is wrong with a tensor or a symbol, if anything; known while a graph is traced."""
     kind = type(tensor).__name__
+    if isinstance(tensor, keras.KerasTensor) and tensor.sparse:
+        kind = "a sparse tensor, of class SparseTensor,"
     if "Ragged" in kind or "Sparse" in kind or "BCOO" in kind:
         return f"{kind} cannot be captured, only dense tensors: convert it first"
     dtype = keras.backend.standardize_dtype(tensor.dtype)

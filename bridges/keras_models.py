@@ -168,11 +168,38 @@ def _probes(
                 if name not in there and not known:
                     probe = Probe(KerasPoint(name, **options), _axis_of(layer))
                     probes.setdefault(id(layer), {})[place] = probe
+                    _check_symbols(probe, _known_symbols(layer, place))
     except BaseException:
         for probe in _all(probes):
             probe.point.give_up()
         raise
     return probes
+
+
+def _check_symbols(probe: Probe, symbols: list[Any]) -> None:
+    """TypeError or ValueError where a layer is known to pass nothing that can be captured."""
+    for number, symbol in enumerate(symbols, 1):
+        try:
+            probe.check(symbol)
+        except (TypeError, ValueError):
+            if number == len(symbols):
+                raise
+        else:
+            return  # other calls may belong to other models
+
+
+def _known_symbols(layer: Any, place: str) -> list[Any]:
+    """What goes into a layer, or comes out, in each of its calls that left a trace."""
+    ends = "input_tensors" if place == "before" else "output_tensors"
+    called = [getattr(node, ends) for node in layer._inbound_nodes]
+    if called:
+        return [tensors[0] for tensors in called if tensors]
+    shapes = list((layer._build_shapes_dict or {}).values())
+    try:
+        shape = shapes[0] if place == "before" else layer.compute_output_shape(*shapes)
+        return [keras.KerasTensor((None, *shape[1:]))]
+    except Exception:  # many a layer does not say, or says more than one shape
+        return []
 
 
 def _all(probes: Probes) -> Iterator[Probe]:

@@ -47,6 +47,105 @@ def test_options(options, message):
     assert "call" not in model.get_layer("conv").__dict__
 
 
+def mean(x):
+    return keras.ops.mean(x, axis=-1)
+
+
+def flat(shape):
+    return shape[:-1]
+
+
+class Subclassed(keras.Model):
+    """With layers of the shapes of convolutional(), and one that leaves no axis of neurons."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = layers.Conv2D(5, 3, name="conv")
+        self.flat = layers.Flatten()
+        self.dense = layers.Dense(3, name="dense")
+        self.mean = layers.Lambda(mean, flat, name="mean")
+
+    def call(self, x):
+        return self.mean(self.dense(self.flat(self.conv(x))))
+
+
+def functional():
+    model = convolutional()
+    return keras.Model(model.input, layers.Lambda(mean, flat, name="mean")(model.output))
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.ones((4, 8, 8, 2), "float32"))
+    return model
+
+
+IMPOSSIBLE = {
+    "thresholds": (
+        *("conv", "after", {"threshold": [0.1, 0.2, 0.3]}),
+        r"conv_states: threshold must be one number or one per neuron \(5\), got 3",
+    ),
+    "thresholds before": (
+        *("conv", "both", {"threshold": [0.1] * 5}),
+        r"conv_pre_states: threshold must be one number or one per neuron \(2\), got 5",
+    ),
+    "no neurons": (
+        *("mean", "after", {}),
+        r"mean_states: states need an axis of instances and one of neurons, got shape \(None,\)",
+    ),
+    "no such axis": (
+        *("dense", "after", {"neuron_axis": 2}),
+        r"dense_states: neuron_axis must be in \[-2, 2\), got 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+@pytest.mark.parametrize("make", [functional, subclassed])
+def test_what_the_shapes_forbid_is_refused_when_attaching(make, what, tmp_path):
+    name, method, options, message = IMPOSSIBLE[what]
+    model = make()
+    for attach in (ts.build_efficiency_model, in_place):
+        options |= {"method": method, "storage_path": tmp_path / "run"}
+        with pytest.raises((TypeError, ValueError), match=message):
+            attach(model, name, **options)
+    assert not any("call" in layer.__dict__ for layer in model.layers)
+    ts.build_efficiency_model(model, "dense", storage_path=tmp_path / "run")
+
+
+def test_what_the_shapes_forbid_is_refused_by_a_layer_placed_by_hand():
+    inputs = keras.Input((3,))
+    with pytest.raises(ValueError, match=r"seen: threshold must be .* per neuron \(3\), got 2"):
+        StateCapture("seen", threshold=[0.1, 0.2])(inputs)
+    with pytest.raises(TypeError, match="seen: states need an axis"):
+        StateCapture("seen")(mean(inputs))
+    with pytest.raises(TypeError, match=r"sparse tensor.* cannot be captured"):
+        StateCapture("seen").compute_output_spec(keras.KerasTensor((None, 3), sparse=True))
+
+
+def test_shapes_that_fit_or_are_not_known_are_accepted(images):
+    for model in (functional(), subclassed()):
+        captured = ts.build_efficiency_model(model, ["conv", "dense"])
+        captured(images)
+        assert captured.efficiency_layers[1].neurons == 3
+    twice = layers.ReLU(name="twice")
+    for size in (3, 5, 4):  # only the last one's model is captured
+        inputs = keras.Input((size,))
+        model = keras.Model(inputs, twice(inputs))
+    with ts.capture(model, "twice", threshold=[0.0] * 4) as run:
+        model(np.ones((3, 4), "float32"))
+    assert run["twice_states"].state_count == 3
+
+
+def test_strings_that_go_into_a_layer():
+    words = keras.Input((1,), dtype="string")
+    numbers = layers.StringLookup(vocabulary=["a", "b"], name="lookup")(words)
+    model = keras.Model(words, layers.Embedding(3, 4)(numbers))
+    for attach in (ts.build_efficiency_model, in_place):
+        with pytest.raises(TypeError, match="lookup_pre_states: tensor of string; accepted are"):
+            attach(model, "lookup", method="before")
+
+
 def in_place(model, *arguments, **options):
     with ts.capture(model, *arguments, **options):
         pass

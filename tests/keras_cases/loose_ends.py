@@ -83,15 +83,6 @@ def test_outputs_keep_their_names():
     assert {"a_loss", "b_loss"} <= set(history)
 
 
-@pytest.mark.parametrize("axis", [2, -3, 5])
-def test_axes_that_are_not_there(axis):
-    captured = ts.build_efficiency_model(plain(), "d", neuron_axis=axis)
-    with pytest.raises(
-        ValueError, match=rf"d_states: neuron_axis must be in \[-2, 2\), got {axis}"
-    ):
-        captured(X)
-
-
 def test_sequences_keep_their_features_last():
     keras.config.set_image_data_format("channels_first")
     try:
