@@ -12,6 +12,7 @@ from keras import layers
 from models import compiled
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.bridges.keras_layers import StateCapture
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
 
@@ -93,6 +94,27 @@ assert [point.name for point in model.efficiency_layers] == {NAMES}
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_saving_and_loading(images, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            layers.Conv2D(4, 3),
+            StateCapture("seen", tmp_path / "run.zarr", threshold=0.1, neuron_axis=-1),
+            layers.Flatten(),
+        ]
+    )
+    expected = model.predict(images, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    capture = loaded.get_layer("seen")
+    assert isinstance(capture, StateCapture)
+    assert (capture.point.threshold, capture.point.neuron_axis) == (0.1, -1)
+    assert capture.point.disk_path is None
+    assert capture.state_count == 0
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, rtol=1e-6)
+    assert capture.state_count == 50 * 36
 
 
 def test_saving_leaves_the_optimizer(tmp_path):

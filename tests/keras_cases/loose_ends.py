@@ -108,6 +108,23 @@ def test_what_others_traced_brings_nothing_after_the_end():
     assert run["deep_states"].state_count == 20
 
 
+def test_inside_a_model_that_was_traced_the_outer_one_is_to_be_captured():
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="deep")], name="inner")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(3)(inner(inputs)))
+    model.predict(X, verbose=0)
+    with ts.capture(inner, "deep") as run:
+        model.predict(X, verbose=0)
+    if BACKEND == "torch":
+        assert run["deep_states"].state_count == 20
+    else:
+        with pytest.raises(ValueError, match=r"captured yet.*after the first compiled call"):
+            run["deep_states"].efficiency()
+    with ts.capture(model, "inner/deep") as run:
+        model.predict(X, verbose=0)
+    assert run["inner/deep_states"].state_count == 20
+
+
 def test_removal_reaches_nested_models():
     inputs = keras.Input((4,))
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="deep")], name="inner")

@@ -287,35 +287,6 @@ def test_a_layer_placed_by_hand(images):
         capture.nothing  # noqa: B018
 
 
-def test_saving_and_loading(images, tmp_path):
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 2)),
-            layers.Conv2D(4, 3),
-            StateCapture("seen", tmp_path / "run.zarr", threshold=0.1, neuron_axis=-1),
-            layers.Flatten(),
-        ]
-    )
-    expected = model.predict(images, verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    capture = loaded.get_layer("seen")
-    assert isinstance(capture, StateCapture)
-    assert (capture.point.threshold, capture.point.neuron_axis) == (0.1, -1)
-    assert capture.point.disk_path is None
-    assert capture.state_count == 0
-    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, rtol=1e-6)
-    assert capture.state_count == 50 * 36
-
-
-def test_efficiency_models_can_be_saved_too(images, tmp_path):
-    model = ts.build_efficiency_model(convolutional(), ["conv", "dense"])
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    loaded.predict(images, verbose=0)
-    assert loaded.get_layer("conv_states").state_count == 50 * 36
-
-
 def test_own_firing_functions(images):
     model = convolutional()
     efficiency_model = compiled(
