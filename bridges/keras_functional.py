@@ -3,7 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
+try:
+    import keras
+except ImportError as error:
+    raise ImportError("Keras layers need keras: pip install 'tensorstate_gpu[keras]'") from error
 from keras.src.models import functional
 
 from .keras_layers import Probe, StateCapture
