@@ -18,8 +18,10 @@ def in_symbolic_call(tensor: Any) -> bool:
 
 
 def first_dtype_problem(tensor: Any) -> str | None:
-    """What is wrong with a tensor, if anything; known while a graph is traced."""
+    """What is wrong with a tensor or a symbol, if anything; known while a graph is traced."""
     kind = type(tensor).__name__
+    if isinstance(tensor, keras.KerasTensor) and tensor.sparse:
+        kind = "a sparse tensor, of class SparseTensor,"
     if "Ragged" in kind or "Sparse" in kind or "BCOO" in kind:
         return f"{kind} cannot be captured, only dense tensors: convert it first"
     dtype = keras.backend.standardize_dtype(tensor.dtype)
@@ -41,7 +43,37 @@ def keep(point: CapturePoint, tensor: Any, axis: int) -> None:
 
 def see(point: CapturePoint, tensor: Any, axis: int) -> Any:
     """Have a tensor captured whenever this place is executed; gives the tensor to go on with."""
+    if is_repeated():
+        return tensor
     return _SEE[keras.backend.backend()](point, tensor, axis)
+
+
+def is_repeated() -> bool:
+    """Whether a layer is called once more than the model uses what it gives.
+
+    TensorFlow repeats calls inside keras.remat to differentiate them. Recurrent layers call their
+    cell for the shapes of what it gives (not on JAX), stacked cells to set up dropout as well.
+    """
+    frame, in_loop = sys._getframe(), False
+    while frame is not None:
+        module, function = frame.f_globals.get("__name__"), frame.f_code.co_name
+        if (module, function) in _REPEATING:
+            return True
+        if module in _LOOPS and function == "_step":
+            in_loop = True
+        elif module in _LOOPS and function == "rnn":
+            if not in_loop and not frame.f_locals["unroll"]:
+                return True
+            in_loop = False  # it may lie in the cell of another one
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+_LOOPS = ("keras.src.backend.tensorflow.rnn", "keras.src.backend.torch.rnn")
+_REPEATING = {
+    ("tensorflow.python.ops.custom_gradient", "inner_recompute_grad"),
+    ("keras.src.layers.rnn.rnn", "_maybe_config_dropout_masks"),
+}
 
 
 def supports_jit() -> bool:

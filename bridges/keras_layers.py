@@ -9,6 +9,7 @@ try:
 except ImportError as error:
     raise ImportError("Keras layers need keras: pip install 'tensorstate_gpu[keras]'") from error
 
+from tensorstate_gpu._firing import ELEMENT_TYPES, firing
 from tensorstate_gpu._firing_function import Fires
 from tensorstate_gpu.capture_point import CapturePoint
 
@@ -82,10 +83,10 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         # Without autocast: mixed precision would convert what is to be looked at.
-        super().__init__(name=name, autocast=False, **kwargs)
+        super().__init__(name=name and name.replace("/", "."), autocast=False, **kwargs)
         self.supports_masking = True
         self.point = point or KerasPoint(
-            self.name,
+            name or self.name,
             disk_path,
             keep=keep,
             threshold=threshold,
@@ -101,6 +102,7 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
         return Probe(self.point, None).see(inputs)
 
     def compute_output_spec(self, inputs: Any) -> Any:
+        Probe(self.point, None).see(inputs)
         return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), inputs)
 
     @property
@@ -116,6 +118,7 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
             raise ValueError(f"{self.name}: firing= is a function, which cannot be saved")
         threshold = self.point.threshold
         own = {
+            "name": self.point.name,  # with its slashes, which the layer's own must not have
             "keep": self.point.keep,
             "threshold": list(threshold) if isinstance(threshold, tuple) else threshold,
             "neuron_axis": self.point.neuron_axis,
@@ -141,18 +144,32 @@ class Probe:
         tensors = keras.tree.flatten(value)
         if not tensors:
             raise TypeError(f"{self.point.name}: no tensor in {type(value).__name__}")
+        if isinstance(tensors[0], keras.KerasTensor):
+            self.check(tensors[0])
         if in_symbolic_call(tensors[0]):
             return value
-        if problem := first_dtype_problem(tensors[0]):
-            raise TypeError(f"{self.point.name}: {problem}")
-        ndim = len(tensors[0].shape)
+        seen = see(self.point, tensors[0], self.check(tensors[0]))
+        return value if seen is tensors[0] else _with_first(value, seen)
+
+    def check(self, tensor: Any) -> int:
+        """The neuron axis of a tensor or symbol.
+
+        TypeError or ValueError for what cannot be captured. The neurons of a symbol are compared
+        with the thresholds, if they are known; packing does that for a tensor.
+        """
+        point = self.point
+        if problem := first_dtype_problem(tensor):
+            raise TypeError(f"{point.name}: {problem}")
+        ndim = len(tensor.shape)
         axis = self._axis(ndim)
         if not -ndim <= axis < ndim:
-            raise ValueError(
-                f"{self.point.name}: neuron_axis must be in [-{ndim}, {ndim}), got {axis}"
-            )
-        seen = see(self.point, tensors[0], axis)
-        return value if seen is tensors[0] else _with_first(value, seen)
+            raise ValueError(f"{point.name}: neuron_axis must be in [-{ndim}, {ndim}), got {axis}")
+        if isinstance(tensor, keras.KerasTensor) and tensor.shape[axis] is not None:
+            try:
+                firing(ELEMENT_TYPES[tensor.dtype], point.threshold, tensor.shape[axis])
+            except ValueError as error:
+                raise ValueError(f"{point.name}: {error}") from None
+        return axis
 
     def _axis(self, ndim: int) -> int:
         if self.point.neuron_axis is not None:

@@ -1,16 +1,25 @@
 """Keras 3: models with capture points at their layers, and without them again."""
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
 
 from tensorstate_gpu.capture_point import CapturePoint
 
 from .keras_backends import supports_jit
+from .keras_functional import (
+    Probes,
+    children,
+    functional_layers,
+    is_functional,
+    with_captures,
+    with_input,
+    without_captures,
+)
 from .keras_layers import KerasPoint, Probe, StateCapture
 
 METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after")}
@@ -26,15 +35,10 @@ def layers(model: Any) -> list[tuple[str, Any]]:
 
 
 def _below(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for child in _children(layer):
+    for child in children(layer):
         if not isinstance(child, (StateCapture, keras.layers.InputLayer)):
             yield prefix + child.name, child
             yield from _below(child, f"{prefix}{child.name}/")
-
-
-def _children(layer: Any) -> list[Any]:
-    found = layer._flatten_layers(include_self=False, recursive=False)
-    return [child for child in found if isinstance(child, keras.layers.Layer)]
 
 
 def class_names(layer: Any) -> tuple[str, ...]:
@@ -45,14 +49,14 @@ def check_attachable(model: Any) -> None:
     """ValueError for a model whose layers are not known yet."""
     if not model.built and isinstance(model, keras.Sequential):
         raise ValueError("model is not built: call it once, or build() it")
-    if not _children(model):
+    if not children(model):
         raise ValueError(f"{model.name} has no layers yet: call it once, or build() it")
 
 
 def _check_layer(path: str, layer: Any) -> None:
-    """ValueError for a layer whose calls are repeated in the gradient."""
+    """ValueError for a layer whose calls lie inside jax.checkpoint."""
     mode = getattr(layer, "_remat_mode", None)
-    if mode is not None and mode.mode is not None and keras.backend.backend() != "torch":
+    if mode is not None and mode.mode is not None and keras.backend.backend() == "jax":
         raise ValueError(f"{path} was made in a keras.RematScope, where calls cannot be captured")
 
 
@@ -89,18 +93,18 @@ def attach(
     A subclassed model cannot be taken apart: there the chosen layers' calls are wrapped, in place.
     A layer that is called in several places has one capture point, which sees every call.
     """
-    if not _is_functional(model):
+    if not is_functional(model):
         return model, attach_in_place(model, chosen, method, options, there)
     probes = _probes(chosen, method, options, there)
     try:
-        missing = set(probes) - {id(layer) for layer in _functional_layers(model)}
+        missing = set(probes) - {id(layer) for layer in functional_layers(model)}
         if missing:
             names = [name for name, layer in chosen if id(layer) in missing]
             raise ValueError(
                 f"{names} lie inside layers that cannot be taken apart; use capture(), which wraps "
                 "their calls and unwraps them again"
             )
-        twin = _copy(model, _inserter(probes))
+        twin = with_captures(model, probes)
     except BaseException:
         for probe in _all(probes):
             probe.point.give_up()
@@ -135,24 +139,10 @@ def detach(points: list[CapturePoint]) -> None:
 def remove(model: Any, points: list[CapturePoint]) -> Any:
     """The model without its capture points: itself, or a new one without capture layers."""
     detach(points)
-    if not _is_functional(model):
+    if not is_functional(model):
         return model
 
-    copies: dict[int, Any] = {}
-
-    def is_ours(layer: Any) -> bool:
-        return isinstance(layer, StateCapture) and layer.point in points
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_ours(layer):
-            return args[0]
-        if _is_functional(layer) and any(map(is_ours, _functional_layers(layer))):
-            if id(layer) not in copies:
-                copies[id(layer)] = _copy(layer, call)
-            layer = copies[id(layer)]
-        return layer(*args, **kwargs)
-
-    twin = _copy(model, call)
+    twin = without_captures(model, points)
     _compile_as(twin, model)
     return twin
 
@@ -160,9 +150,6 @@ def remove(model: Any, points: list[CapturePoint]) -> Any:
 def call_after_forward(model: Any, function: Callable[[], None]) -> Any:
     """Nothing to call: labels, which are to be forgotten then, are refused by KerasPoint."""
     return SimpleNamespace(remove=lambda: None)
-
-
-Probes = dict[int, dict[str, Probe]]
 
 
 def _probes(
@@ -181,6 +168,7 @@ def _probes(
                 if name not in there and not known:
                     probe = Probe(KerasPoint(name, **options), _axis_of(layer))
                     probes.setdefault(id(layer), {})[place] = probe
+                    _check_symbols(probe, _known_symbols(layer, place))
     except BaseException:
         for probe in _all(probes):
             probe.point.give_up()
@@ -188,77 +176,45 @@ def _probes(
     return probes
 
 
+def _check_symbols(probe: Probe, symbols: list[Any]) -> None:
+    """TypeError or ValueError where a layer is known to pass nothing that can be captured."""
+    for number, symbol in enumerate(symbols, 1):
+        try:
+            probe.check(symbol)
+        except (TypeError, ValueError):
+            if number == len(symbols):
+                raise
+        else:
+            return  # other calls may belong to other models
+
+
+def _known_symbols(layer: Any, place: str) -> list[Any]:
+    """What goes into a layer, or comes out, in each of its calls that left a trace."""
+    ends = "input_tensors" if place == "before" else "output_tensors"
+    called = [getattr(node, ends) for node in layer._inbound_nodes]
+    if called:
+        return [tensors[0] for tensors in called if tensors]
+    shapes = list((layer._build_shapes_dict or {}).values())
+    try:
+        shape = shapes[0] if place == "before" else layer.compute_output_shape(*shapes)
+        return [keras.KerasTensor((None, *shape[1:]))]
+    except Exception:  # many a layer does not say, or says more than one shape
+        return []
+
+
 def _all(probes: Probes) -> Iterator[Probe]:
     for places in probes.values():
         yield from places.values()
 
 
-def _is_functional(model: Any) -> bool:
-    """Whether layers and their connections are all of it: a class made from these may do more."""
-    return type(model) in (keras.Sequential, Functional)
-
-
-def _functional_layers(model: Any) -> Iterator[Any]:
-    for layer in _children(model):
-        yield layer
-        if _is_functional(layer):
-            yield from _functional_layers(layer)
-
-
-def _inserter(probes: Probes) -> Callable[..., Any]:
-    """What calls a layer in a copy: with capture layers before and after it."""
-    made: dict[str, StateCapture] = {}
-    copies: dict[int, Any] = {}
-
-    def capture(probe: Probe, value: Any) -> Any:
-        name = probe.point.name
-        if name not in made:
-            point = probe.point
-            point.neuron_axis = point.neuron_axis if point.neuron_axis is not None else probe.axis
-            made[name] = StateCapture(name.replace("/", "."), point=point)
-        return made[name](value)
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        places = probes.get(id(layer), {})
-        if "before" in places:
-            args, kwargs = _with_input(lambda x: capture(places["before"], x), args, kwargs)
-        nested = _is_functional(layer) and any(
-            id(inner) in probes for inner in _functional_layers(layer)
-        )
-        if nested and id(layer) not in copies:
-            copies[id(layer)] = _copy(layer, call)
-        result = copies.get(id(layer), layer)(*args, **kwargs)
-        return capture(places["after"], result) if "after" in places else result
-
-    return call
-
-
-def _with_input(
-    function: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A call's arguments, with ``function`` applied to the first one."""
-    if args:
-        return (function(args[0]), *args[1:]), kwargs
-    first = next(iter(kwargs))
-    return args, {**kwargs, first: function(kwargs[first])}
-
-
-def _copy(model: Any, call: Callable[..., Any]) -> Any:
-    """A functional model of the same layers, each called by ``call``; not compiled."""
-    if isinstance(model, keras.Sequential):  # its .input would be what it was called with last
-        ends = model.inputs[0], model._functional.output
-    else:
-        ends = model.input, model.output
-    plain = keras.Model(*ends, name=model.name)
-    copy = keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)
-    copy.output_names = list(plain.output_names)  # else those of capture layers
-    return copy
-
-
 def _compile_as(twin: Any, model: Any) -> None:
     """Compile as another model was, with the same optimizer, which goes on from where it is."""
-    if model.compiled:
-        twin.compile(**model._compile_config.config)
+    if not model.compiled:
+        return
+    config = {**model._compile_config.config, "optimizer": model.optimizer}
+    if keras.backend.backend() != "jax" and config["jit_compile"]:
+        config["jit_compile"] = "auto"  # what Keras made of "auto" there: a capture goes without
+    twin.compile(**config)
 
 
 # ---- wrapping calls ----------------------------------------------------------------------------
@@ -270,7 +226,7 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         if "before" in places:
-            args, kwargs = _with_input(places["before"].see, args, kwargs)
+            args, kwargs = with_input(places["before"].see, args, kwargs)
         result = original(*args, **kwargs)
         return places["after"].see(result) if "after" in places else result
 
@@ -293,6 +249,23 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
 
 def _retrace(model: Any) -> None:
     """Make anew what was traced: it would go on as before. A fit() that is under way goes on."""
+    _choose_jit(model)
     for name in ("train_function", "test_function", "predict_function"):
         if getattr(model, name, None) is not None:
             getattr(model, f"make_{name}")(force=True)
+
+
+def _choose_jit(model: Any) -> None:
+    """Go without XLA while one of the layers is captured where that cannot be compiled."""
+    if not isinstance(model, keras.Model):
+        return
+    supported = all(layer.supports_jit for layer in model._flatten_layers())
+    if supported and model in _jit_before:
+        model._jit_compile = _jit_before.pop(model)
+    elif not supported and model._jit_compile is not False:
+        _jit_before[model] = model._jit_compile
+        model._jit_compile = False
+
+
+# What jit_compile was: True, or None where Keras has not been asked for it.
+_jit_before: "weakref.WeakKeyDictionary[Any, bool | None]" = weakref.WeakKeyDictionary()

@@ -39,7 +39,7 @@ _HOME = {
     "AbstractStateCapture": "capture_point",
     "CapturePoint": "capture_point",
     "Run": "run",
-    "StateCapture": "bridges.keras_layers",
+    "StateCapture": "bridges.keras_functional",  # all that a saved model is made of
     "StateCaptureHook": "bridges.pytorch",
     "StateCounts": "counts",
     "Store": "store",

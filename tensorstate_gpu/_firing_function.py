@@ -3,6 +3,7 @@
 The function gets the exact number: float64 for every float format, int64 or uint64, or bool. So it
 gives the same answer in plain Python, on a CPU and on a GPU, as long as it calculates with what
 IEEE 754 defines (+ - * /, comparisons, abs, sqrt); exp and its like may differ in the last bit.
+Only of a uint64 that meets another integer Numba makes a float64, which rounds from 2**53 on.
 """
 
 from collections.abc import Callable

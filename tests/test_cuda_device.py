@@ -57,21 +57,25 @@ class Stream:
     def __exit__(self, *_):
         CURRENT[0] = self._before
 
+    def synchronize(self):
+        self._log.append(f"the host waits for {self.ptr}")
+
 
 CURRENT = [None]
 
 
 class Device:
     compute_capability = "90"
+    current = 0
 
-    def __init__(self, index=0):
-        self.id = index
+    def __init__(self, index=None):
+        self.id = Device.current if index is None else index
 
     def __enter__(self):
-        pass
+        self._before, Device.current = Device.current, self.id
 
     def __exit__(self, *_):
-        pass
+        Device.current = self._before
 
 
 @pytest.fixture
@@ -169,6 +173,47 @@ def test_work_from_another_stream_comes_between_its_work(cupy):
         log.append(f"work on {CURRENT[0].ptr}")
     assert CURRENT[0] is here
     assert log == ["record 8", "7 waits for 8", "work on 7", "record 7", "8 waits for 7"]
+
+
+def test_the_default_streams_of_two_devices_are_not_one(cupy):
+    log = []
+    CURRENT[0] = Stream(0, log)
+    home = device.HomeStream()
+    with Device(1), home.entered():
+        log.append(f"work on device {Device.current}")
+    assert log == ["record 0", "0 waits for 0", "work on device 0", "record 0", "0 waits for 0"]
+    assert Device.current == 0
+
+
+@pytest.mark.parametrize("owner", ["cupy", "another"])
+def test_only_frameworks_that_know_no_streams_of_ours_are_waited_for(cupy, owner):
+    log = []
+    CURRENT[0] = Stream(7, log)
+    owners = (cupy.ndarray(),) if owner == "cupy" else (object(),)
+    tensor = Tensor(owners, 0, (1, 1), (4, 4), ELEMENT_TYPES["float32"], (CUDA, 3))
+    with device.working_on(tensor):
+        log.append(f"work on device {Device.current}")
+    assert log == ["work on device 3", *(["the host waits for 7"] if owner == "another" else [])]
+
+
+def test_pinned_memory_is_kept_until_the_copy_is_there(cupy):
+    log = []
+    cupy.cuda.alloc_pinned_memory = bytearray
+    cupy.cuda.Event = lambda disable_timing: SimpleNamespace(
+        record=lambda: log.append("record"), synchronize=lambda: log.append("wait"), done=False
+    )
+    array = np.arange(6, dtype=np.uint8).reshape(2, 3)
+
+    def get(out, blocking):
+        np.copyto(out, array)
+        log.append(f"copy, blocking {blocking}")
+
+    copy = device.HostCopy(SimpleNamespace(shape=(2, 3), dtype=array.dtype, get=get))
+    assert log == ["copy, blocking False", "record"]
+    assert not copy.has_arrived
+    np.testing.assert_array_equal(copy.numpy(), array)
+    del copy
+    assert log[2:] == 2 * ["wait"]
 
 
 def test_work_that_fails_is_waited_for_too(cupy):

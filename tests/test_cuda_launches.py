@@ -20,11 +20,15 @@ def launch(shape, axis, strides=None):
 # Shape, neuron axis, strides or None, and kernel.
 HUGE = {
     "rows of 64": ((1 << 33, 64), -1, None, "pack_whole_bytes"),
+    "rows and a few": (((1 << 33) + 3, 64), -1, None, "pack_whole_bytes"),
     "rows of 20": ((1 << 33, 20), -1, None, "pack_rows"),
     "NCHW": ((1 << 14, 256, 512, 512), 1, None, "pack_planes"),
     "NCHW 7 x 7": ((1 << 24, 2048, 7, 7), 1, None, "pack_maps"),
     "every other": ((1 << 31, 64), -1, (256, 4), "pack_strided"),
+    "channels and one": ((1 << 14, 257, 512, 512), 1, None, "pack_planes"),
     "many channels": ((2, 1 << 21, 64, 64), 1, None, "pack_planes"),
+    "too many channels": ((2, 1 << 23, 64, 64), 1, None, "pack_strided"),
+    "too many maps": ((1 << 31, 64, 7, 7), 1, None, "pack_planes"),
 }
 
 
@@ -34,11 +38,11 @@ def test_every_state_has_a_thread(name):
     made, layout = launch(shape, axis, strides)
     assert made.kernel == kernel
     blocks_x, blocks_y = made.grid
-    groups = -(-layout.neurons // 64)
+    groups, lanes = -(-layout.neurons // 64), dict(made.defines)["LANES"]
     covered, needed = {
         "pack_whole_bytes": (blocks_x * THREADS * 4, layout.states * layout.row_bytes),
         "pack_rows": (blocks_x * (8 * 4096 // layout.neurons // 8 * 8), layout.states),
-        "pack_planes": (blocks_x * THREADS * 8 * blocks_y, layout.states * groups),
+        "pack_planes": (blocks_x * THREADS * lanes * blocks_y, layout.states * groups),
         "pack_maps": (blocks_x * blocks_y * layout.run, layout.states * groups),
         "pack_strided": (blocks_x * THREADS, layout.states * layout.row_bytes),
     }[kernel]
@@ -62,6 +66,18 @@ def test_unpacking_huge_arrays():
     made = unpack.unpack_launch(0, 0, 1 << 33, 64)
     assert made.grid[0] * THREADS * 16 >= 1 << 39
     assert all(argument.dtype.itemsize == 8 for argument in made.arguments)
+
+
+def test_counting_ones_of_huge_arrays():
+    made = unpack.popcount_launch(0, 0, (1 << 33) + 3, 8)
+    assert made.grid[0] * THREADS >= (1 << 33) + 3
+    assert int(made.arguments[2]) == (1 << 33) + 3
+
+
+def test_more_groups_of_channels_than_a_gpu_runs_are_refused():
+    Launch("pack", "pack_planes", (), (1, (1 << 16) - 1), ())
+    with pytest.raises(ValueError, match="blocks along axis 1; a GPU runs 1 to 65535"):
+        Launch("pack", "pack_planes", (), (1, 1 << 16), ())
 
 
 def test_a_launch_of_nothing_is_refused():

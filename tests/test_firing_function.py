@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -59,11 +60,33 @@ def test_every_number_of_small_formats(name):
 def test_special_numbers_of_float32():
     bits = np.array([testing.special_bits("float32")], np.uint32)
     x = bits.view(np.float32)
-    for function in (lambda x: x > 0, lambda x: x == x, lambda x: x < 0, lambda x: 1 / x > 0):
+    functions = (lambda x: x > 0, lambda x: x == x, lambda x: x < 0, lambda x: 1 / x > 0)
+    for function in (*functions, lambda x: x > 1e-45):  # the least number is greater
         packed = ts.compress_states(x, firing=function)
         with np.errstate(all="ignore"):
             expected = [function(np.float64(number)) for number in x[0]]
         np.testing.assert_array_equal(packed, np.packbits([expected], axis=1, bitorder="little"))
+
+
+def test_integers_stay_exact():
+    """Float64 has 53 bits. Numba itself makes it of a uint64 that meets another integer."""
+    x = np.array([[0, 1, 2**53, 2**53 + 1, -(2**63), 2**63 - 1]])
+    for function in (lambda x: x > 2**53, lambda x: x % 2 == 1, lambda x: x < 0):
+        np.testing.assert_array_equal(
+            ts.compress_states(x, firing=function), by_python(x, function)
+        )
+    x = np.array([[0, 1, 2**53 + 1, 2**63, 2**64 - 1]], np.uint64)
+    for function in (lambda x: x > 1, lambda x: x > 2**62, lambda x: x < 0):
+        np.testing.assert_array_equal(
+            ts.compress_states(x, firing=function), by_python(x, function)
+        )
+
+
+def test_functions_that_are_compiled_already():
+    x = np.random.default_rng(0).normal(size=(30, 19))
+    expected = ts.compress_states(x, firing=far_from_zero)
+    packed = ts.compress_states(x, firing=numba.njit(far_from_zero))
+    np.testing.assert_array_equal(packed, expected)
 
 
 def test_flush_to_zero_changes_nothing():

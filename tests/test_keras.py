@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FILES = ("modes.py", "structures.py", "bad_input.py", "loose_ends.py")
+FILES = (
+    *("modes.py", "structures.py", "copies.py", "bad_input.py", "repeated_calls.py"),
+    "loose_ends.py",
+)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])

@@ -10,6 +10,7 @@ from keras import layers
 from models import BACKEND
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.bridges.keras_layers import KerasPoint
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(20, 3)).astype("float32")
@@ -83,15 +84,6 @@ def test_outputs_keep_their_names():
     assert {"a_loss", "b_loss"} <= set(history)
 
 
-@pytest.mark.parametrize("axis", [2, -3, 5])
-def test_axes_that_are_not_there(axis):
-    captured = ts.build_efficiency_model(plain(), "d", neuron_axis=axis)
-    with pytest.raises(
-        ValueError, match=rf"d_states: neuron_axis must be in \[-2, 2\), got {axis}"
-    ):
-        captured(X)
-
-
 def test_sequences_keep_their_features_last():
     keras.config.set_image_data_format("channels_first")
     try:
@@ -102,19 +94,15 @@ def test_sequences_keep_their_features_last():
         model = keras.Model(inputs, layers.MultiHeadAttention(2, 4, name="mha")(y, y))
         captured = ts.build_efficiency_model(model, ["bi", "td", "ln", "mha"])
         captured(np.ones((6, 5, 4), "float32"))
+        assert [point.neurons for point in captured.efficiency_layers] == [14, 3, 3, 3]
+
+        planes = keras.Input((2, 5, 4))  # as many axes as images have
+        y = layers.LayerNormalization(name="norm")(layers.Dense(3, name="dense")(planes))
+        captured = ts.build_efficiency_model(keras.Model(planes, y), ["dense", "norm"])
+        captured(np.ones((6, 2, 5, 4), "float32"))
+        assert [point.neurons for point in captured.efficiency_layers] == [3, 3]
     finally:
         keras.config.set_image_data_format("channels_last")
-    assert [point.neurons for point in captured.efficiency_layers] == [14, 3, 3, 3]
-
-
-@pytest.mark.skipif(BACKEND == "torch", reason="calls are not repeated there")
-def test_layers_that_are_rematerialised_are_refused():
-    inputs = keras.Input((4,))
-    with keras.RematScope(mode="full"):
-        hidden = layers.Dense(8, name="h")
-    model = keras.Model(inputs, layers.Dense(3, name="d")(hidden(inputs)))
-    with pytest.raises(ValueError, match=r"h was made in a keras.RematScope"):
-        ts.build_efficiency_model(model, ["h", "d"])
 
 
 def test_what_others_traced_brings_nothing_after_the_end():
@@ -125,6 +113,23 @@ def test_what_others_traced_brings_nothing_after_the_end():
         model.predict(X, verbose=0)
     model.predict(X, verbose=0)
     assert run["deep_states"].state_count == 20
+
+
+def test_inside_a_model_that_was_traced_the_outer_one_is_to_be_captured():
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="deep")], name="inner")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(3)(inner(inputs)))
+    model.predict(X, verbose=0)
+    with ts.capture(inner, "deep") as run:
+        model.predict(X, verbose=0)
+    if BACKEND == "torch":
+        assert run["deep_states"].state_count == 20
+    else:
+        with pytest.raises(ValueError, match=r"captured yet.*after the first compiled call"):
+            run["deep_states"].efficiency()
+    with ts.capture(model, "inner/deep") as run:
+        model.predict(X, verbose=0)
+    assert run["inner/deep_states"].state_count == 20
 
 
 def test_removal_reaches_nested_models():
@@ -182,6 +187,16 @@ def test_measuring_at_the_end_of_each_epoch():
     assert found == [20, 20, 20]
 
 
+def test_after_a_capture_models_run_without_it(monkeypatch):
+    model = plain()
+    with ts.capture(model, "d"):
+        model.predict(X, verbose=0)
+    recorded = []
+    monkeypatch.setattr(KerasPoint, "record", lambda *_: recorded.append(_))
+    model.predict(X, verbose=0)
+    assert not recorded
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="torch.compile")
 def test_torch_compile_is_refused():
     with pytest.raises(ValueError, match=r"torch.compile, cannot compile a model with capture"):
@@ -213,4 +228,5 @@ def test_empty_batches():
     captured.compile("sgd", "mse")
     captured.predict_on_batch(X[:0])
     captured.predict_on_batch(X)
-    assert captured.efficiency_layers[0].state_count == 20
+    point = captured.efficiency_layers[0]
+    assert (point.state_count, point.instance_count) == (20, 20)

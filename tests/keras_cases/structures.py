@@ -76,6 +76,27 @@ def test_sequential(images):
         np.testing.assert_array_equal(point.raw_states, rows_of(model, name, images))
 
 
+class Sum(layers.Layer):
+    def call(self, parts):
+        return parts["a"] + parts["b"]
+
+
+def test_a_sequential_model_of_several_tensors_is_captured_in_place():
+    model = keras.Sequential([Sum(), layers.Dense(5, name="d")])
+    rng = np.random.default_rng(0)
+    x = {name: rng.normal(size=(20, 3)).astype("float32") for name in "ab"}
+    expected = ts.compress_states(array(model(x)))
+    captured = ts.build_efficiency_model(model, "d")
+    assert captured is model
+    compiled(captured).predict(x, verbose=0)
+    np.testing.assert_array_equal(captured.efficiency_layers[0].raw_states, expected)
+    ts.remove_state_layers(captured)
+    assert "call" not in model.get_layer("d").__dict__
+    with ts.capture(model, "d") as run:
+        model(x)
+    np.testing.assert_array_equal(run["d_states"].raw_states, expected)
+
+
 def test_several_inputs_and_outputs_and_a_residual(images):
     one, other = keras.Input((8, 8, 2), name="one"), keras.Input((6,), name="other")
     y = layers.Conv2D(4, 3, padding="same", name="first")(one)
@@ -264,35 +285,6 @@ def test_a_layer_placed_by_hand(images):
     assert capture.state_count == 0
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         capture.nothing  # noqa: B018
-
-
-def test_saving_and_loading(images, tmp_path):
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 2)),
-            layers.Conv2D(4, 3),
-            StateCapture("seen", tmp_path / "run.zarr", threshold=0.1, neuron_axis=-1),
-            layers.Flatten(),
-        ]
-    )
-    expected = model.predict(images, verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    capture = loaded.get_layer("seen")
-    assert isinstance(capture, StateCapture)
-    assert (capture.point.threshold, capture.point.neuron_axis) == (0.1, -1)
-    assert capture.point.disk_path is None
-    assert capture.state_count == 0
-    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, rtol=1e-6)
-    assert capture.state_count == 50 * 36
-
-
-def test_efficiency_models_can_be_saved_too(images, tmp_path):
-    model = ts.build_efficiency_model(convolutional(), ["conv", "dense"])
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    loaded.predict(images, verbose=0)
-    assert loaded.get_layer("conv_states").state_count == 50 * 36
 
 
 def test_own_firing_functions(images):
