@@ -42,7 +42,8 @@ class ChunkedBuffer(ABC):
             self._filled += len(head)
             return
         last = len(rest) - len(rest) % self._chunk_rows
-        following = self._grown(rest[last:], len(rest) - last)
+        following = self._whole()
+        following[: len(rest) - last] = rest[last:]
         starts = range(0, last, self._chunk_rows)
         self._write([self._buffer, *(rest[i : i + self._chunk_rows] for i in starts)])
         self._base += self._chunk_rows + last
@@ -58,3 +59,7 @@ class ChunkedBuffer(ABC):
         buffer = np.empty(shape, self._buffer.dtype)
         buffer[: len(values)] = values
         return buffer
+
+    def _whole(self) -> NDArray[Any]:
+        """A new buffer of a whole chunk: who has filled one is likely to fill another."""
+        return np.empty((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)

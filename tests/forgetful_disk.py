@@ -36,9 +36,9 @@ class RecordingSystem(System):
     def __init__(self):
         self.operations = []
 
-    def write(self, path, data):
-        super().write(path, data)
-        self.operations.append(("write", path, bytes(data)))
+    def write(self, path, parts):
+        super().write(path, parts)
+        self.operations.append(("write", path, b"".join(parts)))
 
     def fsync(self, path):
         super().fsync(path)

@@ -135,11 +135,12 @@ class CountingSystem(System):
         self.number += 1
         self.before(self.number, operation, path)
 
-    def write(self, path, data):
+    def write(self, path, parts):
+        data = b"".join(parts)
         self._at("write", path)
-        super().write(path, data[: len(data) // 2])
+        super().write(path, [data[: len(data) // 2]])
         self._at("write on", path)
-        super().write(path, data)
+        super().write(path, [data])
 
     def fsync(self, path):
         self._at("fsync", path)

@@ -128,9 +128,9 @@ class SlowSystem(System):
     def __init__(self):
         self.may_go_on = threading.Event()
 
-    def write(self, path, data):
+    def write(self, path, parts):
         assert self.may_go_on.wait(30)
-        super().write(path, data)
+        super().write(path, parts)
 
 
 def test_the_model_goes_on_until_too_much_waits_to_be_written(tmp_path, monkeypatch):

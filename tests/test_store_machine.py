@@ -75,9 +75,9 @@ class StoreMachine(RuleBasedStateMachine):
                 if self.left < 0:
                     raise OSError(errno.EIO, "dead")
 
-            def write(self, path, data):
+            def write(self, path, parts):
                 self._count()
-                super().write(path, data)
+                super().write(path, parts)
 
             def replace(self, source, target):
                 self._count()

@@ -23,6 +23,8 @@ except ImportError as error:
         "stores at URLs need obstore: pip install 'tensorstate_gpu[objects]'"
     ) from error
 
+from tensorstate_gpu.store.folder import Buffer
+
 Result = TypeVar("Result")
 
 _STORES = (AzureStore, GCSStore, HTTPStore, LocalStore, MemoryStore, S3Store)
@@ -59,7 +61,8 @@ class Bucket:
     def read(self, key: str) -> bytes:
         return bytes(self._ask(lambda: obstore.get(self._objects, key).bytes()))
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, *parts: Buffer) -> None:
+        data = b"".join(parts)
         self._ask(lambda: obstore.put(self._objects, key, data))
 
     def delete(self, key: str) -> None:

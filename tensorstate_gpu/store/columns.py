@@ -1,5 +1,6 @@
 """Arrays of a store: read chunk by chunk, or growing."""
 
+import collections
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,10 @@ SMALLEST_CHUNK_BYTES = 1 << 18
 def chunk_key(key: str, index: int, dimensions: int) -> str:
     """The file of a chunk, as zarr's default chunk keys name it."""
     return "/".join([key, "c", str(index), *["0"] * (dimensions - 1)])
+
+
+# Buffers that are used again: pages that were touched once cost nothing.
+_SPARE = 4
 
 
 class ArrayReader:
@@ -71,7 +76,7 @@ class ArrayReader:
         codec = self.codec()
         key = chunk_key(self._key, index, len(self._chunk_shape))
         try:
-            values = codec.decode(self._files.read(key))
+            values, found = codec.decode(self._files.read(key))
         except FileNotFoundError as error:
             raise ValueError(
                 f"{self._files}/{key} is missing, with captured states in it"
@@ -79,8 +84,10 @@ class ArrayReader:
         except ValueError as error:
             raise ValueError(f"{self._files}/{key} is damaged: {error}") from error
         rows = self._committed.rows - index * self._committed.chunk_rows
-        values = values[: min(rows, self._committed.chunk_rows)]
-        if checksum(values) != self._committed.checksums[index]:
+        if rows < self._committed.chunk_rows:
+            values = values[:rows]
+            found = checksum(values)
+        if found != self._committed.checksums[index]:
             raise ValueError(f"{self._files}/{key} is damaged: it is not what was committed")
         values.flags.writeable = False
         return values
@@ -141,6 +148,7 @@ class Column(ChunkedBuffer):
         self._checksums: list[int] = []  # of the whole chunks that are written
         self._settled_chunk_rows = False
         self._published: tuple[int, dict[str, Any]] | None = None
+        self._spare: collections.deque[NDArray[Any]] = collections.deque(maxlen=_SPARE)
 
     def resume(self, committed: Committed) -> None:
         """Go on where an array ends that is committed already."""
@@ -161,6 +169,9 @@ class Column(ChunkedBuffer):
         for index, chunk in enumerate([chunks[0], *map(np.copy, chunks[1:])], first):
             self._submit(partial(self._write_whole, index, chunk), chunk.nbytes)
 
+    def _whole(self) -> NDArray[Any]:
+        return self._spare.pop() if self._spare else super()._whole()
+
     def cut(self) -> Cut:
         """The column as it is now, for a commit."""
         if not self._settled_chunk_rows:
@@ -180,24 +191,26 @@ class Column(ChunkedBuffer):
     # ---- called by jobs ------------------------------------------------------------------------
 
     def _write_whole(self, index: int, values: NDArray[Any]) -> None:
-        self._write_chunk(index, values)
-        self._checksums[index:] = [checksum(values)]
+        self._checksums[index:] = [self._write_chunk(index, values)]
+        self._spare.append(values)  # ours alone now
 
     def write_tail(self, cut: Cut) -> Committed:
         """Write what a commit needs beyond the whole chunks, and say what it is to list."""
         whole = cut.rows // self._chunk_rows
         checksums = self._checksums[:whole]
         if len(cut.tail):
-            self._write_chunk(whole, cut.tail)
-            checksums.append(checksum(cut.tail))
+            checksums.append(self._write_chunk(whole, cut.tail))
         return Committed(cut.rows, self._chunk_rows, tuple(checksums))
 
-    def _write_chunk(self, index: int, values: NDArray[Any]) -> None:
+    def _write_chunk(self, index: int, values: NDArray[Any]) -> int:
+        """Write a chunk; the checksum of its values."""
         if self._codec is None:
             self._create()
         assert self._codec is not None
         key = chunk_key(self.key, index, values.ndim)
-        self._files.write(key, self._codec.encode(values))
+        parts, found = self._codec.encode(values)
+        self._files.write(key, *parts)
+        return found
 
     def _create(self) -> None:
         for left_over in self._files.sizes(self.key):  # of a capture that was never committed

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.request import url2pathname
 
-from tensorstate_gpu.store.folder import Folder
+from tensorstate_gpu.store.folder import Buffer, Folder
 
 
 class Files(Protocol):
@@ -15,8 +15,8 @@ class Files(Protocol):
     def read(self, key: str) -> bytes:
         """The content of a file; FileNotFoundError where there is none."""
 
-    def write(self, key: str, data: bytes) -> None:
-        """Write or replace a file."""
+    def write(self, key: str, *parts: Buffer) -> None:
+        """Write or replace a file by these bytes, one after the other."""
 
     def delete(self, key: str) -> None:
         """Delete a file, if it is there."""
@@ -56,8 +56,8 @@ class Memory:
             raise FileNotFoundError(f"{self} has no {key}")
         return self._files[key]
 
-    def write(self, key: str, data: bytes) -> None:
-        self._files[key] = bytes(data)
+    def write(self, key: str, *parts: Buffer) -> None:
+        self._files[key] = b"".join(parts)
 
     def delete(self, key: str) -> None:
         self._files.pop(key, None)

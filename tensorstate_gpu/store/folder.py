@@ -3,6 +3,8 @@
 import contextlib
 import os
 import weakref
+from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 
 try:
@@ -14,11 +16,22 @@ except ImportError:  # Windows: there one writer is the user's duty
 PARTIAL = ".tensorstate-partial"
 
 
+Buffer = bytes | memoryview
+
+
+def _write_all(file: FileIO, part: Buffer) -> None:
+    view = memoryview(part)
+    while len(view):  # a disk that is nearly full takes only a part
+        view = view[file.write(view) :]
+
+
 class System:
     """The calls that change a disk, in one place: tests stop, fail or forget each of them."""
 
-    def write(self, path: Path, data: bytes) -> None:
-        path.write_bytes(data)
+    def write(self, path: Path, parts: Sequence[Buffer]) -> None:
+        with open(path, "wb", buffering=0) as file:
+            for part in parts:
+                _write_all(file, part)
 
     def fsync(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
@@ -69,7 +82,7 @@ class Folder:
         except NotADirectoryError as error:
             raise FileNotFoundError(str(error)) from error
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, *parts: Buffer) -> None:
         """Write a file whole, or leave what is there."""
         if not self.exists():
             raise FileNotFoundError(f"{self.path} was deleted while states were captured into it")
@@ -77,7 +90,7 @@ class Folder:
         partial = file.with_name(file.name + PARTIAL)
         self._make(file.parent)
         try:
-            self.system.write(partial, data)
+            self.system.write(partial, parts)
             if self._durable:
                 self.system.fsync(partial)
             self.system.replace(partial, file)
