@@ -118,5 +118,6 @@ def _demo(options: argparse.Namespace) -> int:
     if folder is not None:
         run.save(folder / STATES)
         (folder / RESULTS).write_text(json.dumps(report.as_dict(), indent=2) + "\n")
-        print(f"\nSaved to {folder}; `tensorstate report {folder}` prints this table again.")
+        print(f"\nSaved to {folder}; `tensorstate report {folder}` prints this table again,")
+        print("with --by-label also one for each digit.")
     return 0

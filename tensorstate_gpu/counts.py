@@ -135,7 +135,7 @@ class StateCounts:
         Columns: ``state``, fixed-size binary, and ``count``, int64. ``neurons`` is in the schema's
         metadata.
         """
-        return _exporting().counts_to_arrow(self)
+        return _exporting().counts_to_arrow(self._packed, self._counts, self._neurons)
 
     def to_pandas(self) -> Any:
         """The table of to_arrow() as a frame; states are bytes. Needs pandas, too."""
@@ -146,7 +146,7 @@ class StateCounts:
 
         The file takes its name when it is whole; when that fails, nothing is left.
         """
-        _exporting().counts_to_parquet(self, path)
+        _exporting().to_parquet(self.to_arrow(), path)
 
     def __add__(self, other: object) -> StateCounts:
         return self.merge(other) if isinstance(other, StateCounts) else NotImplemented

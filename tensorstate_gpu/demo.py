@@ -73,7 +73,7 @@ def main_job(mnist: str | None, seed: int, epochs: int) -> tuple[Run, Report]:
     model = LeNet5()
     accuracy = fit(model, train, valid, epochs)
     with capture(model, attach_to="Conv2d") as run:
-        accuracy = evaluate(model, valid, "capturing")
+        accuracy = evaluate(model, valid, run)
     return run, run.report(accuracy)
 
 
@@ -149,13 +149,15 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Split, title: str | None = None) -> float:
-    """Share of images classified rightly; a progress bar when there is a title."""
+def evaluate(model: nn.Module, data: Split, run: Run | None = None) -> float:
+    """Share of images classified rightly; a run that captures gets their labels."""
     model.eval()
     images, labels = data
     right = 0
     starts = range(0, len(labels), BATCH)
-    for start in tqdm(starts, desc=title, unit="batch", disable=title is None):
+    for start in tqdm(starts, desc="capturing", unit="batch", disable=run is None):
         batch = slice(start, start + BATCH)
+        if run is not None:
+            run.labels(labels[batch])
         right += int((model(images[batch]).argmax(1) == labels[batch]).sum())
     return right / len(labels)

@@ -19,10 +19,6 @@ except ImportError as error:
 from tensorstate_gpu import __version__
 from tensorstate_gpu._instances import Instances, Sliding
 from tensorstate_gpu._new_files import new_file
-from tensorstate_gpu.accumulators import Accumulator
-from tensorstate_gpu.capture_point import CapturePoint
-from tensorstate_gpu.counts import StateCounts
-from tensorstate_gpu.readings import Readings
 
 Progress = Callable[[int], object]
 
@@ -35,21 +31,26 @@ ROW_GROUP_BYTES = 1 << 24
 class Rows:
     """The rows of a layer at one moment, with the instance of each and its label; read once.
 
-    ``captured``: of this layer, while nothing is captured. TypeError or ValueError for labels that
-    are not all strings, or all integers that int64 holds.
+    ``attributes``: how its states came about, as JSON. ``chunks``: its rows, in pieces (rows,
+    bytes). TypeError or ValueError for labels that are not all strings, or all integers that int64
+    holds.
     """
 
-    def __init__(self, layer: Readings, captured: Accumulator) -> None:
-        self._name = layer.name
-        self._ledger = captured.instances
-        self._chunks = captured.chunks()
-        self._label_type, self._labels = self._find_labels(captured.instances)
+    def __init__(
+        self,
+        name: str,
+        neurons: int,
+        attributes: dict[str, Any],
+        ledger: Instances,
+        chunks: Iterator[NDArray[np.uint8]],
+    ) -> None:
+        self._name, self._ledger, self._chunks = name, ledger, chunks
+        self._label_type, self._labels = self._find_labels(ledger)
         self._labels_from = 0  # the instance that the labels were read up to
-        columns = {"instance": pa.int64(), "state": pa.binary(captured.row_bytes)}
+        columns = {"instance": pa.int64(), "state": pa.binary((neurons + 7) // 8)}
         if self._labels is not None:
             columns["label"] = self._label_type
-        about = {"neurons": captured.neurons, **_criterion(layer)}
-        self.schema = _schema(columns, {"name": layer.name}, about)
+        self.schema = _schema(columns, {"name": name}, {"neurons": neurons, **attributes})
 
     def to_arrow(self) -> Any:
         return pa.Table.from_batches(self.batches(), self.schema)
@@ -103,22 +104,15 @@ class Rows:
         return labels.astype(np.int64)
 
 
-def _criterion(layer: Readings) -> dict[str, Any]:
-    """How the layer's states came about: neuron_axis, threshold or firing, as JSON."""
-    if isinstance(layer, CapturePoint):
-        return layer.attributes()
-    committed = getattr(layer, "committed", None)  # of a StoredLayer
-    return {} if committed is None else dict(committed.capture)
+def counts_to_arrow(packed: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> Any:
+    """A histogram as a table: distinct packed states (distinct, bytes), and how often each was."""
+    columns = {"state": pa.binary(packed.shape[1]), "count": pa.int64()}
+    schema = _schema(columns, {}, {"neurons": neurons})
+    return pa.table([_binary(packed), pa.array(counts)], schema=schema)
 
 
-def counts_to_arrow(counts: StateCounts) -> Any:
-    columns = {"state": pa.binary(counts.packed.shape[1]), "count": pa.int64()}
-    schema = _schema(columns, {}, {"neurons": counts.neurons})
-    return pa.table([_binary(counts.packed), pa.array(counts.counts)], schema=schema)
-
-
-def counts_to_parquet(counts: StateCounts, path: Any) -> None:
-    table = counts_to_arrow(counts)
+def to_parquet(table: Any, path: Any) -> None:
+    """Write an Arrow table to a new file."""
     _write(table.schema, table.to_batches(max_chunksize=PIECE_ROWS), path, None)
 
 

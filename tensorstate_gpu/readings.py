@@ -137,7 +137,13 @@ class Readings(ABC):
         from tensorstate_gpu.exporting import Rows
 
         with self._reading():
-            return Rows(self, self._captured())
+            found = self._captured()
+            chunks = found.chunks()
+            return Rows(self.name, found.neurons, self.attributes(), found.instances, chunks)
+
+    @abstractmethod
+    def attributes(self) -> dict[str, Any]:
+        """How states come about, as JSON: neuron_axis, and threshold or firing."""
 
     @abstractmethod
     def _there(self) -> Accumulator | None:

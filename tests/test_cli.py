@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import cli
@@ -83,6 +84,17 @@ def test_report_prints_the_table_again(saved):
     again = tensorstate("report", folder)
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout.splitlines() == table(done.stdout)
+
+
+def test_report_by_the_digits_that_were_saved(saved, capsys):
+    _, folder = saved
+    assert cli.main(["report", str(folder), "--by-label", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    digits = [int(digit) for digit in sklearn.datasets.load_digits().target]
+    for layer in report["layers"]:
+        by_label = report["labels"][layer["layer"]]
+        assert [one["label"] for one in by_label] == sorted(set(digits))
+        assert sum(one["states"] for one in by_label) == layer["states"]
 
 
 def test_report_of_the_bare_states(saved, capsys):

@@ -1,7 +1,8 @@
 """What one capture point has in a store that is being written: rows, ledger, labels."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +10,33 @@ from zarr.codecs import ZstdCodec
 
 from tensorstate_gpu._instances import Instances
 from tensorstate_gpu.store.columns import ArrayReader, Column, Cut
+from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.labels import LabelsOfRows, empty_labels, kind_of, plain, typed
 from tensorstate_gpu.store.names import label_key, state_key
 from tensorstate_gpu.store.record import Layer
 
-if TYPE_CHECKING:
-    from tensorstate_gpu.store.run_writer import RunWriter
-
 Rows = NDArray[np.uint8]
+
+
+class Surroundings(Protocol):
+    """What a layer needs of the run that it is written in; RunWriter is one."""
+
+    files: Files
+    compressor: Any
+
+    def column(
+        self, key: str, empty: NDArray[Any], dimension_names: Sequence[str], compressor: Any
+    ) -> Column:
+        """A growing array that the run's writer writes."""
+
+    def adding(self, rows: int) -> AbstractContextManager[None]:
+        """Held while a batch is taken: no commit comes in between."""
+
+    def check(self) -> None:
+        """Wait for room; raises what went wrong in the background."""
+
+    def read(self, column: Column) -> Iterator[NDArray[Any]]:
+        """The values of a column that are there at the call."""
 
 
 class LayerCut(NamedTuple):
@@ -39,7 +59,7 @@ class LayerWriter:
 
     def __init__(
         self,
-        run: "RunWriter",
+        run: Surroundings,
         name: str,
         neurons: int,
         capture: dict[str, Any],

@@ -3,12 +3,12 @@
 from collections.abc import Collection
 from typing import Any
 
-from tensorstate_gpu.capture_point import CapturePoint
+from tensorstate_gpu.readings import Readings
 from tensorstate_gpu.store.names import state_key
 from tensorstate_gpu.store.store import Store
 
 
-def save(points: Collection[CapturePoint], path: Any) -> None:
+def save(points: Collection[Readings], path: Any) -> None:
     """Write all rows, ledgers and labels of capture points; see Run.save."""
     for point in points:  # whatever is to be refused, before anything is written
         state_key(point.name)

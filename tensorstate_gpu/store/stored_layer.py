@@ -34,8 +34,12 @@ class StoredLayer(Readings):
     @property
     def axis(self) -> int | None:
         """The axis along which the neurons lay."""
-        axis: int | None = (self.committed.capture if self.committed else {}).get("neuron_axis")
+        axis: int | None = self.attributes().get("neuron_axis")
         return axis
+
+    def attributes(self) -> dict[str, Any]:
+        """How its states came about, as JSON: neuron_axis, and threshold or firing."""
+        return {} if self.committed is None else dict(self.committed.capture)
 
     def labels(self) -> NDArray[Any]:
         """The label of each instance; ValueError when some have none."""
