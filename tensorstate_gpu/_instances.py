@@ -28,10 +28,23 @@ class MemoryLabels:
         self._labels.append(labels)
 
     def pieces(self) -> Iterator[NDArray[Any]]:
-        if len({labels.dtype.kind for labels in self._labels}) > 1:
+        if len({labels.dtype.kind == "U" for labels in self._labels}) > 1:
             # Strings and integers stay what they are: a common dtype would turn 1 into "1".
             return iter([labels.astype(object) for labels in self._labels])
-        return iter(self._labels)
+        return iter(self._labels.copy())
+
+
+class _Frozen:
+    """Labels of a moment."""
+
+    def __init__(self, pieces: Iterator[NDArray[Any]]) -> None:
+        self._pieces = pieces
+
+    def add(self, labels: NDArray[Any]) -> None:
+        raise TypeError("labels of a moment that has passed are only read")
+
+    def pieces(self) -> Iterator[NDArray[Any]]:
+        return self._pieces
 
 
 class Instances:
@@ -108,6 +121,11 @@ class Instances:
         """The label of each instance, in pieces; ValueError when some have none."""
         self.require_labels()
         return self.given_labels()
+
+    def frozen(self) -> "Instances":
+        """The ledger as it is now; its labels can be read once."""
+        labels = None if self._labels is None else _Frozen(self.given_labels())
+        return Instances.resumed(self._runs, self._labelled, labels)
 
     def given_labels(self) -> Iterator[NDArray[Any]]:
         """The labels of those instances that have one, in pieces."""

@@ -1,25 +1,18 @@
 """Locks that survive a fork: a child gets them free, whichever thread of its parent held them."""
 
 import os
-import threading
 import weakref
+from _thread import RLock
 
 
-class ForkSafeLock:
-    """A reentrant lock for ``with``. A forked child has one thread, so nobody holds it there."""
+class ForkSafeLock(RLock):  # type: ignore[misc]
+    """A reentrant lock for ``with``. A forked child has one thread, so nobody holds it there.
+
+    Its ``__enter__`` and ``__exit__`` are C: Ctrl-C cannot come between taking and holding it.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         _locks.add(self)
-
-    def renew(self) -> None:
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
 
 _locks: "weakref.WeakSet[ForkSafeLock]" = weakref.WeakSet()
@@ -27,7 +20,7 @@ _locks: "weakref.WeakSet[ForkSafeLock]" = weakref.WeakSet()
 
 def _renew_all() -> None:
     for lock in _locks:
-        lock.renew()
+        lock._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 if hasattr(os, "register_at_fork"):

@@ -124,6 +124,8 @@ class RowsAccumulator(Accumulator):
             self._keeper.add(packed, instances, labels)
             return
         self.receive(wait=False)
+        if labels is not None:
+            labels = self._keeper.checked(labels)  # not when it has come: then it is too late
         self._transfer.send(packed)
         self._under_way.append((instances, labels))
 

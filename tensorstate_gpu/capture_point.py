@@ -210,8 +210,8 @@ class CapturePoint(Readings):
         """Commit what is still buffered, where rows are kept in a store."""
         with self._reading():
             pass  # nothing is on its way
-        if self._store is not None and self._store.is_open():
-            self._store.commit()
+        if self._store is not None:
+            self._store.flush()
 
     def _there(self) -> Accumulator | None:
         return self._accumulator

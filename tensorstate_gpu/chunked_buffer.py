@@ -45,7 +45,8 @@ class ChunkedBuffer(ABC):
         following = self._whole()
         following[: len(rest) - last] = rest[last:]
         starts = range(0, last, self._chunk_rows)
-        self._write([self._buffer, *(rest[i : i + self._chunk_rows] for i in starts)])
+        whole = self._buffer[: self._chunk_rows]  # it was made longer where chunks were cut smaller
+        self._write([whole, *(rest[i : i + self._chunk_rows] for i in starts)])
         self._base += self._chunk_rows + last
         self._buffer, self._filled = following, len(rest) - last
 

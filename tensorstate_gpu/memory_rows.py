@@ -22,6 +22,9 @@ class RowKeeper(Protocol):
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
         """Keep a batch: a copy of all of its rows, or none where an exception is raised."""
 
+    def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Labels as they are kept; TypeError or ValueError for those that cannot be."""
+
     def chunks(self) -> Iterator[Rows]:
         """All rows that are there at the call, in order, in read-only pieces (rows, bytes)."""
 
@@ -38,6 +41,10 @@ class MemoryRows(ChunkedBuffer):
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
         """Keep the rows; instances and labels are the accumulator's to remember."""
         self.append(packed)
+
+    def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """As they are: labels are the accumulator's to remember."""
+        return labels
 
     def _write(self, chunks: Sequence[Rows]) -> None:
         if self._compressor is None:

@@ -47,10 +47,11 @@ class Readings(ABC):
         with self._reading():
             return self._captured().instances.states_per_instance()
 
-    def ledger(self) -> Instances:
-        """How many states each instance gave, and the instances' labels."""
+    def snapshot(self) -> tuple[Iterator[NDArray[np.uint8]], Instances]:
+        """All rows of this moment, in pieces, and the ledger that belongs to them; to read once."""
         with self._reading():
-            return self._captured().instances
+            captured = self._captured()
+            return captured.chunks(), captured.instances.frozen()
 
     def histogram(self, index: Any = None) -> StateCounts:
         """How often each distinct state occurred, in all instances or those of ``index``.

@@ -36,10 +36,10 @@ def test_a_batch_is_kept_whole(keep, monkeypatch):
     accumulator = point._accumulator
     keep_rows = accumulator._keep
 
-    def interrupted(packed, row_labels):
-        keep_rows(packed[:5], row_labels)
+    def interrupted(packed, instances, labels):
+        keep_rows(packed[:5], 5, labels)
         os.kill(os.getpid(), signal.SIGINT)
-        keep_rows(packed[5:], row_labels)
+        keep_rows(packed[5:], instances - 5, labels)
 
     monkeypatch.setattr(accumulator, "_keep", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -148,7 +148,7 @@ def test_a_deleted_folder_can_be_used_again(stored, tmp_path):
     for old in (stored, waiting):
         with pytest.raises(RuntimeError, match="run was deleted while states were captured"):
             old.record(ROWS[:1], 16, 1, 1)
-        old.flush()
+        old.flush()  # all that it took was committed
     waiting.reset_states()  # starts in the new store
     waiting.declare(16)
     waiting.append(ROWS[:5], 5)

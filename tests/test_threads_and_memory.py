@@ -191,13 +191,16 @@ LOCKED_FORK = """
     import os, signal, sys, threading, warnings
     import numpy as np
     import tensorstate_gpu as ts
-    from tensorstate_gpu import _locks, store
+    from tensorstate_gpu import _locks
+    from tensorstate_gpu.store import store
     from tensorstate_gpu.cpu_fallback import threads
 
     warnings.simplefilter("ignore", DeprecationWarning)
     x = np.ones((1 << 16, 64), np.float32)
     memory, disk = ts.CapturePoint("memory"), ts.CapturePoint("disk", sys.argv[1])
-    locks = [memory._lock, disk._lock, disk._store._lock, store._shared_lock, threads._lock]
+    writer = disk._store._writer
+    locks = [memory._lock, disk._lock, writer._lock, writer._background._mutex, store._lock]
+    locks.append(threads._lock)
     held, release = threading.Event(), threading.Event()
 
     def hold():

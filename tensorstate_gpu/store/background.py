@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tensorstate_gpu._locks import ForkSafeLock
+
 WAITING_BYTES = 1 << 26  # what may wait to be written: 16 chunks
 
 
@@ -29,13 +31,15 @@ class BackgroundWriter:
         self._bytes = 0
         self._failure: BaseException | None = None  # not raised yet
         self._stopped = False  # by a failure
-        self._changed = threading.Condition()
+        self._last: BaseException | None = None
+        self._mutex = ForkSafeLock()
+        self._changed = threading.Condition(self._mutex)
         self._thread: threading.Thread | None = None
         self._ended = False
 
     def submit(self, work: Callable[[], None], size: int = 0) -> None:
         """Have a job done after those before it; never waits. RuntimeError after end()."""
-        with self._changed:
+        with self._mutex:
             if self._ended:
                 raise RuntimeError("the writer of this store has ended")
             self._jobs.append(_Job(work, size))
@@ -45,7 +49,7 @@ class BackgroundWriter:
 
     def start(self) -> None:
         """Start the thread, so that it can be idle."""
-        with self._changed:
+        with self._mutex:
             if self._thread is None:
                 # A daemon: whoever made it closes the store before the program ends.
                 self._thread = threading.Thread(
@@ -57,7 +61,7 @@ class BackgroundWriter:
         """Wait until less than WAITING_BYTES wait to be written; raise what went wrong."""
         if self._bytes < WAITING_BYTES and not self._stopped:
             return
-        with self._changed:
+        with self._mutex:
             self._raise_failure()
             self._go_on()
             self._changed.wait_for(lambda: self._stopped or self._bytes < WAITING_BYTES)
@@ -67,18 +71,22 @@ class BackgroundWriter:
         """Wait until all jobs are done; where one had failed it is tried again first."""
         if threading.current_thread() is self._thread:  # a finalizer that ran here by chance
             return
-        with self._changed:
+        with self._mutex:
             self._go_on()
             self._changed.wait_for(lambda: self._stopped or not self._jobs)
             self._raise_failure()
 
     def end(self) -> None:
         """Let the thread go, when it has done what waits; what has failed is given up."""
-        with self._changed:
+        with self._mutex:
             self._ended = True
             self._changed.notify_all()
 
     def _go_on(self) -> None:
+        if self._ended and self._stopped:
+            raise RuntimeError(
+                "states could not be written, and have been given up"
+            ) from self._last
         self._stopped, self._failure = False, None
         self._changed.notify_all()
 
@@ -89,17 +97,14 @@ class BackgroundWriter:
 
     def _work(self) -> None:
         while True:
-            with self._changed:
+            with self._mutex:
                 if not self._changed.wait_for(self._may_go_on, self._idle_seconds):
                     job = None
                 elif not self._jobs or self._stopped:
                     return  # ended
                 else:
                     job = self._jobs[0]
-            if job is None:
-                self._when_idle()
-            else:
-                self._do(job)
+            self._do(_Job(self._when_idle, 0) if job is None else job)
 
     def _may_go_on(self) -> bool:
         return self._ended or (bool(self._jobs) and not self._stopped)
@@ -112,11 +117,13 @@ class BackgroundWriter:
                 "What was committed is whole. When the cause is gone, the next batch or commit() "
                 "writes the rest; or open the store with mode='a'."
             )
-            with self._changed:
-                self._failure, self._stopped = error, True
+            with self._mutex:
+                self._failure = self._last = error
+                self._stopped = True
                 self._changed.notify_all()
             return
-        with self._changed:
-            self._jobs.popleft()
-            self._bytes -= job.size
+        with self._mutex:
+            if self._jobs and self._jobs[0] is job:
+                self._jobs.popleft()
+                self._bytes -= job.size
             self._changed.notify_all()

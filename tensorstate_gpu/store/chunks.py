@@ -1,7 +1,6 @@
 """How chunks are encoded: by zarr's own codecs, so that any zarr client reads them."""
 
 import json
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
+
+from tensorstate_gpu._locks import ForkSafeLock
 
 Document = dict[str, Any]  # a zarr.json
 
@@ -65,7 +66,7 @@ class ChunkCodec:
         # Bytes with their CRC-32C: what zarr makes of them in four copies, at 1 GB/s.
         self._plain = len(chunk_shape) == 2 and document["codecs"] == _PLAIN
         self._key = "/".join(["c", *("0" for _ in chunk_shape)])
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def encode(self, values: NDArray[Any]) -> tuple[list[Any], int]:
         """One chunk, as buffers to be written one after the other, and the checksum of its values.

@@ -1,7 +1,6 @@
 """Arrays of a store: read chunk by chunk, or growing."""
 
 import collections
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._locks import ForkSafeLock
 from tensorstate_gpu.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
 from tensorstate_gpu.store.chunks import (
     ChunkCodec,
@@ -48,7 +48,7 @@ class ArrayReader:
         self._chunk_shape = (committed.chunk_rows, *inner)
         self.rows = committed.rows
         self._codec: ChunkCodec | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def document(self) -> Document:
         """The array's zarr.json; ValueError where it is missing or damaged."""
@@ -183,6 +183,8 @@ class Column(ChunkedBuffer):
         """The values before a cut, once the jobs up to it are done."""
         whole = cut.rows // self._chunk_rows
         checksums = tuple(self._checksums[:whole])
+        if len(checksums) < whole:
+            raise RuntimeError(f"{self._files}/{self.key}: rows are read before they are written")
         committed = Committed(whole * self._chunk_rows, self._chunk_rows, checksums)
         yield from ArrayReader(self._files, self.key, committed, self._buffer.shape[1:]).chunks()
         if len(cut.tail):

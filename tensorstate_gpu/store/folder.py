@@ -123,16 +123,17 @@ class Folder:
         return found
 
     def is_taken(self) -> bool:
-        """Whether there is a file, or a folder with anything in it but unfinished files."""
+        """Whether there is a file, or a folder with any in it that is not half written."""
         if not self.path.is_dir():
             return self.path.exists()
-        return any(not child.name.endswith(PARTIAL) for child in self.path.iterdir())
+        walked = os.walk(self.path)
+        return any(not name.endswith(PARTIAL) for _, _, names in walked for name in names)
 
     def exists(self) -> bool:
         """Whether the folder that was claimed is still at its path."""
         try:
             return self._inode is None or os.stat(self.path).st_ino == self._inode
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def sync(self) -> None:

@@ -22,8 +22,11 @@ def kind_of(labels: NDArray[Any]) -> str:
 
 
 def typed(labels: NDArray[Any]) -> NDArray[Any]:
-    """Labels of the type in which their column keeps them."""
-    return labels.astype(empty_labels(kind_of(labels)).dtype, copy=False)
+    """Labels of the type in which their column keeps them; ValueError where that has no room."""
+    try:
+        return labels.astype(empty_labels(kind_of(labels)).dtype, copy=False)
+    except (TypeError, UnicodeError) as error:
+        raise ValueError(f"labels in a store must be valid Unicode: {error}") from error
 
 
 def plain(labels: NDArray[Any]) -> NDArray[Any]:

@@ -29,7 +29,7 @@ class Surroundings(Protocol):
     ) -> Column:
         """A growing array that the run's writer writes."""
 
-    def adding(self, rows: int) -> AbstractContextManager[None]:
+    def adding(self, layer: "LayerWriter", rows: int) -> AbstractContextManager[None]:
         """Held while a batch is taken: no commit comes in between."""
 
     def check(self) -> None:
@@ -45,6 +45,10 @@ class LayerCut(NamedTuple):
     batches: tuple[tuple[int, int], ...]
     states: Cut
     labels: Cut | None
+
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return self.states.tail.nbytes + (0 if self.labels is None else self.labels.tail.nbytes)
 
 
 class LayerWriter:
@@ -98,6 +102,10 @@ class LayerWriter:
         """Rows kept: committed, written or buffered."""
         return self._states.rows
 
+    @property
+    def instance_count(self) -> int:
+        return self._ledger.count
+
     def instances(self) -> Instances:
         """The ledger so far, for the accumulator of a capture that goes on."""
         labelled = 0 if self._labels is None else self._labels.rows
@@ -105,33 +113,35 @@ class LayerWriter:
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
         """Keep a batch; TypeError for labels of another kind than those before."""
-        with self._run.adding(len(packed)):
-            column = None if labels is None else self._labels_for(labels)
+        with self._run.adding(self, len(packed)):
+            given = None if labels is None else self.checked(labels)
             self._states.append(packed)
-            if column is not None and labels is not None:
-                column.append(typed(labels))
+            if given is not None and self._labels is not None:
+                self._labels.append(given)
             self._ledger.add(instances, len(packed), None)
 
-    def _labels_for(self, labels: NDArray[Any]) -> Column:
-        kind = kind_of(labels)
+    def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Labels as they are kept; TypeError or ValueError for those that cannot be."""
+        given, kind = typed(labels), kind_of(labels)
         if self._labels is None:
-            return self._open_labels(kind)
+            self._open_labels(kind)
         if kind != self._labels_kind:
             raise TypeError(
                 f"{self.name}: labels in this store are {self._labels_kind}, got {kind}"
             )
-        return self._labels
+        return given
 
     def take_over(self, chunks: Iterable[Rows], instances: Instances) -> None:
         """Keep all that was captured elsewhere, in place of nothing."""
         for chunk in chunks:
             self._run.check()
-            with self._run.adding(len(chunk)):
+            with self._run.adding(self, len(chunk)):
                 self._states.append(chunk)
         for count, each in instances.batches:
             self._ledger.add(count, count * each, None)
-        for labels in instances.given_labels():
-            self._labels_for(labels).append(typed(labels))
+        for given in map(self.checked, instances.given_labels()):
+            assert self._labels is not None
+            self._labels.append(given)
 
     def chunks(self) -> Iterator[Rows]:
         """All rows that are there at the call, in order, in read-only pieces."""
@@ -152,8 +162,11 @@ class LayerWriter:
         """Write what a commit needs beyond whole chunks, and say what it is to list."""
         if self._last is None or self._last[0].batches != cut.batches:
             states = self._states.write_tail(cut.states)
-            labels = self._labels.write_tail(cut.labels) if self._labels and cut.labels else None
+            labels = None
+            if self._labels is not None and cut.labels is not None and cut.labels.rows:
+                labels = self._labels.write_tail(cut.labels)
             layer = Layer(self.neurons, self.capture, cut.batches, states, labels)
+            layer.check()
             self._last = cut, layer
         return self._last[1]
 

@@ -94,10 +94,14 @@ class Layer:
             Committed.from_json(found["states"]),
             None if labels is None else Committed.from_json(labels),
         )
-        expected = sum(count * each for count, each in layer.batches)
-        if layer.neurons < 1 or expected != layer.states.rows:
-            raise ValueError(f"{layer.states.rows} rows of {layer.neurons} neurons, {expected} due")
+        layer.check()
         return layer
+
+    def check(self) -> None:
+        """ValueError where rows and ledger do not agree."""
+        due = sum(count * each for count, each in self.batches)
+        if self.neurons < 1 or due != self.states.rows:
+            raise ValueError(f"{self.states.rows} rows of {self.neurons} neurons, {due} due")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

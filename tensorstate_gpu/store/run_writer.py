@@ -56,7 +56,8 @@ class RunWriter:
         self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
         self._lock = ForkSafeLock()
         self._process = os.getpid()
-        self._closing = self._closed = self._deleted = False
+        self._refuses = self._closing = self._closed = self._deleted = False
+        self._commits_waiting = 0
         self._first: str | None = None  # the layer that comes first in a forward pass
         self._since_first = 0
         self._rows = 0  # since the last commit
@@ -115,7 +116,7 @@ class RunWriter:
         Raises what went wrong in the background since the last call.
         """
         self.check()
-        if self._ends_a_pass(name) and self._is_due():
+        if self._ends_a_pass(name) and self._is_due() and not self._commits_waiting:
             self.commit(wait=False)
 
     def check(self) -> None:
@@ -153,9 +154,14 @@ class RunWriter:
         )
 
     @contextlib.contextmanager
-    def adding(self, rows: int) -> Iterator[None]:
-        """Take a batch, or part of one, between two commits and not within one."""
+    def adding(self, layer: LayerWriter, rows: int) -> Iterator[None]:
+        """Take a batch, or part of one, between two commits and not within one.
+
+        RuntimeError when the store is closed, or the layer was removed.
+        """
         with self._lock:
+            if self._refuses or self._layers.get(layer.name) is not layer:
+                raise RuntimeError(f"{self.files} takes no more rows of {layer.name!r}")
             yield
             self._rows += rows
             self._last_batch = time.monotonic()
@@ -199,7 +205,17 @@ class RunWriter:
     def _submit_commit(self) -> None:
         with self._lock:
             moment = self._cut()
-            self._background.submit(lambda: self._publish(*moment))
+            self._commits_waiting += 1
+            self._background.submit(
+                lambda: self._publish_waiting(*moment), sum(map(LayerCut.size, moment[2].values()))
+            )
+
+    def _publish_waiting(
+        self, names: list[str], layers: dict[str, LayerWriter], cuts: dict[str, LayerCut]
+    ) -> None:
+        self._publish(names, layers, cuts)
+        with self._lock:
+            self._commits_waiting -= 1
 
     def _cut(self) -> tuple[list[str], dict[str, LayerWriter], dict[str, LayerCut]]:
         with self._lock:
@@ -210,7 +226,10 @@ class RunWriter:
     def _commit_when_idle(self) -> None:
         quiet = time.monotonic() - self._last_batch
         if self._rows and self._commit_seconds is not None and quiet >= self._commit_seconds:
-            self._submit_commit()
+            with self._lock:
+                # Different numbers: within a forward pass, as far as can be seen here.
+                if len({layer.instance_count for layer in self._layers.values()}) == 1:
+                    self._submit_commit()
 
     def _publish(
         self, names: list[str], layers: dict[str, LayerWriter], cuts: dict[str, LayerCut]
@@ -257,19 +276,41 @@ class RunWriter:
         try:
             if self._closing:
                 self._background.wait()
-            else:
-                self.commit()
+            elif finally_ or not self._is_lost():
+                self._commit_last()
         except BaseException:
+            self._refuses = False
             if finally_:
                 self._end()
             raise
         self._end()
 
+    def _commit_last(self) -> None:
+        if not self.files.exists():
+            return
+        self._receive_all()
+        with self._lock:
+            self._refuses = True  # batches of other threads come before this commit, or not at all
+            self._submit_commit()
+        self._background.wait()
+
+    def flush(self) -> None:
+        """As commit(); RuntimeError when there are rows whose store was deleted."""
+        if self._process == os.getpid() and not self._is_lost():
+            self.commit()
+
+    def _is_lost(self) -> bool:
+        """Whether the store was deleted; RuntimeError when rows are lost by that."""
+        lost = self._deleted or not self.files.exists()
+        if lost and self._rows:
+            raise RuntimeError(f"{self.files} was deleted while states were captured into it")
+        return lost
+
     def close_soon(self) -> None:
         """Close without waiting: for a finalizer, which may run in a thread that we wait for."""
         if self._process == os.getpid() and not self._closed:
-            self._background.submit(self._close_here)
             self._closing = True
+            self._background.submit(self._close_here)
 
     def _close_here(self) -> None:
         if self.files.exists():
@@ -307,10 +348,10 @@ def _close_all() -> None:
     for writer in list(_open):
         try:
             writer.close(finally_=True)
-        except Exception as error:  # the other stores are written all the same
+        except BaseException as error:  # the other stores are written all the same
             problems.append(error)
     if problems:
-        raise ExceptionGroup("captured states could not be written", problems)
+        raise BaseExceptionGroup("captured states could not be written", problems)
 
 
 # zarr encodes through executors, which end in a hook that concurrent.futures.thread registered when

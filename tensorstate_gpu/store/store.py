@@ -58,8 +58,9 @@ class Store:
     Examples
     --------
     >>> import numpy as np
+    >>> import tensorstate_gpu as ts
     >>> with Store("memory://example", "x") as store:
-    ...     point = CapturePoint("layer", store)
+    ...     point = ts.CapturePoint("layer", store)
     ...     point.declare(neurons=2)
     ...     point.append(np.array([[1], [3], [3]], np.uint8), instances=3)
     >>> Store("memory://example")["layer"].counts()
@@ -188,6 +189,20 @@ class Store:
         if self._writer is not None:
             self._writer.settle()
             self._writer.close()
+
+    def undo(self) -> None:
+        """Delete all that was written into a new store."""
+        writer = self._written()
+        writer.abandon()
+        for key in [*self._files.sizes(), KEY]:
+            self._files.delete(key)
+
+    def flush(self) -> None:
+        """Commit as commit() does, where this process can still write; else nothing is done.
+
+        RuntimeError when rows are lost, because the store was deleted.
+        """
+        self._written().flush()
 
     def is_open(self) -> bool:
         """Whether it takes rows from this process: it was not closed, nor deleted."""

@@ -109,5 +109,8 @@ class _CommittedRows:
     def chunks(self) -> Iterator[Rows]:
         return self._reader.chunks()
 
+    def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
+        return labels
+
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
         raise TypeError("committed states are only read")

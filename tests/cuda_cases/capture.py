@@ -127,15 +127,35 @@ def no_room(*_):
 
 def test_rows_on_disk(machine, tmp_path):
     """All are there when the capture point is gone, though nobody has read or flushed."""
-    zarr = pytest.importorskip("zarr")
+    pytest.importorskip("zarr")
     point = ts.CapturePoint("layer", tmp_path / "run.zarr")
     parts = batches(20)
     for rows in parts:
         record(point, machine.give(rows), 20)
     del point
     gc.collect()
-    stored = zarr.open_array(tmp_path / "run.zarr" / "layer", mode="r")
-    np.testing.assert_array_equal(stored[: stored.attrs["rows"]], np.concatenate(parts))
+    stored = ts.Store(tmp_path / "run.zarr")["layer"]
+    np.testing.assert_array_equal(stored[:], np.concatenate(parts))
+
+
+def test_commits_have_what_is_under_way_from_all_layers(machine, tmp_path):
+    pytest.importorskip("zarr")
+    store = ts.Store(tmp_path / "run.zarr", "x", commit_rows=1, commit_seconds=None)
+    points = [ts.CapturePoint(name, store) for name in "ab"]
+    for k, rows in enumerate(batches(20)):
+        for point in points:
+            record(point, machine.give(rows), 20)
+        if k == 2:
+            store.commit()
+            committed = ts.Store(tmp_path / "run.zarr").efficiency_layers
+            assert {layer.instance_count for layer in committed} == {points[0].instance_count}
+        store._writer._background.wait()
+        found = ts.Store(tmp_path / "run.zarr").efficiency_layers
+        assert len({layer.instance_count for layer in found}) <= 1
+    store.close()
+    for point, layer in zip(points, ts.Store(tmp_path / "run.zarr").efficiency_layers, strict=True):
+        np.testing.assert_array_equal(layer[:], np.concatenate(batches(20)))
+        assert layer.instance_count == point.instance_count
 
 
 @pytest.mark.parametrize("width", [3, 8, 16])
