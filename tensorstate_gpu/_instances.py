@@ -122,6 +122,21 @@ class Instances:
         self.require_labels()
         return self.given_labels()
 
+    def first(self, count: int) -> list[tuple[int, int]]:
+        """The batches of so many instances, from the first on."""
+        batches = []
+        for instances, each in self._runs:
+            if count <= 0:
+                break
+            batches.append((min(instances, count), each))
+            count -= instances
+        return batches
+
+    @property
+    def labelled(self) -> int:
+        """Instances that have a label."""
+        return self._labelled
+
     def frozen(self) -> "Instances":
         """The ledger as it is now; its labels can be read once."""
         labels = None if self._labels is None else _Frozen(self.given_labels())

@@ -6,7 +6,7 @@ for each batch would cost the distinct states each time.
 
 import collections
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -53,6 +53,11 @@ class Accumulator(ABC):
             if instances:
                 self._keep(packed, instances, array)
             self.instances.add(instances, len(packed), array)
+
+    def rewind(self, ledger: Callable[[], Instances]) -> None:
+        """The end of what was captured is forgotten: what is left."""
+        self.instances = ledger()
+        self._snapshot = None
 
     def histogram(self) -> StateCounts:
         """All rows so far, counted."""

@@ -133,6 +133,8 @@ class CapturePoint(Readings):
         rows = self._store.layer(self.name, neurons, self.attributes(), found)
         accumulator = RowsAccumulator(neurons, rows, rows.instances())
         rows.receive = partial(_receive, self._lock, accumulator)
+        rows.captured = partial(getattr, accumulator, "instances")
+        rows.rewound = partial(accumulator.rewind, rows.instances)
         return accumulator
 
     def attributes(self) -> dict[str, Any]:
@@ -212,6 +214,11 @@ class CapturePoint(Readings):
             pass  # nothing is on its way
         if self._store is not None:
             self._store.flush()
+
+    def forget_broken_pass(self) -> None:
+        """Forget, in a store, the batches of a forward pass that an exception ended."""
+        if self._store is not None:
+            self._store.forget_broken_pass()
 
     def _there(self) -> Accumulator | None:
         return self._accumulator

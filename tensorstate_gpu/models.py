@@ -115,6 +115,10 @@ def capture(
     labels = bridge.call_after_forward(model, lambda: run.labels(None))
     try:
         yield run
+    except BaseException:
+        for point in points:
+            point.forget_broken_pass()
+        raise
     finally:
         labels.remove()
         bridge.detach(points)

@@ -179,6 +179,21 @@ class Column(ChunkedBuffer):
             self._settled_chunk_rows = True
         return Cut(self.rows, self._buffer[: self._filled].copy())
 
+    def rewind(self, rows: int) -> None:
+        """Forget what came after so many rows, once the jobs up to now are done."""
+        whole = rows // self._chunk_rows
+        if whole * self._chunk_rows < self._base:  # a chunk that was full, and is written
+            committed = Committed(
+                (whole + 1) * self._chunk_rows,
+                self._chunk_rows,
+                tuple(self._checksums[: whole + 1]),
+            )
+            inner = self._buffer.shape[1:]
+            self._buffer = ArrayReader(self._files, self.key, committed, inner).chunk(whole).copy()
+            self._base = whole * self._chunk_rows
+            del self._checksums[whole:]
+        self._filled = rows - self._base
+
     def chunks(self, cut: Cut) -> Iterator[NDArray[Any]]:
         """The values before a cut, once the jobs up to it are done."""
         whole = cut.rows // self._chunk_rows

@@ -58,8 +58,11 @@ class LayerWriter:
     of it or nothing.
     """
 
-    # Takes what is on its way from a device; set by who captures.
+    # Set by who captures: takes what is on its way from a device; gives the ledger of all that was
+    # captured, also of what is on its way; is told when the end of it is forgotten.
     receive: Callable[[], object] | None = None
+    captured: Callable[[], Instances] | None = None
+    rewound: Callable[[], object] | None = None
 
     def __init__(
         self,
@@ -79,6 +82,8 @@ class LayerWriter:
         self._last: tuple[LayerCut, Layer] | None = None  # committed by us
         if found is not None:
             self._resume(found)
+        labelled = 0 if self._labels is None else self._labels.rows
+        self._mark = self._ledger.count, self._ledger.rows, labelled
 
     def _resume(self, found: Layer) -> None:
         self._states.resume(found.states)
@@ -150,6 +155,21 @@ class LayerWriter:
     def label_pieces(self) -> Iterator[NDArray[Any]]:
         """All labels that are there at the call, in order, in pieces."""
         return iter(()) if self._labels is None else map(plain, self._run.read(self._labels))
+
+    def mark(self) -> None:
+        """A forward pass ends here: what rewind() goes back to."""
+        ledger = self._ledger if self.captured is None else self.captured()
+        self._mark = ledger.count, ledger.rows, ledger.labelled
+
+    def rewind(self) -> None:
+        """Forget what came after the last mark; the jobs up to now are done."""
+        instances, rows, labelled = self._mark
+        self._ledger = Instances.resumed(self._ledger.first(instances), 0, None)
+        self._states.rewind(rows)
+        if self._labels is not None:
+            self._labels.rewind(labelled)
+        if self.rewound is not None:
+            self.rewound()
 
     # ---- what a commit calls -------------------------------------------------------------------
 

@@ -116,8 +116,31 @@ class RunWriter:
         Raises what went wrong in the background since the last call.
         """
         self.check()
-        if self._ends_a_pass(name) and self._is_due() and not self._commits_waiting:
+        if not self._ends_a_pass(name):
+            return
+        self._mark_all()
+        if self._is_due() and not self._commits_waiting:
             self.commit(wait=False)
+
+    def _mark_all(self) -> None:
+        with self._lock:
+            for layer in self._layers.values():
+                layer.mark()
+
+    def forget_broken_pass(self) -> None:
+        """Forget the batches of a forward pass that an exception ended, if there are any.
+
+        There are when layers have seen different numbers of inputs.
+        """
+        if not self.is_open():
+            return
+        self._receive_all()
+        if len({layer.instance_count for layer in self._layers.values()}) <= 1:
+            return
+        self._background.wait()
+        with self._lock:
+            for layer in self._layers.values():
+                layer.rewind()
 
     def check(self) -> None:
         """Wait for room; RuntimeError where this process must not write, or what went wrong."""
@@ -181,6 +204,11 @@ class RunWriter:
         for source in list(self._sources):
             if source.settle is not None:
                 source.settle()
+
+    def commit_here(self) -> None:
+        """As commit(), by the user: between two forward passes."""
+        self._mark_all()
+        self.commit()
 
     def commit(self, *, wait: bool = True) -> None:
         """Publish all batches so far; when it returns, they are kept.

@@ -182,7 +182,7 @@ class Store:
         writer = self._written()
         writer.check_open()
         writer.settle()
-        writer.commit()
+        writer.commit_here()
 
     def close(self) -> None:
         """Commit what is left, and let others write. A store that is only read needs no closing."""
@@ -211,8 +211,18 @@ class Store:
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self.forget_broken_pass()
         self.close()
+
+    def forget_broken_pass(self) -> None:
+        """Forget the batches of a forward pass that an exception ended: some layers lack theirs.
+
+        Called where a ``with`` block ends by an exception.
+        """
+        if self._writer is not None:
+            self._writer.forget_broken_pass()
 
     def _written(self) -> RunWriter:
         if self._writer is None:
