@@ -8,8 +8,8 @@ from zarr.abc.codec import BytesBytesCodec
 
 from tensorstate_gpu._numbers import positive_integer, real
 from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.open_writers import finish_closing
 from tensorstate_gpu.store.record import KEY, Record
-from tensorstate_gpu.store.run_writer import finish_closing
 
 
 def choose(what: str, value: Any, accepted: tuple[str, ...]) -> None:

@@ -1,11 +1,8 @@
 """What writes a store: the layers, the thread behind them, and the commits."""
 
-import concurrent.futures.thread  # noqa: F401 see the end of this file
 import contextlib
 import dataclasses
 import os
-import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,9 +13,11 @@ from numpy.typing import NDArray
 from tensorstate_gpu._locks import ForkSafeLock
 from tensorstate_gpu.store.background import BackgroundWriter
 from tensorstate_gpu.store.columns import Column
+from tensorstate_gpu.store.commit_clock import CommitClock
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerCut, LayerWriter
 from tensorstate_gpu.store.names import LABELS, label_key, state_key
+from tensorstate_gpu.store.open_writers import note
 from tensorstate_gpu.store.record import KEY, Layer, Record, group_document
 
 
@@ -50,20 +49,16 @@ class RunWriter:
         self.files = files
         self.record = record  # the last one that was published
         self.compressor = compressor
-        self._commit_rows, self._commit_seconds = commit_rows, commit_seconds
+        self._clock = CommitClock(commit_rows, commit_seconds)
         self._names: dict[str, None] = dict.fromkeys(record.layers)
         self._layers: dict[str, LayerWriter] = {}
         self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
         self._lock = ForkSafeLock()
         self._process = os.getpid()
-        self._refuses = self._closing = self._closed = self._deleted = False
+        self._refuses = self.closing = self._closed = self._deleted = False
         self._commits_waiting = 0
-        self._first: str | None = None  # the layer that comes first in a forward pass
-        self._since_first = 0
-        self._rows = 0  # since the last commit
-        self._time = self._last_batch = time.monotonic()
         self._background = BackgroundWriter(self._commit_when_idle, commit_seconds)
-        _open.add(self)
+        note(self)
 
     # ---- layers --------------------------------------------------------------------------------
 
@@ -116,10 +111,10 @@ class RunWriter:
         Raises what went wrong in the background since the last call.
         """
         self.check()
-        if not self._ends_a_pass(name):
+        if not self._clock.ends_a_pass(name, len(self._names)):
             return
         self._mark_all()
-        if self._is_due() and not self._commits_waiting:
+        if self._clock.is_due() and not self._commits_waiting:
             self.commit(wait=False)
 
     def _mark_all(self) -> None:
@@ -159,23 +154,6 @@ class RunWriter:
         if self._closed:
             raise RuntimeError(f"{self.files} is closed; open it with mode='a' to go on")
 
-    def _ends_a_pass(self, name: str) -> bool:
-        self._since_first += 1
-        # The first layer may be one that the model no longer calls.
-        if self._first is None or self._since_first > 10 * len(self._names):
-            self._first, self._since_first = name, 0
-            return False
-        if name != self._first:
-            return False
-        self._since_first = 0
-        return True
-
-    def _is_due(self) -> bool:
-        waited = time.monotonic() - self._time
-        return (self._commit_rows is not None and self._rows >= self._commit_rows) or (
-            self._commit_seconds is not None and waited >= self._commit_seconds
-        )
-
     @contextlib.contextmanager
     def adding(self, layer: LayerWriter, rows: int) -> Iterator[None]:
         """Take a batch, or part of one, between two commits and not within one.
@@ -186,8 +164,7 @@ class RunWriter:
             if self._refuses or self._layers.get(layer.name) is not layer:
                 raise RuntimeError(f"{self.files} takes no more rows of {layer.name!r}")
             yield
-            self._rows += rows
-            self._last_batch = time.monotonic()
+            self._clock.took(rows)
 
     def read(self, column: Column) -> Iterator[NDArray[Any]]:
         """The values of a column that are there at the call."""
@@ -247,17 +224,16 @@ class RunWriter:
 
     def _cut(self) -> tuple[list[str], dict[str, LayerWriter], dict[str, LayerCut]]:
         with self._lock:
-            self._rows, self._time = 0, time.monotonic()
+            self._clock.committed()
             cuts = {name: layer.cut() for name, layer in self._layers.items()}
             return list(self._names), dict(self._layers), cuts
 
     def _commit_when_idle(self) -> None:
-        quiet = time.monotonic() - self._last_batch
-        if self._rows and self._commit_seconds is not None and quiet >= self._commit_seconds:
-            with self._lock:
-                # Different numbers: within a forward pass, as far as can be seen here.
-                if len({layer.instance_count for layer in self._layers.values()}) == 1:
-                    self._submit_commit()
+        with self._lock:
+            # Different numbers: within a forward pass, as far as can be seen here.
+            same = len({layer.instance_count for layer in self._layers.values()}) == 1
+            if same and self._clock.is_quiet():
+                self._submit_commit()
 
     def _publish(
         self, names: list[str], layers: dict[str, LayerWriter], cuts: dict[str, LayerCut]
@@ -302,7 +278,7 @@ class RunWriter:
         if self._process != os.getpid() or self._closed:
             return
         try:
-            if self._closing:
+            if self.closing:
                 self._background.wait()
             elif finally_ or not self._is_lost():
                 self._commit_last()
@@ -330,14 +306,14 @@ class RunWriter:
     def _is_lost(self) -> bool:
         """Whether the store was deleted; RuntimeError when rows are lost by that."""
         lost = self._deleted or not self.files.exists()
-        if lost and self._rows:
+        if lost and self._clock.rows:
             raise RuntimeError(f"{self.files} was deleted while states were captured into it")
         return lost
 
     def close_soon(self) -> None:
         """Close without waiting: for a finalizer, which may run in a thread that we wait for."""
         if self._process == os.getpid() and not self._closed:
-            self._closing = True
+            self.closing = True
             self._background.submit(self._close_here)
 
     def _close_here(self) -> None:
@@ -359,29 +335,3 @@ class RunWriter:
         """Take no more rows: the store was deleted, and is not to be filled again with these."""
         self._deleted = True
         self._end()
-
-
-def finish_closing(files: Files) -> None:
-    """Wait for writers of the same files, in this process, that nobody uses any more."""
-    for writer in list(_open):
-        if writer._closing and str(writer.files) == str(files):
-            writer.close()
-
-
-_open: "weakref.WeakSet[RunWriter]" = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    problems = []
-    for writer in list(_open):
-        try:
-            writer.close(finally_=True)
-        except BaseException as error:  # the other stores are written all the same
-            problems.append(error)
-    if problems:
-        raise BaseExceptionGroup("captured states could not be written", problems)
-
-
-# zarr encodes through executors, which end in a hook that concurrent.futures.thread registered when
-# it was imported above. Hooks run in reverse order: this one in time.
-threading._register_atexit(_close_all)  # type: ignore[attr-defined]

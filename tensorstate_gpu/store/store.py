@@ -10,9 +10,10 @@ from tensorstate_gpu._locks import ForkSafeLock
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.names import state_key
+from tensorstate_gpu.store.open_writers import finish_closing
 from tensorstate_gpu.store.opening import begin, check_options, check_same, choose, read_record
 from tensorstate_gpu.store.record import KEY, Layer, Record
-from tensorstate_gpu.store.run_writer import RunWriter, Source, finish_closing
+from tensorstate_gpu.store.run_writer import RunWriter, Source
 from tensorstate_gpu.store.stored_layer import StoredLayer
 
 if TYPE_CHECKING:
