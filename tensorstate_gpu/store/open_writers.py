@@ -1,6 +1,7 @@
 """The writers of this process that are open: they are closed when the program ends."""
 
 import concurrent.futures.thread  # noqa: F401 see the end of this file
+import sys
 import threading
 import weakref
 from typing import Protocol
@@ -41,7 +42,9 @@ def _close_all() -> None:
         except BaseException as error:  # the other stores are written all the same
             problems.append(error)
     if problems:
-        raise BaseExceptionGroup("captured states could not be written", problems)
+        # Told, not raised: that would end what Python still has to do, such as joining threads.
+        told = BaseExceptionGroup("captured states could not be written", problems)
+        sys.excepthook(type(told), told, None)
 
 
 # zarr encodes through executors, which end in a hook that concurrent.futures.thread registered when

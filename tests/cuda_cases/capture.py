@@ -138,6 +138,23 @@ def test_rows_on_disk(machine, tmp_path):
     np.testing.assert_array_equal(stored[:], np.concatenate(parts))
 
 
+def test_labels_of_another_kind_are_refused_before_they_are_sent(machine, tmp_path):
+    pytest.importorskip("zarr")
+    with ts.Store(tmp_path / "run.zarr", "x") as store:
+        point = ts.CapturePoint("layer", store)
+        rows = batches(20)[0]
+        instances = len(rows) // 2
+        for labels in ([1] * instances, ["one"] * instances, [2] * instances):
+            point.labels(labels)
+            if isinstance(labels[0], str):
+                with pytest.raises(TypeError, match="labels in this store are integers"):
+                    record(point, machine.give(rows), 20)
+            else:
+                record(point, machine.give(rows), 20)
+    labels = ts.Store(tmp_path / "run.zarr")["layer"].labels()
+    assert labels.tolist() == [1] * instances + [2] * instances
+
+
 def test_commits_have_what_is_under_way_from_all_layers(machine, tmp_path):
     pytest.importorskip("zarr")
     store = ts.Store(tmp_path / "run.zarr", "x", commit_rows=1, commit_seconds=None)
