@@ -15,6 +15,8 @@ from pathlib import Path
 import store_runs
 from store_runs import Capture, CountingSystem, boundaries
 
+from tensorstate_gpu.store import columns
+
 
 def in_a_child(work):
     """Run ``work(write)`` in a fork; how it ended, and the bytes that it wrote."""
@@ -73,6 +75,7 @@ def warm_up():
 
 def main(folder, durability):
     path = folder / "run.zarr"
+    columns.CHUNK_BYTES = store_runs.CHUNK_BYTES
     warm_up()
     status, written = capture(path, durability, 0)
     assert status == 0

@@ -8,12 +8,22 @@ import json
 from functools import partial
 
 import numpy as np
+import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import columns
 from tensorstate_gpu.store.folder import Folder, System
 
-columns.CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 12 labels
+CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 12 labels
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_chunks():
+    """For the tests of a module that imports it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "CHUNK_BYTES", CHUNK_BYTES)
+        yield
+
 
 INSTANCES = 41
 _random = np.random.default_rng(0)

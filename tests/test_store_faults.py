@@ -6,7 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
-from store_runs import Capture, CountingSystem, boundaries, check_finished, committed_instances
+from store_runs import (
+    Capture,
+    CountingSystem,
+    boundaries,
+    check_finished,
+    committed_instances,
+    small_chunks,  # noqa: F401 a fixture
+)
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.folder import Folder

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from store_runs import small_chunks  # noqa: F401 a fixture
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing

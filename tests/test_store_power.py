@@ -9,7 +9,13 @@ import shutil
 import pytest
 import store_runs
 from forgetful_disk import Disk, RecordingSystem
-from store_runs import Capture, boundaries, check_finished, committed_instances
+from store_runs import (
+    Capture,
+    boundaries,
+    check_finished,
+    committed_instances,
+    small_chunks,  # noqa: F401 a fixture
+)
 
 from tensorstate_gpu.store.folder import Folder
 
