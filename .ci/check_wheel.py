@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "tensorstate_gpu": "tensorstate_gpu",
     "tensorstate_gpu/cuda": "tensorstate_gpu/cuda",
+    "tensorstate_gpu/store": "tensorstate_gpu/store",
     "bridges": "tensorstate_gpu/bridges",
     "cpu_fallback": "tensorstate_gpu/cpu_fallback",
 }
