@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 
+import commands
 import pytest
 
 ROOMS = ("bridges", "cpu_fallback")
@@ -18,3 +20,29 @@ def _rooms_keep_their_installed_names() -> Iterator[None]:
     yield
     wrong = loaded_under_own_name(sys.modules)
     assert not wrong, f"import these as tensorstate_gpu.*: {wrong}"
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks of stores: ten rows of two bytes, two integer labels, or one string."""
+    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
+
+
+@pytest.fixture
+def run(tmp_path, small_chunks):
+    """The path of the store that labelled_store.py describes."""
+    from labelled_store import write_run  # not on hosts without zarr
+
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def did(capsys):
+    """Runs a command: its exit code, stdout and stderr."""
+    return partial(commands.ran, capsys)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that fails: the one line on stderr."""
+    return partial(commands.refused, capsys)

@@ -4,36 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 
-import commands
 import pytest
 import zarr
-from labelled_store import write_run
 
 import tensorstate_gpu as ts
 
-
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch):
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
-
-
-@pytest.fixture
-def run(tmp_path):
-    return write_run(tmp_path / "run")
-
-
-@pytest.fixture
-def did(capsys):
-    """Runs a command: its exit code, stdout and stderr."""
-    return partial(commands.ran, capsys)
-
-
-@pytest.fixture
-def refused(capsys):
-    """Runs a command that fails: the one line on stderr."""
-    return partial(commands.refused, capsys)
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 COMMANDS = [

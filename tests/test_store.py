@@ -47,12 +47,6 @@ def new_point(path, name="layer", neurons=16, **options):
     return point
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Chunks of ten rows of two bytes."""
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
-
-
 def test_rows_come_back_in_order(tmp_path, small_chunks):
     rows = new_rows(95, 2)
     point = new_point(tmp_path / "run")

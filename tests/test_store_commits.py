@@ -14,12 +14,6 @@ from tensorstate_gpu.store.folder import Folder, System
 ROWS = np.random.default_rng(0).integers(0, 256, (100, 2)).astype(np.uint8)
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Chunks of ten rows of two bytes."""
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
-
-
 def points_in(store, names="ab"):
     points = [ts.CapturePoint(name, store) for name in names]
     for point in points:

@@ -2,22 +2,13 @@
 
 import numpy as np
 import pytest
-from labelled_store import ROWS, capture_into, rewrite, write_run
+from labelled_store import ROWS, capture_into, rewrite
 from zarr.codecs import ZstdCodec
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import columns, describing
 
-
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch):
-    """Chunks of ten rows of two bytes; of two integer labels, or of one string."""
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
-
-
-@pytest.fixture
-def run(tmp_path):
-    return write_run(tmp_path / "run")
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 def found(run):

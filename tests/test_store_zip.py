@@ -7,21 +7,12 @@ import zipfile
 import numpy as np
 import pytest
 import zarr
-from labelled_store import ROWS, rewrite, write_run
+from labelled_store import ROWS, rewrite
 from zarr.storage import ZipStore
 
 import tensorstate_gpu as ts
 
-
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch):
-    """Chunks of ten rows of two bytes; of two integer labels, or of one string."""
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
-
-
-@pytest.fixture
-def run(tmp_path):
-    return write_run(tmp_path / "run")
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 def test_a_zip_that_zarr_reads(run, tmp_path):
