@@ -1,25 +1,10 @@
 """What holds for every run of the suite."""
 
-import sys
-from collections.abc import Iterable, Iterator
 from functools import partial
 
 import commands
 import pytest
-
-ROOMS = ("bridges", "cpu_fallback")
-
-
-def loaded_under_own_name(modules: Iterable[str]) -> list[str]:
-    """Modules of the rooms that were loaded as top-level packages, and so can load twice."""
-    return sorted(name for name in modules if name.split(".")[0] in ROOMS)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _rooms_keep_their_installed_names() -> Iterator[None]:
-    yield
-    wrong = loaded_under_own_name(sys.modules)
-    assert not wrong, f"import these as tensorstate_gpu.*: {wrong}"
+from rooms import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
 
 
 @pytest.fixture

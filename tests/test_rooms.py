@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOMS, loaded_under_own_name
+from rooms import ROOMS, loaded_under_own_name
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"torch", "tensorflow", "jax", "keras", "cupy"}
@@ -37,7 +37,7 @@ def test_modules_under_their_own_name_are_told_apart() -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_run_that_loads_a_room_under_its_own_name_fails(room: str, tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "rooms.py").read_text())
     (tmp_path / f"{room}.py").touch()
     (tmp_path / "test_wrong.py").write_text(f"def test_wrong():\n    import {room}\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
