@@ -79,12 +79,14 @@ def _add_store_command(
 def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     export = commands.add_parser("export", help="write the layers of a store to files of others")
     _add_store(export, "export")
-    export.add_argument("out", metavar="OUT", help="a new folder, or a new zip file")
     export.add_argument(
         "--to",
         choices=("parquet", "zip"),
         required=True,
         help="a Parquet file per layer, or one zip for zarr.storage.ZipStore",
+    )
+    export.add_argument(
+        "--out", help="a new folder, or a new zip file; by default named after the store, here"
     )
     export.add_argument(
         "--counts", action="store_true", help="distinct states and their counts, for parquet"

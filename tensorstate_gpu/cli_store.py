@@ -222,18 +222,24 @@ def export(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.layer or store.names))
     if unknown := [name for name in names if name not in store.names]:
         raise ValueError(f"{store} has no layer {unknown[0]!r}; there are {store.names}")
+    out = f"{_stem(store)}.{options.to}" if options.out is None else options.out
     if options.to == "parquet":
-        _to_parquet(store, names, options)
+        _to_parquet(store, names, out, options)
         return 0
     if options.counts:
         raise ValueError("--counts is for --to parquet; a zip holds rows")
     with Progress("copying", _chunks(store), "chunks") as progress:
-        store.to_zip(options.out, names, progress=progress.to)
-    print(f"{options.out}: {several(len(names), 'layer')}")
+        store.to_zip(out, names, progress=progress.to)
+    print(f"{out}: {several(len(names), 'layer')}")
     return 0
 
 
-def _to_parquet(store: Store, names: list[str], options: argparse.Namespace) -> None:
+def _stem(store: Store) -> str:
+    """The name of a store, without its ending: ``run`` of ``s3://bucket/run.zarr``."""
+    return Path(str(store)).absolute().stem
+
+
+def _to_parquet(store: Store, names: list[str], out: str, options: argparse.Namespace) -> None:
     from tensorstate_gpu import exporting  # noqa: F401 what is missing is told before the work
 
     layers = [store[name] for name in names]
@@ -241,13 +247,13 @@ def _to_parquet(store: Store, names: list[str], options: argparse.Namespace) -> 
     if not chosen:
         raise ValueError(f"{store} holds no rows")
     total = sum(map(len, chosen))
-    with new_folder(options.out) as folder, Progress("writing", total, "states") as progress:
+    with new_folder(out) as folder, Progress("writing", total, "states") as progress:
         written = [_write(layer, folder, options.counts, progress) for layer in chosen]
     for layer in layers:
         if layer not in chosen:
             print(f"tensorstate: {plain(layer.name)}: no rows, no file", file=sys.stderr)
     for name, held in written:
-        print(f"{Path(options.out) / name}: {held}")
+        print(f"{Path(out) / name}: {held}")
 
 
 def _write(

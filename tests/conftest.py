@@ -22,6 +22,14 @@ def run(tmp_path, small_chunks):
 
 
 @pytest.fixture
+def stored(tmp_path):
+    """The path of the store that closed_store.py writes."""
+    from closed_store import write_closed
+
+    return write_closed(tmp_path / "run")
+
+
+@pytest.fixture
 def did(capsys):
     """Runs a command: its exit code, stdout and stderr."""
     return partial(commands.ran, capsys)

@@ -33,8 +33,8 @@ def test_lines_where_there_is_no_bar(terminal, run, tmp_path, monkeypatch, capsy
     expected = {
         ("verify",): "checking: 10 of 10 chunks",
         ("report",): "counting: 47 of 47 states",
-        ("export", "--to", "zip", str(tmp_path / "out.zip")): "copying: 10 of 10 chunks",
-        ("export", "--to", "parquet", str(tmp_path / "out")): "writing: 47 of 47 states",
+        ("export", "--to", "zip", "--out", str(tmp_path / "out.zip")): "copying: 10 of 10 chunks",
+        ("export", "--to", "parquet", "--out", str(tmp_path / "out")): "writing: 47 of 47 states",
     }
     for (name, *options), line in expected.items():
         assert cli.main([name, str(run), *options]) == 0

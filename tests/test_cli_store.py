@@ -202,7 +202,7 @@ def test_info_of_layers_of_all_kinds(did, tmp_path):
 
 
 def test_export_to_parquet(did, run, tmp_path):
-    code, out, errors = did("export", run, "--to", "parquet", tmp_path / "out")
+    code, out, errors = did("export", run, "--to", "parquet", "--out", tmp_path / "out")
     assert (code, errors) == (0, "")
     lines = out.splitlines()
     assert lines == [f"{tmp_path}/out/a.parquet: 35 rows", f"{tmp_path}/out/b.parquet: 12 rows"]
@@ -214,7 +214,7 @@ def test_export_to_parquet(did, run, tmp_path):
 
 def test_export_of_counts_of_one_layer(did, run, tmp_path):
     code, out, _ = did(
-        "export", run, "--to", "parquet", "--counts", "--layer", "b", tmp_path / "out"
+        "export", run, "--to", "parquet", "--counts", "--layer", "b", "--out", tmp_path / "out"
     )
     assert (code, out) == (0, f"{tmp_path}/out/b.parquet: 12 states\n")
     table = pq.read_table(tmp_path / "out/b.parquet")
@@ -222,22 +222,37 @@ def test_export_of_counts_of_one_layer(did, run, tmp_path):
 
 
 def test_export_to_zip(did, run, tmp_path):
-    code, out, errors = did("export", run, "--to", "zip", tmp_path / "run.zip")
+    code, out, errors = did("export", run, "--to", "zip", "--out", tmp_path / "run.zip")
     assert (code, out, errors) == (0, f"{tmp_path}/run.zip: 2 layers\n", "")
     group = zarr.open_group(ZipStore(tmp_path / "run.zip", mode="r"), mode="r")
     np.testing.assert_array_equal(group["a"][:], ROWS)
     one = ("--layer", "b", "--layer", "b")
-    assert did("export", run, "--to", "zip", *one, tmp_path / "b.zip")[0] == 0
+    assert did("export", run, "--to", "zip", *one, "--out", tmp_path / "b.zip")[0] == 0
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
         assert not [name for name in archive.namelist() if name.startswith(("a/", "labels"))]
+
+
+@pytest.mark.parametrize("to", ["parquet", "zip"])
+def test_an_export_is_named_after_its_store(to, did, refused, run, tmp_path, monkeypatch):
+    run.rename(tmp_path / "my.run.zarr")
+    monkeypatch.chdir(tmp_path / "my.run.zarr")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert did("export", ".", "--to", to, "--out", elsewhere / f"my.run.{to}")[0] == 0
+    monkeypatch.chdir(elsewhere)
+    exists = refused("export", tmp_path / "my.run.zarr", "--to", to)
+    assert f"my.run.{to} exists" in exists
+    (elsewhere / f"my.run.{to}").rename(tmp_path / "first")
+    assert did("export", tmp_path / "my.run.zarr", "--to", to)[0] == 0
+    assert os.listdir(elsewhere) == [f"my.run.{to}"]
 
 
 def test_a_zip_needs_no_arrow(did, run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "tensorstate_gpu.exporting", raising=False)
     monkeypatch.delattr(ts, "exporting", raising=False)
-    assert did("export", run, "--to", "zip", tmp_path / "run.zip")[0] == 0
-    code, _, errors = did("export", run, "--to", "parquet", tmp_path / "out")
+    assert did("export", run, "--to", "zip", "--out", tmp_path / "run.zip")[0] == 0
+    code, _, errors = did("export", run, "--to", "parquet", "--out", tmp_path / "out")
     assert (code, "tensorstate_gpu[export]" in errors) == (2, True)
     assert sorted(os.listdir(tmp_path)) == ["run", "run.zip"]
 
@@ -248,10 +263,10 @@ def test_layers_without_rows_are_passed_over_and_told(did, refused, tmp_path):
         point = ts.CapturePoint("net/conv", store)
         point.declare(16)
         point.append(ROWS, 35)
-    code, _, errors = did("export", tmp_path / "run", "--to", "parquet", tmp_path / "out")
+    code, _, errors = did("export", tmp_path / "run", "--to", "parquet", "--out", tmp_path / "out")
     assert (code, errors) == (0, "tensorstate: waiting: no rows, no file\n")
     assert os.listdir(tmp_path / "out") == ["net%2Fconv.parquet"]
-    only = ("--layer", "waiting", tmp_path / "other")
+    only = ("--layer", "waiting", "--out", tmp_path / "other")
     assert "holds no states of 'waiting'" in refused(
         "export", tmp_path / "run", "--to", "parquet", *only
     )
