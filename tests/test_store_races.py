@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import signal
+import sys
 import threading
 import time
 
@@ -226,6 +228,24 @@ def test_a_reset_that_fails_does_not_lose_what_follows(path, monkeypatch):
     point.append(rows(7), 7)
     store.close()
     assert ts.Store(path)["layer"].state_count == 7
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts itself by a POSIX signal")
+def test_ctrl_c_at_the_end_of_close(path, monkeypatch):
+    store = ts.Store(path, "x")
+    point_in(store).append(rows(5), 5)
+
+    def interrupted(files, release=Folder.release):
+        os.kill(os.getpid(), signal.SIGINT)
+        release(files)
+
+    monkeypatch.setattr(Folder, "release", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.close()
+    monkeypatch.undo()
+    store.close()
+    with ts.Store(path, "a") as store:  # the lock is free
+        assert point_in(store).state_count == 5
 
 
 def test_a_store_that_was_moved_away_is_told(path):

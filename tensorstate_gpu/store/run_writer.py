@@ -1,24 +1,23 @@
-"""What writes a store: the layers, the thread behind them, and the commits."""
+"""What writes a store: the layers, the thread behind them, and when it commits."""
 
 import contextlib
-import dataclasses
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from tensorstate_gpu._interrupts import finished_before_interrupt
 from tensorstate_gpu._locks import ForkSafeLock
 from tensorstate_gpu.store.background import BackgroundWriter
 from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.layer_writer import LayerCut, LayerWriter
-from tensorstate_gpu.store.names import LABELS, label_key, state_key
+from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.open_writers import note
-from tensorstate_gpu.store.record import KEY, Layer, Record, group_document
+from tensorstate_gpu.store.publishing import Moment, Publisher
+from tensorstate_gpu.store.record import Layer, Record
 
 
 class Source(Protocol):
@@ -30,8 +29,8 @@ class Source(Protocol):
 class RunWriter:
     """Takes rows of several layers at once, and commits them together.
 
-    Everything that reaches the disk does so in one thread, in order: whole chunks as they come; for
-    a commit the tails, then the record, then the arrays' shapes.
+    Everything that reaches the disk does so in one thread, in order: whole chunks as they come, and
+    commits between them.
 
     ``commit_rows``, ``commit_seconds``: commit when so many rows were taken, or so much time has
     passed since the last commit; between two forward passes, which are told apart by the layer that
@@ -47,7 +46,7 @@ class RunWriter:
         commit_seconds: float | None,
     ) -> None:
         self.files = files
-        self.record = record  # the last one that was published
+        self._publisher = Publisher(files, record)
         self.compressor = compressor
         self._clock = CommitClock(commit_rows, commit_seconds)
         self._names: dict[str, None] = dict.fromkeys(record.layers)
@@ -59,6 +58,11 @@ class RunWriter:
         self._commits_waiting = 0
         self._background = BackgroundWriter(self._commit_when_idle, commit_seconds)
         note(self)
+
+    @property
+    def record(self) -> Record:
+        """The last one that was published."""
+        return self._publisher.record
 
     # ---- layers --------------------------------------------------------------------------------
 
@@ -94,14 +98,8 @@ class RunWriter:
             self._names.pop(name, None)
             if self._layers.pop(name, None) is None and self.record.layers.get(name) is None:
                 return
-            self._background.submit(lambda: self._forget(name))
+            self._background.submit(lambda: self._publisher.forget(name))
         self._background.wait()
-
-    def _forget(self, name: str) -> None:
-        layers = {other: layer for other, layer in self.record.layers.items() if other != name}
-        self._write_record(layers)
-        for key in [*self.files.sizes(state_key(name)), *self.files.sizes(label_key(name))]:
-            self.files.delete(key)
 
     # ---- batches -------------------------------------------------------------------------------
 
@@ -209,24 +207,20 @@ class RunWriter:
 
     def _submit_commit(self) -> None:
         with self._lock:
-            moment = self._cut()
+            moment = self._moment()
             self._commits_waiting += 1
-            self._background.submit(
-                lambda: self._publish_waiting(*moment), sum(map(LayerCut.size, moment[2].values()))
-            )
+            self._background.submit(lambda: self._publish_waiting(moment), moment.size())
 
-    def _publish_waiting(
-        self, names: list[str], layers: dict[str, LayerWriter], cuts: dict[str, LayerCut]
-    ) -> None:
-        self._publish(names, layers, cuts)
+    def _publish_waiting(self, moment: Moment) -> None:
+        self._publisher.publish(moment)
         with self._lock:
             self._commits_waiting -= 1
 
-    def _cut(self) -> tuple[list[str], dict[str, LayerWriter], dict[str, LayerCut]]:
+    def _moment(self) -> Moment:
         with self._lock:
             self._clock.committed()
-            cuts = {name: layer.cut() for name, layer in self._layers.items()}
-            return list(self._names), dict(self._layers), cuts
+            layers = {name: (layer, layer.cut()) for name, layer in self._layers.items()}
+            return Moment(list(self._names), layers)
 
     def _commit_when_idle(self) -> None:
         with self._lock:
@@ -234,39 +228,6 @@ class RunWriter:
             same = len({layer.instance_count for layer in self._layers.values()}) == 1
             if same and self._clock.is_quiet():
                 self._submit_commit()
-
-    def _publish(
-        self, names: list[str], layers: dict[str, LayerWriter], cuts: dict[str, LayerCut]
-    ) -> None:
-        found = {name: self.record.layers.get(name) for name in names}
-        found |= {
-            name: layers[name].write_tails(cut)
-            for name, cut in cuts.items()
-            if cut.batches and name in found
-        }
-        if found != self.record.layers:
-            self._write_record(found)
-        for name, layer in found.items():
-            if name in layers and layer is not None:
-                layers[name].publish(layer)
-
-    def _write_record(self, layers: dict[str, Layer | None]) -> None:
-        if any(layer is not None and layer.labels is not None for layer in layers.values()):
-            self._write_labels_group()
-        record = dataclasses.replace(
-            self.record,
-            committed=datetime.now(UTC).isoformat(timespec="seconds"),
-            commits=self.record.commits + 1,
-            layers=layers,
-        )
-        self.files.sync()
-        self.files.write(KEY, record.to_bytes())
-        self.files.sync()
-        self.record = record
-
-    def _write_labels_group(self) -> None:
-        if not any(layer is not None and layer.labels for layer in self.record.layers.values()):
-            self.files.write(f"{LABELS}/{KEY}", group_document({}))
 
     # ---- the end -------------------------------------------------------------------------------
 
@@ -319,13 +280,14 @@ class RunWriter:
     def _close_here(self) -> None:
         if self.files.exists():
             self._receive_all()
-            self._publish(*self._cut())
+            self._publisher.publish(self._moment())
         self._end()
 
     def _end(self) -> None:
-        self._background.end()
-        self.files.release()
-        self._closed = True
+        with finished_before_interrupt():  # half ended, it could not be closed any more
+            self._background.end()
+            self.files.release()
+            self._closed = True
 
     def is_open(self) -> bool:
         """Whether it takes rows from this process: it was not closed, nor its files deleted."""

@@ -1,0 +1,70 @@
+"""Commits: the tails, then the record, then the arrays' shapes. All of it runs in jobs."""
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.layer_writer import LayerCut, LayerWriter
+from tensorstate_gpu.store.names import LABELS, label_key, state_key
+from tensorstate_gpu.store.record import KEY, Layer, Record, group_document
+
+
+class Moment(NamedTuple):
+    """What a commit is to publish: the layers' names, and the cuts of those that take rows."""
+
+    names: list[str]
+    layers: dict[str, tuple[LayerWriter, LayerCut]]
+
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return sum(cut.size() for _, cut in self.layers.values())
+
+
+class Publisher:
+    """Publishes one commit after the other; each can be tried again when it fails.
+
+    ``record``: the last one that was published.
+    """
+
+    def __init__(self, files: Files, record: Record) -> None:
+        self.record = record
+        self._files = files
+
+    def publish(self, moment: Moment) -> None:
+        """Make a moment of the capture what the store holds."""
+        found = {name: self.record.layers.get(name) for name in moment.names}
+        for name, (layer, cut) in moment.layers.items():
+            if cut.batches and name in found:
+                found[name] = layer.write_tails(cut)
+        if found != self.record.layers:
+            self._write(found)
+        for name, (layer, _) in moment.layers.items():
+            committed = found.get(name)
+            if committed is not None:
+                layer.publish(committed)
+
+    def forget(self, name: str) -> None:
+        """Delete a layer: from the record first, then its files."""
+        layers = {other: layer for other, layer in self.record.layers.items() if other != name}
+        self._write(layers)
+        for key in [*self._files.sizes(state_key(name)), *self._files.sizes(label_key(name))]:
+            self._files.delete(key)
+
+    def _write(self, layers: dict[str, Layer | None]) -> None:
+        if _have_labels(layers) and not _have_labels(self.record.layers):
+            self._files.write(f"{LABELS}/{KEY}", group_document({}))
+        record = dataclasses.replace(
+            self.record,
+            committed=datetime.now(UTC).isoformat(timespec="seconds"),
+            commits=self.record.commits + 1,
+            layers=layers,
+        )
+        self._files.sync()
+        self._files.write(KEY, record.to_bytes())
+        self._files.sync()
+        self.record = record
+
+
+def _have_labels(layers: dict[str, Layer | None]) -> bool:
+    return any(layer is not None and layer.labels is not None for layer in layers.values())
