@@ -52,19 +52,15 @@ class Publisher:
             self._files.delete(key)
 
     def _write(self, layers: dict[str, Layer | None]) -> None:
-        if _have_labels(layers) and not _have_labels(self.record.layers):
-            self._files.write(f"{LABELS}/{KEY}", group_document({}))
         record = dataclasses.replace(
             self.record,
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
             commits=self.record.commits + 1,
             layers=layers,
         )
+        if record.has_labels and not self.record.has_labels:
+            self._files.write(f"{LABELS}/{KEY}", group_document({}))
         self._files.sync()
         self._files.write(KEY, record.to_bytes())
         self._files.sync()
         self.record = record
-
-
-def _have_labels(layers: dict[str, Layer | None]) -> bool:
-    return any(layer is not None and layer.labels is not None for layer in layers.values())

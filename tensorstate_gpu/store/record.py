@@ -114,6 +114,11 @@ class Record:
     commits: int = 0
     layers: dict[str, Layer | None] = dataclasses.field(default_factory=dict)
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is a group of labels."""
+        return any(layer is not None and layer.labels is not None for layer in self.layers.values())
+
     def to_bytes(self) -> bytes:
         about = {
             "format": FORMAT,

@@ -164,14 +164,9 @@ def committed_arrays(files: Files, record: Record) -> list[CommittedArray]:
     return arrays
 
 
-def has_labels(record: Record) -> bool:
-    """Whether there is a group of labels."""
-    return any(layer is not None and layer.labels is not None for layer in record.layers.values())
-
-
 def committed_keys(files: Files, record: Record) -> list[str]:
     """All files that a commit lists."""
-    groups = [KEY, f"{LABELS}/{KEY}"] if has_labels(record) else [KEY]
+    groups = [KEY, f"{LABELS}/{KEY}"] if record.has_labels else [KEY]
     return [
         *groups,
         *(key for array in committed_arrays(files, record) for key in array.file_keys()),
@@ -190,7 +185,7 @@ def _labels_beyond(files: Files, record: Record) -> Iterator[str]:
 
 def _group_problems(files: Files, record: Record) -> Iterator[str]:
     """The group of the labels; that of the run is the record, which was read already."""
-    if not has_labels(record):
+    if not record.has_labels:
         return
     name = f"{files}/{LABELS}/{KEY}"
     try:

@@ -8,12 +8,7 @@ from tensorstate_gpu._new_files import new_file
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.names import LABELS
 from tensorstate_gpu.store.record import KEY, Record, group_document, sealed
-from tensorstate_gpu.store.verifying import (
-    CommittedArray,
-    Progress,
-    committed_arrays,
-    has_labels,
-)
+from tensorstate_gpu.store.verifying import CommittedArray, Progress, committed_arrays
 
 
 def write_zip(files: Files, record: Record, path: Any, progress: Progress | None = None) -> None:
@@ -23,7 +18,7 @@ def write_zip(files: Files, record: Record, path: Any, progress: Progress | None
     done = 0
     with new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, KEY, record.to_bytes())
-        if has_labels(record):
+        if record.has_labels:
             _add(archive, f"{LABELS}/{KEY}", group_document({}))
         for array in arrays:
             _add(archive, array.document_key, _document(array))
