@@ -1,10 +1,15 @@
 """What holds for every run of the suite."""
 
+import signal
 from functools import partial
 
 import commands
 import pytest
 from rooms import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that is not interactive starts its background jobs so; some tests are about Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -62,6 +62,18 @@ def test_rows_come_back_in_order(tmp_path, small_chunks):
     np.testing.assert_array_equal(ts.Store(tmp_path / "run")["layer"][:], rows)
 
 
+def test_every_slice(tmp_path, small_chunks):
+    rows = new_rows(25, 2)
+    with ts.Store(tmp_path / "run", "x") as store:
+        point = ts.CapturePoint("layer", store)
+        point.declare(16)
+        point.append(rows, 25)
+    layer = ts.Store(tmp_path / "run")["layer"]
+    for start in range(26):
+        for stop in range(26):
+            np.testing.assert_array_equal(layer[start:stop], rows[start:stop])
+
+
 def test_wide_rows_over_many_chunks_of_the_real_size(tmp_path):
     rows = new_rows(1100, 12_500)  # 335 rows to a chunk of 4 MiB
     point = new_point(tmp_path, neurons=100_000)

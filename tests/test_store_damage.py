@@ -61,6 +61,16 @@ def test_a_damaged_chunk_is_named(damage, chunk, stored, tmp_path, capsys):
     assert f"{chunk}/0 is" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("chunk", [1, 3])  # a whole one, and the tail
+def test_a_chunk_of_another_commit_is_named(chunk, stored, tmp_path):
+    other = new_point(tmp_path / "other")
+    other.append(ROWS[::-1].copy(), 35)
+    other.flush()
+    shutil.copy(tmp_path / f"other/layer/c/{chunk}/0", tmp_path / f"run/layer/c/{chunk}/0")
+    with pytest.raises(ValueError, match=rf"{chunk}/0 is damaged: it is not what was committed"):
+        list(ts.Store(tmp_path / "run")["layer"].chunks())
+
+
 @pytest.mark.parametrize("damage", [missing, truncated])
 def test_a_chunk_damaged_during_the_capture_is_named(damage, stored, tmp_path):
     damage(tmp_path / "run/layer/c/1/0")
