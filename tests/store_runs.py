@@ -5,6 +5,7 @@ first ended. Needs no torch, so that hundreds of runs fit into seconds.
 """
 
 import json
+import threading
 from functools import partial
 
 import numpy as np
@@ -138,12 +139,15 @@ class CountingSystem(System):
 
     def __init__(self, before):
         self.number = 0
+        self._numbering = threading.Lock()
         self.before = before
         self.published = lambda: None
 
     def _at(self, operation, path):
-        self.number += 1
-        self.before(self.number, operation, path)
+        with self._numbering:
+            self.number += 1
+            number = self.number
+        self.before(number, operation, path)
 
     def write(self, path, parts):
         data = b"".join(parts)

@@ -1,61 +1,76 @@
-"""A thread that writes while the model goes on."""
+"""Threads that write while the model goes on."""
 
 import collections
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tensorstate_gpu._locks import ForkSafeLock
 
 WAITING_BYTES = 1 << 26  # what may wait to be written: 16 chunks
 
 
+class Submit(Protocol):
+    """BackgroundWriter.submit."""
+
+    def __call__(self, work: Callable[[], None], size: int = 0, *, alone: bool = False) -> None: ...
+
+
 class _Job(NamedTuple):
     work: Callable[[], None]
     size: int  # bytes held until it is done
+    alone: bool
 
 
 class BackgroundWriter:
-    """Does jobs in order, in a thread of its own.
+    """Does jobs in threads of its own: as many at once as there are ``threads``.
 
-    A job that fails stays the first. Its exception is raised to whoever comes next; who comes after
+    A job that is ``alone`` begins when all before it are done, and ends before others begin.
+
+    When a job fails no other begins. Its exception is raised to whoever comes next; who comes after
     that has it tried again: a job must be one that can be done twice.
 
-    ``when_idle`` is called in the thread after ``idle_seconds`` without a job.
+    ``when_idle`` is called in a thread after ``idle_seconds`` without a job.
     """
 
-    def __init__(self, when_idle: Callable[[], None], idle_seconds: float | None) -> None:
+    def __init__(
+        self, threads: int, when_idle: Callable[[], None], idle_seconds: float | None
+    ) -> None:
+        self._count = threads
         self._when_idle = when_idle
         self._idle_seconds = idle_seconds
-        self._jobs: collections.deque[_Job] = collections.deque()
-        self._bytes = 0
+        self._waiting: collections.deque[_Job] = collections.deque()
+        self._running: list[_Job] = []
+        self._bytes = 0  # of both
         self._failure: BaseException | None = None  # not raised yet
         self._stopped = False  # by a failure
         self._last: BaseException | None = None
         self._mutex = ForkSafeLock()
         self._changed = threading.Condition(self._mutex)
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._ended = False
 
-    def submit(self, work: Callable[[], None], size: int = 0) -> None:
-        """Have a job done after those before it; never waits. RuntimeError after end()."""
+    def submit(self, work: Callable[[], None], size: int = 0, *, alone: bool = False) -> None:
+        """Have a job done; never waits. RuntimeError after end()."""
         with self._mutex:
             if self._ended:
                 raise RuntimeError("the writer of this store has ended")
-            self._jobs.append(_Job(work, size))
+            self._waiting.append(_Job(work, size, alone))
             self._bytes += size
             self.start()
             self._changed.notify_all()
 
     def start(self) -> None:
-        """Start the thread, so that it can be idle."""
+        """Start the threads, so that they can be idle."""
         with self._mutex:
-            if self._thread is None:
+            while len(self._threads) < self._count:
+                idle_seconds = None if self._threads else self._idle_seconds  # of the first one
                 # A daemon: whoever made it closes the store before the program ends.
-                self._thread = threading.Thread(
-                    target=self._work, name="tensorstate writer", daemon=True
+                thread = threading.Thread(
+                    target=self._work, args=(idle_seconds,), name="tensorstate writer", daemon=True
                 )
-                self._thread.start()
+                self._threads.append(thread)
+                thread.start()
 
     def wait_for_room(self) -> None:
         """Wait until less than WAITING_BYTES wait to be written; raise what went wrong."""
@@ -69,18 +84,29 @@ class BackgroundWriter:
 
     def wait(self) -> None:
         """Wait until all jobs are done; where one had failed it is tried again first."""
-        if threading.current_thread() is self._thread:  # a finalizer that ran here by chance
+        if threading.current_thread() in self._threads:  # a finalizer that ran here by chance
             return
         with self._mutex:
             self._go_on()
-            self._changed.wait_for(lambda: self._stopped or not self._jobs)
+            self._changed.wait_for(
+                lambda: not self._running and (self._stopped or not self._waiting)
+            )
             self._raise_failure()
 
     def end(self) -> None:
-        """Let the thread go, when it has done what waits; what has failed is given up."""
+        """Let the threads go, when they have done what waits; what has failed is given up."""
         with self._mutex:
             self._ended = True
             self._changed.notify_all()
+
+    def give_up(self) -> None:
+        """Let the threads go, now; returns when no job is running any more."""
+        with self._mutex:
+            self._bytes -= sum(job.size for job in self._waiting)
+            self._waiting.clear()
+            self.end()
+            if threading.current_thread() not in self._threads:
+                self._changed.wait_for(lambda: not self._running)
 
     def _go_on(self) -> None:
         if self._ended and self._stopped:
@@ -95,35 +121,43 @@ class BackgroundWriter:
         if failure is not None:
             raise failure
 
-    def _work(self) -> None:
+    def _work(self, idle_seconds: float | None) -> None:
         while True:
             with self._mutex:
-                if not self._changed.wait_for(self._may_go_on, self._idle_seconds):
-                    job = None
-                elif not self._jobs or self._stopped:
-                    return  # ended
+                if not self._changed.wait_for(self._can_begin_or_end, idle_seconds):
+                    job = _Job(self._when_idle, 0, False)
+                elif self._stopped or not self._waiting:
+                    return
                 else:
-                    job = self._jobs[0]
-            self._do(_Job(self._when_idle, 0) if job is None else job)
+                    job = self._waiting.popleft()
+                    self._running.append(job)
+            self._do(job)
 
-    def _may_go_on(self) -> bool:
-        return self._ended or (bool(self._jobs) and not self._stopped)
+    def _can_begin_or_end(self) -> bool:
+        if self._stopped or not self._waiting:
+            return self._ended
+        if self._waiting[0].alone:
+            return not self._running
+        return not any(job.alone for job in self._running)
 
     def _do(self, job: _Job) -> None:
+        failure: BaseException | None = None
         try:
             job.work()
         except BaseException as error:
-            error.add_note(
+            failure = error
+            failure.add_note(
                 "What was committed is whole. When the cause is gone, the next batch or commit() "
                 "writes the rest; or open the store with mode='a'."
             )
-            with self._mutex:
-                self._failure = self._last = error
-                self._stopped = True
-                self._changed.notify_all()
-            return
         with self._mutex:
-            if self._jobs and self._jobs[0] is job:
-                self._jobs.popleft()
-                self._bytes -= job.size
+            if job in self._running:  # not so when it came from idleness
+                self._running.remove(job)
+                if failure is None:
+                    self._bytes -= job.size
+                else:
+                    self._waiting.appendleft(job)
+            if failure is not None:
+                self._failure = self._last = failure
+                self._stopped = True
             self._changed.notify_all()

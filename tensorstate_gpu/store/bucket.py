@@ -45,6 +45,7 @@ class Bucket:
             )
         self._objects: Any = objects
         self._name = _where(objects) or name or repr(objects)
+        self.writers = 8  # each request takes tens of milliseconds, most of them on the way
 
     @classmethod
     def from_url(cls, url: str) -> "Bucket":

@@ -1,7 +1,7 @@
 """Arrays of a store: read chunk by chunk, or growing."""
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._locks import ForkSafeLock
 from tensorstate_gpu.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
+from tensorstate_gpu.store.background import Submit
 from tensorstate_gpu.store.chunks import (
     ChunkCodec,
     Document,
@@ -124,8 +125,8 @@ class Cut(NamedTuple):
 class Column(ChunkedBuffer):
     """A growing array. Whole chunks are written once, by jobs; the tail only by commits.
 
-    ``write``: has a job done, in order, with the bytes it holds. Methods that say so are called by
-    such jobs, the others by those who capture.
+    ``submit``: has a job done in the background. Methods that say so are called by such jobs, which
+    may be several at once; the others by those who capture.
     """
 
     def __init__(
@@ -133,19 +134,20 @@ class Column(ChunkedBuffer):
         files: Files,
         key: str,
         empty: NDArray[Any],
-        write: Callable[[Callable[[], None], int], None],
+        submit: Submit,
         dimension_names: Sequence[str],
         compressor: Any = None,
     ) -> None:
         row_bytes = max(1, empty.itemsize * int(np.prod(empty.shape[1:])))
         super().__init__(empty, max(1, CHUNK_BYTES // row_bytes))
         self.key = key
-        self._files, self._submit = files, write
+        self._files, self._submit = files, submit
         self._smallest = max(1, min(CHUNK_BYTES, SMALLEST_CHUNK_BYTES) // row_bytes)
         self._dimension_names, self._compressor = dimension_names, compressor
         self._codec: ChunkCodec | None = None
         self._document: Document = {}
-        self._checksums: list[int] = []  # of the whole chunks that are written
+        self._checksums: dict[int, int] = {}  # of the whole chunks that are written
+        self._creating = ForkSafeLock()
         self._settled_chunk_rows = False
         self._published: tuple[int, dict[str, Any]] | None = None
         self._spare: collections.deque[NDArray[Any]] = collections.deque(maxlen=_SPARE)
@@ -159,7 +161,7 @@ class Column(ChunkedBuffer):
         self._chunk_rows, self._settled_chunk_rows = committed.chunk_rows, True
         whole = committed.rows // committed.chunk_rows
         self._base = whole * committed.chunk_rows
-        self._checksums = list(committed.checksums[:whole])
+        self._checksums = dict(enumerate(committed.checksums[:whole]))
         if whole < len(committed.checksums):
             self.append(reader.chunk(whole))
 
@@ -186,21 +188,21 @@ class Column(ChunkedBuffer):
             committed = Committed(
                 (whole + 1) * self._chunk_rows,
                 self._chunk_rows,
-                tuple(self._checksums[: whole + 1]),
+                self._checksums_of(whole + 1),
             )
             inner = self._buffer.shape[1:]
             self._buffer = ArrayReader(self._files, self.key, committed, inner).chunk(whole).copy()
             self._base = whole * self._chunk_rows
-            del self._checksums[whole:]
+            for index in range(whole, len(self._checksums)):
+                del self._checksums[index]
         self._filled = rows - self._base
 
     def chunks(self, cut: Cut) -> Iterator[NDArray[Any]]:
         """The values before a cut, once the jobs up to it are done."""
         whole = cut.rows // self._chunk_rows
-        checksums = tuple(self._checksums[:whole])
-        if len(checksums) < whole:
+        if not self._checksums.keys() >= {*range(whole)}:
             raise RuntimeError(f"{self._files}/{self.key}: rows are read before they are written")
-        committed = Committed(whole * self._chunk_rows, self._chunk_rows, checksums)
+        committed = Committed(whole * self._chunk_rows, self._chunk_rows, self._checksums_of(whole))
         yield from ArrayReader(self._files, self.key, committed, self._buffer.shape[1:]).chunks()
         if len(cut.tail):
             yield cut.tail
@@ -208,28 +210,28 @@ class Column(ChunkedBuffer):
     # ---- called by jobs ------------------------------------------------------------------------
 
     def _write_whole(self, index: int, values: NDArray[Any]) -> None:
-        self._checksums[index:] = [self._write_chunk(index, values)]
+        self._checksums[index] = self._write_chunk(index, values)
         self._spare.append(values)  # ours alone now
 
     def write_tail(self, cut: Cut) -> Committed:
         """Write what a commit needs beyond the whole chunks, and say what it is to list."""
         whole = cut.rows // self._chunk_rows
-        checksums = self._checksums[:whole]
-        if len(cut.tail):
-            checksums.append(self._write_chunk(whole, cut.tail))
-        return Committed(cut.rows, self._chunk_rows, tuple(checksums))
+        tail = (self._write_chunk(whole, cut.tail),) if len(cut.tail) else ()
+        return Committed(cut.rows, self._chunk_rows, self._checksums_of(whole) + tail)
+
+    def _checksums_of(self, chunks: int) -> tuple[int, ...]:
+        return tuple(self._checksums[index] for index in range(chunks))
 
     def _write_chunk(self, index: int, values: NDArray[Any]) -> int:
         """Write a chunk; the checksum of its values."""
-        if self._codec is None:
-            self._create()
-        assert self._codec is not None
+        with self._creating:
+            codec = self._codec or self._create()
         key = chunk_key(self.key, index, values.ndim)
-        parts, found = self._codec.encode(values)
+        parts, found = codec.encode(values)
         self._files.write(key, *parts)
         return found
 
-    def _create(self) -> None:
+    def _create(self) -> ChunkCodec:
         for left_over in self._files.sizes(self.key):  # of a capture that was never committed
             self._files.delete(left_over)
         shape = (self._chunk_rows, *self._buffer.shape[1:])
@@ -238,6 +240,7 @@ class Column(ChunkedBuffer):
         )
         self.publish(0, {})
         self._codec = ChunkCodec(self._document, shape)
+        return self._codec
 
     def publish(self, rows: int, attributes: dict[str, Any]) -> None:
         """Tell zarr clients how many rows are committed."""

@@ -10,7 +10,12 @@ from tensorstate_gpu.store.folder import Buffer, Folder
 
 
 class Files(Protocol):
-    """Files by key; each is written whole or not at all. ``str()`` says where they lie."""
+    """Files by key; each is written whole or not at all. ``str()`` says where they lie.
+
+    ``writers``: how many files it pays to write at once.
+    """
+
+    writers: int
 
     def read(self, key: str) -> bytes:
         """The content of a file; FileNotFoundError where there is none."""
@@ -47,6 +52,7 @@ class Memory:
         self._name = name
         self._files: dict[str, bytes] = {}
         self._claimed = False
+        self.writers = 1
 
     def __str__(self) -> str:
         return f"memory://{self._name}"

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 
+from tensorstate_gpu._locks import ForkSafeLock
+
 try:
     import fcntl
 except ImportError:  # Windows: there one writer is the user's duty
@@ -68,6 +70,10 @@ class Folder:
     def __init__(self, path: Path, *, durable: bool = False) -> None:
         self.path = path
         self._durable = durable
+        # fsyncs wait, and the disk joins those that wait together: four threads write as fast as
+        # one that fsyncs once, one thread 0.6 times that.
+        self.writers = 4 if durable else 1
+        self._folders = ForkSafeLock()  # held while folders come and go
         self._unsynced: dict[Path, None] = {}
         self._lock: int | None = None
         self._inode: int | None = None  # of the folder that was claimed
@@ -88,7 +94,8 @@ class Folder:
             raise FileNotFoundError(f"{self.path} was deleted while states were captured into it")
         file = self.path / key
         partial = file.with_name(file.name + PARTIAL)
-        self._make(file.parent)
+        with self._folders:
+            self._make(file.parent)
         try:
             self.system.write(partial, parts)
             if self._durable:
@@ -105,12 +112,13 @@ class Folder:
         file = self.path / key
         self.system.unlink(file)
         self._unsynced[file.parent] = None
-        for folder in file.parents:
-            if folder == self.path or not folder.is_dir() or any(folder.iterdir()):
-                return
-            self.system.rmdir(folder)
-            self._unsynced.pop(folder, None)
-            self._unsynced[folder.parent] = None
+        with self._folders:
+            for folder in file.parents:
+                if folder == self.path or not folder.is_dir() or any(folder.iterdir()):
+                    return
+                self.system.rmdir(folder)
+                self._unsynced.pop(folder, None)
+                self._unsynced[folder.parent] = None
 
     def sizes(self, under: str = "") -> dict[str, int]:
         """All files, or those under one key, in order, with their bytes."""

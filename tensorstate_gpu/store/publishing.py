@@ -1,13 +1,18 @@
 """Commits: the tails, then the record, then the arrays' shapes. All of it runs in jobs."""
 
 import dataclasses
+import itertools
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerCut, LayerWriter
 from tensorstate_gpu.store.names import LABELS, label_key, state_key
 from tensorstate_gpu.store.record import KEY, Layer, Record, group_document
+
+Result = TypeVar("Result")
 
 
 class Moment(NamedTuple):
@@ -34,15 +39,17 @@ class Publisher:
     def publish(self, moment: Moment) -> None:
         """Make a moment of the capture what the store holds."""
         found = {name: self.record.layers.get(name) for name in moment.names}
-        for name, (layer, cut) in moment.layers.items():
-            if cut.batches and name in found:
-                found[name] = layer.write_tails(cut)
+        cuts = {
+            name: cut for name, cut in moment.layers.items() if cut[1].batches and name in found
+        }
+        tails = self._each(lambda layer, cut: layer.write_tails(cut), cuts.values())
+        found |= dict(zip(cuts, tails, strict=True))
         if found != self.record.layers:
             self._write(found)
-        for name, (layer, _) in moment.layers.items():
-            committed = found.get(name)
-            if committed is not None:
-                layer.publish(committed)
+        committed = [
+            (layer, found[name]) for name, (layer, _) in moment.layers.items() if found.get(name)
+        ]
+        self._each(lambda layer, now: layer.publish(now), committed)
 
     def forget(self, name: str) -> None:
         """Delete a layer: from the record first, then its files."""
@@ -50,6 +57,13 @@ class Publisher:
         self._write(layers)
         for key in [*self._files.sizes(state_key(name)), *self._files.sizes(label_key(name))]:
             self._files.delete(key)
+
+    def _each(self, work: Callable[..., Result], items: Iterable[tuple[Any, ...]]) -> list[Result]:
+        """As many at once as it pays to write files at once; the first failure is raised."""
+        if self._files.writers == 1:
+            return list(itertools.starmap(work, items))
+        with ThreadPoolExecutor(self._files.writers, "tensorstate commit") as writers:
+            return [one.result() for one in [writers.submit(work, *item) for item in items]]
 
     def _write(self, layers: dict[str, Layer | None]) -> None:
         record = dataclasses.replace(

@@ -29,8 +29,8 @@ class Source(Protocol):
 class RunWriter:
     """Takes rows of several layers at once, and commits them together.
 
-    Everything that reaches the disk does so in one thread, in order: whole chunks as they come, and
-    commits between them.
+    What reaches the disk does so in threads of its own: whole chunks as they come, several at once
+    where that pays, and commits between them.
 
     ``commit_rows``, ``commit_seconds``: commit when so many rows were taken, or so much time has
     passed since the last commit; between two forward passes, which are told apart by the layer that
@@ -56,7 +56,7 @@ class RunWriter:
         self._process = os.getpid()
         self._refuses = self.closing = self._closed = self._deleted = False
         self._commits_waiting = 0
-        self._background = BackgroundWriter(self._commit_when_idle, commit_seconds)
+        self._background = BackgroundWriter(files.writers, self._commit_when_idle, commit_seconds)
         note(self)
 
     @property
@@ -98,7 +98,7 @@ class RunWriter:
             self._names.pop(name, None)
             if self._layers.pop(name, None) is None and self.record.layers.get(name) is None:
                 return
-            self._background.submit(lambda: self._publisher.forget(name))
+            self._background.submit(lambda: self._publisher.forget(name), alone=True)
         self._background.wait()
 
     # ---- batches -------------------------------------------------------------------------------
@@ -209,7 +209,9 @@ class RunWriter:
         with self._lock:
             moment = self._moment()
             self._commits_waiting += 1
-            self._background.submit(lambda: self._publish_waiting(moment), moment.size())
+            self._background.submit(
+                lambda: self._publish_waiting(moment), moment.size(), alone=True
+            )
 
     def _publish_waiting(self, moment: Moment) -> None:
         self._publisher.publish(moment)
@@ -275,11 +277,16 @@ class RunWriter:
         """Close without waiting: for a finalizer, which may run in a thread that we wait for."""
         if self._process == os.getpid() and not self._closed:
             self.closing = True
-            self._background.submit(self._close_here)
+            self._background.submit(self._receive_last, alone=True)
 
-    def _close_here(self) -> None:
+    def _receive_last(self) -> None:
         if self.files.exists():
             self._receive_all()
+        # Behind the chunks that came just now.
+        self._background.submit(self._publish_last, alone=True)
+
+    def _publish_last(self) -> None:
+        if self.files.exists():
             self._publisher.publish(self._moment())
         self._end()
 
@@ -296,4 +303,5 @@ class RunWriter:
     def abandon(self) -> None:
         """Take no more rows: the store was deleted, and is not to be filled again with these."""
         self._deleted = True
+        self._background.give_up()
         self._end()

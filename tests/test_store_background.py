@@ -1,0 +1,185 @@
+"""Several threads that write one store: in any order, but for commits; nothing is left behind."""
+
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.store.background import BackgroundWriter
+from tensorstate_gpu.store.folder import Folder, System
+
+
+@pytest.fixture
+def writer():
+    writer = BackgroundWriter(4, lambda: None, None)
+    yield writer
+    writer.give_up()
+
+
+def test_as_many_jobs_at_once_as_there_are_threads(writer):
+    meeting = threading.Barrier(4)
+    for _ in range(4):
+        writer.submit(lambda: meeting.wait(30))
+    writer.wait()
+
+
+def test_a_job_that_is_alone(writer):
+    order, running = [], set()
+
+    def job(number, alone):
+        def work():
+            assert not (alone and running)
+            running.add(number)
+            time.sleep(random.random() / 1000)
+            running.remove(number)
+            order.append(number)
+
+        return work
+
+    alone = {number for number in range(500) if random.Random(number).random() < 0.2}
+    for number in range(500):
+        writer.submit(job(number, number in alone), alone=number in alone)
+    writer.wait()
+    assert len(order) == 500
+    for place, number in enumerate(order):
+        if number in alone:
+            assert (place, max(order[: place + 1])) == (number, number)
+
+
+def failed(writer):
+    try:
+        writer.wait()
+    except OSError:
+        return True
+    return False
+
+
+def test_jobs_that_fail_are_told_and_tried_again(writer):
+    done, chance = [], random.Random(0)
+
+    def job(number):
+        def work():
+            if chance.random() < 0.3:
+                raise OSError(f"job {number}")
+            done.append(number)
+
+        return work
+
+    told = 0
+    for start in range(0, 400, 20):
+        for number in range(start, start + 20):
+            writer.submit(job(number), 10, alone=number % 7 == 0)
+        while failed(writer):
+            told += 1
+        assert sorted(done) == list(range(start + 20))  # each of them once
+    assert told > 20
+    assert writer._bytes == 0
+
+
+def test_no_job_begins_after_one_that_failed(writer):
+    failed, done = threading.Event(), []
+
+    def fail():
+        failed.set()
+        raise OSError("first")
+
+    def slow():
+        assert failed.wait(30)
+        time.sleep(0.05)
+        done.append("slow")
+
+    writer.submit(slow)
+    writer.submit(fail)
+    assert failed.wait(30)
+    time.sleep(0.01)
+    writer.submit(lambda: done.append("later"))
+    for _ in range(3):  # told once the other one has ended; tried again by the next
+        with pytest.raises(OSError, match="first"):
+            writer.wait()
+        assert done[0] == "slow"
+
+
+def new_point(store, name="layer"):
+    point = ts.CapturePoint(name, store)
+    point.declare(16)
+    return point
+
+
+ROWS = np.random.default_rng(0).integers(0, 256, (100, 2)).astype(np.uint8)
+
+
+@pytest.fixture
+def fsyncs_meet(monkeypatch):
+    """A disk that finishes the fsyncs of chunks four at a time."""
+    meeting = threading.Barrier(4, timeout=30)
+
+    class Meeting(System):
+        def fsync(self, path):
+            if path.is_file() and "json" not in path.name:
+                meeting.wait()
+
+    monkeypatch.setattr(Folder, "system", Meeting())
+
+
+@pytest.mark.usefixtures("small_chunks", "fsyncs_meet")
+def test_chunks_are_fsynced_together(tmp_path):
+    with ts.Store(tmp_path / "run", "x", durability="power", commit_seconds=None) as store:
+        new_point(store).append(ROWS[:80], 80)  # eight chunks, no tail
+    np.testing.assert_array_equal(ts.Store(tmp_path / "run")["layer"][:], ROWS[:80])
+
+
+@pytest.mark.usefixtures("fsyncs_meet")
+def test_the_tails_of_a_commit_are_fsynced_together(tmp_path):
+    with ts.Store(tmp_path / "run", "x", durability="power", commit_seconds=None) as store:
+        for name in "abcd":
+            new_point(store, name).append(ROWS, 100)
+    for layer in ts.Store(tmp_path / "run").efficiency_layers:
+        np.testing.assert_array_equal(layer[:], ROWS)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_what_arrives_late_is_written_before_the_last_commit(tmp_path):
+    store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
+    point = new_point(store)
+    point.append(ROWS[:5], 5)
+    layer = store._writer._layers["layer"]
+    late = [ROWS[5:]]  # as batches on their way from a device
+
+    def receive():
+        while late:
+            layer.add(late.pop(), 95, None)
+
+    layer.receive = receive
+    store._writer.close_soon()
+    layer = ts.Store(tmp_path / "run")["layer"]
+    np.testing.assert_array_equal(layer[:], ROWS)
+    assert ts.Store(tmp_path / "run").verify().good
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_path, monkeypatch):
+    point = ts.CapturePoint("layer")
+    point.declare(16)
+    point.append(ROWS, 100)
+
+    class Slow(System):
+        def write(self, path, parts):
+            time.sleep(0.02)
+            super().write(path, parts)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Folder, "system", Slow())
+    monkeypatch.setattr("tensorstate_gpu.store.layer_writer.Instances.given_labels", interrupted)
+    monkeypatch.setattr("tensorstate_gpu.store.saving._check_labels", lambda point: None)
+    with pytest.raises(KeyboardInterrupt):
+        ts.Run([point]).save(tmp_path / "run")
+    time.sleep(0.2)
+    assert not list((tmp_path / "run").rglob("*"))
+    monkeypatch.undo()
+    ts.Run([point]).save(tmp_path / "run")
+    assert ts.Store(tmp_path / "run")["layer"].state_count == 100
