@@ -170,12 +170,12 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
             time.sleep(0.02)
             super().write(path, parts)
 
-    def interrupted(*_):
+    def interrupted(store):
+        assert store._writer._background._waiting
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Folder, "system", Slow())
-    monkeypatch.setattr("tensorstate_gpu.store.layer_writer.Instances.given_labels", interrupted)
-    monkeypatch.setattr("tensorstate_gpu.store.saving._check_labels", lambda point: None)
+    monkeypatch.setattr(ts.Store, "close", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ts.Run([point]).save(tmp_path / "run")
     time.sleep(0.2)
