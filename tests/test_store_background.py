@@ -171,7 +171,10 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
             super().write(path, parts)
 
     def interrupted(store):
-        assert store._writer._background._waiting
+        background = store._writer._background
+        while not background._running:
+            time.sleep(0.001)
+        assert background._waiting
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Folder, "system", Slow())

@@ -179,6 +179,22 @@ def test_a_changed_working_directory(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(sys.platform == "win32", reason="fork is POSIX")
+@pytest.mark.filterwarnings("ignore:os.fork")  # where JAX has been imported
+def test_a_forked_child_does_not_hold_its_parents_lock(tmp_path):
+    store = ts.Store(tmp_path / "run", "x")
+    fork = multiprocessing.get_context("fork")
+    release = fork.Event()
+    child = fork.Process(target=release.wait)
+    child.start()
+    try:
+        store.close()
+        ts.Store(tmp_path / "run", "a").close()
+    finally:
+        release.set()
+        child.join()
+
+
 @pytest.mark.filterwarnings("ignore:os.fork")  # where JAX has been imported
 def test_a_forked_child_cannot_reset_its_parents_layer(tmp_path):
     point = ts.CapturePoint("layer", tmp_path)
