@@ -1,7 +1,10 @@
 """What holds for every run of the suite."""
 
+import os
 import signal
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import commands
 import pytest
@@ -16,6 +19,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def small_chunks(monkeypatch):
     """Chunks of stores: ten rows of two bytes, two integer labels, or one string."""
     monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
+
+
+@pytest.fixture
+def quick_path(tmp_path):
+    """Where a store may lie: in memory where Linux has such a folder, 1.5 times as fast."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path / "run.zarr"
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder) / "run.zarr"
 
 
 @pytest.fixture

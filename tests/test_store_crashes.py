@@ -11,11 +11,12 @@ DURABILITIES = ("process", "power")
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL are POSIX")
-def test_killed_at_every_operation(tmp_path):
+def test_killed_at_every_operation(quick_path):
     programs = []
     for durability in DURABILITIES:  # side by side
-        (tmp_path / durability).mkdir()
-        command = [sys.executable, "store_kill.py", str(tmp_path / durability), durability]
+        folder = quick_path.with_name(durability)
+        folder.mkdir()
+        command = [sys.executable, "store_kill.py", str(folder), durability]
         programs.append(
             subprocess.Popen(
                 command,

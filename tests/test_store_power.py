@@ -47,8 +47,8 @@ def after_each(operations, path, chances):
 
 
 @pytest.mark.slow
-def test_what_a_commit_returned_is_there_after_a_power_cut(tmp_path, monkeypatch):
-    path = tmp_path / "run.zarr"
+def test_what_a_commit_returned_is_there_after_a_power_cut(quick_path, monkeypatch):
+    path = quick_path
     operations = recorded(path, "power", monkeypatch)
     assert sum(operation == "fsync" for operation, *_ in operations) > 100
     cuts = 0
