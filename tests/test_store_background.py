@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.background import BackgroundWriter
+from tensorstate_gpu.chunked_buffer import CHUNK_BYTES
+from tensorstate_gpu.store.background import WAITING_BYTES, BackgroundWriter
 from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.spares import Spares
 
 
 @pytest.fixture
@@ -186,3 +188,21 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
     monkeypatch.undo()
     ts.Run([point]).save(tmp_path / "run")
     assert ts.Store(tmp_path / "run")["layer"].state_count == 100
+
+
+def test_memory_of_chunks_is_used_again():
+    spares = Spares()
+    rows = spares.array((3, 5), np.dtype(np.uint8))
+    numbers = spares.array((7,), np.dtype(np.int64))
+    long = spares.array((1, CHUNK_BYTES + 1), np.dtype(np.uint8))
+    assert not np.shares_memory(rows, numbers)
+    spares.give_back(rows)
+    again = spares.array((4,), np.dtype(np.int64))
+    assert np.shares_memory(rows, again)
+    assert not np.shares_memory(spares.array((3, 5), np.dtype(np.uint8)), again)
+    spares.give_back(long)
+    assert np.shares_memory(spares.array((3, 5), np.dtype(np.uint8)), long)
+    spares.give_back(np.zeros((3, 5), np.uint8))  # not ours
+    for _ in range(100):
+        spares.give_back(Spares().array((3, 5), np.dtype(np.uint8)))
+    assert len(spares._free) == WAITING_BYTES // CHUNK_BYTES

@@ -1,6 +1,5 @@
 """Arrays of a store: read chunk by chunk, or growing."""
 
-import collections
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +20,7 @@ from tensorstate_gpu.store.chunks import (
 )
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.record import KEY, Committed, check_document, sealed
+from tensorstate_gpu.store.spares import Spares
 
 # A capture that is committed before it fills a chunk gets chunks of this size or more: a chunk is
 # written whole, so that larger ones would be mostly padding.
@@ -30,10 +30,6 @@ SMALLEST_CHUNK_BYTES = 1 << 18
 def chunk_key(key: str, index: int, dimensions: int) -> str:
     """The file of a chunk, as zarr's default chunk keys name it."""
     return "/".join([key, "c", str(index), *["0"] * (dimensions - 1)])
-
-
-# Buffers that are used again: pages that were touched once cost nothing.
-_SPARE = 4
 
 
 class ArrayReader:
@@ -135,13 +131,14 @@ class Column(ChunkedBuffer):
         key: str,
         empty: NDArray[Any],
         submit: Submit,
+        spares: Spares,
         dimension_names: Sequence[str],
         compressor: Any = None,
     ) -> None:
         row_bytes = max(1, empty.itemsize * int(np.prod(empty.shape[1:])))
         super().__init__(empty, max(1, CHUNK_BYTES // row_bytes))
         self.key = key
-        self._files, self._submit = files, submit
+        self._files, self._submit, self._spares = files, submit, spares
         self._smallest = max(1, min(CHUNK_BYTES, SMALLEST_CHUNK_BYTES) // row_bytes)
         self._dimension_names, self._compressor = dimension_names, compressor
         self._codec: ChunkCodec | None = None
@@ -150,7 +147,6 @@ class Column(ChunkedBuffer):
         self._creating = ForkSafeLock()
         self._settled_chunk_rows = False
         self._published: tuple[int, dict[str, Any]] | None = None
-        self._spare: collections.deque[NDArray[Any]] = collections.deque(maxlen=_SPARE)
 
     def resume(self, committed: Committed) -> None:
         """Go on where an array ends that is committed already."""
@@ -172,7 +168,9 @@ class Column(ChunkedBuffer):
             self._submit(partial(self._write_whole, index, chunk), chunk.nbytes)
 
     def _whole(self) -> NDArray[Any]:
-        return self._spare.pop() if self._spare else super()._whole()
+        if self._buffer.dtype.kind in "TO":
+            return super()._whole()
+        return self._spares.array((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)
 
     def cut(self) -> Cut:
         """The column as it is now, for a commit."""
@@ -211,7 +209,7 @@ class Column(ChunkedBuffer):
 
     def _write_whole(self, index: int, values: NDArray[Any]) -> None:
         self._checksums[index] = self._write_chunk(index, values)
-        self._spare.append(values)  # ours alone now
+        self._spares.give_back(values)
 
     def write_tail(self, cut: Cut) -> Committed:
         """Write what a commit needs beyond the whole chunks, and say what it is to list."""

@@ -18,6 +18,7 @@ from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.open_writers import note
 from tensorstate_gpu.store.publishing import Moment, Publisher
 from tensorstate_gpu.store.record import Layer, Record
+from tensorstate_gpu.store.spares import Spares
 
 
 class Source(Protocol):
@@ -56,6 +57,7 @@ class RunWriter:
         self._process = os.getpid()
         self._refuses = self.closing = self._closed = self._deleted = False
         self._commits_waiting = 0
+        self._spares = Spares()
         self._background = BackgroundWriter(files.writers, self._commit_when_idle, commit_seconds)
         note(self)
 
@@ -86,8 +88,8 @@ class RunWriter:
         self, key: str, empty: NDArray[Any], dimension_names: Sequence[str], compressor: Any
     ) -> Column:
         """A growing array that this writer writes."""
-        submit = self._background.submit
-        return Column(self.files, key, empty, submit, dimension_names, compressor)
+        submit, spares = self._background.submit, self._spares
+        return Column(self.files, key, empty, submit, spares, dimension_names, compressor)
 
     def remove(self, name: str) -> None:
         """Forget a layer, with all that is written of it; RuntimeError as check_open()."""
