@@ -22,6 +22,15 @@ def small_chunks(monkeypatch):
 
 
 @pytest.fixture
+def small_pieces(monkeypatch):
+    """Chunks of 4 rows of two bytes, pieces of 3, row groups of at least 2 of these."""
+    monkeypatch.setattr("tensorstate_gpu.memory_rows.CHUNK_BYTES", 8)
+    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 8)
+    monkeypatch.setattr("tensorstate_gpu.exporting.PIECE_ROWS", 3)
+    monkeypatch.setattr("tensorstate_gpu.exporting.ROW_GROUP_BYTES", 50)
+
+
+@pytest.fixture
 def quick_path(tmp_path):
     """Where a store may lie: in memory where Linux has such a folder, 1.5 times as fast."""
     if not os.access("/dev/shm", os.W_OK):

@@ -9,29 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_points import new_point, rows_of
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import exporting
-
-
-def new_point(path=None, neurons=16, name="layer", **options):
-    point = ts.CapturePoint(name, path, **options)
-    point.declare(neurons, 1)
-    return point
-
-
-def rows_of(count, neurons=16, seed=0):
-    bits = np.random.default_rng(seed).integers(0, 2, (count, neurons), np.uint8)
-    return np.packbits(bits, axis=1, bitorder="little")
-
-
-@pytest.fixture
-def small_pieces(monkeypatch):
-    """Chunks of 4 rows of two bytes, pieces of 3, row groups of at least 2 of these."""
-    monkeypatch.setattr("tensorstate_gpu.memory_rows.CHUNK_BYTES", 8)
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 8)
-    monkeypatch.setattr(exporting, "PIECE_ROWS", 3)
-    monkeypatch.setattr(exporting, "ROW_GROUP_BYTES", 50)
 
 
 def test_a_table_of_rows():
