@@ -18,6 +18,7 @@ import numpy as np
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.accumulators import count_chunks
+from tensorstate_gpu.store import folder as store_folder
 
 ROUNDS = 12
 WRITTEN = 512 << 20
@@ -58,28 +59,40 @@ def capture(path: Path, batches: list[np.ndarray], durability: str) -> None:
             point.append(batch, len(batch))
 
 
+def by_one_thread(path: Path, batches: list[np.ndarray], durability: str) -> None:
+    many = store_folder.WRITERS, store_folder.DURABLE_WRITERS
+    store_folder.WRITERS = store_folder.DURABLE_WRITERS = 1
+    try:
+        capture(path, batches, durability)
+    finally:
+        store_folder.WRITERS, store_folder.DURABLE_WRITERS = many
+
+
 def writing(folder: Path) -> None:
     batches = list(pieces(64, WRITTEN, 1 << 20))
     contestants: dict[str, Callable[[Path], None]] = {
         "one plain file": lambda path: write_plainly(path, batches, False),
-        "a store": lambda path: capture(path, batches, "process"),
         "one plain file, fsynced": lambda path: write_plainly(path, batches, True),
-        "a store, durability='power'": lambda path: capture(path, batches, "power"),
+        "a store": lambda path: capture(path, batches, "process"),
+        "a store, by one thread": lambda path: by_one_thread(path, batches, "process"),
+        "durability='power'": lambda path: capture(path, batches, "power"),
+        "durability='power', by one thread": lambda path: by_one_thread(path, batches, "power"),
     }
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     names = [*contestants]
     for k in range(ROUNDS):
-        for name in names[k % 4 :] + names[: k % 4]:  # who comes first meets the freshest memory
+        first = k % len(names)
+        for name in names[first:] + names[:first]:  # who comes first meets the freshest memory
             work, path = contestants[name], folder / "written"
             os.sync()  # what others wrote is not ours to wait for
             taken[name].append(seconds(lambda work=work, path=path: work(path)))
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    plain, store, synced, power = taken.values()
+    plain, synced, *stores = taken.values()
     print(f"512 MiB in pieces of 256 KiB, rows of 64 bytes, {ROUNDS} rounds")
     for name, times in taken.items():
-        print(f"  {name:30} {spread([WRITTEN / 1e9 / t for t in times], 'GB/s')}")
-    print(f"  store / plain {spread(ratios(plain, store))}")
-    print(f"  store / plain, both fsynced {spread(ratios(synced, power))}")
+        print(f"  {name:34} {spread([WRITTEN / 1e9 / t for t in times], 'GB/s')}")
+    for name, limit, times in zip(names[2:], (plain, plain, synced, synced), stores, strict=True):
+        print(f"  {name} / plain {spread(ratios(limit, times))}")
 
 
 def reading(folder: Path) -> None:

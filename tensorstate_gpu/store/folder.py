@@ -17,6 +17,10 @@ except ImportError:  # Windows: there one writer is the user's duty
 # Of a file that is not whole yet: deleted by the next writer, when this one was killed.
 PARTIAL = ".tensorstate-partial"
 
+# Files that are written at once; what that brings: benchmarks/store.py. fsyncs that wait at the same
+# time are joined by the disk.
+WRITERS, DURABLE_WRITERS = 2, 4
+
 
 Buffer = bytes | memoryview
 
@@ -70,9 +74,7 @@ class Folder:
     def __init__(self, path: Path, *, durable: bool = False) -> None:
         self.path = path
         self._durable = durable
-        # Two write 2 to 3 times as fast as one: its copies into the page cache meet fresh memory.
-        # fsyncs that wait at the same time are joined by the disk (benchmarks/store.py).
-        self.writers = 4 if durable else 2
+        self.writers = DURABLE_WRITERS if durable else WRITERS
         self._folders = ForkSafeLock()  # held while folders come and go
         self._unsynced: dict[Path, None] = {}
         self._lock: int | None = None

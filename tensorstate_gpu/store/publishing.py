@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
@@ -58,9 +58,11 @@ class Publisher:
         for key in [*self._files.sizes(state_key(name)), *self._files.sizes(label_key(name))]:
             self._files.delete(key)
 
-    def _each(self, work: Callable[..., Result], items: Iterable[tuple[Any, ...]]) -> list[Result]:
+    def _each(
+        self, work: Callable[..., Result], items: Collection[tuple[Any, ...]]
+    ) -> list[Result]:
         """As many at once as it pays to write files at once; the first failure is raised."""
-        if self._files.writers == 1:
+        if self._files.writers == 1 or len(items) < 2:
             return list(itertools.starmap(work, items))
         with ThreadPoolExecutor(self._files.writers, "tensorstate commit") as writers:
             return [one.result() for one in [writers.submit(work, *item) for item in items]]
