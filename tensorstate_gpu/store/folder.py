@@ -17,8 +17,8 @@ except ImportError:  # Windows: there one writer is the user's duty
 # Of a file that is not whole yet: deleted by the next writer, when this one was killed.
 PARTIAL = ".tensorstate-partial"
 
-# Files that are written at once; what that brings: benchmarks/store.py. fsyncs that wait at the same
-# time are joined by the disk.
+# Files that are written at once; what that brings: benchmarks/store.py. The disk joins fsyncs that
+# wait at the same time.
 WRITERS, DURABLE_WRITERS = 2, 4
 
 
