@@ -206,3 +206,24 @@ def test_memory_of_chunks_is_used_again():
     for _ in range(100):
         spares.give_back(Spares().array((3, 5), np.dtype(np.uint8)))
     assert len(spares._free) == WAITING_BYTES // CHUNK_BYTES
+
+
+def test_folders_come_and_go_while_others_write(tmp_path):
+    folder = Folder(tmp_path)
+    problems = []
+
+    def write_and_delete(name):
+        try:
+            for _ in range(500):
+                folder.write(f"labels/{name}/c/0", b"content")
+                folder.delete(f"labels/{name}/c/0")
+        except OSError as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=write_and_delete, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert not list(tmp_path.iterdir())
