@@ -49,7 +49,8 @@ def _try_out(function: FunctionType) -> None:
     except Exception as error:  # Numba raises errors of many kinds
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise TypeError(
-            f"firing: Numba cannot compile {function.__qualname__} for a float: {why}"
+            f"firing: Numba cannot compile {function.__qualname__} for a float, "
+            f"the one number that it is called with: {why}"
         ) from error
     if result != numba.boolean:
         raise TypeError(f"firing must return a bool, {function.__qualname__} returns {result}")

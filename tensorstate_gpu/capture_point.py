@@ -73,7 +73,10 @@ class CapturePoint(Readings):
         if not isinstance(keep, str) or keep not in KEEP:
             raise ValueError(f"keep must be one of {KEEP}, got {keep!r}")
         if keep == "counts" and (disk_path is not None or compressor is not None):
-            raise ValueError('disk_path and compressor are for keep="states"')
+            raise ValueError(
+                'disk_path (or storage_path) and compressor are for keep="states": running counts '
+                "are not written to disk"
+            )
         if compressor is not None:
             check_compressor(compressor)
         self.name = name
@@ -117,13 +120,16 @@ class CapturePoint(Readings):
             elif neurons != self._accumulator.neurons:
                 raise ValueError(
                     f"{self.name}: a batch has {neurons} neurons, earlier ones "
-                    f"{self._accumulator.neurons}; reset_states() starts anew"
+                    f"{self._accumulator.neurons}; reset_states() starts anew{self._with_loss()}"
                 )
             elif self._resumed and axis != self._axis:
                 raise ValueError(
                     f"{self.name}: a batch has its neurons along axis {axis}, those in "
                     f"{self._store} along {self._axis}"
                 )
+
+    def _with_loss(self) -> str:
+        return f", and deletes what {self._store} has of this layer" if self._resumed else ""
 
     def _open(self, neurons: int, found: "Layer | None" = None) -> Accumulator:
         if self.keep == "counts":

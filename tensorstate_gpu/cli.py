@@ -34,6 +34,7 @@ def _tell(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # the rest of the output would raise it again
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     kind = "" if isinstance(error, _TOLD) else f"{type(error).__name__}: "
     print(f"tensorstate: {kind}{' '.join(str(error).splitlines())}", file=sys.stderr)
     return 2
@@ -86,7 +87,8 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="a Parquet file per layer, or one zip for zarr.storage.ZipStore",
     )
     export.add_argument(
-        "--out", help="a new folder, or a new zip file; by default named after the store, here"
+        "--out",
+        help="a new folder (a file per layer) or zip; by default named after the store, here",
     )
     export.add_argument(
         "--counts", action="store_true", help="distinct states and their counts, for parquet"

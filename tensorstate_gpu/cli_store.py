@@ -222,7 +222,8 @@ def export(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.layer or store.names))
     if unknown := [name for name in names if name not in store.names]:
         raise ValueError(f"{store} has no layer {unknown[0]!r}; there are {store.names}")
-    out = f"{_stem(store)}.{options.to}" if options.out is None else options.out
+    counts = ".counts" if options.counts else ""
+    out = f"{_stem(store)}{counts}.{options.to}" if options.out is None else options.out
     if options.to == "parquet":
         _to_parquet(store, names, out, options)
         return 0

@@ -118,6 +118,8 @@ def capture(
     except BaseException:
         for point in points:
             point.forget_broken_pass()
+        if not any(point.state_count for point in points):
+            _give_up(points)  # nothing was captured: a new store is not left in the way
         raise
     finally:
         labels.remove()

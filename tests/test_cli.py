@@ -220,7 +220,8 @@ def test_a_file_in_the_place_of_the_folder(tmp_path, capsys):
 def test_report_of_nothing(tmp_path):
     done = tensorstate("report", tmp_path / "nowhere")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"tensorstate: {tmp_path / 'nowhere'} holds no captured states\n"
+    expected = f"{tmp_path / 'nowhere'} holds no captured states: there is no such folder"
+    assert done.stderr == f"tensorstate: {expected}\n"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "3", '{"accuracy": "high"}', '{"accuracy": 7}'])

@@ -169,5 +169,4 @@ def test_nobody_reads_the_output(run):
     os.close(read)
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(write)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "Broken pipe" in done.stderr
+    assert (done.returncode, done.stderr) == (2, "")

@@ -245,6 +245,9 @@ def test_an_export_is_named_after_its_store(to, did, refused, run, tmp_path, mon
     (elsewhere / f"my.run.{to}").rename(tmp_path / "first")
     assert did("export", tmp_path / "my.run.zarr", "--to", to)[0] == 0
     assert os.listdir(elsewhere) == [f"my.run.{to}"]
+    if to == "parquet":
+        assert did("export", tmp_path / "my.run.zarr", "--to", to, "--counts")[0] == 0
+        assert sorted(os.listdir(elsewhere)) == ["my.run.counts.parquet", "my.run.parquet"]
 
 
 def test_a_zip_needs_no_arrow(did, run, tmp_path, monkeypatch):

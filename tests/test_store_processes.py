@@ -1,5 +1,6 @@
 """Captured states on disk when the writing program ends, is killed, or forks."""
 
+import contextlib
 import multiprocessing
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 import tensorstate_gpu as ts
@@ -184,10 +186,16 @@ def test_a_changed_working_directory(tmp_path, monkeypatch):
 def test_a_forked_child_does_not_hold_its_parents_lock(tmp_path):
     store = ts.Store(tmp_path / "run", "x")
     fork = multiprocessing.get_context("fork")
-    release = fork.Event()
-    child = fork.Process(target=release.wait)
+    runs, release = fork.Event(), fork.Event()
+
+    def in_the_child():
+        runs.set()
+        release.wait(60)
+
+    child = fork.Process(target=in_the_child)
     child.start()
     try:
+        assert runs.wait(60)
         store.close()
         ts.Store(tmp_path / "run", "a").close()
     finally:
@@ -261,3 +269,25 @@ def test_a_closed_store_takes_nothing(tmp_path):
         with pytest.raises(RuntimeError, match="is closed; open it with mode='a' to go on"):
             step()
     np.testing.assert_array_equal(stored(tmp_path, "layer"), ROWS)
+
+
+@pytest.mark.parametrize("given", ["path", "store"])
+def test_a_capture_that_fails_before_its_first_batch_is_not_in_the_way(given, tmp_path):
+    model = torch.nn.Linear(3, 4)
+
+    def capture():
+        path = tmp_path / "run"
+        with contextlib.ExitStack() as stack:
+            storage = path if given == "path" else stack.enter_context(ts.Store(path, "a"))
+            stack.enter_context(ts.capture(model, "Linear", storage_path=storage))
+            yield
+            model(torch.ones(5, 3))
+
+    for _ in range(2):
+        failing = capture()
+        next(failing)
+        with pytest.raises(RuntimeError, match="no data"):
+            failing.throw(RuntimeError("no data"))
+    assert given == "store" or not list((tmp_path / "run").rglob("*"))
+    assert list(capture()) == [None]
+    assert ts.Store(tmp_path / "run").efficiency_layers[0].state_count == 5

@@ -8,6 +8,7 @@ from zarr.abc.codec import BytesBytesCodec
 
 from tensorstate_gpu._numbers import positive_integer, real
 from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.open_writers import finish_closing
 from tensorstate_gpu.store.record import KEY, Record
 
@@ -44,8 +45,14 @@ def read_record(files: Files) -> Record:
     try:
         data = files.read(KEY)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise ValueError(f"{files} holds no captured states") from error
+        raise ValueError(f"{files} holds no captured states{_why(files)}") from error
     return Record.from_bytes(data, str(files))
+
+
+def _why(files: Files) -> str:
+    if not isinstance(files, Folder) or files.path.is_dir():
+        return ""
+    return ": it is a file" if files.path.exists() else ": there is no such folder"
 
 
 def begin(files: Files, *, go_on: bool) -> Record:

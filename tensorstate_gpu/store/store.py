@@ -39,7 +39,7 @@ class Store:
         What commits survive: that the process is killed; or that the power is cut, too. Then files
         and folders are fsynced before a commit is published.
     commit_rows : int, optional
-        Commit when so many rows were captured since the last commit.
+        Commit when so many rows, of all layers together, were captured since the last commit.
     commit_seconds : real number or None
         Commit when so much time has passed. Both wait for the end of a forward pass; ``commit()``
         commits at once.

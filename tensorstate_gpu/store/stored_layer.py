@@ -45,6 +45,9 @@ class StoredLayer(Readings):
         """The label of each instance; ValueError when some have none."""
         return np.concatenate(list(self._captured().instances.label_pieces()))
 
+    def __repr__(self) -> str:
+        return f"StoredLayer({self.name!r}, {len(self)} states of {self.neurons} neurons)"
+
     def __len__(self) -> int:
         return self.state_count
 
