@@ -17,6 +17,7 @@ class Submit(Protocol):
 
 
 class _Job(NamedTuple):
+    number: int  # in the order of submission
     work: Callable[[], None]
     size: int  # bytes held until it is done
     alone: bool
@@ -42,6 +43,7 @@ class BackgroundWriter:
         self._waiting: collections.deque[_Job] = collections.deque()
         self._running: list[_Job] = []
         self._bytes = 0  # of both
+        self._submitted = 0
         self._failure: BaseException | None = None  # not raised yet
         self._stopped = False  # by a failure
         self._last: BaseException | None = None
@@ -55,7 +57,8 @@ class BackgroundWriter:
         with self._mutex:
             if self._ended:
                 raise RuntimeError("the writer of this store has ended")
-            self._waiting.append(_Job(work, size, alone))
+            self._submitted += 1
+            self._waiting.append(_Job(self._submitted, work, size, alone))
             self._bytes += size
             self.start()
             self._changed.notify_all()
@@ -69,8 +72,8 @@ class BackgroundWriter:
                 thread = threading.Thread(
                     target=self._work, args=(idle_seconds,), name="tensorstate writer", daemon=True
                 )
-                self._threads.append(thread)
                 thread.start()
+                self._threads.append(thread)
 
     def wait_for_room(self) -> None:
         """Wait until less than WAITING_BYTES wait to be written; raise what went wrong."""
@@ -80,18 +83,26 @@ class BackgroundWriter:
             self._raise_failure()
             self._go_on()
             self._changed.wait_for(lambda: self._stopped or self._bytes < WAITING_BYTES)
-            self._raise_failure()
+            if self._stopped:
+                self._raise_last()
 
     def wait(self) -> None:
-        """Wait until all jobs are done; where one had failed it is tried again first."""
+        """Wait until the jobs so far are done; where one had failed it is tried again first.
+
+        Not for those that other threads submit meanwhile: they may never come to an end.
+        """
         if threading.current_thread() in self._threads:  # a finalizer that ran here by chance
             return
         with self._mutex:
             self._go_on()
-            self._changed.wait_for(
-                lambda: not self._running and (self._stopped or not self._waiting)
-            )
-            self._raise_failure()
+            last = self._submitted
+            self._changed.wait_for(lambda: self._is_done(last))
+            if any(job.number <= last for job in self._waiting):
+                self._raise_last()
+
+    def _is_done(self, last: int) -> bool:
+        jobs = self._running if self._stopped else [*self._running, *self._waiting]
+        return all(job.number > last for job in jobs)
 
     def end(self) -> None:
         """Let the threads go, when they have done what waits; what has failed is given up."""
@@ -100,10 +111,14 @@ class BackgroundWriter:
             self._changed.notify_all()
 
     def give_up(self) -> None:
-        """Let the threads go, now; returns when no job is running any more."""
+        """Let the threads go, now; returns when no job is running any more.
+
+        Who waits for a job that was not begun is told that it failed.
+        """
         with self._mutex:
-            self._bytes -= sum(job.size for job in self._waiting)
-            self._waiting.clear()
+            if self._waiting:
+                self._stopped = True
+                self._last = self._last or RuntimeError("states were given up, not written")
             self.end()
             if threading.current_thread() not in self._threads:
                 self._changed.wait_for(lambda: not self._running)
@@ -121,17 +136,24 @@ class BackgroundWriter:
         if failure is not None:
             raise failure
 
+    def _raise_last(self) -> None:
+        """Also where another thread was told already: nobody takes what is not done for done."""
+        self._failure = None
+        if self._last is not None:
+            raise self._last
+
     def _work(self, idle_seconds: float | None) -> None:
         while True:
             with self._mutex:
                 if not self._changed.wait_for(self._can_begin_or_end, idle_seconds):
-                    job = _Job(self._when_idle, 0, False)
+                    job = _Job(0, self._when_idle, 0, False)
                 elif self._stopped or not self._waiting:
                     return
                 else:
                     job = self._waiting.popleft()
                     self._running.append(job)
             self._do(job)
+            del job  # and the memory that it holds
 
     def _can_begin_or_end(self) -> bool:
         if self._stopped or not self._waiting:

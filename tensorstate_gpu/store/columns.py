@@ -144,6 +144,7 @@ class Column(ChunkedBuffer):
         self._codec: ChunkCodec | None = None
         self._document: Document = {}
         self._checksums: dict[int, int] = {}  # of the whole chunks that are written
+        self._tail: tuple[int, ...] = ()  # the checksum of the tail that was written last
         self._creating = ForkSafeLock()
         self._settled_chunk_rows = False
         self._published: tuple[int, dict[str, Any]] | None = None
@@ -211,11 +212,15 @@ class Column(ChunkedBuffer):
         self._checksums[index] = self._write_chunk(index, values)
         self._spares.give_back(values)
 
-    def write_tail(self, cut: Cut) -> Committed:
-        """Write what a commit needs beyond the whole chunks, and say what it is to list."""
+    def write_tail(self, cut: Cut) -> None:
+        """Write what a commit needs beyond the whole chunks."""
         whole = cut.rows // self._chunk_rows
-        tail = (self._write_chunk(whole, cut.tail),) if len(cut.tail) else ()
-        return Committed(cut.rows, self._chunk_rows, self._checksums_of(whole) + tail)
+        self._tail = (self._write_chunk(whole, cut.tail),) if len(cut.tail) else ()
+
+    def committed(self, cut: Cut) -> Committed:
+        """What a commit is to list, once the whole chunks and this tail are written."""
+        whole = cut.rows // self._chunk_rows
+        return Committed(cut.rows, self._chunk_rows, self._checksums_of(whole) + self._tail)
 
     def _checksums_of(self, chunks: int) -> tuple[int, ...]:
         return tuple(self._checksums[index] for index in range(chunks))
@@ -230,6 +235,7 @@ class Column(ChunkedBuffer):
         return found
 
     def _create(self) -> ChunkCodec:
+        self._published = None
         for left_over in self._files.sizes(self.key):  # of a capture that was never committed
             self._files.delete(left_over)
         shape = (self._chunk_rows, *self._buffer.shape[1:])

@@ -79,7 +79,7 @@ class LayerWriter:
         self._states = run.column(state_key(name), empty, ("state", "byte"), run.compressor)
         self._labels: Column | None = None
         self._labels_kind = ""
-        self._last: tuple[LayerCut, Layer] | None = None  # committed by us
+        self._last: tuple[tuple[tuple[int, int], ...], Layer] | None = None  # committed by us
         if found is not None:
             self._resume(found)
         labelled = 0 if self._labels is None else self._labels.rows
@@ -178,17 +178,27 @@ class LayerWriter:
         labels = None if self._labels is None else self._labels.cut()
         return LayerCut(self._ledger.batches, self._states.cut(), labels)
 
-    def write_tails(self, cut: LayerCut) -> Layer:
-        """Write what a commit needs beyond whole chunks, and say what it is to list."""
-        if self._last is None or self._last[0].batches != cut.batches:
-            states = self._states.write_tail(cut.states)
+    def write_tails(self, cut: LayerCut) -> None:
+        """Write what a commit needs beyond whole chunks."""
+        if not self._is_committed(cut):
+            self._states.write_tail(cut.states)
+            if self._labels is not None and cut.labels is not None:
+                self._labels.write_tail(cut.labels)
+
+    def committed(self, cut: LayerCut) -> Layer:
+        """What a commit is to list, once all of it is written."""
+        if self._last is None or not self._is_committed(cut):
             labels = None
             if self._labels is not None and cut.labels is not None and cut.labels.rows:
-                labels = self._labels.write_tail(cut.labels)
+                labels = self._labels.committed(cut.labels)
+            states = self._states.committed(cut.states)
             layer = Layer(self.neurons, self.capture, cut.batches, states, labels)
             layer.check()
-            self._last = cut, layer
+            self._last = cut.batches, layer
         return self._last[1]
+
+    def _is_committed(self, cut: LayerCut) -> bool:
+        return self._last is not None and self._last[0] == cut.batches
 
     def publish(self, layer: Layer) -> None:
         """Tell zarr clients what is committed."""

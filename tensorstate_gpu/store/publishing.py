@@ -1,18 +1,16 @@
 """Commits: the tails, then the record, then the arrays' shapes. All of it runs in jobs."""
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import NamedTuple
 
+from tensorstate_gpu.store.background import Submit
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerCut, LayerWriter
 from tensorstate_gpu.store.names import LABELS, label_key, state_key
 from tensorstate_gpu.store.record import KEY, Layer, Record, group_document
-
-Result = TypeVar("Result")
 
 
 class Moment(NamedTuple):
@@ -20,10 +18,6 @@ class Moment(NamedTuple):
 
     names: list[str]
     layers: dict[str, tuple[LayerWriter, LayerCut]]
-
-    def size(self) -> int:
-        """Bytes that it holds."""
-        return sum(cut.size() for _, cut in self.layers.values())
 
 
 class Publisher:
@@ -36,20 +30,30 @@ class Publisher:
         self.record = record
         self._files = files
 
-    def publish(self, moment: Moment) -> None:
-        """Make a moment of the capture what the store holds."""
+    def submit(self, moment: Moment, submit: Submit, then: Callable[[], object]) -> None:
+        """Have a moment of the capture made what the store holds; ``then`` is called after that.
+
+        The files of the layers are written at once; the record alone, between them.
+        """
+        for layer, cut in moment.layers.values():
+            submit(partial(layer.write_tails, cut), cut.size())
+        submit(partial(self._publish, moment, then), alone=True)
+        for name, (layer, _) in moment.layers.items():
+            submit(partial(self._show, name, layer))
+
+    def _publish(self, moment: Moment, then: Callable[[], object]) -> None:
         found = {name: self.record.layers.get(name) for name in moment.names}
-        cuts = {
-            name: cut for name, cut in moment.layers.items() if cut[1].batches and name in found
-        }
-        tails = self._each(lambda layer, cut: layer.write_tails(cut), cuts.values())
-        found |= dict(zip(cuts, tails, strict=True))
+        for name, (layer, cut) in moment.layers.items():
+            if cut.batches and name in found:
+                found[name] = layer.committed(cut)
         if found != self.record.layers:
             self._write(found)
-        committed = [
-            (layer, found[name]) for name, (layer, _) in moment.layers.items() if found.get(name)
-        ]
-        self._each(lambda layer, now: layer.publish(now), committed)
+        then()
+
+    def _show(self, name: str, layer: LayerWriter) -> None:
+        committed = self.record.layers.get(name)
+        if committed is not None:
+            layer.publish(committed)
 
     def forget(self, name: str) -> None:
         """Delete a layer: from the record first, then its files."""
@@ -57,15 +61,6 @@ class Publisher:
         self._write(layers)
         for key in [*self._files.sizes(state_key(name)), *self._files.sizes(label_key(name))]:
             self._files.delete(key)
-
-    def _each(
-        self, work: Callable[..., Result], items: Collection[tuple[Any, ...]]
-    ) -> list[Result]:
-        """As many at once as it pays to write files at once; the first failure is raised."""
-        if self._files.writers == 1 or len(items) < 2:
-            return list(itertools.starmap(work, items))
-        with ThreadPoolExecutor(self._files.writers, "tensorstate commit") as writers:
-            return [one.result() for one in [writers.submit(work, *item) for item in items]]
 
     def _write(self, layers: dict[str, Layer | None]) -> None:
         record = dataclasses.replace(

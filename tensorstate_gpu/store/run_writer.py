@@ -132,10 +132,15 @@ class RunWriter:
         self._receive_all()
         if len({layer.instance_count for layer in self._layers.values()}) <= 1:
             return
-        self._background.wait()
         with self._lock:
-            for layer in self._layers.values():
-                layer.rewind()
+            self._refuses = True  # what other threads add now would be in the way
+        try:
+            self._background.wait()
+            with self._lock:
+                for layer in self._layers.values():
+                    layer.rewind()
+        finally:
+            self._refuses = False
 
     def check(self) -> None:
         """Wait for room; RuntimeError where this process must not write, or what went wrong."""
@@ -211,12 +216,9 @@ class RunWriter:
         with self._lock:
             moment = self._moment()
             self._commits_waiting += 1
-            self._background.submit(
-                lambda: self._publish_waiting(moment), moment.size(), alone=True
-            )
+            self._publisher.submit(moment, self._background.submit, self._published)
 
-    def _publish_waiting(self, moment: Moment) -> None:
-        self._publisher.publish(moment)
+    def _published(self) -> None:
         with self._lock:
             self._commits_waiting -= 1
 
@@ -244,12 +246,14 @@ class RunWriter:
             return
         try:
             if self.closing:
-                self._background.wait()
+                while not self._closed:  # _receive_last submits what comes behind it
+                    self._background.wait()
             elif finally_ or not self._is_lost():
                 self._commit_last()
         except BaseException:
             self._refuses = False
             if finally_:
+                self._background.give_up()
                 self._end()
             raise
         self._end()
@@ -284,13 +288,8 @@ class RunWriter:
     def _receive_last(self) -> None:
         if self.files.exists():
             self._receive_all()
-        # Behind the chunks that came just now.
-        self._background.submit(self._publish_last, alone=True)
-
-    def _publish_last(self) -> None:
-        if self.files.exists():
-            self._publisher.publish(self._moment())
-        self._end()
+            self._submit_commit()  # behind the chunks that came just now
+        self._background.submit(self._end, alone=True)
 
     def _end(self) -> None:
         with finished_before_interrupt():  # half ended, it could not be closed any more
@@ -305,5 +304,6 @@ class RunWriter:
     def abandon(self) -> None:
         """Take no more rows: the store was deleted, and is not to be filled again with these."""
         self._deleted = True
-        self._background.give_up()
+        if self._process == os.getpid():  # a forked child has none of these threads
+            self._background.give_up()
         self._end()

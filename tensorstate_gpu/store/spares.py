@@ -30,4 +30,4 @@ class Spares:
         """Take the memory of an array that nobody uses any more, if it is one of ours."""
         memory = values.base
         if isinstance(memory, np.ndarray) and memory.nbytes >= CHUNK_BYTES:
-            self._free.append(memory)
+            self._free.append(memory.reshape(-1).view(np.uint8))
