@@ -44,6 +44,17 @@ def test_layers_with_chunks_of_several_sizes_share_memory(tmp_path):
     np.testing.assert_array_equal(store["dense"].labels(), np.tile(labels, 60))
 
 
+def test_string_labels_that_fill_chunks_of_the_real_size(tmp_path):
+    rows, labels = rows_of(100_000, 2), ["a", "größer"] * 50_000
+    with ts.Store(tmp_path / "run", "x", commit_seconds=None) as store:
+        point = new_point(store)
+        for _ in range(7):  # a chunk has 262,144 or 524,288, as NumPy keeps strings
+            point.append(rows, 100_000, labels)
+    layer = ts.Store(tmp_path / "run")["layer"]
+    np.testing.assert_array_equal(layer.labels(), labels * 7)
+    np.testing.assert_array_equal(layer[600_000:], rows)
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monkeypatch):
     fails, goes_on = threading.Event(), threading.Event()

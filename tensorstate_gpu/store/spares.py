@@ -27,7 +27,9 @@ class Spares:
         return memory[:size].view(dtype).reshape(shape)
 
     def give_back(self, values: NDArray[Any]) -> None:
-        """Take the memory of an array that nobody uses any more, if it is one of ours."""
+        """Take the memory of an array that nobody uses, if it is of numbers and long enough."""
         memory = values.base
-        if isinstance(memory, np.ndarray) and memory.nbytes >= CHUNK_BYTES:
+        if not isinstance(memory, np.ndarray) or memory.dtype.kind not in "iu":
+            return
+        if memory.nbytes >= CHUNK_BYTES:
             self._free.append(memory.reshape(-1).view(np.uint8))
