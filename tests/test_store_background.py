@@ -161,6 +161,21 @@ def test_what_arrives_late_is_written_before_the_last_commit(tmp_path):
     assert ts.Store(tmp_path / "run").verify().good
 
 
+def test_a_finalizer_in_a_writers_thread_does_not_wait_for_itself(tmp_path):
+    store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
+    new_point(store).append(ROWS, 100)
+    writer, closed = store._writer, threading.Event()
+
+    def close_there():
+        writer.close_soon()  # as when the Store is collected, and then who closes it
+        writer.close()
+        closed.set()
+
+    writer._background.submit(close_there)
+    assert closed.wait(30)
+    np.testing.assert_array_equal(ts.Store(tmp_path / "run")["layer"][:], ROWS)
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_path, monkeypatch):
     point = ts.CapturePoint("layer")

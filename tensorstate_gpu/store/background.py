@@ -91,7 +91,7 @@ class BackgroundWriter:
 
         Not for those that other threads submit meanwhile: they may never come to an end.
         """
-        if threading.current_thread() in self._threads:  # a finalizer that ran here by chance
+        if self.is_in_its_thread():
             return
         with self._mutex:
             self._go_on()
@@ -99,6 +99,10 @@ class BackgroundWriter:
             self._changed.wait_for(lambda: self._is_done(last))
             if any(job.number <= last for job in self._waiting):
                 self._raise_last()
+
+    def is_in_its_thread(self) -> bool:
+        """Whether this runs in one of its threads: a finalizer may, by chance."""
+        return threading.current_thread() in self._threads
 
     def _is_done(self, last: int) -> bool:
         jobs = self._running if self._stopped else [*self._running, *self._waiting]
@@ -120,7 +124,7 @@ class BackgroundWriter:
                 self._stopped = True
                 self._last = self._last or RuntimeError("states were given up, not written")
             self.end()
-            if threading.current_thread() not in self._threads:
+            if not self.is_in_its_thread():
                 self._changed.wait_for(lambda: not self._running)
 
     def _go_on(self) -> None:

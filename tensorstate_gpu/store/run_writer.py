@@ -246,9 +246,11 @@ class RunWriter:
             return
         try:
             if self.closing:
-                while not self._closed:  # _receive_last submits what comes behind it
+                # _receive_last submits what comes behind it. Our own threads do it, and never wait.
+                while not self._closed and not self._background.is_in_its_thread():
                     self._background.wait()
-            elif finally_ or not self._is_lost():
+                return
+            if finally_ or not self._is_lost():
                 self._commit_last()
         except BaseException:
             self._refuses = False
