@@ -12,15 +12,15 @@ except ImportError as error:
 from tensorstate_gpu._firing import ELEMENT_TYPES, firing
 from tensorstate_gpu._firing_function import Fires
 from tensorstate_gpu.capture_point import CapturePoint
+from tensorstate_gpu.readings import Readings
 
 from .keras_backends import first_dtype_problem, in_symbolic_call, see, supports_jit
 
-# What a StateCapture layer offers of its capture point.
-_OF_THE_POINT = (
-    *("axis", "chunks", "counts", "counts_by", "efficiency", "entropy", "flush", "histogram"),
-    *("instance_count", "max_entropy", "neurons", "raw_states", "reset_states", "state_count"),
-    *("state_ids", "states", "states_per_instance"),
-)
+# What a StateCapture layer offers of its capture point: all that can be read of it, and what a
+# user may do with it; not what bridges feed it by.
+_OF_THE_POINT = frozenset(name for name in dir(Readings) if not name.startswith("_")) | {
+    *("axis", "flush", "reset_states")
+}
 
 
 class KerasPoint(CapturePoint):

@@ -5,7 +5,10 @@ first used (PEP 562), and no framework is imported that the caller has not impor
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
     from tensorstate_gpu._threads import get_num_threads, set_num_threads
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
         sort_states,
     )
     from tensorstate_gpu.store import Store
-
-__version__ = "0.1.0"
 
 # No submodule shares a name with a public function: importing it would replace the function.
 _HOME = {
@@ -87,6 +88,15 @@ __all__ = [
     "sort_states",
     "tap",
 ]
+
+
+if find_spec(f"{__name__}.cpu_fallback") is None:
+    # The source tree has it beside this folder; an installation has it inside.
+    raise ImportError(
+        f"tensorstate_gpu was imported from {__path__[0]}, a folder of its source that is no "
+        "installation: run Python from another folder, or install the source with "
+        "'pip install --editable .'"
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tensorstate_gpu import __version__
+from tensorstate_gpu._version import __version__
 
 _TOLD = (ValueError, TypeError, OSError, ImportError)  # their messages say all
 

@@ -16,7 +16,7 @@ except ImportError as error:
         f"exports need {error.name or 'pyarrow'}: pip install 'tensorstate_gpu[export]'"
     ) from error
 
-from tensorstate_gpu import __version__
+from tensorstate_gpu._version import __version__
 from tensorstate_gpu._instances import Instances, Sliding
 from tensorstate_gpu._new_files import new_file
 

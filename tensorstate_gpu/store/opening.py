@@ -77,7 +77,7 @@ def _look(files: Files, go_on: bool) -> Record | None:
 
 
 def _new_record(files: Files) -> Record:
-    from tensorstate_gpu import __version__
+    from tensorstate_gpu._version import __version__
 
     record = Record(__version__, datetime.now(UTC).isoformat(timespec="seconds"))
     files.write(KEY, record.to_bytes())

@@ -7,7 +7,6 @@ carries a checksum of the whole document. Chunks are written before it; array sh
 import base64
 import dataclasses
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import google_crc32c
@@ -210,14 +209,3 @@ def _natural(number: Any) -> int:
     if type(number) is not int or number < 0:
         raise ValueError(f"{number!r} is no count")
     return number
-
-
-def joined(batches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Batches with as many states per instance as the one before become one entry."""
-    result: list[tuple[int, int]] = []
-    for instances, each in batches:
-        if result and result[-1][1] == each:
-            result[-1] = (result[-1][0] + instances, each)
-        else:
-            result.append((instances, each))
-    return result
