@@ -15,7 +15,7 @@ import tensorstate_gpu as ts
 from benchmarks.compare import time_in_turn
 from benchmarks.models import NETWORKS
 from tensorstate_gpu.bridges import pytorch
-from tensorstate_gpu.bridges.pytorch import StateCaptureHook
+from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
 
 ROUNDS = 31
 

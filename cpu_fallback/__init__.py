@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._dlpack import Tensor
+from tensorstate_gpu._arrays.dlpack import Tensor
 
 from .count import Counter as counter
 from .count import count

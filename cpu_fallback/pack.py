@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._dlpack import Tensor
-from tensorstate_gpu._firing import Firing
-from tensorstate_gpu._layout import Layout
+from tensorstate_gpu._arrays.dlpack import Tensor
+from tensorstate_gpu._arrays.layout import Layout
+from tensorstate_gpu._arrays.thresholds import Firing
 
 from .compiling import inlined, kernel
 from .lanes import (

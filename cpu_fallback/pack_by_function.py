@@ -8,10 +8,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._dlpack import Tensor
-from tensorstate_gpu._firing import ElementType
-from tensorstate_gpu._firing_function import Fires, byte_packer, native_dtype, values
-from tensorstate_gpu._layout import Layout
+from tensorstate_gpu._arrays.dlpack import Tensor
+from tensorstate_gpu._arrays.firing_function import Fires, byte_packer, native_dtype, values
+from tensorstate_gpu._arrays.layout import Layout
+from tensorstate_gpu._arrays.thresholds import ElementType
 
 from .threads import in_parallel
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from tensorstate_gpu._interrupts import finished_before_interrupt
-from tensorstate_gpu._locks import ForkSafeLock
-from tensorstate_gpu._threads import get_num_threads, least_bytes_per_thread
+from tensorstate_gpu._process.interrupts import finished_before_interrupt
+from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.num_threads import get_num_threads, least_bytes_per_thread
 
 _lock = ForkSafeLock()
 _pool: ThreadPoolExecutor | None = None

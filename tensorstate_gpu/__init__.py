@@ -11,55 +11,55 @@ from typing import TYPE_CHECKING, Any
 from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
-    from tensorstate_gpu._threads import get_num_threads, set_num_threads
-    from tensorstate_gpu.bridges.jax_arrays import tap
-    from tensorstate_gpu.bridges.keras_layers import StateCapture
-    from tensorstate_gpu.bridges.pytorch import StateCaptureHook
-    from tensorstate_gpu.capture_point import AbstractStateCapture, CapturePoint
-    from tensorstate_gpu.counts import StateCounts
-    from tensorstate_gpu.information import aIQ, entropy, network_efficiency
-    from tensorstate_gpu.models import (
+    from tensorstate_gpu._capturing.attaching import (
         build_efficiency_model,
         capture,
         remove_state_layers,
         reset_efficiency_model,
     )
-    from tensorstate_gpu.reporting import report
-    from tensorstate_gpu.run import Run
-    from tensorstate_gpu.states import (
+    from tensorstate_gpu._capturing.capture_point import AbstractStateCapture, CapturePoint
+    from tensorstate_gpu._capturing.run import Run
+    from tensorstate_gpu._process.num_threads import get_num_threads, set_num_threads
+    from tensorstate_gpu._states.packing import (
         compress_states,
         count_states,
         decompress_states,
         popcount,
         sort_states,
     )
+    from tensorstate_gpu._states.state_counts import StateCounts
+    from tensorstate_gpu.bridges.jax_functions import tap
+    from tensorstate_gpu.bridges.keras3.layers import StateCapture
+    from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
+    from tensorstate_gpu.information import aIQ, entropy, network_efficiency
+    from tensorstate_gpu.reporting import report
     from tensorstate_gpu.store import Store
 
 # No submodule shares a name with a public function: importing it would replace the function.
 _HOME = {
-    "AbstractStateCapture": "capture_point",
-    "CapturePoint": "capture_point",
-    "Run": "run",
-    "StateCapture": "bridges.keras_functional",  # all that a saved model is made of
-    "StateCaptureHook": "bridges.pytorch",
-    "StateCounts": "counts",
+    "AbstractStateCapture": "_capturing.capture_point",
+    "CapturePoint": "_capturing.capture_point",
+    "Run": "_capturing.run",
+    "StateCapture": "bridges.keras3.functional",  # all that a saved model is made of
+    "StateCaptureHook": "bridges.pytorch.hooks",
+    "StateCounts": "_states.state_counts",
     "Store": "store",
     "aIQ": "information",
-    "build_efficiency_model": "models",
-    "capture": "models",
-    "compress_states": "states",
-    "count_states": "states",
-    "decompress_states": "states",
+    "build_efficiency_model": "_capturing.attaching",
+    "capture": "_capturing.attaching",
+    "compress_states": "_states.packing",
+    "count_states": "_states.packing",
+    "decompress_states": "_states.packing",
     "entropy": "information",
-    "get_num_threads": "_threads",
+    "get_num_threads": "_process.num_threads",
     "network_efficiency": "information",
-    "popcount": "states",
-    "remove_state_layers": "models",
+    "popcount": "_states.packing",
+    "remove_state_layers": "_capturing.attaching",
     "report": "reporting",
-    "reset_efficiency_model": "models",
-    "set_num_threads": "_threads",
-    "sort_states": "states",
-    "tap": "bridges.jax_arrays",
+    "reset_efficiency_model": "_capturing.attaching",
+    "set_num_threads": "_process.num_threads",
+    "sort_states": "_states.packing",
+    "tap": "bridges.jax_functions",
 }
 
 __all__ = [

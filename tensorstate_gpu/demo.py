@@ -19,9 +19,9 @@ except ImportError as error:
         f"the demo needs {error.name}: pip install 'tensorstate_gpu[demo]'"
     ) from error
 
-from tensorstate_gpu.models import capture
+from tensorstate_gpu._capturing.attaching import capture
+from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu.reporting import Report
-from tensorstate_gpu.run import Run
 
 BATCH = 200
 PATIENCE = 5

@@ -1,11 +1,11 @@
 """Runs the command `tensorstate` in this process."""
 
-from tensorstate_gpu import cli
+from tensorstate_gpu._cli import commands
 
 
 def ran(capsys, *arguments):
     """The exit code, stdout and stderr of a command."""
-    code = cli.main([*map(str, arguments)])
+    code = commands.main([*map(str, arguments)])
     output = capsys.readouterr()
     return code, output.out, output.err
 

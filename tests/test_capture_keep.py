@@ -11,7 +11,7 @@ from kept_rows import KEEPS, OF_INSTANCE, ROWS, assert_counts, new_point, uneven
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
-from tensorstate_gpu.memory_rows import CHUNK_BYTES
+from tensorstate_gpu._layers.memory_rows import CHUNK_BYTES
 
 
 def test_rows_are_not_kept_with_counts():
@@ -65,7 +65,7 @@ def test_compressed_rows_come_back_in_order(codec):
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 7, 64])
 def test_small_chunks_lose_no_row(chunk_bytes, monkeypatch):
-    monkeypatch.setattr("tensorstate_gpu.memory_rows.CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("tensorstate_gpu._layers.memory_rows.CHUNK_BYTES", chunk_bytes)
     point = uneven()
     assert len(list(point.chunks())) > 1
     np.testing.assert_array_equal(point.raw_states, ROWS)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.matching import match
-from tensorstate_gpu.store.names import state_key
+from tensorstate_gpu._capturing.matching import match
+from tensorstate_gpu.store.keys import state_key
 
 ROWS = np.arange(20, dtype=np.uint8).reshape(10, 2)
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tensorstate_gpu import cli, cli_progress, cli_text
+from tensorstate_gpu._cli import commands, progress
+from tensorstate_gpu.reporting import text
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -20,14 +21,14 @@ class Terminal(io.StringIO):
 def test_a_bar_on_a_terminal(command, run, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", Terminal())
     name, *options = command
-    assert cli.main([name, str(run), *options, "--json"]) == 0
+    assert commands.main([name, str(run), *options, "--json"]) == 0
     json.loads(capsys.readouterr().out)
     assert "%" in sys.stderr.getvalue()
 
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_lines_where_there_is_no_bar(terminal, run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli_progress, "SECONDS", 0)
+    monkeypatch.setattr(progress, "SECONDS", 0)
     monkeypatch.setattr(sys, "stderr", Terminal() if terminal else io.StringIO())
     monkeypatch.setitem(sys.modules, "tqdm", None)
     expected = {
@@ -37,7 +38,7 @@ def test_lines_where_there_is_no_bar(terminal, run, tmp_path, monkeypatch, capsy
         ("export", "--to", "parquet", "--out", str(tmp_path / "out")): "writing: 47 of 47 states",
     }
     for (name, *options), line in expected.items():
-        assert cli.main([name, str(run), *options]) == 0
+        assert commands.main([name, str(run), *options]) == 0
         assert line in sys.stderr.getvalue().splitlines()
 
 
@@ -59,4 +60,4 @@ def test_short_work_says_nothing(did, run):
     ],
 )
 def test_sizes(count, expected):
-    assert cli_text.size(count) == expected
+    assert text.size(count) == expected

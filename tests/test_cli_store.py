@@ -252,8 +252,8 @@ def test_an_export_is_named_after_its_store(to, did, refused, run, tmp_path, mon
 
 def test_a_zip_needs_no_arrow(did, run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "tensorstate_gpu.exporting", raising=False)
-    monkeypatch.delattr(ts, "exporting", raising=False)
+    monkeypatch.delitem(sys.modules, "tensorstate_gpu._layers.arrow_rows", raising=False)
+    monkeypatch.delattr("tensorstate_gpu._layers.arrow_rows", raising=False)
     assert did("export", run, "--to", "zip", "--out", tmp_path / "run.zip")[0] == 0
     code, _, errors = did("export", run, "--to", "parquet", "--out", tmp_path / "out")
     assert (code, "tensorstate_gpu[export]" in errors) == (2, True)

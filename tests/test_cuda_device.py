@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tensorstate_gpu._dlpack import CUDA, Tensor
-from tensorstate_gpu._firing import ELEMENT_TYPES
+from tensorstate_gpu._arrays.dlpack import CUDA, Tensor
+from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.launch import Launch
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_points import new_point, rows_of
 
 import tensorstate_gpu as ts
-from tensorstate_gpu import exporting
+from tensorstate_gpu._layers import arrow_rows
 
 
 def test_a_table_of_rows():
@@ -76,10 +76,10 @@ def test_whatever_was_captured_comes_back(where, tmp_path_factory, batches, neur
     # A store takes unsigned labels too, but not yet more of them at once than a chunk holds.
     typed = np.asarray if where == "memory" or kind != "unsigned" else np.int64
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("memory_rows", "store.columns"):
+        for module in ("_layers.memory_rows", "store.columns"):
             patch.setattr(f"tensorstate_gpu.{module}.CHUNK_BYTES", 9)
-        patch.setattr(exporting, "PIECE_ROWS", 4)
-        patch.setattr(exporting, "ROW_GROUP_BYTES", 100)
+        patch.setattr(arrow_rows, "PIECE_ROWS", 4)
+        patch.setattr(arrow_rows, "ROW_GROUP_BYTES", 100)
         point = new_point(folder / "run" if where == "store" else None, neurons)
         instance = 0
         for seed, (count, each) in enumerate(batches):
@@ -119,7 +119,7 @@ def test_row_groups_gather_small_chunks(tmp_path, small_pieces):
 
 
 def test_rows_go_to_a_file_in_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "ROW_GROUP_BYTES", 100_000)
+    monkeypatch.setattr(arrow_rows, "ROW_GROUP_BYTES", 100_000)
     point = new_point(neurons=800)
     point.append(rows_of(20_000, 800), 20_000)
     alive = []

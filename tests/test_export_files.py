@@ -98,8 +98,8 @@ def test_a_new_file_has_the_usual_permissions(point, tmp_path):
 def test_the_missing_package_is_named(missing, what, point, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     if missing == "pyarrow":
-        monkeypatch.delitem(sys.modules, "tensorstate_gpu.exporting")
-        monkeypatch.delattr(ts, "exporting")
+        monkeypatch.delitem(sys.modules, "tensorstate_gpu._layers.arrow_rows")
+        monkeypatch.delattr("tensorstate_gpu._layers.arrow_rows")
     for exported in (point, point.histogram()):
         arguments = [tmp_path / "out"] if what == "to_parquet" else []
         with pytest.raises(
@@ -150,8 +150,8 @@ def test_a_full_disk_leaves_no_file(tmp_path):
 
 KILLED = """
 import sys
-import tensorstate_gpu.exporting as exporting
-from tensorstate_gpu import cli
+import tensorstate_gpu._layers.arrow_rows as exporting
+from tensorstate_gpu._cli import commands
 whole = exporting.Rows.batches
 def slowly(self):
     for batch in whole(self):
@@ -159,7 +159,7 @@ def slowly(self):
         __import__("time").sleep(30)
         yield batch
 exporting.Rows.batches = slowly
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(commands.main(sys.argv[1:]))
 """
 
 

@@ -13,8 +13,8 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
-from tensorstate_gpu._firing import ELEMENT_TYPES
-from tensorstate_gpu._firing_function import values
+from tensorstate_gpu._arrays.firing_function import values
+from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES
 
 
 def by_python(array, function):
@@ -155,8 +155,8 @@ SIMULATED = """
     from numba import cuda
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray as Lent
     from tensorstate_gpu import cuda as backend, cpu_fallback
-    from tensorstate_gpu._dlpack import borrow
-    from tensorstate_gpu._layout import plan
+    from tensorstate_gpu._arrays.dlpack import borrow
+    from tensorstate_gpu._arrays.layout import plan
     from tensorstate_gpu.cuda import device, numba_device
 
     device.library, device.empty, device.view = lambda: np, np.empty, lambda t: t.numpy()
@@ -203,7 +203,7 @@ COMPILED = """
     from types import SimpleNamespace
     from numba import cuda, types
     from numba.cuda import dispatcher
-    from tensorstate_gpu._firing import ELEMENT_TYPES
+    from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES
     from tensorstate_gpu.cuda import numba_device, pack_by_function
 
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))

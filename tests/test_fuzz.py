@@ -15,8 +15,8 @@ FUZZ = """
     import numpy as np
     import tensorstate_gpu as ts
     from tensorstate_gpu.cpu_fallback import pack as _
-    from tensorstate_gpu._dlpack import borrow
-    from tensorstate_gpu.states import pack
+    from tensorstate_gpu._arrays.dlpack import borrow
+    from tensorstate_gpu._states.packing import pack
 
     kernels = sys.modules["tensorstate_gpu.cpu_fallback.pack"]
     page, pages = mmap.PAGESIZE, 16

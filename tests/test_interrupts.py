@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._interrupts import finished_before_interrupt
+from tensorstate_gpu._process.interrupts import finished_before_interrupt
 from tensorstate_gpu.cpu_fallback.threads import in_parallel
 
 
@@ -51,7 +51,7 @@ def test_a_batch_is_kept_whole(keep, monkeypatch):
 def test_a_program_without_a_python_handler_ends_by_the_signal():
     program = (
         "import os, signal\n"
-        "from tensorstate_gpu._interrupts import finished_before_interrupt\n"
+        "from tensorstate_gpu._process.interrupts import finished_before_interrupt\n"
         "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
         "with finished_before_interrupt():\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tensorstate_gpu.matching import match
+from tensorstate_gpu._capturing.matching import match
 
 
 class Conv2d:

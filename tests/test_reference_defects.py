@@ -15,7 +15,7 @@ from torch import nn
 from torch_models import expected_rows, hooks_of, images
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.memory_rows import CHUNK_BYTES
+from tensorstate_gpu._layers.memory_rows import CHUNK_BYTES
 
 
 def run_alone(program: str, *arguments: object) -> str:

@@ -9,7 +9,7 @@ import zarr
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
-from tensorstate_gpu.store.names import state_key
+from tensorstate_gpu.store.keys import state_key
 
 NAMES = [
     "conv_1_post_states",

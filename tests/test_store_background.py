@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.chunked_buffer import CHUNK_BYTES
-from tensorstate_gpu.store.background import WAITING_BYTES, BackgroundWriter
+from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
+from tensorstate_gpu.store.background_writer import WAITING_BYTES, BackgroundWriter
+from tensorstate_gpu.store.buffer_pool import Spares
 from tensorstate_gpu.store.folder import Folder, System
-from tensorstate_gpu.store.spares import Spares
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store import background
+from tensorstate_gpu.store import background_writer
 from tensorstate_gpu.store.folder import Folder, System
 
 ROWS = np.random.default_rng(0).integers(0, 256, (100, 2)).astype(np.uint8)
@@ -131,7 +131,7 @@ class SlowSystem(System):
 
 def test_the_model_goes_on_until_too_much_waits_to_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 2000)
-    monkeypatch.setattr(background, "WAITING_BYTES", 10_000)
+    monkeypatch.setattr(background_writer, "WAITING_BYTES", 10_000)
     store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
     (point,) = points_in(store, "a")
     slow = SlowSystem()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.cli import main
+from tensorstate_gpu._cli.commands import main
 from tensorstate_gpu.store.record import sealed
 
 ROWS = np.random.default_rng(0).integers(0, 256, (35, 2)).astype(np.uint8)

@@ -6,7 +6,7 @@ from labelled_store import ROWS, capture_into, rewrite
 from zarr.codecs import ZstdCodec
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store import columns, describing
+from tensorstate_gpu.store import columns, info
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -192,7 +192,7 @@ def test_stores_elsewhere(kind, tmp_path):
         store.commit()
         verified = store.verify()
         assert (verified.chunks, verified.problems, verified.orphans) == (10, [], [])
-        sizes = describing.file_sizes(store._files)
+        sizes = info.file_sizes(store._files)
         assert sum(sizes[key] for key in sizes if not key.endswith(".json")) == verified.bytes
         store._files.delete("a/c/1/0")
         store._files.write("note", b"mine")

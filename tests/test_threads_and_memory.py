@@ -191,7 +191,7 @@ LOCKED_FORK = """
     import os, signal, sys, threading, warnings
     import numpy as np
     import tensorstate_gpu as ts
-    from tensorstate_gpu import _locks
+    from tensorstate_gpu._process import locks
     from tensorstate_gpu.store import store
     from tensorstate_gpu.cpu_fallback import threads
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tensorstate_gpu._dlpack import Tensor
-from tensorstate_gpu._firing_function import Fires
-from tensorstate_gpu._layout import Layout
+from tensorstate_gpu._arrays.dlpack import Tensor
+from tensorstate_gpu._arrays.firing_function import Fires
+from tensorstate_gpu._arrays.layout import Layout
 
 from .count import Counter as counter
 from .count import count, merge

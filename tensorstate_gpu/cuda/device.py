@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._cupy import is_torch, torch_stream
-from tensorstate_gpu._cupy import library as library
-from tensorstate_gpu._dlpack import Tensor
+from tensorstate_gpu._arrays.cupy_library import is_torch, torch_stream
+from tensorstate_gpu._arrays.cupy_library import library as library
+from tensorstate_gpu._arrays.dlpack import Tensor
 
 from .launch import THREADS, Launch, source_code
 

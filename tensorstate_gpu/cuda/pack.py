@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from tensorstate_gpu._dlpack import Tensor
-from tensorstate_gpu._firing import ElementType, Firing
-from tensorstate_gpu._layout import Layout
+from tensorstate_gpu._arrays.dlpack import Tensor
+from tensorstate_gpu._arrays.layout import Layout
+from tensorstate_gpu._arrays.thresholds import ElementType, Firing
 
 from . import device
 from .launch import Launch, blocks_for

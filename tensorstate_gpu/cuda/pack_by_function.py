@@ -13,10 +13,10 @@ except ImportError as error:
         "firing= on a GPU needs numba-cuda: pip install 'tensorstate_gpu[cuda13]' (or cuda12)"
     ) from error
 
-from tensorstate_gpu._dlpack import Tensor
-from tensorstate_gpu._firing import ElementType
-from tensorstate_gpu._firing_function import Fires, byte_packer, native_dtype, values
-from tensorstate_gpu._layout import Layout
+from tensorstate_gpu._arrays.dlpack import Tensor
+from tensorstate_gpu._arrays.firing_function import Fires, byte_packer, native_dtype, values
+from tensorstate_gpu._arrays.layout import Layout
+from tensorstate_gpu._arrays.thresholds import ElementType
 
 from . import device, numba_device
 from .launch import blocks_for

@@ -6,7 +6,7 @@ the commit record (record.py), which alone says what is there: chunks are writte
 the last, partial one again by each commit, with the same beginning.
 """
 
-from tensorstate_gpu.store.saving import save
+from tensorstate_gpu.store.save import save
 from tensorstate_gpu.store.store import Store, store_for
 
 __all__ = ["Store", "save", "store_for"]

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._locks import ForkSafeLock
-from tensorstate_gpu.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
-from tensorstate_gpu.store.background import Submit
+from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
+from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.store.background_writer import Submit
+from tensorstate_gpu.store.buffer_pool import Spares
 from tensorstate_gpu.store.chunks import (
     ChunkCodec,
     Document,
@@ -20,7 +21,6 @@ from tensorstate_gpu.store.chunks import (
 )
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.record import KEY, Committed, check_document, sealed
-from tensorstate_gpu.store.spares import Spares
 
 # A capture that is committed before it fills a chunk gets chunks of this size or more: a chunk is
 # written whole, so that larger ones would be mostly padding.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 
-from tensorstate_gpu._locks import ForkSafeLock
+from tensorstate_gpu._process.locks import ForkSafeLock
 
 try:
     import fcntl

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-from tensorstate_gpu._instances import Instances
+from tensorstate_gpu._layers.ledger import Instances
 from tensorstate_gpu.store.columns import ArrayReader, Column, Cut
 from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.keys import label_key, state_key
 from tensorstate_gpu.store.labels import LabelsOfRows, empty_labels, kind_of, plain, typed
-from tensorstate_gpu.store.names import label_key, state_key
 from tensorstate_gpu.store.record import Layer
 
 Rows = NDArray[np.uint8]

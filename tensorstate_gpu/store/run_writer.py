@@ -8,17 +8,17 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from tensorstate_gpu._interrupts import finished_before_interrupt
-from tensorstate_gpu._locks import ForkSafeLock
-from tensorstate_gpu.store.background import BackgroundWriter
+from tensorstate_gpu._process.interrupts import finished_before_interrupt
+from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.store.background_writer import BackgroundWriter
+from tensorstate_gpu.store.buffer_pool import Spares
+from tensorstate_gpu.store.closing_at_exit import note
 from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
+from tensorstate_gpu.store.commits import Moment, Publisher
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
-from tensorstate_gpu.store.open_writers import note
-from tensorstate_gpu.store.publishing import Moment, Publisher
 from tensorstate_gpu.store.record import Layer, Record
-from tensorstate_gpu.store.spares import Spares
 
 
 class Source(Protocol):

@@ -6,19 +6,25 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
-from tensorstate_gpu._locks import ForkSafeLock
+from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.store.closing_at_exit import finish_closing
 from tensorstate_gpu.store.files import files_at
+from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.layer_writer import LayerWriter
-from tensorstate_gpu.store.names import state_key
-from tensorstate_gpu.store.open_writers import finish_closing
-from tensorstate_gpu.store.opening import begin, check_options, check_same, choose, read_record
+from tensorstate_gpu.store.opened_record import (
+    begin,
+    check_options,
+    check_same,
+    choose,
+    read_record,
+)
 from tensorstate_gpu.store.record import KEY, Layer, Record
 from tensorstate_gpu.store.run_writer import RunWriter, Source
 from tensorstate_gpu.store.stored_layer import StoredLayer
 
 if TYPE_CHECKING:
     from tensorstate_gpu.reporting import Report
-    from tensorstate_gpu.store.verifying import Progress, Verification
+    from tensorstate_gpu.store.verification import Progress, Verification
 
 MODES = ("r", "x", "a")
 DURABILITIES = ("process", "power")
@@ -140,7 +146,7 @@ class Store:
 
         Nothing but the commit record is read. Bytes are None where files cannot be listed.
         """
-        from tensorstate_gpu.store.describing import describe
+        from tensorstate_gpu.store.info import describe
 
         return describe(self._files, self.record)
 
@@ -150,7 +156,7 @@ class Store:
         ``progress`` is called with the chunks done and the chunks in all. ValueError, as at
         opening, where the commit record itself cannot be read.
         """
-        from tensorstate_gpu.store.verifying import verify
+        from tensorstate_gpu.store.verification import verify
 
         return verify(self._files, lambda: read_record(self._files), progress)
 
@@ -166,7 +172,7 @@ class Store:
         ``progress``: as in verify(). KeyError for a layer that is not there; ValueError where there
         is something at the path, or what is committed is damaged: then no file is left.
         """
-        from tensorstate_gpu.store.zipping import of_layers, write_zip
+        from tensorstate_gpu.store.zip_file import of_layers, write_zip
 
         record = self.record
         if layers is not None:

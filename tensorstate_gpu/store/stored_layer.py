@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._instances import Instances
-from tensorstate_gpu.accumulators import Accumulator, RowsAccumulator
-from tensorstate_gpu.readings import Readings
+from tensorstate_gpu._layers.accumulator import Accumulator, RowsAccumulator
+from tensorstate_gpu._layers.layer_states import Readings
+from tensorstate_gpu._layers.ledger import Instances
 from tensorstate_gpu.store.columns import ArrayReader
 from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.keys import label_key, state_key
 from tensorstate_gpu.store.labels import LabelsOfRows, plain
-from tensorstate_gpu.store.names import label_key, state_key
 from tensorstate_gpu.store.record import Layer
 
 Rows = NDArray[np.uint8]

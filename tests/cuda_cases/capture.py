@@ -179,7 +179,7 @@ def test_commits_have_what_is_under_way_from_all_layers(machine, tmp_path):
 def test_counts_go_on_in_the_hosts_memory(machine, width, monkeypatch):
     """Tables that never grow: more distinct rows than they hold, in one batch and over several."""
     monkeypatch.setattr(Table, "_make_room", refuse_when_full)
-    monkeypatch.setattr(sys.modules["tensorstate_gpu.spilling"], "_LEAST_ROWS", 64)
+    monkeypatch.setattr(sys.modules["tensorstate_gpu._states.spilling_counter"], "_LEAST_ROWS", 64)
     rng = np.random.default_rng(width)
     pool = rng.integers(0, 256, (20_000, width), np.uint8)
     pool[0], pool[1] = 0, 255
@@ -212,7 +212,7 @@ def test_drained_counts_wait_where_the_host_has_no_room(machine, width, monkeypa
     point = ts.CapturePoint("layer", keep="counts")
     record(point, machine.give(rows[:300]), 8 * width)
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["tensorstate_gpu.spilling"], "_host", no_room)
+        patch.setattr(sys.modules["tensorstate_gpu._states.spilling_counter"], "_host", no_room)
         record(point, machine.give(rows), 8 * width)
         with pytest.raises(MemoryError):
             point.counts()

@@ -10,7 +10,7 @@ from keras.src.trainers.trainer import model_supports_jit
 from models import BACKEND, compiled, convolutional
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.keras_layers import StateCapture
+from tensorstate_gpu.bridges.keras3.layers import StateCapture
 
 
 def test_models_that_are_not_built():

@@ -12,7 +12,7 @@ from keras import layers
 from models import compiled
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.keras_layers import StateCapture
+from tensorstate_gpu.bridges.keras3.layers import StateCapture
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
 

@@ -10,7 +10,7 @@ from keras import layers
 from models import BACKEND
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.keras_layers import KerasPoint
+from tensorstate_gpu.bridges.keras3.layers import KerasPoint
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(20, 3)).astype("float32")

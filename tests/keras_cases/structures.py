@@ -7,7 +7,7 @@ from keras import layers
 from models import BACKEND, compiled, convolutional, output_of, rows_of
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.keras_layers import StateCapture
+from tensorstate_gpu.bridges.keras3.layers import StateCapture
 
 
 def array(tensor):

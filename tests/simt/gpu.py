@@ -4,7 +4,7 @@ import ctypes
 
 import numpy as np
 
-from tensorstate_gpu._dlpack import CUDA, Tensor
+from tensorstate_gpu._arrays.dlpack import CUDA, Tensor
 from tensorstate_gpu.cuda import device
 
 

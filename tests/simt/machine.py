@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tensorstate_gpu import _cupy, cuda
-from tensorstate_gpu._dlpack import CUDA, Tensor
+from tensorstate_gpu import cuda
+from tensorstate_gpu._arrays import cupy_library
+from tensorstate_gpu._arrays.dlpack import CUDA, Tensor
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.launch import KERNELS
 
@@ -75,7 +76,7 @@ class Machine:
         """Let the CUDA backend run here."""
         monkeypatch.setattr(device, "library", lambda: np)
         monkeypatch.setattr(device, "empty", poisoned)
-        monkeypatch.setattr(_cupy, "adopt", lambda array: array)
+        monkeypatch.setattr(cupy_library, "adopt", lambda array: array)
         for module in (cuda, device):
             monkeypatch.setattr(module, "to_host", np.array)
         monkeypatch.setattr(device, "HomeStream", OnlyStream)

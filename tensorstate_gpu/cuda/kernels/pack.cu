@@ -2,7 +2,7 @@
 //
 // Compiled with -DBITS=8, 16, 32 or 64 (the width of a number), -DTRANSFORMED=0 or 1 (keys are not
 // the bits themselves) and -DPER_NEURON=0 or 1. A number fires when low <= key <= high, with
-// key = bits ^ bias ^ ((bits >> (BITS - 1)) & flip), as in tensorstate_gpu/_firing.py.
+// key = bits ^ bias ^ ((bits >> (BITS - 1)) & flip), as in tensorstate_gpu/_arrays/thresholds.py.
 // With -DHALVES=1 (float16) or 2 (bfloat16) it fires when it is greater, as floats are, than the
 // number whose bits are ``low``: the chip compares two of them at a time.
 #include "device.h"

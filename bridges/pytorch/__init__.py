@@ -1,0 +1,1 @@
+"""PyTorch: modules become capture points through forward hooks."""

@@ -1,0 +1,242 @@
+"""The border: any tensor in -> address, shape, strides, element type, device; results out.
+
+NumPy arrays are read directly, everything else through a DLPack capsule
+(https://dmlc.github.io/dlpack/latest/c_api.html). Nothing is copied, and no framework is imported.
+"""
+
+import ctypes
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arguments import unmasked
+from tensorstate_gpu._arrays import cupy_library
+from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES, ElementType, accepted_types
+
+CPU, CUDA = 1, 2  # DLDeviceType of the DLPack header
+_DEVICE_NAMES = {1: "cpu", 2: "cuda", 3: "cuda_host", 10: "rocm", 13: "cuda_managed", 14: "oneapi"}
+_DLPACK_KINDS = {
+    (0, 8): "int8",
+    (0, 16): "int16",
+    (0, 32): "int32",
+    (0, 64): "int64",
+    (1, 8): "uint8",
+    (1, 16): "uint16",
+    (1, 32): "uint32",
+    (1, 64): "uint64",
+    (2, 16): "float16",
+    (2, 32): "float32",
+    (2, 64): "float64",
+    (4, 16): "bfloat16",
+    (6, 8): "bool",
+    (10, 8): "float8_e4m3fn",
+    (11, 8): "float8_e4m3fnuz",
+    (12, 8): "float8_e5m2",
+    (13, 8): "float8_e5m2fnuz",
+}
+
+
+# Of native byte order. To ask each array for its dtype's name takes longer than all else here.
+_NUMPY_TYPES = {
+    np.dtype(name): element for name, element in ELEMENT_TYPES.items() if hasattr(np, name)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A borrowed tensor: where its numbers are, and the object that keeps them there.
+
+    ``address`` is that of element [0, ..., 0]; ``strides`` are in bytes and may be negative.
+    """
+
+    owner: Any
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    element: ElementType
+    device: tuple[int, int]
+
+    @property
+    def device_name(self) -> str:
+        return _device_name(*self.device)
+
+    def numpy(self) -> NDArray[Any]:
+        """The same memory as a NumPy array of unsigned integers (CPU only)."""
+        return np.asarray(_ArrayInterface(self))
+
+
+class _ArrayInterface:
+    """Lends a tensor's memory to NumPy, read-only, and keeps its owner alive."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._owner = tensor.owner
+        # NumPy refuses a null pointer, which empty tensors may have.
+        address = tensor.address or np.empty(1).ctypes.data
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": tensor.shape,
+            "strides": tensor.strides,
+            "typestr": f"{'|' if tensor.element.size == 1 else '='}u{tensor.element.size}".replace(
+                "=", "<" if sys.byteorder == "little" else ">"
+            ),
+            "data": (address, True),
+        }
+
+
+def borrow(array: Any, argument: str) -> Tensor:
+    """Look at a tensor without copying it.
+
+    Raises TypeError for anything that is not a dense numeric tensor, naming ``argument``.
+    """
+    if isinstance(array, Tensor):  # a bridge has looked already
+        return array
+    if isinstance(array, np.ndarray):
+        return _borrow_numpy(array, argument)
+    if hasattr(array, "__dlpack__") and not isinstance(array, type):
+        return _borrow_capsule(array, argument)
+    if hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays
+        wrapped = _borrow_capsule(cupy_library.wrap(array), argument)
+        return replace(wrapped, owner=(wrapped.owner[0], array))  # it is not CuPy's memory
+    raise TypeError(
+        f"{argument} must be an array (NumPy, torch, or anything with __dlpack__), "
+        f"got {type(array).__name__}"
+    )
+
+
+def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
+    unmasked(array, argument)
+    element = _NUMPY_TYPES.get(array.dtype)
+    if element is None and array.dtype.isnative:
+        element = ELEMENT_TYPES.get(array.dtype.name)  # such as ml_dtypes' bfloat16
+    if element is None:
+        raise _unaccepted(argument, f"dtype {array.dtype}")
+    return Tensor(array, array.ctypes.data, array.shape, array.strides, element, (CPU, 0))
+
+
+def _borrow_capsule(array: Any, argument: str) -> Tensor:
+    source = _plain(array, argument)
+    try:
+        capsule = _export(source)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
+    managed = _managed(capsule, argument)
+    kind = (managed.code, managed.bits)
+    if managed.lanes != 1 or kind not in _DLPACK_KINDS:
+        by_code = f"DLPack type code {kind[0]} of {kind[1]} bits"
+        raise _unaccepted(argument, f"dtype {array.dtype}" if hasattr(array, "dtype") else by_code)
+    element = ELEMENT_TYPES[_DLPACK_KINDS[kind]]
+    shape = tuple(managed.shape[i] for i in range(managed.ndim))
+    if managed.strides:
+        strides = tuple(managed.strides[i] * element.size for i in range(managed.ndim))
+    else:
+        strides = c_strides(shape, element.size)
+    address = (managed.data or 0) + managed.byte_offset
+    if not managed.data and 0 not in shape:
+        raise TypeError(f"{argument} has no memory behind it: {type(array).__name__}")
+    return Tensor((capsule, array), address, shape, strides, element, (managed.device, managed.id))
+
+
+def _export(source: Any) -> Any:
+    device = getattr(source, "__dlpack_device__", None)
+    kind, index = (CPU, 0) if device is None else device()
+    if kind != CUDA:
+        return source.__dlpack__()
+    return cupy_library.export(source, index)
+
+
+def _plain(array: Any, argument: str) -> Any:
+    """The tensor without autograd; torch refuses to export one that requires a gradient."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(array, torch.Tensor):
+        return array
+    if array.is_neg():  # exported as if the lazy minus sign were not there
+        raise TypeError(f"{argument} is a lazily negated torch view; pass .resolve_neg()")
+    return array.detach()
+
+
+def check_same_device(array: Any, argument: str, tensor: Tensor) -> None:
+    """TypeError when an array lies on another device than ``tensor``."""
+    if type(array) is float or not hasattr(array, "__dlpack_device__"):
+        return
+    try:
+        kind, index = array.__dlpack_device__()
+    except (BufferError, RuntimeError, ValueError) as error:
+        raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
+    if (int(kind), index) != tensor.device:
+        name = _device_name(int(kind), index)
+        raise TypeError(f"{argument} is on {name}, states are on {tensor.device_name}")
+
+
+def _device_name(kind: int, index: int) -> str:
+    name = _DEVICE_NAMES.get(kind, f"DLPack device type {kind}")
+    return name if kind == CPU else f"{name}:{index}"
+
+
+def c_strides(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Byte strides of a C-contiguous array."""
+    strides = [size] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * shape[axis + 1]
+    return tuple(strides)
+
+
+def _unaccepted(argument: str, came: str) -> TypeError:
+    return TypeError(
+        f"{argument} has {came}; accepted are {accepted_types()}, in native byte order"
+    )
+
+
+def give_back(result: NDArray[Any], like: Any) -> Any:
+    """Hand a result over in the array type of ``like``, without a copy.
+
+    A type that cannot be built from DLPack gets the NumPy array.
+    """
+    if isinstance(like, np.ndarray):
+        return result
+    from_dlpack = _constructor(type(like), like)
+    return result if from_dlpack is None else from_dlpack(result)
+
+
+def _constructor(kind: type, array: Any) -> Any:
+    for base in kind.__mro__:
+        module = sys.modules.get(base.__module__.partition(".")[0])
+        if module is not None and hasattr(module, "from_dlpack"):
+            return module.from_dlpack
+    namespace = getattr(array, "__array_namespace__", None)
+    return None if namespace is None else namespace().from_dlpack
+
+
+class _DLTensor(ctypes.Structure):
+    """DLTensor of the DLPack header, its nested structs laid flat."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device", ctypes.c_int32),
+        ("id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+_get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_get_pointer.restype = ctypes.c_void_p
+_get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
+
+
+def _managed(capsule: Any, argument: str) -> Any:
+    # The capsule is never renamed to "used_dltensor": its own destructor then frees the export.
+    try:
+        return _DLTensor.from_address(_get_pointer(capsule, b"dltensor"))
+    except ValueError as error:  # another object, or a capsule that was used up
+        kind = type(capsule).__name__
+        raise TypeError(
+            f"{argument} cannot be read through DLPack: __dlpack__() gave {kind} {capsule!r}"
+        ) from error

@@ -1,0 +1,155 @@
+"""Firing as the user defines it: a Python function of one number, compiled by Numba.
+
+The function gets the exact number: float64 for every float format, int64 or uint64, or bool. So it
+gives the same answer in plain Python, on a CPU and on a GPU, as long as it calculates with what
+IEEE 754 defines (+ - * /, comparisons, abs, sqrt); exp and its like may differ in the last bit.
+Only of a uint64 that meets another integer Numba makes a float64, which rounds from 2**53 on.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.thresholds import ElementType
+
+Fires = Callable[[Any], bool]
+
+
+def check_firing(function: Any, threshold: Any) -> Any:
+    """A function that Numba can compile to one of float64 -> bool, or None for None.
+
+    Raises TypeError or ValueError, naming what came, before anything is captured.
+    """
+    if function is None:
+        return None
+    if not (isinstance(threshold, (int, float)) and threshold == 0):
+        raise ValueError(f"give threshold or firing, not both: got threshold={threshold!r}")
+    plain = getattr(function, "py_func", function)  # of a function that is compiled already
+    if not isinstance(plain, FunctionType):
+        raise TypeError(
+            "firing must be a plain Python function of one number, such as lambda x: abs(x) > 0.1, "
+            f"got {type(function).__name__}"
+        )
+    _try_out(plain)
+    return plain
+
+
+@lru_cache(maxsize=64)
+def _try_out(function: FunctionType) -> None:
+    import numba
+
+    try:
+        compiled = numba.njit(error_model="numpy")(function)
+        compiled.compile((numba.float64,))
+        result = compiled.nopython_signatures[0].return_type
+    except Exception as error:  # Numba raises errors of many kinds
+        why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TypeError(
+            f"firing: Numba cannot compile {function.__qualname__} for a float, "
+            f"the one number that it is called with: {why}"
+        ) from error
+    if result != numba.boolean:
+        raise TypeError(f"firing must return a bool, {function.__qualname__} returns {result}")
+
+
+def native_dtype(element: ElementType) -> np.dtype[Any]:
+    """How arrays of a format are indexed: as its numbers, or as bits to look up in values()."""
+    by_bits = element.kind == "bool" or (element.kind == "float" and element.size <= 4)
+    return np.dtype(f"uint{8 * element.size}" if by_bits else element.name)
+
+
+def read_number(element: ElementType) -> Callable[..., Any]:
+    """A function (numbers, values, image, position, neuron) -> the number there, to be compiled."""
+    if element.kind == "bool":
+        return _read_bool
+    if element.kind == "float":
+        return {8: _read_as_it_is, 4: _read_float32}.get(element.size, _read_by_bits)
+    return _read_signed if element.kind == "int" else _read_unsigned
+
+
+def _read_as_it_is(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+    return numbers[image, position, neuron]
+
+
+def _read_bool(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+    return numbers[image, position, neuron] != 0
+
+
+def _read_signed(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+    return np.int64(numbers[image, position, neuron])
+
+
+def _read_unsigned(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+    return np.uint64(numbers[image, position, neuron])
+
+
+def _read_by_bits(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+    return values[numbers[image, position, neuron]]
+
+
+def _read_float32(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+    # Not by a conversion: with flush-to-zero on, that would lose subnormal numbers.
+    bits = np.int64(numbers[image, position, neuron])
+    exponent, significand = bits >> 23 & 255, bits & 0x7FFFFF
+    if exponent > 0:
+        significand |= 0x800000
+    value = significand * values[exponent]
+    if exponent == 255 and significand == 0x800000:
+        value = np.inf
+    return -value if bits >> 31 else value
+
+
+@lru_cache
+def values(element: ElementType) -> NDArray[np.float64]:
+    """What reading numbers needs: of each bit pattern of a float of up to 16 bits, its number; of
+    each exponent of a float32, its power of 2 and NaN for the last; of other formats nothing.
+    """
+    if element.name == "float32":
+        powers: NDArray[np.float64] = np.ldexp(1.0, np.maximum(np.arange(256), 1) - 150)
+        powers[255] = np.nan
+        return powers
+    if element.kind != "float" or element.size > 2:
+        return np.zeros(1)
+    width = 8 * element.size
+    mantissa = width - 1 - element.exponent
+    bits = np.arange(1 << width)
+    magnitude = bits & ((1 << (width - 1)) - 1)
+    exponent, fraction = magnitude >> mantissa, magnitude & ((1 << mantissa) - 1)
+    significand = np.where(exponent > 0, fraction | 1 << mantissa, fraction)
+    power = np.maximum(exponent, 1) - element.bias - mantissa
+    number: NDArray[np.float64] = np.ldexp(significand, power)
+    number[magnitude == element.largest] = _largest(element, mantissa, number)
+    number[magnitude > element.largest] = np.nan
+    number = np.where(bits >> (width - 1), -number, number)
+    if element.without_negative_zero:
+        number[1 << (width - 1)] = np.nan
+    number.flags.writeable = False
+    return number
+
+
+def _largest(element: ElementType, mantissa: int, numbers: NDArray[np.float64]) -> float:
+    """Infinity in the formats that have one."""
+    is_infinity = element.largest == ((1 << element.exponent) - 1) << mantissa
+    return np.inf if is_infinity else float(numbers[element.largest])
+
+
+def byte_packer(element: ElementType, function: Fires, compiled: Callable[..., Any]) -> Any:
+    """A function (numbers, values, image, position, first neuron) -> eight bits.
+
+    ``compiled`` is the decorator that compiles functions for a device: numba.njit, cuda.jit.
+    """
+    fires, read = compiled(function), compiled(read_number(element))
+
+    @compiled
+    def pack_byte(numbers: Any, values: Any, image: int, position: int, first: int) -> Any:
+        byte = 0
+        for bit in range(min(8, numbers.shape[2] - first)):
+            if fires(read(numbers, values, image, position, first + bit)):
+                byte |= 1 << bit
+        return np.uint8(byte)
+
+    return pack_byte

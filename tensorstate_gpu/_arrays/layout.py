@@ -1,0 +1,106 @@
+"""Where the bits of a state lie in memory: one plan from shape, strides and neuron axis.
+
+The states of an array are its axes other than the neuron axis, in C order. Neighbouring axes that
+form one evenly strided run are merged, so an NCHW array becomes (N, H*W) states of C neurons and a
+contiguous array of any rank becomes one run of rows.
+"""
+
+import itertools
+import math
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arrays.dlpack import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """``states`` = product of ``outer_shape`` times ``run``; all strides in bytes.
+
+    State number s lies at ``sum(index(s // run) * outer_strides) + (s % run) * run_stride``, and
+    its neuron k ``k * neuron_stride`` further. ``end`` is the offset just past the highest element:
+    no kernel reads at or beyond it.
+    """
+
+    outer_shape: tuple[int, ...]
+    outer_strides: tuple[int, ...]
+    run: int
+    run_stride: int
+    neurons: int
+    neuron_stride: int
+    end: int
+
+    @property
+    def states(self) -> int:
+        return math.prod(self.outer_shape) * self.run
+
+    @property
+    def row_bytes(self) -> int:
+        return (self.neurons + 7) // 8
+
+    def blocks(self, states: Tensor, packed: Any) -> Iterator[tuple[Tensor, Any]]:
+        """The tensor in pieces of three axes (images, positions, neurons), and packed in theirs."""
+        *far, images = self.outer_shape or (1,)
+        *far_strides, image_stride = self.outer_strides or (0,)
+        shape = (images, self.run, self.neurons)
+        strides = (image_stride, self.run_stride, self.neuron_stride)
+        rows = images * self.run
+        for number, index in enumerate(itertools.product(*map(range, far))):
+            address = states.address + sum(map(operator.mul, index, far_strides))
+            block = replace(states, address=address, shape=shape, strides=strides)
+            yield block, packed[number * rows : (number + 1) * rows]
+
+
+def plan(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, neuron_axis: Any
+) -> Layout:
+    """Plan the reading of an array of at least two axes.
+
+    Raises TypeError or ValueError for a bad shape or neuron axis.
+    """
+    if len(shape) < 2:
+        raise ValueError(f"states must have at least 2 axes (states, neurons), got shape {shape}")
+    axis = _axis(neuron_axis, len(shape))
+    if shape[axis] == 0:
+        raise ValueError(f"states must have at least 1 neuron, got shape {shape}, axis {axis}")
+    return _plan(shape, strides, itemsize, axis)
+
+
+@lru_cache(maxsize=1024)  # the batches of a layer are all alike
+def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, axis: int) -> Layout:
+    reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True) if stride > 0)
+    others = [(n, s) for i, (n, s) in enumerate(zip(shape, strides, strict=True)) if i != axis]
+    *outer, (run, run_stride) = _merge(others)
+    return Layout(
+        tuple(n for n, _ in outer),
+        tuple(s for _, s in outer),
+        run,
+        run_stride,
+        shape[axis],
+        strides[axis] if shape[axis] > 1 else itemsize,
+        reach + itemsize,
+    )
+
+
+def _axis(neuron_axis: Any, ndim: int) -> int:
+    axis = integer(neuron_axis, "neuron_axis")
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"neuron_axis must be in [-{ndim}, {ndim}), got {axis}")
+    return axis % ndim
+
+
+def _merge(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Drop axes of length 1 and join an axis with the next where together they are one run."""
+    merged: list[tuple[int, int]] = []
+    for length, stride in axes:
+        if length == 1:
+            continue
+        if merged and merged[-1][1] == length * stride:
+            merged[-1] = (merged[-1][0] * length, stride)
+        else:
+            merged.append((length, stride))
+    return merged or [(1, 0)]

@@ -1,0 +1,1 @@
+"""Capture points and the models they are attached to, whatever the framework."""

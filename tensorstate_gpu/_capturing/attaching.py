@@ -1,0 +1,194 @@
+"""Attaching capture points to models: picks the bridge of the model's framework."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from tensorstate_gpu._arrays.firing_function import Fires
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.matching import match
+from tensorstate_gpu._capturing.run import Run
+
+
+def build_efficiency_model(
+    model: Any,
+    attach_to: Any,
+    exclude: Any = (),
+    method: str = "after",
+    storage_path: Any = None,
+    *,
+    keep: str = "states",
+    threshold: Any = 0.0,
+    firing: Fires | None = None,
+    neuron_axis: int | None = None,
+) -> Any:
+    """Attach capture points to a model's layers.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or keras.Model
+    attach_to, exclude : str, class, predicate (name, layer) -> bool, or a list of these
+        Which layers: by name, class name, glob over either, or class. ``exclude`` wins.
+    method : "before", "after" or "both"
+        Whether to look at what goes into a layer, at what comes out, or at both.
+    storage_path : str, path or Store, optional
+        Keep all rows in a store: a new one at this path, or one that was opened, as
+        ``Store("run.zarr", mode="a")`` to go on where an earlier capture ended.
+    keep, threshold, firing, neuron_axis
+        As in CapturePoint, for each of the layers.
+
+    Returns
+    -------
+    The same PyTorch model, with forward hooks added; or a new Keras model that shares layers and
+    weights with the old one, with StateCapture layers in it (a subclassed Keras model is given back
+    itself, with its layers' calls wrapped). ``model.efficiency_layers`` lists its capture points,
+    named ``<layer>_post_states`` and ``<layer>_pre_states``, with Keras ``<layer>_states`` and
+    ``<layer>_pre_states``. A layer that has one already keeps it, and its options.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Before anything is attached: an unknown kind of model, method or keep, a compiled model,
+        no layer that matches (the message lists those there are).
+    """
+    bridge = _bridge(model)
+    options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
+    chosen = _choose(bridge, model, attach_to, exclude, method)
+    there = _points_there(model)
+    if storage_path is not None:
+        options["disk_path"] = storage_path
+    names = {point.name for point in there}
+    captured, points = bridge.attach(model, chosen, method, options, names)
+    try:
+        _check_layers_of(storage_path)
+    except ValueError:
+        bridge.remove(captured, points)
+        _give_up(points)
+        raise
+    captured.efficiency_layers = there + points
+    return captured
+
+
+@contextmanager
+def capture(
+    model: Any,
+    attach_to: Any,
+    exclude: Any = (),
+    method: str = "after",
+    storage_path: Any = None,
+    *,
+    keep: str = "states",
+    threshold: Any = 0.0,
+    firing: Fires | None = None,
+    neuron_axis: int | None = None,
+) -> Iterator[Run]:
+    """Capture inside a with block; on exit exactly these probes are detached, whatever happened.
+
+    Parameters are those of build_efficiency_model; probes that the model has already are left
+    alone. The Run stays readable after the block.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+    >>> with capture(model, "Linear") as run:
+    ...     _ = model(torch.ones(10, 3))
+    >>> run["0_post_states"].state_count
+    10
+    """
+    bridge = _bridge(model)
+    options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
+    if storage_path is not None:
+        options["disk_path"] = storage_path
+    points = bridge.attach_in_place(
+        model, _choose(bridge, model, attach_to, exclude, method), method, options
+    )
+    try:
+        run = Run(points)
+        _check_layers_of(storage_path)
+    except ValueError:  # two layers of one name
+        bridge.detach(points)
+        _give_up(points)
+        raise
+    labels = bridge.call_after_forward(model, lambda: run.labels(None))
+    try:
+        yield run
+    except BaseException:
+        for point in points:
+            point.forget_broken_pass()
+        if not any(point.state_count for point in points):
+            _give_up(points)  # nothing was captured: a new store is not left in the way
+        raise
+    finally:
+        labels.remove()
+        bridge.detach(points)
+        for point in points:
+            point.flush()
+
+
+def reset_efficiency_model(model: Any) -> None:
+    """Empty every capture point of a model or Run; ValueError when it has none."""
+    for point in _points(model):
+        point.reset_states()
+
+
+def remove_state_layers(model: Any) -> Any:
+    """Take the capture points off a model again, and nothing else; returns the model.
+
+    With Keras that is a new model without capture layers, which shares all others.
+    """
+    bridge = _bridge(model)
+    points = _points(model)
+    del model.efficiency_layers
+    return bridge.remove(model, points)
+
+
+def _check_layers_of(storage_path: Any) -> None:
+    """ValueError when a store holds other layers than those that are captured into it now."""
+    if hasattr(storage_path, "check_all_claimed"):
+        storage_path.check_all_claimed()
+
+
+def _give_up(points: list[CapturePoint]) -> None:
+    for point in points:
+        point.give_up()
+
+
+def _points(model: Any) -> list[CapturePoint]:
+    if not hasattr(model, "efficiency_layers"):
+        raise ValueError(
+            f"{type(model).__name__} has no capture points: build_efficiency_model() adds them"
+        )
+    return _points_there(model)
+
+
+def _points_there(model: Any) -> list[CapturePoint]:
+    """The capture points of a model so far; ValueError where the attribute is the model's own."""
+    points = getattr(model, "efficiency_layers", [])
+    if not isinstance(points, list) or not all(isinstance(p, CapturePoint) for p in points):
+        raise ValueError(
+            f"{type(model).__name__} has an attribute efficiency_layers of its own "
+            f"({type(points).__name__}), where its capture points would be; use capture()"
+        )
+    return list(points)
+
+
+def _choose(
+    bridge: Any, model: Any, attach_to: Any, exclude: Any, method: str
+) -> list[tuple[str, Any]]:
+    if not isinstance(method, str) or method not in bridge.METHODS:
+        raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")
+    bridge.check_attachable(model)
+    return match(bridge.layers(model), attach_to, exclude, bridge.class_names)
+
+
+def _bridge(model: Any) -> Any:
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(model, keras.layers.Layer):  # on torch a module as well
+        return import_module("tensorstate_gpu.bridges.keras3.models")
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        return import_module("tensorstate_gpu.bridges.pytorch.hooks")
+    raise TypeError(f"model must be a Keras model or a torch.nn.Module, got {type(model).__name__}")

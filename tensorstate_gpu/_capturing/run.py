@@ -1,0 +1,86 @@
+"""Run: the capture points of one model."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from tensorstate_gpu import information
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.reporting import Report
+
+
+class Run:
+    """The capture points of one model, by name and in the model's order.
+
+    ``with ts.capture(model, "Conv2d") as run:`` gives one; it stays readable after the block.
+    """
+
+    def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
+        self._points: dict[str, CapturePoint] = {}
+        for point in points:
+            if not isinstance(point, CapturePoint):
+                raise TypeError(f"points must be CapturePoints, got {type(point).__name__}")
+            if point.name in self._points:
+                raise ValueError(f"points must have names of their own; two have {point.name!r}")
+            self._points[point.name] = point
+
+    @property
+    def efficiency_layers(self) -> list[CapturePoint]:
+        """The capture points, in the model's order."""
+        return list(self._points.values())
+
+    def point(self, name: str) -> CapturePoint:
+        """The capture point of that name; made, with keep="states", where there is none."""
+        if name not in self._points:
+            self._points[name] = CapturePoint(name)
+        return self._points[name]
+
+    def __getitem__(self, name: str) -> CapturePoint:
+        if name not in self._points:
+            raise KeyError(f"no capture point {name!r}; there are {list(self._points)}")
+        return self._points[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._points)
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    @property
+    def instance_count(self) -> int:
+        """Model inputs seen so far; ValueError where layers have seen different numbers."""
+        found = {point.instance_count for point in self._points.values()}
+        if len(found) != 1:
+            each = {name: point.instance_count for name, point in self._points.items()}
+            raise ValueError(f"layers have seen different numbers of inputs: {each}")
+        return found.pop()
+
+    def labels(self, labels: Any) -> None:
+        """Label the instances of the next forward pass: one integer or string each."""
+        for point in self._points.values():
+            point.labels(labels)
+
+    def reset(self) -> None:
+        """Empty every capture point."""
+        for point in self._points.values():
+            point.reset_states()
+
+    def network_efficiency(self) -> float:
+        """Geometric mean of the layers' efficiencies."""
+        return information.network_efficiency(self)
+
+    def report(self, accuracy: float | None = None, beta: float = 2) -> "Report":
+        """The table of measures; see tensorstate_gpu.report."""
+        from tensorstate_gpu.reporting import report
+
+        return report(self, accuracy, beta)
+
+    def save(self, path: Any) -> None:
+        """Write all captured rows to a new zarr group; ValueError when the path is taken."""
+        from tensorstate_gpu.store import save
+
+        save(self._points.values(), path)
+
+    def __repr__(self) -> str:
+        return f"Run({', '.join(map(repr, self._points.values()))})"

@@ -1,0 +1,1 @@
+"""The states of one layer: its ledger, its rows or running counts, and what is read of them."""

@@ -1,0 +1,91 @@
+"""Packed rows in memory, in order; store/layer_writer.py is its twin on disk."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
+
+Rows = NDArray[np.uint8]
+
+
+class RowKeeper(Protocol):
+    """Keeps every packed row, in order: in memory or in a store."""
+
+    @property
+    def rows(self) -> int:
+        """Rows kept."""
+
+    def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        """Keep a batch: a copy of all of its rows, or none where an exception is raised."""
+
+    def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Labels as they are kept; TypeError or ValueError for those that cannot be."""
+
+    def chunks(self) -> Iterator[Rows]:
+        """All rows that are there at the call, in order, in read-only pieces (rows, bytes)."""
+
+
+class MemoryRows(ChunkedBuffer):
+    """All rows in memory, each whole chunk encoded by a numcodecs codec if one is given."""
+
+    def __init__(self, row_bytes: int, compressor: Any = None) -> None:
+        super().__init__(np.empty((0, row_bytes), np.uint8), max(1, CHUNK_BYTES // row_bytes))
+        self._row_bytes = row_bytes
+        self._compressor = compressor
+        self._full: list[Any] = []
+
+    def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        """Keep the rows; instances and labels are the accumulator's to remember."""
+        self.append(packed)
+
+    def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """As they are: labels are the accumulator's to remember."""
+        return labels
+
+    def _write(self, chunks: Sequence[Rows]) -> None:
+        if self._compressor is None:
+            kept = [chunks[0], *(chunk.copy() for chunk in chunks[1:])]
+        else:
+            # A codec may give back its input, and only the first chunk is ours to keep.
+            kept = [
+                self._compressor.encode(chunk) for chunk in (chunks[0], *map(np.copy, chunks[1:]))
+            ]
+        self._full += kept
+
+    def chunks(self) -> Iterator[Rows]:
+        last = [_read_only(self._buffer[: self._filled])] if self._filled else []
+        return chain(map(self._decode, tuple(self._full)), last)
+
+    def _decode(self, chunk: Any) -> Rows:
+        if self._compressor is None:
+            return _read_only(cast(Rows, chunk))
+        decoded = np.frombuffer(self._compressor.decode(chunk), np.uint8)
+        return _read_only(decoded.reshape(-1, self._row_bytes))
+
+
+def _read_only(rows: Rows) -> Rows:
+    view = rows.view()
+    view.flags.writeable = False
+    return view
+
+
+def check_compressor(compressor: Any) -> None:
+    """TypeError or ValueError for what cannot encode bytes and give the same ones back."""
+    if not callable(getattr(compressor, "encode", None)) or not callable(
+        getattr(compressor, "decode", None)
+    ):
+        raise TypeError(
+            "compressor must be a numcodecs codec (with encode and decode), "
+            f"got {type(compressor).__name__} {compressor!r}"
+        )
+    sample = np.arange(512, dtype=np.uint16).view(np.uint8).reshape(-1, 4)
+    try:
+        decoded = bytes(compressor.decode(compressor.encode(sample)))
+    except Exception as error:  # codecs raise errors of every kind
+        raise TypeError(f"compressor {compressor!r} cannot encode bytes: {error}") from error
+    if decoded != sample.tobytes():
+        raise ValueError(f"compressor {compressor!r} does not give back the bytes it was given")

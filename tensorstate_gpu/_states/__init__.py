@@ -1,0 +1,1 @@
+"""Packed states: packing, unpacking, sorting, counting, and histograms of them."""

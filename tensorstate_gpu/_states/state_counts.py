@@ -1,0 +1,241 @@
+"""StateCounts: an immutable histogram of states. Merging is associative and commutative."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu import information
+from tensorstate_gpu._arguments import positive_integer, unmasked
+from tensorstate_gpu._arrays.backend_protocol import backend_for
+from tensorstate_gpu._arrays.dlpack import CPU
+
+
+class StateCounts:
+    """How often each distinct state occurred.
+
+    Parameters
+    ----------
+    packed : uint8 array of shape (distinct, ceil(neurons / 8))
+        The distinct states, in order (as little-endian integers).
+    counts : int64 array of shape (distinct,)
+        How often each occurred, all > 0.
+    neurons : int
+
+    Raises
+    ------
+    ValueError
+        When the arrays do not fit each other, are out of order, hold a count below 1, or have bits
+        set beyond ``neurons``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = StateCounts(np.array([[0], [2]], np.uint8), np.array([3, 1]), neurons=2)
+    >>> (a + a).counts
+    array([6, 2])
+    >>> a
+    StateCounts(2 distinct of 4 states, 2 neurons, entropy 0.811 bits, efficiency 40.6 %)
+    """
+
+    __slots__ = ("_counts", "_neurons", "_packed")
+
+    def __init__(self, packed: Any, counts: Any, neurons: int) -> None:
+        neurons = positive_integer(neurons, "neurons")
+        rows = np.array(unmasked(packed, "packed"), order="C")
+        numbers = np.array(unmasked(counts, "counts"))
+        _check(rows, numbers, neurons)
+        self._keep(rows, numbers.astype(np.int64), neurons)
+
+    def _keep(self, rows: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> None:
+        check_unused_bits(rows[-1:], neurons)  # the greatest has them, if any
+        most = int(counts.max()) if len(counts) else 0
+        if most * len(counts) >= 2**63 and sum(counts.tolist()) >= 2**63:
+            raise OverflowError("counts add up to more than int64 holds")
+        if "jax" in sys.modules:
+            import_module("tensorstate_gpu.bridges.jax_functions")  # where it becomes a pytree
+        rows.flags.writeable = counts.flags.writeable = False
+        self._packed, self._counts, self._neurons = rows, counts, int(neurons)
+
+    @classmethod
+    def trusted(
+        cls, packed: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int
+    ) -> StateCounts:
+        """Take over a backend's result as it is; only bits beyond ``neurons`` are looked for."""
+        self = cls.__new__(cls)
+        self._keep(packed, counts, neurons)
+        return self
+
+    @classmethod
+    def empty(cls, neurons: int) -> StateCounts:
+        """The neutral element of merging."""
+        neurons = positive_integer(neurons, "neurons")
+        return cls(np.empty((0, (neurons + 7) // 8), np.uint8), np.empty(0, np.int64), neurons)
+
+    @property
+    def packed(self) -> NDArray[np.uint8]:
+        """Distinct packed states in order, read-only: (distinct, bytes)."""
+        return self._packed.view()  # of a read-only array: cannot be made writeable
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each distinct state occurred, read-only: (distinct,)."""
+        return self._counts.view()
+
+    @property
+    def neurons(self) -> int:
+        return self._neurons
+
+    @property
+    def total(self) -> int:
+        """States counted, with repetition."""
+        return int(self._counts.sum())
+
+    @property
+    def states(self) -> NDArray[np.bool_]:
+        """Distinct states, unpacked: (distinct, neurons)."""
+        unpacked: NDArray[np.bool_] = _cpu().decompress(self._packed, self._neurons)
+        return unpacked
+
+    def state_ids(self) -> list[bytes]:
+        """Distinct states as bytes, in order."""
+        width, data = self._packed.shape[1], self._packed.tobytes()
+        return [data[i : i + width] for i in range(0, len(data), width)]
+
+    def counts_of_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many states occurred k times: (each k, ascending; how many states)."""
+        occurrences, how_many = np.unique(self._counts, return_counts=True)
+        return occurrences, how_many.astype(np.int64)
+
+    def entropy(self, alpha: float = 1) -> float:
+        """Rényi entropy of order alpha, in bits; ValueError when empty."""
+        return information.entropy(self, alpha)
+
+    def max_entropy(self) -> int:
+        """The entropy if all states were equally likely, in bits: the number of neurons."""
+        return self._neurons
+
+    def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
+        """entropy(alpha1) over entropy(alpha2), or over the neurons; ValueError when empty."""
+        return information.efficiency(self, self._neurons, alpha1, alpha2)
+
+    def merge(self, other: StateCounts) -> StateCounts:
+        """The counts of both together; ValueError when the neuron counts differ."""
+        if not isinstance(other, StateCounts):
+            raise TypeError(f"other must be StateCounts, got {type(other).__name__}")
+        return merge_all([self, other], self._neurons)
+
+    def to_arrow(self) -> Any:
+        """An Arrow table, in order; needs pyarrow (the extra ``export``).
+
+        Columns: ``state``, fixed-size binary, and ``count``, int64. ``neurons`` is in the schema's
+        metadata.
+        """
+        return _exporting().counts_to_arrow(self._packed, self._counts, self._neurons)
+
+    def to_pandas(self) -> Any:
+        """The table of to_arrow() as a frame; states are bytes. Needs pandas, too."""
+        return _exporting().to_pandas(self.to_arrow())
+
+    def to_parquet(self, path: Any) -> None:
+        """Write the table of to_arrow() to a new Parquet file; ValueError where the path is taken.
+
+        The file takes its name when it is whole; when that fails, nothing is left.
+        """
+        _exporting().to_parquet(self.to_arrow(), path)
+
+    def __add__(self, other: object) -> StateCounts:
+        return self.merge(other) if isinstance(other, StateCounts) else NotImplemented
+
+    def __radd__(self, other: object) -> StateCounts:
+        return self if other == 0 else NotImplemented  # so that sum() works
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, StateCounts)
+            and self._neurons == other._neurons
+            and np.array_equal(self._packed, other._packed)
+            and np.array_equal(self._counts, other._counts)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._neurons, self._packed.tobytes(), self._counts.tobytes()))
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"StateCounts(empty, {self._neurons} neurons)"
+        return (
+            f"StateCounts({len(self):,} distinct of {self.total:,} states, {self._neurons:,} "
+            f"neurons, entropy {self.entropy():.3f} bits, efficiency {self.efficiency():.1%})"
+        ).replace("%", " %")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StateCounts, (self._packed, self._counts, self._neurons)
+
+
+def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
+    """The counts of all parts together, in one pass; ValueError when the neuron counts differ."""
+    for part in parts:
+        if part.neurons != neurons:
+            raise ValueError(f"cannot merge counts of {part.neurons} neurons with {neurons}")
+    if len(parts) == 1:
+        return parts[0]
+    if sum(part.total for part in parts) >= 2**63:
+        raise OverflowError("counts add up to more than int64 holds")
+    histograms = [(part.packed, part.counts) for part in parts if len(part)]
+    packed, counts = _cpu().merge(histograms, (neurons + 7) // 8)
+    return StateCounts.trusted(packed, counts, neurons)
+
+
+def _exporting() -> Any:
+    return import_module("tensorstate_gpu._layers.arrow_rows")
+
+
+def _cpu() -> Any:
+    return backend_for((CPU, 0), "cpu")
+
+
+def _check(packed: NDArray[Any], counts: NDArray[Any], neurons: int) -> None:
+    width = (neurons + 7) // 8
+    if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != width or width == 0:
+        raise ValueError(
+            f"packed must be uint8 of shape (distinct, {width}) for {neurons} neurons, "
+            f"got {packed.dtype} of shape {packed.shape}"
+        )
+    if counts.dtype.kind not in "iu" or counts.shape != packed.shape[:1]:
+        raise ValueError(
+            f"counts must be integers of shape ({len(packed)},), "
+            f"got {counts.dtype} of shape {counts.shape}"
+        )
+    if len(counts) and not 1 <= counts.min() <= counts.max() < 2**63:
+        raise ValueError(
+            f"counts must be from 1 to 2**63 - 1, got {counts.min()} to {counts.max()}"
+        )
+    if not _ascending(packed):
+        raise ValueError("packed must be distinct and in order as little-endian integers")
+
+
+def check_unused_bits(packed: NDArray[np.uint8], neurons: int) -> None:
+    """ValueError when packed states (states, bytes) have bits beyond their neurons."""
+    if neurons % 8 and packed.size and (packed[:, -1] >> (neurons % 8)).any():
+        raise ValueError(f"states have bits set beyond their {neurons} neurons")
+
+
+def _ascending(packed: NDArray[np.uint8]) -> bool:
+    """Whether each row is greater than the one before, compared from the last byte down."""
+    undecided = np.arange(max(len(packed) - 1, 0))
+    for byte in range(packed.shape[1] - 1, -1, -1):
+        before, after = packed[undecided, byte], packed[undecided + 1, byte]
+        if (before > after).any():
+            return False
+        undecided = undecided[before == after]
+        if not len(undecided):
+            return True
+    return False

@@ -1,0 +1,5 @@
+"""Tables of measures: per layer, and for the network."""
+
+from tensorstate_gpu.reporting.measures import LayerReport, Report, report
+
+__all__ = ["LayerReport", "Report", "report"]

@@ -1,0 +1,146 @@
+"""The table of measures: per layer, and for the network."""
+
+import dataclasses
+import html
+import math
+from typing import Any
+
+from tensorstate_gpu import information
+from tensorstate_gpu._arguments import real
+from tensorstate_gpu._states.state_counts import StateCounts
+
+_HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerReport:
+    """Measures of one layer: ``entropy`` in bits, ``efficiency`` and ``ceiling`` as shares of 1.
+
+    ``ceiling`` is the largest efficiency that so many states could show: min(1, log2(states) /
+    neurons). ``axis`` is the axis along which the neurons lay.
+    """
+
+    layer: str
+    axis: int | None
+    neurons: int
+    states: int
+    distinct: int
+    entropy: float
+    efficiency: float
+    ceiling: float
+
+    @classmethod
+    def of(cls, name: str, counts: StateCounts, axis: int | None) -> "LayerReport":
+        return cls(
+            name,
+            axis,
+            counts.neurons,
+            counts.total,
+            len(counts),
+            counts.entropy(),
+            counts.efficiency(),
+            information.ceiling(counts.total, counts.neurons),
+        )
+
+    def cells(self) -> tuple[str, ...]:
+        return (
+            self.layer,
+            "-" if self.axis is None else str(self.axis),
+            f"{self.neurons:,}",
+            f"{self.states:,}",
+            f"{self.distinct:,}",
+            f"{self.entropy:.3f} bits",
+            _percent(self.efficiency),
+            _percent(self.ceiling),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """What a network does with its neurons. print() shows the table, notebooks draw it."""
+
+    layers: tuple[LayerReport, ...]
+    network_efficiency: float
+    accuracy: float | None = None
+    beta: float = 2
+    aiq: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, as JSON knows them."""
+        return dataclasses.asdict(self)
+
+    def summary(self) -> list[tuple[str, str]]:
+        """The lines below the table: (what, value)."""
+        lines = [("network efficiency", _percent(self.network_efficiency))]
+        if self.accuracy is not None and self.aiq is not None:
+            lines.append(("accuracy", _percent(self.accuracy)))
+            lines.append((f"aIQ (beta {self.beta:g})", _percent(self.aiq)))
+        return lines
+
+    def __str__(self) -> str:
+        rows = [_HEADINGS, *(layer.cells() for layer in self.layers)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if i else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        summary = self.summary()
+        margin = max(len(what) for what, _ in summary)
+        return "\n".join([*lines, "", *(f"{what:<{margin}}  {value}" for what, value in summary)])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in layer.cells()) + "</tr>"
+            for layer in self.layers
+        )
+        below = "<br>".join(f"{what}: <b>{value}</b>" for what, value in self.summary())
+        return f"<table><tr>{head}</tr>{body}</table><p>{below}</p>"
+
+
+def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report:
+    """Measure all capture points of a model or Run.
+
+    Parameters
+    ----------
+    model : anything with ``efficiency_layers``
+    accuracy : float, optional
+        Of the model, from 0 to 1; gives the aIQ.
+    beta : float
+        Weight of the accuracy in the aIQ.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a model without capture points or without captured states, or a bad accuracy or beta.
+    """
+    points = getattr(model, "efficiency_layers", None)
+    if not points:
+        raise ValueError(f"{type(model).__name__} has no capture points to report")
+    return summarise(
+        [LayerReport.of(point.name, point.histogram(), point.axis) for point in points],
+        accuracy,
+        beta,
+    )
+
+
+def summarise(layers: list[LayerReport], accuracy: float | None, beta: float) -> Report:
+    """The network's measures from those of its layers."""
+    efficiency = information.network_efficiency([layer.efficiency for layer in layers])
+    beta = real(beta, "beta")
+    if accuracy is not None:
+        accuracy = real(accuracy, "accuracy")
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"accuracy must be from 0 to 1, got {accuracy}")
+        if not 0 < beta < math.inf:
+            raise ValueError(f"beta must be finite and greater than 0, got {beta}")
+    aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
+    return Report(tuple(layers), efficiency, accuracy, beta, aiq)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,66 @@
+"""What a store holds, as its commit record tells, and what its files take."""
+
+from typing import Any
+
+from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.keys import label_key, state_key
+from tensorstate_gpu.store.record import FORMAT, Layer, Record
+from tensorstate_gpu.store.verification import CommittedArray, committed_arrays, committed_keys
+
+
+def describe(files: Files, record: Record) -> dict[str, Any]:
+    """What Store.info() tells; one listing of the files, none of which is read."""
+    sizes = file_sizes(files)
+    arrays = {array.key: array for array in committed_arrays(files, record)}
+    return {
+        "path": str(files),
+        "format": FORMAT,
+        "version": record.version,
+        "started": record.started,
+        "committed": record.committed,
+        "commits": record.commits,
+        **_all_files(files, record, sizes),
+        "layers": [_describe(*layer, arrays, sizes) for layer in record.layers.items()],
+    }
+
+
+def _all_files(files: Files, record: Record, sizes: dict[str, int] | None) -> dict[str, Any]:
+    if sizes is None:
+        return {"bytes": None, "not_committed": None}
+    listed = set(committed_keys(files, record))
+    others = [size for key, size in sizes.items() if key not in listed]
+    return {
+        "bytes": sum(sizes.values()) - sum(others),
+        "not_committed": {"files": len(others), "bytes": sum(others)},
+    }
+
+
+def _describe(
+    name: str,
+    layer: Layer | None,
+    arrays: dict[str, CommittedArray],
+    sizes: dict[str, int] | None,
+) -> dict[str, Any]:
+    mine = [arrays[key] for key in (state_key(name), label_key(name)) if key in arrays]
+    capture = {} if layer is None else dict(layer.capture)
+    keys = [key for array in mine for key in array.file_keys()]
+    return {
+        "name": name,
+        "neurons": None if layer is None else layer.neurons,
+        "axis": capture.pop("neuron_axis", None),
+        **capture,
+        "rows": 0 if layer is None else layer.states.rows,
+        "instances": 0 if layer is None else layer.instances,
+        "states_per_instance": None if layer is None else layer.states_per_instance,
+        "labels": 0 if layer is None or layer.labels is None else layer.labels.rows,
+        "chunks": sum(len(array.committed.checksums) for array in mine),
+        "bytes": None if sizes is None else sum(sizes.get(key, 0) for key in keys),
+    }
+
+
+def file_sizes(files: Files) -> dict[str, int] | None:
+    """What each file takes, in bytes; None where files cannot be listed."""
+    try:
+        return files.sizes()
+    except OSError:
+        return None
