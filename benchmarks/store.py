@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._layers.accumulator import count_chunks
+from tensorstate_gpu._layers.counters import count_chunks
 from tensorstate_gpu.store import folder as store_folder
 
 ROUNDS = 12

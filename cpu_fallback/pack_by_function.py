@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.dlpack import Tensor
+from tensorstate_gpu._arrays.elements import ElementType
 from tensorstate_gpu._arrays.firing_function import Fires, byte_packer, native_dtype, values
 from tensorstate_gpu._arrays.layout import Layout
-from tensorstate_gpu._arrays.thresholds import ElementType
 
 from .threads import in_parallel
 

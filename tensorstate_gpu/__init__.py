@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from tensorstate_gpu._arrays.frameworks import PUBLIC_NAMES
 from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
@@ -20,15 +21,11 @@ if TYPE_CHECKING:
     from tensorstate_gpu._capturing.capture_point import AbstractStateCapture, CapturePoint
     from tensorstate_gpu._capturing.run import Run
     from tensorstate_gpu._process.num_threads import get_num_threads, set_num_threads
-    from tensorstate_gpu._states.packing import (
-        compress_states,
-        count_states,
-        decompress_states,
-        popcount,
-        sort_states,
-    )
+    from tensorstate_gpu._states.bits import popcount
+    from tensorstate_gpu._states.ordering import count_states, sort_states
+    from tensorstate_gpu._states.packing import compress_states, decompress_states
     from tensorstate_gpu._states.state_counts import StateCounts
-    from tensorstate_gpu.bridges.jax_functions import tap
+    from tensorstate_gpu.bridges.jax_tap import tap
     from tensorstate_gpu.bridges.keras3.layers import StateCapture
     from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
     from tensorstate_gpu.information import aIQ, entropy, network_efficiency
@@ -36,30 +33,27 @@ if TYPE_CHECKING:
     from tensorstate_gpu.store import Store
 
 # No submodule shares a name with a public function: importing it would replace the function.
-_HOME = {
+_HOME = PUBLIC_NAMES | {
     "AbstractStateCapture": "_capturing.capture_point",
     "CapturePoint": "_capturing.capture_point",
     "Run": "_capturing.run",
-    "StateCapture": "bridges.keras3.functional",  # all that a saved model is made of
-    "StateCaptureHook": "bridges.pytorch.hooks",
     "StateCounts": "_states.state_counts",
     "Store": "store",
     "aIQ": "information",
     "build_efficiency_model": "_capturing.attaching",
     "capture": "_capturing.attaching",
     "compress_states": "_states.packing",
-    "count_states": "_states.packing",
+    "count_states": "_states.ordering",
     "decompress_states": "_states.packing",
     "entropy": "information",
     "get_num_threads": "_process.num_threads",
     "network_efficiency": "information",
-    "popcount": "_states.packing",
+    "popcount": "_states.bits",
     "remove_state_layers": "_capturing.attaching",
     "report": "reporting",
     "reset_efficiency_model": "_capturing.attaching",
     "set_num_threads": "_process.num_threads",
-    "sort_states": "_states.packing",
-    "tap": "bridges.jax_functions",
+    "sort_states": "_states.ordering",
 }
 
 __all__ = [

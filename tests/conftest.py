@@ -26,8 +26,8 @@ def small_pieces(monkeypatch):
     """Chunks of 4 rows of two bytes, pieces of 3, row groups of at least 2 of these."""
     monkeypatch.setattr("tensorstate_gpu._layers.memory_rows.CHUNK_BYTES", 8)
     monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 8)
-    monkeypatch.setattr("tensorstate_gpu._layers.arrow_rows.PIECE_ROWS", 3)
-    monkeypatch.setattr("tensorstate_gpu._layers.arrow_rows.ROW_GROUP_BYTES", 50)
+    monkeypatch.setattr("tensorstate_gpu._states.arrow_tables.PIECE_ROWS", 3)
+    monkeypatch.setattr("tensorstate_gpu._states.arrow_tables.ROW_GROUP_BYTES", 50)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from flax import nnx
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
-from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES
+from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 
 NAMES = ["float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8", "uint16", "bool"]
 

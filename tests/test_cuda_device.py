@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tensorstate_gpu._arrays.dlpack import CUDA, Tensor
-from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES
+from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.launch import Launch
 

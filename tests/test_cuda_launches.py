@@ -3,8 +3,9 @@
 import pytest
 
 from tensorstate_gpu._arrays.dlpack import CUDA, Tensor, c_strides
+from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.layout import plan
-from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES, firing
+from tensorstate_gpu._arrays.thresholds import firing
 from tensorstate_gpu.cuda import pack, unpack
 from tensorstate_gpu.cuda.launch import KERNELS, THREADS, Launch, source_code
 

@@ -13,8 +13,8 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
+from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.firing_function import values
-from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES
 
 
 def by_python(array, function):
@@ -203,7 +203,7 @@ COMPILED = """
     from types import SimpleNamespace
     from numba import cuda, types
     from numba.cuda import dispatcher
-    from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES
+    from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
     from tensorstate_gpu.cuda import numba_device, pack_by_function
 
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))

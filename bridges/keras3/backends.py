@@ -7,7 +7,7 @@ import keras
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from tensorstate_gpu._arrays.dlpack import borrow
-from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES, accepted_types
+from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, accepted_types
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._states.packing import pack, working_on
 
@@ -118,7 +118,7 @@ def _see_tensorflow(point: CapturePoint, tensor: Any, axis: int) -> Any:
 def _see_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import jax
 
-    from .. import jax_functions
+    from .. import jax_functions, jax_tap
 
     distribution = keras.distribution.distribution()
     if distribution is not None and distribution.device_mesh.devices.size > 1:
@@ -127,13 +127,13 @@ def _see_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
     if not jax_functions.is_tracer(tensor):
         keep(point, tensor, axis)
         return tensor
-    return jax_functions.recorded(tensor, point, axis)
+    return jax_tap.recorded(tensor, point, axis)
 
 
 def _see_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import torch
 
-    from ..pytorch.hooks import as_borrowed, is_real_forward
+    from tensorstate_gpu.bridges.pytorch.tensors import as_borrowed, is_real_forward
 
     if torch.compiler.is_compiling():
         raise ValueError(f"{point.name}: {_NO_XLA}")

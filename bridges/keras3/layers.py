@@ -9,8 +9,9 @@ try:
 except ImportError as error:
     raise ImportError("Keras layers need keras: pip install 'tensorstate_gpu[keras]'") from error
 
+from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.firing_function import Fires
-from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES, firing
+from tensorstate_gpu._arrays.thresholds import firing
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._layers.layer_states import Readings
 

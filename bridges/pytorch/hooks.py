@@ -1,27 +1,19 @@
 """PyTorch: modules become capture points through forward hooks."""
 
-import dataclasses
-import itertools
-import weakref
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 try:
     import torch
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
-from torch import nn
-from torch._subclasses.fake_tensor import is_fake
-
-from tensorstate_gpu._arrays.dlpack import CPU, Tensor, borrow
-from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES
+from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._process.num_threads import beside_busy_threads
 from tensorstate_gpu._states.packing import pack, working_on
 
-from .neuron_axes import AUTO, AxisRule, find_rules, own_rule
-
-METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
+from .neuron_axes import AUTO, AxisRule, own_rule
+from .operator import hooks_by_key, new_keys
+from .tensors import as_borrowed, first_tensor, is_real_forward
 
 
 class StateCaptureHook(CapturePoint):
@@ -53,8 +45,8 @@ class StateCaptureHook(CapturePoint):
 
     def _enter_registry(self) -> None:
         self._handle: Any = None
-        self._key = next(_keys)
-        _hooks[self._key] = self
+        self._key = next(new_keys)
+        hooks_by_key[self._key] = self
         # Mutated by the operator below, so that torch.compile does not remove it as without effect.
         self._anchor = torch.zeros((), dtype=torch.int32)
 
@@ -126,181 +118,3 @@ class StateCaptureHook(CapturePoint):
         super().__setstate__(state)
         self._enter_registry()
         self._handle = state["_handle"]
-
-
-_keys = itertools.count()
-_hooks: "weakref.WeakValueDictionary[int, StateCaptureHook]" = weakref.WeakValueDictionary()
-
-_library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[no-untyped-call]
-_library.define("capture(Tensor x, Tensor(a!) anchor, int key) -> ()")
-
-
-def _capture(x: torch.Tensor, anchor: torch.Tensor, key: int) -> None:
-    """What a compiled graph calls; a hook that is gone by then has nobody to read it."""
-    hook = _hooks.get(key)
-    if hook is not None and is_real_forward(x):
-        hook.capture(x)
-
-
-def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, key: int) -> None:
-    """Traced calls are not captured."""
-
-
-_library.impl("capture", _capture, "CompositeExplicitAutograd")
-torch.library.register_fake("tensorstate_gpu::capture", _capture_fake, lib=_library)
-
-
-def as_borrowed(tensor: torch.Tensor) -> Any:
-    """A CPU tensor as the border sees it, without the 20 us of a DLPack capsule; others as such."""
-    element = _ELEMENTS.get(tensor.dtype)
-    plain = type(tensor) is torch.Tensor and tensor.is_cpu and tensor.layout is torch.strided
-    if not plain or element is None or not tensor.data_ptr():
-        return tensor
-    strides = tuple(stride * element.size for stride in tensor.stride())
-    return Tensor(tensor, tensor.data_ptr(), tuple(tensor.shape), strides, element, (CPU, 0))
-
-
-_ELEMENTS = {
-    getattr(torch, name): element for name, element in ELEMENT_TYPES.items() if hasattr(torch, name)
-}
-
-
-def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | None:
-    """The first tensor in a nest of tuples, lists, mappings and dataclasses.
-
-    ``inside``: what encloses the value; one that holds itself is not entered again.
-    """
-    if isinstance(value, torch.Tensor):
-        return value
-    if not torch.compiler.is_compiling() and any(value is outer for outer in inside):
-        return None
-    parts: Iterable[Any] = ()
-    if isinstance(value, Mapping):
-        parts = value.values()
-    elif isinstance(value, (tuple, list)):
-        parts = value
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    for part in parts:
-        tensor = first_tensor(part, (*inside, value))
-        if tensor is not None:
-            return tensor
-    return None
-
-
-def is_real_forward(tensor: torch.Tensor) -> bool:
-    """Whether a call is to be counted; TypeError for transforms that hide the numbers."""
-    # is_fake() first asks what kind of subclass it is: needless 3 us for most.
-    plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
-    if tensor.is_meta or (not plain and is_fake(tensor)):
-        return False
-    if torch._C._get_tracing_state() is not None:
-        return False
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        raise TypeError("states cannot be captured inside torch.func transforms (vmap, grad, jvp)")
-    # Forward inside backward is activation checkpointing: these rows were captured before.
-    recomputing: bool = torch._C._current_graph_task_id() != -1
-    return not recomputing
-
-
-# ---- attaching ---------------------------------------------------------------------------------
-
-
-def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and modules to choose from: all submodules, or the model itself when it has none."""
-    below = [(name, module) for name, module in model.named_modules() if name]
-    return below or [(type(model).__name__, model)]
-
-
-def class_names(layer: Any) -> tuple[str, ...]:
-    """What a layer's class is called; torch makes some (ParametrizedLinear) while running."""
-    kind = type(layer)
-    made_from = [
-        base.__name__
-        for base in kind.__bases__
-        if kind.__name__ in (f"Parametrized{base.__name__}", f"FSDP{base.__name__}")
-    ]
-    return (kind.__name__, *made_from)
-
-
-def check_attachable(model: nn.Module) -> None:
-    """ValueError for a compiled model: a hook added after its first call would never fire."""
-    compiled = getattr(model, "_compiled_call_impl", None) is not None
-    if compiled or type(model).__name__ == "OptimizedModule":
-        raise ValueError(
-            "model is compiled, and hooks may never fire there: attach to the plain model first, "
-            "then compile it"
-        )
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError(
-            "model is TorchScript, which runs no hooks: attach to the model that it was made from"
-        )
-
-
-def attach(
-    model: nn.Module,
-    chosen: list[tuple[str, nn.Module]],
-    method: str,
-    options: dict[str, Any],
-    there: Iterable[str] = (),
-) -> tuple[nn.Module, list[StateCaptureHook]]:
-    """As attach_in_place(); gives the model too."""
-    return model, attach_in_place(model, chosen, method, options, there)
-
-
-def attach_in_place(
-    model: nn.Module,
-    chosen: list[tuple[str, nn.Module]],
-    method: str,
-    options: dict[str, Any],
-    there: Iterable[str] = (),
-) -> list[StateCaptureHook]:
-    """Add one hook for each chosen layer and place, all or none, but for the names ``there``."""
-    rules = find_rules(model)
-    hooks: list[StateCaptureHook] = []
-    try:
-        for name, module in chosen:
-            for place in METHODS[method]:
-                if f"{name}_{place}_states" in there:
-                    continue
-                hook = StateCaptureHook(f"{name}_{place}_states", **options)
-                hooks.append(hook)
-                if isinstance(module, torch.jit.ScriptModule):
-                    raise ValueError(f"{name} is TorchScript, which runs no hooks: exclude= it")
-                hook._rule = rules[id(module)][place == "post"]
-                hook._handle = _register(hook, module, place)
-    except BaseException:
-        detach(hooks)
-        for hook in hooks:
-            hook.give_up()
-        raise
-    return hooks
-
-
-def _register(hook: StateCaptureHook, module: nn.Module, place: str) -> Any:
-    if place == "pre":
-        return module.register_forward_pre_hook(hook.before_with_kwargs, with_kwargs=True)
-    return module.register_forward_hook(hook)
-
-
-def detach(hooks: Iterable[StateCaptureHook]) -> None:
-    """Remove exactly these hooks from their modules; what they captured stays."""
-    for hook in hooks:
-        if hook._handle is not None:
-            hook._handle.remove()
-            hook._handle = None
-
-
-def remove(model: nn.Module, hooks: Iterable[StateCaptureHook]) -> nn.Module:
-    """The model itself, without these hooks."""
-    detach(hooks)
-    return model
-
-
-def call_after_forward(model: nn.Module, function: Any) -> Any:
-    """Call ``function()`` after each forward pass, also a failed one; returns a handle."""
-
-    def after(module: Any, args: Any, output: Any) -> None:
-        function()
-
-    return model.register_forward_hook(after, always_call=True)

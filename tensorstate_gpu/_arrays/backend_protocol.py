@@ -1,14 +1,12 @@
 """The Backend protocol, and which backend serves a device."""
 
 from contextlib import AbstractContextManager
-from functools import lru_cache
-from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arrays.dlpack import CPU, CUDA, Tensor
+from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.firing_function import Fires
 from tensorstate_gpu._arrays.layout import Layout
 from tensorstate_gpu._arrays.thresholds import Firing
@@ -107,22 +105,3 @@ class DeviceBackend(Backend, Protocol):
 
     def transfer(self) -> Transfer:
         """A way to the host for rows of the current device."""
-
-
-def device_of(array: Any) -> tuple[int, int]:
-    """The DLPack device of a native array."""
-    kind, index = array.__dlpack_device__()
-    return int(kind), index
-
-
-@lru_cache
-def backend_for(device: tuple[int, int], name: str) -> Backend:
-    """The backend for a DLPack device; TypeError where there is none."""
-    if device[0] == CPU:
-        return cast(Backend, import_module("tensorstate_gpu.cpu_fallback"))
-    if device[0] == CUDA:
-        return cast(Backend, import_module("tensorstate_gpu.cuda"))
-    raise TypeError(
-        f"states live on {name}; this version computes on the cpu and on cuda. Move them with "
-        ".cpu() first"
-    )

@@ -1,8 +1,9 @@
 """CuPy, where it is installed, and tensors of other frameworks on their way to it."""
 
-import sys
 from functools import lru_cache
 from typing import Any
+
+from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded
 
 
 @lru_cache
@@ -32,18 +33,15 @@ def export(array: Any, index: int) -> Any:
     """
     cupy = library()
     with cupy.cuda.Device(index):  # torch refuses tensors of another than the current device
-        stream = torch_stream(index) if is_torch(array) else cupy.cuda.get_current_stream().ptr
+        stream = (
+            torch_stream(index) if is_torch_tensor(array) else cupy.cuda.get_current_stream().ptr
+        )
         legacy_default = 1  # as DLPack numbers it, and 0 is no stream there
         return array.__dlpack__(stream=stream or legacy_default)
 
 
-def is_torch(array: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(array, torch.Tensor)
-
-
 def torch_stream(index: int) -> int:
-    stream: int = sys.modules["torch"].cuda.current_stream(index).cuda_stream
+    stream: int = loaded("torch").cuda.current_stream(index).cuda_stream
     return stream
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._arrays import cupy_library
-from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES, ElementType, accepted_types
+from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, ElementType, accepted_types
+from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded
 
 CPU, CUDA = 1, 2  # DLDeviceType of the DLPack header
 _DEVICE_NAMES = {1: "cpu", 2: "cuda", 3: "cuda_host", 10: "rocm", 13: "cuda_managed", 14: "oneapi"}
@@ -37,7 +38,6 @@ _DLPACK_KINDS = {
     (12, 8): "float8_e5m2",
     (13, 8): "float8_e5m2fnuz",
 }
-
 
 # Of native byte order. To ask each array for its dtype's name takes longer than all else here.
 _NUMPY_TYPES = {
@@ -149,8 +149,7 @@ def _export(source: Any) -> Any:
 
 def _plain(array: Any, argument: str) -> Any:
     """The tensor without autograd; torch refuses to export one that requires a gradient."""
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(array, torch.Tensor):
+    if not is_torch_tensor(array):
         return array
     if array.is_neg():  # exported as if the lazy minus sign were not there
         raise TypeError(f"{argument} is a lazily negated torch view; pass .resolve_neg()")
@@ -202,7 +201,7 @@ def give_back(result: NDArray[Any], like: Any) -> Any:
 
 def _constructor(kind: type, array: Any) -> Any:
     for base in kind.__mro__:
-        module = sys.modules.get(base.__module__.partition(".")[0])
+        module = loaded(base.__module__.partition(".")[0])
         if module is not None and hasattr(module, "from_dlpack"):
             return module.from_dlpack
     namespace = getattr(array, "__array_namespace__", None)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arrays.thresholds import ElementType
+from tensorstate_gpu._arrays.elements import ElementType
 
 Fires = Callable[[Any], bool]
 

@@ -17,6 +17,11 @@ from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.dlpack import Tensor
 
 
+def row_bytes(neurons: int) -> int:
+    """Bytes of a packed state."""
+    return (neurons + 7) // 8
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """``states`` = product of ``outer_shape`` times ``run``; all strides in bytes.
@@ -40,7 +45,7 @@ class Layout:
 
     @property
     def row_bytes(self) -> int:
-        return (self.neurons + 7) // 8
+        return row_bytes(self.neurons)
 
     def blocks(self, states: Tensor, packed: Any) -> Iterator[tuple[Tensor, Any]]:
         """The tensor in pieces of three axes (images, positions, neurons), and packed in theirs."""

@@ -1,12 +1,11 @@
 """Attaching capture points to models: picks the bridge of the model's framework."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 from tensorstate_gpu._arrays.firing_function import Fires
+from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.matching import match
 from tensorstate_gpu._capturing.run import Run
@@ -53,7 +52,7 @@ def build_efficiency_model(
         Before anything is attached: an unknown kind of model, method or keep, a compiled model,
         no layer that matches (the message lists those there are).
     """
-    bridge = _bridge(model)
+    bridge = bridge_of(model)
     options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
     chosen = _choose(bridge, model, attach_to, exclude, method)
     there = _points_there(model)
@@ -98,7 +97,7 @@ def capture(
     >>> run["0_post_states"].state_count
     10
     """
-    bridge = _bridge(model)
+    bridge = bridge_of(model)
     options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
     if storage_path is not None:
         options["disk_path"] = storage_path
@@ -139,7 +138,7 @@ def remove_state_layers(model: Any) -> Any:
 
     With Keras that is a new model without capture layers, which shares all others.
     """
-    bridge = _bridge(model)
+    bridge = bridge_of(model)
     points = _points(model)
     del model.efficiency_layers
     return bridge.remove(model, points)
@@ -182,13 +181,3 @@ def _choose(
         raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")
     bridge.check_attachable(model)
     return match(bridge.layers(model), attach_to, exclude, bridge.class_names)
-
-
-def _bridge(model: Any) -> Any:
-    keras = sys.modules.get("keras")
-    if keras is not None and isinstance(model, keras.layers.Layer):  # on torch a module as well
-        return import_module("tensorstate_gpu.bridges.keras3.models")
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(model, torch.nn.Module):
-        return import_module("tensorstate_gpu.bridges.pytorch.hooks")
-    raise TypeError(f"model must be a Keras model or a torch.nn.Module, got {type(model).__name__}")

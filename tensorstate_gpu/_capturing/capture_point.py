@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import integer, positive_integer
 from tensorstate_gpu._arrays.firing_function import Fires, check_firing
+from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
-from tensorstate_gpu._layers.accumulator import Accumulator, CountsAccumulator, RowsAccumulator
+from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.layer_states import Readings
 from tensorstate_gpu._layers.memory_rows import MemoryRows, check_compressor
+from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu._process.locks import ForkSafeLock
 
 if TYPE_CHECKING:
@@ -99,7 +102,7 @@ class CapturePoint(Readings):
             self._claim_store()
 
     def _claim_store(self) -> None:
-        from tensorstate_gpu.store import store_for
+        from tensorstate_gpu.store.stores_by_path import store_for
 
         self._store = store_for(self.disk_path, self.name)
         found = self._store.claim(self.name, self._criterion(), self)
@@ -135,7 +138,7 @@ class CapturePoint(Readings):
         if self.keep == "counts":
             return CountsAccumulator(neurons)
         if self._store is None:
-            return RowsAccumulator(neurons, MemoryRows((neurons + 7) // 8, self.compressor))
+            return RowsAccumulator(neurons, MemoryRows(row_bytes(neurons), self.compressor))
         rows = self._store.layer(self.name, neurons, self.attributes(), found)
         accumulator = RowsAccumulator(neurons, rows, rows.instances())
         rows.receive = partial(_receive, self._lock, accumulator)

@@ -78,9 +78,9 @@ class Run:
 
     def save(self, path: Any) -> None:
         """Write all captured rows to a new zarr group; ValueError when the path is taken."""
-        from tensorstate_gpu.store import save
+        from tensorstate_gpu.store.save import save_points
 
-        save(self._points.values(), path)
+        save_points(self._points.values(), path)
 
     def __repr__(self) -> str:
         return f"Run({', '.join(map(repr, self._points.values()))})"

@@ -112,7 +112,7 @@ def _run_on_store(name: str, options: argparse.Namespace) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     from tensorstate_gpu import demo
-    from tensorstate_gpu._cli.store_commands import RESULTS, STATES
+    from tensorstate_gpu._cli.opened_store import RESULTS, STATES
 
     folder = None if options.save is None else Path(options.save)
     if folder is not None and folder.exists() and any(folder.iterdir()):

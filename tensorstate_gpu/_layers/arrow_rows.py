@@ -1,31 +1,23 @@
-"""States and counts as Arrow tables, Parquet files and pandas frames."""
+"""The rows of a layer as an Arrow table or a Parquet file."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-except ImportError as error:
-    raise ImportError(
-        f"exports need {error.name or 'pyarrow'}: pip install 'tensorstate_gpu[export]'"
-    ) from error
-
-from tensorstate_gpu._layers.ledger import Instances, Sliding
-from tensorstate_gpu._process.new_files import new_file
-from tensorstate_gpu._version import __version__
-
-Progress = Callable[[int], object]
-
-# What is held at once: pieces of so many rows, and as many of them as make a row group. Narrow rows
-# come in chunks of millions, wide ones in chunks that are too small for a row group.
-PIECE_ROWS = 1 << 18
-ROW_GROUP_BYTES = 1 << 24
+from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._layers.labels import Sliding
+from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._states.arrow_library import pa
+from tensorstate_gpu._states.arrow_tables import (
+    PIECE_ROWS,
+    Progress,
+    binary_column,
+    schema_of,
+    write_parquet,
+)
 
 
 class Rows:
@@ -47,16 +39,16 @@ class Rows:
         self._name, self._ledger, self._chunks = name, ledger, chunks
         self._label_type, self._labels = self._find_labels(ledger)
         self._labels_from = 0  # the instance that the labels were read up to
-        columns = {"instance": pa.int64(), "state": pa.binary((neurons + 7) // 8)}
+        columns = {"instance": pa.int64(), "state": pa.binary(row_bytes(neurons))}
         if self._labels is not None:
             columns["label"] = self._label_type
-        self.schema = _schema(columns, {"name": name}, {"neurons": neurons, **attributes})
+        self.schema = schema_of(columns, {"name": name}, {"neurons": neurons, **attributes})
 
     def to_arrow(self) -> Any:
         return pa.Table.from_batches(self.batches(), self.schema)
 
     def to_parquet(self, path: Any, progress: Progress | None = None) -> None:
-        _write(self.schema, self.batches(), path, progress)
+        write_parquet(self.schema, self.batches(), path, progress)
 
     def batches(self) -> Iterator[Any]:
         """The rows, in order, as record batches of at most PIECE_ROWS."""
@@ -68,7 +60,7 @@ class Rows:
                 row += len(piece)
 
     def _batch(self, states: NDArray[np.uint8], instances: NDArray[np.int64]) -> Any:
-        columns = [pa.array(instances), _binary(states)]
+        columns = [pa.array(instances), binary_column(states)]
         if self._labels is not None:
             # From the instance where the last batch ended: some in between may have no rows.
             start, self._labels_from = self._labels_from, int(instances[-1])
@@ -102,66 +94,3 @@ class Rows:
                 f"{self._name}: labels in an export must be below 2**63, got {labels.max()}"
             )
         return labels.astype(np.int64)
-
-
-def counts_to_arrow(packed: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> Any:
-    """A histogram as a table: distinct packed states (distinct, bytes), and how often each was."""
-    columns = {"state": pa.binary(packed.shape[1]), "count": pa.int64()}
-    schema = _schema(columns, {}, {"neurons": neurons})
-    return pa.table([_binary(packed), pa.array(counts)], schema=schema)
-
-
-def to_parquet(table: Any, path: Any) -> None:
-    """Write an Arrow table to a new file."""
-    _write(table.schema, table.to_batches(max_chunksize=PIECE_ROWS), path, None)
-
-
-def to_pandas(table: Any) -> Any:
-    """An Arrow table as a frame."""
-    try:
-        import pandas  # noqa: F401 pyarrow would name no extra
-    except ImportError as error:
-        raise ImportError(
-            f"frames need {error.name or 'pandas'}: pip install 'tensorstate_gpu[export]'"
-        ) from error
-    return table.to_pandas()
-
-
-def _schema(columns: dict[str, Any], texts: dict[str, str], about: dict[str, Any]) -> Any:
-    fields = [pa.field(name, kind, nullable=False) for name, kind in columns.items()]
-    plain = {name: json.dumps(value) for name, value in about.items()}
-    return pa.schema(fields, metadata={"tensorstate_gpu": __version__, **texts, **plain})
-
-
-def _binary(rows: NDArray[np.uint8]) -> Any:
-    """Packed rows as one fixed-size binary each, in the same memory."""
-    data = pa.py_buffer(np.ascontiguousarray(rows))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(rows.shape[1]), len(rows), [None, data])
-
-
-def _write(schema: Any, batches: Iterable[Any], path: Any, progress: Progress | None) -> None:
-    written = 0
-    # Instances only rise: as differences they take next to nothing.
-    rising = {"instance": "DELTA_BINARY_PACKED"} if "instance" in schema.names else {}
-    encodings = {
-        "use_dictionary": [name for name in schema.names if name not in rising],
-        "column_encoding": rising,
-    }
-    with new_file(path) as file, pq.ParquetWriter(file, schema, **encodings) as writer:
-        for group in _row_groups(batches):
-            writer.write_table(group)
-            written += len(group)
-            if progress is not None:
-                progress(written)
-
-
-def _row_groups(batches: Iterable[Any]) -> Iterator[Any]:
-    held, size = [], 0
-    for batch in batches:
-        held.append(batch)
-        size += batch.nbytes
-        if size >= ROW_GROUP_BYTES:
-            yield pa.Table.from_batches(held)
-            held, size = [], 0
-    if held:
-        yield pa.Table.from_batches(held)

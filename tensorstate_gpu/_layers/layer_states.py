@@ -13,7 +13,8 @@ from tensorstate_gpu._layers.ledger import Instances
 from tensorstate_gpu._states.state_counts import StateCounts
 
 if TYPE_CHECKING:
-    from tensorstate_gpu._layers.arrow_rows import Progress, Rows
+    from tensorstate_gpu._layers.arrow_rows import Rows
+    from tensorstate_gpu._states.arrow_tables import Progress
 
 
 class Readings(ABC):
@@ -121,7 +122,7 @@ class Readings(ABC):
 
     def to_pandas(self) -> Any:
         """The table of to_arrow() as a frame; states are bytes. Needs pandas, too."""
-        from tensorstate_gpu._layers.arrow_rows import to_pandas
+        from tensorstate_gpu._states.arrow_tables import to_pandas
 
         return to_pandas(self.to_arrow())
 

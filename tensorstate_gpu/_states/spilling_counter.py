@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arrays.backend_protocol import Backend, Counter, DeviceBackend, backend_for
-from tensorstate_gpu._arrays.dlpack import CPU
+from tensorstate_gpu._arrays.backend_protocol import Backend, Counter, DeviceBackend
+from tensorstate_gpu._states.backends import cpu
 
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -78,4 +78,4 @@ class SpillingCounter:
 
 
 def _host() -> Backend:
-    return backend_for((CPU, 0), "cpu")
+    return cpu()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,8 +9,10 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import positive_integer, unmasked
-from tensorstate_gpu._arrays.backend_protocol import backend_for
-from tensorstate_gpu._arrays.dlpack import CPU
+from tensorstate_gpu._arrays.frameworks import register_pytrees
+from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._states.backends import cpu
+from tensorstate_gpu._states.packed import check_unused_bits
 
 
 class StateCounts:
@@ -56,8 +56,7 @@ class StateCounts:
         most = int(counts.max()) if len(counts) else 0
         if most * len(counts) >= 2**63 and sum(counts.tolist()) >= 2**63:
             raise OverflowError("counts add up to more than int64 holds")
-        if "jax" in sys.modules:
-            import_module("tensorstate_gpu.bridges.jax_functions")  # where it becomes a pytree
+        register_pytrees()
         rows.flags.writeable = counts.flags.writeable = False
         self._packed, self._counts, self._neurons = rows, counts, int(neurons)
 
@@ -74,7 +73,7 @@ class StateCounts:
     def empty(cls, neurons: int) -> StateCounts:
         """The neutral element of merging."""
         neurons = positive_integer(neurons, "neurons")
-        return cls(np.empty((0, (neurons + 7) // 8), np.uint8), np.empty(0, np.int64), neurons)
+        return cls(np.empty((0, row_bytes(neurons)), np.uint8), np.empty(0, np.int64), neurons)
 
     @property
     def packed(self) -> NDArray[np.uint8]:
@@ -98,7 +97,7 @@ class StateCounts:
     @property
     def states(self) -> NDArray[np.bool_]:
         """Distinct states, unpacked: (distinct, neurons)."""
-        unpacked: NDArray[np.bool_] = _cpu().decompress(self._packed, self._neurons)
+        unpacked: NDArray[np.bool_] = cpu().decompress(self._packed, self._neurons)
         return unpacked
 
     def state_ids(self) -> list[bytes]:
@@ -135,18 +134,26 @@ class StateCounts:
         Columns: ``state``, fixed-size binary, and ``count``, int64. ``neurons`` is in the schema's
         metadata.
         """
-        return _exporting().counts_to_arrow(self._packed, self._counts, self._neurons)
+        from tensorstate_gpu._states import arrow_tables
+
+        return arrow_tables.counts_to_arrow(self._packed, self._counts, self._neurons)
 
     def to_pandas(self) -> Any:
         """The table of to_arrow() as a frame; states are bytes. Needs pandas, too."""
-        return _exporting().to_pandas(self.to_arrow())
+        table = self.to_arrow()
+        from tensorstate_gpu._states import arrow_tables
+
+        return arrow_tables.to_pandas(table)
 
     def to_parquet(self, path: Any) -> None:
         """Write the table of to_arrow() to a new Parquet file; ValueError where the path is taken.
 
         The file takes its name when it is whole; when that fails, nothing is left.
         """
-        _exporting().to_parquet(self.to_arrow(), path)
+        table = self.to_arrow()
+        from tensorstate_gpu._states import arrow_tables
+
+        arrow_tables.to_parquet(table, path)
 
     def __add__(self, other: object) -> StateCounts:
         return self.merge(other) if isinstance(other, StateCounts) else NotImplemented
@@ -190,20 +197,12 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
     if sum(part.total for part in parts) >= 2**63:
         raise OverflowError("counts add up to more than int64 holds")
     histograms = [(part.packed, part.counts) for part in parts if len(part)]
-    packed, counts = _cpu().merge(histograms, (neurons + 7) // 8)
+    packed, counts = cpu().merge(histograms, row_bytes(neurons))
     return StateCounts.trusted(packed, counts, neurons)
 
 
-def _exporting() -> Any:
-    return import_module("tensorstate_gpu._layers.arrow_rows")
-
-
-def _cpu() -> Any:
-    return backend_for((CPU, 0), "cpu")
-
-
 def _check(packed: NDArray[Any], counts: NDArray[Any], neurons: int) -> None:
-    width = (neurons + 7) // 8
+    width = row_bytes(neurons)
     if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != width or width == 0:
         raise ValueError(
             f"packed must be uint8 of shape (distinct, {width}) for {neurons} neurons, "
@@ -220,12 +219,6 @@ def _check(packed: NDArray[Any], counts: NDArray[Any], neurons: int) -> None:
         )
     if not _ascending(packed):
         raise ValueError("packed must be distinct and in order as little-endian integers")
-
-
-def check_unused_bits(packed: NDArray[np.uint8], neurons: int) -> None:
-    """ValueError when packed states (states, bytes) have bits beyond their neurons."""
-    if neurons % 8 and packed.size and (packed[:, -1] >> (neurons % 8)).any():
-        raise ValueError(f"states have bits set beyond their {neurons} neurons")
 
 
 def _ascending(packed: NDArray[np.uint8]) -> bool:

@@ -7,8 +7,9 @@ from tensorstate_gpu._arrays.firing_function import Fires
 from tensorstate_gpu._arrays.layout import Layout
 
 from .count import Counter as counter
-from .count import count, merge
+from .count import count
 from .device import rows_where, to_host, view, working_on
+from .merge import merge
 from .pack import compress
 from .sort import sort
 from .transfer import Transfer as transfer

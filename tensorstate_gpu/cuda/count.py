@@ -5,15 +5,12 @@ Histograms are distinct rows in order (distinct, bytes), and their int64 counts.
 
 from typing import Any
 
-import numpy as np
-
 from . import device
+from .merge import Histogram, summed
 from .narrow_table import NarrowTable
 from .sort import sort
 from .table import Table
 from .wide_table import WideTable
-
-Histogram = tuple[Any, Any]
 
 # So many rows tell whether they repeat; a table of mostly different ones would take more memory
 # than sorting them.
@@ -33,29 +30,9 @@ def count(packed: Any) -> Histogram:
     table.add(rows[:sample])
     if len(rows) <= sample or len(table) <= sample // 2:
         table.add(rows[sample:])
-        return _summed(*table.entries())
+        return summed(*table.entries())
     edges, order = sort(rows)
     return rows[order[edges[:-1]]], xp.diff(edges)
-
-
-def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
-    """The counts of all parts together, distinct rows in order."""
-    xp = device.library()
-    if not parts:
-        return xp.empty((0, row_bytes), np.uint8), xp.empty(0, np.int64)
-    if len(parts) == 1:
-        return parts[0]
-    rows, counts = (xp.concatenate(column) for column in zip(*parts, strict=True))
-    return _summed(rows, counts)
-
-
-def _summed(rows: Any, counts: Any) -> Histogram:
-    """Distinct rows in order, and the sums of what stands beside equal ones."""
-    xp = device.library()
-    edges, order = sort(rows)
-    sums = xp.cumsum(counts[order])
-    totals = xp.concatenate((xp.zeros(1, np.int64), sums[edges[1:] - 1]))
-    return rows[order[edges[:-1]]], xp.diff(totals)
 
 
 class Counter:
@@ -83,7 +60,7 @@ class Counter:
 
     def result(self) -> Histogram:
         with self._home.entered():
-            return _summed(*self._counts.entries())
+            return summed(*self._counts.entries())
 
     def drain(self) -> Histogram:
         """The counts so far as NumPy arrays, in no order and with no new memory on the device; then

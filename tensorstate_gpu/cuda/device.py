@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arrays.cupy_library import is_torch, torch_stream
 from tensorstate_gpu._arrays.cupy_library import library as library
+from tensorstate_gpu._arrays.cupy_library import torch_stream
 from tensorstate_gpu._arrays.dlpack import Tensor
+from tensorstate_gpu._arrays.frameworks import is_torch_tensor
 
 from .launch import THREADS, Launch, source_code
 
@@ -37,7 +38,7 @@ def working_on(tensor: Tensor) -> Iterator[None]:
     cupy, index = library(), tensor.device[1]
     _check_generation(index)
     with cupy.cuda.Device(index):
-        if any(is_torch(owner) for owner in tensor.owner):
+        if any(is_torch_tensor(owner) for owner in tensor.owner):
             with _TorchStream(torch_stream(index)).in_cupy():
                 yield
         elif any(isinstance(owner, cupy.ndarray) for owner in tensor.owner):

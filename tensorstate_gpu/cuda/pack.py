@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from tensorstate_gpu._arrays.dlpack import Tensor
+from tensorstate_gpu._arrays.elements import ElementType
 from tensorstate_gpu._arrays.layout import Layout
-from tensorstate_gpu._arrays.thresholds import ElementType, Firing
+from tensorstate_gpu._arrays.thresholds import Firing
 
 from . import device
 from .launch import Launch, blocks_for

@@ -14,9 +14,9 @@ except ImportError as error:
     ) from error
 
 from tensorstate_gpu._arrays.dlpack import Tensor
+from tensorstate_gpu._arrays.elements import ElementType
 from tensorstate_gpu._arrays.firing_function import Fires, byte_packer, native_dtype, values
 from tensorstate_gpu._arrays.layout import Layout
-from tensorstate_gpu._arrays.thresholds import ElementType
 
 from . import device, numba_device
 from .launch import blocks_for

@@ -6,7 +6,8 @@ the commit record (record.py), which alone says what is there: chunks are writte
 the last, partial one again by each commit, with the same beginning.
 """
 
-from tensorstate_gpu.store.save import save
-from tensorstate_gpu.store.store import Store, store_for
+from tensorstate_gpu.store.store import Store
+from tensorstate_gpu.store.stored_layer import StoredLayer
+from tensorstate_gpu.store.verification import Verification
 
-__all__ = ["Store", "save", "store_for"]
+__all__ = ["Store", "StoredLayer", "Verification"]

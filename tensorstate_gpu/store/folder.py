@@ -20,8 +20,6 @@ PARTIAL = ".tensorstate-partial"
 # Files that are written at once; what that brings: benchmarks/store.py. The disk joins fsyncs that
 # wait at the same time.
 WRITERS, DURABLE_WRITERS = 2, 4
-
-
 Buffer = bytes | memoryview
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
+from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.ledger import Instances
 from tensorstate_gpu.store.columns import ArrayReader, Column, Cut
 from tensorstate_gpu.store.files import Files
@@ -75,7 +76,7 @@ class LayerWriter:
         self.name, self.neurons, self.capture = name, neurons, capture
         self._run = run
         self._ledger = Instances.resumed(() if found is None else found.batches, 0, None)
-        empty = np.empty((0, (neurons + 7) // 8), np.uint8)
+        empty = np.empty((0, row_bytes(neurons)), np.uint8)
         self._states = run.column(state_key(name), empty, ("state", "byte"), run.compressor)
         self._labels: Column | None = None
         self._labels_kind = ""

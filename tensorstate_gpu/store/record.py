@@ -12,6 +12,8 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
+from tensorstate_gpu._arrays.layout import row_bytes
+
 FORMAT = 2
 KEY = "zarr.json"
 
@@ -62,7 +64,7 @@ class Layer:
 
     @property
     def row_bytes(self) -> int:
-        return (self.neurons + 7) // 8
+        return row_bytes(self.neurons)
 
     @property
     def instances(self) -> int:

@@ -9,7 +9,7 @@ from tensorstate_gpu.store.labels import typed
 from tensorstate_gpu.store.store import Store
 
 
-def save(points: Collection[Readings], path: Any) -> None:
+def save_points(points: Collection[Readings], path: Any) -> None:
     """Write all rows, ledgers and labels of capture points, or nothing; see Run.save."""
     for point in points:  # whatever is to be refused, before anything is written
         state_key(point.name)

@@ -9,15 +9,9 @@ from tensorstate_gpu import information
 from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu.store.closing_at_exit import finish_closing
 from tensorstate_gpu.store.files import files_at
-from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.layer_writer import LayerWriter
-from tensorstate_gpu.store.opened_record import (
-    begin,
-    check_options,
-    check_same,
-    choose,
-    read_record,
-)
+from tensorstate_gpu.store.opened_record import begin, check_same, read_record
+from tensorstate_gpu.store.options import check_options, choose
 from tensorstate_gpu.store.record import KEY, Layer, Record
 from tensorstate_gpu.store.run_writer import RunWriter, Source
 from tensorstate_gpu.store.stored_layer import StoredLayer
@@ -292,27 +286,4 @@ class Store:
         return f"Store({str(self)!r}, {len(self)} layers, {self.record.commits} commits)"
 
 
-_of_paths: "weakref.WeakValueDictionary[str, Store]" = weakref.WeakValueDictionary()
 _lock = ForkSafeLock()
-
-
-def store_for(path: Any, name: str) -> Store:
-    """A Store for a layer: the one given, or the one that this process writes at a path.
-
-    That is created at first use. TypeError or ValueError when the path or the name cannot be used;
-    nothing is created then.
-    """
-    state_key(name)
-    if isinstance(path, Store):
-        path._written()
-        return path
-    where = str(files_at(path))
-    with _lock:
-        store = _of_paths.get(where)
-        if store is not None and not store.is_open():
-            store._written().abandon()
-            store = None
-        if store is None:
-            store = _of_paths[where] = Store(path, "x")
-            store._of_path = True
-        return store

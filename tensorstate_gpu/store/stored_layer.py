@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.accumulator import Accumulator, RowsAccumulator
+from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.layer_states import Readings
 from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu.store.columns import ArrayReader
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key

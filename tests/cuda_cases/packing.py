@@ -6,8 +6,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from tensorstate_gpu import cuda
 from tensorstate_gpu import testing as oracle
+from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.layout import plan
-from tensorstate_gpu._arrays.thresholds import ELEMENT_TYPES, firing
+from tensorstate_gpu._arrays.thresholds import firing
 from tensorstate_gpu.cuda import pack
 
 TYPES = ["float32", "float16", "bfloat16", "float64", "int8", "uint8", "bool"]

@@ -1,0 +1,115 @@
+"""PyTorch: capture points at the modules of a model."""
+
+from collections.abc import Iterable
+from typing import Any
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+from torch import nn
+
+from .hooks import StateCaptureHook
+from .neuron_axes import find_rules
+
+METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
+
+
+def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and modules to choose from: all submodules, or the model itself when it has none."""
+    below = [(name, module) for name, module in model.named_modules() if name]
+    return below or [(type(model).__name__, model)]
+
+
+def class_names(layer: Any) -> tuple[str, ...]:
+    """What a layer's class is called; torch makes some (ParametrizedLinear) while running."""
+    kind = type(layer)
+    made_from = [
+        base.__name__
+        for base in kind.__bases__
+        if kind.__name__ in (f"Parametrized{base.__name__}", f"FSDP{base.__name__}")
+    ]
+    return (kind.__name__, *made_from)
+
+
+def check_attachable(model: nn.Module) -> None:
+    """ValueError for a compiled model: a hook added after its first call would never fire."""
+    compiled = getattr(model, "_compiled_call_impl", None) is not None
+    if compiled or type(model).__name__ == "OptimizedModule":
+        raise ValueError(
+            "model is compiled, and hooks may never fire there: attach to the plain model first, "
+            "then compile it"
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError(
+            "model is TorchScript, which runs no hooks: attach to the model that it was made from"
+        )
+
+
+def attach(
+    model: nn.Module,
+    chosen: list[tuple[str, nn.Module]],
+    method: str,
+    options: dict[str, Any],
+    there: Iterable[str] = (),
+) -> tuple[nn.Module, list[StateCaptureHook]]:
+    """As attach_in_place(); gives the model too."""
+    return model, attach_in_place(model, chosen, method, options, there)
+
+
+def attach_in_place(
+    model: nn.Module,
+    chosen: list[tuple[str, nn.Module]],
+    method: str,
+    options: dict[str, Any],
+    there: Iterable[str] = (),
+) -> list[StateCaptureHook]:
+    """Add one hook for each chosen layer and place, all or none, but for the names ``there``."""
+    rules = find_rules(model)
+    hooks: list[StateCaptureHook] = []
+    try:
+        for name, module in chosen:
+            for place in METHODS[method]:
+                if f"{name}_{place}_states" in there:
+                    continue
+                hook = StateCaptureHook(f"{name}_{place}_states", **options)
+                hooks.append(hook)
+                if isinstance(module, torch.jit.ScriptModule):
+                    raise ValueError(f"{name} is TorchScript, which runs no hooks: exclude= it")
+                hook._rule = rules[id(module)][place == "post"]
+                hook._handle = _register(hook, module, place)
+    except BaseException:
+        detach(hooks)
+        for hook in hooks:
+            hook.give_up()
+        raise
+    return hooks
+
+
+def _register(hook: StateCaptureHook, module: nn.Module, place: str) -> Any:
+    if place == "pre":
+        return module.register_forward_pre_hook(hook.before_with_kwargs, with_kwargs=True)
+    return module.register_forward_hook(hook)
+
+
+def detach(hooks: Iterable[StateCaptureHook]) -> None:
+    """Remove exactly these hooks from their modules; what they captured stays."""
+    for hook in hooks:
+        if hook._handle is not None:
+            hook._handle.remove()
+            hook._handle = None
+
+
+def remove(model: nn.Module, hooks: Iterable[StateCaptureHook]) -> nn.Module:
+    """The model itself, without these hooks."""
+    detach(hooks)
+    return model
+
+
+def call_after_forward(model: nn.Module, function: Any) -> Any:
+    """Call ``function()`` after each forward pass, also a failed one; returns a handle."""
+
+    def after(module: Any, args: Any, output: Any) -> None:
+        function()
+
+    return model.register_forward_hook(after, always_call=True)

@@ -1,0 +1,67 @@
+"""PyTorch: the tensor in what a module passes, whether it counts, and how it is borrowed."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+from torch._subclasses.fake_tensor import is_fake
+
+from tensorstate_gpu._arrays.dlpack import CPU, Tensor
+from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
+
+
+def as_borrowed(tensor: torch.Tensor) -> Any:
+    """A CPU tensor as the border sees it, without the 20 us of a DLPack capsule; others as such."""
+    element = _ELEMENTS.get(tensor.dtype)
+    plain = type(tensor) is torch.Tensor and tensor.is_cpu and tensor.layout is torch.strided
+    if not plain or element is None or not tensor.data_ptr():
+        return tensor
+    strides = tuple(stride * element.size for stride in tensor.stride())
+    return Tensor(tensor, tensor.data_ptr(), tuple(tensor.shape), strides, element, (CPU, 0))
+
+
+_ELEMENTS = {
+    getattr(torch, name): element for name, element in ELEMENT_TYPES.items() if hasattr(torch, name)
+}
+
+
+def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | None:
+    """The first tensor in a nest of tuples, lists, mappings and dataclasses.
+
+    ``inside``: what encloses the value; one that holds itself is not entered again.
+    """
+    if isinstance(value, torch.Tensor):
+        return value
+    if not torch.compiler.is_compiling() and any(value is outer for outer in inside):
+        return None
+    parts: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, (tuple, list)):
+        parts = value
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    for part in parts:
+        tensor = first_tensor(part, (*inside, value))
+        if tensor is not None:
+            return tensor
+    return None
+
+
+def is_real_forward(tensor: torch.Tensor) -> bool:
+    """Whether a call is to be counted; TypeError for transforms that hide the numbers."""
+    # is_fake() first asks what kind of subclass it is: needless 3 us for most.
+    plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
+    if tensor.is_meta or (not plain and is_fake(tensor)):
+        return False
+    if torch._C._get_tracing_state() is not None:
+        return False
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise TypeError("states cannot be captured inside torch.func transforms (vmap, grad, jvp)")
+    # Forward inside backward is activation checkpointing: these rows were captured before.
+    recomputing: bool = torch._C._current_graph_task_id() != -1
+    return not recomputing

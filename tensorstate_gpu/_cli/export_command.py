@@ -1,0 +1,70 @@
+"""``tensorstate export``: the layers of a store as files of other formats."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tensorstate_gpu._cli.progress import Progress
+from tensorstate_gpu._process.new_files import new_folder
+from tensorstate_gpu.reporting.text import plain, several
+from tensorstate_gpu.store import Store
+from tensorstate_gpu.store.keys import state_key
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.store.stored_layer import StoredLayer
+from tensorstate_gpu._cli.opened_store import committed_chunks, count_layer, open_store
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write layers as Parquet files to a new folder, or to a new zip."""
+    store, _ = open_store(options.store)
+    names = list(dict.fromkeys(options.layer or store.names))
+    if unknown := [name for name in names if name not in store.names]:
+        raise ValueError(f"{store} has no layer {unknown[0]!r}; there are {store.names}")
+    counts = ".counts" if options.counts else ""
+    out = f"{_stem(store)}{counts}.{options.to}" if options.out is None else options.out
+    if options.to == "parquet":
+        _to_parquet(store, names, out, options)
+        return 0
+    if options.counts:
+        raise ValueError("--counts is for --to parquet; a zip holds rows")
+    with Progress("copying", committed_chunks(store), "chunks") as progress:
+        store.to_zip(out, names, progress=progress.to)
+    print(f"{out}: {several(len(names), 'layer')}")
+    return 0
+
+
+def _stem(store: Store) -> str:
+    """The name of a store, without its ending: ``run`` of ``s3://bucket/run.zarr``."""
+    return Path(str(store)).absolute().stem
+
+
+def _to_parquet(store: Store, names: list[str], out: str, options: argparse.Namespace) -> None:
+    from tensorstate_gpu._layers import arrow_rows  # noqa: F401 what is missing is told before the work
+
+    layers = [store[name] for name in names]
+    chosen = [layer for layer in layers if options.layer or len(layer)]
+    if not chosen:
+        raise ValueError(f"{store} holds no rows")
+    total = sum(map(len, chosen))
+    with new_folder(out) as folder, Progress("writing", total, "states") as progress:
+        written = [_write(layer, folder, options.counts, progress) for layer in chosen]
+    for layer in layers:
+        if layer not in chosen:
+            print(f"tensorstate: {plain(layer.name)}: no rows, no file", file=sys.stderr)
+    for name, held in written:
+        print(f"{Path(out) / name}: {held}")
+
+
+def _write(
+    layer: "StoredLayer", folder: Path, only_counts: bool, progress: Progress
+) -> tuple[str, str]:
+    name = f"{state_key(layer.name)}.parquet"
+    if only_counts:
+        counts, _ = count_layer(layer, False, progress)
+        counts.to_parquet(folder / name)
+        return name, several(len(counts), "state")
+    before = progress.done
+    layer.to_parquet(folder / name, progress=lambda rows: progress.to(before + rows))
+    return name, several(len(layer), "row")

@@ -1,0 +1,58 @@
+"""The store that a command is about, and how far its chunks are counted."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._cli.progress import Progress
+from tensorstate_gpu._layers.counters import count_chunks
+from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu.store import Store
+from tensorstate_gpu.store.files import files_at
+from tensorstate_gpu.store.folder import Folder
+from tensorstate_gpu.store.record import KEY
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.store.stored_layer import StoredLayer
+
+STATES, RESULTS = "states.zarr", "results.json"  # in the folder that demo --save writes
+ByLabel = dict[Any, StateCounts]
+
+
+def open_store(path: str) -> tuple[Store, Path | None]:
+    """The store at a path or URL, or that of a saved demo, then with its results."""
+    files = files_at(path)
+    if isinstance(files, Folder):
+        folder = files.path
+        if not (folder / KEY).exists() and (folder / STATES).exists():
+            return Store(folder / STATES), folder / RESULTS
+    return Store(path), None
+
+
+def committed_chunks(store: Store) -> int:
+    layers = [layer for layer in store.record.layers.values() if layer is not None]
+    arrays = [array for layer in layers for array in (layer.states, layer.labels)]
+    return sum(len(array.checksums) for array in arrays if array is not None)
+
+
+def count_layer(
+    layer: "StoredLayer", by_label: bool, progress: Progress
+) -> tuple[StateCounts, ByLabel | None]:
+    chunks = layer.chunks()  # raises where there are none
+    assert layer.neurons is not None
+    if not by_label:
+        return count_chunks(_watched(chunks, progress), layer.neurons), None
+    counts = layer.counts_by()
+    progress.add(len(layer))
+    return merge_all(list(counts.values()), layer.neurons), counts
+
+
+def _watched(
+    chunks: Iterable[NDArray[np.uint8]], progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    for chunk in chunks:
+        yield chunk
+        progress.add(len(chunk))

@@ -1,0 +1,56 @@
+"""Running counts of a layer, without its rows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.counters import LabelledCounters
+from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.memory_rows import Rows
+from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+
+
+class CountsAccumulator(Accumulator):
+    """Keeps running counts only, one histogram per label; memory bounded by the distinct states."""
+
+    def __init__(self, neurons: int) -> None:
+        super().__init__(neurons, Instances())
+        self._counters = LabelledCounters(self.row_bytes)
+
+    @property
+    def rows(self) -> int:
+        return self._counters.total
+
+    def _keep(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
+        if len(packed):
+            row_labels = None if labels is None else labels.repeat(len(packed) // instances)
+            self._counters.add(packed, row_labels)
+
+    def _count(self) -> StateCounts:
+        return merge_all(list(self._counters.histograms(self.neurons).values()), self.neurons)
+
+    def histogram_of(self, index: Any) -> StateCounts:
+        raise _rows_not_kept()
+
+    def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
+        if labels is not None:
+            raise ValueError(
+                'only counts are kept: give labels during capture, or use keep="states"'
+            )
+        self.instances.require_labels()
+        return self._counters.histograms(self.neurons)
+
+    def chunks(self) -> Iterator[Rows]:
+        raise _rows_not_kept()
+
+    def receive(self, *, wait: bool) -> None:
+        """Nothing to do: batches are counted where they are."""
+
+    def discard(self) -> None:
+        """Nothing to do: no rows are under way."""
+
+
+def _rows_not_kept() -> ValueError:
+    return ValueError('only counts are kept; rows need keep="states"')

@@ -1,0 +1,45 @@
+"""Which backend serves a device."""
+
+from functools import lru_cache
+from typing import Any
+
+from tensorstate_gpu._arrays.backend_protocol import Backend, DeviceBackend
+from tensorstate_gpu._arrays.dlpack import CPU, CUDA, Tensor
+
+
+def device_of(array: Any) -> tuple[int, int]:
+    """The DLPack device of a native array."""
+    kind, index = array.__dlpack_device__()
+    return int(kind), index
+
+
+def backend_of(tensor: Tensor) -> Backend:
+    """The backend of the device on which a tensor lies; TypeError where there is none."""
+    return backend_for(tensor.device, tensor.device_name)
+
+
+@lru_cache
+def backend_for(device: tuple[int, int], name: str) -> Backend:
+    """The backend for a DLPack device; TypeError where there is none."""
+    if device[0] == CPU:
+        return cpu()
+    if device[0] == CUDA:
+        return device_backend_for(device)
+    raise TypeError(
+        f"states live on {name}; this version computes on the cpu and on cuda. Move them with "
+        ".cpu() first"
+    )
+
+
+def cpu() -> Backend:
+    """The backend of the host."""
+    from tensorstate_gpu import cpu_fallback  # it imports Numba
+
+    return cpu_fallback
+
+
+def device_backend_for(device: tuple[int, int]) -> DeviceBackend:
+    """The backend for a device other than the CPU."""
+    from tensorstate_gpu import cuda
+
+    return cuda

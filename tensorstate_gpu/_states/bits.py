@@ -1,0 +1,32 @@
+"""Operations on the bits of packed states."""
+
+from typing import Any
+
+from tensorstate_gpu._arrays.dlpack import give_back
+from tensorstate_gpu._arrays.frameworks import jax_tracing
+from tensorstate_gpu._states.packed import borrow_packed, check_packed
+
+
+def popcount(states: Any) -> Any:
+    """Count the firing neurons of each packed state.
+
+    Parameters
+    ----------
+    states : uint8 array of shape (states, bytes)
+
+    Returns
+    -------
+    int32 array of shape (states,), in the array type of ``states``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> popcount(np.array([[5, 1], [0, 0]], np.uint8))
+    array([3, 0], dtype=int32)
+    """
+    if (jax := jax_tracing(states)) is not None:
+        check_packed(states.dtype.name, states.shape)
+        return jax.popcount(states)
+    backend, packed = borrow_packed(states)
+    with backend.working_on(packed):
+        return give_back(backend.popcount(backend.view(packed)), states)

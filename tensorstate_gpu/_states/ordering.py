@@ -1,0 +1,113 @@
+"""Sorting and counting packed states."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arrays.backend_protocol import Backend
+from tensorstate_gpu._arrays.dlpack import CPU, Tensor, give_back
+from tensorstate_gpu._states.backends import device_backend_for
+from tensorstate_gpu._states.packed import borrow_packed, check_neurons
+from tensorstate_gpu._states.spilling_counter import SpillingCounter
+from tensorstate_gpu._states.state_counts import StateCounts
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """What counts its states itself: a capture point, or a layer of a store."""
+
+    name: str
+
+    @property
+    def neurons(self) -> int | None: ...
+
+    @property
+    def state_count(self) -> int: ...
+
+    def histogram(self) -> StateCounts: ...
+
+
+def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
+    """Sort packed states, so that equal ones become neighbours.
+
+    Parameters
+    ----------
+    states : uint8 array of shape (states, bytes)
+    state_count : int, optional
+        Only the first ``state_count`` rows are looked at; all by default.
+
+    Returns
+    -------
+    edges : int64 array of shape (distinct + 1,)
+        ``states[index][edges[i]:edges[i + 1]]`` are equal; ``edges[0]`` is 0, ``edges[-1]`` is
+        ``state_count``.
+    index : int64 array of shape (state_count,)
+        The order of the rows as little-endian integers, first come first among equals.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For packed states that are not 2-D uint8, or a ``state_count`` beyond the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> edges, index = sort_states(np.array([[3], [0], [3]], np.uint8), 3)
+    >>> edges, index
+    (array([0, 1, 3]), array([1, 0, 2]))
+    """
+    backend, packed = borrow_packed(states)
+    rows = packed.shape[0]
+    count = rows if state_count is None else integer(state_count, "state_count")
+    if not 0 <= count <= rows:
+        raise ValueError(f"state_count must be between 0 and the {rows} rows, got {count}")
+    with backend.working_on(packed):
+        edges, index = backend.sort(backend.view(packed)[:count])
+        return give_back(edges, states), give_back(index, states)
+
+
+def count_states(states: Any, neurons: int | None = None) -> StateCounts:
+    """Count how often each distinct packed state occurs. Exact: equality is decided on the bytes.
+
+    Parameters
+    ----------
+    states : uint8 array of shape (states, bytes), capture point or layer of a Store
+        The latter are counted piece by piece: they may be larger than memory.
+    neurons : int, optional
+        How many bits of a row are neurons; all of them by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For packed states that are not 2-D uint8, or have bits set beyond ``neurons``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> counts = count_states(np.array([[3], [0], [3]], np.uint8), neurons=2)
+    >>> counts.state_ids(), counts.counts
+    ([b'\\x00', b'\\x03'], array([1, 2]))
+    """
+    if isinstance(states, Counted):
+        if neurons not in (None, states.neurons):
+            raise ValueError(f"{states.name} has {states.neurons} neurons, not {neurons}")
+        return states.histogram()
+    backend, packed = borrow_packed(states)
+    width = packed.shape[1]
+    bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
+    with backend.working_on(packed):
+        rows, counts = _count(backend, packed)
+        return StateCounts.trusted(rows, counts, bits)
+
+
+def _count(backend: Backend, packed: Tensor) -> tuple[Any, Any]:
+    """Counts in the host's memory."""
+    rows = backend.view(packed)
+    try:
+        distinct, counts = backend.count(rows)
+        return backend.to_host(distinct), backend.to_host(counts)
+    except MemoryError:
+        if packed.device[0] == CPU:
+            raise
+    counter = SpillingCounter(device_backend_for(packed.device), packed.shape[1])
+    counter.add(rows)
+    return counter.result()

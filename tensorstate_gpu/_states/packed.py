@@ -1,0 +1,49 @@
+"""Packed states as arguments: checked, and borrowed with the backend of their device."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._arrays.backend_protocol import Backend
+from tensorstate_gpu._arrays.dlpack import Tensor, borrow
+from tensorstate_gpu._arrays.frameworks import jax_tracing
+from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._states.backends import backend_of
+
+
+def borrow_packed(states: Any) -> tuple[Backend, Tensor]:
+    """Packed states (states, bytes) and the backend of their device; TypeError or ValueError."""
+    if jax_tracing(states) is not None:
+        raise TypeError(
+            "inside a JAX transformation the number of distinct states is not known: return the "
+            "packed rows, and sort or count them outside"
+        )
+    packed = borrow(states, "states")
+    check_packed(packed.element.name, packed.shape)
+    return backend_of(packed), packed
+
+
+def check_packed(dtype: str, shape: tuple[int, ...]) -> None:
+    """TypeError or ValueError for what is no uint8 array (states, bytes >= 1)."""
+    if dtype != "uint8":
+        raise TypeError(f"states must be packed (uint8), got {dtype}")
+    if len(shape) != 2 or shape[1] == 0:
+        raise ValueError(f"states must have shape (states, bytes >= 1), got {shape}")
+
+
+def check_neurons(neurons: Any, width: int, argument: str) -> int:
+    """A number of neurons that fits rows of ``width`` bytes; TypeError or ValueError otherwise."""
+    number = positive_integer(neurons, argument)
+    if row_bytes(number) != width:
+        raise ValueError(
+            f"{argument}={number} needs rows of {row_bytes(number)} bytes, got rows of {width}"
+        )
+    return number
+
+
+def check_unused_bits(packed: NDArray[np.uint8], neurons: int) -> None:
+    """ValueError when packed states (states, bytes) have bits beyond their neurons."""
+    if neurons % 8 and packed.size and (packed[:, -1] >> (neurons % 8)).any():
+        raise ValueError(f"states have bits set beyond their {neurons} neurons")

@@ -1,0 +1,30 @@
+"""Merging histograms on the GPU."""
+
+from typing import Any
+
+import numpy as np
+
+from . import device
+from .sort import sort
+
+Histogram = tuple[Any, Any]
+
+
+def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
+    """The counts of all parts together, distinct rows in order."""
+    xp = device.library()
+    if not parts:
+        return xp.empty((0, row_bytes), np.uint8), xp.empty(0, np.int64)
+    if len(parts) == 1:
+        return parts[0]
+    rows, counts = (xp.concatenate(column) for column in zip(*parts, strict=True))
+    return summed(rows, counts)
+
+
+def summed(rows: Any, counts: Any) -> Histogram:
+    """Distinct rows in order, and the sums of what stands beside equal ones."""
+    xp = device.library()
+    edges, order = sort(rows)
+    sums = xp.cumsum(counts[order])
+    totals = xp.concatenate((xp.zeros(1, np.int64), sums[edges[1:] - 1]))
+    return rows[order[edges[:-1]]], xp.diff(totals)

@@ -1,0 +1,52 @@
+"""Weights of states as an argument: counts, probabilities, or an object that has counts."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tensorstate_gpu._arguments import unmasked
+from tensorstate_gpu._arrays import cupy_library
+
+
+def weights(counts: Any, argument: str) -> Any:
+    """Finite weights >= 0 with a positive sum, (states,): an array, or one in ``.counts``.
+
+    A NumPy array; or, where they lie on a GPU, a CuPy array of the same memory.
+    """
+    held = getattr(counts, "counts", None)
+    values = _array(
+        unmasked(counts if held is None or callable(held) else held, argument), argument
+    )
+    if values.dtype.kind not in "iuf":
+        raise TypeError(f"{argument} must hold real numbers, got {values.dtype}")
+    if values.ndim != 1:
+        raise ValueError(f"{argument} must have one dimension (states,), got {values.ndim}")
+    if values.size == 0:
+        raise ValueError(f"{argument} is empty; at least one positive weight is needed")
+    low, high = float(values.min()), float(values.max())  # NaN makes both NaN
+    if not 0 <= low <= high < math.inf:
+        found = low if not low >= 0 else high
+        raise ValueError(f"{argument} must be finite and not negative, got {found}")
+    if high == 0:
+        raise ValueError(f"{argument} holds only zeros; at least one positive weight is needed")
+    return values
+
+
+def _array(values: Any, argument: str) -> Any:
+    if _on_cuda(values):
+        return cupy_library.adopt(values)
+    only_dlpack = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
+    try:
+        return np.from_dlpack(values) if only_dlpack else np.asarray(values)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        kind = type(values).__name__
+        raise TypeError(f"{argument} must hold real numbers, got {kind}: {error}") from error
+
+
+def _on_cuda(values: Any) -> bool:
+    device = getattr(values, "__dlpack_device__", None)
+    try:
+        return device is not None and int(device()[0]) == 2  # as in _arrays/dlpack.py
+    except (BufferError, RuntimeError, TypeError, ValueError):  # a tensor that cannot be exported
+        return False
