@@ -71,6 +71,8 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
     (10, 4)
     """
 
+    __module__ = "tensorstate_gpu"
+
     def __init__(
         self,
         name: str | None = None,

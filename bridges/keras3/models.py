@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu.errors import NotCapturable
 
 from .backends import supports_jit
 from .functional import (
@@ -48,16 +49,18 @@ def class_names(layer: Any) -> tuple[str, ...]:
 def check_attachable(model: Any) -> None:
     """ValueError for a model whose layers are not known yet."""
     if not model.built and isinstance(model, keras.Sequential):
-        raise ValueError("model is not built: call it once, or build() it")
+        raise NotCapturable("model is not built: call it once, or build() it")
     if not children(model):
-        raise ValueError(f"{model.name} has no layers yet: call it once, or build() it")
+        raise NotCapturable(f"{model.name} has no layers yet: call it once, or build() it")
 
 
 def _check_layer(path: str, layer: Any) -> None:
     """ValueError for a layer whose calls lie inside jax.checkpoint."""
     mode = getattr(layer, "_remat_mode", None)
     if mode is not None and mode.mode is not None and keras.backend.backend() == "jax":
-        raise ValueError(f"{path} was made in a keras.RematScope, where calls cannot be captured")
+        raise NotCapturable(
+            f"{path} was made in a keras.RematScope, where calls cannot be captured"
+        )
 
 
 _LAST = (
@@ -100,7 +103,7 @@ def attach(
         missing = set(probes) - {id(layer) for layer in functional_layers(model)}
         if missing:
             names = [name for name, layer in chosen if id(layer) in missing]
-            raise ValueError(
+            raise NotCapturable(
                 f"{names} lie inside layers that cannot be taken apart; use capture(), which wraps "
                 "their calls and unwraps them again"
             )

@@ -37,6 +37,8 @@ class StateCaptureHook(CapturePoint):
     (5, 2)
     """
 
+    __module__ = "tensorstate_gpu"
+
     _rule: AxisRule | None = None
 
     def __init__(self, name: str, disk_path: Any = None, **kwargs: Any) -> None:

@@ -9,6 +9,8 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from torch import nn
 
+from tensorstate_gpu.errors import NotCapturable
+
 from .hooks import StateCaptureHook
 from .neuron_axes import find_rules
 
@@ -36,12 +38,12 @@ def check_attachable(model: nn.Module) -> None:
     """ValueError for a compiled model: a hook added after its first call would never fire."""
     compiled = getattr(model, "_compiled_call_impl", None) is not None
     if compiled or type(model).__name__ == "OptimizedModule":
-        raise ValueError(
+        raise NotCapturable(
             "model is compiled, and hooks may never fire there: attach to the plain model first, "
             "then compile it"
         )
     if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError(
+        raise NotCapturable(
             "model is TorchScript, which runs no hooks: attach to the model that it was made from"
         )
 
@@ -75,7 +77,7 @@ def attach_in_place(
                 hook = StateCaptureHook(f"{name}_{place}_states", **options)
                 hooks.append(hook)
                 if isinstance(module, torch.jit.ScriptModule):
-                    raise ValueError(f"{name} is TorchScript, which runs no hooks: exclude= it")
+                    raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")
                 hook._rule = rules[id(module)][place == "post"]
                 hook._handle = _register(hook, module, place)
     except BaseException:

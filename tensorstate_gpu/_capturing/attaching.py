@@ -9,6 +9,7 @@ from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.matching import match
 from tensorstate_gpu._capturing.run import Run
+from tensorstate_gpu.errors import NoCapturePoints
 
 
 def build_efficiency_model(
@@ -157,7 +158,7 @@ def _give_up(points: list[CapturePoint]) -> None:
 
 def _points(model: Any) -> list[CapturePoint]:
     if not hasattr(model, "efficiency_layers"):
-        raise ValueError(
+        raise NoCapturePoints(
             f"{type(model).__name__} has no capture points: build_efficiency_model() adds them"
         )
     return _points_there(model)

@@ -17,6 +17,7 @@ from tensorstate_gpu._layers.layer_states import Readings
 from tensorstate_gpu._layers.memory_rows import MemoryRows, check_compressor
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import NothingCaptured
 
 if TYPE_CHECKING:
     from tensorstate_gpu.store import Store
@@ -56,6 +57,8 @@ class CapturePoint(Readings):
         For an unknown ``keep``, or ``disk_path`` with ``keep="counts"``. Every measure raises
         ValueError while nothing has been captured.
     """
+
+    __module__ = "tensorstate_gpu"
 
     # A bridge's: waits for batches that are on their way here.
     settle: Callable[[], object] | None = None
@@ -238,8 +241,8 @@ class CapturePoint(Readings):
             self.settle()
         return self._lock
 
-    def _empty(self) -> ValueError:
-        return ValueError(
+    def _empty(self) -> NothingCaptured:
+        return NothingCaptured(
             f"{self.name}: nothing captured yet. Run the model; a layer that is never called "
             "captures nothing (exclude= it), nor does a hook attached after the first compiled call"
         )

@@ -18,6 +18,7 @@ from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.interrupts import finished_before_interrupt
 from tensorstate_gpu._states.packed import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import LedgerError
 
 
 class Accumulator(ABC):
@@ -63,7 +64,7 @@ class Accumulator(ABC):
         if self._snapshot is None:
             counts = self._count()
             if counts.total != self.instances.rows:
-                raise RuntimeError(
+                raise LedgerError(
                     f"{self.instances.rows} rows were captured, {counts.total} counted"
                 )
             self._snapshot = counts

@@ -10,6 +10,7 @@ from tensorstate_gpu._layers.counters import LabelledCounters
 from tensorstate_gpu._layers.ledger import Instances
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu.errors import RowsNotKept
 
 
 class CountsAccumulator(Accumulator):
@@ -36,7 +37,7 @@ class CountsAccumulator(Accumulator):
 
     def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
         if labels is not None:
-            raise ValueError(
+            raise RowsNotKept(
                 'only counts are kept: give labels during capture, or use keep="states"'
             )
         self.instances.require_labels()
@@ -52,5 +53,5 @@ class CountsAccumulator(Accumulator):
         """Nothing to do: no rows are under way."""
 
 
-def _rows_not_kept() -> ValueError:
-    return ValueError('only counts are kept; rows need keep="states"')
+def _rows_not_kept() -> RowsNotKept:
+    return RowsNotKept('only counts are kept; rows need keep="states"')

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.ledger import Instances
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import LedgerError, NothingCaptured
 
 if TYPE_CHECKING:
     from tensorstate_gpu._layers.arrow_rows import Rows
@@ -161,11 +162,11 @@ class Readings(ABC):
         if captured is None or not captured.instances.rows:
             raise self._empty()
         if captured.rows != captured.instances.rows:
-            raise RuntimeError(
+            raise LedgerError(
                 f"{self.name}: {captured.instances.rows} rows were captured, {captured.rows} kept"
             )
         return captured
 
     @abstractmethod
-    def _empty(self) -> ValueError:
+    def _empty(self) -> NothingCaptured:
         """Says why there is nothing to read."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._layers.labels import FrozenLabels, Labels
+from tensorstate_gpu.errors import LabelsMissing
 
 
 class Instances:
@@ -78,7 +79,7 @@ class Instances:
     def require_labels(self) -> None:
         """ValueError when some instances have no label."""
         if missing := self.count - self._labelled:
-            raise ValueError(f"{missing} of {self.count} instances were captured without labels")
+            raise LabelsMissing(f"{missing} of {self.count} instances were captured without labels")
 
     def label_pieces(self) -> Iterator[NDArray[Any]]:
         """The label of each instance, in pieces; ValueError when some have none."""

@@ -8,6 +8,7 @@ from typing import Any
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import NoCapturePoints
 
 _HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
 
@@ -19,6 +20,8 @@ class LayerReport:
     ``ceiling`` is the largest efficiency that so many states could show: min(1, log2(states) /
     neurons). ``axis`` is the axis along which the neurons lay.
     """
+
+    __module__ = "tensorstate_gpu.reporting"
 
     layer: str
     axis: int | None
@@ -58,6 +61,8 @@ class LayerReport:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """What a network does with its neurons. print() shows the table, notebooks draw it."""
+
+    __module__ = "tensorstate_gpu.reporting"
 
     layers: tuple[LayerReport, ...]
     network_efficiency: float
@@ -120,7 +125,7 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
     """
     points = getattr(model, "efficiency_layers", None)
     if not points:
-        raise ValueError(f"{type(model).__name__} has no capture points to report")
+        raise NoCapturePoints(f"{type(model).__name__} has no capture points to report")
     return summarise(
         [LayerReport.of(point.name, point.histogram(), point.axis) for point in points],
         accuracy,

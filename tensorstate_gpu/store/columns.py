@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.background_writer import Submit
 from tensorstate_gpu.store.buffer_pool import Spares
 from tensorstate_gpu.store.chunks import (
@@ -53,7 +54,7 @@ class ArrayReader:
         try:
             data = self._files.read(f"{self._key}/{KEY}")
         except FileNotFoundError as error:
-            raise ValueError(f"{name} is missing, with captured states in its array") from error
+            raise DamagedStore(f"{name} is missing, with captured states in its array") from error
         return check_document(data, name)
 
     def codec(self) -> ChunkCodec:
@@ -63,7 +64,7 @@ class ArrayReader:
                 try:
                     self._codec = ChunkCodec(self.document(), self._chunk_shape)
                 except UnreadableDocument as error:
-                    raise ValueError(
+                    raise DamagedStore(
                         f"{self._files}/{self._key}/{KEY} is damaged: {error}"
                     ) from error
             return self._codec
@@ -75,17 +76,17 @@ class ArrayReader:
         try:
             values, found = codec.decode(self._files.read(key))
         except FileNotFoundError as error:
-            raise ValueError(
+            raise DamagedStore(
                 f"{self._files}/{key} is missing, with captured states in it"
             ) from error
         except ValueError as error:
-            raise ValueError(f"{self._files}/{key} is damaged: {error}") from error
+            raise DamagedStore(f"{self._files}/{key} is damaged: {error}") from error
         rows = self._committed.rows - index * self._committed.chunk_rows
         if rows < self._committed.chunk_rows:
             values = values[:rows]
             found = checksum(values)
         if found != self._committed.checksums[index]:
-            raise ValueError(f"{self._files}/{key} is damaged: it is not what was committed")
+            raise DamagedStore(f"{self._files}/{key} is damaged: it is not what was committed")
         values.flags.writeable = False
         return values
 

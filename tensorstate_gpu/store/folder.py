@@ -8,6 +8,7 @@ from io import FileIO
 from pathlib import Path
 
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import StoreInUse
 
 try:
     import fcntl
@@ -169,7 +170,7 @@ class Folder:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise ValueError(
+            raise StoreInUse(
                 f"{self.path} is being written already, by another process or another Store; "
                 "a store has one writer at a time"
             ) from error

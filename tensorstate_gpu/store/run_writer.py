@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._process.interrupts import finished_before_interrupt
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
 from tensorstate_gpu.store.buffer_pool import Spares
 from tensorstate_gpu.store.closing_at_exit import note
@@ -150,14 +151,14 @@ class RunWriter:
     def check_open(self) -> None:
         """RuntimeError where this process must not write, or no longer can."""
         if self._process != os.getpid():
-            raise RuntimeError(
+            raise StoreClosed(
                 f"process {self._process} writes {self.files}, and a store has one writer; after a "
                 "fork, capture with a disk_path of its own"
             )
         if self._deleted or not self.files.exists():
-            raise RuntimeError(f"{self.files} was deleted while states were captured into it")
+            raise StoreClosed(f"{self.files} was deleted while states were captured into it")
         if self._closed:
-            raise RuntimeError(f"{self.files} is closed; open it with mode='a' to go on")
+            raise StoreClosed(f"{self.files} is closed; open it with mode='a' to go on")
 
     @contextlib.contextmanager
     def adding(self, layer: LayerWriter, rows: int) -> Iterator[None]:
@@ -167,7 +168,7 @@ class RunWriter:
         """
         with self._lock:
             if self._refuses or self._layers.get(layer.name) is not layer:
-                raise RuntimeError(f"{self.files} takes no more rows of {layer.name!r}")
+                raise StoreClosed(f"{self.files} takes no more rows of {layer.name!r}")
             yield
             self._clock.took(rows)
 
@@ -278,7 +279,7 @@ class RunWriter:
         """Whether the store was deleted; RuntimeError when rows are lost by that."""
         lost = self._deleted or not self.files.exists()
         if lost and self._clock.rows:
-            raise RuntimeError(f"{self.files} was deleted while states were captured into it")
+            raise StoreClosed(f"{self.files} was deleted while states were captured into it")
         return lost
 
     def close_soon(self) -> None:

@@ -68,6 +68,8 @@ class Store:
     array([1, 2])
     """
 
+    __module__ = "tensorstate_gpu"
+
     def __init__(
         self,
         path: Any,

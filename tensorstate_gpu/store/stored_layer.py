@@ -12,6 +12,7 @@ from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.layer_states import Readings
 from tensorstate_gpu._layers.ledger import Instances
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
+from tensorstate_gpu.errors import NothingCaptured
 from tensorstate_gpu.store.columns import ArrayReader
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key
@@ -26,6 +27,8 @@ class StoredLayer(Readings):
 
     ``len(layer)`` and ``layer[start:stop]`` give packed rows, uint8 (states, bytes).
     """
+
+    __module__ = "tensorstate_gpu.store"
 
     def __init__(self, files: Files, name: str, committed: Layer | None) -> None:
         self.name = name
@@ -89,8 +92,8 @@ class StoredLayer(Readings):
     def _reading(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def _empty(self) -> ValueError:
-        return ValueError(f"{self._files} holds no states of {self.name!r}")
+    def _empty(self) -> NothingCaptured:
+        return NothingCaptured(f"{self._files} holds no states of {self.name!r}")
 
     def _label_pieces(self) -> Iterator[NDArray[Any]]:
         layer = self._whole

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 
 import google_crc32c
 
+from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
 from tensorstate_gpu.store.files import Files
@@ -31,6 +32,8 @@ class Verification:
     that was killed, in use by one that captures, or put there by others; None where files cannot be
     listed.
     """
+
+    __module__ = "tensorstate_gpu.store"
 
     chunks: int
     bytes: int
@@ -116,10 +119,10 @@ class CommittedArray:
         try:
             data = self._files.read(self.chunk_key(index))
         except FileNotFoundError as error:
-            raise ValueError(f"{name} is missing, with captured states in it") from error
+            raise DamagedStore(f"{name} is missing, with captured states in it") from error
         values, found = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
         if google_crc32c.value(values).to_bytes(_CHECKSUM_BYTES, "little") != found:
-            raise ValueError(f"{name} is damaged: its checksum does not fit")
+            raise DamagedStore(f"{name} is damaged: its checksum does not fit")
         return data
 
     def rows_beyond(self, shown: int, record: Record) -> list[str]:
