@@ -6,9 +6,10 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import commands
 import pytest
-from rooms import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
+
+from tests.support import commands
+from tests.support.rooms import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that is not interactive starts its background jobs so; some tests are about Ctrl-C.
@@ -43,7 +44,7 @@ def quick_path(tmp_path):
 @pytest.fixture
 def run(tmp_path, small_chunks):
     """The path of the store that labelled_store.py describes."""
-    from labelled_store import write_run  # not on hosts without zarr
+    from tests.support.labelled_store import write_run  # not on hosts without zarr
 
     return write_run(tmp_path / "run")
 
@@ -51,7 +52,7 @@ def run(tmp_path, small_chunks):
 @pytest.fixture
 def stored(tmp_path):
     """The path of the store that closed_store.py writes."""
-    from closed_store import write_closed
+    from tests.support.closed_store import write_closed
 
     return write_closed(tmp_path / "run")
 
