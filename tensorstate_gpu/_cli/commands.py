@@ -104,9 +104,10 @@ def _add_store(command: argparse.ArgumentParser, name: str) -> None:
 
 
 def _run_on_store(name: str, options: argparse.Namespace) -> int:
-    from tensorstate_gpu._cli import store_commands  # slow to import: zarr
+    from tensorstate_gpu._cli import export_command, store_commands  # slow to import: zarr
 
-    status: int = getattr(store_commands, name)(options)
+    module = export_command if name == "export" else store_commands
+    status: int = getattr(module, name)(options)
     return status
 
 
