@@ -27,7 +27,8 @@ def small_pieces(monkeypatch):
     """Chunks of 4 rows of two bytes, pieces of 3, row groups of at least 2 of these."""
     monkeypatch.setattr("tensorstate_gpu._layers.memory_rows.CHUNK_BYTES", 8)
     monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 8)
-    monkeypatch.setattr("tensorstate_gpu._states.arrow_tables.PIECE_ROWS", 3)
+    for module in ("_states.arrow_tables", "_layers.arrow_rows"):
+        monkeypatch.setattr(f"tensorstate_gpu.{module}.PIECE_ROWS", 3)
     monkeypatch.setattr("tensorstate_gpu._states.arrow_tables.ROW_GROUP_BYTES", 50)
 
 
