@@ -6,9 +6,10 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import commands
 import pytest
-from rooms import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
+
+from tests.support import commands
+from tests.support.rooms import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that is not interactive starts its background jobs so; some tests are about Ctrl-C.
@@ -26,7 +27,8 @@ def small_pieces(monkeypatch):
     """Chunks of 4 rows of two bytes, pieces of 3, row groups of at least 2 of these."""
     monkeypatch.setattr("tensorstate_gpu._layers.memory_rows.CHUNK_BYTES", 8)
     monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 8)
-    monkeypatch.setattr("tensorstate_gpu._states.arrow_tables.PIECE_ROWS", 3)
+    for module in ("_states.arrow_tables", "_layers.arrow_rows"):
+        monkeypatch.setattr(f"tensorstate_gpu.{module}.PIECE_ROWS", 3)
     monkeypatch.setattr("tensorstate_gpu._states.arrow_tables.ROW_GROUP_BYTES", 50)
 
 
@@ -43,7 +45,7 @@ def quick_path(tmp_path):
 @pytest.fixture
 def run(tmp_path, small_chunks):
     """The path of the store that labelled_store.py describes."""
-    from labelled_store import write_run  # not on hosts without zarr
+    from tests.support.labelled_store import write_run  # not on hosts without zarr
 
     return write_run(tmp_path / "run")
 
@@ -51,7 +53,7 @@ def run(tmp_path, small_chunks):
 @pytest.fixture
 def stored(tmp_path):
     """The path of the store that closed_store.py writes."""
-    from closed_store import write_closed
+    from tests.support.closed_store import write_closed
 
     return write_closed(tmp_path / "run")
 

@@ -9,7 +9,7 @@ from benchmarks.gpu.results import write
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SECONDS = 60  # for each tool
-PACKING, COUNTING = "tests/cuda_cases/packing.py", "tests/cuda_cases/counting.py"
+PACKING, COUNTING = "tests/cuda/cases/packing.py", "tests/cuda/cases/counting.py"
 CASES = (
     f"{PACKING}::test_unpack_and_popcount[20]",
     f"{PACKING}::test_pack[rows of 64-float32-zero]",

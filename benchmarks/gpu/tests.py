@@ -19,7 +19,7 @@ def stage(words: dict[str, Any]) -> bool:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
         command += ["-W", "default"]  # of other versions than ours
-        command += [f"--junitxml={report}", *(f"tests/cuda_cases/{file}" for file in FILES)]
+        command += [f"--junitxml={report}", *(f"tests/cuda/cases/{file}" for file in FILES)]
         try:
             code = bounded.run(command, SECONDS).returncode
         except subprocess.TimeoutExpired:

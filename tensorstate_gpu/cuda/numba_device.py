@@ -33,7 +33,7 @@ def run(kernel: Any, blocks: int, *arrays: Any) -> None:
 def each_operation_rounded() -> Iterator[None]:
     """Keep NVVM from joining x * y + z to one operation, whose result a CPU would not give.
 
-    Numba-CUDA has no option for that. tests/test_firing_function.py looks at what comes out.
+    Numba-CUDA has no option for that. tests/arrays/test_firing_function.py looks at what comes out.
     """
     from numba.cuda.cudadrv import nvvm
 

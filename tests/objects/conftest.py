@@ -3,8 +3,9 @@
 import os
 
 import pytest
-from object_server import Relay, Server, new_bucket, options
 from obstore.store import S3Store
+
+from tests.support.object_server import Relay, Server, new_bucket, options
 
 
 @pytest.fixture(scope="session")

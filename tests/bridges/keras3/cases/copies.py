@@ -1,0 +1,165 @@
+"""Copies, files and weights of captured models."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.bridges.keras3.layers import StateCapture
+from tests.bridges.keras3.models import compiled
+
+X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+
+
+def array(tensor):
+    return keras.ops.convert_to_numpy(tensor).copy()
+
+
+def branches():
+    """Layers of one shape, whose depth, and so Keras's order, a capture layer changes."""
+    inputs = keras.Input((4,))
+    b, a = layers.Dense(4, name="b")(inputs), layers.Dense(4, "tanh", name="a")(inputs)
+    inside = keras.Input((4,))
+    d, c = layers.Dense(4, name="d")(inside), layers.Dense(4, "tanh", name="c")(inside)
+    nested = keras.Model(inside, layers.Subtract()([d, c]), name="inner")
+    one, other = (
+        keras.Sequential([keras.Input((4,)), layers.Dense(4, name="e")], name=name)
+        for name in ("one", "other")
+    )
+    return keras.Model(inputs, other(one(nested(layers.Subtract()([b, a])))))
+
+
+ATTACH_TO = ["a", "*/c", "one/e"]
+NAMES = ["a_states", "inner/c_states", "one/e_states"]
+
+
+def through_file(path):
+    def saved_and_loaded(model):
+        model.save(path)
+        return keras.models.load_model(path, compile=False)
+
+    return saved_and_loaded
+
+
+WAYS = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "clone_model": keras.models.clone_model,
+}
+
+
+@pytest.mark.parametrize("way", [*WAYS, ".keras", ".h5"])
+def test_copies_have_capture_points_of_their_own(way, tmp_path):
+    make_copy = WAYS.get(way) or through_file(tmp_path / f"model{way}")
+    model = compiled(branches())
+    captured = ts.build_efficiency_model(model, ATTACH_TO, method="both", threshold=0.1)
+    expected = array(captured(X))
+    twin = make_copy(captured)
+    points = captured.efficiency_layers
+    assert [point.name for point in twin.efficiency_layers] == [point.name for point in points]
+    assert [point.state_count for point in twin.efficiency_layers] == 6 * [0]
+    assert {point.threshold for point in twin.efficiency_layers} == {0.1}
+    twin.set_weights(captured.get_weights())
+    np.testing.assert_array_equal(array(twin(X)), expected)
+    for point, other in zip(twin.efficiency_layers, points, strict=True):
+        np.testing.assert_array_equal(point.raw_states, other.raw_states)
+    bare = ts.remove_state_layers(twin)
+    bare(X)
+    assert [layer.name for layer in bare.layers][1:] == [layer.name for layer in model.layers][1:]
+    assert {point.state_count for point in points} == {20}
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", ".keras", ".h5"])
+def test_copies_have_the_weights(way, tmp_path):
+    make_copy = WAYS.get(way) or through_file(tmp_path / f"model{way}")
+    captured = ts.build_efficiency_model(compiled(branches()), ATTACH_TO)
+    np.testing.assert_array_equal(array(make_copy(captured)(X)), array(captured(X)))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_another_program_needs_only_the_layer_to_load_a_file(suffix, tmp_path):
+    captured = ts.build_efficiency_model(branches(), ATTACH_TO)
+    captured.save(path := tmp_path / f"model{suffix}")
+    program = f"""
+import keras, tensorstate_gpu
+tensorstate_gpu.StateCapture
+model = keras.models.load_model({str(path)!r})
+assert [point.name for point in model.efficiency_layers] == {NAMES}
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_saving_and_loading(images, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            layers.Conv2D(4, 3),
+            StateCapture("seen", tmp_path / "run.zarr", threshold=0.1, neuron_axis=-1),
+            layers.Flatten(),
+        ]
+    )
+    expected = model.predict(images, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    capture = loaded.get_layer("seen")
+    assert isinstance(capture, StateCapture)
+    assert (capture.point.threshold, capture.point.neuron_axis) == (0.1, -1)
+    assert capture.point.disk_path is None
+    assert capture.state_count == 0
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, rtol=1e-6)
+    assert capture.state_count == 50 * 36
+
+
+def test_saving_leaves_the_optimizer(tmp_path):
+    """Keras forgets it, in what it compiles from, when it writes HDF5."""
+    model = compiled(branches())
+    model.save(tmp_path / "model.h5")
+    assert ts.build_efficiency_model(model, "a").optimizer is model.optimizer
+
+
+def test_weights_keep_their_order():
+    model = branches()
+    captured = ts.build_efficiency_model(model, ATTACH_TO)
+    again = ts.build_efficiency_model(captured, "b")
+    for other in (captured, again, ts.remove_state_layers(again)):
+        assert [weight.path for weight in other.weights] == [w.path for w in model.weights]
+        assert [layer.name for layer in other.layers if layer.weights] == [
+            *("b", "a", "inner", "one", "other")
+        ]
+    assert [layer.name for layer in captured.layers][1:4] == ["b", "a", "a_states"]
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
+def test_files_of_weights_fit_both_models(suffix, tmp_path):
+    model = branches()
+    captured = ts.build_efficiency_model(model, ATTACH_TO)
+    bare = array(model(X))
+    path = tmp_path / f"w{suffix}"
+    for writer, reader in ((captured, model), (model, captured)):
+        writer.save_weights(path) if suffix == ".weights.h5" else writer.save(path)
+        model.set_weights([0 * weight for weight in model.get_weights()])
+        reader.load_weights(path)
+        np.testing.assert_array_equal(array(reader(X)), bare)
+
+
+def test_an_optimizer_goes_on_with_each_weight_s_own_moments():
+    """JAX hands weights to an optimizer in order."""
+
+    def trained(capture):
+        keras.utils.set_random_seed(3)
+        model = branches()
+        model.compile(keras.optimizers.Adam(0.1), "mse")
+        model.fit(X, X[::-1], epochs=3, shuffle=False, verbose=0)
+        runner = ts.build_efficiency_model(model, ATTACH_TO) if capture else model
+        runner.fit(X, X[::-1], epochs=3, shuffle=False, verbose=0)
+        return model.get_weights()
+
+    for one, other in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

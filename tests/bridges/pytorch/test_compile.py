@@ -1,0 +1,229 @@
+"""torch.compile: a compiled model gives the states of the model, and computes the same."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import tensorstate_gpu as ts
+from tests.support.torch_models import expected_rows, hooks_of, images
+
+# No C++ compiler is needed for these two; "aot_eager" functionalises as "inductor" does.
+BACKENDS = ("eager", "aot_eager")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled_before() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 9, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(9 * 16, 4)
+    )
+
+
+def expected(model: nn.Sequential, batches: list[torch.Tensor]) -> dict[str, ts.StateCounts]:
+    """Counts of the convolution and the dense layer, from their outputs in eager mode."""
+    plain = copy.deepcopy(model)
+    if hasattr(plain, "efficiency_layers"):
+        ts.remove_state_layers(plain)
+    with torch.no_grad():
+        conv = np.concatenate([expected_rows(plain[0](x), 1) for x in batches])
+        dense = np.concatenate([expected_rows(plain(x)) for x in batches])
+    return {
+        "0_post_states": ts.count_states(conv, neurons=9),
+        "3_post_states": ts.count_states(dense, neurons=4),
+    }
+
+
+@pytest.mark.parametrize("fullgraph", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_built_then_compiled(keep, backend, fullgraph):
+    model, batches = network(), [images(5, 1, 6, 6, seed=seed) for seed in range(3)]
+    want = expected(model, batches)
+    ts.build_efficiency_model(model, ["Conv2d", "Linear"], keep=keep)
+    compiled = torch.compile(model, backend=backend, fullgraph=fullgraph)
+    with torch.no_grad():
+        for x in batches:
+            output = compiled(x)
+    plain = copy.deepcopy(model)
+    ts.remove_state_layers(plain)
+    torch.testing.assert_close(output, plain(batches[-1]))
+    assert {p.name: p.histogram() for p in model.efficiency_layers} == want
+    assert [p.axis for p in model.efficiency_layers] == [1, 1]
+    assert [p.instance_count for p in model.efficiency_layers] == [15, 15]
+    if keep == "states":
+        rows = np.concatenate([expected_rows(plain[0](x), 1) for x in batches])
+        np.testing.assert_array_equal(model.efficiency_layers[0].raw_states, rows)
+
+
+@pytest.mark.parametrize("fullgraph", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_compiled_inside_capture(keep, backend, fullgraph):
+    model, batches = network(), [images(5, 1, 6, 6, seed=seed) for seed in range(2)]
+    want = expected(model, batches)
+    with torch.no_grad(), ts.capture(model, ["Conv2d", "Linear"], keep=keep) as run:
+        compiled = torch.compile(model, backend=backend, fullgraph=fullgraph)
+        for x in batches:
+            compiled(x)
+    assert {p.name: p.histogram() for p in run.efficiency_layers} == want
+    assert hooks_of(model) == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_inside_capture_with_labels(backend):
+    model = network()
+    with torch.no_grad(), ts.capture(model, "Conv2d", keep="counts") as run:
+        compiled = torch.compile(model, backend=backend)
+        for seed in range(2):
+            run.labels([3, 1, 3])
+            compiled(images(3, 1, 6, 6, seed=seed))
+        run.labels([3, 1])  # of the wrong length
+        with pytest.raises(ValueError, match="labels must be 1-D"):
+            compiled(images(3, 1, 6, 6))
+    found = run["0_post_states"].counts_by()
+    assert {label: counts.total for label, counts in found.items()} == {1: 32, 3: 64}
+
+
+@pytest.mark.parametrize("method", ["before", "both"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_before_layers(backend, method):
+    model, x = network(), images(5, 1, 6, 6)
+    ts.build_efficiency_model(model, "Linear", method=method)
+    with torch.no_grad():
+        torch.compile(model, backend=backend, fullgraph=True)(x)
+        before = model.efficiency_layers[0]
+        assert before.name == "3_pre_states"
+        activation = model[0](x).relu().flatten(1)
+    np.testing.assert_array_equal(before.raw_states, expected_rows(activation))
+
+
+def train(model: nn.Module, call: nn.Module) -> list[torch.Tensor]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    found = []
+    for seed in range(3):
+        loss = call(images(8, 1, 6, 6, seed=seed)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.detach())
+    return [*found, *(value.clone() for value in model.state_dict().values())]
+
+
+@pytest.mark.parametrize("fullgraph", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_training(backend, fullgraph):
+    bare = network()
+    want = train(bare, bare)
+    model = ts.build_efficiency_model(network(), ["Conv2d", "Linear"])
+    found = train(model, torch.compile(model, backend=backend, fullgraph=fullgraph))
+    for ours, theirs in zip(found, want, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert [point.instance_count for point in model.efficiency_layers] == [24, 24]
+    eager = ts.build_efficiency_model(network(), ["Conv2d", "Linear"])
+    train(eager, eager)
+    for ours, theirs in zip(model.efficiency_layers, eager.efficiency_layers, strict=True):
+        assert ours.histogram() == theirs.histogram()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_batches_of_other_sizes_and_resets(backend):
+    model = ts.build_efficiency_model(network(), "Linear")
+    compiled = torch.compile(model, backend=backend)
+    with torch.no_grad():
+        for rows in (5, 3, 8):
+            compiled(images(rows, 1, 6, 6))
+        assert model.efficiency_layers[0].state_count == 16
+        ts.reset_efficiency_model(model)
+        compiled(images(2, 1, 6, 6))
+    assert model.efficiency_layers[0].state_count == 2
+
+
+def test_module_compile_after_attaching():
+    model, x = network(), images(5, 1, 6, 6)
+    want = expected(model, [x])
+    ts.build_efficiency_model(model, ["Conv2d", "Linear"])
+    model.compile(backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        model(x)
+    assert {p.name: p.histogram() for p in model.efficiency_layers} == want
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_removing_after_compiling_ends_the_capture(backend):
+    model, x = network(), images(5, 1, 6, 6)
+    with torch.no_grad(), ts.capture(model, "Linear") as run:
+        compiled = torch.compile(model, backend=backend)
+        compiled(x)
+    with torch.no_grad():
+        after = compiled(x)
+        torch.testing.assert_close(after, model(x))
+    assert run["3_post_states"].state_count == 5
+
+
+def entered(model: nn.Module, attach_to: str) -> None:
+    with ts.capture(model, attach_to):
+        raise AssertionError("the block was entered")
+
+
+@pytest.mark.parametrize("through", ["build", "capture"])
+@pytest.mark.parametrize("how", ["torch.compile", "model.compile"])
+def test_attaching_to_a_compiled_model_raises(how, through):
+    model = network()
+    compiled = model
+    if how == "torch.compile":
+        compiled = torch.compile(model, backend="eager")
+    else:
+        model.compile(backend="eager")
+    attach = ts.build_efficiency_model if through == "build" else entered
+    with pytest.raises(ValueError, match="model is compiled"):
+        attach(compiled, "*Conv2d")
+    assert hooks_of(model) == []
+    assert not hasattr(model, "efficiency_layers")
+
+
+def test_a_hook_that_never_fires_is_noticed_when_it_is_read():
+    model, x = network(), images(5, 1, 6, 6)
+    compiled = torch.compile(model, backend="eager")
+    compiled(x)
+    ts.build_efficiency_model(model, "Conv2d")  # the plain model does not know of its twin
+    compiled(x)
+    (point,) = model.efficiency_layers
+    with pytest.raises(ValueError, match="nor does a hook attached after the first compiled call"):
+        point.counts()
+
+
+@pytest.mark.parametrize("fullgraph", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_checkpoints_in_a_compiled_model_are_not_counted_twice(backend, fullgraph):
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return checkpoint(self.inner, x, use_reentrant=False)
+
+    model = ts.build_efficiency_model(Checkpointed(), "inner.3")
+    compiled = torch.compile(model, backend=backend, fullgraph=fullgraph)
+    for _ in range(2):
+        compiled(images(5, 1, 6, 6).requires_grad_()).sum().backward()
+    assert model.efficiency_layers[0].state_count == 10
+
+
+def test_a_hook_by_hand_in_a_compiled_model():
+    layer, hook = nn.Linear(3, 2), ts.StateCaptureHook("linear")
+    layer.register_forward_hook(hook)
+    torch.compile(layer, backend="aot_eager", fullgraph=True)(images(4, 3))
+    assert hook.state_count == 4

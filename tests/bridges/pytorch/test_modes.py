@@ -1,0 +1,251 @@
+"""PyTorch's other ways to run a model: recomputed, traced, transformed, cast, in threads."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+
+import tensorstate_gpu as ts
+from tests.support.torch_models import expected_rows, hooks_of, images
+
+
+def perceptron() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 4))
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.inner, self.reentrant = perceptron(), reentrant
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return checkpoint(self.inner, x, use_reentrant=self.reentrant)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputed_forward_passes_are_not_counted_twice(reentrant, keep):
+    model, calls = Checkpointed(reentrant), []
+    model.inner[0].register_forward_hook(lambda *_: calls.append(1))
+    with ts.capture(model, "*Linear*", method="both", keep=keep) as run:
+        for seed in range(3):
+            model(images(8, 6, seed=seed).requires_grad_()).sum().backward()
+    assert len(calls) == 6, "nothing was recomputed: this test cannot fail"
+    assert [point.state_count for point in run.efficiency_layers] == [24] * 4
+    rows = [expected_rows(model.inner[0](images(8, 6, seed=seed))) for seed in range(3)]
+    counts = run["inner.0_post_states"].histogram()
+    assert counts == ts.count_states(np.concatenate(rows), neurons=20)
+
+
+def test_a_sequence_of_checkpoints_within_one_backward():
+    model = nn.Sequential(*(nn.Linear(6, 6) for _ in range(4)))
+    with ts.capture(model, "Linear") as run:
+        x = images(8, 6).requires_grad_()
+        checkpoint_sequential(model, 2, x, use_reentrant=False).sum().backward()
+    assert [point.state_count for point in run.efficiency_layers] == [8] * 4
+
+
+def test_a_forward_pass_after_backward_counts_again():
+    model = Checkpointed(False)
+    with ts.capture(model, "inner.0") as run:
+        model(images(8, 6).requires_grad_()).sum().backward()
+        model(images(8, 6))
+    assert run["inner.0_post_states"].state_count == 16
+
+
+@pytest.mark.parametrize("kind", ["fake", "meta"])
+def test_tensors_without_numbers_are_not_counted(kind):
+    model = perceptron()
+    with ts.capture(model, "Linear", method="both") as run:
+        if kind == "meta":
+            assert model.to("meta")(torch.empty(8, 6, device="meta")).shape == (8, 4)
+        else:
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                assert model(torch.empty(8, 6)).shape == (8, 4)
+    for point in run.efficiency_layers:
+        assert point.neurons is None
+        with pytest.raises(ValueError, match="nothing captured"):
+            point.entropy()
+
+
+def test_capture_goes_on_after_fake_tensors():
+    model = ts.build_efficiency_model(perceptron(), "0")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model(torch.empty(8, 6))
+    model(images(5, 6))
+    assert model.efficiency_layers[0].state_count == 5
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit is on its way out
+def test_tracing_is_not_counted():
+    model, x = perceptron(), images(5, 6)
+    bare = model(x)
+    ts.build_efficiency_model(model, "Linear", method="both")
+    # Its check runs the model once more, without tracing: that would be counted.
+    traced = torch.jit.trace(model, x, check_trace=False)
+    assert [point.state_count for point in model.efficiency_layers] == [0] * 4
+    assert torch.equal(traced(x), bare)
+    model(x)
+    assert [point.state_count for point in model.efficiency_layers] == [5] * 4
+
+
+def test_torch_export_is_not_counted():
+    model, x = perceptron(), images(5, 6)
+    ts.build_efficiency_model(model, "Linear")
+    torch.export.export(model, (x,), strict=False)
+    assert [point.state_count for point in model.efficiency_layers] == [0] * 2
+
+
+@pytest.mark.parametrize("transform", ["vmap", "grad"])
+def test_function_transforms_are_a_type_error(transform):
+    model, x = perceptron(), images(3, 5, 6)
+
+    def transformed() -> None:
+        if transform == "vmap":
+            torch.func.vmap(model)(x)
+        else:
+            torch.func.grad(lambda given: model(given).sum())(x)
+
+    with ts.capture(model, "0") as run:
+        with pytest.raises(TypeError, match=r"torch\.func transforms"):
+            transformed()
+        assert run["0_post_states"].neurons is None
+        model(images(3, 6))
+    assert run["0_post_states"].state_count == 3
+
+
+def test_reading_a_hook_that_never_fired_is_a_value_error():
+    model = ts.build_efficiency_model(perceptron(), "Linear")
+    (point, _) = model.efficiency_layers
+    for read in (
+        point.counts,
+        point.entropy,
+        point.efficiency,
+        point.max_entropy,
+        point.counts_by,
+        point.state_ids,
+        point.histogram,
+        point.states_per_instance,
+        lambda: point.raw_states,
+        lambda: point.states,
+        lambda: ts.network_efficiency(model),
+        lambda: ts.report(model),
+    ):
+        with pytest.raises(ValueError, match="0_post_states: nothing captured yet"):
+            read()
+
+
+# ---- numbers of other widths, modes of training --------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_of_other_precision(dtype):
+    model, seen = perceptron().to(dtype), []
+    model[0].register_forward_hook(lambda *hooked: seen.append(hooked[2].clone()))
+    with ts.capture(model, "0") as run:
+        model(images(50, 6).to(dtype))
+    assert seen[0].dtype == dtype
+    # Every number of these formats is a float64.
+    expected = expected_rows(seen[0].double())
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, expected)
+
+
+def test_autocast():
+    model, seen = perceptron(), []
+    model[0].register_forward_hook(lambda *hooked: seen.append(hooked[2].clone()))
+    with ts.capture(model, "0") as run, torch.autocast("cpu", torch.bfloat16):
+        model(images(50, 6))
+    assert seen[0].dtype == torch.bfloat16
+    expected = expected_rows(seen[0].double())
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, expected)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_train_and_eval_with_and_without_gradients(training, mode):
+    model = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5)).train(training)
+    with torch.no_grad():
+        model[0].running_mean.fill_(0.3)
+    seen: list[torch.Tensor] = []
+    model[1].register_forward_hook(lambda *hooked: seen.append(hooked[2].clone()))
+    with ts.capture(model, "1") as run, mode():
+        model(images(40, 6).requires_grad_())
+    np.testing.assert_array_equal(run["1_post_states"].raw_states, expected_rows(seen[0]))
+    assert model.training is training
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_empty_batches(keep):
+    model = perceptron()
+    with ts.capture(model, "Linear", method="both", keep=keep) as run:
+        for rows in (0, 3, 0, 2):
+            run.labels([7] * rows)
+            model(images(rows, 6))
+    for point in run.efficiency_layers:
+        assert (point.state_count, point.instance_count) == (5, 5)
+        assert point.counts_by()[7].total == 5
+    convolution = nn.Conv2d(1, 2, 3)
+    with ts.capture(convolution, "Conv2d", keep=keep) as run:
+        convolution(images(0, 1, 5, 5))
+    with pytest.raises(ValueError, match="nothing captured"):
+        run["Conv2d_post_states"].counts()
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_threads_share_a_model(keep):
+    model, failures = perceptron().eval(), []
+    rows = [expected_rows(model[0](images(9, 6, seed=seed))) for seed in range(8)]
+    expected = ts.count_states(np.concatenate(rows * 25), neurons=20)
+
+    def work(seed: int) -> None:
+        try:
+            for _ in range(25):
+                model(images(9, 6, seed=seed))
+        except BaseException as error:
+            failures.append(error)
+
+    with ts.capture(model, "Linear", keep=keep) as run:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert [point.state_count for point in run.efficiency_layers] == [8 * 25 * 9] * 2
+    assert run["0_post_states"].histogram() == expected
+    assert hooks_of(model) == []
+
+
+def test_data_parallel_without_a_gpu():
+    parallel = nn.DataParallel(perceptron())
+    with ts.capture(parallel, "module.0") as run:
+        assert parallel(images(10, 6)).shape == (10, 4)
+    assert run["module.0_post_states"].state_count == 10
+    assert hooks_of(parallel) == []
+
+
+def test_data_parallel_replicas_feed_the_points_of_the_original():
+    layer = nn.Linear(6, 20)
+    with ts.capture(layer, "Linear") as run:
+        threads = []
+        for rows in (7, 8, 9):
+            # What nn.DataParallel makes for each GPU: a shallow copy with the very same hooks.
+            replica = layer._replicate_for_data_parallel()
+            replica.weight, replica.bias = layer.weight, layer.bias
+            threads.append(threading.Thread(target=replica, args=(images(rows, 6),)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert run["Linear_post_states"].state_count == 24
+    rows = np.concatenate([expected_rows(layer(images(rows, 6))) for rows in (7, 8, 9)])
+    assert run["Linear_post_states"].histogram() == ts.count_states(rows, neurons=20)

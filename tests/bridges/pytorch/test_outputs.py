@@ -1,0 +1,264 @@
+"""What a layer may take and return, and hooks that are placed by hand."""
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tensorstate_gpu as ts
+from tests.support.torch_models import expected_rows, hooks_of, images
+
+
+class Returns(nn.Module):
+    """Returns what a function makes of its input."""
+
+    def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
+@dataclasses.dataclass
+class Output:
+    name: str
+    loss: None
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+
+class ModelOutput(OrderedDict[str, Any]):
+    """As Hugging Face's: fields are items and attributes; those that are None are no items."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__({name: value for name, value in fields.items() if value is not None})
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else tuple(self.values())[key]
+
+
+OUTPUTS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "tensor": lambda x: x,
+    "tuple": lambda x: (x, -x),
+    "none first": lambda x: (None, x, -x),
+    "nested": lambda x: ([], {"a": (x,)}, -x),
+    "list": lambda x: [x, -x],
+    "dict": lambda x: {"logits": x, "hidden": -x},
+    "dataclass": lambda x: Output("name", None, x, -x),
+    "ModelOutput": lambda x: ModelOutput(loss=None, logits=x, hidden=(-x, -x)),
+    "named tuple": lambda x: torch.return_types.max((x, (-x).long())),
+    "parameter": lambda x: nn.Parameter(x.detach()),
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_the_first_tensor_of_an_output_is_captured(kind):
+    model = nn.Sequential(Returns(OUTPUTS[kind]))
+    with ts.capture(model, "0") as run:
+        model(images(9, 5))
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, expected_rows(images(9, 5)))
+
+
+@pytest.mark.parametrize("value", [None, (), {}, "text", 3, (None, [1.5]), Output])
+def test_an_output_without_a_tensor_is_a_type_error(value):
+    model = nn.Sequential(Returns(lambda x: value))
+    with ts.capture(model, "0") as run, pytest.raises(TypeError, match="0_post_states: no tensor"):
+        model(images(2, 3))
+    assert run["0_post_states"].state_count == 0
+    assert hooks_of(model) == []
+
+
+def test_a_0d_output_is_a_value_error():
+    model = nn.Sequential(Returns(torch.sum))
+    with ts.capture(model, "0") as run, pytest.raises(ValueError, match="0-d"):
+        model(images(2, 3))
+    assert run["0_post_states"].neurons is None
+
+
+def test_complex_outputs_are_refused():
+    model = nn.Sequential(Returns(lambda x: torch.complex(x, x)))
+    with ts.capture(model, "0") as run, pytest.raises(TypeError, match="complex"):
+        model(images(2, 3))
+    assert run["0_post_states"].neurons is None
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_integer_and_bool_outputs(dtype):
+    x = images(20, 3).mul(3).abs().to(dtype)
+    model = nn.Sequential(nn.Identity())
+    with ts.capture(model, "0") as run:
+        model(x)
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, expected_rows(x))
+
+
+def test_lazily_negated_outputs():
+    x = images(9, 5)
+    model = nn.Sequential(Returns(lambda x: torch.complex(x, x).conj().imag))
+    with ts.capture(model, "0") as run:
+        assert model(x).is_neg()
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, expected_rows(-x))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+def test_nested_tensors_are_refused_with_the_way_out():
+    def encoder(**options: bool) -> nn.Module:
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        return nn.TransformerEncoder(layer, 1, **options).eval()
+
+    padding = torch.tensor([[False, False, False], [False, True, True]])
+    model = encoder()  # a padded batch becomes a nested tensor here, in eval mode
+    with torch.no_grad(), ts.capture(model, "layers.0.linear1") as run:
+        with pytest.raises(TypeError, match=r"linear1_post_states: nested.*enable_nested_tensor"):
+            model(images(2, 3, 4), src_key_padding_mask=padding)
+        assert run["layers.0.linear1_post_states"].neurons is None
+    model = encoder(enable_nested_tensor=False)
+    with torch.no_grad(), ts.capture(model, "layers.0.linear1") as run:
+        model(images(2, 3, 4), src_key_padding_mask=padding)
+    assert run["layers.0.linear1_post_states"].state_count == 6
+
+
+class Keywords(nn.Module):
+    """Calls its layer with keyword arguments only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(input=x)
+
+
+def test_before_a_layer_that_is_called_with_keywords_only():
+    model = Keywords()
+    with ts.capture(model, "layer", method="both") as run:
+        output = model(images(9, 3))
+    before, after = run.efficiency_layers
+    np.testing.assert_array_equal(before.raw_states, expected_rows(images(9, 3)))
+    np.testing.assert_array_equal(after.raw_states, expected_rows(output))
+
+
+def test_before_a_layer_of_several_arguments():
+    model = nn.Sequential()
+    model.layer = nn.Bilinear(3, 4, 2)
+    with ts.capture(model, "layer", method="before") as run:
+        model.layer(images(9, 3), images(9, 4, seed=1))
+    np.testing.assert_array_equal(run["layer_pre_states"].raw_states, expected_rows(images(9, 3)))
+
+
+def test_a_shared_module_counts_each_of_its_calls():
+    shared = nn.Linear(3, 3)
+    model = nn.Sequential(shared, nn.Tanh(), shared)
+    with ts.capture(model, "Linear") as run:
+        model(images(9, 3))
+    assert list(run) == ["0_post_states"]
+    first = shared(images(9, 3))
+    rows = np.concatenate([expected_rows(first), expected_rows(shared(first.tanh()))])
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, rows)
+    assert run["0_post_states"].instance_count == 18
+
+
+# ---- hooks placed by hand ------------------------------------------------------------------------
+
+
+def test_by_hand_as_a_forward_hook():
+    layer, hook = nn.Conv2d(2, 3, 2), ts.StateCaptureHook("conv")
+    handle = layer.register_forward_hook(hook)
+    output = layer(images(4, 2, 5, 6))
+    np.testing.assert_array_equal(hook.raw_states, expected_rows(output, 1))
+    assert (hook.axis, hook.states_per_instance()) == (1, 20)
+    handle.remove()
+    layer(images(4, 2, 5, 6))
+    assert hook.state_count == 80
+
+
+def test_by_hand_as_a_pre_hook_which_receives_a_tuple():
+    layer, hook = nn.Conv2d(2, 3, 2), ts.StateCaptureHook("conv", keep="counts")
+    received: list[Any] = []
+    layer.register_forward_pre_hook(lambda module, args: received.append(args))
+    layer.register_forward_pre_hook(hook)
+    x = images(4, 2, 5, 6)
+    layer(x)
+    assert isinstance(received[0], tuple)
+    assert hook.histogram() == ts.count_states(expected_rows(x, 1), neurons=2)
+
+
+@pytest.mark.parametrize("always_call", [False, True])
+def test_by_hand_with_keyword_arguments_noted_by_torch(always_call):
+    layer, hook = nn.Linear(2, 3), ts.StateCaptureHook("linear")
+    layer.register_forward_hook(hook, always_call=always_call)
+    layer(images(4, 2))
+    assert hook.state_count == 4
+
+
+def test_by_hand_with_options_and_labels(tmp_path):
+    layer = nn.Linear(2, 3)
+    hook = ts.StateCaptureHook("linear", tmp_path / "states", threshold=0.5, neuron_axis=0)
+    layer.register_forward_hook(hook)
+    hook.labels(["all"])
+    output = layer(images(4, 2))
+    np.testing.assert_array_equal(hook.raw_states, expected_rows(output, 0, 0.5))
+    assert (hook.neurons, hook.instance_count) == (4, 1)
+    assert hook.counts_by()["all"].total == 3
+
+
+def test_by_hand_with_kwargs_takes_the_output():
+    class Doubled(nn.Module):
+        def forward(self, x, mask=None):
+            return 2 * x
+
+    model, hook = Doubled(), ts.StateCaptureHook("layer")
+    model.register_forward_hook(hook, with_kwargs=True)
+    model(torch.ones(5, 3), mask=torch.zeros(5, 7))
+    assert (hook.neurons, hook.state_count) == (3, 5)
+
+
+@pytest.mark.parametrize("with_kwargs", [False, True])
+@pytest.mark.parametrize("always_call", [False, True])
+def test_by_hand_in_every_place_with_outputs_that_are_dicts(with_kwargs, always_call):
+    class Pair(nn.Module):
+        def forward(self, x, scale=None):
+            return {"wide": torch.cat([x, x], 1), "scale": scale}
+
+    before, after = ts.StateCaptureHook("before"), ts.StateCaptureHook("after")
+    model = Pair()
+    model.register_forward_pre_hook(before, with_kwargs=with_kwargs)
+    model.register_forward_hook(after, with_kwargs=with_kwargs, always_call=always_call)
+    model(torch.ones(5, 3), scale=torch.ones(5, 7))
+    assert (before.neurons, before.state_count) == (3, 5)
+    assert (after.neurons, after.state_count) == (6, 5)
+
+
+def test_a_pre_hook_with_kwargs_takes_a_keyword_where_there_is_nothing_else():
+    layer, hook = nn.Linear(2, 3), ts.StateCaptureHook("linear")
+    layer.register_forward_pre_hook(hook, with_kwargs=True)
+    layer(input=images(4, 2))
+    assert (hook.neurons, hook.state_count) == (2, 4)
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_an_output_that_holds_itself(kind):
+    class Odd(nn.Module):
+        def forward(self, x):
+            odd = [] if kind is list else {}
+            if kind is list:
+                odd += [odd, (odd, odd)] * 40 + self.rest
+            else:
+                odd.update(self=odd, again=[odd, odd], rest=self.rest)
+            return odd
+
+    model, hook = Odd(), ts.StateCaptureHook("odd")
+    model.register_forward_hook(hook)
+    model.rest = []
+    with pytest.raises(TypeError, match="no tensor in what Odd passes"):
+        model(images(4, 2))
+    model.rest = [images(4, 2)]
+    model(images(4, 2))
+    assert hook.state_count == 4

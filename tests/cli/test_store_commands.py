@@ -1,0 +1,276 @@
+"""The commands on stores: report, verify, info, export; their text, their JSON, their files."""
+
+import json
+import os
+import sys
+import zipfile
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from zarr.storage import ZipStore
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.store import folder
+from tests.support.labelled_store import ROWS
+
+pytestmark = pytest.mark.usefixtures("small_chunks")
+
+
+# ---- report --------------------------------------------------------------------------------------
+
+
+def test_report_by_label(did, run):
+    code, out, errors = did("report", run, "--by-label")
+    assert (code, errors) == (0, "")
+    whole, labelled, without = out.split("\n\n", 2)[0], *out.rstrip("\n").split("\n\n")[2:]
+    assert [line.split()[0] for line in whole.splitlines()[2:]] == ["a", "b"]
+    lines = labelled.splitlines()
+    assert lines[0] == "a, by label"
+    assert lines[1].split() == ["label", "states", "distinct", "entropy", "efficiency", "ceiling"]
+    assert [line.split()[:3] for line in lines[3:]] == [[str(k), "5", "5"] for k in range(7)]
+    assert without == "b: no labels were stored"
+
+
+def test_report_in_json(did, run):
+    code, out, errors = did("report", run, "--json")
+    assert (code, errors) == (0, "")
+    expected = json.loads(json.dumps(ts.Store(run).report().as_dict()))
+    assert json.loads(out) == expected
+    code, out, _ = did("report", run, "--json", "--by-label")
+    found = json.loads(out)
+    assert found.pop("labels")["b"] is None
+    assert found == expected
+    by_label = json.loads(out)["labels"]["a"]
+    expected = ts.Store(run)["a"].counts_by()
+    assert [one["label"] for one in by_label] == list(range(7))
+    assert [one["entropy"] for one in by_label] == [one.entropy() for one in expected.values()]
+    assert set(by_label[0]) == {
+        "label", "states", "distinct", "entropy", "efficiency", "ceiling"
+    }  # fmt: skip
+
+
+def test_report_of_string_labels_and_of_too_few(did, tmp_path):
+    with ts.Store(tmp_path / "run", "x") as store:
+        for name in ("all", "some"):
+            point = ts.CapturePoint(name, store)
+            point.declare(16)
+            point.append(ROWS[:20], 20, ["cat", "a\ndog"] * 10)
+        point.append(ROWS[20:], 15)
+    code, out, _ = did("report", tmp_path / "run", "--by-label")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines() if " 10 " in line] == [r"'a\ndog'", "cat"]
+    assert out.endswith("some: labels were stored for 20 of 35 instances\n")
+
+
+def test_the_folder_of_a_demo_is_a_store_too(did, run, tmp_path):
+    (tmp_path / "demo").mkdir()
+    run.rename(tmp_path / "demo/states.zarr")
+    (tmp_path / "demo/results.json").write_text('{"accuracy": 0.5, "beta": 1}')
+    code, out, _ = did("report", tmp_path / "demo")
+    assert (code, "accuracy" in out, "aIQ (beta 1)" in out) == (0, True, True)
+    assert json.loads(did("report", tmp_path / "demo", "--json")[1])["accuracy"] == 0.5
+    for command in ("verify", "info"):
+        assert did(command, tmp_path / "demo")[0] == 0
+
+
+def test_a_layer_that_is_called_as_the_demos_files(did, tmp_path):
+    with ts.Store(tmp_path / "run", "x") as store:
+        for name in ("states.zarr", "results.json"):
+            point = ts.CapturePoint(name, store)
+            point.declare(16)
+            point.append(ROWS, 35)
+    code, out, _ = did("report", tmp_path / "run")
+    assert (code, out.count("states.zarr")) == (0, 1)
+
+
+# ---- verify --------------------------------------------------------------------------------------
+
+
+def test_verify(did, run):
+    code, out, errors = did("verify", run)
+    assert (code, errors) == (0, "")
+    verified = ts.Store(run).verify()
+    assert out == f"{run}: 47 rows in 10 chunks ({verified.bytes} bytes), all as committed\n"
+    code, out, _ = did("verify", run, "--json")
+    assert json.loads(out) == {
+        "path": str(run),
+        "good": True,
+        "chunks": 10,
+        "bytes": verified.bytes,
+        "rows": 47,
+        "problems": [],
+        "orphans": [],
+    }
+
+
+def test_verify_names_every_problem(did, run):
+    (run / "a/c/1/0").unlink()
+    (run / "b/zarr.json").write_text("{")
+    (run / "note").write_text("mine")
+    code, out, errors = did("verify", run)
+    assert (code, errors) == (1, "")
+    lines = out.splitlines()
+    assert lines[0] == f"{run}/a/c/1/0 is missing, with captured states in it"
+    assert lines[1].startswith(f"{run}/b/zarr.json is damaged")
+    assert lines[2] == f"{run}: 2 problems"
+    assert lines[3:] == ["1 file that no commit lists: note"]
+    code, out, _ = did("verify", run, "--json")
+    found = json.loads(out)
+    assert (code, found["good"], found["problems"], found["orphans"]) == (
+        1,
+        False,
+        lines[:2],
+        ["note"],
+    )
+
+
+# ---- info ----------------------------------------------------------------------------------------
+
+
+def test_info(did, run):
+    (run / "note").write_text("mine")
+    code, out, _ = did("info", run, "--json")
+    found = json.loads(out)
+    layers = found.pop("layers")
+    record = ts.Store(run).record
+    files = [file for file in run.rglob("*") if file.is_file()]
+    assert (code, found) == (0, {
+        "path": str(run),
+        "format": 2,
+        "version": ts.__version__,
+        "started": record.started,
+        "committed": record.committed,
+        "commits": 1,
+        "bytes": sum(file.stat().st_size for file in files) - 4,
+        "not_committed": {"files": 1, "bytes": 4},
+    })  # fmt: skip
+    parts = [*(run / "a").rglob("*"), *(run / "labels/a").rglob("*")]
+    assert layers[0] == {
+        "name": "a",
+        "neurons": 16,
+        "axis": 1,
+        "threshold": 0.0,
+        "rows": 35,
+        "instances": 7,
+        "states_per_instance": 5,
+        "labels": 7,
+        "chunks": 8,
+        "bytes": sum(part.stat().st_size for part in parts if part.is_file()),
+    }
+    assert (layers[1]["name"], layers[1]["labels"], layers[1]["chunks"]) == ("b", 0, 2)
+    code, out, _ = did("info", run)
+    assert code == 0
+    for text in (str(run), "tensorstate_gpu " + ts.__version__, record.started, "1 file", "note"):
+        assert (text in out) == (text != "note")
+    a = next(line.split() for line in out.splitlines() if line.startswith("a "))
+    assert a[:8] == ["a", "16", "1", ">", "0.0", "35", "7", "5"]
+
+
+def test_info_reads_only_metadata(did, run, monkeypatch):
+    read = []
+    whole = folder.Folder.read
+    monkeypatch.setattr(
+        folder.Folder, "read", lambda self, key: (read.append(key), whole(self, key))[1]
+    )
+    assert did("info", run)[0] == 0
+    assert read == ["zarr.json"]
+
+
+def test_info_of_layers_of_all_kinds(did, tmp_path):
+    with ts.Store(tmp_path / "run", "x") as store:
+        ts.CapturePoint("waiting", store)
+        firing = ts.CapturePoint("firing\n", store, firing=lambda x: x > 1)
+        wide = ts.CapturePoint("wide", store, threshold=[0.5] * 16)
+        for point in (firing, wide):
+            point.declare(16)
+            point.append(ROWS[:30], 30)
+        wide.append(ROWS[:4], 2)
+    code, out, _ = did("info", tmp_path / "run")
+    assert code == 0
+    assert out.splitlines()[-3].split()[:2] == ["waiting", "-"]
+    assert r"'firing\n'" in out
+    assert "by neuron" in out
+    waiting, firing, wide = json.loads(did("info", tmp_path / "run", "--json")[1])["layers"]
+    assert (waiting["neurons"], waiting["rows"], waiting["bytes"]) == (None, 0, 0)
+    assert "lambda" in firing["firing"]
+    assert (wide["threshold"], wide["states_per_instance"]) == ([0.5] * 16, None)
+
+
+# ---- export --------------------------------------------------------------------------------------
+
+
+def test_export_to_parquet(did, run, tmp_path):
+    code, out, errors = did("export", run, "--to", "parquet", "--out", tmp_path / "out")
+    assert (code, errors) == (0, "")
+    lines = out.splitlines()
+    assert lines == [f"{tmp_path}/out/a.parquet: 35 rows", f"{tmp_path}/out/b.parquet: 12 rows"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.parquet", "b.parquet"]
+    for name in "ab":
+        table = pq.read_table(tmp_path / f"out/{name}.parquet")
+        assert table.equals(ts.Store(run)[name].to_arrow(), check_metadata=True)
+
+
+def test_export_of_counts_of_one_layer(did, run, tmp_path):
+    code, out, _ = did(
+        "export", run, "--to", "parquet", "--counts", "--layer", "b", "--out", tmp_path / "out"
+    )
+    assert (code, out) == (0, f"{tmp_path}/out/b.parquet: 12 states\n")
+    table = pq.read_table(tmp_path / "out/b.parquet")
+    assert table.equals(ts.Store(run)["b"].histogram().to_arrow())
+
+
+def test_export_to_zip(did, run, tmp_path):
+    code, out, errors = did("export", run, "--to", "zip", "--out", tmp_path / "run.zip")
+    assert (code, out, errors) == (0, f"{tmp_path}/run.zip: 2 layers\n", "")
+    group = zarr.open_group(ZipStore(tmp_path / "run.zip", mode="r"), mode="r")
+    np.testing.assert_array_equal(group["a"][:], ROWS)
+    one = ("--layer", "b", "--layer", "b")
+    assert did("export", run, "--to", "zip", *one, "--out", tmp_path / "b.zip")[0] == 0
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        assert not [name for name in archive.namelist() if name.startswith(("a/", "labels"))]
+
+
+@pytest.mark.parametrize("to", ["parquet", "zip"])
+def test_an_export_is_named_after_its_store(to, did, refused, run, tmp_path, monkeypatch):
+    run.rename(tmp_path / "my.run.zarr")
+    monkeypatch.chdir(tmp_path / "my.run.zarr")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert did("export", ".", "--to", to, "--out", elsewhere / f"my.run.{to}")[0] == 0
+    monkeypatch.chdir(elsewhere)
+    exists = refused("export", tmp_path / "my.run.zarr", "--to", to)
+    assert f"my.run.{to} exists" in exists
+    (elsewhere / f"my.run.{to}").rename(tmp_path / "first")
+    assert did("export", tmp_path / "my.run.zarr", "--to", to)[0] == 0
+    assert os.listdir(elsewhere) == [f"my.run.{to}"]
+    if to == "parquet":
+        assert did("export", tmp_path / "my.run.zarr", "--to", to, "--counts")[0] == 0
+        assert sorted(os.listdir(elsewhere)) == ["my.run.counts.parquet", "my.run.parquet"]
+
+
+def test_a_zip_needs_no_arrow(did, run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "tensorstate_gpu._layers.arrow_rows", raising=False)
+    monkeypatch.delattr("tensorstate_gpu._layers.arrow_rows", raising=False)
+    assert did("export", run, "--to", "zip", "--out", tmp_path / "run.zip")[0] == 0
+    code, _, errors = did("export", run, "--to", "parquet", "--out", tmp_path / "out")
+    assert (code, "tensorstate_gpu[export]" in errors) == (2, True)
+    assert sorted(os.listdir(tmp_path)) == ["run", "run.zip"]
+
+
+def test_layers_without_rows_are_passed_over_and_told(did, refused, tmp_path):
+    with ts.Store(tmp_path / "run", "x") as store:
+        ts.CapturePoint("waiting", store)
+        point = ts.CapturePoint("net/conv", store)
+        point.declare(16)
+        point.append(ROWS, 35)
+    code, _, errors = did("export", tmp_path / "run", "--to", "parquet", "--out", tmp_path / "out")
+    assert (code, errors) == (0, "tensorstate: waiting: no rows, no file\n")
+    assert os.listdir(tmp_path / "out") == ["net%2Fconv.parquet"]
+    only = ("--layer", "waiting", "--out", tmp_path / "other")
+    assert "holds no states of 'waiting'" in refused(
+        "export", tmp_path / "run", "--to", "parquet", *only
+    )
+    assert sorted(os.listdir(tmp_path)) == ["out", "run"]

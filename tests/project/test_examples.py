@@ -1,0 +1,42 @@
+"""The examples run, each in a folder of its own, and print what they promise."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ON_ONE_BACKEND = {"pytorch_lenet5": "", "tensorflow_training_loop": "tensorflow"}
+RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax", "torch")]
+RUNS += [
+    (path.stem, ON_ONE_BACKEND.get(path.stem, "jax" if "two_layer" in path.stem else "tensorflow"))
+    for path in sorted(EXAMPLES.glob("*.py"))
+    if path.stem not in ("data", "keras_lenet5")
+]
+
+
+@pytest.mark.parametrize(("name", "backend"), RUNS)
+def test_example(name, backend, tmp_path):
+    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment["HOME"] = str(tmp_path)  # without data that was downloaded before
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "efficiency" in done.stdout
+    if "lenet5" in name:
+        assert "288,000 states" in done.stdout  # 500 images of 24 x 24 positions
+        assert "aIQ" in done.stdout
+    if name == "tensorflow_training_loop":
+        assert list((tmp_path / "logs").glob("events*"))
+
+
+def test_every_example_is_run():
+    assert len(RUNS) == 9

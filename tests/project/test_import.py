@@ -1,0 +1,245 @@
+"""What `import tensorstate_gpu` costs, what it loads, and what it can do without."""
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy
+import pytest
+
+import tensorstate_gpu
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+HEAVY = ("torch", "tensorflow", "jax", "keras", "cupy", "numba", "zarr")
+OPTIONAL = ("torch", "sklearn", "tqdm", "cupy", "keras", "jax", "tensorflow")
+PUBLIC = {
+    "AbstractStateCapture",
+    "CapturePoint",
+    "Run",
+    "StateCapture",
+    "StateCaptureHook",
+    "StateCounts",
+    "Store",
+    "__version__",
+    "aIQ",
+    "build_efficiency_model",
+    "capture",
+    "compress_states",
+    "count_states",
+    "decompress_states",
+    "entropy",
+    "errors",
+    "get_num_threads",
+    "information",
+    "network_efficiency",
+    "popcount",
+    "remove_state_layers",
+    "report",
+    "reporting",
+    "reset_efficiency_model",
+    "set_num_threads",
+    "sort_states",
+    "store",
+    "tap",
+    "testing",
+}
+
+# The finder and the small job, for a fresh interpreter.
+BLOCK = """
+import sys
+
+class Block:
+    names = frozenset()
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+blocker = Block()
+sys.meta_path.insert(0, blocker)
+"""
+WORK = """
+import numpy as np
+
+def work():
+    import tensorstate_gpu as ts
+    packed = ts.compress_states(np.array([[1.0, -1.0], [1.0, -1.0], [0.0, 2.0]], np.float32))
+    assert packed.tolist() == [[1], [1], [2]]
+    counts = ts.count_states(packed, neurons=2)
+    assert counts.counts.tolist() == [2, 1]
+    assert ts.decompress_states(packed, 2)[2].tolist() == [False, True]
+"""
+
+
+def python(code: str, cwd: Path) -> str:
+    """Run code in a fresh interpreter, away from the repository; give what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "error", "-c", code], cwd=cwd, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def heavy_after(code: str, cwd: Path) -> list[str]:
+    """Which of HEAVY are loaded after running the code."""
+    loaded = python(f"{code}\nimport json, sys\nprint(json.dumps(list(sys.modules)))", cwd)
+    return sorted(set(HEAVY) & set(json.loads(loaded.splitlines()[-1])))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import tensorstate_gpu", "import tensorstate_gpu as ts\ndir(ts)\nts.__version__\nts.__all__"],
+    ids=["import", "dir"],
+)
+def test_import_loads_nothing_heavy(code: str, tmp_path: Path) -> None:
+    assert heavy_after(code, tmp_path) == []
+
+
+def test_the_check_for_heavy_modules_can_fail(tmp_path: Path) -> None:
+    assert "zarr" in heavy_after("import tensorstate_gpu, zarr", tmp_path)
+
+
+def seconds_over_numpy(extra: str, cwd: Path) -> float:
+    """The least of five runs of importing the package, and ``extra``, after NumPy."""
+    code = (
+        "import time, numpy\nstart = time.perf_counter()\n"
+        f"import tensorstate_gpu\n{extra}\nprint(time.perf_counter() - start)"
+    )
+    return min(float(python(code, cwd)) for _ in range(5))
+
+
+def test_import_takes_under_a_fifth_of_a_second_over_numpy(tmp_path: Path) -> None:
+    assert seconds_over_numpy("", tmp_path) < 0.2
+
+
+def test_the_check_of_the_time_can_fail(tmp_path: Path) -> None:
+    assert seconds_over_numpy("time.sleep(0.25)", tmp_path) > 0.2
+
+
+def test_works_without_every_subset_of_the_optional_packages(tmp_path: Path) -> None:
+    # One interpreter for all 128 subsets: the package is loaded afresh for each, its kernels
+    # (a leaf that knows nothing of optional packages) once.
+    code = f"""
+{BLOCK}{WORK}
+from itertools import chain, combinations
+optional = {OPTIONAL!r}
+subsets = chain.from_iterable(combinations(optional, n) for n in range(len(optional) + 1))
+done = 0
+for missing in subsets:
+    for name in list(sys.modules):
+        top, _, rest = name.partition(".")
+        if top == "tensorstate_gpu" and not rest.startswith("cpu_fallback"):
+            del sys.modules[name]
+    blocker.names = frozenset(missing)
+    work()
+    assert not set(optional) & set(sys.modules), set(optional) & set(sys.modules)
+    done += 1
+print(done)
+"""
+    assert python(code, tmp_path).strip() == "128"
+
+
+def test_names_without_a_framework_resolve_without_one(tmp_path: Path) -> None:
+    code = f"""
+{BLOCK}
+blocker.names = frozenset({OPTIONAL!r})
+import tensorstate_gpu as ts
+of_a_framework = {{"StateCapture", "StateCaptureHook", "tap"}}
+for name in set(ts.__all__) - of_a_framework:
+    getattr(ts, name)
+for name in of_a_framework:
+    try:
+        getattr(ts, name)
+    except ImportError as error:
+        assert "pip install" in str(error), error
+    else:
+        raise AssertionError(f"{{name}} came without its framework")
+"""
+    python(code, tmp_path)
+
+
+def test_the_blocker_can_fail_a_test(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="No module named 'tqdm'"):
+        python(f"{BLOCK}\nblocker.names = frozenset(['tqdm'])\nimport tqdm", tmp_path)
+
+
+NO_DEVICE = """
+class CUDARuntimeError(RuntimeError):
+    pass
+
+def getDeviceCount():
+    raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+getDevice = getDeviceCount
+"""
+
+
+@pytest.mark.parametrize("caller", ["", "import cupy"], ids=["installed", "imported by the caller"])
+@pytest.mark.parametrize("broken", [False, True], ids=["no device", "no driver library"])
+def test_works_with_cupy_on_a_machine_without_a_gpu(
+    caller: str, broken: bool, tmp_path: Path
+) -> None:
+    cuda = tmp_path / "site" / "cupy" / "cuda"
+    cuda.mkdir(parents=True)
+    (cuda / "runtime.py").write_text(NO_DEVICE)
+    (cuda / "__init__.py").write_text(
+        "from cupy.cuda import runtime\n\ndef is_available():\n    return False\n"
+    )
+    (cuda.parent / "__init__.py").write_text(
+        "raise ImportError('libcuda.so.1: cannot open shared object file')\n"
+        if broken
+        else "from cupy import cuda\n\nclass ndarray:\n    pass\n"
+    )
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path / "site")!r})
+try:
+    {caller or "pass"}
+except ImportError:
+    pass
+{WORK}
+work()
+"""
+    python(code, tmp_path)
+
+
+def test_public_names_are_exactly_the_documented_ones() -> None:
+    assert set(tensorstate_gpu.__all__) == PUBLIC
+    assert len(tensorstate_gpu.__all__) == len(PUBLIC)
+    assert set(dir(tensorstate_gpu)) >= PUBLIC
+
+
+# tests/bridges/keras3 and jax resolve theirs, in processes of their own.
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"StateCapture", "StateCaptureHook", "tap"}))
+def test_public_name_resolves(name: str) -> None:
+    assert getattr(tensorstate_gpu, name) is not None
+
+
+def test_hook_resolves_with_torch() -> None:
+    pytest.importorskip("torch")
+    assert tensorstate_gpu.StateCaptureHook.__name__ == "StateCaptureHook"
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'compress'"):
+        tensorstate_gpu.compress  # noqa: B018
+
+
+def test_version_is_that_of_the_installation_and_of_the_citation() -> None:
+    citation = (PYPROJECT.parent / "CITATION.cff").read_text()
+    assert tensorstate_gpu.__version__ == version("tensorstate_gpu")
+    assert f"\nversion: {tensorstate_gpu.__version__}\n" in citation
+
+
+def test_an_import_from_a_bare_source_tree_says_what_to_do(tmp_path: Path) -> None:
+    shutil.copytree(PYPROJECT.parent / "tensorstate_gpu", tmp_path / "tensorstate_gpu")
+    # Without site: an editable installation would find the other packages all the same.
+    path = [str(tmp_path), str(Path(numpy.__file__).parent.parent)]
+    code = f"import sys; sys.path[:0] = {path}; import tensorstate_gpu"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("ImportError: tensorstate_gpu was imported from")
+    assert "pip install --editable ." in message

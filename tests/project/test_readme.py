@@ -1,0 +1,88 @@
+"""What the documents show is true: the README's code runs, and its links lead somewhere."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tensorstate_gpu as ts
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_code_runs_in_an_empty_directory(tmp_path):
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "network efficiency" in done.stdout
+    assert "StateCounts(" in done.stdout
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_code_of_the_page_on_keras_runs(number, tmp_path):
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / "docs/keras.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", programs[number]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("conv_states" in done.stdout, done.stdout == "5\n")[number]
+
+
+def committed(path):
+    try:
+        return any(ts.Store(path).record.layers.values())
+    except ValueError:  # it is not there yet
+        return False
+
+
+def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
+    capture, reading = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
+    )
+    with subprocess.Popen([sys.executable, "-c", capture], cwd=tmp_path) as killed:
+        while not committed(tmp_path / "run.zarr"):
+            assert killed.poll() is None
+            time.sleep(0.05)
+        killed.kill()
+    for run in (1, 2):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-c",
+                capture + "print(run.instance_count)\n" + reading,
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        found, _, table = done.stdout.partition(" inputs are there\n")
+        assert 0 < int(found) <= 200_000
+        assert run == 1 or int(found) == 200_000
+        assert table.startswith("200000\nlayer ")
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "docs/architecture.md", "docs/keras.md", "docs/store.md", "CONTRIBUTING.md"],
+)
+def test_links_and_paths_exist(document):
+    text = (ROOT / document).read_text()
+    links = re.findall(r"\]\((?!http)([\w./]+\.\w+)\)", text)
+    missing = [link for link in links if not (ROOT / document).parent.joinpath(link).exists()]
+    assert not missing
+
+
+def test_architecture_names_every_module():
+    page = (ROOT / "docs/architecture.md").read_text()
+    modules = {path.name for path in (ROOT / "tensorstate_gpu").glob("*.py")}
+    unnamed = {name for name in modules if name not in page}
+    assert not unnamed

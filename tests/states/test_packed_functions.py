@@ -1,0 +1,315 @@
+"""decompress, popcount, sort and count against the oracle, and the laws of StateCounts."""
+
+import copy
+import functools
+import itertools
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tensorstate_gpu as ts
+from tensorstate_gpu import testing as oracle
+from tensorstate_gpu.testing import packed_states
+from tests.support.foreign_arrays import DLPackArray, Wrapped
+
+WIDTHS = [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64, 100]
+
+
+def rows_of(width, rows, distinct, seed=0):
+    """``rows`` packed states, at most ``distinct`` different ones: skewed, and 0 among them."""
+    rng = np.random.default_rng(seed)
+    pool = rng.integers(0, 256, (distinct, width), np.uint8)
+    pool[:: max(distinct // 3, 1)] = 0
+    if distinct > 8:
+        pool[1:4, : width - 1] = pool[4, : width - 1]  # told apart by the last byte only
+        pool[5:8, 1:] = pool[4, 1:]  # and by the first
+    return pool[(distinct * rng.random(rows) ** 3).astype(np.int64)]
+
+
+def assert_counts(counts, packed):
+    distinct, numbers = oracle.count(packed)
+    assert np.array_equal(counts.packed, distinct)
+    assert np.array_equal(counts.counts, numbers)
+    assert counts.total == len(packed)
+
+
+@given(packed_states())
+@settings(deadline=None)
+def test_anything(drawn):
+    packed, neurons = drawn
+    before = packed.copy()
+    unpacked = ts.decompress_states(packed, neurons)
+    assert unpacked.dtype == np.bool_
+    assert np.array_equal(unpacked, oracle.decompress(packed, neurons))
+    assert np.array_equal(ts.compress_states(unpacked), packed)
+    assert np.array_equal(ts.popcount(packed), oracle.popcount(packed))
+    edges, index = ts.sort_states(packed)
+    expected_edges, expected_index = oracle.sort(packed)
+    assert np.array_equal(edges, expected_edges)
+    assert np.array_equal(index, expected_index)
+    assert_counts(ts.count_states(packed, neurons), packed)
+    assert np.array_equal(packed, before)
+
+
+@given(packed_states(), st.data())
+@settings(deadline=None)
+def test_sorting_the_first_rows(drawn, data):
+    packed, _ = drawn
+    count = data.draw(st.integers(0, len(packed)))
+    edges, index = ts.sort_states(packed, count)
+    assert edges.dtype == index.dtype == np.int64
+    assert edges[0] == 0
+    assert edges[-1] == count
+    expected_edges, expected_index = oracle.sort(packed, count)
+    assert np.array_equal(edges, expected_edges)
+    assert np.array_equal(index, expected_index)
+
+
+def test_every_width():
+    for neurons in range(1, 301):
+        bits = np.random.default_rng(neurons).random((9, neurons)) < 0.5
+        packed = np.packbits(bits, axis=1, bitorder="little")
+        assert np.array_equal(ts.decompress_states(packed, neurons), bits)
+        popcount = ts.popcount(packed)
+        assert popcount.dtype == np.int32
+        assert np.array_equal(popcount, bits.sum(axis=1))
+
+
+@pytest.mark.parametrize("shape", [(3, 100_000), (70_001, 64), (70_001, 61), (500, 9_999)])
+def test_unpacking_large_arrays(shape):
+    bits = np.random.default_rng(0).random(shape) < 0.5
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    assert np.array_equal(ts.decompress_states(packed, shape[1]), bits)
+    assert np.array_equal(ts.popcount(packed), bits.sum(axis=1))
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 300, 60_000])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_counting_and_sorting_many_rows(width, distinct):
+    packed = rows_of(width, 40_000, distinct)
+    assert_counts(ts.count_states(packed), packed)
+    edges, index = ts.sort_states(packed)
+    expected_edges, expected_index = oracle.sort(packed)
+    assert np.array_equal(edges, expected_edges)
+    assert np.array_equal(index, expected_index)
+
+
+@pytest.mark.parametrize("width", [3, 8, 12])
+def test_counting_across_threads(width):
+    # Enough rows for one table per thread, some states seen by one thread only.
+    for rows in (rows_of(width, 600_000, 5000), rows_of(width, 300_000, 300_000, 1)):
+        void = np.ascontiguousarray(rows).view(f"V{width}")[:, 0]
+        ids, numbers = np.unique(void, return_counts=True)
+        expected = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
+        counts = ts.count_states(rows)
+        assert dict(zip(counts.state_ids(), counts.counts.tolist(), strict=True)) == expected
+        numbers = [int.from_bytes(state, "little") for state in counts.state_ids()]
+        assert all(a < b for a, b in itertools.pairwise(numbers))
+
+
+@pytest.mark.parametrize("width", [1, 4, 8, 9, 40])
+def test_all_distinct_rows(width):
+    rows = min(256**width, 100_000)
+    integers = np.random.default_rng(0).permutation(rows).astype("<u8")
+    packed = np.zeros((rows, width), np.uint8)
+    packed[:, -min(width, 8) :] = integers.view(np.uint8).reshape(-1, 8)[:, : min(width, 8)]
+    counts = ts.count_states(packed)
+    assert np.array_equal(counts.counts, np.ones(rows))
+    assert np.array_equal(counts.packed, packed[np.argsort(integers)])
+
+
+def test_states_that_collide_in_part():
+    # Every single-bit state of a wide layer: a hash that skipped a byte would merge some.
+    packed = np.packbits(np.eye(1000, dtype=bool), axis=1, bitorder="little")
+    counts = ts.count_states(np.concatenate([packed[::-1], packed]), neurons=1000)
+    assert np.array_equal(counts.packed, packed)
+    assert np.array_equal(counts.counts, np.full(1000, 2))
+
+
+@pytest.mark.parametrize("width", [1, 5, 8, 20])
+def test_no_rows(width):
+    nothing = np.empty((0, width), np.uint8)
+    assert ts.decompress_states(nothing, 8 * width).shape == (0, 8 * width)
+    assert ts.popcount(nothing).shape == (0,)
+    edges, index = ts.sort_states(nothing)
+    assert edges.tolist() == [0]
+    assert index.shape == (0,)
+    assert index.dtype == edges.dtype == np.int64
+    counts = ts.count_states(nothing)
+    assert counts == ts.StateCounts.empty(8 * width)
+    assert ts.sort_states(np.ones((3, width), np.uint8), 0)[0].tolist() == [0]
+
+
+def test_torch_in_torch_out():
+    packed = rows_of(5, 1000, 50)
+    tensor = torch.from_numpy(packed)
+    unpacked, popcount = ts.decompress_states(tensor, 37), ts.popcount(tensor)
+    edges, index = ts.sort_states(tensor, 900)
+    results = (unpacked, popcount, edges, index)
+    assert {type(r) for r in results} == {torch.Tensor}
+    assert [r.dtype for r in results] == [torch.bool, torch.int32, torch.int64, torch.int64]
+    assert np.array_equal(unpacked, oracle.decompress(packed, 37))
+    assert np.array_equal(popcount, oracle.popcount(packed))
+    assert np.array_equal(edges, oracle.sort(packed, 900)[0])
+    assert np.array_equal(index, oracle.sort(packed, 900)[1])
+    assert ts.count_states(tensor) == ts.count_states(packed)
+    # Strided tensors: every other row, bytes that lie apart, one row repeated.
+    for view in (tensor[::2, 1:4], tensor.T.contiguous().T, tensor[:1].expand(7, 5)):
+        assert_counts(ts.count_states(view), view.numpy())
+        assert np.array_equal(ts.popcount(view), oracle.popcount(view.numpy()))
+    unpacked.zero_()
+    assert torch.equal(tensor, torch.from_numpy(packed))
+
+
+def test_other_array_types():
+    packed = rows_of(5, 100, 20)
+    assert type(ts.popcount(Wrapped(packed))) is Wrapped
+    bare = DLPackArray(packed, "uint8")
+    assert np.array_equal(ts.decompress_states(bare, 40), oracle.decompress(packed, 40))
+    assert_counts(ts.count_states(bare), packed)
+
+
+counts_of_20_neurons = packed_states(neurons=20).map(lambda drawn: ts.count_states(drawn[0], 20))
+
+
+@given(counts_of_20_neurons, counts_of_20_neurons, counts_of_20_neurons)
+@settings(deadline=None)
+def test_merging_is_associative_and_commutative(a, b, c):
+    assert (a + b) + c == a + (b + c)
+    assert a + b == b + a
+    assert a + ts.StateCounts.empty(20) == a == ts.StateCounts.empty(20) + a
+    assert a.merge(b) == a + b == sum([a, b])
+    assert (a + b).total == a.total + b.total
+    together = functools.reduce(lambda x, y: x + y, [a, b, c])
+    rows = [np.repeat(part.packed, part.counts, axis=0) for part in (a, b, c)]
+    assert together == ts.count_states(np.concatenate(rows), 20)
+    assert hash(a + b) == hash(b + a)
+
+
+def small():
+    return ts.StateCounts(np.array([[0], [1], [3]], np.uint8), np.array([1, 2, 1]), neurons=2)
+
+
+def test_what_state_counts_offer():
+    counts = small()
+    assert len(counts) == 3
+    assert counts.total == 4
+    assert counts.neurons == counts.max_entropy() == 2
+    assert counts.packed.dtype == np.uint8
+    assert counts.counts.dtype == np.int64
+    assert counts.state_ids() == [b"\0", b"\1", b"\3"]
+    assert counts.states.tolist() == [[False, False], [True, False], [True, True]]
+    assert counts.entropy() == 1.5
+    assert counts.entropy(0) == math.log2(3)
+    assert counts.entropy(math.inf) == 1
+    assert counts.efficiency() == 0.75
+    assert counts.efficiency(1, 0) == 1.5 / math.log2(3)
+    occurrences, how_many = counts.counts_of_counts()
+    assert occurrences.tolist() == [1, 2]
+    assert how_many.tolist() == [2, 1]
+    assert occurrences.dtype == how_many.dtype == np.int64
+    assert "3 distinct" in repr(counts)
+    assert "4 states" in repr(counts)
+    assert "1.5" in repr(counts)
+
+
+def test_one_state_has_efficiency_zero():
+    counts = ts.count_states(np.zeros((9, 2), np.uint8), 16)
+    assert counts.entropy() == counts.efficiency() == counts.efficiency(1, 0) == 0
+
+
+def test_empty_counts():
+    empty = ts.StateCounts.empty(20)
+    assert len(empty) == empty.total == 0
+    assert empty.packed.shape == (0, 3)
+    assert empty.states.shape == (0, 20)
+    assert empty.state_ids() == []
+    assert [part.tolist() for part in empty.counts_of_counts()] == [[], []]
+    assert "empty" in repr(empty)
+    for measure in (empty.entropy, empty.efficiency):
+        with pytest.raises(ValueError, match="empty"):
+            measure()
+
+
+def test_equality():
+    assert small() == small()
+    others = [
+        ts.StateCounts(small().packed, small().counts, 3),
+        ts.StateCounts(small().packed, [1, 2, 2], 2),
+        ts.StateCounts(np.array([[0], [1], [2]], np.uint8), [1, 2, 1], 2),
+        ts.StateCounts.empty(2),
+        "counts",
+        None,
+    ]
+    assert all(small() != other for other in others)
+
+
+def test_state_counts_are_values():
+    rows, numbers = np.array([[0], [1]], np.uint8), np.array([1, 2])
+    counts = ts.StateCounts(rows, numbers, 2)
+    rows[:], numbers[:] = 7, 7  # what it was made from is not what it is
+    assert counts.packed.tolist() == [[0], [1]]
+    assert counts.counts.tolist() == [1, 2]
+    for array in (counts.packed, counts.counts):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    for name in ("counts", "packed", "neurons", "other"):
+        with pytest.raises(AttributeError):
+            setattr(counts, name, 1)
+    before = pickle.dumps(counts)
+    _ = counts + counts
+    assert pickle.dumps(counts) == before
+
+
+@pytest.mark.parametrize(
+    "again", [lambda c: pickle.loads(pickle.dumps(c)), copy.copy, copy.deepcopy]
+)
+def test_copies_are_equal_and_immutable(again):
+    for counts in (small(), ts.StateCounts.empty(9)):
+        assert again(counts) == counts
+        assert not again(counts).counts.flags.writeable
+
+
+def test_large_counts_are_exact():
+    def times(n):
+        return ts.StateCounts(np.array([[1]], np.uint8), np.array([n]), 8)
+
+    assert (times(2**40 + 3) + times(2**62)).counts.tolist() == [2**62 + 2**40 + 3]
+    assert times(2**53 + 1).total == 2**53 + 1
+    assert (times(10**12) + small_of_8()).entropy() > 0
+
+
+def small_of_8():
+    return ts.StateCounts(np.array([[0], [1]], np.uint8), np.array([1, 1]), 8)
+
+
+@pytest.mark.parametrize("width", [1, 8, 9])
+def test_merging_keeps_large_counts_of_any_width(width):
+    packed = np.zeros((2, width), np.uint8)
+    packed[1] = 255
+    part = ts.StateCounts(packed, np.array([2**40 + 3, 10**12]), 8 * width)
+    assert (part + part).counts.tolist() == [2**41 + 6, 2 * 10**12]
+    assert sum([part] * 5).total == 5 * (2**40 + 3 + 10**12)
+
+
+@pytest.mark.parametrize("width", [1, 9])
+def test_merging_beyond_int64_is_refused(width):
+    most = ts.StateCounts(np.ones((1, width), np.uint8), [2**62], 8 * width)
+    with pytest.raises(OverflowError, match="more than int64 holds"):
+        most + most
+
+
+def counted(*counts):
+    return ts.StateCounts(np.arange(len(counts), dtype=np.uint8)[:, None], np.array(counts), 8)
+
+
+def test_totals_close_to_the_largest():
+    assert counted(2**62, 2**62 - 1).total == 2**63 - 1
+    assert (counted(2**62) + counted(1, 2**62 - 2)).total == 2**63 - 1
+    with pytest.raises(OverflowError, match="more than int64 holds"):
+        counted(2**63 - 513, 256, 257)  # as floats they add up to less

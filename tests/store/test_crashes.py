@@ -1,0 +1,35 @@
+"""A capture killed by SIGKILL at every operation that reaches the disk: see store_kill.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DURABILITIES = ("process", "power")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL are POSIX")
+def test_killed_at_every_operation(quick_path):
+    programs = []
+    for durability in DURABILITIES:  # side by side
+        folder = quick_path.with_name(durability)
+        folder.mkdir()
+        command = [sys.executable, "-m", "tests.support.store_kill", str(folder), durability]
+        programs.append(
+            subprocess.Popen(
+                command,
+                cwd=Path(__file__).parents[2],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    for durability, program in zip(DURABILITIES, programs, strict=True):
+        out, errors = program.communicate(timeout=600)
+        assert program.returncode == 0, errors[-3000:]
+        assert out.startswith("K = "), out
+        assert int(out.split()[2]) > 150
+        assert durability in out
+        print(out.strip())

@@ -1,0 +1,146 @@
+"""A disk that is full or broken at each operation, and bits that flip in each file."""
+
+import errno
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.store.folder import Folder
+from tests.support.store_runs import (
+    Capture,
+    CountingSystem,
+    boundaries,
+    check_finished,
+    committed_instances,
+    small_chunks,  # noqa: F401 a fixture
+)
+
+
+@pytest.fixture(autouse=True)
+def _system_as_it_was(monkeypatch):
+    monkeypatch.setattr(Folder, "system", Folder.system)  # put back afterwards
+
+
+def operations(path, durability):
+    system = CountingSystem(lambda *_: None).install(path)
+    Capture(path, durability).run()
+    shutil.rmtree(path)
+    return system.number
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "lasts", "durability"), [(errno.EIO, 1, "power"), (errno.ENOSPC, 4, "process")]
+)
+def test_a_failing_operation_is_told_and_the_capture_goes_on(code, lasts, durability, quick_path):
+    path = quick_path
+    total = operations(path, durability)
+    for k in range(1, total + 1):
+        told, kept, failed_ones = [], [], set()
+
+        def before(number, operation, file, k=k, failed_ones=failed_ones):
+            failed_ones.discard((operation, file))
+            if k <= number < k + lasts and operation != "unlink":
+                failed_ones.add((operation, file))
+                raise OSError(code, os.strerror(code), str(file))
+
+        CountingSystem(before).install(path)
+        capture = Capture(path, durability, again=20, returned=kept.append)
+
+        def failed(capture=capture, told=told, kept=kept):
+            told.append(capture.again)
+            found = committed_instances(path)  # while the capture stands still
+            assert found in boundaries()
+            assert found >= (kept[-1] if kept else 0)
+
+        capture.failed = failed
+        capture.run()
+        check_finished(path)
+        # A commit may have tried again before anybody was told.
+        assert told or not failed_ones, f"nobody was told of operation {k}: {failed_ones}"
+        shutil.rmtree(path)
+    print(f"{total} operations failed in turn")
+
+
+def test_an_error_says_what_came_and_that_nothing_committed_is_lost(tmp_path):
+    path = tmp_path / "run.zarr"
+    store = ts.Store(path, "x")
+    point = ts.CapturePoint("conv", store)
+
+    def full(number, operation, file):
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
+
+    CountingSystem(full).install(path)
+    point.declare(8)
+    point.append(np.array([[255]], np.uint8), 1)
+    with pytest.raises(OSError, match=r"No space left on device: '.*conv.*'") as raised:
+        store.commit()
+    assert "What was committed is whole" in raised.value.__notes__[0]
+    CountingSystem(lambda *_: None).install(path)
+    store.close()
+    assert ts.Store(path)["conv"].state_count == 1
+
+
+def read_all(path):
+    store = ts.Store(path)
+    for layer in store.efficiency_layers:
+        layer[:]
+        layer.labels()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("finished") / "run.zarr"
+    Capture(path).run()
+    check_finished(path)
+    return path
+
+
+def files(path):
+    return [file for file in sorted(path.rglob("*")) if file.is_file()]
+
+
+def test_a_flipped_bit_in_any_file_is_named(finished):
+    flips = 0
+    for file in files(finished):
+        if file.parent.name == "labels":
+            continue  # a group without content of its own: Store.verify() looks at it
+        whole = file.read_bytes()
+        for place in range(len(file.name), len(whole), 7):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << place % 8
+            file.write_bytes(damaged)
+            with pytest.raises(ValueError, match=r"run\.zarr") as raised:
+                read_all(finished)
+            named = str(file) in str(raised.value)
+            format_changed = file.parent == finished and "has format" in str(raised.value)
+            no_group = file.parent == finished and "no captured states" in str(raised.value)
+            assert named or format_changed or no_group, (file, place, raised.value)
+            flips += 1
+        file.write_bytes(whole)
+    read_all(finished)
+    print(f"{flips} flipped bits")
+
+
+def test_a_missing_file_is_named(finished):
+    for file in files(finished):
+        if file.parent.name == "labels" or file.parent == finished:
+            continue
+        whole = file.read_bytes()
+        file.unlink()
+        with pytest.raises(ValueError, match="is missing, with captured states in") as raised:
+            read_all(finished)
+        assert str(file) in str(raised.value)
+        file.write_bytes(whole)
+    read_all(finished)
+
+
+def test_a_chunk_of_another_store_is_not_taken_for_ours(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    chunk, other = (tmp_path / f"copy/conv/c/{i}/0" for i in (0, 1))
+    shutil.copy(other, chunk)  # whole, but not what was committed
+    with pytest.raises(ValueError, match=r"conv/c/0/0 is damaged: it is not what was committed"):
+        read_all(tmp_path / "copy")

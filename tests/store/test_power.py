@@ -1,0 +1,82 @@
+"""A power cut after every operation: what was not fsynced is dropped, wholly or in part.
+
+One capture is recorded; the disk is then built again as it may look after each of its operations.
+"""
+
+import random
+import shutil
+
+import pytest
+
+from tensorstate_gpu.store.folder import Folder
+from tests.support import store_runs
+from tests.support.forgetful_disk import Disk, RecordingSystem
+from tests.support.store_runs import (
+    Capture,
+    boundaries,
+    check_finished,
+    committed_instances,
+    small_chunks,  # noqa: F401 a fixture
+)
+
+
+def recorded(path, durability, monkeypatch):
+    """The operations of a whole capture; ("returned", instances) where a commit had returned."""
+    system = RecordingSystem()
+    monkeypatch.setattr(Folder, "system", system)
+    told = lambda done: system.operations.append(("returned", done))  # noqa: E731
+    Capture(path, durability, returned=told).run()
+    monkeypatch.undo()
+    return system.operations
+
+
+def after_each(operations, path, chances):
+    """Yields how many instances must be there, for each disk that may be found at ``path``."""
+    disk, returned = Disk(), 0
+    for folder in reversed(path.parents):  # what was there before
+        disk.now[folder] = disk.sure[folder] = "folder"
+    for number, (operation, *arguments) in enumerate(operations):
+        if operation == "returned":
+            returned = arguments[0]
+            continue
+        disk.do(operation, *arguments)
+        for chance in chances:
+            shutil.rmtree(path, ignore_errors=True)
+            disk.after_power_cut(path.parents[-1], random.Random(number), chance)
+            yield number, returned
+
+
+@pytest.mark.slow
+def test_what_a_commit_returned_is_there_after_a_power_cut(quick_path, monkeypatch):
+    path = quick_path
+    operations = recorded(path, "power", monkeypatch)
+    assert sum(operation == "fsync" for operation, *_ in operations) > 100
+    cuts = 0
+    for number, returned in after_each(operations, path, (0, 0.5, 1)):
+        found = committed_instances(path)
+        # A commit that has not returned may be there, too.
+        assert found in boundaries(), number
+        assert found >= returned, (number, operations[number][:2])
+        cuts += 1
+        if number % 5 == 0:  # the others are like these
+            Capture(path, "process").run()
+            check_finished(path)
+    print(f"{cuts} power cuts after {len(operations)} operations")
+
+
+def test_the_simulation_would_see_missing_fsyncs(tmp_path, monkeypatch):
+    path = tmp_path / "run.zarr"
+    operations = recorded(path, "process", monkeypatch)
+    assert not any(operation == "fsync" for operation, *_ in operations)
+    lost = 0
+    for _, returned in after_each(operations, path, (0.5,)):
+        try:
+            lost += committed_instances(path) < returned
+        except (AssertionError, ValueError):
+            lost += 1
+    assert lost > len(operations) // 10
+
+
+def test_the_programs_have_what_they_are_to_test():
+    assert len(boundaries()) == 6
+    assert boundaries()[-1] == store_runs.INSTANCES

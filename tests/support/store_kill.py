@@ -1,0 +1,96 @@
+"""Run by store/test_crashes.py: a capture killed at every operation that reaches the disk.
+
+A process of its own, without torch and without threads, so that a fork takes a millisecond: each
+capture and each check runs in a child.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from tensorstate_gpu.store import columns
+from tests.support import store_runs
+from tests.support.store_runs import Capture, CountingSystem, boundaries
+
+
+def in_a_child(work):
+    """Run ``work(write)`` in a fork; how it ended, and the bytes that it wrote."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.close(reader)
+            work(lambda data: os.write(writer, data))
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as stream:
+        written = stream.read()
+    return os.waitpid(child, 0)[1], written
+
+
+def capture(path, durability, killed_at):
+    """Capture, and be killed before an operation (0: never); what it published is written."""
+
+    def work(write):
+        def before(number, operation, file):
+            if number == killed_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        system = CountingSystem(before).install(path)
+        system.published = lambda: write(b"p")
+        Capture(path, durability).run()
+        write(b"%d" % system.number)
+
+    return in_a_child(work)
+
+
+def check(path, expected):
+    """The store has exactly so many instances, and the capture goes on to the end."""
+
+    def work(write):
+        found = store_runs.committed_instances(path)
+        assert found == expected, f"{found} instances found, {expected} committed"
+        Capture(path).run()
+        store_runs.check_finished(path)
+
+    return in_a_child(work)[0] == 0
+
+
+def warm_up():
+    """Load here what each child needs: zarr, and the compiled kernels."""
+    for rows in store_runs.STREAMS.values():
+        store_runs.ts.count_states(rows.reshape(-1, rows.shape[2]))
+    assert store_runs.ts.Store
+    assert store_runs.ts.CapturePoint
+    assert threading.active_count() == 1, threading.enumerate()
+
+
+def main(folder, durability):
+    path = folder / "run.zarr"
+    columns.CHUNK_BYTES = store_runs.CHUNK_BYTES
+    warm_up()
+    status, written = capture(path, durability, 0)
+    assert status == 0
+    operations = int(written.lstrip(b"p"))
+    commits = boundaries()
+    # The first record is published where the store is made.
+    assert written.count(b"p") == len(commits), (written, commits)
+    assert check(path, store_runs.INSTANCES)
+    for k in range(1, operations + 1):
+        shutil.rmtree(path)
+        status, written = capture(path, durability, k)
+        assert status == signal.SIGKILL, f"operation {k}: {status}"
+        published = written.count(b"p")
+        assert check(path, commits[published - 1] if published else 0), f"killed at {k}"
+    print(f"K = {operations} operations, durability={durability}: killed at each")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
