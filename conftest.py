@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent))
 
-from support.public_doctests import look_into_public_classes
+from tests.support.public_doctests import look_into_public_classes
 
 look_into_public_classes()

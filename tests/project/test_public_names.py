@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.public_doctests import defined_in
 
 import tensorstate_gpu as ts
+from tests.support.public_doctests import defined_in
 
 ROOT = Path(__file__).parent.parent.parent
 OF_A_FRAMEWORK = {"StateCapture", "StateCaptureHook", "tap"}

@@ -19,8 +19,8 @@ MODULES = {
 # In a process of its own: JAX warns of every fork once it is imported.
 DOCTESTS = """
 import doctest, importlib, sys
-sys.path.insert(0, {tests!r})
-from support.public_doctests import look_into_public_classes
+sys.path.insert(0, {root!r})
+from tests.support.public_doctests import look_into_public_classes
 look_into_public_classes()
 print(doctest.testmod(importlib.import_module({name!r})))
 """
@@ -29,7 +29,7 @@ print(doctest.testmod(importlib.import_module({name!r})))
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests_of_the_rooms(name: str) -> None:
     # pytest's own collection goes by path, and would import them under the wrong name.
-    code = DOCTESTS.format(tests=str(ROOT / "tests"), name=name)
+    code = DOCTESTS.format(root=str(ROOT), name=name)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode and any(f"need {word}" in done.stderr for word in FRAMEWORKS):
         pytest.skip(done.stderr.splitlines()[-1])
