@@ -10,7 +10,7 @@ from keras.src.trainers.trainer import model_supports_jit
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.keras3.layers import StateCapture
-from tests.bridges.keras3.models import BACKEND, compiled, convolutional
+from tests.bridges.keras3.cases.models import BACKEND, compiled, convolutional
 
 
 def test_models_that_are_not_built():

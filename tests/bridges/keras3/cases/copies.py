@@ -12,7 +12,7 @@ from keras import layers
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.keras3.layers import StateCapture
-from tests.bridges.keras3.models import compiled
+from tests.bridges.keras3.cases.models import compiled
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
 

@@ -10,7 +10,7 @@ from keras import layers
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.keras3.layers import KerasPoint
-from tests.bridges.keras3.models import BACKEND
+from tests.bridges.keras3.cases.models import BACKEND
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(20, 3)).astype("float32")

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import tensorstate_gpu as ts
-from tests.bridges.keras3.models import BACKEND
+from tests.bridges.keras3.cases.models import BACKEND
 
 RNG = np.random.default_rng(0)
 SEQUENCES = RNG.normal(size=(4, 6, 3)).astype("float32")

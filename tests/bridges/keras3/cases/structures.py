@@ -7,7 +7,7 @@ from keras import layers
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.keras3.layers import StateCapture
-from tests.bridges.keras3.models import BACKEND, compiled, convolutional, output_of, rows_of
+from tests.bridges.keras3.cases.models import BACKEND, compiled, convolutional, output_of, rows_of
 
 
 def array(tensor):
