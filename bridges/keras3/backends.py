@@ -39,7 +39,7 @@ def keep(point: CapturePoint, tensor: Any, axis: int) -> None:
     axis %= len(states.shape)
     with working_on(states):
         packed, neurons = pack(states, axis, point.threshold, point.firing)
-        point.record(packed, neurons, axis, 1 if axis == 0 else states.shape[0])
+        point.intake.record(packed, neurons, axis, 1 if axis == 0 else states.shape[0])
 
 
 def see(point: CapturePoint, tensor: Any, axis: int) -> Any:
@@ -126,7 +126,7 @@ def _see_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
     distribution = keras.distribution.distribution()
     if distribution is not None and distribution.device_mesh.devices.size > 1:
         raise NotCapturable(f"{point.name}: a distribution over several devices cannot be captured")
-    point.settle = jax.effects_barrier
+    point.intake.wait_with(jax.effects_barrier)
     if not jax_functions.is_tracer(tensor):
         keep(point, tensor, axis)
         return tensor

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LedgerError, NothingCaptured
 
@@ -28,14 +28,14 @@ class Readings(ABC):
         """States captured so far, with repetition."""
         with self._reading():
             there = self._there()
-            return 0 if there is None else there.instances.rows
+            return 0 if there is None else there.ledger.rows
 
     @property
     def instance_count(self) -> int:
         """Model inputs seen so far."""
         with self._reading():
             there = self._there()
-            return 0 if there is None else there.instances.count
+            return 0 if there is None else there.ledger.count
 
     @property
     def neurons(self) -> int | None:
@@ -47,13 +47,13 @@ class Readings(ABC):
     def states_per_instance(self) -> int:
         """States that each instance gave; ValueError when instances differ."""
         with self._reading():
-            return self._captured().instances.states_per_instance()
+            return self._captured().ledger.states_per_instance()
 
-    def snapshot(self) -> tuple[Iterator[NDArray[np.uint8]], Instances]:
+    def snapshot(self) -> tuple[Iterator[NDArray[np.uint8]], Ledger]:
         """All rows of this moment, in pieces, and the ledger that belongs to them; to read once."""
         with self._reading():
             captured = self._captured()
-            return captured.chunks(), captured.instances.frozen()
+            return captured.chunks(), captured.ledger.frozen()
 
     def histogram(self, index: Any = None) -> StateCounts:
         """How often each distinct state occurred, in all instances or those of ``index``.
@@ -142,7 +142,7 @@ class Readings(ABC):
         with self._reading():
             found = self._captured()
             chunks = found.chunks()
-            return Rows(self.name, found.neurons, self.attributes(), found.instances, chunks)
+            return Rows(self.name, found.neurons, self.attributes(), found.ledger, chunks)
 
     @abstractmethod
     def attributes(self) -> dict[str, Any]:
@@ -159,11 +159,11 @@ class Readings(ABC):
     def _captured(self) -> Accumulator:
         """The accumulator, once there are rows and the ledger holds."""
         captured = self._there()
-        if captured is None or not captured.instances.rows:
+        if captured is None or not captured.ledger.rows:
             raise self._empty()
-        if captured.rows != captured.instances.rows:
+        if captured.rows != captured.ledger.rows:
             raise LedgerError(
-                f"{self.name}: {captured.instances.rows} rows were captured, {captured.rows} kept"
+                f"{self.name}: {captured.ledger.rows} rows were captured, {captured.rows} kept"
             )
         return captured
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.layer_states import Readings
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu.errors import NothingCaptured
 from tensorstate_gpu.store.columns import ArrayReader
@@ -47,7 +47,7 @@ class StoredLayer(Readings):
 
     def labels(self) -> NDArray[Any]:
         """The label of each instance; ValueError when some have none."""
-        return np.concatenate(list(self._captured().instances.label_pieces()))
+        return np.concatenate(list(self._captured().ledger.label_pieces()))
 
     def __repr__(self) -> str:
         return f"StoredLayer({self.name!r}, {len(self)} states of {self.neurons} neurons)"
@@ -83,8 +83,8 @@ class StoredLayer(Readings):
         if layer is None:
             return None
         labelled = 0 if layer.labels is None else layer.labels.rows
-        instances = Instances.resumed(layer.batches, labelled, LabelsOfRows(self._label_pieces))
-        return RowsAccumulator(layer.neurons, _CommittedRows(self._states), instances)
+        ledger = Ledger.resumed(layer.batches, labelled, LabelsOfRows(self._label_pieces))
+        return RowsAccumulator(layer.neurons, _CommittedRows(self._states, ledger))
 
     def _there(self) -> Accumulator | None:
         return self._accumulator
@@ -106,8 +106,8 @@ class StoredLayer(Readings):
 class _CommittedRows:
     """Rows to read, where an accumulator expects rows to keep."""
 
-    def __init__(self, reader: ArrayReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: ArrayReader, ledger: Ledger) -> None:
+        self._reader, self.ledger = reader, ledger
 
     @property
     def rows(self) -> int:
@@ -121,3 +121,5 @@ class _CommittedRows:
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
         raise TypeError("committed states are only read")
+
+    add_entered = add

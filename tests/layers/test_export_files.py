@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tensorstate_gpu as ts
+from tests.support.no_arrow import forget_arrow
 from tests.support.small_points import new_point, rows_of
 
 
@@ -98,8 +99,7 @@ def test_a_new_file_has_the_usual_permissions(point, tmp_path):
 def test_the_missing_package_is_named(missing, what, point, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     if missing == "pyarrow":
-        monkeypatch.delitem(sys.modules, "tensorstate_gpu._layers.arrow_rows")
-        monkeypatch.delattr("tensorstate_gpu._layers.arrow_rows")
+        forget_arrow(monkeypatch)
     for exported in (point, point.histogram()):
         arguments = [tmp_path / "out"] if what == "to_parquet" else []
         with pytest.raises(
@@ -125,6 +125,7 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 import tensorstate_gpu as ts
+from tests.support.no_arrow import forget_arrow
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 point = ts.CapturePoint("layer", sys.argv[1] + "/run")
 point.declare(128)

@@ -33,7 +33,7 @@ def test_a_batch_is_kept_whole(keep, monkeypatch):
     point = ts.CapturePoint("layer", keep=keep)
     point.declare(20)
     point.append(np.zeros((10, 3), np.uint8), 10)
-    accumulator = point._accumulator
+    accumulator = point.intake.accumulator
     keep_rows = accumulator._keep
 
     def interrupted(packed, instances, labels):

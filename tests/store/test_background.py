@@ -147,15 +147,16 @@ def test_what_arrives_late_is_written_before_the_last_commit(tmp_path):
     store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
     point = new_point(store)
     point.append(ROWS[:5], 5)
-    layer = store._writer._layers["layer"]
+    layer = store.session.writer._layers["layer"]
     late = [ROWS[5:]]  # as batches on their way from a device
 
-    def receive():
-        while late:
-            layer.add(late.pop(), 95, None)
+    class Feeder:
+        def bring(self):
+            while late:
+                layer.add(late.pop(), 95, None)
 
-    layer.receive = receive
-    store._writer.close_soon()
+    layer.feed_from(Feeder())
+    store.session.writer.life.close_soon()
     layer = ts.Store(tmp_path / "run")["layer"]
     np.testing.assert_array_equal(layer[:], ROWS)
     assert ts.Store(tmp_path / "run").verify().good
@@ -164,14 +165,14 @@ def test_what_arrives_late_is_written_before_the_last_commit(tmp_path):
 def test_a_finalizer_in_a_writers_thread_does_not_wait_for_itself(tmp_path):
     store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
     new_point(store).append(ROWS, 100)
-    writer, closed = store._writer, threading.Event()
+    life, closed = store.session.writer.life, threading.Event()
 
     def close_there():
-        writer.close_soon()  # as when the Store is collected, and then who closes it
-        writer.close()
+        life.close_soon()  # as when the Store is collected, and then who closes it
+        life.close()
         closed.set()
 
-    writer._background.submit(close_there)
+    life._background.submit(close_there)
     assert closed.wait(30)
     np.testing.assert_array_equal(ts.Store(tmp_path / "run")["layer"][:], ROWS)
 
@@ -188,7 +189,7 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
             super().write(path, parts)
 
     def interrupted(store):
-        background = store._writer._background
+        background = store.session.writer._background
         while not background._running:
             time.sleep(0.001)
         assert background._waiting

@@ -44,7 +44,7 @@ def test_commit_rows_commits_whole_forward_passes(tmp_path, small_chunks):
     for k in range(9):
         for point in (first, second):
             point.append(ROWS[7 * k : 7 * k + 7], 7)
-            store._writer._background.wait()
+            store.session.writer._background.wait()
             seen.append(committed(path))
     # 14 rows a pass: after the third one 42 are due, and written when the fourth one begins.
     assert seen[5] == {}
@@ -65,7 +65,7 @@ def test_commits_in_the_background_have_whole_batches_with_their_labels(tmp_path
         for point in points:
             point.append(batch, len(batch), [k] * len(batch))
         if k % 5 == 3:
-            store._writer._background.wait()  # so that there are many commits
+            store.session.writer._background.wait()  # so that there are many commits
         if k % 30 == 9:  # readers see whole passes, whatever is written just now
             layers = layers_of(path)
             assert len({layer.instance_count for layer in layers.values()}) <= 1
@@ -100,7 +100,7 @@ def test_a_layer_that_came_first_and_comes_no_more(tmp_path):
     first.append(ROWS, 100)
     for _ in range(50):
         second.append(ROWS, 100)
-    store._writer._background.wait()
+    store.session.writer._background.wait()
     assert committed(path)["b"] > 100
 
 

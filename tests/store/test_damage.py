@@ -157,7 +157,7 @@ def test_a_deleted_folder_can_be_used_again(stored, tmp_path):
     again.append(ROWS[:12], 12)
     for old in (stored, waiting):
         with pytest.raises(RuntimeError, match="run was deleted while states were captured"):
-            old.record(ROWS[:1], 16, 1, 1)
+            old.intake.record(ROWS[:1], 16, 1, 1)
         old.flush()  # all that it took was committed
     waiting.reset_states()  # starts in the new store
     waiting.declare(16)
@@ -171,9 +171,9 @@ def test_a_deleted_folder_can_be_used_again(stored, tmp_path):
 
 def test_a_name_that_was_given_up_leaves_no_store(tmp_path):
     first, second = ts.CapturePoint("a", tmp_path / "run"), ts.CapturePoint("b", tmp_path / "run")
-    first.give_up()
+    first.intake.sink.give_up()
     assert (tmp_path / "run/zarr.json").exists()
-    second.give_up()
+    second.intake.sink.give_up()
     assert not (tmp_path / "run/zarr.json").exists()
     new_point(tmp_path / "run").append(ROWS, 35)
 

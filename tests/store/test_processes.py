@@ -115,12 +115,12 @@ UNDER_WAY = """
     points = [ts.CapturePoint(name, sys.argv[1]) for name in "ab"]
     for point in points:
         point.declare(8)
-        accumulator = point._accumulator
+        accumulator = point.intake.accumulator
         accumulator._transfer = UnderWay([np.full((5, 1), 7, np.uint8), np.ones((3, 1), np.uint8)])
         accumulator._under_way.extend([(5, None), (3, None)])
-        accumulator.instances.add(8, 8, None)
+        accumulator.ledger.add(8, 8, None)
     if sys.argv[2] == "one fails":
-        points[0]._accumulator._keeper.add = None
+        points[0].intake.accumulator._keeper.add_entered = None
     sys.kept = points  # alive at the end
 """
 

@@ -156,7 +156,7 @@ def test_what_was_given_up_is_told_and_does_not_hang(path):
         shutil.rmtree(path, ignore_errors=True)
     with pytest.raises((RuntimeError, OSError)):
         store.close()
-    store._writer.abandon()
+    store.session.writer.life.abandon()
     for _ in range(2):
         with pytest.raises((RuntimeError, OSError, ValueError)):
             point.histogram()
@@ -166,7 +166,7 @@ def test_a_failure_while_nothing_comes_is_told(path, monkeypatch):
     store = ts.Store(path, "x", commit_seconds=0.1)
     point = point_in(store)
     failed = threading.Event()
-    cut = type(point._accumulator._keeper).cut
+    cut = type(point.intake.accumulator._keeper).cut
 
     def no_memory(self):
         if not failed.is_set():
@@ -174,7 +174,7 @@ def test_a_failure_while_nothing_comes_is_told(path, monkeypatch):
             raise MemoryError("once")
         return cut(self)
 
-    monkeypatch.setattr(type(point._accumulator._keeper), "cut", no_memory)
+    monkeypatch.setattr(type(point.intake.accumulator._keeper), "cut", no_memory)
     point.append(rows(5), 5)
     assert failed.wait(20)
     time.sleep(0.05)
@@ -274,7 +274,7 @@ def test_commits_do_not_pile_up_on_a_slow_disk(path, monkeypatch):
     monkeypatch.setattr(Folder, "system", Slow())
     for _ in range(50):
         point.append(rows(1000), 1000)
-    background = store._writer._background
+    background = store.session.writer._background
     jobs = [*background._waiting, *background._running]
     assert sum(job.alone for job in jobs) == 1
     may_go_on.set()

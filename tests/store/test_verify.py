@@ -108,7 +108,7 @@ def test_what_is_captured_but_not_committed_is_an_orphan(tmp_path):
         point, _ = capture_into(store)
         store.commit()
         point.append(ROWS, 35, np.arange(35))
-        store._writer._background.wait()
+        store.session.writer._background.wait()
         for verified in (store.verify(), ts.Store(tmp_path / "run").verify()):
             assert (verified.rows, verified.problems) == (47, [])
             assert "a/c/5/0" in verified.orphans

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.keras3.layers import KerasPoint
+from tensorstate_gpu._capturing.intake import Intake
 from tests.bridges.keras3.cases.models import BACKEND
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
@@ -192,7 +192,7 @@ def test_after_a_capture_models_run_without_it(monkeypatch):
     with ts.capture(model, "d"):
         model.predict(X, verbose=0)
     recorded = []
-    monkeypatch.setattr(KerasPoint, "record", lambda *_: recorded.append(_))
+    monkeypatch.setattr(Intake, "record", lambda *_: recorded.append(_))
     model.predict(X, verbose=0)
     assert not recorded
 
