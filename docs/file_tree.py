@@ -51,9 +51,8 @@ def entries(path: Path, depth: int) -> Iterator[tuple[str, str]]:
         return
     yield f"{indent}{path.name}/", summary(path / "__init__.py")
     for inner in sorted(path.iterdir(), key=lambda inner: (inner.is_dir(), inner.name)):
-        if inner.is_dir() and (inner / "__init__.py").exists():
-            yield from entries(inner, depth + 1)
-        elif inner.suffix == ".py" and inner.stem != "__init__":
+        is_package = (inner / "__init__.py").exists()
+        if is_package or (inner.suffix == ".py" and inner.stem != "__init__"):
             yield from entries(inner, depth + 1)
 
 

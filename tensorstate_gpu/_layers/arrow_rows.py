@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.labels import Sliding
 from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.arrow_library import pa
 from tensorstate_gpu._states.arrow_tables import (
     PIECE_ROWS,
-    Progress,
     binary_column,
     schema_of,
     write_parquet,

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LedgerError, NothingCaptured
 
 if TYPE_CHECKING:
     from tensorstate_gpu._layers.arrow_rows import Rows
-    from tensorstate_gpu._states.arrow_tables import Progress
 
 
 class Readings(ABC):
@@ -127,7 +127,7 @@ class Readings(ABC):
 
         return to_pandas(self.to_arrow())
 
-    def to_parquet(self, path: Any, *, progress: "Progress | None" = None) -> None:
+    def to_parquet(self, path: Any, *, progress: Progress | None = None) -> None:
         """Write the table of to_arrow() to a new Parquet file, piece by piece.
 
         ``progress`` is called with the rows written so far. ValueError where there is something at

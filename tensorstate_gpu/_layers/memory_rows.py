@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
+from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, chunk_size
 from tensorstate_gpu._layers.labels import MemoryLabels
 from tensorstate_gpu._layers.ledger import Ledger
 
@@ -41,8 +41,11 @@ class RowKeeper(Protocol):
 class MemoryRows(ChunkedBuffer):
     """All rows in memory, each whole chunk encoded by a numcodecs codec if one is given."""
 
-    def __init__(self, row_bytes: int, compressor: Any = None) -> None:
-        super().__init__(np.empty((0, row_bytes), np.uint8), max(1, CHUNK_BYTES // row_bytes))
+    def __init__(
+        self, row_bytes: int, compressor: Any = None, chunk_bytes: int | None = None
+    ) -> None:
+        chunk_rows = max(1, chunk_size(chunk_bytes) // row_bytes)
+        super().__init__(np.empty((0, row_bytes), np.uint8), chunk_rows)
         self._row_bytes = row_bytes
         self._compressor = compressor
         self._full: list[Any] = []

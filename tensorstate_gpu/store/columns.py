@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
+from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer
 from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.background_writer import Submit
-from tensorstate_gpu.store.buffer_pool import Spares
+from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.chunks import (
     ChunkCodec,
     Document,
@@ -132,15 +132,16 @@ class Column(ChunkedBuffer):
         key: str,
         empty: NDArray[Any],
         submit: Submit,
-        spares: Spares,
+        pool: BufferPool,
         dimension_names: Sequence[str],
-        compressor: Any = None,
+        compressor: Any,
+        chunk_bytes: int,
     ) -> None:
         row_bytes = max(1, empty.itemsize * int(np.prod(empty.shape[1:])))
-        super().__init__(empty, max(1, CHUNK_BYTES // row_bytes))
+        super().__init__(empty, max(1, chunk_bytes // row_bytes))
         self.key = key
-        self._files, self._submit, self._spares = files, submit, spares
-        self._smallest = max(1, min(CHUNK_BYTES, SMALLEST_CHUNK_BYTES) // row_bytes)
+        self._files, self._submit, self._pool = files, submit, pool
+        self._smallest = max(1, min(chunk_bytes, SMALLEST_CHUNK_BYTES) // row_bytes)
         self._dimension_names, self._compressor = dimension_names, compressor
         self._codec: ChunkCodec | None = None
         self._document: Document = {}
@@ -172,7 +173,7 @@ class Column(ChunkedBuffer):
     def _whole(self) -> NDArray[Any]:
         if self._buffer.dtype.kind in "TO":
             return super()._whole()
-        return self._spares.array((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)
+        return self._pool.array((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)
 
     def cut(self) -> Cut:
         """The column as it is now, for a commit."""
@@ -211,7 +212,7 @@ class Column(ChunkedBuffer):
 
     def _write_whole(self, index: int, values: NDArray[Any]) -> None:
         self._checksums[index] = self._write_chunk(index, values)
-        self._spares.give_back(values)
+        self._pool.give_back(values)
 
     def write_tail(self, cut: Cut) -> None:
         """Write what a commit needs beyond the whole chunks."""

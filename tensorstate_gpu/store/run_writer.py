@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
-from tensorstate_gpu.store.buffer_pool import Spares
+from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.closing_at_exit import note
 from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
 from tensorstate_gpu.store.commits import Moment, Publisher
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
+from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.record import Layer, Record
 from tensorstate_gpu.store.writer_life import WriterLife
 
@@ -34,31 +35,31 @@ class RunWriter:
     What reaches the disk does so in threads of its own: whole chunks as they come, several at once
     where that pays, and commits between them.
 
-    ``commit_rows``, ``commit_seconds``: commit when so many rows were taken, or so much time has
-    passed since the last commit; between two forward passes, which are told apart by the layer that
-    comes first.
+    It commits by itself when ``commit_rows`` rows were taken since the last commit, or after
+    ``commit_seconds``; between two forward passes, told apart by the layer that comes first.
     """
 
     def __init__(
         self,
         files: Files,
         record: Record,
-        compressor: Any,
-        commit_rows: int | None,
-        commit_seconds: float | None,
+        options: WriterOptions,
     ) -> None:
         self.files = files
         self._publisher = Publisher(files, record)
-        self.compressor = compressor
-        self._clock = CommitClock(commit_rows, commit_seconds)
+        self.compressor = options.compressor
+        self._clock = CommitClock(options.commit_rows, options.commit_seconds)
         self._names: dict[str, None] = dict.fromkeys(record.layers)
         self._layers: dict[str, LayerWriter] = {}
         self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
         self._lock = ForkSafeLock()
         self._refuses = False
         self._commits_waiting = 0
-        self._spares = Spares()
-        self._background = BackgroundWriter(files.writers, self._commit_when_idle, commit_seconds)
+        self._chunk_bytes = options.chunk_size
+        self._pool = BufferPool(self._chunk_bytes)
+        self._background = BackgroundWriter(
+            files.writers, self._commit_when_idle, options.commit_seconds
+        )
         self.life = WriterLife(files, self._background, self)
         note(self.life)
 
@@ -89,8 +90,16 @@ class RunWriter:
         self, key: str, empty: NDArray[Any], dimension_names: Sequence[str], compressor: Any
     ) -> Column:
         """A growing array that this writer writes."""
-        submit, spares = self._background.submit, self._spares
-        return Column(self.files, key, empty, submit, spares, dimension_names, compressor)
+        return Column(
+            self.files,
+            key,
+            empty,
+            self._background.submit,
+            self._pool,
+            dimension_names,
+            compressor,
+            self._chunk_bytes,
+        )
 
     def remove(self, name: str) -> None:
         """Forget a layer, with all that is written of it; StoreClosed as life.check_open()."""

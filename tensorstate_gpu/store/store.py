@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.store.closing_at_exit import finish_closing
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.opened_record import begin, read_record
-from tensorstate_gpu.store.options import check_options, choose
+from tensorstate_gpu.store.options import WriterOptions, check_choice
 from tensorstate_gpu.store.record import Record
 from tensorstate_gpu.store.run_writer import RunWriter
 from tensorstate_gpu.store.stored_layer import StoredLayer
@@ -17,7 +18,7 @@ from tensorstate_gpu.store.writing_session import WritingSession
 
 if TYPE_CHECKING:
     from tensorstate_gpu.reporting import Report
-    from tensorstate_gpu.store.verification import Progress, Verification
+    from tensorstate_gpu.store.verification import Verification
 
 MODES = ("r", "x", "a")
 DURABILITIES = ("process", "power")
@@ -45,6 +46,10 @@ class Store:
     compressor : zarr codec, optional
         For the rows, as ``zarr.codecs.ZstdCodec(level=1)``. None by default: see
         docs/store.md.
+
+    chunk_bytes : int, optional
+        Bytes of rows in a chunk of a new array, 4 MiB by default. A chunk is one file, which is
+        written once it is full.
 
     A local store has one writer at a time, and any number of readers, which see what was committed
     when they opened it. As ``with Store(...) as store:`` it is closed at the end.
@@ -78,10 +83,11 @@ class Store:
         commit_rows: int | None = None,
         commit_seconds: float | None = 30.0,
         compressor: Any = None,
+        chunk_bytes: int | None = None,
     ) -> None:
-        choose("mode", mode, MODES)
-        choose("durability", durability, DURABILITIES)
-        options = check_options(compressor, commit_rows, commit_seconds)
+        check_choice("mode", mode, MODES)
+        check_choice("durability", durability, DURABILITIES)
+        options = WriterOptions(compressor, commit_rows, commit_seconds, chunk_bytes)
         self._files = files_at(path, durable=durability == "power")
         self._session: WritingSession | None = None
         if mode == "r":
@@ -90,7 +96,7 @@ class Store:
             self._found = read_record(self._files)
         else:
             self._found = begin(self._files, go_on=mode == "a")
-            writer = RunWriter(self._files, self._found, *options)
+            writer = RunWriter(self._files, self._found, options)
             self._session = WritingSession(self._files, self._found, writer)
             # What is buffered when this object ends still belongs to the capture.
             weakref.finalize(self, writer.life.close_soon).atexit = False

@@ -8,14 +8,13 @@ from typing import NamedTuple, cast
 
 import google_crc32c
 
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import LABELS, label_key, state_key
 from tensorstate_gpu.store.record import KEY, Committed, Record, check_document
-
-Progress = Callable[[int, int], object]  # chunks done, chunks in all
 
 # For files that come from far away; what is read here is quicker than that.
 _READERS = 4

@@ -10,7 +10,7 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
 from tensorstate_gpu.store.background_writer import WAITING_BYTES, BackgroundWriter
-from tensorstate_gpu.store.buffer_pool import Spares
+from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.folder import Folder, System
 
 
@@ -207,21 +207,21 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
 
 
 def test_memory_of_chunks_is_used_again():
-    spares = Spares()
-    rows = spares.array((3, 5), np.dtype(np.uint8))
-    numbers = spares.array((7,), np.dtype(np.int64))
-    long = spares.array((1, CHUNK_BYTES + 1), np.dtype(np.uint8))
+    pool = BufferPool(CHUNK_BYTES)
+    rows = pool.array((3, 5), np.dtype(np.uint8))
+    numbers = pool.array((7,), np.dtype(np.int64))
+    long = pool.array((1, CHUNK_BYTES + 1), np.dtype(np.uint8))
     assert not np.shares_memory(rows, numbers)
-    spares.give_back(rows)
-    again = spares.array((4,), np.dtype(np.int64))
+    pool.give_back(rows)
+    again = pool.array((4,), np.dtype(np.int64))
     assert np.shares_memory(rows, again)
-    assert not np.shares_memory(spares.array((3, 5), np.dtype(np.uint8)), again)
-    spares.give_back(long)
-    assert np.shares_memory(spares.array((3, 5), np.dtype(np.uint8)), long)
-    spares.give_back(np.zeros((3, 5), np.uint8))  # not ours
+    assert not np.shares_memory(pool.array((3, 5), np.dtype(np.uint8)), again)
+    pool.give_back(long)
+    assert np.shares_memory(pool.array((3, 5), np.dtype(np.uint8)), long)
+    pool.give_back(np.zeros((3, 5), np.uint8))  # not ours
     for _ in range(100):
-        spares.give_back(Spares().array((3, 5), np.dtype(np.uint8)))
-    assert len(spares._free) == WAITING_BYTES // CHUNK_BYTES
+        pool.give_back(BufferPool(CHUNK_BYTES).array((3, 5), np.dtype(np.uint8)))
+    assert len(pool._free) == WAITING_BYTES // CHUNK_BYTES
 
 
 def test_folders_come_and_go_while_others_write(tmp_path):

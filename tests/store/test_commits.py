@@ -130,9 +130,8 @@ class SlowSystem(System):
 
 
 def test_the_model_goes_on_until_too_much_waits_to_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 2000)
     monkeypatch.setattr(background_writer, "WAITING_BYTES", 10_000)
-    store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
+    store = ts.Store(tmp_path / "run", "x", commit_seconds=None, chunk_bytes=2000)
     (point,) = points_in(store, "a")
     slow = SlowSystem()
     monkeypatch.setattr(Folder, "system", slow)

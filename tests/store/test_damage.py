@@ -23,9 +23,8 @@ def new_point(path, name="layer"):
 
 
 @pytest.fixture
-def stored(tmp_path, monkeypatch):
+def stored(tmp_path, small_chunks):
     """A point with 35 rows of 16 neurons on disk, in chunks of ten."""
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
     point = new_point(tmp_path / "run")
     point.append(ROWS, 35)
     point.flush()

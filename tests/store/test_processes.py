@@ -21,8 +21,8 @@ WRITER = """
 import os, signal, sys
 import numpy as np
 import tensorstate_gpu as ts
-import tensorstate_gpu.store.columns
-tensorstate_gpu.store.columns.CHUNK_BYTES = int(sys.argv[2])
+import tensorstate_gpu._layers.chunked_buffer
+tensorstate_gpu._layers.chunked_buffer.CHUNK_BYTES = int(sys.argv[2])
 rows = np.random.default_rng(0).integers(0, 256, (5000, 2)).astype(np.uint8)
 
 def capture(name):

@@ -283,8 +283,8 @@ def test_commits_do_not_pile_up_on_a_slow_disk(path, monkeypatch):
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_a_forward_pass_that_ctrl_c_ends_is_forgotten(labelled, path, monkeypatch):
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 16)
+def test_a_forward_pass_that_ctrl_c_ends_is_forgotten(labelled, path, chunks_of):
+    chunks_of(16)
     torch.manual_seed(0)
     broken = [False]
 
@@ -323,8 +323,8 @@ def test_a_forward_pass_that_ctrl_c_ends_is_forgotten(labelled, path, monkeypatc
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16, 100])
-def test_a_store_whose_block_an_exception_ends_has_whole_passes(batch, path, monkeypatch):
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 16)
+def test_a_store_whose_block_an_exception_ends_has_whole_passes(batch, path, chunks_of):
+    chunks_of(16)
     points = []
 
     def program():

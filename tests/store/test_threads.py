@@ -212,9 +212,8 @@ def test_threads_capture_on_an_unreliable_disk(durability, quick_path, monkeypat
     disk = Unreliable()
     disk.reliable = True
     monkeypatch.setattr(Folder, "system", disk)
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 400)
     monkeypatch.setattr("tensorstate_gpu.store.background_writer.WAITING_BYTES", 4000)
-    store = ts.Store(quick_path, "x", durability=durability, commit_rows=500)
+    store = ts.Store(quick_path, "x", durability=durability, commit_rows=500, chunk_bytes=400)
     points = {name: new_point(store, name) for name in "abcd"}
     disk.reliable = False
     stop, kept = threading.Event(), {name: [] for name in points}

@@ -202,10 +202,9 @@ def test_only_packed_rows_leave_the_graph():
     assert "io_callback" in jaxpr
     run = ts.Run()
     seen = []
-    record = ts.CapturePoint.record
-    run.point("dense").record = lambda rows, *rest: (
-        seen.append(rows) or record(run["dense"], rows, *rest)
-    )
+    intake = run.point("dense").intake
+    record = intake.record
+    intake.record = lambda rows, *rest: seen.append(rows) or record(rows, *rest)
     jax.block_until_ready(jax.jit(network(run))(W, XS[0]))
     jax.effects_barrier()
     assert [(rows.dtype, rows.shape) for rows in seen] == [(np.uint8, (5, 2))]
