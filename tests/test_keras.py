@@ -27,6 +27,6 @@ def test_keras(backend):
         "PYTHONPATH": str(HERE / "keras_cases"),
     }
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=600, cwd=HERE.parent
+        command, env=environment, capture_output=True, text=True, timeout=1200, cwd=HERE.parent
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
