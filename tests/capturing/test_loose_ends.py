@@ -106,7 +106,7 @@ def test_readers_wait_for_batches_under_way(reader):
             target=point.intake.record, args=(np.zeros((4, 1), np.uint8), 8, 1, 4)
         )
         thread.start()
-        thread.join(10)
+        thread.join(600)
         assert not thread.is_alive()
 
     point.intake.wait_with(bring)

@@ -15,7 +15,7 @@ from tensorstate_gpu import testing as oracle
 MIB = 1 << 20
 
 
-def run(script, *arguments, timeout=120):
+def run(script, *arguments, timeout=1200):
     """Run a script in a fresh interpreter: an abort, a segmentation fault or a hang fails here."""
     command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
@@ -169,7 +169,7 @@ FORK = """
     for _ in range(4):
         child = os.fork()
         if child == 0:
-            signal.alarm(40)  # a hang ends the child
+            signal.alarm(600)  # a hang ends the child
             os._exit(0 if same(work(), expected) and same(work(), expected) else 3)
         status = os.waitpid(child, 0)[1]
         assert status == 0, f"the child ended with {status}"
@@ -216,7 +216,7 @@ LOCKED_FORK = """
     held.wait()
     child = os.fork()
     if child == 0:
-        signal.alarm(30)  # a hang ends the child
+        signal.alarm(600)  # a hang ends the child
         packed = ts.compress_states(x)
         memory.intake.record(packed, 64, 1, len(packed))
         again = ts.CapturePoint("again", sys.argv[1] + ".child")

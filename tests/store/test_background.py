@@ -24,7 +24,7 @@ def writer():
 def test_as_many_jobs_at_once_as_there_are_threads(writer):
     meeting = threading.Barrier(4)
     for _ in range(4):
-        writer.submit(lambda: meeting.wait(30))
+        writer.submit(lambda: meeting.wait(600))
     writer.wait()
 
 
@@ -89,13 +89,13 @@ def test_no_job_begins_after_one_that_failed(writer):
         raise OSError("first")
 
     def slow():
-        assert failed.wait(30)
+        assert failed.wait(600)
         time.sleep(0.05)
         done.append("slow")
 
     writer.submit(slow)
     writer.submit(fail)
-    assert failed.wait(30)
+    assert failed.wait(600)
     time.sleep(0.01)
     writer.submit(lambda: done.append("later"))
     for _ in range(3):  # told once the other one has ended; tried again by the next
@@ -116,7 +116,7 @@ ROWS = np.random.default_rng(0).integers(0, 256, (100, 2)).astype(np.uint8)
 @pytest.fixture
 def fsyncs_meet(monkeypatch):
     """A disk that finishes the fsyncs of chunks four at a time."""
-    meeting = threading.Barrier(4, timeout=30)
+    meeting = threading.Barrier(4, timeout=1200)
 
     class Meeting(System):
         def fsync(self, path):
@@ -173,7 +173,7 @@ def test_a_finalizer_in_a_writers_thread_does_not_wait_for_itself(tmp_path):
         closed.set()
 
     life._background.submit(close_there)
-    assert closed.wait(30)
+    assert closed.wait(600)
     np.testing.assert_array_equal(ts.Store(tmp_path / "run")["layer"][:], ROWS)
 
 
@@ -183,8 +183,12 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
     point.declare(16)
     point.append(ROWS, 100)
 
+    looked_at = threading.Event()
+
     class Slow(System):
         def write(self, path, parts):
+            if threading.current_thread() is not threading.main_thread():
+                assert looked_at.wait(600)
             time.sleep(0.02)
             super().write(path, parts)
 
@@ -193,6 +197,7 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
         while not background._running:
             time.sleep(0.001)
         assert background._waiting
+        looked_at.set()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Folder, "system", Slow())

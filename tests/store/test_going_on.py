@@ -44,7 +44,7 @@ point.append(np.full((5, 2), 7, np.uint8), 5, range(5))
 store.commit()
 point.append(np.full((5, 2), 9, np.uint8), 5, range(5))
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
 
 

@@ -13,7 +13,7 @@ def test_jax():
         [*command, str(HERE / "cases/transformations.py")],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         cwd=HERE.parents[2],
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

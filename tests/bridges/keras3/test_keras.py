@@ -26,6 +26,6 @@ def test_keras(backend):
         "CUDA_VISIBLE_DEVICES": "",
     }
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=600, cwd=HERE.parents[2]
+        command, env=environment, capture_output=True, text=True, timeout=1200, cwd=HERE.parents[2]
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
