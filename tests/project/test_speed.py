@@ -17,6 +17,7 @@ def slower(measured, kept):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_no_kernel_is_half_as_fast_as_it_was():
     kept = json.loads(guard.KEPT.read_text())
     best = guard.measure()
