@@ -7,6 +7,7 @@ last line counts both, as pytest's own would. Arguments are pytest's; --all is o
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,8 @@ def run(notes, arguments):
     environment = os.environ | {"TENSORSTATE_TEST_NOTES": str(notes)}
     # Else the hundreds of programs that the tests start would compile every module anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    # Sets have one order in all processes, else these would not find the same names of tests.
+    environment.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))
     command = [sys.executable, "-m", "pytest", "-p", "tests.support.two_runs", *arguments]
     return subprocess.run(command, env=environment, cwd=Path(__file__).parents[1]).returncode
 

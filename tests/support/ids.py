@@ -4,5 +4,5 @@ import re
 
 
 def plain(value):
-    """Like str, without addresses of objects."""
-    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
+    """Like str, without addresses of objects, and without a set that codecs of zarr have."""
+    return re.sub(r" at 0x[0-9a-f]+|_tunable_attrs=\{.*?\}, ", "", str(value))
