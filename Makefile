@@ -8,13 +8,18 @@ DEMO_READY := .venv/.demo
 READY := .venv/.installed
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types bench bench-quick gpu clean env
+.PHONY: demo test test-all lint types bench bench-quick gpu clean env
 
 demo: $(DEMO_READY)
 	$(BIN)/tensorstate demo $(ARGS)
 
+# Several processes side by side; tests/__main__.py says how.
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m tests $(ARGS)
+
+# With what takes long: every kill, every power cut, every GPU generation, ...
+test-all: $(READY)
+	$(BIN)/python -m tests --all $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

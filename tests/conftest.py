@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import commands
+from tests.support import cases, commands
 from tests.support.rooms import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that is not interactive starts its background jobs so; some tests are about Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(cases)
 
 
 @pytest.fixture

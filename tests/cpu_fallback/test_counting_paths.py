@@ -157,6 +157,7 @@ def test_rows_that_differ_only_at_their_low_end():
     assert len(ts.count_states(rows)) == 40
 
 
+@pytest.mark.serial
 def test_one_different_row_among_wide_equal_ones_is_found_in_linear_time():
     rows = np.ones((10_000, 4000), np.uint8)
 
@@ -180,6 +181,7 @@ def test_rows_that_separate_one_by_one():
     np.testing.assert_array_equal(order[index], np.arange(300))
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("words", [[0], [0, 2], [1], [0, 1, 2, 3]])
 @pytest.mark.parametrize("secret", [0xA0761D6478BD642F, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0])
 def test_words_that_the_hash_multiplies_by_zero(words, secret):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
+from tests.support.ids import plain
 from tests.support.kept_rows import KEEPS, OF_INSTANCE, ROWS, assert_counts, new_point, uneven
 
 
@@ -97,7 +98,7 @@ def test_labels_of_the_wrong_length_afterwards():
         ([2**64, 1], TypeError, "integers or strings, got object"),
         (object(), TypeError, "integers or strings, got object"),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_labels_that_would_become_others_are_refused(labels, error, words, keep):
     point = new_point(keep=keep)

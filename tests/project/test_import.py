@@ -113,6 +113,7 @@ def seconds_over_numpy(extra: str, cwd: Path) -> float:
     return min(float(python(code, cwd)) for _ in range(5))
 
 
+@pytest.mark.serial
 def test_import_takes_under_a_fifth_of_a_second_over_numpy(tmp_path: Path) -> None:
     assert seconds_over_numpy("", tmp_path) < 0.2
 

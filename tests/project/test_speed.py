@@ -23,6 +23,7 @@ def run_guard(what):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 @pytest.mark.parametrize("what", ["check", "plant"])
 def test_kernels_keep_up_and_the_guard_sees_those_that_do_not(what):
     done = run_guard(what)

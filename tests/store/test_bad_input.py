@@ -14,6 +14,7 @@ import zarr
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.record import KEY, group_document, sealed
 from tests.support.closed_store import ROWS, content, new_point
+from tests.support.ids import plain
 
 # ---- options -----------------------------------------------------------------------------------
 
@@ -72,7 +73,7 @@ def test_bad_modes(mode, tmp_path, stored):
         ({"compressor": zarr.codecs.BytesCodec()}, TypeError, "a zarr codec such as .*BytesCodec"),
         ({"compressor": numcodecs.Zstd()}, TypeError, "a zarr codec such as .*got Zstd"),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_bad_options(options, error, message, tmp_path):
     for mode in "rxa":
@@ -93,7 +94,7 @@ def test_bad_options(options, error, message, tmp_path):
         {"compressor": zarr.codecs.GzipCodec(level=1)},
         {"compressor": zarr.codecs.BloscCodec()},
     ],
-    ids=str,
+    ids=plain,
 )
 def test_options_of_other_kinds(options, tmp_path):
     with ts.Store(tmp_path, "x", **options) as store:

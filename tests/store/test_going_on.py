@@ -13,6 +13,7 @@ from torch import nn
 
 import tensorstate_gpu as ts
 from tests.support.closed_store import ROWS, content, new_point
+from tests.support.ids import plain
 
 # ---- one writer ----------------------------------------------------------------------------------
 
@@ -92,7 +93,7 @@ def one_more(number):
         ({"name": "other"}, r"run holds the layers \['layer'\], and not 'other'"),
         ({"name": "Layer"}, r"run holds the layers \['layer'\], and not 'Layer'"),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_another_capture_does_not_go_on(changes, message, stored):
     before = content(stored)

@@ -1,4 +1,4 @@
-"""On what the cases run: test_on_cpu.py runs them on a CPU, `make gpu` on a GPU."""
+"""On what the cases run: by g++ and a CPU, or with `make gpu` by a GPU."""
 
 import os
 from pathlib import Path
