@@ -1,5 +1,6 @@
 """What was found by trying to break it."""
 
+import contextlib
 import gc
 import weakref
 
@@ -230,3 +231,18 @@ def test_empty_batches():
     captured.predict_on_batch(X)
     point = captured.efficiency_layers[0]
     assert (point.state_count, point.instance_count) == (20, 20)
+
+
+# What feeds a capture point, and how it was made: the layer has these of its own, or not at all.
+OF_THE_POINT_ONLY = {
+    *("append", "declare", "disk_path", "firing", "intake", "keep", "labels", "neuron_axis"),
+    *("options", "threshold"),
+}
+
+
+def test_a_layer_offers_all_that_can_be_read_of_its_capture_point():
+    public = {name for name in dir(ts.CapturePoint) if not name.startswith("_")}
+    layer = ts.StateCapture("seen")
+    for name in public - OF_THE_POINT_ONLY:
+        with contextlib.suppress(ts.errors.NothingCaptured):  # that it is asked is enough
+            getattr(layer, name)
