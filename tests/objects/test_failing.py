@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from datetime import timedelta
 
 import numpy as np
 import obstore
@@ -92,7 +93,9 @@ def test_a_server_that_is_killed_and_comes_back(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="stops a process by a POSIX signal")
-def test_a_server_that_hangs(server, s3):
+def test_a_server_that_hangs(server, bucket):
+    patience = {"allow_http": True, "timeout": timedelta(seconds=3)}
+    s3 = S3Store(**options(server.port, bucket, client_options=patience))
     store = ts.Store(s3, "x", commit_seconds=None)
     point = new_point(store)
     point.append(ROWS, 95)
