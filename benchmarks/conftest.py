@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.memory import keep_freed_memory
-from benchmarks.table import summary_line
+from benchmarks.harness.memory import keep_freed_memory
+from benchmarks.harness.tables import summary_line
 
 LIBRARIES = ("numpy", "numba", "torch", "polars", "duckdb", "pyarrow")
 

@@ -18,8 +18,8 @@ except ImportError:  # Windows: there one writer is the user's duty
 # Of a file that is not whole yet: deleted by the next writer, when this one was killed.
 PARTIAL = ".tensorstate-partial"
 
-# Files that are written at once; what that brings: benchmarks/store.py. The disk joins fsyncs that
-# wait at the same time.
+# How many files are written at once; benchmarks/studies/store_throughput.py shows the gain. The
+# disk joins fsyncs that wait at the same time.
 WRITERS, DURABLE_WRITERS = 2, 4
 Buffer = bytes | memoryview
 

@@ -1,7 +1,7 @@
 """No kernel becomes slow: beside plain loops of its kind, and by the instructions it is made of.
 
-benchmarks/guard.py says what is compared. It runs in a process of its own, where no other test has
-left threads or memory.
+benchmarks/cpu/regression_guard.py says what is compared. It runs in a process of its own, where no
+other test has left threads or memory.
 """
 
 import subprocess
@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import guard, guarded, instructions
+from benchmarks.cpu import guarded_kernels, instructions, regression_guard
 from tensorstate_gpu.cpu_fallback.lanes import fires_1, load_word, store_byte, store_word
 
 ROOT = Path(__file__).parent.parent
 
 
 def run_guard(what):
-    command = [sys.executable, "-m", "benchmarks.guard", what]
+    command = [sys.executable, "-m", "benchmarks.cpu.regression_guard", what]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=1200)
 
 
@@ -32,26 +32,32 @@ def test_kernels_keep_up_and_the_guard_sees_those_that_do_not(what):
 
 @pytest.mark.slow
 def test_plain_loops_give_what_our_calls_give():
-    for name, (ours, plain) in guarded.cases().items():
+    for name, (ours, plain) in guarded_kernels.cases().items():
         np.testing.assert_array_equal(ours(), plain(), err_msg=name)
 
 
 def test_bounds_are_those_of_the_processor_or_below_all_that_are_kept():
     kept = {"one": {"sort": 0.5, "pack": 0.9}, "other": {"sort": 0.6, "pack": 0.8}}
-    assert guard.floors(kept, "other") == {"sort": 0.6 * guard.KNOWN, "pack": 0.8 * guard.KNOWN}
-    assert guard.floors(kept, "new") == {"sort": 0.5 * guard.UNKNOWN, "pack": 0.8 * guard.UNKNOWN}
-    for ratios in guard.known().values():
-        assert ratios.keys() == guarded.cases().keys()
+    assert regression_guard.floors(kept, "other") == {
+        "sort": 0.6 * regression_guard.KNOWN,
+        "pack": 0.8 * regression_guard.KNOWN,
+    }
+    assert regression_guard.floors(kept, "new") == {
+        "sort": 0.5 * regression_guard.UNKNOWN,
+        "pack": 0.8 * regression_guard.UNKNOWN,
+    }
+    for ratios in regression_guard.known().values():
+        assert ratios.keys() == guarded_kernels.cases().keys()
 
 
 def test_a_measurement_that_another_program_disturbs_is_repeated(monkeypatch):
     """Ours takes 1 s, then 4 s on a busy machine: slow only where it never gets below its bound."""
-    monkeypatch.setattr(guard, "ROUNDS", 1)
-    monkeypatch.setattr(guard, "SECONDS", 0)
+    monkeypatch.setattr(regression_guard, "ROUNDS", 1)
+    monkeypatch.setattr(regression_guard, "SECONDS", 0)
     for ours, found in (((4, 4, 1, 1), {}), ((4, 4, 4, 4), {"sort": 0.25})):
         times = iter([time for own in ours for time in (own, 1)])
-        monkeypatch.setattr(guard, "_seconds", lambda call, times=times: next(times))
-        assert guard.slow({"sort": (list, list)}, {"sort": 0.5}) == found
+        monkeypatch.setattr(regression_guard, "_seconds", lambda call, times=times: next(times))
+        assert regression_guard.slow({"sort": (list, list)}, {"sort": 0.5}) == found
 
 
 only_x86 = pytest.mark.skipif(

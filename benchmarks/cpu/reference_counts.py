@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from benchmarks.reference_loops import BATCH, fetch, load, mix, store
+from benchmarks.cpu.reference_loops import BATCH, fetch, load, mix, store
 
 
 @njit(cache=True)

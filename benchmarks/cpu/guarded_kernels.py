@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 import tensorstate_gpu as ts
-from benchmarks import inputs
-from benchmarks import reference_counts as counts
-from benchmarks import reference_loops as loops
+from benchmarks.cpu import reference_counts as counts
+from benchmarks.cpu import reference_loops as loops
+from benchmarks.harness import inputs
 
 Call = Callable[[], Any]
 Case = tuple[Call, Call]

@@ -1,10 +1,11 @@
 """Instructions in the kernels' inner loops, in the machine code for each width of vectors.
 
-``python -m benchmarks.instructions`` prints, for the loop one would write and for our kernels, how
-many instructions an inner loop has for every 64 activations, on x86 processors with SSE2, AVX2 and
-AVX-512. Numba compiles for the processor it runs on; LLVM then makes code for the others of the
-same, which need not run here. Counts are the same on every run, however busy the machine: the test
-suite compares them with LIMITS, which a kernel exceeds that is no longer made of vectors.
+``python -m benchmarks.cpu.instructions`` prints, for a straightforward loop and for our kernels,
+how many instructions an inner loop has for every 64 activations, on x86 processors with SSE2,
+AVX2 and AVX-512. Numba compiles for the processor it runs on; LLVM then makes code for the others
+of the same, which need not run here. Counts are the same on every run, however busy the machine:
+the test suite compares them with LIMITS, which a kernel exceeds that is no longer made of
+vectors.
 """
 
 import platform
@@ -16,7 +17,7 @@ import llvmlite.binding as llvm
 import numba
 from numba import types
 
-from benchmarks.reference_loops import within
+from benchmarks.cpu.reference_loops import within
 from tensorstate_gpu.cpu_fallback import pack, unpack
 
 JUMP = re.compile(r"^\s+j\w+\s+(\.\w+)")

@@ -1,10 +1,10 @@
 """A guard against kernels that become slower: each against a plain loop of its own kind.
 
-``python -m benchmarks.guard`` measures this machine, and keeps its ratios (the plain loop's time
-over ours) in benchmarks/results/guard.json, under the processor and the vectors that Numba uses
-there. ``python -m benchmarks.guard check`` fails where a kernel is slower than it may be, ``python
--m benchmarks.guard plant`` where the guard would not see calls of ours that are made twice. The
-test suite runs both, on machines of any kind and however busy.
+``python -m benchmarks.cpu.regression_guard`` measures this machine, and keeps its ratios (the
+plain loop's time over ours) in benchmarks/results/guard.json, under the processor and the vector
+width that Numba uses there. With ``check`` it fails if a kernel is slower than it may be; with
+``plant``, if the guard would not notice kernels that are called twice. The test suite runs both,
+on any machine, however busy.
 """
 
 import json
@@ -15,11 +15,11 @@ from pathlib import Path
 import llvmlite.binding
 
 import tensorstate_gpu as ts
-from benchmarks.guarded import Call, Case, cases
-from benchmarks.instructions import vector_bits
-from benchmarks.memory import keep_freed_memory
+from benchmarks.cpu.guarded_kernels import Call, Case, cases
+from benchmarks.cpu.instructions import vector_bits
+from benchmarks.harness.memory import keep_freed_memory
 
-KEPT = Path(__file__).parent / "results/guard.json"
+KEPT = Path(__file__).resolve().parents[1] / "results/guard.json"
 Ratios = dict[str, float]
 
 # Half as fast is a ratio of 0.5 x what it was. On a processor whose ratios are kept, the bound lies

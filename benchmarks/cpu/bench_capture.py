@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
-from benchmarks.compare import time_in_turn
-from benchmarks.models import NETWORKS
+from benchmarks.harness.compare import time_in_turn
+from benchmarks.harness.networks import NETWORKS
 from tensorstate_gpu.bridges import pytorch
 from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
 
