@@ -31,7 +31,7 @@ def main(arguments):
     beside = []
     if not any(word.startswith(NOT_SIDE_BY_SIDE) for word in rest):
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-        beside = [f"-n{min(cores, MOST_PROCESSES)}", "--dist=loadgroup"]
+        beside = [f"-n{min(cores, MOST_PROCESSES)}"]
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder, "notes.json")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import cases, commands
+from tests.support import cases, commands, side_by_side
 from tests.support.rooms import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -18,6 +18,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_configure(config):
     config.pluginmanager.register(cases)
+    config.pluginmanager.register(side_by_side)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""A hundred thousand arrays of random shape, strides, number type, threshold and place in memory.
+"""Arrays of random shape, strides, number type, threshold and place in memory: a hundred thousand.
 
-Each lies against a page that must not be touched, and so does what is written.
+Each lies against a page that must not be touched, and so does what is written. `make test` takes
+ten thousand of them.
 """
 
 import subprocess
@@ -8,6 +9,8 @@ import sys
 import textwrap
 
 import pytest
+
+from tests.support.samples import sweep
 
 FUZZ = """
     import ctypes, mmap, sys
@@ -93,8 +96,9 @@ def fuzz(*arguments):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
-def test_a_hundred_thousand_random_arrays():
-    done = fuzz(100_000, 0)
+@sweep
+def test_random_arrays(every):
+    done = fuzz(100_000 if every else 10_000, 0)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "survived\n"
 

@@ -2,22 +2,26 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.__main__ import closing_line
 from tests.support.cases import named
+from tests.support.side_by_side import group_of
 
 ROOT = Path(__file__).parents[2]
 CONFTEST = """
-from tests.support import cases
+from tests.support import cases, side_by_side
 
 def pytest_configure(config):
     config.pluginmanager.register(cases)
+    config.pluginmanager.register(side_by_side)
 """
 INIT = """
 FILES = ("first.py", "second.py")
@@ -139,10 +143,28 @@ def test_cases_can_be_selected(project):
 
 
 def test_processes_side_by_side(project):
-    found, output = project("-p", "xdist.plugin", "-n2", "--dist=loadgroup")
+    found, output = project("-p", "xdist.plugin", "-n2", "-v")
     assert len(found) == 20
     assert "4 failed, 11 passed, 1 skipped, 2 xfailed" in output
     assert "4 errors in" in output
+    workers = {
+        process: set(re.findall(rf"\[(gw\d)\].*{process}[-\]]", output))
+        for process in ("one", "two")
+    }
+    assert sorted(map(len, workers.values())) == [1, 1], workers
+
+
+def test_what_one_process_runs_wholly():
+    of = partial(group_of, root=ROOT)
+    assert (
+        of("tests/bridges/keras3/cases/modes.py::test_a[jax]") == "tests/bridges/keras3/cases jax"
+    )
+    assert of("tests/bridges/keras3/cases/modes.py::test_a[jax-b]") == of(
+        "tests/bridges/keras3/cases/copies.py::test_b[jax-2]"
+    )
+    assert of("tests/cuda/cases/packing.py::test_a[jax-b]") == "tests/cuda/cases "
+    assert of("tests/store/test_store.py::test_a[jax]") == "tests/store/test_store.py::test_a[jax]"
+    assert of("tests/objects/test_store.py::test_a") == "tests/objects/"
 
 
 CRASHES = """

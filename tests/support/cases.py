@@ -72,7 +72,6 @@ class CaseFile(pytest.File):
             for process in about["PROCESSES"]:
                 item = Case.from_parent(self, name=named(case["name"], process))
                 item.case, item.process = case, process
-                item.add_marker(pytest.mark.xdist_group(f"{self.path.parent} {process}"))
                 for mark in {*case["marks"]} - NOT_PASSED_ON:
                     item.add_marker(mark)
                 yield item
