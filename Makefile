@@ -21,9 +21,12 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m tests --all $(ARGS)
 
+# What .pre-commit-config.yaml runs before a commit, on all files.
 lint: $(READY)
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m codespell_lib
+	$(BIN)/python -m validate_pyproject pyproject.toml
 
 types: $(READY)
 	.ci/types
