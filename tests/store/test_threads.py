@@ -14,7 +14,7 @@ import pytest
 from waiting import wait_until
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 
 FULL = OSError(errno.ENOSPC, "full")
 
@@ -60,7 +60,7 @@ def test_string_labels_that_fill_chunks_of_the_real_size(tmp_path):
 def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monkeypatch):
     fails, goes_on = threading.Event(), threading.Event()
 
-    class Disk(System):
+    class Disk(FileSystemCalls):
         def write(self, path, parts):
             if "/c/0/" in path.as_posix():
                 assert goes_on.wait(600)
@@ -85,7 +85,7 @@ def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monke
     closing = threading.Thread(target=close)
     closing.start()
     assert fails.wait(600)
-    wait_until(lambda: store._writer._background._failure)
+    wait_until(lambda: store._writer._background._unraised_error)
     with pytest.raises(OSError, match="full"):
         point.append(rows[20:], 10)
     goes_on.set()
@@ -102,7 +102,7 @@ def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monke
 def test_a_fork_while_a_chunk_is_written(tmp_path, monkeypatch):
     writes, goes_on = threading.Event(), threading.Event()
 
-    class Disk(System):
+    class Disk(FileSystemCalls):
         def write(self, path, parts):
             if "/c/" in path.as_posix():
                 writes.set()
@@ -156,7 +156,7 @@ def test_a_thread_that_outlives_the_main_thread(tmp_path):
     assert [store[name].state_count for name in store] == [20, 20]
 
 
-class Unreliable(System):
+class Unreliable(FileSystemCalls):
     """Slow by chance, and full for one operation in a hundred."""
 
     def __init__(self):
@@ -213,7 +213,7 @@ def test_threads_capture_on_an_unreliable_disk(durability, quick_path, monkeypat
     disk = Unreliable()
     disk.reliable = True
     monkeypatch.setattr(Folder, "system", disk)
-    monkeypatch.setattr("tensorstate_gpu.store.background_writer.WAITING_BYTES", 4000)
+    monkeypatch.setattr("tensorstate_gpu.store.background_writer.MAX_QUEUED_BYTES", 4000)
     store = ts.Store(quick_path, "x", durability=durability, commit_rows=500, chunk_bytes=400)
     points = {name: new_point(store, name) for name in "abcd"}
     disk.reliable = False
