@@ -32,7 +32,7 @@ BENCH := $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only 
 
 bench: $(READY)
 	$(BENCH) --save benchmarks/results/cpu.json $(ARGS)
-	$(BIN)/python -m benchmarks.table
+	$(BIN)/python -m benchmarks.harness.tables
 
 bench-quick: $(READY)
 	$(BENCH) -m quick $(ARGS)

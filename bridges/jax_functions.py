@@ -1,4 +1,4 @@
-"""JAX: packing inside jit, grad and vmap, and a probe that records what a function computes."""
+"""JAX: the array functions inside jit, grad and vmap, and histograms as pytrees."""
 
 from typing import Any
 

@@ -64,7 +64,7 @@ def tap(
         raise TypeError(f"run must be a Run, got {type(run).__name__}")
     x = jnp.asarray(x)
     point = run.point(name)
-    point.settle = jax.effects_barrier
+    point.intake.wait_with(jax.effects_barrier)
     axis = _first(neuron_axis, point.neuron_axis, -1)
     return recorded(x, point, axis, threshold)
 
@@ -100,7 +100,7 @@ def _recorder(point: CapturePoint, neurons: int, axis: int, instances: int) -> C
     def keep(packed: Any) -> NDArray[np.uint8]:
         batches = np.asarray(packed).reshape(math.prod(packed.shape[:-2]), *packed.shape[-2:])
         for rows in batches:
-            point.record(rows, neurons, axis, instances)
+            point.intake.record(rows, neurons, axis, instances)
         return np.zeros(packed.shape[:-2], np.uint8)
 
     return recorder(keep)

@@ -12,6 +12,7 @@ from tensorstate_gpu._arrays.frameworks import PUBLIC_NAMES
 from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
+    from tensorstate_gpu import errors, information, reporting, store, testing
     from tensorstate_gpu._capturing.attaching import (
         build_efficiency_model,
         capture,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu.store import Store
 
 # No submodule shares a name with a public function: importing it would replace the function.
+_PACKAGES = ("errors", "information", "reporting", "store", "testing")
 _HOME = PUBLIC_NAMES | {
     "AbstractStateCapture": "_capturing.capture_point",
     "CapturePoint": "_capturing.capture_point",
@@ -72,15 +74,20 @@ __all__ = [
     "count_states",
     "decompress_states",
     "entropy",
+    "errors",
     "get_num_threads",
+    "information",
     "network_efficiency",
     "popcount",
     "remove_state_layers",
     "report",
+    "reporting",
     "reset_efficiency_model",
     "set_num_threads",
     "sort_states",
+    "store",
     "tap",
+    "testing",
 ]
 
 
@@ -94,6 +101,8 @@ if find_spec(f"{__name__}.cpu_fallback") is None:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

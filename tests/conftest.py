@@ -22,16 +22,21 @@ def pytest_configure(config):
 
 
 @pytest.fixture
-def small_chunks(monkeypatch):
-    """Chunks of stores: ten rows of two bytes, two integer labels, or one string."""
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
+def chunks_of(monkeypatch):
+    """Sets the bytes of a chunk, for rows in memory and in stores that were given no size."""
+    return partial(monkeypatch.setattr, "tensorstate_gpu._layers.chunked_buffer.CHUNK_BYTES")
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
+def small_chunks(chunks_of):
+    """Chunks of ten rows of two bytes, two integer labels, or one string."""
+    chunks_of(20)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch, chunks_of):
     """Chunks of 4 rows of two bytes, pieces of 3, row groups of at least 2 of these."""
-    monkeypatch.setattr("tensorstate_gpu._layers.memory_rows.CHUNK_BYTES", 8)
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 8)
+    chunks_of(8)
     for module in ("_states.arrow_tables", "_layers.arrow_rows"):
         monkeypatch.setattr(f"tensorstate_gpu.{module}.PIECE_ROWS", 3)
     monkeypatch.setattr("tensorstate_gpu._states.arrow_tables.ROW_GROUP_BYTES", 50)

@@ -10,6 +10,7 @@ from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, accepted_types
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._states.packing import pack, working_on
+from tensorstate_gpu.errors import NotCapturable
 
 
 def in_symbolic_call(tensor: Any) -> bool:
@@ -38,7 +39,7 @@ def keep(point: CapturePoint, tensor: Any, axis: int) -> None:
     axis %= len(states.shape)
     with working_on(states):
         packed, neurons = pack(states, axis, point.threshold, point.firing)
-        point.record(packed, neurons, axis, 1 if axis == 0 else states.shape[0])
+        point.intake.record(packed, neurons, axis, 1 if axis == 0 else states.shape[0])
 
 
 def see(point: CapturePoint, tensor: Any, axis: int) -> Any:
@@ -89,7 +90,7 @@ def supports_jit() -> bool:
         if frame is None:
             break
         if frame.f_code.co_name == "jit_compile" and frame.f_locals.get("value") is True:
-            raise ValueError(_NO_XLA)
+            raise NotCapturable(_NO_XLA)
         frame = frame.f_back  # type: ignore[assignment]
     return False
 
@@ -105,11 +106,13 @@ def _see_tensorflow(point: CapturePoint, tensor: Any, axis: int) -> Any:
     from tensorflow.python.ops import control_flow_util
 
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        raise ValueError(f"{point.name}: replicas of a tf.distribute strategy cannot be captured")
+        raise NotCapturable(
+            f"{point.name}: replicas of a tf.distribute strategy cannot be captured"
+        )
     if tf.executing_eagerly():
         keep(point, tensor, axis)
     elif control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
-        raise ValueError(f"{point.name}: {_NO_XLA}")
+        raise NotCapturable(f"{point.name}: {_NO_XLA}")
     else:
         tf.py_function(lambda x: keep(point, x, axis), [tensor], [])
     return tensor
@@ -122,8 +125,8 @@ def _see_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
 
     distribution = keras.distribution.distribution()
     if distribution is not None and distribution.device_mesh.devices.size > 1:
-        raise ValueError(f"{point.name}: a distribution over several devices cannot be captured")
-    point.settle = jax.effects_barrier
+        raise NotCapturable(f"{point.name}: a distribution over several devices cannot be captured")
+    point.intake.wait_with(jax.effects_barrier)
     if not jax_functions.is_tracer(tensor):
         keep(point, tensor, axis)
         return tensor
@@ -136,7 +139,7 @@ def _see_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
     from tensorstate_gpu.bridges.pytorch.tensors import as_borrowed, is_real_forward
 
     if torch.compiler.is_compiling():
-        raise ValueError(f"{point.name}: {_NO_XLA}")
+        raise NotCapturable(f"{point.name}: {_NO_XLA}")
     if is_real_forward(tensor):
         keep(point, as_borrowed(tensor), axis)
     return tensor

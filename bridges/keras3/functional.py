@@ -1,6 +1,6 @@
 """Keras 3: functional models, made again of the same layers with capture layers between them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 try:
@@ -108,7 +108,7 @@ def with_captures(model: Any, probes: Probes) -> Any:
     return _in_order_of(model, _made_again(model, _inserter(probes)), EfficiencyModel)
 
 
-def without_captures(model: Any, points: list[Any]) -> Any:
+def without_captures(model: Any, points: Sequence[Any]) -> Any:
     """A new model of the same layers but those that feed these capture points."""
     copies: dict[int, Any] = {}
 
@@ -135,9 +135,7 @@ def _inserter(probes: Probes) -> Callable[..., Any]:
     def capture(probe: Probe, value: Any) -> Any:
         name = probe.point.name
         if name not in made:
-            point = probe.point
-            point.neuron_axis = point.neuron_axis if point.neuron_axis is not None else probe.axis
-            made[name] = StateCapture(name, point=point)
+            made[name] = StateCapture(name, point=probe.point)
         return made[name](value)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:

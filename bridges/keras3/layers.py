@@ -10,9 +10,9 @@ except ImportError as error:
     raise ImportError("Keras layers need keras: pip install 'tensorstate_gpu[keras]'") from error
 
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
-from tensorstate_gpu._arrays.firing_function import Fires
 from tensorstate_gpu._arrays.thresholds import firing
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._layers.layer_states import Readings
 
 from .backends import first_dtype_problem, in_symbolic_call, see, supports_jit
@@ -24,21 +24,24 @@ _OF_THE_POINT = frozenset(name for name in dir(Readings) if not name.startswith(
 }
 
 
+_OPTIONS = frozenset(CaptureKeywords.__annotations__)
+
+
 class KerasPoint(CapturePoint):
     """A capture point that is fed by Keras, batch by batch, until it is detached."""
 
-    attached = True
-    undo: Callable[[], None] | None = None  # unwraps the calls that it watches
+    _unwrap: Callable[[], None] | None = None
+
+    def detach_with(self, unwrap: Callable[[], None]) -> None:
+        """Call ``unwrap`` when it is detached: it unwraps the calls that this point watches."""
+        self._unwrap = unwrap
 
     def detach(self) -> None:
-        """Take no more batches: what was traced meanwhile, by others too, may still bring some."""
-        self.attached, undo, self.undo = False, self.undo, None
-        if undo is not None:
-            undo()
-
-    def record(self, packed: Any, neurons: int, axis: int | None, instances: int) -> None:
-        if self.attached:
-            super().record(packed, neurons, axis, instances)
+        """Take no more batches: what was traced meanwhile may still bring some."""
+        self.intake.stop()
+        unwrap, self._unwrap = self._unwrap, None
+        if unwrap is not None:
+            unwrap()
 
     def labels(self, labels: Any) -> None:
         """Refused: Keras cuts inputs into batches. Labels go to counts_by(labels) afterwards."""
@@ -71,39 +74,32 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
     (10, 4)
     """
 
+    __module__ = "tensorstate_gpu"
+
+    @takes_options
     def __init__(
         self,
         name: str | None = None,
         disk_path: Any = None,
         *,
-        keep: str = "states",
-        threshold: Any = 0.0,
-        firing: Fires | None = None,
-        neuron_axis: int | None = None,
         point: CapturePoint | None = None,
-        **kwargs: Any,
+        **keywords: Any,
     ) -> None:
+        own = {option: keywords.pop(option) for option in _OPTIONS if option in keywords}
         # Without autocast: mixed precision would convert what is to be looked at.
-        super().__init__(name=name and name.replace("/", "."), autocast=False, **kwargs)
+        super().__init__(name=name and name.replace("/", "."), autocast=False, **keywords)
         self.supports_masking = True
-        self.point = point or KerasPoint(
-            name or self.name,
-            disk_path,
-            keep=keep,
-            threshold=threshold,
-            firing=firing,
-            neuron_axis=neuron_axis,
-        )
+        self.point = point or KerasPoint(name or self.name, disk_path, **own)
 
     def build(self, *_: Any) -> None:
         """There is nothing to build."""
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        return Probe(self.point, None).see(inputs)
+        return Probe(self.point).see(inputs)
 
     def compute_output_spec(self, inputs: Any) -> Any:
-        Probe(self.point, None).see(inputs)
+        Probe(self.point).see(inputs)
         return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), inputs)
 
     @property
@@ -135,10 +131,9 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A capture point at one place of a model; ``axis`` where its layer says so."""
+    """A capture point at one place of a model."""
 
     point: CapturePoint
-    axis: int | None
 
     def see(self, value: Any) -> Any:
         """Capture the first tensor; give back the same structure, to be used from here on."""
@@ -175,8 +170,6 @@ class Probe:
     def _axis(self, ndim: int) -> int:
         if self.point.neuron_axis is not None:
             return self.point.neuron_axis
-        if self.axis is not None:
-            return self.axis
         return 1 if keras.config.image_data_format() == "channels_first" and ndim in (4, 5) else -1
 
 

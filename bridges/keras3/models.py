@@ -1,14 +1,17 @@
 """Keras 3: models with capture points at their layers, and without them again."""
 
+import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import keras
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu.errors import NotCapturable
 
 from .backends import supports_jit
 from .functional import (
@@ -48,16 +51,18 @@ def class_names(layer: Any) -> tuple[str, ...]:
 def check_attachable(model: Any) -> None:
     """ValueError for a model whose layers are not known yet."""
     if not model.built and isinstance(model, keras.Sequential):
-        raise ValueError("model is not built: call it once, or build() it")
+        raise NotCapturable("model is not built: call it once, or build() it")
     if not children(model):
-        raise ValueError(f"{model.name} has no layers yet: call it once, or build() it")
+        raise NotCapturable(f"{model.name} has no layers yet: call it once, or build() it")
 
 
 def _check_layer(path: str, layer: Any) -> None:
     """ValueError for a layer whose calls lie inside jax.checkpoint."""
     mode = getattr(layer, "_remat_mode", None)
     if mode is not None and mode.mode is not None and keras.backend.backend() == "jax":
-        raise ValueError(f"{path} was made in a keras.RematScope, where calls cannot be captured")
+        raise NotCapturable(
+            f"{path} was made in a keras.RematScope, where calls cannot be captured"
+        )
 
 
 _LAST = (
@@ -83,10 +88,10 @@ def _axis_of(layer: Any) -> int | None:
 
 def attach(
     model: Any,
-    chosen: list[tuple[str, Any]],
+    chosen: Sequence[tuple[str, Any]],
     method: str,
-    options: dict[str, Any],
-    there: Any = (),
+    options: CaptureOptions,
+    there: Collection[str] = (),
 ) -> tuple[Any, list[CapturePoint]]:
     """A new model that shares layers and weights, with capture layers beside the chosen ones.
 
@@ -100,14 +105,14 @@ def attach(
         missing = set(probes) - {id(layer) for layer in functional_layers(model)}
         if missing:
             names = [name for name, layer in chosen if id(layer) in missing]
-            raise ValueError(
+            raise NotCapturable(
                 f"{names} lie inside layers that cannot be taken apart; use capture(), which wraps "
                 "their calls and unwraps them again"
             )
         twin = with_captures(model, probes)
     except BaseException:
         for probe in _all(probes):
-            probe.point.give_up()
+            probe.point.intake.sink.give_up()
         raise
     _compile_as(twin, model)
     return twin, [probe.point for probe in _all(probes)]
@@ -115,10 +120,10 @@ def attach(
 
 def attach_in_place(
     model: Any,
-    chosen: list[tuple[str, Any]],
+    chosen: Sequence[tuple[str, Any]],
     method: str,
-    options: dict[str, Any],
-    there: Any = (),
+    options: CaptureOptions,
+    there: Collection[str] = (),
 ) -> list[CapturePoint]:
     """Wrap the calls of the chosen layers; detach() unwraps them."""
     probes = _probes(chosen, method, options, there)
@@ -129,14 +134,14 @@ def attach_in_place(
     return [probe.point for probe in _all(probes)]
 
 
-def detach(points: list[CapturePoint]) -> None:
+def detach(points: Iterable[CapturePoint]) -> None:
     """Unwrap the calls that these points watch."""
     for point in points:
         if isinstance(point, KerasPoint):
             point.detach()
 
 
-def remove(model: Any, points: list[CapturePoint]) -> Any:
+def remove(model: Any, points: Sequence[CapturePoint]) -> Any:
     """The model without its capture points: itself, or a new one without capture layers."""
     detach(points)
     if not is_functional(model):
@@ -147,13 +152,13 @@ def remove(model: Any, points: list[CapturePoint]) -> Any:
     return twin
 
 
-def call_after_forward(model: Any, function: Callable[[], None]) -> Any:
+def call_after_forward(model: Any, function: Callable[[], object]) -> Any:
     """Nothing to call: labels, which are to be forgotten then, are refused by KerasPoint."""
     return SimpleNamespace(remove=lambda: None)
 
 
 def _probes(
-    chosen: list[tuple[str, Any]], method: str, options: dict[str, Any], there: Any
+    chosen: Sequence[tuple[str, Any]], method: str, options: CaptureOptions, there: Collection[str]
 ) -> Probes:
     """Layer id -> place -> probe."""
     probes: Probes = {}
@@ -166,14 +171,22 @@ def _probes(
                 if name in (probe.point.name for probe in _all(probes)) and not known:
                     raise ValueError(f"two of the chosen layers are called {path!r}: rename one")
                 if name not in there and not known:
-                    probe = Probe(KerasPoint(name, **options), _axis_of(layer))
+                    probe = Probe(KerasPoint(name, options=_options_at(layer, options)))
                     probes.setdefault(id(layer), {})[place] = probe
                     _check_symbols(probe, _known_symbols(layer, place))
     except BaseException:
         for probe in _all(probes):
-            probe.point.give_up()
+            probe.point.intake.sink.give_up()
         raise
     return probes
+
+
+def _options_at(layer: Any, options: CaptureOptions) -> CaptureOptions:
+    """The options of a layer's capture point: with the layer's own axis, if the user gave none."""
+    axis = _axis_of(layer)
+    if axis is None or options.neuron_axis is not None:
+        return options
+    return dataclasses.replace(options, neuron_axis=axis)
 
 
 def _check_symbols(probe: Probe, symbols: list[Any]) -> None:
@@ -244,7 +257,7 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
     layer.supports_jit = supports_jit() and jit
     for probe in places.values():
         assert isinstance(probe.point, KerasPoint)
-        probe.point.undo = undo
+        probe.point.detach_with(undo)
 
 
 def _retrace(model: Any) -> None:

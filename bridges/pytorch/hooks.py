@@ -1,6 +1,6 @@
 """PyTorch: modules become capture points through forward hooks."""
 
-from typing import Any
+from typing import Any, Unpack
 
 try:
     import torch
@@ -8,6 +8,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._process.num_threads import beside_busy_threads
 from tensorstate_gpu._states.packing import pack, working_on
 
@@ -37,10 +38,20 @@ class StateCaptureHook(CapturePoint):
     (5, 2)
     """
 
+    __module__ = "tensorstate_gpu"
+
     _rule: AxisRule | None = None
 
-    def __init__(self, name: str, disk_path: Any = None, **kwargs: Any) -> None:
-        super().__init__(name, disk_path, **kwargs)
+    @takes_options
+    def __init__(
+        self,
+        name: str,
+        disk_path: Any = None,
+        *,
+        options: CaptureOptions | None = None,
+        **keywords: Unpack[CaptureKeywords],
+    ) -> None:
+        super().__init__(name, disk_path, options=options, **keywords)
         self._enter_registry()
 
     def _enter_registry(self) -> None:
@@ -109,7 +120,7 @@ class StateCaptureHook(CapturePoint):
             states = borrow(as_borrowed(tensor), "states")
             with working_on(states):
                 packed, neurons = pack(states, axis, self.threshold, self.firing)
-                self.record(packed, neurons, axis, instances)
+                self.intake.record(packed, neurons, axis, instances)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_rule": self._rule, "_handle": self._handle}

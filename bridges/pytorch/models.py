@@ -1,6 +1,6 @@
 """PyTorch: capture points at the modules of a model."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 try:
@@ -8,6 +8,10 @@ try:
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from torch import nn
+
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu.errors import NotCapturable
 
 from .hooks import StateCaptureHook
 from .neuron_axes import find_rules
@@ -36,22 +40,22 @@ def check_attachable(model: nn.Module) -> None:
     """ValueError for a compiled model: a hook added after its first call would never fire."""
     compiled = getattr(model, "_compiled_call_impl", None) is not None
     if compiled or type(model).__name__ == "OptimizedModule":
-        raise ValueError(
+        raise NotCapturable(
             "model is compiled, and hooks may never fire there: attach to the plain model first, "
             "then compile it"
         )
     if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError(
+        raise NotCapturable(
             "model is TorchScript, which runs no hooks: attach to the model that it was made from"
         )
 
 
 def attach(
     model: nn.Module,
-    chosen: list[tuple[str, nn.Module]],
+    chosen: Sequence[tuple[str, nn.Module]],
     method: str,
-    options: dict[str, Any],
-    there: Iterable[str] = (),
+    options: CaptureOptions,
+    there: Collection[str] = (),
 ) -> tuple[nn.Module, list[StateCaptureHook]]:
     """As attach_in_place(); gives the model too."""
     return model, attach_in_place(model, chosen, method, options, there)
@@ -59,10 +63,10 @@ def attach(
 
 def attach_in_place(
     model: nn.Module,
-    chosen: list[tuple[str, nn.Module]],
+    chosen: Sequence[tuple[str, nn.Module]],
     method: str,
-    options: dict[str, Any],
-    there: Iterable[str] = (),
+    options: CaptureOptions,
+    there: Collection[str] = (),
 ) -> list[StateCaptureHook]:
     """Add one hook for each chosen layer and place, all or none, but for the names ``there``."""
     rules = find_rules(model)
@@ -72,16 +76,16 @@ def attach_in_place(
             for place in METHODS[method]:
                 if f"{name}_{place}_states" in there:
                     continue
-                hook = StateCaptureHook(f"{name}_{place}_states", **options)
+                hook = StateCaptureHook(f"{name}_{place}_states", options=options)
                 hooks.append(hook)
                 if isinstance(module, torch.jit.ScriptModule):
-                    raise ValueError(f"{name} is TorchScript, which runs no hooks: exclude= it")
+                    raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")
                 hook._rule = rules[id(module)][place == "post"]
                 hook._handle = _register(hook, module, place)
     except BaseException:
         detach(hooks)
         for hook in hooks:
-            hook.give_up()
+            hook.intake.sink.give_up()
         raise
     return hooks
 
@@ -92,21 +96,21 @@ def _register(hook: StateCaptureHook, module: nn.Module, place: str) -> Any:
     return module.register_forward_hook(hook)
 
 
-def detach(hooks: Iterable[StateCaptureHook]) -> None:
+def detach(points: Iterable[CapturePoint]) -> None:
     """Remove exactly these hooks from their modules; what they captured stays."""
-    for hook in hooks:
-        if hook._handle is not None:
+    for hook in points:
+        if isinstance(hook, StateCaptureHook) and hook._handle is not None:
             hook._handle.remove()
             hook._handle = None
 
 
-def remove(model: nn.Module, hooks: Iterable[StateCaptureHook]) -> nn.Module:
+def remove(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:
     """The model itself, without these hooks."""
-    detach(hooks)
+    detach(points)
     return model
 
 
-def call_after_forward(model: nn.Module, function: Any) -> Any:
+def call_after_forward(model: nn.Module, function: Callable[[], object]) -> Any:
     """Call ``function()`` after each forward pass, also a failed one; returns a handle."""
 
     def after(module: Any, args: Any, output: Any) -> None:

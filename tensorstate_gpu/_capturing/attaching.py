@@ -1,27 +1,26 @@
 """Attaching capture points to models: picks the bridge of the model's framework."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
-from tensorstate_gpu._arrays.firing_function import Fires
 from tensorstate_gpu._arrays.frameworks import bridge_of
+from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.matching import match
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.run import Run
+from tensorstate_gpu.errors import NoCapturePoints
 
 
+@takes_options
 def build_efficiency_model(
     model: Any,
     attach_to: Any,
     exclude: Any = (),
     method: str = "after",
     storage_path: Any = None,
-    *,
-    keep: str = "states",
-    threshold: Any = 0.0,
-    firing: Fires | None = None,
-    neuron_axis: int | None = None,
+    **options: Unpack[CaptureKeywords],
 ) -> Any:
     """Attach capture points to a model's layers.
 
@@ -35,8 +34,8 @@ def build_efficiency_model(
     storage_path : str, path or Store, optional
         Keep all rows in a store: a new one at this path, or one that was opened, as
         ``Store("run.zarr", mode="a")`` to go on where an earlier capture ended.
-    keep, threshold, firing, neuron_axis
-        As in CapturePoint, for each of the layers.
+    **options
+        keep, threshold, firing, neuron_axis, compressor: as in CapturePoint, for each layer.
 
     Returns
     -------
@@ -52,24 +51,23 @@ def build_efficiency_model(
         Before anything is attached: an unknown kind of model, method or keep, a compiled model,
         no layer that matches (the message lists those there are).
     """
-    bridge = bridge_of(model)
-    options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
+    bridge: Bridge = bridge_of(model)
+    checked = CaptureOptions.of(storage_path, options)
     chosen = _choose(bridge, model, attach_to, exclude, method)
     there = _points_there(model)
-    if storage_path is not None:
-        options["disk_path"] = storage_path
     names = {point.name for point in there}
-    captured, points = bridge.attach(model, chosen, method, options, names)
+    captured, points = bridge.attach(model, chosen, method, checked, names)
     try:
         _check_layers_of(storage_path)
     except ValueError:
         bridge.remove(captured, points)
         _give_up(points)
         raise
-    captured.efficiency_layers = there + points
+    captured.efficiency_layers = [*there, *points]
     return captured
 
 
+@takes_options
 @contextmanager
 def capture(
     model: Any,
@@ -77,11 +75,7 @@ def capture(
     exclude: Any = (),
     method: str = "after",
     storage_path: Any = None,
-    *,
-    keep: str = "states",
-    threshold: Any = 0.0,
-    firing: Fires | None = None,
-    neuron_axis: int | None = None,
+    **options: Unpack[CaptureKeywords],
 ) -> Iterator[Run]:
     """Capture inside a with block; on exit exactly these probes are detached, whatever happened.
 
@@ -97,13 +91,10 @@ def capture(
     >>> run["0_post_states"].state_count
     10
     """
-    bridge = bridge_of(model)
-    options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
-    if storage_path is not None:
-        options["disk_path"] = storage_path
-    points = bridge.attach_in_place(
-        model, _choose(bridge, model, attach_to, exclude, method), method, options
-    )
+    bridge: Bridge = bridge_of(model)
+    checked = CaptureOptions.of(storage_path, options)
+    chosen = _choose(bridge, model, attach_to, exclude, method)
+    points = bridge.attach_in_place(model, chosen, method, checked)
     try:
         run = Run(points)
         _check_layers_of(storage_path)
@@ -116,7 +107,7 @@ def capture(
         yield run
     except BaseException:
         for point in points:
-            point.forget_broken_pass()
+            point.intake.sink.forget_broken_pass()
         if not any(point.state_count for point in points):
             _give_up(points)  # nothing was captured: a new store is not left in the way
         raise
@@ -138,7 +129,7 @@ def remove_state_layers(model: Any) -> Any:
 
     With Keras that is a new model without capture layers, which shares all others.
     """
-    bridge = bridge_of(model)
+    bridge: Bridge = bridge_of(model)
     points = _points(model)
     del model.efficiency_layers
     return bridge.remove(model, points)
@@ -146,18 +137,18 @@ def remove_state_layers(model: Any) -> Any:
 
 def _check_layers_of(storage_path: Any) -> None:
     """ValueError when a store holds other layers than those that are captured into it now."""
-    if hasattr(storage_path, "check_all_claimed"):
-        storage_path.check_all_claimed()
+    if hasattr(storage_path, "session"):
+        storage_path.session.check_all_claimed()
 
 
-def _give_up(points: list[CapturePoint]) -> None:
+def _give_up(points: Iterable[CapturePoint]) -> None:
     for point in points:
-        point.give_up()
+        point.intake.sink.give_up()
 
 
 def _points(model: Any) -> list[CapturePoint]:
     if not hasattr(model, "efficiency_layers"):
-        raise ValueError(
+        raise NoCapturePoints(
             f"{type(model).__name__} has no capture points: build_efficiency_model() adds them"
         )
     return _points_there(model)
@@ -175,7 +166,7 @@ def _points_there(model: Any) -> list[CapturePoint]:
 
 
 def _choose(
-    bridge: Any, model: Any, attach_to: Any, exclude: Any, method: str
+    bridge: Bridge, model: Any, attach_to: Any, exclude: Any, method: str
 ) -> list[tuple[str, Any]]:
     if not isinstance(method, str) or method not in bridge.METHODS:
         raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tensorstate_gpu.errors import NoLayerMatches
+
 Layers = Sequence[tuple[str, Any]]
 Test = Callable[[str, Any], bool]
 ClassNames = Callable[[Any], Sequence[str]]
@@ -54,7 +56,7 @@ def match(
         and not any(test(name, layer) for test in unwanted)
     ]
     if not chosen:
-        raise ValueError(_nothing_matched(layers, attach_to, exclude))
+        raise NoLayerMatches(_nothing_matched(layers, attach_to, exclude))
     return chosen
 
 

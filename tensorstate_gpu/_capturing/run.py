@@ -16,6 +16,8 @@ class Run:
     ``with ts.capture(model, "Conv2d") as run:`` gives one; it stays readable after the block.
     """
 
+    __module__ = "tensorstate_gpu"
+
     def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
         self._points: dict[str, CapturePoint] = {}
         for point in points:

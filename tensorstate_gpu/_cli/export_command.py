@@ -66,5 +66,5 @@ def _write(
         counts.to_parquet(folder / name)
         return name, several(len(counts), "state")
     before = progress.done
-    layer.to_parquet(folder / name, progress=lambda rows: progress.to(before + rows))
+    layer.to_parquet(folder / name, progress=lambda rows, *_: progress.to(before + rows))
     return name, several(len(layer), "row")

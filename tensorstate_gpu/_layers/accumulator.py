@@ -5,7 +5,7 @@ for each batch would cost the distinct states each time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,27 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.labels import check_labels
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.interrupts import finished_before_interrupt
 from tensorstate_gpu._states.packed import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import LedgerError
 
 
 class Accumulator(ABC):
     """Takes packed rows of ``neurons`` neurons as they come, and keeps the ledger of them."""
 
-    def __init__(self, neurons: int, instances: Instances) -> None:
+    def __init__(self, neurons: int) -> None:
         self.neurons = neurons
         self.row_bytes = row_bytes(neurons)
-        self.instances = instances
-        self._snapshot: StateCounts | None = None
+        # The last histogram: the ledger that it was counted by, the rows that had then, the counts.
+        self._counted: tuple[Ledger, int, StateCounts] | None = None
+
+    @property
+    @abstractmethod
+    def ledger(self) -> Ledger:
+        """What was captured, also what is still on its way from a device."""
 
     def append(
         self, packed: Any, instances: int, labels: Any = None, *, trusted: bool = False
@@ -48,26 +54,20 @@ class Accumulator(ABC):
             raise ValueError(f"{len(packed)} rows do not divide into {instances} instances")
         array = None if labels is None else check_labels(labels, instances)
         with finished_before_interrupt():
-            self._snapshot = None
             if instances:
                 self._keep(packed, instances, array)
-            self.instances.add(instances, len(packed), array)
-
-    def rewind(self, ledger: Callable[[], Instances]) -> None:
-        """The end of what was captured is forgotten: what is left."""
-        self.instances = ledger()
-        self._snapshot = None
 
     def histogram(self) -> StateCounts:
         """All rows so far, counted."""
-        if self._snapshot is None:
-            counts = self._count()
-            if counts.total != self.instances.rows:
-                raise RuntimeError(
-                    f"{self.instances.rows} rows were captured, {counts.total} counted"
-                )
-            self._snapshot = counts
-        return self._snapshot
+        if self._counted is not None:
+            ledger, rows, counts = self._counted
+            if ledger is self.ledger and rows == ledger.rows:
+                return counts
+        counts = self._count()
+        if counts.total != self.ledger.rows:
+            raise LedgerError(f"{self.ledger.rows} rows were captured, {counts.total} counted")
+        self._counted = self.ledger, self.ledger.rows, counts
+        return counts
 
     @property
     @abstractmethod
@@ -76,7 +76,7 @@ class Accumulator(ABC):
 
     @abstractmethod
     def _keep(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
-        """Keep the rows of one instance or more; ``labels``: one for each instance."""
+        """Keep the rows of one instance or more, and enter them; ``labels``: one for each."""
 
     @abstractmethod
     def _count(self) -> StateCounts: ...

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.labels import Sliding
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.arrow_library import pa
 from tensorstate_gpu._states.arrow_tables import (
     PIECE_ROWS,
-    Progress,
     binary_column,
     schema_of,
     write_parquet,
@@ -33,7 +33,7 @@ class Rows:
         name: str,
         neurons: int,
         attributes: dict[str, Any],
-        ledger: Instances,
+        ledger: Ledger,
         chunks: Iterator[NDArray[np.uint8]],
     ) -> None:
         self._name, self._ledger, self._chunks = name, ledger, chunks
@@ -69,7 +69,7 @@ class Rows:
             columns.append(array.take(pa.array(instances - start)))
         return pa.record_batch(columns, schema=self.schema)
 
-    def _find_labels(self, ledger: Instances) -> tuple[Any, Sliding | None]:
+    def _find_labels(self, ledger: Ledger) -> tuple[Any, Sliding | None]:
         try:
             ledger.require_labels()
         except ValueError:  # not every instance has one

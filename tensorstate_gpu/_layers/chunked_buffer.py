@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 CHUNK_BYTES = 1 << 22
 
 
+def chunk_size(chunk_bytes: int | None = None) -> int:
+    """Bytes of a whole chunk: as chosen, or the default."""
+    return CHUNK_BYTES if chunk_bytes is None else chunk_bytes
+
+
 class ChunkedBuffer(ABC):
     """Takes values in pieces of any size and passes them on in whole chunks.
 

@@ -7,25 +7,36 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.counters import LabelledCounters
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu.errors import RowsNotKept
 
 
 class CountsAccumulator(Accumulator):
     """Keeps running counts only, one histogram per label; memory bounded by the distinct states."""
 
     def __init__(self, neurons: int) -> None:
-        super().__init__(neurons, Instances())
+        super().__init__(neurons)
+        self._ledger = Ledger()
         self._counters = LabelledCounters(self.row_bytes)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._ledger
 
     @property
     def rows(self) -> int:
         return self._counters.total
 
     def _keep(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
+        each = len(packed) // instances
+        self._count_rows(packed, None if labels is None else labels.repeat(each))
+        self._ledger.add(instances, len(packed), labels)
+        self._ledger.keep(instances)
+
+    def _count_rows(self, packed: Any, row_labels: NDArray[Any] | None = None) -> None:
         if len(packed):
-            row_labels = None if labels is None else labels.repeat(len(packed) // instances)
             self._counters.add(packed, row_labels)
 
     def _count(self) -> StateCounts:
@@ -36,10 +47,10 @@ class CountsAccumulator(Accumulator):
 
     def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
         if labels is not None:
-            raise ValueError(
+            raise RowsNotKept(
                 'only counts are kept: give labels during capture, or use keep="states"'
             )
-        self.instances.require_labels()
+        self._ledger.require_labels()
         return self._counters.histograms(self.neurons)
 
     def chunks(self) -> Iterator[Rows]:
@@ -52,5 +63,5 @@ class CountsAccumulator(Accumulator):
         """Nothing to do: no rows are under way."""
 
 
-def _rows_not_kept() -> ValueError:
-    return ValueError('only counts are kept; rows need keep="states"')
+def _rows_not_kept() -> RowsNotKept:
+    return RowsNotKept('only counts are kept; rows need keep="states"')

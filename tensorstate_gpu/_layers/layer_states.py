@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import LedgerError, NothingCaptured
 
 if TYPE_CHECKING:
     from tensorstate_gpu._layers.arrow_rows import Rows
-    from tensorstate_gpu._states.arrow_tables import Progress
 
 
 class Readings(ABC):
@@ -27,14 +28,14 @@ class Readings(ABC):
         """States captured so far, with repetition."""
         with self._reading():
             there = self._there()
-            return 0 if there is None else there.instances.rows
+            return 0 if there is None else there.ledger.rows
 
     @property
     def instance_count(self) -> int:
         """Model inputs seen so far."""
         with self._reading():
             there = self._there()
-            return 0 if there is None else there.instances.count
+            return 0 if there is None else there.ledger.count
 
     @property
     def neurons(self) -> int | None:
@@ -46,13 +47,13 @@ class Readings(ABC):
     def states_per_instance(self) -> int:
         """States that each instance gave; ValueError when instances differ."""
         with self._reading():
-            return self._captured().instances.states_per_instance()
+            return self._captured().ledger.states_per_instance()
 
-    def snapshot(self) -> tuple[Iterator[NDArray[np.uint8]], Instances]:
+    def snapshot(self) -> tuple[Iterator[NDArray[np.uint8]], Ledger]:
         """All rows of this moment, in pieces, and the ledger that belongs to them; to read once."""
         with self._reading():
             captured = self._captured()
-            return captured.chunks(), captured.instances.frozen()
+            return captured.chunks(), captured.ledger.frozen()
 
     def histogram(self, index: Any = None) -> StateCounts:
         """How often each distinct state occurred, in all instances or those of ``index``.
@@ -126,7 +127,7 @@ class Readings(ABC):
 
         return to_pandas(self.to_arrow())
 
-    def to_parquet(self, path: Any, *, progress: "Progress | None" = None) -> None:
+    def to_parquet(self, path: Any, *, progress: Progress | None = None) -> None:
         """Write the table of to_arrow() to a new Parquet file, piece by piece.
 
         ``progress`` is called with the rows written so far. ValueError where there is something at
@@ -141,7 +142,7 @@ class Readings(ABC):
         with self._reading():
             found = self._captured()
             chunks = found.chunks()
-            return Rows(self.name, found.neurons, self.attributes(), found.instances, chunks)
+            return Rows(self.name, found.neurons, self.attributes(), found.ledger, chunks)
 
     @abstractmethod
     def attributes(self) -> dict[str, Any]:
@@ -158,14 +159,14 @@ class Readings(ABC):
     def _captured(self) -> Accumulator:
         """The accumulator, once there are rows and the ledger holds."""
         captured = self._there()
-        if captured is None or not captured.instances.rows:
+        if captured is None or not captured.ledger.rows:
             raise self._empty()
-        if captured.rows != captured.instances.rows:
-            raise RuntimeError(
-                f"{self.name}: {captured.instances.rows} rows were captured, {captured.rows} kept"
+        if captured.rows != captured.ledger.rows:
+            raise LedgerError(
+                f"{self.name}: {captured.ledger.rows} rows were captured, {captured.rows} kept"
             )
         return captured
 
     @abstractmethod
-    def _empty(self) -> ValueError:
+    def _empty(self) -> NothingCaptured:
         """Says why there is nothing to read."""

@@ -8,17 +8,20 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._layers.labels import FrozenLabels, Labels
+from tensorstate_gpu.errors import LabelsMissing
 
 
-class Instances:
-    """The ledger of a capture point: instances seen, states each gave, labels, rows expected.
+class Ledger:
+    """Instances seen, states each gave, labels, and so the rows that must be there.
 
-    ``labels`` None: they are only counted, in memory that does not grow.
+    A batch is entered once, by add(). Its rows may still be on their way from a device: keep() says
+    that they have come. ``labels`` None: they are only counted, in memory that does not grow.
     """
 
     def __init__(self, labels: Labels | None = None) -> None:
         self.count = 0
         self.rows = 0
+        self.kept = 0  # instances whose rows have come
         self._labelled = 0
         self._labels = labels
         # Batches with as many states per instance as the one before extend its entry.
@@ -27,17 +30,17 @@ class Instances:
     @classmethod
     def resumed(
         cls, batches: Iterable[tuple[int, int]], labelled: int, labels: Labels | None
-    ) -> "Instances":
+    ) -> "Ledger":
         """The ledger of a capture that goes on."""
         self = cls(labels)
         for instances, per_instance in batches:
             self.add(instances, instances * per_instance, None)
         self._labelled = labelled
+        self.kept = self.count
         return self
 
     def add(self, instances: int, rows: int, labels: NDArray[Any] | None) -> None:
-        if not instances:
-            return
+        """Enter a batch of one instance or more."""
         per_instance = rows // instances
         if self._runs and self._runs[-1][1] == per_instance:
             self._runs[-1] = (self._runs[-1][0] + instances, per_instance)
@@ -49,6 +52,15 @@ class Instances:
             self._labelled += instances
             if self._labels is not None:
                 self._labels.add(labels)
+
+    def keep(self, instances: int) -> None:
+        """The rows of the next ``instances`` have come."""
+        self.kept += instances
+
+    @property
+    def kept_batches(self) -> tuple[tuple[int, int], ...]:
+        """As ``batches``, of those instances whose rows have come."""
+        return self.batches if self.kept == self.count else tuple(self.first(self.kept))
 
     @property
     def batches(self) -> tuple[tuple[int, int], ...]:
@@ -78,7 +90,7 @@ class Instances:
     def require_labels(self) -> None:
         """ValueError when some instances have no label."""
         if missing := self.count - self._labelled:
-            raise ValueError(f"{missing} of {self.count} instances were captured without labels")
+            raise LabelsMissing(f"{missing} of {self.count} instances were captured without labels")
 
     def label_pieces(self) -> Iterator[NDArray[Any]]:
         """The label of each instance, in pieces; ValueError when some have none."""
@@ -100,10 +112,10 @@ class Instances:
         """Instances that have a label."""
         return self._labelled
 
-    def frozen(self) -> "Instances":
+    def frozen(self) -> "Ledger":
         """The ledger as it is now; its labels can be read once."""
         labels = None if self._labels is None else FrozenLabels(self.given_labels())
-        return Instances.resumed(self._runs, self._labelled, labels)
+        return Ledger.resumed(self._runs, self._labelled, labels)
 
     def given_labels(self) -> Iterator[NDArray[Any]]:
         """The labels of those instances that have one, in pieces."""

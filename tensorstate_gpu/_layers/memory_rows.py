@@ -7,20 +7,29 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
+from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, chunk_size
+from tensorstate_gpu._layers.labels import MemoryLabels
+from tensorstate_gpu._layers.ledger import Ledger
 
 Rows = NDArray[np.uint8]
 
 
 class RowKeeper(Protocol):
-    """Keeps every packed row, in order: in memory or in a store."""
+    """Keeps every packed row, in order: in memory or in a store; with the ledger of them."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The batches that were entered, and how many of them are kept."""
 
     @property
     def rows(self) -> int:
-        """Rows kept."""
+        """Rows kept, counted apart from the ledger."""
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
-        """Keep a batch: a copy of all of its rows, or none where an exception is raised."""
+        """Keep a batch, and enter it: a copy of all its rows, or nothing where this raises."""
+
+    def add_entered(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        """Keep the next batch of those that the ledger has already."""
 
     def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Labels as they are kept; TypeError or ValueError for those that cannot be."""
@@ -32,18 +41,27 @@ class RowKeeper(Protocol):
 class MemoryRows(ChunkedBuffer):
     """All rows in memory, each whole chunk encoded by a numcodecs codec if one is given."""
 
-    def __init__(self, row_bytes: int, compressor: Any = None) -> None:
-        super().__init__(np.empty((0, row_bytes), np.uint8), max(1, CHUNK_BYTES // row_bytes))
+    def __init__(
+        self, row_bytes: int, compressor: Any = None, chunk_bytes: int | None = None
+    ) -> None:
+        chunk_rows = max(1, chunk_size(chunk_bytes) // row_bytes)
+        super().__init__(np.empty((0, row_bytes), np.uint8), chunk_rows)
         self._row_bytes = row_bytes
         self._compressor = compressor
         self._full: list[Any] = []
+        self.ledger = Ledger(MemoryLabels())
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
-        """Keep the rows; instances and labels are the accumulator's to remember."""
         self.append(packed)
+        self.ledger.add(instances, len(packed), labels)
+        self.ledger.keep(instances)
+
+    def add_entered(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        self.append(packed)
+        self.ledger.keep(instances)
 
     def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """As they are: labels are the accumulator's to remember."""
+        """As they are: memory keeps any label."""
         return labels
 
     def _write(self, chunks: Sequence[Rows]) -> None:

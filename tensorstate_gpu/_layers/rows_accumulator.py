@@ -15,24 +15,33 @@ from tensorstate_gpu._layers.counters import (
     count_chunks,
     new_counter,
 )
-from tensorstate_gpu._layers.labels import MemoryLabels, Sliding, check_labels
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.labels import Sliding, check_labels
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import RowKeeper, Rows
 from tensorstate_gpu._process.interrupts import finished_before_interrupt
+from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.state_counts import StateCounts
 
 
 class RowsAccumulator(Accumulator):
-    """Keeps every row, in memory or on disk; counts when it is asked."""
+    """Keeps every row, in memory or on disk; counts when it is asked.
 
-    def __init__(self, neurons: int, keeper: RowKeeper, instances: Instances | None = None) -> None:
-        super().__init__(neurons, Instances(MemoryLabels()) if instances is None else instances)
+    ``lock``: held by whoever appends, and by bring().
+    """
+
+    def __init__(self, neurons: int, keeper: RowKeeper, lock: ForkSafeLock | None = None) -> None:
+        super().__init__(neurons)
         self._keeper = keeper
+        self._lock = ForkSafeLock() if lock is None else lock
         self._device: tuple[int, int] = (CPU, 0)
         self._transfer: Transfer | None = None  # from that device
         # Instances and labels of the batches that are on their way.
         self._under_way: collections.deque[tuple[int, NDArray[Any] | None]] = collections.deque()
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._keeper.ledger
 
     @property
     def rows(self) -> int:
@@ -42,7 +51,8 @@ class RowsAccumulator(Accumulator):
         device = device_of(packed)
         if device != self._device:  # the model has moved
             self.receive(wait=True)
-            self._transfer = None if device[0] == CPU else device_backend_for(device).transfer()
+            on_host = device[0] == CPU
+            self._transfer = None if on_host else device_backend_for(device).transfer()
             self._device = device
         if self._transfer is None or not len(packed):
             self.receive(wait=True)
@@ -53,19 +63,25 @@ class RowsAccumulator(Accumulator):
             labels = self._keeper.checked(labels)  # not when it has come: then it is too late
         self._transfer.send(packed)
         self._under_way.append((instances, labels))
+        self.ledger.add(instances, len(packed), labels)
 
     def receive(self, *, wait: bool) -> None:
         while self._transfer and (rows := self._transfer.oldest(wait=wait)) is not None:
             with finished_before_interrupt():  # else a batch could be kept twice
-                self._keeper.add(rows, *self._under_way[0])
+                self._keeper.add_entered(rows, *self._under_way[0])
                 self._transfer.drop_oldest()
                 self._under_way.popleft()
+
+    def bring(self) -> None:
+        """Keep all that is on its way, from any thread: a commit comes after that."""
+        with self._lock:
+            self.receive(wait=True)
 
     def _count(self) -> StateCounts:
         return count_chunks(self.chunks(), self.neurons)
 
     def histogram_of(self, index: Any) -> StateCounts:
-        weights = self.instances.weights(index)
+        weights = self.ledger.weights(index)
         counter = new_counter(self.row_bytes)
         for chunk, instances in self._chunks_with_instances():
             row_weights = weights[instances]
@@ -74,7 +90,7 @@ class RowsAccumulator(Accumulator):
         return StateCounts.trusted(*counter.result(), self.neurons)
 
     def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
-        ledger = self.instances
+        ledger = self.ledger
         if labels is None:
             self.receive(wait=True)
             pieces = Sliding(ledger.label_pieces())
@@ -93,7 +109,7 @@ class RowsAccumulator(Accumulator):
     def _chunks_with_instances(self) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
         row = 0
         for chunk in self.chunks():
-            yield chunk, self.instances.of_rows(row, row + len(chunk))
+            yield chunk, self.ledger.of_rows(row, row + len(chunk))
             row += len(chunk)
 
     def discard(self) -> None:

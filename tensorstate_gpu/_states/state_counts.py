@@ -42,6 +42,8 @@ class StateCounts:
     StateCounts(2 distinct of 4 states, 2 neurons, entropy 0.811 bits, efficiency 40.6 %)
     """
 
+    __module__ = "tensorstate_gpu"
+
     __slots__ = ("_counts", "_neurons", "_packed")
 
     def __init__(self, packed: Any, counts: Any, neurons: int) -> None:

@@ -1,15 +1,17 @@
 """The table of measures: per layer, and for the network."""
 
 import dataclasses
-import html
 import math
 from typing import Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import NoCapturePoints
+from tensorstate_gpu.reporting.html import html_summary, html_table
+from tensorstate_gpu.reporting.text import percent, text_table
 
-_HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
+HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class LayerReport:
     ``ceiling`` is the largest efficiency that so many states could show: min(1, log2(states) /
     neurons). ``axis`` is the axis along which the neurons lay.
     """
+
+    __module__ = "tensorstate_gpu.reporting"
 
     layer: str
     axis: int | None
@@ -50,14 +54,16 @@ class LayerReport:
             f"{self.states:,}",
             f"{self.distinct:,}",
             f"{self.entropy:.3f} bits",
-            _percent(self.efficiency),
-            _percent(self.ceiling),
+            percent(self.efficiency),
+            percent(self.ceiling),
         )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """What a network does with its neurons. print() shows the table, notebooks draw it."""
+
+    __module__ = "tensorstate_gpu.reporting"
 
     layers: tuple[LayerReport, ...]
     network_efficiency: float
@@ -71,35 +77,21 @@ class Report:
 
     def summary(self) -> list[tuple[str, str]]:
         """The lines below the table: (what, value)."""
-        lines = [("network efficiency", _percent(self.network_efficiency))]
+        lines = [("network efficiency", percent(self.network_efficiency))]
         if self.accuracy is not None and self.aiq is not None:
-            lines.append(("accuracy", _percent(self.accuracy)))
-            lines.append((f"aIQ (beta {self.beta:g})", _percent(self.aiq)))
+            lines.append(("accuracy", percent(self.accuracy)))
+            lines.append((f"aIQ (beta {self.beta:g})", percent(self.aiq)))
         return lines
 
     def __str__(self) -> str:
-        rows = [_HEADINGS, *(layer.cells() for layer in self.layers)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS))]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if i else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
+        table = text_table([HEADINGS, *(layer.cells() for layer in self.layers)])
         summary = self.summary()
         margin = max(len(what) for what, _ in summary)
-        return "\n".join([*lines, "", *(f"{what:<{margin}}  {value}" for what, value in summary)])
+        return "\n".join([table, "", *(f"{what:<{margin}}  {value}" for what, value in summary)])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in layer.cells()) + "</tr>"
-            for layer in self.layers
-        )
-        below = "<br>".join(f"{what}: <b>{value}</b>" for what, value in self.summary())
-        return f"<table><tr>{head}</tr>{body}</table><p>{below}</p>"
+        rows = [layer.cells() for layer in self.layers]
+        return html_table(HEADINGS, rows) + html_summary(self.summary())
 
 
 def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report:
@@ -120,7 +112,7 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
     """
     points = getattr(model, "efficiency_layers", None)
     if not points:
-        raise ValueError(f"{type(model).__name__} has no capture points to report")
+        raise NoCapturePoints(f"{type(model).__name__} has no capture points to report")
     return summarise(
         [LayerReport.of(point.name, point.histogram(), point.axis) for point in points],
         accuracy,
@@ -140,7 +132,3 @@ def summarise(layers: list[LayerReport], accuracy: float | None, beta: float) ->
             raise ValueError(f"beta must be finite and greater than 0, got {beta}")
     aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
     return Report(tuple(layers), efficiency, accuracy, beta, aiq)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

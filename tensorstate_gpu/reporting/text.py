@@ -1,4 +1,4 @@
-"""How commands write tables, numbers and names."""
+"""Tables, numbers and names as plain text."""
 
 from collections.abc import Sequence
 
@@ -24,6 +24,11 @@ def size(count: int | None) -> str:
     while amount >= 999.95 and len(units) > 1:
         amount, units = amount / 1000, units[1:]
     return f"{amount:.1f} {units[0]}"
+
+
+def percent(share: float) -> str:
+    """A share of 1, in percent."""
+    return f"{100 * share:.1f} %"
 
 
 def number(value: int | None) -> str:

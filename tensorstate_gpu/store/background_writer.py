@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import StoreClosed
 
 WAITING_BYTES = 1 << 26  # what may wait to be written: 16 chunks
 
@@ -56,7 +57,7 @@ class BackgroundWriter:
         """Have a job done; never waits. RuntimeError after end()."""
         with self._mutex:
             if self._ended:
-                raise RuntimeError("the writer of this store has ended")
+                raise StoreClosed("the writer of this store has ended")
             self._submitted += 1
             self._waiting.append(_Job(self._submitted, work, size, alone))
             self._bytes += size
@@ -129,9 +130,7 @@ class BackgroundWriter:
 
     def _go_on(self) -> None:
         if self._ended and self._stopped:
-            raise RuntimeError(
-                "states could not be written, and have been given up"
-            ) from self._last
+            raise StoreClosed("states could not be written, and have been given up") from self._last
         self._stopped, self._failure = False, None
         self._changed.notify_all()
 

@@ -6,22 +6,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
 from tensorstate_gpu.store.background_writer import WAITING_BYTES
 
 
-class Spares:
+class BufferPool:
     """For all arrays of a store together; keeps as much as may wait to be written."""
 
-    def __init__(self) -> None:
+    def __init__(self, chunk_bytes: int) -> None:
+        self._chunk_bytes = chunk_bytes
         self._free: collections.deque[NDArray[np.uint8]] = collections.deque(
-            maxlen=WAITING_BYTES // CHUNK_BYTES
+            maxlen=WAITING_BYTES // chunk_bytes
         )
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array with any values; ``dtype``: not of strings."""
         size = dtype.itemsize * int(np.prod(shape))
-        memory = self._free.pop() if self._free else np.empty(CHUNK_BYTES, np.uint8)
+        memory = self._free.pop() if self._free else np.empty(self._chunk_bytes, np.uint8)
         if len(memory) < size:  # one row is longer than a chunk
             memory = np.empty(size, np.uint8)
         return memory[:size].view(dtype).reshape(shape)
@@ -31,5 +31,5 @@ class Spares:
         memory = values.base
         if not isinstance(memory, np.ndarray) or memory.dtype.kind not in "iu":
             return
-        if memory.nbytes >= CHUNK_BYTES:
+        if memory.nbytes >= self._chunk_bytes:
             self._free.append(memory.reshape(-1).view(np.uint8))

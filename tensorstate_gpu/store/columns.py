@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
+from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.background_writer import Submit
-from tensorstate_gpu.store.buffer_pool import Spares
+from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.chunks import (
     ChunkCodec,
     Document,
@@ -53,7 +54,7 @@ class ArrayReader:
         try:
             data = self._files.read(f"{self._key}/{KEY}")
         except FileNotFoundError as error:
-            raise ValueError(f"{name} is missing, with captured states in its array") from error
+            raise DamagedStore(f"{name} is missing, with captured states in its array") from error
         return check_document(data, name)
 
     def codec(self) -> ChunkCodec:
@@ -63,7 +64,7 @@ class ArrayReader:
                 try:
                     self._codec = ChunkCodec(self.document(), self._chunk_shape)
                 except UnreadableDocument as error:
-                    raise ValueError(
+                    raise DamagedStore(
                         f"{self._files}/{self._key}/{KEY} is damaged: {error}"
                     ) from error
             return self._codec
@@ -75,17 +76,17 @@ class ArrayReader:
         try:
             values, found = codec.decode(self._files.read(key))
         except FileNotFoundError as error:
-            raise ValueError(
+            raise DamagedStore(
                 f"{self._files}/{key} is missing, with captured states in it"
             ) from error
         except ValueError as error:
-            raise ValueError(f"{self._files}/{key} is damaged: {error}") from error
+            raise DamagedStore(f"{self._files}/{key} is damaged: {error}") from error
         rows = self._committed.rows - index * self._committed.chunk_rows
         if rows < self._committed.chunk_rows:
             values = values[:rows]
             found = checksum(values)
         if found != self._committed.checksums[index]:
-            raise ValueError(f"{self._files}/{key} is damaged: it is not what was committed")
+            raise DamagedStore(f"{self._files}/{key} is damaged: it is not what was committed")
         values.flags.writeable = False
         return values
 
@@ -131,15 +132,16 @@ class Column(ChunkedBuffer):
         key: str,
         empty: NDArray[Any],
         submit: Submit,
-        spares: Spares,
+        pool: BufferPool,
         dimension_names: Sequence[str],
-        compressor: Any = None,
+        compressor: Any,
+        chunk_bytes: int,
     ) -> None:
         row_bytes = max(1, empty.itemsize * int(np.prod(empty.shape[1:])))
-        super().__init__(empty, max(1, CHUNK_BYTES // row_bytes))
+        super().__init__(empty, max(1, chunk_bytes // row_bytes))
         self.key = key
-        self._files, self._submit, self._spares = files, submit, spares
-        self._smallest = max(1, min(CHUNK_BYTES, SMALLEST_CHUNK_BYTES) // row_bytes)
+        self._files, self._submit, self._pool = files, submit, pool
+        self._smallest = max(1, min(chunk_bytes, SMALLEST_CHUNK_BYTES) // row_bytes)
         self._dimension_names, self._compressor = dimension_names, compressor
         self._codec: ChunkCodec | None = None
         self._document: Document = {}
@@ -171,7 +173,7 @@ class Column(ChunkedBuffer):
     def _whole(self) -> NDArray[Any]:
         if self._buffer.dtype.kind in "TO":
             return super()._whole()
-        return self._spares.array((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)
+        return self._pool.array((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)
 
     def cut(self) -> Cut:
         """The column as it is now, for a commit."""
@@ -210,7 +212,7 @@ class Column(ChunkedBuffer):
 
     def _write_whole(self, index: int, values: NDArray[Any]) -> None:
         self._checksums[index] = self._write_chunk(index, values)
-        self._spares.give_back(values)
+        self._pool.give_back(values)
 
     def write_tail(self, cut: Cut) -> None:
         """Write what a commit needs beyond the whole chunks."""

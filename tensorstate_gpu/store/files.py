@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.request import url2pathname
 
+from tensorstate_gpu.errors import StoreInUse
 from tensorstate_gpu.store.folder import Buffer, Folder
 
 
@@ -84,7 +85,7 @@ class Memory:
 
     def claim(self) -> None:
         if self._claimed:
-            raise ValueError(f"{self} is being written already; a store has one writer at a time")
+            raise StoreInUse(f"{self} is being written already; a store has one writer at a time")
         self._claimed = True
 
     def release(self) -> None:

@@ -8,6 +8,7 @@ from io import FileIO
 from pathlib import Path
 
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import StoreInUse
 
 try:
     import fcntl
@@ -17,8 +18,8 @@ except ImportError:  # Windows: there one writer is the user's duty
 # Of a file that is not whole yet: deleted by the next writer, when this one was killed.
 PARTIAL = ".tensorstate-partial"
 
-# Files that are written at once; what that brings: benchmarks/store.py. The disk joins fsyncs that
-# wait at the same time.
+# How many files are written at once; benchmarks/studies/store_throughput.py shows the gain. The
+# disk joins fsyncs that wait at the same time.
 WRITERS, DURABLE_WRITERS = 2, 4
 Buffer = bytes | memoryview
 
@@ -169,7 +170,7 @@ class Folder:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise ValueError(
+            raise StoreInUse(
                 f"{self.path} is being written already, by another process or another Store; "
                 "a store has one writer at a time"
             ) from error

@@ -1,6 +1,6 @@
 """What one capture point has in a store that is being written: rows, ledger, labels."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu.store.columns import ArrayReader, Column, Cut
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key
@@ -40,6 +40,13 @@ class Surroundings(Protocol):
         """The values of a column that are there at the call."""
 
 
+class Feeder(Protocol):
+    """What adds the rows of a layer: a RowsAccumulator."""
+
+    def bring(self) -> None:
+        """Keep all that is on its way from a device."""
+
+
 class LayerCut(NamedTuple):
     """A moment of a layer: what a commit is to make of it."""
 
@@ -59,12 +66,6 @@ class LayerWriter:
     of it or nothing.
     """
 
-    # Set by who captures: takes what is on its way from a device; gives the ledger of all that was
-    # captured, also of what is on its way; is told when the end of it is forgotten.
-    receive: Callable[[], object] | None = None
-    captured: Callable[[], Instances] | None = None
-    rewound: Callable[[], object] | None = None
-
     def __init__(
         self,
         run: Surroundings,
@@ -75,7 +76,7 @@ class LayerWriter:
     ) -> None:
         self.name, self.neurons, self.capture = name, neurons, capture
         self._run = run
-        self._ledger = Instances.resumed(() if found is None else found.batches, 0, None)
+        self._feeder: Feeder | None = None
         empty = np.empty((0, row_bytes(neurons)), np.uint8)
         self._states = run.column(state_key(name), empty, ("state", "byte"), run.compressor)
         self._labels: Column | None = None
@@ -83,8 +84,21 @@ class LayerWriter:
         self._last: tuple[tuple[tuple[int, int], ...], Layer] | None = None  # committed by us
         if found is not None:
             self._resume(found)
+        self.ledger = self._ledger_of(() if found is None else found.batches)
+        self.mark()
+
+    def _ledger_of(self, batches: Iterable[tuple[int, int]]) -> Ledger:
         labelled = 0 if self._labels is None else self._labels.rows
-        self._mark = self._ledger.count, self._ledger.rows, labelled
+        return Ledger.resumed(batches, labelled, LabelsOfRows(self.label_pieces))
+
+    def feed_from(self, feeder: Feeder) -> None:
+        """From here on ``feeder`` adds the rows, which may be on their way to it for a while."""
+        self._feeder = feeder
+
+    def bring(self) -> None:
+        """Keep all that is on its way."""
+        if self._feeder is not None:
+            self._feeder.bring()
 
     def _resume(self, found: Layer) -> None:
         self._states.resume(found.states)
@@ -110,21 +124,27 @@ class LayerWriter:
 
     @property
     def instance_count(self) -> int:
-        return self._ledger.count
-
-    def instances(self) -> Instances:
-        """The ledger so far, for the accumulator of a capture that goes on."""
-        labelled = 0 if self._labels is None else self._labels.rows
-        return Instances.resumed(self._ledger.batches, labelled, LabelsOfRows(self.label_pieces))
+        """Instances whose rows are kept."""
+        return self.ledger.kept
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
-        """Keep a batch; TypeError for labels of another kind than those before."""
+        """Keep a batch, and enter it; TypeError for labels of another kind than those before."""
         with self._run.adding(self, len(packed)):
-            given = None if labels is None else self.checked(labels)
-            self._states.append(packed)
-            if given is not None and self._labels is not None:
-                self._labels.append(given)
-            self._ledger.add(instances, len(packed), None)
+            self._keep(packed, labels)
+            self.ledger.add(instances, len(packed), labels)
+            self.ledger.keep(instances)
+
+    def add_entered(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        """Keep the next batch of those that the ledger has already."""
+        with self._run.adding(self, len(packed)):
+            self._keep(packed, labels)
+            self.ledger.keep(instances)
+
+    def _keep(self, packed: Rows, labels: NDArray[Any] | None) -> None:
+        given = None if labels is None else self.checked(labels)
+        self._states.append(packed)
+        if given is not None and self._labels is not None:
+            self._labels.append(given)
 
     def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Labels as they are kept; TypeError or ValueError for those that cannot be."""
@@ -137,17 +157,16 @@ class LayerWriter:
             )
         return given
 
-    def take_over(self, chunks: Iterable[Rows], instances: Instances) -> None:
+    def take_over(self, chunks: Iterable[Rows], ledger: Ledger) -> None:
         """Keep all that was captured elsewhere, in place of nothing."""
         for chunk in chunks:
             self._run.check()
             with self._run.adding(self, len(chunk)):
                 self._states.append(chunk)
-        for count, each in instances.batches:
-            self._ledger.add(count, count * each, None)
-        for given in map(self.checked, instances.given_labels()):
+        for given in map(self.checked, ledger.given_labels()):
             assert self._labels is not None
             self._labels.append(given)
+        self.ledger = self._ledger_of(ledger.batches)
 
     def chunks(self) -> Iterator[Rows]:
         """All rows that are there at the call, in order, in read-only pieces."""
@@ -159,25 +178,22 @@ class LayerWriter:
 
     def mark(self) -> None:
         """A forward pass ends here: what rewind() goes back to."""
-        ledger = self._ledger if self.captured is None else self.captured()
-        self._mark = ledger.count, ledger.rows, ledger.labelled
+        self._mark = self.ledger.count, self.ledger.rows, self.ledger.labelled
 
     def rewind(self) -> None:
         """Forget what came after the last mark; the jobs up to now are done."""
         instances, rows, labelled = self._mark
-        self._ledger = Instances.resumed(self._ledger.first(instances), 0, None)
         self._states.rewind(rows)
         if self._labels is not None:
             self._labels.rewind(labelled)
-        if self.rewound is not None:
-            self.rewound()
+        self.ledger = self._ledger_of(self.ledger.first(instances))
 
     # ---- what a commit calls -------------------------------------------------------------------
 
     def cut(self) -> LayerCut:
         """The layer as it is now."""
         labels = None if self._labels is None else self._labels.cut()
-        return LayerCut(self._ledger.batches, self._states.cut(), labels)
+        return LayerCut(self.ledger.kept_batches, self._states.cut(), labels)
 
     def write_tails(self, cut: LayerCut) -> None:
         """Write what a commit needs beyond whole chunks."""

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.store.closing_at_exit import finish_closing
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.folder import Folder
@@ -15,7 +16,7 @@ def read_record(files: Files) -> Record:
     try:
         data = files.read(KEY)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise ValueError(f"{files} holds no captured states{_why(files)}") from error
+        raise NoStore(f"{files} holds no captured states{_why(files)}") from error
     return Record.from_bytes(data, str(files))
 
 

@@ -13,6 +13,7 @@ import google_crc32c
 import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu.errors import DamagedStore, NoStore, UnknownFormat
 
 FORMAT = 2
 KEY = "zarr.json"
@@ -139,7 +140,7 @@ class Record:
         """ValueError for what is no record, one of another format, or a damaged one."""
         about = _about(data, where)
         if about.get("format") != FORMAT:
-            raise ValueError(
+            raise UnknownFormat(
                 f"{where} has format {about.get('format')}, this version reads {FORMAT}; "
                 f"it was written by tensorstate_gpu {about.get('version')}"
             )
@@ -156,20 +157,20 @@ class Record:
                 },
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{where}/{KEY} is damaged: {error!r}") from error
+            raise DamagedStore(f"{where}/{KEY} is damaged: {error!r}") from error
 
 
 def _about(data: bytes, where: str) -> dict[str, Any]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}/{KEY} is damaged: {error}") from error
+        raise DamagedStore(f"{where}/{KEY} is damaged: {error}") from error
     try:
         about = document["attributes"]["tensorstate"]
         if document["node_type"] != "group" or not isinstance(about, dict):
             raise TypeError("no group")
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{where} holds no captured states") from error
+        raise NoStore(f"{where} holds no captured states") from error
     return about
 
 
@@ -194,9 +195,9 @@ def check_document(data: bytes, name: str) -> dict[str, Any]:
         found, attributes["checksum"] = attributes["checksum"], ""
         whole = found == _checksum(document)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is damaged: {error!r}") from error
+        raise DamagedStore(f"{name} is damaged: {error!r}") from error
     if not whole:
-        raise ValueError(f"{name} is damaged: its checksum does not fit")
+        raise DamagedStore(f"{name} is damaged: its checksum does not fit")
     return document
 
 

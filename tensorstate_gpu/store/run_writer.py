@@ -1,30 +1,32 @@
-"""What writes a store: the layers, the thread behind them, and when it commits."""
+"""RunWriter: takes the batches of a run's layers, and commits them together."""
 
 import contextlib
-import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from tensorstate_gpu._process.interrupts import finished_before_interrupt
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
-from tensorstate_gpu.store.buffer_pool import Spares
+from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.closing_at_exit import note
 from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
 from tensorstate_gpu.store.commits import Moment, Publisher
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
+from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.record import Layer, Record
+from tensorstate_gpu.store.writer_life import WriterLife
 
 
 class Source(Protocol):
-    """Whoever captures into a layer."""
+    """What captures into a layer: an Intake."""
 
-    settle: Callable[[], object] | None  # waits for batches that are on their way here
+    def settle(self) -> None:
+        """Wait for batches that a framework is still working on."""
 
 
 class RunWriter:
@@ -33,33 +35,33 @@ class RunWriter:
     What reaches the disk does so in threads of its own: whole chunks as they come, several at once
     where that pays, and commits between them.
 
-    ``commit_rows``, ``commit_seconds``: commit when so many rows were taken, or so much time has
-    passed since the last commit; between two forward passes, which are told apart by the layer that
-    comes first.
+    It commits by itself when ``commit_rows`` rows were taken since the last commit, or after
+    ``commit_seconds``; between two forward passes, told apart by the layer that comes first.
     """
 
     def __init__(
         self,
         files: Files,
         record: Record,
-        compressor: Any,
-        commit_rows: int | None,
-        commit_seconds: float | None,
+        options: WriterOptions,
     ) -> None:
         self.files = files
         self._publisher = Publisher(files, record)
-        self.compressor = compressor
-        self._clock = CommitClock(commit_rows, commit_seconds)
+        self.compressor = options.compressor
+        self._clock = CommitClock(options.commit_rows, options.commit_seconds)
         self._names: dict[str, None] = dict.fromkeys(record.layers)
         self._layers: dict[str, LayerWriter] = {}
         self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
         self._lock = ForkSafeLock()
-        self._process = os.getpid()
-        self._refuses = self.closing = self._closed = self._deleted = False
+        self._refuses = False
         self._commits_waiting = 0
-        self._spares = Spares()
-        self._background = BackgroundWriter(files.writers, self._commit_when_idle, commit_seconds)
-        note(self)
+        self._chunk_bytes = options.chunk_size
+        self._pool = BufferPool(self._chunk_bytes)
+        self._background = BackgroundWriter(
+            files.writers, self._commit_when_idle, options.commit_seconds
+        )
+        self.life = WriterLife(files, self._background, self)
+        note(self.life)
 
     @property
     def record(self) -> Record:
@@ -88,14 +90,22 @@ class RunWriter:
         self, key: str, empty: NDArray[Any], dimension_names: Sequence[str], compressor: Any
     ) -> Column:
         """A growing array that this writer writes."""
-        submit, spares = self._background.submit, self._spares
-        return Column(self.files, key, empty, submit, spares, dimension_names, compressor)
+        return Column(
+            self.files,
+            key,
+            empty,
+            self._background.submit,
+            self._pool,
+            dimension_names,
+            compressor,
+            self._chunk_bytes,
+        )
 
     def remove(self, name: str) -> None:
-        """Forget a layer, with all that is written of it; RuntimeError as check_open()."""
-        if self._deleted or not self.files.exists():
+        """Forget a layer, with all that is written of it; StoreClosed as life.check_open()."""
+        if self.life.is_deleted:
             return
-        self.check_open()
+        self.life.check_open()
         with self._lock:
             self._names.pop(name, None)
             if self._layers.pop(name, None) is None and self.record.layers.get(name) is None:
@@ -127,9 +137,9 @@ class RunWriter:
 
         There are when layers have seen different numbers of inputs.
         """
-        if not self.is_open():
+        if not self.life.is_open():
             return
-        self._receive_all()
+        self.bring_all()
         if len({layer.instance_count for layer in self._layers.values()}) <= 1:
             return
         with self._lock:
@@ -143,21 +153,9 @@ class RunWriter:
             self._refuses = False
 
     def check(self) -> None:
-        """Wait for room; RuntimeError where this process must not write, or what went wrong."""
-        self.check_open()
+        """Wait for room; StoreClosed where this process must not write, or what went wrong."""
+        self.life.check_open()
         self._background.wait_for_room()
-
-    def check_open(self) -> None:
-        """RuntimeError where this process must not write, or no longer can."""
-        if self._process != os.getpid():
-            raise RuntimeError(
-                f"process {self._process} writes {self.files}, and a store has one writer; after a "
-                "fork, capture with a disk_path of its own"
-            )
-        if self._deleted or not self.files.exists():
-            raise RuntimeError(f"{self.files} was deleted while states were captured into it")
-        if self._closed:
-            raise RuntimeError(f"{self.files} is closed; open it with mode='a' to go on")
 
     @contextlib.contextmanager
     def adding(self, layer: LayerWriter, rows: int) -> Iterator[None]:
@@ -167,7 +165,7 @@ class RunWriter:
         """
         with self._lock:
             if self._refuses or self._layers.get(layer.name) is not layer:
-                raise RuntimeError(f"{self.files} takes no more rows of {layer.name!r}")
+                raise StoreClosed(f"{self.files} takes no more rows of {layer.name!r}")
             yield
             self._clock.took(rows)
 
@@ -175,7 +173,7 @@ class RunWriter:
         """The values of a column that are there at the call."""
         with self._lock:
             cut = column.cut()
-        if self._process == os.getpid():
+        if self.life.is_ours:
             self._background.wait()
         return column.chunks(cut)
 
@@ -184,8 +182,7 @@ class RunWriter:
     def settle(self) -> None:
         """Wait for batches that a framework is still working on."""
         for source in list(self._sources):
-            if source.settle is not None:
-                source.settle()
+            source.settle()
 
     def commit_here(self) -> None:
         """As commit(), by the user: between two forward passes."""
@@ -198,21 +195,20 @@ class RunWriter:
         OSError or another exception when that fails: what was committed before is whole, and the
         next call tries again.
         """
-        # A forked child has copies: the rows are its parent's to write. And what was deleted
-        # meanwhile stays deleted.
-        if self._process != os.getpid() or self._closed or not self.files.exists():
+        if not self.life.is_open():
             return
-        self._receive_all()
-        self._submit_commit()
+        self.bring_all()
+        self.submit_commit()
         if wait:
             self._background.wait()
 
-    def _receive_all(self) -> None:
+    def bring_all(self) -> None:
+        """Keep all that is on its way from a device."""
         for layer in list(self._layers.values()):
-            if layer.receive is not None:
-                layer.receive()
+            layer.bring()
 
-    def _submit_commit(self) -> None:
+    def submit_commit(self) -> None:
+        """Have all batches so far committed by the background threads."""
         with self._lock:
             moment = self._moment()
             self._commits_waiting += 1
@@ -233,79 +229,20 @@ class RunWriter:
             # Different numbers: within a forward pass, as far as can be seen here.
             same = len({layer.instance_count for layer in self._layers.values()}) == 1
             if same and self._clock.is_quiet():
-                self._submit_commit()
-
-    # ---- the end -------------------------------------------------------------------------------
-
-    def close(self, *, finally_: bool = False) -> None:
-        """Commit what is left, and let others write.
-
-        When that fails nothing is given up, and close() can be called again; unless ``finally_``.
-        """
-        if self._process != os.getpid() or self._closed:
-            return
-        try:
-            if self.closing:
-                # _receive_last submits what comes behind it. Our own threads do it, and never wait.
-                while not self._closed and not self._background.is_in_its_thread():
-                    self._background.wait()
-                return
-            if finally_ or not self._is_lost():
-                self._commit_last()
-        except BaseException:
-            self._refuses = False
-            if finally_:
-                self._background.give_up()
-                self._end()
-            raise
-        self._end()
-
-    def _commit_last(self) -> None:
-        if not self.files.exists():
-            return
-        self._receive_all()
-        with self._lock:
-            self._refuses = True  # batches of other threads come before this commit, or not at all
-            self._submit_commit()
-        self._background.wait()
+                self.submit_commit()
 
     def flush(self) -> None:
-        """As commit(); RuntimeError when there are rows whose store was deleted."""
-        if self._process == os.getpid() and not self._is_lost():
+        """As commit(); StoreClosed when there are rows whose store was deleted."""
+        if self.life.is_ours and not self.life.is_lost():
             self.commit()
 
-    def _is_lost(self) -> bool:
-        """Whether the store was deleted; RuntimeError when rows are lost by that."""
-        lost = self._deleted or not self.files.exists()
-        if lost and self._clock.rows:
-            raise RuntimeError(f"{self.files} was deleted while states were captured into it")
-        return lost
+    # ---- what the end of its life asks of it ---------------------------------------------------
 
-    def close_soon(self) -> None:
-        """Close without waiting: for a finalizer, which may run in a thread that we wait for."""
-        if self._process == os.getpid() and not self._closed:
-            self.closing = True
-            self._background.submit(self._receive_last, alone=True)
+    def rows_to_commit(self) -> int:
+        """Rows taken since the last commit."""
+        return self._clock.rows
 
-    def _receive_last(self) -> None:
-        if self.files.exists():
-            self._receive_all()
-            self._submit_commit()  # behind the chunks that came just now
-        self._background.submit(self._end, alone=True)
-
-    def _end(self) -> None:
-        with finished_before_interrupt():  # half ended, it could not be closed any more
-            self._background.end()
-            self.files.release()
-            self._closed = True
-
-    def is_open(self) -> bool:
-        """Whether it takes rows from this process: it was not closed, nor its files deleted."""
-        return self._process == os.getpid() and not self._closed and self.files.exists()
-
-    def abandon(self) -> None:
-        """Take no more rows: the store was deleted, and is not to be filled again with these."""
-        self._deleted = True
-        if self._process == os.getpid():  # a forked child has none of these threads
-            self._background.give_up()
-        self._end()
+    def refuse_batches(self, refuse: bool) -> None:
+        """Take no more batches; or take them again."""
+        with self._lock:
+            self._refuses = refuse

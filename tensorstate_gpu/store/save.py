@@ -19,11 +19,11 @@ def save_points(points: Collection[Readings], path: Any) -> None:
         for point in points:
             chunks, ledger = point.snapshot()
             assert point.neurons is not None
-            layer = store.layer(point.name, point.neurons, point.attributes())
+            layer = store.session.layer(point.name, point.neurons, point.attributes())
             layer.take_over(chunks, ledger)
         store.close()
     except BaseException:
-        store.undo()
+        store.session.undo()
         raise
 
 

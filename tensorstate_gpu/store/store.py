@@ -6,19 +6,19 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.store.closing_at_exit import finish_closing
 from tensorstate_gpu.store.files import files_at
-from tensorstate_gpu.store.layer_writer import LayerWriter
-from tensorstate_gpu.store.opened_record import begin, check_same, read_record
-from tensorstate_gpu.store.options import check_options, choose
-from tensorstate_gpu.store.record import KEY, Layer, Record
-from tensorstate_gpu.store.run_writer import RunWriter, Source
+from tensorstate_gpu.store.opened_record import begin, read_record
+from tensorstate_gpu.store.options import WriterOptions, check_choice
+from tensorstate_gpu.store.record import Record
+from tensorstate_gpu.store.run_writer import RunWriter
 from tensorstate_gpu.store.stored_layer import StoredLayer
+from tensorstate_gpu.store.writing_session import WritingSession
 
 if TYPE_CHECKING:
     from tensorstate_gpu.reporting import Report
-    from tensorstate_gpu.store.verification import Progress, Verification
+    from tensorstate_gpu.store.verification import Verification
 
 MODES = ("r", "x", "a")
 DURABILITIES = ("process", "power")
@@ -47,6 +47,10 @@ class Store:
         For the rows, as ``zarr.codecs.ZstdCodec(level=1)``. None by default: see
         docs/store.md.
 
+    chunk_bytes : int, optional
+        Bytes of rows in a chunk of a new array, 4 MiB by default. A chunk is one file, which is
+        written once it is full.
+
     A local store has one writer at a time, and any number of readers, which see what was committed
     when they opened it. As ``with Store(...) as store:`` it is closed at the end.
 
@@ -68,6 +72,8 @@ class Store:
     array([1, 2])
     """
 
+    __module__ = "tensorstate_gpu"
+
     def __init__(
         self,
         path: Any,
@@ -77,31 +83,30 @@ class Store:
         commit_rows: int | None = None,
         commit_seconds: float | None = 30.0,
         compressor: Any = None,
+        chunk_bytes: int | None = None,
     ) -> None:
-        choose("mode", mode, MODES)
-        choose("durability", durability, DURABILITIES)
-        options = check_options(compressor, commit_rows, commit_seconds)
+        check_choice("mode", mode, MODES)
+        check_choice("durability", durability, DURABILITIES)
+        options = WriterOptions(compressor, commit_rows, commit_seconds, chunk_bytes)
         self._files = files_at(path, durable=durability == "power")
-        self._writer: RunWriter | None = None
-        self._found = Record("", "")
-        self._claimed: set[str] = set()
-        self._of_path = False  # made by store_for()
+        self._session: WritingSession | None = None
         if mode == "r":
             with contextlib.suppress(Exception):  # told to whoever wrote it
                 finish_closing(self._files)
             self._found = read_record(self._files)
         else:
             self._found = begin(self._files, go_on=mode == "a")
-            self._writer = RunWriter(self._files, self._found, *options)
+            writer = RunWriter(self._files, self._found, options)
+            self._session = WritingSession(self._files, self._found, writer)
             # What is buffered when this object ends still belongs to the capture.
-            weakref.finalize(self, self._writer.close_soon).atexit = False
+            weakref.finalize(self, writer.life.close_soon).atexit = False
 
     # ---- what the user reads -------------------------------------------------------------------
 
     @property
     def record(self) -> Record:
         """What is committed."""
-        return self._found if self._writer is None else self._writer.record
+        return self._found if self._session is None else self._session.writer.record
 
     @property
     def names(self) -> list[str]:
@@ -173,117 +178,37 @@ class Store:
             record = of_layers(record, [self[name].name for name in layers])
         write_zip(self._files, record, path, progress)
 
-    # ---- what who captures calls ---------------------------------------------------------------
+    # ---- writing -------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> WritingSession:
+        """What capture points write to; ValueError for a store that was opened to be read."""
+        if self._session is None:
+            raise ValueError(f"{self} was opened to be read; mode='a' or 'x' writes")
+        return self._session
 
     def commit(self) -> None:
         """Publish all that was captured so far; when it returns, it is kept.
 
         OSError when that fails: what was committed before is whole, and the next call tries again.
         """
-        writer = self._written()
-        writer.check_open()
-        writer.settle()
-        writer.commit_here()
+        self.session.commit()
 
     def close(self) -> None:
         """Commit what is left, and let others write. A store that is only read needs no closing."""
-        if self._writer is not None:
-            self._writer.settle()
-            self._writer.close()
-
-    def undo(self) -> None:
-        """Delete all that was written into a new store."""
-        writer = self._written()
-        writer.abandon()
-        for key in [*self._files.sizes(), KEY]:
-            self._files.delete(key)
-
-    def flush(self) -> None:
-        """Commit as commit() does, where this process can still write; else nothing is done.
-
-        RuntimeError when rows are lost, because the store was deleted.
-        """
-        self._written().flush()
-
-    def is_open(self) -> bool:
-        """Whether it takes rows from this process: it was not closed, nor deleted."""
-        return self._writer is not None and self._writer.is_open()
+        if self._session is not None:
+            self._session.close()
 
     def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            self.forget_broken_pass()
+        if kind is not None and self._session is not None:
+            self._session.forget_broken_pass()
         self.close()
-
-    def forget_broken_pass(self) -> None:
-        """Forget the batches of a forward pass that an exception ended: some layers lack theirs.
-
-        Called where a ``with`` block ends by an exception.
-        """
-        if self._writer is not None:
-            self._writer.forget_broken_pass()
-
-    def _written(self) -> RunWriter:
-        if self._writer is None:
-            raise ValueError(f"{self} was opened to be read; mode='a' or 'x' writes")
-        return self._writer
-
-    def claim(self, name: str, capture: dict[str, Any], source: Source) -> Layer | None:
-        """Reserve a layer's name for a capture point; what is committed of it already.
-
-        ValueError when the name is taken, or does not fit what is committed.
-        """
-        writer = self._written()
-        writer.check_open()
-        with _lock:
-            if name in self._claimed:
-                raise ValueError(f"{self} already has states of {name!r}")
-            layers = writer.record.layers
-            if self._found.layers and name not in self._found.layers:
-                raise ValueError(
-                    f"{self} holds the layers {list(self._found.layers)}, and not {name!r}"
-                )
-            found = layers.get(name)
-            if found is not None:
-                check_same(f"{self}: {name}", capture, found.capture)
-            self._claimed.add(name)
-            writer.claim(name, source)
-            return found
-
-    def check_all_claimed(self) -> None:
-        """ValueError when layers are committed that nobody goes on with."""
-        if missing := [name for name in self._found.layers if name not in self._claimed]:
-            raise ValueError(f"{self} holds {missing} too, which are not captured now")
-
-    def layer(
-        self, name: str, neurons: int, capture: dict[str, Any], found: Layer | None = None
-    ) -> LayerWriter:
-        """What takes the rows of a claimed layer."""
-        return self._written().layer(name, neurons, capture, found)
-
-    def before_batch(self, name: str) -> None:
-        """Wait for room, commit when it is time; raises what went wrong in the background."""
-        self._written().before_batch(name)
-
-    def remove(self, name: str) -> None:
-        """Delete a layer's states, and free its name."""
-        self._claimed.discard(name)
-        self._written().remove(name)
-
-    def give_up(self, name: str) -> None:
-        """Free a name that nothing was captured for; a new store without names goes too."""
-        self._claimed.discard(name)
-        if not self._claimed and not self._found.layers and self._of_path:
-            self._written().abandon()
-            self._files.delete(KEY)
 
     def __str__(self) -> str:
         return str(self._files)
 
     def __repr__(self) -> str:
         return f"Store({str(self)!r}, {len(self)} layers, {self.record.commits} commits)"
-
-
-_lock = ForkSafeLock()

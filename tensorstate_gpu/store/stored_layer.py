@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.layer_states import Readings
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
+from tensorstate_gpu.errors import NothingCaptured
 from tensorstate_gpu.store.columns import ArrayReader
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key
@@ -26,6 +27,8 @@ class StoredLayer(Readings):
 
     ``len(layer)`` and ``layer[start:stop]`` give packed rows, uint8 (states, bytes).
     """
+
+    __module__ = "tensorstate_gpu.store"
 
     def __init__(self, files: Files, name: str, committed: Layer | None) -> None:
         self.name = name
@@ -44,7 +47,7 @@ class StoredLayer(Readings):
 
     def labels(self) -> NDArray[Any]:
         """The label of each instance; ValueError when some have none."""
-        return np.concatenate(list(self._captured().instances.label_pieces()))
+        return np.concatenate(list(self._captured().ledger.label_pieces()))
 
     def __repr__(self) -> str:
         return f"StoredLayer({self.name!r}, {len(self)} states of {self.neurons} neurons)"
@@ -80,8 +83,8 @@ class StoredLayer(Readings):
         if layer is None:
             return None
         labelled = 0 if layer.labels is None else layer.labels.rows
-        instances = Instances.resumed(layer.batches, labelled, LabelsOfRows(self._label_pieces))
-        return RowsAccumulator(layer.neurons, _CommittedRows(self._states), instances)
+        ledger = Ledger.resumed(layer.batches, labelled, LabelsOfRows(self._label_pieces))
+        return RowsAccumulator(layer.neurons, _CommittedRows(self._states, ledger))
 
     def _there(self) -> Accumulator | None:
         return self._accumulator
@@ -89,8 +92,8 @@ class StoredLayer(Readings):
     def _reading(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def _empty(self) -> ValueError:
-        return ValueError(f"{self._files} holds no states of {self.name!r}")
+    def _empty(self) -> NothingCaptured:
+        return NothingCaptured(f"{self._files} holds no states of {self.name!r}")
 
     def _label_pieces(self) -> Iterator[NDArray[Any]]:
         layer = self._whole
@@ -103,8 +106,8 @@ class StoredLayer(Readings):
 class _CommittedRows:
     """Rows to read, where an accumulator expects rows to keep."""
 
-    def __init__(self, reader: ArrayReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: ArrayReader, ledger: Ledger) -> None:
+        self._reader, self.ledger = reader, ledger
 
     @property
     def rows(self) -> int:
@@ -118,3 +121,5 @@ class _CommittedRows:
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
         raise TypeError("committed states are only read")
+
+    add_entered = add

@@ -20,15 +20,15 @@ def store_for(path: Any, name: str) -> Store:
     """
     state_key(name)
     if isinstance(path, Store):
-        path._written()
+        path.session  # noqa: B018 raises where it is only read
         return path
     where = str(files_at(path))
     with _lock:
         store = _of_paths.get(where)
-        if store is not None and not store.is_open():
-            store._written().abandon()
+        if store is not None and not store.session.writer.life.is_open():
+            store.session.writer.life.abandon()
             store = None
         if store is None:
             store = _of_paths[where] = Store(path, "x")
-            store._of_path = True
+            store.session.of_path = True
         return store

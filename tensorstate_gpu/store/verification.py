@@ -8,13 +8,13 @@ from typing import NamedTuple, cast
 
 import google_crc32c
 
+from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import LABELS, label_key, state_key
 from tensorstate_gpu.store.record import KEY, Committed, Record, check_document
-
-Progress = Callable[[int, int], object]  # chunks done, chunks in all
 
 # For files that come from far away; what is read here is quicker than that.
 _READERS = 4
@@ -31,6 +31,8 @@ class Verification:
     that was killed, in use by one that captures, or put there by others; None where files cannot be
     listed.
     """
+
+    __module__ = "tensorstate_gpu.store"
 
     chunks: int
     bytes: int
@@ -116,10 +118,10 @@ class CommittedArray:
         try:
             data = self._files.read(self.chunk_key(index))
         except FileNotFoundError as error:
-            raise ValueError(f"{name} is missing, with captured states in it") from error
+            raise DamagedStore(f"{name} is missing, with captured states in it") from error
         values, found = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
         if google_crc32c.value(values).to_bytes(_CHECKSUM_BYTES, "little") != found:
-            raise ValueError(f"{name} is damaged: its checksum does not fit")
+            raise DamagedStore(f"{name} is damaged: its checksum does not fit")
         return data
 
     def rows_beyond(self, shown: int, record: Record) -> list[str]:

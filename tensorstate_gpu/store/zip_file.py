@@ -5,10 +5,11 @@ import zipfile
 from typing import Any
 
 from tensorstate_gpu._process.new_files import new_file
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import LABELS
 from tensorstate_gpu.store.record import KEY, Record, group_document, sealed
-from tensorstate_gpu.store.verification import CommittedArray, Progress, committed_arrays
+from tensorstate_gpu.store.verification import CommittedArray, committed_arrays
 
 
 def write_zip(files: Files, record: Record, path: Any, progress: Progress | None = None) -> None:

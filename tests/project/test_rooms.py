@@ -10,24 +10,33 @@ from tests.support.rooms import ROOMS, loaded_under_own_name
 
 ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "tensorflow", "jax", "keras", "cupy"}
-MODULES = [
-    f"tensorstate_gpu.{room}.{source.stem}"
+MODULES = {
+    ".".join(("tensorstate_gpu", *source.relative_to(ROOT).with_suffix("").parts)): source
     for room in ROOMS
-    for source in sorted((ROOT / room).glob("*.py"))
+    for source in sorted((ROOT / room).rglob("*.py"))
     if source.stem != "__init__"
-]
+}
+# In a process of its own: JAX warns of every fork once it is imported.
+DOCTESTS = """
+import doctest, importlib, sys
+sys.path.insert(0, {root!r})
+from tests.support.public_doctests import look_into_public_classes
+look_into_public_classes()
+print(doctest.testmod(importlib.import_module({name!r})))
+"""
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests_of_the_rooms(name: str) -> None:
-    # pytest's own collection goes by path, and would import them under the wrong name. In a process
-    # of its own: JAX warns of every fork once it is imported.
-    code = f"import doctest, importlib; print(doctest.testmod(importlib.import_module({name!r})))"
+    # pytest's own collection goes by path, and would import them under the wrong name.
+    code = DOCTESTS.format(root=str(ROOT), name=name)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode and any(f"need {word}" in done.stderr for word in FRAMEWORKS):
         pytest.skip(done.stderr.splitlines()[-1])
     assert done.returncode == 0, done.stderr
     assert "failed=0" in done.stdout
+    attempted = int(done.stdout.split("attempted=")[1].split(")")[0])
+    assert attempted == MODULES[name].read_text().count(">>> ")
 
 
 def test_modules_under_their_own_name_are_told_apart() -> None:

@@ -32,7 +32,7 @@ def test_killed_at_operations(every, quick_path):
             )
         )
     for durability, program in zip(DURABILITIES, programs, strict=True):
-        out, errors = program.communicate(timeout=600)
+        out, errors = program.communicate(timeout=1200)
         assert program.returncode == 0, errors[-3000:]
         assert out.startswith("K = "), out
         assert int(out.split()[2]) > 150

@@ -91,7 +91,7 @@ class StoreMachine(RuleBasedStateMachine):
         Folder.system, living = Dying(), Folder.system
         with contextlib.suppress(OSError):
             self.store.commit()
-        self.store._writer.abandon()
+        self.store.session.writer.life.abandon()
         Folder.system = living
         found = {layer.instance_count for layer in ts.Store(self.path).efficiency_layers}
         assert len(found) <= 1

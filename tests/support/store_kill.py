@@ -12,7 +12,7 @@ import threading
 import traceback
 from pathlib import Path
 
-from tensorstate_gpu.store import columns
+from tensorstate_gpu._layers import chunked_buffer
 from tests.support import store_runs
 from tests.support.samples import sample
 from tests.support.store_runs import Capture, CountingSystem, boundaries
@@ -75,7 +75,7 @@ def warm_up():
 
 def main(folder, durability, kills):
     path = folder / "run.zarr"
-    columns.CHUNK_BYTES = store_runs.CHUNK_BYTES
+    chunked_buffer.CHUNK_BYTES = store_runs.CHUNK_BYTES
     warm_up()
     status, written = capture(path, durability, 0)
     assert status == 0

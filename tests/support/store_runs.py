@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store import columns
+from tensorstate_gpu._layers import chunked_buffer
 from tensorstate_gpu.store.folder import Folder, System
 
 CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 12 labels
@@ -22,7 +22,7 @@ CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 12 labels
 def small_chunks():
     """For the tests of a module that imports it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "CHUNK_BYTES", CHUNK_BYTES)
+        patch.setattr(chunked_buffer, "CHUNK_BYTES", CHUNK_BYTES)
         yield
 
 

@@ -1,4 +1,4 @@
-"""Stores beside plain files and memory: ``python -m benchmarks.store [FOLDER]``.
+"""Stores beside plain files and memory: ``python -m benchmarks.studies.store_throughput [FOLDER]``.
 
 Each figure is the median of rounds in which all contestants take turns, with the smallest and the
 largest. Files lie in FOLDER (by default a temporary one), in the page cache where they are not

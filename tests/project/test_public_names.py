@@ -1,0 +1,113 @@
+"""What is public: exactly what the public packages list, under names that survive moves."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pickle
+import pkgutil
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tests.support.public_doctests import defined_in
+
+ROOT = Path(__file__).parent.parent.parent
+OF_A_FRAMEWORK = {"StateCapture", "StateCaptureHook", "tap"}
+PACKAGES = {
+    "tensorstate_gpu.information": {
+        *("aIQ", "ceiling", "efficiency", "entropy", "network_efficiency"),
+    },
+    "tensorstate_gpu.reporting": {"LayerReport", "Report", "report"},
+    "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification"},
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_public_package_lists_what_is_public(package):
+    module = importlib.import_module(package)
+    assert set(module.__all__) == PACKAGES[package]
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+def test_exceptions_are_public_and_built_in_errors_too():
+    from tensorstate_gpu import errors
+
+    kinds = [getattr(errors, name) for name in errors.__all__]
+    assert {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)} == {
+        *errors.__all__
+    }
+    for kind in set(kinds) - {errors.TensorStateError}:
+        assert issubclass(kind, errors.TensorStateError)
+        assert issubclass(kind, (ValueError, RuntimeError))
+
+
+def public_classes():
+    names = set(ts.__all__) - OF_A_FRAMEWORK
+    found = {f"tensorstate_gpu.{name}": getattr(ts, name) for name in names}
+    for package, names in PACKAGES.items():
+        module = importlib.import_module(package)
+        found |= {f"{package}.{name}": getattr(module, name) for name in names}
+    return {name: kind for name, kind in found.items() if isinstance(kind, type)}
+
+
+def test_public_classes_are_named_after_public_packages():
+    public = public_classes()
+    assert {f"{kind.__module__}.{kind.__name__}" for kind in public.values()} <= public.keys()
+
+
+def test_a_pickle_names_the_public_package():
+    counts = ts.count_states(np.array([[3], [0], [3]], np.uint8), neurons=2)
+    data = pickle.dumps(counts)
+    assert pickle.loads(data) == counts
+    assert b"_states" not in data
+    assert b"tensorstate_gpu" in data
+
+
+@pytest.mark.parametrize("package", ["tensorstate_gpu", *PACKAGES])
+def test_no_module_has_the_name_of_what_its_package_exports(package):
+    """Importing the module would replace the function."""
+    module = importlib.import_module(package)
+    modules = {found.name for found in pkgutil.iter_modules(module.__path__)}
+    packages = {name for name in module.__all__ if inspect.ismodule(getattr(module, name, None))}
+    assert not modules & (set(module.__all__) - OF_A_FRAMEWORK - packages)
+
+
+# ---- doctests ----------------------------------------------------------------------------------
+
+
+def documented(path):
+    """How many docstrings of a file have examples."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds))
+    return sum(">>>" in (ast.get_docstring(node) or "") for node in nodes)
+
+
+def with_examples():
+    """Modules without a framework whose docstrings have examples, and how many have."""
+    for path in sorted((ROOT / "tensorstate_gpu").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if (count := documented(path)) and parts[-1] != "__init__":
+            yield ".".join(parts), count
+
+
+def examples_found(module):
+    return sum(bool(test.examples) for test in doctest.DocTestFinder().find(module))
+
+
+@pytest.mark.parametrize(("name", "count"), list(with_examples()))
+def test_every_example_is_found(name, count):
+    assert examples_found(importlib.import_module(name)) == count
+
+
+def test_a_wrong_example_of_a_public_class_fails():
+    module = types.ModuleType("planted")
+    code = 'class Planted:\n    """\n    >>> 1 + 1\n    3\n    """\n'
+    exec(f'{code}    __module__ = "elsewhere"\n    def method(self): ...\n', vars(module))
+    assert defined_in(module.Planted, module)
+    (test,) = (test for test in doctest.DocTestFinder().find(module) if test.examples)
+    assert doctest.DocTestRunner(verbose=False).run(test, out=lambda _: None).failed == 1
