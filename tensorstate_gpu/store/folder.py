@@ -18,7 +18,7 @@ except ImportError:  # Windows: the user must make sure that there is only one w
 # The suffix of incomplete files. If a writer is killed, the next one deletes its incomplete files.
 PARTIAL_SUFFIX = ".tensorstate-partial"
 
-# How many files are written at the same time; benchmarks/studies/store_throughput.py shows the gain.
+# How many files are written at once; benchmarks/studies/store_throughput.py shows the gain.
 # More with fsync, because the disk merges concurrent fsyncs.
 WRITER_THREADS, DURABLE_WRITER_THREADS = 2, 4
 Buffer = bytes | memoryview

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.cpu import guarded_kernels, instructions, regression_guard
 from tensorstate_gpu.cpu_fallback.lanes import fires_1, load_word, store_byte, store_word
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def run_guard(what):

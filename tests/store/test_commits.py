@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from waiting import wait_until
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import background_writer
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tests.support.waiting import wait_until
 
 ROWS = np.random.default_rng(0).integers(0, 256, (100, 2)).astype(np.uint8)
 

@@ -11,11 +11,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from waiting import wait_until
 from zarr.codecs import ZstdCodec
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tests.support.waiting import wait_until
 
 
 def rows(count):

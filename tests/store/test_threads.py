@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from waiting import wait_until
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tests.support.waiting import wait_until
 
 FULL = OSError(errno.ENOSPC, "full")
 
