@@ -6,6 +6,7 @@ NumPy arrays are read directly, everything else through a DLPack capsule
 
 import ctypes
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._arrays import cupy_library
+from tensorstate_gpu._arrays.array_types import DLPackArray, NativeArray
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, ElementType, accepted_types
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded
 
@@ -116,7 +118,7 @@ def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
     return Tensor(array, array.ctypes.data, array.shape, array.strides, element, (CPU, 0))
 
 
-def _borrow_capsule(array: Any, argument: str) -> Tensor:
+def _borrow_capsule(array: DLPackArray, argument: str) -> Tensor:
     source = _plain(array, argument)
     try:
         capsule = _export(source)
@@ -128,9 +130,10 @@ def _borrow_capsule(array: Any, argument: str) -> Tensor:
         by_code = f"DLPack type code {kind[0]} of {kind[1]} bits"
         raise _unaccepted(argument, f"dtype {array.dtype}" if hasattr(array, "dtype") else by_code)
     element = ELEMENT_TYPES[_DLPACK_KINDS[kind]]
-    shape = tuple(managed.shape[i] for i in range(managed.ndim))
+    ndim = managed.ndim
+    shape = tuple(managed.shape[:ndim])
     if managed.strides:
-        strides = tuple(managed.strides[i] * element.size for i in range(managed.ndim))
+        strides = tuple(stride * element.size for stride in managed.strides[:ndim])
     else:
         strides = c_strides(shape, element.size)
     address = (managed.data or 0) + managed.byte_offset
@@ -139,24 +142,27 @@ def _borrow_capsule(array: Any, argument: str) -> Tensor:
     return Tensor((capsule, array), address, shape, strides, element, (managed.device, managed.id))
 
 
-def _export(source: Any) -> Any:
+def _export(source: DLPackArray) -> object:
     device = getattr(source, "__dlpack_device__", None)
     kind, index = (CPU, 0) if device is None else device()
     if kind != CUDA:
-        return source.__dlpack__()
+        capsule: object = source.__dlpack__()
+        return capsule
     return cupy_library.export(source, index)
 
 
-def _plain(array: Any, argument: str) -> Any:
+def _plain(array: DLPackArray, argument: str) -> DLPackArray:
     """The tensor without autograd; torch refuses to export one that requires a gradient."""
     if not is_torch_tensor(array):
         return array
-    if array.is_neg():  # exported as if the lazy minus sign were not there
+    tensor: Any = array
+    if tensor.is_neg():  # exported as if the lazy minus sign were not there
         raise TypeError(f"{argument} is a lazily negated torch view; pass .resolve_neg()")
-    return array.detach()
+    plain: DLPackArray = tensor.detach()
+    return plain
 
 
-def check_same_device(array: Any, argument: str, tensor: Tensor) -> None:
+def check_same_device(array: object, argument: str, tensor: Tensor) -> None:
     """TypeError when an array lies on another device than ``tensor``."""
     if type(array) is float or not hasattr(array, "__dlpack_device__"):
         return
@@ -188,7 +194,7 @@ def _unaccepted(argument: str, came: str) -> TypeError:
     )
 
 
-def give_back(result: NDArray[Any], like: Any) -> Any:
+def give_back(result: NativeArray, like: object) -> Any:
     """Hand a result over in the array type of ``like``, without a copy.
 
     A type that cannot be built from DLPack gets the NumPy array.
@@ -199,11 +205,12 @@ def give_back(result: NDArray[Any], like: Any) -> Any:
     return result if from_dlpack is None else from_dlpack(result)
 
 
-def _constructor(kind: type, array: Any) -> Any:
+def _constructor(kind: type, array: object) -> Callable[[NativeArray], Any] | None:
     for base in kind.__mro__:
         module = loaded(base.__module__.partition(".")[0])
         if module is not None and hasattr(module, "from_dlpack"):
-            return module.from_dlpack
+            from_dlpack: Callable[[NativeArray], Any] = module.from_dlpack
+            return from_dlpack
     namespace = getattr(array, "__array_namespace__", None)
     return None if namespace is None else namespace().from_dlpack
 
@@ -230,7 +237,7 @@ _get_pointer.restype = ctypes.c_void_p
 _get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 
-def _managed(capsule: Any, argument: str) -> Any:
+def _managed(capsule: object, argument: str) -> "_DLTensor":
     # The capsule is never renamed to "used_dltensor": its own destructor then frees the export.
     try:
         return _DLTensor.from_address(_get_pointer(capsule, b"dltensor"))

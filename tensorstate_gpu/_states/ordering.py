@@ -1,8 +1,12 @@
 """Sorting and counting packed states."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, DLPackArray
 from tensorstate_gpu._arrays.backend_protocol import Backend
 from tensorstate_gpu._arrays.dlpack import CPU, Tensor, give_back
 from tensorstate_gpu._states.backends import device_backend_for
@@ -26,6 +30,14 @@ class Counted(Protocol):
     def histogram(self) -> StateCounts: ...
 
 
+@overload
+def sort_states(
+    states: NDArray[np.uint8], state_count: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+@overload
+def sort_states(states: ArrayT, state_count: int | None = None) -> tuple[ArrayT, ArrayT]: ...
+@overload
+def sort_states(states: CudaArray, state_count: int | None = None) -> tuple[Any, Any]: ...
 def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
     """Sort packed states, so that equal ones become neighbours.
 
@@ -65,7 +77,9 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
         return give_back(edges, states), give_back(index, states)
 
 
-def count_states(states: Any, neurons: int | None = None) -> StateCounts:
+def count_states(
+    states: DLPackArray | CudaArray | Counted, neurons: int | None = None
+) -> StateCounts:
     """Count how often each distinct packed state occurs. Exact: equality is decided on the bytes.
 
     Parameters
@@ -99,7 +113,7 @@ def count_states(states: Any, neurons: int | None = None) -> StateCounts:
         return StateCounts.trusted(rows, counts, bits)
 
 
-def _count(backend: Backend, packed: Tensor) -> tuple[Any, Any]:
+def _count(backend: Backend, packed: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Counts in the host's memory."""
     rows = backend.view(packed)
     try:

@@ -4,19 +4,48 @@ Each is a pure function. The result is of the caller's array type and on the cal
 """
 
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, NativeArray
 from tensorstate_gpu._arrays.dlpack import Tensor, borrow, check_same_device, give_back
 from tensorstate_gpu._arrays.firing_function import Fires, check_firing
 from tensorstate_gpu._arrays.frameworks import jax_tracing
 from tensorstate_gpu._arrays.layout import plan
+from tensorstate_gpu._arrays.thresholds import Threshold
 from tensorstate_gpu._arrays.thresholds import firing as firing_test
 from tensorstate_gpu._states.backends import backend_of
 from tensorstate_gpu._states.packed import borrow_packed, check_neurons, check_packed
 
 
+@overload
 def compress_states(
-    states: Any, *, neuron_axis: int = -1, threshold: Any = 0.0, firing: Fires | None = None
+    states: NDArray[Any],
+    *,
+    neuron_axis: int = -1,
+    threshold: Threshold = 0.0,
+    firing: Fires | None = None,
+) -> NDArray[np.uint8]: ...
+@overload
+def compress_states(
+    states: ArrayT,
+    *,
+    neuron_axis: int = -1,
+    threshold: Threshold = 0.0,
+    firing: Fires | None = None,
+) -> ArrayT: ...
+@overload
+def compress_states(
+    states: CudaArray,
+    *,
+    neuron_axis: int = -1,
+    threshold: Threshold = 0.0,
+    firing: Fires | None = None,
+) -> Any: ...
+def compress_states(
+    states: Any, *, neuron_axis: int = -1, threshold: Threshold = 0.0, firing: Fires | None = None
 ) -> Any:
     """Pack which neurons fire into bits.
 
@@ -74,11 +103,11 @@ def working_on(tensor: Tensor) -> AbstractContextManager[None]:
 def pack(
     tensor: Tensor,
     neuron_axis: int,
-    threshold: Any,
+    threshold: Threshold,
     function: Fires | None = None,
     *,
     scratch: bool = True,
-) -> tuple[Any, int]:
+) -> tuple[NativeArray, int]:
     """Inside working_on(): packed rows as the backend's own array, and the number of neurons.
 
     ``function``: what check_firing() gave; it decides instead of the threshold.
@@ -92,6 +121,12 @@ def pack(
     return backend_of(tensor).compress(tensor, layout, test, scratch=scratch), layout.neurons
 
 
+@overload
+def decompress_states(states: NDArray[np.uint8], num_neurons: int) -> NDArray[np.bool_]: ...
+@overload
+def decompress_states(states: ArrayT, num_neurons: int) -> ArrayT: ...
+@overload
+def decompress_states(states: CudaArray, num_neurons: int) -> Any: ...
 def decompress_states(states: Any, num_neurons: int) -> Any:
     """Unpack states: the inverse of compress_states for bools.
 

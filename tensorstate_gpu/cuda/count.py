@@ -3,10 +3,10 @@
 Histograms are distinct rows in order (distinct, bytes), and their int64 counts.
 """
 
-from typing import Any
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
-from .merge import Histogram, summed
+from .merge import Histogram, HostHistogram, summed
 from .narrow_table import NarrowTable
 from .sort import sort
 from .table import Table
@@ -21,7 +21,7 @@ def _table(row_bytes: int) -> Table:
     return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes)
 
 
-def count(packed: Any) -> Histogram:
+def count(packed: DeviceArray) -> Histogram:
     """Distinct rows in order (distinct, bytes), and their int64 counts."""
     xp = device.library()
     rows = xp.ascontiguousarray(packed)
@@ -51,7 +51,7 @@ class Counter:
     def total(self) -> int:
         return self._total
 
-    def add(self, packed: Any, weights: Any = None) -> None:
+    def add(self, packed: DeviceArray, weights: DeviceArray | None = None) -> None:
         with self._home.entered():
             rows = device.library().ascontiguousarray(packed)
             if len(rows):
@@ -62,7 +62,7 @@ class Counter:
         with self._home.entered():
             return summed(*self._counts.entries())
 
-    def drain(self) -> Histogram:
+    def drain(self) -> HostHistogram:
         """The counts so far as NumPy arrays, in no order and with no new memory on the device; then
         there are none."""
         with self._home.entered():

@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tensorstate_gpu._arrays.cupy_library import library as library
 from tensorstate_gpu._arrays.cupy_library import torch_stream
+from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor
 
@@ -61,11 +62,11 @@ class _TorchStream:
         version = 0
         return version, self._pointer
 
-    def in_cupy(self) -> Any:
+    def in_cupy(self) -> CudaStream:
         return library().cuda.Stream.from_external(self)
 
 
-def view(tensor: Tensor) -> Any:
+def view(tensor: Tensor) -> DeviceArray:
     """The same memory as a CuPy array of unsigned integers."""
     cupy, size = library(), tensor.element.size
     if 0 in tensor.shape:
@@ -78,12 +79,12 @@ def view(tensor: Tensor) -> Any:
     return cupy.ndarray(tensor.shape, f"u{size}", pointer, tensor.strides)
 
 
-def to_host(array: Any) -> Any:
+def to_host(array: DeviceArray) -> NDArray[Any]:
     """A NumPy copy; waits until what the current stream has queued is done."""
     return library().asnumpy(array)
 
 
-def rows_where(rows: Any, chosen: NDArray[np.bool_]) -> Any:
+def rows_where(rows: DeviceArray, chosen: NDArray[np.bool_]) -> DeviceArray:
     """The rows that a host's mask chooses."""
     return rows[library().asarray(np.flatnonzero(chosen))]
 
@@ -120,7 +121,7 @@ class HomeStream:
 class HostCopy:
     """A contiguous device array on its way to pinned memory of the host; nobody waits for it."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: DeviceArray) -> None:
         self._array = array  # the copy reads it
         self._copy = _pinned(array.shape, array.dtype)
         array.get(out=self._copy, blocking=False)
@@ -142,7 +143,7 @@ class HostCopy:
             self._copied.synchronize()
 
 
-def _pinned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+def _pinned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     cupy, size = library(), math.prod(shape)
     try:
         memory = cupy.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
@@ -151,7 +152,7 @@ def _pinned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return np.frombuffer(memory, dtype, size).reshape(shape)
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
     """Memory on the current device. MemoryError, with the sizes, where there is none left."""
     cupy = library()
     try:
@@ -160,7 +161,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Any:
         raise MemoryError(f"no room on the GPU for {dtype} of shape {shape}: {error}") from error
 
 
-def address(array: Any) -> int:
+def address(array: DeviceArray) -> int:
     """Where a device array begins."""
     pointer: int = array.data.ptr
     return pointer
@@ -179,7 +180,7 @@ def run(launch: Launch) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _kernel(source: str, kernel: str, defines: tuple[tuple[str, int], ...]) -> Any:
+def _kernel(source: str, kernel: str, defines: tuple[tuple[str, int], ...]) -> Kernel:
     options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines))
     cupy = library()
     try:

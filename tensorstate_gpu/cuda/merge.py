@@ -1,13 +1,15 @@
 """Merging histograms on the GPU."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .sort import sort
 
-Histogram = tuple[Any, Any]
+Histogram = tuple[DeviceArray, DeviceArray]
+HostHistogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
@@ -21,7 +23,7 @@ def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
     return summed(rows, counts)
 
 
-def summed(rows: Any, counts: Any) -> Histogram:
+def summed(rows: DeviceArray, counts: DeviceArray) -> Histogram:
     """Distinct rows in order, and the sums of what stands beside equal ones."""
     xp = device.library()
     edges, order = sort(rows)

@@ -1,11 +1,12 @@
 """A hash table on the device, for rows of at most 8 bytes: kernels/count.cu."""
 
-from typing import Any
-
 import numpy as np
+
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .launch import Launch, blocks_for
+from .merge import Histogram, HostHistogram
 from .table import FIRST_SLOTS, Table, at
 
 _EMPTY = ~np.uint64(0)  # as in count.cu
@@ -25,7 +26,7 @@ class NarrowTable(Table):
     def _bytes(self, slots: int) -> int:
         return 16 * slots
 
-    def _make(self, slots: int) -> tuple[Any, Any, Any]:
+    def _make(self, slots: int) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
         """Keys, counts, and how many keys there are."""
         xp = device.library()
         keys = xp.full(slots + 1, _EMPTY, np.uint64)
@@ -39,7 +40,7 @@ class NarrowTable(Table):
         self._keys, self._counts, self._used = table
         self._slots = slots
 
-    def _count(self, rows: Any, weights: Any, each: int) -> None:
+    def _count(self, rows: DeviceArray, weights: DeviceArray | None, each: int) -> None:
         states, last = np.int64(len(rows)), (*self._table(), np.int64(each))
         if weights is not None:
             batch = (at(rows), at(weights), states)
@@ -48,7 +49,7 @@ class NarrowTable(Table):
         share = max(_LEAST_ROWS, -(-len(rows) // _BLOCKS))
         self._launch("count_rows", -(-len(rows) // share), at(rows), states, np.int64(share), *last)
 
-    def entries(self) -> tuple[Any, Any]:
+    def entries(self) -> Histogram:
         """Distinct rows (distinct, bytes) in no order, and their int64 counts."""
         most, slots = len(self) + 1, self._slots + 1
         rows = device.empty((most, self._row_bytes), np.uint8)
@@ -59,7 +60,7 @@ class NarrowTable(Table):
         distinct = int(device.to_host(found)[0])
         return rows[:distinct], counts[:distinct]
 
-    def drain(self) -> tuple[Any, Any]:
+    def drain(self) -> HostHistogram:
         """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""
         counts = device.to_host(self._counts).view(np.int64)
         counted = np.flatnonzero(counts)
@@ -71,9 +72,9 @@ class NarrowTable(Table):
         self._forget_bounds()
         return np.ascontiguousarray(rows), counts[counted]
 
-    def _table(self) -> tuple[Any, ...]:
+    def _table(self) -> tuple[np.generic, ...]:
         return at(self._keys), at(self._counts), at(self._used), np.uint64(self._slots - 1)
 
-    def _launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
+    def _launch(self, kernel: str, blocks: int, *arguments: np.generic) -> None:
         defines = (("WIDTH", self._row_bytes),)
         device.run(Launch("count", kernel, defines, (blocks, 1), arguments))

@@ -1,9 +1,8 @@
 """Packing on the GPU: the kernel is chosen from the strides, never from the logical layout."""
 
-from typing import Any
-
 import numpy as np
 
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.elements import ElementType
 from tensorstate_gpu._arrays.layout import Layout
@@ -19,7 +18,9 @@ _MOST_AXES = 6
 _HALVES = {"float16": 1, "bfloat16": 2}  # formats that the chip compares two at a time
 
 
-def compress(states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False) -> Any:
+def compress(
+    states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False
+) -> DeviceArray:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     packed = device.empty((layout.states, layout.row_bytes), np.uint8)
     if packed.size:
@@ -28,11 +29,13 @@ def compress(states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = 
     return packed
 
 
-def _on_device(firing: Firing) -> Any:
+def _on_device(firing: Firing) -> DeviceArray:
     return device.library().asarray(np.stack([firing.low, firing.high]))
 
 
-def pack_launch(states: Tensor, layout: Layout, firing: Firing, tables: Any, packed: int) -> Launch:
+def pack_launch(
+    states: Tensor, layout: Layout, firing: Firing, tables: DeviceArray | None, packed: int
+) -> Launch:
     """The launch that packs into the memory at ``packed``.
 
     ``tables``: a device array (2, neurons) of the lowest and highest keys, where there is one
@@ -64,7 +67,7 @@ def _threshold(firing: Firing, element: ElementType) -> np.int16:
     return np.int16(key if key >= 0 else (-1 - key) - (1 << 15))
 
 
-def _test(firing: Firing, tables: Any) -> tuple[Any, ...]:
+def _test(firing: Firing, tables: DeviceArray | None) -> tuple[np.generic, ...]:
     """low, high, bias, flip, lows, highs."""
     kind = firing.low.dtype
     transform = np.array([firing.bias, firing.flip], f"u{kind.itemsize}").view(kind)
@@ -75,7 +78,7 @@ def _test(firing: Firing, tables: Any) -> tuple[Any, ...]:
 
 def _choose(
     address: int, layout: Layout, size: int, per_neuron: bool
-) -> tuple[str, tuple[int, int], tuple[Any, ...], int]:
+) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
     """Kernel, grid, the arguments between the addresses and the test, and LANES."""
     neurons, row_bytes = layout.neurons, layout.row_bytes
     by_rows = layout.neuron_stride == size or neurons == 1
@@ -99,7 +102,7 @@ def _choose(
 
 def _choose_planes(
     address: int, layout: Layout, size: int
-) -> tuple[str, tuple[int, int], tuple[Any, ...], int]:
+) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
     """For states that are neighbouring numbers, in one image or several."""
     outer = layout.outer_shape[0] if layout.outer_shape else 1
     outer_stride = layout.outer_strides[0] if layout.outer_shape else 0
@@ -120,7 +123,7 @@ def _choose_planes(
     return "pack_planes", grid, tuple(np.int64(number) for number in numbers), lanes
 
 
-def _strided(layout: Layout) -> tuple[str, tuple[int, int], tuple[Any, ...], int]:
+def _strided(layout: Layout) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
     axes = len(layout.outer_shape)
     if axes > _MOST_AXES:
         raise ValueError(

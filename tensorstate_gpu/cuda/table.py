@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
+
 from . import device
+from .merge import Histogram, HostHistogram
 
 FIRST_SLOTS = 1 << 14
 # In one launch, because the table has to have room for as many new ones.
@@ -24,7 +26,7 @@ class Table(ABC):
 
     _row_bytes: int
     _slots: int  # a power of 2
-    _used: Any  # uint64 of shape (1,), on the device
+    _used: DeviceArray  # uint64 of shape (1,), on the device
     _at_most: int
     _may_grow: bool
 
@@ -38,7 +40,7 @@ class Table(ABC):
         self._forget_bounds(int(device.to_host(self._used)[0]))
         return self._at_most
 
-    def add(self, rows: Any, weights: Any = None) -> None:
+    def add(self, rows: DeviceArray, weights: DeviceArray | None = None) -> None:
         """Count contiguous rows (states, bytes), each int64 ``weights`` times (default once).
 
         Raises MemoryError where the device has no room, and then none of them is counted.
@@ -103,7 +105,7 @@ class Table(ABC):
         """Memory of a table of so many slots."""
 
     @abstractmethod
-    def _count(self, rows: Any, weights: Any, each: int) -> None:
+    def _count(self, rows: DeviceArray, weights: DeviceArray | None, each: int) -> None:
         """Queue the counting of rows for which there is room; ``each`` -1 takes them back."""
 
     @abstractmethod
@@ -111,14 +113,14 @@ class Table(ABC):
         """Move everything to a table of so many slots, or leave all as it is and raise."""
 
     @abstractmethod
-    def entries(self) -> tuple[Any, Any]:
+    def entries(self) -> Histogram:
         """Distinct rows (distinct, bytes) in no order, and their int64 counts."""
 
     @abstractmethod
-    def drain(self) -> tuple[Any, Any]:
+    def drain(self) -> HostHistogram:
         """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""
 
 
-def at(array: Any) -> np.uint64:
+def at(array: DeviceArray | None) -> np.uint64:
     """A device array's address as a kernel's argument; 0 for None."""
     return np.uint64(0 if array is None else device.address(array))

@@ -5,6 +5,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
+
 from . import device
 
 _MOST_BYTES = 1 << 25  # under way at once, for each capture point
@@ -19,7 +21,7 @@ class Transfer:
         self._bytes = 0
         self.rows = 0  # sent, and not dropped yet
 
-    def send(self, rows: Any) -> None:
+    def send(self, rows: DeviceArray) -> None:
         """Queue the copying of contiguous rows (states, bytes); MemoryError keeps none of them."""
         with self._home.entered():
             self._under_way.append(device.HostCopy(device.library().ascontiguousarray(rows)))

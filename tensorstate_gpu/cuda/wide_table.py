@@ -1,11 +1,12 @@
 """A hash table on the device, for rows of more than 8 bytes: kernels/count_wide.cu."""
 
-from typing import Any
-
 import numpy as np
+
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .launch import Launch, blocks_for
+from .merge import Histogram, HostHistogram
 from .table import FIRST_SLOTS, Table, at
 
 
@@ -24,7 +25,7 @@ class WideTable(Table):
     def _bytes(self, slots: int) -> int:
         return 16 * slots + slots // 2 * self._row_bytes
 
-    def _make(self, slots: int) -> tuple[Any, Any, Any]:
+    def _make(self, slots: int) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
         """Room for as many rows as slots may point to; the slots, and their counts."""
         xp = device.library()
         if slots > 1 << 32:
@@ -42,7 +43,7 @@ class WideTable(Table):
         self._rows, self._places, self._counts = table
         self._slots = slots
 
-    def _count(self, rows: Any, weights: Any, each: int) -> None:
+    def _count(self, rows: DeviceArray, weights: DeviceArray | None, each: int) -> None:
         fresh = None if each < 0 else device.empty((len(rows),), np.uint64)
         kept, width = at(self._used), np.int32(self._row_bytes)
         news = (at(fresh), at(self._fresh_count))
@@ -57,7 +58,7 @@ class WideTable(Table):
         self._launch("point_to_kept", len(rows), kept, at(self._places), *news)
         self._launch("note_kept", 1, kept, at(self._fresh_count))
 
-    def entries(self) -> tuple[Any, Any]:
+    def entries(self) -> Histogram:
         """Distinct rows (distinct, bytes) in order of arrival, and their int64 counts."""
         distinct = len(self)
         counts = device.library().zeros(distinct, np.int64)
@@ -68,7 +69,7 @@ class WideTable(Table):
             return self._rows[:distinct], counts
         return self._rows[counted], counts[counted]
 
-    def drain(self) -> tuple[Any, Any]:
+    def drain(self) -> HostHistogram:
         """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""
         places, counts = device.to_host(self._places), device.to_host(self._counts)
         pointing = np.flatnonzero(counts)
@@ -80,6 +81,6 @@ class WideTable(Table):
         self._forget_bounds()
         return rows[numbers], counts[pointing].view(np.int64)
 
-    def _launch(self, kernel: str, threads: int, *arguments: Any) -> None:
+    def _launch(self, kernel: str, threads: int, *arguments: np.generic) -> None:
         defines = (("WORDS", int(self._row_bytes % 8 == 0)),)
         device.run(Launch("count_wide", kernel, defines, (blocks_for(threads), 1), arguments))

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import order as check_order
+from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.weights import weights as check_weights
 
 _CHUNK = 1 << 16  # weights at a time: the temporaries stay in the cache, whatever the histogram
 _NEAR_ONE = 0.5  # |alpha - 1| below which 1 / (1 - alpha) would magnify rounding errors
 
 
-def entropy(counts: Any, alpha: float = 1.0) -> float:
+def entropy(counts: Weights, alpha: float = 1.0) -> float:
     """Rényi entropy of order ``alpha``, in bits.
 
     Order 1 is Shannon's entropy, 0 Hartley's (log2 of the number of states that occur), infinity
