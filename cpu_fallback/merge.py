@@ -1,12 +1,11 @@
 """Histograms as sorted lists of rows and counts: made by sorting, merged in linear time."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import kernel
-from .lanes import address_of
+from .intrinsics import address_of
+from .kernel_types import Bytes, Int, Ints, Words
 from .radix import balanced, sort_buckets, to_buckets
 from .sort import edges, sort_ranges, take
 from .threads import cut, run
@@ -79,7 +78,7 @@ def _merge_two(
 
 
 @kernel
-def _count_runs(keys: Any, start: int, stop: int) -> int:
+def _count_runs(keys: Words, start: Int, stop: Int) -> int:
     """Distinct keys in [start, stop), which are in order."""
     distinct = int(start < stop)
     for i in range(start + 1, stop):
@@ -88,7 +87,7 @@ def _count_runs(keys: Any, start: int, stop: int) -> int:
 
 
 @kernel
-def _write_runs(keys: Any, start: int, stop: int, packed: Any, counts: Any, at: int) -> None:
+def _write_runs(keys: Words, start: Int, stop: Int, packed: Bytes, counts: Ints, at: Int) -> None:
     """Write each distinct key of [start, stop) and its number, from ``at`` to the end of packed."""
     width, end = packed.shape[1], address_of(packed) + packed.size
     target = address_of(packed) + at * width
@@ -104,7 +103,7 @@ def _write_runs(keys: Any, start: int, stop: int, packed: Any, counts: Any, at: 
 
 @kernel
 def _merge(
-    rows: Any, counts: Any, other_rows: Any, other_counts: Any, merged: Any, sums: Any
+    rows: Bytes, counts: Ints, other_rows: Bytes, other_counts: Ints, merged: Bytes, sums: Ints
 ) -> int:
     width = rows.shape[1]
     one, end = address_of(rows), address_of(rows) + rows.size

@@ -1,6 +1,7 @@
 """Packing: which neurons fire -> bits. One read of the activations, in their own layout."""
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -12,24 +13,23 @@ from tensorstate_gpu._arrays.layout import Layout
 from tensorstate_gpu._arrays.thresholds import Firing
 
 from .compiling import inlined, kernel
+from .intrinsics import address_of, load_byte, load_word, store_byte, store_word
+from .kernel_types import Bytes, Int, Ints, Key, Test
 from .lanes import (
-    address_of,
     fires_1,
     fires_8,
     fires_16,
     fires_32,
     fires_64,
-    load_byte,
-    load_word,
     plane_1,
     plane_16,
     plane_64,
-    store_byte,
     store_transposed,
-    store_word,
 )
 from .threads import in_parallel
 from .words import store_bytes
+
+Kernel = Callable[[Int, Ints, Test, Bytes, Int, Int], None]
 
 # Rows of up to so many bits, shifted by up to 7, are read as one word.
 _FLAT_NEURONS = 57
@@ -61,7 +61,7 @@ def compress(
 
 
 @lru_cache(maxsize=1024)  # the batches of a layer are all alike
-def _prepared(layout: Layout, size: int, one_threshold: bool) -> tuple[Any, NDArray[np.int64]]:
+def _prepared(layout: Layout, size: int, one_threshold: bool) -> tuple[Kernel, NDArray[np.int64]]:
     """The kernel for a layout of numbers of ``size`` bytes, and what it has to know of it:
 
     end, size, run, run stride, neurons, neuron stride, then shape and strides of the outer axes.
@@ -96,10 +96,10 @@ def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
     return buffer[:size].reshape(shape)
 
 
-def _kernel_test(firing: Firing) -> tuple[tuple[Any, ...], list[NDArray[Any]]]:
+def _kernel_test(firing: Firing) -> tuple[Test, list[NDArray[Any]]]:
     """The tuple that lanes.py describes, and the arrays whose addresses it holds."""
     kind = firing.low.dtype
-    transform: tuple[Any, ...] = (None, None)
+    transform: tuple[Key | None, Key | None] = (None, None)
     if firing.bias or firing.flip:
         bits = np.array([firing.bias, firing.flip], f"u{kind.itemsize}").view(kind)
         transform = (bits[0], bits[1])
@@ -107,14 +107,14 @@ def _kernel_test(firing: Firing) -> tuple[tuple[Any, ...], list[NDArray[Any]]]:
         return (firing.low[0], firing.high[0], *transform, None, None), []
     # A vector of thresholds is read whole, also for the last few neurons.
     tables = [np.pad(side, (0, 64)) for side in (firing.low, firing.high)]
-    addresses = (table.ctypes.data for table in tables)
-    return (firing.low[0], firing.high[0], *transform, *addresses), tables
+    lows, highs = (table.ctypes.data for table in tables)
+    return (firing.low[0], firing.high[0], *transform, lows, highs), tables
 
 
 @kernel
-def _outer_offset(numbers: Any, index: int) -> int:
+def _outer_offset(numbers: Ints, index: Int) -> Int:
     axes = (len(numbers) - 6) // 2
-    offset = 0
+    offset: Int = 0
     for axis in range(axes - 1, -1, -1):
         rest = index // numbers[6 + axis]
         offset += (index - rest * numbers[6 + axis]) * numbers[6 + axes + axis]
@@ -125,7 +125,7 @@ def _outer_offset(numbers: Any, index: int) -> int:
 # The helpers of the inner loops are inlined by Numba: left to LLVM they stay calls that pass the
 # test through memory, for each few bits.
 @inlined
-def _tail_mask(address: int, end: int, size: int, test: Any, neuron: int, count: int) -> Any:
+def _tail_mask(address: Int, end: Int, size: Int, test: Test, neuron: Int, count: Int) -> np.uint64:
     """The bits of the last ``count`` < 64 neurons of a row; never reads at or past ``end``."""
     mask = np.uint64(0)
     if count <= 8 and address + 8 * size <= end:
@@ -143,7 +143,9 @@ def _tail_mask(address: int, end: int, size: int, test: Any, neuron: int, count:
 
 
 @kernel
-def _pack_flat(address: int, numbers: Any, test: Any, packed: Any, start: int, stop: int) -> None:
+def _pack_flat(
+    address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
+) -> None:
     """Few neurons, rows without gaps: 64 rows are as many words of bits as a row has neurons."""
     size, row_bytes, neurons = numbers[1], numbers[3], numbers[4]
     width = packed.shape[1]
@@ -165,7 +167,9 @@ def _pack_flat(address: int, numbers: Any, test: Any, packed: Any, start: int, s
 
 
 @kernel
-def _pack_rows(address: int, numbers: Any, test: Any, packed: Any, start: int, stop: int) -> None:
+def _pack_rows(
+    address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
+) -> None:
     """Neurons side by side in memory: lanes run along the neurons."""
     end, size = address + numbers[0], numbers[1]
     run, run_stride, neurons = numbers[2], numbers[3], numbers[4]
@@ -193,7 +197,7 @@ def _pack_rows(address: int, numbers: Any, test: Any, packed: Any, start: int, s
 
 @inlined
 def _add_plane(
-    address: int, end: int, size: int, stride: int, count: int, test: Any, neuron: int, target: int
+    address: Int, end: Int, size: Int, stride: Int, count: Int, test: Test, neuron: Int, target: Int
 ) -> None:
     """Add one neuron's bit to its byte, for each of ``count`` positions, ``stride`` bytes apart."""
     done, bit = 0, neuron % 8
@@ -210,7 +214,9 @@ def _add_plane(
 
 
 @kernel
-def _pack_planes(address: int, numbers: Any, test: Any, packed: Any, start: int, stop: int) -> None:
+def _pack_planes(
+    address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
+) -> None:
     """Neurons apart in memory: lanes run along the positions, plane after plane as they lie.
 
     Bits are gathered in a block that has a row for each byte of a word of 64 neurons; its columns
@@ -248,7 +254,7 @@ def _pack_planes(address: int, numbers: Any, test: Any, packed: Any, start: int,
 
 @kernel
 def _store_columns(
-    rows: int, row: int, used: int, target: int, width: int, count: int, last: int
+    rows: Int, row: Int, used: Int, target: Int, width: Int, count: Int, last: Int
 ) -> None:
     """Store ``used`` bytes of each of ``count`` columns, ``width`` apart; nothing at ``last``."""
     done = 0

@@ -4,13 +4,12 @@ Random rows are told apart by their first word. Rows that are equal altogether a
 look at each; what stays tied is sorted by the highest word below in which it differs.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import inlined, kernel
-from .lanes import address_of, load_word, prefetch
+from .intrinsics import address_of, load_word, prefetch
+from .kernel_types import Bytes, Int, Ints, Scratch, Words
 from .radix import balanced, new_scratch, sort_buckets, sort_run, to_buckets
 from .threads import cut, in_parallel, ranges, run
 from .words import copy_row, row_word, rows_equal
@@ -82,7 +81,14 @@ def _sort_few(
 
 @kernel
 def _settle_buckets(
-    rows: Any, top: int, keys: Any, index: Any, bounds: Any, first: int, last: int, lower: Any
+    rows: Bytes,
+    top: Int,
+    keys: Words,
+    index: Ints,
+    bounds: Ints,
+    first: Int,
+    last: Int,
+    lower: Words,
 ) -> None:
     """Sort rows of equal highest words in the buckets [first, last) by the words below."""
     scratch = new_scratch(index, bounds, first, last)
@@ -106,7 +112,7 @@ def _settle_buckets(
 
 
 @inlined
-def _all_equal(rows: Any, index: Any, start: int, stop: int) -> bool:
+def _all_equal(rows: Bytes, index: Ints, start: Int, stop: Int) -> bool:
     width, base = rows.shape[1], address_of(rows)
     for i in range(start + 1, stop):
         if not rows_equal(base + index[start] * width, base + index[i] * width, width):
@@ -115,7 +121,7 @@ def _all_equal(rows: Any, index: Any, start: int, stop: int) -> bool:
 
 
 @kernel
-def _settle(rows: Any, index: Any, lower: Any, scratch: Any, waiting: Any) -> None:
+def _settle(rows: Bytes, index: Ints, lower: Words, scratch: Scratch, waiting: Ints) -> None:
     """Sort the first waiting run (start, stop, words that may differ), whose higher words agree."""
     width, end = rows.shape[1], address_of(rows) + rows.size
     count = 1
@@ -139,9 +145,10 @@ def _settle(rows: Any, index: Any, lower: Any, scratch: Any, waiting: Any) -> No
 
 
 @kernel
-def _highest_difference(rows: Any, index: Any, start: int, stop: int, words: int) -> int:
+def _highest_difference(rows: Bytes, index: Ints, start: Int, stop: Int, words: Int) -> Int:
     """The highest of the lowest ``words`` words in which any rows of a run differ; -1 if none."""
     width, base = rows.shape[1], address_of(rows)
+    highest: Int
     one, highest = base + index[start] * width, -1
     for i in range(start + 1, stop):
         other = base + index[i] * width
@@ -155,7 +162,7 @@ def _highest_difference(rows: Any, index: Any, start: int, stop: int, words: int
 
 
 @kernel
-def _find_edges(rows: Any, keys: Any, index: Any, start: int, stop: int, found: Any) -> int:
+def _find_edges(rows: Bytes, keys: Words, index: Ints, start: Int, stop: Int, found: Ints) -> int:
     """Note, from ``found[start]`` on, where rows differ from the one before; give the number."""
     width, base = rows.shape[1], address_of(rows)
     count = 0
@@ -172,7 +179,7 @@ def _find_edges(rows: Any, keys: Any, index: Any, start: int, stop: int, found: 
 
 
 @kernel
-def _take(rows: Any, index: Any, taken: Any, start: int, stop: int) -> None:
+def _take(rows: Bytes, index: Ints, taken: Bytes, start: Int, stop: Int) -> None:
     width, base, target = rows.shape[1], address_of(rows), address_of(taken)
     for i in range(start, stop):
         prefetch(base + index[min(i + _AHEAD, stop - 1)] * width)

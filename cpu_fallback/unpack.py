@@ -1,23 +1,19 @@
 """Unpacking bits into bools, and counting the set ones."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import inlined, kernel
-from .lanes import (
+from .intrinsics import (
     address_of,
     count_ones,
     count_ones_64,
     count_ones_of_words,
     load_word,
-    spread_8,
-    spread_16,
-    spread_32,
-    spread_64,
     store_byte,
 )
+from .kernel_types import Bools, Bytes, Int, Ints32
+from .lanes import spread_8, spread_16, spread_32, spread_64
 from .threads import in_parallel
 from .words import row_word
 
@@ -52,7 +48,7 @@ def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 @inlined
-def _spread_tail(word: Any, target: int, count: int, stop: int) -> None:
+def _spread_tail(word: np.uint64, target: Int, count: Int, stop: Int) -> None:
     """Store ``count`` < 64 bools; a whole vector where what follows is still to be written."""
     if count <= 8 and target + 8 <= stop:
         spread_8(word, target)
@@ -68,7 +64,7 @@ def _spread_tail(word: Any, target: int, count: int, stop: int) -> None:
 
 
 @kernel
-def _unpack_flat(rows: Any, states: Any, start: int, stop: int) -> None:
+def _unpack_flat(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
     """Few neurons: the bits of 64 rows, side by side, are as many words as a row has neurons."""
     width, neurons = rows.shape[1], states.shape[1]
     end = address_of(rows) + rows.size
@@ -91,7 +87,7 @@ def _unpack_flat(rows: Any, states: Any, start: int, stop: int) -> None:
 
 
 @kernel
-def _unpack_rows(rows: Any, states: Any, start: int, stop: int) -> None:
+def _unpack_rows(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
     width, neurons = rows.shape[1], states.shape[1]
     end = address_of(rows) + rows.size
     last = address_of(states) + stop * neurons
@@ -107,7 +103,7 @@ def _unpack_rows(rows: Any, states: Any, start: int, stop: int) -> None:
 
 
 @kernel
-def _count_narrow(rows: Any, ones: Any, start: int, stop: int) -> None:
+def _count_narrow(rows: Bytes, ones: Ints32, start: Int, stop: Int) -> None:
     """Rows of at most 8 bytes."""
     width, end = rows.shape[1], address_of(rows) + rows.size
     row = address_of(rows) + start * width
@@ -122,7 +118,7 @@ def _count_narrow(rows: Any, ones: Any, start: int, stop: int) -> None:
 
 
 @kernel
-def _count_wide(rows: Any, ones: Any, start: int, stop: int) -> None:
+def _count_wide(rows: Bytes, ones: Ints32, start: Int, stop: Int) -> None:
     width, end = rows.shape[1], address_of(rows) + rows.size
     words = (width + 7) // 8
     row = address_of(rows) + start * width

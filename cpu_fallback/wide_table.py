@@ -1,12 +1,11 @@
 """A hash table for rows of more than 8 bytes: slots point to rows kept side by side."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import kernel
-from .lanes import address_of, load_word, prefetch, store_word
+from .intrinsics import address_of, load_word, prefetch, store_word
+from .kernel_types import Bytes, Int, Ints, Words
 from .table import Table
 from .words import copy_row, hash_row, rows_equal
 
@@ -33,7 +32,6 @@ class WideTable(Table):
     def _insert(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> int:
-        done: int
         done, self._used = _insert_rows(
             packed, weights, start, stop, self._slots, self._rows, self._counts, self._used
         )
@@ -57,15 +55,15 @@ class WideTable(Table):
 
 @kernel
 def _insert_rows(
-    packed: Any,
-    weights: Any,
+    packed: Bytes,
+    weights: Ints | None,
     done: int,
     stop: int,
-    slots: Any,
-    rows: Any,
-    counts: Any,
+    slots: Words,
+    rows: Bytes,
+    counts: Ints,
     used: int,
-) -> Any:
+) -> tuple[int, int]:
     """Count rows from ``done`` on until all are in or the table is half full."""
     width, mask = packed.shape[1], len(slots) - 1
     row = address_of(packed) + done * width
@@ -105,7 +103,7 @@ def _insert_rows(
 
 
 @kernel
-def _place_all(rows: Any, used: int, slots: Any) -> None:
+def _place_all(rows: Bytes, used: Int, slots: Words) -> None:
     """Fill empty slots with the first ``used`` rows, which are known to be distinct."""
     width, mask = rows.shape[1], len(slots) - 1
     start, index_bits = address_of(rows), np.uint64(_INDEX_BITS)
