@@ -21,7 +21,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check
 
 types: $(READY)
-	.ci/types
+	.ci/precise_types
 
 BENCH := $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-columns=median
 
