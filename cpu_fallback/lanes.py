@@ -29,7 +29,7 @@ def _splat(builder: Builder, value: Value, lanes: int) -> Value:
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(first.type, lanes), None))
 
 
-class _Test:
+class _FiringMaskBuilder:
     """The kernels' ``test`` tuple: low, high, bias, flip, lows, highs.
 
     A number fires when low <= key <= high; key = bits ^ bias ^ ((bits >> width - 1) & flip), or
@@ -74,13 +74,13 @@ class _Test:
         return builder.xor(builder.xor(bits, _splat(builder, self.bias, lanes)), flipped)
 
 
-def _fires_mask(lanes: int) -> Mask:
+def _firing_mask(lanes: int) -> Mask:
     @intrinsic
     def fires(typing: object, address: Type, test: Type, neuron: Type) -> Declared:
         """Which of the lanes at ``address`` fire; lane i is bit i, and neuron ``neuron`` + i."""
 
         def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
-            mask = _Test(builder, signature.args[1], args[1]).fires(
+            mask = _FiringMaskBuilder(builder, signature.args[1], args[1]).fires(
                 args[0], args[2], lanes, along_neurons=True
             )
             mask = builder.bitcast(mask, ir.IntType(lanes))
@@ -91,7 +91,7 @@ def _fires_mask(lanes: int) -> Mask:
     return fires
 
 
-def _fires_plane(lanes: int) -> Plane:
+def _firing_plane(lanes: int) -> Plane:
     @intrinsic
     def fires(
         typing: object, address: Type, test: Type, neuron: Type, bit: Type, target: Type
@@ -102,7 +102,7 @@ def _fires_plane(lanes: int) -> Plane:
             address, value, neuron, bit, target = args
             kind = ir.VectorType(_BYTE, lanes)
             nothing = ir.Constant(kind, None)
-            mask = _Test(builder, signature.args[1], value).fires(
+            mask = _FiringMaskBuilder(builder, signature.args[1], value).fires(
                 address, neuron, lanes, along_neurons=False
             )
             one = builder.shl(ir.Constant(_BYTE, 1), builder.trunc(bit, _BYTE))
@@ -146,7 +146,7 @@ def _store_transposed(
     return types.none(types.int64, types.int64, types.int64, types.int64), code
 
 
-def _spread(lanes: int) -> Store:
+def _store_bools(lanes: int) -> Store:
     @intrinsic
     def spread(typing: object, word: Type, target: Type) -> Declared:
         """Store bit i of ``word`` (uint64) as the byte 0 or 1 at ``target`` + i."""
@@ -164,6 +164,8 @@ def _spread(lanes: int) -> Store:
 
 # What these are in kernels.
 store_transposed: Callable[[Int, Int, Int, Int], None] = intrinsic(_store_transposed)
-fires_1, fires_8, fires_16, fires_32, fires_64 = map(_fires_mask, (1, 8, 16, 32, 64))
-plane_1, plane_16, plane_64 = map(_fires_plane, (1, 16, 64))
-spread_8, spread_16, spread_32, spread_64 = map(_spread, (8, 16, 32, 64))
+firing_mask_1, firing_mask_8, firing_mask_16, firing_mask_32, firing_mask_64 = map(
+    _firing_mask, (1, 8, 16, 32, 64)
+)
+add_plane_1, add_plane_16, add_plane_64 = map(_firing_plane, (1, 16, 64))
+store_bools_8, store_bools_16, store_bools_32, store_bools_64 = map(_store_bools, (8, 16, 32, 64))

@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.layout import Layout
-from tensorstate_gpu._arrays.thresholds import Firing
+from tensorstate_gpu._arrays.thresholds import FiringTest
 
 from .compiling import inlined, kernel
 from .intrinsics import address_of, load_byte, load_word, store_byte, store_word
 from .kernel_types import Bytes, Int, Ints, Key, Test
 from .lanes import (
-    fires_1,
-    fires_8,
-    fires_16,
-    fires_32,
-    fires_64,
-    plane_1,
-    plane_16,
-    plane_64,
+    add_plane_1,
+    add_plane_16,
+    add_plane_64,
+    firing_mask_1,
+    firing_mask_8,
+    firing_mask_16,
+    firing_mask_32,
+    firing_mask_64,
     store_transposed,
 )
 from .threads import in_parallel
@@ -41,7 +41,7 @@ _BLOCK = 1 << 14
 
 
 def compress(
-    states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False
+    states: Tensor, layout: Layout, firing: FiringTest, *, scratch: bool = False
 ) -> NDArray[np.uint8]:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     shape = (layout.states, layout.row_bytes)
@@ -49,8 +49,8 @@ def compress(
     if not packed.size:
         return packed
     size = states.element.size
-    kernel, numbers = _prepared(layout, size, len(firing.low) == 1)
-    test, tables = _kernel_test(firing)
+    kernel, numbers = _choose_kernel(layout, size, len(firing.low) == 1)
+    test, tables = _test_arguments(firing)
     address = states.address
 
     def task(start: int, stop: int, _keep_alive: object = (states, tables)) -> None:
@@ -61,7 +61,9 @@ def compress(
 
 
 @lru_cache(maxsize=1024)  # the batches of a layer are all alike
-def _prepared(layout: Layout, size: int, one_threshold: bool) -> tuple[Kernel, NDArray[np.int64]]:
+def _choose_kernel(
+    layout: Layout, size: int, one_threshold: bool
+) -> tuple[Kernel, NDArray[np.int64]]:
     """The kernel for a layout of numbers of ``size`` bytes, and what it has to know of it:
 
     end, size, run, run stride, neurons, neuron stride, then shape and strides of the outer axes.
@@ -77,8 +79,8 @@ def _prepared(layout: Layout, size: int, one_threshold: bool) -> tuple[Kernel, N
     return _pack_rows, numbers
 
 
-_kept = threading.local()  # .buffer: what the last packing of this thread was written to
-_MOST_KEPT = 1 << 26
+_thread_local = threading.local()  # .buffer: what the last packing of this thread was written to
+_MAX_SCRATCH_BYTES = 1 << 26
 
 
 def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -88,15 +90,15 @@ def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
     (`pytest benchmarks/bench_capture.py --benchmark-enable` shows it).
     """
     size = shape[0] * shape[1]
-    if size > _MOST_KEPT:
+    if size > _MAX_SCRATCH_BYTES:
         return np.empty(shape, np.uint8)
-    buffer: NDArray[np.uint8] | None = getattr(_kept, "buffer", None)
+    buffer: NDArray[np.uint8] | None = getattr(_thread_local, "buffer", None)
     if buffer is None or len(buffer) < size:
-        buffer = _kept.buffer = np.empty(max(size, 1 << 20), np.uint8)
+        buffer = _thread_local.buffer = np.empty(max(size, 1 << 20), np.uint8)
     return buffer[:size].reshape(shape)
 
 
-def _kernel_test(firing: Firing) -> tuple[Test, list[NDArray[Any]]]:
+def _test_arguments(firing: FiringTest) -> tuple[Test, list[NDArray[Any]]]:
     """The tuple that lanes.py describes, and the arrays whose addresses it holds."""
     kind = firing.low.dtype
     transform: tuple[Key | None, Key | None] = (None, None)
@@ -129,16 +131,16 @@ def _tail_mask(address: Int, end: Int, size: Int, test: Test, neuron: Int, count
     """The bits of the last ``count`` < 64 neurons of a row; never reads at or past ``end``."""
     mask = np.uint64(0)
     if count <= 8 and address + 8 * size <= end:
-        mask = fires_8(address, test, neuron)
+        mask = firing_mask_8(address, test, neuron)
     elif count <= 16 and address + 16 * size <= end:
-        mask = fires_16(address, test, neuron)
+        mask = firing_mask_16(address, test, neuron)
     elif count <= 32 and address + 32 * size <= end:
-        mask = fires_32(address, test, neuron)
+        mask = firing_mask_32(address, test, neuron)
     elif address + 64 * size <= end:
-        mask = fires_64(address, test, neuron)
+        mask = firing_mask_64(address, test, neuron)
     else:
         for k in range(count):
-            mask |= fires_1(address + k * size, test, neuron + k) << np.uint64(k)
+            mask |= firing_mask_1(address + k * size, test, neuron + k) << np.uint64(k)
     return mask & ((np.uint64(1) << np.uint64(count)) - np.uint64(1))
 
 
@@ -157,7 +159,7 @@ def _pack_flat(
     while state + 64 <= stop:
         first = address + state * row_bytes
         for word in range(neurons):
-            store_word(fires_64(first + 64 * word * size, test, 0), bits + 8 * word)
+            store_word(firing_mask_64(first + 64 * word * size, test, 0), bits + 8 * word)
         for place in range(0, 64 * neurons, neurons):
             row = load_word(bits + place // 8) >> np.uint64(place % 8)
             store_bytes(row & mask, target, width, last)
@@ -185,7 +187,7 @@ def _pack_rows(
         row = address + _outer_offset(numbers, outer) + position * run_stride
         for _ in range(count):
             for word in range(words):
-                mask = fires_64(row + 64 * word * size, test, 64 * word)
+                mask = firing_mask_64(row + 64 * word * size, test, 64 * word)
                 store_word(mask, target + 8 * word)
             if tail:
                 mask = _tail_mask(row + 64 * words * size, end, size, test, 64 * words, tail)
@@ -204,13 +206,13 @@ def _add_plane(
     if stride == size:
         # `target` has 64 bytes to spare: what a vector writes past `count` is never looked at.
         while count - done > 16 and address + (done + 64) * size <= end:
-            plane_64(address + done * size, test, neuron, bit, target + done)
+            add_plane_64(address + done * size, test, neuron, bit, target + done)
             done += 64
         while done < count and address + (done + 16) * size <= end:
-            plane_16(address + done * size, test, neuron, bit, target + done)
+            add_plane_16(address + done * size, test, neuron, bit, target + done)
             done += 16
     for position in range(done, count):
-        plane_1(address + position * stride, test, neuron, bit, target + position)
+        add_plane_1(address + position * stride, test, neuron, bit, target + position)
 
 
 @kernel

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.elements import ElementType
-from tensorstate_gpu._arrays.firing_function import Fires, Values, byte_packer, native_dtype, values
+from tensorstate_gpu._arrays.firing_function import (
+    FiringFunction,
+    Values,
+    byte_packer,
+    native_dtype,
+    values,
+)
 from tensorstate_gpu._arrays.layout import Layout
 
 from .threads import in_parallel
@@ -18,7 +24,9 @@ from .threads import in_parallel
 Kernel = Callable[[NDArray[Any], Values, NDArray[np.uint8], int, int], None]
 
 
-def compress_by_function(states: Tensor, layout: Layout, function: Fires) -> NDArray[np.uint8]:
+def compress_by_function(
+    states: Tensor, layout: Layout, function: FiringFunction
+) -> NDArray[np.uint8]:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     packed = np.empty((layout.states, layout.row_bytes), np.uint8)
     if packed.size:
@@ -38,7 +46,7 @@ def _pack(kernel: Kernel, numbers: NDArray[Any], values: Values, rows: NDArray[n
 
 
 @lru_cache(maxsize=64)
-def _kernel(element: ElementType, function: Fires) -> Kernel:
+def _kernel(element: ElementType, function: FiringFunction) -> Kernel:
     compiled = numba.njit(nogil=True, error_model="numpy")
     pack_byte = byte_packer(element, function, compiled)
 

@@ -41,10 +41,10 @@ def to_buckets(
     total = sum(stop - start for start, stop in ranges)
     few = _power_of_2(total / _BUCKET, _STREAMS // (1 + with_index))
     buckets = max(few, _power_of_2(total / _LARGE_BUCKET, _MOST_BUCKETS))
-    spread = _spread(rows, word, ranges, buckets)
+    cells = _sample_cells(rows, word, ranges, buckets)
     counts = np.zeros((len(ranges), buckets), np.int64)
     run(
-        lambda part, start, stop: _histogram(rows, word, start, stop, *spread, counts[part]),
+        lambda part, start, stop: _histogram(rows, word, start, stop, *cells, counts[part]),
         [(part, *bounds) for part, bounds in enumerate(ranges)],
     )
     bounds = np.concatenate([[0], np.cumsum(counts.sum(0))])
@@ -53,7 +53,7 @@ def to_buckets(
     index = np.empty(total, np.int64) if with_index else None
     run(
         lambda part, start, stop: _scatter(
-            rows, word, start, stop, *spread, places[part], keys, index
+            rows, word, start, stop, *cells, places[part], keys, index
         ),
         [(part, *bounds) for part, bounds in enumerate(ranges)],
     )
@@ -67,7 +67,7 @@ def _power_of_2(at_least: float, most: int) -> int:
     return power
 
 
-def _spread(
+def _sample_cells(
     rows: NDArray[np.uint8], word: int, ranges: Ranges, buckets: int
 ) -> tuple[np.uint64, np.uint64, NDArray[np.uint16]]:
     """Lowest key, width of a cell as a shift, and the bucket of each cell; from a sample."""
@@ -85,7 +85,7 @@ def _spread(
     return np.uint64(low), shift, (below * buckets // len(keys)).astype(np.uint16)
 
 
-def balanced(bounds: NDArray[np.int64], parts: int) -> Ranges:
+def split_buckets(bounds: NDArray[np.int64], parts: int) -> Ranges:
     """Cut buckets into ranges of about as many keys each."""
     cuts = np.searchsorted(bounds, [bounds[-1] * part // parts for part in range(parts + 1)])
     cuts[-1] = len(bounds) - 1

@@ -13,7 +13,7 @@ from .intrinsics import (
     store_byte,
 )
 from .kernel_types import Bools, Bytes, Int, Ints32
-from .lanes import spread_8, spread_16, spread_32, spread_64
+from .lanes import store_bools_8, store_bools_16, store_bools_32, store_bools_64
 from .threads import in_parallel
 from .words import row_word
 
@@ -48,16 +48,16 @@ def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 @inlined
-def _spread_tail(word: np.uint64, target: Int, count: Int, stop: Int) -> None:
+def _store_last_bools(word: np.uint64, target: Int, count: Int, stop: Int) -> None:
     """Store ``count`` < 64 bools; a whole vector where what follows is still to be written."""
     if count <= 8 and target + 8 <= stop:
-        spread_8(word, target)
+        store_bools_8(word, target)
     elif count <= 16 and target + 16 <= stop:
-        spread_16(word, target)
+        store_bools_16(word, target)
     elif count <= 32 and target + 32 <= stop:
-        spread_32(word, target)
+        store_bools_32(word, target)
     elif target + 64 <= stop:
-        spread_64(word, target)
+        store_bools_64(word, target)
     else:
         for k in range(count):
             store_byte((word >> np.uint64(k)) & np.uint64(1), target + k)
@@ -78,7 +78,7 @@ def _unpack_flat(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
         word |= bits << np.uint64(filled)
         filled += neurons
         if filled >= 64:
-            spread_64(word, target)
+            store_bools_64(word, target)
             target += 64
             filled -= 64
             word = bits >> np.uint64(neurons - filled)
@@ -96,10 +96,10 @@ def _unpack_rows(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
         row = address_of(rows) + state * width
         target = address_of(states) + state * neurons
         for word in range(words):
-            spread_64(load_word(row + 8 * word), target + 64 * word)
+            store_bools_64(load_word(row + 8 * word), target + 64 * word)
         if tail:
             bits = row_word(row, words, width, end)
-            _spread_tail(bits, target + 64 * words, tail, last)
+            _store_last_bools(bits, target + 64 * words, tail, last)
 
 
 @kernel

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.dlpack import Tensor
-from tensorstate_gpu._arrays.firing_function import Fires
+from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._arrays.layout import Layout
-from tensorstate_gpu._arrays.thresholds import Firing
+from tensorstate_gpu._arrays.thresholds import FiringTest
 
 # The arrays that a backend returns; those that it takes are Any here, and are of the same type.
 NativeT = TypeVar("NativeT", bound=NativeArray, covariant=True)
@@ -77,14 +77,16 @@ class BackendOf(Protocol[NativeT]):
         """The rows that a mask of the host chooses."""
 
     def compress(
-        self, states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False
+        self, states: Tensor, layout: Layout, firing: FiringTest, *, scratch: bool = False
     ) -> NativeT:
         """Pack: uint8 of shape (states, row bytes).
 
         ``scratch``: the result may lie in memory that this thread's next call overwrites.
         """
 
-    def compress_by_function(self, states: Tensor, layout: Layout, function: Fires) -> NativeT:
+    def compress_by_function(
+        self, states: Tensor, layout: Layout, function: FiringFunction
+    ) -> NativeT:
         """As compress, by a function of one number that Numba compiles."""
 
     def decompress(self, packed: Any, neurons: int) -> NativeT:

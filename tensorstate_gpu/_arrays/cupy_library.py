@@ -5,7 +5,7 @@ from typing import Any
 
 from tensorstate_gpu._arrays.array_types import CudaArray, DLPackArray
 from tensorstate_gpu._arrays.cupy_types import CuPy, DeviceArray
-from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded
+from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module
 
 
 @lru_cache
@@ -45,18 +45,18 @@ def export(array: DLPackArray, index: int) -> object:
 
 
 def torch_stream(index: int) -> int:
-    torch = loaded("torch")
+    torch = loaded_module("torch")
     assert torch is not None
     stream: int = torch.cuda.current_stream(index).cuda_stream
     return stream
 
 
-def wrap(array: CudaArray) -> DeviceArray:
+def from_cuda_array_interface(array: CudaArray) -> DeviceArray:
     """The memory behind a __cuda_array_interface__ as a CuPy array, as CuPy itself takes it."""
     return library().asarray(array)
 
 
-def adopt(array: DLPackArray) -> Any:
+def to_cupy(array: DLPackArray) -> Any:
     """An array of any framework as a CuPy array of the same memory and of its own number format.
 
     From another than the current device it comes to the host.

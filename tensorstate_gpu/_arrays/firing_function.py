@@ -18,7 +18,7 @@ from tensorstate_gpu._arrays.array_types import Int, KernelArray
 from tensorstate_gpu._arrays.elements import ElementType
 
 Number = float | np.float64 | np.int64 | np.uint64 | np.bool_
-Fires = Callable[[Any], bool]  # of a Number, whichever the activations are
+FiringFunction = Callable[[Any], bool]  # of a Number, whichever the activations are
 Values = KernelArray[np.float64, np.float64]  # what values() returns
 Unsigned = KernelArray[np.unsignedinteger, np.unsignedinteger]
 ReadNumber = Callable[[NDArray[Any], Values, int, int, int], Number]
@@ -34,7 +34,9 @@ class Compiler(Protocol):
     def __call__(self, function: Callable[_P, _R], /) -> Callable[_P, _R]: ...
 
 
-def check_firing(function: Fires | None, threshold: object) -> Fires | None:
+def checked_firing_function(
+    function: FiringFunction | None, threshold: object
+) -> FiringFunction | None:
     """A function that Numba can compile to one of float64 -> bool, or None for None.
 
     Raises TypeError or ValueError, naming what came, before anything is captured.
@@ -174,7 +176,7 @@ def _largest(element: ElementType, mantissa: int, numbers: NDArray[np.float64]) 
     return np.inf if is_infinity else float(numbers[element.largest])
 
 
-def byte_packer(element: ElementType, function: Fires, compiled: Compiler) -> PackByte:
+def byte_packer(element: ElementType, function: FiringFunction, compiled: Compiler) -> PackByte:
     """A function (numbers, values, image, position, first neuron) -> eight bits.
 
     ``compiled`` is the decorator that compiles functions for a device: numba.njit, cuda.jit.

@@ -28,14 +28,14 @@ class JaxFunctions(Protocol):
     def popcount(self, states: ArrayT) -> ArrayT: ...
 
 
-def loaded(name: str) -> ModuleType | None:
+def loaded_module(name: str) -> ModuleType | None:
     """A framework's module, if this program has imported it; else None."""
     return sys.modules.get(name)
 
 
 def is_torch_tensor(value: object) -> bool:
     """Whether a value is a torch.Tensor; torch is not imported for the question."""
-    torch = loaded("torch")
+    torch = loaded_module("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
@@ -44,7 +44,7 @@ def bridge_of(model: Any) -> Any:
 
     TypeError for what is no model of a framework that is loaded.
     """
-    keras, torch = loaded("keras"), loaded("torch")
+    keras, torch = loaded_module("keras"), loaded_module("torch")
     if keras is not None and isinstance(model, keras.layers.Layer):  # on torch a module as well
         return import_module(f"{_BRIDGES}.keras3.models")
     if torch is not None and isinstance(model, torch.nn.Module):
@@ -54,7 +54,7 @@ def bridge_of(model: Any) -> Any:
 
 def jax_tracing(array: object) -> JaxFunctions | None:
     """JAX's array functions, where an array stands for one inside a transformation; else None."""
-    jax = loaded("jax")
+    jax = loaded_module("jax")
     if jax is None or not isinstance(array, jax.core.Tracer):
         return None
     return cast(JaxFunctions, import_module(f"{_BRIDGES}.jax_functions"))

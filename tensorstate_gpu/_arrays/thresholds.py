@@ -31,7 +31,7 @@ Number = float | Fraction
 
 
 @dataclass(frozen=True, slots=True)
-class Firing:
+class FiringTest:
     """The test ``low <= key <= high``, for one threshold or one per neuron.
 
     ``low`` and ``high`` are signed integers of the element's width: arrays of shape (1,) or
@@ -44,7 +44,7 @@ class Firing:
     flip: int
 
 
-def firing(element: ElementType, threshold: Threshold, neurons: int) -> Firing:
+def firing_test(element: ElementType, threshold: Threshold, neurons: int) -> FiringTest:
     """Turn a threshold into a test on keys.
 
     Raises TypeError or ValueError for a threshold that is not a real number or one per neuron.
@@ -56,22 +56,22 @@ def firing(element: ElementType, threshold: Threshold, neurons: int) -> Firing:
         # The hot path: one threshold, the same for each batch.
         value = values[0]
         return _one_threshold(element, value, pack("d", value) if type(value) is float else b"")
-    return _test(element, values)
+    return _build_test(element, values)
 
 
 @lru_cache(maxsize=256)
-def _one_threshold(element: ElementType, value: Number, _bits: bytes) -> Firing:
+def _one_threshold(element: ElementType, value: Number, _bits: bytes) -> FiringTest:
     # 1 and 1.0 are equal keys, and so are 0.0 and 1e-310 with flush-to-zero on: hence the bits.
-    return _test(element, [value])
+    return _build_test(element, [value])
 
 
-def _test(element: ElementType, values: list[Number]) -> Firing:
+def _build_test(element: ElementType, values: list[Number]) -> FiringTest:
     low, high = (_float_keys if element.kind == "float" else _integer_keys)(element, values)
     sign = 1 << (8 * element.size - 1)
     bias = sign if element.kind in ("uint", "bool") else 0
     ordered = element.kind == "float" and bool((low < 0).any())
     low.flags.writeable = high.flags.writeable = False
-    return Firing(low, high, bias, sign - 1 if ordered else 0)
+    return FiringTest(low, high, bias, sign - 1 if ordered else 0)
 
 
 def keep_threshold(threshold: Threshold) -> Number | tuple[Number, ...]:
@@ -97,7 +97,7 @@ def _threshold_values(threshold: Threshold, neurons: int | None) -> list[Number]
     if isinstance(threshold, numbers.Real):
         return [_real(threshold)]
     if not (isinstance(threshold, (list, tuple)) or hasattr(threshold, "tolist")):
-        raise _bad_threshold(threshold)
+        raise _threshold_type_error(threshold)
     values = list(threshold) if isinstance(threshold, (list, tuple)) else threshold.tolist()
     if not isinstance(values, list):  # a 0-d array
         return [_real(values)]
@@ -110,7 +110,7 @@ def _threshold_values(threshold: Threshold, neurons: int | None) -> list[Number]
 
 def _real(value: object) -> Number:
     if not isinstance(value, numbers.Real):
-        raise _bad_threshold(value)
+        raise _threshold_type_error(value)
     if isinstance(value, numbers.Rational):  # integers too: kept exact
         exact = Fraction(value)
         return int(exact) if exact.denominator == 1 else exact
@@ -119,7 +119,7 @@ def _real(value: object) -> Number:
     return number
 
 
-def _bad_threshold(value: object) -> TypeError:
+def _threshold_type_error(value: object) -> TypeError:
     return TypeError(
         "threshold must be a real number or a 1-D sequence of one per neuron, "
         f"got {type(value).__name__}"

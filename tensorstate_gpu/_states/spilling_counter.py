@@ -34,11 +34,11 @@ class SpillingCounter:
             self._counter.add(packed, weights)
         except MemoryError:
             self._drained.append(self._counter.drain())
-            self._drained += self._add_in_parts(packed, weights)
+            self._drained += self._add_by_halves(packed, weights)
             with suppress(MemoryError):  # the rows are counted; a reader tries again
                 self._spill()
 
-    def _add_in_parts(self, packed: NativeArray, weights: NativeArray | None) -> list[Histogram]:
+    def _add_by_halves(self, packed: NativeArray, weights: NativeArray | None) -> list[Histogram]:
         """Count rows, cut in halves where they do not fit; give what had to make way for others."""
         try:
             self._counter.add(packed, weights)
@@ -50,7 +50,7 @@ class SpillingCounter:
         half = len(packed) // 2
         drained = []
         for part in (slice(0, half), slice(half, None)):
-            drained += self._add_in_parts(packed[part], None if weights is None else weights[part])
+            drained += self._add_by_halves(packed[part], None if weights is None else weights[part])
             if part.start == 0:
                 drained.append(self._counter.drain())
         return drained

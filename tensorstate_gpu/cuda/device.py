@@ -23,7 +23,7 @@ from .launch import THREADS, Launch, source_code
 
 
 @lru_cache
-def _check_generation(index: int) -> None:
+def _check_compute_capability(index: int) -> None:
     """RuntimeError for a GPU without the warp operations that counting uses (before Volta)."""
     capability = library().cuda.Device(index).compute_capability  # as "90" for 9.0
     if int(capability) < 70:
@@ -37,7 +37,7 @@ def _check_generation(index: int) -> None:
 def working_on(tensor: Tensor) -> Iterator[None]:
     """Make a tensor's device current, and the stream that its framework is using there."""
     cupy, index = library(), tensor.device[1]
-    _check_generation(index)
+    _check_compute_capability(index)
     with cupy.cuda.Device(index):
         if any(is_torch_tensor(owner) for owner in tensor.owner):
             with _TorchStream(torch_stream(index)).in_cupy():
@@ -89,7 +89,7 @@ def rows_where(rows: DeviceArray, chosen: NDArray[np.bool_]) -> DeviceArray:
     return rows[library().asarray(np.flatnonzero(chosen))]
 
 
-class HomeStream:
+class OwnerStream:
     """The device and stream that are current when this is made: where the memory of its owner is.
 
     CuPy hands memory out again in the order of the stream that it was allocated on. Work on such
@@ -118,7 +118,7 @@ class HomeStream:
                 here.wait_event(self._stream.record(cuda.Event(disable_timing=True)))
 
 
-class HostCopy:
+class AsyncHostCopy:
     """A contiguous device array on its way to pinned memory of the host; nobody waits for it."""
 
     def __init__(self, array: DeviceArray) -> None:

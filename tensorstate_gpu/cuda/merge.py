@@ -20,10 +20,10 @@ def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
     if len(parts) == 1:
         return parts[0]
     rows, counts = (xp.concatenate(column) for column in zip(*parts, strict=True))
-    return summed(rows, counts)
+    return sum_equal_rows(rows, counts)
 
 
-def summed(rows: DeviceArray, counts: DeviceArray) -> Histogram:
+def sum_equal_rows(rows: DeviceArray, counts: DeviceArray) -> Histogram:
     """Distinct rows in order, and the sums of what stands beside equal ones."""
     xp = device.library()
     edges, order = sort(rows)

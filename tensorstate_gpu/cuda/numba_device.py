@@ -25,13 +25,13 @@ def run(kernel: "cuda.Kernel", blocks: int, *arrays: DeviceArray) -> None:
     pointer = device.library().cuda.get_current_stream().ptr
     stream = cuda.external_stream(pointer) if pointer else cuda.default_stream()
     # Without `sync`, Numba would have the host wait for CuPy's stream.
-    arguments = [cuda.as_cuda_array(_Lent(array), sync=False) for array in arrays]
-    with _compiling, each_operation_rounded():  # for each kind of GPU at its first launch
+    arguments = [cuda.as_cuda_array(_StreamlessArray(array), sync=False) for array in arrays]
+    with _compiling, disable_fma():  # for each kind of GPU at its first launch
         kernel[max(blocks, _LEAST_BLOCKS), THREADS, stream](*arguments)
 
 
 @contextmanager
-def each_operation_rounded() -> Iterator[None]:
+def disable_fma() -> Iterator[None]:
     """Keep NVVM from joining x * y + z to one operation, whose result a CPU would not give.
 
     Numba-CUDA has no option for that. tests/arrays/test_firing_function.py looks at what comes out.
@@ -46,7 +46,7 @@ def each_operation_rounded() -> Iterator[None]:
         nvvm.compile_ir = original
 
 
-class _Lent:
+class _StreamlessArray:
     """A CuPy array for Numba, without the stream that Numba would wait for."""
 
     def __init__(self, array: DeviceArray) -> None:

@@ -17,14 +17,20 @@ except ImportError as error:
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.elements import ElementType
-from tensorstate_gpu._arrays.firing_function import Fires, Values, byte_packer, native_dtype, values
+from tensorstate_gpu._arrays.firing_function import (
+    FiringFunction,
+    Values,
+    byte_packer,
+    native_dtype,
+    values,
+)
 from tensorstate_gpu._arrays.layout import Layout
 
 from . import device, numba_device
 from .launch import blocks_for
 
 
-def compress_by_function(states: Tensor, layout: Layout, function: Fires) -> DeviceArray:
+def compress_by_function(states: Tensor, layout: Layout, function: FiringFunction) -> DeviceArray:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     packed = device.empty((layout.states, layout.row_bytes), np.uint8)
     if packed.size:
@@ -37,7 +43,7 @@ def compress_by_function(states: Tensor, layout: Layout, function: Fires) -> Dev
 
 
 @lru_cache(maxsize=64)
-def _kernel(element: ElementType, function: Fires) -> "cuda.Kernel":
+def _kernel(element: ElementType, function: FiringFunction) -> "cuda.Kernel":
     pack_byte = byte_packer(element, function, cuda.jit(device=True))
 
     @numba_device.kernel

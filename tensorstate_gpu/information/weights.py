@@ -37,7 +37,7 @@ def weights(counts: Weights, argument: str) -> NDArray[Any]:
 
 def _array(values: Any, argument: str) -> NDArray[Any]:
     if _on_cuda(values):
-        adopted: NDArray[Any] = cupy_library.adopt(
+        adopted: NDArray[Any] = cupy_library.to_cupy(
             values
         )  # CuPy's arrays have the interface of NumPy's
         return adopted
