@@ -40,7 +40,7 @@ floors:
 	$(PYTHON) .ci/floors $(ARGS)
 
 types: $(READY)
-	.ci/types
+	.ci/precise_types
 
 BENCH := $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-columns=median
 
