@@ -1,4 +1,4 @@
-"""Bridges: one per framework. Each turns its framework's layers into capture points."""
+"""Bridges, one per framework: they turn the layers of its models into capture points."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,6 @@ if TYPE_CHECKING:
     from .keras3 import models as keras_models
     from .pytorch import models as pytorch_models
 
-    # The type checker sees that they have the functions of the protocol.
+    # The type checker compares these modules with the protocol.
     _keras: Bridge = keras_models
     _pytorch: Bridge = pytorch_models

@@ -1,6 +1,6 @@
-"""Writes the tree of files in docs/architecture.md from the first lines of the modules' docstrings.
+"""Writes the tree of files in docs/architecture.md from the first lines of docstrings.
 
-``python docs/file_tree.py`` writes it; the test suite fails where the page and the files differ.
+``python docs/file_tree.py`` updates the page. The test suite fails if page and files differ.
 """
 
 import ast
@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/architecture.md"
 BEGIN, END = "<!-- tree: written by docs/file_tree.py -->\n", "<!-- end of tree -->\n"
 
-# The layers, from the top down: an import never points upwards. Those of a line know nothing of
-# each other. pyproject.toml states this order for import-linter.
+# The layers, from the top down: no module imports from a layer above it. Packages in the same line
+# do not import each other. pyproject.toml has the same order, for import-linter.
 LAYERS = (
     ("__init__.py", "__main__.py", "testing.py"),
     ("_cli",),
@@ -29,22 +29,22 @@ LAYERS = (
     ("_arguments.py",),
     ("errors.py", "_version.py"),
 )
-AT_THE_TOP = ("bridges", "cpu_fallback")  # of the repository
+AT_THE_TOP = ("bridges", "cpu_fallback")  # at the top of the repository
 
 
 def place(name: str) -> Path:
-    """Where a module or package of tensorstate_gpu lies."""
+    """Return the path of a module or package of tensorstate_gpu."""
     return ROOT / name if name in AT_THE_TOP else ROOT / "tensorstate_gpu" / name
 
 
 def summary(path: Path) -> str:
-    """The first line of a module's docstring, without its full stop."""
+    """Return the first line of a module's docstring, without its full stop."""
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     return docstring.partition("\n")[0].rstrip(".")
 
 
 def entries(path: Path, depth: int) -> Iterator[tuple[str, str]]:
-    """Names, indented, and summaries: of a module, or of a package and all that lies in it."""
+    """Yield indented names and summaries: of a module, or of a package and its content."""
     indent = "  " * depth
     if path.is_file():
         yield indent + path.name, summary(path)
@@ -57,7 +57,7 @@ def entries(path: Path, depth: int) -> Iterator[tuple[str, str]]:
 
 
 def tree() -> str:
-    """The whole block, with the markers around it."""
+    """Return the whole block, including its markers."""
     lines = [entry for layer in LAYERS for name in layer for entry in entries(place(name), 0)]
     width = max(len(name) for name, _ in lines) + 2
     text = "\n".join(f"{name:<{width}}{what}".rstrip() for name, what in lines)
@@ -65,7 +65,7 @@ def tree() -> str:
 
 
 def with_tree(page: str) -> str:
-    """The page, with the tree that the files give."""
+    """Return the page with an updated tree."""
     before, rest = page.split(BEGIN)
     return before + tree() + rest.split(END)[1]
 

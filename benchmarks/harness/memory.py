@@ -10,7 +10,9 @@ def keep_freed_memory() -> None:
     Else new arrays cost page faults, more or fewer by chance: torch's own forward pass takes
     between 900 and 8,000, and a run tells nothing about capture.
     """
-    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    if os.name != "posix":
+        return
+    libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         trim_threshold, mmap_threshold = -1, -3
         libc.mallopt(trim_threshold, 1 << 30)

@@ -60,12 +60,12 @@ def capture(path: Path, batches: list[np.ndarray], durability: str) -> None:
 
 
 def by_one_thread(path: Path, batches: list[np.ndarray], durability: str) -> None:
-    many = store_folder.WRITERS, store_folder.DURABLE_WRITERS
-    store_folder.WRITERS = store_folder.DURABLE_WRITERS = 1
+    many = store_folder.WRITER_THREADS, store_folder.DURABLE_WRITER_THREADS
+    store_folder.WRITER_THREADS = store_folder.DURABLE_WRITER_THREADS = 1
     try:
         capture(path, batches, durability)
     finally:
-        store_folder.WRITERS, store_folder.DURABLE_WRITERS = many
+        store_folder.WRITER_THREADS, store_folder.DURABLE_WRITER_THREADS = many
 
 
 def writing(folder: Path) -> None:

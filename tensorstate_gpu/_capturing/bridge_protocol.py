@@ -1,7 +1,7 @@
-"""Bridge: what a framework's bridge offers to attach capture points to its models.
+"""Bridge: the functions that a framework's bridge implements.
 
-A bridge is a module with these functions; `tensorstate_gpu.bridges` lists those there are, each
-checked against this protocol by the type checker.
+A bridge is a module. The type checker compares those that `tensorstate_gpu.bridges` lists with this
+protocol.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 
-Chosen = Sequence[tuple[str, Any]]  # names and layers
+Chosen = Sequence[tuple[str, Any]]  # names of layers, and the layers
 
 
 class Handle(Protocol):
-    """What is to be taken away again."""
+    """An object that removes what a function has added."""
 
     def remove(self) -> object: ...
 
@@ -24,16 +24,16 @@ class Bridge(Protocol):
 
     @property
     def METHODS(self) -> Mapping[str, tuple[str, ...]]:
-        """The places at a layer, by the name of a method: "before", "after", "both"."""
+        """The places at a layer for each method: "before", "after" and "both"."""
 
     def layers(self, model: Any) -> list[tuple[str, Any]]:
-        """Names and layers that capture points can be attached to, in the model's order."""
+        """Return the layers that can be captured, with their names, in the model's order."""
 
     def class_names(self, layer: Any) -> tuple[str, ...]:
-        """What the class of a layer is called."""
+        """Return the class names that ``attach_to`` matches for a layer."""
 
     def check_attachable(self, model: Any) -> None:
-        """NotCapturable for a model that cannot be captured as it is."""
+        """Raise NotCapturable if the model cannot be captured in its current form."""
 
     def attach(
         self,
@@ -41,11 +41,12 @@ class Bridge(Protocol):
         chosen: Chosen,
         method: str,
         options: CaptureOptions,
-        there: Collection[str] = (),
+        existing: Collection[str] = (),
     ) -> tuple[Any, Sequence[CapturePoint]]:
-        """A model with capture points, all or none: itself, or a new one that shares its weights.
+        """Attach capture points, all or none, to the model itself or to a new one.
 
-        ``there``: names of capture points that the model has already, and keeps.
+        Returns that model and the points. A new model shares the weights. ``existing``: names of
+        capture points that the model already has and keeps.
         """
 
     def attach_in_place(
@@ -54,15 +55,15 @@ class Bridge(Protocol):
         chosen: Chosen,
         method: str,
         options: CaptureOptions,
-        there: Collection[str] = (),
+        existing: Collection[str] = (),
     ) -> Sequence[CapturePoint]:
-        """As attach(), to the very model."""
+        """Like attach(), but always to the model itself."""
 
     def detach(self, points: Iterable[CapturePoint]) -> None:
-        """Take exactly these capture points off; what they captured stays."""
+        """Detach these capture points. What they have captured stays."""
 
     def remove(self, model: Any, points: Sequence[CapturePoint]) -> Any:
-        """The model without these capture points: itself, or a new one."""
+        """Return the model without these capture points: itself, or a new one."""
 
     def call_after_forward(self, model: Any, function: Callable[[], object]) -> Handle:
-        """Call a function after each forward pass, also a failed one."""
+        """Call a function after each forward pass, also after a failed one."""

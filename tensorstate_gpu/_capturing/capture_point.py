@@ -1,4 +1,4 @@
-"""CapturePoint: the framework-neutral probe. A bridge feeds it, a user reads its measures."""
+"""CapturePoint: captures and measures the states of one layer, for any framework."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -12,41 +12,41 @@ from tensorstate_gpu._arrays.firing_function import Fires
 from tensorstate_gpu._capturing.intake import Intake
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._layers.accumulator import Accumulator
-from tensorstate_gpu._layers.layer_states import Readings
+from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu.errors import NothingCaptured
 
 
-class CapturePoint(Readings):
-    """The states of one layer at one place, as they are captured.
+class CapturePoint(LayerStates):
+    """Captures and measures the states of one layer, at its input or its output.
+
+    A capture point can be used from several threads. Copies and pickles of it are empty, and keep
+    their rows in memory.
 
     Parameters
     ----------
     name : str
     disk_path : str, path or Store, optional
-        Keep the rows in a store, instead of in memory: a new one at this path, which the capture
-        points of one program share, or one that was opened with options of its own.
+        Keep the rows in a store instead of in memory: a new store at this path, which capture
+        points with the same path share, or a Store that you have opened.
     keep : "states" or "counts"
-        Every packed row, in order; or only how often each distinct one occurred, in memory bounded
-        by the distinct states.
+        "states" keeps every packed row, in order. "counts" keeps only how often each distinct state
+        occurred; memory is then bounded by the number of distinct states.
     threshold : real number, or one per neuron
-        A neuron fires when its activation is greater.
+        A neuron fires if its activation is greater than the threshold.
     firing : function of one number that returns a bool, optional
-        Decides instead of a threshold, as in compress_states.
+        Decides whether a neuron fires, instead of a threshold; see compress_states.
     neuron_axis : int, optional
-        The axis whose entries are the bits of a state; a bridge chooses one where it is None.
+        The axis of the neurons. By default, the framework's bridge chooses it.
     compressor : numcodecs codec, optional
-        For rows kept in memory. None by default: the states of wide layers hardly shrink, and a
-        codec is slower than the packing itself (docs/performance.md).
-
-    A capture point is safe to use from several threads. Copies and pickles of it are empty, and
-    keep their rows in memory.
+        Compresses rows in memory. The default is None: states of wide layers hardly compress, and a
+        codec is slower than packing (docs/performance.md).
 
     Raises
     ------
     TypeError, ValueError
-        For an unknown ``keep``, or ``disk_path`` with ``keep="counts"``. Every measure raises
-        ValueError while nothing has been captured.
+        An option is invalid, or ``disk_path`` is combined with ``keep="counts"``. Every measure
+        raises ValueError while nothing is captured.
     """
 
     __module__ = "tensorstate_gpu"
@@ -63,7 +63,9 @@ class CapturePoint(Readings):
         if not isinstance(name, str) or not name:
             raise TypeError(f"name must be a non-empty str, got {name!r}")
         self.name = name
-        self.options = CaptureOptions.of(disk_path, keywords) if options is None else options
+        self.options = (
+            CaptureOptions.from_arguments(disk_path, keywords) if options is None else options
+        )
         self.intake = Intake(name, self.options)
 
     @property
@@ -73,79 +75,85 @@ class CapturePoint(Readings):
 
     @property
     def threshold(self) -> Any:
-        """A number, or a tuple of one per neuron."""
+        """A number, or a tuple with one number per neuron."""
         return self.options.threshold
 
     @property
     def firing(self) -> Fires | None:
-        """The function that decides instead of a threshold."""
+        """The function that decides whether a neuron fires, or None if a threshold does."""
         return self.options.firing
 
     @property
     def neuron_axis(self) -> int | None:
-        """The axis that the user chose; ``axis`` is the one in use."""
+        """The axis given by the user; ``axis`` is the axis in use."""
         return self.options.neuron_axis
 
     @property
     def disk_path(self) -> Any:
-        """The store, or its path, in which rows are kept; None: in memory."""
+        """The store of the rows, or its path; None if they are in memory."""
         return self.options.disk_path
 
     # ---- capturing -----------------------------------------------------------------------------
 
     def declare(self, neurons: int, axis: int | None = None) -> None:
-        """Say how many neurons a state has, and along which axis; ValueError on a change."""
+        """Set the number of neurons and their axis. Raises ValueError if they change."""
         self.intake.declare(neurons, axis)
 
     def append(self, packed: NDArray[np.uint8], instances: int, labels: Any = None) -> None:
-        """Keep the rows of a batch: uint8 (instances x states per instance, bytes), in order.
+        """Add a batch of packed rows: uint8 (instances * states per instance, bytes).
 
-        Raises TypeError or ValueError, and keeps nothing, when the rows do not fit the declared
-        neurons or the instances, have bits set beyond the neurons, or the labels are not one per
-        instance.
+        ``labels``: one integer or string per instance. Raises TypeError or ValueError, and adds
+        nothing, if the rows do not fit the declared neurons or the instances, if bits beyond the
+        last neuron are set, or if the labels do not fit the instances.
         """
         self.intake.append(packed, instances, labels)
 
     def labels(self, labels: Any) -> None:
-        """Label the instances of the next batches, one integer or string each; None ends it."""
+        """Set the labels of the next batches: one integer or string per instance.
+
+        None removes the labels that were set.
+        """
         self.intake.pending_labels = labels
 
     def reset_states(self, input_shape: Any = None) -> None:
-        """Forget everything captured, on disk too.
+        """Delete everything captured, in memory and on disk.
 
-        ``input_shape``: the shape of the activations to come; the neuron axis of it (by default the
-        last) says how many neurons they have. A bad one raises TypeError or ValueError, and
-        nothing is forgotten.
+        ``input_shape``: the shape of future activations; its neuron axis (by default the last) sets
+        the number of neurons. An invalid one raises TypeError or ValueError, and nothing is
+        deleted.
         """
         axis = -1 if self.neuron_axis is None else self.neuron_axis
-        neurons = None if input_shape is None else _size_along(axis, input_shape)
+        neurons = None if input_shape is None else _neurons_from_shape(axis, input_shape)
         self.intake.reset(neurons, axis)
 
     def flush(self) -> None:
-        """Commit what is still buffered, where rows are kept in a store."""
+        """Commit buffered rows, if they are kept in a store."""
         self.intake.flush()
 
     # ---- reading -------------------------------------------------------------------------------
 
     @property
     def axis(self) -> int | None:
-        """The axis along which the neurons lay in the first batch; None before it."""
-        with self._reading():
+        """The axis of the neurons in the first batch; None before it."""
+        with self._read_lock():
             return self.intake.axis
 
     def attributes(self) -> dict[str, Any]:
-        """How states come about, as JSON: neuron_axis, and threshold or firing."""
+        """Return how states are captured, as JSON: neuron_axis, and threshold or firing."""
         return self.intake.attributes()
 
-    def _there(self) -> Accumulator | None:
+    def _find_accumulator(self) -> Accumulator | None:
         return self.intake.accumulator
 
-    def _reading(self) -> ForkSafeLock:
-        """The lock, when nothing is on its way any more: who records needs it too."""
-        self.intake.settle()
+    def _read_lock(self) -> ForkSafeLock:
+        """Return the lock, after waiting for batches that a framework still computes.
+
+        Recording these batches needs the lock, so the wait comes first.
+        """
+        self.intake.wait_for_pending()
         return self.intake.lock
 
-    def _empty(self) -> NothingCaptured:
+    def _no_states_error(self) -> NothingCaptured:
         return NothingCaptured(
             f"{self.name}: nothing captured yet. Run the model; a layer that is never called "
             "captures nothing (exclude= it), nor does a hook attached after the first compiled call"
@@ -165,7 +173,7 @@ class CapturePoint(Readings):
         )
 
 
-def _size_along(axis: int, input_shape: Any) -> int:
+def _neurons_from_shape(axis: int, input_shape: Any) -> int:
     if isinstance(input_shape, str) or not isinstance(input_shape, Iterable):
         raise TypeError(f"input_shape must be a sequence of sizes, got {input_shape!r}")
     sizes = tuple(input_shape)

@@ -1,4 +1,4 @@
-"""Intake: takes the batches of one capture point, in any thread, and hands them to its sink."""
+"""Intake: receives the batches of a capture point, in any thread."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,26 +14,27 @@ from tensorstate_gpu._process.locks import ForkSafeLock
 
 
 class Intake:
-    """What bridges feed. A batch is taken whole, with its entry in the ledger and labels, or not.
+    """Receives batches from bridges, and from users through CapturePoint.append().
 
-    ``accumulator`` is None, and so is ``axis``, until the first batch, unless a store has rows of
-    this layer already. ``lock`` is held while a batch is taken.
+    A batch is added completely, with its ledger entry and labels, or not at all. ``accumulator``
+    and ``axis`` are None before the first batch, unless a store already has rows of this layer.
+    ``lock`` is held while a batch is added.
     """
 
     def __init__(self, name: str, options: CaptureOptions) -> None:
         self.name, self.options = name, options
         self.lock = ForkSafeLock()
-        self._waits: list[Callable[[], object]] = []
+        self._barriers: list[Callable[[], object]] = []
         self._stopped = False
-        self._start()
+        self._open_sink()
 
-    def _start(self) -> None:
+    def _open_sink(self) -> None:
         self.pending_labels: Any = None
         self.axis: int | None = None
         self.accumulator: Accumulator | None = None
         self.sink = self._new_sink()
-        found = self.sink.resumed()
-        self._resumed = found is not None  # with rows that a store had already
+        found = self.sink.existing()
+        self._resumed = found is not None  # the store already has rows of this layer
         if found is not None:
             self.accumulator, self.axis = found
 
@@ -48,7 +49,7 @@ class Intake:
     # ---- batches -------------------------------------------------------------------------------
 
     def declare(self, neurons: int, axis: int | None = None) -> None:
-        """Say how many neurons a state has, and along which axis; ValueError on a change."""
+        """Set the number of neurons and their axis. Raises ValueError if they change."""
         with self.lock:
             if self.accumulator is None:
                 neurons = positive_integer(neurons, "neurons")
@@ -57,7 +58,7 @@ class Intake:
             elif neurons != self.accumulator.neurons:
                 raise ValueError(
                     f"{self.name}: a batch has {neurons} neurons, earlier ones "
-                    f"{self.accumulator.neurons}; reset_states() starts anew{self._with_loss()}"
+                    f"{self.accumulator.neurons}; reset_states() starts over{self._deletion_note()}"
                 )
             elif self._resumed and axis != self.axis:
                 raise ValueError(
@@ -65,7 +66,7 @@ class Intake:
                     f"{self._store()} along {self.axis}"
                 )
 
-    def _with_loss(self) -> str:
+    def _deletion_note(self) -> str:
         return f", and deletes what {self._store()} has of this layer" if self._resumed else ""
 
     def _store(self) -> Any:
@@ -73,11 +74,11 @@ class Intake:
         return self.sink.store
 
     def attributes(self) -> dict[str, Any]:
-        """How states come about, as a store writes it: JSON."""
-        return {"neuron_axis": self.axis, **self.options.criterion()}
+        """Return how states are captured, as JSON, for the store."""
+        return {"neuron_axis": self.axis, **self.options.firing_rule()}
 
     def append(self, packed: NDArray[np.uint8], instances: int, labels: Any = None) -> None:
-        """As CapturePoint.append()."""
+        """Add a batch; see CapturePoint.append()."""
         if type(packed) is not np.ndarray:
             raise TypeError(f"packed must be a NumPy array, got {type(packed).__name__}")
         instances = integer(instances, "instances")
@@ -89,45 +90,45 @@ class Intake:
             self.accumulator.append(packed, instances, given)
 
     def record(self, packed: Any, neurons: int, axis: int | None, instances: int) -> None:
-        """declare() and append() in one, for a batch that packing.pack() made, wherever it lies."""
+        """Add a batch that packing.pack() made, on any device; declares its neurons first."""
         if self._stopped:
             return
         self.sink.before_batch()
-        with self.lock:  # a reset by another thread comes before or after, not between
+        with self.lock:  # no reset by another thread may come between declare and append
             self.declare(neurons, axis)
             assert self.accumulator is not None
             self.accumulator.append(packed, instances, self.pending_labels, trusted=True)
 
     def stop(self) -> None:
-        """Record no more: what a framework has traced may still bring batches."""
+        """Ignore further batches, which traced functions of a framework may still deliver."""
         self._stopped = True
 
-    # ---- batches on their way ------------------------------------------------------------------
+    # ---- pending batches -----------------------------------------------------------------------
 
-    def wait_with(self, wait: Callable[[], object]) -> None:
-        """Call a function before states are read: it waits for batches still on their way here."""
-        if wait not in self._waits:
-            self._waits.append(wait)
+    def add_barrier(self, wait: Callable[[], object]) -> None:
+        """Call ``wait`` before states are read: it waits until pending batches have arrived."""
+        if wait not in self._barriers:
+            self._barriers.append(wait)
 
-    def settle(self) -> None:
-        """Wait for batches that a framework is still working on."""
-        for wait in self._waits:
+    def wait_for_pending(self) -> None:
+        """Wait for batches that a framework is still computing."""
+        for wait in self._barriers:
             wait()
 
     # ---- the end -------------------------------------------------------------------------------
 
     def reset(self, neurons: int | None, axis: int) -> None:
-        """Forget everything captured; declare the neurons of what is to come, if they are known."""
-        self.settle()
+        """Delete everything captured. Declares the neurons of future batches, if they are known."""
+        self.wait_for_pending()
         with self.lock:
             if self.accumulator is not None:
-                self.accumulator.discard()
+                self.accumulator.cancel_transfers()
             self.sink.remove()
-            self._start()
+            self._open_sink()
             if neurons is not None:
                 self.declare(neurons, axis)
 
     def flush(self) -> None:
-        """Commit what is still buffered, where rows are kept in a store."""
-        self.settle()
+        """Commit buffered rows, if they are kept in a store."""
+        self.wait_for_pending()
         self.sink.flush()

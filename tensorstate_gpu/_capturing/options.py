@@ -1,7 +1,7 @@
-"""CaptureOptions: how a capture point makes states of what it sees, and where it keeps them.
+"""CaptureOptions: the options of a capture point, validated.
 
-A new option is added to both classes here, and used: ``capture``, ``build_efficiency_model``,
-capture points and bridges pass options on whole.
+To add an option, add it to both classes here and use it: ``capture``, ``build_efficiency_model``,
+capture points and bridges pass all options on together.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class CaptureKeywords(TypedDict, total=False):
-    """The options as keyword arguments; `CapturePoint` says what each means."""
+    """The options as keyword arguments; `CapturePoint` documents them."""
 
     keep: str
     threshold: Any
@@ -31,7 +31,7 @@ class CaptureKeywords(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CaptureOptions:
-    """The options of a capture point, checked: TypeError or ValueError for bad ones."""
+    """The options of a capture point. Raises TypeError or ValueError if one is invalid."""
 
     keep: str = "states"
     threshold: Any = 0.0
@@ -62,16 +62,16 @@ class CaptureOptions:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def of(cls, disk_path: Any, keywords: CaptureKeywords) -> "CaptureOptions":
-        """The options that a user gave; TypeError, with those there are, for unknown ones."""
+    def from_arguments(cls, disk_path: Any, keywords: CaptureKeywords) -> "CaptureOptions":
+        """Return the options for a user's arguments. Raises TypeError for unknown ones."""
         known = CaptureKeywords.__annotations__
         for name in keywords:
             if name not in known:
                 raise TypeError(f"unknown option {name!r}; there are {', '.join(known)}")
         return cls(disk_path=disk_path, **keywords)
 
-    def criterion(self) -> dict[str, Any]:
-        """When a neuron fires, as JSON."""
+    def firing_rule(self) -> dict[str, Any]:
+        """Return when a neuron fires, as JSON: threshold or firing."""
         if self.firing is not None:
             return {"firing": self.firing.__qualname__}
         return {"threshold": plain_threshold(self.threshold)}

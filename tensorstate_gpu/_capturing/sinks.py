@@ -1,4 +1,4 @@
-"""Sinks: where the batches of a capture point go. To rows in memory, running counts, or a store."""
+"""Sinks: where a capture point's batches go (memory, running counts, a store)."""
 
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,48 +12,48 @@ from tensorstate_gpu._process.locks import ForkSafeLock
 
 if TYPE_CHECKING:
     from tensorstate_gpu.store.layer_writer import LayerWriter
-    from tensorstate_gpu.store.run_writer import Source
+    from tensorstate_gpu.store.run_writer import BatchSource
 
 
 class Sink(Protocol):
-    """What a capture point asks of the place that its batches go to."""
+    """The destination of a capture point's batches."""
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
-        """Takes the batches of a layer whose first one comes now; ``attributes``: as JSON."""
+        """Return the accumulator of a new layer; ``attributes``: how it is captured, as JSON."""
 
-    def resumed(self) -> tuple[Accumulator, int | None] | None:
-        """What takes the batches of a layer that has rows already, and its neuron axis."""
+    def existing(self) -> tuple[Accumulator, int | None] | None:
+        """Return the accumulator and the neuron axis of a layer that already has rows, or None."""
 
     def before_batch(self) -> None:
-        """Wait for room, commit when it is time; raises what went wrong in the background."""
+        """Wait for queue space, and commit if it is time to. Raises background errors."""
 
     def remove(self) -> None:
-        """Delete what is kept elsewhere than in the accumulator."""
+        """Delete rows that are kept outside the accumulator."""
 
-    def give_up(self) -> None:
-        """Free the layer's name: nothing will be captured."""
+    def release_name(self) -> None:
+        """Release the layer's name: nothing will be captured."""
 
     def flush(self) -> None:
-        """Commit what is buffered."""
+        """Commit buffered rows."""
 
-    def forget_broken_pass(self) -> None:
-        """Forget the batches of a forward pass that an exception ended."""
+    def discard_incomplete_pass(self) -> None:
+        """Discard the batches of a forward pass that an exception ended."""
 
 
-class _InMemory:
-    """What needs no claim, no room and no commit: everything lies in the accumulator."""
+class _NoStore:
+    """The store operations of sinks without a store: they do nothing."""
 
-    def resumed(self) -> None:
+    def existing(self) -> None:
         return None
 
-    def _nothing(self) -> None:
+    def _do_nothing(self) -> None:
         """Nothing to do."""
 
-    before_batch = remove = give_up = flush = forget_broken_pass = _nothing
+    before_batch = remove = release_name = flush = discard_incomplete_pass = _do_nothing
 
 
-class MemorySink(_InMemory):
-    """Every row, in memory."""
+class MemorySink(_NoStore):
+    """Keeps every row, in memory."""
 
     def __init__(self, compressor: Any) -> None:
         self._compressor = compressor
@@ -62,39 +62,39 @@ class MemorySink(_InMemory):
         return RowsAccumulator(neurons, MemoryRows(row_bytes(neurons), self._compressor))
 
 
-class CountsSink(_InMemory):
-    """Running counts."""
+class CountsSink(_NoStore):
+    """Keeps running counts."""
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
         return CountsAccumulator(neurons)
 
 
 class StoreSink:
-    """Every row, in a store; ``source`` is asked for batches on their way before a commit."""
+    """Keeps every row, in a store. Before a commit, the store waits for ``source``."""
 
     def __init__(
-        self, name: str, options: CaptureOptions, source: "Source", lock: ForkSafeLock
+        self, name: str, options: CaptureOptions, source: "BatchSource", lock: ForkSafeLock
     ) -> None:
         from tensorstate_gpu.store.stores_by_path import store_for  # slow to import: zarr
 
         self._name, self._lock = name, lock
         self.store = store_for(options.disk_path, name)
         self._session = self.store.session
-        self._found = self._session.claim(name, options.criterion(), source)
+        self._found = self._session.claim(name, options.firing_rule(), source)
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
-        return self._accumulator(self._session.layer(self._name, neurons, attributes))
+        return self._accumulator(self._session.open_layer(self._name, neurons, attributes))
 
-    def resumed(self) -> tuple[Accumulator, int | None] | None:
+    def existing(self) -> tuple[Accumulator, int | None] | None:
         found = self._found
         if found is None:
             return None
-        writer = self._session.layer(self._name, found.neurons, found.capture, found)
+        writer = self._session.open_layer(self._name, found.neurons, found.capture, found)
         return self._accumulator(writer), found.capture["neuron_axis"]
 
     def _accumulator(self, writer: "LayerWriter") -> Accumulator:
         accumulator = RowsAccumulator(writer.neurons, writer, self._lock)
-        writer.feed_from(accumulator)
+        writer.drain_from(accumulator)
         return accumulator
 
     def before_batch(self) -> None:
@@ -103,11 +103,11 @@ class StoreSink:
     def remove(self) -> None:
         self._session.remove(self._name)
 
-    def give_up(self) -> None:
-        self._session.give_up(self._name)
+    def release_name(self) -> None:
+        self._session.release_name(self._name)
 
     def flush(self) -> None:
         self._session.flush()
 
-    def forget_broken_pass(self) -> None:
-        self._session.forget_broken_pass()
+    def discard_incomplete_pass(self) -> None:
+        self._session.discard_incomplete_pass()

@@ -1,4 +1,4 @@
-"""The command ``tensorstate``: runs the demo, and reads stores."""
+"""The command ``tensorstate``: parses arguments, runs the demo and the commands for stores."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tensorstate_gpu._version import __version__
 
-_TOLD = (ValueError, TypeError, OSError, ImportError)  # their messages need no type name
+_PLAIN_ERRORS = (ValueError, TypeError, OSError, ImportError)  # printed without the type's name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,15 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("tensorstate: stopped", file=sys.stderr)
         return 130
     except Exception as error:  # users get one line instead of a traceback
-        return _tell(error)
+        return _print_error(error)
 
 
-def _tell(error: Exception) -> int:
+def _print_error(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # flushing the rest of the output would raise it again
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
-    kind = "" if isinstance(error, _TOLD) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, _PLAIN_ERRORS) else f"{type(error).__name__}: "
     print(f"tensorstate: {kind}{' '.join(str(error).splitlines())}", file=sys.stderr)
     return 2
 

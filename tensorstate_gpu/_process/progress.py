@@ -1,9 +1,9 @@
-"""Progress: what long work tells, so that a program can show how far it is."""
+"""Progress: the type of functions that long operations call to report progress."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with what is done so far, and with all there is to do where that is known."""
+    """Called with the amount done so far and, if it is known, the total."""
 
     def __call__(self, done: int, total: int = ..., /) -> object: ...

@@ -1,4 +1,4 @@
-"""What a store may be opened with."""
+"""WriterOptions: the options of a store that is opened for writing."""
 
 import dataclasses
 from typing import Any
@@ -10,14 +10,17 @@ from tensorstate_gpu._layers.chunked_buffer import chunk_size
 
 
 def check_choice(argument: str, value: Any, accepted: tuple[str, ...]) -> None:
-    """ValueError for what is not accepted."""
+    """Raise ValueError if the value is not one of the accepted strings."""
     if not isinstance(value, str) or value not in accepted:
         raise ValueError(f"{argument} must be one of {accepted}, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WriterOptions:
-    """How a store is written, as `Store` explains; TypeError or ValueError for bad options."""
+    """How a store is written. Raises TypeError or ValueError for invalid options.
+
+    `Store` documents the options.
+    """
 
     compressor: BytesBytesCodec | None = None
     commit_rows: int | None = None
@@ -44,5 +47,5 @@ class WriterOptions:
 
     @property
     def chunk_size(self) -> int:
-        """Bytes of a whole chunk."""
+        """Bytes of a full chunk."""
         return chunk_size(self.chunk_bytes)

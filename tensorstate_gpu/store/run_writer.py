@@ -1,4 +1,4 @@
-"""RunWriter: takes the batches of a run's layers, and commits them together."""
+"""RunWriter: writes the batches of all layers of a run, and commits them together."""
 
 import contextlib
 import weakref
@@ -11,32 +11,32 @@ from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
 from tensorstate_gpu.store.buffer_pool import BufferPool
-from tensorstate_gpu.store.closing_at_exit import note
+from tensorstate_gpu.store.closing_at_exit import register_for_exit
 from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
-from tensorstate_gpu.store.commits import Moment, Publisher
+from tensorstate_gpu.store.commits import CommitSnapshot, Publisher
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.options import WriterOptions
-from tensorstate_gpu.store.record import Layer, Record
+from tensorstate_gpu.store.record import LayerRecord, Record
 from tensorstate_gpu.store.writer_life import WriterLife
 
 
-class Source(Protocol):
-    """What captures into a layer: an Intake."""
+class BatchSource(Protocol):
+    """The code that captures a layer: an Intake."""
 
-    def settle(self) -> None:
-        """Wait for batches that a framework is still working on."""
+    def wait_for_pending(self) -> None:
+        """Wait for batches that a framework is still computing."""
 
 
 class RunWriter:
-    """Takes rows of several layers at once, and commits them together.
+    """Writes the rows of all layers of a run, and commits them together.
 
-    What reaches the disk does so in threads of its own: whole chunks as they come, several at once
-    where that pays, and commits between them.
+    Background threads write full chunks as soon as they are full (several at the same time if the
+    storage benefits from it), and the commits between them.
 
-    It commits by itself when ``commit_rows`` rows were taken since the last commit, or after
-    ``commit_seconds``; between two forward passes, told apart by the layer that comes first.
+    A commit happens automatically after ``commit_rows`` rows or ``commit_seconds`` seconds, between
+    two forward passes. A new pass is recognised by the layer that is called first.
     """
 
     def __init__(
@@ -51,45 +51,45 @@ class RunWriter:
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
         self._names: dict[str, None] = dict.fromkeys(record.layers)
         self._layers: dict[str, LayerWriter] = {}
-        self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._sources: weakref.WeakSet[BatchSource] = weakref.WeakSet()
         self._lock = ForkSafeLock()
-        self._refuses = False
-        self._commits_waiting = 0
+        self._rejects_batches = False
+        self._queued_commits = 0
         self._chunk_bytes = options.chunk_size
         self._pool = BufferPool(self._chunk_bytes)
         self._background = BackgroundWriter(
-            files.writers, self._commit_when_idle, options.commit_seconds
+            files.writer_threads, self._commit_when_idle, options.commit_seconds
         )
         self.life = WriterLife(files, self._background, self)
-        note(self.life)
+        register_for_exit(self.life)
 
     @property
     def record(self) -> Record:
-        """The last one that was published."""
+        """The last published record."""
         return self._publisher.record
 
     # ---- layers --------------------------------------------------------------------------------
 
-    def claim(self, name: str, source: Source) -> None:
-        """List a layer, also before it has rows."""
+    def claim(self, name: str, source: BatchSource) -> None:
+        """List a layer in the next commit, even if it has no rows yet."""
         with self._lock:
             self._names[name] = None
             self._sources.add(source)
 
-    def layer(
-        self, name: str, neurons: int, capture: dict[str, Any], found: Layer | None
+    def open_layer(
+        self, name: str, neurons: int, capture: dict[str, Any], committed: LayerRecord | None
     ) -> LayerWriter:
-        """What takes the rows of a layer; ``found``: what is committed of it."""
+        """Return the writer of a layer. ``committed``: what is already committed of it."""
         with self._lock:
             self._background.start()
             self._names[name] = None
-            self._layers[name] = LayerWriter(self, name, neurons, capture, found)
+            self._layers[name] = LayerWriter(self, name, neurons, capture, committed)
             return self._layers[name]
 
     def column(
         self, key: str, empty: NDArray[Any], dimension_names: Sequence[str], compressor: Any
     ) -> Column:
-        """A growing array that this writer writes."""
+        """Return a growing array that the background threads write."""
         return Column(
             self.files,
             key,
@@ -102,7 +102,7 @@ class RunWriter:
         )
 
     def remove(self, name: str) -> None:
-        """Forget a layer, with all that is written of it; StoreClosed as life.check_open()."""
+        """Delete a layer and all its files. Raises StoreClosed like life.check_open()."""
         if self.life.is_deleted:
             return
         self.life.check_open()
@@ -110,139 +110,141 @@ class RunWriter:
             self._names.pop(name, None)
             if self._layers.pop(name, None) is None and self.record.layers.get(name) is None:
                 return
-            self._background.submit(lambda: self._publisher.forget(name), alone=True)
+            self._background.submit(lambda: self._publisher.delete_layer(name), exclusive=True)
         self._background.wait()
 
     # ---- batches -------------------------------------------------------------------------------
 
     def before_batch(self, name: str) -> None:
-        """Called before a layer takes a batch: wait for room, commit when it is time.
+        """Prepare for a batch of a layer: wait for queue space, and commit if it is time to.
 
-        Raises what went wrong in the background since the last call.
+        Raises the error of a background thread, if there was one since the last call.
         """
-        self.check()
-        if not self._clock.ends_a_pass(name, len(self._names)):
+        self.check_writable()
+        if not self._clock.starts_new_pass(name, len(self._names)):
             return
-        self._mark_all()
-        if self._clock.is_due() and not self._commits_waiting:
+        self._mark_pass_end()
+        if self._clock.is_due() and not self._queued_commits:
             self.commit(wait=False)
 
-    def _mark_all(self) -> None:
+    def _mark_pass_end(self) -> None:
         with self._lock:
             for layer in self._layers.values():
-                layer.mark()
+                layer.mark_pass_end()
 
-    def forget_broken_pass(self) -> None:
-        """Forget the batches of a forward pass that an exception ended, if there are any.
+    def discard_incomplete_pass(self) -> None:
+        """Discard the batches of a forward pass that an exception ended.
 
-        There are when layers have seen different numbers of inputs.
+        There are such batches if the layers have seen different numbers of inputs.
         """
         if not self.life.is_open():
             return
-        self.bring_all()
+        self.drain_all()
         if len({layer.instance_count for layer in self._layers.values()}) <= 1:
             return
         with self._lock:
-            self._refuses = True  # what other threads add now would be in the way
+            self._rejects_batches = (
+                True  # rewinding must not race with other threads that add batches
+            )
         try:
             self._background.wait()
             with self._lock:
                 for layer in self._layers.values():
                     layer.rewind()
         finally:
-            self._refuses = False
+            self._rejects_batches = False
 
-    def check(self) -> None:
-        """Wait for room; StoreClosed where this process must not write, or what went wrong."""
+    def check_writable(self) -> None:
+        """Wait for queue space. Raises StoreClosed, or the error of a background thread."""
         self.life.check_open()
-        self._background.wait_for_room()
+        self._background.wait_for_queue_space()
 
     @contextlib.contextmanager
-    def adding(self, layer: LayerWriter, rows: int) -> Iterator[None]:
-        """Take a batch, or part of one, between two commits and not within one.
+    def adding_batch(self, layer: LayerWriter, rows: int) -> Iterator[None]:
+        """Context manager that blocks commits while a batch, or a part of one, is added.
 
-        RuntimeError when the store is closed, or the layer was removed.
+        Raises StoreClosed if the store is closed or the layer was removed.
         """
         with self._lock:
-            if self._refuses or self._layers.get(layer.name) is not layer:
+            if self._rejects_batches or self._layers.get(layer.name) is not layer:
                 raise StoreClosed(f"{self.files} takes no more rows of {layer.name!r}")
             yield
-            self._clock.took(rows)
+            self._clock.record_batch(rows)
 
     def read(self, column: Column) -> Iterator[NDArray[Any]]:
-        """The values of a column that are there at the call."""
+        """Return an iterator over the values that a column has now."""
         with self._lock:
-            cut = column.cut()
-        if self.life.is_ours:
+            snapshot = column.snapshot()
+        if self.life.is_own_process:
             self._background.wait()
-        return column.chunks(cut)
+        return column.chunks(snapshot)
 
     # ---- commits -------------------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Wait for batches that a framework is still working on."""
+    def wait_for_pending(self) -> None:
+        """Wait for batches that a framework is still computing."""
         for source in list(self._sources):
-            source.settle()
+            source.wait_for_pending()
 
-    def commit_here(self) -> None:
-        """As commit(), by the user: between two forward passes."""
-        self._mark_all()
+    def commit_between_passes(self) -> None:
+        """Commit at the user's request: between two forward passes."""
+        self._mark_pass_end()
         self.commit()
 
     def commit(self, *, wait: bool = True) -> None:
-        """Publish all batches so far; when it returns, they are kept.
+        """Publish all batches so far; with ``wait``, return when they are stored.
 
-        OSError or another exception when that fails: what was committed before is whole, and the
-        next call tries again.
+        Raises OSError or another exception if that fails: earlier commits stay intact, and the next
+        call tries again.
         """
         if not self.life.is_open():
             return
-        self.bring_all()
+        self.drain_all()
         self.submit_commit()
         if wait:
             self._background.wait()
 
-    def bring_all(self) -> None:
-        """Keep all that is on its way from a device."""
+    def drain_all(self) -> None:
+        """Store all batches that are in transit from a device."""
         for layer in list(self._layers.values()):
-            layer.bring()
+            layer.drain()
 
     def submit_commit(self) -> None:
-        """Have all batches so far committed by the background threads."""
+        """Queue a commit of all batches so far for the background threads."""
         with self._lock:
-            moment = self._moment()
-            self._commits_waiting += 1
-            self._publisher.submit(moment, self._background.submit, self._published)
+            snapshot = self._take_snapshot()
+            self._queued_commits += 1
+            self._publisher.submit(snapshot, self._background.submit, self._on_published)
 
-    def _published(self) -> None:
+    def _on_published(self) -> None:
         with self._lock:
-            self._commits_waiting -= 1
+            self._queued_commits -= 1
 
-    def _moment(self) -> Moment:
+    def _take_snapshot(self) -> CommitSnapshot:
         with self._lock:
-            self._clock.committed()
-            layers = {name: (layer, layer.cut()) for name, layer in self._layers.items()}
-            return Moment(list(self._names), layers)
+            self._clock.mark_committed()
+            layers = {name: (layer, layer.snapshot()) for name, layer in self._layers.items()}
+            return CommitSnapshot(list(self._names), layers)
 
     def _commit_when_idle(self) -> None:
         with self._lock:
-            # Different numbers: within a forward pass, as far as can be seen here.
+            # Layers with different numbers of inputs mean that a forward pass is not complete.
             same = len({layer.instance_count for layer in self._layers.values()}) == 1
-            if same and self._clock.is_quiet():
+            if same and self._clock.is_idle():
                 self.submit_commit()
 
     def flush(self) -> None:
-        """As commit(); StoreClosed when there are rows whose store was deleted."""
-        if self.life.is_ours and not self.life.is_lost():
+        """Commit. Raises StoreClosed if rows are lost because the store was deleted."""
+        if self.life.is_own_process and not self.life.is_deleted_without_loss():
             self.commit()
 
-    # ---- what the end of its life asks of it ---------------------------------------------------
+    # ---- called when the writer closes ---------------------------------------------------------
 
-    def rows_to_commit(self) -> int:
-        """Rows taken since the last commit."""
+    def uncommitted_rows(self) -> int:
+        """Return the number of rows added since the last commit."""
         return self._clock.rows
 
-    def refuse_batches(self, refuse: bool) -> None:
-        """Take no more batches; or take them again."""
+    def reject_batches(self, reject: bool) -> None:
+        """Reject further batches, or accept them again."""
         with self._lock:
-            self._refuses = refuse
+            self._rejects_batches = reject

@@ -1,60 +1,60 @@
-"""The life of a writer: whether it may still write, and how it ends."""
+"""WriterLife: whether a writer may still write, and how it closes."""
 
 import os
 from typing import Protocol
 
-from tensorstate_gpu._process.interrupts import finished_before_interrupt
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
 from tensorstate_gpu.store.files import Files
 
 
-class LastCommit(Protocol):
-    """What a writer does at its end; RunWriter is one."""
+class FinalCommit(Protocol):
+    """What a writer does when it closes; RunWriter implements it."""
 
-    def rows_to_commit(self) -> int:
-        """Rows taken since the last commit."""
+    def uncommitted_rows(self) -> int:
+        """Return the number of rows added since the last commit."""
 
-    def bring_all(self) -> None:
-        """Keep all that is on its way from a device."""
+    def drain_all(self) -> None:
+        """Store all batches that are in transit from a device."""
 
     def submit_commit(self) -> None:
-        """Have all batches so far committed by the writer's threads."""
+        """Queue a commit of all batches so far for the background threads."""
 
-    def refuse_batches(self, refuse: bool) -> None:
-        """Take no more batches; or take them again."""
+    def reject_batches(self, reject: bool) -> None:
+        """Reject further batches, or accept them again."""
 
 
 class WriterLife:
-    """Ends a writer once: by close(), close_soon() or abandon().
+    """Closes a writer once: by close(), close_in_background() or abandon().
 
-    A forked child has a copy of its parent's writer, which must not write: the rows are its
-    parent's. And what was deleted meanwhile stays deleted.
+    A forked child process has a copy of its parent's writer. That copy must not write, because the
+    rows belong to the parent. A store that was deleted in the meantime is not created again.
     """
 
-    def __init__(self, files: Files, background: BackgroundWriter, writer: LastCommit) -> None:
+    def __init__(self, files: Files, background: BackgroundWriter, writer: FinalCommit) -> None:
         self.files = files
         self._background, self._writer = background, writer
         self._process = os.getpid()
-        self.closing = self._closed = self._deleted = False
+        self.is_closing = self._closed = self._deleted = False
 
     @property
-    def is_ours(self) -> bool:
-        """Whether this process made it."""
+    def is_own_process(self) -> bool:
+        """True in the process that created the writer, False in a forked child."""
         return self._process == os.getpid()
 
     @property
     def is_deleted(self) -> bool:
-        """Whether its files are gone."""
+        """True if the files of the store were deleted."""
         return self._deleted or not self.files.exists()
 
     def is_open(self) -> bool:
-        """Whether it takes rows from this process: it was not closed, nor its files deleted."""
-        return self.is_ours and not self._closed and self.files.exists()
+        """Return whether this process may add rows: the store is neither closed nor deleted."""
+        return self.is_own_process and not self._closed and self.files.exists()
 
     def check_open(self) -> None:
-        """StoreClosed where this process must not write, or no longer can."""
-        if not self.is_ours:
+        """Raise StoreClosed if this process must not, or cannot, write any more."""
+        if not self.is_own_process:
             raise StoreClosed(
                 f"process {self._process} writes {self.files}, and a store has one writer; after a "
                 "fork, capture with a disk_path of its own"
@@ -64,64 +64,66 @@ class WriterLife:
         if self._closed:
             raise StoreClosed(f"{self.files} is closed; open it with mode='a' to go on")
 
-    def is_lost(self) -> bool:
-        """Whether the store was deleted; StoreClosed when rows are lost by that."""
-        if self.is_deleted and self._writer.rows_to_commit():
+    def is_deleted_without_loss(self) -> bool:
+        """Return whether the store was deleted. Raises StoreClosed if that loses rows."""
+        if self.is_deleted and self._writer.uncommitted_rows():
             raise StoreClosed(f"{self.files} was deleted while states were captured into it")
         return self.is_deleted
 
-    def close(self, *, finally_: bool = False) -> None:
-        """Commit what is left, and let others write.
+    def close(self, *, at_exit: bool = False) -> None:
+        """Commit the remaining rows and release the lock.
 
-        When that fails nothing is given up, and close() can be called again; unless ``finally_``.
+        If that fails, nothing is discarded and close() can be called again. With ``at_exit`` the
+        writer ends in any case.
         """
-        if not self.is_ours or self._closed:
+        if not self.is_own_process or self._closed:
             return
         try:
-            if self.closing:
-                # _bring_last submits what comes behind it. Our own threads do it, and never wait.
-                while not self._closed and not self._background.is_in_its_thread():
+            if self.is_closing:
+                # _drain_and_commit queues more jobs, so wait until all are done. A writer thread
+                # runs these jobs itself and must not wait for them.
+                while not self._closed and not self._background.is_writer_thread():
                     self._background.wait()
                 return
-            if finally_ or not self.is_lost():
-                self._commit_last()
+            if at_exit or not self.is_deleted_without_loss():
+                self._final_commit()
         except BaseException:
-            self._writer.refuse_batches(False)
-            if finally_:
-                self._background.give_up()
+            self._writer.reject_batches(False)
+            if at_exit:
+                self._background.cancel()
                 self._end()
             raise
         self._end()
 
-    def _commit_last(self) -> None:
+    def _final_commit(self) -> None:
         if not self.files.exists():
             return
-        self._writer.bring_all()
-        self._writer.refuse_batches(True)  # those of other threads come before this commit, or not
+        self._writer.drain_all()
+        self._writer.reject_batches(True)  # no batch of another thread may follow the last commit
         self._writer.submit_commit()
         self._background.wait()
 
-    def close_soon(self) -> None:
-        """Close without waiting: for a finalizer, which may run in a thread that we wait for."""
-        if self.is_ours and not self._closed:
-            self.closing = True
-            self._background.submit(self._bring_last, alone=True)
+    def close_in_background(self) -> None:
+        """Close without waiting. A finalizer calls this, perhaps in one of the writer's threads."""
+        if self.is_own_process and not self._closed:
+            self.is_closing = True
+            self._background.submit(self._drain_and_commit, exclusive=True)
 
-    def _bring_last(self) -> None:
+    def _drain_and_commit(self) -> None:
         if self.files.exists():
-            self._writer.bring_all()
-            self._writer.submit_commit()  # behind the chunks that came just now
-        self._background.submit(self._end, alone=True)
+            self._writer.drain_all()
+            self._writer.submit_commit()  # after the chunks that drain_all() has queued
+        self._background.submit(self._end, exclusive=True)
 
     def abandon(self) -> None:
-        """Take no more rows: the store was deleted, and is not to be filled again with these."""
+        """Discard what is not committed: the store was deleted and must not be written again."""
         self._deleted = True
-        if self.is_ours:  # a forked child has none of these threads
-            self._background.give_up()
+        if self.is_own_process:  # the threads do not exist in a forked child
+            self._background.cancel()
         self._end()
 
     def _end(self) -> None:
-        with finished_before_interrupt():  # half ended, it could not be closed any more
+        with deferred_interrupts():  # an interrupt in between would leave the lock held for good
             self._background.end()
             self.files.release()
             self._closed = True

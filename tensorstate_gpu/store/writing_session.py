@@ -1,96 +1,98 @@
-"""What captures into a store: which layers are claimed, and by whom their rows are taken."""
+"""WritingSession: a store as capture points use it; claims layer names."""
 
 from typing import Any
 
 from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
-from tensorstate_gpu.store.opened_record import check_same
-from tensorstate_gpu.store.record import KEY, Layer, Record
-from tensorstate_gpu.store.run_writer import RunWriter, Source
+from tensorstate_gpu.store.opened_record import check_same_capture
+from tensorstate_gpu.store.record import KEY, LayerRecord, Record
+from tensorstate_gpu.store.run_writer import BatchSource, RunWriter
 
 
 class WritingSession:
-    """A store from its opening to its closing, as capture points see it.
+    """A store that is open for writing, as capture points use it.
 
-    ``found``: what was committed when it was opened. ``of_path``: it was opened for the capture
-    points of a path, and not by the user.
+    ``opened_record``: the record when the store was opened. ``created_from_path``: the store was
+    created for the capture points of a path, not opened by the user.
     """
 
-    def __init__(self, files: Files, found: Record, writer: RunWriter) -> None:
-        self._files, self._found, self.writer = files, found, writer
-        self.of_path = False
+    def __init__(self, files: Files, opened_record: Record, writer: RunWriter) -> None:
+        self._files, self._opened_record, self.writer = files, opened_record, writer
+        self.created_from_path = False
         self._claimed: set[str] = set()
         self._lock = ForkSafeLock()
 
-    def claim(self, name: str, capture: dict[str, Any], source: Source) -> Layer | None:
-        """Reserve a layer's name for a capture point; what is committed of it already.
+    def claim(self, name: str, capture: dict[str, Any], source: BatchSource) -> LayerRecord | None:
+        """Reserve a layer's name for a capture point, and return what is already committed of it.
 
-        ValueError when the name is taken, or does not fit what is committed.
+        Raises ValueError if the name is claimed already, or if the options differ from those
+        committed.
         """
         self.writer.life.check_open()
         with self._lock:
             if name in self._claimed:
                 raise ValueError(f"{self._files} already has states of {name!r}")
-            if self._found.layers and name not in self._found.layers:
+            if self._opened_record.layers and name not in self._opened_record.layers:
                 raise ValueError(
-                    f"{self._files} holds the layers {list(self._found.layers)}, and not {name!r}"
+                    f"{self._files} holds the layers {list(self._opened_record.layers)}, "
+                    f"and not {name!r}"
                 )
-            found = self.writer.record.layers.get(name)
-            if found is not None:
-                check_same(f"{self._files}: {name}", capture, found.capture)
+            committed = self.writer.record.layers.get(name)
+            if committed is not None:
+                check_same_capture(f"{self._files}: {name}", capture, committed.capture)
             self._claimed.add(name)
             self.writer.claim(name, source)
-            return found
+            return committed
 
     def check_all_claimed(self) -> None:
-        """ValueError when layers are committed that nobody goes on with."""
-        if missing := [name for name in self._found.layers if name not in self._claimed]:
+        """Raise ValueError if the store has committed layers that no capture point has claimed."""
+        if missing := [name for name in self._opened_record.layers if name not in self._claimed]:
             raise ValueError(f"{self._files} holds {missing} too, which are not captured now")
 
-    def layer(
-        self, name: str, neurons: int, capture: dict[str, Any], found: Layer | None = None
+    def open_layer(
+        self, name: str, neurons: int, capture: dict[str, Any], committed: LayerRecord | None = None
     ) -> LayerWriter:
-        """What takes the rows of a claimed layer."""
-        return self.writer.layer(name, neurons, capture, found)
+        """Return the writer of a claimed layer."""
+        return self.writer.open_layer(name, neurons, capture, committed)
 
     def before_batch(self, name: str) -> None:
-        """Wait for room, commit when it is time; raises what went wrong in the background."""
+        """Wait for queue space, and commit if it is time to. Raises background errors."""
         self.writer.before_batch(name)
 
     def remove(self, name: str) -> None:
-        """Delete a layer's states, and free its name."""
+        """Delete a layer's states and release its name."""
         self._claimed.discard(name)
         self.writer.remove(name)
 
-    def give_up(self, name: str) -> None:
-        """Free a name that nothing was captured for; a new store without names goes too."""
+    def release_name(self, name: str) -> None:
+        """Release a name without captured states. Deletes an unused store made from a path."""
         self._claimed.discard(name)
-        if not self._claimed and not self._found.layers and self.of_path:
+        if not self._claimed and not self._opened_record.layers and self.created_from_path:
             self.writer.life.abandon()
             self._files.delete(KEY)
 
-    def forget_broken_pass(self) -> None:
-        """Forget the batches of a forward pass that an exception ended: some layers lack theirs."""
-        self.writer.forget_broken_pass()
+    def discard_incomplete_pass(self) -> None:
+        """Discard the batches of a forward pass that an exception ended."""
+        self.writer.discard_incomplete_pass()
 
     def flush(self) -> None:
-        """Commit, where this process can still write; StoreClosed when rows are lost."""
+        """Commit if this process can still write. Raises StoreClosed if rows are lost."""
         self.writer.flush()
 
     def commit(self) -> None:
-        """As Store.commit()."""
+        """Commit; see Store.commit()."""
         self.writer.life.check_open()
-        self.writer.settle()
-        self.writer.commit_here()
+        self.writer.wait_for_pending()
+        self.writer.commit_between_passes()
 
     def close(self) -> None:
-        """As Store.close()."""
-        self.writer.settle()
+        """Close the store; see Store.close()."""
+        self.writer.wait_for_pending()
         self.writer.life.close()
 
-    def undo(self) -> None:
-        """Delete all that was written into a new store."""
+    def delete_new_store(self) -> None:
+        """Delete everything that was written to a new store."""
         self.writer.life.abandon()
-        for key in [*self._files.sizes(), KEY]:
+        for key in [*self._files.list_sizes(), KEY]:
             self._files.delete(key)

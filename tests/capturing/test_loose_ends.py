@@ -34,7 +34,7 @@ def test_labels_are_those_of_the_moment():
 def test_rows_that_vanish_while_they_are_read_are_noticed():
     point = new_point()
     point.append(ROWS, 10)
-    keeper = point.intake.accumulator._keeper
+    keeper = point.intake.accumulator._storage
     whole = keeper.chunks
     keeper.chunks = lambda: (chunk[:-1] for chunk in whole())
     with pytest.raises(RuntimeError, match="10 rows were captured, 9 counted"):
@@ -96,7 +96,7 @@ def test_readers_wait_for_batches_under_way(reader):
     point = ts.CapturePoint("layer")
 
     def bring():
-        point.intake._waits.clear()
+        point.intake._barriers.clear()
         thread = threading.Thread(
             target=point.intake.record, args=(np.zeros((4, 1), np.uint8), 8, 1, 4)
         )
@@ -104,5 +104,5 @@ def test_readers_wait_for_batches_under_way(reader):
         thread.join(600)
         assert not thread.is_alive()
 
-    point.intake.wait_with(bring)
+    point.intake.add_barrier(bring)
     assert READERS[reader](point) == 4

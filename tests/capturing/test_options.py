@@ -33,9 +33,9 @@ def test_an_unknown_option_names_those_there_are(function):
     arguments = (model, "Linear") if inspect.isfunction(function) else ("layer",)
 
     def use():
-        function(*arguments, treshold=1).__enter__()  # capture() begins there
+        function(*arguments, typo=1).__enter__()  # capture() begins there
 
-    with pytest.raises(TypeError, match=r"unknown option 'treshold'; there are keep, threshold,"):
+    with pytest.raises(TypeError, match=r"unknown option 'typo'; there are keep, threshold,"):
         use()
     assert not model._forward_hooks
 

@@ -135,7 +135,7 @@ def test_rows_go_to_a_file_in_bounded_memory(tmp_path, monkeypatch):
                 yield piece
                 del piece
 
-    rows = point._rows()
+    rows = point._arrow_rows()
     rows._chunks = one_by_one(rows._chunks)
     rows.to_parquet(tmp_path / "rows.parquet")
     assert pq.read_table(tmp_path / "rows.parquet").equals(point.to_arrow())

@@ -153,13 +153,13 @@ KILLED = """
 import sys
 import tensorstate_gpu._layers.arrow_rows as exporting
 from tensorstate_gpu._cli import commands
-whole = exporting.Rows.batches
+whole = exporting.ArrowRows.batches
 def slowly(self):
     for batch in whole(self):
         print("a batch", file=sys.stderr, flush=True)
         __import__("time").sleep(3600)
         yield batch
-exporting.Rows.batches = slowly
+exporting.ArrowRows.batches = slowly
 sys.exit(commands.main(sys.argv[1:]))
 """
 

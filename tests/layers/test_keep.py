@@ -58,7 +58,7 @@ def test_compressed_rows_come_back_in_order(codec):
     for start in range(0, len(rows), 300_000):
         point.append(rows[start : start + 300_000], len(rows[start : start + 300_000]))
     np.testing.assert_array_equal(point.raw_states, rows)
-    full = point.intake.accumulator._keeper._full
+    full = point.intake.accumulator._storage._full
     assert len(full) == 2
     assert all(len(chunk) < CHUNK_BYTES // 2 for chunk in full)
     np.testing.assert_array_equal(point.counts(), ts.count_states(rows, 40).counts)

@@ -9,9 +9,9 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
-from tensorstate_gpu.store.background_writer import WAITING_BYTES, BackgroundWriter
+from tensorstate_gpu.store.background_writer import MAX_QUEUED_BYTES, BackgroundWriter
 from tensorstate_gpu.store.buffer_pool import BufferPool
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 from tests.support.points import new_point
 
 
@@ -19,7 +19,7 @@ from tests.support.points import new_point
 def writer():
     writer = BackgroundWriter(4, lambda: None, None)
     yield writer
-    writer.give_up()
+    writer.cancel()
 
 
 def test_as_many_jobs_at_once_as_there_are_threads(writer):
@@ -44,7 +44,7 @@ def test_a_job_that_is_alone(writer):
 
     alone = {number for number in range(500) if random.Random(number).random() < 0.2}
     for number in range(500):
-        writer.submit(job(number, number in alone), alone=number in alone)
+        writer.submit(job(number, number in alone), exclusive=number in alone)
     writer.wait()
     assert len(order) == 500
     for place, number in enumerate(order):
@@ -74,7 +74,7 @@ def test_jobs_that_fail_are_told_and_tried_again(writer):
     told = 0
     for start in range(0, 400, 20):
         for number in range(start, start + 20):
-            writer.submit(job(number), 10, alone=number % 7 == 0)
+            writer.submit(job(number), 10, exclusive=number % 7 == 0)
         while failed(writer):
             told += 1
         assert sorted(done) == list(range(start + 20))  # each of them once
@@ -113,7 +113,7 @@ def fsyncs_meet(monkeypatch):
     """A disk that finishes the fsyncs of chunks four at a time."""
     meeting = threading.Barrier(4, timeout=1200)
 
-    class Meeting(System):
+    class Meeting(FileSystemCalls):
         def fsync(self, path):
             if path.is_file() and "json" not in path.name:
                 meeting.wait()
@@ -145,13 +145,13 @@ def test_what_arrives_late_is_written_before_the_last_commit(tmp_path):
     layer = store.session.writer._layers["layer"]
     late = [ROWS[5:]]  # as batches on their way from a device
 
-    class Feeder:
-        def bring(self):
+    class RowSource:
+        def drain(self):
             while late:
                 layer.add(late.pop(), 95, None)
 
-    layer.feed_from(Feeder())
-    store.session.writer.life.close_soon()
+    layer.drain_from(RowSource())
+    store.session.writer.life.close_in_background()
     layer = ts.Store(tmp_path / "run")["layer"]
     np.testing.assert_array_equal(layer[:], ROWS)
     assert ts.Store(tmp_path / "run").verify().good
@@ -163,7 +163,7 @@ def test_a_finalizer_in_a_writers_thread_does_not_wait_for_itself(tmp_path):
     life, closed = store.session.writer.life, threading.Event()
 
     def close_there():
-        life.close_soon()  # as when the Store is collected, and then who closes it
+        life.close_in_background()  # as when the Store is collected, and then who closes it
         life.close()
         closed.set()
 
@@ -180,7 +180,7 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
 
     looked_at = threading.Event()
 
-    class Slow(System):
+    class Slow(FileSystemCalls):
         def write(self, path, parts):
             if threading.current_thread() is not threading.main_thread():
                 assert looked_at.wait(600)
@@ -191,7 +191,7 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
         background = store.session.writer._background
         while not background._running:
             time.sleep(0.001)
-        assert background._waiting
+        assert background._queue
         looked_at.set()
         raise KeyboardInterrupt
 
@@ -208,20 +208,20 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
 
 def test_memory_of_chunks_is_used_again():
     pool = BufferPool(CHUNK_BYTES)
-    rows = pool.array((3, 5), np.dtype(np.uint8))
-    numbers = pool.array((7,), np.dtype(np.int64))
-    long = pool.array((1, CHUNK_BYTES + 1), np.dtype(np.uint8))
+    rows = pool.allocate((3, 5), np.dtype(np.uint8))
+    numbers = pool.allocate((7,), np.dtype(np.int64))
+    long = pool.allocate((1, CHUNK_BYTES + 1), np.dtype(np.uint8))
     assert not np.shares_memory(rows, numbers)
-    pool.give_back(rows)
-    again = pool.array((4,), np.dtype(np.int64))
+    pool.release(rows)
+    again = pool.allocate((4,), np.dtype(np.int64))
     assert np.shares_memory(rows, again)
-    assert not np.shares_memory(pool.array((3, 5), np.dtype(np.uint8)), again)
-    pool.give_back(long)
-    assert np.shares_memory(pool.array((3, 5), np.dtype(np.uint8)), long)
-    pool.give_back(np.zeros((3, 5), np.uint8))  # not ours
+    assert not np.shares_memory(pool.allocate((3, 5), np.dtype(np.uint8)), again)
+    pool.release(long)
+    assert np.shares_memory(pool.allocate((3, 5), np.dtype(np.uint8)), long)
+    pool.release(np.zeros((3, 5), np.uint8))  # not ours
     for _ in range(100):
-        pool.give_back(BufferPool(CHUNK_BYTES).array((3, 5), np.dtype(np.uint8)))
-    assert len(pool._free) == WAITING_BYTES // CHUNK_BYTES
+        pool.release(BufferPool(CHUNK_BYTES).allocate((3, 5), np.dtype(np.uint8)))
+    assert len(pool._free) == MAX_QUEUED_BYTES // CHUNK_BYTES
 
 
 def test_folders_come_and_go_while_others_write(tmp_path):

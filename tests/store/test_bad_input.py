@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.record import KEY, group_document, sealed
+from tensorstate_gpu.store.record import KEY, group_document, with_checksum
 from tests.support.closed_store import ROWS, content
 from tests.support.ids import plain
 from tests.support.points import new_point
@@ -280,7 +280,7 @@ def test_nonsense_under_a_valid_checksum(place, value, stored):
         del holder[place[-1]]
     else:
         holder[place[-1]] = value
-    (stored / KEY).write_bytes(sealed(document))
+    (stored / KEY).write_bytes(with_checksum(document))
     before = content(stored)
     for mode in "rax":
         expected = "run exists and is not empty" if mode == "x" else r"run/zarr.json is damaged: "

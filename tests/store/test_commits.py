@@ -9,7 +9,7 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import background_writer
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 from tests.support.waiting import wait_until
 
 ROWS = np.random.default_rng(0).integers(0, 256, (100, 2)).astype(np.uint8)
@@ -113,7 +113,7 @@ def test_a_reader_sees_what_was_committed_when_it_was_opened(tmp_path, small_chu
     np.testing.assert_array_equal(store["a"][:], ROWS[:37])  # its own last commit
 
 
-class SlowSystem(System):
+class SlowSystem(FileSystemCalls):
     """A disk that waits until it may go on."""
 
     def __init__(self):
@@ -125,7 +125,7 @@ class SlowSystem(System):
 
 
 def test_the_model_goes_on_until_too_much_waits_to_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(background_writer, "WAITING_BYTES", 10_000)
+    monkeypatch.setattr(background_writer, "MAX_QUEUED_BYTES", 10_000)
     store = ts.Store(tmp_path / "run", "x", commit_seconds=None, chunk_bytes=2000)
     (point,) = points_in(store, "a")
     slow = SlowSystem()

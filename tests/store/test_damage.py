@@ -11,7 +11,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.commands import main
-from tensorstate_gpu.store.record import sealed
+from tensorstate_gpu.store.record import with_checksum
 from tests.support.points import new_point
 
 ROWS = np.random.default_rng(0).integers(0, 256, (35, 2)).astype(np.uint8)
@@ -165,9 +165,9 @@ def test_a_deleted_folder_can_be_used_again(stored, tmp_path):
 
 def test_a_name_that_was_given_up_leaves_no_store(tmp_path):
     first, second = ts.CapturePoint("a", tmp_path / "run"), ts.CapturePoint("b", tmp_path / "run")
-    first.intake.sink.give_up()
+    first.intake.sink.release_name()
     assert (tmp_path / "run/zarr.json").exists()
-    second.intake.sink.give_up()
+    second.intake.sink.release_name()
     assert not (tmp_path / "run/zarr.json").exists()
     new_point(tmp_path / "run").append(ROWS, 35)
 
@@ -213,7 +213,7 @@ def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path):
 )
 def test_nonsense_with_a_good_checksum_is_named(change, told, stored, tmp_path):
     file = tmp_path / "run/layer/zarr.json"
-    file.write_bytes(sealed({**json.loads(file.read_text()), **change}))
+    file.write_bytes(with_checksum({**json.loads(file.read_text()), **change}))
     with pytest.raises(ValueError, match=rf"layer/zarr.json is damaged: {told}"):
         ts.Store(tmp_path / "run")["layer"][:]
 

@@ -117,10 +117,10 @@ UNDER_WAY = """
         point.declare(8)
         accumulator = point.intake.accumulator
         accumulator._transfer = UnderWay([np.full((5, 1), 7, np.uint8), np.ones((3, 1), np.uint8)])
-        accumulator._under_way.extend([(5, None), (3, None)])
+        accumulator._in_flight.extend([(5, None), (3, None)])
         accumulator.ledger.add(8, 8, None)
     if sys.argv[2] == "one fails":
-        points[0].intake.accumulator._keeper.add_entered = None
+        points[0].intake.accumulator._storage.add_arrived = None
     sys.kept = points  # alive at the end
 """
 

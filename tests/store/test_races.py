@@ -14,7 +14,7 @@ import torch
 from zarr.codecs import ZstdCodec
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 from tests.support.waiting import wait_until
 
 
@@ -123,7 +123,7 @@ def test_a_save_that_fails_leaves_nothing(path, monkeypatch):
         ts.Run([*points, too_large]).save(path)
     assert not path.exists()
 
-    class Full(System):
+    class Full(FileSystemCalls):
         def write(self, file, parts):
             if file.parent.parent.name == "b":
                 raise OSError(errno.ENOSPC, "full")
@@ -164,7 +164,7 @@ def test_a_failure_while_nothing_comes_is_told(path, monkeypatch):
     store = ts.Store(path, "x", commit_seconds=0.1)
     point = point_in(store)
     failed = threading.Event()
-    cut = type(point.intake.accumulator._keeper).cut
+    cut = type(point.intake.accumulator._storage).snapshot
 
     def no_memory(self):
         if not failed.is_set():
@@ -172,10 +172,10 @@ def test_a_failure_while_nothing_comes_is_told(path, monkeypatch):
             raise MemoryError("once")
         return cut(self)
 
-    monkeypatch.setattr(type(point.intake.accumulator._keeper), "cut", no_memory)
+    monkeypatch.setattr(type(point.intake.accumulator._storage), "snapshot", no_memory)
     point.append(rows(5), 5)
     assert failed.wait(600)
-    wait_until(lambda: store._writer._background._failure)
+    wait_until(lambda: store._writer._background._unraised_error)
     with pytest.raises(MemoryError):
         point.append(rows(5), 5)
     store.close()
@@ -211,7 +211,7 @@ def test_a_reset_that_fails_does_not_lose_what_follows(path, monkeypatch):
     point.append(rows(5), 5)
     store.commit()
 
-    class Full(System):
+    class Full(FileSystemCalls):
         def write(self, file, parts):
             raise OSError(errno.ENOSPC, "full")
 
@@ -262,7 +262,7 @@ def test_a_store_that_was_moved_away_is_told(path):
 def test_commits_do_not_pile_up_on_a_slow_disk(path, monkeypatch):
     may_go_on = threading.Event()
 
-    class Slow(System):
+    class Slow(FileSystemCalls):
         def write(self, file, parts):
             assert may_go_on.wait(600)
             super().write(file, parts)
@@ -273,8 +273,8 @@ def test_commits_do_not_pile_up_on_a_slow_disk(path, monkeypatch):
     for _ in range(50):
         point.append(rows(1000), 1000)
     background = store.session.writer._background
-    jobs = [*background._waiting, *background._running]
-    assert sum(job.alone for job in jobs) == 1
+    jobs = [*background._queue, *background._running]
+    assert sum(job.exclusive for job in jobs) == 1
     may_go_on.set()
     store.close()
     assert ts.Store(path)["layer"].state_count == 50_000

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 from tests.support.points import new_point
 from tests.support.waiting import wait_until
 
@@ -55,7 +55,7 @@ def test_string_labels_that_fill_chunks_of_the_real_size(tmp_path):
 def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monkeypatch):
     fails, goes_on = threading.Event(), threading.Event()
 
-    class Disk(System):
+    class Disk(FileSystemCalls):
         def write(self, path, parts):
             if "/c/0/" in path.as_posix():
                 assert goes_on.wait(600)
@@ -80,7 +80,7 @@ def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monke
     closing = threading.Thread(target=close)
     closing.start()
     assert fails.wait(600)
-    wait_until(lambda: store._writer._background._failure)
+    wait_until(lambda: store._writer._background._unraised_error)
     with pytest.raises(OSError, match="full"):
         point.append(rows[20:], 10)
     goes_on.set()
@@ -97,7 +97,7 @@ def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monke
 def test_a_fork_while_a_chunk_is_written(tmp_path, monkeypatch):
     writes, goes_on = threading.Event(), threading.Event()
 
-    class Disk(System):
+    class Disk(FileSystemCalls):
         def write(self, path, parts):
             if "/c/" in path.as_posix():
                 writes.set()
@@ -151,7 +151,7 @@ def test_a_thread_that_outlives_the_main_thread(tmp_path):
     assert [store[name].state_count for name in store] == [20, 20]
 
 
-class Unreliable(System):
+class Unreliable(FileSystemCalls):
     """Slow by chance, and full for one operation in a hundred."""
 
     def __init__(self):
@@ -208,7 +208,7 @@ def test_threads_capture_on_an_unreliable_disk(durability, quick_path, monkeypat
     disk = Unreliable()
     disk.reliable = True
     monkeypatch.setattr(Folder, "system", disk)
-    monkeypatch.setattr("tensorstate_gpu.store.background_writer.WAITING_BYTES", 4000)
+    monkeypatch.setattr("tensorstate_gpu.store.background_writer.MAX_QUEUED_BYTES", 4000)
     store = ts.Store(quick_path, "x", durability=durability, commit_rows=500, chunk_bytes=400)
     points = {name: new_point(store, name) for name in "abcd"}
     disk.reliable = False

@@ -207,7 +207,7 @@ def test_files_that_cannot_be_listed(run, monkeypatch):
     def refuse(*_):
         raise OSError("this server lists nothing")
 
-    monkeypatch.setattr("tensorstate_gpu.store.folder.Folder.sizes", refuse)
+    monkeypatch.setattr("tensorstate_gpu.store.folder.Folder.list_sizes", refuse)
     verified = ts.Store(run).verify()
     assert (verified.good, verified.chunks, verified.orphans) == (True, 10, None)
 

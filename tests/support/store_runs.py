@@ -13,7 +13,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._layers import chunked_buffer
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 
 CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 12 labels
 
@@ -134,7 +134,7 @@ def check_finished(path):
         assert ts.count_states(layer) == counts
 
 
-class CountingSystem(System):
+class CountingSystem(FileSystemCalls):
     """Calls ``before(number, operation, path)`` at each operation that changes the disk."""
 
     def __init__(self, before):

@@ -106,7 +106,7 @@ def test_a_keeper_that_fails_keeps_what_is_under_way(machine, monkeypatch):
     point = ts.CapturePoint("layer")
     parts = batches(64, (40, 60, 80))
     record(point, machine.give(parts[0]), 64)
-    keeper = point.intake.accumulator._keeper
+    keeper = point.intake.accumulator._storage
     with monkeypatch.context() as patch:
         patch.setattr(keeper, "append", no_room)
         with pytest.raises(MemoryError):

@@ -56,11 +56,12 @@ def test_counting_gives_up_the_table_where_rows_differ(machine, distinct, monkey
     rows = np.random.default_rng(0).integers(0, distinct, 3000, np.uint32)
     rows = rows.view(np.uint8).reshape(-1, 4)
     sorts = []
-    monkeypatch.setattr(
-        sys.modules["tensorstate_gpu.cuda.count"],
-        "sort",
-        lambda given: sorts.append(len(given)) or cuda.sort(given),
-    )
+    for module in ("count", "merge"):
+        monkeypatch.setattr(
+            sys.modules[f"tensorstate_gpu.cuda.{module}"],
+            "sort",
+            lambda given: sorts.append(len(given)) or cuda.sort(given),
+        )
     found = map(machine.fetch, cuda.count(machine.give(rows)))
     assert max(sorts) == (3000 if distinct == 5000 else distinct)
     for one, other in zip(found, oracle.count(rows), strict=True):

@@ -1,0 +1,79 @@
+"""Writes the stores of the current format, for tests/store/test_formats.py.
+
+python -m tests.store.formats.make_fixtures FOLDER
+
+Only for a new format: what is committed here stays as the older versions of the library wrote it.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from zarr.codecs import ZstdCodec
+
+import tensorstate_gpu as ts
+
+
+def without_labels(path: Path) -> None:
+    """Two layers, one with a name that is escaped, in three commits; whole chunks and a rest."""
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        conv = ts.CapturePoint("conv_1", store, threshold=0.5)
+        conv.declare(12, 1)
+        dense = ts.CapturePoint("block/dense é", store)
+        dense.declare(3, -1)
+        for first in (0, 8, 16):
+            rows = np.arange(first, first + 8)
+            conv.append(np.stack([rows, rows % 3], axis=1).astype(np.uint8), 2)
+            dense.append((rows[::4] // 4 % 5)[:, None].astype(np.uint8), 2)
+            store.commit()
+
+
+def integer_labels(path: Path) -> None:
+    """One layer with a label for each instance, negative and large ones among them."""
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        point = ts.CapturePoint("layer", store)
+        point.declare(8, 1)
+        rows = np.arange(10, dtype=np.uint8)[:, None]
+        point.append(rows % 4, 5, np.array([7, -1, 7, 2**62, 7]))
+        store.commit()
+        point.append(rows[:4] % 4, 2, np.array([0, -1]))
+
+
+def string_labels(path: Path) -> None:
+    """Instances with different numbers of states, labels that are not ASCII, compressed rows."""
+    with ts.Store(path, "x", commit_seconds=None, compressor=ZstdCodec(level=1)) as store:
+        point = ts.CapturePoint("layer", store)
+        point.declare(16, 3)
+        rows = np.stack([np.arange(11), np.full(11, 255)], axis=1).astype(np.uint8)
+        point.append(rows[:6], 2, ["cat", "größer"])
+        point.append(rows[6:9], 3, ["", "cat", "two words"])
+        point.append(rows[9:9], 1, ["none"])
+        store.commit()
+        point.append(rows[9:], 1, ["cat"])
+
+
+def never_committed(path: Path) -> None:
+    """What a program leaves that is killed after it opened a store, and before its first commit."""
+    open_one = path.with_name("open")
+    store = ts.Store(open_one, "x", commit_seconds=None)
+    point = ts.CapturePoint("layer", store)
+    point.declare(8, 1)
+    shutil.copytree(open_one, path)
+    store.close()
+    shutil.rmtree(open_one)
+
+
+STORES = (without_labels, integer_labels, string_labels, never_committed)
+
+
+def make(folder: Path) -> None:
+    """Write all stores, in small chunks: with the usual ones each would take 256 KiB."""
+    with mock.patch("tensorstate_gpu.store.columns.CHUNK_BYTES", 20):
+        for write in STORES:
+            write(folder / write.__name__)
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))
