@@ -14,15 +14,10 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tests.support.points import new_point
 from tests.support.waiting import wait_until
 
 FULL = OSError(errno.ENOSPC, "full")
-
-
-def new_point(store, name="layer", neurons=16):
-    point = ts.CapturePoint(name, store)
-    point.declare(neurons)
-    return point
 
 
 def rows_of(count, width, seed=0):
