@@ -80,7 +80,7 @@ def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monke
     closing = threading.Thread(target=close)
     closing.start()
     assert fails.wait(600)
-    wait_until(lambda: store._writer._background._unraised_error)
+    wait_until(lambda: store.session.writer._background._unraised_error)
     with pytest.raises(OSError, match="full"):
         point.append(rows[20:], 10)
     goes_on.set()
