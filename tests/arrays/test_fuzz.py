@@ -1,6 +1,6 @@
-"""A hundred thousand arrays of random shape, strides, number type, threshold and place in memory.
+"""A hundred thousand arrays of random shape, strides, number type, threshold and address.
 
-Each lies against a page that must not be touched, and so does what is written.
+Each array, and each result, is next to a page that must not be accessed.
 """
 
 import subprocess
@@ -103,7 +103,7 @@ def test_a_hundred_thousand_random_arrays():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
-def test_the_guard_pages_would_notice():
+def test_guard_pages_detect_an_overrun():
     done = fuzz(10, 0, "overrun")
     assert done.stdout.startswith("survived") or done.returncode < 0
     assert done.returncode < 0

@@ -40,8 +40,8 @@ def test_all_kernels_against_the_oracle():
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
 
 
-def test_kernels_do_not_ask_who_compiles_them():
-    """Else another code would run in tests than on a GPU."""
+def test_kernels_do_not_test_the_compiler():
+    """Otherwise tests would run other code than a GPU."""
     for kernel in KERNELS.glob("*.cu"):
         code = kernel.read_text()
         assert not re.search(r"__\w*(CUDA|NVCC|GNUC|clang)\w*__|#\s*if.*defined", code), kernel.name
@@ -49,8 +49,8 @@ def test_kernels_do_not_ask_who_compiles_them():
         assert asked <= {"BITS", "TRANSFORMED", "PER_NEURON", "LANES", "HALVES", "WORDS", "WIDTH"}
 
 
-# What is planted: the kernel file, its text, what stands there instead, the case that meets it, and
-# what is said then.
+# Planted faults: the kernel file, its text, the replacement, the test case that must fail, and a
+# part of its output.
 FAULTS = {
     "reads beyond the end": (
         "pack",
@@ -122,7 +122,7 @@ FILES = {"pack": "packing.py", "count": "counting.py", "count_wide": "counting.p
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults_are_seen(fault, tmp_path):
+def test_faults_are_detected(fault, tmp_path):
     source, before, after, case, said = FAULTS[fault]
     kernels = Path(shutil.copytree(KERNELS, tmp_path / "kernels"))
     code = (kernels / f"{source}.cu").read_text()
@@ -135,6 +135,6 @@ def test_faults_are_seen(fault, tmp_path):
 
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="there may be a GPU")
 def test_without_a_gpu_the_tests_for_one_fail():
-    done = run_cases("packing.py::test_nothing_to_do", TENSORSTATE_TEST_GPU="1")
+    done = run_cases("packing.py::test_empty_arrays", TENSORSTATE_TEST_GPU="1")
     assert done.returncode == 1
     assert "need CuPy: pip install" in done.stdout

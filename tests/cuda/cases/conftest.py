@@ -1,4 +1,4 @@
-"""On what the cases run: test_on_cpu.py runs them on a CPU, `make gpu` on a GPU."""
+"""The machine of the cases: test_on_cpu.py runs them on a CPU, `make gpu` on a GPU."""
 
 import os
 from pathlib import Path
