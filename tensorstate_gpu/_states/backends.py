@@ -33,13 +33,13 @@ def backend_for(device: tuple[int, int], name: str) -> Backend:
 
 def cpu() -> HostBackend:
     """Return the backend of the host."""
-    from tensorstate_gpu import cpu_fallback  # this imports Numba
+    import tensorstate_gpu.cpu_fallback as cpu_fallback  # this imports Numba
 
     return cpu_fallback
 
 
 def device_backend_for(device: tuple[int, int]) -> DeviceBackend:
     """Return the backend of a device other than the CPU."""
-    from tensorstate_gpu import cuda
+    import tensorstate_gpu.cuda as cuda
 
     return cuda
