@@ -33,19 +33,23 @@ class WriterOptions:
                 "compressor must be a zarr codec such as zarr.codecs.ZstdCodec(), "
                 f"got {type(self.compressor).__name__} {self.compressor!r}"
             )
-        if self.commit_rows is not None:
-            positive_integer(self.commit_rows, "commit_rows")
-        if self.chunk_bytes is not None:
-            positive_integer(self.chunk_bytes, "chunk_bytes")
+        for name in ("commit_rows", "chunk_bytes"):
+            if (number := getattr(self, name)) is not None:
+                object.__setattr__(self, name, positive_integer(number, name))
         if self.commit_seconds is not None:
-            seconds = real(self.commit_seconds, "commit_seconds")
-            if not 0 < seconds < 1e9:
-                raise ValueError(
-                    f"commit_seconds must be greater than 0 and less than 1e9, got {seconds}; "
-                    "None commits by rows or by hand only"
-                )
+            object.__setattr__(self, "commit_seconds", _checked_seconds(self.commit_seconds))
 
     @property
     def chunk_size(self) -> int:
         """Bytes of a full chunk."""
         return chunk_size(self.chunk_bytes)
+
+
+def _checked_seconds(value: Any) -> float:
+    seconds = real(value, "commit_seconds")
+    if not 0 < seconds < 1e9:
+        raise ValueError(
+            f"commit_seconds must be greater than 0 and less than 1e9, got {seconds}; "
+            "None commits by rows or by hand only"
+        )
+    return seconds
