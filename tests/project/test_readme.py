@@ -72,7 +72,12 @@ def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "docs/architecture.md", "docs/keras.md", "docs/store.md", "CONTRIBUTING.md"],
+    [
+        *sorted(
+            path.relative_to(ROOT).as_posix()
+            for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+        )
+    ],
 )
 def test_links_and_paths_exist(document):
     text = (ROOT / document).read_text()
