@@ -8,13 +8,18 @@ DEMO_READY := .venv/.demo
 READY := .venv/.installed
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint coverage floors types bench bench-quick gpu clean env
+.PHONY: demo test test-all lint coverage floors types bench bench-quick gpu clean env
 
 demo: $(DEMO_READY)
 	$(BIN)/tensorstate demo $(ARGS)
 
+# Several processes side by side; tests/__main__.py says how.
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m tests $(ARGS)
+
+# With what takes long: every kill, every power cut, every GPU generation, ...
+test-all: $(READY)
+	$(BIN)/python -m tests --all $(ARGS)
 
 # What .pre-commit-config.yaml runs before a commit, on all files.
 lint: $(READY)
@@ -41,7 +46,7 @@ BENCH := $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only 
 
 bench: $(READY)
 	$(BENCH) --save benchmarks/results/cpu.json $(ARGS)
-	$(BIN)/python -m benchmarks.table
+	$(BIN)/python -m benchmarks.harness.tables
 
 bench-quick: $(READY)
 	$(BENCH) -m quick $(ARGS)

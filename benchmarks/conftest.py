@@ -1,6 +1,5 @@
 """After a timed run: a table on the screen, and all timings as JSON where ``--save`` says so."""
 
-import ctypes
 import json
 import os
 import platform
@@ -10,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.table import summary_line
+from benchmarks.harness.memory import keep_freed_memory
+from benchmarks.harness.tables import summary_line
 
 LIBRARIES = ("numpy", "numba", "torch", "polars", "duckdb", "pyarrow")
 
@@ -20,17 +20,7 @@ def _memory_touched_once(request):
     """On a virtual machine the first touch of a page may take 5 us: once, and not while we time."""
     if request.config.getoption("benchmark_enable"):
         np.ones(1 << 29)
-        _keep_freed_memory()
-
-
-def _keep_freed_memory():
-    """Let glibc's malloc give no memory back to the system: else torch's own forward pass takes
-    between 900 and 8,000 page faults, by chance, and a run tells nothing about capture."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        trim_threshold, mmap_threshold = -1, -3
-        libc.mallopt(trim_threshold, 1 << 30)
-        libc.mallopt(mmap_threshold, 1 << 30)
+        keep_freed_memory()
 
 
 def pytest_addoption(parser):

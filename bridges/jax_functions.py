@@ -1,4 +1,4 @@
-"""JAX: packing inside jit, grad and vmap, and a probe that records what a function computes."""
+"""JAX: the array functions inside jit, grad and vmap; histograms as pytrees."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ from tensorstate_gpu._states.state_counts import StateCounts
 
 
 def is_tracer(array: Any) -> bool:
-    """Whether an array stands for one inside a transformation (jit, vmap, grad, scan)."""
+    """Return whether an array is a tracer inside a transformation (jit, vmap, grad, scan)."""
     return isinstance(array, jax.core.Tracer)
 
 
 def compress(x: Any, neuron_axis: int, threshold: Any) -> Any:
-    """As compress_states, of JAX operations: uint8 (states, row bytes), with a zero tangent.
+    """Like compress_states, in JAX operations: uint8 (states, row bytes), with a zero tangent.
 
-    Decided on integer views of the bits, because XLA on CPUs flushes subnormal numbers to zero.
+    Compares integer views of the bits, because XLA on CPUs flushes subnormal numbers to zero.
     """
     element = ELEMENT_TYPES.get(x.dtype.name)
     if element is None:
@@ -40,15 +40,15 @@ def compress(x: Any, neuron_axis: int, threshold: Any) -> Any:
 
 
 def decompress(packed: Any, neurons: int) -> Any:
-    """As decompress_states: bool (states, neurons)."""
+    """Like decompress_states: bool (states, neurons)."""
     return jnp.unpackbits(packed, axis=-1, count=neurons, bitorder="little").astype(bool)
 
 
 def popcount(packed: Any) -> Any:
-    """As popcount: int32 (states,)."""
+    """Like popcount: int32 (states,)."""
     return jax.lax.population_count(packed).sum(axis=-1, dtype=jnp.int32)
 
 
-# As a whole, without leaves: JAX without x64 would cut counts to 32 bits, and what jax.tree.map,
-# stack or vmap make of the arrays would be no histogram any more.
+# A pytree without leaves: JAX without x64 would truncate counts to 32 bits, and jax.tree.map, stack
+# or vmap would turn the arrays into something that is not a histogram.
 jax.tree_util.register_static(StateCounts)

@@ -1,4 +1,4 @@
-"""JAX: a probe that records what a function computes, inside jit, grad, scan and vmap."""
+"""JAX: tap() records the states of a value, inside jit, grad, scan and vmap."""
 
 import math
 from collections.abc import Callable
@@ -23,21 +23,21 @@ from .jax_functions import compress
 def tap(
     x: Any, name: str, run: Run, *, neuron_axis: int | None = None, threshold: Any = None
 ) -> Any:
-    """Record the packed states of ``x`` whenever this is executed, and return ``x`` itself.
+    """Record the packed states of ``x`` each time this is executed, and return ``x``.
 
-    Works inside ``jax.jit``, ``grad``, ``scan`` and ``cond``, and is differentiable. Calls are
-    recorded once each, in order on one device, and those of a ``vmap`` in the batch's order. Only
-    packed rows leave the device. Reading the capture point waits for calls that are under way.
+    Works inside ``jax.jit``, ``grad``, ``scan`` and ``cond``, and is differentiable. Each call is
+    recorded once, in order on one device; the calls of a ``vmap`` are recorded in the order of the
+    batch. Only packed rows leave the device. Reading the capture point waits for pending calls.
 
     Parameters
     ----------
     x : JAX array of shape (instances, neurons), or of more axes
     name : str
-        The capture point ``run[name]``; made, with ``keep="states"``, where there is none.
+        Name of the capture point ``run[name]``. It is created, with ``keep="states"``, if needed.
     run : Run
         ``ts.Run()``, or ``ts.Run([ts.CapturePoint(name, keep="counts")])``.
     neuron_axis, threshold
-        As in compress_states; by default those of the capture point, else -1 and 0.
+        As in compress_states. The defaults are those of the capture point, or else -1 and 0.
 
     Returns
     -------
@@ -46,10 +46,10 @@ def tap(
     Raises
     ------
     TypeError, ValueError
-        While the function is traced: for what compress_states refuses.
+        During tracing, if compress_states does not accept ``x``.
     RuntimeError
-        Inside ``jax.checkpoint`` (``remat``), where JAX allows no callbacks: return
-        ``compress_states(x)`` from the function there, and append it outside.
+        Inside ``jax.checkpoint`` (``remat``), where JAX does not allow callbacks. Return
+        ``compress_states(x)`` from the function instead, and append it outside.
 
     Examples
     --------
@@ -64,13 +64,13 @@ def tap(
         raise TypeError(f"run must be a Run, got {type(run).__name__}")
     x = jnp.asarray(x)
     point = run.point(name)
-    point.settle = jax.effects_barrier
-    axis = _first(neuron_axis, point.neuron_axis, -1)
-    return recorded(x, point, axis, threshold)
+    point.intake.add_barrier(jax.effects_barrier)
+    axis = _first_given(neuron_axis, point.neuron_axis, -1)
+    return record_in_graph(x, point, axis, threshold)
 
 
-def recorded(x: Any, point: CapturePoint, axis: int, threshold: Any = None) -> Any:
-    """``x``, whose packed states go to a capture point whenever this is executed.
+def record_in_graph(x: Any, point: CapturePoint, axis: int, threshold: Any = None) -> Any:
+    """Return ``x``, and have its packed states recorded each time the graph is executed.
 
     ``threshold``: by default that of the capture point.
     """
@@ -78,53 +78,61 @@ def recorded(x: Any, point: CapturePoint, axis: int, threshold: Any = None) -> A
         raise TypeError(
             f"{point.name}: firing= is not for JAX transformations: capture firing(x), as bools"
         )
-    packed = compress(x, axis, _first(threshold, point.threshold))
+    packed = compress(x, axis, _first_given(threshold, point.threshold))
     axis %= x.ndim
     record = _recorder(point, x.shape[axis], axis, 1 if axis == 0 else x.shape[0])
-    return after(x, record(packed))
+    return tie_to(x, record(packed))
 
 
-def _first(*values: Any) -> Any:
+def _first_given(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
-def after(x: Any, marker: Any) -> Any:
-    """``x``, once ``marker`` is there. Without the tie JAX drops callbacks from the gradient of a
-    scan, in silence (seen with 0.10)."""
+def tie_to(x: Any, marker: Any) -> Any:
+    """Return ``x``, available only once ``marker`` has been computed.
+
+    Without this dependency JAX silently drops callbacks from the gradient of a scan (seen with
+    0.10).
+    """
     return jax.lax.optimization_barrier((x, marker))[0]
 
 
 def _recorder(point: CapturePoint, neurons: int, axis: int, instances: int) -> Callable[[Any], Any]:
-    """A function that records packed rows (..., rows, bytes) when it is executed."""
+    """Return a function that records packed rows (..., rows, bytes) when it is executed."""
 
-    def keep(packed: Any) -> NDArray[np.uint8]:
+    def store_rows(packed: Any) -> NDArray[np.uint8]:
         batches = np.asarray(packed).reshape(math.prod(packed.shape[:-2]), *packed.shape[-2:])
         for rows in batches:
-            point.record(rows, neurons, axis, instances)
+            point.intake.record(rows, neurons, axis, instances)
         return np.zeros(packed.shape[:-2], np.uint8)
 
-    return recorder(keep)
+    return recorder(store_rows)
 
 
-def recorder(keep: Callable[[Any], NDArray[np.uint8]]) -> Callable[[Any], Any]:
-    """A function of packed rows that has ``keep`` called with them, in order, and gives its result:
-    zeros of the shape of the batch axes, if any."""
-    _refuse_checkpoint()
+def recorder(store_rows: Callable[[Any], NDArray[np.uint8]]) -> Callable[[Any], Any]:
+    """Return a traceable function of packed rows that calls ``store_rows``, in order.
+
+    Its result is that of ``store_rows``: zeros in the shape of the batch axes.
+    """
+    _raise_inside_checkpoint()
 
     @custom_vmap
     def record(packed: Any) -> Any:
         result = jax.ShapeDtypeStruct(packed.shape[:-2], jnp.uint8)
-        return io_callback(keep, result, packed, ordered=True)
+        return io_callback(store_rows, result, packed, ordered=True)
 
     @record.def_vmap
     def _(size: int, batched: list[bool], packed: Any) -> tuple[Any, bool]:
-        return record(packed), True  # JAX itself batches no ordered callbacks
+        return record(packed), True  # JAX itself cannot batch ordered callbacks
 
     return lambda packed: record(jax.lax.stop_gradient(packed))
 
 
-def _refuse_checkpoint() -> None:
-    """RuntimeError while jax.checkpoint traces: JAX would refuse later, without a way out."""
+def _raise_inside_checkpoint() -> None:
+    """Raise RuntimeError while jax.checkpoint traces.
+
+    JAX would raise an error later, without naming a workaround.
+    """
     import sys
 
     frame = sys._getframe()

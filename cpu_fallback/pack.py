@@ -85,7 +85,7 @@ def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Memory of this thread that the next call overwrites.
 
     It is still in the cache, where new memory would push out what the framework needs next
-    (`pytest benchmarks/bench_capture.py --benchmark-enable` shows it).
+    (`pytest benchmarks/cpu/bench_capture.py --benchmark-enable` shows it).
     """
     size = shape[0] * shape[1]
     if size > _MOST_KEPT:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from tensorstate_gpu._process.interrupts import finished_before_interrupt
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._process.locks import ForkSafeLock
-from tensorstate_gpu._process.num_threads import get_num_threads, least_bytes_per_thread
+from tensorstate_gpu._process.num_threads import get_num_threads, min_bytes_per_thread
 
 _lock = ForkSafeLock()
 _pool: ThreadPoolExecutor | None = None
@@ -42,7 +42,7 @@ def _executor() -> ThreadPoolExecutor:
 
 def ranges(items: int, traffic: int) -> list[tuple[int, int]]:
     """Cut ``items``, which move ``traffic`` bytes, into one range (start, stop) per thread."""
-    most = traffic // least_bytes_per_thread()
+    most = traffic // min_bytes_per_thread()
     return cut(items, min(get_num_threads(), most)) if most > 1 else [(0, items)]
 
 
@@ -67,7 +67,7 @@ def run(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[
         return [task(*arguments[0])]
     # Ctrl-C while the pool starts a thread would leave one that it does not know: it would never
     # be told to end, and the program neither.
-    with finished_before_interrupt():
+    with deferred_interrupts():
         return _run(task, arguments)
 
 

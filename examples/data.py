@@ -1,4 +1,8 @@
-"""Real images for the examples: what Keras has downloaded before, else scikit-learn's digits."""
+"""Real images for the examples.
+
+Nothing is downloaded: the examples use data that Keras has downloaded before, otherwise
+scikit-learn's digits.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ DOWNLOADED = Path.home() / ".keras" / "datasets"
 
 
 def mnist(side: int = 28) -> tuple[Split, Split]:
-    """Images (n, 28, 28, 1) from 0 to 1 and their labels, to train and to test with."""
+    """Training and test set: images (n, 28, 28, 1) with values from 0 to 1, and their labels."""
     if (DOWNLOADED / "mnist.npz").exists():
         import keras
 
@@ -22,7 +26,7 @@ def mnist(side: int = 28) -> tuple[Split, Split]:
 
 
 def cifar10() -> tuple[Split, Split]:
-    """Images (n, 32, 32, 3) from 0 to 1; else digits in three colours."""
+    """CIFAR-10 images (n, 32, 32, 3) with values from 0 to 1; otherwise three-channel digits."""
     if any(DOWNLOADED.glob("cifar-10-batches-py*")):
         import keras
 
@@ -34,7 +38,7 @@ def cifar10() -> tuple[Split, Split]:
 
 
 def cats_vs_dogs(side: int = 64) -> tuple[Split, Split]:
-    """Images (n, side, side, 3) of two kinds; else digits below 5, and the others."""
+    """Cats and dogs (n, side, side, 3); otherwise digits in two classes, below 5 and from 5."""
     folder = DOWNLOADED / "cats_and_dogs_filtered"
     if folder.exists():
         import keras
@@ -50,7 +54,7 @@ def cats_vs_dogs(side: int = 64) -> tuple[Split, Split]:
 
 
 def digits(side: int) -> tuple[Split, Split]:
-    """The 1,797 handwritten digits that scikit-learn ships, enlarged; the last 500 to test with."""
+    """The 1,797 handwritten digits of scikit-learn, enlarged; the last 500 are the test set."""
     from sklearn.datasets import load_digits
 
     found = load_digits()

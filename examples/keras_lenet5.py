@@ -1,6 +1,6 @@
-"""LeNet-5 in Keras, on any of its backends: train, capture, efficiency, aIQ.
+"""LeNet-5 in Keras, on any backend: train, capture states, print efficiencies and aIQ.
 
-KERAS_BACKEND=tensorflow (or jax, or torch) python examples/keras_lenet5.py
+Run it with: KERAS_BACKEND=tensorflow (or jax, or torch) python examples/keras_lenet5.py
 """
 
 import time
@@ -15,7 +15,7 @@ import tensorstate_gpu as ts
 (train_images, train_labels), (test_images, test_labels) = mnist()
 keras.utils.set_random_seed(0)
 
-# ---- the model: two units of convolution, normalisation and pooling, then dense layers -----------
+# ---- the model: three convolutions with batch normalisation, two of them pooled, one dense layer -
 regularizer = keras.regularizers.L2(0.0005)
 options = {
     "activation": "elu",
@@ -36,7 +36,7 @@ x = layers.MaxPooling2D(2, name="maxp_2")(unit(x, 50, 5, 2))
 x = layers.Flatten(name="flatten")(unit(x, 100, 4, 3))
 model = keras.Model(inputs, layers.Dense(10, name="pred")(x))
 
-# ---- training, until the accuracy on the test images has not risen for five epochs ---------------
+# ---- training: stops when test accuracy has not improved for five epochs -------------------------
 model.compile(
     optimizer=keras.optimizers.SGD(0.001, momentum=0.9, nesterov=True),
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -1,4 +1,4 @@
-"""Global average pooling against dense heads, with and without dropout: their efficiencies."""
+"""Compare global average pooling with a dense head, each with and without dropout."""
 
 import keras
 from data import mnist

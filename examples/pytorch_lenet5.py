@@ -1,4 +1,4 @@
-"""LeNet-5 in PyTorch: train, capture, efficiency, aIQ."""
+"""LeNet-5 in PyTorch: train, capture states, print efficiencies and aIQ."""
 
 import time
 

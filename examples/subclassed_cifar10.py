@@ -1,4 +1,4 @@
-"""A subclassed Keras model: its layers' calls are wrapped while states are captured."""
+"""Capture a subclassed Keras model: the calls of its layers are wrapped during the capture."""
 
 import keras
 from data import cifar10

@@ -1,6 +1,6 @@
-"""A tf.function training loop of one's own, with metrics and the efficiency in TensorBoard.
+"""A custom tf.function training loop that logs metrics and efficiencies to TensorBoard.
 
-tensorboard --logdir logs
+View the results with: tensorboard --logdir logs
 """
 
 import os
@@ -46,7 +46,7 @@ def train_step(images, labels):
 
 
 @tf.function
-def test_step(images, labels):  # through the model with capture layers, which shares the weights
+def test_step(images, labels):  # the model with capture layers shares its weights
     accuracy_metric.update_state(labels, captured(images, training=False))
 
 

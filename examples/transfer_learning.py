@@ -1,6 +1,6 @@
-"""A frozen ResNet-50 with a head of its own: capture inside the nested base.
+"""A frozen ResNet-50 with a new head: capture layers inside the nested base model.
 
-Weights of ImageNet are used where Keras has downloaded them before, random ones else.
+ImageNet weights are used if Keras has downloaded them before, random weights otherwise.
 """
 
 import keras
@@ -28,7 +28,7 @@ model.compile(
 )
 model.fit(train_images[:200], train_labels[:200], epochs=2, batch_size=50, verbose=2)
 
-# The last block of the base, by its layers' paths, and the head.
+# Capture the last block of the base, chosen by layer paths, and the head.
 captured = ts.build_efficiency_model(model, ["resnet50/conv5_block3_?_conv", "head"], keep="counts")
 _, accuracy = captured.evaluate(test_images[:100], test_labels[:100], batch_size=50, verbose=0)
 print(ts.report(captured, accuracy))

@@ -1,4 +1,4 @@
-"""Two dense layers (128 and 256 neurons) on digits, captured before and after."""
+"""Two dense layers (128 and 256 neurons) on digits; capture their inputs and outputs."""
 
 import keras
 from data import mnist

@@ -1,7 +1,7 @@
 """See how a neural network uses its neurons: capture, pack, count and measure layer states.
 
-Importing this module loads NumPy and nothing heavier: every public name is resolved when it is
-first used (PEP 562), and no framework is imported that the caller has not imported.
+Importing this package loads only NumPy. Each public name is imported when it is first used (PEP
+562), and no framework is imported that the program does not use.
 """
 
 from importlib import import_module
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from tensorstate_gpu.reporting import report
     from tensorstate_gpu.store import Store
 
-# No submodule shares a name with a public function: importing it would replace the function.
+# No submodule has the name of a public function: importing it would replace the function.
 _PACKAGES = ("errors", "information", "reporting", "store", "testing")
-_HOME = PUBLIC_NAMES | {
+_PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "AbstractStateCapture": "_capturing.capture_point",
     "CapturePoint": "_capturing.capture_point",
     "Run": "_capturing.run",
@@ -92,7 +92,7 @@ __all__ = [
 
 
 if find_spec(f"{__name__}.cpu_fallback") is None:
-    # The source tree has it beside this folder; an installation has it inside.
+    # An installation has it inside this folder; the source tree has it next to this folder.
     raise ImportError(
         f"tensorstate_gpu was imported from {__path__[0]}, a folder of its source that is no "
         "installation: run Python from another folder, or install the source with "
@@ -103,9 +103,9 @@ if find_spec(f"{__name__}.cpu_fallback") is None:
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return import_module(f"{__name__}.{name}")
-    if name not in _HOME:
+    if name not in _PUBLIC_NAME_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_PUBLIC_NAME_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

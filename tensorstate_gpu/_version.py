@@ -1,3 +1,3 @@
-"""The version, for all who need it: also for modules below the package's face."""
+"""The version; a separate module, so that internal modules can import it."""
 
 __version__ = "0.1.0"

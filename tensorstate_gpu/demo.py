@@ -1,8 +1,8 @@
-"""The main job on real data: train LeNet-5, capture the states of its convolutions, report.
+"""The demo: trains LeNet-5 on handwritten digits, captures its convolutions, reports.
 
 The network is that of the TensorState tutorial (20-50-100 neurons, ELU, batch normalisation, early
-stopping). The data are the 1,797 handwritten digits that ship with scikit-learn, enlarged from 8x8
-to 28x28 pixels, or a local copy of MNIST.
+stopping). The data are the 1,797 handwritten digits of scikit-learn, enlarged from 8x8 to 28x28
+pixels, or a local copy of MNIST.
 """
 
 import gzip
@@ -30,7 +30,7 @@ Split = tuple[torch.Tensor, torch.Tensor]
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 for 28x28 images, its first dense layer written as a 4x4 convolution."""
+    """LeNet-5 for 28x28 images; its first dense layer is a 4x4 convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class LeNet5(nn.Module):
         nn.init.zeros_(self.pred.bias)
 
     def forward(self, data: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, 10) of images (batch, 784) or (batch, 1, 28, 28)."""
+        """Return logits (batch, 10) for images (batch, 784) or (batch, 1, 28, 28)."""
         x = self.conv_1(data.view(-1, 1, 28, 28))
         x = self.conv_2(self.maxp_1(self.norm_1(self.elu_1(x))))
         x = self.conv_3(self.maxp_2(self.norm_2(self.elu_2(x))))
@@ -62,7 +62,7 @@ def _unit(channels: int, neurons: int, size: int) -> tuple[nn.Conv2d, nn.ELU, nn
 
 
 def main_job(mnist: str | None, seed: int, epochs: int) -> tuple[Run, Report]:
-    """Train, capture, report. Deterministic for a seed on one machine."""
+    """Train, capture and report. Deterministic for a given seed on one machine."""
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     if not 0 <= seed < 2**63:
@@ -78,7 +78,7 @@ def main_job(mnist: str | None, seed: int, epochs: int) -> tuple[Run, Report]:
 
 
 def load_digits() -> tuple[Split, Split]:
-    """scikit-learn's digits, 28x28: 1,297 to train with and 500 to validate with."""
+    """Return scikit-learn's digits as 28x28 images: 1,297 to train with, 500 to validate with."""
     try:
         from sklearn.datasets import load_digits as sklearn_digits
     except ImportError as error:
@@ -95,7 +95,10 @@ def load_digits() -> tuple[Split, Split]:
 
 
 def load_mnist(path: str) -> tuple[Split, Split]:
-    """A local mnist.pkl.gz, as deeplearning.net published it: training and validation images."""
+    """Return the training and validation images of a local mnist.pkl.gz.
+
+    The format is that of deeplearning.net.
+    """
     file = Path(path)
     file = file / "mnist.pkl.gz" if file.is_dir() else file
     try:
@@ -104,7 +107,7 @@ def load_mnist(path: str) -> tuple[Split, Split]:
         return _as_split(*train), _as_split(*valid)
     except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
         raise
-    except Exception as error:  # unpickling other files raises errors of every kind
+    except Exception as error:  # unpickling an unrelated file can raise anything
         raise ValueError(f"{file} is not a copy of mnist.pkl.gz: {error}") from error
 
 
@@ -119,7 +122,7 @@ def _as_split(images: Any, labels: Any) -> Split:
 
 
 def fit(model: nn.Module, train: Split, valid: Split, epochs: int) -> float:
-    """Train until the validation accuracy has not risen for PATIENCE epochs; return the best."""
+    """Train until the validation accuracy has not improved for PATIENCE epochs; return the best."""
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.001, momentum=0.9, weight_decay=0.0005, nesterov=True
     )
@@ -150,7 +153,7 @@ def _train_epoch(
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Split, run: Run | None = None) -> float:
-    """Share of images classified rightly; a run that captures gets their labels."""
+    """Return the share of images that are classified correctly; label them in ``run``, if given."""
     model.eval()
     images, labels = data
     right = 0

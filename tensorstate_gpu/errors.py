@@ -1,7 +1,7 @@
-"""Exceptions to catch by name. Each is also the built-in error that Python users expect.
+"""Exceptions to catch by name; each is also a ValueError or RuntimeError.
 
-Errors in arguments are plain TypeError and ValueError, and name the argument. All others derive
-from TensorStateError, so that one ``except`` clause can tell them from errors of other libraries.
+Errors in arguments are plain TypeError and ValueError, and name the argument. All other exceptions
+derive from TensorStateError, so one ``except`` clause catches those of this package only.
 
 Examples
 --------
@@ -31,61 +31,61 @@ __all__ = [
 
 
 class TensorStateError(Exception):
-    """The base of all exceptions of this package."""
+    """Base class of all exceptions of this package."""
 
 
 # ---- capturing ---------------------------------------------------------------------------------
 
 
 class NoLayerMatches(TensorStateError, ValueError):
-    """``attach_to`` matches no layer of the model; the message lists those there are."""
+    """``attach_to`` matches no layer of the model. The message lists the layers."""
 
 
 class NotCapturable(TensorStateError, ValueError):
-    """A model, or a layer of it, cannot be captured as it is: compiled, scripted, distributed."""
+    """A model or layer cannot be captured in its current form: compiled, scripted, distributed."""
 
 
 class NoCapturePoints(TensorStateError, ValueError):
-    """A model has no capture points."""
+    """The model has no capture points."""
 
 
 # ---- reading -----------------------------------------------------------------------------------
 
 
 class NothingCaptured(TensorStateError, ValueError):
-    """A layer is measured before any of its states were captured."""
+    """A layer was measured before any of its states were captured."""
 
 
 class RowsNotKept(TensorStateError, ValueError):
-    """Single states are asked for where only counts were kept (``keep="counts"``)."""
+    """Individual states are needed, but only counts were kept (``keep="counts"``)."""
 
 
 class LabelsMissing(TensorStateError, ValueError):
-    """Results by label are asked for, and some inputs were captured without one."""
+    """Results by label are needed, but some inputs were captured without a label."""
 
 
 class LedgerError(TensorStateError, RuntimeError):
-    """As many rows as were captured are not there: a bug, and no number is given."""
+    """The number of rows differs from what was captured: a bug. No result is returned."""
 
 
 # ---- stores ------------------------------------------------------------------------------------
 
 
 class NoStore(TensorStateError, ValueError):
-    """There is no store at a path."""
+    """There is no store at the path."""
 
 
 class DamagedStore(TensorStateError, ValueError):
-    """A file of a store is missing, or is not what was committed; the message names it."""
+    """A file of a store is missing or is not what was committed. The message names the file."""
 
 
 class UnknownFormat(TensorStateError, ValueError):
-    """A store was written in a format that this version does not read."""
+    """The store has a format that this version cannot read."""
 
 
 class StoreInUse(TensorStateError, ValueError):
-    """Another writer has the store open: a store has one writer at a time."""
+    """Another writer has the store open. A store has one writer at a time."""
 
 
 class StoreClosed(TensorStateError, RuntimeError):
-    """A store takes no more rows: it was closed or deleted, or belongs to another process."""
+    """The store accepts no more rows: it is closed or deleted, or belongs to another process."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import commands
+from tests.support import cases, commands, side_by_side
 from tests.support.rooms import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -16,17 +16,27 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Chunks of stores: ten rows of two bytes, two integer labels, or one string."""
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 20)
+def pytest_configure(config):
+    config.pluginmanager.register(cases)
+    config.pluginmanager.register(side_by_side)
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
+def chunks_of(monkeypatch):
+    """Sets the bytes of a chunk, for rows in memory and in stores that were given no size."""
+    return partial(monkeypatch.setattr, "tensorstate_gpu._layers.chunked_buffer.CHUNK_BYTES")
+
+
+@pytest.fixture
+def small_chunks(chunks_of):
+    """Chunks of ten rows of two bytes, two integer labels, or one string."""
+    chunks_of(20)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch, chunks_of):
     """Chunks of 4 rows of two bytes, pieces of 3, row groups of at least 2 of these."""
-    monkeypatch.setattr("tensorstate_gpu._layers.memory_rows.CHUNK_BYTES", 8)
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 8)
+    chunks_of(8)
     for module in ("_states.arrow_tables", "_layers.arrow_rows"):
         monkeypatch.setattr(f"tensorstate_gpu.{module}.PIECE_ROWS", 3)
     monkeypatch.setattr("tensorstate_gpu._states.arrow_tables.ROW_GROUP_BYTES", 50)

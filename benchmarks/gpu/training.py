@@ -9,7 +9,7 @@ from torch import nn
 import tensorstate_gpu as ts
 from benchmarks.gpu.clock import Case, Place
 from benchmarks.gpu.results import write
-from benchmarks.models import resnet50
+from benchmarks.harness.networks import resnet50
 
 ROUNDS = 12
 

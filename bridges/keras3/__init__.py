@@ -1,1 +1,1 @@
-"""Keras 3 on TensorFlow, JAX and PyTorch: layers that capture, and models with them."""
+"""Keras 3 on TensorFlow, JAX and PyTorch: capture layers, and models that contain them."""

@@ -1,4 +1,4 @@
-"""How a tensor comes to a capture point on each of Keras 3's backends, also inside a graph."""
+"""Keras 3: hands tensors to a capture point on each backend, also inside graphs."""
 
 import sys
 from typing import Any
@@ -14,12 +14,12 @@ from tensorstate_gpu.errors import NotCapturable
 
 
 def in_symbolic_call(tensor: Any) -> bool:
-    """Whether Keras only asks for shapes: with symbols, or (on PyTorch) with batches of its own."""
+    """Return whether Keras only infers shapes: from symbols, or (on PyTorch) dummy batches."""
     return isinstance(tensor, keras.KerasTensor) or bool(in_symbolic_scope())
 
 
-def first_dtype_problem(tensor: Any) -> str | None:
-    """What is wrong with a tensor or a symbol, if anything; known while a graph is traced."""
+def unsupported_reason(tensor: Any) -> str | None:
+    """Return why a tensor or symbolic tensor cannot be captured, or None if it can."""
     kind = type(tensor).__name__
     if isinstance(tensor, keras.KerasTensor) and tensor.sparse:
         kind = "a sparse tensor, of class SparseTensor,"
@@ -33,60 +33,64 @@ def first_dtype_problem(tensor: Any) -> str | None:
     return None
 
 
-def keep(point: CapturePoint, tensor: Any, axis: int) -> None:
-    """Pack a tensor that holds numbers, where it lies, and record its rows."""
+def pack_and_record(point: CapturePoint, tensor: Any, axis: int) -> None:
+    """Pack a tensor that has values, on its own device, and record its rows."""
     states = borrow(tensor, "states")
     axis %= len(states.shape)
     with working_on(states):
         packed, neurons = pack(states, axis, point.threshold, point.firing)
-        point.record(packed, neurons, axis, 1 if axis == 0 else states.shape[0])
+        point.intake.record(packed, neurons, axis, 1 if axis == 0 else states.shape[0])
 
 
-def see(point: CapturePoint, tensor: Any, axis: int) -> Any:
-    """Have a tensor captured whenever this place is executed; gives the tensor to go on with."""
-    if is_repeated():
+def capture_tensor(point: CapturePoint, tensor: Any, axis: int) -> Any:
+    """Capture a tensor each time this place of the model is executed.
+
+    Returns the tensor to continue with.
+    """
+    if is_recomputation():
         return tensor
-    return _SEE[keras.backend.backend()](point, tensor, axis)
+    return _CAPTURE_BY_BACKEND[keras.backend.backend()](point, tensor, axis)
 
 
-def is_repeated() -> bool:
-    """Whether a layer is called once more than the model uses what it gives.
+def is_recomputation() -> bool:
+    """Return whether this call of a layer is an extra one, whose result the model does not use.
 
     TensorFlow repeats calls inside keras.remat to differentiate them. Recurrent layers call their
-    cell for the shapes of what it gives (not on JAX), stacked cells to set up dropout as well.
+    cell to infer shapes (not on JAX); stacked cells also do so to set up dropout.
     """
     frame, in_loop = sys._getframe(), False
     while frame is not None:
         module, function = frame.f_globals.get("__name__"), frame.f_code.co_name
-        if (module, function) in _REPEATING:
+        if (module, function) in _RECOMPUTING_CALLS:
             return True
         if module in _LOOPS and function == "_step":
             in_loop = True
         elif module in _LOOPS and function == "rnn":
             if not in_loop and not frame.f_locals["unroll"]:
                 return True
-            in_loop = False  # it may lie in the cell of another one
+            in_loop = False  # this layer may be inside the cell of another one
         frame = frame.f_back  # type: ignore[assignment]
     return False
 
 
 _LOOPS = ("keras.src.backend.tensorflow.rnn", "keras.src.backend.torch.rnn")
-_REPEATING = {
+_RECOMPUTING_CALLS = {
     ("tensorflow.python.ops.custom_gradient", "inner_recompute_grad"),
     ("keras.src.layers.rnn.rnn", "_maybe_config_dropout_masks"),
 }
 
 
 def supports_jit() -> bool:
-    """Whether a capture can be compiled: by XLA on JAX, not on TensorFlow, nor by torch.compile.
+    """Return whether a model that captures can be compiled: on JAX, but not elsewhere.
 
-    Keras asks each layer. For jit_compile="auto" it then goes without XLA; where
-    jit_compile=True was asked for, it would warn, and go without as well: that is refused here.
+    XLA on TensorFlow and torch.compile cannot compile it. Keras asks each layer. With
+    jit_compile="auto" it then does not compile. With jit_compile=True it would print a warning and
+    not compile either; here, that raises an error.
     """
     if keras.backend.backend() == "jax":
         return True
     frame = sys._getframe()
-    for _ in range(5):  # from the layer's property up to the setter of model.jit_compile
+    for _ in range(5):  # the setter of model.jit_compile may be up to five calls away
         if frame is None:
             break
         if frame.f_code.co_name == "jit_compile" and frame.f_locals.get("value") is True:
@@ -101,7 +105,7 @@ _NO_XLA = (
 )
 
 
-def _see_tensorflow(point: CapturePoint, tensor: Any, axis: int) -> Any:
+def _capture_tensorflow(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
 
@@ -110,15 +114,15 @@ def _see_tensorflow(point: CapturePoint, tensor: Any, axis: int) -> Any:
             f"{point.name}: replicas of a tf.distribute strategy cannot be captured"
         )
     if tf.executing_eagerly():
-        keep(point, tensor, axis)
+        pack_and_record(point, tensor, axis)
     elif control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         raise NotCapturable(f"{point.name}: {_NO_XLA}")
     else:
-        tf.py_function(lambda x: keep(point, x, axis), [tensor], [])
+        tf.py_function(lambda x: pack_and_record(point, x, axis), [tensor], [])
     return tensor
 
 
-def _see_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
+def _capture_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import jax
 
     from .. import jax_functions, jax_tap
@@ -126,23 +130,27 @@ def _see_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
     distribution = keras.distribution.distribution()
     if distribution is not None and distribution.device_mesh.devices.size > 1:
         raise NotCapturable(f"{point.name}: a distribution over several devices cannot be captured")
-    point.settle = jax.effects_barrier
+    point.intake.add_barrier(jax.effects_barrier)
     if not jax_functions.is_tracer(tensor):
-        keep(point, tensor, axis)
+        pack_and_record(point, tensor, axis)
         return tensor
-    return jax_tap.recorded(tensor, point, axis)
+    return jax_tap.record_in_graph(tensor, point, axis)
 
 
-def _see_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
+def _capture_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import torch
 
-    from tensorstate_gpu.bridges.pytorch.tensors import as_borrowed, is_real_forward
+    from tensorstate_gpu.bridges.pytorch.tensors import as_importable, is_real_forward
 
     if torch.compiler.is_compiling():
         raise NotCapturable(f"{point.name}: {_NO_XLA}")
     if is_real_forward(tensor):
-        keep(point, as_borrowed(tensor), axis)
+        pack_and_record(point, as_importable(tensor), axis)
     return tensor
 
 
-_SEE = {"tensorflow": _see_tensorflow, "jax": _see_jax, "torch": _see_torch}
+_CAPTURE_BY_BACKEND = {
+    "tensorflow": _capture_tensorflow,
+    "jax": _capture_jax,
+    "torch": _capture_torch,
+}

@@ -1,6 +1,6 @@
-"""Keras 3: functional models, made again of the same layers with capture layers between them."""
+"""Keras 3: functional models, rebuilt from the same layers with capture layers in between."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 try:
@@ -16,25 +16,27 @@ Probes = dict[int, dict[str, Probe]]
 
 @keras.saving.register_keras_serializable(package="tensorstate_gpu")
 class Functional(functional.Functional):  # type: ignore[misc]
-    """A functional model with capture layers in it, and the order of the model without them.
+    """A functional model with capture layers, in the layer order of the original model.
 
     Keras orders layers, and so weights, by their depth, which capture layers change. ``order``
-    names the layers as they stood; where it is missing, Keras is asked for it. This class and the
-    next have the names of Keras's own, under which the weights of nested models are saved.
+    lists the names of the layers in the original order; without it, the order is computed. This
+    class and Sequential are named like those of Keras, because files of nested models contain the
+    names.
     """
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
-        order = kwargs.pop("order", None) or _order_without_captures(inputs, outputs)
-        # Not as Keras sets attributes: that needs what is made next, and this asks for the layers.
+        order = kwargs.pop("order", None) or _original_layer_order(inputs, outputs)
+        # Bypass Keras's __setattr__: it needs what super().__init__() sets, which in turn reads
+        # self.layers and so self._order.
         object.__setattr__(self, "_order", {name: number for number, name in enumerate(order)})
         super().__init__(inputs, outputs, name=name, **kwargs)
 
     @property
     def layers(self) -> list[Any]:
-        return sorted(super().layers, key=self._place)
+        return sorted(super().layers, key=self._sort_key)
 
-    def _place(self, layer: Any) -> tuple[int, int]:
-        """A layer's number; one that came later stands behind what it is called with."""
+    def _sort_key(self, layer: Any) -> tuple[int, int]:
+        """Return a layer's position: an added layer comes after the layer that feeds it."""
         steps = 0
         while layer.name not in self._order:
             if layer._inbound_nodes[0].is_input:
@@ -49,14 +51,14 @@ class Functional(functional.Functional):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(package="tensorstate_gpu")
 class Sequential(Functional):
-    """What was a Sequential model inside another one."""
+    """A functional model that replaces a Sequential model inside another model."""
 
 
 @keras.saving.register_keras_serializable(package="tensorstate_gpu")
 class EfficiencyModel(Functional):
-    """What build_efficiency_model makes of a functional model.
+    """The model that build_efficiency_model makes from a functional model.
 
-    Its copies, and what is loaded from its files, have ``efficiency_layers`` too: empty ones.
+    Its copies, and models loaded from its files, have ``efficiency_layers`` too; these are empty.
     """
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
@@ -72,21 +74,21 @@ class EfficiencyModel(Functional):
         return {**super().get_config(), "efficiency_layers": names}
 
 
-# HDF5 files know it by its bare name.
+# HDF5 files contain the name without the package.
 keras.saving.get_custom_objects()["EfficiencyModel"] = EfficiencyModel
 
 
-def _order_without_captures(inputs: Any, outputs: Any) -> list[str]:
+def _original_layer_order(inputs: Any, outputs: Any) -> list[str]:
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return args[0] if isinstance(layer, StateCapture) else layer(*args, **kwargs)
 
-    return [layer.name for layer in _made_again(keras.Model(inputs, outputs), call).layers]
+    return [layer.name for layer in _rebuild(keras.Model(inputs, outputs), call).layers]
 
 
 def is_functional(model: Any) -> bool:
-    """Whether layers and their connections are all of it: a class made from these may do more."""
+    """Return whether a model consists only of layers and connections, unlike a subclass."""
     if type(model) is keras.Sequential:
-        return model._functional is not None  # it is for a single tensor that goes in
+        return model._functional is not None  # None unless the input is a single tensor
     return type(model) in (functional.Functional, Functional, Sequential, EfficiencyModel)
 
 
@@ -96,7 +98,7 @@ def children(layer: Any) -> list[Any]:
 
 
 def functional_layers(model: Any) -> Iterator[Any]:
-    """The layers of a functional model, and of those that are nested in it."""
+    """Yield the layers of a functional model, and of functional models nested in it."""
     for layer in children(model):
         yield layer
         if is_functional(layer):
@@ -104,81 +106,79 @@ def functional_layers(model: Any) -> Iterator[Any]:
 
 
 def with_captures(model: Any, probes: Probes) -> Any:
-    """A new model of the same layers, with capture layers where the probes want them."""
-    return _in_order_of(model, _made_again(model, _inserter(probes)), EfficiencyModel)
+    """Return a new model of the same layers, with capture layers where there are probes."""
+    return _restore_layer_order(model, _rebuild(model, _inserter(probes)), EfficiencyModel)
 
 
-def without_captures(model: Any, points: list[Any]) -> Any:
-    """A new model of the same layers but those that feed these capture points."""
+def without_captures(model: Any, points: Sequence[Any]) -> Any:
+    """Return a new model of the same layers, without those of these capture points."""
     copies: dict[int, Any] = {}
 
-    def is_ours(layer: Any) -> bool:
+    def is_removed(layer: Any) -> bool:
         return isinstance(layer, StateCapture) and layer.point in points
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_ours(layer):
+        if is_removed(layer):
             return args[0]
-        if is_functional(layer) and any(map(is_ours, functional_layers(layer))):
+        if is_functional(layer) and any(map(is_removed, functional_layers(layer))):
             if id(layer) not in copies:
-                copies[id(layer)] = _made_again(layer, call)
+                copies[id(layer)] = _rebuild(layer, call)
             layer = copies[id(layer)]
         return layer(*args, **kwargs)
 
-    return _made_again(model, call)
+    return _rebuild(model, call)
 
 
 def _inserter(probes: Probes) -> Callable[..., Any]:
-    """What calls a layer in a copy: with capture layers before and after it."""
-    made: dict[str, StateCapture] = {}
+    """Return a function that calls a layer of the new model, with capture layers around it."""
+    capture_layers: dict[str, StateCapture] = {}
     copies: dict[int, Any] = {}
 
     def capture(probe: Probe, value: Any) -> Any:
         name = probe.point.name
-        if name not in made:
-            point = probe.point
-            point.neuron_axis = point.neuron_axis if point.neuron_axis is not None else probe.axis
-            made[name] = StateCapture(name, point=point)
-        return made[name](value)
+        if name not in capture_layers:
+            capture_layers[name] = StateCapture(name, point=probe.point)
+        return capture_layers[name](value)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         places = probes.get(id(layer), {})
         if "before" in places:
-            args, kwargs = with_input(lambda x: capture(places["before"], x), args, kwargs)
+            args, kwargs = map_first_argument(lambda x: capture(places["before"], x), args, kwargs)
         nested = is_functional(layer) and any(
             id(inner) in probes for inner in functional_layers(layer)
         )
         if nested and id(layer) not in copies:
             kind = Sequential if type(layer).__name__ == "Sequential" else Functional
-            copies[id(layer)] = _in_order_of(layer, _made_again(layer, call), kind)
+            copies[id(layer)] = _restore_layer_order(layer, _rebuild(layer, call), kind)
         result = copies.get(id(layer), layer)(*args, **kwargs)
         return capture(places["after"], result) if "after" in places else result
 
     return call
 
 
-def with_input(
+def map_first_argument(
     function: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A call's arguments, with ``function`` applied to the first one."""
+    """Return the arguments of a call, with ``function`` applied to the first one."""
     if args:
         return (function(args[0]), *args[1:]), kwargs
     first = next(iter(kwargs))
     return args, {**kwargs, first: function(kwargs[first])}
 
 
-def _made_again(model: Any, call: Callable[..., Any]) -> Any:
-    """A functional model of the same layers, each called by ``call``; not compiled."""
-    if isinstance(model, keras.Sequential):  # its .input would be what it was called with last
+def _rebuild(model: Any, call: Callable[..., Any]) -> Any:
+    """Rebuild a functional model from the same layers, each called by ``call``; not compiled."""
+    if isinstance(model, keras.Sequential):  # its .input changes with each call
         ends = model.inputs[0], model._functional.output
     else:
         ends = model.input, model.output
     plain = keras.Model(*ends, name=model.name)
     copy = keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)
-    copy.output_names = list(plain.output_names)  # else those of capture layers
+    copy.output_names = list(plain.output_names)  # not the names of capture layers
     return copy
 
 
-def _in_order_of(model: Any, copy: Any, kind: Callable[..., Any]) -> Any:
+def _restore_layer_order(model: Any, copy: Any, kind: Callable[..., Any]) -> Any:
     order = [layer.name for layer in model.layers]
     ordered = kind(copy.input, copy.output, name=copy.name, order=order)
     ordered.output_names = copy.output_names

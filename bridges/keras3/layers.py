@@ -1,4 +1,4 @@
-"""Keras 3: layers that capture, inside graphs and jit too."""
+"""Keras 3: StateCapture, a layer that captures, also inside graphs and jit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,56 +10,59 @@ except ImportError as error:
     raise ImportError("Keras layers need keras: pip install 'tensorstate_gpu[keras]'") from error
 
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
-from tensorstate_gpu._arrays.firing_function import Fires
 from tensorstate_gpu._arrays.thresholds import firing
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._layers.layer_states import Readings
+from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
+from tensorstate_gpu._layers.layer_states import LayerStates
 
-from .backends import first_dtype_problem, in_symbolic_call, see, supports_jit
+from .backends import capture_tensor, in_symbolic_call, supports_jit, unsupported_reason
 
-# What a StateCapture layer offers of its capture point: all that can be read of it, and what a
-# user may do with it; not what bridges feed it by.
-_OF_THE_POINT = frozenset(name for name in dir(Readings) if not name.startswith("_")) | {
+# The attributes that a StateCapture layer forwards to its capture point: everything that reads
+# states, and what users call; not what only bridges call.
+_FORWARDED_NAMES = frozenset(name for name in dir(LayerStates) if not name.startswith("_")) | {
     *("axis", "flush", "reset_states")
 }
 
 
-class KerasPoint(CapturePoint):
-    """A capture point that is fed by Keras, batch by batch, until it is detached."""
+_OPTIONS = frozenset(CaptureKeywords.__annotations__)
 
-    attached = True
-    undo: Callable[[], None] | None = None  # unwraps the calls that it watches
+
+class KerasPoint(CapturePoint):
+    """A capture point that receives batches from Keras until it is detached."""
+
+    _unwrap: Callable[[], None] | None = None
+
+    def detach_with(self, unwrap: Callable[[], None]) -> None:
+        """Set the function that detach() calls: it unwraps the layer calls of this point."""
+        self._unwrap = unwrap
 
     def detach(self) -> None:
-        """Take no more batches: what was traced meanwhile, by others too, may still bring some."""
-        self.attached, undo, self.undo = False, self.undo, None
-        if undo is not None:
-            undo()
-
-    def record(self, packed: Any, neurons: int, axis: int | None, instances: int) -> None:
-        if self.attached:
-            super().record(packed, neurons, axis, instances)
+        """Stop capturing, and ignore batches of functions that were traced before."""
+        self.intake.stop()
+        unwrap, self._unwrap = self._unwrap, None
+        if unwrap is not None:
+            unwrap()
 
     def labels(self, labels: Any) -> None:
-        """Refused: Keras cuts inputs into batches. Labels go to counts_by(labels) afterwards."""
+        """Raise an error: Keras splits inputs into batches. Use counts_by(labels) afterwards."""
         if labels is not None:
             raise ValueError(
-                f"{self.name}: Keras cuts inputs into batches that labels cannot follow; give them "
-                'afterwards, counts_by(labels), with keep="states"'
+                f"{self.name}: Keras splits inputs into batches that labels cannot follow; pass "
+                'them to counts_by(labels) afterwards, with keep="states"'
             )
 
 
 @keras.saving.register_keras_serializable(package="tensorstate_gpu")
 class StateCapture(keras.layers.Layer):  # type: ignore[misc]
-    """A layer that gives back what it gets, and captures the states of it.
+    """A Keras layer that returns its input unchanged, and captures its states.
 
-    It may stand anywhere in a model. Of several tensors the first is looked at. What it captured is
-    read from the layer itself, as from a CapturePoint: ``layer.efficiency()``, ``layer.counts()``.
-    Captured are calls that are really executed, in ``fit``, ``evaluate``, ``predict`` and by hand,
-    also inside tf.function and jax.jit; not captured are symbolic calls.
+    It can be placed anywhere in a model. If the input is a structure of tensors, the first tensor
+    is captured. Read the results from the layer as from a CapturePoint: ``layer.efficiency()``,
+    ``layer.counts()``. Every executed call is captured: in ``fit``, ``evaluate``, ``predict`` and
+    direct calls, also inside tf.function and jax.jit. Symbolic calls are not.
 
-    Parameters are those of CapturePoint. ``neuron_axis`` is 1 by default where the image data
-    format is channels_first and inputs have four or five axes, else the last.
+    The parameters are those of CapturePoint. By default, ``neuron_axis`` is 1 if the image data
+    format is channels_first and the input has four or five axes, and the last axis otherwise.
 
     Examples
     --------
@@ -73,39 +76,30 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
 
     __module__ = "tensorstate_gpu"
 
+    @takes_options
     def __init__(
         self,
         name: str | None = None,
         disk_path: Any = None,
         *,
-        keep: str = "states",
-        threshold: Any = 0.0,
-        firing: Fires | None = None,
-        neuron_axis: int | None = None,
         point: CapturePoint | None = None,
-        **kwargs: Any,
+        **keywords: Any,
     ) -> None:
-        # Without autocast: mixed precision would convert what is to be looked at.
-        super().__init__(name=name and name.replace("/", "."), autocast=False, **kwargs)
+        own = {option: keywords.pop(option) for option in _OPTIONS if option in keywords}
+        # Without autocast: mixed precision would convert the input before it is captured.
+        super().__init__(name=name and name.replace("/", "."), autocast=False, **keywords)
         self.supports_masking = True
-        self.point = point or KerasPoint(
-            name or self.name,
-            disk_path,
-            keep=keep,
-            threshold=threshold,
-            firing=firing,
-            neuron_axis=neuron_axis,
-        )
+        self.point = point or KerasPoint(name or self.name, disk_path, **own)
 
     def build(self, *_: Any) -> None:
-        """There is nothing to build."""
+        """Nothing to build: the layer has no weights."""
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        return Probe(self.point, None).see(inputs)
+        return Probe(self.point).capture(inputs)
 
     def compute_output_spec(self, inputs: Any) -> Any:
-        Probe(self.point, None).see(inputs)
+        Probe(self.point).capture(inputs)
         return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), inputs)
 
     @property
@@ -114,36 +108,38 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
 
     @supports_jit.setter
     def supports_jit(self, value: bool) -> None:
-        """Keras sets it for every layer; ours is decided by the backend."""
+        """Ignored: Keras sets it for every layer, but here the backend decides."""
 
     def get_config(self) -> dict[str, Any]:
         if self.point.firing is not None:
             raise ValueError(f"{self.name}: firing= is a function, which cannot be saved")
         threshold = self.point.threshold
         own = {
-            "name": self.point.name,  # with its slashes, which the layer's own must not have
+            "name": self.point.name,  # with slashes, which a layer's name must not contain
             "keep": self.point.keep,
             "threshold": list(threshold) if isinstance(threshold, tuple) else threshold,
             "neuron_axis": self.point.neuron_axis,
         }
-        # A path is left out: a model that is loaded must not write where another one did.
+        # Without the path: a loaded model must not write to the store of the saved one.
         return {**super().get_config(), **own}
 
     def __getattr__(self, name: str) -> Any:
-        if name in _OF_THE_POINT and "point" in self.__dict__:
+        if name in _FORWARDED_NAMES and "point" in self.__dict__:
             return getattr(self.point, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A capture point at one place of a model; ``axis`` where its layer says so."""
+    """A capture point at one place of a model."""
 
     point: CapturePoint
-    axis: int | None
 
-    def see(self, value: Any) -> Any:
-        """Capture the first tensor; give back the same structure, to be used from here on."""
+    def capture(self, value: Any) -> Any:
+        """Capture the first tensor, and return the value to continue with.
+
+        Inside a graph, the returned tensor ensures that the capture is executed.
+        """
         tensors = keras.tree.flatten(value)
         if not tensors:
             raise TypeError(f"{self.point.name}: no tensor in {type(value).__name__}")
@@ -151,17 +147,18 @@ class Probe:
             self.check(tensors[0])
         if in_symbolic_call(tensors[0]):
             return value
-        seen = see(self.point, tensors[0], self.check(tensors[0]))
-        return value if seen is tensors[0] else _with_first(value, seen)
+        captured = capture_tensor(self.point, tensors[0], self.check(tensors[0]))
+        return value if captured is tensors[0] else _replace_first(value, captured)
 
     def check(self, tensor: Any) -> int:
-        """The neuron axis of a tensor or symbol.
+        """Return the neuron axis of a tensor or a symbolic tensor.
 
-        TypeError or ValueError for what cannot be captured. The neurons of a symbol are compared
-        with the thresholds, if they are known; packing does that for a tensor.
+        Raises TypeError or ValueError if it cannot be captured. For a symbolic tensor, this
+        includes a number of neurons that does not fit the thresholds; packing checks that for a
+        tensor.
         """
         point = self.point
-        if problem := first_dtype_problem(tensor):
+        if problem := unsupported_reason(tensor):
             raise TypeError(f"{point.name}: {problem}")
         ndim = len(tensor.shape)
         axis = self._axis(ndim)
@@ -177,10 +174,8 @@ class Probe:
     def _axis(self, ndim: int) -> int:
         if self.point.neuron_axis is not None:
             return self.point.neuron_axis
-        if self.axis is not None:
-            return self.axis
         return 1 if keras.config.image_data_format() == "channels_first" and ndim in (4, 5) else -1
 
 
-def _with_first(value: Any, tensor: Any) -> Any:
+def _replace_first(value: Any, tensor: Any) -> Any:
     return keras.tree.pack_sequence_as(value, [tensor, *keras.tree.flatten(value)[1:]])

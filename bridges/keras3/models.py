@@ -1,14 +1,16 @@
-"""Keras 3: models with capture points at their layers, and without them again."""
+"""Keras 3: attaches capture points to models and removes them."""
 
+import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import keras
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
 from .backends import supports_jit
@@ -17,8 +19,8 @@ from .functional import (
     children,
     functional_layers,
     is_functional,
+    map_first_argument,
     with_captures,
-    with_input,
     without_captures,
 )
 from .layers import KerasPoint, Probe, StateCapture
@@ -27,19 +29,19 @@ METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after
 _SUFFIX = {"before": "_pre_states", "after": "_states"}
 
 
-# ---- which layers, and their axes --------------------------------------------------------------
+# ---- layers and their neuron axes --------------------------------------------------------------
 
 
 def layers(model: Any) -> list[tuple[str, Any]]:
-    """Paths (``outer/inner``) and layers to choose from, or the model itself when it has none."""
-    return list(_below(model, "")) or [(model.name, model)]
+    """Return paths (``outer/inner``) and layers to choose from; a model without layers, itself."""
+    return list(_walk_layers(model, "")) or [(model.name, model)]
 
 
-def _below(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _walk_layers(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     for child in children(layer):
         if not isinstance(child, (StateCapture, keras.layers.InputLayer)):
             yield prefix + child.name, child
-            yield from _below(child, f"{prefix}{child.name}/")
+            yield from _walk_layers(child, f"{prefix}{child.name}/")
 
 
 def class_names(layer: Any) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ def class_names(layer: Any) -> tuple[str, ...]:
 
 
 def check_attachable(model: Any) -> None:
-    """ValueError for a model whose layers are not known yet."""
+    """Raise NotCapturable for a model whose layers do not exist yet."""
     if not model.built and isinstance(model, keras.Sequential):
         raise NotCapturable("model is not built: call it once, or build() it")
     if not children(model):
@@ -55,7 +57,7 @@ def check_attachable(model: Any) -> None:
 
 
 def _check_layer(path: str, layer: Any) -> None:
-    """ValueError for a layer whose calls lie inside jax.checkpoint."""
+    """Raise NotCapturable for a layer whose calls are inside jax.checkpoint."""
     mode = getattr(layer, "_remat_mode", None)
     if mode is not None and mode.mode is not None and keras.backend.backend() == "jax":
         raise NotCapturable(
@@ -63,20 +65,20 @@ def _check_layer(path: str, layer: Any) -> None:
         )
 
 
-_LAST = (
+_LAST_AXIS_LAYERS = (
     *(keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding, keras.layers.RNN),
     *(keras.layers.Bidirectional, keras.layers.MultiHeadAttention, keras.layers.LayerNormalization),
 )
 
 
 def _axis_of(layer: Any) -> int | None:
-    """1 where a layer's channels come first; None where it does not say."""
+    """Return the neuron axis that the type or an option of a layer implies, if any."""
     if (data_format := getattr(layer, "data_format", None)) is not None:
         return 1 if data_format == "channels_first" else -1
     if isinstance(layer, (keras.layers.BatchNormalization, keras.layers.GroupNormalization)):
         axis: int = layer.axis
         return axis
-    if isinstance(layer, _LAST):
+    if isinstance(layer, _LAST_AXIS_LAYERS):
         return -1
     return None
 
@@ -86,19 +88,19 @@ def _axis_of(layer: Any) -> int | None:
 
 def attach(
     model: Any,
-    chosen: list[tuple[str, Any]],
+    chosen: Sequence[tuple[str, Any]],
     method: str,
-    options: dict[str, Any],
-    there: Any = (),
+    options: CaptureOptions,
+    existing: Collection[str] = (),
 ) -> tuple[Any, list[CapturePoint]]:
-    """A new model that shares layers and weights, with capture layers beside the chosen ones.
+    """Return a new model that shares layers and weights, and has capture layers.
 
-    A subclassed model cannot be taken apart: there the chosen layers' calls are wrapped, in place.
-    A layer that is called in several places has one capture point, which sees every call.
+    A subclassed model cannot be rebuilt. Its chosen layers' calls are wrapped in place. A layer
+    that is called in several places has one capture point, which captures all calls.
     """
     if not is_functional(model):
-        return model, attach_in_place(model, chosen, method, options, there)
-    probes = _probes(chosen, method, options, there)
+        return model, attach_in_place(model, chosen, method, options, existing)
+    probes = _probes(chosen, method, options, existing)
     try:
         missing = set(probes) - {id(layer) for layer in functional_layers(model)}
         if missing:
@@ -107,80 +109,91 @@ def attach(
                 f"{names} lie inside layers that cannot be taken apart; use capture(), which wraps "
                 "their calls and unwraps them again"
             )
-        twin = with_captures(model, probes)
+        new_model = with_captures(model, probes)
     except BaseException:
-        for probe in _all(probes):
-            probe.point.give_up()
+        for probe in _iter_probes(probes):
+            probe.point.intake.sink.release_name()
         raise
-    _compile_as(twin, model)
-    return twin, [probe.point for probe in _all(probes)]
+    _copy_compile_config(new_model, model)
+    return new_model, [probe.point for probe in _iter_probes(probes)]
 
 
 def attach_in_place(
     model: Any,
-    chosen: list[tuple[str, Any]],
+    chosen: Sequence[tuple[str, Any]],
     method: str,
-    options: dict[str, Any],
-    there: Any = (),
+    options: CaptureOptions,
+    existing: Collection[str] = (),
 ) -> list[CapturePoint]:
-    """Wrap the calls of the chosen layers; detach() unwraps them."""
-    probes = _probes(chosen, method, options, there)
+    """Wrap the calls of the chosen layers. detach() unwraps them."""
+    probes = _probes(chosen, method, options, existing)
     for _, layer in chosen:
         if id(layer) in probes:
             _wrap(layer, probes[id(layer)], model)
     _retrace(model)
-    return [probe.point for probe in _all(probes)]
+    return [probe.point for probe in _iter_probes(probes)]
 
 
-def detach(points: list[CapturePoint]) -> None:
-    """Unwrap the calls that these points watch."""
+def detach(points: Iterable[CapturePoint]) -> None:
+    """Unwrap the layer calls of these points."""
     for point in points:
         if isinstance(point, KerasPoint):
             point.detach()
 
 
-def remove(model: Any, points: list[CapturePoint]) -> Any:
-    """The model without its capture points: itself, or a new one without capture layers."""
+def remove(model: Any, points: Sequence[CapturePoint]) -> Any:
+    """Return the model without its capture points: itself, or a new model."""
     detach(points)
     if not is_functional(model):
         return model
 
-    twin = without_captures(model, points)
-    _compile_as(twin, model)
-    return twin
+    new_model = without_captures(model, points)
+    _copy_compile_config(new_model, model)
+    return new_model
 
 
-def call_after_forward(model: Any, function: Callable[[], None]) -> Any:
-    """Nothing to call: labels, which are to be forgotten then, are refused by KerasPoint."""
+def call_after_forward(model: Any, function: Callable[[], object]) -> Any:
+    """Do nothing: the function would clear labels, which KerasPoint does not accept."""
     return SimpleNamespace(remove=lambda: None)
 
 
 def _probes(
-    chosen: list[tuple[str, Any]], method: str, options: dict[str, Any], there: Any
+    chosen: Sequence[tuple[str, Any]],
+    method: str,
+    options: CaptureOptions,
+    existing: Collection[str],
 ) -> Probes:
-    """Layer id -> place -> probe."""
+    """Create the probes: layer id -> place -> probe."""
     probes: Probes = {}
     try:
         for path, layer in chosen:
             _check_layer(path, layer)
             for place in METHODS[method]:
                 name = path + _SUFFIX[place]
-                known = place in probes.get(id(layer), {})  # by another path
-                if name in (probe.point.name for probe in _all(probes)) and not known:
+                known = place in probes.get(id(layer), {})  # the layer has another path too
+                if name in (probe.point.name for probe in _iter_probes(probes)) and not known:
                     raise ValueError(f"two of the chosen layers are called {path!r}: rename one")
-                if name not in there and not known:
-                    probe = Probe(KerasPoint(name, **options), _axis_of(layer))
+                if name not in existing and not known:
+                    probe = Probe(KerasPoint(name, options=_options_at(layer, options)))
                     probes.setdefault(id(layer), {})[place] = probe
-                    _check_symbols(probe, _known_symbols(layer, place))
+                    _check_symbols(probe, _symbolic_tensors(layer, place))
     except BaseException:
-        for probe in _all(probes):
-            probe.point.give_up()
+        for probe in _iter_probes(probes):
+            probe.point.intake.sink.release_name()
         raise
     return probes
 
 
+def _options_at(layer: Any, options: CaptureOptions) -> CaptureOptions:
+    """Return a layer's options, with the layer's own axis unless the user gave one."""
+    axis = _axis_of(layer)
+    if axis is None or options.neuron_axis is not None:
+        return options
+    return dataclasses.replace(options, neuron_axis=axis)
+
+
 def _check_symbols(probe: Probe, symbols: list[Any]) -> None:
-    """TypeError or ValueError where a layer is known to pass nothing that can be captured."""
+    """Raise TypeError or ValueError if no known call of a layer can be captured."""
     for number, symbol in enumerate(symbols, 1):
         try:
             probe.check(symbol)
@@ -188,11 +201,11 @@ def _check_symbols(probe: Probe, symbols: list[Any]) -> None:
             if number == len(symbols):
                 raise
         else:
-            return  # other calls may belong to other models
+            return  # one is enough: other calls may belong to other models
 
 
-def _known_symbols(layer: Any, place: str) -> list[Any]:
-    """What goes into a layer, or comes out, in each of its calls that left a trace."""
+def _symbolic_tensors(layer: Any, place: str) -> list[Any]:
+    """Return the symbolic inputs or outputs of a layer, for each of its recorded calls."""
     ends = "input_tensors" if place == "before" else "output_tensors"
     called = [getattr(node, ends) for node in layer._inbound_nodes]
     if called:
@@ -201,23 +214,23 @@ def _known_symbols(layer: Any, place: str) -> list[Any]:
     try:
         shape = shapes[0] if place == "before" else layer.compute_output_shape(*shapes)
         return [keras.KerasTensor((None, *shape[1:]))]
-    except Exception:  # many a layer does not say, or says more than one shape
+    except Exception:  # some layers do not know their shape, or have more than one
         return []
 
 
-def _all(probes: Probes) -> Iterator[Probe]:
+def _iter_probes(probes: Probes) -> Iterator[Probe]:
     for places in probes.values():
         yield from places.values()
 
 
-def _compile_as(twin: Any, model: Any) -> None:
-    """Compile as another model was, with the same optimizer, which goes on from where it is."""
+def _copy_compile_config(new_model: Any, model: Any) -> None:
+    """Compile a model like another one, with the same optimizer and its state."""
     if not model.compiled:
         return
     config = {**model._compile_config.config, "optimizer": model.optimizer}
     if keras.backend.backend() != "jax" and config["jit_compile"]:
-        config["jit_compile"] = "auto"  # what Keras made of "auto" there: a capture goes without
-    twin.compile(**config)
+        config["jit_compile"] = "auto"  # models that capture are not compiled on these backends
+    new_model.compile(**config)
 
 
 # ---- wrapping calls ----------------------------------------------------------------------------
@@ -229,13 +242,13 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         if "before" in places:
-            args, kwargs = with_input(places["before"].see, args, kwargs)
+            args, kwargs = map_first_argument(places["before"].capture, args, kwargs)
         result = original(*args, **kwargs)
-        return places["after"].see(result) if "after" in places else result
+        return places["after"].capture(result) if "after" in places else result
 
     jit = layer.supports_jit
 
-    def undo() -> None:
+    def unwrap() -> None:
         if layer.__dict__.get("call") is call:
             del layer.call
             if own is not None:
@@ -247,19 +260,19 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
     layer.supports_jit = supports_jit() and jit
     for probe in places.values():
         assert isinstance(probe.point, KerasPoint)
-        probe.point.undo = undo
+        probe.point.detach_with(unwrap)
 
 
 def _retrace(model: Any) -> None:
-    """Make anew what was traced: it would go on as before. A fit() that is under way goes on."""
-    _choose_jit(model)
+    """Rebuild traced functions, which would ignore the change. A running fit() keeps its own."""
+    _update_jit_setting(model)
     for name in ("train_function", "test_function", "predict_function"):
         if getattr(model, name, None) is not None:
             getattr(model, f"make_{name}")(force=True)
 
 
-def _choose_jit(model: Any) -> None:
-    """Go without XLA while one of the layers is captured where that cannot be compiled."""
+def _update_jit_setting(model: Any) -> None:
+    """Disable XLA while a captured layer cannot be compiled, and restore it afterwards."""
     if not isinstance(model, keras.Model):
         return
     supported = all(layer.supports_jit for layer in model._flatten_layers())
@@ -270,5 +283,5 @@ def _choose_jit(model: Any) -> None:
         model._jit_compile = False
 
 
-# What jit_compile was: True, or None where Keras has not been asked for it.
+# The former value of jit_compile: True, or None if Keras had not resolved it.
 _jit_before: "weakref.WeakKeyDictionary[Any, bool | None]" = weakref.WeakKeyDictionary()

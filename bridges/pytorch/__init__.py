@@ -1,1 +1,1 @@
-"""PyTorch: modules become capture points through forward hooks."""
+"""PyTorch: capture points as forward hooks of modules."""

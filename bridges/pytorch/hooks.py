@@ -1,6 +1,6 @@
-"""PyTorch: modules become capture points through forward hooks."""
+"""PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
-from typing import Any
+from typing import Any, Unpack
 
 try:
     import torch
@@ -8,23 +8,24 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._process.num_threads import beside_busy_threads
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
+from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.packing import pack, working_on
 
-from .neuron_axes import AUTO, AxisRule, own_rule
+from .neuron_axes import AUTO, AxisRule, axis_rule_of
 from .operator import hooks_by_key, new_keys
-from .tensors import as_borrowed, first_tensor, is_real_forward
+from .tensors import as_importable, first_tensor, is_real_forward
 
 
 class StateCaptureHook(CapturePoint):
-    """A capture point that is a forward hook and a forward pre-hook.
+    """A capture point that is used as a forward hook or forward pre-hook of a module.
 
-    It looks at the module's output (as a pre-hook at its input), packs at once, and changes
-    nothing: ``module.register_forward_hook(StateCaptureHook("name"))``. Of a tuple, mapping or
-    dataclass the first tensor is taken. Not captured are: fake and meta tensors, tracing, and the
-    forward passes that activation checkpointing repeats inside backward.
+    Register it with ``module.register_forward_hook(StateCaptureHook("name"))``. It captures the
+    output of the module (as a pre-hook, its input) and changes nothing. From a tuple, mapping or
+    dataclass it takes the first tensor. It does not capture fake and meta tensors, tracing, and
+    forward passes that activation checkpointing repeats during backward.
 
-    Parameters are those of CapturePoint.
+    The parameters are those of CapturePoint.
 
     Examples
     --------
@@ -41,34 +42,42 @@ class StateCaptureHook(CapturePoint):
 
     _rule: AxisRule | None = None
 
-    def __init__(self, name: str, disk_path: Any = None, **kwargs: Any) -> None:
-        super().__init__(name, disk_path, **kwargs)
-        self._enter_registry()
+    @takes_options
+    def __init__(
+        self,
+        name: str,
+        disk_path: Any = None,
+        *,
+        options: CaptureOptions | None = None,
+        **keywords: Unpack[CaptureKeywords],
+    ) -> None:
+        super().__init__(name, disk_path, options=options, **keywords)
+        self._register()
 
-    def _enter_registry(self) -> None:
+    def _register(self) -> None:
         self._handle: Any = None
         self._key = next(new_keys)
         hooks_by_key[self._key] = self
-        # Mutated by the operator below, so that torch.compile does not remove it as without effect.
+        # The operator declares that it mutates this tensor, so torch.compile keeps the call.
         self._anchor = torch.zeros((), dtype=torch.int32)
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
-        """As forward hook (module, args[, kwargs], output), or as pre-hook (module, args)."""
+        """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
         # A pre-hook with_kwargs=True gets (module, args, kwargs), which looks like an output.
         if len(output) == 1 and type(output[0]) is dict and self._is_pre_hook_of(module):
             self.before_with_kwargs(module, args, output[0])
         else:
-            self._see(module, output[-1] if output else args)
+            self._capture_value(module, output[-1] if output else args)
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
-        """As pre-hook registered with ``with_kwargs=True``."""
-        self._see(module, (args, kwargs))
+        """Called as a pre-hook that is registered with ``with_kwargs=True``."""
+        self._capture_value(module, (args, kwargs))
 
     def _is_pre_hook_of(self, module: Any) -> bool:
         hooks = module._forward_pre_hooks
         return any(hooks[key] is self for key in module._forward_pre_hooks_with_kwargs)
 
-    def _see(self, module: Any, value: Any) -> None:
+    def _capture_value(self, module: Any, value: Any) -> None:
         tensor = first_tensor(value)
         if tensor is None:
             raise TypeError(
@@ -76,14 +85,14 @@ class StateCaptureHook(CapturePoint):
                 f"{type(value).__name__}"
             )
         if self._rule is None:
-            self._rule = own_rule(module) or AUTO
+            self._rule = axis_rule_of(module) or AUTO
         if torch.compiler.is_compiling():
             torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, self._key)
         elif is_real_forward(tensor):
             self.capture(tensor)
 
     def capture(self, tensor: torch.Tensor) -> None:
-        """Pack and keep the states of one batch."""
+        """Pack and record the states of one batch."""
         try:
             self._capture(tensor)
         except (TypeError, ValueError) as error:
@@ -102,21 +111,21 @@ class StateCaptureHook(CapturePoint):
         if tensor.ndim == 0:
             raise ValueError(f"{self.name}: a state needs an axis of neurons, got a 0-d tensor")
         if rule.batch_second and tensor.ndim == 3:
-            tensor = tensor.transpose(0, 1)  # a view: states of an instance stay together
+            tensor = tensor.transpose(0, 1)  # a view that keeps the states of an instance together
         axis = rule.axis(tensor.ndim) if self.neuron_axis is None else self.neuron_axis
         if tensor.ndim == 1:
             tensor, axis = tensor[None], 1
         instances = 1 if axis % tensor.ndim == 0 else tensor.shape[0]
-        with beside_busy_threads():
-            states = borrow(as_borrowed(tensor), "states")
+        with prefer_single_thread():
+            states = borrow(as_importable(tensor), "states")
             with working_on(states):
                 packed, neurons = pack(states, axis, self.threshold, self.firing)
-                self.record(packed, neurons, axis, instances)
+                self.intake.record(packed, neurons, axis, instances)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_rule": self._rule, "_handle": self._handle}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._enter_registry()
+        self._register()
         self._handle = state["_handle"]

@@ -1,6 +1,6 @@
-"""PyTorch: capture points at the modules of a model."""
+"""PyTorch: attaches capture points to the modules of a model."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 try:
@@ -9,6 +9,8 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from torch import nn
 
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
 from .hooks import StateCaptureHook
@@ -18,13 +20,13 @@ METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 
 
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and modules to choose from: all submodules, or the model itself when it has none."""
+    """Return names and modules to choose from; a model without submodules, itself."""
     below = [(name, module) for name, module in model.named_modules() if name]
     return below or [(type(model).__name__, model)]
 
 
 def class_names(layer: Any) -> tuple[str, ...]:
-    """What a layer's class is called; torch makes some (ParametrizedLinear) while running."""
+    """Return the names of a layer's class; torch creates some at run time (ParametrizedLinear)."""
     kind = type(layer)
     made_from = [
         base.__name__
@@ -35,7 +37,7 @@ def class_names(layer: Any) -> tuple[str, ...]:
 
 
 def check_attachable(model: nn.Module) -> None:
-    """ValueError for a compiled model: a hook added after its first call would never fire."""
+    """Raise NotCapturable for a compiled model: it would never call a hook that is added now."""
     compiled = getattr(model, "_compiled_call_impl", None) is not None
     if compiled or type(model).__name__ == "OptimizedModule":
         raise NotCapturable(
@@ -50,31 +52,31 @@ def check_attachable(model: nn.Module) -> None:
 
 def attach(
     model: nn.Module,
-    chosen: list[tuple[str, nn.Module]],
+    chosen: Sequence[tuple[str, nn.Module]],
     method: str,
-    options: dict[str, Any],
-    there: Iterable[str] = (),
+    options: CaptureOptions,
+    existing: Collection[str] = (),
 ) -> tuple[nn.Module, list[StateCaptureHook]]:
-    """As attach_in_place(); gives the model too."""
-    return model, attach_in_place(model, chosen, method, options, there)
+    """Like attach_in_place(), but also return the model."""
+    return model, attach_in_place(model, chosen, method, options, existing)
 
 
 def attach_in_place(
     model: nn.Module,
-    chosen: list[tuple[str, nn.Module]],
+    chosen: Sequence[tuple[str, nn.Module]],
     method: str,
-    options: dict[str, Any],
-    there: Iterable[str] = (),
+    options: CaptureOptions,
+    existing: Collection[str] = (),
 ) -> list[StateCaptureHook]:
-    """Add one hook for each chosen layer and place, all or none, but for the names ``there``."""
+    """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
     rules = find_rules(model)
     hooks: list[StateCaptureHook] = []
     try:
         for name, module in chosen:
             for place in METHODS[method]:
-                if f"{name}_{place}_states" in there:
+                if f"{name}_{place}_states" in existing:
                     continue
-                hook = StateCaptureHook(f"{name}_{place}_states", **options)
+                hook = StateCaptureHook(f"{name}_{place}_states", options=options)
                 hooks.append(hook)
                 if isinstance(module, torch.jit.ScriptModule):
                     raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")
@@ -83,7 +85,7 @@ def attach_in_place(
     except BaseException:
         detach(hooks)
         for hook in hooks:
-            hook.give_up()
+            hook.intake.sink.release_name()
         raise
     return hooks
 
@@ -94,22 +96,22 @@ def _register(hook: StateCaptureHook, module: nn.Module, place: str) -> Any:
     return module.register_forward_hook(hook)
 
 
-def detach(hooks: Iterable[StateCaptureHook]) -> None:
-    """Remove exactly these hooks from their modules; what they captured stays."""
-    for hook in hooks:
-        if hook._handle is not None:
+def detach(points: Iterable[CapturePoint]) -> None:
+    """Remove these hooks from their modules. What they have captured stays."""
+    for hook in points:
+        if isinstance(hook, StateCaptureHook) and hook._handle is not None:
             hook._handle.remove()
             hook._handle = None
 
 
-def remove(model: nn.Module, hooks: Iterable[StateCaptureHook]) -> nn.Module:
-    """The model itself, without these hooks."""
-    detach(hooks)
+def remove(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:
+    """Remove these hooks and return the model itself."""
+    detach(points)
     return model
 
 
-def call_after_forward(model: nn.Module, function: Any) -> Any:
-    """Call ``function()`` after each forward pass, also a failed one; returns a handle."""
+def call_after_forward(model: nn.Module, function: Callable[[], object]) -> Any:
+    """Call ``function()`` after each forward pass, also a failed one. Returns a handle."""
 
     def after(module: Any, args: Any, output: Any) -> None:
         function()

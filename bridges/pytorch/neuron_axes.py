@@ -1,4 +1,4 @@
-"""Along which axis the neurons of a PyTorch module's output lie."""
+"""PyTorch: rules for the neuron axis of a module's inputs and outputs."""
 
 import re
 from dataclasses import dataclass
@@ -11,10 +11,12 @@ from torch.nn.modules.conv import _ConvNd
 
 @dataclass(frozen=True, slots=True)
 class AxisRule:
-    """``kind``: "channels" (behind the batch), "last", or "auto" (by the number of axes).
+    """Where the neuron axis of a tensor is.
 
-    ``spatial``: how many axes follow the channels, where the module says so: it tells an unbatched
-    input. ``batch_second``: (sequence, batch, features), as attention and recurrent layers have it.
+    ``kind``: "channels" (after the batch), "last", or "auto" (depends on the number of axes).
+    ``spatial``: the number of axes after the channels, if the module defines it; it reveals
+    unbatched inputs. ``batch_second``: the layout is (sequence, batch, features), as in attention
+    and recurrent layers.
     """
 
     kind: str
@@ -22,7 +24,7 @@ class AxisRule:
     batch_second: bool = False
 
     def axis(self, ndim: int) -> int:
-        """The neuron axis of a tensor of ``ndim`` axes, counted from the front."""
+        """Return the neuron axis of a tensor with ``ndim`` axes, counted from the front."""
         if self.kind == "channels" and self.spatial is not None:
             return max(ndim - 1 - self.spatial, 0)
         if self.kind == "channels" or (self.kind == "auto" and ndim in (4, 5)):
@@ -48,12 +50,12 @@ _SEQUENCE_TYPES = (
     nn.Transformer,
 )
 _POOLING = re.compile(r"Pool(\d)d$")
-# Blocks of other libraries, known by the words their classes are named with.
+# Blocks of other libraries, recognised by the names of their classes.
 _BLOCK = re.compile(r"attention|attn|mlp|feedforward", re.IGNORECASE)
 
 
-def own_rule(module: Any) -> AxisRule | None:
-    """The rule that a module's type gives; None for activations and others without one."""
+def axis_rule_of(module: Any) -> AxisRule | None:
+    """Return the rule for a module's type; None for types without one, such as activations."""
     if isinstance(module, _ConvNd):
         return AxisRule("channels", len(module.kernel_size))
     if isinstance(module, (_NormBase, nn.GroupNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d)):
@@ -62,7 +64,7 @@ def own_rule(module: Any) -> AxisRule | None:
         attention = getattr(module, "self_attn", module)
         return AxisRule("last", batch_second=not attention.batch_first)
     if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
-        return own_rule(next(iter(module.layers), None)) or _LAST
+        return axis_rule_of(next(iter(module.layers), None)) or _LAST
     if isinstance(module, _LAST_TYPES):
         return _LAST
     name = type(module).__name__
@@ -73,33 +75,38 @@ def own_rule(module: Any) -> AxisRule | None:
 
 
 def find_rules(model: Any) -> dict[int, tuple[AxisRule, AxisRule]]:
-    """For each module, by id: the rule of its input and of its output.
+    """Return, for each module by id, the rules of its input and of its output.
 
-    A module without a rule of its own has that of the module that feeds it, which is known inside
-    nn.Sequential; elsewhere it is AUTO.
+    A module without a rule gets that of the module before it, which is known inside nn.Sequential.
+    Elsewhere it gets AUTO.
     """
     rules: dict[int, tuple[AxisRule, AxisRule]] = {}
-    _follow(model, AUTO, rules)
+    _assign_rules(model, AUTO, rules)
     return rules
 
 
-def _follow(module: Any, fed: AxisRule, rules: dict[int, tuple[AxisRule, AxisRule]]) -> AxisRule:
-    """Give rules to a module fed with ``fed`` and to all inside it; return its output's rule."""
-    own = own_rule(module)
+def _assign_rules(
+    module: Any, fed: AxisRule, rules: dict[int, tuple[AxisRule, AxisRule]]
+) -> AxisRule:
+    """Assign rules to a module and all inside it; return the rule of its output.
+
+    ``fed``: the rule of the module that feeds it.
+    """
+    own = axis_rule_of(module)
     before, after = (own, own) if own else (fed, fed)
     if isinstance(module, nn.Sequential):
         first = next(iter(module), None)
-        before = own_rule(first) or fed
+        before = axis_rule_of(first) or fed
         after = fed
         for child in module:
-            after = _follow(child, after, rules)
+            after = _assign_rules(child, after, rules)
     elif isinstance(module, (nn.Flatten, nn.Unflatten)):
         after = AUTO
     elif next(module.children(), None) is not None:
         for child in module.children():
-            _follow(child, AUTO, rules)
+            _assign_rules(child, AUTO, rules)
         after = own or AUTO
     if id(module) in rules and rules[id(module)] != (before, after):
-        before, after = AUTO, AUTO  # a shared module that is fed in different ways
+        before, after = AUTO, AUTO  # a shared module with different modules before it
     rules[id(module)] = (before, after)
     return after

@@ -1,4 +1,4 @@
-"""PyTorch: the operator that carries a capture through torch.compile."""
+"""PyTorch: a custom operator that makes torch.compile keep the capture in its graph."""
 
 import itertools
 import weakref
@@ -12,29 +12,29 @@ except ImportError as error:
 from .tensors import is_real_forward
 
 
-class Captures(Protocol):
-    """Whoever takes the tensors that compiled graphs pass: a StateCaptureHook."""
+class TensorReceiver(Protocol):
+    """Receives the tensors of compiled graphs: a StateCaptureHook."""
 
     def capture(self, tensor: torch.Tensor) -> None: ...
 
 
-# A graph holds plain numbers: it names a hook by a key.
+# A graph can contain integers but no hooks, so it refers to a hook by its key.
 new_keys = itertools.count()
-hooks_by_key: "weakref.WeakValueDictionary[int, Captures]" = weakref.WeakValueDictionary()
+hooks_by_key: "weakref.WeakValueDictionary[int, TensorReceiver]" = weakref.WeakValueDictionary()
 
 _library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[no-untyped-call]
 _library.define("capture(Tensor x, Tensor(a!) anchor, int key) -> ()")
 
 
 def _capture(x: torch.Tensor, anchor: torch.Tensor, key: int) -> None:
-    """What a compiled graph calls; a hook that is gone by then has nobody to read it."""
+    """Called by compiled graphs. Does nothing if the hook no longer exists."""
     hook = hooks_by_key.get(key)
     if hook is not None and is_real_forward(x):
         hook.capture(x)
 
 
 def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, key: int) -> None:
-    """Traced calls are not captured."""
+    """Do nothing: traced calls are not captured."""
 
 
 _library.impl("capture", _capture, "CompositeExplicitAutograd")

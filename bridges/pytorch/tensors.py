@@ -1,4 +1,4 @@
-"""PyTorch: the tensor in what a module passes, whether it counts, and how it is borrowed."""
+"""PyTorch: finds the tensor to capture, and decides whether the call counts."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -14,8 +14,11 @@ from tensorstate_gpu._arrays.dlpack import CPU, Tensor
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 
 
-def as_borrowed(tensor: torch.Tensor) -> Any:
-    """A CPU tensor as the border sees it, without the 20 us of a DLPack capsule; others as such."""
+def as_importable(tensor: torch.Tensor) -> Any:
+    """Return a CPU tensor in the form that packing takes, which saves 20 us for a DLPack capsule.
+
+    Other tensors are returned unchanged.
+    """
     element = _ELEMENTS.get(tensor.dtype)
     plain = type(tensor) is torch.Tensor and tensor.is_cpu and tensor.layout is torch.strided
     if not plain or element is None or not tensor.data_ptr():
@@ -30,9 +33,9 @@ _ELEMENTS = {
 
 
 def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | None:
-    """The first tensor in a nest of tuples, lists, mappings and dataclasses.
+    """Return the first tensor in nested tuples, lists, mappings and dataclasses.
 
-    ``inside``: what encloses the value; one that holds itself is not entered again.
+    ``inside``: the enclosing objects; an object that contains itself is not entered again.
     """
     if isinstance(value, torch.Tensor):
         return value
@@ -53,8 +56,8 @@ def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | Non
 
 
 def is_real_forward(tensor: torch.Tensor) -> bool:
-    """Whether a call is to be counted; TypeError for transforms that hide the numbers."""
-    # is_fake() first asks what kind of subclass it is: needless 3 us for most.
+    """Return whether a call counts. Raises TypeError inside transforms that hide the values."""
+    # Most tensors are plain ones; for these, skip is_fake(), which takes 3 us.
     plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
     if tensor.is_meta or (not plain and is_fake(tensor)):
         return False
@@ -62,6 +65,6 @@ def is_real_forward(tensor: torch.Tensor) -> bool:
         return False
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         raise TypeError("states cannot be captured inside torch.func transforms (vmap, grad, jvp)")
-    # Forward inside backward is activation checkpointing: these rows were captured before.
+    # A forward pass inside backward is activation checkpointing: these rows were captured before.
     recomputing: bool = torch._C._current_graph_task_id() != -1
     return not recomputing

@@ -1,1 +1,1 @@
-"""Capture points and the models they are attached to, whatever the framework."""
+"""Capture points, and attaching them to models of any framework."""

@@ -1,76 +1,76 @@
-"""Attaching capture points to models: picks the bridge of the model's framework."""
+"""Attaches capture points to models, through the bridge of the model's framework."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
-from tensorstate_gpu._arrays.firing_function import Fires
 from tensorstate_gpu._arrays.frameworks import bridge_of
+from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.matching import match
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu.errors import NoCapturePoints
 
 
+@takes_options
 def build_efficiency_model(
     model: Any,
     attach_to: Any,
     exclude: Any = (),
     method: str = "after",
     storage_path: Any = None,
-    *,
-    keep: str = "states",
-    threshold: Any = 0.0,
-    firing: Fires | None = None,
-    neuron_axis: int | None = None,
+    **options: Unpack[CaptureKeywords],
 ) -> Any:
-    """Attach capture points to a model's layers.
+    """Attach capture points to the layers of a model.
 
     Parameters
     ----------
     model : torch.nn.Module or keras.Model
     attach_to, exclude : str, class, predicate (name, layer) -> bool, or a list of these
-        Which layers: by name, class name, glob over either, or class. ``exclude`` wins.
+        Which layers to capture: by name, class name, glob over either, or class. ``exclude`` takes
+        precedence.
     method : "before", "after" or "both"
-        Whether to look at what goes into a layer, at what comes out, or at both.
+        Whether to capture the inputs of a layer, its outputs, or both.
     storage_path : str, path or Store, optional
-        Keep all rows in a store: a new one at this path, or one that was opened, as
-        ``Store("run.zarr", mode="a")`` to go on where an earlier capture ended.
-    keep, threshold, firing, neuron_axis
-        As in CapturePoint, for each of the layers.
+        Keep all rows in a store: a new one at this path, or an open one such as ``Store("run.zarr",
+        mode="a")``, which resumes an earlier capture.
+    **options
+        keep, threshold, firing, neuron_axis and compressor, as in CapturePoint; they apply to every
+        layer.
 
     Returns
     -------
-    The same PyTorch model, with forward hooks added; or a new Keras model that shares layers and
-    weights with the old one, with StateCapture layers in it (a subclassed Keras model is given back
-    itself, with its layers' calls wrapped). ``model.efficiency_layers`` lists its capture points,
-    named ``<layer>_post_states`` and ``<layer>_pre_states``, with Keras ``<layer>_states`` and
-    ``<layer>_pre_states``. A layer that has one already keeps it, and its options.
+    A PyTorch model is returned itself, with forward hooks added. For a Keras model, a new model is
+    returned that shares the layers and weights and contains StateCapture layers; a subclassed Keras
+    model is returned itself, with the calls of its layers wrapped. ``model.efficiency_layers``
+    lists the capture points. They are named ``<layer>_post_states`` and ``<layer>_pre_states`` in
+    PyTorch, ``<layer>_states`` and ``<layer>_pre_states`` in Keras. A layer that already has a
+    capture point keeps it, with its options.
 
     Raises
     ------
     TypeError, ValueError
-        Before anything is attached: an unknown kind of model, method or keep, a compiled model,
-        no layer that matches (the message lists those there are).
+        Before anything is attached: for an unsupported or compiled model, an unknown method or
+        keep, or if no layer matches (the message lists the layers).
     """
-    bridge = bridge_of(model)
-    options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
-    chosen = _choose(bridge, model, attach_to, exclude, method)
-    there = _points_there(model)
-    if storage_path is not None:
-        options["disk_path"] = storage_path
-    names = {point.name for point in there}
-    captured, points = bridge.attach(model, chosen, method, options, names)
+    bridge: Bridge = bridge_of(model)
+    capture_options = CaptureOptions.from_arguments(storage_path, options)
+    chosen = _matching_layers(bridge, model, attach_to, exclude, method)
+    existing = _attached_points(model)
+    names = {point.name for point in existing}
+    captured, points = bridge.attach(model, chosen, method, capture_options, names)
     try:
-        _check_layers_of(storage_path)
+        _check_store_layers(storage_path)
     except ValueError:
         bridge.remove(captured, points)
-        _give_up(points)
+        _release_names(points)
         raise
-    captured.efficiency_layers = there + points
+    captured.efficiency_layers = [*existing, *points]
     return captured
 
 
+@takes_options
 @contextmanager
 def capture(
     model: Any,
@@ -78,16 +78,13 @@ def capture(
     exclude: Any = (),
     method: str = "after",
     storage_path: Any = None,
-    *,
-    keep: str = "states",
-    threshold: Any = 0.0,
-    firing: Fires | None = None,
-    neuron_axis: int | None = None,
+    **options: Unpack[CaptureKeywords],
 ) -> Iterator[Run]:
-    """Capture inside a with block; on exit exactly these probes are detached, whatever happened.
+    """Capture inside a ``with`` block; these capture points are detached when it ends.
 
-    Parameters are those of build_efficiency_model; probes that the model has already are left
-    alone. The Run stays readable after the block.
+    Takes the same parameters as build_efficiency_model. Capture points that the model already has
+    are not touched. The Run can be read after the block. If an exception ends the block in the
+    middle of a forward pass, that pass is discarded from a store.
 
     Examples
     --------
@@ -98,28 +95,25 @@ def capture(
     >>> run["0_post_states"].state_count
     10
     """
-    bridge = bridge_of(model)
-    options = {"keep": keep, "threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
-    if storage_path is not None:
-        options["disk_path"] = storage_path
-    points = bridge.attach_in_place(
-        model, _choose(bridge, model, attach_to, exclude, method), method, options
-    )
+    bridge: Bridge = bridge_of(model)
+    capture_options = CaptureOptions.from_arguments(storage_path, options)
+    chosen = _matching_layers(bridge, model, attach_to, exclude, method)
+    points = bridge.attach_in_place(model, chosen, method, capture_options)
     try:
         run = Run(points)
-        _check_layers_of(storage_path)
-    except ValueError:  # two layers of one name
+        _check_store_layers(storage_path)
+    except ValueError:  # for example, two layers with the same name
         bridge.detach(points)
-        _give_up(points)
+        _release_names(points)
         raise
     labels = bridge.call_after_forward(model, lambda: run.labels(None))
     try:
         yield run
     except BaseException:
         for point in points:
-            point.forget_broken_pass()
+            point.intake.sink.discard_incomplete_pass()
         if not any(point.state_count for point in points):
-            _give_up(points)  # nothing was captured: a new store is not left in the way
+            _release_names(points)  # nothing was captured: delete a new, empty store
         raise
     finally:
         labels.remove()
@@ -129,31 +123,31 @@ def capture(
 
 
 def reset_efficiency_model(model: Any) -> None:
-    """Empty every capture point of a model or Run; ValueError when it has none."""
+    """Empty all capture points of a model or Run. Raises ValueError if there are none."""
     for point in _points(model):
         point.reset_states()
 
 
 def remove_state_layers(model: Any) -> Any:
-    """Take the capture points off a model again, and nothing else; returns the model.
+    """Remove the capture points of a model, and nothing else; return the model.
 
-    With Keras that is a new model without capture layers, which shares all others.
+    For Keras, the result is a new model without capture layers that shares all other layers.
     """
-    bridge = bridge_of(model)
+    bridge: Bridge = bridge_of(model)
     points = _points(model)
     del model.efficiency_layers
     return bridge.remove(model, points)
 
 
-def _check_layers_of(storage_path: Any) -> None:
-    """ValueError when a store holds other layers than those that are captured into it now."""
-    if hasattr(storage_path, "check_all_claimed"):
-        storage_path.check_all_claimed()
+def _check_store_layers(storage_path: Any) -> None:
+    """Raise ValueError if a store has other layers than those that are captured now."""
+    if hasattr(storage_path, "session"):
+        storage_path.session.check_all_claimed()
 
 
-def _give_up(points: list[CapturePoint]) -> None:
+def _release_names(points: Iterable[CapturePoint]) -> None:
     for point in points:
-        point.give_up()
+        point.intake.sink.release_name()
 
 
 def _points(model: Any) -> list[CapturePoint]:
@@ -161,11 +155,11 @@ def _points(model: Any) -> list[CapturePoint]:
         raise NoCapturePoints(
             f"{type(model).__name__} has no capture points: build_efficiency_model() adds them"
         )
-    return _points_there(model)
+    return _attached_points(model)
 
 
-def _points_there(model: Any) -> list[CapturePoint]:
-    """The capture points of a model so far; ValueError where the attribute is the model's own."""
+def _attached_points(model: Any) -> list[CapturePoint]:
+    """Return a model's capture points. Raises ValueError if it uses the attribute otherwise."""
     points = getattr(model, "efficiency_layers", [])
     if not isinstance(points, list) or not all(isinstance(p, CapturePoint) for p in points):
         raise ValueError(
@@ -175,8 +169,8 @@ def _points_there(model: Any) -> list[CapturePoint]:
     return list(points)
 
 
-def _choose(
-    bridge: Any, model: Any, attach_to: Any, exclude: Any, method: str
+def _matching_layers(
+    bridge: Bridge, model: Any, attach_to: Any, exclude: Any, method: str
 ) -> list[tuple[str, Any]]:
     if not isinstance(method, str) or method not in bridge.METHODS:
         raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")

@@ -1,6 +1,7 @@
-"""Which layers a user means: names, globs, class names, classes and predicates.
+"""Selects layers by name, glob, class name, class or predicate.
 
-Framework-neutral: a bridge lists its layers, and every bridge uses this one matcher.
+It is independent of the framework: each bridge lists its layers, and all bridges use these
+functions.
 """
 
 import difflib
@@ -11,7 +12,7 @@ from typing import Any
 from tensorstate_gpu.errors import NoLayerMatches
 
 Layers = Sequence[tuple[str, Any]]
-Test = Callable[[str, Any], bool]
+Matcher = Callable[[str, Any], bool]
 ClassNames = Callable[[Any], Sequence[str]]
 
 
@@ -22,71 +23,73 @@ def own_class_name(layer: Any) -> tuple[str, ...]:
 def match(
     layers: Layers, attach_to: Any, exclude: Any = (), class_names: ClassNames = own_class_name
 ) -> list[tuple[str, Any]]:
-    """The layers that ``attach_to`` means and ``exclude`` doesn't, in the model's order.
+    """Return the layers that match ``attach_to`` but not ``exclude``, in the model's order.
 
     Parameters
     ----------
     layers : sequence of (name, layer)
     attach_to, exclude : str, class, predicate, layer, or an iterable of these
         A string is a layer's name, its class name, or a glob over either (``features.*``,
-        ``Conv?d``). A class means its instances; a predicate is called as ``(name, layer)``.
+        ``Conv?d``). A class matches its instances. A predicate is called with ``(name, layer)``.
     class_names : function of a layer
-        What its class is called, where a framework makes classes at run time.
+        Returns the names of its class; frameworks may create classes at run time.
 
     Raises
     ------
     TypeError
-        For a pattern of another kind.
+        For a pattern of another type.
     ValueError
-        When nothing is left; it lists the layers there are, closest first.
+        If no layer is left. The message lists all layers, the most similar names first.
 
     Examples
     --------
     >>> match([("a", 1), ("b", 2.0), ("c", True)], ["int", "b"], exclude="c")
     [('a', 1), ('b', 2.0)]
     """
-    wanted = _tests(attach_to, "attach_to", layers, class_names)
-    unwanted = _tests(exclude, "exclude", layers, class_names)
+    wanted = _matchers(attach_to, "attach_to", layers, class_names)
+    unwanted = _matchers(exclude, "exclude", layers, class_names)
     if not wanted:
         raise ValueError("attach_to names no layer: it is empty")
     chosen = [
         (name, layer)
         for name, layer in layers
-        if any(test(name, layer) for test in wanted)
-        and not any(test(name, layer) for test in unwanted)
+        if any(matches(name, layer) for matches in wanted)
+        and not any(matches(name, layer) for matches in unwanted)
     ]
     if not chosen:
         raise NoLayerMatches(_nothing_matched(layers, attach_to, exclude))
     return chosen
 
 
-def _tests(patterns: Any, argument: str, layers: Layers, class_names: ClassNames) -> list[Test]:
+def _matchers(
+    patterns: Any, argument: str, layers: Layers, class_names: ClassNames
+) -> list[Matcher]:
     if isinstance(patterns, (str, type)) or callable(patterns):
         patterns = [patterns]
     if not isinstance(patterns, Iterable):
-        raise _bad_pattern(patterns, argument)
-    return [_test(pattern, argument, layers, class_names) for pattern in patterns]
+        raise _pattern_error(patterns, argument)
+    return [_matcher(pattern, argument, layers, class_names) for pattern in patterns]
 
 
-def _test(pattern: Any, argument: str, layers: Layers, class_names: ClassNames) -> Test:
-    # Layers are often callable: one of the model's own means itself, and is no predicate.
+def _matcher(pattern: Any, argument: str, layers: Layers, class_names: ClassNames) -> Matcher:
+    # Layers are often callable. A layer of the model matches itself; it is not a predicate.
     if any(pattern is layer for _, layer in layers):
         return lambda name, layer: layer is pattern
     if isinstance(pattern, str):
-        return lambda name, layer: _means(pattern, (name, *class_names(layer)))
+        return lambda name, layer: _matches_any(pattern, (name, *class_names(layer)))
     if isinstance(pattern, type):
         return lambda name, layer: isinstance(layer, pattern)
     if callable(pattern):
         return lambda name, layer: bool(pattern(name, layer))
-    raise _bad_pattern(pattern, argument)
+    raise _pattern_error(pattern, argument)
 
 
-def _means(pattern: str, texts: Iterable[str]) -> bool:
-    # The plain comparison first: a layer's name may hold characters that a glob reads otherwise.
+def _matches_any(pattern: str, texts: Iterable[str]) -> bool:
+    # Compare literally first: a layer's name may contain characters that are special in a glob.
     return any(text == pattern or fnmatchcase(text, pattern) for text in texts)
 
 
-def _bad_pattern(pattern: Any, argument: str) -> TypeError:
+def _pattern_error(pattern: Any, argument: str) -> TypeError:
     return TypeError(
         f"{argument} must be a layer name, class name, glob, class or predicate (name, layer) -> "
         f"bool, or a list of these, got {type(pattern).__name__}"

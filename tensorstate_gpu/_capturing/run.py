@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Run:
     """The capture points of one model, by name and in the model's order.
 
-    ``with ts.capture(model, "Conv2d") as run:`` gives one; it stays readable after the block.
+    ``with ts.capture(model, "Conv2d") as run:`` creates one. It can be read after the block.
     """
 
     __module__ = "tensorstate_gpu"
@@ -24,7 +24,7 @@ class Run:
             if not isinstance(point, CapturePoint):
                 raise TypeError(f"points must be CapturePoints, got {type(point).__name__}")
             if point.name in self._points:
-                raise ValueError(f"points must have names of their own; two have {point.name!r}")
+                raise ValueError(f"points must have different names; two are called {point.name!r}")
             self._points[point.name] = point
 
     @property
@@ -33,7 +33,7 @@ class Run:
         return list(self._points.values())
 
     def point(self, name: str) -> CapturePoint:
-        """The capture point of that name; made, with keep="states", where there is none."""
+        """Return the capture point with this name. It is created (keep="states") if needed."""
         if name not in self._points:
             self._points[name] = CapturePoint(name)
         return self._points[name]
@@ -51,15 +51,15 @@ class Run:
 
     @property
     def instance_count(self) -> int:
-        """Model inputs seen so far; ValueError where layers have seen different numbers."""
-        found = {point.instance_count for point in self._points.values()}
-        if len(found) != 1:
+        """Number of model inputs so far. Raises ValueError if it differs between layers."""
+        counts = {point.instance_count for point in self._points.values()}
+        if len(counts) != 1:
             each = {name: point.instance_count for name, point in self._points.items()}
             raise ValueError(f"layers have seen different numbers of inputs: {each}")
-        return found.pop()
+        return counts.pop()
 
     def labels(self, labels: Any) -> None:
-        """Label the instances of the next forward pass: one integer or string each."""
+        """Set the labels of the next forward pass: one integer or string per input."""
         for point in self._points.values():
             point.labels(labels)
 
@@ -69,17 +69,17 @@ class Run:
             point.reset_states()
 
     def network_efficiency(self) -> float:
-        """Geometric mean of the layers' efficiencies."""
+        """Return the geometric mean of the layers' efficiencies."""
         return information.network_efficiency(self)
 
     def report(self, accuracy: float | None = None, beta: float = 2) -> "Report":
-        """The table of measures; see tensorstate_gpu.report."""
+        """Return the table of measures; see tensorstate_gpu.report."""
         from tensorstate_gpu.reporting import report
 
         return report(self, accuracy, beta)
 
     def save(self, path: Any) -> None:
-        """Write all captured rows to a new zarr group; ValueError when the path is taken."""
+        """Write all captured rows to a new store. Raises ValueError if the path exists."""
         from tensorstate_gpu.store.save import save_points
 
         save_points(self._points.values(), path)

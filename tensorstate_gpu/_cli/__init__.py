@@ -1,1 +1,1 @@
-"""The command ``tensorstate``."""
+"""The command line: ``tensorstate``."""

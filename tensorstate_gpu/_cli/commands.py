@@ -1,4 +1,4 @@
-"""The command ``tensorstate``: the demo, and what is done with stores."""
+"""The command ``tensorstate``: parses arguments, runs the demo and the commands for stores."""
 
 import argparse
 import contextlib
@@ -10,13 +10,14 @@ from pathlib import Path
 
 from tensorstate_gpu._version import __version__
 
-_TOLD = (ValueError, TypeError, OSError, ImportError)  # their messages say all
+_PLAIN_ERRORS = (ValueError, TypeError, OSError, ImportError)  # printed without the type's name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all went well, 2 with a line on stderr when not, 130 after Ctrl-C.
+    """Run a command and return its exit status.
 
-    ``verify`` gives 1 when it has found problems.
+    0 is success, 2 an error (with one line on stderr), 130 Ctrl-C. ``verify`` returns 1 when it has
+    found problems.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -26,16 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tensorstate: stopped", file=sys.stderr)
         return 130
-    except Exception as error:  # whatever it is, a line says it better than a traceback
-        return _tell(error)
+    except Exception as error:  # users get one line instead of a traceback
+        return _print_error(error)
 
 
-def _tell(error: Exception) -> int:
-    if isinstance(error, BrokenPipeError):  # the rest of the output would raise it again
+def _print_error(error: Exception) -> int:
+    if isinstance(error, BrokenPipeError):  # flushing the rest of the output would raise it again
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
-    kind = "" if isinstance(error, _TOLD) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, _PLAIN_ERRORS) else f"{type(error).__name__}: "
     print(f"tensorstate: {kind}{' '.join(str(error).splitlines())}", file=sys.stderr)
     return 2
 
@@ -47,12 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tensorstate_gpu {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
-    report = _add_store_command(commands, "report", "print the table of measures of a store")
+    report = _add_store_command(commands, "report", "print a store's table of measures")
     report.add_argument(
-        "--by-label", action="store_true", help="and a table per layer, where labels were stored"
+        "--by-label", action="store_true", help="add a table by label for each labelled layer"
     )
-    _add_store_command(commands, "verify", "check all committed files; 1 when some are damaged")
-    _add_store_command(commands, "info", "say what a store holds, without reading its states")
+    _add_store_command(commands, "verify", "check all committed files; exit status 1 if damaged")
+    _add_store_command(commands, "info", "summarise a store without reading its states")
     _add_export(commands)
     return parser
 
@@ -61,10 +62,14 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     demo = commands.add_parser("demo", help="train LeNet-5 on real digits and measure its layers")
     demo.add_argument("--mnist", metavar="PATH", help="a local copy of MNIST (mnist.pkl.gz)")
     demo.add_argument(
-        "--save", metavar="DIR", help="keep the captured states and the results there"
+        "--save", metavar="DIR", help="save the captured states and the results in this folder"
     )
-    demo.add_argument("--seed", type=int, default=0, help="of weights and batches (default 0)")
-    demo.add_argument("--epochs", type=int, default=30, help="at most (default 30)")
+    demo.add_argument(
+        "--seed", type=int, default=0, help="random seed for weights and batches (default 0)"
+    )
+    demo.add_argument(
+        "--epochs", type=int, default=30, help="maximum number of epochs (default 30)"
+    )
     demo.set_defaults(command=_demo)
 
 
@@ -73,33 +78,37 @@ def _add_store_command(
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=what)
     _add_store(command, name)
-    command.add_argument("--json", action="store_true", help="print JSON, and nothing else")
+    command.add_argument("--json", action="store_true", help="print only JSON")
     return command
 
 
 def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    export = commands.add_parser("export", help="write the layers of a store to files of others")
+    export = commands.add_parser("export", help="export the layers of a store as Parquet or zip")
     _add_store(export, "export")
     export.add_argument(
         "--to",
         choices=("parquet", "zip"),
         required=True,
-        help="a Parquet file per layer, or one zip for zarr.storage.ZipStore",
+        help="parquet: one file per layer; zip: one file for zarr.storage.ZipStore",
     )
     export.add_argument(
         "--out",
-        help="a new folder (a file per layer) or zip; by default named after the store, here",
+        help="new folder (parquet) or file (zip); default: the store's name, in the current folder",
     )
     export.add_argument(
-        "--counts", action="store_true", help="distinct states and their counts, for parquet"
+        "--counts",
+        action="store_true",
+        help="export distinct states and their counts (parquet only)",
     )
     export.add_argument(
-        "--layer", metavar="NAME", action="append", help="only this one; can be repeated"
+        "--layer", metavar="NAME", action="append", help="export only this layer; can be repeated"
     )
 
 
 def _add_store(command: argparse.ArgumentParser, name: str) -> None:
-    command.add_argument("store", metavar="STORE", help="a path or URL, or what demo --save wrote")
+    command.add_argument(
+        "store", metavar="STORE", help="path or URL of a store, or the folder of demo --save"
+    )
     command.set_defaults(command=lambda options: _run_on_store(name, options))
 
 

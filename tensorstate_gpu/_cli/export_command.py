@@ -1,4 +1,4 @@
-"""``tensorstate export``: the layers of a store as files of other formats."""
+"""``tensorstate export``: writes the layers of a store as Parquet files or as a zip file."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tensorstate_gpu._cli.progress import Progress
 from tensorstate_gpu._process.new_files import new_folder
-from tensorstate_gpu.reporting.text import plain, several
+from tensorstate_gpu.reporting.text import printable_name, with_noun
 from tensorstate_gpu.store import Store
 from tensorstate_gpu.store.keys import state_key
 
@@ -17,7 +17,7 @@ from tensorstate_gpu._cli.opened_store import committed_chunks, count_layer, ope
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write layers as Parquet files to a new folder, or to a new zip."""
+    """Write layers as Parquet files to a new folder, or to a new zip file."""
     store, _ = open_store(options.store)
     names = list(dict.fromkeys(options.layer or store.names))
     if unknown := [name for name in names if name not in store.names]:
@@ -31,17 +31,17 @@ def export(options: argparse.Namespace) -> int:
         raise ValueError("--counts is for --to parquet; a zip holds rows")
     with Progress("copying", committed_chunks(store), "chunks") as progress:
         store.to_zip(out, names, progress=progress.to)
-    print(f"{out}: {several(len(names), 'layer')}")
+    print(f"{out}: {with_noun(len(names), 'layer')}")
     return 0
 
 
 def _stem(store: Store) -> str:
-    """The name of a store, without its ending: ``run`` of ``s3://bucket/run.zarr``."""
+    """Return the name of a store without its suffix: ``run`` for ``s3://bucket/run.zarr``."""
     return Path(str(store)).absolute().stem
 
 
 def _to_parquet(store: Store, names: list[str], out: str, options: argparse.Namespace) -> None:
-    from tensorstate_gpu._layers import arrow_rows  # noqa: F401 what is missing is told before the work
+    from tensorstate_gpu._layers import arrow_rows  # noqa: F401 fail early without pyarrow
 
     layers = [store[name] for name in names]
     chosen = [layer for layer in layers if options.layer or len(layer)]
@@ -52,7 +52,7 @@ def _to_parquet(store: Store, names: list[str], out: str, options: argparse.Name
         written = [_write(layer, folder, options.counts, progress) for layer in chosen]
     for layer in layers:
         if layer not in chosen:
-            print(f"tensorstate: {plain(layer.name)}: no rows, no file", file=sys.stderr)
+            print(f"tensorstate: {printable_name(layer.name)}: no rows, no file", file=sys.stderr)
     for name, held in written:
         print(f"{Path(out) / name}: {held}")
 
@@ -64,7 +64,7 @@ def _write(
     if only_counts:
         counts, _ = count_layer(layer, False, progress)
         counts.to_parquet(folder / name)
-        return name, several(len(counts), "state")
+        return name, with_noun(len(counts), "state")
     before = progress.done
-    layer.to_parquet(folder / name, progress=lambda rows: progress.to(before + rows))
-    return name, several(len(layer), "row")
+    layer.to_parquet(folder / name, progress=lambda rows, *_: progress.to(before + rows))
+    return name, with_noun(len(layer), "row")

@@ -1,4 +1,4 @@
-"""The store that a command is about, and how far its chunks are counted."""
+"""Opens the store of a command, and counts its layers with progress."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ ByLabel = dict[Any, StateCounts]
 
 
 def open_store(path: str) -> tuple[Store, Path | None]:
-    """The store at a path or URL, or that of a saved demo, then with its results."""
+    """Open the store at a path or URL. For a saved demo, also return its results file."""
     files = files_at(path)
     if isinstance(files, Folder):
         folder = files.path
@@ -41,16 +41,16 @@ def committed_chunks(store: Store) -> int:
 def count_layer(
     layer: "StoredLayer", by_label: bool, progress: Progress
 ) -> tuple[StateCounts, ByLabel | None]:
-    chunks = layer.chunks()  # raises where there are none
+    chunks = layer.chunks()  # raises an error without rows
     assert layer.neurons is not None
     if not by_label:
-        return count_chunks(_watched(chunks, progress), layer.neurons), None
+        return count_chunks(_with_progress(chunks, progress), layer.neurons), None
     counts = layer.counts_by()
     progress.add(len(layer))
     return merge_all(list(counts.values()), layer.neurons), counts
 
 
-def _watched(
+def _with_progress(
     chunks: Iterable[NDArray[np.uint8]], progress: Progress
 ) -> Iterator[NDArray[np.uint8]]:
     for chunk in chunks:

@@ -1,37 +1,37 @@
-"""How far a command is, told on stderr."""
+"""Progress: shows on stderr how far a command is."""
 
 import sys
 import time
 from typing import Any
 
-SECONDS = 5.0  # between two lines, and before the first one
+SECONDS = 5.0  # between two lines, and before the first line
 
 
 class Progress:
-    """A bar on a terminal where tqdm is installed; elsewhere a line every few seconds.
+    """A progress bar on a terminal with tqdm; otherwise a line every few seconds.
 
-    ``total``: how many ``unit`` there are to do.
+    ``total``: the number of ``unit`` to be done.
     """
 
     def __init__(self, what: str, total: int, unit: str) -> None:
         self._what, self._total, self._unit = what, total, unit
         self.done = 0
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
         self._bar = _bar(what, total, unit) if sys.stderr.isatty() else None
 
     def to(self, done: int, total: int | None = None) -> None:
-        """So much is done."""
+        """Set how much is done."""
         self._total = self._total if total is None else total
         if self._bar is not None:
             self._bar.total = self._total
             self._bar.update(done - self.done)
-        elif time.monotonic() - self._told >= SECONDS:
+        elif time.monotonic() - self._last_line >= SECONDS:
             print(f"{self._what}: {done:,} of {self._total:,} {self._unit}", file=sys.stderr)
-            self._told = time.monotonic()
+            self._last_line = time.monotonic()
         self.done = done
 
     def add(self, more: int) -> None:
-        """So much more is done."""
+        """Add to what is done."""
         self.to(self.done + more)
 
     def __enter__(self) -> "Progress":
@@ -47,5 +47,5 @@ def _bar(what: str, total: int, unit: str) -> Any:
         from tqdm import tqdm
     except ImportError:
         return None
-    # It goes when the work is done: what stays is the result.
+    # Remove the bar at the end, so that only the result stays on the screen.
     return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, leave=False)

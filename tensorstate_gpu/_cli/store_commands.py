@@ -1,4 +1,4 @@
-"""What the command ``tensorstate`` does with stores: report, verify, info, export."""
+"""``tensorstate report``, ``verify`` and ``info``."""
 
 import argparse
 import json
@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu._cli.progress import Progress
 from tensorstate_gpu.reporting.measures import LayerReport, Report, summarise
-from tensorstate_gpu.reporting.text import number, one_line, plain, several, size, text_table
+from tensorstate_gpu.reporting.text import (
+    format_bytes,
+    format_number,
+    one_line,
+    printable_name,
+    text_table,
+    with_noun,
+)
 
 if TYPE_CHECKING:
     from tensorstate_gpu.store.stored_layer import StoredLayer
@@ -17,12 +24,12 @@ _SHOWN_ORPHANS = 5
 
 
 def report(options: argparse.Namespace) -> int:
-    """Print the table of measures, and one of each label."""
+    """Print the table of measures, and optionally a table by label for each layer."""
     store, results = open_store(options.store)
     if not len(store):
         raise ValueError(f"{store} holds no rows")
     layers = store.efficiency_layers
-    labelled = {layer.name: _why_no_labels(layer) is None for layer in layers}
+    labelled = {layer.name: _missing_labels_reason(layer) is None for layer in layers}
     wanted = {name for name in labelled if options.by_label and labelled[name]}
     with Progress("counting", sum(map(len, layers)), "states") as progress:
         counted = [count_layer(layer, layer.name in wanted, progress) for layer in layers]
@@ -53,7 +60,7 @@ def _summary(layers: list[LayerReport], results: Path | None) -> Report:
         raise ValueError(f"{results} is not what demo --save wrote: {error}") from error
 
 
-def _why_no_labels(layer: "StoredLayer") -> str | None:
+def _missing_labels_reason(layer: "StoredLayer") -> str | None:
     committed = layer.committed
     if committed is None or committed.labels is None:
         return "no labels were stored"
@@ -64,11 +71,13 @@ def _why_no_labels(layer: "StoredLayer") -> str | None:
 
 def _label_table(layer: "StoredLayer", counts: ByLabel | None) -> str:
     if counts is None:
-        return f"{plain(layer.name)}: {_why_no_labels(layer)}"
-    rows = [LayerReport.of(plain(str(label)), by, None).cells() for label, by in counts.items()]
+        return f"{printable_name(layer.name)}: {_missing_labels_reason(layer)}"
+    rows = [
+        LayerReport.of(printable_name(str(label)), by, None).cells() for label, by in counts.items()
+    ]
     headings = ("label", "states", "distinct", "entropy", "efficiency", "ceiling")
     table = text_table([headings, *((row[0], *row[3:]) for row in rows)])
-    return f"{plain(layer.name)}, by label\n{table}"
+    return f"{printable_name(layer.name)}, by label\n{table}"
 
 
 def _as_json(counts: ByLabel | None) -> list[dict[str, Any]] | None:
@@ -83,7 +92,7 @@ def _as_json(counts: ByLabel | None) -> list[dict[str, Any]] | None:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Check every committed file; 1 when some are missing or damaged."""
+    """Check every committed file. Returns 1 if some are missing or damaged."""
     store, _ = open_store(options.store)
     with Progress("checking", committed_chunks(store), "chunks") as progress:
         found = store.verify(progress.to)
@@ -94,29 +103,31 @@ def verify(options: argparse.Namespace) -> int:
     for problem in found.problems:
         print(one_line(problem))
     if found.good:
-        read = f"{found.rows:,} rows in {found.chunks:,} chunks ({size(found.bytes)})"
+        read = f"{found.rows:,} rows in {found.chunks:,} chunks ({format_bytes(found.bytes)})"
         print(f"{store}: {read}, all as committed")
     else:
-        print(f"{store}: {several(len(found.problems), 'problem')}")
+        print(f"{store}: {with_noun(len(found.problems), 'problem')}")
     if found.orphans:
         shown = ", ".join([*found.orphans[:_SHOWN_ORPHANS], "..."][: len(found.orphans)])
-        print(f"{several(len(found.orphans), 'file')} that no commit lists: {shown}")
+        print(f"{with_noun(len(found.orphans), 'file')} that no commit lists: {shown}")
     return 0 if found.good else 1
 
 
 def info(options: argparse.Namespace) -> int:
-    """Print what the commit record tells."""
+    """Print what the commit record contains."""
     store, _ = open_store(options.store)
-    about = store.info()
+    summary = store.info()
     if options.json:
-        print_json(about)
+        print_json(summary)
         return 0
-    print(f"path       {about['path']}")
-    print(f"format     {about['format']}, written by tensorstate_gpu {about['version']}")
-    print(f"started    {about['started']}")
-    print(f"committed  {about['committed'] or '-'} ({several(about['commits'], 'commit')})")
-    print(f"takes      {size(about['bytes'])}{_others(about['not_committed'])}\n")
-    print(text_table([_COLUMNS, *map(_cells, about["layers"])]) if len(store) else "no layers")
+    print(f"path       {summary['path']}")
+    print(f"format     {summary['format']}, written by tensorstate_gpu {summary['version']}")
+    print(f"started    {summary['started']}")
+    commits = with_noun(summary["commits"], "commit")
+    print(f"committed  {summary['committed'] or '-'} ({commits})")
+    others = _uncommitted_files(summary["not_committed"])
+    print(f"takes      {format_bytes(summary['bytes'])}{others}\n")
+    print(text_table([_COLUMNS, *map(_info_row, summary["layers"])]) if len(store) else "no layers")
     return 0
 
 
@@ -126,31 +137,32 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _cells(layer: dict[str, Any]) -> tuple[str, ...]:
+def _info_row(layer: dict[str, Any]) -> tuple[str, ...]:
     counts = ("rows", "instances", "states_per_instance", "labels", "chunks")
     return (
-        plain(layer["name"]),
-        number(layer["neurons"]),
-        number(layer["axis"]),
-        _fires(layer),
-        *(number(layer[name]) for name in counts),
-        size(layer["bytes"]),
+        printable_name(layer["name"]),
+        format_number(layer["neurons"]),
+        format_number(layer["axis"]),
+        _firing_text(layer),
+        *(format_number(layer[name]) for name in counts),
+        format_bytes(layer["bytes"]),
     )
 
 
-def _fires(layer: dict[str, Any]) -> str:
+def _firing_text(layer: dict[str, Any]) -> str:
     if "firing" in layer:
-        return plain(str(layer["firing"]))
+        return printable_name(str(layer["firing"]))
     threshold = layer.get("threshold")
     if isinstance(threshold, list):
         return "by neuron"
     return "-" if threshold is None else f"> {threshold}"
 
 
-def _others(found: dict[str, int] | None) -> str:
+def _uncommitted_files(found: dict[str, int] | None) -> str:
     if found is None or not found["files"]:
         return ""
-    return f", and {several(found['files'], 'file')} that no commit lists {size(found['bytes'])}"
+    files, size = with_noun(found["files"], "file"), format_bytes(found["bytes"])
+    return f", and {files} that no commit lists {size}"
 
 
 def print_json(value: Any) -> None:

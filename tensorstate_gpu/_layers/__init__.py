@@ -1,1 +1,1 @@
-"""The states of one layer: its ledger, its rows or running counts, and what is read of them."""
+"""The states of one layer: rows or running counts, the ledger, labels, and measures."""

@@ -1,42 +1,48 @@
-"""What stands behind a capture point: all rows in order, or running counts.
+"""Accumulator: base class of what a capture point collects, rows or running counts.
 
-An accumulator is mutable inside and read as immutable StateCounts: merging an immutable histogram
-for each batch would cost the distinct states each time.
+An accumulator is mutable; reading it returns immutable StateCounts. Merging an immutable histogram
+for every batch would copy all distinct states each time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._layers.labels import check_labels
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.labels import validated_labels
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
-from tensorstate_gpu._process.interrupts import finished_before_interrupt
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._states.packed import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LedgerError
 
 
 class Accumulator(ABC):
-    """Takes packed rows of ``neurons`` neurons as they come, and keeps the ledger of them."""
+    """Collects packed rows of ``neurons`` neurons batch by batch, and keeps their ledger."""
 
-    def __init__(self, neurons: int, instances: Instances) -> None:
+    def __init__(self, neurons: int) -> None:
         self.neurons = neurons
         self.row_bytes = row_bytes(neurons)
-        self.instances = instances
-        self._snapshot: StateCounts | None = None
+        # The last histogram, with the ledger and the number of rows that it was computed from.
+        self._cached_histogram: tuple[Ledger, int, StateCounts] | None = None
+
+    @property
+    @abstractmethod
+    def ledger(self) -> Ledger:
+        """Everything captured, including batches in transit from a device."""
 
     def append(
         self, packed: Any, instances: int, labels: Any = None, *, trusted: bool = False
     ) -> None:
-        """Keep a batch; TypeError or ValueError, and nothing kept, when its parts do not fit.
+        """Add a batch. Raises TypeError or ValueError, and adds nothing, if its parts do not fit.
 
         ``packed``: uint8 (states, bytes), a native array of any backend.
-        ``trusted``: bits beyond the neurons, which our own packing never sets, are not looked for.
+        ``trusted``: skip the check for bits beyond the last neuron, which our own packing never
+        sets.
         """
         if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != self.row_bytes:
             raise ValueError(
@@ -47,57 +53,51 @@ class Accumulator(ABC):
             check_unused_bits(packed, self.neurons)
         if instances < 0 or (len(packed) % instances if instances else len(packed)):
             raise ValueError(f"{len(packed)} rows do not divide into {instances} instances")
-        array = None if labels is None else check_labels(labels, instances)
-        with finished_before_interrupt():
-            self._snapshot = None
+        array = None if labels is None else validated_labels(labels, instances)
+        with deferred_interrupts():
             if instances:
-                self._keep(packed, instances, array)
-            self.instances.add(instances, len(packed), array)
-
-    def rewind(self, ledger: Callable[[], Instances]) -> None:
-        """The end of what was captured is forgotten: what is left."""
-        self.instances = ledger()
-        self._snapshot = None
+                self._add(packed, instances, array)
 
     def histogram(self) -> StateCounts:
-        """All rows so far, counted."""
-        if self._snapshot is None:
-            counts = self._count()
-            if counts.total != self.instances.rows:
-                raise LedgerError(
-                    f"{self.instances.rows} rows were captured, {counts.total} counted"
-                )
-            self._snapshot = counts
-        return self._snapshot
+        """Count all rows so far."""
+        if self._cached_histogram is not None:
+            ledger, rows, counts = self._cached_histogram
+            if ledger is self.ledger and rows == ledger.rows:
+                return counts
+        counts = self._compute_histogram()
+        if counts.total != self.ledger.rows:
+            raise LedgerError(f"{self.ledger.rows} rows were captured, {counts.total} counted")
+        self._cached_histogram = self.ledger, self.ledger.rows, counts
+        return counts
 
     @property
     @abstractmethod
     def rows(self) -> int:
-        """Rows really kept, counted apart from the ledger."""
+        """Number of rows that are really there, counted independently of the ledger."""
 
     @abstractmethod
-    def _keep(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
-        """Keep the rows of one instance or more; ``labels``: one for each instance."""
+    def _add(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
+        """Add the rows of at least one instance; ``labels``: one per instance."""
 
     @abstractmethod
-    def _count(self) -> StateCounts: ...
+    def _compute_histogram(self) -> StateCounts: ...
 
     @abstractmethod
     def histogram_of(self, index: Any) -> StateCounts:
-        """The rows of some instances, counted; ValueError where rows are not kept."""
+        """Count the rows of some instances. Raises ValueError if only counts are kept."""
 
     @abstractmethod
-    def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
-        """One histogram per label, in order; by default for the labels given with the rows."""
+    def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
+        """Return one histogram per label, sorted by label; by default for the captured labels."""
 
     @abstractmethod
     def chunks(self) -> Iterator[Rows]:
-        """All rows, in order, in pieces; ValueError where rows are not kept."""
+        """Return all rows, in order, in chunks. Raises ValueError if only counts are kept."""
 
     @abstractmethod
-    def receive(self, *, wait: bool) -> None:
-        """Keep the batches that have come from a device; or wait for all that were sent."""
+    def collect_transferred(self, *, wait: bool) -> None:
+        """Store the batches that have arrived from a device; ``wait``: wait for all of them."""
 
     @abstractmethod
-    def discard(self) -> None:
-        """Forget what is still under way: all rows are deleted."""
+    def cancel_transfers(self) -> None:
+        """Drop batches in transit, because all rows will be deleted."""

@@ -1,4 +1,4 @@
-"""The rows of a layer as an Arrow table or a Parquet file."""
+"""ArrowRows: the rows of a layer as an Arrow table or a Parquet file."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -8,24 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._layers.labels import Sliding
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.labels import STRINGS, SlidingReader, label_kind, to_column
+from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.arrow_library import pa
 from tensorstate_gpu._states.arrow_tables import (
     PIECE_ROWS,
-    Progress,
     binary_column,
     schema_of,
     write_parquet,
 )
+from tensorstate_gpu.errors import LabelsMissing
 
 
-class Rows:
-    """The rows of a layer at one moment, with the instance of each and its label; read once.
+class ArrowRows:
+    """The rows of a layer with their instances and labels, for one export.
 
-    ``attributes``: how its states came about, as JSON. ``chunks``: its rows, in pieces (rows,
-    bytes). TypeError or ValueError for labels that are not all strings, or all integers that int64
-    holds.
+    ``attributes``: how the states were captured, as JSON. ``chunks``: the rows, in chunks (rows,
+    bytes), which are read once. Raises TypeError or ValueError unless all labels are strings, or
+    all are integers that int64 can hold.
     """
 
     def __init__(
@@ -33,12 +34,12 @@ class Rows:
         name: str,
         neurons: int,
         attributes: dict[str, Any],
-        ledger: Instances,
+        ledger: Ledger,
         chunks: Iterator[NDArray[np.uint8]],
     ) -> None:
         self._name, self._ledger, self._chunks = name, ledger, chunks
-        self._label_type, self._labels = self._find_labels(ledger)
-        self._labels_from = 0  # the instance that the labels were read up to
+        self._label_type, self._labels = self._label_column(ledger)
+        self._next_instance = 0  # the first instance whose label is still needed
         columns = {"instance": pa.int64(), "state": pa.binary(row_bytes(neurons))}
         if self._labels is not None:
             columns["label"] = self._label_type
@@ -51,46 +52,33 @@ class Rows:
         write_parquet(self.schema, self.batches(), path, progress)
 
     def batches(self) -> Iterator[Any]:
-        """The rows, in order, as record batches of at most PIECE_ROWS."""
+        """Yield the rows, in order, as record batches of at most PIECE_ROWS."""
         row = 0
         for chunk in self._chunks:
             for start in range(0, len(chunk), PIECE_ROWS):
                 piece = chunk[start : start + PIECE_ROWS]
-                yield self._batch(piece, self._ledger.of_rows(row, row + len(piece)))
+                yield self._batch(piece, self._ledger.instances_of_rows(row, row + len(piece)))
                 row += len(piece)
 
     def _batch(self, states: NDArray[np.uint8], instances: NDArray[np.int64]) -> Any:
         columns = [pa.array(instances), binary_column(states)]
         if self._labels is not None:
-            # From the instance where the last batch ended: some in between may have no rows.
-            start, self._labels_from = self._labels_from, int(instances[-1])
-            labels = self._labels.between(start, self._labels_from + 1)
+            # Start where the last batch ended: instances without rows may be in between.
+            start, self._next_instance = self._next_instance, int(instances[-1])
+            labels = self._labels.read(start, self._next_instance + 1)
             array = pa.array(labels.tolist(), self._label_type)
             columns.append(array.take(pa.array(instances - start)))
         return pa.record_batch(columns, schema=self.schema)
 
-    def _find_labels(self, ledger: Instances) -> tuple[Any, Sliding | None]:
+    def _label_column(self, ledger: Ledger) -> tuple[Any, SlidingReader | None]:
+        """Return the Arrow type and a reader of the labels, or nothing if some are missing."""
         try:
-            ledger.require_labels()
-        except ValueError:  # not every instance has one
+            pieces = ledger.label_pieces()
+        except LabelsMissing:
             return None, None
-        pieces = ledger.given_labels()
+        what = f"{self._name}: labels in an export"
         first = next(pieces)
-        if first.dtype.kind == "O":  # different ones, which are in memory then
-            first, *rest = (np.array(labels.tolist()) for labels in chain([first], pieces))
-            if len({labels.dtype.kind == "U" for labels in (first, *rest)}) > 1:
-                raise TypeError(
-                    f"{self._name}: labels in an export must be all integers or all strings"
-                )
-            pieces = iter(rest)
         every = chain([first], pieces)
-        if first.dtype.kind == "U":
-            return pa.string(), Sliding(every)
-        return pa.int64(), Sliding(map(self._as_int64, every))
-
-    def _as_int64(self, labels: NDArray[Any]) -> NDArray[np.int64]:
-        if labels.dtype.kind == "u" and labels.max() >= 2**63:
-            raise ValueError(
-                f"{self._name}: labels in an export must be below 2**63, got {labels.max()}"
-            )
-        return labels.astype(np.int64)
+        if label_kind(first, what) == STRINGS:
+            return pa.string(), SlidingReader(every)
+        return pa.int64(), SlidingReader(to_column(labels, what) for labels in every)

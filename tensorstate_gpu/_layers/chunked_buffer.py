@@ -1,4 +1,4 @@
-"""Values gathered to whole chunks: what rows in memory and arrays in a store have in common."""
+"""ChunkedBuffer: collects values into full chunks, for rows in memory and arrays in a store."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,60 +7,65 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Large enough that a chunk costs nothing to manage, small enough that a compressor works within
-# the cache.
+# Large enough that managing a chunk costs nothing; small enough for a compressor to work in the
+# CPU cache.
 CHUNK_BYTES = 1 << 22
 
 
-class ChunkedBuffer(ABC):
-    """Takes values in pieces of any size and passes them on in whole chunks.
+def chunk_size(chunk_bytes: int | None = None) -> int:
+    """Return the bytes of a full chunk: the given number, or the default."""
+    return CHUNK_BYTES if chunk_bytes is None else chunk_bytes
 
-    What follows the last whole chunk waits in a buffer. ``empty``: an array without values, of
-    their type and shape.
+
+class ChunkedBuffer(ABC):
+    """Takes values in batches of any size and passes them on in full chunks.
+
+    The values after the last full chunk are buffered. ``empty``: an array without values that has
+    their dtype and shape.
     """
 
     def __init__(self, empty: NDArray[Any], chunk_rows: int) -> None:
         self._chunk_rows = chunk_rows
         self._base = 0  # rows before the buffer
-        # Grows to a whole chunk, so that a small capture takes little memory.
+        # Starts small and grows to a full chunk, so that a small capture needs little memory.
         self._buffer = empty
         self._filled = 0
 
     @property
     def rows(self) -> int:
-        """Rows kept."""
+        """Number of rows."""
         return self._base + self._filled
 
     def append(self, values: NDArray[Any]) -> None:
-        """Keep a copy of the values: all, or none where an exception is raised."""
+        """Store a copy of the values: all of them, or none if an exception is raised."""
         room = self._chunk_rows - self._filled
         head, rest = values[:room], values[room:]
         if self._filled + len(head) > len(self._buffer):
-            self._buffer = self._grown(self._buffer[: self._filled], self._filled + len(head))
+            self._buffer = self._enlarged(self._buffer[: self._filled], self._filled + len(head))
         self._buffer[self._filled : self._filled + len(head)] = head
         if len(values) < room:
             self._filled += len(head)
             return
         last = len(rest) - len(rest) % self._chunk_rows
-        following = self._whole()
+        following = self._new_full_buffer()
         following[: len(rest) - last] = rest[last:]
         starts = range(0, last, self._chunk_rows)
-        whole = self._buffer[: self._chunk_rows]  # it was made longer where chunks were cut smaller
-        self._write([whole, *(rest[i : i + self._chunk_rows] for i in starts)])
+        full = self._buffer[: self._chunk_rows]  # a commit may have made the chunks smaller
+        self._write_chunks([full, *(rest[i : i + self._chunk_rows] for i in starts)])
         self._base += self._chunk_rows + last
         self._buffer, self._filled = following, len(rest) - last
 
     @abstractmethod
-    def _write(self, chunks: Sequence[NDArray[Any]]) -> None:
-        """Keep whole chunks behind those there are, all or none; only the first is a buffer."""
+    def _write_chunks(self, chunks: Sequence[NDArray[Any]]) -> None:
+        """Append full chunks, all or none. Only the first may be stored without a copy."""
 
-    def _grown(self, values: NDArray[Any], room: int) -> NDArray[Any]:
-        """A new buffer that begins with ``values``, with room for that many and more."""
+    def _enlarged(self, values: NDArray[Any], room: int) -> NDArray[Any]:
+        """Return a new buffer that begins with ``values`` and holds at least ``room`` rows."""
         shape = (min(2 * room, self._chunk_rows), *self._buffer.shape[1:])
         buffer = np.empty(shape, self._buffer.dtype)
         buffer[: len(values)] = values
         return buffer
 
-    def _whole(self) -> NDArray[Any]:
-        """A new buffer of a whole chunk: who has filled one is likely to fill another."""
+    def _new_full_buffer(self) -> NDArray[Any]:
+        """Return a new buffer for a full chunk: a layer that fills one chunk usually fills more."""
         return np.empty((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)

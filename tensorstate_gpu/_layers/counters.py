@@ -1,4 +1,4 @@
-"""Running counts: one for each label and device."""
+"""Running counts: one counter per label and device."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 
 
 class LabelledCounters:
-    """One running count for each label and each device; None stands for no label."""
+    """One running count per label and device. The label None stands for rows without labels."""
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
@@ -27,7 +27,7 @@ class LabelledCounters:
         return sum(counter.total for counter in self._counters.values())
 
     def add(self, packed: Any, row_labels: NDArray[Any] | None) -> None:
-        """Count rows, under their labels where they are given (one for each row)."""
+        """Count rows, by their labels if there are any (one per row)."""
         device = device_of(packed)
         if row_labels is None:
             self._counter(None, device).add(packed)
@@ -44,13 +44,13 @@ class LabelledCounters:
         return self._counters[label, device]
 
     def histograms(self, neurons: int) -> dict[Any, StateCounts]:
-        """The counts so far; integers before strings, where there are both."""
-        found: dict[Any, list[StateCounts]] = {}
+        """Return the counts by label. Integers are sorted before strings."""
+        by_label: dict[Any, list[StateCounts]] = {}
         for (label, _), counter in self._counters.items():
             counts = StateCounts.trusted(*counter.result(), neurons)
-            found.setdefault(label, []).append(counts)
-        order = sorted(found, key=lambda label: (type(label).__name__, label))
-        return {label: merge_all(found[label], neurons) for label in order}
+            by_label.setdefault(label, []).append(counts)
+        order = sorted(by_label, key=lambda label: (type(label).__name__, label))
+        return {label: merge_all(by_label[label], neurons) for label in order}
 
 
 def new_counter(row_bytes: int, device: tuple[int, int] = (CPU, 0)) -> Counter:
@@ -60,7 +60,7 @@ def new_counter(row_bytes: int, device: tuple[int, int] = (CPU, 0)) -> Counter:
 
 
 def count_chunks(chunks: Iterator[Rows], neurons: int) -> StateCounts:
-    """Count rows that come in pieces (rows, bytes)."""
+    """Count rows that are given in chunks (rows, bytes)."""
     counter = new_counter(row_bytes(neurons))
     for chunk in chunks:
         counter.add(chunk)

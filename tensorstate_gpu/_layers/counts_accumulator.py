@@ -1,4 +1,4 @@
-"""Running counts of a layer, without its rows."""
+"""CountsAccumulator: running counts of a layer, without its rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,51 +7,61 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.counters import LabelledCounters
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu.errors import RowsNotKept
 
 
 class CountsAccumulator(Accumulator):
-    """Keeps running counts only, one histogram per label; memory bounded by the distinct states."""
+    """Keeps only running counts, one histogram per label. Distinct states bound its memory."""
 
     def __init__(self, neurons: int) -> None:
-        super().__init__(neurons, Instances())
+        super().__init__(neurons)
+        self._ledger = Ledger()
         self._counters = LabelledCounters(self.row_bytes)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._ledger
 
     @property
     def rows(self) -> int:
         return self._counters.total
 
-    def _keep(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
+    def _add(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
+        each = len(packed) // instances
+        self._count_rows(packed, None if labels is None else labels.repeat(each))
+        self._ledger.add(instances, len(packed), labels)
+        self._ledger.mark_stored(instances)
+
+    def _count_rows(self, packed: Any, row_labels: NDArray[Any] | None = None) -> None:
         if len(packed):
-            row_labels = None if labels is None else labels.repeat(len(packed) // instances)
             self._counters.add(packed, row_labels)
 
-    def _count(self) -> StateCounts:
+    def _compute_histogram(self) -> StateCounts:
         return merge_all(list(self._counters.histograms(self.neurons).values()), self.neurons)
 
     def histogram_of(self, index: Any) -> StateCounts:
-        raise _rows_not_kept()
+        raise _rows_unavailable_error()
 
-    def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
+    def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
         if labels is not None:
             raise RowsNotKept(
                 'only counts are kept: give labels during capture, or use keep="states"'
             )
-        self.instances.require_labels()
+        self._ledger.require_labels()
         return self._counters.histograms(self.neurons)
 
     def chunks(self) -> Iterator[Rows]:
-        raise _rows_not_kept()
+        raise _rows_unavailable_error()
 
-    def receive(self, *, wait: bool) -> None:
-        """Nothing to do: batches are counted where they are."""
+    def collect_transferred(self, *, wait: bool) -> None:
+        """Nothing to do: batches are counted on their own device."""
 
-    def discard(self) -> None:
-        """Nothing to do: no rows are under way."""
+    def cancel_transfers(self) -> None:
+        """Nothing to do: no rows are in transit."""
 
 
-def _rows_not_kept() -> RowsNotKept:
+def _rows_unavailable_error() -> RowsNotKept:
     return RowsNotKept('only counts are kept; rows need keep="states"')

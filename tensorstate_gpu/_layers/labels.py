@@ -1,4 +1,4 @@
-"""Labels of instances: checked, kept in memory, and read piece by piece."""
+"""Labels of instances: validation, dtypes, storage in memory, and sequential reading."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
@@ -10,12 +10,12 @@ from tensorstate_gpu._arguments import unmasked
 
 
 class Labels(Protocol):
-    """Keeps the labels of instances, in order."""
+    """Storage for the labels of instances, in order."""
 
     def add(self, labels: NDArray[Any]) -> None: ...
 
     def pieces(self) -> Iterator[NDArray[Any]]:
-        """All labels, in order, in pieces."""
+        """Return an iterator over all labels, in order, in arrays."""
 
 
 class MemoryLabels:
@@ -29,54 +29,57 @@ class MemoryLabels:
 
     def pieces(self) -> Iterator[NDArray[Any]]:
         if len({labels.dtype.kind == "U" for labels in self._labels}) > 1:
-            # Strings and integers stay what they are: a common dtype would turn 1 into "1".
+            # Keep strings and integers distinct: a common dtype would turn 1 into "1".
             return iter([labels.astype(object) for labels in self._labels])
         return iter(self._labels.copy())
 
 
-class FrozenLabels:
-    """Labels of a moment."""
+class LabelSnapshot:
+    """Read-only labels at one point in time."""
 
     def __init__(self, pieces: Iterator[NDArray[Any]]) -> None:
         self._pieces = pieces
 
     def add(self, labels: NDArray[Any]) -> None:
-        raise TypeError("labels of a moment that has passed are only read")
+        raise TypeError("a snapshot of labels is read-only")
 
     def pieces(self) -> Iterator[NDArray[Any]]:
         return self._pieces
 
 
-class Sliding:
-    """Reads pieces of a long sequence at places that only move forward."""
+class SlidingReader:
+    """Reads ranges of a long sequence, given as a series of arrays, in ascending order."""
 
     def __init__(self, pieces: Iterable[NDArray[Any]]) -> None:
         self._pieces = iter(pieces)
-        self._held: list[NDArray[Any]] = []
-        self._start = self._stop = 0  # of what is held
+        self._buffered: list[NDArray[Any]] = []
+        self._start = self._stop = 0  # the range that is buffered
 
-    def between(self, start: int, stop: int) -> NDArray[Any]:
-        """The values [start, stop), at least one; IndexError when there are no more."""
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the values [start, stop), at least one. Raises IndexError past the end."""
         while self._stop < stop:
             piece = next(self._pieces, None)
             if piece is None:
                 raise IndexError(f"there are {self._stop} values, not {stop}")
-            self._held.append(piece)
+            self._buffered.append(piece)
             self._stop += len(piece)
-        while self._start + len(self._held[0]) <= start:
-            self._start += len(self._held.pop(0))
-        held = self._held[0] if len(self._held) == 1 else np.concatenate(self._held)
-        return held[start - self._start : stop - self._start]
+        while self._start + len(self._buffered[0]) <= start:
+            self._start += len(self._buffered.pop(0))
+        buffered = self._buffered[0] if len(self._buffered) == 1 else np.concatenate(self._buffered)
+        return buffered[start - self._start : stop - self._start]
 
 
-def check_labels(labels: Any, instances: int) -> NDArray[Any]:
-    """Labels as an array of one integer or string per instance; TypeError or ValueError."""
+def validated_labels(labels: Any, instances: int) -> NDArray[Any]:
+    """Return labels as an array: one integer or string per instance.
+
+    Raises TypeError or ValueError for anything else.
+    """
     if isinstance(labels, (list, tuple)):
-        array = _plain_labels(labels)
+        array = _label_array(labels)
     else:
         array = np.asarray(unmasked(labels, "labels")).copy()  # np.array() warns on torch tensors
         if array.ndim == 1 and array.dtype.kind == "O":
-            array = _plain_labels(array)
+            array = _label_array(array)
     if array.size and array.dtype.kind not in "iuUb":
         raise TypeError(f"labels must be integers or strings, got {array.dtype}")
     if array.shape != (instances,):
@@ -86,8 +89,8 @@ def check_labels(labels: Any, instances: int) -> NDArray[Any]:
     return array.astype(np.int64) if array.dtype.kind == "b" else array
 
 
-def _plain_labels(labels: Iterable[Any]) -> NDArray[Any]:
-    """Labels one by one: NumPy alone would turn ["1", 1] into twice "1", and "a\\0" into "a"."""
+def _label_array(labels: Iterable[Any]) -> NDArray[Any]:
+    """Convert labels one by one: NumPy would turn ["1", 1] into twice "1", and "a\\0" into "a"."""
     if any(isinstance(label, str) for label in labels):
         for label in labels:
             if not isinstance(label, str):
@@ -100,3 +103,44 @@ def _plain_labels(labels: Iterable[Any]) -> NDArray[Any]:
         return np.array([label.item() if hasattr(label, "item") else label for label in labels])
     except ValueError as error:
         raise ValueError(f"labels must be integers or strings: {error}") from error
+
+
+# ---- labels as one column of a store or an export: all integers, or all strings -----------------
+
+INTEGERS, STRINGS = "integers", "strings"
+
+
+def label_kind(labels: NDArray[Any], what: str = "labels in a store") -> str:
+    """Return INTEGERS or STRINGS; ``what`` begins the messages of errors.
+
+    Raises TypeError for an array of both, and ValueError for integers that int64 cannot hold.
+    """
+    if labels.dtype.kind in "TU":
+        return STRINGS
+    if labels.dtype.kind == "O":
+        raise TypeError(f"{what} must be all integers or all strings")
+    if labels.dtype.kind == "u" and labels.size and labels.max() >= 2**63:
+        raise ValueError(f"{what} must be below 2**63, got {labels.max()}")
+    return INTEGERS
+
+
+def empty_column(kind: str) -> NDArray[Any]:
+    """Return an empty array to which labels of a kind can be appended."""
+    return np.empty(0, np.int64 if kind == INTEGERS else np.dtypes.StringDType())
+
+
+def to_column(labels: NDArray[Any], what: str = "labels in a store") -> NDArray[Any]:
+    """Convert labels to the dtype of their column: int64, or NumPy's StringDType.
+
+    Raises TypeError or ValueError as label_kind() does, and ValueError for invalid Unicode.
+    """
+    dtype = empty_column(label_kind(labels, what)).dtype
+    try:
+        return labels.astype(dtype, copy=False)
+    except (TypeError, UnicodeError) as error:
+        raise ValueError(f"{what} must be valid Unicode: {error}") from error
+
+
+def from_column(labels: NDArray[Any]) -> NDArray[Any]:
+    """Convert labels of a column to what users get: int64, or strings of fixed width."""
+    return np.array(labels.tolist(), str) if labels.dtype.kind == "T" else labels

@@ -1,4 +1,4 @@
-"""What can be read of captured states, while they are captured and from a store alike."""
+"""LayerStates: the measures and rows that capture points and stored layers share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -9,77 +9,77 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LedgerError, NothingCaptured
 
 if TYPE_CHECKING:
-    from tensorstate_gpu._layers.arrow_rows import Rows
-    from tensorstate_gpu._states.arrow_tables import Progress
+    from tensorstate_gpu._layers.arrow_rows import ArrowRows
 
 
-class Readings(ABC):
-    """Counts and measures of one layer's states. Each raises ValueError while there are none."""
+class LayerStates(ABC):
+    """Counts, measures and rows of one layer. Most raise ValueError while nothing is captured."""
 
     name: str
 
     @property
     def state_count(self) -> int:
-        """States captured so far, with repetition."""
-        with self._reading():
-            there = self._there()
-            return 0 if there is None else there.instances.rows
+        """Number of states captured so far, including repetitions."""
+        with self._read_lock():
+            accumulator = self._find_accumulator()
+            return 0 if accumulator is None else accumulator.ledger.rows
 
     @property
     def instance_count(self) -> int:
-        """Model inputs seen so far."""
-        with self._reading():
-            there = self._there()
-            return 0 if there is None else there.instances.count
+        """Number of model inputs (instances) captured so far."""
+        with self._read_lock():
+            accumulator = self._find_accumulator()
+            return 0 if accumulator is None else accumulator.ledger.count
 
     @property
     def neurons(self) -> int | None:
-        """Neurons of a state; None before the first batch."""
-        with self._reading():
-            there = self._there()
-            return None if there is None else there.neurons
+        """Number of neurons of the layer; None before the first batch."""
+        with self._read_lock():
+            accumulator = self._find_accumulator()
+            return None if accumulator is None else accumulator.neurons
 
     def states_per_instance(self) -> int:
-        """States that each instance gave; ValueError when instances differ."""
-        with self._reading():
-            return self._captured().instances.states_per_instance()
+        """Return the number of states per instance. Raises ValueError if instances differ."""
+        with self._read_lock():
+            return self._require_accumulator().ledger.states_per_instance()
 
-    def snapshot(self) -> tuple[Iterator[NDArray[np.uint8]], Instances]:
-        """All rows of this moment, in pieces, and the ledger that belongs to them; to read once."""
-        with self._reading():
-            captured = self._captured()
-            return captured.chunks(), captured.instances.frozen()
+    def snapshot(self) -> tuple[Iterator[NDArray[np.uint8]], Ledger]:
+        """Return the current rows, in chunks, with the matching ledger. Both can be read once."""
+        with self._read_lock():
+            accumulator = self._require_accumulator()
+            return accumulator.chunks(), accumulator.ledger.snapshot()
 
     def histogram(self, index: Any = None) -> StateCounts:
-        """How often each distinct state occurred, in all instances or those of ``index``.
+        """Count the distinct states, of all instances or of those selected by ``index``.
 
-        ``index`` is an int, a slice, or an array of ints or bools over the instances; it needs
+        ``index`` is an int, a slice, or an array of ints or bools over the instances. It needs
         keep="states".
         """
-        with self._reading():
-            captured = self._captured()
-            return captured.histogram() if index is None else captured.histogram_of(index)
+        with self._read_lock():
+            accumulator = self._require_accumulator()
+            return accumulator.histogram() if index is None else accumulator.histogram_of(index)
 
     def counts_by(self, labels: Any = None) -> dict[Any, StateCounts]:
-        """One StateCounts for each label, in one pass over the rows.
+        """Return one StateCounts per label, computed in one pass over the rows.
 
-        ``labels``: one integer or string per instance (needs keep="states"); by default those that
-        were given during capture.
+        ``labels``: one integer or string per instance, which needs keep="states". By default, the
+        labels that were given during capture.
         """
-        with self._reading():
-            return self._captured().by_label(labels)
+        with self._read_lock():
+            return self._require_accumulator().histograms_by_label(labels)
 
     def counts(self, index: Any = None) -> NDArray[np.int64]:
-        """How often each distinct state occurred, aligned with ``state_ids(index)``."""
+        """Return how often each distinct state occurred, aligned with ``state_ids(index)``."""
         return self.histogram(index).counts
 
     def state_ids(self, index: Any = None) -> list[bytes]:
-        """The distinct states as bytes, in order."""
+        """Return the distinct states as bytes, sorted."""
         return self.histogram(index).state_ids()
 
     @property
@@ -89,84 +89,89 @@ class Readings(ABC):
 
     @property
     def raw_states(self) -> NDArray[np.uint8]:
-        """All states, packed, in the order they came: uint8 (states, bytes)."""
+        """All states, packed, in the order of capture: uint8 (states, bytes)."""
         return np.concatenate(list(self.chunks()))
 
     def chunks(self) -> Iterator[NDArray[np.uint8]]:
-        """All packed rows that are there at the call, in order, piece by piece."""
-        with self._reading():
-            return self._captured().chunks()
+        """Return an iterator over the packed rows captured so far, in order, in chunks."""
+        with self._read_lock():
+            return self._require_accumulator().chunks()
 
     def entropy(self, alpha: float | None = 1) -> float:
-        """Rényi entropy of order alpha of the states, in bits; None gives the maximum."""
+        """Return the Rényi entropy of order alpha of the states, in bits.
+
+        None gives the maximum, max_entropy().
+        """
         return self.max_entropy() if alpha is None else self.histogram().entropy(alpha)
 
     def max_entropy(self) -> int:
-        """The entropy if all states were equally likely, in bits: the number of neurons."""
+        """Return the entropy of equally likely states, in bits: the number of neurons."""
         neurons = self.neurons
         if neurons is None:
-            raise self._empty()
+            raise self._no_states_error()
         return neurons
 
     def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
-        """entropy(alpha1) over entropy(alpha2), or over the neurons where alpha2 is None."""
+        """Return entropy(alpha1) / entropy(alpha2); None stands for the number of neurons."""
         return self.histogram().efficiency(alpha1, alpha2)
 
     def to_arrow(self) -> Any:
-        """All rows as an Arrow table; needs pyarrow (the extra ``export``), and keep="states".
+        """Return all rows as an Arrow table.
 
-        Columns: ``instance`` int64; ``state`` fixed-size binary, the packed row; and ``label``,
-        int64 or string, if every instance has one. The schema's metadata hold ``name`` as it is,
-        and as JSON ``neurons``, ``neuron_axis``, and ``threshold`` or ``firing``.
+        Needs pyarrow (the extra ``export``) and keep="states". Columns: ``instance`` (int64),
+        ``state`` (fixed-size binary, the packed row) and, if every instance has a label, ``label``
+        (int64 or string). The schema's metadata contain ``name`` as text, and as JSON ``neurons``,
+        ``neuron_axis``, and ``threshold`` or ``firing``.
         """
-        return self._rows().to_arrow()
+        return self._arrow_rows().to_arrow()
 
     def to_pandas(self) -> Any:
-        """The table of to_arrow() as a frame; states are bytes. Needs pandas, too."""
+        """Return the table of to_arrow() as a data frame; states are bytes. Also needs pandas."""
         from tensorstate_gpu._states.arrow_tables import to_pandas
 
         return to_pandas(self.to_arrow())
 
-    def to_parquet(self, path: Any, *, progress: "Progress | None" = None) -> None:
-        """Write the table of to_arrow() to a new Parquet file, piece by piece.
+    def to_parquet(self, path: Any, *, progress: Progress | None = None) -> None:
+        """Write the table of to_arrow() to a new Parquet file, chunk by chunk.
 
-        ``progress`` is called with the rows written so far. ValueError where there is something at
-        the path already. The file takes its name when it is whole; when that fails, or is
-        interrupted, nothing is left.
+        ``progress`` is called with the number of rows written so far. Raises ValueError if the path
+        exists. The file gets its name when it is complete; nothing is left after an error or an
+        interrupt.
         """
-        self._rows().to_parquet(path, progress)
+        self._arrow_rows().to_parquet(path, progress)
 
-    def _rows(self) -> "Rows":
-        from tensorstate_gpu._layers.arrow_rows import Rows
+    def _arrow_rows(self) -> "ArrowRows":
+        from tensorstate_gpu._layers.arrow_rows import ArrowRows
 
-        with self._reading():
-            found = self._captured()
-            chunks = found.chunks()
-            return Rows(self.name, found.neurons, self.attributes(), found.instances, chunks)
+        with self._read_lock():
+            accumulator = self._require_accumulator()
+            chunks = accumulator.chunks()
+            return ArrowRows(
+                self.name, accumulator.neurons, self.attributes(), accumulator.ledger, chunks
+            )
 
     @abstractmethod
     def attributes(self) -> dict[str, Any]:
-        """How states come about, as JSON: neuron_axis, and threshold or firing."""
+        """Return how states are captured, as JSON: neuron_axis, and threshold or firing."""
 
     @abstractmethod
-    def _there(self) -> Accumulator | None:
-        """What holds the states, if any can be there."""
+    def _find_accumulator(self) -> Accumulator | None:
+        """Return the accumulator, or None before the first batch."""
 
     @abstractmethod
-    def _reading(self) -> AbstractContextManager[object]:
-        """Held while states are read: no batch comes in between."""
+    def _read_lock(self) -> AbstractContextManager[object]:
+        """Return a lock that blocks new batches while states are read."""
 
-    def _captured(self) -> Accumulator:
-        """The accumulator, once there are rows and the ledger holds."""
-        captured = self._there()
-        if captured is None or not captured.instances.rows:
-            raise self._empty()
-        if captured.rows != captured.instances.rows:
-            raise LedgerError(
-                f"{self.name}: {captured.instances.rows} rows were captured, {captured.rows} kept"
-            )
-        return captured
+    def _require_accumulator(self) -> Accumulator:
+        """Return the accumulator. Raises an error if it has no rows, or not those of its ledger."""
+        accumulator = self._find_accumulator()
+        if accumulator is None or not accumulator.ledger.rows:
+            raise self._no_states_error()
+        recorded, kept = accumulator.ledger.rows, accumulator.rows
+        if kept != recorded:
+            raise LedgerError(f"{self.name}: {recorded} rows were captured, {kept} kept")
+        return accumulator
 
     @abstractmethod
-    def _empty(self) -> NothingCaptured:
-        """Says why there is nothing to read."""
+    def _no_states_error(self) -> NothingCaptured:
+        """Return the error that explains why there are no states."""

@@ -1,4 +1,4 @@
-"""Which rows belong to which instance (model input)."""
+"""Ledger: which rows belong to which instance (model input)."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -7,43 +7,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import unmasked
-from tensorstate_gpu._layers.labels import FrozenLabels, Labels
+from tensorstate_gpu._layers.labels import Labels, LabelSnapshot
 from tensorstate_gpu.errors import LabelsMissing
 
 
-class Instances:
-    """The ledger of a capture point: instances seen, states each gave, labels, rows expected.
+class Ledger:
+    """The instances of a layer: how many states each has, their labels, and which rows are due.
 
-    ``labels`` None: they are only counted, in memory that does not grow.
+    add() enters a batch once. Its rows may still be in transit from a device; mark_stored() reports
+    their arrival. Without ``labels``, labelled instances are only counted, in constant memory.
     """
 
     def __init__(self, labels: Labels | None = None) -> None:
         self.count = 0
         self.rows = 0
+        self.stored = 0  # instances whose rows have arrived
         self._labelled = 0
         self._labels = labels
-        # Batches with as many states per instance as the one before extend its entry.
-        self._runs: list[tuple[int, int]] = []
+        # Pairs (instances, states per instance). Consecutive batches with equal states are merged.
+        self._batches: list[tuple[int, int]] = []
 
     @classmethod
-    def resumed(
+    def from_batches(
         cls, batches: Iterable[tuple[int, int]], labelled: int, labels: Labels | None
-    ) -> "Instances":
-        """The ledger of a capture that goes on."""
+    ) -> "Ledger":
+        """Return the ledger of a capture that is resumed."""
         self = cls(labels)
         for instances, per_instance in batches:
             self.add(instances, instances * per_instance, None)
         self._labelled = labelled
+        self.stored = self.count
         return self
 
     def add(self, instances: int, rows: int, labels: NDArray[Any] | None) -> None:
-        if not instances:
-            return
+        """Enter a batch of at least one instance."""
         per_instance = rows // instances
-        if self._runs and self._runs[-1][1] == per_instance:
-            self._runs[-1] = (self._runs[-1][0] + instances, per_instance)
+        if self._batches and self._batches[-1][1] == per_instance:
+            self._batches[-1] = (self._batches[-1][0] + instances, per_instance)
         else:
-            self._runs.append((instances, per_instance))
+            self._batches.append((instances, per_instance))
         self.count += instances
         self.rows += rows
         if labels is not None:
@@ -51,45 +53,54 @@ class Instances:
             if self._labels is not None:
                 self._labels.add(labels)
 
+    def mark_stored(self, instances: int) -> None:
+        """Record that the rows of the next ``instances`` have arrived."""
+        self.stored += instances
+
+    @property
+    def stored_batches(self) -> tuple[tuple[int, int], ...]:
+        """Like ``batches``, for the instances whose rows have arrived."""
+        return self.batches if self.stored == self.count else tuple(self.first_batches(self.stored))
+
     @property
     def batches(self) -> tuple[tuple[int, int], ...]:
-        """(instances, states per instance), batch after batch, equal ones joined."""
-        return tuple(self._runs)
+        """Pairs (instances, states per instance), in order. Equal consecutive ones are merged."""
+        return tuple(self._batches)
 
     def states_per_instance(self) -> int:
-        sizes = {per_instance for _, per_instance in self._runs}
+        sizes = {per_instance for _, per_instance in self._batches}
         if len(sizes) != 1:
             raise ValueError(f"instances differ in their number of states: {sorted(sizes)}")
         return sizes.pop()
 
-    def of_rows(self, start: int, stop: int) -> NDArray[np.int64]:
-        """The instance of each row in [start, stop)."""
-        counts, sizes = np.array(self._runs, np.int64).reshape(-1, 2).T
+    def instances_of_rows(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the instance of each row in [start, stop)."""
+        counts, sizes = np.array(self._batches, np.int64).reshape(-1, 2).T
         ends = np.cumsum(counts * sizes)
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
         row = int(ends[first - 1]) if first else 0
         instance = int(counts[:first].sum())
         pieces = []
-        for count, size in self._runs[first : last + 1]:
-            there = np.arange(max(start, row), min(stop, row + count * size))
-            pieces.append(instance + (there - row) // max(size, 1))
+        for count, size in self._batches[first : last + 1]:
+            rows = np.arange(max(start, row), min(stop, row + count * size))
+            pieces.append(instance + (rows - row) // max(size, 1))
             row, instance = row + count * size, instance + count
         return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
 
     def require_labels(self) -> None:
-        """ValueError when some instances have no label."""
+        """Raise LabelsMissing if some instances have no label."""
         if missing := self.count - self._labelled:
             raise LabelsMissing(f"{missing} of {self.count} instances were captured without labels")
 
     def label_pieces(self) -> Iterator[NDArray[Any]]:
-        """The label of each instance, in pieces; ValueError when some have none."""
+        """Return the label of each instance, in arrays. Raises ValueError if some have none."""
         self.require_labels()
-        return self.given_labels()
+        return self.available_label_pieces()
 
-    def first(self, count: int) -> list[tuple[int, int]]:
-        """The batches of so many instances, from the first on."""
+    def first_batches(self, count: int) -> list[tuple[int, int]]:
+        """Return the batches of the first ``count`` instances."""
         batches = []
-        for instances, each in self._runs:
+        for instances, each in self._batches:
             if count <= 0:
                 break
             batches.append((min(instances, count), each))
@@ -98,25 +109,25 @@ class Instances:
 
     @property
     def labelled(self) -> int:
-        """Instances that have a label."""
+        """Number of instances that have a label."""
         return self._labelled
 
-    def frozen(self) -> "Instances":
-        """The ledger as it is now; its labels can be read once."""
-        labels = None if self._labels is None else FrozenLabels(self.given_labels())
-        return Instances.resumed(self._runs, self._labelled, labels)
+    def snapshot(self) -> "Ledger":
+        """Return a copy of the current ledger. Its labels can be read once."""
+        labels = None if self._labels is None else LabelSnapshot(self.available_label_pieces())
+        return Ledger.from_batches(self._batches, self._labelled, labels)
 
-    def given_labels(self) -> Iterator[NDArray[Any]]:
-        """The labels of those instances that have one, in pieces."""
+    def available_label_pieces(self) -> Iterator[NDArray[Any]]:
+        """Return the labels of the instances that have one, in arrays."""
         return iter(()) if self._labels is None else self._labels.pieces()
 
-    def weights(self, index: Any) -> NDArray[np.int64]:
-        """How often an index (ints, slice or boolean mask) picks each instance."""
-        chosen = np.arange(self.count)[_index(index, self.count)]
+    def selection_counts(self, index: Any) -> NDArray[np.int64]:
+        """Return how often an index (ints, slice or boolean mask) selects each instance."""
+        chosen = np.arange(self.count)[_validated_index(index, self.count)]
         return np.bincount(np.atleast_1d(chosen), minlength=self.count)
 
 
-def _index(index: Any, count: int) -> Any:
+def _validated_index(index: Any, count: int) -> Any:
     if isinstance(index, slice):
         return index
     array = np.asarray(unmasked(index, "index"))

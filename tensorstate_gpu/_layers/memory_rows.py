@@ -1,4 +1,4 @@
-"""Packed rows in memory, in order; store/layer_writer.py is its twin on disk."""
+"""MemoryRows: packed rows in memory; store/layer_writer.py is its counterpart on disk."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -7,50 +7,68 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
+from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, chunk_size
+from tensorstate_gpu._layers.labels import MemoryLabels
+from tensorstate_gpu._layers.ledger import Ledger
 
 Rows = NDArray[np.uint8]
 
 
-class RowKeeper(Protocol):
-    """Keeps every packed row, in order: in memory or in a store."""
+class RowStorage(Protocol):
+    """Stores every packed row, in order, with the ledger: in memory or on disk."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The batches, and how many of them are stored."""
 
     @property
     def rows(self) -> int:
-        """Rows kept."""
+        """Number of stored rows, counted independently of the ledger."""
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
-        """Keep a batch: a copy of all of its rows, or none where an exception is raised."""
+        """Enter a batch and store a copy of its rows: all, or none if this raises."""
 
-    def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Labels as they are kept; TypeError or ValueError for those that cannot be."""
+    def add_arrived(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        """Store the rows of the next batch that the ledger already lists."""
+
+    def convert_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return labels in the form in which they are stored. Raises TypeError or ValueError."""
 
     def chunks(self) -> Iterator[Rows]:
-        """All rows that are there at the call, in order, in read-only pieces (rows, bytes)."""
+        """Return the current rows, in order, in read-only chunks (rows, bytes)."""
 
 
 class MemoryRows(ChunkedBuffer):
-    """All rows in memory, each whole chunk encoded by a numcodecs codec if one is given."""
+    """All rows in memory. A numcodecs codec, if given, encodes each full chunk."""
 
-    def __init__(self, row_bytes: int, compressor: Any = None) -> None:
-        super().__init__(np.empty((0, row_bytes), np.uint8), max(1, CHUNK_BYTES // row_bytes))
+    def __init__(
+        self, row_bytes: int, compressor: Any = None, chunk_bytes: int | None = None
+    ) -> None:
+        chunk_rows = max(1, chunk_size(chunk_bytes) // row_bytes)
+        super().__init__(np.empty((0, row_bytes), np.uint8), chunk_rows)
         self._row_bytes = row_bytes
         self._compressor = compressor
         self._full: list[Any] = []
+        self.ledger = Ledger(MemoryLabels())
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
-        """Keep the rows; instances and labels are the accumulator's to remember."""
         self.append(packed)
+        self.ledger.add(instances, len(packed), labels)
+        self.ledger.mark_stored(instances)
 
-    def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """As they are: labels are the accumulator's to remember."""
+    def add_arrived(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        self.append(packed)
+        self.ledger.mark_stored(instances)
+
+    def convert_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return them unchanged: memory can hold any labels."""
         return labels
 
-    def _write(self, chunks: Sequence[Rows]) -> None:
+    def _write_chunks(self, chunks: Sequence[Rows]) -> None:
         if self._compressor is None:
             kept = [chunks[0], *(chunk.copy() for chunk in chunks[1:])]
         else:
-            # A codec may give back its input, and only the first chunk is ours to keep.
+            # A codec may return its input, and only the first chunk may be kept without a copy.
             kept = [
                 self._compressor.encode(chunk) for chunk in (chunks[0], *map(np.copy, chunks[1:]))
             ]
@@ -74,7 +92,7 @@ def _read_only(rows: Rows) -> Rows:
 
 
 def check_compressor(compressor: Any) -> None:
-    """TypeError or ValueError for what cannot encode bytes and give the same ones back."""
+    """Raise TypeError or ValueError for an object that cannot encode and decode bytes."""
     if not callable(getattr(compressor, "encode", None)) or not callable(
         getattr(compressor, "decode", None)
     ):
@@ -88,4 +106,4 @@ def check_compressor(compressor: Any) -> None:
     except Exception as error:  # codecs raise errors of every kind
         raise TypeError(f"compressor {compressor!r} cannot encode bytes: {error}") from error
     if decoded != sample.tobytes():
-        raise ValueError(f"compressor {compressor!r} does not give back the bytes it was given")
+        raise ValueError(f"compressor {compressor!r} does not reproduce the bytes that it encoded")

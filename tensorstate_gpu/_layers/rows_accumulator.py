@@ -1,4 +1,4 @@
-"""Every row of a layer, in memory or in a store; counted when asked."""
+"""RowsAccumulator: every row of a layer, in memory or in a store; counted on demand."""
 
 import collections
 from collections.abc import Iterator
@@ -15,57 +15,73 @@ from tensorstate_gpu._layers.counters import (
     count_chunks,
     new_counter,
 )
-from tensorstate_gpu._layers.labels import MemoryLabels, Sliding, check_labels
-from tensorstate_gpu._layers.ledger import Instances
-from tensorstate_gpu._layers.memory_rows import RowKeeper, Rows
-from tensorstate_gpu._process.interrupts import finished_before_interrupt
+from tensorstate_gpu._layers.labels import SlidingReader, validated_labels
+from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
+from tensorstate_gpu._process.interrupts import deferred_interrupts
+from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.state_counts import StateCounts
 
 
 class RowsAccumulator(Accumulator):
-    """Keeps every row, in memory or on disk; counts when it is asked."""
+    """Keeps every row, in memory or in a store, and counts on demand.
 
-    def __init__(self, neurons: int, keeper: RowKeeper, instances: Instances | None = None) -> None:
-        super().__init__(neurons, Instances(MemoryLabels()) if instances is None else instances)
-        self._keeper = keeper
+    ``lock``: acquired by drain() and by the code that appends.
+    """
+
+    def __init__(self, neurons: int, storage: RowStorage, lock: ForkSafeLock | None = None) -> None:
+        super().__init__(neurons)
+        self._storage = storage
+        self._lock = ForkSafeLock() if lock is None else lock
         self._device: tuple[int, int] = (CPU, 0)
         self._transfer: Transfer | None = None  # from that device
-        # Instances and labels of the batches that are on their way.
-        self._under_way: collections.deque[tuple[int, NDArray[Any] | None]] = collections.deque()
+        # Instances and labels of the batches that are in transit.
+        self._in_flight: collections.deque[tuple[int, NDArray[Any] | None]] = collections.deque()
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._storage.ledger
 
     @property
     def rows(self) -> int:
-        return self._keeper.rows + (self._transfer.rows if self._transfer else 0)
+        return self._storage.rows + (self._transfer.rows if self._transfer else 0)
 
-    def _keep(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
+    def _add(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
         device = device_of(packed)
-        if device != self._device:  # the model has moved
-            self.receive(wait=True)
-            self._transfer = None if device[0] == CPU else device_backend_for(device).transfer()
+        if device != self._device:  # the model was moved to another device
+            self.collect_transferred(wait=True)
+            on_host = device[0] == CPU
+            self._transfer = None if on_host else device_backend_for(device).transfer()
             self._device = device
         if self._transfer is None or not len(packed):
-            self.receive(wait=True)
-            self._keeper.add(packed, instances, labels)
+            self.collect_transferred(wait=True)
+            self._storage.add(packed, instances, labels)
             return
-        self.receive(wait=False)
+        self.collect_transferred(wait=False)
         if labels is not None:
-            labels = self._keeper.checked(labels)  # not when it has come: then it is too late
+            labels = self._storage.convert_labels(labels)  # raises now, not after the transfer
         self._transfer.send(packed)
-        self._under_way.append((instances, labels))
+        self._in_flight.append((instances, labels))
+        self.ledger.add(instances, len(packed), labels)
 
-    def receive(self, *, wait: bool) -> None:
+    def collect_transferred(self, *, wait: bool) -> None:
         while self._transfer and (rows := self._transfer.oldest(wait=wait)) is not None:
-            with finished_before_interrupt():  # else a batch could be kept twice
-                self._keeper.add(rows, *self._under_way[0])
+            with deferred_interrupts():  # an interrupt in between would store the batch twice
+                self._storage.add_arrived(rows, *self._in_flight[0])
                 self._transfer.drop_oldest()
-                self._under_way.popleft()
+                self._in_flight.popleft()
 
-    def _count(self) -> StateCounts:
+    def drain(self) -> None:
+        """Store all batches in transit. Commits call it, in any thread."""
+        with self._lock:
+            self.collect_transferred(wait=True)
+
+    def _compute_histogram(self) -> StateCounts:
         return count_chunks(self.chunks(), self.neurons)
 
     def histogram_of(self, index: Any) -> StateCounts:
-        weights = self.instances.weights(index)
+        weights = self.ledger.selection_counts(index)
         counter = new_counter(self.row_bytes)
         for chunk, instances in self._chunks_with_instances():
             row_weights = weights[instances]
@@ -73,29 +89,29 @@ class RowsAccumulator(Accumulator):
             counter.add(chunk[chosen], row_weights[chosen])
         return StateCounts.trusted(*counter.result(), self.neurons)
 
-    def by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
-        ledger = self.instances
+    def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
+        ledger = self.ledger
         if labels is None:
-            self.receive(wait=True)
-            pieces = Sliding(ledger.label_pieces())
+            self.collect_transferred(wait=True)
+            pieces = SlidingReader(ledger.label_pieces())
         else:
-            pieces = Sliding([check_labels(labels, ledger.count)])
+            pieces = SlidingReader([validated_labels(labels, ledger.count)])
         counters = LabelledCounters(self.row_bytes)
         for chunk, instances in self._chunks_with_instances():
             first, last = int(instances[0]), int(instances[-1])
-            counters.add(chunk, pieces.between(first, last + 1)[instances - first])
+            counters.add(chunk, pieces.read(first, last + 1)[instances - first])
         return counters.histograms(self.neurons)
 
     def chunks(self) -> Iterator[Rows]:
-        self.receive(wait=True)
-        return self._keeper.chunks()
+        self.collect_transferred(wait=True)
+        return self._storage.chunks()
 
     def _chunks_with_instances(self) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
         row = 0
         for chunk in self.chunks():
-            yield chunk, self.instances.of_rows(row, row + len(chunk))
+            yield chunk, self.ledger.instances_of_rows(row, row + len(chunk))
             row += len(chunk)
 
-    def discard(self) -> None:
+    def cancel_transfers(self) -> None:
         self._transfer = None
-        self._under_way.clear()
+        self._in_flight.clear()

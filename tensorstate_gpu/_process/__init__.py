@@ -1,1 +1,1 @@
-"""What a process has once: locks, interrupts, its number of threads, and files it creates."""
+"""Per-process facilities: locks, interrupts, number of threads, and creation of files."""

@@ -1,33 +1,35 @@
-"""Ctrl-C between batches, not within one: a batch is kept whole, with its entry in the ledger."""
+"""Defers Ctrl-C to the end of a batch, so that a batch and its ledger entry stay consistent."""
 
 import os
 import threading
 
-# The functions behind the module signal, which turns each handler into an enum: on Python 3.11
-# that takes 3 us, three times a batch.
+# The C functions behind the module signal. The module converts each handler to an enum, which takes
+# 3 us on Python 3.11, three times per batch.
 from _signal import SIGINT, getsignal, signal  # type: ignore[import-not-found]
 from typing import Any
 
 
-class finished_before_interrupt:
-    """Hold back SIGINT while the block runs, then deliver it to the handler that was there.
+class deferred_interrupts:
+    """Defer SIGINT until the end of the block, then call the previous handler.
 
-    Python runs signal handlers in the main thread only; in other threads there is nothing to do.
+    Python runs signal handlers only in the main thread. In other threads this does nothing.
     """
 
     def __enter__(self) -> None:
-        self._held: list[tuple[Any, ...]] = []
+        self._pending: list[tuple[Any, ...]] = []
         in_main_thread = threading.current_thread() is threading.main_thread()
-        # None: a handler that was not set from Python, and could not be put back.
-        self._holds = in_main_thread and getsignal(SIGINT) is not None
-        if self._holds:
-            self._former = signal(SIGINT, lambda *received: self._held.append(received))
+        # None: a handler that was not set from Python; it could not be restored.
+        self._is_deferring = in_main_thread and getsignal(SIGINT) is not None
+        if self._is_deferring:
+            self._previous_handler = signal(
+                SIGINT, lambda *received: self._pending.append(received)
+            )
 
     def __exit__(self, *_: object) -> None:
-        if not self._holds:
+        if not self._is_deferring:
             return
-        signal(SIGINT, self._former)
-        if self._held and callable(self._former):
-            self._former(*self._held[0])
-        elif self._held:
+        signal(SIGINT, self._previous_handler)
+        if self._pending and callable(self._previous_handler):
+            self._previous_handler(*self._pending[0])
+        elif self._pending:
             os.kill(os.getpid(), SIGINT)

@@ -1,4 +1,4 @@
-"""Locks that survive a fork: a child gets them free, whichever thread of its parent held them."""
+"""ForkSafeLock: a lock that is always free in a forked child."""
 
 import os
 import weakref
@@ -6,9 +6,9 @@ from _thread import RLock
 
 
 class ForkSafeLock(RLock):  # type: ignore[misc]
-    """A reentrant lock for ``with``. A forked child has one thread, so nobody holds it there.
+    """A reentrant lock for ``with``. In a forked child, which has one thread, it is free.
 
-    Its ``__enter__`` and ``__exit__`` are C: Ctrl-C cannot come between taking and holding it.
+    Its ``__enter__`` and ``__exit__`` are C functions, so Ctrl-C cannot interrupt them halfway.
     """
 
     def __init__(self) -> None:
@@ -18,10 +18,10 @@ class ForkSafeLock(RLock):  # type: ignore[misc]
 _locks: "weakref.WeakSet[ForkSafeLock]" = weakref.WeakSet()
 
 
-def _renew_all() -> None:
+def _reset_after_fork() -> None:
     for lock in _locks:
         lock._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(after_in_child=_reset_after_fork)

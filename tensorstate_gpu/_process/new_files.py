@@ -1,4 +1,4 @@
-"""Files and folders that get their name when they are whole, and replace nothing."""
+"""Creates files and folders that get their name when complete, and never overwrites any."""
 
 import contextlib
 import os
@@ -11,48 +11,48 @@ from typing import Any, BinaryIO
 
 @contextlib.contextmanager
 def new_file(path: Any) -> Iterator[BinaryIO]:
-    """A file to write. At the end of the block it takes its name; after an exception it is gone.
+    """Create a file: it gets its name at the end of the block, and is deleted after an exception.
 
-    TypeError or ValueError for what is no local path, and where there is something already; OSError
-    when it cannot be written.
+    Raises TypeError or ValueError if the path is not a local one or exists, and OSError if the file
+    cannot be written.
     """
-    with _named_at_the_end(path) as partial, open(partial, "xb") as file:
+    with _renamed_on_success(path) as partial, open(partial, "xb") as file:
         yield file
 
 
 @contextlib.contextmanager
 def new_folder(path: Any) -> Iterator[Path]:
-    """A folder to fill, as new_file(); yields where it is until the end of the block."""
-    with _named_at_the_end(path) as partial:
+    """Like new_file(), but create a folder; yields its temporary path."""
+    with _renamed_on_success(path) as partial:
         partial.mkdir()
         yield partial
 
 
 @contextlib.contextmanager
-def _named_at_the_end(path: Any) -> Iterator[Path]:
-    target = _local(path)
-    _refuse_existing(target)
+def _renamed_on_success(path: Any) -> Iterator[Path]:
+    target = _local_path(path)
+    _raise_if_exists(target)
     partial = target.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         yield partial
-        _refuse_existing(target)  # it may have come meanwhile
+        _raise_if_exists(target)  # it may have been created in the meantime
         os.replace(partial, target)
     except BaseException as error:
         if isinstance(error, OSError):
-            _name(error, partial, target)
-        _remove(partial)
+            _show_target_in(error, partial, target)
+        _delete_partial(partial)
         raise
 
 
-def _name(error: OSError, partial: Path, target: Path) -> None:
-    """Let an error name what the user knows; a failed write to an open file names nothing."""
+def _show_target_in(error: OSError, partial: Path, target: Path) -> None:
+    """Name the target instead of the temporary file in an error, and add it if there is no name."""
     if error.filename is None and error.errno is not None:
         error.filename = str(target)
     elif str(error.filename).startswith(str(partial)):
         error.filename = str(error.filename).replace(str(partial), str(target), 1)
 
 
-def _local(path: Any) -> Path:
+def _local_path(path: Any) -> Path:
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
         raise TypeError(f"path must be a str or a path, got {type(path).__name__}")
@@ -61,12 +61,12 @@ def _local(path: Any) -> Path:
     return Path(os.path.abspath(text))
 
 
-def _refuse_existing(target: Path) -> None:
+def _raise_if_exists(target: Path) -> None:
     if os.path.lexists(target):
         raise ValueError(f"{target} exists; it is not overwritten")
 
 
-def _remove(partial: Path) -> None:
+def _delete_partial(partial: Path) -> None:
     with contextlib.suppress(OSError):
         if partial.is_dir():
             shutil.rmtree(partial)

@@ -1,4 +1,4 @@
-"""How many threads the CPU's kernels use."""
+"""The number of threads that the CPU kernels use."""
 
 import os
 import threading
@@ -6,36 +6,39 @@ import threading
 from tensorstate_gpu._arguments import positive_integer
 
 _chosen: int | None = None
-_here = threading.local()  # .least: bytes that a second thread must have to move, in this thread
+_this_thread = (
+    threading.local()
+)  # .least: bytes that a second thread must have to move, in this thread
 
-# About what one thread moves while another wakes up.
-_LEAST = 1 << 20
-# Inside a forward pass the framework's own threads still spin, for milliseconds, on the other
-# processors: there a second thread competes with them.
-_LEAST_BESIDE_OTHERS = 1 << 26
-
-
-def least_bytes_per_thread() -> int:
-    """Work below which a second thread costs more than it saves."""
-    least: int = getattr(_here, "least", _LEAST)
-    return least
+# A second thread is used above this amount of work: what one thread moves while another wakes up.
+_MIN_BYTES = 1 << 20
+# Inside a forward pass, the framework's threads keep spinning on the other processors for
+# milliseconds, and a second thread would compete with them.
+_MIN_BYTES_IN_FORWARD_PASS = 1 << 26
 
 
-class beside_busy_threads:
-    """Keep to the calling thread in the block, unless there is much work."""
+def min_bytes_per_thread() -> int:
+    """Return the amount of work below which a second thread costs more than it saves."""
+    min_bytes: int = getattr(_this_thread, "min_bytes", _MIN_BYTES)
+    return min_bytes
+
+
+class prefer_single_thread:
+    """Use only the calling thread inside the block, unless there is a lot of work."""
 
     def __enter__(self) -> None:
-        _here.least = _LEAST_BESIDE_OTHERS
+        _this_thread.min_bytes = _MIN_BYTES_IN_FORWARD_PASS
 
     def __exit__(self, *_: object) -> None:
-        _here.least = _LEAST
+        _this_thread.min_bytes = _MIN_BYTES
 
 
 def get_num_threads() -> int:
-    """Threads that a large call uses.
+    """Return the number of threads that large calls use.
 
-    What set_num_threads() said, else the environment variable TENSORSTATE_NUM_THREADS, else the
-    processors that this process may run on. ValueError where the variable is no number above 0.
+    This is the number given to set_num_threads(), or else the environment variable
+    TENSORSTATE_NUM_THREADS, or else the number of processors that this process may use. Raises
+    ValueError if the variable is not an integer above 0.
     """
     if _chosen is not None:
         return _chosen
@@ -50,10 +53,10 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(threads: int | None) -> None:
-    """Let large calls use so many threads from now on; None goes back to the default.
+    """Set the number of threads for large calls; None restores the default.
 
-    All callers of this process share one pool of that size, so that hooks in several threads, or
-    beside a framework's own pool, do not multiply it.
+    All callers in this process share one pool of that size, so hooks in several threads do not
+    multiply it, and neither does a framework's own pool.
     """
     global _chosen
     _chosen = None if threads is None else positive_integer(threads, "threads")

@@ -1,17 +1,16 @@
 """Histograms as Arrow tables, Parquet files and pandas frames; what all exports share."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._process.new_files import new_file
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.arrow_library import pa, pq
 from tensorstate_gpu._version import __version__
-
-Progress = Callable[[int], object]
 
 # What is held at once: pieces of so many rows, and as many of them as make a row group. Narrow rows
 # come in chunks of millions, wide ones in chunks that are too small for a row group.

@@ -83,9 +83,9 @@ def to_host(array: Any) -> Any:
     return library().asnumpy(array)
 
 
-def rows_where(rows: Any, chosen: NDArray[np.bool_]) -> Any:
+def rows_where(packed: Any, chosen: NDArray[np.bool_]) -> Any:
     """The rows that a host's mask chooses."""
-    return rows[library().asarray(np.flatnonzero(chosen))]
+    return packed[library().asarray(np.flatnonzero(chosen))]
 
 
 class HomeStream:

@@ -1,4 +1,4 @@
-"""Tables of measures: per layer, and for the network."""
+"""Tables of measures, of layers and of the network."""
 
 from tensorstate_gpu.reporting.measures import LayerReport, Report, report
 

@@ -1,7 +1,6 @@
-"""The table of measures: per layer, and for the network."""
+"""Report: the table of measures, per layer and for the network."""
 
 import dataclasses
-import html
 import math
 from typing import Any
 
@@ -9,16 +8,18 @@ from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import NoCapturePoints
+from tensorstate_gpu.reporting.html import html_summary, html_table
+from tensorstate_gpu.reporting.text import format_percent, text_table
 
-_HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
+HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LayerReport:
-    """Measures of one layer: ``entropy`` in bits, ``efficiency`` and ``ceiling`` as shares of 1.
+    """Measures of one layer: ``entropy`` in bits, ``efficiency`` and ``ceiling`` from 0 to 1.
 
-    ``ceiling`` is the largest efficiency that so many states could show: min(1, log2(states) /
-    neurons). ``axis`` is the axis along which the neurons lay.
+    ``ceiling`` is the highest efficiency that this number of states could show: min(1, log2(states)
+    / neurons). ``axis`` is the axis of the neurons.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -53,14 +54,14 @@ class LayerReport:
             f"{self.states:,}",
             f"{self.distinct:,}",
             f"{self.entropy:.3f} bits",
-            _percent(self.efficiency),
-            _percent(self.ceiling),
+            format_percent(self.efficiency),
+            format_percent(self.ceiling),
         )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """What a network does with its neurons. print() shows the table, notebooks draw it."""
+    """The table of measures of a network. print() shows it as text, notebooks as HTML."""
 
     __module__ = "tensorstate_gpu.reporting"
 
@@ -71,57 +72,43 @@ class Report:
     aiq: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings, as JSON knows them."""
+        """Return plain numbers and strings, ready for JSON."""
         return dataclasses.asdict(self)
 
     def summary(self) -> list[tuple[str, str]]:
-        """The lines below the table: (what, value)."""
-        lines = [("network efficiency", _percent(self.network_efficiency))]
+        """Return the lines below the table, as pairs (label, value)."""
+        lines = [("network efficiency", format_percent(self.network_efficiency))]
         if self.accuracy is not None and self.aiq is not None:
-            lines.append(("accuracy", _percent(self.accuracy)))
-            lines.append((f"aIQ (beta {self.beta:g})", _percent(self.aiq)))
+            lines.append(("accuracy", format_percent(self.accuracy)))
+            lines.append((f"aIQ (beta {self.beta:g})", format_percent(self.aiq)))
         return lines
 
     def __str__(self) -> str:
-        rows = [_HEADINGS, *(layer.cells() for layer in self.layers)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS))]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if i else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
+        table = text_table([HEADINGS, *(layer.cells() for layer in self.layers)])
         summary = self.summary()
-        margin = max(len(what) for what, _ in summary)
-        return "\n".join([*lines, "", *(f"{what:<{margin}}  {value}" for what, value in summary)])
+        width = max(len(label) for label, _ in summary)
+        return "\n".join([table, "", *(f"{label:<{width}}  {value}" for label, value in summary)])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in layer.cells()) + "</tr>"
-            for layer in self.layers
-        )
-        below = "<br>".join(f"{what}: <b>{value}</b>" for what, value in self.summary())
-        return f"<table><tr>{head}</tr>{body}</table><p>{below}</p>"
+        rows = [layer.cells() for layer in self.layers]
+        return html_table(HEADINGS, rows) + html_summary(self.summary())
 
 
 def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report:
-    """Measure all capture points of a model or Run.
+    """Measure all capture points of a model, Run or Store.
 
     Parameters
     ----------
-    model : anything with ``efficiency_layers``
+    model : any object with ``efficiency_layers``
     accuracy : float, optional
-        Of the model, from 0 to 1; gives the aIQ.
+        The model's accuracy, from 0 to 1. If given, the report includes the aIQ.
     beta : float
         Weight of the accuracy in the aIQ.
 
     Raises
     ------
     TypeError, ValueError
-        For a model without capture points or without captured states, or a bad accuracy or beta.
+        The model has no capture points or no captured states, or accuracy or beta is invalid.
     """
     points = getattr(model, "efficiency_layers", None)
     if not points:
@@ -134,7 +121,7 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
 
 
 def summarise(layers: list[LayerReport], accuracy: float | None, beta: float) -> Report:
-    """The network's measures from those of its layers."""
+    """Combine the measures of layers into those of the network."""
     efficiency = information.network_efficiency([layer.efficiency for layer in layers])
     beta = real(beta, "beta")
     if accuracy is not None:
@@ -145,7 +132,3 @@ def summarise(layers: list[LayerReport], accuracy: float | None, beta: float) ->
             raise ValueError(f"beta must be finite and greater than 0, got {beta}")
     aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
     return Report(tuple(layers), efficiency, accuracy, beta, aiq)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

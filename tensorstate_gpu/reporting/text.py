@@ -1,10 +1,10 @@
-"""How commands write tables, numbers and names."""
+"""Plain text: tables, numbers and names."""
 
 from collections.abc import Sequence
 
 
 def text_table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows below headings, the first column to the left, the others to the right."""
+    """Return a table whose first row is the headings; the first column is left-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
@@ -14,8 +14,8 @@ def text_table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
-def size(count: int | None) -> str:
-    """Bytes, as people read them."""
+def format_bytes(count: int | None) -> str:
+    """Return a number of bytes as readable text, such as "1.5 MB"."""
     if count is None:
         return "unknown"
     if count < 1000:
@@ -26,21 +26,26 @@ def size(count: int | None) -> str:
     return f"{amount:.1f} {units[0]}"
 
 
-def number(value: int | None) -> str:
-    """A number with commas; a dash for none."""
+def format_percent(share: float) -> str:
+    """Return a fraction as a percentage."""
+    return f"{100 * share:.1f} %"
+
+
+def format_number(value: int | None) -> str:
+    """Return a number with thousands separators; a dash for None."""
     return "-" if value is None else f"{value:,}"
 
 
-def several(count: int, what: str) -> str:
-    """A number with its noun."""
+def with_noun(count: int, what: str) -> str:
+    """Return a number with its noun, such as "3 layers"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def plain(name: str) -> str:
-    """A name as it is, if it stays within its line."""
+def printable_name(name: str) -> str:
+    """Return a name unchanged, or its repr if it has unprintable characters."""
     return name if name.isprintable() else repr(name)
 
 
 def one_line(text: str) -> str:
-    """A message without line ends."""
+    """Join the lines of a message."""
     return " ".join(text.splitlines())

@@ -1,9 +1,10 @@
-"""Packed states that outlive the program: one zarr v3 group per run.
+"""Stores: packed states on disk or in an object store, one zarr v3 group per run.
 
-``run.zarr/conv_1`` is an array (rows, bytes) of one capture point, ``run.zarr/labels/conv_1`` the
-labels of its instances, if it has any; any zarr v3 client reads them. The group's attributes hold
-the commit record (record.py), which alone says what is there: chunks are written before it, once;
-the last, partial one again by each commit, with the same beginning.
+``run.zarr/conv_1`` is an array (rows, bytes) of one capture point. ``run.zarr/labels/conv_1`` holds
+the labels of its instances, if there are any. Any zarr v3 client can read both. The commit record
+(record.py), an attribute of the group, alone defines what the store contains. Full chunks are
+written once, before the record that lists them. Each commit rewrites the last, partial chunk of an
+array; the beginning of that chunk does not change.
 """
 
 from tensorstate_gpu.store.store import Store

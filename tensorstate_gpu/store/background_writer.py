@@ -1,4 +1,4 @@
-"""Threads that write while the model goes on."""
+"""BackgroundWriter: a job queue and the threads that write."""
 
 import collections
 import threading
@@ -8,29 +8,31 @@ from typing import NamedTuple, Protocol
 from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu.errors import StoreClosed
 
-WAITING_BYTES = 1 << 26  # what may wait to be written: 16 chunks
+MAX_QUEUED_BYTES = 1 << 26  # of data that waits to be written: 16 chunks
 
 
-class Submit(Protocol):
-    """BackgroundWriter.submit."""
+class SubmitJob(Protocol):
+    """The type of BackgroundWriter.submit."""
 
-    def __call__(self, work: Callable[[], None], size: int = 0, *, alone: bool = False) -> None: ...
+    def __call__(
+        self, work: Callable[[], None], size: int = 0, *, exclusive: bool = False
+    ) -> None: ...
 
 
 class _Job(NamedTuple):
     number: int  # in the order of submission
     work: Callable[[], None]
     size: int  # bytes held until it is done
-    alone: bool
+    exclusive: bool
 
 
 class BackgroundWriter:
-    """Does jobs in threads of its own: as many at once as there are ``threads``.
+    """Runs jobs in ``threads`` background threads, in the order of submission.
 
-    A job that is ``alone`` begins when all before it are done, and ends before others begin.
+    An ``exclusive`` job starts when all earlier jobs are done, and ends before later ones start.
 
-    When a job fails no other begins. Its exception is raised to whoever comes next; who comes after
-    that has it tried again: a job must be one that can be done twice.
+    After a job fails, no other job starts. The next call raises its exception, and the call after
+    that makes the threads try the job again. So each job must be safe to run twice.
 
     ``when_idle`` is called in a thread after ``idle_seconds`` without a job.
     """
@@ -41,131 +43,139 @@ class BackgroundWriter:
         self._count = threads
         self._when_idle = when_idle
         self._idle_seconds = idle_seconds
-        self._waiting: collections.deque[_Job] = collections.deque()
+        self._queue: collections.deque[_Job] = collections.deque()
         self._running: list[_Job] = []
-        self._bytes = 0  # of both
+        self._bytes = 0  # held by queued and running jobs
         self._submitted = 0
-        self._failure: BaseException | None = None  # not raised yet
-        self._stopped = False  # by a failure
-        self._last: BaseException | None = None
+        self._unraised_error: BaseException | None = None  # not raised yet
+        self._stopped = False  # after an error
+        self._last_error: BaseException | None = None
         self._mutex = ForkSafeLock()
         self._changed = threading.Condition(self._mutex)
         self._threads: list[threading.Thread] = []
         self._ended = False
 
-    def submit(self, work: Callable[[], None], size: int = 0, *, alone: bool = False) -> None:
-        """Have a job done; never waits. RuntimeError after end()."""
+    def submit(self, work: Callable[[], None], size: int = 0, *, exclusive: bool = False) -> None:
+        """Queue a job and return immediately. Raises StoreClosed after end()."""
         with self._mutex:
             if self._ended:
                 raise StoreClosed("the writer of this store has ended")
             self._submitted += 1
-            self._waiting.append(_Job(self._submitted, work, size, alone))
+            self._queue.append(_Job(self._submitted, work, size, exclusive))
             self._bytes += size
             self.start()
             self._changed.notify_all()
 
     def start(self) -> None:
-        """Start the threads, so that they can be idle."""
+        """Start the threads, if they are not running."""
         with self._mutex:
             while len(self._threads) < self._count:
-                idle_seconds = None if self._threads else self._idle_seconds  # of the first one
-                # A daemon: whoever made it closes the store before the program ends.
+                idle_seconds = None if self._threads else self._idle_seconds  # first thread only
+                # A daemon thread: closing_at_exit.py closes the store before the program ends.
                 thread = threading.Thread(
-                    target=self._work, args=(idle_seconds,), name="tensorstate writer", daemon=True
+                    target=self._run_jobs,
+                    args=(idle_seconds,),
+                    name="tensorstate writer",
+                    daemon=True,
                 )
                 thread.start()
                 self._threads.append(thread)
 
-    def wait_for_room(self) -> None:
-        """Wait until less than WAITING_BYTES wait to be written; raise what went wrong."""
-        if self._bytes < WAITING_BYTES and not self._stopped:
+    def wait_for_queue_space(self) -> None:
+        """Wait until fewer than MAX_QUEUED_BYTES are queued. Raises the error of a failed job."""
+        if self._bytes < MAX_QUEUED_BYTES and not self._stopped:
             return
         with self._mutex:
-            self._raise_failure()
-            self._go_on()
-            self._changed.wait_for(lambda: self._stopped or self._bytes < WAITING_BYTES)
+            self._raise_new_error()
+            self._resume_after_failure()
+            self._changed.wait_for(lambda: self._stopped or self._bytes < MAX_QUEUED_BYTES)
             if self._stopped:
-                self._raise_last()
+                self._raise_last_error()
 
     def wait(self) -> None:
-        """Wait until the jobs so far are done; where one had failed it is tried again first.
+        """Wait until all jobs submitted so far are done, after trying a failed one again.
 
-        Not for those that other threads submit meanwhile: they may never come to an end.
+        Jobs that other threads submit in the meantime are not waited for: there may be no end of
+        them.
         """
-        if self.is_in_its_thread():
+        if self.is_writer_thread():
             return
         with self._mutex:
-            self._go_on()
+            self._resume_after_failure()
             last = self._submitted
             self._changed.wait_for(lambda: self._is_done(last))
-            if any(job.number <= last for job in self._waiting):
-                self._raise_last()
+            if any(job.number <= last for job in self._queue):
+                self._raise_last_error()
 
-    def is_in_its_thread(self) -> bool:
-        """Whether this runs in one of its threads: a finalizer may, by chance."""
+    def is_writer_thread(self) -> bool:
+        """Return whether the caller runs in one of the threads, as a finalizer may."""
         return threading.current_thread() in self._threads
 
     def _is_done(self, last: int) -> bool:
-        jobs = self._running if self._stopped else [*self._running, *self._waiting]
+        jobs = self._running if self._stopped else [*self._running, *self._queue]
         return all(job.number > last for job in jobs)
 
     def end(self) -> None:
-        """Let the threads go, when they have done what waits; what has failed is given up."""
+        """Let the threads end when the queue is empty. A failed job is not tried again."""
         with self._mutex:
             self._ended = True
             self._changed.notify_all()
 
-    def give_up(self) -> None:
-        """Let the threads go, now; returns when no job is running any more.
+    def cancel(self) -> None:
+        """Let the threads end after the running jobs, and wait for these.
 
-        Who waits for a job that was not begun is told that it failed.
+        Callers that wait for a job that did not start get an error.
         """
         with self._mutex:
-            if self._waiting:
+            if self._queue:
                 self._stopped = True
-                self._last = self._last or RuntimeError("states were given up, not written")
+                self._last_error = self._last_error or RuntimeError(
+                    "states were discarded before they were written"
+                )
             self.end()
-            if not self.is_in_its_thread():
+            if not self.is_writer_thread():
                 self._changed.wait_for(lambda: not self._running)
 
-    def _go_on(self) -> None:
+    def _resume_after_failure(self) -> None:
         if self._ended and self._stopped:
-            raise StoreClosed("states could not be written, and have been given up") from self._last
-        self._stopped, self._failure = False, None
+            raise StoreClosed(
+                "states could not be written, and were discarded"
+            ) from self._last_error
+        self._stopped, self._unraised_error = False, None
         self._changed.notify_all()
 
-    def _raise_failure(self) -> None:
-        failure, self._failure = self._failure, None
+    def _raise_new_error(self) -> None:
+        failure, self._unraised_error = self._unraised_error, None
         if failure is not None:
             raise failure
 
-    def _raise_last(self) -> None:
-        """Also where another thread was told already: nobody takes what is not done for done."""
-        self._failure = None
-        if self._last is not None:
-            raise self._last
+    def _raise_last_error(self) -> None:
+        """Raise the last error, even if another thread has raised it: the job is still not done."""
+        self._unraised_error = None
+        if self._last_error is not None:
+            raise self._last_error
 
-    def _work(self, idle_seconds: float | None) -> None:
+    def _run_jobs(self, idle_seconds: float | None) -> None:
         while True:
             with self._mutex:
-                if not self._changed.wait_for(self._can_begin_or_end, idle_seconds):
+                if not self._changed.wait_for(self._can_take_job_or_end, idle_seconds):
                     job = _Job(0, self._when_idle, 0, False)
-                elif self._stopped or not self._waiting:
+                elif self._stopped or not self._queue:
                     return
                 else:
-                    job = self._waiting.popleft()
+                    job = self._queue.popleft()
                     self._running.append(job)
-            self._do(job)
-            del job  # and the memory that it holds
+            self._run(job)
+            del job  # frees the memory that it holds
 
-    def _can_begin_or_end(self) -> bool:
-        if self._stopped or not self._waiting:
+    def _can_take_job_or_end(self) -> bool:
+        if self._stopped or not self._queue:
             return self._ended
-        if self._waiting[0].alone:
+        if self._queue[0].exclusive:
             return not self._running
-        return not any(job.alone for job in self._running)
+        return not any(job.exclusive for job in self._running)
 
-    def _do(self, job: _Job) -> None:
+    def _run(self, job: _Job) -> None:
         failure: BaseException | None = None
         try:
             job.work()
@@ -176,13 +186,13 @@ class BackgroundWriter:
                 "writes the rest; or open the store with mode='a'."
             )
         with self._mutex:
-            if job in self._running:  # not so when it came from idleness
+            if job in self._running:  # false for the call of when_idle
                 self._running.remove(job)
                 if failure is None:
                     self._bytes -= job.size
                 else:
-                    self._waiting.appendleft(job)
+                    self._queue.appendleft(job)
             if failure is not None:
-                self._failure = self._last = failure
+                self._unraised_error = self._last_error = failure
                 self._stopped = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""A store in an object store (S3, GCS, Azure, ...) through obstore, which has their protocols."""
+"""Bucket: a store in an object store (S3, GCS, Azure, ...), through obstore."""
 
 import contextlib
 import re
@@ -28,13 +28,14 @@ from tensorstate_gpu.store.folder import Buffer
 Result = TypeVar("Result")
 
 _STORES = (AzureStore, GCSStore, HTTPStore, LocalStore, MemoryStore, S3Store)
-_LONGEST_WORDS = 500
+_MAX_MESSAGE_LENGTH = 500
 
 
 class Bucket:
-    """Objects by key. One writer at a time is the user's duty: object stores have no locks.
+    """The objects of a store, by key. The user must make sure that there is only one writer.
 
-    ``objects``: an obstore store, with a prefix if the run lies below the bucket's root.
+    Object stores have no locks. ``objects``: an obstore store; its prefix is the path of the run in
+    the bucket.
     """
 
     def __init__(self, objects: Any, name: str | None = None) -> None:
@@ -44,79 +45,79 @@ class Bucket:
                 f"({', '.join(store.__name__ for store in _STORES)}), got {type(objects).__name__}"
             )
         self._objects: Any = objects
-        self._name = _where(objects) or name or repr(objects)
-        self.writers = 8  # each request takes tens of milliseconds, most of them on the way
+        self._name = _url_of(objects) or name or repr(objects)
+        self.writer_threads = 8  # a request takes tens of milliseconds, most of it network latency
 
     @classmethod
     def from_url(cls, url: str) -> "Bucket":
-        """The objects below a URL; credentials come from the environment, as with other clients."""
+        """Return the objects below a URL. Credentials come from the environment."""
         plain: Any = {"client_options": {"allow_http": True}} if url.startswith("http:") else {}
         try:
             return cls(from_url(url, **plain), url)
         except (BaseError, ValueError) as error:
-            raise ValueError(f"no store can be opened at {url}: {_words(error)}") from None
+            raise ValueError(f"no store can be opened at {url}: {_short_message(error)}") from None
 
     def __str__(self) -> str:
         return self._name
 
     def read(self, key: str) -> bytes:
-        return bytes(self._ask(lambda: obstore.get(self._objects, key).bytes()))
+        return bytes(self._call(lambda: obstore.get(self._objects, key).bytes()))
 
     def write(self, key: str, *parts: Buffer) -> None:
         data = b"".join(parts)
-        self._ask(lambda: obstore.put(self._objects, key, data))
+        self._call(lambda: obstore.put(self._objects, key, data))
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._ask(lambda: obstore.delete(self._objects, key))
+            self._call(lambda: obstore.delete(self._objects, key))
 
-    def sizes(self, under: str = "") -> dict[str, int]:
-        def listed() -> dict[str, int]:
+    def list_sizes(self, under: str = "") -> dict[str, int]:
+        def list_objects() -> dict[str, int]:
             pieces = obstore.list(self._objects, prefix=under or None)
             found = {one["path"]: one["size"] for piece in pieces for one in piece}
-            found.pop("", None)  # what makes the prefix look like a folder
+            found.pop("", None)  # the object that makes the prefix look like a folder
             return dict(sorted(found.items()))
 
-        return self._ask(listed)
+        return self._call(list_objects)
 
-    def is_taken(self) -> bool:
-        def any_listed() -> bool:
+    def has_content(self) -> bool:
+        def has_any_key() -> bool:
             pieces = obstore.list(self._objects, chunk_size=2)
             return any(found["path"] for piece in pieces for found in piece)
 
-        return self._ask(any_listed)
+        return self._call(has_any_key)
 
     def exists(self) -> bool:
         return True
 
     def sync(self) -> None:
-        """Nothing to do: an object is durable once its store has answered."""
+        """Nothing to do: an object is durable when the request has succeeded."""
 
     def claim(self) -> None:
-        """Nothing to do: see the class."""
+        """Nothing to do: object stores have no locks."""
 
     def release(self) -> None:
-        """Nothing to do: see the class."""
+        """Nothing to do: object stores have no locks."""
 
-    def _ask(self, question: Callable[[], Result]) -> Result:
-        """The answer; FileNotFoundError for a missing object, OSError for all else."""
-        # obstore's messages end in dumps of 40 lines: they are cut, and not shown as the cause.
+    def _call(self, request: Callable[[], Result]) -> Result:
+        """Run a request. Raises FileNotFoundError for a missing object, else OSError."""
+        # Messages of obstore end in dumps of 40 lines: shorten them, and hide the original error.
         try:
-            return question()
+            return request()
         except (NotFoundError, FileNotFoundError) as error:
-            text = _words(error)
+            text = _short_message(error)
             kind = OSError if _no_bucket.search(text) else FileNotFoundError
             raise kind(f"{self}: {text}") from None
         except BaseError as error:
-            raise OSError(f"{self}: {_words(error)}") from None
+            raise OSError(f"{self}: {_short_message(error)}") from None
 
 
 _no_bucket = re.compile(r"\b(NoSuchBucket|ContainerNotFound)\b")
-_asks_the_machine = re.compile(r"token request|/latest/api/token|/latest/meta-data")
+_metadata_request = re.compile(r"token request|/latest/api/token|/latest/meta-data")
 
 
-def _where(objects: Any) -> str | None:
-    """A URL that says where objects lie, also from one server to another; None for other kinds."""
+def _url_of(objects: Any) -> str | None:
+    """Return the URL of the objects, including a custom server; None for other kinds of stores."""
     if not isinstance(objects, (GCSStore, S3Store)):
         return None
     config: Any = objects.config
@@ -126,8 +127,8 @@ def _where(objects: Any) -> str | None:
     return "/".join(part for part in parts if part)
 
 
-def _words(error: BaseException) -> str:
-    """What obstore says, in a line: what the server answered, or what became of the connection."""
+def _short_message(error: BaseException) -> str:
+    """Return an error of obstore as one line: the answer of the server, or the connection error."""
     text, _, details = str(error).partition("\n\nDebug source:")
     if answer := re.search(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", text, re.DOTALL):
         text = f"{text.partition('<')[0]}{unescape(answer[1])}: {unescape(answer[2])}"
@@ -135,7 +136,7 @@ def _words(error: BaseException) -> str:
         text = f"{text} ({cause[1]})"
     elif "BadScheme" in details:
         text += " (plain http must be allowed: AWS_ALLOW_HTTP=true, or allow_http of obstore)"
-    text = " ".join(text.split())[:_LONGEST_WORDS]
-    if _asks_the_machine.search(text):
+    text = " ".join(text.split())[:_MAX_MESSAGE_LENGTH]
+    if _metadata_request.search(text):
         text = f"there are no credentials in the environment, nor from the machine: {text}"
     return text

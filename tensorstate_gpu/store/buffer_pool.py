@@ -1,4 +1,4 @@
-"""Memory of whole chunks that is used again: pages that were touched once cost nothing."""
+"""BufferPool: reuses the memory of full chunks, which avoids page faults."""
 
 import collections
 from typing import Any
@@ -6,30 +6,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
-from tensorstate_gpu.store.background_writer import WAITING_BYTES
+from tensorstate_gpu.store.background_writer import MAX_QUEUED_BYTES
 
 
-class Spares:
-    """For all arrays of a store together; keeps as much as may wait to be written."""
+class BufferPool:
+    """Reusable buffers for all arrays of a store; holds at most MAX_QUEUED_BYTES."""
 
-    def __init__(self) -> None:
+    def __init__(self, chunk_bytes: int) -> None:
+        self._chunk_bytes = chunk_bytes
         self._free: collections.deque[NDArray[np.uint8]] = collections.deque(
-            maxlen=WAITING_BYTES // CHUNK_BYTES
+            maxlen=MAX_QUEUED_BYTES // chunk_bytes
         )
 
-    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """An array with any values; ``dtype``: not of strings."""
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return an uninitialised array of a numeric dtype."""
         size = dtype.itemsize * int(np.prod(shape))
-        memory = self._free.pop() if self._free else np.empty(CHUNK_BYTES, np.uint8)
-        if len(memory) < size:  # one row is longer than a chunk
+        memory = self._free.pop() if self._free else np.empty(self._chunk_bytes, np.uint8)
+        if len(memory) < size:  # a single row that is larger than a chunk
             memory = np.empty(size, np.uint8)
         return memory[:size].view(dtype).reshape(shape)
 
-    def give_back(self, values: NDArray[Any]) -> None:
-        """Take the memory of an array that nobody uses, if it is of numbers and long enough."""
+    def release(self, values: NDArray[Any]) -> None:
+        """Take back the memory of an unused array, if it is numeric and large enough."""
         memory = values.base
         if not isinstance(memory, np.ndarray) or memory.dtype.kind not in "iu":
             return
-        if memory.nbytes >= CHUNK_BYTES:
+        if memory.nbytes >= self._chunk_bytes:
             self._free.append(memory.reshape(-1).view(np.uint8))

@@ -1,4 +1,4 @@
-"""The writers of this process that are open: they are closed when the program ends."""
+"""Closes the open writers of this process when the program ends."""
 
 import concurrent.futures.thread  # noqa: F401 see the end of this file
 import sys
@@ -9,44 +9,44 @@ from typing import Protocol
 from tensorstate_gpu.store.files import Files
 
 
-class Closing(Protocol):
-    """A writer of a store."""
+class ClosableWriter(Protocol):
+    """A writer of a store; WriterLife implements it."""
 
     files: Files
-    closing: bool  # nobody uses it any more, and it is still writing
+    is_closing: bool  # no longer referenced, and still writing in the background
 
-    def close(self, *, finally_: bool = False) -> None:
-        """Commit what is left; ``finally_``: give up what cannot be written."""
-
-
-def note(writer: Closing) -> None:
-    """Close a writer when the program ends, if it is still there."""
-    _open.add(writer)
+    def close(self, *, at_exit: bool = False) -> None:
+        """Commit the remaining rows. With ``at_exit``, discard rows that cannot be written."""
 
 
-def finish_closing(files: Files) -> None:
-    """Wait for writers of the same files, in this process, that nobody uses any more."""
-    for writer in list(_open):
-        if writer.closing and str(writer.files) == str(files):
+def register_for_exit(writer: ClosableWriter) -> None:
+    """Close the writer when the program ends, unless it was collected before."""
+    _open_writers.add(writer)
+
+
+def wait_for_closing_writers(files: Files) -> None:
+    """Wait for writers of this process that still close the same files in the background."""
+    for writer in list(_open_writers):
+        if writer.is_closing and str(writer.files) == str(files):
             writer.close()
 
 
-_open: "weakref.WeakSet[Closing]" = weakref.WeakSet()
+_open_writers: "weakref.WeakSet[ClosableWriter]" = weakref.WeakSet()
 
 
 def _close_all() -> None:
     problems = []
-    for writer in list(_open):
+    for writer in list(_open_writers):
         try:
-            writer.close(finally_=True)
-        except BaseException as error:  # the other stores are written all the same
+            writer.close(at_exit=True)
+        except BaseException as error:  # continue with the other stores
             problems.append(error)
     if problems:
-        # Told, not raised: that would end what Python still has to do, such as joining threads.
-        told = BaseExceptionGroup("captured states could not be written", problems)
-        sys.excepthook(type(told), told, None)
+        # Print the error; raising it would stop the rest of Python's exit, such as joining threads.
+        error_group = BaseExceptionGroup("captured states could not be written", problems)
+        sys.excepthook(type(error_group), error_group, None)
 
 
-# zarr encodes through executors, which end in a hook that concurrent.futures.thread registered when
-# it was imported above. Hooks run in reverse order: this one in time.
+# zarr encodes with executors. An exit hook of concurrent.futures.thread, registered at its import
+# above, shuts them down. Hooks run in reverse order, so this one runs before.
 threading._register_atexit(_close_all)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Arrays of a store: read chunk by chunk, or growing."""
+"""Arrays of a store: ArrayReader reads committed chunks, Column is an array that grows."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES, ChunkedBuffer
+from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer
 from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu.errors import DamagedStore
-from tensorstate_gpu.store.background_writer import Submit
-from tensorstate_gpu.store.buffer_pool import Spares
+from tensorstate_gpu.store.background_writer import SubmitJob
+from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.chunks import (
     ChunkCodec,
     Document,
@@ -21,35 +21,35 @@ from tensorstate_gpu.store.chunks import (
     new_document,
 )
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.record import KEY, Committed, check_document, sealed
+from tensorstate_gpu.store.record import KEY, ArrayRecord, check_document, with_checksum
 
-# A capture that is committed before it fills a chunk gets chunks of this size or more: a chunk is
-# written whole, so that larger ones would be mostly padding.
+# The minimum size of a chunk. A capture that is committed before it fills a chunk gets smaller
+# chunks, because a chunk is padded to its full size when it is written.
 SMALLEST_CHUNK_BYTES = 1 << 18
 
 
 def chunk_key(key: str, index: int, dimensions: int) -> str:
-    """The file of a chunk, as zarr's default chunk keys name it."""
+    """Return the file of a chunk, named like zarr's default chunk keys."""
     return "/".join([key, "c", str(index), *["0"] * (dimensions - 1)])
 
 
 class ArrayReader:
-    """The committed values of one array; each chunk is checked when it is read.
+    """Reads the committed values of one array, and checks each chunk that it reads.
 
-    ``inner``: the shape of one value: (bytes,) of a row, () of a label.
+    ``value_shape``: the shape of one value: (bytes,) for a row, () for a label.
     """
 
     def __init__(
-        self, files: Files, key: str, committed: Committed, inner: tuple[int, ...]
+        self, files: Files, key: str, committed: ArrayRecord, value_shape: tuple[int, ...]
     ) -> None:
         self._files, self._key, self._committed = files, key, committed
-        self._chunk_shape = (committed.chunk_rows, *inner)
+        self._chunk_shape = (committed.chunk_rows, *value_shape)
         self.rows = committed.rows
         self._codec: ChunkCodec | None = None
         self._lock = ForkSafeLock()
 
     def document(self) -> Document:
-        """The array's zarr.json; ValueError where it is missing or damaged."""
+        """Read the array's zarr.json. Raises ValueError if it is missing or damaged."""
         name = f"{self._files}/{self._key}/{KEY}"
         try:
             data = self._files.read(f"{self._key}/{KEY}")
@@ -58,7 +58,7 @@ class ArrayReader:
         return check_document(data, name)
 
     def codec(self) -> ChunkCodec:
-        """How its chunks are encoded; ValueError where zarr.json does not fit the commit."""
+        """Return the codec of the chunks. Raises ValueError if zarr.json does not match."""
         with self._lock:
             if self._codec is None:
                 try:
@@ -70,7 +70,10 @@ class ArrayReader:
             return self._codec
 
     def chunk(self, index: int) -> NDArray[Any]:
-        """The committed values of one chunk; ValueError, with its file, when they are not whole."""
+        """Read the committed values of one chunk.
+
+        Raises ValueError, with the name of the file, if it is missing or not what was committed.
+        """
         codec = self.codec()
         key = chunk_key(self._key, index, len(self._chunk_shape))
         try:
@@ -91,7 +94,7 @@ class ArrayReader:
         return values
 
     def chunks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
-        """Chunks in order; the next one is read while the caller works on one."""
+        """Read chunks in order. A thread reads the next chunk while the caller works on one."""
         indices = range(len(self._committed.checksums))[first:last]
         if len(indices) < 2:
             yield from map(self.chunk, indices)
@@ -103,8 +106,8 @@ class ArrayReader:
                 yield ready.result()
             yield following.result()
 
-    def between(self, start: int, stop: int) -> list[NDArray[Any]]:
-        """The values [start, stop), in pieces."""
+    def read(self, start: int, stop: int) -> list[NDArray[Any]]:
+        """Read the values [start, stop), as a list of arrays."""
         size = self._committed.chunk_rows
         first = start // size
         ends = ((start - i * size, stop - i * size) for i in range(first, -(-stop // size)))
@@ -112,18 +115,18 @@ class ArrayReader:
         return [piece[max(begin, 0) : end] for piece, (begin, end) in pieces]
 
 
-class Cut(NamedTuple):
-    """A moment of a growing array: its rows so far, and those after the last whole chunk."""
+class ColumnSnapshot(NamedTuple):
+    """A growing array at one point in time: its number of rows, and its last, partial chunk."""
 
     rows: int
-    tail: NDArray[Any]
+    partial_chunk: NDArray[Any]
 
 
 class Column(ChunkedBuffer):
-    """A growing array. Whole chunks are written once, by jobs; the tail only by commits.
+    """A growing array. Jobs write each full chunk once; commits write the last, partial chunk.
 
-    ``submit``: has a job done in the background. Methods that say so are called by such jobs, which
-    may be several at once; the others by those who capture.
+    ``submit`` queues a job for the background threads. Jobs may run concurrently; they call the
+    methods in the last section of this class. The capturing thread calls the others.
     """
 
     def __init__(
@@ -131,126 +134,142 @@ class Column(ChunkedBuffer):
         files: Files,
         key: str,
         empty: NDArray[Any],
-        submit: Submit,
-        spares: Spares,
+        submit: SubmitJob,
+        pool: BufferPool,
         dimension_names: Sequence[str],
-        compressor: Any = None,
+        compressor: Any,
+        chunk_bytes: int,
     ) -> None:
         row_bytes = max(1, empty.itemsize * int(np.prod(empty.shape[1:])))
-        super().__init__(empty, max(1, CHUNK_BYTES // row_bytes))
+        super().__init__(empty, max(1, chunk_bytes // row_bytes))
         self.key = key
-        self._files, self._submit, self._spares = files, submit, spares
-        self._smallest = max(1, min(CHUNK_BYTES, SMALLEST_CHUNK_BYTES) // row_bytes)
+        self._files, self._submit, self._pool = files, submit, pool
+        self._min_chunk_rows = max(1, min(chunk_bytes, SMALLEST_CHUNK_BYTES) // row_bytes)
         self._dimension_names, self._compressor = dimension_names, compressor
         self._codec: ChunkCodec | None = None
         self._document: Document = {}
-        self._checksums: dict[int, int] = {}  # of the whole chunks that are written
-        self._tail: tuple[int, ...] = ()  # the checksum of the tail that was written last
-        self._creating = ForkSafeLock()
-        self._settled_chunk_rows = False
-        self._published: tuple[int, dict[str, Any]] | None = None
+        self._checksums: dict[int, int] = {}  # of the full chunks that are written
+        # Of the partial chunk that was written last; empty if there was none.
+        self._partial_checksum: tuple[int, ...] = ()
+        self._create_lock = ForkSafeLock()
+        self._chunk_rows_fixed = False
+        self._written_metadata: tuple[int, dict[str, Any]] | None = None
 
-    def resume(self, committed: Committed) -> None:
-        """Go on where an array ends that is committed already."""
+    def resume(self, committed: ArrayRecord) -> None:
+        """Continue after the committed rows."""
         if not committed.rows:
             return
         reader = ArrayReader(self._files, self.key, committed, self._buffer.shape[1:])
         self._codec, self._document = reader.codec(), reader.document()
-        self._chunk_rows, self._settled_chunk_rows = committed.chunk_rows, True
-        whole = committed.rows // committed.chunk_rows
-        self._base = whole * committed.chunk_rows
-        self._checksums = dict(enumerate(committed.checksums[:whole]))
-        if whole < len(committed.checksums):
-            self.append(reader.chunk(whole))
+        self._chunk_rows, self._chunk_rows_fixed = committed.chunk_rows, True
+        full_chunks = committed.rows // committed.chunk_rows
+        self._base = full_chunks * committed.chunk_rows
+        self._checksums = dict(enumerate(committed.checksums[:full_chunks]))
+        if full_chunks < len(committed.checksums):
+            self.append(reader.chunk(full_chunks))
 
-    def _write(self, chunks: Sequence[NDArray[Any]]) -> None:
+    def _write_chunks(self, chunks: Sequence[NDArray[Any]]) -> None:
         first = self._base // self._chunk_rows
-        self._settled_chunk_rows = True
+        self._chunk_rows_fixed = True
         for index, chunk in enumerate([chunks[0], *map(np.copy, chunks[1:])], first):
-            self._submit(partial(self._write_whole, index, chunk), chunk.nbytes)
+            self._submit(partial(self._write_full_chunk, index, chunk), chunk.nbytes)
 
-    def _whole(self) -> NDArray[Any]:
+    def _new_full_buffer(self) -> NDArray[Any]:
         if self._buffer.dtype.kind in "TO":
-            return super()._whole()
-        return self._spares.array((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)
+            return super()._new_full_buffer()
+        return self._pool.allocate((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)
 
-    def cut(self) -> Cut:
-        """The column as it is now, for a commit."""
-        if not self._settled_chunk_rows:
-            self._chunk_rows = min(self._chunk_rows, max(self._smallest, self._filled + 1))
-            self._settled_chunk_rows = True
-        return Cut(self.rows, self._buffer[: self._filled].copy())
+    def snapshot(self) -> ColumnSnapshot:
+        """Return the current state of the column, for a commit."""
+        if not self._chunk_rows_fixed:
+            self._chunk_rows = min(self._chunk_rows, max(self._min_chunk_rows, self._filled + 1))
+            self._chunk_rows_fixed = True
+        return ColumnSnapshot(self.rows, self._buffer[: self._filled].copy())
 
     def rewind(self, rows: int) -> None:
-        """Forget what came after so many rows, once the jobs up to now are done."""
-        whole = rows // self._chunk_rows
-        if whole * self._chunk_rows < self._base:  # a chunk that was full, and is written
-            committed = Committed(
-                (whole + 1) * self._chunk_rows,
+        """Discard the rows after the first ``rows``. All jobs must be done."""
+        full_chunks = rows // self._chunk_rows
+        if full_chunks * self._chunk_rows < self._base:  # the row is in a chunk that was written
+            committed = ArrayRecord(
+                (full_chunks + 1) * self._chunk_rows,
                 self._chunk_rows,
-                self._checksums_of(whole + 1),
+                self._full_chunk_checksums(full_chunks + 1),
             )
-            inner = self._buffer.shape[1:]
-            self._buffer = ArrayReader(self._files, self.key, committed, inner).chunk(whole).copy()
-            self._base = whole * self._chunk_rows
-            for index in range(whole, len(self._checksums)):
+            value_shape = self._buffer.shape[1:]
+            self._buffer = (
+                ArrayReader(self._files, self.key, committed, value_shape).chunk(full_chunks).copy()
+            )
+            self._base = full_chunks * self._chunk_rows
+            for index in range(full_chunks, len(self._checksums)):
                 del self._checksums[index]
         self._filled = rows - self._base
 
-    def chunks(self, cut: Cut) -> Iterator[NDArray[Any]]:
-        """The values before a cut, once the jobs up to it are done."""
-        whole = cut.rows // self._chunk_rows
-        if not self._checksums.keys() >= {*range(whole)}:
+    def chunks(self, snapshot: ColumnSnapshot) -> Iterator[NDArray[Any]]:
+        """Read the values up to a snapshot. The jobs that wrote them must be done."""
+        full_chunks = snapshot.rows // self._chunk_rows
+        if not self._checksums.keys() >= {*range(full_chunks)}:
             raise RuntimeError(f"{self._files}/{self.key}: rows are read before they are written")
-        committed = Committed(whole * self._chunk_rows, self._chunk_rows, self._checksums_of(whole))
+        committed = ArrayRecord(
+            full_chunks * self._chunk_rows,
+            self._chunk_rows,
+            self._full_chunk_checksums(full_chunks),
+        )
         yield from ArrayReader(self._files, self.key, committed, self._buffer.shape[1:]).chunks()
-        if len(cut.tail):
-            yield cut.tail
+        if len(snapshot.partial_chunk):
+            yield snapshot.partial_chunk
 
-    # ---- called by jobs ------------------------------------------------------------------------
+    # ---- called by background jobs -------------------------------------------------------------
 
-    def _write_whole(self, index: int, values: NDArray[Any]) -> None:
+    def _write_full_chunk(self, index: int, values: NDArray[Any]) -> None:
         self._checksums[index] = self._write_chunk(index, values)
-        self._spares.give_back(values)
+        self._pool.release(values)
 
-    def write_tail(self, cut: Cut) -> None:
-        """Write what a commit needs beyond the whole chunks."""
-        whole = cut.rows // self._chunk_rows
-        self._tail = (self._write_chunk(whole, cut.tail),) if len(cut.tail) else ()
+    def write_partial_chunk(self, snapshot: ColumnSnapshot) -> None:
+        """Write the last, partial chunk of a snapshot."""
+        full_chunks = snapshot.rows // self._chunk_rows
+        self._partial_checksum = (
+            (self._write_chunk(full_chunks, snapshot.partial_chunk),)
+            if len(snapshot.partial_chunk)
+            else ()
+        )
 
-    def committed(self, cut: Cut) -> Committed:
-        """What a commit is to list, once the whole chunks and this tail are written."""
-        whole = cut.rows // self._chunk_rows
-        return Committed(cut.rows, self._chunk_rows, self._checksums_of(whole) + self._tail)
+    def commit_entry(self, snapshot: ColumnSnapshot) -> ArrayRecord:
+        """Return the entry for the commit record, after all chunks of the snapshot were written."""
+        full_chunks = snapshot.rows // self._chunk_rows
+        return ArrayRecord(
+            snapshot.rows,
+            self._chunk_rows,
+            self._full_chunk_checksums(full_chunks) + self._partial_checksum,
+        )
 
-    def _checksums_of(self, chunks: int) -> tuple[int, ...]:
+    def _full_chunk_checksums(self, chunks: int) -> tuple[int, ...]:
         return tuple(self._checksums[index] for index in range(chunks))
 
     def _write_chunk(self, index: int, values: NDArray[Any]) -> int:
-        """Write a chunk; the checksum of its values."""
-        with self._creating:
+        """Write a chunk and return the checksum of its values."""
+        with self._create_lock:
             codec = self._codec or self._create()
         key = chunk_key(self.key, index, values.ndim)
-        parts, found = codec.encode(values)
+        parts, crc = codec.encode(values)
         self._files.write(key, *parts)
-        return found
+        return crc
 
     def _create(self) -> ChunkCodec:
-        self._published = None
-        for left_over in self._files.sizes(self.key):  # of a capture that was never committed
+        self._written_metadata = None
+        for left_over in self._files.list_sizes(self.key):  # from a capture without a commit
             self._files.delete(left_over)
         shape = (self._chunk_rows, *self._buffer.shape[1:])
         self._document = new_document(
             self._buffer.dtype, shape, self._compressor, self._dimension_names
         )
-        self.publish(0, {})
+        self.update_metadata(0, {})
         self._codec = ChunkCodec(self._document, shape)
         return self._codec
 
-    def publish(self, rows: int, attributes: dict[str, Any]) -> None:
-        """Tell zarr clients how many rows are committed."""
-        if self._document and (rows, attributes) != self._published:
+    def update_metadata(self, rows: int, attributes: dict[str, Any]) -> None:
+        """Write the committed number of rows to zarr.json, for zarr clients."""
+        if self._document and (rows, attributes) != self._written_metadata:
             shape = [rows, *self._document["shape"][1:]]
             document = {**self._document, "shape": shape, "attributes": attributes}
-            self._files.write(f"{self.key}/{KEY}", sealed(document))
-            self._published = rows, attributes
+            self._files.write(f"{self.key}/{KEY}", with_checksum(document))
+            self._written_metadata = rows, attributes

@@ -1,52 +1,54 @@
-"""When it is time to commit: after so many rows or seconds, and between two forward passes."""
+"""CommitClock: decides when to commit, and recognises the end of a forward pass."""
 
 import time
 
 
 class CommitClock:
-    """Counts what came since the last commit, and tells where forward passes end.
+    """Counts rows and seconds since the last commit, and recognises the start of a forward pass.
 
-    A pass ends where the layer that comes first in it comes again.
+    A new pass starts when the layer that is called first in a pass is called again.
     """
 
     def __init__(self, commit_rows: int | None, commit_seconds: float | None) -> None:
         self.rows = 0  # since the last commit
         self._commit_rows, self._commit_seconds = commit_rows, commit_seconds
-        self._time = self._last_batch = time.monotonic()
-        self._first: str | None = None
-        self._since_first = 0  # batches
+        self._last_commit = self._last_batch = time.monotonic()
+        self._first_layer: str | None = None
+        self._batches_since_first = 0
 
-    def ends_a_pass(self, name: str, layers: int) -> bool:
-        """Whether the batch of this layer that comes now begins another pass."""
-        self._since_first += 1
-        # The first layer may be one that the model no longer calls.
-        if self._first is None or self._since_first > 10 * layers:
-            self._first, self._since_first = name, 0
+    def starts_new_pass(self, name: str, layers: int) -> bool:
+        """Return whether the next batch, of the layer ``name``, starts a new forward pass."""
+        self._batches_since_first += 1
+        # Choose a new first layer if the model no longer calls the old one.
+        if self._first_layer is None or self._batches_since_first > 10 * layers:
+            self._first_layer, self._batches_since_first = name, 0
             return False
-        if name != self._first:
+        if name != self._first_layer:
             return False
-        self._since_first = 0
+        self._batches_since_first = 0
         return True
 
-    def took(self, rows: int) -> None:
-        """A batch was taken."""
+    def record_batch(self, rows: int) -> None:
+        """Count the rows of a batch."""
         self.rows += rows
         self._last_batch = time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether enough rows or seconds have passed."""
-        waited = time.monotonic() - self._time
+        """Return whether a commit is due, by the number of rows or by time."""
+        waited = time.monotonic() - self._last_commit
         return (self._commit_rows is not None and self.rows >= self._commit_rows) or (
             self._commit_seconds is not None and waited >= self._commit_seconds
         )
 
-    def is_quiet(self) -> bool:
-        """Whether there is something to commit, and nothing has come for long."""
-        quiet = time.monotonic() - self._last_batch
-        return (
-            bool(self.rows) and self._commit_seconds is not None and quiet >= self._commit_seconds
-        )
+    def is_idle(self) -> bool:
+        """Return whether there are uncommitted rows, and no recent batch.
 
-    def committed(self) -> None:
-        """All that was taken so far is committed."""
-        self.rows, self._time = 0, time.monotonic()
+        A batch is recent if it came within the last ``commit_seconds``.
+        """
+        idle = time.monotonic() - self._last_batch
+        limit = self._commit_seconds
+        return self.rows > 0 and limit is not None and idle >= limit
+
+    def mark_committed(self) -> None:
+        """Restart counting: everything so far is committed."""
+        self.rows, self._last_commit = 0, time.monotonic()

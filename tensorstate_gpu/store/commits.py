@@ -1,4 +1,4 @@
-"""Commits: the tails, then the record, then the arrays' shapes. All of it runs in jobs."""
+"""Publisher: commits the partial chunks, then the record, then the arrays' shapes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,63 +6,69 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
-from tensorstate_gpu.store.background_writer import Submit
+from tensorstate_gpu.store.background_writer import SubmitJob
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import LABELS, label_key, state_key
-from tensorstate_gpu.store.layer_writer import LayerCut, LayerWriter
-from tensorstate_gpu.store.record import KEY, Layer, Record, group_document
+from tensorstate_gpu.store.layer_writer import LayerSnapshot, LayerWriter
+from tensorstate_gpu.store.record import KEY, LayerRecord, Record, group_document
 
 
-class Moment(NamedTuple):
-    """What a commit is to publish: the layers' names, and the cuts of those that take rows."""
+class CommitSnapshot(NamedTuple):
+    """What a commit will publish: all names of layers, and snapshots of those with rows."""
 
     names: list[str]
-    layers: dict[str, tuple[LayerWriter, LayerCut]]
+    layers: dict[str, tuple[LayerWriter, LayerSnapshot]]
 
 
 class Publisher:
-    """Publishes one commit after the other; each can be tried again when it fails.
+    """Publishes commits one after the other, in background jobs. A failed job can be repeated.
 
-    ``record``: the last one that was published.
+    ``record``: the last published record.
     """
 
     def __init__(self, files: Files, record: Record) -> None:
         self.record = record
         self._files = files
 
-    def submit(self, moment: Moment, submit: Submit, then: Callable[[], object]) -> None:
-        """Have a moment of the capture made what the store holds; ``then`` is called after that.
+    def submit(
+        self, snapshot: CommitSnapshot, submit: SubmitJob, on_published: Callable[[], object]
+    ) -> None:
+        """Queue the jobs that publish a snapshot; ``on_published`` is called when it is published.
 
-        The files of the layers are written at once; the record alone, between them.
+        Jobs that write files of layers run concurrently. The job that writes the record runs alone,
+        after all chunks and before the arrays' metadata.
         """
-        for layer, cut in moment.layers.values():
-            submit(partial(layer.write_tails, cut), cut.size())
-        submit(partial(self._publish, moment, then), alone=True)
-        for name, (layer, _) in moment.layers.items():
-            submit(partial(self._show, name, layer))
+        for layer, layer_snapshot in snapshot.layers.values():
+            submit(partial(layer.write_partial_chunks, layer_snapshot), layer_snapshot.size())
+        submit(partial(self._publish, snapshot, on_published), exclusive=True)
+        for name, (layer, _) in snapshot.layers.items():
+            submit(partial(self._update_metadata, name, layer))
 
-    def _publish(self, moment: Moment, then: Callable[[], object]) -> None:
-        found = {name: self.record.layers.get(name) for name in moment.names}
-        for name, (layer, cut) in moment.layers.items():
-            if cut.batches and name in found:
-                found[name] = layer.committed(cut)
-        if found != self.record.layers:
-            self._write(found)
-        then()
+    def _publish(self, snapshot: CommitSnapshot, on_published: Callable[[], object]) -> None:
+        layers = {name: self.record.layers.get(name) for name in snapshot.names}
+        for name, (layer, layer_snapshot) in snapshot.layers.items():
+            if layer_snapshot.batches and name in layers:
+                layers[name] = layer.commit_entry(layer_snapshot)
+        if layers != self.record.layers:
+            self._publish_record(layers)
+        on_published()
 
-    def _show(self, name: str, layer: LayerWriter) -> None:
+    def _update_metadata(self, name: str, layer: LayerWriter) -> None:
         committed = self.record.layers.get(name)
         if committed is not None:
-            layer.publish(committed)
+            layer.update_metadata(committed)
 
-    def forget(self, name: str) -> None:
-        """Delete a layer: from the record first, then its files."""
+    def delete_layer(self, name: str) -> None:
+        """Delete a layer: first from the record, then its files."""
         layers = {other: layer for other, layer in self.record.layers.items() if other != name}
-        self._write(layers)
-        for key in [*self._files.sizes(state_key(name)), *self._files.sizes(label_key(name))]:
+        self._publish_record(layers)
+        for key in [
+            *self._files.list_sizes(state_key(name)),
+            *self._files.list_sizes(label_key(name)),
+        ]:
             self._files.delete(key)
 
-    def _write(self, layers: dict[str, Layer | None]) -> None:
+    def _publish_record(self, layers: dict[str, LayerRecord | None]) -> None:
         record = dataclasses.replace(
             self.record,
             committed=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""Where the files of a store lie: in a folder, in this process's memory, in an object store."""
+"""Files: where a store keeps its files (a local folder, memory, an object store)."""
 
 import os
 import re
@@ -11,49 +11,49 @@ from tensorstate_gpu.store.folder import Buffer, Folder
 
 
 class Files(Protocol):
-    """Files by key; each is written whole or not at all. ``str()`` says where they lie.
+    """Files by key. Each is written completely or not at all. ``str()`` returns the location.
 
-    ``writers``: how many files it pays to write at once.
+    ``writer_threads``: how many files should be written at the same time.
     """
 
-    writers: int
+    writer_threads: int
 
     def read(self, key: str) -> bytes:
-        """The content of a file; FileNotFoundError where there is none."""
+        """Return the content of a file. Raises FileNotFoundError if it does not exist."""
 
     def write(self, key: str, *parts: Buffer) -> None:
-        """Write or replace a file by these bytes, one after the other."""
+        """Create or replace a file; its content is the concatenation of the parts."""
 
     def delete(self, key: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file if it exists."""
 
-    def sizes(self, under: str = "") -> dict[str, int]:
-        """All files, or those under one key, in order, with their bytes."""
+    def list_sizes(self, under: str = "") -> dict[str, int]:
+        """Return the sizes of all files, or of those below a key, sorted by key."""
 
-    def is_taken(self) -> bool:
-        """Whether there is anything, but for what a killed writer left half written."""
+    def has_content(self) -> bool:
+        """Return whether there are any files. Incomplete files of a killed writer do not count."""
 
     def exists(self) -> bool:
-        """Whether they are still those that were claimed, and not deleted meanwhile."""
+        """Return whether the claimed files still exist, and were not replaced by others."""
 
     def sync(self) -> None:
-        """What was written and deleted so far survives a power cut."""
+        """Make everything written and deleted so far survive a power cut."""
 
     def claim(self) -> None:
-        """Be the only writer; ValueError where there is one."""
+        """Acquire the write lock. Raises ValueError if another writer has it."""
 
     def release(self) -> None:
-        """Let others write."""
+        """Release the write lock."""
 
 
 class Memory:
-    """Files in this process's memory, for tests and notebooks; ``memory://name`` in a Store."""
+    """Files in the memory of this process (``memory://name``), for tests and notebooks."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._files: dict[str, bytes] = {}
         self._claimed = False
-        self.writers = 1
+        self.writer_threads = 1
 
     def __str__(self) -> str:
         return f"memory://{self._name}"
@@ -69,19 +69,19 @@ class Memory:
     def delete(self, key: str) -> None:
         self._files.pop(key, None)
 
-    def sizes(self, under: str = "") -> dict[str, int]:
+    def list_sizes(self, under: str = "") -> dict[str, int]:
         found = {key: len(data) for key, data in self._files.copy().items()}
         keys = sorted(key for key in found if not under or key.startswith(under + "/"))
         return {key: found[key] for key in keys}
 
-    def is_taken(self) -> bool:
+    def has_content(self) -> bool:
         return bool(self._files)
 
     def exists(self) -> bool:
         return True
 
     def sync(self) -> None:
-        """Nothing to do: memory does not survive anything."""
+        """Nothing to do: memory survives nothing."""
 
     def claim(self) -> None:
         if self._claimed:
@@ -93,13 +93,14 @@ class Memory:
 
 
 _memories: dict[str, Memory] = {}
-_url_in_a_path = re.compile("(abfss?|adl|azure|az|file|gs|https?|memory|s3a?):/")
+_url_scheme = re.compile("(abfss?|adl|azure|az|file|gs|https?|memory|s3a?):/")
 
 
 def files_at(path: Any, *, durable: bool = False) -> Files:
-    """The files at a folder, a ``file://``, ``memory://`` or object-store URL, or an obstore store.
+    """Return the files at a local folder, a URL or an obstore store.
 
-    TypeError or ValueError for what is none of these.
+    URLs are ``file://``, ``memory://`` or those of object stores. Raises TypeError or ValueError
+    for anything else.
     """
     if any(base.__module__.startswith("obstore") for base in type(path).__mro__):
         from tensorstate_gpu.store.bucket import Bucket
@@ -110,7 +111,7 @@ def files_at(path: Any, *, durable: bool = False) -> Files:
             f"a store's path must be a str, a path or an obstore store, got {type(path).__name__}"
         )
     text = os.fspath(path)
-    if not isinstance(path, str) and _url_in_a_path.match(text):
+    if not isinstance(path, str) and _url_scheme.match(text):
         raise ValueError(
             f"a store's URL must be a str: as a path, {text} has lost a slash and names a folder"
         )
@@ -127,7 +128,7 @@ def files_at(path: Any, *, durable: bool = False) -> Files:
         raise ValueError("a store's path must not be empty")
     if "\0" in text:
         raise ValueError(f"a store's path must not hold a zero character, got {text!r}")
-    # From the root, since programs change their working directory.
+    # Absolute, because the program may change its working directory.
     return Folder(Path(os.path.abspath(text)), durable=durable)
 
 
@@ -135,4 +136,4 @@ def _folder_of(url: str) -> str:
     host, slash, below = url.removeprefix("file://").partition("/")
     if host not in ("", "localhost") or not slash:
         raise ValueError(f"a store's file URL must be file:///and/a/path, got {url}")
-    return url2pathname(slash + below)  # as Path.as_uri() wrote it
+    return url2pathname(slash + below)  # reverses Path.as_uri()

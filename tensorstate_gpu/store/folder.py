@@ -1,4 +1,4 @@
-"""A store in a local folder: files replaced whole, fsynced where asked, one writer at a time."""
+"""Folder: a store in a local folder. Replaces files atomically; allows one writer at a time."""
 
 import contextlib
 import os
@@ -12,26 +12,26 @@ from tensorstate_gpu.errors import StoreInUse
 
 try:
     import fcntl
-except ImportError:  # Windows: there one writer is the user's duty
+except ImportError:  # Windows: the user must make sure that there is only one writer
     fcntl = None  # type: ignore[assignment]
 
-# Of a file that is not whole yet: deleted by the next writer, when this one was killed.
-PARTIAL = ".tensorstate-partial"
+# The suffix of incomplete files. If a writer is killed, the next one deletes its incomplete files.
+PARTIAL_SUFFIX = ".tensorstate-partial"
 
-# Files that are written at once; what that brings: benchmarks/store.py. The disk joins fsyncs that
-# wait at the same time.
-WRITERS, DURABLE_WRITERS = 2, 4
+# How many files are written at once; benchmarks/studies/store_throughput.py shows the gain.
+# More with fsync, because the disk merges concurrent fsyncs.
+WRITER_THREADS, DURABLE_WRITER_THREADS = 2, 4
 Buffer = bytes | memoryview
 
 
 def _write_all(file: FileIO, part: Buffer) -> None:
     view = memoryview(part)
-    while len(view):  # a disk that is nearly full takes only a part
+    while len(view):  # a nearly full disk may write only a part
         view = view[file.write(view) :]
 
 
-class System:
-    """The calls that change a disk, in one place: tests stop, fail or forget each of them."""
+class FileSystemCalls:
+    """All calls that change the disk. Tests replace them to let calls fail or get lost."""
 
     def write(self, path: Path, parts: Sequence[Buffer]) -> None:
         with open(path, "wb", buffering=0) as file:
@@ -63,40 +63,40 @@ class System:
 
 
 class Folder:
-    """The files of a store, by keys such as ``conv_1/c/0/0``, in a folder.
+    """The files of a store in a local folder, by keys such as ``conv_1/c/0/0``.
 
-    ``durable``: each file is fsynced before it takes its name, and sync() fsyncs the folders.
+    ``durable``: fsync each file before it gets its name; sync() fsyncs the folders.
     """
 
-    system = System()
+    system = FileSystemCalls()
 
     def __init__(self, path: Path, *, durable: bool = False) -> None:
         self.path = path
         self._durable = durable
-        self.writers = DURABLE_WRITERS if durable else WRITERS
-        self._folders = ForkSafeLock()  # held while folders come and go
+        self.writer_threads = DURABLE_WRITER_THREADS if durable else WRITER_THREADS
+        self._folders = ForkSafeLock()  # held while folders are created and deleted
         self._unsynced: dict[Path, None] = {}
         self._lock: int | None = None
-        self._inode: int | None = None  # of the folder that was claimed
+        self._inode: int | None = None  # of the claimed folder
 
     def __str__(self) -> str:
         return str(self.path)
 
     def read(self, key: str) -> bytes:
-        """The content of a file; FileNotFoundError where there is none."""
+        """Return the content of a file. Raises FileNotFoundError if it does not exist."""
         try:
             return (self.path / key).read_bytes()
         except NotADirectoryError as error:
             raise FileNotFoundError(str(error)) from error
 
     def write(self, key: str, *parts: Buffer) -> None:
-        """Write a file whole, or leave what is there."""
+        """Write a complete file, or leave the existing one unchanged."""
         if not self.exists():
             raise FileNotFoundError(f"{self.path} was deleted while states were captured into it")
         file = self.path / key
-        partial = file.with_name(file.name + PARTIAL)
+        partial = file.with_name(file.name + PARTIAL_SUFFIX)
         with self._folders:
-            self._make(file.parent)
+            self._create_folder(file.parent)
         try:
             self.system.write(partial, parts)
             if self._durable:
@@ -109,7 +109,7 @@ class Folder:
         self._unsynced[file.parent] = None
 
     def delete(self, key: str) -> None:
-        """Delete a file, and the folders above it that are empty then."""
+        """Delete a file, and the folders above it that become empty."""
         file = self.path / key
         self.system.unlink(file)
         self._unsynced[file.parent] = None
@@ -121,50 +121,53 @@ class Folder:
                 self._unsynced.pop(folder, None)
                 self._unsynced[folder.parent] = None
 
-    def sizes(self, under: str = "") -> dict[str, int]:
-        """All files, or those under one key, in order, with their bytes."""
+    def list_sizes(self, under: str = "") -> dict[str, int]:
+        """Return the sizes of all files, or of those below a key, sorted by key."""
         top = self.path / under
         files = (Path(folder) / name for folder, _, names in os.walk(top) for name in names)
         found = {}
         for file in sorted(files):
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            with contextlib.suppress(FileNotFoundError):  # deleted in the meantime
                 found[file.relative_to(self.path).as_posix()] = file.stat().st_size
         return found
 
-    def is_taken(self) -> bool:
-        """Whether there is a file, or a folder with any in it that is not half written."""
+    def has_content(self) -> bool:
+        """Return whether the path is a file, or a folder that contains a complete file."""
         if not self.path.is_dir():
             return self.path.exists()
         walked = os.walk(self.path)
-        return any(not name.endswith(PARTIAL) for _, _, names in walked for name in names)
+        return any(not name.endswith(PARTIAL_SUFFIX) for _, _, names in walked for name in names)
 
     def exists(self) -> bool:
-        """Whether the folder that was claimed is still at its path."""
+        """Return whether the claimed folder is still at its path."""
         try:
             return self._inode is None or os.stat(self.path).st_ino == self._inode
         except (FileNotFoundError, NotADirectoryError):
             return False
 
     def sync(self) -> None:
-        """Names written, replaced and deleted so far survive a power cut."""
+        """Make all names written, replaced and deleted so far survive a power cut."""
         if self._durable and os.name == "posix":  # Windows cannot fsync a folder
             for folder in [folder for folder in self._unsynced if folder.is_dir()]:
                 self.system.fsync(folder)
         self._unsynced.clear()
 
     def claim(self) -> None:
-        """Be the only writer, until release() or the end of this process; ValueError if not."""
-        self._make_root()
+        """Acquire the write lock, until release() or the end of the process.
+
+        Raises ValueError if another writer has it.
+        """
+        self._create_root()
         self._inode = os.stat(self.path).st_ino
         if fcntl is not None:
-            self._take_lock()
+            self._acquire_lock()
         try:
-            self._clear()
+            self._delete_partial_files()
         except BaseException:
             self.release()
             raise
 
-    def _take_lock(self) -> None:
+    def _acquire_lock(self) -> None:
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -177,19 +180,19 @@ class Folder:
         self._lock = descriptor
         _claimed.add(self)
 
-    def _clear(self) -> None:
-        """Delete what a writer that was killed left half written."""
-        for key in self.sizes():
-            if key.endswith(PARTIAL):
+    def _delete_partial_files(self) -> None:
+        """Delete incomplete files of a writer that was killed."""
+        for key in self.list_sizes():
+            if key.endswith(PARTIAL_SUFFIX):
                 self.delete(key)
 
     def release(self) -> None:
-        """Let others write."""
+        """Release the write lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
-    def _make_root(self) -> None:
+    def _create_root(self) -> None:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.is_dir()]
         if missing and missing[-1].exists():
             raise ValueError(f"{missing[-1]} is no folder: there is no room for {self.path}")
@@ -203,16 +206,16 @@ class Folder:
                     self.system.rmdir(folder)
             raise
 
-    def _make(self, folder: Path) -> None:
-        """Folders below the store's own, which stays deleted when somebody deletes it."""
+    def _create_folder(self, folder: Path) -> None:
+        """Create a folder inside the store. A deleted store folder is not created again."""
         if folder == self.path or folder.is_dir():
             return
-        self._make(folder.parent)
+        self._create_folder(folder.parent)
         self.system.mkdir(folder)
         self._unsynced[folder.parent] = None
 
 
-# A lock ends when the last copy of its file descriptor is closed: a forked child must not hold one.
+# A lock lasts until all copies of its file descriptor are closed, so forked children close theirs.
 _claimed: "weakref.WeakSet[Folder]" = weakref.WeakSet()
 
 

@@ -1,15 +1,15 @@
-"""What a store holds, as its commit record tells, and what its files take."""
+"""Summary of a store: its commit record, and the sizes of its files."""
 
 from typing import Any
 
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key
-from tensorstate_gpu.store.record import FORMAT, Layer, Record
+from tensorstate_gpu.store.record import FORMAT, LayerRecord, Record
 from tensorstate_gpu.store.verification import CommittedArray, committed_arrays, committed_keys
 
 
 def describe(files: Files, record: Record) -> dict[str, Any]:
-    """What Store.info() tells; one listing of the files, none of which is read."""
+    """Return what Store.info() returns. Lists the files once, and reads none of them."""
     sizes = file_sizes(files)
     arrays = {array.key: array for array in committed_arrays(files, record)}
     return {
@@ -37,13 +37,13 @@ def _all_files(files: Files, record: Record, sizes: dict[str, int] | None) -> di
 
 def _describe(
     name: str,
-    layer: Layer | None,
+    layer: LayerRecord | None,
     arrays: dict[str, CommittedArray],
     sizes: dict[str, int] | None,
 ) -> dict[str, Any]:
-    mine = [arrays[key] for key in (state_key(name), label_key(name)) if key in arrays]
+    layer_arrays = [arrays[key] for key in (state_key(name), label_key(name)) if key in arrays]
     capture = {} if layer is None else dict(layer.capture)
-    keys = [key for array in mine for key in array.file_keys()]
+    keys = [key for array in layer_arrays for key in array.file_keys()]
     return {
         "name": name,
         "neurons": None if layer is None else layer.neurons,
@@ -53,14 +53,14 @@ def _describe(
         "instances": 0 if layer is None else layer.instances,
         "states_per_instance": None if layer is None else layer.states_per_instance,
         "labels": 0 if layer is None or layer.labels is None else layer.labels.rows,
-        "chunks": sum(len(array.committed.checksums) for array in mine),
+        "chunks": sum(len(array.committed.checksums) for array in layer_arrays),
         "bytes": None if sizes is None else sum(sizes.get(key, 0) for key in keys),
     }
 
 
 def file_sizes(files: Files) -> dict[str, int] | None:
-    """What each file takes, in bytes; None where files cannot be listed."""
+    """Return the size of each file, in bytes; None if files cannot be listed."""
     try:
-        return files.sizes()
+        return files.list_sizes()
     except OSError:
         return None

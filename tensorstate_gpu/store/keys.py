@@ -1,15 +1,15 @@
-"""Layers' names as keys of a zarr group, which are folders too."""
+"""Names of layers as keys of a zarr group, which are also names of folders."""
 
 from urllib.parse import quote
 
-LABELS = "labels"  # the group of the labels' arrays
+LABELS = "labels"  # the group that contains the arrays of labels
 _LONGEST_NAME = 255  # bytes of a file name on Linux, macOS and Windows
 
 
 def state_key(name: str) -> str:
-    """The key of a layer's rows: no slash, no leading dot or underscore.
+    """Return the key of a layer's rows: without slashes, leading dots and underscores.
 
-    ValueError for a name that is too long for a folder.
+    Raises ValueError for a name that is too long for a folder.
     """
     escaped = quote(name, safe=" ()+,-=@[]")
     if escaped[0] in "._" or escaped in ("zarr.json", LABELS):
@@ -23,5 +23,5 @@ def state_key(name: str) -> str:
 
 
 def label_key(name: str) -> str:
-    """The key of the labels of a layer's instances."""
+    """Return the key of the labels of a layer's instances."""
     return f"{LABELS}/{state_key(name)}"

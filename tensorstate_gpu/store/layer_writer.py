@@ -1,6 +1,6 @@
-"""What one capture point has in a store that is being written: rows, ledger, labels."""
+"""LayerWriter: writes the rows, the ledger and the labels of one layer to a store."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -9,18 +9,26 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._layers.ledger import Instances
-from tensorstate_gpu.store.columns import ArrayReader, Column, Cut
+from tensorstate_gpu._layers.labels import (
+    INTEGERS,
+    STRINGS,
+    empty_column,
+    from_column,
+    label_kind,
+    to_column,
+)
+from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key
-from tensorstate_gpu.store.labels import LabelsOfRows, empty_labels, kind_of, plain, typed
-from tensorstate_gpu.store.record import Layer
+from tensorstate_gpu.store.labels import StoredLabels
+from tensorstate_gpu.store.record import LayerRecord
 
 Rows = NDArray[np.uint8]
 
 
-class Surroundings(Protocol):
-    """What a layer needs of the run that it is written in; RunWriter is one."""
+class RunContext(Protocol):
+    """What a layer writer needs of the run's writer; RunWriter implements it."""
 
     files: Files
     compressor: Any
@@ -28,183 +36,205 @@ class Surroundings(Protocol):
     def column(
         self, key: str, empty: NDArray[Any], dimension_names: Sequence[str], compressor: Any
     ) -> Column:
-        """A growing array that the run's writer writes."""
+        """Return a growing array that the background threads write."""
 
-    def adding(self, layer: "LayerWriter", rows: int) -> AbstractContextManager[None]:
-        """Held while a batch is taken: no commit comes in between."""
+    def adding_batch(self, layer: "LayerWriter", rows: int) -> AbstractContextManager[None]:
+        """Context manager that blocks commits while a batch is added."""
 
-    def check(self) -> None:
-        """Wait for room; raises what went wrong in the background."""
+    def check_writable(self) -> None:
+        """Wait for queue space. Raises the error of a background thread."""
 
     def read(self, column: Column) -> Iterator[NDArray[Any]]:
-        """The values of a column that are there at the call."""
+        """Return an iterator over the values that a column has now."""
 
 
-class LayerCut(NamedTuple):
-    """A moment of a layer: what a commit is to make of it."""
+class RowSource(Protocol):
+    """The code that adds the rows of a layer: a RowsAccumulator."""
+
+    def drain(self) -> None:
+        """Store all batches that are in transit from a device."""
+
+
+class LayerSnapshot(NamedTuple):
+    """A layer at one point in time, to be committed."""
 
     batches: tuple[tuple[int, int], ...]
-    states: Cut
-    labels: Cut | None
+    states: ColumnSnapshot
+    labels: ColumnSnapshot | None
 
     def size(self) -> int:
-        """Bytes that it holds."""
-        return self.states.tail.nbytes + (0 if self.labels is None else self.labels.tail.nbytes)
+        """Bytes of memory that the snapshot holds."""
+        return self.states.partial_chunk.nbytes + (
+            0 if self.labels is None else self.labels.partial_chunk.nbytes
+        )
 
 
 class LayerWriter:
-    """Takes the batches of one capture point; the twin of memory_rows.py.
+    """Writes the batches of one capture point; memory_rows.py is its counterpart in memory.
 
-    Rows, ledger and labels of a batch are taken under the run's lock, so that each commit has all
-    of it or nothing.
+    Rows, ledger and labels of a batch are added under the run's lock, so that a commit contains the
+    whole batch or nothing of it.
     """
-
-    # Set by who captures: takes what is on its way from a device; gives the ledger of all that was
-    # captured, also of what is on its way; is told when the end of it is forgotten.
-    receive: Callable[[], object] | None = None
-    captured: Callable[[], Instances] | None = None
-    rewound: Callable[[], object] | None = None
 
     def __init__(
         self,
-        run: Surroundings,
+        run: RunContext,
         name: str,
         neurons: int,
         capture: dict[str, Any],
-        found: Layer | None,
+        committed: LayerRecord | None,
     ) -> None:
         self.name, self.neurons, self.capture = name, neurons, capture
         self._run = run
-        self._ledger = Instances.resumed(() if found is None else found.batches, 0, None)
+        self._row_source: RowSource | None = None
         empty = np.empty((0, row_bytes(neurons)), np.uint8)
         self._states = run.column(state_key(name), empty, ("state", "byte"), run.compressor)
         self._labels: Column | None = None
         self._labels_kind = ""
-        self._last: tuple[tuple[tuple[int, int], ...], Layer] | None = None  # committed by us
-        if found is not None:
-            self._resume(found)
-        labelled = 0 if self._labels is None else self._labels.rows
-        self._mark = self._ledger.count, self._ledger.rows, labelled
+        # What this writer committed last: the batches, and their record.
+        self._last_commit: tuple[tuple[tuple[int, int], ...], LayerRecord] | None = None
+        if committed is not None:
+            self._resume(committed)
+        self.ledger = self._new_ledger(() if committed is None else committed.batches)
+        self.mark_pass_end()
 
-    def _resume(self, found: Layer) -> None:
-        self._states.resume(found.states)
-        if found.labels is not None:
-            reader = ArrayReader(self._run.files, label_key(self.name), found.labels, ())
+    def _new_ledger(self, batches: Iterable[tuple[int, int]]) -> Ledger:
+        labelled = 0 if self._labels is None else self._labels.rows
+        return Ledger.from_batches(batches, labelled, StoredLabels(self.label_pieces))
+
+    def drain_from(self, source: RowSource) -> None:
+        """Set the object that adds the rows. drain() makes it store batches in transit."""
+        self._row_source = source
+
+    def drain(self) -> None:
+        """Store all batches that are in transit from a device."""
+        if self._row_source is not None:
+            self._row_source.drain()
+
+    def _resume(self, committed: LayerRecord) -> None:
+        self._states.resume(committed.states)
+        if committed.labels is not None:
+            reader = ArrayReader(self._run.files, label_key(self.name), committed.labels, ())
             strings = reader.document()["data_type"] == "string"
-            self._open_labels("strings" if strings else "integers").resume(found.labels)
+            self._open_labels(STRINGS if strings else INTEGERS).resume(committed.labels)
 
     def _open_labels(self, kind: str) -> Column:
-        # Labels shrink well, and are few beside the rows.
+        # Labels compress well, and are few compared with the rows.
         self._labels_kind = kind
         self._labels = self._run.column(
-            label_key(self.name), empty_labels(kind), ("instance",), ZstdCodec(level=1)
+            label_key(self.name), empty_column(kind), ("instance",), ZstdCodec(level=1)
         )
         return self._labels
 
-    # ---- what an accumulator calls -------------------------------------------------------------
+    # ---- called by accumulators ----------------------------------------------------------------
 
     @property
     def rows(self) -> int:
-        """Rows kept: committed, written or buffered."""
+        """Number of rows: committed, written or buffered."""
         return self._states.rows
 
     @property
     def instance_count(self) -> int:
-        return self._ledger.count
-
-    def instances(self) -> Instances:
-        """The ledger so far, for the accumulator of a capture that goes on."""
-        labelled = 0 if self._labels is None else self._labels.rows
-        return Instances.resumed(self._ledger.batches, labelled, LabelsOfRows(self.label_pieces))
+        """Number of instances whose rows are stored."""
+        return self.ledger.stored
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
-        """Keep a batch; TypeError for labels of another kind than those before."""
-        with self._run.adding(self, len(packed)):
-            given = None if labels is None else self.checked(labels)
-            self._states.append(packed)
-            if given is not None and self._labels is not None:
-                self._labels.append(given)
-            self._ledger.add(instances, len(packed), None)
+        """Store a batch and enter it in the ledger.
 
-    def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Labels as they are kept; TypeError or ValueError for those that cannot be."""
-        given, kind = typed(labels), kind_of(labels)
+        Raises TypeError if the labels are of another type than earlier ones.
+        """
+        with self._run.adding_batch(self, len(packed)):
+            self._append(packed, labels)
+            self.ledger.add(instances, len(packed), labels)
+            self.ledger.mark_stored(instances)
+
+    def add_arrived(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+        """Store the rows of the next batch that the ledger already lists."""
+        with self._run.adding_batch(self, len(packed)):
+            self._append(packed, labels)
+            self.ledger.mark_stored(instances)
+
+    def _append(self, packed: Rows, labels: NDArray[Any] | None) -> None:
+        converted = None if labels is None else self.convert_labels(labels)
+        self._states.append(packed)
+        if converted is not None and self._labels is not None:
+            self._labels.append(converted)
+
+    def convert_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return labels in the dtype of their column. Raises TypeError or ValueError."""
+        converted, kind = to_column(labels), label_kind(labels)
         if self._labels is None:
             self._open_labels(kind)
         if kind != self._labels_kind:
             raise TypeError(
                 f"{self.name}: labels in this store are {self._labels_kind}, got {kind}"
             )
-        return given
+        return converted
 
-    def take_over(self, chunks: Iterable[Rows], instances: Instances) -> None:
-        """Keep all that was captured elsewhere, in place of nothing."""
+    def import_capture(self, chunks: Iterable[Rows], ledger: Ledger) -> None:
+        """Store rows and labels that were captured elsewhere, in a layer that is still empty."""
         for chunk in chunks:
-            self._run.check()
-            with self._run.adding(self, len(chunk)):
+            self._run.check_writable()
+            with self._run.adding_batch(self, len(chunk)):
                 self._states.append(chunk)
-        for count, each in instances.batches:
-            self._ledger.add(count, count * each, None)
-        for given in map(self.checked, instances.given_labels()):
+        for converted in map(self.convert_labels, ledger.available_label_pieces()):
             assert self._labels is not None
-            self._labels.append(given)
+            self._labels.append(converted)
+        self.ledger = self._new_ledger(ledger.batches)
 
     def chunks(self) -> Iterator[Rows]:
-        """All rows that are there at the call, in order, in read-only pieces."""
+        """Return an iterator over the current rows, in order, in read-only chunks."""
         return self._run.read(self._states)
 
     def label_pieces(self) -> Iterator[NDArray[Any]]:
-        """All labels that are there at the call, in order, in pieces."""
-        return iter(()) if self._labels is None else map(plain, self._run.read(self._labels))
+        """Return an iterator over the current labels, in order, in chunks."""
+        return iter(()) if self._labels is None else map(from_column, self._run.read(self._labels))
 
-    def mark(self) -> None:
-        """A forward pass ends here: what rewind() goes back to."""
-        ledger = self._ledger if self.captured is None else self.captured()
-        self._mark = ledger.count, ledger.rows, ledger.labelled
+    def mark_pass_end(self) -> None:
+        """Remember the end of a forward pass, to which rewind() returns."""
+        self._pass_end = self.ledger.count, self.ledger.rows, self.ledger.labelled
 
     def rewind(self) -> None:
-        """Forget what came after the last mark; the jobs up to now are done."""
-        instances, rows, labelled = self._mark
-        self._ledger = Instances.resumed(self._ledger.first(instances), 0, None)
+        """Discard what was added since the last mark. All jobs must be done."""
+        instances, rows, labelled = self._pass_end
         self._states.rewind(rows)
         if self._labels is not None:
             self._labels.rewind(labelled)
-        if self.rewound is not None:
-            self.rewound()
+        self.ledger = self._new_ledger(self.ledger.first_batches(instances))
 
-    # ---- what a commit calls -------------------------------------------------------------------
+    # ---- called by commits ---------------------------------------------------------------------
 
-    def cut(self) -> LayerCut:
-        """The layer as it is now."""
-        labels = None if self._labels is None else self._labels.cut()
-        return LayerCut(self._ledger.batches, self._states.cut(), labels)
+    def snapshot(self) -> LayerSnapshot:
+        """Return the current state of the layer, for a commit."""
+        labels = None if self._labels is None else self._labels.snapshot()
+        return LayerSnapshot(self.ledger.stored_batches, self._states.snapshot(), labels)
 
-    def write_tails(self, cut: LayerCut) -> None:
-        """Write what a commit needs beyond whole chunks."""
-        if not self._is_committed(cut):
-            self._states.write_tail(cut.states)
-            if self._labels is not None and cut.labels is not None:
-                self._labels.write_tail(cut.labels)
+    def write_partial_chunks(self, snapshot: LayerSnapshot) -> None:
+        """Write the last, partial chunks of the layer's arrays."""
+        if not self._is_committed(snapshot):
+            self._states.write_partial_chunk(snapshot.states)
+            if self._labels is not None and snapshot.labels is not None:
+                self._labels.write_partial_chunk(snapshot.labels)
 
-    def committed(self, cut: LayerCut) -> Layer:
-        """What a commit is to list, once all of it is written."""
-        if self._last is None or not self._is_committed(cut):
+    def commit_entry(self, snapshot: LayerSnapshot) -> LayerRecord:
+        """Return the entry for the commit record, after all chunks were written."""
+        if self._last_commit is None or not self._is_committed(snapshot):
             labels = None
-            if self._labels is not None and cut.labels is not None and cut.labels.rows:
-                labels = self._labels.committed(cut.labels)
-            states = self._states.committed(cut.states)
-            layer = Layer(self.neurons, self.capture, cut.batches, states, labels)
+            if self._labels is not None and snapshot.labels is not None and snapshot.labels.rows:
+                labels = self._labels.commit_entry(snapshot.labels)
+            states = self._states.commit_entry(snapshot.states)
+            layer = LayerRecord(self.neurons, self.capture, snapshot.batches, states, labels)
             layer.check()
-            self._last = cut.batches, layer
-        return self._last[1]
+            self._last_commit = snapshot.batches, layer
+        return self._last_commit[1]
 
-    def _is_committed(self, cut: LayerCut) -> bool:
-        return self._last is not None and self._last[0] == cut.batches
+    def _is_committed(self, snapshot: LayerSnapshot) -> bool:
+        return self._last_commit is not None and self._last_commit[0] == snapshot.batches
 
-    def publish(self, layer: Layer) -> None:
-        """Tell zarr clients what is committed."""
+    def update_metadata(self, layer: LayerRecord) -> None:
+        """Write the committed number of rows to the arrays' zarr.json, for zarr clients."""
         about = {"name": self.name, "neurons": layer.neurons, **layer.capture}
         each = {"states_per_instance": layer.states_per_instance}
-        self._states.publish(layer.states.rows, about | each)
+        self._states.update_metadata(layer.states.rows, about | each)
         if self._labels is not None and layer.labels is not None:
-            self._labels.publish(layer.labels.rows, {"name": self.name})
+            self._labels.update_metadata(layer.labels.rows, {"name": self.name})

@@ -1,48 +1,49 @@
-"""Opening a store: what it is opened with, what is there, and what fits it."""
+"""Opening a store: reads its commit record, or creates the first one."""
 
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 from tensorstate_gpu.errors import NoStore
-from tensorstate_gpu.store.closing_at_exit import finish_closing
+from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.record import KEY, Record
 
 
 def read_record(files: Files) -> Record:
-    """What is committed; ValueError where there is no store, or a damaged one."""
+    """Read the commit record. Raises ValueError if there is no store or it is damaged."""
     try:
         data = files.read(KEY)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise NoStore(f"{files} holds no captured states{_why(files)}") from error
+        raise NoStore(f"{files} holds no captured states{_missing_store_reason(files)}") from error
     return Record.from_bytes(data, str(files))
 
 
-def _why(files: Files) -> str:
+def _missing_store_reason(files: Files) -> str:
     if not isinstance(files, Folder) or files.path.is_dir():
         return ""
     return ": it is a file" if files.path.exists() else ": there is no such folder"
 
 
-def begin(files: Files, *, go_on: bool) -> Record:
-    """Claim the files; the record to go on from, which is an empty one for a new store."""
-    finish_closing(files)
-    _look(files, go_on)  # what is no store is not claimed
+def claim_and_read_record(files: Files, *, resume: bool) -> Record:
+    """Acquire the write lock, and return the record to resume from (empty for a new store)."""
+    wait_for_closing_writers(files)
+    _read_existing_record(files, resume)  # raises before anything is claimed
     files.claim()
     try:
-        found = _look(files, go_on)  # another writer may have been there meanwhile
-        return _new_record(files) if found is None else found
+        # Read again: another writer may have come first.
+        record = _read_existing_record(files, resume)
+        return _new_record(files) if record is None else record
     except BaseException:
         files.release()
         raise
 
 
-def _look(files: Files, go_on: bool) -> Record | None:
-    if not files.is_taken():
+def _read_existing_record(files: Files, resume: bool) -> Record | None:
+    if not files.has_content():
         return None
-    if not go_on:
+    if not resume:
         raise ValueError(f"{files} exists and is not empty; it is not overwritten")
     return read_record(files)
 
@@ -56,8 +57,8 @@ def _new_record(files: Files) -> Record:
     return record
 
 
-def check_same(what: str, new: dict[str, Any], found: dict[str, Any]) -> None:
-    """ValueError when a layer is to be captured in another way than it was."""
+def check_same_capture(what: str, new: dict[str, Any], committed: dict[str, Any]) -> None:
+    """Raise ValueError if a layer is now captured with other options than before."""
     for key, value in json.loads(json.dumps(new)).items():
-        if key not in found or found[key] != value:
-            raise ValueError(f"{what} was captured with {found}, not with {key} = {value}")
+        if key not in committed or committed[key] != value:
+            raise ValueError(f"{what} was captured with {committed}, not with {key} = {value}")

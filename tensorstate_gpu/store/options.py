@@ -1,34 +1,51 @@
-"""What a store may be opened with."""
+"""WriterOptions: the options of a store that is opened for writing."""
 
+import dataclasses
 from typing import Any
 
 from zarr.abc.codec import BytesBytesCodec
 
 from tensorstate_gpu._arguments import positive_integer, real
+from tensorstate_gpu._layers.chunked_buffer import chunk_size
 
 
-def choose(what: str, value: Any, accepted: tuple[str, ...]) -> None:
-    """ValueError for what is not accepted."""
+def check_choice(argument: str, value: Any, accepted: tuple[str, ...]) -> None:
+    """Raise ValueError if the value is not one of the accepted strings."""
     if not isinstance(value, str) or value not in accepted:
-        raise ValueError(f"{what} must be one of {accepted}, got {value!r}")
+        raise ValueError(f"{argument} must be one of {accepted}, got {value!r}")
 
 
-def check_options(
-    compressor: Any, commit_rows: Any, commit_seconds: Any
-) -> tuple[BytesBytesCodec | None, int | None, float | None]:
-    """The options of a writer, as plain numbers; TypeError or ValueError for bad ones."""
-    if compressor is not None and not isinstance(compressor, BytesBytesCodec):
-        raise TypeError(
-            "compressor must be a zarr codec such as zarr.codecs.ZstdCodec(), "
-            f"got {type(compressor).__name__} {compressor!r}"
-        )
-    if commit_rows is not None:
-        commit_rows = positive_integer(commit_rows, "commit_rows")
-    if commit_seconds is not None:
-        commit_seconds = real(commit_seconds, "commit_seconds")
-        if not 0 < commit_seconds < 1e9:
-            raise ValueError(
-                f"commit_seconds must be greater than 0 and less than 1e9, got {commit_seconds}; "
-                "None commits by rows or by hand only"
+@dataclasses.dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """How a store is written. Raises TypeError or ValueError for invalid options.
+
+    `Store` documents the options.
+    """
+
+    compressor: BytesBytesCodec | None = None
+    commit_rows: int | None = None
+    commit_seconds: float | None = None
+    chunk_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.compressor is not None and not isinstance(self.compressor, BytesBytesCodec):
+            raise TypeError(
+                "compressor must be a zarr codec such as zarr.codecs.ZstdCodec(), "
+                f"got {type(self.compressor).__name__} {self.compressor!r}"
             )
-    return compressor, commit_rows, commit_seconds
+        if self.commit_rows is not None:
+            positive_integer(self.commit_rows, "commit_rows")
+        if self.chunk_bytes is not None:
+            positive_integer(self.chunk_bytes, "chunk_bytes")
+        if self.commit_seconds is not None:
+            seconds = real(self.commit_seconds, "commit_seconds")
+            if not 0 < seconds < 1e9:
+                raise ValueError(
+                    f"commit_seconds must be greater than 0 and less than 1e9, got {seconds}; "
+                    "None commits by rows or by hand only"
+                )
+
+    @property
+    def chunk_size(self) -> int:
+        """Bytes of a full chunk."""
+        return chunk_size(self.chunk_bytes)

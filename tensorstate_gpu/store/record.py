@@ -1,7 +1,8 @@
-"""The commit record: one document that says what a store holds. What it does not list is not there.
+"""Record: the commit record, one JSON document that alone defines what a store contains.
 
-It is the attribute ``tensorstate`` of the group's zarr.json, which is replaced atomically, and
-carries a checksum of the whole document. Chunks are written before it; array shapes follow it.
+It is the attribute ``tensorstate`` of the group's zarr.json. It contains a checksum of the whole
+document and is replaced atomically. Chunks are written before the record, shapes of arrays after
+it.
 """
 
 import base64
@@ -20,11 +21,11 @@ KEY = "zarr.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Committed:
+class ArrayRecord:
     """What is committed of one array.
 
-    ``chunk_rows``: rows of a whole chunk. ``checksums``: CRC-32C of the committed values of each
-    chunk; of the last, possibly partial one more values may be written than are committed.
+    ``chunk_rows``: rows of a full chunk. ``checksums``: the CRC-32C of the committed values of each
+    chunk. The file of the last, partial chunk may contain more values than are committed.
     """
 
     rows: int
@@ -40,28 +41,29 @@ class Committed:
         }
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> "Committed":
+    def from_json(cls, found: dict[str, Any]) -> "ArrayRecord":
         packed = np.frombuffer(base64.b64decode(found["crc32c"], validate=True), "<u4")
-        rows, chunk_rows = _natural(found["rows"]), _natural(found["chunk_rows"])
+        rows, chunk_rows = _validated_count(found["rows"]), _validated_count(found["chunk_rows"])
         if chunk_rows < 1 or len(packed) != -(-rows // chunk_rows):
             raise ValueError(f"{rows} rows in chunks of {chunk_rows}, {len(packed)} checksums")
         return cls(rows, chunk_rows, tuple(packed.tolist()))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Layer:
-    """What is committed of one capture point.
+class LayerRecord:
+    """What is committed of one layer.
 
-    ``capture``: how its states came about (neuron_axis, threshold or firing), as JSON.
-    ``batches``: the ledger: (instances, states per instance), batch after batch, equal ones joined.
-    ``labels``: the labels of instances, in order; None when no instance has one.
+    ``capture``: how the states were captured, as JSON: neuron_axis, and threshold or firing.
+    ``batches``: the ledger, as pairs (instances, states per instance) in order; consecutive batches
+    with equal states per instance are merged.
+    ``labels``: the labels of the instances, in order, or None.
     """
 
     neurons: int
     capture: dict[str, Any]
     batches: tuple[tuple[int, int], ...]
-    states: Committed
-    labels: Committed | None
+    states: ArrayRecord
+    labels: ArrayRecord | None
 
     @property
     def row_bytes(self) -> int:
@@ -73,7 +75,7 @@ class Layer:
 
     @property
     def states_per_instance(self) -> int | None:
-        """States that each instance gave; None where instances differ, or there are none."""
+        """States of each instance; None if instances differ or there are none."""
         sizes = {per_instance for _, per_instance in self.batches}
         return sizes.pop() if len(sizes) == 1 else None
 
@@ -87,38 +89,41 @@ class Layer:
         }
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> "Layer":
+    def from_json(cls, found: dict[str, Any]) -> "LayerRecord":
         labels = found["labels"]
         layer = cls(
-            _natural(found["neurons"]),
+            _validated_count(found["neurons"]),
             dict(found["capture"]),
-            tuple((_natural(count), _natural(each)) for count, each in found["batches"]),
-            Committed.from_json(found["states"]),
-            None if labels is None else Committed.from_json(labels),
+            tuple(
+                (_validated_count(count), _validated_count(each))
+                for count, each in found["batches"]
+            ),
+            ArrayRecord.from_json(found["states"]),
+            None if labels is None else ArrayRecord.from_json(labels),
         )
         layer.check()
         return layer
 
     def check(self) -> None:
-        """ValueError where rows and ledger do not agree."""
-        due = sum(count * each for count, each in self.batches)
-        if self.neurons < 1 or due != self.states.rows:
-            raise ValueError(f"{self.states.rows} rows of {self.neurons} neurons, {due} due")
+        """Raise ValueError if the number of rows does not match the ledger."""
+        expected = sum(count * each for count, each in self.batches)
+        if self.neurons < 1 or expected != self.states.rows:
+            raise ValueError(f"{self.states.rows} rows of {self.neurons} neurons, {expected} due")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """All that is committed. A layer is None until its first batch is committed."""
+    """Everything that is committed. A layer is None until its first batch is committed."""
 
-    version: str  # of the library that wrote it
+    version: str  # of the library that wrote the store
     started: str
     committed: str | None = None  # ISO 8601, UTC; None before the first commit
     commits: int = 0
-    layers: dict[str, Layer | None] = dataclasses.field(default_factory=dict)
+    layers: dict[str, LayerRecord | None] = dataclasses.field(default_factory=dict)
 
     @property
     def has_labels(self) -> bool:
-        """Whether there is a group of labels."""
+        """True if a layer has labels, which are in a group of their own."""
         return any(layer is not None and layer.labels is not None for layer in self.layers.values())
 
     def to_bytes(self) -> bytes:
@@ -137,8 +142,8 @@ class Record:
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> "Record":
-        """ValueError for what is no record, one of another format, or a damaged one."""
-        about = _about(data, where)
+        """Parse a record. Raises ValueError if it is none, of another format, or damaged."""
+        about = _record_attribute(data, where)
         if about.get("format") != FORMAT:
             raise UnknownFormat(
                 f"{where} has format {about.get('format')}, this version reads {FORMAT}; "
@@ -150,9 +155,9 @@ class Record:
                 about["version"],
                 about["started"],
                 about["committed"],
-                _natural(about["commits"]),
+                _validated_count(about["commits"]),
                 {
-                    name: None if layer is None else Layer.from_json(layer)
+                    name: None if layer is None else LayerRecord.from_json(layer)
                     for name, layer in about["layers"].items()
                 },
             )
@@ -160,7 +165,7 @@ class Record:
             raise DamagedStore(f"{where}/{KEY} is damaged: {error!r}") from error
 
 
-def _about(data: bytes, where: str) -> dict[str, Any]:
+def _record_attribute(data: bytes, where: str) -> dict[str, Any]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -175,12 +180,12 @@ def _about(data: bytes, where: str) -> dict[str, Any]:
 
 
 def group_document(attributes: dict[str, Any]) -> bytes:
-    """The zarr.json of a group."""
-    return sealed({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    """Return the zarr.json of a group."""
+    return with_checksum({"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
-def sealed(document: dict[str, Any]) -> bytes:
-    """A zarr.json with an attribute ``checksum`` of all of it."""
+def with_checksum(document: dict[str, Any]) -> bytes:
+    """Return a zarr.json as bytes, with an attribute ``checksum`` of the whole document."""
     attributes = {**document.get("attributes", {}), "checksum": ""}
     document = {**document, "attributes": attributes}
     attributes["checksum"] = _checksum(document)
@@ -188,27 +193,27 @@ def sealed(document: dict[str, Any]) -> bytes:
 
 
 def check_document(data: bytes, name: str) -> dict[str, Any]:
-    """The zarr.json that sealed() wrote; ValueError when a bit of it has changed."""
+    """Parse a zarr.json that with_checksum() made. Raises ValueError if a bit has changed."""
     try:
         document: dict[str, Any] = json.loads(data)
         attributes = document["attributes"]
         found, attributes["checksum"] = attributes["checksum"], ""
-        whole = found == _checksum(document)
+        intact = found == _checksum(document)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedStore(f"{name} is damaged: {error!r}") from error
-    if not whole:
+    if not intact:
         raise DamagedStore(f"{name} is damaged: its checksum does not fit")
     return document
 
 
 def _checksum(document: dict[str, Any]) -> str:
-    # Written by others (formatted, keys sorted) it means the same.
-    plain = {key: value for key, value in document.items() if key != "consolidated_metadata"}
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    # Independent of formatting and key order, which other programs may change.
+    checked = {key: value for key, value in document.items() if key != "consolidated_metadata"}
+    text = json.dumps(checked, sort_keys=True, separators=(",", ":"))
     return f"{google_crc32c.value(text.encode()):08x}"
 
 
-def _natural(number: Any) -> int:
+def _validated_count(number: Any) -> int:
     if type(number) is not int or number < 0:
-        raise ValueError(f"{number!r} is no count")
+        raise ValueError(f"{number!r} is not a count")
     return number

@@ -1,17 +1,17 @@
-"""Writing a finished capture to a new store."""
+"""Saves a finished capture as a new store."""
 
 from collections.abc import Collection
 from typing import Any
 
-from tensorstate_gpu._layers.layer_states import Readings
+from tensorstate_gpu._layers.labels import to_column
+from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu.store.keys import state_key
-from tensorstate_gpu.store.labels import typed
 from tensorstate_gpu.store.store import Store
 
 
-def save_points(points: Collection[Readings], path: Any) -> None:
-    """Write all rows, ledgers and labels of capture points, or nothing; see Run.save."""
-    for point in points:  # whatever is to be refused, before anything is written
+def save_points(points: Collection[LayerStates], path: Any) -> None:
+    """Write all rows, ledgers and labels of capture points, or nothing; see Run.save()."""
+    for point in points:  # check everything before anything is written
         state_key(point.name)
         _check_labels(point)
     store = Store(path, "x", commit_seconds=None)
@@ -19,17 +19,15 @@ def save_points(points: Collection[Readings], path: Any) -> None:
         for point in points:
             chunks, ledger = point.snapshot()
             assert point.neurons is not None
-            layer = store.layer(point.name, point.neurons, point.attributes())
-            layer.take_over(chunks, ledger)
+            layer = store.session.open_layer(point.name, point.neurons, point.attributes())
+            layer.import_capture(chunks, ledger)
         store.close()
     except BaseException:
-        store.undo()
+        store.session.delete_new_store()
         raise
 
 
-def _check_labels(point: Readings) -> None:
+def _check_labels(point: LayerStates) -> None:
     _, ledger = point.snapshot()
-    for labels in ledger.given_labels():
-        if labels.dtype.kind == "O":
-            raise TypeError(f"{point.name}: labels in a store must be all integers or all strings")
-        typed(labels)
+    for labels in ledger.available_label_pieces():
+        to_column(labels, f"{point.name}: labels in a store")

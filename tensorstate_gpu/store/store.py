@@ -6,55 +6,60 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
-from tensorstate_gpu._process.locks import ForkSafeLock
-from tensorstate_gpu.store.closing_at_exit import finish_closing
+from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
 from tensorstate_gpu.store.files import files_at
-from tensorstate_gpu.store.layer_writer import LayerWriter
-from tensorstate_gpu.store.opened_record import begin, check_same, read_record
-from tensorstate_gpu.store.options import check_options, choose
-from tensorstate_gpu.store.record import KEY, Layer, Record
-from tensorstate_gpu.store.run_writer import RunWriter, Source
+from tensorstate_gpu.store.opened_record import claim_and_read_record, read_record
+from tensorstate_gpu.store.options import WriterOptions, check_choice
+from tensorstate_gpu.store.record import Record
+from tensorstate_gpu.store.run_writer import RunWriter
 from tensorstate_gpu.store.stored_layer import StoredLayer
+from tensorstate_gpu.store.writing_session import WritingSession
 
 if TYPE_CHECKING:
     from tensorstate_gpu.reporting import Report
-    from tensorstate_gpu.store.verification import Progress, Verification
+    from tensorstate_gpu.store.verification import Verification
 
 MODES = ("r", "x", "a")
 DURABILITIES = ("process", "power")
 
 
 class Store:
-    """The states of one run, as they were last committed.
+    """The packed states of one run, on disk or in an object store.
+
+    A Store opened with mode "r" shows what was committed when it was opened. A local store allows
+    one writer at a time and any number of readers. Use ``with Store(...) as store:`` to close it at
+    the end of the block.
 
     Parameters
     ----------
     path : str, path or obstore store
-        A local folder; ``memory://name``; or a URL of an object store, such as
-        ``s3://bucket/run.zarr``, which needs obstore.
+        A local folder, ``memory://name``, or the URL of an object store such as
+        ``s3://bucket/run.zarr`` (needs obstore).
     mode : "r", "x" or "a"
-        Read; write a new store; or go on with one where it is committed, and create it where there
-        is none. To capture into it, give the Store as ``storage_path`` or ``disk_path``.
+        "r" reads a store. "x" creates a new one. "a" resumes from the last commit, or creates the
+        store if there is none. To capture into a store, pass it as ``storage_path`` or
+        ``disk_path``.
     durability : "process" or "power"
-        What commits survive: that the process is killed; or that the power is cut, too. Then files
-        and folders are fsynced before a commit is published.
+        What a commit survives: the end of the process ("process"), or also a power cut ("power").
+        With "power", files and folders are fsynced before a commit is published.
     commit_rows : int, optional
-        Commit when so many rows, of all layers together, were captured since the last commit.
+        Commit after this many rows, counted over all layers.
     commit_seconds : real number or None
-        Commit when so much time has passed. Both wait for the end of a forward pass; ``commit()``
-        commits at once.
+        Commit after this many seconds. Both kinds of automatic commit happen between two forward
+        passes; ``commit()`` commits immediately.
     compressor : zarr codec, optional
-        For the rows, as ``zarr.codecs.ZstdCodec(level=1)``. None by default: see
-        docs/store.md.
-
-    A local store has one writer at a time, and any number of readers, which see what was committed
-    when they opened it. As ``with Store(...) as store:`` it is closed at the end.
+        Compresses the rows, for example ``zarr.codecs.ZstdCodec(level=1)``. By default rows are not
+        compressed (docs/store.md gives the reasons).
+    chunk_bytes : int, optional
+        Size of a full chunk of rows in a new array, in bytes; 4 MiB by default. Each chunk is one
+        file, which is written when the chunk is full.
 
     Raises
     ------
     TypeError, ValueError
-        For bad options; where there is no store to read, or something in the way of a new one; for
-        a store that is damaged, of another format, or being written already.
+        An option is invalid, there is no store to read, a file or folder blocks the path of a new
+        store, or the store is damaged, has another format, or is open in another writer.
 
     Examples
     --------
@@ -79,35 +84,34 @@ class Store:
         commit_rows: int | None = None,
         commit_seconds: float | None = 30.0,
         compressor: Any = None,
+        chunk_bytes: int | None = None,
     ) -> None:
-        choose("mode", mode, MODES)
-        choose("durability", durability, DURABILITIES)
-        options = check_options(compressor, commit_rows, commit_seconds)
+        check_choice("mode", mode, MODES)
+        check_choice("durability", durability, DURABILITIES)
+        options = WriterOptions(compressor, commit_rows, commit_seconds, chunk_bytes)
         self._files = files_at(path, durable=durability == "power")
-        self._writer: RunWriter | None = None
-        self._found = Record("", "")
-        self._claimed: set[str] = set()
-        self._of_path = False  # made by store_for()
+        self._session: WritingSession | None = None
         if mode == "r":
-            with contextlib.suppress(Exception):  # told to whoever wrote it
-                finish_closing(self._files)
-            self._found = read_record(self._files)
+            with contextlib.suppress(Exception):  # the code that wrote the store gets this error
+                wait_for_closing_writers(self._files)
+            self._opened_record = read_record(self._files)
         else:
-            self._found = begin(self._files, go_on=mode == "a")
-            self._writer = RunWriter(self._files, self._found, *options)
-            # What is buffered when this object ends still belongs to the capture.
-            weakref.finalize(self, self._writer.close_soon).atexit = False
+            self._opened_record = claim_and_read_record(self._files, resume=mode == "a")
+            writer = RunWriter(self._files, self._opened_record, options)
+            self._session = WritingSession(self._files, self._opened_record, writer)
+            # Rows that are still buffered when this object is collected must be committed.
+            weakref.finalize(self, writer.life.close_in_background).atexit = False
 
-    # ---- what the user reads -------------------------------------------------------------------
+    # ---- reading -------------------------------------------------------------------------------
 
     @property
     def record(self) -> Record:
-        """What is committed."""
-        return self._found if self._writer is None else self._writer.record
+        """The last commit record."""
+        return self._opened_record if self._session is None else self._session.writer.record
 
     @property
     def names(self) -> list[str]:
-        """The layers, in the model's order."""
+        """Names of the layers, in the model's order."""
         return list(self.record.layers)
 
     def __getitem__(self, name: str) -> StoredLayer:
@@ -124,7 +128,7 @@ class Store:
 
     @property
     def efficiency_layers(self) -> list[StoredLayer]:
-        """The layers, in the model's order, with the measures of a capture point."""
+        """The layers, in the model's order. They have the same measures as capture points."""
         return [self[name] for name in self]
 
     def network_efficiency(self) -> float:
@@ -132,25 +136,25 @@ class Store:
         return information.network_efficiency(self)
 
     def report(self, accuracy: float | None = None, beta: float = 2) -> "Report":
-        """The table of measures; see tensorstate_gpu.report."""
+        """Return the table of measures; see tensorstate_gpu.report."""
         from tensorstate_gpu.reporting import report
 
         return report(self, accuracy, beta)
 
     def info(self) -> dict[str, Any]:
-        """What is committed, and what its files take in bytes, as plain numbers and strings.
+        """Return what is committed, and the size of its files, as plain numbers and strings.
 
-        Nothing but the commit record is read. Bytes are None where files cannot be listed.
+        Only the commit record is read. Sizes are None if the storage cannot list its files.
         """
         from tensorstate_gpu.store.info import describe
 
         return describe(self._files, self.record)
 
     def verify(self, progress: "Progress | None" = None) -> "Verification":
-        """Read all that is committed now, and tell what is missing or damaged: everything.
+        """Read and check everything that is committed, and report all problems at once.
 
-        ``progress`` is called with the chunks done and the chunks in all. ValueError, as at
-        opening, where the commit record itself cannot be read.
+        ``progress`` is called with the number of chunks checked and the total number of chunks.
+        Raises ValueError if the commit record itself cannot be read.
         """
         from tensorstate_gpu.store.verification import verify
 
@@ -163,129 +167,49 @@ class Store:
         *,
         progress: "Progress | None" = None,
     ) -> None:
-        """Write the layers, all by default, to a new zip file for zarr.storage.ZipStore.
+        """Write layers (all by default) to a new zip file that zarr.storage.ZipStore reads.
 
-        ``progress``: as in verify(). KeyError for a layer that is not there; ValueError where there
-        is something at the path, or what is committed is damaged: then no file is left.
+        ``progress`` is called as in verify(). Raises KeyError for an unknown layer, and ValueError
+        if the path exists or committed data is damaged. No file is left after an error.
         """
-        from tensorstate_gpu.store.zip_file import of_layers, write_zip
+        from tensorstate_gpu.store.zip_file import select_layers, write_zip
 
         record = self.record
         if layers is not None:
-            record = of_layers(record, [self[name].name for name in layers])
+            record = select_layers(record, [self[name].name for name in layers])
         write_zip(self._files, record, path, progress)
 
-    # ---- what who captures calls ---------------------------------------------------------------
+    # ---- writing -------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> WritingSession:
+        """The interface that capture points write to. Raises ValueError if the mode is "r"."""
+        if self._session is None:
+            raise ValueError(f"{self} was opened to be read; mode='a' or 'x' writes")
+        return self._session
 
     def commit(self) -> None:
-        """Publish all that was captured so far; when it returns, it is kept.
+        """Publish everything captured so far. It is stored when this returns.
 
-        OSError when that fails: what was committed before is whole, and the next call tries again.
+        Raises an OSError if that fails: earlier commits stay intact, and the next call tries again.
         """
-        writer = self._written()
-        writer.check_open()
-        writer.settle()
-        writer.commit_here()
+        self.session.commit()
 
     def close(self) -> None:
-        """Commit what is left, and let others write. A store that is only read needs no closing."""
-        if self._writer is not None:
-            self._writer.settle()
-            self._writer.close()
-
-    def undo(self) -> None:
-        """Delete all that was written into a new store."""
-        writer = self._written()
-        writer.abandon()
-        for key in [*self._files.sizes(), KEY]:
-            self._files.delete(key)
-
-    def flush(self) -> None:
-        """Commit as commit() does, where this process can still write; else nothing is done.
-
-        RuntimeError when rows are lost, because the store was deleted.
-        """
-        self._written().flush()
-
-    def is_open(self) -> bool:
-        """Whether it takes rows from this process: it was not closed, nor deleted."""
-        return self._writer is not None and self._writer.is_open()
+        """Commit the remaining data and release the lock. Not needed with mode "r"."""
+        if self._session is not None:
+            self._session.close()
 
     def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            self.forget_broken_pass()
+        if kind is not None and self._session is not None:
+            self._session.discard_incomplete_pass()
         self.close()
-
-    def forget_broken_pass(self) -> None:
-        """Forget the batches of a forward pass that an exception ended: some layers lack theirs.
-
-        Called where a ``with`` block ends by an exception.
-        """
-        if self._writer is not None:
-            self._writer.forget_broken_pass()
-
-    def _written(self) -> RunWriter:
-        if self._writer is None:
-            raise ValueError(f"{self} was opened to be read; mode='a' or 'x' writes")
-        return self._writer
-
-    def claim(self, name: str, capture: dict[str, Any], source: Source) -> Layer | None:
-        """Reserve a layer's name for a capture point; what is committed of it already.
-
-        ValueError when the name is taken, or does not fit what is committed.
-        """
-        writer = self._written()
-        writer.check_open()
-        with _lock:
-            if name in self._claimed:
-                raise ValueError(f"{self} already has states of {name!r}")
-            layers = writer.record.layers
-            if self._found.layers and name not in self._found.layers:
-                raise ValueError(
-                    f"{self} holds the layers {list(self._found.layers)}, and not {name!r}"
-                )
-            found = layers.get(name)
-            if found is not None:
-                check_same(f"{self}: {name}", capture, found.capture)
-            self._claimed.add(name)
-            writer.claim(name, source)
-            return found
-
-    def check_all_claimed(self) -> None:
-        """ValueError when layers are committed that nobody goes on with."""
-        if missing := [name for name in self._found.layers if name not in self._claimed]:
-            raise ValueError(f"{self} holds {missing} too, which are not captured now")
-
-    def layer(
-        self, name: str, neurons: int, capture: dict[str, Any], found: Layer | None = None
-    ) -> LayerWriter:
-        """What takes the rows of a claimed layer."""
-        return self._written().layer(name, neurons, capture, found)
-
-    def before_batch(self, name: str) -> None:
-        """Wait for room, commit when it is time; raises what went wrong in the background."""
-        self._written().before_batch(name)
-
-    def remove(self, name: str) -> None:
-        """Delete a layer's states, and free its name."""
-        self._claimed.discard(name)
-        self._written().remove(name)
-
-    def give_up(self, name: str) -> None:
-        """Free a name that nothing was captured for; a new store without names goes too."""
-        self._claimed.discard(name)
-        if not self._claimed and not self._found.layers and self._of_path:
-            self._written().abandon()
-            self._files.delete(KEY)
 
     def __str__(self) -> str:
         return str(self._files)
 
     def __repr__(self) -> str:
         return f"Store({str(self)!r}, {len(self)} layers, {self.record.commits} commits)"
-
-
-_lock = ForkSafeLock()

@@ -1,4 +1,4 @@
-"""The committed states of one layer, with the measures of a capture point."""
+"""StoredLayer: the committed states of one layer, with the measures of a capture point."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -9,45 +9,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
-from tensorstate_gpu._layers.layer_states import Readings
-from tensorstate_gpu._layers.ledger import Instances
+from tensorstate_gpu._layers.labels import from_column
+from tensorstate_gpu._layers.layer_states import LayerStates
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu.errors import NothingCaptured
 from tensorstate_gpu.store.columns import ArrayReader
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key
-from tensorstate_gpu.store.labels import LabelsOfRows, plain
-from tensorstate_gpu.store.record import Layer
+from tensorstate_gpu.store.labels import StoredLabels
+from tensorstate_gpu.store.record import LayerRecord
 
 Rows = NDArray[np.uint8]
 
 
-class StoredLayer(Readings):
-    """What was committed of a layer. Rows are read chunk by chunk, and counted when asked.
+class StoredLayer(LayerStates):
+    """The committed states of one layer. It has the same measures as a capture point.
 
-    ``len(layer)`` and ``layer[start:stop]`` give packed rows, uint8 (states, bytes).
+    Rows are read chunk by chunk, and counted on demand, so a layer may exceed memory.
+    ``len(layer)`` is the number of rows; ``layer[start:stop]`` reads packed rows, uint8 (states,
+    bytes).
     """
 
     __module__ = "tensorstate_gpu.store"
 
-    def __init__(self, files: Files, name: str, committed: Layer | None) -> None:
+    def __init__(self, files: Files, name: str, committed: LayerRecord | None) -> None:
         self.name = name
         self.committed = committed
         self._files = files
 
     @property
     def axis(self) -> int | None:
-        """The axis along which the neurons lay."""
+        """The axis of the neurons, as it was captured."""
         axis: int | None = self.attributes().get("neuron_axis")
         return axis
 
     def attributes(self) -> dict[str, Any]:
-        """How its states came about, as JSON: neuron_axis, and threshold or firing."""
+        """Return how the states were captured, as JSON: neuron_axis, and threshold or firing."""
         return {} if self.committed is None else dict(self.committed.capture)
 
     def labels(self) -> NDArray[Any]:
-        """The label of each instance; ValueError when some have none."""
-        return np.concatenate(list(self._captured().instances.label_pieces()))
+        """Return the label of each instance. Raises ValueError if some instances have none."""
+        return np.concatenate(list(self._require_accumulator().ledger.label_pieces()))
 
     def __repr__(self) -> str:
         return f"StoredLayer({self.name!r}, {len(self)} states of {self.neurons} neurons)"
@@ -57,24 +60,29 @@ class StoredLayer(Readings):
 
     def __getitem__(self, rows: slice) -> Rows:
         if not isinstance(rows, slice):
-            raise TypeError(f"rows are read by a slice, got {type(rows).__name__} {rows!r}")
+            raise TypeError(f"rows must be indexed by a slice, got {type(rows).__name__} {rows!r}")
         start, stop, step = rows.indices(len(self))
         if step != 1:
-            raise ValueError(f"rows are read in order, one after the other, got a step of {step}")
+            raise ValueError(f"a slice of rows must have a step of 1, got {step}")
         if start >= stop:
-            return np.empty((0, self._whole.row_bytes if self.committed else 0), np.uint8)
-        return np.concatenate(self._states.between(start, stop))
+            return np.empty(
+                (0, self._require_committed.row_bytes if self.committed else 0), np.uint8
+            )
+        return np.concatenate(self._states.read(start, stop))
 
     @cached_property
     def _states(self) -> ArrayReader:
         return ArrayReader(
-            self._files, state_key(self.name), self._whole.states, (self._whole.row_bytes,)
+            self._files,
+            state_key(self.name),
+            self._require_committed.states,
+            (self._require_committed.row_bytes,),
         )
 
     @property
-    def _whole(self) -> Layer:
+    def _require_committed(self) -> LayerRecord:
         if self.committed is None:
-            raise self._empty()
+            raise self._no_states_error()
         return self.committed
 
     @cached_property
@@ -83,31 +91,31 @@ class StoredLayer(Readings):
         if layer is None:
             return None
         labelled = 0 if layer.labels is None else layer.labels.rows
-        instances = Instances.resumed(layer.batches, labelled, LabelsOfRows(self._label_pieces))
-        return RowsAccumulator(layer.neurons, _CommittedRows(self._states), instances)
+        ledger = Ledger.from_batches(layer.batches, labelled, StoredLabels(self._label_pieces))
+        return RowsAccumulator(layer.neurons, _ReadOnlyRows(self._states, ledger))
 
-    def _there(self) -> Accumulator | None:
+    def _find_accumulator(self) -> Accumulator | None:
         return self._accumulator
 
-    def _reading(self) -> AbstractContextManager[None]:
+    def _read_lock(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def _empty(self) -> NothingCaptured:
+    def _no_states_error(self) -> NothingCaptured:
         return NothingCaptured(f"{self._files} holds no states of {self.name!r}")
 
     def _label_pieces(self) -> Iterator[NDArray[Any]]:
-        layer = self._whole
+        layer = self._require_committed
         if layer.labels is None:
             return iter(())
         reader = ArrayReader(self._files, label_key(self.name), layer.labels, ())
-        return map(plain, reader.chunks())
+        return map(from_column, reader.chunks())
 
 
-class _CommittedRows:
-    """Rows to read, where an accumulator expects rows to keep."""
+class _ReadOnlyRows:
+    """Rows of a store behind the interface of a RowStorage; adding rows raises TypeError."""
 
-    def __init__(self, reader: ArrayReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: ArrayReader, ledger: Ledger) -> None:
+        self._reader, self.ledger = reader, ledger
 
     @property
     def rows(self) -> int:
@@ -116,8 +124,10 @@ class _CommittedRows:
     def chunks(self) -> Iterator[Rows]:
         return self._reader.chunks()
 
-    def checked(self, labels: NDArray[Any]) -> NDArray[Any]:
+    def convert_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
         return labels
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
         raise TypeError("committed states are only read")
+
+    add_arrived = add

@@ -1,4 +1,4 @@
-"""The stores that this process writes, by their path: capture points of one path share one."""
+"""Stores opened by path: capture points with the same path share one store."""
 
 import weakref
 from typing import Any
@@ -9,26 +9,26 @@ from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.store import Store
 
 _lock = ForkSafeLock()
-_of_paths: "weakref.WeakValueDictionary[str, Store]" = weakref.WeakValueDictionary()
+_stores: "weakref.WeakValueDictionary[str, Store]" = weakref.WeakValueDictionary()
 
 
 def store_for(path: Any, name: str) -> Store:
-    """A Store for a layer: the one given, or the one that this process writes at a path.
+    """Return the store that a layer is captured into: the given Store, or a shared one for a path.
 
-    That is created at first use. TypeError or ValueError when the path or the name cannot be used;
-    nothing is created then.
+    A store is created when its path is used for the first time. Raises TypeError or ValueError for
+    an invalid path or layer name; nothing is created then.
     """
     state_key(name)
     if isinstance(path, Store):
-        path._written()
+        path.session  # noqa: B018 raises an error if the store is read-only
         return path
-    where = str(files_at(path))
+    location = str(files_at(path))
     with _lock:
-        store = _of_paths.get(where)
-        if store is not None and not store.is_open():
-            store._written().abandon()
+        store = _stores.get(location)
+        if store is not None and not store.session.writer.life.is_open():
+            store.session.writer.life.abandon()
             store = None
         if store is None:
-            store = _of_paths[where] = Store(path, "x")
-            store._of_path = True
+            store = _stores[location] = Store(path, "x")
+            store.session.created_from_path = True
         return store

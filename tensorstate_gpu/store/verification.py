@@ -1,4 +1,4 @@
-"""Checking a store: every file that its last commit lists, and those that no commit lists."""
+"""Checks a store: all files that the last commit lists, and files that no commit lists."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -8,29 +8,28 @@ from typing import NamedTuple, cast
 
 import google_crc32c
 
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import LABELS, label_key, state_key
-from tensorstate_gpu.store.record import KEY, Committed, Record, check_document
+from tensorstate_gpu.store.record import KEY, ArrayRecord, Record, check_document
 
-Progress = Callable[[int, int], object]  # chunks done, chunks in all
-
-# For files that come from far away; what is read here is quicker than that.
+# Threads that read chunks: hides the latency of an object store. Local files need fewer.
 _READERS = 4
 _CHECKSUM_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verification:
-    """What Store.verify() found.
+    """The result of Store.verify().
 
-    ``chunks``, ``bytes``: the chunks that could be read, and what they take where they lie.
-    ``rows``: those committed, of all layers. ``problems``: a line for each file that a commit lists
-    and that is missing or damaged. ``orphans``: the files that no commit lists, left by a writer
-    that was killed, in use by one that captures, or put there by others; None where files cannot be
-    listed.
+    ``chunks``, ``bytes``: the number of intact chunks, and the size of their files.
+    ``rows``: the number of committed rows, over all layers.
+    ``problems``: one line for each missing or damaged file that the last commit lists.
+    ``orphans``: files that no commit lists, or None if files cannot be listed. A writer that was
+    killed leaves such files; others belong to a running capture, or are not part of the store.
     """
 
     __module__ = "tensorstate_gpu.store"
@@ -43,23 +42,23 @@ class Verification:
 
     @property
     def good(self) -> bool:
-        """Whether all that was committed is there, and whole."""
+        """True if everything that was committed is present and intact."""
         return not self.problems
 
 
 def verify(
     files: Files, read_record: Callable[[], Record], progress: Progress | None = None
 ) -> Verification:
-    """Read and check what is committed; see Store.verify()."""
+    """Read and check everything that is committed; see Store.verify()."""
     record = read_record()
     arrays = committed_arrays(files, record)
     total = sum(len(array.committed.checksums) for array in arrays)
-    problems = [*_labels_beyond(files, record), *_group_problems(files, record)]
+    problems = [*_excess_label_problems(files, record), *_group_problems(files, record)]
     chunks = size = done = 0
     for array in arrays:
         read, found = _check_document(array, read_record)
         problems += found
-        for checked in _in_parallel(partial(_check, read), len(array.committed.checksums)):
+        for checked in _check_in_parallel(partial(_check, read), len(array.committed.checksums)):
             done += 1
             chunks, size = chunks + (checked.problem is None), size + checked.bytes
             problems += [] if checked.problem is None else [checked.problem]
@@ -69,23 +68,23 @@ def verify(
     return Verification(chunks, size, rows, problems, _orphans(files, record, read_record))
 
 
-class Checked(NamedTuple):
-    """One chunk: what it takes, or what is wrong with it."""
+class ChunkResult(NamedTuple):
+    """The result for one chunk: the size of its file, or the problem with it."""
 
     bytes: int
     problem: str | None
 
 
 class CommittedArray:
-    """An array that a commit lists; each of its files is checked when it is read."""
+    """An array that a commit lists; each file is checked when it is read."""
 
     def __init__(
-        self, files: Files, key: str, committed: Committed, inner: tuple[int, ...]
+        self, files: Files, key: str, committed: ArrayRecord, value_shape: tuple[int, ...]
     ) -> None:
         self.key, self.committed = key, committed
-        self._files, self._inner = files, inner
-        self._noted = _Noted(files)
-        self._reader = ArrayReader(cast(Files, self._noted), key, committed, inner)
+        self._files, self._inner = files, value_shape
+        self._cached_reads = _CachedReads(files)
+        self._reader = ArrayReader(cast(Files, self._cached_reads), key, committed, value_shape)
 
     @property
     def document_key(self) -> str:
@@ -95,26 +94,26 @@ class CommittedArray:
         return chunk_key(self.key, index, 1 + len(self._inner))
 
     def file_keys(self) -> list[str]:
-        """All of its files that are committed."""
+        """Return the keys of all committed files of the array."""
         chunks = range(len(self.committed.checksums))
         return [self.document_key, *map(self.chunk_key, chunks)]
 
     def document(self) -> Document:
-        """Its zarr.json; ValueError when it is missing, damaged or another array's."""
+        """Read zarr.json. Raises ValueError if it is missing, damaged or another array's."""
         self._reader.codec()
         return self._reader.document()
 
     def chunk(self, index: int) -> bytes:
-        """A chunk as it lies there; ValueError when it is missing or not what was committed."""
+        """Read the bytes of a chunk. Raises ValueError if they are not what was committed."""
         try:
             self._reader.chunk(index)
         finally:
-            data = self._noted.taken(self.chunk_key(index))
+            data = self._cached_reads.pop(self.chunk_key(index))
         return data
 
-    def chunk_alone(self, index: int) -> bytes:
-        """A chunk that is whole, where zarr.json cannot say what it is to hold."""
-        # The checksum is the last codec of all arrays of a store.
+    def chunk_without_metadata(self, index: int) -> bytes:
+        """Read the bytes of a chunk whose zarr.json is damaged, and check only its own checksum."""
+        # In all arrays of a store, the last codec is the checksum.
         name = f"{self._files}/{self.chunk_key(index)}"
         try:
             data = self._files.read(self.chunk_key(index))
@@ -125,20 +124,20 @@ class CommittedArray:
             raise DamagedStore(f"{name} is damaged: its checksum does not fit")
         return data
 
-    def rows_beyond(self, shown: int, record: Record) -> list[str]:
-        """The problem, if any, of showing zarr clients so many rows."""
-        others = {
-            other.key: other.committed.rows for other in committed_arrays(self._files, record)
+    def excess_rows_problems(self, array_rows: int, record: Record) -> list[str]:
+        """Return a problem if zarr clients see more rows than are committed, or an empty list."""
+        rows_by_key = {
+            array.key: array.committed.rows for array in committed_arrays(self._files, record)
         }
-        committed = others.get(self.key, 0)
-        if shown <= committed:
+        committed = rows_by_key.get(self.key, 0)
+        if array_rows <= committed:
             return []
         name = f"{self._files}/{self.document_key}"
-        return [f"{name} shows {shown} rows, {committed} are committed"]
+        return [f"{name} shows {array_rows} rows, {committed} are committed"]
 
 
-class _Noted:
-    """Files that are read by another, and then once more by us, without asking for them twice."""
+class _CachedReads:
+    """Files whose content is kept after a read, until pop() returns it once more."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -151,12 +150,12 @@ class _Noted:
         self._read[key] = data = self._files.read(key)
         return data
 
-    def taken(self, key: str) -> bytes:
+    def pop(self, key: str) -> bytes:
         return self._read.pop(key, b"")
 
 
 def committed_arrays(files: Files, record: Record) -> list[CommittedArray]:
-    """The arrays with committed values: each layer's states, then its labels."""
+    """Return the arrays with committed values: each layer's states, then its labels."""
     arrays = []
     for name, layer in record.layers.items():
         if layer is not None and layer.states.rows:
@@ -168,7 +167,7 @@ def committed_arrays(files: Files, record: Record) -> list[CommittedArray]:
 
 
 def committed_keys(files: Files, record: Record) -> list[str]:
-    """All files that a commit lists."""
+    """Return the keys of all files that a commit lists."""
     groups = [KEY, f"{LABELS}/{KEY}"] if record.has_labels else [KEY]
     return [
         *groups,
@@ -176,7 +175,7 @@ def committed_keys(files: Files, record: Record) -> list[str]:
     ]
 
 
-def _labels_beyond(files: Files, record: Record) -> Iterator[str]:
+def _excess_label_problems(files: Files, record: Record) -> Iterator[str]:
     for name, layer in record.layers.items():
         if layer is None or layer.labels is None or layer.labels.rows <= layer.instances:
             continue
@@ -187,7 +186,7 @@ def _labels_beyond(files: Files, record: Record) -> Iterator[str]:
 
 
 def _group_problems(files: Files, record: Record) -> Iterator[str]:
-    """The group of the labels; that of the run is the record, which was read already."""
+    """Check the group of the labels. The run's group holds the record, which was read before."""
     if not record.has_labels:
         return
     name = f"{files}/{LABELS}/{KEY}"
@@ -202,37 +201,38 @@ def _group_problems(files: Files, record: Record) -> Iterator[str]:
 def _check_document(
     array: CommittedArray, read_record: Callable[[], Record]
 ) -> tuple[Callable[[int], bytes], list[str]]:
-    """How the chunks of an array can be read, and what is wrong with its zarr.json."""
+    """Return a function that reads a chunk of the array, and the problems of its zarr.json."""
     try:
-        shown = array.document()["shape"][0]
+        array_rows = array.document()["shape"][0]
     except (OSError, ValueError) as error:
-        return array.chunk_alone, [str(error)]
-    if shown <= array.committed.rows:  # fewer, where a writer was killed after its commit
+        return array.chunk_without_metadata, [str(error)]
+    if array_rows <= array.committed.rows:  # fewer if a writer was killed after its commit
         return array.chunk, []
-    return array.chunk, array.rows_beyond(shown, read_record())  # it may have grown meanwhile
+    # Compare with the newest record: the array may have grown in the meantime.
+    return array.chunk, array.excess_rows_problems(array_rows, read_record())
 
 
-def _check(read: Callable[[int], bytes], index: int) -> Checked:
+def _check(read: Callable[[int], bytes], index: int) -> ChunkResult:
     try:
-        return Checked(len(read(index)), None)
+        return ChunkResult(len(read(index)), None)
     except (OSError, ValueError) as error:
-        return Checked(0, str(error))
+        return ChunkResult(0, str(error))
 
 
-def _in_parallel(check: Callable[[int], Checked], count: int) -> Iterator[Checked]:
+def _check_in_parallel(check: Callable[[int], ChunkResult], count: int) -> Iterator[ChunkResult]:
     with ThreadPoolExecutor(_READERS, "tensorstate verify") as readers:
         try:
             yield from readers.map(check, range(count))
-        except BaseException:  # Ctrl-C: those that were not begun are given up
+        except BaseException:  # Ctrl-C: cancel the checks that have not started
             readers.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def _orphans(files: Files, record: Record, read_record: Callable[[], Record]) -> list[str] | None:
     try:
-        there = files.sizes()
+        files_present = files.list_sizes()
     except OSError:
         return None
-    # What a writer has committed while we read is no orphan.
+    # A file that a writer has committed in the meantime is not an orphan.
     listed = {*committed_keys(files, record), *committed_keys(files, read_record())}
-    return [key for key in there if key not in listed]
+    return [key for key in files_present if key not in listed]

@@ -1,14 +1,15 @@
-"""A store as one zip file, not compressed again, which zarr.storage.ZipStore reads."""
+"""Writes a store as one uncompressed zip file, which zarr.storage.ZipStore reads."""
 
 import dataclasses
 import zipfile
 from typing import Any
 
 from tensorstate_gpu._process.new_files import new_file
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import LABELS
-from tensorstate_gpu.store.record import KEY, Record, group_document, sealed
-from tensorstate_gpu.store.verification import CommittedArray, Progress, committed_arrays
+from tensorstate_gpu.store.record import KEY, Record, group_document, with_checksum
+from tensorstate_gpu.store.verification import CommittedArray, committed_arrays
 
 
 def write_zip(files: Files, record: Record, path: Any, progress: Progress | None = None) -> None:
@@ -29,20 +30,20 @@ def write_zip(files: Files, record: Record, path: Any, progress: Progress | None
                     progress(done, total)
 
 
-def of_layers(record: Record, names: list[str]) -> Record:
-    """The record of a store that has only these layers."""
+def select_layers(record: Record, names: list[str]) -> Record:
+    """Return a record with only these layers."""
     return dataclasses.replace(record, layers={name: record.layers[name] for name in names})
 
 
 def _document(array: CommittedArray) -> bytes:
-    # Its shape follows the record: it lags where a writer was killed, and runs ahead of our record
-    # where one goes on.
+    # Set the shape to that of the record. It may be smaller, after a writer was killed, or larger,
+    # while a capture is running.
     document = array.document()
     shape = [array.committed.rows, *document["shape"][1:]]
-    return sealed({**document, "shape": shape})
+    return with_checksum({**document, "shape": shape})
 
 
 def _add(archive: zipfile.ZipFile, key: str, data: bytes) -> None:
-    entry = zipfile.ZipInfo(key)  # of 1980: the same store gives the same bytes
-    entry.external_attr = 0o644 << 16  # else nobody may read it once it is extracted
+    entry = zipfile.ZipInfo(key)  # dated 1980, so that equal stores produce equal bytes
+    entry.external_attr = 0o644 << 16  # the default would make extracted files unreadable
     archive.writestr(entry, data)

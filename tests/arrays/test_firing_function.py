@@ -190,7 +190,7 @@ def test_the_cuda_kernel_in_numbas_simulator():
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout.split()[1]) > 500
@@ -225,7 +225,7 @@ def test_the_cuda_kernel_rounds_each_operation(promise):
         [sys.executable, "-c", textwrap.dedent(COMPILED), promise],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "mul.rn.f64" in done.stdout or promise != "promised"

@@ -104,8 +104,9 @@ def test_measures_follow_later_batches():
 @pytest.mark.parametrize("keep", KEEPS)
 def test_a_lost_row_is_noticed(keep):
     point = filled((random_rows(50)[0], 50), keep=keep)
-    accumulator = point._accumulator
-    accumulator._keep(np.zeros((1, 2), np.uint8), 1, None)  # past the ledger
+    accumulator = point.intake.accumulator
+    past_the_ledger = accumulator._storage.append if keep == "states" else accumulator._count_rows
+    past_the_ledger(np.zeros((1, 2), np.uint8))
     reads = [point.histogram, point.counts, point.entropy, point.efficiency, point.state_ids]
     for read in [*reads, point.states_per_instance, lambda: point.states]:
         with pytest.raises(RuntimeError, match="50 rows were captured, 51 kept"):
@@ -114,7 +115,7 @@ def test_a_lost_row_is_noticed(keep):
 
 def test_a_lost_row_is_noticed_where_rows_are_read():
     point = filled((random_rows(50)[0], 50))
-    point._accumulator._keeper._filled -= 1
+    point.intake.accumulator._storage._filled -= 1
     for read in (lambda: point.raw_states, point.chunks, lambda: point.counts([0])):
         with pytest.raises(RuntimeError, match="50 rows were captured, 49 kept"):
             read()

@@ -39,7 +39,7 @@ def test_labels_are_those_of_the_moment():
 def test_rows_that_vanish_while_they_are_read_are_noticed():
     point = new_point()
     point.append(ROWS, 10)
-    keeper = point._accumulator._keeper
+    keeper = point.intake.accumulator._storage
     whole = keeper.chunks
     keeper.chunks = lambda: (chunk[:-1] for chunk in whole())
     with pytest.raises(RuntimeError, match="10 rows were captured, 9 counted"):
@@ -49,7 +49,7 @@ def test_rows_that_vanish_while_they_are_read_are_noticed():
 def test_rows_held_from_before_a_reset_are_not_written_after_it(tmp_path):
     point = new_point(tmp_path)
     point.append(ROWS, 10)
-    held = point._accumulator
+    held = point.intake.accumulator
     point.reset_states()
     point.declare(16)
     point.append(ROWS[:3], 3)
@@ -101,11 +101,13 @@ def test_readers_wait_for_batches_under_way(reader):
     point = ts.CapturePoint("layer")
 
     def bring():
-        point.settle = None
-        thread = threading.Thread(target=point.record, args=(np.zeros((4, 1), np.uint8), 8, 1, 4))
+        point.intake._barriers.clear()
+        thread = threading.Thread(
+            target=point.intake.record, args=(np.zeros((4, 1), np.uint8), 8, 1, 4)
+        )
         thread.start()
-        thread.join(10)
+        thread.join(600)
         assert not thread.is_alive()
 
-    point.settle = bring
+    point.intake.add_barrier(bring)
     assert READERS[reader](point) == 4

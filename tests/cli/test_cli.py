@@ -21,7 +21,7 @@ HEADING = "layer               axis  neurons   states  distinct      entropy  ef
 
 def tensorstate(*arguments):
     command = [sys.executable, "-m", "tensorstate_gpu", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
 
 
 def table(output):
@@ -263,7 +263,7 @@ def test_ctrl_c_stops_the_demo(tmp_path):
             assert piece, seen
             seen += piece
         demo.send_signal(signal.SIGINT)
-        _, errors = demo.communicate(timeout=60)
+        _, errors = demo.communicate(timeout=1200)
     assert demo.returncode == 130
     assert b"Traceback" not in errors
     assert errors.rstrip().endswith(b"tensorstate: stopped")

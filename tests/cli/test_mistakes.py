@@ -167,6 +167,6 @@ def test_nobody_reads_the_output(run):
     command = [sys.executable, "-m", "tensorstate_gpu", "info", str(run)]
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=1200)
     os.close(write)
     assert (done.returncode, done.stderr) == (2, "")

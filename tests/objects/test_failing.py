@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from datetime import timedelta
 
 import numpy as np
 import obstore
@@ -92,7 +93,9 @@ def test_a_server_that_is_killed_and_comes_back(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="stops a process by a POSIX signal")
-def test_a_server_that_hangs(server, s3):
+def test_a_server_that_hangs(server, bucket):
+    patience = {"allow_http": True, "timeout": timedelta(seconds=3)}
+    s3 = S3Store(**options(server.port, bucket, client_options=patience))
     store = ts.Store(s3, "x", commit_seconds=None)
     point = new_point(store)
     point.append(ROWS, 95)
@@ -117,7 +120,7 @@ def test_a_failed_write_in_the_background_is_told_by_the_next_batch(relay, serve
     point.append(ROWS[30:50], 20)  # they fill a chunk: it is written at once
 
     def go_on():
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             point.append(ROWS[:0], 0)
             time.sleep(0.01)

@@ -51,7 +51,11 @@ def test_bad_numbers(bad):
 def in_a_process(value, program):
     environment = os.environ | {"TENSORSTATE_NUM_THREADS": value}
     return subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1200,
     )
 
 

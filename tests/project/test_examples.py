@@ -27,7 +27,7 @@ def test_example(name, backend, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "efficiency" in done.stdout

@@ -79,10 +79,3 @@ def test_links_and_paths_exist(document):
     links = re.findall(r"\]\((?!http)([\w./]+\.\w+)\)", text)
     missing = [link for link in links if not (ROOT / document).parent.joinpath(link).exists()]
     assert not missing
-
-
-def test_architecture_names_every_module():
-    page = (ROOT / "docs/architecture.md").read_text()
-    modules = {path.name for path in (ROOT / "tensorstate_gpu").glob("*.py")}
-    unnamed = {name for name in modules if name not in page}
-    assert not unnamed

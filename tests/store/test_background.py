@@ -9,22 +9,22 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
-from tensorstate_gpu.store.background_writer import WAITING_BYTES, BackgroundWriter
-from tensorstate_gpu.store.buffer_pool import Spares
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.background_writer import MAX_QUEUED_BYTES, BackgroundWriter
+from tensorstate_gpu.store.buffer_pool import BufferPool
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 
 
 @pytest.fixture
 def writer():
     writer = BackgroundWriter(4, lambda: None, None)
     yield writer
-    writer.give_up()
+    writer.cancel()
 
 
 def test_as_many_jobs_at_once_as_there_are_threads(writer):
     meeting = threading.Barrier(4)
     for _ in range(4):
-        writer.submit(lambda: meeting.wait(30))
+        writer.submit(lambda: meeting.wait(600))
     writer.wait()
 
 
@@ -43,7 +43,7 @@ def test_a_job_that_is_alone(writer):
 
     alone = {number for number in range(500) if random.Random(number).random() < 0.2}
     for number in range(500):
-        writer.submit(job(number, number in alone), alone=number in alone)
+        writer.submit(job(number, number in alone), exclusive=number in alone)
     writer.wait()
     assert len(order) == 500
     for place, number in enumerate(order):
@@ -73,7 +73,7 @@ def test_jobs_that_fail_are_told_and_tried_again(writer):
     told = 0
     for start in range(0, 400, 20):
         for number in range(start, start + 20):
-            writer.submit(job(number), 10, alone=number % 7 == 0)
+            writer.submit(job(number), 10, exclusive=number % 7 == 0)
         while failed(writer):
             told += 1
         assert sorted(done) == list(range(start + 20))  # each of them once
@@ -89,13 +89,13 @@ def test_no_job_begins_after_one_that_failed(writer):
         raise OSError("first")
 
     def slow():
-        assert failed.wait(30)
+        assert failed.wait(600)
         time.sleep(0.05)
         done.append("slow")
 
     writer.submit(slow)
     writer.submit(fail)
-    assert failed.wait(30)
+    assert failed.wait(600)
     time.sleep(0.01)
     writer.submit(lambda: done.append("later"))
     for _ in range(3):  # told once the other one has ended; tried again by the next
@@ -116,9 +116,9 @@ ROWS = np.random.default_rng(0).integers(0, 256, (100, 2)).astype(np.uint8)
 @pytest.fixture
 def fsyncs_meet(monkeypatch):
     """A disk that finishes the fsyncs of chunks four at a time."""
-    meeting = threading.Barrier(4, timeout=30)
+    meeting = threading.Barrier(4, timeout=1200)
 
-    class Meeting(System):
+    class Meeting(FileSystemCalls):
         def fsync(self, path):
             if path.is_file() and "json" not in path.name:
                 meeting.wait()
@@ -147,15 +147,16 @@ def test_what_arrives_late_is_written_before_the_last_commit(tmp_path):
     store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
     point = new_point(store)
     point.append(ROWS[:5], 5)
-    layer = store._writer._layers["layer"]
+    layer = store.session.writer._layers["layer"]
     late = [ROWS[5:]]  # as batches on their way from a device
 
-    def receive():
-        while late:
-            layer.add(late.pop(), 95, None)
+    class RowSource:
+        def drain(self):
+            while late:
+                layer.add(late.pop(), 95, None)
 
-    layer.receive = receive
-    store._writer.close_soon()
+    layer.drain_from(RowSource())
+    store.session.writer.life.close_in_background()
     layer = ts.Store(tmp_path / "run")["layer"]
     np.testing.assert_array_equal(layer[:], ROWS)
     assert ts.Store(tmp_path / "run").verify().good
@@ -164,15 +165,15 @@ def test_what_arrives_late_is_written_before_the_last_commit(tmp_path):
 def test_a_finalizer_in_a_writers_thread_does_not_wait_for_itself(tmp_path):
     store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
     new_point(store).append(ROWS, 100)
-    writer, closed = store._writer, threading.Event()
+    life, closed = store.session.writer.life, threading.Event()
 
     def close_there():
-        writer.close_soon()  # as when the Store is collected, and then who closes it
-        writer.close()
+        life.close_in_background()  # as when the Store is collected, and then who closes it
+        life.close()
         closed.set()
 
-    writer._background.submit(close_there)
-    assert closed.wait(30)
+    life._background.submit(close_there)
+    assert closed.wait(600)
     np.testing.assert_array_equal(ts.Store(tmp_path / "run")["layer"][:], ROWS)
 
 
@@ -182,16 +183,21 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
     point.declare(16)
     point.append(ROWS, 100)
 
-    class Slow(System):
+    looked_at = threading.Event()
+
+    class Slow(FileSystemCalls):
         def write(self, path, parts):
+            if threading.current_thread() is not threading.main_thread():
+                assert looked_at.wait(600)
             time.sleep(0.02)
             super().write(path, parts)
 
     def interrupted(store):
-        background = store._writer._background
+        background = store.session.writer._background
         while not background._running:
             time.sleep(0.001)
-        assert background._waiting
+        assert background._queue
+        looked_at.set()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Folder, "system", Slow())
@@ -206,21 +212,21 @@ def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_pat
 
 
 def test_memory_of_chunks_is_used_again():
-    spares = Spares()
-    rows = spares.array((3, 5), np.dtype(np.uint8))
-    numbers = spares.array((7,), np.dtype(np.int64))
-    long = spares.array((1, CHUNK_BYTES + 1), np.dtype(np.uint8))
+    pool = BufferPool(CHUNK_BYTES)
+    rows = pool.allocate((3, 5), np.dtype(np.uint8))
+    numbers = pool.allocate((7,), np.dtype(np.int64))
+    long = pool.allocate((1, CHUNK_BYTES + 1), np.dtype(np.uint8))
     assert not np.shares_memory(rows, numbers)
-    spares.give_back(rows)
-    again = spares.array((4,), np.dtype(np.int64))
+    pool.release(rows)
+    again = pool.allocate((4,), np.dtype(np.int64))
     assert np.shares_memory(rows, again)
-    assert not np.shares_memory(spares.array((3, 5), np.dtype(np.uint8)), again)
-    spares.give_back(long)
-    assert np.shares_memory(spares.array((3, 5), np.dtype(np.uint8)), long)
-    spares.give_back(np.zeros((3, 5), np.uint8))  # not ours
+    assert not np.shares_memory(pool.allocate((3, 5), np.dtype(np.uint8)), again)
+    pool.release(long)
+    assert np.shares_memory(pool.allocate((3, 5), np.dtype(np.uint8)), long)
+    pool.release(np.zeros((3, 5), np.uint8))  # not ours
     for _ in range(100):
-        spares.give_back(Spares().array((3, 5), np.dtype(np.uint8)))
-    assert len(spares._free) == WAITING_BYTES // CHUNK_BYTES
+        pool.release(BufferPool(CHUNK_BYTES).allocate((3, 5), np.dtype(np.uint8)))
+    assert len(pool._free) == MAX_QUEUED_BYTES // CHUNK_BYTES
 
 
 def test_folders_come_and_go_while_others_write(tmp_path):

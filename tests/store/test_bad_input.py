@@ -12,8 +12,9 @@ import pytest
 import zarr
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.record import KEY, group_document, sealed
+from tensorstate_gpu.store.record import KEY, group_document, with_checksum
 from tests.support.closed_store import ROWS, content, new_point
+from tests.support.ids import plain
 
 # ---- options -----------------------------------------------------------------------------------
 
@@ -72,7 +73,7 @@ def test_bad_modes(mode, tmp_path, stored):
         ({"compressor": zarr.codecs.BytesCodec()}, TypeError, "a zarr codec such as .*BytesCodec"),
         ({"compressor": numcodecs.Zstd()}, TypeError, "a zarr codec such as .*got Zstd"),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_bad_options(options, error, message, tmp_path):
     for mode in "rxa":
@@ -93,7 +94,7 @@ def test_bad_options(options, error, message, tmp_path):
         {"compressor": zarr.codecs.GzipCodec(level=1)},
         {"compressor": zarr.codecs.BloscCodec()},
     ],
-    ids=str,
+    ids=plain,
 )
 def test_options_of_other_kinds(options, tmp_path):
     with ts.Store(tmp_path, "x", **options) as store:
@@ -278,7 +279,7 @@ def test_nonsense_under_a_valid_checksum(place, value, stored):
         del holder[place[-1]]
     else:
         holder[place[-1]] = value
-    (stored / KEY).write_bytes(sealed(document))
+    (stored / KEY).write_bytes(with_checksum(document))
     before = content(stored)
     for mode in "rax":
         expected = "run exists and is not empty" if mode == "x" else r"run/zarr.json is damaged: "

@@ -5,6 +5,7 @@ import pytest
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from tensorstate_gpu.store.chunks import ChunkCodec, checksum, new_document
+from tests.support.ids import plain
 
 CASES = [
     ("uint8", (100, 3), None),
@@ -29,7 +30,7 @@ def some_values(dtype, shape, count):
     return numbers if dtype == "int64" else np.array([f"ü{n}" for n in numbers], dtype)
 
 
-@pytest.mark.parametrize(("dtype", "shape", "compressor"), CASES, ids=str)
+@pytest.mark.parametrize(("dtype", "shape", "compressor"), CASES, ids=plain)
 @pytest.mark.parametrize("part", [0, 0.5, 1])
 def test_there_and_back(dtype, shape, compressor, part):
     codec = codec_of(dtype, shape, compressor)
@@ -46,7 +47,7 @@ def test_there_and_back(dtype, shape, compressor, part):
     assert not any(bool(value) for value in again[len(values) :].ravel().tolist())
 
 
-@pytest.mark.parametrize(("dtype", "shape", "compressor"), CASES, ids=str)
+@pytest.mark.parametrize(("dtype", "shape", "compressor"), CASES, ids=plain)
 def test_damaged_bytes_are_refused(dtype, shape, compressor):
     codec = codec_of(dtype, shape, compressor)
     whole = b"".join(codec.encode(some_values(dtype, shape, shape[0]))[0])

@@ -6,17 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.samples import sweep
+
+KILLS = 40  # of each program, in a sample
 DURABILITIES = ("process", "power")
 
 
 @pytest.mark.slow
+@sweep
 @pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL are POSIX")
-def test_killed_at_every_operation(quick_path):
+def test_killed_at_operations(every, quick_path):
     programs = []
     for durability in DURABILITIES:  # side by side
         folder = quick_path.with_name(durability)
         folder.mkdir()
         command = [sys.executable, "-m", "tests.support.store_kill", str(folder), durability]
+        command.append(str(0 if every else KILLS))
         programs.append(
             subprocess.Popen(
                 command,
@@ -27,9 +32,10 @@ def test_killed_at_every_operation(quick_path):
             )
         )
     for durability, program in zip(DURABILITIES, programs, strict=True):
-        out, errors = program.communicate(timeout=600)
+        out, errors = program.communicate(timeout=1200)
         assert program.returncode == 0, errors[-3000:]
         assert out.startswith("K = "), out
         assert int(out.split()[2]) > 150
         assert durability in out
+        assert int(out.split()[-1]) == (int(out.split()[2]) if every else KILLS)
         print(out.strip())

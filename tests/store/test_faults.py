@@ -9,6 +9,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.folder import Folder
+from tests.support.samples import sample, sweep
 from tests.support.store_runs import (
     Capture,
     CountingSystem,
@@ -35,10 +36,13 @@ def operations(path, durability):
 @pytest.mark.parametrize(
     ("code", "lasts", "durability"), [(errno.EIO, 1, "power"), (errno.ENOSPC, 4, "process")]
 )
-def test_a_failing_operation_is_told_and_the_capture_goes_on(code, lasts, durability, quick_path):
+@sweep
+def test_a_failing_operation_is_told_and_the_capture_goes_on(
+    every, code, lasts, durability, quick_path
+):
     path = quick_path
-    total = operations(path, durability)
-    for k in range(1, total + 1):
+    chosen = sample(range(1, operations(path, durability) + 1), 40, every, seed=durability)
+    for k in chosen:
         told, kept, failed_ones = [], [], set()
 
         def before(number, operation, file, k=k, failed_ones=failed_ones):
@@ -62,7 +66,7 @@ def test_a_failing_operation_is_told_and_the_capture_goes_on(code, lasts, durabi
         # A commit may have tried again before anybody was told.
         assert told or not failed_ones, f"nobody was told of operation {k}: {failed_ones}"
         shutil.rmtree(path)
-    print(f"{total} operations failed in turn")
+    print(f"{len(chosen)} operations failed in turn")
 
 
 def test_an_error_says_what_came_and_that_nothing_committed_is_lost(tmp_path):
@@ -103,13 +107,15 @@ def files(path):
     return [file for file in sorted(path.rglob("*")) if file.is_file()]
 
 
-def test_a_flipped_bit_in_any_file_is_named(finished):
+@sweep
+def test_a_flipped_bit_in_any_file_is_named(every, finished):
     flips = 0
     for file in files(finished):
         if file.parent.name == "labels":
             continue  # a group without content of its own: Store.verify() looks at it
         whole = file.read_bytes()
-        for place in range(len(file.name), len(whole), 7):
+        places = range(len(file.name), len(whole), 7)
+        for place in sample(places, 12, every, seed=str(file.relative_to(finished))):
             damaged = bytearray(whole)
             damaged[place] ^= 1 << place % 8
             file.write_bytes(damaged)

@@ -13,6 +13,7 @@ from torch import nn
 
 import tensorstate_gpu as ts
 from tests.support.closed_store import ROWS, content, new_point
+from tests.support.ids import plain
 
 # ---- one writer ----------------------------------------------------------------------------------
 
@@ -44,7 +45,7 @@ point.append(np.full((5, 2), 7, np.uint8), 5, range(5))
 store.commit()
 point.append(np.full((5, 2), 9, np.uint8), 5, range(5))
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -92,7 +93,7 @@ def one_more(number):
         ({"name": "other"}, r"run holds the layers \['layer'\], and not 'other'"),
         ({"name": "Layer"}, r"run holds the layers \['layer'\], and not 'Layer'"),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_another_capture_does_not_go_on(changes, message, stored):
     before = content(stored)
@@ -212,7 +213,7 @@ def test_a_closed_store_takes_no_more(tmp_path):
     with pytest.raises(RuntimeError, match="run is closed; open it with mode='a' to go on"):
         point.append(ROWS, 35)
     with pytest.raises(RuntimeError, match="run is closed; open it with mode='a' to go on"):
-        point.record(ROWS, 16, 1, 35)
+        point.intake.record(ROWS, 16, 1, 35)
     assert point.state_count == 35
     np.testing.assert_array_equal(point.raw_states, ROWS)  # still there to be read
     store.close()

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 from tests.support.store_runs import small_chunks  # noqa: F401 a fixture
 
 WIDTHS = {"a": 3, "b": 1, "c/d": 5}
@@ -68,7 +68,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(operations=st.integers(0, 12))
     def die_in_a_commit(self, operations):
-        class Dying(System):
+        class Dying(FileSystemCalls):
             left = operations
 
             def _count(self):
@@ -91,7 +91,7 @@ class StoreMachine(RuleBasedStateMachine):
         Folder.system, living = Dying(), Folder.system
         with contextlib.suppress(OSError):
             self.store.commit()
-        self.store._writer.abandon()
+        self.store.session.writer.life.abandon()
         Folder.system = living
         found = {layer.instance_count for layer in ts.Store(self.path).efficiency_layers}
         assert len(found) <= 1

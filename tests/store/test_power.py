@@ -11,6 +11,7 @@ import pytest
 from tensorstate_gpu.store.folder import Folder
 from tests.support import store_runs
 from tests.support.forgetful_disk import Disk, RecordingSystem
+from tests.support.samples import sample, sweep
 from tests.support.store_runs import (
     Capture,
     boundaries,
@@ -30,8 +31,13 @@ def recorded(path, durability, monkeypatch):
     return system.operations
 
 
-def after_each(operations, path, chances):
-    """Yields how many instances must be there, for each disk that may be found at ``path``."""
+def after_each(operations, path, chances, most=None):
+    """Yields how many instances must be there, for each disk that may be found at ``path``.
+
+    Where there are more than ``most`` such disks, a sample of them.
+    """
+    disks = [(number, chance) for number in range(len(operations)) for chance in chances]
+    chosen = {*sample(disks, most or len(disks))}
     disk, returned = Disk(), 0
     for folder in reversed(path.parents):  # what was there before
         disk.now[folder] = disk.sure[folder] = "folder"
@@ -41,24 +47,27 @@ def after_each(operations, path, chances):
             continue
         disk.do(operation, *arguments)
         for chance in chances:
+            if (number, chance) not in chosen:
+                continue
             shutil.rmtree(path, ignore_errors=True)
             disk.after_power_cut(path.parents[-1], random.Random(number), chance)
             yield number, returned
 
 
 @pytest.mark.slow
-def test_what_a_commit_returned_is_there_after_a_power_cut(quick_path, monkeypatch):
+@sweep
+def test_what_a_commit_returned_is_there_after_a_power_cut(every, quick_path, monkeypatch):
     path = quick_path
     operations = recorded(path, "power", monkeypatch)
     assert sum(operation == "fsync" for operation, *_ in operations) > 100
     cuts = 0
-    for number, returned in after_each(operations, path, (0, 0.5, 1)):
+    for number, returned in after_each(operations, path, (0, 0.5, 1), None if every else 150):
         found = committed_instances(path)
         # A commit that has not returned may be there, too.
         assert found in boundaries(), number
         assert found >= returned, (number, operations[number][:2])
         cuts += 1
-        if number % 5 == 0:  # the others are like these
+        if cuts % 5 == 0:  # the others are like these
             Capture(path, "process").run()
             check_finished(path)
     print(f"{cuts} power cuts after {len(operations)} operations")
@@ -68,13 +77,14 @@ def test_the_simulation_would_see_missing_fsyncs(tmp_path, monkeypatch):
     path = tmp_path / "run.zarr"
     operations = recorded(path, "process", monkeypatch)
     assert not any(operation == "fsync" for operation, *_ in operations)
-    lost = 0
-    for _, returned in after_each(operations, path, (0.5,)):
+    lost = cuts = 0
+    for _, returned in after_each(operations, path, (0.5,), 60):
+        cuts += 1
         try:
             lost += committed_instances(path) < returned
         except (AssertionError, ValueError):
             lost += 1
-    assert lost > len(operations) // 10
+    assert lost > cuts // 10
 
 
 def test_the_programs_have_what_they_are_to_test():

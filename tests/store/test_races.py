@@ -14,7 +14,8 @@ import torch
 from zarr.codecs import ZstdCodec
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tests.support.waiting import wait_until
 
 
 def rows(count):
@@ -87,10 +88,7 @@ def test_nothing_is_committed_within_a_slow_forward_pass(path):
     time.sleep(0.5)
     assert ts.Store(path).record.commits == 0
     second.append(rows(5), 5)
-    end = time.monotonic() + 20
-    while not ts.Store(path).record.commits:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(lambda: ts.Store(path).record.commits)
     store.close()
 
 
@@ -125,7 +123,7 @@ def test_a_save_that_fails_leaves_nothing(path, monkeypatch):
         ts.Run([*points, too_large]).save(path)
     assert not path.exists()
 
-    class Full(System):
+    class Full(FileSystemCalls):
         def write(self, file, parts):
             if file.parent.parent.name == "b":
                 raise OSError(errno.ENOSPC, "full")
@@ -156,7 +154,7 @@ def test_what_was_given_up_is_told_and_does_not_hang(path):
         shutil.rmtree(path, ignore_errors=True)
     with pytest.raises((RuntimeError, OSError)):
         store.close()
-    store._writer.abandon()
+    store.session.writer.life.abandon()
     for _ in range(2):
         with pytest.raises((RuntimeError, OSError, ValueError)):
             point.histogram()
@@ -166,7 +164,7 @@ def test_a_failure_while_nothing_comes_is_told(path, monkeypatch):
     store = ts.Store(path, "x", commit_seconds=0.1)
     point = point_in(store)
     failed = threading.Event()
-    cut = type(point._accumulator._keeper).cut
+    cut = type(point.intake.accumulator._storage).snapshot
 
     def no_memory(self):
         if not failed.is_set():
@@ -174,10 +172,10 @@ def test_a_failure_while_nothing_comes_is_told(path, monkeypatch):
             raise MemoryError("once")
         return cut(self)
 
-    monkeypatch.setattr(type(point._accumulator._keeper), "cut", no_memory)
+    monkeypatch.setattr(type(point.intake.accumulator._storage), "snapshot", no_memory)
     point.append(rows(5), 5)
-    assert failed.wait(20)
-    time.sleep(0.05)
+    assert failed.wait(600)
+    wait_until(lambda: store._writer._background._unraised_error)
     with pytest.raises(MemoryError):
         point.append(rows(5), 5)
     store.close()
@@ -201,9 +199,9 @@ def test_batches_of_other_threads_are_committed_or_refused_by_close(path):
 
         thread = threading.Thread(target=capture)
         thread.start()
-        began.wait(20)
+        began.wait(600)
         store.close()
-        thread.join(20)
+        thread.join(600)
         assert ts.Store(path / str(k))["layer"].state_count == sum(accepted)
 
 
@@ -213,7 +211,7 @@ def test_a_reset_that_fails_does_not_lose_what_follows(path, monkeypatch):
     point.append(rows(5), 5)
     store.commit()
 
-    class Full(System):
+    class Full(FileSystemCalls):
         def write(self, file, parts):
             raise OSError(errno.ENOSPC, "full")
 
@@ -264,9 +262,9 @@ def test_a_store_that_was_moved_away_is_told(path):
 def test_commits_do_not_pile_up_on_a_slow_disk(path, monkeypatch):
     may_go_on = threading.Event()
 
-    class Slow(System):
+    class Slow(FileSystemCalls):
         def write(self, file, parts):
-            assert may_go_on.wait(30)
+            assert may_go_on.wait(600)
             super().write(file, parts)
 
     store = ts.Store(path, "x", commit_rows=1, commit_seconds=None)
@@ -274,17 +272,17 @@ def test_commits_do_not_pile_up_on_a_slow_disk(path, monkeypatch):
     monkeypatch.setattr(Folder, "system", Slow())
     for _ in range(50):
         point.append(rows(1000), 1000)
-    background = store._writer._background
-    jobs = [*background._waiting, *background._running]
-    assert sum(job.alone for job in jobs) == 1
+    background = store.session.writer._background
+    jobs = [*background._queue, *background._running]
+    assert sum(job.exclusive for job in jobs) == 1
     may_go_on.set()
     store.close()
     assert ts.Store(path)["layer"].state_count == 50_000
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_a_forward_pass_that_ctrl_c_ends_is_forgotten(labelled, path, monkeypatch):
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 16)
+def test_a_forward_pass_that_ctrl_c_ends_is_forgotten(labelled, path, chunks_of):
+    chunks_of(16)
     torch.manual_seed(0)
     broken = [False]
 
@@ -323,8 +321,8 @@ def test_a_forward_pass_that_ctrl_c_ends_is_forgotten(labelled, path, monkeypatc
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16, 100])
-def test_a_store_whose_block_an_exception_ends_has_whole_passes(batch, path, monkeypatch):
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 16)
+def test_a_store_whose_block_an_exception_ends_has_whole_passes(batch, path, chunks_of):
+    chunks_of(16)
     points = []
 
     def program():

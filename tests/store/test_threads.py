@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tests.support.waiting import wait_until
 
 FULL = OSError(errno.ENOSPC, "full")
 
@@ -59,10 +60,10 @@ def test_string_labels_that_fill_chunks_of_the_real_size(tmp_path):
 def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monkeypatch):
     fails, goes_on = threading.Event(), threading.Event()
 
-    class Disk(System):
+    class Disk(FileSystemCalls):
         def write(self, path, parts):
             if "/c/0/" in path.as_posix():
-                assert goes_on.wait(30)
+                assert goes_on.wait(600)
             if "/c/1/" in path.as_posix():
                 fails.set()
                 raise FULL
@@ -83,12 +84,12 @@ def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monke
     point.append(rows[:20], 20)  # two chunks
     closing = threading.Thread(target=close)
     closing.start()
-    assert fails.wait(30)
-    time.sleep(0.1)
+    assert fails.wait(600)
+    wait_until(lambda: store._writer._background._unraised_error)
     with pytest.raises(OSError, match="full"):
         point.append(rows[20:], 10)
     goes_on.set()
-    closing.join(30)
+    closing.join(600)
     assert ends == [FULL]
     monkeypatch.undo()
     store.close()
@@ -101,17 +102,17 @@ def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monke
 def test_a_fork_while_a_chunk_is_written(tmp_path, monkeypatch):
     writes, goes_on = threading.Event(), threading.Event()
 
-    class Disk(System):
+    class Disk(FileSystemCalls):
         def write(self, path, parts):
             if "/c/" in path.as_posix():
                 writes.set()
-                assert goes_on.wait(30)
+                assert goes_on.wait(600)
             super().write(path, parts)
 
     monkeypatch.setattr(Folder, "system", Disk())
     point = new_point(tmp_path / "run")
     point.append(rows_of(20, 2), 20)
-    assert writes.wait(30)
+    assert writes.wait(600)
     child = os.fork()
     if not child:
         try:
@@ -120,7 +121,7 @@ def test_a_fork_while_a_chunk_is_written(tmp_path, monkeypatch):
             os._exit(3)
         os._exit(4)
     goes_on.set()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -149,13 +150,13 @@ threading.Thread(target=train).start()
 
 def test_a_thread_that_outlives_the_main_thread(tmp_path):
     command = [sys.executable, "-c", LATE, str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert (done.returncode, done.stderr) == (0, "")
     store = ts.Store(tmp_path / "run")
     assert [store[name].state_count for name in store] == [20, 20]
 
 
-class Unreliable(System):
+class Unreliable(FileSystemCalls):
     """Slow by chance, and full for one operation in a hundred."""
 
     def __init__(self):
@@ -212,9 +213,8 @@ def test_threads_capture_on_an_unreliable_disk(durability, quick_path, monkeypat
     disk = Unreliable()
     disk.reliable = True
     monkeypatch.setattr(Folder, "system", disk)
-    monkeypatch.setattr("tensorstate_gpu.store.columns.CHUNK_BYTES", 400)
-    monkeypatch.setattr("tensorstate_gpu.store.background_writer.WAITING_BYTES", 4000)
-    store = ts.Store(quick_path, "x", durability=durability, commit_rows=500)
+    monkeypatch.setattr("tensorstate_gpu.store.background_writer.MAX_QUEUED_BYTES", 4000)
+    store = ts.Store(quick_path, "x", durability=durability, commit_rows=500, chunk_bytes=400)
     points = {name: new_point(store, name) for name in "abcd"}
     disk.reliable = False
     stop, kept = threading.Event(), {name: [] for name in points}

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from tensorstate_gpu.store.folder import System
+from tensorstate_gpu.store.folder import FileSystemCalls
 
 
 @dataclasses.dataclass
@@ -30,7 +30,7 @@ class Change:
     target: "File | str | None"  # "folder" for a folder
 
 
-class RecordingSystem(System):
+class RecordingSystem(FileSystemCalls):
     """Does what it is told, and keeps a list of it."""
 
     def __init__(self):

@@ -3,7 +3,7 @@
 import numpy as np
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.record import check_document, sealed
+from tensorstate_gpu.store.record import check_document, with_checksum
 
 ROWS = np.random.default_rng(0).integers(0, 256, (35, 2)).astype(np.uint8)
 
@@ -29,4 +29,4 @@ def rewrite(file, change):
     """Change a zarr.json, with the checksum that fits."""
     document = check_document(file.read_bytes(), "here")
     change(document)
-    file.write_bytes(sealed(document))
+    file.write_bytes(with_checksum(document))

@@ -1,4 +1,4 @@
-"""Run by store/test_crashes.py: a capture killed at every operation that reaches the disk.
+"""Run by store/test_crashes.py: a capture killed at operations that reach the disk, one by one.
 
 A process of its own, without torch and without threads, so that a fork takes a millisecond: each
 capture and each check runs in a child.
@@ -12,8 +12,9 @@ import threading
 import traceback
 from pathlib import Path
 
-from tensorstate_gpu.store import columns
+from tensorstate_gpu._layers import chunked_buffer
 from tests.support import store_runs
+from tests.support.samples import sample
 from tests.support.store_runs import Capture, CountingSystem, boundaries
 
 
@@ -72,9 +73,9 @@ def warm_up():
     assert threading.active_count() == 1, threading.enumerate()
 
 
-def main(folder, durability):
+def main(folder, durability, kills):
     path = folder / "run.zarr"
-    columns.CHUNK_BYTES = store_runs.CHUNK_BYTES
+    chunked_buffer.CHUNK_BYTES = store_runs.CHUNK_BYTES
     warm_up()
     status, written = capture(path, durability, 0)
     assert status == 0
@@ -83,14 +84,16 @@ def main(folder, durability):
     # The first record is published where the store is made.
     assert written.count(b"p") == len(commits), (written, commits)
     assert check(path, store_runs.INSTANCES)
-    for k in range(1, operations + 1):
+    numbers = range(1, operations + 1)
+    chosen = sample(numbers, kills or operations, seed=durability)
+    for k in chosen:
         shutil.rmtree(path)
         status, written = capture(path, durability, k)
         assert status == signal.SIGKILL, f"operation {k}: {status}"
         published = written.count(b"p")
         assert check(path, commits[published - 1] if published else 0), f"killed at {k}"
-    print(f"K = {operations} operations, durability={durability}: killed at each")
+    print(f"K = {operations} operations, durability={durability}: killed at {len(chosen)}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))  # 0 kills: at each operation

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store import columns
-from tensorstate_gpu.store.folder import Folder, System
+from tensorstate_gpu._layers import chunked_buffer
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 
 CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 12 labels
 
@@ -22,7 +22,7 @@ CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 12 labels
 def small_chunks():
     """For the tests of a module that imports it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "CHUNK_BYTES", CHUNK_BYTES)
+        patch.setattr(chunked_buffer, "CHUNK_BYTES", CHUNK_BYTES)
         yield
 
 
@@ -134,7 +134,7 @@ def check_finished(path):
         assert ts.count_states(layer) == counts
 
 
-class CountingSystem(System):
+class CountingSystem(FileSystemCalls):
     """Calls ``before(number, operation, path)`` at each operation that changes the disk."""
 
     def __init__(self, before):

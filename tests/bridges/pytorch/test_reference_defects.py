@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._layers.memory_rows import CHUNK_BYTES
+from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
 from tests.support.torch_models import expected_rows, hooks_of, images
 
 

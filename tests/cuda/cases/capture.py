@@ -26,7 +26,7 @@ def batches(neurons, rows=(40, 0, 8, 400), distinct=30):
 
 
 def record(point, rows, neurons):
-    point.record(rows, neurons, 1, len(rows) // 2)
+    point.intake.record(rows, neurons, 1, len(rows) // 2)
 
 
 def assert_captured(point, parts):
@@ -98,7 +98,7 @@ def test_rows_under_way_are_bounded(machine, monkeypatch):
     parts = [batches(64)[3] for _ in range(5)]
     for rows in parts:
         record(point, machine.give(rows), 64)
-        assert point._accumulator._transfer._bytes <= 1000 + rows.size
+        assert point.intake.accumulator._transfer._bytes <= 1000 + rows.size
     assert_captured(point, parts)
 
 
@@ -106,7 +106,7 @@ def test_a_keeper_that_fails_keeps_what_is_under_way(machine, monkeypatch):
     point = ts.CapturePoint("layer")
     parts = batches(64, (40, 60, 80))
     record(point, machine.give(parts[0]), 64)
-    keeper = point._accumulator._keeper
+    keeper = point.intake.accumulator._storage
     with monkeypatch.context() as patch:
         patch.setattr(keeper, "append", no_room)
         with pytest.raises(MemoryError):
@@ -166,7 +166,7 @@ def test_commits_have_what_is_under_way_from_all_layers(machine, tmp_path):
             store.commit()
             committed = ts.Store(tmp_path / "run.zarr").efficiency_layers
             assert {layer.instance_count for layer in committed} == {points[0].instance_count}
-        store._writer._background.wait()
+        store.session.writer._background.wait()
         found = ts.Store(tmp_path / "run.zarr").efficiency_layers
         assert len({layer.instance_count for layer in found}) <= 1
     store.close()
@@ -187,7 +187,7 @@ def test_counts_go_on_in_the_hosts_memory(machine, width, monkeypatch):
     point = ts.CapturePoint("layer", keep="counts")
     for rows in parts:
         record(point, machine.give(rows), 8 * width)
-    assert point._accumulator._counters._counters[None, (2, 0)]._spilled is not None
+    assert point.intake.accumulator._counters._counters[None, (2, 0)]._spilled is not None
     assert_captured(point, parts)
     record(point, machine.give(parts[0]), 8 * width)
     assert_captured(point, [*parts, parts[0]])
@@ -226,7 +226,7 @@ def test_a_batch_for_which_there_is_no_room_anywhere(machine, width, monkeypatch
     rows = np.random.default_rng(width).integers(0, 256, (40_000, width), np.uint8)
     point = ts.CapturePoint("layer", keep="counts")
     record(point, machine.give(rows[:300]), 8 * width)
-    counter = point._accumulator._counters._counters[None, (2, 0)]._counter
+    counter = point.intake.accumulator._counters._counters[None, (2, 0)]._counter
     add = counter.add
 
     def add_unless_last(packed, weights=None):

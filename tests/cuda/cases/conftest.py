@@ -1,8 +1,7 @@
-"""On what the cases run: test_on_cpu.py runs them on a CPU, `make gpu` on a GPU."""
+"""On what the cases run: by g++ and a CPU, or with `make gpu` by a GPU."""
 
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,10 +13,8 @@ from tests.cuda.simt.machine import Machine
 @pytest.fixture(scope="session")
 def machine():
     if os.environ.get("TENSORSTATE_TEST_GPU"):
-        yield Gpu()
-        return
-    with TemporaryDirectory() as folder:
-        yield Machine(Path(folder), Path(os.environ.get("SIMT_KERNELS", KERNELS)))
+        return Gpu()
+    return Machine(Path(os.environ.get("SIMT_KERNELS", KERNELS)))
 
 
 @pytest.fixture(autouse=True)

@@ -324,13 +324,13 @@ def test_counts_beyond_the_devices_memory(width):
     rows = np.concatenate([rows, rows[:100_000]])
     there = cupy.asarray(rows)
     point = ts.CapturePoint("layer", keep="counts")
-    point.record(there[:1000], 8 * width, 1, 1000)
+    point.intake.record(there[:1000], 8 * width, 1, 1000)
     pool = cupy.get_default_memory_pool()
     pool.free_all_blocks()
     pool.set_limit(size=pool.used_bytes() + (1 << 21))
     try:
         counts = ts.count_states(there)
-        point.record(there, 8 * width, 1, len(rows))
+        point.intake.record(there, 8 * width, 1, len(rows))
     finally:
         pool.set_limit(size=0)
     distinct, expected = oracle.count(rows)

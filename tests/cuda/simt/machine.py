@@ -4,6 +4,8 @@ The process must run with the address sanitizer's library preloaded: see preload
 """
 
 import ctypes
+import hashlib
+import os
 import re
 import subprocess
 from contextlib import nullcontext
@@ -19,6 +21,9 @@ from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.launch import KERNELS
 
 HERE = Path(__file__).parent
+BUILT = (
+    HERE.parents[2] / ".pytest_cache/simt"
+)  # by their content: nothing there is ever out of date
 FLAGS = ["-std=c++20", "-O1", "-g", "-shared", "-fPIC", "-Wall", "-Wno-unknown-pragmas"]
 FLAGS += ["-Wno-unused-function", "-fno-strict-aliasing"]
 FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -30,6 +35,11 @@ def preload():
         ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     )
     return {"LD_PRELOAD": done.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+
+
+@lru_cache
+def compiler():
+    return subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True).stdout
 
 
 class Machine:
@@ -46,8 +56,8 @@ class Machine:
     def fetch(array):
         return np.asarray(array)
 
-    def __init__(self, folder, kernels=KERNELS):
-        self._folder, self._kernels = folder, kernels
+    def __init__(self, kernels=KERNELS):
+        self._kernels = kernels
 
     @lru_cache  # noqa: B019 a handful of machines in one test process
     def _library(self, source, defines):
@@ -57,13 +67,22 @@ class Machine:
                 f'\nextern "C" void launch_{name}(u32 x, u32 y, void **arguments) {{'
                 f"simt::launch({name}, dim3{{x, y, 1}}, arguments); }}\n"
             )
-        name = "-".join([source, *(f"{name}{value}" for name, value in defines)])
-        path = self._folder / f"{name}.cpp"
-        path.write_text(code)
-        library = path.with_suffix(".so")
         options = [f"-D{name}={value}" for name, value in defines]
-        command = ["g++", *FLAGS, *options, f"-I{HERE}", str(path), "-o", str(library)]
-        subprocess.run(command, check=True)
+        command = ["g++", *FLAGS, *options, f"-I{HERE}"]
+        known_by = "\n".join([code, (HERE / "device.h").read_text(), compiler(), *command])
+        digest = hashlib.sha256(known_by.encode()).hexdigest()[:20]
+        name = "-".join([source, *(f"{name}{value}" for name, value in defines), digest])
+        library = BUILT / f"{name}.so"
+        if not library.exists():
+            BUILT.mkdir(parents=True, exist_ok=True)
+            own = BUILT / f"{name}.{os.getpid()}.cpp"
+            own.write_text(code)
+            new = own.with_suffix(".so")
+            # The compiler needs no sanitizer of its own.
+            environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+            subprocess.run([*command, str(own), "-o", str(new)], check=True, env=environment)
+            new.replace(library)
+            own.unlink()
         return ctypes.CDLL(str(library))
 
     def run(self, launch):

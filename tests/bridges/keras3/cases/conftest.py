@@ -1,12 +1,13 @@
-"""One test body for each behaviour; test_keras.py runs them once for each backend of Keras."""
+"""What the cases start from. The suite's own process reads this file, and must not import Keras."""
 
-import keras
 import numpy as np
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def _fresh():
+    import keras
+
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")

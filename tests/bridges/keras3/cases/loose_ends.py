@@ -1,5 +1,6 @@
 """What was found by trying to break it."""
 
+import contextlib
 import gc
 import weakref
 
@@ -9,7 +10,7 @@ import pytest
 from keras import layers
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.keras3.layers import KerasPoint
+from tensorstate_gpu._capturing.intake import Intake
 from tests.bridges.keras3.cases.models import BACKEND
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
@@ -192,7 +193,7 @@ def test_after_a_capture_models_run_without_it(monkeypatch):
     with ts.capture(model, "d"):
         model.predict(X, verbose=0)
     recorded = []
-    monkeypatch.setattr(KerasPoint, "record", lambda *_: recorded.append(_))
+    monkeypatch.setattr(Intake, "record", lambda *_: recorded.append(_))
     model.predict(X, verbose=0)
     assert not recorded
 
@@ -230,3 +231,18 @@ def test_empty_batches():
     captured.predict_on_batch(X)
     point = captured.efficiency_layers[0]
     assert (point.state_count, point.instance_count) == (20, 20)
+
+
+# What feeds a capture point, and how it was made: the layer has these of its own, or not at all.
+OF_THE_POINT_ONLY = {
+    *("append", "declare", "disk_path", "firing", "intake", "keep", "labels", "neuron_axis"),
+    *("options", "threshold"),
+}
+
+
+def test_a_layer_offers_all_that_can_be_read_of_its_capture_point():
+    public = {name for name in dir(ts.CapturePoint) if not name.startswith("_")}
+    layer = ts.StateCapture("seen")
+    for name in public - OF_THE_POINT_ONLY:
+        with contextlib.suppress(ts.errors.NothingCaptured):  # that it is asked is enough
+            getattr(layer, name)

@@ -130,9 +130,11 @@ def test_the_model_stays_jitted_and_only_packed_rows_leave_it(images, monkeypatc
     assert model.jit_compile
     seen = []
     for point in model.efficiency_layers:
-        record = point.record
+        record = point.intake.record
         monkeypatch.setattr(
-            point, "record", lambda rows, *rest, r=record: seen.append(rows) or r(rows, *rest)
+            point.intake,
+            "record",
+            lambda rows, *rest, r=record: seen.append(rows) or r(rows, *rest),
         )
     model.predict(images, batch_size=25, verbose=0)
     assert {rows.dtype.name for rows in seen} == {"uint8"}

@@ -1,4 +1,4 @@
-"""Seconds that first calls take with an empty cache: ``python -m benchmarks.first_call``.
+"""Seconds that first calls take with an empty cache: ``python -m benchmarks.studies.first_call``.
 
 For each function: all of its compiling, and the one kernel that took longest (within it are the
 kernels that it calls first).

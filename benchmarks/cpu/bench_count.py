@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from benchmarks import inputs, limits, rivals
-from benchmarks.compare import compare
+from benchmarks.harness import inputs, limits, rivals
+from benchmarks.harness.compare import compare
 
 # Name -> rows, neurons; and how the states are distributed.
 DRAWN = {

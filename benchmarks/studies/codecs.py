@@ -1,4 +1,4 @@
-"""What codecs make of captured states: ``python benchmarks/compress_rows.py DIR/states.zarr``.
+"""What codecs make of captured states: ``python benchmarks/studies/codecs.py DIR/states.zarr``.
 
 DIR is what ``tensorstate demo --save DIR`` wrote. Best of five, on one thread.
 """

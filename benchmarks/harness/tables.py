@@ -1,6 +1,6 @@
 """Ratios from timings, and the tables of docs/performance.md.
 
-``python -m benchmarks.table`` writes the results that stand in benchmarks/results/ into the page,
+``python -m benchmarks.harness.tables`` writes the results in benchmarks/results/ into the page,
 between its markers.
 """
 
@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ratios import Spread, fastest, rate, ratios
-from benchmarks.targets import target_rows
+from benchmarks.harness.ratios import Spread, fastest, rate, ratios
+from benchmarks.harness.targets import target_rows
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results/cpu.json"
 PAGE = ROOT / "docs/performance.md"
 

@@ -4,10 +4,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
-
-import tensorstate_gpu as ts
-from tensorstate_gpu import demo
 
 _BLOCK = 1 << 20
 
@@ -16,14 +12,19 @@ def activations(shape: tuple[int, ...], dtype: str) -> Any:
     """Normally distributed numbers, a block of them repeated: half of them fire."""
     block = np.random.default_rng(0).standard_normal(_BLOCK + 77, dtype=np.float32)
     if dtype == "bfloat16":  # NumPy has no such type
+        import torch
+
         return torch.from_numpy(np.resize(block, shape)).to(torch.bfloat16)
     return np.resize(block.astype(dtype), shape)
 
 
 def buffer(array: Any) -> np.ndarray:
     """The memory of a contiguous array, as 64-bit words; the last few bytes are left out."""
-    raw = array.view(torch.uint8).numpy() if isinstance(array, torch.Tensor) else array
-    flat = raw.reshape(-1).view(np.uint8)
+    if not isinstance(array, np.ndarray):
+        import torch
+
+        array = array.view(torch.uint8).numpy()
+    flat = array.reshape(-1).view(np.uint8)
     return flat[: len(flat) // 8 * 8].view(np.int64)
 
 
@@ -49,6 +50,11 @@ def _random_states(rng: np.random.Generator, count: int, neurons: int) -> np.nda
 @cache
 def trained_layers() -> dict[str, np.ndarray]:
     """The states of LeNet-5's convolutions, trained on the digits, over all 1,797 of them."""
+    import torch
+
+    import tensorstate_gpu as ts
+    from tensorstate_gpu import demo
+
     torch.manual_seed(0)
     train, valid = demo.load_digits()
     model = demo.LeNet5()

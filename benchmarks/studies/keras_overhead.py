@@ -1,4 +1,6 @@
-"""What capture costs in Keras: `python -m benchmarks.keras_overhead` runs every backend in turn.
+"""What capture costs in Keras.
+
+``python -m benchmarks.studies.keras_overhead`` runs every backend in turn.
 
 The same model bare, with its convolutions captured, and (as capture was done before) with
 run_eagerly=True; in predict and in fit, round by round and in turns, in one process for each
@@ -107,13 +109,13 @@ def main() -> None:
     if "--one" in sys.argv:
         print(json.dumps(measure(batches=10, rounds=ROUNDS)))
         return
-    from benchmarks.keras_sweep import PAGE
-    from benchmarks.table import _between, _markdown
+    from benchmarks.harness.tables import _between, _markdown
+    from benchmarks.studies.keras_applications import PAGE
 
     results = {}
     for backend in BACKENDS:
         environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, "-m", "benchmarks.keras_overhead", "--one"]
+        command = [sys.executable, "-m", "benchmarks.studies.keras_overhead", "--one"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         results[backend] = json.loads(done.stdout.splitlines()[-1])
         print(*map(" | ".join, rows({backend: results[backend]})), sep="\n", flush=True)

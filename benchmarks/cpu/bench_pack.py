@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from benchmarks import inputs, limits, rivals
-from benchmarks.compare import compare
+from benchmarks.harness import inputs, limits, rivals
+from benchmarks.harness.compare import compare
 
 # Name -> shape, neuron axis. "5.76 M" to "10 k x 100": LeNet-5's convolutions over 10,000 images.
 SHAPES = {

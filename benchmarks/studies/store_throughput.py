@@ -1,4 +1,4 @@
-"""Stores beside plain files and memory: ``python -m benchmarks.store [FOLDER]``.
+"""Stores beside plain files and memory: ``python -m benchmarks.studies.store_throughput [FOLDER]``.
 
 Each figure is the median of rounds in which all contestants take turns, with the smallest and the
 largest. Files lie in FOLDER (by default a temporary one), in the page cache where they are not
@@ -60,12 +60,12 @@ def capture(path: Path, batches: list[np.ndarray], durability: str) -> None:
 
 
 def by_one_thread(path: Path, batches: list[np.ndarray], durability: str) -> None:
-    many = store_folder.WRITERS, store_folder.DURABLE_WRITERS
-    store_folder.WRITERS = store_folder.DURABLE_WRITERS = 1
+    many = store_folder.WRITER_THREADS, store_folder.DURABLE_WRITER_THREADS
+    store_folder.WRITER_THREADS = store_folder.DURABLE_WRITER_THREADS = 1
     try:
         capture(path, batches, durability)
     finally:
-        store_folder.WRITERS, store_folder.DURABLE_WRITERS = many
+        store_folder.WRITER_THREADS, store_folder.DURABLE_WRITER_THREADS = many
 
 
 def writing(folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""Every architecture family of keras.applications, captured: `python -m benchmarks.keras_sweep`.
+"""Every architecture family of keras.applications, captured.
+
+``python -m benchmarks.studies.keras_applications`` writes the table of docs/keras.md.
 
 At its smallest size and a small input, with random weights, on the TensorFlow backend in graph
 mode. All convolution and dense layers are captured. The captured model must predict what the
@@ -16,10 +18,10 @@ from typing import Any
 import numpy as np
 
 import tensorstate_gpu as ts
-from benchmarks.table import _between, _markdown
+from benchmarks.harness.tables import _between, _markdown
 
 BATCH = 2
-PAGE = Path(__file__).resolve().parent.parent / "docs/keras.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/keras.md"
 # Family -> its smallest model, and the side of the smallest input that it takes.
 FAMILIES = {
     "ConvNeXt": ("ConvNeXtTiny", 32),

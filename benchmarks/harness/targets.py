@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.ratios import fastest, rate, ratios
+from benchmarks.harness.ratios import fastest, rate, ratios
 
 Case = dict[str, Any]
 LARGE = 0.128  # GB: four times the third-level cache of the machine it was written on

@@ -9,8 +9,8 @@ import torch
 from numba import njit
 
 import tensorstate_gpu as ts
-from benchmarks import inputs
-from benchmarks.compare import time_in_turn
+from benchmarks.harness import inputs
+from benchmarks.harness.compare import time_in_turn
 from tensorstate_gpu.cpu_fallback.threads import in_parallel
 
 

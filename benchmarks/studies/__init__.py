@@ -1,0 +1,1 @@
+"""Single questions, each a program of its own: ``python -m benchmarks.studies.NAME``."""

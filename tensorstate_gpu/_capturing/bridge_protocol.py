@@ -1,0 +1,69 @@
+"""Bridge: the functions that a framework's bridge implements.
+
+A bridge is a module. The type checker compares those that `tensorstate_gpu.bridges` lists with this
+protocol.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.options import CaptureOptions
+
+Chosen = Sequence[tuple[str, Any]]  # names of layers, and the layers
+
+
+class Handle(Protocol):
+    """An object that removes what a function has added."""
+
+    def remove(self) -> object: ...
+
+
+class Bridge(Protocol):
+    """The functions of a bridge. Layers and models are those of its framework."""
+
+    @property
+    def METHODS(self) -> Mapping[str, tuple[str, ...]]:
+        """The places at a layer for each method: "before", "after" and "both"."""
+
+    def layers(self, model: Any) -> list[tuple[str, Any]]:
+        """Return the layers that can be captured, with their names, in the model's order."""
+
+    def class_names(self, layer: Any) -> tuple[str, ...]:
+        """Return the class names that ``attach_to`` matches for a layer."""
+
+    def check_attachable(self, model: Any) -> None:
+        """Raise NotCapturable if the model cannot be captured in its current form."""
+
+    def attach(
+        self,
+        model: Any,
+        chosen: Chosen,
+        method: str,
+        options: CaptureOptions,
+        existing: Collection[str] = (),
+    ) -> tuple[Any, Sequence[CapturePoint]]:
+        """Attach capture points, all or none, to the model itself or to a new one.
+
+        Returns that model and the points. A new model shares the weights. ``existing``: names of
+        capture points that the model already has and keeps.
+        """
+
+    def attach_in_place(
+        self,
+        model: Any,
+        chosen: Chosen,
+        method: str,
+        options: CaptureOptions,
+        existing: Collection[str] = (),
+    ) -> Sequence[CapturePoint]:
+        """Like attach(), but always to the model itself."""
+
+    def detach(self, points: Iterable[CapturePoint]) -> None:
+        """Detach these capture points. What they have captured stays."""
+
+    def remove(self, model: Any, points: Sequence[CapturePoint]) -> Any:
+        """Return the model without these capture points: itself, or a new one."""
+
+    def call_after_forward(self, model: Any, function: Callable[[], object]) -> Handle:
+        """Call a function after each forward pass, also after a failed one."""

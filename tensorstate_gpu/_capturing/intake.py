@@ -1,0 +1,134 @@
+"""Intake: receives the batches of a capture point, in any thread."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arguments import integer, positive_integer
+from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
+from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._process.locks import ForkSafeLock
+
+
+class Intake:
+    """Receives batches from bridges, and from users through CapturePoint.append().
+
+    A batch is added completely, with its ledger entry and labels, or not at all. ``accumulator``
+    and ``axis`` are None before the first batch, unless a store already has rows of this layer.
+    ``lock`` is held while a batch is added.
+    """
+
+    def __init__(self, name: str, options: CaptureOptions) -> None:
+        self.name, self.options = name, options
+        self.lock = ForkSafeLock()
+        self._barriers: list[Callable[[], object]] = []
+        self._stopped = False
+        self._open_sink()
+
+    def _open_sink(self) -> None:
+        self.pending_labels: Any = None
+        self.axis: int | None = None
+        self.accumulator: Accumulator | None = None
+        self.sink = self._new_sink()
+        found = self.sink.existing()
+        self._resumed = found is not None  # the store already has rows of this layer
+        if found is not None:
+            self.accumulator, self.axis = found
+
+    def _new_sink(self) -> Sink:
+        options = self.options
+        if options.keep == "counts":
+            return CountsSink()
+        if options.disk_path is None:
+            return MemorySink(options.compressor)
+        return StoreSink(self.name, options, self, self.lock)
+
+    # ---- batches -------------------------------------------------------------------------------
+
+    def declare(self, neurons: int, axis: int | None = None) -> None:
+        """Set the number of neurons and their axis. Raises ValueError if they change."""
+        with self.lock:
+            if self.accumulator is None:
+                neurons = positive_integer(neurons, "neurons")
+                self.axis = None if axis is None else integer(axis, "axis")
+                self.accumulator = self.sink.open(neurons, self.attributes())
+            elif neurons != self.accumulator.neurons:
+                raise ValueError(
+                    f"{self.name}: a batch has {neurons} neurons, earlier ones "
+                    f"{self.accumulator.neurons}; reset_states() starts over{self._deletion_note()}"
+                )
+            elif self._resumed and axis != self.axis:
+                raise ValueError(
+                    f"{self.name}: a batch has its neurons along axis {axis}, those in "
+                    f"{self._store()} along {self.axis}"
+                )
+
+    def _deletion_note(self) -> str:
+        return f", and deletes what {self._store()} has of this layer" if self._resumed else ""
+
+    def _store(self) -> Any:
+        assert isinstance(self.sink, StoreSink)
+        return self.sink.store
+
+    def attributes(self) -> dict[str, Any]:
+        """Return how states are captured, as JSON, for the store."""
+        return {"neuron_axis": self.axis, **self.options.firing_rule()}
+
+    def append(self, packed: NDArray[np.uint8], instances: int, labels: Any = None) -> None:
+        """Add a batch; see CapturePoint.append()."""
+        if type(packed) is not np.ndarray:
+            raise TypeError(f"packed must be a NumPy array, got {type(packed).__name__}")
+        instances = integer(instances, "instances")
+        self.sink.before_batch()
+        with self.lock:
+            if self.accumulator is None:
+                raise ValueError(f"{self.name}: declare() the neurons before append()")
+            given = self.pending_labels if labels is None else labels
+            self.accumulator.append(packed, instances, given)
+
+    def record(self, packed: Any, neurons: int, axis: int | None, instances: int) -> None:
+        """Add a batch that packing.pack() made, on any device; declares its neurons first."""
+        if self._stopped:
+            return
+        self.sink.before_batch()
+        with self.lock:  # no reset by another thread may come between declare and append
+            self.declare(neurons, axis)
+            assert self.accumulator is not None
+            self.accumulator.append(packed, instances, self.pending_labels, trusted=True)
+
+    def stop(self) -> None:
+        """Ignore further batches, which traced functions of a framework may still deliver."""
+        self._stopped = True
+
+    # ---- pending batches -----------------------------------------------------------------------
+
+    def add_barrier(self, wait: Callable[[], object]) -> None:
+        """Call ``wait`` before states are read: it waits until pending batches have arrived."""
+        if wait not in self._barriers:
+            self._barriers.append(wait)
+
+    def wait_for_pending(self) -> None:
+        """Wait for batches that a framework is still computing."""
+        for wait in self._barriers:
+            wait()
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def reset(self, neurons: int | None, axis: int) -> None:
+        """Delete everything captured. Declares the neurons of future batches, if they are known."""
+        self.wait_for_pending()
+        with self.lock:
+            if self.accumulator is not None:
+                self.accumulator.cancel_transfers()
+            self.sink.remove()
+            self._open_sink()
+            if neurons is not None:
+                self.declare(neurons, axis)
+
+    def flush(self) -> None:
+        """Commit buffered rows, if they are kept in a store."""
+        self.wait_for_pending()
+        self.sink.flush()

@@ -1,0 +1,96 @@
+"""CaptureOptions: the options of a capture point, validated.
+
+To add an option, add it to both classes here and use it: ``capture``, ``build_efficiency_model``,
+capture points and bridges pass all options on together.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any, TypedDict, TypeVar
+
+from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arrays.firing_function import Fires, check_firing
+from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
+from tensorstate_gpu._layers.memory_rows import check_compressor
+
+KEEP = ("states", "counts")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class CaptureKeywords(TypedDict, total=False):
+    """The options as keyword arguments; `CapturePoint` documents them."""
+
+    keep: str
+    threshold: Any
+    firing: Fires | None
+    neuron_axis: int | None
+    compressor: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CaptureOptions:
+    """The options of a capture point. Raises TypeError or ValueError if one is invalid."""
+
+    keep: str = "states"
+    threshold: Any = 0.0
+    firing: Fires | None = None
+    neuron_axis: int | None = None
+    compressor: Any = None
+    disk_path: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.keep, str) or self.keep not in KEEP:
+            raise ValueError(f"keep must be one of {KEEP}, got {self.keep!r}")
+        on_disk = self.disk_path is not None
+        if self.keep == "counts" and (on_disk or self.compressor is not None):
+            raise ValueError(
+                'disk_path (or storage_path) and compressor are for keep="states": running counts '
+                "are not written to disk"
+            )
+        if self.compressor is not None:
+            check_compressor(self.compressor)
+        checked = {
+            "threshold": keep_threshold(self.threshold),
+            "firing": check_firing(self.firing, self.threshold),
+            "neuron_axis": None
+            if self.neuron_axis is None
+            else integer(self.neuron_axis, "neuron_axis"),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_arguments(cls, disk_path: Any, keywords: CaptureKeywords) -> "CaptureOptions":
+        """Return the options for a user's arguments. Raises TypeError for unknown ones."""
+        known = CaptureKeywords.__annotations__
+        for name in keywords:
+            if name not in known:
+                raise TypeError(f"unknown option {name!r}; there are {', '.join(known)}")
+        return cls(disk_path=disk_path, **keywords)
+
+    def firing_rule(self) -> dict[str, Any]:
+        """Return when a neuron fires, as JSON: threshold or firing."""
+        if self.firing is not None:
+            return {"firing": self.firing.__qualname__}
+        return {"threshold": plain_threshold(self.threshold)}
+
+
+def takes_options(function: Function) -> Function:
+    """Show the options in the signature of a function that takes them as ``**options``."""
+    signature = inspect.signature(function)
+    parameters = [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    options = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+        )
+        for field in dataclasses.fields(CaptureOptions)
+        if field.name in CaptureKeywords.__annotations__
+    ]
+    function.__signature__ = signature.replace(parameters=[*parameters, *options])  # type: ignore[attr-defined]
+    return function

@@ -1,0 +1,113 @@
+"""Sinks: where a capture point's batches go (memory, running counts, a store)."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
+from tensorstate_gpu._layers.memory_rows import MemoryRows
+from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
+from tensorstate_gpu._process.locks import ForkSafeLock
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.store.layer_writer import LayerWriter
+    from tensorstate_gpu.store.run_writer import BatchSource
+
+
+class Sink(Protocol):
+    """The destination of a capture point's batches."""
+
+    def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
+        """Return the accumulator of a new layer; ``attributes``: how it is captured, as JSON."""
+
+    def existing(self) -> tuple[Accumulator, int | None] | None:
+        """Return the accumulator and the neuron axis of a layer that already has rows, or None."""
+
+    def before_batch(self) -> None:
+        """Wait for queue space, and commit if it is time to. Raises background errors."""
+
+    def remove(self) -> None:
+        """Delete rows that are kept outside the accumulator."""
+
+    def release_name(self) -> None:
+        """Release the layer's name: nothing will be captured."""
+
+    def flush(self) -> None:
+        """Commit buffered rows."""
+
+    def discard_incomplete_pass(self) -> None:
+        """Discard the batches of a forward pass that an exception ended."""
+
+
+class _NoStore:
+    """The store operations of sinks without a store: they do nothing."""
+
+    def existing(self) -> None:
+        return None
+
+    def _do_nothing(self) -> None:
+        """Nothing to do."""
+
+    before_batch = remove = release_name = flush = discard_incomplete_pass = _do_nothing
+
+
+class MemorySink(_NoStore):
+    """Keeps every row, in memory."""
+
+    def __init__(self, compressor: Any) -> None:
+        self._compressor = compressor
+
+    def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
+        return RowsAccumulator(neurons, MemoryRows(row_bytes(neurons), self._compressor))
+
+
+class CountsSink(_NoStore):
+    """Keeps running counts."""
+
+    def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
+        return CountsAccumulator(neurons)
+
+
+class StoreSink:
+    """Keeps every row, in a store. Before a commit, the store waits for ``source``."""
+
+    def __init__(
+        self, name: str, options: CaptureOptions, source: "BatchSource", lock: ForkSafeLock
+    ) -> None:
+        from tensorstate_gpu.store.stores_by_path import store_for  # slow to import: zarr
+
+        self._name, self._lock = name, lock
+        self.store = store_for(options.disk_path, name)
+        self._session = self.store.session
+        self._found = self._session.claim(name, options.firing_rule(), source)
+
+    def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
+        return self._accumulator(self._session.open_layer(self._name, neurons, attributes))
+
+    def existing(self) -> tuple[Accumulator, int | None] | None:
+        found = self._found
+        if found is None:
+            return None
+        writer = self._session.open_layer(self._name, found.neurons, found.capture, found)
+        return self._accumulator(writer), found.capture["neuron_axis"]
+
+    def _accumulator(self, writer: "LayerWriter") -> Accumulator:
+        accumulator = RowsAccumulator(writer.neurons, writer, self._lock)
+        writer.drain_from(accumulator)
+        return accumulator
+
+    def before_batch(self) -> None:
+        self._session.before_batch(self._name)
+
+    def remove(self) -> None:
+        self._session.remove(self._name)
+
+    def release_name(self) -> None:
+        self._session.release_name(self._name)
+
+    def flush(self) -> None:
+        self._session.flush()
+
+    def discard_incomplete_pass(self) -> None:
+        self._session.discard_incomplete_pass()

@@ -1,0 +1,129 @@
+"""WriterLife: whether a writer may still write, and how it closes."""
+
+import os
+from typing import Protocol
+
+from tensorstate_gpu._process.interrupts import deferred_interrupts
+from tensorstate_gpu.errors import StoreClosed
+from tensorstate_gpu.store.background_writer import BackgroundWriter
+from tensorstate_gpu.store.files import Files
+
+
+class FinalCommit(Protocol):
+    """What a writer does when it closes; RunWriter implements it."""
+
+    def uncommitted_rows(self) -> int:
+        """Return the number of rows added since the last commit."""
+
+    def drain_all(self) -> None:
+        """Store all batches that are in transit from a device."""
+
+    def submit_commit(self) -> None:
+        """Queue a commit of all batches so far for the background threads."""
+
+    def reject_batches(self, reject: bool) -> None:
+        """Reject further batches, or accept them again."""
+
+
+class WriterLife:
+    """Closes a writer once: by close(), close_in_background() or abandon().
+
+    A forked child process has a copy of its parent's writer. That copy must not write, because the
+    rows belong to the parent. A store that was deleted in the meantime is not created again.
+    """
+
+    def __init__(self, files: Files, background: BackgroundWriter, writer: FinalCommit) -> None:
+        self.files = files
+        self._background, self._writer = background, writer
+        self._process = os.getpid()
+        self.is_closing = self._closed = self._deleted = False
+
+    @property
+    def is_own_process(self) -> bool:
+        """True in the process that created the writer, False in a forked child."""
+        return self._process == os.getpid()
+
+    @property
+    def is_deleted(self) -> bool:
+        """True if the files of the store were deleted."""
+        return self._deleted or not self.files.exists()
+
+    def is_open(self) -> bool:
+        """Return whether this process may add rows: the store is neither closed nor deleted."""
+        return self.is_own_process and not self._closed and self.files.exists()
+
+    def check_open(self) -> None:
+        """Raise StoreClosed if this process must not, or cannot, write any more."""
+        if not self.is_own_process:
+            raise StoreClosed(
+                f"process {self._process} writes {self.files}, and a store has one writer; after a "
+                "fork, capture with a disk_path of its own"
+            )
+        if self.is_deleted:
+            raise StoreClosed(f"{self.files} was deleted while states were captured into it")
+        if self._closed:
+            raise StoreClosed(f"{self.files} is closed; open it with mode='a' to go on")
+
+    def is_deleted_without_loss(self) -> bool:
+        """Return whether the store was deleted. Raises StoreClosed if that loses rows."""
+        if self.is_deleted and self._writer.uncommitted_rows():
+            raise StoreClosed(f"{self.files} was deleted while states were captured into it")
+        return self.is_deleted
+
+    def close(self, *, at_exit: bool = False) -> None:
+        """Commit the remaining rows and release the lock.
+
+        If that fails, nothing is discarded and close() can be called again. With ``at_exit`` the
+        writer ends in any case.
+        """
+        if not self.is_own_process or self._closed:
+            return
+        try:
+            if self.is_closing:
+                # _drain_and_commit queues more jobs, so wait until all are done. A writer thread
+                # runs these jobs itself and must not wait for them.
+                while not self._closed and not self._background.is_writer_thread():
+                    self._background.wait()
+                return
+            if at_exit or not self.is_deleted_without_loss():
+                self._final_commit()
+        except BaseException:
+            self._writer.reject_batches(False)
+            if at_exit:
+                self._background.cancel()
+                self._end()
+            raise
+        self._end()
+
+    def _final_commit(self) -> None:
+        if not self.files.exists():
+            return
+        self._writer.drain_all()
+        self._writer.reject_batches(True)  # no batch of another thread may follow the last commit
+        self._writer.submit_commit()
+        self._background.wait()
+
+    def close_in_background(self) -> None:
+        """Close without waiting. A finalizer calls this, perhaps in one of the writer's threads."""
+        if self.is_own_process and not self._closed:
+            self.is_closing = True
+            self._background.submit(self._drain_and_commit, exclusive=True)
+
+    def _drain_and_commit(self) -> None:
+        if self.files.exists():
+            self._writer.drain_all()
+            self._writer.submit_commit()  # after the chunks that drain_all() has queued
+        self._background.submit(self._end, exclusive=True)
+
+    def abandon(self) -> None:
+        """Discard what is not committed: the store was deleted and must not be written again."""
+        self._deleted = True
+        if self.is_own_process:  # the threads do not exist in a forked child
+            self._background.cancel()
+        self._end()
+
+    def _end(self) -> None:
+        with deferred_interrupts():  # an interrupt in between would leave the lock held for good
+            self._background.end()
+            self.files.release()
+            self._closed = True

@@ -1,0 +1,98 @@
+"""WritingSession: a store as capture points use it; claims layer names."""
+
+from typing import Any
+
+from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.store.files import Files
+from tensorstate_gpu.store.layer_writer import LayerWriter
+from tensorstate_gpu.store.opened_record import check_same_capture
+from tensorstate_gpu.store.record import KEY, LayerRecord, Record
+from tensorstate_gpu.store.run_writer import BatchSource, RunWriter
+
+
+class WritingSession:
+    """A store that is open for writing, as capture points use it.
+
+    ``opened_record``: the record when the store was opened. ``created_from_path``: the store was
+    created for the capture points of a path, not opened by the user.
+    """
+
+    def __init__(self, files: Files, opened_record: Record, writer: RunWriter) -> None:
+        self._files, self._opened_record, self.writer = files, opened_record, writer
+        self.created_from_path = False
+        self._claimed: set[str] = set()
+        self._lock = ForkSafeLock()
+
+    def claim(self, name: str, capture: dict[str, Any], source: BatchSource) -> LayerRecord | None:
+        """Reserve a layer's name for a capture point, and return what is already committed of it.
+
+        Raises ValueError if the name is claimed already, or if the options differ from those
+        committed.
+        """
+        self.writer.life.check_open()
+        with self._lock:
+            if name in self._claimed:
+                raise ValueError(f"{self._files} already has states of {name!r}")
+            if self._opened_record.layers and name not in self._opened_record.layers:
+                raise ValueError(
+                    f"{self._files} holds the layers {list(self._opened_record.layers)}, "
+                    f"and not {name!r}"
+                )
+            committed = self.writer.record.layers.get(name)
+            if committed is not None:
+                check_same_capture(f"{self._files}: {name}", capture, committed.capture)
+            self._claimed.add(name)
+            self.writer.claim(name, source)
+            return committed
+
+    def check_all_claimed(self) -> None:
+        """Raise ValueError if the store has committed layers that no capture point has claimed."""
+        if missing := [name for name in self._opened_record.layers if name not in self._claimed]:
+            raise ValueError(f"{self._files} holds {missing} too, which are not captured now")
+
+    def open_layer(
+        self, name: str, neurons: int, capture: dict[str, Any], committed: LayerRecord | None = None
+    ) -> LayerWriter:
+        """Return the writer of a claimed layer."""
+        return self.writer.open_layer(name, neurons, capture, committed)
+
+    def before_batch(self, name: str) -> None:
+        """Wait for queue space, and commit if it is time to. Raises background errors."""
+        self.writer.before_batch(name)
+
+    def remove(self, name: str) -> None:
+        """Delete a layer's states and release its name."""
+        self._claimed.discard(name)
+        self.writer.remove(name)
+
+    def release_name(self, name: str) -> None:
+        """Release a name without captured states. Deletes an unused store made from a path."""
+        self._claimed.discard(name)
+        if not self._claimed and not self._opened_record.layers and self.created_from_path:
+            self.writer.life.abandon()
+            self._files.delete(KEY)
+
+    def discard_incomplete_pass(self) -> None:
+        """Discard the batches of a forward pass that an exception ended."""
+        self.writer.discard_incomplete_pass()
+
+    def flush(self) -> None:
+        """Commit if this process can still write. Raises StoreClosed if rows are lost."""
+        self.writer.flush()
+
+    def commit(self) -> None:
+        """Commit; see Store.commit()."""
+        self.writer.life.check_open()
+        self.writer.wait_for_pending()
+        self.writer.commit_between_passes()
+
+    def close(self) -> None:
+        """Close the store; see Store.close()."""
+        self.writer.wait_for_pending()
+        self.writer.life.close()
+
+    def delete_new_store(self) -> None:
+        """Delete everything that was written to a new store."""
+        self.writer.life.abandon()
+        for key in [*self._files.list_sizes(), KEY]:
+            self._files.delete(key)
