@@ -8,7 +8,7 @@ DEMO_READY := .venv/.demo
 READY := .venv/.installed
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-all lint coverage floors types bench bench-quick gpu clean env
+.PHONY: demo test test-all coverage floors lint types bench bench-quick gpu clean env
 
 demo: $(DEMO_READY)
 	$(BIN)/tensorstate demo $(ARGS)
@@ -40,7 +40,7 @@ floors:
 	$(PYTHON) .ci/floors $(ARGS)
 
 types: $(READY)
-	.ci/types
+	.ci/precise_types
 
 BENCH := $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-columns=median
 

@@ -8,20 +8,45 @@ from numpy.typing import NDArray
 import tensorstate_gpu as ts
 
 activations = np.random.default_rng(0).standard_normal((1000, 12)).astype(np.float32)
-packed = ts.compress_states(activations)
+packed = assert_type(ts.compress_states(activations), NDArray[np.uint8])
+states = assert_type(ts.decompress_states(packed, 12), NDArray[np.bool_])
+firing = assert_type(ts.popcount(packed), NDArray[np.int32])
+edges, order = assert_type(ts.sort_states(packed), tuple[NDArray[np.int64], NDArray[np.int64]])
 counts = assert_type(ts.count_states(packed, neurons=12), ts.StateCounts)
 both = assert_type(counts + counts, ts.StateCounts)
 numbers = assert_type(both.counts, NDArray[np.int64])
 bits = assert_type(ts.entropy(counts), float)
+same_bits = (ts.entropy(counts.counts), ts.entropy(counts.counts.tolist()))
 
 if packed.shape != (1000, 2) or int(numbers.sum()) != 2000:
     raise SystemExit("wrong shape or counts")
 if not 0 < bits <= 12 or abs(ts.entropy(both) - bits) > 1e-9:
     raise SystemExit("wrong entropy")
-if not np.array_equal(ts.decompress_states(packed, 12), activations > 0):
+if not np.array_equal(states, activations > 0) or not np.array_equal(firing, states.sum(1)):
     raise SystemExit("packing does not invert")
+if len(edges) != len(counts) + 1 or set(same_bits) != {bits} or len(order) != 1000:
+    raise SystemExit("wrong order")
 
-# The types are seen, not Any: without this mistake mypy would call the comment unused.
+
+class Framework:
+    """Another library's array, for the type checker only: the functions return its own type."""
+
+    def __dlpack__(self, *, stream: object = None) -> object:
+        raise BufferError("this array has no memory")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
+def keep_type(array: Framework) -> Framework:
+    return assert_type(ts.compress_states(array, threshold=[0.5] * 12), Framework)
+
+
+# The types are seen, not Any: without these mistakes mypy would call the comments unused.
+try:
+    ts.compress_states([[0.5]])  # type: ignore[call-overload]
+except TypeError as error:
+    print(f"refused as it should be: {error}")
 try:
     ts.count_states(packed, neurons="12")  # type: ignore[arg-type]
 except TypeError as error:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, accepted_types
 from tensorstate_gpu._arrays.layout import plan
-from tensorstate_gpu._arrays.thresholds import firing
+from tensorstate_gpu._arrays.thresholds import firing_test as firing
 from tensorstate_gpu._states.state_counts import StateCounts
 
 

@@ -10,10 +10,13 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import numba
 from numba import njit
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def _probe() -> None:
@@ -47,11 +50,11 @@ def _temporary_folder() -> str:
 _CACHE = _can_cache()
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Compile to machine code that runs without the GIL."""
     return njit(nogil=True, cache=_CACHE)(function)
 
 
-def inlined(function: Callable[..., Any]) -> Any:
+def inlined(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """As kernel, its body copied into each kernel that calls it."""
     return njit(nogil=True, cache=_CACHE, inline="always")(function)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from .merge import Histogram, count_by_sorting, in_order, merge
 from .narrow_table import NarrowTable
-from .table import Patience, Table
-from .threads import in_parallel, ranges, run
+from .table import StopRule, Table
+from .threads import in_parallel, run, thread_ranges
 from .wide_table import WideTable
 
 _SLACK = 64  # a table asks for patience when it is nearly full
@@ -20,12 +20,12 @@ def _table(row_bytes: int, most: int = 0) -> Table:
     return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes, most)
 
 
-def _always(distinct: int, seen: int, to_come: int) -> bool:
+def _never_stop(distinct: int, seen: int, to_come: int) -> bool:
     """Patience without end."""
     return False
 
 
-def _while_rows_repeat(row_bytes: int) -> Patience:
+def _stop_when_distinct(row_bytes: int) -> StopRule:
     """Give up a table that outgrows the cache while most rows are new to it.
 
     Rows drawn from 140,000 states have repeated 3 % when 2**13 are known, and counting many of them
@@ -35,7 +35,7 @@ def _while_rows_repeat(row_bytes: int) -> Patience:
     scale = min(1.0, 64 / row_bytes)
     steps = ((1 << 19, 3), (1 << 17, 1.5), (1 << 15, 1.1), (1 << 13, 1.03))
 
-    def gives_up(distinct: int, seen: int, to_come: int) -> bool:
+    def should_stop(distinct: int, seen: int, to_come: int) -> bool:
         if row_bytes <= 8 and distinct >= (1 << 13) - _SLACK and to_come < 16 * distinct:
             return seen < 2 * distinct
         for known, repeats in steps:
@@ -43,19 +43,19 @@ def _while_rows_repeat(row_bytes: int) -> Patience:
                 return seen < repeats * distinct
         return False
 
-    return gives_up
+    return should_stop
 
 
 def count(packed: NDArray[np.uint8]) -> Histogram:
     """Distinct rows in order (distinct, bytes), and their int64 counts."""
     rows = np.ascontiguousarray(packed)
     width = rows.shape[1]
-    patience = _while_rows_repeat(width)
+    stop_rule = _stop_when_distinct(width)
 
     def task(start: int, stop: int) -> tuple[list[Histogram], tuple[int, int]]:
         """The counts of some rows, and the range of those still to be counted."""
         table = _table(width, stop - start)
-        done = table.add(rows, None, start, stop, patience)
+        done = table.add(rows, None, start, stop, stop_rule)
         # To sort a few rows once more is cheaper than to merge a few with many.
         if done < stop and done - start < stop - done:
             return [], (start, stop)
@@ -84,19 +84,19 @@ class Counter:
 
     def add(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None = None) -> None:
         rows = np.ascontiguousarray(packed)
-        parts = ranges(len(rows), len(rows) * (32 + self._row_bytes))
+        parts = thread_ranges(len(rows), len(rows) * (32 + self._row_bytes))
         # Tables of their own pay off for many rows of few states; they are merged into the common
         # one, which is at least as much work as the states it knows.
         if weights is None and len(parts) > 1 and 4 * len(self._table) < len(rows):
             self._add_in_parallel(rows, parts)
         else:
-            self._table.add(rows, weights, 0, len(rows), _always)
+            self._table.add(rows, weights, 0, len(rows), _never_stop)
         self._total += len(rows) if weights is None else int(weights.sum())
 
     def _add_in_parallel(self, rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> None:
         def task(start: int, stop: int) -> Table:
             part = _table(self._row_bytes)
-            part.add(rows, None, start, stop, _always)
+            part.add(rows, None, start, stop, _never_stop)
             return part
 
         tables = sorted(run(task, parts), key=len)
@@ -104,9 +104,9 @@ class Counter:
             self._table = tables.pop()
         for part in tables:
             distinct, counts = part.entries()
-            self._table.add(distinct, counts, 0, len(distinct), _always)
+            self._table.add(distinct, counts, 0, len(distinct), _never_stop)
 
     def result(self) -> Histogram:
         rows, counts = self._table.entries()
-        threads = len(ranges(len(rows), 48 * len(rows)))
+        threads = len(thread_ranges(len(rows), 48 * len(rows)))
         return in_order(rows.copy(), counts.copy(), threads)

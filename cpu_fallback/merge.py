@@ -1,15 +1,14 @@
 """Histograms as sorted lists of rows and counts: made by sorting, merged in linear time."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import kernel
-from .lanes import address_of
-from .radix import balanced, sort_buckets, to_buckets
-from .sort import edges, sort_ranges, take
-from .threads import cut, run
+from .intrinsics import address_of
+from .kernel_types import Bytes, Int, Ints, Words
+from .radix import sort_buckets, split_buckets, to_buckets
+from .sort import gather_rows, run_bounds, sort_ranges
+from .threads import run, split_ranges
 from .words import compare_rows, copy_row, store_bytes
 
 # Distinct rows in order (distinct, bytes), and their int64 counts.
@@ -21,22 +20,22 @@ def count_by_sorting(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> H
     if rows.shape[1] <= 8:
         return _count_narrow(rows, parts)
     keys, index = sort_ranges(rows, parts)
-    bounds = edges(rows, keys, index)
-    return take(rows, index[bounds[:-1]], len(parts)), np.diff(bounds)
+    bounds = run_bounds(rows, keys, index)
+    return gather_rows(rows, index[bounds[:-1]], len(parts)), np.diff(bounds)
 
 
 def in_order(rows: NDArray[np.uint8], counts: NDArray[np.int64], threads: int) -> Histogram:
     """A histogram of rows that are distinct, but in no order."""
     if not len(rows):
         return rows, counts
-    parts = cut(len(rows), threads)
+    parts = split_ranges(len(rows), threads)
     _, index = sort_ranges(rows, parts)
-    return take(rows, index, threads), np.take(counts, index)
+    return gather_rows(rows, index, threads), np.take(counts, index)
 
 
 def _count_narrow(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Histogram:
     keys, _, bounds = to_buckets(rows, 0, parts, with_index=False)
-    pieces = balanced(bounds, len(parts))
+    pieces = split_buckets(bounds, len(parts))
 
     def sort_and_count(first: int, last: int) -> int:
         sort_buckets(keys, None, bounds, first, last)
@@ -79,7 +78,7 @@ def _merge_two(
 
 
 @kernel
-def _count_runs(keys: Any, start: int, stop: int) -> int:
+def _count_runs(keys: Words, start: Int, stop: Int) -> int:
     """Distinct keys in [start, stop), which are in order."""
     distinct = int(start < stop)
     for i in range(start + 1, stop):
@@ -88,7 +87,7 @@ def _count_runs(keys: Any, start: int, stop: int) -> int:
 
 
 @kernel
-def _write_runs(keys: Any, start: int, stop: int, packed: Any, counts: Any, at: int) -> None:
+def _write_runs(keys: Words, start: Int, stop: Int, packed: Bytes, counts: Ints, at: Int) -> None:
     """Write each distinct key of [start, stop) and its number, from ``at`` to the end of packed."""
     width, end = packed.shape[1], address_of(packed) + packed.size
     target = address_of(packed) + at * width
@@ -104,7 +103,7 @@ def _write_runs(keys: Any, start: int, stop: int, packed: Any, counts: Any, at: 
 
 @kernel
 def _merge(
-    rows: Any, counts: Any, other_rows: Any, other_counts: Any, merged: Any, sums: Any
+    rows: Bytes, counts: Ints, other_rows: Bytes, other_counts: Ints, merged: Bytes, sums: Ints
 ) -> int:
     width = rows.shape[1]
     one, end = address_of(rows), address_of(rows) + rows.size

@@ -1,12 +1,11 @@
 """A hash table for rows of at most 8 bytes: the row itself is the key, in the slot."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import inlined, kernel
-from .lanes import address_of, fold_multiply, load_word, prefetch, store_word
+from .intrinsics import address_of, fold_multiply, load_word, prefetch, store_word
+from .kernel_types import Bytes, Ints, Words
 from .table import Table
 from .words import row_word, store_bytes
 
@@ -25,7 +24,6 @@ class NarrowTable(Table):
     def _insert(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> int:
-        done: int
         done, self._used = _insert_rows(packed, weights, start, stop, self._slots, self._used)
         return done
 
@@ -45,14 +43,14 @@ class NarrowTable(Table):
 
 
 @inlined
-def _slot_of(key: Any, shift: Any) -> Any:
+def _slot_of(key: np.uint64, shift: np.uint64) -> np.int64:
     return np.int64(
         fold_multiply(key ^ np.uint64(0xA0761D6478BD642F), np.uint64(0x9E3779B97F4A7C15)) >> shift
     )
 
 
 @kernel
-def _shift_for(slots: Any) -> Any:
+def _shift_for(slots: Words) -> np.uint64:
     bits = 0
     while (1 << bits) < len(slots):
         bits += 1
@@ -60,7 +58,9 @@ def _shift_for(slots: Any) -> Any:
 
 
 @kernel
-def _insert_rows(packed: Any, weights: Any, done: int, stop: int, slots: Any, used: int) -> Any:
+def _insert_rows(
+    packed: Bytes, weights: Ints | None, done: int, stop: int, slots: Words, used: int
+) -> tuple[int, int]:
     """Count rows from ``done`` on until all are in or the table is half full."""
     width = packed.shape[1]
     row, end = address_of(packed) + done * width, address_of(packed) + packed.size
@@ -95,7 +95,7 @@ def _insert_rows(packed: Any, weights: Any, done: int, stop: int, slots: Any, us
 
 
 @kernel
-def _rehash(old: Any, new: Any) -> None:
+def _rehash(old: Words, new: Words) -> None:
     mask, shift = len(new) - 1, _shift_for(new)
     for i in range(len(old)):
         if old[i, 1] != 0:
@@ -106,7 +106,7 @@ def _rehash(old: Any, new: Any) -> None:
 
 
 @kernel
-def _entries(slots: Any, rows: Any, counts: Any) -> None:
+def _entries(slots: Words, rows: Bytes, counts: Ints) -> None:
     width, target = rows.shape[1], address_of(rows)
     end = target + rows.size
     found = 0

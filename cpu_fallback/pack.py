@@ -1,6 +1,7 @@
 """Packing: which neurons fire -> bits. One read of the activations, in their own layout."""
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -9,27 +10,26 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.layout import Layout
-from tensorstate_gpu._arrays.thresholds import Firing
+from tensorstate_gpu._arrays.thresholds import FiringTest
 
 from .compiling import inlined, kernel
+from .intrinsics import address_of, load_byte, load_word, store_byte, store_word
+from .kernel_types import Bytes, Int, Ints, Key, Test
 from .lanes import (
-    address_of,
-    fires_1,
-    fires_8,
-    fires_16,
-    fires_32,
-    fires_64,
-    load_byte,
-    load_word,
-    plane_1,
-    plane_16,
-    plane_64,
-    store_byte,
+    add_plane_1,
+    add_plane_16,
+    add_plane_64,
+    firing_mask_1,
+    firing_mask_8,
+    firing_mask_16,
+    firing_mask_32,
+    firing_mask_64,
     store_transposed,
-    store_word,
 )
 from .threads import in_parallel
 from .words import store_bytes
+
+Kernel = Callable[[Int, Ints, Test, Bytes, Int, Int], None]
 
 # Rows of up to so many bits, shifted by up to 7, are read as one word.
 _FLAT_NEURONS = 57
@@ -41,7 +41,7 @@ _BLOCK = 1 << 14
 
 
 def compress(
-    states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False
+    states: Tensor, layout: Layout, firing: FiringTest, *, scratch: bool = False
 ) -> NDArray[np.uint8]:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     shape = (layout.states, layout.row_bytes)
@@ -49,8 +49,8 @@ def compress(
     if not packed.size:
         return packed
     size = states.element.size
-    kernel, numbers = _prepared(layout, size, len(firing.low) == 1)
-    test, tables = _kernel_test(firing)
+    kernel, numbers = _choose_kernel(layout, size, len(firing.low) == 1)
+    test, tables = _test_arguments(firing)
     address = states.address
 
     def task(start: int, stop: int, _keep_alive: object = (states, tables)) -> None:
@@ -61,7 +61,9 @@ def compress(
 
 
 @lru_cache(maxsize=1024)  # the batches of a layer are all alike
-def _prepared(layout: Layout, size: int, one_threshold: bool) -> tuple[Any, NDArray[np.int64]]:
+def _choose_kernel(
+    layout: Layout, size: int, one_threshold: bool
+) -> tuple[Kernel, NDArray[np.int64]]:
     """The kernel for a layout of numbers of ``size`` bytes, and what it has to know of it:
 
     end, size, run, run stride, neurons, neuron stride, then shape and strides of the outer axes.
@@ -77,8 +79,8 @@ def _prepared(layout: Layout, size: int, one_threshold: bool) -> tuple[Any, NDAr
     return _pack_rows, numbers
 
 
-_kept = threading.local()  # .buffer: what the last packing of this thread was written to
-_MOST_KEPT = 1 << 26
+_thread_local = threading.local()  # .buffer: what the last packing of this thread was written to
+_MAX_SCRATCH_BYTES = 1 << 26
 
 
 def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -88,18 +90,18 @@ def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
     (`pytest benchmarks/cpu/bench_capture.py --benchmark-enable` shows it).
     """
     size = shape[0] * shape[1]
-    if size > _MOST_KEPT:
+    if size > _MAX_SCRATCH_BYTES:
         return np.empty(shape, np.uint8)
-    buffer: NDArray[np.uint8] | None = getattr(_kept, "buffer", None)
+    buffer: NDArray[np.uint8] | None = getattr(_thread_local, "buffer", None)
     if buffer is None or len(buffer) < size:
-        buffer = _kept.buffer = np.empty(max(size, 1 << 20), np.uint8)
+        buffer = _thread_local.buffer = np.empty(max(size, 1 << 20), np.uint8)
     return buffer[:size].reshape(shape)
 
 
-def _kernel_test(firing: Firing) -> tuple[tuple[Any, ...], list[NDArray[Any]]]:
+def _test_arguments(firing: FiringTest) -> tuple[Test, list[NDArray[Any]]]:
     """The tuple that lanes.py describes, and the arrays whose addresses it holds."""
     kind = firing.low.dtype
-    transform: tuple[Any, ...] = (None, None)
+    transform: tuple[Key | None, Key | None] = (None, None)
     if firing.bias or firing.flip:
         bits = np.array([firing.bias, firing.flip], f"u{kind.itemsize}").view(kind)
         transform = (bits[0], bits[1])
@@ -107,14 +109,14 @@ def _kernel_test(firing: Firing) -> tuple[tuple[Any, ...], list[NDArray[Any]]]:
         return (firing.low[0], firing.high[0], *transform, None, None), []
     # A vector of thresholds is read whole, also for the last few neurons.
     tables = [np.pad(side, (0, 64)) for side in (firing.low, firing.high)]
-    addresses = (table.ctypes.data for table in tables)
-    return (firing.low[0], firing.high[0], *transform, *addresses), tables
+    lows, highs = (table.ctypes.data for table in tables)
+    return (firing.low[0], firing.high[0], *transform, lows, highs), tables
 
 
 @kernel
-def _outer_offset(numbers: Any, index: int) -> int:
+def _outer_offset(numbers: Ints, index: Int) -> Int:
     axes = (len(numbers) - 6) // 2
-    offset = 0
+    offset: Int = 0
     for axis in range(axes - 1, -1, -1):
         rest = index // numbers[6 + axis]
         offset += (index - rest * numbers[6 + axis]) * numbers[6 + axes + axis]
@@ -125,25 +127,27 @@ def _outer_offset(numbers: Any, index: int) -> int:
 # The helpers of the inner loops are inlined by Numba: left to LLVM they stay calls that pass the
 # test through memory, for each few bits.
 @inlined
-def _tail_mask(address: int, end: int, size: int, test: Any, neuron: int, count: int) -> Any:
+def _tail_mask(address: Int, end: Int, size: Int, test: Test, neuron: Int, count: Int) -> np.uint64:
     """The bits of the last ``count`` < 64 neurons of a row; never reads at or past ``end``."""
     mask = np.uint64(0)
     if count <= 8 and address + 8 * size <= end:
-        mask = fires_8(address, test, neuron)
+        mask = firing_mask_8(address, test, neuron)
     elif count <= 16 and address + 16 * size <= end:
-        mask = fires_16(address, test, neuron)
+        mask = firing_mask_16(address, test, neuron)
     elif count <= 32 and address + 32 * size <= end:
-        mask = fires_32(address, test, neuron)
+        mask = firing_mask_32(address, test, neuron)
     elif address + 64 * size <= end:
-        mask = fires_64(address, test, neuron)
+        mask = firing_mask_64(address, test, neuron)
     else:
         for k in range(count):
-            mask |= fires_1(address + k * size, test, neuron + k) << np.uint64(k)
+            mask |= firing_mask_1(address + k * size, test, neuron + k) << np.uint64(k)
     return mask & ((np.uint64(1) << np.uint64(count)) - np.uint64(1))
 
 
 @kernel
-def _pack_flat(address: int, numbers: Any, test: Any, packed: Any, start: int, stop: int) -> None:
+def _pack_flat(
+    address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
+) -> None:
     """Few neurons, rows without gaps: 64 rows are as many words of bits as a row has neurons."""
     size, row_bytes, neurons = numbers[1], numbers[3], numbers[4]
     width = packed.shape[1]
@@ -155,7 +159,7 @@ def _pack_flat(address: int, numbers: Any, test: Any, packed: Any, start: int, s
     while state + 64 <= stop:
         first = address + state * row_bytes
         for word in range(neurons):
-            store_word(fires_64(first + 64 * word * size, test, 0), bits + 8 * word)
+            store_word(firing_mask_64(first + 64 * word * size, test, 0), bits + 8 * word)
         for place in range(0, 64 * neurons, neurons):
             row = load_word(bits + place // 8) >> np.uint64(place % 8)
             store_bytes(row & mask, target, width, last)
@@ -165,7 +169,9 @@ def _pack_flat(address: int, numbers: Any, test: Any, packed: Any, start: int, s
 
 
 @kernel
-def _pack_rows(address: int, numbers: Any, test: Any, packed: Any, start: int, stop: int) -> None:
+def _pack_rows(
+    address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
+) -> None:
     """Neurons side by side in memory: lanes run along the neurons."""
     end, size = address + numbers[0], numbers[1]
     run, run_stride, neurons = numbers[2], numbers[3], numbers[4]
@@ -181,7 +187,7 @@ def _pack_rows(address: int, numbers: Any, test: Any, packed: Any, start: int, s
         row = address + _outer_offset(numbers, outer) + position * run_stride
         for _ in range(count):
             for word in range(words):
-                mask = fires_64(row + 64 * word * size, test, 64 * word)
+                mask = firing_mask_64(row + 64 * word * size, test, 64 * word)
                 store_word(mask, target + 8 * word)
             if tail:
                 mask = _tail_mask(row + 64 * words * size, end, size, test, 64 * words, tail)
@@ -193,24 +199,26 @@ def _pack_rows(address: int, numbers: Any, test: Any, packed: Any, start: int, s
 
 @inlined
 def _add_plane(
-    address: int, end: int, size: int, stride: int, count: int, test: Any, neuron: int, target: int
+    address: Int, end: Int, size: Int, stride: Int, count: Int, test: Test, neuron: Int, target: Int
 ) -> None:
     """Add one neuron's bit to its byte, for each of ``count`` positions, ``stride`` bytes apart."""
     done, bit = 0, neuron % 8
     if stride == size:
         # `target` has 64 bytes to spare: what a vector writes past `count` is never looked at.
         while count - done > 16 and address + (done + 64) * size <= end:
-            plane_64(address + done * size, test, neuron, bit, target + done)
+            add_plane_64(address + done * size, test, neuron, bit, target + done)
             done += 64
         while done < count and address + (done + 16) * size <= end:
-            plane_16(address + done * size, test, neuron, bit, target + done)
+            add_plane_16(address + done * size, test, neuron, bit, target + done)
             done += 16
     for position in range(done, count):
-        plane_1(address + position * stride, test, neuron, bit, target + position)
+        add_plane_1(address + position * stride, test, neuron, bit, target + position)
 
 
 @kernel
-def _pack_planes(address: int, numbers: Any, test: Any, packed: Any, start: int, stop: int) -> None:
+def _pack_planes(
+    address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
+) -> None:
     """Neurons apart in memory: lanes run along the positions, plane after plane as they lie.
 
     Bits are gathered in a block that has a row for each byte of a word of 64 neurons; its columns
@@ -248,7 +256,7 @@ def _pack_planes(address: int, numbers: Any, test: Any, packed: Any, start: int,
 
 @kernel
 def _store_columns(
-    rows: int, row: int, used: int, target: int, width: int, count: int, last: int
+    rows: Int, row: Int, used: Int, target: Int, width: Int, count: Int, last: Int
 ) -> None:
     """Store ``used`` bytes of each of ``count`` columns, ``width`` apart; nothing at ``last``."""
     done = 0

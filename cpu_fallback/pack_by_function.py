@@ -10,13 +10,23 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.elements import ElementType
-from tensorstate_gpu._arrays.firing_function import Fires, byte_packer, native_dtype, values
+from tensorstate_gpu._arrays.firing_function import (
+    FiringFunction,
+    Values,
+    byte_packer,
+    native_dtype,
+    values,
+)
 from tensorstate_gpu._arrays.layout import Layout
 
 from .threads import in_parallel
 
+Kernel = Callable[[NDArray[Any], Values, NDArray[np.uint8], int, int], None]
 
-def compress_by_function(states: Tensor, layout: Layout, function: Fires) -> NDArray[np.uint8]:
+
+def compress_by_function(
+    states: Tensor, layout: Layout, function: FiringFunction
+) -> NDArray[np.uint8]:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     packed = np.empty((layout.states, layout.row_bytes), np.uint8)
     if packed.size:
@@ -27,7 +37,7 @@ def compress_by_function(states: Tensor, layout: Layout, function: Fires) -> NDA
     return packed
 
 
-def _pack(kernel: Any, numbers: NDArray[Any], values: NDArray[Any], rows: NDArray[Any]) -> None:
+def _pack(kernel: Kernel, numbers: NDArray[Any], values: Values, rows: NDArray[np.uint8]) -> None:
     def task(start: int, stop: int) -> None:
         kernel(numbers, values, rows, start, stop)
 
@@ -36,12 +46,14 @@ def _pack(kernel: Any, numbers: NDArray[Any], values: NDArray[Any], rows: NDArra
 
 
 @lru_cache(maxsize=64)
-def _kernel(element: ElementType, function: Fires) -> Any:
-    compiled: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy")
+def _kernel(element: ElementType, function: FiringFunction) -> Kernel:
+    compiled = numba.njit(nogil=True, error_model="numpy")
     pack_byte = byte_packer(element, function, compiled)
 
     @compiled
-    def pack(numbers: Any, values: Any, packed: Any, start: int, stop: int) -> None:
+    def pack(
+        numbers: NDArray[Any], values: Values, packed: NDArray[np.uint8], start: int, stop: int
+    ) -> None:
         run = numbers.shape[1]
         for state in range(start, stop):
             for byte in range(packed.shape[1]):

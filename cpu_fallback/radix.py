@@ -7,13 +7,13 @@ along; equal keys keep their order.
 """
 
 import itertools
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import inlined, kernel
-from .lanes import address_of
+from .intrinsics import address_of
+from .kernel_types import Bool, Bytes, Cells, Index, Int, Ints, Scratch, Words
 from .threads import run
 from .words import row_word
 
@@ -41,10 +41,10 @@ def to_buckets(
     total = sum(stop - start for start, stop in ranges)
     few = _power_of_2(total / _BUCKET, _STREAMS // (1 + with_index))
     buckets = max(few, _power_of_2(total / _LARGE_BUCKET, _MOST_BUCKETS))
-    spread = _spread(rows, word, ranges, buckets)
+    cells = _sample_cells(rows, word, ranges, buckets)
     counts = np.zeros((len(ranges), buckets), np.int64)
     run(
-        lambda part, start, stop: _histogram(rows, word, start, stop, *spread, counts[part]),
+        lambda part, start, stop: _histogram(rows, word, start, stop, *cells, counts[part]),
         [(part, *bounds) for part, bounds in enumerate(ranges)],
     )
     bounds = np.concatenate([[0], np.cumsum(counts.sum(0))])
@@ -53,7 +53,7 @@ def to_buckets(
     index = np.empty(total, np.int64) if with_index else None
     run(
         lambda part, start, stop: _scatter(
-            rows, word, start, stop, *spread, places[part], keys, index
+            rows, word, start, stop, *cells, places[part], keys, index
         ),
         [(part, *bounds) for part, bounds in enumerate(ranges)],
     )
@@ -67,7 +67,7 @@ def _power_of_2(at_least: float, most: int) -> int:
     return power
 
 
-def _spread(
+def _sample_cells(
     rows: NDArray[np.uint8], word: int, ranges: Ranges, buckets: int
 ) -> tuple[np.uint64, np.uint64, NDArray[np.uint16]]:
     """Lowest key, width of a cell as a shift, and the bucket of each cell; from a sample."""
@@ -85,7 +85,7 @@ def _spread(
     return np.uint64(low), shift, (below * buckets // len(keys)).astype(np.uint16)
 
 
-def balanced(bounds: NDArray[np.int64], parts: int) -> Ranges:
+def split_buckets(bounds: NDArray[np.int64], parts: int) -> Ranges:
     """Cut buckets into ranges of about as many keys each."""
     cuts = np.searchsorted(bounds, [bounds[-1] * part // parts for part in range(parts + 1)])
     cuts[-1] = len(bounds) - 1
@@ -93,14 +93,14 @@ def balanced(bounds: NDArray[np.int64], parts: int) -> Ranges:
 
 
 @kernel
-def _load_words(rows: Any, word: int, keys: Any) -> None:
+def _load_words(rows: Bytes, word: Int, keys: Words) -> None:
     width, end = rows.shape[1], address_of(rows) + rows.size
     for i in range(len(rows)):
         keys[i] = row_word(address_of(rows) + i * width, word, width, end)
 
 
 @inlined
-def _bucket_of(key: Any, low: Any, shift: Any, cells: Any) -> Any:
+def _bucket_of(key: np.uint64, low: np.uint64, shift: np.uint64, cells: Cells) -> np.uint16:
     # Keys outside the sample's range go into the first and the last cell: the order holds.
     last = np.uint64(len(cells) - 1)
     return cells[min((key - low) >> shift, last) if key >= low else np.uint64(0)]
@@ -108,7 +108,14 @@ def _bucket_of(key: Any, low: Any, shift: Any, cells: Any) -> Any:
 
 @kernel
 def _histogram(
-    rows: Any, word: int, start: int, stop: int, low: Any, shift: Any, cells: Any, counts: Any
+    rows: Bytes,
+    word: Int,
+    start: Int,
+    stop: Int,
+    low: np.uint64,
+    shift: np.uint64,
+    cells: Cells,
+    counts: Ints,
 ) -> None:
     width, end = rows.shape[1], address_of(rows) + rows.size
     row = address_of(rows) + start * width
@@ -119,16 +126,16 @@ def _histogram(
 
 @kernel
 def _scatter(
-    rows: Any,
-    word: int,
-    start: int,
-    stop: int,
-    low: Any,
-    shift: Any,
-    cells: Any,
-    places: Any,
-    keys: Any,
-    index: Any,
+    rows: Bytes,
+    word: Int,
+    start: Int,
+    stop: Int,
+    low: np.uint64,
+    shift: np.uint64,
+    cells: Cells,
+    places: Ints,
+    keys: Words,
+    index: Ints | None,
 ) -> None:
     width, end = rows.shape[1], address_of(rows) + rows.size
     row = address_of(rows) + start * width
@@ -144,18 +151,19 @@ def _scatter(
 
 
 @kernel
-def sort_buckets(keys: Any, index: Any, bounds: Any, first: int, last: int) -> None:
+def sort_buckets(keys: Words, index: Ints | None, bounds: Ints, first: Int, last: Int) -> None:
     """Sort each of the buckets [first, last), with their index unless None; stable."""
     scratch = new_scratch(index, bounds, first, last)
+    crowded: Bool
     crowded = np.bool_(False)  # a plain False would be a type of its own, compiled twice
     for bucket in range(first, last):
         crowded = sort_run(keys, index, scratch, bounds[bucket], bounds[bucket + 1], crowded)
 
 
 @inlined
-def new_scratch(index: Any, bounds: Any, first: int, last: int) -> Any:
+def new_scratch(index: Ints | None, bounds: Ints, first: Int, last: Int) -> Scratch:
     """What sort_run needs for runs within any of the buckets [first, last)."""
-    largest = 0
+    largest: Int = 0
     for bucket in range(first, last):
         largest = max(largest, bounds[bucket + 1] - bounds[bucket])
     counts = np.empty((6, 1 << 11), np.int64)
@@ -165,7 +173,14 @@ def new_scratch(index: Any, bounds: Any, first: int, last: int) -> Any:
 
 
 @kernel
-def sort_run(keys: Any, index: Any, scratch: Any, start: int, stop: int, crowded: bool) -> bool:
+def sort_run(
+    keys: Words,
+    index: Ints | None,
+    scratch: Scratch,
+    start: Int,
+    stop: Int,
+    crowded: bool | np.bool_,
+) -> bool | np.bool_:
     """Sort [start, stop) of the keys, with their index unless None; stable.
 
     Returns whether 16 bits told too little apart: keys like these had better be sorted by all bits
@@ -195,7 +210,7 @@ def sort_run(keys: Any, index: Any, scratch: Any, start: int, stop: int, crowded
 
 
 @kernel
-def _insertion_sort(keys: Any, index: Any, start: int, stop: int, moves: int) -> bool:
+def _insertion_sort(keys: Words, index: Ints | None, start: Int, stop: Int, moves: Int) -> bool:
     """True when all is sorted; False, with all keys still there, when one had to move too far."""
     for i in range(start + 1, stop):
         key = keys[i]
@@ -218,20 +233,22 @@ def _insertion_sort(keys: Any, index: Any, start: int, stop: int, moves: int) ->
 
 @kernel
 def _sort_digits(
-    keys: Any,
-    index: Any,
-    scratch: Any,
-    start: int,
-    stop: int,
-    least: Any,
-    first: int,
-    last: int,
-    bits: int,
+    keys: Words,
+    index: Ints | None,
+    scratch: Scratch,
+    start: Int,
+    stop: Int,
+    least: np.uint64,
+    first: Int,
+    last: Int,
+    bits: Int,
 ) -> None:
     """Stable sort by the bits [first, last) of each key - ``least``, so many at a time."""
     digits = (last - first + bits - 1) // bits
     low, mask = np.uint64(first), np.uint64((1 << bits) - 1)
     counts = scratch[2]
+    value: Index
+    place: Int
     for digit in range(digits):
         for value in range(1 << bits):  # element by element: slices take Numba 2 s to compile
             counts[digit, value] = 0
@@ -241,8 +258,8 @@ def _sort_digits(
             counts[digit, key & mask] += 1
             key >>= np.uint64(bits)
     source, target = keys[start:stop], scratch[0][: stop - start]
-    if index is not None:
-        index_source, index_target = index[start:stop], scratch[1][: stop - start]
+    if index is not None:  # then scratch has memory for one, too
+        index_source, index_target = index[start:stop], scratch[1][: stop - start]  # type: ignore[index]
     for digit in range(digits):
         low = np.uint64(first + digit * bits)
         place = 0

@@ -4,20 +4,19 @@ Random rows are told apart by their first word. Rows that are equal altogether a
 look at each; what stays tied is sorted by the highest word below in which it differs.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import inlined, kernel
-from .lanes import address_of, load_word, prefetch
-from .radix import balanced, new_scratch, sort_buckets, sort_run, to_buckets
-from .threads import cut, in_parallel, ranges, run
+from .intrinsics import address_of, load_word, prefetch
+from .kernel_types import Bytes, Int, Ints, Scratch, Words
+from .radix import new_scratch, sort_buckets, sort_run, split_buckets, to_buckets
+from .threads import in_parallel, run, split_ranges, thread_ranges
 from .words import copy_row, row_word, rows_equal
 
 # Up to here NumPy's sort is as fast as ours, and spares the seconds that ours takes to compile.
-_FEW = 1 << 12
-_AHEAD = 16  # rows whose cache lines are asked for before they are read
+_SMALL_ROWS = 1 << 12
+_PREFETCH_ROWS = 16  # rows whose cache lines are asked for before they are read
 
 
 def sort(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -25,8 +24,8 @@ def sort(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64
     rows = np.ascontiguousarray(packed)
     if not len(rows):
         return np.zeros(1, np.int64), np.zeros(0, np.int64)
-    keys, index = sort_ranges(rows, ranges(len(rows), 48 * len(rows)))
-    return edges(rows, keys, index), index
+    keys, index = sort_ranges(rows, thread_ranges(len(rows), 48 * len(rows)))
+    return run_bounds(rows, keys, index), index
 
 
 def sort_ranges(
@@ -34,11 +33,11 @@ def sort_ranges(
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """As sort, of the rows in some ranges only; one thread for each. Highest words, and order."""
     top = (rows.shape[1] + 7) // 8 - 1
-    if not top and len(parts) == 1 and parts[0][1] - parts[0][0] <= _FEW:
-        return _sort_few(rows, *parts[0])
+    if not top and len(parts) == 1 and parts[0][1] - parts[0][0] <= _SMALL_ROWS:
+        return _sort_small(rows, *parts[0])
     keys, index, bounds = to_buckets(rows, top, parts, with_index=True)
     assert index is not None
-    pieces = balanced(bounds, len(parts))
+    pieces = split_buckets(bounds, len(parts))
     run(lambda first, last: sort_buckets(keys, index, bounds, first, last), pieces)
     if top:
         lower = np.empty(len(keys), np.uint64)
@@ -49,27 +48,32 @@ def sort_ranges(
     return keys, index
 
 
-def edges(
+def run_bounds(
     rows: NDArray[np.uint8], keys: NDArray[np.uint64], index: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Bounds of the runs of equal rows in what sort_ranges gave: int64 of shape (distinct + 1,)."""
     found = np.empty(len(index), np.int64)
     pieces = in_parallel(
-        lambda i, j: found[i : i + _find_edges(rows, keys, index, i, j, found)],
+        lambda i, j: found[i : i + _find_run_bounds(rows, keys, index, i, j, found)],
         len(index),
         16 * len(index),
     )
     return np.concatenate([*pieces, [len(index)]])
 
 
-def take(rows: NDArray[np.uint8], index: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
+def gather_rows(
+    rows: NDArray[np.uint8], index: NDArray[np.int64], threads: int
+) -> NDArray[np.uint8]:
     """``rows[index]``."""
     taken = np.empty((len(index), rows.shape[1]), np.uint8)
-    run(lambda start, stop: _take(rows, index, taken, start, stop), cut(len(index), threads))
+    run(
+        lambda start, stop: _gather_rows(rows, index, taken, start, stop),
+        split_ranges(len(index), threads),
+    )
     return taken
 
 
-def _sort_few(
+def _sort_small(
     rows: NDArray[np.uint8], start: int, stop: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """As sort_ranges, of at most 8 bytes, by NumPy."""
@@ -82,31 +86,38 @@ def _sort_few(
 
 @kernel
 def _settle_buckets(
-    rows: Any, top: int, keys: Any, index: Any, bounds: Any, first: int, last: int, lower: Any
+    rows: Bytes,
+    top: Int,
+    keys: Words,
+    index: Ints,
+    bounds: Ints,
+    first: Int,
+    last: Int,
+    lower: Words,
 ) -> None:
     """Sort rows of equal highest words in the buckets [first, last) by the words below."""
     scratch = new_scratch(index, bounds, first, last)
     # Runs wait here instead of in recursive calls, of which wide rows could need thousands.
-    waiting = np.empty((len(scratch[0]) // 2 + 1, 3), np.int64)
+    pending = np.empty((len(scratch[0]) // 2 + 1, 3), np.int64)
     base, width = address_of(rows), rows.shape[1]
     for bucket in range(first, last):
         start, stop = bounds[bucket], bounds[bucket + 1]
         begin = start
         for i in range(start + 1, stop + 1):
-            ahead = i + _AHEAD
+            ahead = i + _PREFETCH_ROWS
             if ahead < stop and keys[ahead] == keys[ahead - 1]:
                 prefetch(base + index[ahead] * width)
                 prefetch(base + index[ahead - 1] * width)
             if i < stop and keys[i] == keys[begin]:
                 continue
             if i - begin > 1 and not _all_equal(rows, index, begin, i):
-                waiting[0, 0], waiting[0, 1], waiting[0, 2] = begin, i, top
-                _settle(rows, index, lower, scratch, waiting)
+                pending[0, 0], pending[0, 1], pending[0, 2] = begin, i, top
+                _settle(rows, index, lower, scratch, pending)
             begin = i
 
 
 @inlined
-def _all_equal(rows: Any, index: Any, start: int, stop: int) -> bool:
+def _all_equal(rows: Bytes, index: Ints, start: Int, stop: Int) -> bool:
     width, base = rows.shape[1], address_of(rows)
     for i in range(start + 1, stop):
         if not rows_equal(base + index[start] * width, base + index[i] * width, width):
@@ -115,13 +126,13 @@ def _all_equal(rows: Any, index: Any, start: int, stop: int) -> bool:
 
 
 @kernel
-def _settle(rows: Any, index: Any, lower: Any, scratch: Any, waiting: Any) -> None:
+def _settle(rows: Bytes, index: Ints, lower: Words, scratch: Scratch, pending: Ints) -> None:
     """Sort the first waiting run (start, stop, words that may differ), whose higher words agree."""
     width, end = rows.shape[1], address_of(rows) + rows.size
     count = 1
     while count:
         count -= 1
-        start, stop, words = waiting[count, 0], waiting[count, 1], waiting[count, 2]
+        start, stop, words = pending[count, 0], pending[count, 1], pending[count, 2]
         word = _highest_difference(rows, index, start, stop, words)
         if word < 0:
             continue
@@ -133,15 +144,16 @@ def _settle(rows: Any, index: Any, lower: Any, scratch: Any, waiting: Any) -> No
             if i < stop and lower[i] == lower[first]:
                 continue
             if word and i - first > 1:
-                waiting[count, 0], waiting[count, 1], waiting[count, 2] = first, i, word
+                pending[count, 0], pending[count, 1], pending[count, 2] = first, i, word
                 count += 1
             first = i
 
 
 @kernel
-def _highest_difference(rows: Any, index: Any, start: int, stop: int, words: int) -> int:
+def _highest_difference(rows: Bytes, index: Ints, start: Int, stop: Int, words: Int) -> Int:
     """The highest of the lowest ``words`` words in which any rows of a run differ; -1 if none."""
     width, base = rows.shape[1], address_of(rows)
+    highest: Int
     one, highest = base + index[start] * width, -1
     for i in range(start + 1, stop):
         other = base + index[i] * width
@@ -155,7 +167,9 @@ def _highest_difference(rows: Any, index: Any, start: int, stop: int, words: int
 
 
 @kernel
-def _find_edges(rows: Any, keys: Any, index: Any, start: int, stop: int, found: Any) -> int:
+def _find_run_bounds(
+    rows: Bytes, keys: Words, index: Ints, start: Int, stop: Int, found: Ints
+) -> int:
     """Note, from ``found[start]`` on, where rows differ from the one before; give the number."""
     width, base = rows.shape[1], address_of(rows)
     count = 0
@@ -163,7 +177,7 @@ def _find_edges(rows: Any, keys: Any, index: Any, start: int, stop: int, found: 
         # Rows of different keys need no look, and those of at most 8 bytes are their keys.
         differs = i == 0 or keys[i] != keys[i - 1]
         if width > 8 and not differs:
-            prefetch(base + index[min(i + _AHEAD, stop - 1)] * width)
+            prefetch(base + index[min(i + _PREFETCH_ROWS, stop - 1)] * width)
             differs = not rows_equal(base + index[i] * width, base + index[i - 1] * width, width)
         if differs:
             found[start + count] = i
@@ -172,8 +186,8 @@ def _find_edges(rows: Any, keys: Any, index: Any, start: int, stop: int, found: 
 
 
 @kernel
-def _take(rows: Any, index: Any, taken: Any, start: int, stop: int) -> None:
+def _gather_rows(rows: Bytes, index: Ints, taken: Bytes, start: Int, stop: Int) -> None:
     width, base, target = rows.shape[1], address_of(rows), address_of(taken)
     for i in range(start, stop):
-        prefetch(base + index[min(i + _AHEAD, stop - 1)] * width)
+        prefetch(base + index[min(i + _PREFETCH_ROWS, stop - 1)] * width)
         copy_row(base + index[i] * width, target + i * width, width)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 # Asked with (distinct rows, rows seen, rows to come) whenever a table is full: True gives up
 # instead of growing.
-Patience = Callable[[int, int, int], bool]
+StopRule = Callable[[int, int, int], bool]
 
 
 class Table(ABC):
@@ -25,14 +25,14 @@ class Table(ABC):
         weights: NDArray[np.int64] | None,
         start: int,
         stop: int,
-        patience: Patience,
+        stop_rule: StopRule,
     ) -> int:
         """Count rows [start, stop), ``weights`` times each (default once); give where it ended."""
         done = start
         while done < stop:
             done = self._insert(packed, weights, done, stop)
             if done < stop:
-                if patience(self._used, done - start, stop - done):
+                if stop_rule(self._used, done - start, stop - done):
                     break
                 self._grow()
         return done

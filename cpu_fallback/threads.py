@@ -19,14 +19,14 @@ _pool: ThreadPoolExecutor | None = None
 _workers = 0
 
 
-def _forget_pool() -> None:
+def _discard_pool() -> None:
     # A forked child inherits the executor but none of its threads.
     global _pool
     _pool = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_discard_pool)
 
 
 def _executor() -> ThreadPoolExecutor:
@@ -40,13 +40,13 @@ def _executor() -> ThreadPoolExecutor:
     return _pool
 
 
-def ranges(items: int, traffic: int) -> list[tuple[int, int]]:
+def thread_ranges(items: int, traffic: int) -> list[tuple[int, int]]:
     """Cut ``items``, which move ``traffic`` bytes, into one range (start, stop) per thread."""
     most = traffic // min_bytes_per_thread()
-    return cut(items, min(get_num_threads(), most)) if most > 1 else [(0, items)]
+    return split_ranges(items, min(get_num_threads(), most)) if most > 1 else [(0, items)]
 
 
-def cut(items: int, parts: int) -> list[tuple[int, int]]:
+def split_ranges(items: int, parts: int) -> list[tuple[int, int]]:
     """Ranges (start, stop) of about the same size; at least one, and no more than items."""
     parts = max(1, min(parts, items))
     bounds = [items * part // parts for part in range(parts + 1)]
@@ -58,7 +58,7 @@ def in_parallel(task: Callable[[int, int], Any], items: int, traffic: int) -> li
 
     Returns when all are done, also when one of them raises, so that no kernel outlives its arrays.
     """
-    return run(task, ranges(items, traffic))
+    return run(task, thread_ranges(items, traffic))
 
 
 def run(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:

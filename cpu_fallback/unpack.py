@@ -1,23 +1,19 @@
 """Unpacking bits into bools, and counting the set ones."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import inlined, kernel
-from .lanes import (
+from .intrinsics import (
     address_of,
     count_ones,
     count_ones_64,
     count_ones_of_words,
     load_word,
-    spread_8,
-    spread_16,
-    spread_32,
-    spread_64,
     store_byte,
 )
+from .kernel_types import Bools, Bytes, Int, Ints32
+from .lanes import store_bools_8, store_bools_16, store_bools_32, store_bools_64
 from .threads import in_parallel
 from .words import row_word
 
@@ -52,23 +48,23 @@ def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 @inlined
-def _spread_tail(word: Any, target: int, count: int, stop: int) -> None:
+def _store_last_bools(word: np.uint64, target: Int, count: Int, stop: Int) -> None:
     """Store ``count`` < 64 bools; a whole vector where what follows is still to be written."""
     if count <= 8 and target + 8 <= stop:
-        spread_8(word, target)
+        store_bools_8(word, target)
     elif count <= 16 and target + 16 <= stop:
-        spread_16(word, target)
+        store_bools_16(word, target)
     elif count <= 32 and target + 32 <= stop:
-        spread_32(word, target)
+        store_bools_32(word, target)
     elif target + 64 <= stop:
-        spread_64(word, target)
+        store_bools_64(word, target)
     else:
         for k in range(count):
             store_byte((word >> np.uint64(k)) & np.uint64(1), target + k)
 
 
 @kernel
-def _unpack_flat(rows: Any, states: Any, start: int, stop: int) -> None:
+def _unpack_flat(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
     """Few neurons: the bits of 64 rows, side by side, are as many words as a row has neurons."""
     width, neurons = rows.shape[1], states.shape[1]
     end = address_of(rows) + rows.size
@@ -82,7 +78,7 @@ def _unpack_flat(rows: Any, states: Any, start: int, stop: int) -> None:
         word |= bits << np.uint64(filled)
         filled += neurons
         if filled >= 64:
-            spread_64(word, target)
+            store_bools_64(word, target)
             target += 64
             filled -= 64
             word = bits >> np.uint64(neurons - filled)
@@ -91,7 +87,7 @@ def _unpack_flat(rows: Any, states: Any, start: int, stop: int) -> None:
 
 
 @kernel
-def _unpack_rows(rows: Any, states: Any, start: int, stop: int) -> None:
+def _unpack_rows(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
     width, neurons = rows.shape[1], states.shape[1]
     end = address_of(rows) + rows.size
     last = address_of(states) + stop * neurons
@@ -100,14 +96,14 @@ def _unpack_rows(rows: Any, states: Any, start: int, stop: int) -> None:
         row = address_of(rows) + state * width
         target = address_of(states) + state * neurons
         for word in range(words):
-            spread_64(load_word(row + 8 * word), target + 64 * word)
+            store_bools_64(load_word(row + 8 * word), target + 64 * word)
         if tail:
             bits = row_word(row, words, width, end)
-            _spread_tail(bits, target + 64 * words, tail, last)
+            _store_last_bools(bits, target + 64 * words, tail, last)
 
 
 @kernel
-def _count_narrow(rows: Any, ones: Any, start: int, stop: int) -> None:
+def _count_narrow(rows: Bytes, ones: Ints32, start: Int, stop: Int) -> None:
     """Rows of at most 8 bytes."""
     width, end = rows.shape[1], address_of(rows) + rows.size
     row = address_of(rows) + start * width
@@ -122,7 +118,7 @@ def _count_narrow(rows: Any, ones: Any, start: int, stop: int) -> None:
 
 
 @kernel
-def _count_wide(rows: Any, ones: Any, start: int, stop: int) -> None:
+def _count_wide(rows: Bytes, ones: Ints32, start: Int, stop: Int) -> None:
     width, end = rows.shape[1], address_of(rows) + rows.size
     words = (width + 7) // 8
     row = address_of(rows) + start * width

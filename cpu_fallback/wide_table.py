@@ -1,18 +1,17 @@
 """A hash table for rows of more than 8 bytes: slots point to rows kept side by side."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import kernel
-from .lanes import address_of, load_word, prefetch, store_word
+from .intrinsics import address_of, load_word, prefetch, store_word
+from .kernel_types import Bytes, Int, Ints, Words
 from .table import Table
 from .words import copy_row, hash_row, rows_equal
 
 _BATCH = 32  # rows hashed ahead of their probes, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
-_AHEAD = 2048  # bytes read ahead: hardware prefetchers stop at the end of a page
+_PREFETCH_BYTES = 2048  # bytes read ahead: hardware prefetchers stop at the end of a page
 _INDEX_BITS = 40  # a slot is tag << 40 | index + 1: 24 bits of hash spare most comparisons
 
 
@@ -33,7 +32,6 @@ class WideTable(Table):
     def _insert(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> int:
-        done: int
         done, self._used = _insert_rows(
             packed, weights, start, stop, self._slots, self._rows, self._counts, self._used
         )
@@ -42,7 +40,7 @@ class WideTable(Table):
     def _grow(self) -> None:
         factor = 4 if len(self._slots) < 1 << 18 else 2
         self._slots = np.zeros(len(self._slots) * factor, np.uint64)
-        _place_all(self._rows, self._used, self._slots)
+        _insert_all(self._rows, self._used, self._slots)
         if len(self._rows) <= self._used + _BATCH:
             rows = np.empty((len(self._slots) // 2, self._rows.shape[1]), np.uint8)
             counts = np.empty(len(rows), np.int64)
@@ -57,15 +55,15 @@ class WideTable(Table):
 
 @kernel
 def _insert_rows(
-    packed: Any,
-    weights: Any,
+    packed: Bytes,
+    weights: Ints | None,
     done: int,
     stop: int,
-    slots: Any,
-    rows: Any,
-    counts: Any,
+    slots: Words,
+    rows: Bytes,
+    counts: Ints,
     used: int,
-) -> Any:
+) -> tuple[int, int]:
     """Count rows from ``done`` on until all are in or the table is half full."""
     width, mask = packed.shape[1], len(slots) - 1
     row = address_of(packed) + done * width
@@ -77,7 +75,7 @@ def _insert_rows(
     while done < stop and used <= room:
         count = min(_BATCH, stop - done)
         for i in range(count):
-            prefetch(row + i * width + _AHEAD)
+            prefetch(row + i * width + _PREFETCH_BYTES)
             hashes[i] = hash_row(row + i * width, width)
             prefetch(base + 8 * (np.int64(hashes[i]) & mask))
         for i in range(count):
@@ -105,7 +103,7 @@ def _insert_rows(
 
 
 @kernel
-def _place_all(rows: Any, used: int, slots: Any) -> None:
+def _insert_all(rows: Bytes, used: Int, slots: Words) -> None:
     """Fill empty slots with the first ``used`` rows, which are known to be distinct."""
     width, mask = rows.shape[1], len(slots) - 1
     start, index_bits = address_of(rows), np.uint64(_INDEX_BITS)

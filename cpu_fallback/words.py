@@ -4,16 +4,23 @@ A row is given by its address; ``end`` is the end of the array it lies in, and n
 past it. Words are little-endian; bytes beyond the row are 0.
 """
 
-from typing import Any
-
 import numpy as np
 
 from .compiling import inlined, kernel
-from .lanes import differ_16, differ_64, fold_multiply, load_byte, load_word, store_byte, store_word
+from .intrinsics import (
+    differ_16,
+    differ_64,
+    fold_multiply,
+    load_byte,
+    load_word,
+    store_byte,
+    store_word,
+)
+from .kernel_types import Bool, Int
 
 
 @inlined
-def row_word(row: int, word: int, width: int, end: int) -> Any:
+def row_word(row: Int, word: Int, width: Int, end: Int) -> np.uint64:
     """Eight bytes of a row as a number."""
     address, count = row + 8 * word, width - 8 * word
     if count >= 8:
@@ -27,7 +34,7 @@ def row_word(row: int, word: int, width: int, end: int) -> Any:
 
 
 @inlined
-def store_bytes(value: Any, target: int, width: int, stop: int) -> None:
+def store_bytes(value: np.uint64, target: Int, width: Int, stop: Int) -> None:
     """Store the low ``width`` bytes; a whole word where what follows is still to be written."""
     if target + 8 <= stop:
         store_word(value, target)
@@ -37,13 +44,14 @@ def store_bytes(value: Any, target: int, width: int, stop: int) -> None:
 
 
 @inlined
-def rows_equal(one: int, other: int, width: int) -> Any:
+def rows_equal(one: Int, other: Int, width: Int) -> Bool:
     """Of more than 8 bytes; the last block overlaps the one before, so no byte is left over."""
     if width < 16:
         last = width - 8
-        return load_word(one) == load_word(other) and load_word(one + last) == load_word(
-            other + last
+        equal: Bool = load_word(one) == load_word(other) and (
+            load_word(one + last) == load_word(other + last)
         )
+        return equal
     at = 0
     while at + 64 <= width:
         if differ_64(one + at, other + at):
@@ -57,7 +65,7 @@ def rows_equal(one: int, other: int, width: int) -> Any:
 
 
 @kernel
-def compare_rows(one: int, other: int, width: int, end: int, other_end: int) -> int:
+def compare_rows(one: Int, other: Int, width: Int, end: Int, other_end: Int) -> int:
     """-1, 0 or 1: how two rows compare as little-endian integers."""
     for word in range((width + 7) // 8 - 1, -1, -1):
         a, b = row_word(one, word, width, end), row_word(other, word, width, other_end)
@@ -67,7 +75,7 @@ def compare_rows(one: int, other: int, width: int, end: int, other_end: int) -> 
 
 
 @inlined
-def hash_row(row: int, width: int) -> Any:
+def hash_row(row: Int, width: Int) -> np.uint64:
     """A hash of more than 8 bytes by folded 128-bit products; the high bits are the good ones."""
     one, other = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
     secret = np.uint64(0xA0761D6478BD642F)
@@ -88,7 +96,7 @@ def hash_row(row: int, width: int) -> Any:
 
 
 @inlined
-def copy_row(source: int, target: int, width: int) -> None:
+def copy_row(source: Int, target: Int, width: Int) -> None:
     whole = width // 8
     for word in range(whole):
         store_word(load_word(source + 8 * word), target + 8 * word)

@@ -34,6 +34,11 @@ class TensorStateError(Exception):
     """Base class of all exceptions of this package."""
 
 
+# TensorFlow's AutoGraph raises exceptions anew, with the code that raised them in the message. It
+# keeps a type only if it has this very __init__; else ValueError's own would come first.
+TensorStateError.__init__ = Exception.__init__  # type: ignore[method-assign]
+
+
 # ---- capturing ---------------------------------------------------------------------------------
 
 

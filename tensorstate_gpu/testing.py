@@ -19,6 +19,18 @@ try:
 except ImportError as error:  # pragma: no cover
     raise ImportError("tensorstate_gpu.testing needs Hypothesis: pip install hypothesis") from error
 
+__all__ = [
+    "ELEMENTS",
+    "activations",
+    "compress",
+    "count",
+    "decompress",
+    "packed_states",
+    "popcount",
+    "sort",
+    "special_bits",
+]
+
 # Float formats: bytes, mantissa bits, exponent bias, and what the bit patterns at the end mean.
 FLOATS = {
     "float16": (2, 10, 15, "ieee"),

@@ -10,7 +10,7 @@ except ImportError as error:
     raise ImportError("Keras layers need keras: pip install 'tensorstate_gpu[keras]'") from error
 
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
-from tensorstate_gpu._arrays.thresholds import firing
+from tensorstate_gpu._arrays.thresholds import firing_test as firing
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._layers.layer_states import LayerStates

@@ -1,18 +1,23 @@
-"""The Backend protocol, and which backend serves a device."""
+"""The protocols of backends: what a device offers to pack, count and sort states."""
 
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.dlpack import Tensor
-from tensorstate_gpu._arrays.firing_function import Fires
+from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._arrays.layout import Layout
-from tensorstate_gpu._arrays.thresholds import Firing
+from tensorstate_gpu._arrays.thresholds import FiringTest
+
+# The arrays that a backend returns; those that it takes are Any here, and are of the same type.
+NativeT = TypeVar("NativeT", bound=NativeArray, covariant=True)
 
 
-class Counter(Protocol):
+class _RunningCounts(Protocol):
     """Running counts of packed states: mutable, exact, in memory bounded by the distinct ones."""
 
     @property
@@ -22,12 +27,19 @@ class Counter(Protocol):
     def add(self, packed: Any, weights: Any = None) -> None:
         """Count the rows of ``packed`` (states, bytes), each ``weights`` times (default once)."""
 
-    def result(self) -> tuple[Any, Any]:
+
+class Counter(_RunningCounts, Protocol):
+    """Running counts whose result is in the host's memory."""
+
+    def result(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Distinct rows in order (distinct, bytes), and their int64 counts."""
 
 
-class DeviceCounter(Counter, Protocol):
-    """A Counter whose device may run out of memory: then add() raises, and counts no row."""
+class DeviceCounter(_RunningCounts, Protocol):
+    """Counts on a device that may run out of memory: then add() raises, and counts no row."""
+
+    def result(self) -> tuple[DeviceArray, DeviceArray]:
+        """Distinct rows in order (distinct, bytes), and their int64 counts."""
 
     def drain(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Distinct rows in no order and their counts, in the host's memory; then there are none."""
@@ -49,55 +61,64 @@ class Transfer(Protocol):
         """Forget the first batch: it is kept elsewhere."""
 
 
-class Backend(Protocol):
+class BackendOf(Protocol[NativeT]):
     """What a backend offers; arrays are of its own native type. All return the same bytes."""
 
     def working_on(self, tensor: Tensor) -> AbstractContextManager[None]:
         """Inside, work goes to the tensor's device, on the stream that its framework uses there."""
 
-    def view(self, tensor: Tensor) -> Any:
+    def view(self, tensor: Tensor) -> NativeT:
         """The same memory as a native array of unsigned integers."""
 
-    def to_host(self, array: Any) -> Any:
+    def to_host(self, array: Any) -> NDArray[Any]:
         """A native array as a NumPy array: itself, or a copy."""
 
-    def rows_where(self, packed: Any, chosen: NDArray[np.bool_]) -> Any:
+    def rows_where(self, packed: Any, chosen: NDArray[np.bool_]) -> NativeT:
         """The rows that a mask of the host chooses."""
 
     def compress(
-        self, states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False
-    ) -> Any:
+        self, states: Tensor, layout: Layout, firing: FiringTest, *, scratch: bool = False
+    ) -> NativeT:
         """Pack: uint8 of shape (states, row bytes).
 
         ``scratch``: the result may lie in memory that this thread's next call overwrites.
         """
 
-    def compress_by_function(self, states: Tensor, layout: Layout, function: Fires) -> Any:
+    def compress_by_function(
+        self, states: Tensor, layout: Layout, function: FiringFunction
+    ) -> NativeT:
         """As compress, by a function of one number that Numba compiles."""
 
-    def decompress(self, packed: Any, neurons: int) -> Any:
+    def decompress(self, packed: Any, neurons: int) -> NativeT:
         """Unpack: bool of shape (states, neurons)."""
 
-    def popcount(self, packed: Any) -> Any:
+    def popcount(self, packed: Any) -> NativeT:
         """Firing neurons per state: int32 of shape (states,)."""
 
-    def sort(self, packed: Any) -> tuple[Any, Any]:
+    def sort(self, packed: Any) -> tuple[NativeT, NativeT]:
         """Where runs of equal rows begin, and their end; and the stable order of the rows.
 
         Both int64: (distinct + 1,) and (states,). The order is that of little-endian integers.
         """
 
-    def count(self, packed: Any) -> tuple[Any, Any]:
+    def count(self, packed: Any) -> tuple[NativeT, NativeT]:
         """Distinct rows in order (distinct, bytes), and their int64 counts."""
 
-    def merge(self, parts: list[tuple[Any, Any]], row_bytes: int) -> tuple[Any, Any]:
+    def merge(self, parts: list[tuple[Any, Any]], row_bytes: int) -> tuple[NativeT, NativeT]:
         """The counts of all parts together, each as count() gives it, in linear time."""
+
+
+Backend = BackendOf[NativeArray]
+
+
+class HostBackend(BackendOf[NDArray[Any]], Protocol):
+    """The backend whose arrays are NumPy's."""
 
     def counter(self, row_bytes: int) -> Counter:
         """An empty running count for rows of ``row_bytes`` bytes."""
 
 
-class DeviceBackend(Backend, Protocol):
+class DeviceBackend(BackendOf[DeviceArray], Protocol):
     """A backend whose arrays do not lie in the host's memory."""
 
     def counter(self, row_bytes: int) -> DeviceCounter:

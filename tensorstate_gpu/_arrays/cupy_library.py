@@ -3,19 +3,22 @@
 from functools import lru_cache
 from typing import Any
 
-from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded
+from tensorstate_gpu._arrays.array_types import CudaArray, DLPackArray
+from tensorstate_gpu._arrays.cupy_types import CuPy, DeviceArray
+from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module
 
 
 @lru_cache
-def library() -> Any:
+def library() -> CuPy:
     """CuPy. ImportError where it is missing or broken, RuntimeError where it finds no GPU."""
     try:
-        import cupy
+        import cupy as module
     except ImportError as error:
         raise ImportError(
             "states on a GPU need CuPy: pip install 'tensorstate_gpu[cuda13]' (or cuda12, as the "
             f"driver has it); importing it says: {error}"
         ) from error
+    cupy: CuPy = module
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
@@ -26,7 +29,7 @@ def library() -> Any:
     return cupy
 
 
-def export(array: Any, index: int) -> Any:
+def export(array: DLPackArray, index: int) -> object:
     """An array's DLPack capsule, ready to be read on the stream that cuda.working_on will choose.
 
     That is torch's current one for its tensors, which then have nothing to wait for; else CuPy's.
@@ -37,20 +40,23 @@ def export(array: Any, index: int) -> Any:
             torch_stream(index) if is_torch_tensor(array) else cupy.cuda.get_current_stream().ptr
         )
         legacy_default = 1  # as DLPack numbers it, and 0 is no stream there
-        return array.__dlpack__(stream=stream or legacy_default)
+        capsule: object = array.__dlpack__(stream=stream or legacy_default)
+        return capsule
 
 
 def torch_stream(index: int) -> int:
-    stream: int = loaded("torch").cuda.current_stream(index).cuda_stream
+    torch = loaded_module("torch")
+    assert torch is not None
+    stream: int = torch.cuda.current_stream(index).cuda_stream
     return stream
 
 
-def wrap(array: Any) -> Any:
+def from_cuda_array_interface(array: CudaArray) -> DeviceArray:
     """The memory behind a __cuda_array_interface__ as a CuPy array, as CuPy itself takes it."""
     return library().asarray(array)
 
 
-def adopt(array: Any) -> Any:
+def to_cupy(array: DLPackArray) -> Any:
     """An array of any framework as a CuPy array of the same memory and of its own number format.
 
     From another than the current device it comes to the host.

@@ -6,6 +6,7 @@ NumPy arrays are read directly, everything else through a DLPack capsule
 
 import ctypes
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._arrays import cupy_library
+from tensorstate_gpu._arrays.array_types import DLPackArray, NativeArray
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, ElementType, accepted_types
-from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded
+from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module
 
 CPU, CUDA = 1, 2  # DLDeviceType of the DLPack header
 _DEVICE_NAMES = {1: "cpu", 2: "cuda", 3: "cuda_host", 10: "rocm", 13: "cuda_managed", 14: "oneapi"}
@@ -98,7 +100,7 @@ def borrow(array: Any, argument: str) -> Tensor:
     if hasattr(array, "__dlpack__") and not isinstance(array, type):
         return _borrow_capsule(array, argument)
     if hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays
-        wrapped = _borrow_capsule(cupy_library.wrap(array), argument)
+        wrapped = _borrow_capsule(cupy_library.from_cuda_array_interface(array), argument)
         return replace(wrapped, owner=(wrapped.owner[0], array))  # it is not CuPy's memory
     raise TypeError(
         f"{argument} must be an array (NumPy, torch, or anything with __dlpack__), "
@@ -112,25 +114,28 @@ def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
     if element is None and array.dtype.isnative:
         element = ELEMENT_TYPES.get(array.dtype.name)  # such as ml_dtypes' bfloat16
     if element is None:
-        raise _unaccepted(argument, f"dtype {array.dtype}")
+        raise _unsupported_array_error(argument, f"dtype {array.dtype}")
     return Tensor(array, array.ctypes.data, array.shape, array.strides, element, (CPU, 0))
 
 
-def _borrow_capsule(array: Any, argument: str) -> Tensor:
-    source = _plain(array, argument)
+def _borrow_capsule(array: DLPackArray, argument: str) -> Tensor:
+    source = _without_autograd(array, argument)
     try:
-        capsule = _export(source)
+        capsule = _dlpack_capsule(source)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
-    managed = _managed(capsule, argument)
+    managed = _dl_tensor(capsule, argument)
     kind = (managed.code, managed.bits)
     if managed.lanes != 1 or kind not in _DLPACK_KINDS:
         by_code = f"DLPack type code {kind[0]} of {kind[1]} bits"
-        raise _unaccepted(argument, f"dtype {array.dtype}" if hasattr(array, "dtype") else by_code)
+        raise _unsupported_array_error(
+            argument, f"dtype {array.dtype}" if hasattr(array, "dtype") else by_code
+        )
     element = ELEMENT_TYPES[_DLPACK_KINDS[kind]]
-    shape = tuple(managed.shape[i] for i in range(managed.ndim))
+    ndim = managed.ndim
+    shape = tuple(managed.shape[:ndim])
     if managed.strides:
-        strides = tuple(managed.strides[i] * element.size for i in range(managed.ndim))
+        strides = tuple(stride * element.size for stride in managed.strides[:ndim])
     else:
         strides = c_strides(shape, element.size)
     address = (managed.data or 0) + managed.byte_offset
@@ -139,24 +144,27 @@ def _borrow_capsule(array: Any, argument: str) -> Tensor:
     return Tensor((capsule, array), address, shape, strides, element, (managed.device, managed.id))
 
 
-def _export(source: Any) -> Any:
+def _dlpack_capsule(source: DLPackArray) -> object:
     device = getattr(source, "__dlpack_device__", None)
     kind, index = (CPU, 0) if device is None else device()
     if kind != CUDA:
-        return source.__dlpack__()
+        capsule: object = source.__dlpack__()
+        return capsule
     return cupy_library.export(source, index)
 
 
-def _plain(array: Any, argument: str) -> Any:
+def _without_autograd(array: DLPackArray, argument: str) -> DLPackArray:
     """The tensor without autograd; torch refuses to export one that requires a gradient."""
     if not is_torch_tensor(array):
         return array
-    if array.is_neg():  # exported as if the lazy minus sign were not there
+    tensor: Any = array
+    if tensor.is_neg():  # exported as if the lazy minus sign were not there
         raise TypeError(f"{argument} is a lazily negated torch view; pass .resolve_neg()")
-    return array.detach()
+    plain: DLPackArray = tensor.detach()
+    return plain
 
 
-def check_same_device(array: Any, argument: str, tensor: Tensor) -> None:
+def check_same_device(array: object, argument: str, tensor: Tensor) -> None:
     """TypeError when an array lies on another device than ``tensor``."""
     if type(array) is float or not hasattr(array, "__dlpack_device__"):
         return
@@ -182,28 +190,29 @@ def c_strides(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def _unaccepted(argument: str, came: str) -> TypeError:
+def _unsupported_array_error(argument: str, came: str) -> TypeError:
     return TypeError(
         f"{argument} has {came}; accepted are {accepted_types()}, in native byte order"
     )
 
 
-def give_back(result: NDArray[Any], like: Any) -> Any:
+def export_like(result: NativeArray, like: object) -> Any:
     """Hand a result over in the array type of ``like``, without a copy.
 
     A type that cannot be built from DLPack gets the NumPy array.
     """
     if isinstance(like, np.ndarray):
         return result
-    from_dlpack = _constructor(type(like), like)
+    from_dlpack = _find_from_dlpack(type(like), like)
     return result if from_dlpack is None else from_dlpack(result)
 
 
-def _constructor(kind: type, array: Any) -> Any:
+def _find_from_dlpack(kind: type, array: object) -> Callable[[NativeArray], Any] | None:
     for base in kind.__mro__:
-        module = loaded(base.__module__.partition(".")[0])
+        module = loaded_module(base.__module__.partition(".")[0])
         if module is not None and hasattr(module, "from_dlpack"):
-            return module.from_dlpack
+            from_dlpack: Callable[[NativeArray], Any] = module.from_dlpack
+            return from_dlpack
     namespace = getattr(array, "__array_namespace__", None)
     return None if namespace is None else namespace().from_dlpack
 
@@ -230,7 +239,7 @@ _get_pointer.restype = ctypes.c_void_p
 _get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 
-def _managed(capsule: Any, argument: str) -> Any:
+def _dl_tensor(capsule: object, argument: str) -> "_DLTensor":
     # The capsule is never renamed to "used_dltensor": its own destructor then frees the export.
     try:
         return _DLTensor.from_address(_get_pointer(capsule, b"dltensor"))

@@ -9,17 +9,34 @@ Only of a uint64 that meets another integer Numba makes a float64, which rounds 
 from collections.abc import Callable
 from functools import lru_cache
 from types import FunctionType
-from typing import Any
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.array_types import Int, KernelArray
 from tensorstate_gpu._arrays.elements import ElementType
 
-Fires = Callable[[Any], bool]
+Number = float | np.float64 | np.int64 | np.uint64 | np.bool_
+FiringFunction = Callable[[Any], bool]  # of a Number, whichever the activations are
+Values = KernelArray[np.float64, np.float64]  # what values() returns
+Unsigned = KernelArray[np.unsignedinteger, np.unsignedinteger]
+ReadNumber = Callable[[NDArray[Any], Values, int, int, int], Number]
+PackByte = Callable[[NDArray[Any], Values, int, int, int], np.uint8]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
-def check_firing(function: Any, threshold: Any) -> Any:
+class Compiler(Protocol):
+    """The decorator that compiles functions for a device: numba.njit, cuda.jit."""
+
+    def __call__(self, function: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+def checked_firing_function(
+    function: FiringFunction | None, threshold: object
+) -> FiringFunction | None:
     """A function that Numba can compile to one of float64 -> bool, or None for None.
 
     Raises TypeError or ValueError, naming what came, before anything is captured.
@@ -62,42 +79,64 @@ def native_dtype(element: ElementType) -> np.dtype[Any]:
     return np.dtype(f"uint{8 * element.size}" if by_bits else element.name)
 
 
-def read_number(element: ElementType) -> Callable[..., Any]:
+def read_number(element: ElementType) -> ReadNumber:
     """A function (numbers, values, image, position, neuron) -> the number there, to be compiled."""
     if element.kind == "bool":
         return _read_bool
     if element.kind == "float":
-        return {8: _read_as_it_is, 4: _read_float32}.get(element.size, _read_by_bits)
+        readers: dict[int, ReadNumber] = {8: _read_as_it_is, 4: _read_float32}
+        return readers.get(element.size, _read_by_bits)
     return _read_signed if element.kind == "int" else _read_unsigned
 
 
-def _read_as_it_is(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+def _read_as_it_is(
+    numbers: KernelArray[np.float64, np.float64],
+    values: Values,
+    image: int,
+    position: int,
+    neuron: int,
+) -> np.float64:
     return numbers[image, position, neuron]
 
 
-def _read_bool(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
-    return numbers[image, position, neuron] != 0
+def _read_bool(
+    numbers: KernelArray[np.uint8, np.uint8], values: Values, image: int, position: int, neuron: int
+) -> np.bool_:
+    fires: np.bool_ = numbers[image, position, neuron] != 0
+    return fires
 
 
-def _read_signed(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+def _read_signed(
+    numbers: KernelArray[np.signedinteger, Int],
+    values: Values,
+    image: int,
+    position: int,
+    neuron: int,
+) -> np.int64:
     return np.int64(numbers[image, position, neuron])
 
 
-def _read_unsigned(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+def _read_unsigned(
+    numbers: Unsigned, values: Values, image: int, position: int, neuron: int
+) -> np.uint64:
     return np.uint64(numbers[image, position, neuron])
 
 
-def _read_by_bits(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+def _read_by_bits(
+    numbers: Unsigned, values: Values, image: int, position: int, neuron: int
+) -> np.float64:
     return values[numbers[image, position, neuron]]
 
 
-def _read_float32(numbers: Any, values: Any, image: int, position: int, neuron: int) -> Any:
+def _read_float32(
+    numbers: Unsigned, values: Values, image: int, position: int, neuron: int
+) -> float | np.float64:
     # Not by a conversion: with flush-to-zero on, that would lose subnormal numbers.
     bits = np.int64(numbers[image, position, neuron])
     exponent, significand = bits >> 23 & 255, bits & 0x7FFFFF
     if exponent > 0:
         significand |= 0x800000
-    value = significand * values[exponent]
+    value: float | np.float64 = significand * values[exponent]
     if exponent == 255 and significand == 0x800000:
         value = np.inf
     return -value if bits >> 31 else value
@@ -137,7 +176,7 @@ def _largest(element: ElementType, mantissa: int, numbers: NDArray[np.float64]) 
     return np.inf if is_infinity else float(numbers[element.largest])
 
 
-def byte_packer(element: ElementType, function: Fires, compiled: Callable[..., Any]) -> Any:
+def byte_packer(element: ElementType, function: FiringFunction, compiled: Compiler) -> PackByte:
     """A function (numbers, values, image, position, first neuron) -> eight bits.
 
     ``compiled`` is the decorator that compiles functions for a device: numba.njit, cuda.jit.
@@ -145,7 +184,9 @@ def byte_packer(element: ElementType, function: Fires, compiled: Callable[..., A
     fires, read = compiled(function), compiled(read_number(element))
 
     @compiled
-    def pack_byte(numbers: Any, values: Any, image: int, position: int, first: int) -> Any:
+    def pack_byte(
+        numbers: NDArray[Any], values: Values, image: int, position: int, first: int
+    ) -> np.uint8:
         byte = 0
         for bit in range(min(8, numbers.shape[2] - first)):
             if fires(read(numbers, values, image, position, first + bit)):

@@ -5,7 +5,10 @@ No other file names a bridge. A framework that the program has not imported is n
 
 import sys
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+from tensorstate_gpu._arrays.array_types import ArrayT
 
 _BRIDGES = "tensorstate_gpu.bridges"
 
@@ -17,14 +20,22 @@ PUBLIC_NAMES = {
 }
 
 
-def loaded(name: str) -> Any:
+class JaxFunctions(Protocol):
+    """The array functions of the JAX bridge, for arrays inside a transformation."""
+
+    def compress(self, states: ArrayT, neuron_axis: int, threshold: Any) -> ArrayT: ...
+    def decompress(self, states: ArrayT, neurons: int) -> ArrayT: ...
+    def popcount(self, states: ArrayT) -> ArrayT: ...
+
+
+def loaded_module(name: str) -> ModuleType | None:
     """A framework's module, if this program has imported it; else None."""
     return sys.modules.get(name)
 
 
-def is_torch_tensor(value: Any) -> bool:
+def is_torch_tensor(value: object) -> bool:
     """Whether a value is a torch.Tensor; torch is not imported for the question."""
-    torch = loaded("torch")
+    torch = loaded_module("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
@@ -33,7 +44,7 @@ def bridge_of(model: Any) -> Any:
 
     TypeError for what is no model of a framework that is loaded.
     """
-    keras, torch = loaded("keras"), loaded("torch")
+    keras, torch = loaded_module("keras"), loaded_module("torch")
     if keras is not None and isinstance(model, keras.layers.Layer):  # on torch a module as well
         return import_module(f"{_BRIDGES}.keras3.models")
     if torch is not None and isinstance(model, torch.nn.Module):
@@ -41,12 +52,12 @@ def bridge_of(model: Any) -> Any:
     raise TypeError(f"model must be a Keras model or a torch.nn.Module, got {type(model).__name__}")
 
 
-def jax_tracing(array: Any) -> Any:
+def jax_tracing(array: object) -> JaxFunctions | None:
     """JAX's array functions, where an array stands for one inside a transformation; else None."""
-    jax = loaded("jax")
+    jax = loaded_module("jax")
     if jax is None or not isinstance(array, jax.core.Tracer):
         return None
-    return import_module(f"{_BRIDGES}.jax_functions")
+    return cast(JaxFunctions, import_module(f"{_BRIDGES}.jax_functions"))
 
 
 def register_pytrees() -> None:

@@ -69,17 +69,19 @@ def plan(
     """
     if len(shape) < 2:
         raise ValueError(f"states must have at least 2 axes (states, neurons), got shape {shape}")
-    axis = _axis(neuron_axis, len(shape))
+    axis = _checked_axis(neuron_axis, len(shape))
     if shape[axis] == 0:
         raise ValueError(f"states must have at least 1 neuron, got shape {shape}, axis {axis}")
-    return _plan(shape, strides, itemsize, axis)
+    return _cached_plan(shape, strides, itemsize, axis)
 
 
 @lru_cache(maxsize=1024)  # the batches of a layer are all alike
-def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, axis: int) -> Layout:
+def _cached_plan(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, axis: int
+) -> Layout:
     reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True) if stride > 0)
     others = [(n, s) for i, (n, s) in enumerate(zip(shape, strides, strict=True)) if i != axis]
-    *outer, (run, run_stride) = _merge(others)
+    *outer, (run, run_stride) = _merge_axes(others)
     return Layout(
         tuple(n for n, _ in outer),
         tuple(s for _, s in outer),
@@ -91,14 +93,14 @@ def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, axis:
     )
 
 
-def _axis(neuron_axis: Any, ndim: int) -> int:
+def _checked_axis(neuron_axis: Any, ndim: int) -> int:
     axis = integer(neuron_axis, "neuron_axis")
     if not -ndim <= axis < ndim:
         raise ValueError(f"neuron_axis must be in [-{ndim}, {ndim}), got {axis}")
     return axis % ndim
 
 
-def _merge(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merge_axes(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Drop axes of length 1 and join an axis with the next where together they are one run."""
     merged: list[tuple[int, int]] = []
     for length, stride in axes:

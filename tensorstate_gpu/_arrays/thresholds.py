@@ -12,6 +12,7 @@ be ordered. A number fires when ``low <= key <= high``; ``high`` shuts NaN out.
 import math
 import numbers
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -21,11 +22,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.array_types import DLPackArray
 from tensorstate_gpu._arrays.elements import ElementType
+
+# A threshold as users give it, and as it is kept: a number compares as the real number it is.
+Threshold = numbers.Real | float | Sequence[float] | DLPackArray
+Number = float | Fraction
 
 
 @dataclass(frozen=True, slots=True)
-class Firing:
+class FiringTest:
     """The test ``low <= key <= high``, for one threshold or one per neuron.
 
     ``low`` and ``high`` are signed integers of the element's width: arrays of shape (1,) or
@@ -38,7 +44,7 @@ class Firing:
     flip: int
 
 
-def firing(element: ElementType, threshold: Any, neurons: int) -> Firing:
+def firing_test(element: ElementType, threshold: Threshold, neurons: int) -> FiringTest:
     """Turn a threshold into a test on keys.
 
     Raises TypeError or ValueError for a threshold that is not a real number or one per neuron.
@@ -50,25 +56,25 @@ def firing(element: ElementType, threshold: Any, neurons: int) -> Firing:
         # The hot path: one threshold, the same for each batch.
         value = values[0]
         return _one_threshold(element, value, pack("d", value) if type(value) is float else b"")
-    return _test(element, values)
+    return _build_test(element, values)
 
 
 @lru_cache(maxsize=256)
-def _one_threshold(element: ElementType, value: float, _bits: bytes) -> Firing:
+def _one_threshold(element: ElementType, value: Number, _bits: bytes) -> FiringTest:
     # 1 and 1.0 are equal keys, and so are 0.0 and 1e-310 with flush-to-zero on: hence the bits.
-    return _test(element, [value])
+    return _build_test(element, [value])
 
 
-def _test(element: ElementType, values: list[float]) -> Firing:
+def _build_test(element: ElementType, values: list[Number]) -> FiringTest:
     low, high = (_float_keys if element.kind == "float" else _integer_keys)(element, values)
     sign = 1 << (8 * element.size - 1)
     bias = sign if element.kind in ("uint", "bool") else 0
     ordered = element.kind == "float" and bool((low < 0).any())
     low.flags.writeable = high.flags.writeable = False
-    return Firing(low, high, bias, sign - 1 if ordered else 0)
+    return FiringTest(low, high, bias, sign - 1 if ordered else 0)
 
 
-def keep_threshold(threshold: Any) -> Any:
+def keep_threshold(threshold: Threshold) -> Number | tuple[Number, ...]:
     """A threshold that nobody can change: a number, or a tuple of them.
 
     Raises TypeError or ValueError for what can be no threshold of any layer.
@@ -78,7 +84,7 @@ def keep_threshold(threshold: Any) -> Any:
     return tuple(values) if several else values[0]
 
 
-def plain_threshold(threshold: Any) -> Any:
+def plain_threshold(threshold: Number | tuple[Number, ...]) -> Any:
     """What keep_threshold gave, as JSON knows it: a number or a list; infinity is a string."""
     if isinstance(threshold, tuple):
         return [plain_threshold(value) for value in threshold]
@@ -87,11 +93,11 @@ def plain_threshold(threshold: Any) -> Any:
     return float(threshold) if math.isfinite(threshold) else str(threshold)
 
 
-def _threshold_values(threshold: Any, neurons: int | None) -> list[float]:
+def _threshold_values(threshold: Threshold, neurons: int | None) -> list[Number]:
     if isinstance(threshold, numbers.Real):
         return [_real(threshold)]
     if not (isinstance(threshold, (list, tuple)) or hasattr(threshold, "tolist")):
-        raise _bad_threshold(threshold)
+        raise _threshold_type_error(threshold)
     values = list(threshold) if isinstance(threshold, (list, tuple)) else threshold.tolist()
     if not isinstance(values, list):  # a 0-d array
         return [_real(values)]
@@ -102,9 +108,9 @@ def _threshold_values(threshold: Any, neurons: int | None) -> list[float]:
     return [_real(value) for value in values]
 
 
-def _real(value: Any) -> Any:
+def _real(value: object) -> Number:
     if not isinstance(value, numbers.Real):
-        raise _bad_threshold(value)
+        raise _threshold_type_error(value)
     if isinstance(value, numbers.Rational):  # integers too: kept exact
         exact = Fraction(value)
         return int(exact) if exact.denominator == 1 else exact
@@ -113,14 +119,14 @@ def _real(value: Any) -> Any:
     return number
 
 
-def _bad_threshold(value: Any) -> TypeError:
+def _threshold_type_error(value: object) -> TypeError:
     return TypeError(
         "threshold must be a real number or a 1-D sequence of one per neuron, "
         f"got {type(value).__name__}"
     )
 
 
-def _integer_keys(element: ElementType, values: list[float]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _integer_keys(element: ElementType, values: list[Number]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Lowest and highest key that fires, for each threshold; 1 and 0 where none does."""
     width = 8 * element.size
     half = 1 << (width - 1)
@@ -134,7 +140,7 @@ def _integer_keys(element: ElementType, values: list[float]) -> tuple[NDArray[An
     return keys[0], keys[1]
 
 
-def _integer_limit(element: ElementType, value: float, bottom: int, top: int) -> int:
+def _integer_limit(element: ElementType, value: Number, bottom: int, top: int) -> int:
     """The largest integer that does not fire, between ``bottom`` and ``top``."""
     if element.kind == "bool":  # true counts as 1, and any byte but 0 is true
         return bottom if value < 0 else (0 if value < 1 else top)
@@ -143,7 +149,7 @@ def _integer_limit(element: ElementType, value: float, bottom: int, top: int) ->
     return min(max(math.floor(value), bottom), top)
 
 
-def _float_keys(element: ElementType, values: list[float]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _float_keys(element: ElementType, values: list[Number]) -> tuple[NDArray[Any], NDArray[Any]]:
     """As _integer_keys, for floats: one above the key of the threshold, rounded down."""
     bits = np.array([_round_down(value) for value in values]).view(np.int64)
     negative = (bits < 0) & (bits != np.iinfo(np.int64).min)  # -0.0 is not below 0
@@ -162,7 +168,7 @@ def _float_keys(element: ElementType, values: list[float]) -> tuple[NDArray[Any]
     return low.astype(signed), high.astype(signed)
 
 
-def _round_down(value: float) -> float:
+def _round_down(value: Number) -> float:
     """The largest float64 <= value; Python compares integers and floats exactly."""
     try:
         nearest = float(value)

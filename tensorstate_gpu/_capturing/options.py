@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, TypedDict, TypeVar
 
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._arrays.firing_function import Fires, check_firing
+from tensorstate_gpu._arrays.firing_function import FiringFunction as Fires
+from tensorstate_gpu._arrays.firing_function import checked_firing_function as check_firing
 from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
 from tensorstate_gpu._layers.memory_rows import check_compressor
 

@@ -15,7 +15,7 @@ class Labels(Protocol):
     def add(self, labels: NDArray[Any]) -> None: ...
 
     def pieces(self) -> Iterator[NDArray[Any]]:
-        """Return an iterator over all labels, in order, in arrays."""
+        """Return an iterator over arrays that contain all labels, in order."""
 
 
 class MemoryLabels:

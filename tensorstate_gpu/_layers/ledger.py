@@ -80,12 +80,12 @@ class Ledger:
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
         row = int(ends[first - 1]) if first else 0
         instance = int(counts[:first].sum())
-        pieces = []
+        parts = []
         for count, size in self._batches[first : last + 1]:
             rows = np.arange(max(start, row), min(stop, row + count * size))
-            pieces.append(instance + (rows - row) // max(size, 1))
+            parts.append(instance + (rows - row) // max(size, 1))
             row, instance = row + count * size, instance + count
-        return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def require_labels(self) -> None:
         """Raise LabelsMissing if some instances have no label."""
@@ -93,7 +93,10 @@ class Ledger:
             raise LabelsMissing(f"{missing} of {self.count} instances were captured without labels")
 
     def label_pieces(self) -> Iterator[NDArray[Any]]:
-        """Return the label of each instance, in arrays. Raises ValueError if some have none."""
+        """Return the label of each instance, as a series of arrays.
+
+        Raises LabelsMissing if some instances have no label.
+        """
         self.require_labels()
         return self.available_label_pieces()
 
@@ -118,7 +121,7 @@ class Ledger:
         return Ledger.from_batches(self._batches, self._labelled, labels)
 
     def available_label_pieces(self) -> Iterator[NDArray[Any]]:
-        """Return the labels of the instances that have one, in arrays."""
+        """Return the labels of the instances that have one, as a series of arrays."""
         return iter(()) if self._labels is None else self._labels.pieces()
 
     def selection_counts(self, index: Any) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Defers Ctrl-C to the end of a batch, so that a batch and its ledger entry stay consistent."""
+"""Defers Ctrl-C to the end of a batch: it never interrupts between rows and ledger."""
 
 import os
 import threading

@@ -45,7 +45,10 @@ def _renamed_on_success(path: Any) -> Iterator[Path]:
 
 
 def _show_target_in(error: OSError, partial: Path, target: Path) -> None:
-    """Name the target instead of the temporary file in an error, and add it if there is no name."""
+    """Make an error name the target instead of the temporary file, which the user does not know.
+
+    The error of a failed write to an open file names no file at all.
+    """
     if error.filename is None and error.errno is not None:
         error.filename = str(target)
     elif str(error.filename).startswith(str(partial)):

@@ -6,9 +6,7 @@ import threading
 from tensorstate_gpu._arguments import positive_integer
 
 _chosen: int | None = None
-_this_thread = (
-    threading.local()
-)  # .least: bytes that a second thread must have to move, in this thread
+_this_thread = threading.local()  # its attribute min_bytes overrides _MIN_BYTES
 
 # A second thread is used above this amount of work: what one thread moves while another wakes up.
 _MIN_BYTES = 1 << 20
@@ -55,8 +53,8 @@ def get_num_threads() -> int:
 def set_num_threads(threads: int | None) -> None:
     """Set the number of threads for large calls; None restores the default.
 
-    All callers in this process share one pool of that size, so hooks in several threads do not
-    multiply it, and neither does a framework's own pool.
+    All callers in this process share one pool of that size: hooks that run in several threads do
+    not multiply it.
     """
     global _chosen
     _chosen = None if threads is None else positive_integer(threads, "threads")

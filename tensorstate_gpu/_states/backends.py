@@ -1,13 +1,13 @@
 """Which backend serves a device."""
 
 from functools import lru_cache
-from typing import Any
 
-from tensorstate_gpu._arrays.backend_protocol import Backend, DeviceBackend
+from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._arrays.backend_protocol import Backend, DeviceBackend, HostBackend
 from tensorstate_gpu._arrays.dlpack import CPU, CUDA, Tensor
 
 
-def device_of(array: Any) -> tuple[int, int]:
+def device_of(array: NativeArray) -> tuple[int, int]:
     """The DLPack device of a native array."""
     kind, index = array.__dlpack_device__()
     return int(kind), index
@@ -31,7 +31,7 @@ def backend_for(device: tuple[int, int], name: str) -> Backend:
     )
 
 
-def cpu() -> Backend:
+def cpu() -> HostBackend:
     """The backend of the host."""
     from tensorstate_gpu import cpu_fallback  # it imports Numba
 

@@ -1,12 +1,22 @@
 """Operations on the bits of packed states."""
 
-from typing import Any
+from typing import Any, overload
 
-from tensorstate_gpu._arrays.dlpack import give_back
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray
+from tensorstate_gpu._arrays.dlpack import export_like
 from tensorstate_gpu._arrays.frameworks import jax_tracing
 from tensorstate_gpu._states.packed import borrow_packed, check_packed
 
 
+@overload
+def popcount(states: NDArray[np.uint8]) -> NDArray[np.int32]: ...
+@overload
+def popcount(states: ArrayT) -> ArrayT: ...
+@overload
+def popcount(states: CudaArray) -> Any: ...
 def popcount(states: Any) -> Any:
     """Count the firing neurons of each packed state.
 
@@ -29,4 +39,4 @@ def popcount(states: Any) -> Any:
         return jax.popcount(states)
     backend, packed = borrow_packed(states)
     with backend.working_on(packed):
-        return give_back(backend.popcount(backend.view(packed)), states)
+        return export_like(backend.popcount(backend.view(packed)), states)

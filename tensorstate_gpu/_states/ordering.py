@@ -1,10 +1,14 @@
 """Sorting and counting packed states."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, DLPackArray
 from tensorstate_gpu._arrays.backend_protocol import Backend
-from tensorstate_gpu._arrays.dlpack import CPU, Tensor, give_back
+from tensorstate_gpu._arrays.dlpack import CPU, Tensor, export_like
 from tensorstate_gpu._states.backends import device_backend_for
 from tensorstate_gpu._states.packed import borrow_packed, check_neurons
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
@@ -12,7 +16,7 @@ from tensorstate_gpu._states.state_counts import StateCounts
 
 
 @runtime_checkable
-class Counted(Protocol):
+class HasHistogram(Protocol):
     """What counts its states itself: a capture point, or a layer of a store."""
 
     name: str
@@ -26,6 +30,14 @@ class Counted(Protocol):
     def histogram(self) -> StateCounts: ...
 
 
+@overload
+def sort_states(
+    states: NDArray[np.uint8], state_count: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+@overload
+def sort_states(states: ArrayT, state_count: int | None = None) -> tuple[ArrayT, ArrayT]: ...
+@overload
+def sort_states(states: CudaArray, state_count: int | None = None) -> tuple[Any, Any]: ...
 def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
     """Sort packed states, so that equal ones become neighbours.
 
@@ -62,10 +74,12 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
         raise ValueError(f"state_count must be between 0 and the {rows} rows, got {count}")
     with backend.working_on(packed):
         edges, index = backend.sort(backend.view(packed)[:count])
-        return give_back(edges, states), give_back(index, states)
+        return export_like(edges, states), export_like(index, states)
 
 
-def count_states(states: Any, neurons: int | None = None) -> StateCounts:
+def count_states(
+    states: DLPackArray | CudaArray | HasHistogram, neurons: int | None = None
+) -> StateCounts:
     """Count how often each distinct packed state occurs. Exact: equality is decided on the bytes.
 
     Parameters
@@ -87,7 +101,7 @@ def count_states(states: Any, neurons: int | None = None) -> StateCounts:
     >>> counts.state_ids(), counts.counts
     ([b'\\x00', b'\\x03'], array([1, 2]))
     """
-    if isinstance(states, Counted):
+    if isinstance(states, HasHistogram):
         if neurons not in (None, states.neurons):
             raise ValueError(f"{states.name} has {states.neurons} neurons, not {neurons}")
         return states.histogram()
@@ -95,11 +109,11 @@ def count_states(states: Any, neurons: int | None = None) -> StateCounts:
     width = packed.shape[1]
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
     with backend.working_on(packed):
-        rows, counts = _count(backend, packed)
+        rows, counts = _count_rows(backend, packed)
         return StateCounts.trusted(rows, counts, bits)
 
 
-def _count(backend: Backend, packed: Tensor) -> tuple[Any, Any]:
+def _count_rows(backend: Backend, packed: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Counts in the host's memory."""
     rows = backend.view(packed)
     try:

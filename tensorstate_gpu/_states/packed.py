@@ -13,7 +13,7 @@ from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.backends import backend_of
 
 
-def borrow_packed(states: Any) -> tuple[Backend, Tensor]:
+def borrow_packed(states: object) -> tuple[Backend, Tensor]:
     """Packed states (states, bytes) and the backend of their device; TypeError or ValueError."""
     if jax_tracing(states) is not None:
         raise TypeError(

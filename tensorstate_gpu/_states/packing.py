@@ -4,19 +4,51 @@ Each is a pure function. The result is of the caller's array type and on the cal
 """
 
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, overload
 
-from tensorstate_gpu._arrays.dlpack import Tensor, borrow, check_same_device, give_back
-from tensorstate_gpu._arrays.firing_function import Fires, check_firing
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, NativeArray
+from tensorstate_gpu._arrays.dlpack import Tensor, borrow, check_same_device, export_like
+from tensorstate_gpu._arrays.firing_function import FiringFunction, checked_firing_function
 from tensorstate_gpu._arrays.frameworks import jax_tracing
 from tensorstate_gpu._arrays.layout import plan
-from tensorstate_gpu._arrays.thresholds import firing as firing_test
+from tensorstate_gpu._arrays.thresholds import Threshold, firing_test
 from tensorstate_gpu._states.backends import backend_of
 from tensorstate_gpu._states.packed import borrow_packed, check_neurons, check_packed
 
 
+@overload
 def compress_states(
-    states: Any, *, neuron_axis: int = -1, threshold: Any = 0.0, firing: Fires | None = None
+    states: NDArray[Any],
+    *,
+    neuron_axis: int = -1,
+    threshold: Threshold = 0.0,
+    firing: FiringFunction | None = None,
+) -> NDArray[np.uint8]: ...
+@overload
+def compress_states(
+    states: ArrayT,
+    *,
+    neuron_axis: int = -1,
+    threshold: Threshold = 0.0,
+    firing: FiringFunction | None = None,
+) -> ArrayT: ...
+@overload
+def compress_states(
+    states: CudaArray,
+    *,
+    neuron_axis: int = -1,
+    threshold: Threshold = 0.0,
+    firing: FiringFunction | None = None,
+) -> Any: ...
+def compress_states(
+    states: Any,
+    *,
+    neuron_axis: int = -1,
+    threshold: Threshold = 0.0,
+    firing: FiringFunction | None = None,
 ) -> Any:
     """Pack which neurons fire into bits.
 
@@ -53,7 +85,7 @@ def compress_states(
     >>> compress_states(np.array([[0.5, -1.0, 0.01]]), firing=lambda x: abs(x) > 0.1)
     array([[3]], dtype=uint8)
     """
-    function = check_firing(firing, threshold)
+    function = checked_firing_function(firing, threshold)
     if (jax := jax_tracing(states)) is not None:
         if function is not None:
             raise TypeError(
@@ -63,7 +95,7 @@ def compress_states(
     tensor = borrow(states, "states")
     with backend_of(tensor).working_on(tensor):
         packed, _ = pack(tensor, neuron_axis, threshold, function, scratch=False)
-        return give_back(packed, states)
+        return export_like(packed, states)
 
 
 def working_on(tensor: Tensor) -> AbstractContextManager[None]:
@@ -74,11 +106,11 @@ def working_on(tensor: Tensor) -> AbstractContextManager[None]:
 def pack(
     tensor: Tensor,
     neuron_axis: int,
-    threshold: Any,
-    function: Fires | None = None,
+    threshold: Threshold,
+    function: FiringFunction | None = None,
     *,
     scratch: bool = True,
-) -> tuple[Any, int]:
+) -> tuple[NativeArray, int]:
     """Inside working_on(): packed rows as the backend's own array, and the number of neurons.
 
     ``function``: what check_firing() gave; it decides instead of the threshold.
@@ -92,6 +124,12 @@ def pack(
     return backend_of(tensor).compress(tensor, layout, test, scratch=scratch), layout.neurons
 
 
+@overload
+def decompress_states(states: NDArray[np.uint8], num_neurons: int) -> NDArray[np.bool_]: ...
+@overload
+def decompress_states(states: ArrayT, num_neurons: int) -> ArrayT: ...
+@overload
+def decompress_states(states: CudaArray, num_neurons: int) -> Any: ...
 def decompress_states(states: Any, num_neurons: int) -> Any:
     """Unpack states: the inverse of compress_states for bools.
 
@@ -121,4 +159,4 @@ def decompress_states(states: Any, num_neurons: int) -> Any:
     backend, packed = borrow_packed(states)
     neurons = check_neurons(num_neurons, packed.shape[1], "num_neurons")
     with backend.working_on(packed):
-        return give_back(backend.decompress(backend.view(packed), neurons), states)
+        return export_like(backend.decompress(backend.view(packed), neurons), states)

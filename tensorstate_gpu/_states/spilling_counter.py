@@ -1,12 +1,12 @@
 """Running counts on a device that go on in the host's memory where the device has no more."""
 
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arrays.backend_protocol import Backend, Counter, DeviceBackend
+from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._arrays.backend_protocol import Counter, DeviceBackend, HostBackend
 from tensorstate_gpu._states.backends import cpu
 
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -28,17 +28,17 @@ class SpillingCounter:
         drained = sum(int(counts.sum()) for _, counts in self._drained)
         return self._counter.total + drained + (self._spilled.total if self._spilled else 0)
 
-    def add(self, packed: Any, weights: Any = None) -> None:
+    def add(self, packed: NativeArray, weights: NativeArray | None = None) -> None:
         """As Counter.add; MemoryError where the host has no room either, and none is counted."""
         try:
             self._counter.add(packed, weights)
         except MemoryError:
             self._drained.append(self._counter.drain())
-            self._drained += self._add_in_parts(packed, weights)
+            self._drained += self._add_by_halves(packed, weights)
             with suppress(MemoryError):  # the rows are counted; a reader tries again
                 self._spill()
 
-    def _add_in_parts(self, packed: Any, weights: Any) -> list[Histogram]:
+    def _add_by_halves(self, packed: NativeArray, weights: NativeArray | None) -> list[Histogram]:
         """Count rows, cut in halves where they do not fit; give what had to make way for others."""
         try:
             self._counter.add(packed, weights)
@@ -50,7 +50,7 @@ class SpillingCounter:
         half = len(packed) // 2
         drained = []
         for part in (slice(0, half), slice(half, None)):
-            drained += self._add_in_parts(packed[part], None if weights is None else weights[part])
+            drained += self._add_by_halves(packed[part], None if weights is None else weights[part])
             if part.start == 0:
                 drained.append(self._counter.drain())
         return drained
@@ -77,5 +77,5 @@ class SpillingCounter:
         return _host().merge(parts, self._row_bytes)
 
 
-def _host() -> Backend:
+def _host() -> HostBackend:
     return cpu()

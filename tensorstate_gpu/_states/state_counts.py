@@ -51,9 +51,9 @@ class StateCounts:
         rows = np.array(unmasked(packed, "packed"), order="C")
         numbers = np.array(unmasked(counts, "counts"))
         _check(rows, numbers, neurons)
-        self._keep(rows, numbers.astype(np.int64), neurons)
+        self._set_arrays(rows, numbers.astype(np.int64), neurons)
 
-    def _keep(self, rows: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> None:
+    def _set_arrays(self, rows: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> None:
         check_unused_bits(rows[-1:], neurons)  # the greatest has them, if any
         most = int(counts.max()) if len(counts) else 0
         if most * len(counts) >= 2**63 and sum(counts.tolist()) >= 2**63:
@@ -68,7 +68,7 @@ class StateCounts:
     ) -> StateCounts:
         """Take over a backend's result as it is; only bits beyond ``neurons`` are looked for."""
         self = cls.__new__(cls)
-        self._keep(packed, counts, neurons)
+        self._set_arrays(packed, counts, neurons)
         return self
 
     @classmethod
@@ -219,11 +219,11 @@ def _check(packed: NDArray[Any], counts: NDArray[Any], neurons: int) -> None:
         raise ValueError(
             f"counts must be from 1 to 2**63 - 1, got {counts.min()} to {counts.max()}"
         )
-    if not _ascending(packed):
+    if not _is_ascending(packed):
         raise ValueError("packed must be distinct and in order as little-endian integers")
 
 
-def _ascending(packed: NDArray[np.uint8]) -> bool:
+def _is_ascending(packed: NDArray[np.uint8]) -> bool:
     """Whether each row is greater than the one before, compared from the last byte down."""
     undecided = np.arange(max(len(packed) - 1, 0))
     for byte in range(packed.shape[1] - 1, -1, -1):

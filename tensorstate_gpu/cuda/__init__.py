@@ -1,9 +1,8 @@
 """The CUDA backend: kernels/*.cu and what launches them. Twin of tensorstate_gpu.cpu_fallback."""
 
-from typing import Any
-
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.dlpack import Tensor
-from tensorstate_gpu._arrays.firing_function import Fires
+from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._arrays.layout import Layout
 
 from .count import Counter as counter
@@ -32,7 +31,7 @@ __all__ = [
 ]
 
 
-def compress_by_function(states: Tensor, layout: Layout, function: Fires) -> Any:
+def compress_by_function(states: Tensor, layout: Layout, function: FiringFunction) -> DeviceArray:
     """As compress, by a function that Numba-CUDA compiles; it is imported only here."""
     from . import pack_by_function
 

@@ -3,10 +3,10 @@
 Histograms are distinct rows in order (distinct, bytes), and their int64 counts.
 """
 
-from typing import Any
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
-from .merge import Histogram, summed
+from .merge import Histogram, HostHistogram, sum_equal_rows
 from .narrow_table import NarrowTable
 from .sort import sort
 from .table import Table
@@ -21,7 +21,7 @@ def _table(row_bytes: int) -> Table:
     return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes)
 
 
-def count(packed: Any) -> Histogram:
+def count(packed: DeviceArray) -> Histogram:
     """Distinct rows in order (distinct, bytes), and their int64 counts."""
     xp = device.library()
     rows = xp.ascontiguousarray(packed)
@@ -30,7 +30,7 @@ def count(packed: Any) -> Histogram:
     table.add(rows[:sample])
     if len(rows) <= sample or len(table) <= sample // 2:
         table.add(rows[sample:])
-        return summed(*table.entries())
+        return sum_equal_rows(*table.entries())
     edges, order = sort(rows)
     return rows[order[edges[:-1]]], xp.diff(edges)
 
@@ -43,7 +43,7 @@ class Counter:
     """
 
     def __init__(self, row_bytes: int) -> None:
-        self._home = device.HomeStream()
+        self._owner_stream = device.OwnerStream()
         self._counts = _table(row_bytes)
         self._total = 0
 
@@ -51,21 +51,21 @@ class Counter:
     def total(self) -> int:
         return self._total
 
-    def add(self, packed: Any, weights: Any = None) -> None:
-        with self._home.entered():
+    def add(self, packed: DeviceArray, weights: DeviceArray | None = None) -> None:
+        with self._owner_stream.entered():
             rows = device.library().ascontiguousarray(packed)
             if len(rows):
                 self._counts.add(rows, weights)
                 self._total += len(rows) if weights is None else int(weights.sum())
 
     def result(self) -> Histogram:
-        with self._home.entered():
-            return summed(*self._counts.entries())
+        with self._owner_stream.entered():
+            return sum_equal_rows(*self._counts.entries())
 
-    def drain(self) -> Histogram:
+    def drain(self) -> HostHistogram:
         """The counts so far as NumPy arrays, in no order and with no new memory on the device; then
         there are none."""
-        with self._home.entered():
+        with self._owner_stream.entered():
             drained = self._counts.drain()
             self._total = 0
             return drained

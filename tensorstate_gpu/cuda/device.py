@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tensorstate_gpu._arrays.cupy_library import library as library
 from tensorstate_gpu._arrays.cupy_library import torch_stream
+from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor
 
@@ -22,7 +23,7 @@ from .launch import THREADS, Launch, source_code
 
 
 @lru_cache
-def _check_generation(index: int) -> None:
+def _check_compute_capability(index: int) -> None:
     """RuntimeError for a GPU without the warp operations that counting uses (before Volta)."""
     capability = library().cuda.Device(index).compute_capability  # as "90" for 9.0
     if int(capability) < 70:
@@ -36,7 +37,7 @@ def _check_generation(index: int) -> None:
 def working_on(tensor: Tensor) -> Iterator[None]:
     """Make a tensor's device current, and the stream that its framework is using there."""
     cupy, index = library(), tensor.device[1]
-    _check_generation(index)
+    _check_compute_capability(index)
     with cupy.cuda.Device(index):
         if any(is_torch_tensor(owner) for owner in tensor.owner):
             with _TorchStream(torch_stream(index)).in_cupy():
@@ -61,11 +62,11 @@ class _TorchStream:
         version = 0
         return version, self._pointer
 
-    def in_cupy(self) -> Any:
+    def in_cupy(self) -> CudaStream:
         return library().cuda.Stream.from_external(self)
 
 
-def view(tensor: Tensor) -> Any:
+def view(tensor: Tensor) -> DeviceArray:
     """The same memory as a CuPy array of unsigned integers."""
     cupy, size = library(), tensor.element.size
     if 0 in tensor.shape:
@@ -78,17 +79,17 @@ def view(tensor: Tensor) -> Any:
     return cupy.ndarray(tensor.shape, f"u{size}", pointer, tensor.strides)
 
 
-def to_host(array: Any) -> Any:
+def to_host(array: DeviceArray) -> NDArray[Any]:
     """A NumPy copy; waits until what the current stream has queued is done."""
     return library().asnumpy(array)
 
 
-def rows_where(packed: Any, chosen: NDArray[np.bool_]) -> Any:
+def rows_where(packed: DeviceArray, chosen: NDArray[np.bool_]) -> DeviceArray:
     """The rows that a host's mask chooses."""
     return packed[library().asarray(np.flatnonzero(chosen))]
 
 
-class HomeStream:
+class OwnerStream:
     """The device and stream that are current when this is made: where the memory of its owner is.
 
     CuPy hands memory out again in the order of the stream that it was allocated on. Work on such
@@ -117,10 +118,10 @@ class HomeStream:
                 here.wait_event(self._stream.record(cuda.Event(disable_timing=True)))
 
 
-class HostCopy:
+class AsyncHostCopy:
     """A contiguous device array on its way to pinned memory of the host; nobody waits for it."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: DeviceArray) -> None:
         self._array = array  # the copy reads it
         self._copy = _pinned(array.shape, array.dtype)
         array.get(out=self._copy, blocking=False)
@@ -142,7 +143,7 @@ class HostCopy:
             self._copied.synchronize()
 
 
-def _pinned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+def _pinned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     cupy, size = library(), math.prod(shape)
     try:
         memory = cupy.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
@@ -151,7 +152,7 @@ def _pinned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return np.frombuffer(memory, dtype, size).reshape(shape)
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
     """Memory on the current device. MemoryError, with the sizes, where there is none left."""
     cupy = library()
     try:
@@ -160,7 +161,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Any:
         raise MemoryError(f"no room on the GPU for {dtype} of shape {shape}: {error}") from error
 
 
-def address(array: Any) -> int:
+def address(array: DeviceArray) -> int:
     """Where a device array begins."""
     pointer: int = array.data.ptr
     return pointer
@@ -179,7 +180,7 @@ def run(launch: Launch) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _kernel(source: str, kernel: str, defines: tuple[tuple[str, int], ...]) -> Any:
+def _kernel(source: str, kernel: str, defines: tuple[tuple[str, int], ...]) -> Kernel:
     options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines))
     cupy = library()
     try:

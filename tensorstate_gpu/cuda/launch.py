@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 KERNELS = Path(__file__).parent / "kernels"
 THREADS = 256  # of every block
@@ -20,7 +21,7 @@ class Launch:
     kernel: str
     defines: tuple[tuple[str, int], ...]
     grid: tuple[int, int]
-    arguments: tuple[Any, ...]
+    arguments: tuple[np.generic, ...]
 
     def __post_init__(self) -> None:
         for axis, (blocks, most) in enumerate(zip(self.grid, MOST_BLOCKS, strict=True)):

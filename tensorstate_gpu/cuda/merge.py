@@ -1,13 +1,15 @@
 """Merging histograms on the GPU."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .sort import sort
 
-Histogram = tuple[Any, Any]
+Histogram = tuple[DeviceArray, DeviceArray]
+HostHistogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
@@ -18,10 +20,10 @@ def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
     if len(parts) == 1:
         return parts[0]
     rows, counts = (xp.concatenate(column) for column in zip(*parts, strict=True))
-    return summed(rows, counts)
+    return sum_equal_rows(rows, counts)
 
 
-def summed(rows: Any, counts: Any) -> Histogram:
+def sum_equal_rows(rows: DeviceArray, counts: DeviceArray) -> Histogram:
     """Distinct rows in order, and the sums of what stands beside equal ones."""
     xp = device.library()
     edges, order = sort(rows)

@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from numba import cuda
+
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .launch import THREADS
@@ -14,23 +15,23 @@ _compiling = threading.RLock()
 _LEAST_BLOCKS = 128  # of fewer Numba warns; our kernels let threads be that have nothing to do
 
 
-def kernel(function: Callable[..., None]) -> Any:
+def kernel(function: Callable[..., None]) -> "cuda.Kernel":
     """Compile when first run; not at link time, where roundings could be joined after all."""
     return cuda.jit(lto=False)(function)
 
 
-def run(kernel: Any, blocks: int, *arrays: Any) -> None:
+def run(kernel: "cuda.Kernel", blocks: int, *arrays: DeviceArray) -> None:
     """Queue a kernel on the current stream."""
     pointer = device.library().cuda.get_current_stream().ptr
     stream = cuda.external_stream(pointer) if pointer else cuda.default_stream()
     # Without `sync`, Numba would have the host wait for CuPy's stream.
-    arguments = [cuda.as_cuda_array(_Lent(array), sync=False) for array in arrays]
-    with _compiling, each_operation_rounded():  # for each kind of GPU at its first launch
+    arguments = [cuda.as_cuda_array(_StreamlessArray(array), sync=False) for array in arrays]
+    with _compiling, disable_fma():  # for each kind of GPU at its first launch
         kernel[max(blocks, _LEAST_BLOCKS), THREADS, stream](*arguments)
 
 
 @contextmanager
-def each_operation_rounded() -> Iterator[None]:
+def disable_fma() -> Iterator[None]:
     """Keep NVVM from joining x * y + z to one operation, whose result a CPU would not give.
 
     Numba-CUDA has no option for that. tests/arrays/test_firing_function.py looks at what comes out.
@@ -45,10 +46,10 @@ def each_operation_rounded() -> Iterator[None]:
         nvvm.compile_ir = original
 
 
-class _Lent:
+class _StreamlessArray:
     """A CuPy array for Numba, without the stream that Numba would wait for."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: DeviceArray) -> None:
         self._array = array
         interface = dict(array.__cuda_array_interface__)
         interface.pop("stream", None)

@@ -1,13 +1,12 @@
 """Packing on the GPU: the kernel is chosen from the strides, never from the logical layout."""
 
-from typing import Any
-
 import numpy as np
 
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.elements import ElementType
 from tensorstate_gpu._arrays.layout import Layout
-from tensorstate_gpu._arrays.thresholds import Firing
+from tensorstate_gpu._arrays.thresholds import FiringTest
 
 from . import device
 from .launch import Launch, blocks_for
@@ -19,27 +18,31 @@ _MOST_AXES = 6
 _HALVES = {"float16": 1, "bfloat16": 2}  # formats that the chip compares two at a time
 
 
-def compress(states: Tensor, layout: Layout, firing: Firing, *, scratch: bool = False) -> Any:
+def compress(
+    states: Tensor, layout: Layout, firing: FiringTest, *, scratch: bool = False
+) -> DeviceArray:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     packed = device.empty((layout.states, layout.row_bytes), np.uint8)
     if packed.size:
-        tables = None if len(firing.low) == 1 else _on_device(firing)
+        tables = None if len(firing.low) == 1 else _tables_on_device(firing)
         device.run(pack_launch(states, layout, firing, tables, device.address(packed)))
     return packed
 
 
-def _on_device(firing: Firing) -> Any:
+def _tables_on_device(firing: FiringTest) -> DeviceArray:
     return device.library().asarray(np.stack([firing.low, firing.high]))
 
 
-def pack_launch(states: Tensor, layout: Layout, firing: Firing, tables: Any, packed: int) -> Launch:
+def pack_launch(
+    states: Tensor, layout: Layout, firing: FiringTest, tables: DeviceArray | None, packed: int
+) -> Launch:
     """The launch that packs into the memory at ``packed``.
 
     ``tables``: a device array (2, neurons) of the lowest and highest keys, where there is one
     threshold for each neuron, else None.
     """
     size = states.element.size
-    kernel, grid, numbers, lanes = _choose(states.address, layout, size, tables is not None)
+    kernel, grid, numbers, lanes = _choose_kernel(states.address, layout, size, tables is not None)
     halves = 0 if tables is not None else _HALVES.get(states.element.name, 0)
     transformed = not halves and bool(firing.bias or firing.flip)
     defines = (
@@ -49,14 +52,14 @@ def pack_launch(states: Tensor, layout: Layout, firing: Firing, tables: Any, pac
         ("LANES", lanes),
         ("HALVES", halves),
     )
-    test = _test(firing, tables)
+    test = _test_arguments(firing, tables)
     if halves:
         test = (_threshold(firing, states.element), *test[1:])
     addresses = np.uint64(states.address), np.uint64(packed)
     return Launch("pack", kernel, defines, grid, (*addresses, *numbers, *test))
 
 
-def _threshold(firing: Firing, element: ElementType) -> np.int16:
+def _threshold(firing: FiringTest, element: ElementType) -> np.int16:
     """The bits of the largest number that does not fire: as floats, all that are greater do."""
     if firing.low[0] > firing.high[0]:
         return np.int16(element.largest)  # nothing is greater than infinity
@@ -64,7 +67,7 @@ def _threshold(firing: Firing, element: ElementType) -> np.int16:
     return np.int16(key if key >= 0 else (-1 - key) - (1 << 15))
 
 
-def _test(firing: Firing, tables: Any) -> tuple[Any, ...]:
+def _test_arguments(firing: FiringTest, tables: DeviceArray | None) -> tuple[np.generic, ...]:
     """low, high, bias, flip, lows, highs."""
     kind = firing.low.dtype
     transform = np.array([firing.bias, firing.flip], f"u{kind.itemsize}").view(kind)
@@ -73,9 +76,9 @@ def _test(firing: Firing, tables: Any) -> tuple[Any, ...]:
     return (firing.low[0], firing.high[0], *transform, np.uint64(lows), np.uint64(highs))
 
 
-def _choose(
+def _choose_kernel(
     address: int, layout: Layout, size: int, per_neuron: bool
-) -> tuple[str, tuple[int, int], tuple[Any, ...], int]:
+) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
     """Kernel, grid, the arguments between the addresses and the test, and LANES."""
     neurons, row_bytes = layout.neurons, layout.row_bytes
     by_rows = layout.neuron_stride == size or neurons == 1
@@ -99,7 +102,7 @@ def _choose(
 
 def _choose_planes(
     address: int, layout: Layout, size: int
-) -> tuple[str, tuple[int, int], tuple[Any, ...], int]:
+) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
     """For states that are neighbouring numbers, in one image or several."""
     outer = layout.outer_shape[0] if layout.outer_shape else 1
     outer_stride = layout.outer_strides[0] if layout.outer_shape else 0
@@ -120,7 +123,7 @@ def _choose_planes(
     return "pack_planes", grid, tuple(np.int64(number) for number in numbers), lanes
 
 
-def _strided(layout: Layout) -> tuple[str, tuple[int, int], tuple[Any, ...], int]:
+def _strided(layout: Layout) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
     axes = len(layout.outer_shape)
     if axes > _MOST_AXES:
         raise ValueError(

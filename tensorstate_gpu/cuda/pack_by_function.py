@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 try:
     import numba_cuda  # noqa: F401 takes the place of the numba.cuda that Numba brings along
@@ -13,16 +14,23 @@ except ImportError as error:
         "firing= on a GPU needs numba-cuda: pip install 'tensorstate_gpu[cuda13]' (or cuda12)"
     ) from error
 
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.elements import ElementType
-from tensorstate_gpu._arrays.firing_function import Fires, byte_packer, native_dtype, values
+from tensorstate_gpu._arrays.firing_function import (
+    FiringFunction,
+    Values,
+    byte_packer,
+    native_dtype,
+    values,
+)
 from tensorstate_gpu._arrays.layout import Layout
 
 from . import device, numba_device
 from .launch import blocks_for
 
 
-def compress_by_function(states: Tensor, layout: Layout, function: Fires) -> Any:
+def compress_by_function(states: Tensor, layout: Layout, function: FiringFunction) -> DeviceArray:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     packed = device.empty((layout.states, layout.row_bytes), np.uint8)
     if packed.size:
@@ -35,11 +43,11 @@ def compress_by_function(states: Tensor, layout: Layout, function: Fires) -> Any
 
 
 @lru_cache(maxsize=64)
-def _kernel(element: ElementType, function: Fires) -> Any:
+def _kernel(element: ElementType, function: FiringFunction) -> "cuda.Kernel":
     pack_byte = byte_packer(element, function, cuda.jit(device=True))
 
     @numba_device.kernel
-    def pack(numbers: Any, values: Any, packed: Any) -> None:
+    def pack(numbers: NDArray[Any], values: Values, packed: NDArray[np.uint8]) -> None:
         thread = cuda.grid(1)
         row_bytes, run = packed.shape[1], numbers.shape[1]
         state, byte = thread // row_bytes, thread % row_bytes

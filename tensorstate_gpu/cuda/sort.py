@@ -1,13 +1,13 @@
 """Sorting packed rows on the GPU, by CuPy's stable sorts over 64-bit words."""
 
-from typing import Any
-
 import numpy as np
+
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 
 
-def sort(packed: Any) -> tuple[Any, Any]:
+def sort(packed: DeviceArray) -> tuple[DeviceArray, DeviceArray]:
     """Bounds of runs of equal rows, and the stable order of the rows; see the Backend protocol."""
     xp = device.library()
     if not len(packed):
@@ -23,7 +23,7 @@ def sort(packed: Any) -> tuple[Any, Any]:
     return xp.concatenate(ends), order
 
 
-def _words(packed: Any) -> Any:
+def _words(packed: DeviceArray) -> DeviceArray:
     """Rows as uint64 words, the lowest first: of shape (words, rows), as lexsort wants them."""
     xp = device.library()
     rows, width = packed.shape

@@ -5,6 +5,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
+
 from . import device
 
 _MOST_BYTES = 1 << 25  # under way at once, for each capture point
@@ -14,15 +16,15 @@ class Transfer:
     """Batches of rows that come to the host in the order in which they were sent."""
 
     def __init__(self) -> None:
-        self._home = device.HomeStream()
-        self._under_way: deque[device.HostCopy] = deque()
+        self._owner_stream = device.OwnerStream()
+        self._in_flight: deque[device.AsyncHostCopy] = deque()
         self._bytes = 0
         self.rows = 0  # sent, and not dropped yet
 
-    def send(self, rows: Any) -> None:
+    def send(self, rows: DeviceArray) -> None:
         """Queue the copying of contiguous rows (states, bytes); MemoryError keeps none of them."""
-        with self._home.entered():
-            self._under_way.append(device.HostCopy(device.library().ascontiguousarray(rows)))
+        with self._owner_stream.entered():
+            self._in_flight.append(device.AsyncHostCopy(device.library().ascontiguousarray(rows)))
         self._bytes += rows.size
         self.rows += len(rows)
 
@@ -31,15 +33,15 @@ class Transfer:
 
         Where too much is under way, it is waited for all the same.
         """
-        if not self._under_way:
+        if not self._in_flight:
             return None
-        batch = self._under_way[0]
+        batch = self._in_flight[0]
         if not (wait or self._bytes > _MOST_BYTES or batch.has_arrived):
             return None
         return batch.numpy()
 
     def drop_oldest(self) -> None:
         """Forget the first batch: it is kept elsewhere."""
-        rows = self._under_way.popleft().numpy()
+        rows = self._in_flight.popleft().numpy()
         self._bytes -= rows.size
         self.rows -= len(rows)

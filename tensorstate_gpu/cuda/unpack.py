@@ -1,8 +1,8 @@
 """Unpacking and popcount on the GPU."""
 
-from typing import Any
-
 import numpy as np
+
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .launch import Launch, blocks_for
@@ -10,7 +10,7 @@ from .launch import Launch, blocks_for
 _BOOLS_PER_THREAD = 16  # as in unpack.cu
 
 
-def decompress(packed: Any, neurons: int) -> Any:
+def decompress(packed: DeviceArray, neurons: int) -> DeviceArray:
     """Unpack into bool of shape (states, neurons); see the Backend protocol."""
     rows = device.library().ascontiguousarray(packed)
     bools = device.empty((len(rows), neurons), np.bool_)
@@ -26,7 +26,7 @@ def unpack_launch(packed: int, bools: int, states: int, neurons: int) -> Launch:
     return Launch("unpack", "unpack", (), grid, arguments)
 
 
-def popcount(packed: Any) -> Any:
+def popcount(packed: DeviceArray) -> DeviceArray:
     """Set bits of each row: int32 of shape (states,)."""
     rows = device.library().ascontiguousarray(packed)
     ones = device.empty((len(rows),), np.int32)

@@ -1,12 +1,13 @@
 """A hash table on the device, for rows of more than 8 bytes: kernels/count_wide.cu."""
 
-from typing import Any
-
 import numpy as np
+
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .launch import Launch, blocks_for
-from .table import FIRST_SLOTS, Table, at
+from .merge import Histogram, HostHistogram
+from .table import FIRST_SLOTS, Table, pointer
 
 
 class WideTable(Table):
@@ -15,16 +16,16 @@ class WideTable(Table):
     def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
         xp = device.library()
         self._row_bytes = row_bytes
-        self._forget_bounds()
-        self._used = xp.zeros(1, np.uint64)
+        self._reset_bounds()
+        self._device_size = xp.zeros(1, np.uint64)
         self._fresh_count = xp.zeros(1, np.uint64)
-        self._rows, self._places, self._counts = self._make(slots)
+        self._rows, self._places, self._counts = self._allocate(slots)
         self._slots = slots
 
     def _bytes(self, slots: int) -> int:
         return 16 * slots + slots // 2 * self._row_bytes
 
-    def _make(self, slots: int) -> tuple[Any, Any, Any]:
+    def _allocate(self, slots: int) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
         """Room for as many rows as slots may point to; the slots, and their counts."""
         xp = device.library()
         if slots > 1 << 32:
@@ -33,42 +34,47 @@ class WideTable(Table):
         return rows, xp.zeros(slots, np.uint64), xp.zeros(slots, np.uint64)
 
     def _grow(self, slots: int) -> None:
-        rows, places, counts = table = self._make(slots)
-        kept = min(self._at_most, len(self._rows))
+        rows, places, counts = table = self._allocate(slots)
+        kept = min(self._size_bound, len(self._rows))
         rows[:kept] = self._rows[:kept]
-        old = (at(self._places), at(self._counts), np.int64(self._slots), at(rows))
-        new = (at(places), at(counts), np.uint64(slots - 1))
+        old = (pointer(self._places), pointer(self._counts), np.int64(self._slots), pointer(rows))
+        new = (pointer(places), pointer(counts), np.uint64(slots - 1))
         self._launch("place_slots", self._slots, *old, np.int32(self._row_bytes), *new)
         self._rows, self._places, self._counts = table
         self._slots = slots
 
-    def _count(self, rows: Any, weights: Any, each: int) -> None:
+    def _count(self, rows: DeviceArray, weights: DeviceArray | None, each: int) -> None:
         fresh = None if each < 0 else device.empty((len(rows),), np.uint64)
-        kept, width = at(self._used), np.int32(self._row_bytes)
-        news = (at(fresh), at(self._fresh_count))
-        batch = (at(rows), at(weights), np.int64(len(rows)), width)
-        table = (at(self._rows), kept, at(self._places), at(self._counts))
+        kept, width = pointer(self._device_size), np.int32(self._row_bytes)
+        news = (pointer(fresh), pointer(self._fresh_count))
+        batch = (pointer(rows), pointer(weights), np.int64(len(rows)), width)
+        table = (pointer(self._rows), kept, pointer(self._places), pointer(self._counts))
         last = (np.uint64(self._slots - 1), np.int64(each))
         self._launch("count_batch", len(rows), *batch, *table, *news, *last)
         if fresh is None:
             return
-        targets = (at(self._rows), kept, at(self._places))
-        self._launch("keep_fresh", rows.size, at(rows), width, *targets, *news)
-        self._launch("point_to_kept", len(rows), kept, at(self._places), *news)
-        self._launch("note_kept", 1, kept, at(self._fresh_count))
+        targets = (pointer(self._rows), kept, pointer(self._places))
+        self._launch("keep_fresh", rows.size, pointer(rows), width, *targets, *news)
+        self._launch("point_to_kept", len(rows), kept, pointer(self._places), *news)
+        self._launch("note_kept", 1, kept, pointer(self._fresh_count))
 
-    def entries(self) -> tuple[Any, Any]:
+    def entries(self) -> Histogram:
         """Distinct rows (distinct, bytes) in order of arrival, and their int64 counts."""
         distinct = len(self)
         counts = device.library().zeros(distinct, np.int64)
-        arguments = (at(self._places), at(self._counts), np.int64(self._slots), at(counts))
+        arguments = (
+            pointer(self._places),
+            pointer(self._counts),
+            np.int64(self._slots),
+            pointer(counts),
+        )
         self._launch("counts_of_kept", self._slots, *arguments)
         counted = device.library().flatnonzero(counts)  # not those that were taken back
         if len(counted) == distinct:
             return self._rows[:distinct], counts
         return self._rows[counted], counts[counted]
 
-    def drain(self) -> tuple[Any, Any]:
+    def drain(self) -> HostHistogram:
         """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""
         places, counts = device.to_host(self._places), device.to_host(self._counts)
         pointing = np.flatnonzero(counts)
@@ -76,10 +82,10 @@ class WideTable(Table):
         numbers = (places[pointing] & np.uint64(0xFFFFFFFF)).astype(np.int64) - 1
         self._places.fill(0)
         self._counts.fill(0)
-        self._used.fill(0)
-        self._forget_bounds()
+        self._device_size.fill(0)
+        self._reset_bounds()
         return rows[numbers], counts[pointing].view(np.int64)
 
-    def _launch(self, kernel: str, threads: int, *arguments: Any) -> None:
+    def _launch(self, kernel: str, threads: int, *arguments: np.generic) -> None:
         defines = (("WORDS", int(self._row_bytes % 8 == 0)),)
         device.run(Launch("count_wide", kernel, defines, (blocks_for(threads), 1), arguments))

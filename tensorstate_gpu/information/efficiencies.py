@@ -7,11 +7,12 @@ from typing import Any
 
 from tensorstate_gpu._arguments import non_negative, positive_integer
 from tensorstate_gpu._arguments import order as check_order
+from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.renyi import entropy
 
 
 def efficiency(
-    counts: Any, neurons: int, alpha1: float = 1.0, alpha2: float | None = None
+    counts: Weights, neurons: int, alpha1: float = 1.0, alpha2: float | None = None
 ) -> float:
     """How much of its capacity a layer uses: H_alpha1 / neurons, or H_alpha1 / H_alpha2.
 

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import order as check_order
+from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.weights import weights as check_weights
 
 _CHUNK = 1 << 16  # weights at a time: the temporaries stay in the cache, whatever the histogram
 _NEAR_ONE = 0.5  # |alpha - 1| below which 1 / (1 - alpha) would magnify rounding errors
 
 
-def entropy(counts: Any, alpha: float = 1.0) -> float:
+def entropy(counts: Weights, alpha: float = 1.0) -> float:
     """Rényi entropy of order ``alpha``, in bits.
 
     Order 1 is Shannon's entropy, 0 Hartley's (log2 of the number of states that occur), infinity
@@ -71,15 +72,17 @@ def entropy(counts: Any, alpha: float = 1.0) -> float:
     scale = float(weights[top])
 
     def total(term: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> float:
-        return math.fsum(float(term(*pair).sum()) for pair in _relative(weights, top, scale))
+        return math.fsum(
+            float(term(*pair).sum()) for pair in _relative_weights(weights, top, scale)
+        )
 
     # Underflow to 0 is the right limit here, whatever the caller set with np.seterr.
     with np.errstate(under="ignore", over="ignore"):
         rest = total(lambda w, _: w)
-        return _log2_1p(rest) + _excess(total, rest, order)
+        return _log2_1p(rest) + _excess_over_top_weight(total, rest, order)
 
 
-def _excess(total: Callable[..., float], rest: float, order: float) -> float:
+def _excess_over_top_weight(total: Callable[..., float], rest: float, order: float) -> float:
     """log2(T / S) / (1 - alpha), where S = 1 + rest: the weight left out is the largest, 1."""
     if math.isinf(order):
         return 0.0
@@ -93,7 +96,7 @@ def _excess(total: Callable[..., float], rest: float, order: float) -> float:
     return math.log1p(growth / (1 + rest)) / (1 - order) / math.log(2)
 
 
-def _relative(
+def _relative_weights(
     weights: NDArray[Any], top: int, scale: float
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Chunks of the positive weights but the largest: relative to it, and their natural log.

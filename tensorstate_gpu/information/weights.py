@@ -4,12 +4,14 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._arrays import cupy_library
+from tensorstate_gpu._arrays.array_types import Weights
 
 
-def weights(counts: Any, argument: str) -> Any:
+def weights(counts: Weights, argument: str) -> NDArray[Any]:
     """Finite weights >= 0 with a positive sum, (states,): an array, or one in ``.counts``.
 
     A NumPy array; or, where they lie on a GPU, a CuPy array of the same memory.
@@ -33,9 +35,12 @@ def weights(counts: Any, argument: str) -> Any:
     return values
 
 
-def _array(values: Any, argument: str) -> Any:
+def _array(values: Any, argument: str) -> NDArray[Any]:
     if _on_cuda(values):
-        return cupy_library.adopt(values)
+        adopted: NDArray[Any] = cupy_library.to_cupy(
+            values
+        )  # CuPy's arrays have the interface of NumPy's
+        return adopted
     only_dlpack = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
     try:
         return np.from_dlpack(values) if only_dlpack else np.asarray(values)
@@ -44,7 +49,7 @@ def _array(values: Any, argument: str) -> Any:
         raise TypeError(f"{argument} must hold real numbers, got {kind}: {error}") from error
 
 
-def _on_cuda(values: Any) -> bool:
+def _on_cuda(values: object) -> bool:
     device = getattr(values, "__dlpack_device__", None)
     try:
         return device is not None and int(device()[0]) == 2  # as in _arrays/dlpack.py

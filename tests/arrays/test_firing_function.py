@@ -211,7 +211,7 @@ COMPILED = """
     kernel = pack_by_function._kernel(ELEMENT_TYPES["float32"], lambda x: x * x - 0.1 > x + 0.3 * x)
     arrays = [types.Array(types.uint32, 3, "A"), types.Array(types.float64, 1, "C")]
     arrays.append(types.Array(types.uint8, 2, "C"))
-    with numba_device.each_operation_rounded() if sys.argv[1] == "promised" else nullcontext():
+    with numba_device.disable_fma() if sys.argv[1] == "promised" else nullcontext():
         code, _ = cuda.compile_ptx(kernel, tuple(arrays), cc=(9, 0))
     print(code)
 """

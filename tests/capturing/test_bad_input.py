@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tests.support.kept_rows import new_point
+from tests.support.points import new_point
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_bad_numbers_of_neurons(neurons, error):
     ],
 )
 def test_bad_rows(packed, instances, error, words, keep):
-    point = new_point(3, keep=keep)
+    point = new_point(neurons=3, keep=keep)
     with pytest.raises(error, match=words):
         point.append(packed, instances)
     assert point.state_count == point.instance_count == 0
@@ -73,7 +73,7 @@ def test_bad_rows(packed, instances, error, words, keep):
 
 
 def test_an_index_out_of_range_is_named():
-    point = new_point(8)
+    point = new_point(neurons=8)
     point.append(np.zeros((4, 1), np.uint8), 4)
     for index in (4, -5, [0, 9], np.array([-1, 17])):
         with pytest.raises(IndexError, match="index must be within the 4 instances, got"):
@@ -109,7 +109,7 @@ def test_runs_of_what_cannot_be_told_apart(points, error, words):
 
 
 def test_instances_below_zero_are_refused():
-    point = new_point(8)
+    point = new_point(neurons=8)
     with pytest.raises(ValueError, match="do not divide into -2 instances"):
         point.append(np.zeros((4, 1), np.uint8), -2)
     assert point.state_count == point.instance_count == 0

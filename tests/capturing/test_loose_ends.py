@@ -9,14 +9,9 @@ import torch
 import tensorstate_gpu as ts
 from tensorstate_gpu._capturing.matching import match
 from tensorstate_gpu.store.keys import state_key
+from tests.support.points import new_point
 
 ROWS = np.arange(20, dtype=np.uint8).reshape(10, 2)
-
-
-def new_point(path=None, **options):
-    point = ts.CapturePoint("layer", path, **options)
-    point.declare(16)
-    return point
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])

@@ -192,15 +192,16 @@ LOCKED_FORK = """
     import numpy as np
     import tensorstate_gpu as ts
     from tensorstate_gpu._process import locks
-    from tensorstate_gpu.store import store
+    from tensorstate_gpu.store import stores_by_path
     from tensorstate_gpu.cpu_fallback import threads
 
     warnings.simplefilter("ignore", DeprecationWarning)
     x = np.ones((1 << 16, 64), np.float32)
     memory, disk = ts.CapturePoint("memory"), ts.CapturePoint("disk", sys.argv[1])
-    writer = disk.intake.sink.store.session.writer
-    locks = [memory._lock, disk._lock, writer._lock, writer._background._mutex, store._lock]
-    locks.append(threads._lock)
+    session = disk.intake.sink.store.session
+    writer = session.writer
+    locks = [memory.intake.lock, disk.intake.lock, session._lock, writer._lock]
+    locks += [writer._background._mutex, stores_by_path._lock, threads._lock]
     held, release = threading.Event(), threading.Event()
 
     def hold():

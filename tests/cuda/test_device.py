@@ -96,10 +96,10 @@ def cupy(monkeypatch):
     )
     fake = SimpleNamespace(cuda=cuda, ndarray=type("ndarray", (), {}))
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    for cached in (device.library, device._check_generation, device._kernel):
+    for cached in (device.library, device._check_compute_capability, device._kernel):
         cached.cache_clear()
     yield fake
-    for cached in (device.library, device._check_generation, device._kernel):
+    for cached in (device.library, device._check_compute_capability, device._kernel):
         cached.cache_clear()
 
 
@@ -157,7 +157,7 @@ def test_no_pinned_memory(cupy):
 def test_work_at_home_waits_for_nobody(cupy):
     log = []
     CURRENT[0] = Stream(7, log)
-    home = device.HomeStream()
+    home = device.OwnerStream()
     with home.entered():
         log.append("work")
     assert log == ["work"]
@@ -167,7 +167,7 @@ def test_work_from_another_stream_comes_between_its_work(cupy):
     log = []
     home_stream, here = Stream(7, log), Stream(8, log)
     CURRENT[0] = home_stream
-    home = device.HomeStream()
+    home = device.OwnerStream()
     CURRENT[0] = here
     with home.entered():
         log.append(f"work on {CURRENT[0].ptr}")
@@ -178,7 +178,7 @@ def test_work_from_another_stream_comes_between_its_work(cupy):
 def test_the_default_streams_of_two_devices_are_not_one(cupy):
     log = []
     CURRENT[0] = Stream(0, log)
-    home = device.HomeStream()
+    home = device.OwnerStream()
     with Device(1), home.entered():
         log.append(f"work on device {Device.current}")
     assert log == ["record 0", "0 waits for 0", "work on device 0", "record 0", "0 waits for 0"]
@@ -208,7 +208,7 @@ def test_pinned_memory_is_kept_until_the_copy_is_there(cupy):
         np.copyto(out, array)
         log.append(f"copy, blocking {blocking}")
 
-    copy = device.HostCopy(SimpleNamespace(shape=(2, 3), dtype=array.dtype, get=get))
+    copy = device.AsyncHostCopy(SimpleNamespace(shape=(2, 3), dtype=array.dtype, get=get))
     assert log == ["copy, blocking False", "record"]
     assert not copy.has_arrived
     np.testing.assert_array_equal(copy.numpy(), array)
@@ -219,7 +219,7 @@ def test_pinned_memory_is_kept_until_the_copy_is_there(cupy):
 def test_work_that_fails_is_waited_for_too(cupy):
     log = []
     CURRENT[0] = Stream(7, log)
-    home = device.HomeStream()
+    home = device.OwnerStream()
     CURRENT[0] = Stream(8, log)
     with pytest.raises(MemoryError), home.entered():
         raise MemoryError

@@ -5,7 +5,7 @@ import pytest
 from tensorstate_gpu._arrays.dlpack import CUDA, Tensor, c_strides
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.layout import plan
-from tensorstate_gpu._arrays.thresholds import firing
+from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu.cuda import pack, unpack
 from tensorstate_gpu.cuda.launch import KERNELS, THREADS, Launch, source_code
 
@@ -15,7 +15,9 @@ BFLOAT16 = ELEMENT_TYPES["bfloat16"]
 def launch(shape, axis, strides=None):
     tensor = Tensor((), 1 << 20, shape, strides or c_strides(shape, 2), BFLOAT16, (CUDA, 0))
     layout = plan(tensor.shape, tensor.strides, 2, axis)
-    return pack.pack_launch(tensor, layout, firing(BFLOAT16, 0.0, layout.neurons), None, 0), layout
+    return pack.pack_launch(
+        tensor, layout, firing_test(BFLOAT16, 0.0, layout.neurons), None, 0
+    ), layout
 
 
 # Shape, neuron axis, strides or None, and kernel.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import tensorstate_gpu as ts
 from tensorstate_gpu._layers import arrow_rows, chunked_buffer
 from tensorstate_gpu._states import arrow_tables
-from tests.support.small_points import new_point, rows_of
+from tests.support.points import new_point, rows_of
 
 
 def test_a_table_of_rows():
@@ -80,7 +80,7 @@ def test_whatever_was_captured_comes_back(where, tmp_path_factory, batches, neur
         patch.setattr(chunked_buffer, "CHUNK_BYTES", 9)
         patch.setattr(arrow_rows, "PIECE_ROWS", 4)
         patch.setattr(arrow_tables, "ROW_GROUP_BYTES", 100)
-        point = new_point(folder / "run" if where == "store" else None, neurons)
+        point = new_point(folder / "run" if where == "store" else None, neurons=neurons)
         instance = 0
         for seed, (count, each) in enumerate(batches):
             rows, labels = rows_of(count * each, neurons, seed), LABELS[kind](count, seed)

@@ -11,7 +11,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tests.support.no_arrow import forget_arrow
-from tests.support.small_points import new_point, rows_of
+from tests.support.points import new_point, rows_of
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
 from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
-from tests.support.kept_rows import KEEPS, OF_INSTANCE, ROWS, assert_counts, new_point, uneven
+from tests.support.kept_rows import KEEPS, OF_INSTANCE, ROWS, assert_counts, uneven
+from tests.support.points import new_point
 
 
 def test_rows_are_not_kept_with_counts():
@@ -36,7 +37,7 @@ def test_counts_need_memory_for_the_distinct_states_only():
     rows[:, 2:] = 7  # 16 distinct states
     peak = {}
     for keep in KEEPS:
-        point = new_point(128, keep=keep)
+        point = new_point(neurons=128, keep=keep)
         point.append(rows, 100)
         tracemalloc.start()
         for _ in range(300):
@@ -53,7 +54,7 @@ def test_counts_need_memory_for_the_distinct_states_only():
 def test_compressed_rows_come_back_in_order(codec):
     rows = (np.random.default_rng(0).random((2_100_001, 5)) < 0.02).astype(np.uint8)
     assert rows.nbytes > 2 * CHUNK_BYTES
-    point = new_point(40, compressor=codec)
+    point = new_point(neurons=40, compressor=codec)
     for start in range(0, len(rows), 300_000):
         point.append(rows[start : start + 300_000], len(rows[start : start + 300_000]))
     np.testing.assert_array_equal(point.raw_states, rows)

@@ -8,7 +8,8 @@ import torch
 
 import tensorstate_gpu as ts
 from tests.support.ids import plain
-from tests.support.kept_rows import KEEPS, OF_INSTANCE, ROWS, assert_counts, new_point, uneven
+from tests.support.kept_rows import KEEPS, OF_INSTANCE, ROWS, assert_counts, uneven
+from tests.support.points import new_point
 
 
 @pytest.mark.parametrize("labels", [np.arange(35) % 4, ["b", "a", "long", "c", "b"] * 7])

@@ -19,9 +19,9 @@ from tests.support.object_server import (
     content,
     is_clear,
     new_bucket,
-    new_point,
     options,
 )
+from tests.support.points import new_point
 
 # ---- a server that goes away ------------------------------------------------------------------
 

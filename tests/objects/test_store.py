@@ -10,7 +10,8 @@ from obstore.store import LocalStore, MemoryStore, S3Store
 from zarr.storage import ObjectStore
 
 import tensorstate_gpu as ts
-from tests.support.object_server import ROWS, Server, content, is_clear, keys, new_point, options
+from tests.support.object_server import ROWS, Server, content, is_clear, keys, options
+from tests.support.points import new_point
 
 NAMES = ["a/b", "100 %", "größer 一", "a%2Fb", "..", "c", "zarr.json", "two words ", "*?<>|:+&=#"]
 

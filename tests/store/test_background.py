@@ -12,6 +12,7 @@ from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
 from tensorstate_gpu.store.background_writer import MAX_QUEUED_BYTES, BackgroundWriter
 from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tests.support.points import new_point
 
 
 @pytest.fixture
@@ -102,12 +103,6 @@ def test_no_job_begins_after_one_that_failed(writer):
         with pytest.raises(OSError, match="first"):
             writer.wait()
         assert done[0] == "slow"
-
-
-def new_point(store, name="layer"):
-    point = ts.CapturePoint(name, store)
-    point.declare(16)
-    return point
 
 
 ROWS = np.random.default_rng(0).integers(0, 256, (100, 2)).astype(np.uint8)

@@ -13,8 +13,9 @@ import zarr
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.record import KEY, group_document, with_checksum
-from tests.support.closed_store import ROWS, content, new_point
+from tests.support.closed_store import ROWS, content
 from tests.support.ids import plain
+from tests.support.points import new_point
 
 # ---- options -----------------------------------------------------------------------------------
 

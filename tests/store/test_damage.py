@@ -12,14 +12,9 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.commands import main
 from tensorstate_gpu.store.record import with_checksum
+from tests.support.points import new_point
 
 ROWS = np.random.default_rng(0).integers(0, 256, (35, 2)).astype(np.uint8)
-
-
-def new_point(path, name="layer"):
-    point = ts.CapturePoint(name, path)
-    point.declare(16, 1)
-    return point
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import zarr
 from torch import nn
 
 import tensorstate_gpu as ts
-from tests.support.closed_store import ROWS, content, new_point
+from tests.support.closed_store import ROWS, content
 from tests.support.ids import plain
+from tests.support.points import new_point
 
 # ---- one writer ----------------------------------------------------------------------------------
 

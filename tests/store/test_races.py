@@ -175,7 +175,7 @@ def test_a_failure_while_nothing_comes_is_told(path, monkeypatch):
     monkeypatch.setattr(type(point.intake.accumulator._storage), "snapshot", no_memory)
     point.append(rows(5), 5)
     assert failed.wait(600)
-    wait_until(lambda: store._writer._background._unraised_error)
+    wait_until(lambda: store.session.writer._background._unraised_error)
     with pytest.raises(MemoryError):
         point.append(rows(5), 5)
     store.close()

@@ -10,6 +10,7 @@ import zarr
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
 from tensorstate_gpu.store.keys import state_key
+from tests.support.points import new_point
 
 NAMES = [
     "conv_1_post_states",
@@ -39,12 +40,6 @@ NAMES = [
 
 def new_rows(states, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (states, width)).astype(np.uint8)
-
-
-def new_point(path, name="layer", neurons=16, **options):
-    point = ts.CapturePoint(name, path, **options)
-    point.declare(neurons, 1)
-    return point
 
 
 def test_rows_come_back_in_order(tmp_path, small_chunks):

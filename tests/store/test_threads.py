@@ -14,15 +14,10 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tests.support.points import new_point
 from tests.support.waiting import wait_until
 
 FULL = OSError(errno.ENOSPC, "full")
-
-
-def new_point(store, name="layer", neurons=16):
-    point = ts.CapturePoint(name, store)
-    point.declare(neurons)
-    return point
 
 
 def rows_of(count, width, seed=0):
@@ -85,7 +80,7 @@ def test_a_failure_that_another_thread_was_told_is_told_by_close(tmp_path, monke
     closing = threading.Thread(target=close)
     closing.start()
     assert fails.wait(600)
-    wait_until(lambda: store._writer._background._unraised_error)
+    wait_until(lambda: store.session.writer._background._unraised_error)
     with pytest.raises(OSError, match="full"):
         point.append(rows[20:], 10)
     goes_on.set()

@@ -121,7 +121,7 @@ def listed(config, folder):
     with tempfile.TemporaryDirectory() as notes:
         running = start(config, folder, process, Path(notes), "--collect-only")
         running.wait(HANGING_SECONDS)
-        lines = written(notes)
+        lines = Lines(notes).new()
         if running.returncode or not lines:
             raise pytest.Collector.CollectError(said(notes))
     return lines[0]["collected"]
@@ -166,11 +166,21 @@ def start(config, folder, process, notes, *options):
         )
 
 
-def written(notes):
-    """What a process has written so far, line by line."""
-    file = Path(notes, "lines")
-    text = file.read_text() if file.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+class Lines:
+    """What a process writes, as far as it has come."""
+
+    def __init__(self, notes):
+        self._path, self._at, self._begun = Path(notes, "lines"), 0, b""
+
+    def new(self):
+        if not self._path.exists() or self._path.stat().st_size == self._at:
+            return []
+        with open(self._path, "rb") as file:
+            file.seek(self._at)
+            text = file.read()
+        self._at += len(text)
+        *lines, self._begun = (self._begun + text).split(b"\n")
+        return [json.loads(line) for line in lines]
 
 
 def said(notes):
@@ -192,7 +202,8 @@ class Process:
         (self._notes / "selected").write_text(json.dumps(selected))
         self._listed = [case["id"] for case in cases_in(session.config, folder)]
         self._running = start(session.config, folder, name, self._notes)
-        self._reports, self._ended, self._seen, self._problem = {}, set(), 0, ""
+        self._lines, self._reports, self._ended = Lines(self._notes), {}, set()
+        self._problem, self._failures = "", False
 
     def reports(self, item):
         """All reports of a case, as soon as it has ended; one more where it never did."""
@@ -208,7 +219,7 @@ class Process:
                 self._problem = f"No case has ended for {HANGING_SECONDS} seconds."
                 self.end()
             else:
-                time.sleep(0.02)
+                time.sleep(0.05)
         found = [reported(item, data) for data in self._reports.pop(case, [])]
         if case not in self._ended:
             phase = "teardown" if any(report.when == "call" for report in found) else "call"
@@ -218,8 +229,7 @@ class Process:
         return found
 
     def _read(self):
-        new = written(self._notes)[self._seen :]
-        self._seen += len(new)
+        new = self._lines.new()
         for line in new:
             if "report" in line:
                 self._failures |= line["report"]["outcome"] == "failed"
@@ -229,8 +239,6 @@ class Process:
             elif {case["id"] for case in line["collected"]} != {*self._listed}:
                 self._problem = "It has other cases than were listed: remove .pytest_cache."
         return new
-
-    _failures = False
 
     def _after_the_last(self):
         code = self._running.wait(HANGING_SECONDS)

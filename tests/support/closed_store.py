@@ -3,14 +3,9 @@
 import numpy as np
 
 import tensorstate_gpu as ts
+from tests.support.points import new_point
 
 ROWS = np.random.default_rng(0).integers(0, 256, (35, 2)).astype(np.uint8)
-
-
-def new_point(store, name="layer", neurons=16, axis=1, **options):
-    point = ts.CapturePoint(name, store, **options)
-    point.declare(neurons, axis)
-    return point
 
 
 def write_closed(path):

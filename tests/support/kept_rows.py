@@ -2,17 +2,11 @@
 
 import numpy as np
 
-import tensorstate_gpu as ts
 from tensorstate_gpu import testing
+from tests.support.points import new_point
 
 KEEPS = ("states", "counts")
 ROWS = np.random.default_rng(1).integers(0, 3, (60, 2)).astype(np.uint8)
-
-
-def new_point(neurons=16, **options):
-    point = ts.CapturePoint("layer", **options)
-    point.declare(neurons)
-    return point
 
 
 def uneven():

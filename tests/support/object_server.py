@@ -14,8 +14,6 @@ from datetime import timedelta
 import numpy as np
 import obstore
 
-import tensorstate_gpu as ts
-
 ROWS = np.random.default_rng(0).integers(0, 256, (95, 2)).astype(np.uint8)
 QUICK = {
     "retry_config": {
@@ -70,12 +68,6 @@ def options(port, bucket, **more):
     about = {"endpoint": f"http://127.0.0.1:{port}", "region": "us-east-1"}
     secrets = {"access_key_id": "someone", "secret_access_key": "something"}
     return {"bucket": bucket, **about, **secrets, **QUICK, **more}
-
-
-def new_point(store, name="layer", neurons=16):
-    point = ts.CapturePoint(name, store)
-    point.declare(neurons, 1)
-    return point
 
 
 def keys(objects):

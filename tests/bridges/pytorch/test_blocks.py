@@ -87,17 +87,19 @@ def test_the_two_sides_of_a_flatten_have_axes_of_their_own():
     assert (after.axis, after.neurons, after.state_count) == (1, 30, 3)
 
 
-def test_a_reset_by_another_thread_waits_for_the_end_of_a_batch():
-    class ResetWithinABatch(ts.StateCaptureHook):
-        def declare(self, *arguments: int) -> None:
-            super().declare(*arguments)
-            reset.start()
-            reset.join(0.2)
-            waiting.append(reset.is_alive())
-
+def test_a_reset_by_another_thread_waits_for_the_end_of_a_batch(monkeypatch):
     waiting: list[bool] = []
-    hook = ResetWithinABatch("linear")
+    hook = ts.StateCaptureHook("linear")
     reset = threading.Thread(target=hook.reset_states)
+    declare = hook.intake.declare
+
+    def declare_and_reset(*arguments: int) -> None:
+        declare(*arguments)
+        reset.start()
+        reset.join(0.2)
+        waiting.append(reset.is_alive())
+
+    monkeypatch.setattr(hook.intake, "declare", declare_and_reset)
     layer = nn.Linear(3, 4)
     layer.register_forward_hook(hook)
     layer(images(5, 3))

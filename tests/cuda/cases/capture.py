@@ -45,11 +45,11 @@ def test_capture(machine, keep, neurons):
     point = ts.CapturePoint("layer", keep=keep)
     parts = batches(neurons)
     for number, rows in enumerate(parts):
-        record(point, machine.give(rows), neurons)
+        record(point, machine.to_device(rows), neurons)
         if number != 1:  # read in between
             assert_captured(point, parts[: number + 1])
     point.reset_states()
-    record(point, machine.give(parts[0]), neurons)
+    record(point, machine.to_device(parts[0]), neurons)
     assert_captured(point, parts[:1])
 
 
@@ -58,7 +58,7 @@ def test_a_model_that_moves_between_devices(machine, keep):
     point = ts.CapturePoint("layer", keep=keep)
     parts = [*batches(20), *batches(20)]
     for number, rows in enumerate(parts):
-        record(point, machine.give(rows) if number % 3 else rows, 20)
+        record(point, machine.to_device(rows) if number % 3 else rows, 20)
     assert_captured(point, parts)
 
 
@@ -70,7 +70,7 @@ def test_labels(machine, keep, kind):
     for number, rows in enumerate(batches(20)):
         labels = [kind(i * i % 3) for i in range(len(rows) // 2)]
         point.labels(labels)
-        record(point, machine.give(rows) if number else rows, 20)
+        record(point, machine.to_device(rows) if number else rows, 20)
         for label, pair in zip(labels, rows.reshape(len(labels), 2, 3), strict=True):
             expected.setdefault(label, []).append(pair)
     found = point.counts_by()
@@ -85,7 +85,7 @@ def test_rows_that_are_changed_after_the_call(machine):
     for keep in ("states", "counts"):
         point = ts.CapturePoint("layer", keep=keep)
         rows = batches(64)[3]
-        there = machine.give(rows.copy())
+        there = machine.to_device(rows.copy())
         record(point, there, 64)
         there[:] = 0
         del there
@@ -97,7 +97,7 @@ def test_rows_under_way_are_bounded(machine, monkeypatch):
     point = ts.CapturePoint("layer")
     parts = [batches(64)[3] for _ in range(5)]
     for rows in parts:
-        record(point, machine.give(rows), 64)
+        record(point, machine.to_device(rows), 64)
         assert point.intake.accumulator._transfer._bytes <= 1000 + rows.size
     assert_captured(point, parts)
 
@@ -105,7 +105,7 @@ def test_rows_under_way_are_bounded(machine, monkeypatch):
 def test_a_keeper_that_fails_keeps_what_is_under_way(machine, monkeypatch):
     point = ts.CapturePoint("layer")
     parts = batches(64, (40, 60, 80))
-    record(point, machine.give(parts[0]), 64)
+    record(point, machine.to_device(parts[0]), 64)
     keeper = point.intake.accumulator._storage
     with monkeypatch.context() as patch:
         patch.setattr(keeper, "append", no_room)
@@ -113,11 +113,11 @@ def test_a_keeper_that_fails_keeps_what_is_under_way(machine, monkeypatch):
             point.raw_states  # noqa: B018
         refused = False
         try:
-            record(point, machine.give(parts[1]), 64)
+            record(point, machine.to_device(parts[1]), 64)
         except MemoryError:
             refused = True  # where the first batch had come
     kept = parts[:1] if refused else parts[:2]
-    record(point, machine.give(parts[2]), 64)
+    record(point, machine.to_device(parts[2]), 64)
     assert_captured(point, [*kept, parts[2]])
 
 
@@ -131,7 +131,7 @@ def test_rows_on_disk(machine, tmp_path):
     point = ts.CapturePoint("layer", tmp_path / "run.zarr")
     parts = batches(20)
     for rows in parts:
-        record(point, machine.give(rows), 20)
+        record(point, machine.to_device(rows), 20)
     del point
     gc.collect()
     stored = ts.Store(tmp_path / "run.zarr")["layer"]
@@ -148,9 +148,9 @@ def test_labels_of_another_kind_are_refused_before_they_are_sent(machine, tmp_pa
             point.labels(labels)
             if isinstance(labels[0], str):
                 with pytest.raises(TypeError, match="labels in this store are integers"):
-                    record(point, machine.give(rows), 20)
+                    record(point, machine.to_device(rows), 20)
             else:
-                record(point, machine.give(rows), 20)
+                record(point, machine.to_device(rows), 20)
     labels = ts.Store(tmp_path / "run.zarr")["layer"].labels()
     assert labels.tolist() == [1] * instances + [2] * instances
 
@@ -161,7 +161,7 @@ def test_commits_have_what_is_under_way_from_all_layers(machine, tmp_path):
     points = [ts.CapturePoint(name, store) for name in "ab"]
     for k, rows in enumerate(batches(20)):
         for point in points:
-            record(point, machine.give(rows), 20)
+            record(point, machine.to_device(rows), 20)
         if k == 2:
             store.commit()
             committed = ts.Store(tmp_path / "run.zarr").efficiency_layers
@@ -178,7 +178,7 @@ def test_commits_have_what_is_under_way_from_all_layers(machine, tmp_path):
 @pytest.mark.parametrize("width", [3, 8, 16])
 def test_counts_go_on_in_the_hosts_memory(machine, width, monkeypatch):
     """Tables that never grow: more distinct rows than they hold, in one batch and over several."""
-    monkeypatch.setattr(Table, "_make_room", refuse_when_full)
+    monkeypatch.setattr(Table, "_ensure_capacity", refuse_when_full)
     monkeypatch.setattr(sys.modules["tensorstate_gpu._states.spilling_counter"], "_LEAST_ROWS", 64)
     rng = np.random.default_rng(width)
     pool = rng.integers(0, 256, (20_000, width), np.uint8)
@@ -186,10 +186,10 @@ def test_counts_go_on_in_the_hosts_memory(machine, width, monkeypatch):
     parts = [pool[rng.integers(0, 20_000, number)] for number in (6000, 6000, 30_000)]
     point = ts.CapturePoint("layer", keep="counts")
     for rows in parts:
-        record(point, machine.give(rows), 8 * width)
+        record(point, machine.to_device(rows), 8 * width)
     assert point.intake.accumulator._counters._counters[None, (2, 0)]._spilled is not None
     assert_captured(point, parts)
-    record(point, machine.give(parts[0]), 8 * width)
+    record(point, machine.to_device(parts[0]), 8 * width)
     assert_captured(point, [*parts, parts[0]])
 
 
@@ -200,20 +200,20 @@ def test_counts_go_on_where_a_table_cannot_grow(machine, width, monkeypatch):
     monkeypatch.setattr(WideTable, "_grow", no_room)
     rows = np.random.default_rng(width).integers(0, 256, (40_000, width), np.uint8)
     point = ts.CapturePoint("layer", keep="counts")
-    record(point, machine.give(rows[:100]), 8 * width)
-    record(point, machine.give(rows), 8 * width)
+    record(point, machine.to_device(rows[:100]), 8 * width)
+    record(point, machine.to_device(rows), 8 * width)
     assert_captured(point, [rows[:100], rows])
 
 
 @pytest.mark.parametrize("width", [3, 16])
 def test_drained_counts_wait_where_the_host_has_no_room(machine, width, monkeypatch):
-    monkeypatch.setattr(Table, "_make_room", refuse_when_full)
+    monkeypatch.setattr(Table, "_ensure_capacity", refuse_when_full)
     rows = np.random.default_rng(width).integers(0, 256, (20_000, width), np.uint8)
     point = ts.CapturePoint("layer", keep="counts")
-    record(point, machine.give(rows[:300]), 8 * width)
+    record(point, machine.to_device(rows[:300]), 8 * width)
     with monkeypatch.context() as patch:
         patch.setattr(sys.modules["tensorstate_gpu._states.spilling_counter"], "_host", no_room)
-        record(point, machine.give(rows), 8 * width)
+        record(point, machine.to_device(rows), 8 * width)
         with pytest.raises(MemoryError):
             point.counts()
     assert_captured(point, [rows[:300], rows])
@@ -222,24 +222,24 @@ def test_drained_counts_wait_where_the_host_has_no_room(machine, width, monkeypa
 @pytest.mark.parametrize("width", [3, 16])
 def test_a_batch_for_which_there_is_no_room_anywhere(machine, width, monkeypatch):
     """It is not counted, not even the part that had been; what was before stays."""
-    monkeypatch.setattr(Table, "_make_room", refuse_when_full)
+    monkeypatch.setattr(Table, "_ensure_capacity", refuse_when_full)
     rows = np.random.default_rng(width).integers(0, 256, (40_000, width), np.uint8)
     point = ts.CapturePoint("layer", keep="counts")
-    record(point, machine.give(rows[:300]), 8 * width)
+    record(point, machine.to_device(rows[:300]), 8 * width)
     counter = point.intake.accumulator._counters._counters[None, (2, 0)]._counter
     add = counter.add
 
     def add_unless_last(packed, weights=None):
-        if np.array_equal(machine.fetch(packed[-1]), rows[-1]):
+        if np.array_equal(machine.to_host(packed[-1]), rows[-1]):
             raise MemoryError("no room")
         add(packed, weights)
 
     with monkeypatch.context() as patch:
         patch.setattr(counter, "add", add_unless_last)
         with pytest.raises(MemoryError):
-            record(point, machine.give(rows), 8 * width)
+            record(point, machine.to_device(rows), 8 * width)
     assert_captured(point, [rows[:300]])
-    record(point, machine.give(rows), 8 * width)
+    record(point, machine.to_device(rows), 8 * width)
     assert_captured(point, [rows[:300], rows])
 
 
@@ -248,24 +248,24 @@ def refuse_when_full(self, wanted):
         raise MemoryError("no room")
 
 
-@pytest.mark.parametrize("what", ["empty", "HostCopy"])
+@pytest.mark.parametrize("what", ["empty", "AsyncHostCopy"])
 @pytest.mark.parametrize("keep", ["states", "counts"])
 def test_out_of_memory_keeps_what_was_captured(machine, keep, what, monkeypatch):
     """Whichever allocation fails, a batch is captured whole or not at all, and the next one is."""
     for left in range(8):
         point = ts.CapturePoint("layer", keep=keep)
         parts = batches(100)
-        record(point, machine.give(parts[0]), 100)
+        record(point, machine.to_device(parts[0]), 100)
         assert_captured(point, parts[:1])  # nothing is under way
         with monkeypatch.context() as patch:
             patch.setattr(device, what, failing_after(left, getattr(device, what)))
             try:
-                record(point, machine.give(parts[3]), 100)
+                record(point, machine.to_device(parts[3]), 100)
                 kept = [parts[0], parts[3]]
             except MemoryError:
                 kept = parts[:1]
         assert_captured(point, kept)
-        record(point, machine.give(parts[2]), 100)
+        record(point, machine.to_device(parts[2]), 100)
         assert_captured(point, [*kept, parts[2]])
 
 

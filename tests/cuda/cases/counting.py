@@ -18,8 +18,8 @@ def test_sort_count_and_merge(machine, width):
     rows = rng.integers(0, 3, (500, width), np.uint8) * 127
     expected_edges, expected_order = oracle.sort(rows)
     distinct, counts = oracle.count(rows)
-    rows = machine.give(rows)
-    edges, order = map(machine.fetch, cuda.sort(rows))
+    rows = machine.to_device(rows)
+    edges, order = map(machine.to_host, cuda.sort(rows))
     assert np.array_equal(edges, expected_edges)
     assert np.array_equal(order, expected_order)
     for found in (
@@ -27,8 +27,8 @@ def test_sort_count_and_merge(machine, width):
         cuda.merge([cuda.count(rows[:77]), cuda.count(rows[77:]), cuda.count(rows[:0])], width),
         counted_in_batches(rows, width),
     ):
-        assert np.array_equal(machine.fetch(found[0]), distinct)
-        assert np.array_equal(machine.fetch(found[1]), counts)
+        assert np.array_equal(machine.to_host(found[0]), distinct)
+        assert np.array_equal(machine.to_host(found[1]), counts)
         assert found[1].dtype == np.int64
 
 
@@ -43,8 +43,8 @@ def counted_in_batches(rows, width):
 def test_counts_above_32_bits(machine):
     counter = cuda.counter(1)
     rows = np.array([[7], [0], [7]], np.uint8)
-    counter.add(machine.give(rows), machine.give(np.array([1 << 40, 3, 2])))
-    rows, counts = map(machine.fetch, counter.result())
+    counter.add(machine.to_device(rows), machine.to_device(np.array([1 << 40, 3, 2])))
+    rows, counts = map(machine.to_host, counter.result())
     assert rows.tolist() == [[0], [7]]
     assert counts.tolist() == [3, (1 << 40) + 2]
     assert counter.total == (1 << 40) + 5
@@ -56,12 +56,13 @@ def test_counting_gives_up_the_table_where_rows_differ(machine, distinct, monkey
     rows = np.random.default_rng(0).integers(0, distinct, 3000, np.uint32)
     rows = rows.view(np.uint8).reshape(-1, 4)
     sorts = []
-    monkeypatch.setattr(
-        sys.modules["tensorstate_gpu.cuda.count"],
-        "sort",
-        lambda given: sorts.append(len(given)) or cuda.sort(given),
-    )
-    found = map(machine.fetch, cuda.count(machine.give(rows)))
+    for module in ("count", "merge"):
+        monkeypatch.setattr(
+            sys.modules[f"tensorstate_gpu.cuda.{module}"],
+            "sort",
+            lambda given: sorts.append(len(given)) or cuda.sort(given),
+        )
+    found = map(machine.to_host, cuda.count(machine.to_device(rows)))
     assert max(sorts) == (3000 if distinct == 5000 else distinct)
     for one, other in zip(found, oracle.count(rows), strict=True):
         assert np.array_equal(one, other)
@@ -69,14 +70,14 @@ def test_counting_gives_up_the_table_where_rows_differ(machine, distinct, monkey
 
 def test_misaligned_rows_are_counted(machine):
     memory = np.random.default_rng(0).integers(0, 3, 8 * 50 + 1, np.uint8)
-    rows = machine.give(memory)[1:].reshape(50, 8)
+    rows = machine.to_device(memory)[1:].reshape(50, 8)
     expected = oracle.count(memory[1:].reshape(50, 8))
     for one, other in zip(cuda.count(rows), expected, strict=True):
-        assert np.array_equal(machine.fetch(one), other)
+        assert np.array_equal(machine.to_host(one), other)
 
 
 def assert_counted(machine, table, rows, weights=None):
-    found, counts = map(machine.fetch, table.entries())
+    found, counts = map(machine.to_host, table.entries())
     edges, order = oracle.sort(found)
     numbers = np.ones(len(rows), np.int64) if weights is None else weights
     distinct, places = np.unique(rows[:, ::-1], axis=0, return_inverse=True)
@@ -100,7 +101,7 @@ def test_table(machine, width):
     rows = pool[(3000 * rng.random(9000) ** 3).astype(np.int64)]
     table = table_of(width)
     for start in range(0, len(rows), 4000):
-        table.add(machine.give(rows[start : start + 4000]))
+        table.add(machine.to_device(rows[start : start + 4000]))
     assert_counted(machine, table, rows)
 
 
@@ -109,9 +110,9 @@ def test_the_bound_holds_while_the_device_has_not_answered(machine, width):
     rows = np.random.default_rng(width).integers(0, 256, (1200, width), np.uint8)
     table = table_of(width)
     for start in range(0, len(rows), 40):
-        table.add(machine.give(rows[start : start + 40]))
+        table.add(machine.to_device(rows[start : start + 40]))
         distinct = len(np.unique(rows[: start + 40], axis=0))
-        assert distinct <= table._at_most <= table._slots // 2
+        assert distinct <= table._size_bound <= table._slots // 2
     assert_counted(machine, table, rows)
 
 
@@ -144,20 +145,20 @@ def test_no_memory_to_grow(machine, width, allocations, left, monkeypatch):
     """Whichever allocation fails, the table stays what it was, and goes on when there is room."""
     rows = np.random.default_rng(0).integers(0, 256, (1000, width), np.uint8)
     table = table_of(width)
-    table.add(machine.give(rows[:200]))
+    table.add(machine.to_device(rows[:200]))
     with monkeypatch.context() as patch:
         short = ShortOfMemory(device.library(), device.empty, left)
         patch.setattr(device, "library", lambda: short)
         patch.setattr(device, "empty", short.refusing_empty)
         refused = False
         try:
-            table.add(machine.give(rows[200:]))
+            table.add(machine.to_device(rows[200:]))
         except MemoryError:
             refused = True
     assert refused == (left < allocations)
     assert_counted(machine, table, rows[:200] if refused else rows)
     if refused:
-        table.add(machine.give(rows[200:]))
+        table.add(machine.to_device(rows[200:]))
         assert_counted(machine, table, rows)
 
 
@@ -173,19 +174,19 @@ def test_batches_of_several_pieces_are_counted_whole_or_not_at_all(
     pool[0] = 255
     rows = pool[rng.integers(0, distinct, 2000)]
     table = table_of(width)
-    table.add(machine.give(pool[:50]))
+    table.add(machine.to_device(pool[:50]))
     expected = [pool[:50]]
     with monkeypatch.context() as patch:
         patch.setattr(table, "_grow", no_room)
         for batch in (rows, pool[:50]):
             try:
-                table.add(machine.give(batch))
+                table.add(machine.to_device(batch))
                 expected.append(batch)
             except MemoryError:
                 assert distinct == 3000
     assert_counted(machine, table, np.concatenate(expected))
     assert len(expected) == (1 if distinct == 3000 else 3)
-    table.add(machine.give(rows))
+    table.add(machine.to_device(rows))
     assert_counted(machine, table, np.concatenate([*expected, rows]))
 
 
@@ -198,14 +199,14 @@ def test_drained_tables_are_empty(machine, width):
     rng = np.random.default_rng(width)
     rows = rng.integers(0, 3, (1000, width), np.uint8) * 127
     table = table_of(width)
-    table.add(machine.give(rows))
+    table.add(machine.to_device(rows))
     drained, counts = table.drain()
     assert type(drained) is type(counts) is np.ndarray
     order = oracle.sort(drained)[1]
     for one, other in zip((drained[order], counts[order]), oracle.count(rows), strict=True):
         assert np.array_equal(one, other)
     assert len(table) == 0
-    table.add(machine.give(rows[:77]))
+    table.add(machine.to_device(rows[:77]))
     assert_counted(machine, table, rows[:77])
 
 
@@ -214,8 +215,8 @@ def test_table_of_large_weights(machine, width):
     rows = np.array([[0], [255], [0]], np.uint8).repeat(width, axis=1)
     weights = np.array([1 << 40, (1 << 33) + 1, 5])
     table = table_of(width)
-    table.add(machine.give(rows), machine.give(weights))
-    table.add(machine.give(rows))
+    table.add(machine.to_device(rows), machine.to_device(weights))
+    table.add(machine.to_device(rows))
     assert_counted(machine, table, rows, weights + 1)
 
 
@@ -224,5 +225,5 @@ def test_table_of_large_weights(machine, width):
 def test_table_of_equal_rows(machine, width, byte):
     rows = np.full((2000, width), byte, np.uint8)
     table = table_of(width)
-    table.add(machine.give(rows))
+    table.add(machine.to_device(rows))
     assert_counted(machine, table, rows)

@@ -19,10 +19,10 @@ WEIGHTS = {
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_entropy(machine, name, alpha):
     expected = ts.entropy(WEIGHTS[name], alpha)
-    assert ts.entropy(machine.give(WEIGHTS[name]), alpha) == pytest.approx(expected, rel=1e-12)
+    assert ts.entropy(machine.to_device(WEIGHTS[name]), alpha) == pytest.approx(expected, rel=1e-12)
 
 
 def test_bad_weights_on_a_device(machine):
     for weights in (np.array([1, -1]), np.array([math.nan]), np.zeros(3), np.ones((2, 2))):
         with pytest.raises(ValueError, match="counts "):
-            ts.entropy(machine.give(weights))
+            ts.entropy(machine.to_device(weights))

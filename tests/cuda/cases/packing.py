@@ -8,7 +8,7 @@ from tensorstate_gpu import cuda
 from tensorstate_gpu import testing as oracle
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.layout import plan
-from tensorstate_gpu._arrays.thresholds import firing
+from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu.cuda import pack
 
 TYPES = ["float32", "float16", "bfloat16", "float64", "int8", "uint8", "bool"]
@@ -33,10 +33,10 @@ def threshold_of(kind, neurons, name):
 
 
 def packed_by_kernels(machine, bits, axis, threshold, name):
-    tensor = machine.lend(bits, ELEMENT_TYPES[name])
+    tensor = machine.device_tensor(bits, ELEMENT_TYPES[name])
     layout = plan(tensor.shape, tensor.strides, tensor.element.size, axis)
-    packed = cuda.compress(tensor, layout, firing(tensor.element, threshold, layout.neurons))
-    return machine.fetch(packed)
+    packed = cuda.compress(tensor, layout, firing_test(tensor.element, threshold, layout.neurons))
+    return machine.to_host(packed)
 
 
 def as_they_lie(*shape):
@@ -109,9 +109,11 @@ def test_pack(machine, layout, name, kind):
 @pytest.mark.parametrize("layout", [name for name, case in LAYOUTS.items() if case[2]])
 def test_the_kernel_meant(machine, layout):
     make, axis, kernel = LAYOUTS[layout]
-    tensor = machine.lend(make("float32"), ELEMENT_TYPES["float32"])
+    tensor = machine.device_tensor(make("float32"), ELEMENT_TYPES["float32"])
     plan_ = plan(tensor.shape, tensor.strides, 4, axis)
-    launch = pack.pack_launch(tensor, plan_, firing(tensor.element, 0.0, plan_.neurons), None, 0)
+    launch = pack.pack_launch(
+        tensor, plan_, firing_test(tensor.element, 0.0, plan_.neurons), None, 0
+    )
     assert launch.kernel == kernel
 
 
@@ -128,9 +130,9 @@ def test_unpack_and_popcount(machine, neurons):
     rng = np.random.default_rng(neurons)
     states = 5000 // neurons + 1
     expected = rng.integers(0, 2, (states, neurons)).astype(np.bool_)
-    packed = machine.give(np.packbits(expected, axis=1, bitorder="little"))
-    assert np.array_equal(machine.fetch(cuda.decompress(packed, neurons)), expected)
-    ones = machine.fetch(cuda.popcount(packed))
+    packed = machine.to_device(np.packbits(expected, axis=1, bitorder="little"))
+    assert np.array_equal(machine.to_host(cuda.decompress(packed, neurons)), expected)
+    ones = machine.to_host(cuda.popcount(packed))
     assert ones.dtype == np.int32
     assert np.array_equal(ones, expected.sum(axis=1))
 
@@ -138,6 +140,6 @@ def test_unpack_and_popcount(machine, neurons):
 def test_nothing_to_do(machine):
     empty = numbers((0, 20), "float32")
     assert packed_by_kernels(machine, empty, -1, 0.0, "float32").shape == (0, 3)
-    nothing = machine.give(np.empty((0, 3), np.uint8))
+    nothing = machine.to_device(np.empty((0, 3), np.uint8))
     assert cuda.decompress(nothing, 20).shape == (0, 20)
     assert cuda.popcount(nothing).shape == (0,)

@@ -14,13 +14,13 @@ class Gpu:
     def install(self, monkeypatch):
         self._cupy = device.library()
 
-    def give(self, array):
+    def to_device(self, array):
         return self._cupy.asarray(array)
 
-    def fetch(self, array):
+    def to_host(self, array):
         return self._cupy.asnumpy(array)
 
-    def lend(self, bits, element):
+    def device_tensor(self, bits, element):
         """A tensor as the border would give it."""
         low, high = np.lib.array_utils.byte_bounds(bits)
         skew = low % 16

@@ -49,11 +49,11 @@ class Machine:
     """
 
     @staticmethod
-    def give(array):
+    def to_device(array):
         return np.asarray(array).view(OnDevice)
 
     @staticmethod
-    def fetch(array):
+    def to_host(array):
         return np.asarray(array)
 
     def __init__(self, kernels=KERNELS):
@@ -95,15 +95,15 @@ class Machine:
         """Let the CUDA backend run here."""
         monkeypatch.setattr(device, "library", lambda: np)
         monkeypatch.setattr(device, "empty", poisoned)
-        monkeypatch.setattr(cupy_library, "adopt", lambda array: array)
+        monkeypatch.setattr(cupy_library, "to_cupy", lambda array: array)
         for module in (cuda, device):
             monkeypatch.setattr(module, "to_host", np.array)
-        monkeypatch.setattr(device, "HomeStream", OnlyStream)
-        monkeypatch.setattr(device, "HostCopy", LateCopy)
+        monkeypatch.setattr(device, "OwnerStream", OnlyStream)
+        monkeypatch.setattr(device, "AsyncHostCopy", LateCopy)
         monkeypatch.setattr(device, "address", lambda array: array.ctypes.data)
         monkeypatch.setattr(device, "run", self.run)
 
-    def lend(self, bits, element):
+    def device_tensor(self, bits, element):
         """A tensor as the border would give it."""
         return Tensor((bits,), bits.ctypes.data, bits.shape, bits.strides, element, (CUDA, 0))
 

@@ -173,7 +173,7 @@ def test_reading_waits_for_calls_that_are_under_way():
     """On CPUs JAX itself waits for functions with callbacks; on other devices it does not."""
     run = ts.Run()
     jax.jit(network(run))(W, XS[0])
-    assert run["dense"].intake._waits == [jax.effects_barrier]
+    assert run["dense"].intake._barriers == [jax.effects_barrier]
 
 
 def test_tracing_alone_records_nothing():

@@ -1,0 +1,38 @@
+"""The types of kernels and intrinsics, for type checkers: Numba infers its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite.ir import IRBuilder as Builder
+from llvmlite.ir import Value
+from numba.core.base import BaseContext as Context
+from numba.core.typing import Signature
+
+from tensorstate_gpu._arrays.array_types import Index as Index
+from tensorstate_gpu._arrays.array_types import Int as Int
+from tensorstate_gpu._arrays.array_types import KernelArray as KernelArray
+
+Bool = bool | np.bool_
+Bools = KernelArray[np.bool_, np.bool_]
+Bytes = KernelArray[np.uint8, np.uint8]
+Cells = KernelArray[np.uint16, np.uint16]
+Words = KernelArray[np.uint64, np.uint64]
+Ints32 = KernelArray[np.int32, Int]
+Ints = KernelArray[np.int64, Int]
+Scratch = tuple[Words, Ints | None, Ints]  # of radix.sort_run
+
+# The firing test as kernels get it: low, high, bias, flip, lows, highs. See lanes.py.
+Key = np.signedinteger[Any]
+Test = tuple[Key, Key, Key | None, Key | None, int | None, int | None]
+
+# Intrinsics by what they do in a kernel.
+Mask = Callable[[Int, Test, Int], np.uint64]
+Plane = Callable[[Int, Test, Int, Int, Int], None]
+Load = Callable[[Int], np.uint64]
+Store = Callable[[np.uint64, Int], None]
+Differ = Callable[[Int, Int], bool]
+
+# What an intrinsic returns to the compiler: its signature, and what generates its code.
+Values = Sequence[Value]
+Declared = tuple[Signature, Callable[[Context, Builder, Signature, Values], Value]]

@@ -1,0 +1,37 @@
+"""Numba, as far as this package uses it: compiling a function keeps its types."""
+
+from collections.abc import Callable
+from typing import Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+
+from . import types as types
+from .core.typing import Signature
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+boolean: types.Type
+float64: types.Type
+
+class Dispatcher(Generic[_P, _R]):
+    nopython_signatures: list[Signature]
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def compile(self, signature: tuple[types.Type, ...]) -> object: ...
+
+class _Jit(Protocol):
+    def __call__(self, function: Callable[_P, _R], /) -> Dispatcher[_P, _R]: ...
+
+@overload
+def njit(function: Callable[_P, _R], /) -> Dispatcher[_P, _R]: ...
+@overload
+def njit(
+    *,
+    nogil: bool = False,
+    cache: bool = False,
+    inline: Literal["never", "always"] = "never",
+    error_model: Literal["python", "numpy"] = "python",
+) -> _Jit: ...
+
+class _Config:
+    CACHE_DIR: str
+
+config: _Config

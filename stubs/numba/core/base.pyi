@@ -1,0 +1,4 @@
+from llvmlite import ir
+
+class BaseContext:
+    def get_dummy_value(self) -> ir.Value: ...

@@ -1,0 +1,3 @@
+from llvmlite import ir
+
+def get_or_insert_function(module: ir.Module, kind: ir.FunctionType, name: str) -> ir.Function: ...

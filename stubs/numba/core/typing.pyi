@@ -1,0 +1,5 @@
+from ..types import Type
+
+class Signature:
+    args: tuple[Type, ...]
+    return_type: Type

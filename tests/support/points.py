@@ -1,0 +1,17 @@
+"""Capture points, and random rows for them."""
+
+import numpy as np
+
+import tensorstate_gpu as ts
+
+
+def new_point(where=None, name="layer", neurons=16, axis=1, **options):
+    """A capture point that knows its neurons: in memory, or in a store or at its path."""
+    point = ts.CapturePoint(name, where, **options)
+    point.declare(neurons, axis)
+    return point
+
+
+def rows_of(count, neurons=16, seed=0):
+    bits = np.random.default_rng(seed).integers(0, 2, (count, neurons), np.uint8)
+    return np.packbits(bits, axis=1, bitorder="little")
