@@ -1,4 +1,4 @@
-"""The CPU backend: serial Numba kernels on an own thread pool. NumPy arrays in and out."""
+"""The CPU backend: serial Numba kernels on the library's own thread pool, for NumPy arrays."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -33,20 +33,20 @@ __all__ = [
 
 
 def working_on(tensor: Tensor) -> AbstractContextManager[None]:
-    """There is one CPU, and it works in order."""
+    """Do nothing: the CPU has no streams."""
     return nullcontext()
 
 
 def view(tensor: Tensor) -> NDArray[Any]:
-    """The same memory as a NumPy array of unsigned integers."""
+    """Return the same memory as a NumPy array of unsigned integers."""
     return tensor.numpy()
 
 
 def to_host(array: NDArray[Any]) -> NDArray[Any]:
-    """It is there already."""
+    """Return the array, which is in host memory already."""
     return array
 
 
 def rows_where(packed: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The rows that a mask chooses."""
+    """Return the rows that a mask selects."""
     return packed[chosen]

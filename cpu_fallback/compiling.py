@@ -1,8 +1,8 @@
-"""How kernels are compiled: at their first call, without the GIL, cached on disk where possible.
+"""Compiles kernels: at their first call, to run without the GIL, cached on disk if possible.
 
-Numba keeps the cache beside the code or in the user's cache folder, and refuses to compile where it
-can write to neither (a read-only install, no home). There we offer it a folder of this user's among
-the temporary files; without even that, each process compiles anew.
+Numba stores the cache next to the code or in the user's cache folder. It raises an error if it can
+write to neither (a read-only installation, no home folder). In that case Numba is given a folder of
+this user in the temporary folder. Without that too, every process compiles again.
 """
 
 import os
@@ -20,10 +20,11 @@ _R = TypeVar("_R")
 
 
 def _probe() -> None:
-    """Never called: it only asks Numba for a place to cache."""
+    """Never called: compiling it shows whether Numba can cache."""
 
 
 def _can_cache() -> bool:
+    """Return whether Numba can cache, after setting a temporary folder if it needs one."""
     for folder in (None, _temporary_folder):
         try:
             if folder is not None:
@@ -36,13 +37,13 @@ def _can_cache() -> bool:
 
 
 def _temporary_folder() -> str:
-    """A folder that only this user can write: cached code is run as it is found."""
+    """Create a folder that only this user can write to: cached code is executed unchecked."""
     user = os.getuid() if hasattr(os, "getuid") else ""
     folder = Path(tempfile.gettempdir()) / f"tensorstate_gpu-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.stat(follow_symlinks=False)
-    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o022
-    if user != "" and not (private and found.st_uid == user):
+    status = folder.stat(follow_symlinks=False)
+    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o022
+    if user != "" and not (private and status.st_uid == user):
         raise OSError(f"{folder} is not this user's own")
     return str(folder)
 
@@ -51,10 +52,10 @@ _CACHE = _can_cache()
 
 
 def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Compile to machine code that runs without the GIL."""
+    """Compile a function to machine code that runs without the GIL."""
     return njit(nogil=True, cache=_CACHE)(function)
 
 
 def inlined(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """As kernel, its body copied into each kernel that calls it."""
+    """Like kernel(), but copy the body into each kernel that calls the function."""
     return njit(nogil=True, cache=_CACHE, inline="always")(function)

@@ -1,7 +1,7 @@
-"""Counting distinct rows exactly: by hash tables while rows repeat, by sorting where they do not.
+"""Counting distinct rows exactly: in hash tables while rows repeat, otherwise by sorting.
 
-A slot is chosen by a hash, but equality is always decided on the bytes. A slot is empty when its
-count is 0, so the all-zero state needs no special case.
+A hash chooses the slot, but rows are always compared byte by byte. A slot is empty if its count is
+0, so the all-zero state needs no special case.
 """
 
 import numpy as np
@@ -13,24 +13,24 @@ from .table import StopRule, Table
 from .threads import in_parallel, run, thread_ranges
 from .wide_table import WideTable
 
-_SLACK = 64  # a table asks for patience when it is nearly full
+_SLACK = 64  # a table asks the stop rule when it is nearly full
 
 
-def _table(row_bytes: int, most: int = 0) -> Table:
+def _new_table(row_bytes: int, most: int = 0) -> Table:
     return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes, most)
 
 
 def _never_stop(distinct: int, seen: int, to_come: int) -> bool:
-    """Patience without end."""
+    """A stop rule that never stops."""
     return False
 
 
 def _stop_when_distinct(row_bytes: int) -> StopRule:
-    """Give up a table that outgrows the cache while most rows are new to it.
+    """Build the rule that abandons a table that outgrows the cache while most rows are new.
 
-    Rows drawn from 140,000 states have repeated 3 % when 2**13 are known, and counting many of them
-    in a table still beats sorting. Later ones have to repeat more, and so have the last narrow
-    ones, which are sorted fast; wide ones fill the cache earlier.
+    Rows drawn from 140,000 states have repeated by 3 % when the table knows 2**13 states, and
+    counting many of them in a table is still faster than sorting. Later rows must repeat more.
+    So must the last narrow rows, because sorting those is fast. Wide rows fill the cache earlier.
     """
     scale = min(1.0, 64 / row_bytes)
     steps = ((1 << 19, 3), (1 << 17, 1.5), (1 << 15, 1.1), (1 << 13, 1.03))
@@ -47,21 +47,21 @@ def _stop_when_distinct(row_bytes: int) -> StopRule:
 
 
 def count(packed: NDArray[np.uint8]) -> Histogram:
-    """Distinct rows in order (distinct, bytes), and their int64 counts."""
+    """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
     rows = np.ascontiguousarray(packed)
     width = rows.shape[1]
     stop_rule = _stop_when_distinct(width)
 
     def task(start: int, stop: int) -> tuple[list[Histogram], tuple[int, int]]:
-        """The counts of some rows, and the range of those still to be counted."""
-        table = _table(width, stop - start)
+        """Count some rows in a table. Return its histogram, and the range not counted yet."""
+        table = _new_table(width, stop - start)
         done = table.add(rows, None, start, stop, stop_rule)
-        # To sort a few rows once more is cheaper than to merge a few with many.
+        # Sorting a few rows again is cheaper than merging a few with many.
         if done < stop and done - start < stop - done:
             return [], (start, stop)
         return [in_order(*table.entries(), 1)], (done, stop)
 
-    # Hashing moves about 32 bytes of table for each row, whatever its width.
+    # Hashing moves about 32 bytes of table for each row, for any width.
     done = in_parallel(task, len(rows), len(rows) * (32 + width))
     parts = [part for counted, _ in done for part in counted]
     rest = [(start, stop) for _, (start, stop) in done if start < stop]
@@ -71,11 +71,11 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
 
 
 class Counter:
-    """Running counts of packed states; see the Backend protocol. Not thread-safe by itself."""
+    """Running counts of packed states; see the Backend protocol. Not thread-safe."""
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
-        self._table = _table(row_bytes)
+        self._table = _new_table(row_bytes)
         self._total = 0
 
     @property
@@ -85,8 +85,8 @@ class Counter:
     def add(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None = None) -> None:
         rows = np.ascontiguousarray(packed)
         parts = thread_ranges(len(rows), len(rows) * (32 + self._row_bytes))
-        # Tables of their own pay off for many rows of few states; they are merged into the common
-        # one, which is at least as much work as the states it knows.
+        # Separate tables for the threads pay off for many rows of few states. They are then merged
+        # into the common one, which is at least as much work as the number of states in it.
         if weights is None and len(parts) > 1 and 4 * len(self._table) < len(rows):
             self._add_in_parallel(rows, parts)
         else:
@@ -95,7 +95,7 @@ class Counter:
 
     def _add_in_parallel(self, rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> None:
         def task(start: int, stop: int) -> Table:
-            part = _table(self._row_bytes)
+            part = _new_table(self._row_bytes)
             part.add(rows, None, start, stop, _never_stop)
             return part
 

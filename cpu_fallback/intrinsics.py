@@ -1,4 +1,4 @@
-"""LLVM intrinsics for Numba kernels: loads, stores, and operations on 64-bit words.
+"""LLVM intrinsics for kernels: loads, stores, and operations on 64-bit words.
 
 Every access is by address, of alignment 1.
 """
@@ -67,7 +67,7 @@ store_byte, store_word = _raw_store(8), _raw_store(64)
 
 
 def _count_ones(typing: object, word: Type) -> Declared:
-    """Set bits of a uint64, by the hardware's instruction where there is one."""
+    """Count the set bits of a uint64, with the hardware's instruction if there is one."""
 
     def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
         return builder.ctpop(args[0])
@@ -85,7 +85,7 @@ def _count_ones_of_each(builder: Builder, address: Value) -> Value:
 
 
 def _count_ones_64(typing: object, address: Type) -> Declared:
-    """Set bits of 64 bytes, all at once where the hardware can."""
+    """Count the set bits of 64 bytes, with vector instructions if the hardware has them."""
 
     def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
         kind = ir.FunctionType(_WORD, [_WORDS])
@@ -96,7 +96,7 @@ def _count_ones_64(typing: object, address: Type) -> Declared:
 
 
 def _count_ones_of_words(typing: object, address: Type, target: Type) -> Declared:
-    """Set bits of each of eight words at ``address``, as eight int32 at ``target``."""
+    """Count the set bits of each of eight words at ``address``, into eight int32 at ``target``."""
 
     def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
         ones = _count_ones_of_each(builder, args[0])
@@ -109,7 +109,7 @@ def _count_ones_of_words(typing: object, address: Type, target: Type) -> Declare
 def _differ(size: int) -> Differ:
     @intrinsic
     def differ(typing: object, one: Type, other: Type) -> Declared:
-        """Whether ``size`` bytes at two addresses differ anywhere."""
+        """Return whether ``size`` bytes at two addresses differ."""
 
         def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
             kind = ir.VectorType(_BYTE, size)
@@ -128,7 +128,7 @@ differ_16, differ_64 = _differ(16), _differ(64)
 
 
 def _fold_multiply(typing: object, one: Type, other: Type) -> Declared:
-    """The 128-bit product of two uint64, its halves XORed: each bit of both reaches the result."""
+    """Return the XOR of the halves of a 128-bit product: it depends on all bits of both factors."""
 
     def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
         wide = ir.IntType(128)
@@ -140,7 +140,7 @@ def _fold_multiply(typing: object, one: Type, other: Type) -> Declared:
 
 
 def _prefetch(typing: object, address: Type) -> Declared:
-    """Ask for the cache line at ``address``; harmless for any address."""
+    """Prefetch the cache line at ``address``. Any address is harmless."""
 
     def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
         pointer = _BYTE.as_pointer()
@@ -154,7 +154,7 @@ def _prefetch(typing: object, address: Type) -> Declared:
     return types.none(address), code
 
 
-# Their types inside kernels.
+# The intrinsics, with their types inside kernels.
 count_ones: Callable[[np.uint64], np.uint64] = intrinsic(_count_ones)
 count_ones_64: Load = intrinsic(_count_ones_64)
 count_ones_of_words: Callable[[Int, Int], None] = intrinsic(_count_ones_of_words)
@@ -164,5 +164,5 @@ prefetch: Callable[[Int], None] = intrinsic(_prefetch)
 
 @inlined
 def address_of(array: KernelArray[Any, Any]) -> np.int64:
-    """Address of an array's first element, signed: Numba makes uint64 + int64 a float."""
+    """Return the address of the first element, signed: in Numba uint64 + int64 is a float."""
     return np.int64(array.ctypes.data)

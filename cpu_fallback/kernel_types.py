@@ -1,4 +1,4 @@
-"""The types of kernels and intrinsics, for type checkers: Numba infers its own."""
+"""Types of kernels and intrinsics, for type checkers. Numba ignores them, and infers its own."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,17 +22,17 @@ Ints32 = KernelArray[np.int32, Int]
 Ints = KernelArray[np.int64, Int]
 Scratch = tuple[Words, Ints | None, Ints]  # of radix.sort_run
 
-# The firing test as kernels get it: low, high, bias, flip, lows, highs. See lanes.py.
+# The firing test as an argument of kernels: low, high, bias, flip, lows, highs. See lanes.py.
 Key = np.signedinteger[Any]
 Test = tuple[Key, Key, Key | None, Key | None, int | None, int | None]
 
-# Intrinsics by what they do in a kernel.
+# Kinds of intrinsics.
 Mask = Callable[[Int, Test, Int], np.uint64]
 Plane = Callable[[Int, Test, Int, Int, Int], None]
 Load = Callable[[Int], np.uint64]
 Store = Callable[[np.uint64, Int], None]
 Differ = Callable[[Int, Int], bool]
 
-# What an intrinsic returns to the compiler: its signature, and what generates its code.
+# What an intrinsic returns to Numba: its signature, and the generator of its code.
 Values = Sequence[Value]
 Declared = tuple[Signature, Callable[[Context, Builder, Signature, Values], Value]]

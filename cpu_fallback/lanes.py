@@ -1,8 +1,8 @@
-"""LLVM intrinsics for Numba kernels: vectors of lanes, for tests of many numbers at a time.
+"""LLVM intrinsics for kernels: vectors of lanes, which test many numbers at a time.
 
 A comparison of N lanes bitcast from <N x i1> to an N-bit integer is a portable "movemask": LLVM
-lowers it to AVX-512 masks, AVX2/SSE2 movmsk or NEON sequences. It does not find that form in scalar
-loops by itself.
+lowers it to AVX-512 masks, AVX2/SSE2 movmsk or NEON sequences. It does not derive that form from
+scalar loops.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,18 @@ _BIT, _BYTE, _WORD = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 
 
 def _splat(builder: Builder, value: Value, lanes: int) -> Value:
-    """A vector of ``lanes`` times the same number."""
+    """Return a vector with the same number in every lane."""
     first = ir.Constant(ir.IntType(32), 0)
     one = builder.insert_element(ir.Constant(ir.VectorType(value.type, lanes), None), value, first)
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(first.type, lanes), None))
 
 
 class _FiringMaskBuilder:
-    """The kernels' ``test`` tuple: low, high, bias, flip, lows, highs.
+    """Generates code for the kernels' ``test`` tuple: low, high, bias, flip, lows, highs.
 
-    A number fires when low <= key <= high; key = bits ^ bias ^ ((bits >> width - 1) & flip), or
-    just the bits where bias and flip are None. ``lows`` and ``highs`` are None, or the addresses of
-    one low and high for each neuron. Each combination of Nones compiles to its own code.
+    A number fires if low <= key <= high, where key = bits ^ bias ^ ((bits >> width - 1) & flip), or
+    the bits themselves if bias and flip are None. ``lows`` and ``highs`` are None, or the addresses
+    of one low and one high for each neuron. Each combination of Nones compiles to separate code.
     """
 
     def __init__(self, builder: Builder, kind: Type, value: Value) -> None:
@@ -48,8 +48,10 @@ class _FiringMaskBuilder:
         self.transformed = not isinstance(kind.types[2], types.NoneType)
         self.per_neuron = not isinstance(kind.types[4], types.NoneType)
 
-    def fires(self, address: Value, neuron: Value, lanes: int, *, along_neurons: bool) -> Value:
-        """<lanes x i1> for the numbers at ``address``, the first of which is of ``neuron``."""
+    def build_mask(
+        self, address: Value, neuron: Value, lanes: int, *, along_neurons: bool
+    ) -> Value:
+        """Build the <lanes x i1> of the numbers at ``address``; the first is of ``neuron``."""
         builder, vector = self.builder, ir.VectorType(self.bits, lanes)
         key = self._key(emit_load(builder, address, vector), lanes)
         low, high = self.low, self.high
@@ -74,13 +76,13 @@ class _FiringMaskBuilder:
         return builder.xor(builder.xor(bits, _splat(builder, self.bias, lanes)), flipped)
 
 
-def _firing_mask(lanes: int) -> Mask:
+def _make_firing_mask(lanes: int) -> Mask:
     @intrinsic
-    def fires(typing: object, address: Type, test: Type, neuron: Type) -> Declared:
-        """Which of the lanes at ``address`` fire; lane i is bit i, and neuron ``neuron`` + i."""
+    def firing_mask(typing: object, address: Type, test: Type, neuron: Type) -> Declared:
+        """Return a bit for each lane at ``address`` that fires; lane i is neuron ``neuron`` + i."""
 
         def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
-            mask = _FiringMaskBuilder(builder, signature.args[1], args[1]).fires(
+            mask = _FiringMaskBuilder(builder, signature.args[1], args[1]).build_mask(
                 args[0], args[2], lanes, along_neurons=True
             )
             mask = builder.bitcast(mask, ir.IntType(lanes))
@@ -88,21 +90,21 @@ def _firing_mask(lanes: int) -> Mask:
 
         return types.uint64(address, test, types.int64), code
 
-    return fires
+    return firing_mask
 
 
-def _firing_plane(lanes: int) -> Plane:
+def _make_add_plane(lanes: int) -> Plane:
     @intrinsic
-    def fires(
+    def add_plane(
         typing: object, address: Type, test: Type, neuron: Type, bit: Type, target: Type
     ) -> Declared:
-        """Add a neuron's bit to the bytes at ``target`` whose lanes fire; bit 0 makes them new."""
+        """Set a neuron's bit in the bytes at ``target`` whose lanes fire; bit 0 clears the rest."""
 
         def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
             address, value, neuron, bit, target = args
             kind = ir.VectorType(_BYTE, lanes)
             nothing = ir.Constant(kind, None)
-            mask = _FiringMaskBuilder(builder, signature.args[1], value).fires(
+            mask = _FiringMaskBuilder(builder, signature.args[1], value).build_mask(
                 address, neuron, lanes, along_neurons=False
             )
             one = builder.shl(ir.Constant(_BYTE, 1), builder.trunc(bit, _BYTE))
@@ -115,13 +117,13 @@ def _firing_plane(lanes: int) -> Plane:
         kinds = (types.int64, test, types.int64, types.int64, types.int64)
         return types.none(*kinds), code
 
-    return fires
+    return add_plane
 
 
 def _store_transposed(
     typing: object, source: Type, stride: Type, target: Type, width: Type
 ) -> Declared:
-    """Eight bytes from each of eight rows, ``stride`` apart, to eight words ``width`` apart.
+    """Copy eight bytes of each of eight rows, ``stride`` apart, to eight words ``width`` apart.
 
     Byte j of word k is byte k of row j.
     """
@@ -146,9 +148,9 @@ def _store_transposed(
     return types.none(types.int64, types.int64, types.int64, types.int64), code
 
 
-def _store_bools(lanes: int) -> Store:
+def _make_store_bools(lanes: int) -> Store:
     @intrinsic
-    def spread(typing: object, word: Type, target: Type) -> Declared:
+    def store_bools(typing: object, word: Type, target: Type) -> Declared:
         """Store bit i of ``word`` (uint64) as the byte 0 or 1 at ``target`` + i."""
 
         def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
@@ -159,13 +161,15 @@ def _store_bools(lanes: int) -> Store:
 
         return types.none(word, target), code
 
-    return spread
+    return store_bools
 
 
-# What these are in kernels.
+# The intrinsics, with their types inside kernels.
 store_transposed: Callable[[Int, Int, Int, Int], None] = intrinsic(_store_transposed)
 firing_mask_1, firing_mask_8, firing_mask_16, firing_mask_32, firing_mask_64 = map(
-    _firing_mask, (1, 8, 16, 32, 64)
+    _make_firing_mask, (1, 8, 16, 32, 64)
 )
-add_plane_1, add_plane_16, add_plane_64 = map(_firing_plane, (1, 16, 64))
-store_bools_8, store_bools_16, store_bools_32, store_bools_64 = map(_store_bools, (8, 16, 32, 64))
+add_plane_1, add_plane_16, add_plane_64 = map(_make_add_plane, (1, 16, 64))
+store_bools_8, store_bools_16, store_bools_32, store_bools_64 = map(
+    _make_store_bools, (8, 16, 32, 64)
+)

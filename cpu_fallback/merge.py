@@ -1,4 +1,4 @@
-"""Histograms as sorted lists of rows and counts: made by sorting, merged in linear time."""
+"""Histograms as sorted rows and their counts: built by sorting, merged in linear time."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def count_by_sorting(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Histogram:
-    """Count the rows in some ranges, one thread for each. Faster than a table if most differ."""
+    """Count the rows in some ranges, one thread per range. Faster than a table if most differ."""
     if rows.shape[1] <= 8:
         return _count_narrow(rows, parts)
     keys, index = sort_ranges(rows, parts)
@@ -25,7 +25,7 @@ def count_by_sorting(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> H
 
 
 def in_order(rows: NDArray[np.uint8], counts: NDArray[np.int64], threads: int) -> Histogram:
-    """A histogram of rows that are distinct, but in no order."""
+    """Return a histogram, from rows that are distinct but not in order."""
     if not len(rows):
         return rows, counts
     parts = split_ranges(len(rows), threads)
@@ -42,7 +42,7 @@ def _count_narrow(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Hist
         distinct: int = _count_runs(keys, bounds[first], bounds[last])
         return distinct
 
-    found = run(sort_and_count, pieces)
+    found = run(sort_and_count, pieces)  # distinct keys in each piece
     packed = np.empty((sum(found), rows.shape[1]), np.uint8)
     counts = np.empty(sum(found), np.int64)
     offsets = np.cumsum([0, *found])
@@ -56,7 +56,7 @@ def _count_narrow(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Hist
 
 
 def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
-    """The counts of all parts together; each part is in order, and so is the result."""
+    """Merge histograms; each part is in order, and so is the result."""
     if not parts:
         return np.empty((0, row_bytes), np.uint8), np.empty(0, np.int64)
     while len(parts) > 1:
@@ -74,12 +74,14 @@ def _merge_two(
     merged = np.empty((len(rows) + len(other_rows), rows.shape[1]), np.uint8)
     sums = np.empty(len(merged), np.int64)
     found = _merge(rows, counts, other_rows, other_counts, merged, sums)
-    return merged[:found], sums[:found]  # what lies behind was never touched
+    return merged[:found], sums[
+        :found
+    ]  # the memory behind them was never written, so it costs nothing
 
 
 @kernel
 def _count_runs(keys: Words, start: Int, stop: Int) -> int:
-    """Distinct keys in [start, stop), which are in order."""
+    """Count the distinct keys in [start, stop), which are in order."""
     distinct = int(start < stop)
     for i in range(start + 1, stop):
         distinct += keys[i] != keys[i - 1]
@@ -88,7 +90,7 @@ def _count_runs(keys: Words, start: Int, stop: Int) -> int:
 
 @kernel
 def _write_runs(keys: Words, start: Int, stop: Int, packed: Bytes, counts: Ints, at: Int) -> None:
-    """Write each distinct key of [start, stop) and its number, from ``at`` to the end of packed."""
+    """Write each distinct key of [start, stop) and its count, from row ``at`` of ``packed`` on."""
     width, end = packed.shape[1], address_of(packed) + packed.size
     target = address_of(packed) + at * width
     first = start

@@ -1,4 +1,4 @@
-"""A hash table for rows of at most 8 bytes: the row itself is the key, in the slot."""
+"""A hash table for rows of at most 8 bytes: each slot holds the row itself, as the key."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from .kernel_types import Bytes, Ints, Words
 from .table import Table
 from .words import row_word, store_bytes
 
-_BATCH = 32  # rows hashed ahead of their probes, so that their cache misses overlap
+_BATCH = 32  # rows hashed before they are probed, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
 
 
@@ -28,14 +28,14 @@ class NarrowTable(Table):
         return done
 
     def _grow(self) -> None:
-        # Fourfold while small: a table that keeps growing is rehashed half as often.
+        # By a factor of 4 while small: a table that keeps growing is then rehashed half as often.
         factor = 4 if len(self._slots) < 1 << 20 else 2
         slots = np.zeros((len(self._slots) * factor, 2), np.uint64)
         _rehash(self._slots, slots)
         self._slots = slots
 
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Distinct rows (distinct, bytes) in no order, and their counts."""
+        """Return the distinct rows (distinct, bytes), in no order, and their counts."""
         rows = np.empty((self._used, self._row_bytes), np.uint8)
         counts = np.empty(self._used, np.int64)
         _entries(self._slots, rows, counts)
@@ -61,13 +61,13 @@ def _shift_for(slots: Words) -> np.uint64:
 def _insert_rows(
     packed: Bytes, weights: Ints | None, done: int, stop: int, slots: Words, used: int
 ) -> tuple[int, int]:
-    """Count rows from ``done`` on until all are in or the table is half full."""
+    """Count rows from ``done`` on, until all are counted or the table is half full."""
     width = packed.shape[1]
     row, end = address_of(packed) + done * width, address_of(packed) + packed.size
     base, mask, shift = address_of(slots), len(slots) - 1, _shift_for(slots)
-    room = len(slots) // 2 - _BATCH
+    most = len(slots) // 2 - _BATCH  # keys with which another batch still fits
     keys, places = np.empty(_BATCH, np.uint64), np.empty(_BATCH, np.int64)
-    while done < stop and used <= room:
+    while done < stop and used <= most:
         count = min(_BATCH, stop - done)
         for i in range(count):
             key = row_word(row, 0, width, end)

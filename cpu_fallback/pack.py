@@ -1,4 +1,4 @@
-"""Packing: which neurons fire -> bits. One read of the activations, in their own layout."""
+"""Packing on the CPU: one read of the activations, in their own memory layout."""
 
 import threading
 from collections.abc import Callable
@@ -31,12 +31,12 @@ from .words import store_bytes
 
 Kernel = Callable[[Int, Ints, Test, Bytes, Int, Int], None]
 
-# Rows of up to so many bits, shifted by up to 7, are read as one word.
+# A row of at most this many bits, shifted by at most 7, is read as one word.
 _FLAT_NEURONS = 57
 
-# Positions packed at a time where bits of a state lie apart: whole maps up to 128 x 128, because
-# memory is fastest when it is read as it lies. Eight bytes for each still fit the second-level
-# cache.
+# Positions packed at a time if the neurons of a state are apart in memory: complete maps up to
+# 128 x 128, because memory is fastest when it is read sequentially. Eight bytes for each position
+# still fit into the second-level cache.
 _BLOCK = 1 << 14
 
 
@@ -60,13 +60,14 @@ def compress(
     return packed
 
 
-@lru_cache(maxsize=1024)  # the batches of a layer are all alike
+@lru_cache(maxsize=1024)  # all batches of a layer have the same layout
 def _choose_kernel(
     layout: Layout, size: int, one_threshold: bool
 ) -> tuple[Kernel, NDArray[np.int64]]:
-    """The kernel for a layout of numbers of ``size`` bytes, and what it has to know of it:
+    """Choose the kernel for a layout of numbers of ``size`` bytes; return it and its argument.
 
-    end, size, run, run stride, neurons, neuron stride, then shape and strides of the outer axes.
+    The argument is an array: end, size, run, run stride, neurons, neuron stride, and then the shape
+    and the strides of the outer axes.
     """
     runs = (layout.run, layout.run_stride, layout.neurons, layout.neuron_stride)
     outer = (*layout.outer_shape, *layout.outer_strides)
@@ -79,14 +80,14 @@ def _choose_kernel(
     return _pack_rows, numbers
 
 
-_thread_local = threading.local()  # .buffer: what the last packing of this thread was written to
+_thread_local = threading.local()  # .buffer: the result of this thread's last packing
 _MAX_SCRATCH_BYTES = 1 << 26
 
 
 def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Memory of this thread that the next call overwrites.
+    """Return memory of this thread that the next call overwrites.
 
-    It is still in the cache, where new memory would push out what the framework needs next
+        It is still in the cache, where new memory would push out what the framework needs next
     (`pytest benchmarks/cpu/bench_capture.py --benchmark-enable` shows it).
     """
     size = shape[0] * shape[1]
@@ -99,7 +100,7 @@ def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _test_arguments(firing: FiringTest) -> tuple[Test, list[NDArray[Any]]]:
-    """The tuple that lanes.py describes, and the arrays whose addresses it holds."""
+    """Return the tuple that lanes.py describes, and the arrays whose addresses are in it."""
     kind = firing.low.dtype
     transform: tuple[Key | None, Key | None] = (None, None)
     if firing.bias or firing.flip:
@@ -107,7 +108,7 @@ def _test_arguments(firing: FiringTest) -> tuple[Test, list[NDArray[Any]]]:
         transform = (bits[0], bits[1])
     if len(firing.low) == 1:
         return (firing.low[0], firing.high[0], *transform, None, None), []
-    # A vector of thresholds is read whole, also for the last few neurons.
+    # Kernels read full vectors of thresholds, also for the last few neurons.
     tables = [np.pad(side, (0, 64)) for side in (firing.low, firing.high)]
     lows, highs = (table.ctypes.data for table in tables)
     return (firing.low[0], firing.high[0], *transform, lows, highs), tables
@@ -124,11 +125,11 @@ def _outer_offset(numbers: Ints, index: Int) -> Int:
     return offset
 
 
-# The helpers of the inner loops are inlined by Numba: left to LLVM they stay calls that pass the
-# test through memory, for each few bits.
+# Numba inlines the helpers of the inner loops. If that were left to LLVM, they would remain calls
+# that pass the test through memory, once for every few bits.
 @inlined
 def _tail_mask(address: Int, end: Int, size: Int, test: Test, neuron: Int, count: Int) -> np.uint64:
-    """The bits of the last ``count`` < 64 neurons of a row; never reads at or past ``end``."""
+    """Return the bits of the last ``count`` < 64 neurons of a row; read nothing past ``end``."""
     mask = np.uint64(0)
     if count <= 8 and address + 8 * size <= end:
         mask = firing_mask_8(address, test, neuron)
@@ -148,7 +149,7 @@ def _tail_mask(address: Int, end: Int, size: Int, test: Test, neuron: Int, count
 def _pack_flat(
     address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
 ) -> None:
-    """Few neurons, rows without gaps: 64 rows are as many words of bits as a row has neurons."""
+    """Pack contiguous rows of few neurons: 64 rows of n neurons are n words of bits."""
     size, row_bytes, neurons = numbers[1], numbers[3], numbers[4]
     width = packed.shape[1]
     target, last = address_of(packed) + start * width, address_of(packed) + stop * width
@@ -172,7 +173,7 @@ def _pack_flat(
 def _pack_rows(
     address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
 ) -> None:
-    """Neurons side by side in memory: lanes run along the neurons."""
+    """Pack rows whose neurons are contiguous in memory: lanes run along the neurons."""
     end, size = address + numbers[0], numbers[1]
     run, run_stride, neurons = numbers[2], numbers[3], numbers[4]
     width = packed.shape[1]
@@ -201,10 +202,10 @@ def _pack_rows(
 def _add_plane(
     address: Int, end: Int, size: Int, stride: Int, count: Int, test: Test, neuron: Int, target: Int
 ) -> None:
-    """Add one neuron's bit to its byte, for each of ``count`` positions, ``stride`` bytes apart."""
+    """Set one neuron's bit in the bytes of ``count`` positions, ``stride`` bytes apart."""
     done, bit = 0, neuron % 8
     if stride == size:
-        # `target` has 64 bytes to spare: what a vector writes past `count` is never looked at.
+        # `target` has 64 spare bytes: what a vector writes past `count` is never read.
         while count - done > 16 and address + (done + 64) * size <= end:
             add_plane_64(address + done * size, test, neuron, bit, target + done)
             done += 64
@@ -219,10 +220,10 @@ def _add_plane(
 def _pack_planes(
     address: Int, numbers: Ints, test: Test, packed: Bytes, start: Int, stop: Int
 ) -> None:
-    """Neurons apart in memory: lanes run along the positions, plane after plane as they lie.
+    """Pack neurons that are apart in memory: lanes run along the positions, plane after plane.
 
-    Bits are gathered in a block that has a row for each byte of a word of 64 neurons; its columns
-    are stored as words.
+    The bits are collected in a block that has a row for each byte of a word of 64 neurons. Its
+    columns are then stored as words.
     """
     end, size = address + numbers[0], numbers[1]
     run, run_stride, neurons, plane = numbers[2], numbers[3], numbers[4], numbers[5]
@@ -258,9 +259,9 @@ def _pack_planes(
 def _store_columns(
     rows: Int, row: Int, used: Int, target: Int, width: Int, count: Int, last: Int
 ) -> None:
-    """Store ``used`` bytes of each of ``count`` columns, ``width`` apart; nothing at ``last``."""
+    """Store ``used`` bytes of each of ``count`` columns, ``width`` apart, all before ``last``."""
     done = 0
-    # A whole word spills into the next state, whose bytes must be still to come.
+    # A full word overwrites bytes of the next state, which must be written later.
     if used == 8 or width < 8:
         while done + 8 <= count and target + (done + 7) * width + 8 <= last:
             store_transposed(rows + done, row, target + done * width, width)

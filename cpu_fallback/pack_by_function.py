@@ -1,4 +1,4 @@
-"""Packing by a function that the user wrote: general, for any strides, compiled for each one."""
+"""Packing by a function that the user wrote: for any strides, compiled for each function."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -41,12 +41,13 @@ def _pack(kernel: Kernel, numbers: NDArray[Any], values: Values, rows: NDArray[n
     def task(start: int, stop: int) -> None:
         kernel(numbers, values, rows, start, stop)
 
-    # An own function takes about as long as reading 64 bytes.
+    # A user's function takes about as long as reading 64 bytes.
     in_parallel(task, len(rows), 64 * numbers.size)
 
 
 @lru_cache(maxsize=64)
 def _kernel(element: ElementType, function: FiringFunction) -> Kernel:
+    """Compile the kernel that packs numbers of a format by a function."""
     compiled = numba.njit(nogil=True, error_model="numpy")
     pack_byte = byte_packer(element, function, compiled)
 

@@ -1,9 +1,9 @@
-"""Sorting 64-bit keys on all threads: one pass to buckets of increasing keys, then each in cache.
+"""Sorting 64-bit keys on all threads: one pass into buckets of increasing keys, then each in cache.
 
-A bucket is sorted by the highest 16 bits of what its keys exceed its least one by. Of keys drawn at
-random they settle nearly all, and an insertion pass the rest; otherwise (neurons that seldom fire
-tell little apart) it is sorted by all bits, 11 at a time from the lowest. Keys may carry an index
-along; equal keys keep their order.
+A bucket is sorted by the highest 16 bits of the difference between each key and its least key. For
+random keys this sorts nearly all of them, and an insertion pass sorts the rest. Otherwise (neurons
+that rarely fire distinguish few keys) the bucket is sorted by all bits, 11 at a time from the
+lowest. Keys may carry an index; equal keys keep their order.
 """
 
 import itertools
@@ -17,16 +17,18 @@ from .kernel_types import Bool, Bytes, Cells, Index, Int, Ints, Scratch, Words
 from .threads import run
 from .words import row_word
 
-# Keys in a bucket, about: 64 KiB of them stay in the caches of one core. To write more streams at
-# once costs more than smaller buckets save, unless they grow beyond the second-level cache.
+# Approximate number of keys in a bucket: 64 KiB of keys stay in the caches of one core. Writing to
+# more streams at the same time costs more than smaller buckets save, unless the buckets grow beyond
+# the second-level cache.
 _BUCKET, _LARGE_BUCKET = 1 << 13, 1 << 15
 _STREAMS, _MOST_BUCKETS = 1 << 10, 1 << 12
-# Neurons seldom fire half of the time, so keys are crowded: they are spread evenly over the buckets
-# by as many cells of equal width, most of them empty, whose places a sample tells.
+# Neurons rarely fire half of the time, so keys are clustered. To fill the buckets evenly, the range
+# of keys is divided into cells of equal width, most of them empty. A sample tells which bucket each
+# cell belongs to.
 _CELLS = 1 << 12
 _SAMPLE_PER_BUCKET = 8
-_SMALL = 32  # below this an insertion sort beats counting digits
-_MOVES = np.int64(16)  # an insertion that moves further gives up: the run is not nearly sorted
+_SMALL = 32  # up to this length an insertion sort is faster than counting digits
+_MOVES = np.int64(16)  # an insertion that would move further stops: the run is not nearly sorted
 
 Ranges = list[tuple[int, int]]
 
@@ -34,9 +36,10 @@ Ranges = list[tuple[int, int]]
 def to_buckets(
     rows: NDArray[np.uint8], word: int, ranges: Ranges, *, with_index: bool
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64] | None, NDArray[np.int64]]:
-    """Read one word of each row in ``ranges``, one thread each, into buckets of increasing keys.
+    """Sort one word of each row in ``ranges``, one thread per range, into buckets of rising keys.
 
-    Returns the keys (and where each row was), bucket after bucket, and the buckets' bounds.
+    Returns the keys, the index of each row if asked for, bucket after bucket, and the bounds of the
+    buckets.
     """
     total = sum(stop - start for start, stop in ranges)
     few = _power_of_2(total / _BUCKET, _STREAMS // (1 + with_index))
@@ -61,6 +64,7 @@ def to_buckets(
 
 
 def _power_of_2(at_least: float, most: int) -> int:
+    """Return the smallest power of 2 that is not less than one of the arguments."""
     power = 1
     while power < min(at_least, most):
         power *= 2
@@ -70,23 +74,23 @@ def _power_of_2(at_least: float, most: int) -> int:
 def _sample_cells(
     rows: NDArray[np.uint8], word: int, ranges: Ranges, buckets: int
 ) -> tuple[np.uint64, np.uint64, NDArray[np.uint16]]:
-    """Lowest key, width of a cell as a shift, and the bucket of each cell; from a sample."""
+    """Sample keys. Return the lowest, a cell's width as a shift, and the bucket of each cell."""
     step = max(1, sum(stop - start for start, stop in ranges) // (_SAMPLE_PER_BUCKET * buckets))
     sample = np.concatenate([rows[start:stop:step] for start, stop in ranges])
     keys = np.empty(len(sample), np.uint64)
     _load_words(sample, word, keys)
     low, high = int(keys.min()), int(keys.max())
     shift = np.uint64(max(0, (high - low).bit_length() - _CELLS.bit_length() + 1))
-    # NumPy before 2.2 refuses to count uint64.
+    # bincount() of NumPy before 2.2 rejects uint64.
     places = ((keys - np.uint64(low)) >> shift).astype(np.int64)
     cells = np.bincount(places, minlength=_CELLS)
-    # Cells above all of the sample belong to the last bucket.
+    # Cells above the highest sampled key belong to the last bucket.
     below = np.minimum(np.cumsum(cells) - cells, len(keys) - 1)
     return np.uint64(low), shift, (below * buckets // len(keys)).astype(np.uint16)
 
 
 def split_buckets(bounds: NDArray[np.int64], parts: int) -> Ranges:
-    """Cut buckets into ranges of about as many keys each."""
+    """Split the buckets into ranges with about the same number of keys."""
     cuts = np.searchsorted(bounds, [bounds[-1] * part // parts for part in range(parts + 1)])
     cuts[-1] = len(bounds) - 1
     return [(int(first), int(last)) for first, last in itertools.pairwise(cuts)]
@@ -101,7 +105,7 @@ def _load_words(rows: Bytes, word: Int, keys: Words) -> None:
 
 @inlined
 def _bucket_of(key: np.uint64, low: np.uint64, shift: np.uint64, cells: Cells) -> np.uint16:
-    # Keys outside the sample's range go into the first and the last cell: the order holds.
+    # Keys outside the sampled range go to the first or the last cell, which preserves the order.
     last = np.uint64(len(cells) - 1)
     return cells[min((key - low) >> shift, last) if key >= low else np.uint64(0)]
 
@@ -152,17 +156,19 @@ def _scatter(
 
 @kernel
 def sort_buckets(keys: Words, index: Ints | None, bounds: Ints, first: Int, last: Int) -> None:
-    """Sort each of the buckets [first, last), with their index unless None; stable."""
+    """Sort each of the buckets [first, last), and the index unless it is None. Stable."""
     scratch = new_scratch(index, bounds, first, last)
     crowded: Bool
-    crowded = np.bool_(False)  # a plain False would be a type of its own, compiled twice
+    crowded = np.bool_(
+        False
+    )  # a plain False has its own Numba type: the kernel would be compiled twice
     for bucket in range(first, last):
         crowded = sort_run(keys, index, scratch, bounds[bucket], bounds[bucket + 1], crowded)
 
 
 @inlined
 def new_scratch(index: Ints | None, bounds: Ints, first: Int, last: Int) -> Scratch:
-    """What sort_run needs for runs within any of the buckets [first, last)."""
+    """Allocate what sort_run needs for runs within any of the buckets [first, last)."""
     largest: Int = 0
     for bucket in range(first, last):
         largest = max(largest, bounds[bucket + 1] - bounds[bucket])
@@ -181,13 +187,13 @@ def sort_run(
     stop: Int,
     crowded: bool | np.bool_,
 ) -> bool | np.bool_:
-    """Sort [start, stop) of the keys, with their index unless None; stable.
+    """Sort [start, stop) of the keys, and the index unless it is None. Stable.
 
-    Returns whether 16 bits told too little apart: keys like these had better be sorted by all bits
-    at once, which is what ``crowded`` asks for.
+    Returns whether 16 bits distinguish too few keys. Pass that as ``crowded`` for the next run of
+    similar keys, which is then sorted by all bits directly.
 
-    ``scratch`` is (uint64 keys, int64 index or None, int64 digit counts (6, 2048)), the first two
-    of at least stop - start.
+    ``scratch`` is (uint64 keys, int64 index or None, int64 digit counts (6, 2048)). The first two
+    have at least stop - start elements.
     """
     if stop - start <= _SMALL:
         _insertion_sort(keys, index, start, stop, stop)
@@ -199,7 +205,7 @@ def sort_run(
     while bits < 64 and (most - least) >> np.uint64(bits):
         bits += 1
     few = not crowded or bits <= 16
-    while True:  # twice at most; one call, because LLVM would inline and optimise both for seconds
+    while True:  # at most twice. With two calls, LLVM would inline both and optimise for seconds
         shift, width = (max(0, bits - 16), 8) if few else (0, 11)
         _sort_digits(keys, index, scratch, start, stop, least, shift, bits, width)
         if not few:
@@ -211,7 +217,7 @@ def sort_run(
 
 @kernel
 def _insertion_sort(keys: Words, index: Ints | None, start: Int, stop: Int, moves: Int) -> bool:
-    """True when all is sorted; False, with all keys still there, when one had to move too far."""
+    """Return True if all is sorted, False if a key had to move too far. No key is lost."""
     for i in range(start + 1, stop):
         key = keys[i]
         if keys[i - 1] <= key:
@@ -243,14 +249,14 @@ def _sort_digits(
     last: Int,
     bits: Int,
 ) -> None:
-    """Stable sort by the bits [first, last) of each key - ``least``, so many at a time."""
+    """Stable sort by the bits [first, last) of each key - ``least``, ``bits`` at a time."""
     digits = (last - first + bits - 1) // bits
     low, mask = np.uint64(first), np.uint64((1 << bits) - 1)
     counts = scratch[2]
     value: Index
     place: Int
     for digit in range(digits):
-        for value in range(1 << bits):  # element by element: slices take Numba 2 s to compile
+        for value in range(1 << bits):  # one element at a time: slices take Numba 2 s to compile
             counts[digit, value] = 0
     for i in range(start, stop):
         key = (keys[i] - least) >> low
@@ -258,7 +264,7 @@ def _sort_digits(
             counts[digit, key & mask] += 1
             key >>= np.uint64(bits)
     source, target = keys[start:stop], scratch[0][: stop - start]
-    if index is not None:  # then scratch has memory for one, too
+    if index is not None:  # then scratch has memory for an index too
         index_source, index_target = index[start:stop], scratch[1][: stop - start]  # type: ignore[index]
     for digit in range(digits):
         low = np.uint64(first + digit * bits)

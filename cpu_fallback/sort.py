@@ -1,7 +1,7 @@
-"""Sorting packed rows as little-endian integers: by their highest word, ties by the words below.
+"""Sorting packed rows as little-endian integers: by the highest word, ties by the lower words.
 
-Random rows are told apart by their first word. Rows that are equal altogether are recognised in one
-look at each; what stays tied is sorted by the highest word below in which it differs.
+The highest word distinguishes random rows. Rows that are completely equal are recognised by reading
+each of them once. Other ties are sorted by the highest of the lower words in which they differ.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ from .radix import new_scratch, sort_buckets, sort_run, split_buckets, to_bucket
 from .threads import in_parallel, run, split_ranges, thread_ranges
 from .words import copy_row, row_word, rows_equal
 
-# Up to here NumPy's sort is as fast as ours, and spares the seconds that ours takes to compile.
+# Up to here NumPy's sort is as fast as ours, and avoids the seconds that ours takes to compile.
 _SMALL_ROWS = 1 << 12
-_PREFETCH_ROWS = 16  # rows whose cache lines are asked for before they are read
+_PREFETCH_ROWS = 16  # rows whose cache lines are prefetched before they are read
 
 
 def sort(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Bounds of runs of equal rows, and the stable order of the rows; see the Backend protocol."""
+    """Return the bounds of runs of equal rows, and the stable order; see the Backend protocol."""
     rows = np.ascontiguousarray(packed)
     if not len(rows):
         return np.zeros(1, np.int64), np.zeros(0, np.int64)
@@ -31,7 +31,7 @@ def sort(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64
 def sort_ranges(
     rows: NDArray[np.uint8], parts: list[tuple[int, int]]
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """As sort, of the rows in some ranges only; one thread for each. Highest words, and order."""
+    """Sort the rows in some ranges, one thread per range. Return their highest words, and order."""
     top = (rows.shape[1] + 7) // 8 - 1
     if not top and len(parts) == 1 and parts[0][1] - parts[0][0] <= _SMALL_ROWS:
         return _sort_small(rows, *parts[0])
@@ -51,7 +51,7 @@ def sort_ranges(
 def run_bounds(
     rows: NDArray[np.uint8], keys: NDArray[np.uint64], index: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Bounds of the runs of equal rows in what sort_ranges gave: int64 of shape (distinct + 1,)."""
+    """Return the bounds of runs of equal rows in the result of sort_ranges: (distinct + 1,)."""
     found = np.empty(len(index), np.int64)
     pieces = in_parallel(
         lambda i, j: found[i : i + _find_run_bounds(rows, keys, index, i, j, found)],
@@ -64,7 +64,7 @@ def run_bounds(
 def gather_rows(
     rows: NDArray[np.uint8], index: NDArray[np.int64], threads: int
 ) -> NDArray[np.uint8]:
-    """``rows[index]``."""
+    """Return ``rows[index]``, computed on several threads."""
     taken = np.empty((len(index), rows.shape[1]), np.uint8)
     run(
         lambda start, stop: _gather_rows(rows, index, taken, start, stop),
@@ -76,7 +76,7 @@ def gather_rows(
 def _sort_small(
     rows: NDArray[np.uint8], start: int, stop: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """As sort_ranges, of at most 8 bytes, by NumPy."""
+    """Like sort_ranges(), for rows of at most 8 bytes, with NumPy."""
     words = np.zeros((stop - start, 8), np.uint8)
     words[:, : rows.shape[1]] = rows[start:stop]
     keys = words.view("<u8")[:, 0].astype(np.uint64, copy=False)
@@ -95,9 +95,9 @@ def _settle_buckets(
     last: Int,
     lower: Words,
 ) -> None:
-    """Sort rows of equal highest words in the buckets [first, last) by the words below."""
+    """Sort rows that have equal highest words, in buckets [first, last), by the lower words."""
     scratch = new_scratch(index, bounds, first, last)
-    # Runs wait here instead of in recursive calls, of which wide rows could need thousands.
+    # A stack of runs, instead of recursive calls: wide rows could need thousands of them.
     pending = np.empty((len(scratch[0]) // 2 + 1, 3), np.int64)
     base, width = address_of(rows), rows.shape[1]
     for bucket in range(first, last):
@@ -118,6 +118,7 @@ def _settle_buckets(
 
 @inlined
 def _all_equal(rows: Bytes, index: Ints, start: Int, stop: Int) -> bool:
+    """Return whether all rows of a run are equal."""
     width, base = rows.shape[1], address_of(rows)
     for i in range(start + 1, stop):
         if not rows_equal(base + index[start] * width, base + index[i] * width, width):
@@ -127,7 +128,7 @@ def _all_equal(rows: Bytes, index: Ints, start: Int, stop: Int) -> bool:
 
 @kernel
 def _settle(rows: Bytes, index: Ints, lower: Words, scratch: Scratch, pending: Ints) -> None:
-    """Sort the first waiting run (start, stop, words that may differ), whose higher words agree."""
+    """Sort the first pending run (start, stop, words that may differ): higher words are equal."""
     width, end = rows.shape[1], address_of(rows) + rows.size
     count = 1
     while count:
@@ -151,7 +152,7 @@ def _settle(rows: Bytes, index: Ints, lower: Words, scratch: Scratch, pending: I
 
 @kernel
 def _highest_difference(rows: Bytes, index: Ints, start: Int, stop: Int, words: Int) -> Int:
-    """The highest of the lowest ``words`` words in which any rows of a run differ; -1 if none."""
+    """Return the highest of the lowest ``words`` words in which rows of a run differ, or -1."""
     width, base = rows.shape[1], address_of(rows)
     highest: Int
     one, highest = base + index[start] * width, -1
@@ -170,11 +171,11 @@ def _highest_difference(rows: Bytes, index: Ints, start: Int, stop: Int, words: 
 def _find_run_bounds(
     rows: Bytes, keys: Words, index: Ints, start: Int, stop: Int, found: Ints
 ) -> int:
-    """Note, from ``found[start]`` on, where rows differ from the one before; give the number."""
+    """Write where rows differ from the previous row, from ``found[start]`` on. Return the count."""
     width, base = rows.shape[1], address_of(rows)
     count = 0
     for i in range(start, stop):
-        # Rows of different keys need no look, and those of at most 8 bytes are their keys.
+        # Rows with different keys need not be read, and rows of at most 8 bytes are their keys.
         differs = i == 0 or keys[i] != keys[i - 1]
         if width > 8 and not differs:
             prefetch(base + index[min(i + _PREFETCH_ROWS, stop - 1)] * width)

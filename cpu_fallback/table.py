@@ -1,4 +1,4 @@
-"""What the hash tables for narrow and for wide rows have in common: filling and growing."""
+"""The base class of the hash tables for narrow and for wide rows: filling and growing."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-# Asked with (distinct rows, rows seen, rows to come) whenever a table is full: True gives up
-# instead of growing.
+# Called with (distinct rows, rows counted, rows remaining) whenever a table is full. True stops
+# counting, False lets the table grow.
 StopRule = Callable[[int, int, int], bool]
 
 
 class Table(ABC):
-    """A hash table of rows and how often each occurred."""
+    """A hash table of rows and their counts."""
 
     _used: int
 
@@ -27,7 +27,7 @@ class Table(ABC):
         stop: int,
         stop_rule: StopRule,
     ) -> int:
-        """Count rows [start, stop), ``weights`` times each (default once); give where it ended."""
+        """Count rows [start, stop), each ``weights`` times (default once); return where it ends."""
         done = start
         while done < stop:
             done = self._insert(packed, weights, done, stop)
@@ -41,12 +41,12 @@ class Table(ABC):
     def _insert(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> int:
-        """Count rows from ``start`` on until all are in or the table is full; give where."""
+        """Count rows from ``start`` on, until all are in or the table is full. Return where."""
 
     @abstractmethod
     def _grow(self) -> None:
-        """Make room for more."""
+        """Enlarge the table."""
 
     @abstractmethod
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Distinct rows (distinct, bytes) in no order, and their counts."""
+        """Return the distinct rows (distinct, bytes), in no order, and their counts."""

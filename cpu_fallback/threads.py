@@ -1,7 +1,7 @@
-"""Our own thread pool for nogil kernels: safe with Python threads, rebuilt after fork.
+"""The thread pool for nogil kernels: safe with Python threads, and rebuilt after fork.
 
-Numba's workqueue layer aborts when two Python threads call parallel kernels, and its OpenMP layer
-kills a forked child at its first parallel kernel; a plain pool of nogil calls does neither.
+Numba's workqueue layer aborts if two Python threads call parallel kernels, and its OpenMP layer
+kills a forked child at its first parallel kernel. A plain pool of nogil calls has neither problem.
 """
 
 import itertools
@@ -30,9 +30,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _executor() -> ThreadPoolExecutor:
-    """The pool, in the size that is wanted now; one of another size ends when its work is done."""
+    """Return a pool of the current size. A pool of another size ends when its work is done."""
     global _pool, _workers
-    workers = max(1, get_num_threads() - 1)  # the caller works too
+    workers = max(1, get_num_threads() - 1)  # the calling thread works too
     if _pool is None or _workers != workers:
         if _pool is not None:
             _pool.shutdown(wait=False)
@@ -47,22 +47,23 @@ def thread_ranges(items: int, traffic: int) -> list[tuple[int, int]]:
 
 
 def split_ranges(items: int, parts: int) -> list[tuple[int, int]]:
-    """Ranges (start, stop) of about the same size; at least one, and no more than items."""
+    """Split into ranges (start, stop) of about equal size: at least one, at most one per item."""
     parts = max(1, min(parts, items))
     bounds = [items * part // parts for part in range(parts + 1)]
     return list(itertools.pairwise(bounds))
 
 
 def in_parallel(task: Callable[[int, int], Any], items: int, traffic: int) -> list[Any]:
-    """What ``task(start, stop)`` gives for ranges that cover ``items`` (moving ``traffic`` bytes).
+    """Call ``task(start, stop)`` for ranges that cover ``items`` (moving ``traffic`` bytes).
 
-    Returns when all are done, also when one of them raises, so that no kernel outlives its arrays.
+    Returns the results when all calls have ended, even if one raises, so that no kernel outlives
+    its arrays.
     """
     return run(task, thread_ranges(items, traffic))
 
 
 def run(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """What ``task(*each)`` gives, each on a thread of its own, as in_parallel."""
+    """Call ``task(*each)`` for each tuple, on a separate thread each. Return the results."""
     if len(arguments) == 1:
         return [task(*arguments[0])]
     # Ctrl-C while the pool starts a thread would leave one that it does not know: it would never
@@ -72,8 +73,8 @@ def run(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[
 
 
 def _run(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """The first here, the others in the pool."""
-    with _lock:  # nobody ends the pool in between
+    """Run the first call in this thread, the others in the pool."""
+    with _lock:  # no other thread ends the pool in between
         pool = _executor()
         futures = [pool.submit(task, *each) for each in arguments[1:]]
     try:

@@ -1,4 +1,4 @@
-"""Unpacking bits into bools, and counting the set ones."""
+"""Unpacking bits into bools, and counting set bits."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ def decompress(packed: NDArray[np.uint8], neurons: int) -> NDArray[np.bool_]:
 
 
 def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Set bits of each row: int32 of shape (states,)."""
+    """Count the set bits of each row: int32 of shape (states,)."""
     rows = np.ascontiguousarray(packed)
     ones = np.empty(len(rows), np.int32)
     kernel = _count_narrow if rows.shape[1] <= 8 else _count_wide
@@ -49,7 +49,7 @@ def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 @inlined
 def _store_last_bools(word: np.uint64, target: Int, count: Int, stop: Int) -> None:
-    """Store ``count`` < 64 bools; a whole vector where what follows is still to be written."""
+    """Store ``count`` < 64 bools; as a full vector if the bytes behind them are written later."""
     if count <= 8 and target + 8 <= stop:
         store_bools_8(word, target)
     elif count <= 16 and target + 16 <= stop:
@@ -65,7 +65,7 @@ def _store_last_bools(word: np.uint64, target: Int, count: Int, stop: Int) -> No
 
 @kernel
 def _unpack_flat(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
-    """Few neurons: the bits of 64 rows, side by side, are as many words as a row has neurons."""
+    """Unpack rows of few neurons: the bits of 64 rows of n neurons are n words."""
     width, neurons = rows.shape[1], states.shape[1]
     end = address_of(rows) + rows.size
     mask = (np.uint64(1) << np.uint64(neurons)) - np.uint64(1)
@@ -88,6 +88,7 @@ def _unpack_flat(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
 
 @kernel
 def _unpack_rows(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
+    """Unpack rows of any number of neurons, a word of 64 at a time."""
     width, neurons = rows.shape[1], states.shape[1]
     end = address_of(rows) + rows.size
     last = address_of(states) + stop * neurons
@@ -104,7 +105,7 @@ def _unpack_rows(rows: Bytes, states: Bools, start: Int, stop: Int) -> None:
 
 @kernel
 def _count_narrow(rows: Bytes, ones: Ints32, start: Int, stop: Int) -> None:
-    """Rows of at most 8 bytes."""
+    """Count the set bits of rows of at most 8 bytes."""
     width, end = rows.shape[1], address_of(rows) + rows.size
     row = address_of(rows) + start * width
     if width == 8:
@@ -119,6 +120,7 @@ def _count_narrow(rows: Bytes, ones: Ints32, start: Int, stop: Int) -> None:
 
 @kernel
 def _count_wide(rows: Bytes, ones: Ints32, start: Int, stop: Int) -> None:
+    """Count the set bits of rows of more than 8 bytes."""
     width, end = rows.shape[1], address_of(rows) + rows.size
     words = (width + 7) // 8
     row = address_of(rows) + start * width

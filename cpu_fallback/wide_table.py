@@ -1,4 +1,4 @@
-"""A hash table for rows of more than 8 bytes: slots point to rows kept side by side."""
+"""A hash table for rows of more than 8 bytes: slots hold indices into one array of rows."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,24 +9,24 @@ from .kernel_types import Bytes, Int, Ints, Words
 from .table import Table
 from .words import copy_row, hash_row, rows_equal
 
-_BATCH = 32  # rows hashed ahead of their probes, so that their cache misses overlap
+_BATCH = 32  # rows hashed before they are probed, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
 _PREFETCH_BYTES = 2048  # bytes read ahead: hardware prefetchers stop at the end of a page
-_INDEX_BITS = 40  # a slot is tag << 40 | index + 1: 24 bits of hash spare most comparisons
+_INDEX_BITS = 40  # a slot is tag << 40 | index + 1: 24 bits of hash avoid most comparisons
 
 
 class WideTable(Table):
     """Open addressing, linear probing, at most half full; rows and counts in order of arrival.
 
-    ``most``: rows that can come at most, if known. Memory for so many distinct ones is asked for at
-    once (and lent by the system as it is used), instead of being copied as the table grows.
+    ``most``: the maximum number of rows, if known. Memory for that many distinct rows is allocated
+    at the start (the system provides it as it is used), so that growth does not copy rows.
     """
 
     def __init__(self, row_bytes: int, most: int = 0) -> None:
         self._slots = np.zeros(_FIRST_SLOTS, np.uint64)
-        room = max(_FIRST_SLOTS // 2, most + _BATCH)
-        self._rows = np.empty((room, row_bytes), np.uint8)
-        self._counts = np.empty(room, np.int64)
+        capacity = max(_FIRST_SLOTS // 2, most + _BATCH)
+        self._rows = np.empty((capacity, row_bytes), np.uint8)
+        self._counts = np.empty(capacity, np.int64)
         self._used = 0
 
     def _insert(
@@ -49,7 +49,7 @@ class WideTable(Table):
             self._rows, self._counts = rows, counts
 
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Distinct rows (distinct, bytes) in order of arrival, and their counts."""
+        """Return the distinct rows (distinct, bytes) in order of arrival, and their counts."""
         return self._rows[: self._used], self._counts[: self._used]
 
 
@@ -64,15 +64,15 @@ def _insert_rows(
     counts: Ints,
     used: int,
 ) -> tuple[int, int]:
-    """Count rows from ``done`` on until all are in or the table is half full."""
+    """Count rows from ``done`` on, until all are counted or the table is half full."""
     width, mask = packed.shape[1], len(slots) - 1
     row = address_of(packed) + done * width
     kept, base = address_of(rows), address_of(slots)
     index_bits = np.uint64(_INDEX_BITS)
     index_mask = (np.uint64(1) << index_bits) - np.uint64(1)
     hashes = np.empty(_BATCH, np.uint64)
-    room = min(len(slots) // 2, len(rows)) - _BATCH
-    while done < stop and used <= room:
+    most = min(len(slots) // 2, len(rows)) - _BATCH  # rows with which another batch still fits
+    while done < stop and used <= most:
         count = min(_BATCH, stop - done)
         for i in range(count):
             prefetch(row + i * width + _PREFETCH_BYTES)
@@ -104,7 +104,7 @@ def _insert_rows(
 
 @kernel
 def _insert_all(rows: Bytes, used: Int, slots: Words) -> None:
-    """Fill empty slots with the first ``used`` rows, which are known to be distinct."""
+    """Insert the first ``used`` rows, which are distinct, into empty slots."""
     width, mask = rows.shape[1], len(slots) - 1
     start, index_bits = address_of(rows), np.uint64(_INDEX_BITS)
     for entry in range(used):

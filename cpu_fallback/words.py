@@ -1,7 +1,7 @@
 """Packed rows as 64-bit words, inside kernels: reading, comparing, hashing and copying them.
 
-A row is given by its address; ``end`` is the end of the array it lies in, and nothing is read at or
-past it. Words are little-endian; bytes beyond the row are 0.
+A row is passed as its address. ``end`` is the end of the array that contains it; nothing is read at
+or past it. Words are little-endian; bytes beyond the row are 0.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ from .kernel_types import Bool, Int
 
 @inlined
 def row_word(row: Int, word: Int, width: Int, end: Int) -> np.uint64:
-    """Eight bytes of a row as a number."""
+    """Return eight bytes of a row as a number."""
     address, count = row + 8 * word, width - 8 * word
     if count >= 8:
         return load_word(address)
@@ -35,7 +35,7 @@ def row_word(row: Int, word: Int, width: Int, end: Int) -> np.uint64:
 
 @inlined
 def store_bytes(value: np.uint64, target: Int, width: Int, stop: Int) -> None:
-    """Store the low ``width`` bytes; a whole word where what follows is still to be written."""
+    """Store the low ``width`` bytes; as a full word if the bytes behind them are written later."""
     if target + 8 <= stop:
         store_word(value, target)
     else:
@@ -45,7 +45,7 @@ def store_bytes(value: np.uint64, target: Int, width: Int, stop: Int) -> None:
 
 @inlined
 def rows_equal(one: Int, other: Int, width: Int) -> Bool:
-    """Of more than 8 bytes; the last block overlaps the one before, so no byte is left over."""
+    """Compare rows of more than 8 bytes. The last block overlaps the previous one."""
     if width < 16:
         last = width - 8
         equal: Bool = load_word(one) == load_word(other) and (
@@ -66,7 +66,7 @@ def rows_equal(one: Int, other: Int, width: Int) -> Bool:
 
 @kernel
 def compare_rows(one: Int, other: Int, width: Int, end: Int, other_end: Int) -> int:
-    """-1, 0 or 1: how two rows compare as little-endian integers."""
+    """Compare two rows as little-endian integers: return -1, 0 or 1."""
     for word in range((width + 7) // 8 - 1, -1, -1):
         a, b = row_word(one, word, width, end), row_word(other, word, width, other_end)
         if a != b:
@@ -76,14 +76,14 @@ def compare_rows(one: Int, other: Int, width: Int, end: Int, other_end: Int) -> 
 
 @inlined
 def hash_row(row: Int, width: Int) -> np.uint64:
-    """A hash of more than 8 bytes by folded 128-bit products; the high bits are the good ones."""
+    """Hash more than 8 bytes with folded 128-bit products. The high bits are the best ones."""
     one, other = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
     secret = np.uint64(0xA0761D6478BD642F)
     at = 0
     while at + 32 <= width:  # two independent chains: their multiplications overlap
         a, b = load_word(row + at), load_word(row + at + 8)
         c, d = load_word(row + at + 16), load_word(row + at + 24)
-        # A product with 0 would forget its other factor: hence the words themselves once more.
+        # A product with 0 would lose the other factor, so the words themselves are mixed in too.
         one = fold_multiply(a ^ secret, b ^ one) ^ a ^ b
         other = fold_multiply(c ^ secret, d ^ other) ^ c ^ d
         at += 32
@@ -97,6 +97,7 @@ def hash_row(row: Int, width: Int) -> np.uint64:
 
 @inlined
 def copy_row(source: Int, target: Int, width: Int) -> None:
+    """Copy a row, a word at a time and then the last bytes."""
     whole = width // 8
     for word in range(whole):
         store_word(load_word(source + 8 * word), target + 8 * word)

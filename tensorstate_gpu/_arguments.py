@@ -1,4 +1,4 @@
-"""Numbers and weights as arguments: checked, and named when they are refused."""
+"""Checks of arguments: each returns the valid value, or raises an error with its name."""
 
 import math
 import numbers
@@ -9,9 +9,9 @@ import numpy as np
 
 
 def real(value: Any, argument: str) -> float:
-    """A real number as a float; TypeError for anything else, a bool included."""
+    """Return a real number as a float. Raises TypeError for anything else, including a bool."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()  # a tensor that holds one number
+        value = value.item()  # a tensor of one number
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{argument} must be a real number, got {type(value).__name__}")
     try:
@@ -21,7 +21,7 @@ def real(value: Any, argument: str) -> float:
 
 
 def order(value: Any, argument: str) -> float:
-    """The order of an entropy: from 0 to infinity."""
+    """Return the order of an entropy: from 0 to infinity."""
     number = real(value, argument)
     if not number >= 0:
         raise ValueError(f"{argument} must be from 0 to infinity, got {number}")
@@ -29,7 +29,7 @@ def order(value: Any, argument: str) -> float:
 
 
 def non_negative(value: Any, argument: str) -> float:
-    """A finite real number >= 0."""
+    """Return a finite real number >= 0."""
     number = real(value, argument)
     if not 0 <= number < math.inf:
         raise ValueError(f"{argument} must be finite and not negative, got {number}")
@@ -37,7 +37,7 @@ def non_negative(value: Any, argument: str) -> float:
 
 
 def integer(value: Any, argument: str) -> int:
-    """An integer of any type but bool."""
+    """Return an integer of any type except bool."""
     try:
         if not isinstance(value, bool):
             return operator.index(value)
@@ -47,7 +47,7 @@ def integer(value: Any, argument: str) -> int:
 
 
 def positive_integer(value: Any, argument: str) -> int:
-    """An integer > 0."""
+    """Return an integer > 0."""
     number = integer(value, argument)
     if number <= 0:
         raise ValueError(f"{argument} must be greater than 0, got {number}")
@@ -55,7 +55,7 @@ def positive_integer(value: Any, argument: str) -> int:
 
 
 def unmasked(array: Any, argument: str) -> Any:
-    """Anything but a masked array, whose mask would be ignored; TypeError for that."""
+    """Return the array. Raises TypeError for a masked array, whose mask would be ignored."""
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{argument} is a masked array, whose mask would be ignored")
     return array

@@ -1,1 +1,1 @@
-"""Arrays of any framework, borrowed without a copy; their layouts, number formats, thresholds."""
+"""Arrays of any framework, read without a copy: their layouts, number formats and thresholds."""

@@ -1,4 +1,4 @@
-"""Array types of the public functions and the backends, for type checkers."""
+"""The array types of public functions, backends and kernels, for type checkers."""
 
 from typing import Any, Protocol, TypeVar, overload
 

@@ -1,4 +1,4 @@
-"""The protocols of backends: what a device offers to pack, count and sort states."""
+"""Backend: the protocol of the CPU and the CUDA backend, and of their running counts."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
@@ -13,99 +13,102 @@ from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._arrays.layout import Layout
 from tensorstate_gpu._arrays.thresholds import FiringTest
 
-# The arrays that a backend returns; those that it takes are Any here, and are of the same type.
+# The type of the arrays that a backend returns. It also takes arrays of this type, as Any.
 NativeT = TypeVar("NativeT", bound=NativeArray, covariant=True)
 
 
 class _RunningCounts(Protocol):
-    """Running counts of packed states: mutable, exact, in memory bounded by the distinct ones."""
+    """Running counts of packed states: mutable and exact. Memory grows with the distinct states."""
 
     @property
     def total(self) -> int:
-        """Rows added so far."""
+        """The number of rows added so far."""
 
     def add(self, packed: Any, weights: Any = None) -> None:
-        """Count the rows of ``packed`` (states, bytes), each ``weights`` times (default once)."""
+        """Count the rows of ``packed`` (states, bytes), each ``weights`` times (default: once)."""
 
 
 class Counter(_RunningCounts, Protocol):
     """Running counts whose result is in the host's memory."""
 
     def result(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Distinct rows in order (distinct, bytes), and their int64 counts."""
+        """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
 
 
 class DeviceCounter(_RunningCounts, Protocol):
-    """Counts on a device that may run out of memory: then add() raises, and counts no row."""
+    """Counts on a device that may run out of memory. add() then raises, and counts no row."""
 
     def result(self) -> tuple[DeviceArray, DeviceArray]:
-        """Distinct rows in order (distinct, bytes), and their int64 counts."""
+        """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
 
     def drain(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Distinct rows in no order and their counts, in the host's memory; then there are none."""
+        """Move the distinct rows, in no order, and their counts to the host; none stay here."""
 
 
 class Transfer(Protocol):
-    """Batches of packed rows on their way from a device to the host, in order."""
+    """Batches of packed rows in transit from a device to the host, in order."""
 
-    rows: int  # sent, and not dropped yet
+    rows: int  # the number of rows sent and not dropped yet
 
     def send(self, rows: Any) -> None:
-        """Queue the copying of rows (states, bytes); MemoryError keeps none of them."""
+        """Queue a copy of rows (states, bytes). After a MemoryError none of them is queued."""
 
     def oldest(self, *, wait: bool) -> NDArray[np.uint8] | None:
-        """The first batch, in memory that is valid until it is dropped; None where there is none,
-        or where it has not come yet and need not be waited for."""
+        """Return the first batch, in memory that is valid until it is dropped.
+
+        Return None if there is no batch, or if it has not arrived yet and ``wait`` is false.
+        """
 
     def drop_oldest(self) -> None:
-        """Forget the first batch: it is kept elsewhere."""
+        """Remove the first batch, after the caller has stored it."""
 
 
 class BackendOf(Protocol[NativeT]):
-    """What a backend offers; arrays are of its own native type. All return the same bytes."""
+    """The functions of a backend, on arrays of its native type. All backends return equal bytes."""
 
     def working_on(self, tensor: Tensor) -> AbstractContextManager[None]:
-        """Inside, work goes to the tensor's device, on the stream that its framework uses there."""
+        """Enter the tensor's device, and the stream that its framework uses there."""
 
     def view(self, tensor: Tensor) -> NativeT:
-        """The same memory as a native array of unsigned integers."""
+        """Return the same memory as a native array of unsigned integers."""
 
     def to_host(self, array: Any) -> NDArray[Any]:
-        """A native array as a NumPy array: itself, or a copy."""
+        """Return a native array as a NumPy array: the array itself, or a copy."""
 
     def rows_where(self, packed: Any, chosen: NDArray[np.bool_]) -> NativeT:
-        """The rows that a mask of the host chooses."""
+        """Return the rows that a mask in host memory selects."""
 
     def compress(
         self, states: Tensor, layout: Layout, firing: FiringTest, *, scratch: bool = False
     ) -> NativeT:
-        """Pack: uint8 of shape (states, row bytes).
+        """Pack into uint8 of shape (states, row bytes).
 
-        ``scratch``: the result may lie in memory that this thread's next call overwrites.
+        ``scratch``: the result may be in memory that this thread's next call overwrites.
         """
 
     def compress_by_function(
         self, states: Tensor, layout: Layout, function: FiringFunction
     ) -> NativeT:
-        """As compress, by a function of one number that Numba compiles."""
+        """Like compress(), but with a function of one number that Numba compiles."""
 
     def decompress(self, packed: Any, neurons: int) -> NativeT:
-        """Unpack: bool of shape (states, neurons)."""
+        """Unpack into bool of shape (states, neurons)."""
 
     def popcount(self, packed: Any) -> NativeT:
-        """Firing neurons per state: int32 of shape (states,)."""
+        """Count the firing neurons of each state: int32 of shape (states,)."""
 
     def sort(self, packed: Any) -> tuple[NativeT, NativeT]:
-        """Where runs of equal rows begin, and their end; and the stable order of the rows.
+        """Return the bounds of the runs of equal rows, and the stable order of the rows.
 
-        Both int64: (distinct + 1,) and (states,). The order is that of little-endian integers.
+        Both are int64, of shapes (distinct + 1,) and (states,). Rows compare as little-endian
+        integers.
         """
 
     def count(self, packed: Any) -> tuple[NativeT, NativeT]:
-        """Distinct rows in order (distinct, bytes), and their int64 counts."""
+        """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
 
     def merge(self, parts: list[tuple[Any, Any]], row_bytes: int) -> tuple[NativeT, NativeT]:
-        """The counts of all parts together, each as count() gives it, in linear time."""
+        """Merge histograms, each in the form that count() returns, in linear time."""
 
 
 Backend = BackendOf[NativeArray]
@@ -115,14 +118,14 @@ class HostBackend(BackendOf[NDArray[Any]], Protocol):
     """The backend whose arrays are NumPy's."""
 
     def counter(self, row_bytes: int) -> Counter:
-        """An empty running count for rows of ``row_bytes`` bytes."""
+        """Create an empty running count for rows of ``row_bytes`` bytes."""
 
 
 class DeviceBackend(BackendOf[DeviceArray], Protocol):
-    """A backend whose arrays do not lie in the host's memory."""
+    """A backend whose arrays are not in host memory."""
 
     def counter(self, row_bytes: int) -> DeviceCounter:
-        """An empty running count for rows of ``row_bytes`` bytes, on the current device."""
+        """Create an empty running count for rows of ``row_bytes`` bytes, on the current device."""
 
     def transfer(self) -> Transfer:
-        """A way to the host for rows of the current device."""
+        """Create a transfer of rows from the current device to the host."""

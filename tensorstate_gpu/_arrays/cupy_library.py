@@ -1,4 +1,4 @@
-"""CuPy, where it is installed, and tensors of other frameworks on their way to it."""
+"""CuPy, if it is installed, and conversions of other libraries' tensors to CuPy arrays."""
 
 from functools import lru_cache
 from typing import Any
@@ -10,7 +10,7 @@ from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module
 
 @lru_cache
 def library() -> CuPy:
-    """CuPy. ImportError where it is missing or broken, RuntimeError where it finds no GPU."""
+    """Import CuPy. ImportError if it is missing or broken, RuntimeError if it finds no GPU."""
     try:
         import cupy as module
     except ImportError as error:
@@ -30,21 +30,22 @@ def library() -> CuPy:
 
 
 def export(array: DLPackArray, index: int) -> object:
-    """An array's DLPack capsule, ready to be read on the stream that cuda.working_on will choose.
+    """Return an array's DLPack capsule, for reading on the stream that cuda.working_on chooses.
 
-    That is torch's current one for its tensors, which then have nothing to wait for; else CuPy's.
+    For torch tensors this is torch's current stream, so nothing has to wait; otherwise CuPy's.
     """
     cupy = library()
-    with cupy.cuda.Device(index):  # torch refuses tensors of another than the current device
+    with cupy.cuda.Device(index):  # torch exports only tensors of the current device
         stream = (
             torch_stream(index) if is_torch_tensor(array) else cupy.cuda.get_current_stream().ptr
         )
-        legacy_default = 1  # as DLPack numbers it, and 0 is no stream there
+        legacy_default = 1  # its number in DLPack, where 0 is not a stream
         capsule: object = array.__dlpack__(stream=stream or legacy_default)
         return capsule
 
 
 def torch_stream(index: int) -> int:
+    """Return the address of torch's current stream on a device."""
     torch = loaded_module("torch")
     assert torch is not None
     stream: int = torch.cuda.current_stream(index).cuda_stream
@@ -52,17 +53,17 @@ def torch_stream(index: int) -> int:
 
 
 def from_cuda_array_interface(array: CudaArray) -> DeviceArray:
-    """The memory behind a __cuda_array_interface__ as a CuPy array, as CuPy itself takes it."""
+    """Return a CuPy array of the memory behind a __cuda_array_interface__; CuPy does the work."""
     return library().asarray(array)
 
 
 def to_cupy(array: DLPackArray) -> Any:
-    """An array of any framework as a CuPy array of the same memory and of its own number format.
+    """Return a CuPy array of the same memory and number format as an array of any library.
 
-    From another than the current device it comes to the host.
+    An array on a device that is not the current one is copied to the host, into a NumPy array.
     """
     cupy, index = library(), array.__dlpack_device__()[1]
-    here = cupy.cuda.Device().id == index
+    is_current = cupy.cuda.Device().id == index
     with cupy.cuda.Device(index):
-        found = cupy.from_dlpack(array)
-        return found if here else cupy.asnumpy(found)
+        converted = cupy.from_dlpack(array)
+        return converted if is_current else cupy.asnumpy(converted)

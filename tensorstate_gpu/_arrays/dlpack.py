@@ -1,6 +1,7 @@
-"""The border: any tensor in -> address, shape, strides, element type, device; results out.
+"""The boundary to array libraries: describes their tensors, and returns results in their type.
 
-NumPy arrays are read directly, everything else through a DLPack capsule
+A tensor is described by address, shape, strides, element type and device. NumPy arrays are read
+directly, all others through a DLPack capsule
 (https://dmlc.github.io/dlpack/latest/c_api.html). Nothing is copied, and no framework is imported.
 """
 
@@ -41,7 +42,7 @@ _DLPACK_KINDS = {
     (13, 8): "float8_e5m2fnuz",
 }
 
-# Of native byte order. To ask each array for its dtype's name takes longer than all else here.
+# Of native byte order. The name of an array's dtype takes longer to get than everything else here.
 _NUMPY_TYPES = {
     np.dtype(name): element for name, element in ELEMENT_TYPES.items() if hasattr(np, name)
 }
@@ -49,9 +50,9 @@ _NUMPY_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A borrowed tensor: where its numbers are, and the object that keeps them there.
+    """A borrowed tensor: the location of its numbers, and the object that keeps them alive.
 
-    ``address`` is that of element [0, ..., 0]; ``strides`` are in bytes and may be negative.
+    ``address`` is that of element [0, ..., 0]. ``strides`` are in bytes, and may be negative.
     """
 
     owner: Any
@@ -66,16 +67,16 @@ class Tensor:
         return _device_name(*self.device)
 
     def numpy(self) -> NDArray[Any]:
-        """The same memory as a NumPy array of unsigned integers (CPU only)."""
+        """Return the same memory as a NumPy array of unsigned integers (CPU only)."""
         return np.asarray(_ArrayInterface(self))
 
 
 class _ArrayInterface:
-    """Lends a tensor's memory to NumPy, read-only, and keeps its owner alive."""
+    """Read-only access to a tensor's memory for NumPy. Keeps the tensor's owner alive."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._owner = tensor.owner
-        # NumPy refuses a null pointer, which empty tensors may have.
+        # NumPy rejects a null pointer, which empty tensors may have.
         address = tensor.address or np.empty(1).ctypes.data
         self.__array_interface__ = {
             "version": 3,
@@ -89,11 +90,11 @@ class _ArrayInterface:
 
 
 def borrow(array: Any, argument: str) -> Tensor:
-    """Look at a tensor without copying it.
+    """Describe a tensor without copying it.
 
-    Raises TypeError for anything that is not a dense numeric tensor, naming ``argument``.
+    Raises TypeError, with the name ``argument``, for anything that is not a dense numeric tensor.
     """
-    if isinstance(array, Tensor):  # a bridge has looked already
+    if isinstance(array, Tensor):  # a bridge has described it already
         return array
     if isinstance(array, np.ndarray):
         return _borrow_numpy(array, argument)
@@ -101,7 +102,7 @@ def borrow(array: Any, argument: str) -> Tensor:
         return _borrow_capsule(array, argument)
     if hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays
         wrapped = _borrow_capsule(cupy_library.from_cuda_array_interface(array), argument)
-        return replace(wrapped, owner=(wrapped.owner[0], array))  # it is not CuPy's memory
+        return replace(wrapped, owner=(wrapped.owner[0], array))  # the memory is not CuPy's
     raise TypeError(
         f"{argument} must be an array (NumPy, torch, or anything with __dlpack__), "
         f"got {type(array).__name__}"
@@ -154,18 +155,18 @@ def _dlpack_capsule(source: DLPackArray) -> object:
 
 
 def _without_autograd(array: DLPackArray, argument: str) -> DLPackArray:
-    """The tensor without autograd; torch refuses to export one that requires a gradient."""
+    """Return the tensor without autograd: torch exports no tensor that requires a gradient."""
     if not is_torch_tensor(array):
         return array
     tensor: Any = array
-    if tensor.is_neg():  # exported as if the lazy minus sign were not there
+    if tensor.is_neg():  # an export would ignore the lazy minus sign
         raise TypeError(f"{argument} is a lazily negated torch view; pass .resolve_neg()")
     plain: DLPackArray = tensor.detach()
     return plain
 
 
 def check_same_device(array: object, argument: str, tensor: Tensor) -> None:
-    """TypeError when an array lies on another device than ``tensor``."""
+    """Raise TypeError if an array is on another device than ``tensor``."""
     if type(array) is float or not hasattr(array, "__dlpack_device__"):
         return
     try:
@@ -183,23 +184,23 @@ def _device_name(kind: int, index: int) -> str:
 
 
 def c_strides(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """Byte strides of a C-contiguous array."""
+    """Return the byte strides of a C-contiguous array."""
     strides = [size] * len(shape)
     for axis in range(len(shape) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * shape[axis + 1]
     return tuple(strides)
 
 
-def _unsupported_array_error(argument: str, came: str) -> TypeError:
+def _unsupported_array_error(argument: str, property: str) -> TypeError:
     return TypeError(
-        f"{argument} has {came}; accepted are {accepted_types()}, in native byte order"
+        f"{argument} has {property}; accepted are {accepted_types()}, in native byte order"
     )
 
 
 def export_like(result: NativeArray, like: object) -> Any:
-    """Hand a result over in the array type of ``like``, without a copy.
+    """Return a result as an array of the type of ``like``, without a copy.
 
-    A type that cannot be built from DLPack gets the NumPy array.
+    If that type cannot be built from DLPack, return the result unchanged.
     """
     if isinstance(like, np.ndarray):
         return result
@@ -218,7 +219,7 @@ def _find_from_dlpack(kind: type, array: object) -> Callable[[NativeArray], Any]
 
 
 class _DLTensor(ctypes.Structure):
-    """DLTensor of the DLPack header, its nested structs laid flat."""
+    """DLTensor of the DLPack header, with its nested structs flattened."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -240,10 +241,10 @@ _get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 
 def _dl_tensor(capsule: object, argument: str) -> "_DLTensor":
-    # The capsule is never renamed to "used_dltensor": its own destructor then frees the export.
+    # The capsule keeps its name, "dltensor", so that its own destructor frees the export.
     try:
         return _DLTensor.from_address(_get_pointer(capsule, b"dltensor"))
-    except ValueError as error:  # another object, or a capsule that was used up
+    except ValueError as error:  # not a capsule, or a capsule that has been consumed
         kind = type(capsule).__name__
         raise TypeError(
             f"{argument} cannot be read through DLPack: __dlpack__() gave {kind} {capsule!r}"

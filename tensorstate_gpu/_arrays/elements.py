@@ -1,4 +1,4 @@
-"""Number formats: their size, their kind, and what the bits of a float mean."""
+"""Number formats: their size and kind, and the meaning of a float's bits."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 class ElementType:
     """A number format: ``size`` in bytes; ``kind`` float, int, uint or bool.
 
-    For floats ``largest`` holds the bits of the largest positive number (infinity where there is
-    one), ``exponent`` the width of the exponent in bits and ``bias`` what is subtracted from it.
+    For floats, ``largest`` is the bit pattern of the largest positive number (infinity, if the
+    format has one), ``exponent`` the width of the exponent in bits, and ``bias`` the number that is
+    subtracted from the exponent.
     """
 
     name: str
@@ -20,7 +21,7 @@ class ElementType:
 
     @property
     def without_negative_zero(self) -> bool:
-        """The fnuz formats: the pattern of -0.0 is NaN there."""
+        """True for the fnuz formats, in which the bit pattern of -0.0 is NaN."""
         return self.name.endswith("fnuz")
 
 
@@ -43,4 +44,5 @@ ELEMENT_TYPES = {
 
 
 def accepted_types() -> str:
+    """Return the names of all formats, for error messages."""
     return ", ".join(ELEMENT_TYPES)

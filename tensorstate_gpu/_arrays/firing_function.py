@@ -1,9 +1,10 @@
-"""Firing as the user defines it: a Python function of one number, compiled by Numba.
+"""``firing=``: a Python function of one number, written by the user and compiled by Numba.
 
-The function gets the exact number: float64 for every float format, int64 or uint64, or bool. So it
-gives the same answer in plain Python, on a CPU and on a GPU, as long as it calculates with what
-IEEE 754 defines (+ - * /, comparisons, abs, sqrt); exp and its like may differ in the last bit.
-Only of a uint64 that meets another integer Numba makes a float64, which rounds from 2**53 on.
+The function receives the exact number: float64 for every float format, int64 or uint64, or bool. It
+therefore returns the same answer in plain Python, on a CPU and on a GPU, if it uses only operations
+that IEEE 754 defines (+ - * /, comparisons, abs, sqrt). exp and similar functions may differ in the
+last bit. One exception: Numba converts a uint64 that is combined with another integer to float64,
+which rounds from 2**53 on.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from tensorstate_gpu._arrays.array_types import Int, KernelArray
 from tensorstate_gpu._arrays.elements import ElementType
 
 Number = float | np.float64 | np.int64 | np.uint64 | np.bool_
-FiringFunction = Callable[[Any], bool]  # of a Number, whichever the activations are
-Values = KernelArray[np.float64, np.float64]  # what values() returns
+FiringFunction = Callable[
+    [Any], bool
+]  # its argument is a Number, of the kind that the activations have
+Values = KernelArray[np.float64, np.float64]  # the result of values()
 Unsigned = KernelArray[np.unsignedinteger, np.unsignedinteger]
 ReadNumber = Callable[[NDArray[Any], Values, int, int, int], Number]
 PackByte = Callable[[NDArray[Any], Values, int, int, int], np.uint8]
@@ -37,50 +40,53 @@ class Compiler(Protocol):
 def checked_firing_function(
     function: FiringFunction | None, threshold: object
 ) -> FiringFunction | None:
-    """A function that Numba can compile to one of float64 -> bool, or None for None.
+    """Return the plain Python function, after a trial compilation as float64 -> bool.
 
-    Raises TypeError or ValueError, naming what came, before anything is captured.
+    Returns None for None. Raises TypeError or ValueError, with the argument received, before
+    anything is captured.
     """
     if function is None:
         return None
     if not (isinstance(threshold, (int, float)) and threshold == 0):
         raise ValueError(f"give threshold or firing, not both: got threshold={threshold!r}")
-    plain = getattr(function, "py_func", function)  # of a function that is compiled already
+    plain = getattr(function, "py_func", function)  # the source of an already compiled function
     if not isinstance(plain, FunctionType):
         raise TypeError(
             "firing must be a plain Python function of one number, such as lambda x: abs(x) > 0.1, "
             f"got {type(function).__name__}"
         )
-    _try_out(plain)
+    _try_compiling(plain)
     return plain
 
 
 @lru_cache(maxsize=64)
-def _try_out(function: FunctionType) -> None:
+def _try_compiling(function: FunctionType) -> None:
     import numba
 
     try:
         compiled = numba.njit(error_model="numpy")(function)
         compiled.compile((numba.float64,))
         result = compiled.nopython_signatures[0].return_type
-    except Exception as error:  # Numba raises errors of many kinds
-        why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    except Exception as error:  # Numba raises many kinds of errors
+        reason = next(
+            (line for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
         raise TypeError(
             f"firing: Numba cannot compile {function.__qualname__} for a float, "
-            f"the one number that it is called with: {why}"
+            f"the one number that it is called with: {reason}"
         ) from error
     if result != numba.boolean:
         raise TypeError(f"firing must return a bool, {function.__qualname__} returns {result}")
 
 
 def native_dtype(element: ElementType) -> np.dtype[Any]:
-    """How arrays of a format are indexed: as its numbers, or as bits to look up in values()."""
+    """Return the dtype to read a format with: its own numbers, or bits to look up in values()."""
     by_bits = element.kind == "bool" or (element.kind == "float" and element.size <= 4)
     return np.dtype(f"uint{8 * element.size}" if by_bits else element.name)
 
 
 def read_number(element: ElementType) -> ReadNumber:
-    """A function (numbers, values, image, position, neuron) -> the number there, to be compiled."""
+    """Return a function (numbers, values, image, position, neuron) -> number, to be compiled."""
     if element.kind == "bool":
         return _read_bool
     if element.kind == "float":
@@ -131,7 +137,7 @@ def _read_by_bits(
 def _read_float32(
     numbers: Unsigned, values: Values, image: int, position: int, neuron: int
 ) -> float | np.float64:
-    # Not by a conversion: with flush-to-zero on, that would lose subnormal numbers.
+    # A conversion would lose subnormal numbers if flush-to-zero is on.
     bits = np.int64(numbers[image, position, neuron])
     exponent, significand = bits >> 23 & 255, bits & 0x7FFFFF
     if exponent > 0:
@@ -144,8 +150,10 @@ def _read_float32(
 
 @lru_cache
 def values(element: ElementType) -> NDArray[np.float64]:
-    """What reading numbers needs: of each bit pattern of a float of up to 16 bits, its number; of
-    each exponent of a float32, its power of 2 and NaN for the last; of other formats nothing.
+    """Return the table that reading numbers needs.
+
+    For floats of up to 16 bits: the number of each bit pattern. For float32: the power of 2 of each
+    exponent, and NaN for the last. For other formats: a table that is not used.
     """
     if element.name == "float32":
         powers: NDArray[np.float64] = np.ldexp(1.0, np.maximum(np.arange(256), 1) - 150)
@@ -171,15 +179,15 @@ def values(element: ElementType) -> NDArray[np.float64]:
 
 
 def _largest(element: ElementType, mantissa: int, numbers: NDArray[np.float64]) -> float:
-    """Infinity in the formats that have one."""
+    """Return infinity for a format that has it, otherwise the largest finite number."""
     is_infinity = element.largest == ((1 << element.exponent) - 1) << mantissa
     return np.inf if is_infinity else float(numbers[element.largest])
 
 
 def byte_packer(element: ElementType, function: FiringFunction, compiled: Compiler) -> PackByte:
-    """A function (numbers, values, image, position, first neuron) -> eight bits.
+    """Build a function (numbers, values, image, position, first neuron) -> eight bits.
 
-    ``compiled`` is the decorator that compiles functions for a device: numba.njit, cuda.jit.
+    ``compiled`` is the decorator that compiles functions for a device: numba.njit or cuda.jit.
     """
     fires, read = compiled(function), compiled(read_number(element))
 

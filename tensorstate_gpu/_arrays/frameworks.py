@@ -1,6 +1,6 @@
-"""Frameworks: which of them the program has loaded, and the bridge of each.
+"""Frameworks: which of them the program has imported, and the bridge of each.
 
-No other file names a bridge. A framework that the program has not imported is not imported here.
+No other file names a bridge. This file imports no framework that the program has not imported.
 """
 
 import sys
@@ -14,7 +14,7 @@ _BRIDGES = "tensorstate_gpu.bridges"
 
 # Public names that need a framework, and their modules below ``tensorstate_gpu``.
 PUBLIC_NAMES = {
-    "StateCapture": "bridges.keras3.functional",  # all that a saved model is made of
+    "StateCapture": "bridges.keras3.functional",  # imports all parts of a saved model
     "StateCaptureHook": "bridges.pytorch.hooks",
     "tap": "bridges.jax_tap",
 }
@@ -29,23 +29,25 @@ class JaxFunctions(Protocol):
 
 
 def loaded_module(name: str) -> ModuleType | None:
-    """A framework's module, if this program has imported it; else None."""
+    """Return a framework's module if this program has imported it, otherwise None."""
     return sys.modules.get(name)
 
 
 def is_torch_tensor(value: object) -> bool:
-    """Whether a value is a torch.Tensor; torch is not imported for the question."""
+    """Return whether a value is a torch.Tensor, without importing torch."""
     torch = loaded_module("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def bridge_of(model: Any) -> Any:
-    """The bridge of a model's framework: a module with the functions of the Bridge protocol.
+    """Return the bridge of a model's framework: a module with the functions of the Bridge protocol.
 
-    TypeError for what is no model of a framework that is loaded.
+    Raises TypeError if the argument is not a model of an imported framework.
     """
     keras, torch = loaded_module("keras"), loaded_module("torch")
-    if keras is not None and isinstance(model, keras.layers.Layer):  # on torch a module as well
+    if keras is not None and isinstance(
+        model, keras.layers.Layer
+    ):  # with the torch backend it is also a torch module
         return import_module(f"{_BRIDGES}.keras3.models")
     if torch is not None and isinstance(model, torch.nn.Module):
         return import_module(f"{_BRIDGES}.pytorch.models")
@@ -53,7 +55,7 @@ def bridge_of(model: Any) -> Any:
 
 
 def jax_tracing(array: object) -> JaxFunctions | None:
-    """JAX's array functions, where an array stands for one inside a transformation; else None."""
+    """Return the JAX bridge if the array is traced by a JAX transformation, otherwise None."""
     jax = loaded_module("jax")
     if jax is None or not isinstance(array, jax.core.Tracer):
         return None
@@ -61,6 +63,6 @@ def jax_tracing(array: object) -> JaxFunctions | None:
 
 
 def register_pytrees() -> None:
-    """Let JAX, where it is loaded, know histograms as values."""
+    """Register histograms as values with JAX, if it is imported."""
     if "jax" in sys.modules:
         import_module(f"{_BRIDGES}.jax_functions")

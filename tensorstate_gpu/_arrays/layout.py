@@ -1,8 +1,8 @@
-"""Where the bits of a state lie in memory: one plan from shape, strides and neuron axis.
+"""The memory layout of states: a plan for reading them, from shape, strides and neuron axis.
 
-The states of an array are its axes other than the neuron axis, in C order. Neighbouring axes that
-form one evenly strided run are merged, so an NCHW array becomes (N, H*W) states of C neurons and a
-contiguous array of any rank becomes one run of rows.
+The states of an array run over its axes other than the neuron axis, in C order. Neighbouring axes
+that together have one constant stride are merged. An NCHW array thus becomes (N, H*W) states of C
+neurons, and a contiguous array of any rank becomes one run of rows.
 """
 
 import itertools
@@ -18,17 +18,18 @@ from tensorstate_gpu._arrays.dlpack import Tensor
 
 
 def row_bytes(neurons: int) -> int:
-    """Bytes of a packed state."""
+    """Return the size of a packed state in bytes."""
     return (neurons + 7) // 8
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``states`` = product of ``outer_shape`` times ``run``; all strides in bytes.
+    """Where each neuron of each state is in memory. All strides are in bytes.
 
-    State number s lies at ``sum(index(s // run) * outer_strides) + (s % run) * run_stride``, and
-    its neuron k ``k * neuron_stride`` further. ``end`` is the offset just past the highest element:
-    no kernel reads at or beyond it.
+    There are ``product of outer_shape * run`` states. State number s begins at offset
+    ``sum(index(s // run) * outer_strides) + (s % run) * run_stride``; its neuron k is
+    ``k * neuron_stride`` further. ``end`` is the offset just past the highest element: no kernel
+    reads at or beyond it.
     """
 
     outer_shape: tuple[int, ...]
@@ -48,7 +49,7 @@ class Layout:
         return row_bytes(self.neurons)
 
     def blocks(self, states: Tensor, packed: Any) -> Iterator[tuple[Tensor, Any]]:
-        """The tensor in pieces of three axes (images, positions, neurons), and packed in theirs."""
+        """Yield blocks of the tensor (images, positions, neurons) with their rows of ``packed``."""
         *far, images = self.outer_shape or (1,)
         *far_strides, image_stride = self.outer_strides or (0,)
         shape = (images, self.run, self.neurons)
@@ -63,9 +64,9 @@ class Layout:
 def plan(
     shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, neuron_axis: Any
 ) -> Layout:
-    """Plan the reading of an array of at least two axes.
+    """Return the layout of an array that has at least two axes.
 
-    Raises TypeError or ValueError for a bad shape or neuron axis.
+    Raises TypeError or ValueError for an invalid shape or neuron axis.
     """
     if len(shape) < 2:
         raise ValueError(f"states must have at least 2 axes (states, neurons), got shape {shape}")
@@ -75,7 +76,7 @@ def plan(
     return _cached_plan(shape, strides, itemsize, axis)
 
 
-@lru_cache(maxsize=1024)  # the batches of a layer are all alike
+@lru_cache(maxsize=1024)  # all batches of a layer have the same layout
 def _cached_plan(
     shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, axis: int
 ) -> Layout:
@@ -101,7 +102,7 @@ def _checked_axis(neuron_axis: Any, ndim: int) -> int:
 
 
 def _merge_axes(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Drop axes of length 1 and join an axis with the next where together they are one run."""
+    """Drop axes of length 1, and merge neighbouring axes that have one constant stride."""
     merged: list[tuple[int, int]] = []
     for length, stride in axes:
         if length == 1:

@@ -1,12 +1,14 @@
-"""What "fires" means on the bits of a number: element types and thresholds.
+"""Thresholds as tests on the bits of a number, for all number formats.
 
-``x > threshold`` is decided on integers, so that flush-to-zero switches of a thread or a framework
-change nothing. Each number has a *key*, a signed integer of its own width that rises with it:
+``x > threshold`` is computed on integers, so that the flush-to-zero setting of a thread or a
+framework has no effect. Each number has a *key*, a signed integer of the same width that increases
+with the number:
 
     key = bits ^ bias ^ ((bits >> (width - 1)) & flip)        (arithmetic shift)
 
-with bias = sign bit for unsigned types, and flip = all bits but the sign where negative floats must
-be ordered. A number fires when ``low <= key <= high``; ``high`` shuts NaN out.
+bias is the sign bit for unsigned types, otherwise 0. flip is all bits but the sign if negative
+floats must be ordered, otherwise 0. A number fires if ``low <= key <= high``; ``high`` excludes
+NaN.
 """
 
 import math
@@ -25,17 +27,17 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.array_types import DLPackArray
 from tensorstate_gpu._arrays.elements import ElementType
 
-# A threshold as users give it, and as it is kept: a number compares as the real number it is.
+# A threshold as users pass it, and one number of it as it is stored: exact, never rounded.
 Threshold = numbers.Real | float | Sequence[float] | DLPackArray
 Number = float | Fraction
 
 
 @dataclass(frozen=True, slots=True)
 class FiringTest:
-    """The test ``low <= key <= high``, for one threshold or one per neuron.
+    """The test ``low <= key <= high``, for one threshold, or one per neuron.
 
-    ``low`` and ``high`` are signed integers of the element's width: arrays of shape (1,) or
-    (neurons,). ``bias`` and ``flip`` make the key; both 0 means the key is the bits.
+    ``low`` and ``high`` are signed integers of the element's width, in arrays of shape (1,) or
+    (neurons,). ``bias`` and ``flip`` define the key; if both are 0, the key is the bits themselves.
     """
 
     low: NDArray[Any]
@@ -45,15 +47,15 @@ class FiringTest:
 
 
 def firing_test(element: ElementType, threshold: Threshold, neurons: int) -> FiringTest:
-    """Turn a threshold into a test on keys.
+    """Convert a threshold to a test on keys.
 
-    Raises TypeError or ValueError for a threshold that is not a real number or one per neuron.
+    Raises TypeError or ValueError if the threshold is not a real number, or one per neuron.
     """
-    if type(threshold) is float and threshold == threshold:  # what nearly every batch asks for
+    if type(threshold) is float and threshold == threshold:  # the usual case; False for NaN
         return _one_threshold(element, threshold, pack("d", threshold))
     values = _threshold_values(threshold, neurons)
     if len(values) == 1:
-        # The hot path: one threshold, the same for each batch.
+        # A hot path: one threshold, the same for each batch.
         value = values[0]
         return _one_threshold(element, value, pack("d", value) if type(value) is float else b"")
     return _build_test(element, values)
@@ -61,7 +63,8 @@ def firing_test(element: ElementType, threshold: Threshold, neurons: int) -> Fir
 
 @lru_cache(maxsize=256)
 def _one_threshold(element: ElementType, value: Number, _bits: bytes) -> FiringTest:
-    # 1 and 1.0 are equal keys, and so are 0.0 and 1e-310 with flush-to-zero on: hence the bits.
+    # As cache keys, 1 and 1.0 are equal, and so are 0.0 and 1e-310 with flush-to-zero on. The bits
+    # tell them apart.
     return _build_test(element, [value])
 
 
@@ -75,9 +78,9 @@ def _build_test(element: ElementType, values: list[Number]) -> FiringTest:
 
 
 def keep_threshold(threshold: Threshold) -> Number | tuple[Number, ...]:
-    """A threshold that nobody can change: a number, or a tuple of them.
+    """Return a threshold in immutable form: a number, or a tuple of numbers.
 
-    Raises TypeError or ValueError for what can be no threshold of any layer.
+    Raises TypeError or ValueError if the argument cannot be a threshold of any layer.
     """
     values = _threshold_values(threshold, None)
     several = isinstance(threshold, (list, tuple)) or getattr(threshold, "shape", ()) != ()
@@ -85,7 +88,7 @@ def keep_threshold(threshold: Threshold) -> Number | tuple[Number, ...]:
 
 
 def plain_threshold(threshold: Number | tuple[Number, ...]) -> Any:
-    """What keep_threshold gave, as JSON knows it: a number or a list; infinity is a string."""
+    """Convert the result of keep_threshold to JSON: a number or a list. Infinity is a string."""
     if isinstance(threshold, tuple):
         return [plain_threshold(value) for value in threshold]
     if isinstance(threshold, int):
@@ -111,7 +114,7 @@ def _threshold_values(threshold: Threshold, neurons: int | None) -> list[Number]
 def _real(value: object) -> Number:
     if not isinstance(value, numbers.Real):
         raise _threshold_type_error(value)
-    if isinstance(value, numbers.Rational):  # integers too: kept exact
+    if isinstance(value, numbers.Rational):  # includes integers; stored exactly
         exact = Fraction(value)
         return int(exact) if exact.denominator == 1 else exact
     if math.isnan(number := float(value)):
@@ -127,10 +130,10 @@ def _threshold_type_error(value: object) -> TypeError:
 
 
 def _integer_keys(element: ElementType, values: list[Number]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Lowest and highest key that fires, for each threshold; 1 and 0 where none does."""
+    """Return the lowest and highest key that fires, for each threshold; 1 and 0 if none does."""
     width = 8 * element.size
     half = 1 << (width - 1)
-    # Keys of unsigned numbers are shifted down by half their range.
+    # The key of an unsigned number is the number minus half the range.
     offset = 0 if element.kind == "int" else half
     bottom, top = offset - half, offset + half - 1
     keys = np.empty((2, len(values)), f"int{width}")
@@ -141,8 +144,8 @@ def _integer_keys(element: ElementType, values: list[Number]) -> tuple[NDArray[A
 
 
 def _integer_limit(element: ElementType, value: Number, bottom: int, top: int) -> int:
-    """The largest integer that does not fire, between ``bottom`` and ``top``."""
-    if element.kind == "bool":  # true counts as 1, and any byte but 0 is true
+    """Return the largest integer that does not fire, between ``bottom`` and ``top``."""
+    if element.kind == "bool":  # true is 1, and any byte but 0 is true
         return bottom if value < 0 else (0 if value < 1 else top)
     if value in (math.inf, -math.inf):  # math.isinf(10**400) raises
         return top if value > 0 else bottom
@@ -150,16 +153,16 @@ def _integer_limit(element: ElementType, value: Number, bottom: int, top: int) -
 
 
 def _float_keys(element: ElementType, values: list[Number]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """As _integer_keys, for floats: one above the key of the threshold, rounded down."""
+    """Like _integer_keys(), for floats: the key of the threshold, rounded down, plus 1."""
     bits = np.array([_round_down(value) for value in values]).view(np.int64)
-    negative = (bits < 0) & (bits != np.iinfo(np.int64).min)  # -0.0 is not below 0
+    negative = (bits < 0) & (bits != np.iinfo(np.int64).min)  # -0.0 is not negative
     if element.without_negative_zero and negative.any():
         raise ValueError(
             f"threshold must be >= 0 for {element.name}, got {min(values)}: its NaN sorts among "
             "the negative numbers"
         )
     magnitude, inexact = _floor_magnitudes(element, bits & np.iinfo(np.int64).max)
-    # The key of a negative number of magnitude m is -1 - m; rounding it down raises m.
+    # The key of a negative number of magnitude m is -1 - m. Rounding the number down increases m.
     low = np.where(negative, -1 - (magnitude + inexact), magnitude) + 1
     high = np.full_like(low, element.largest)
     none = low > high
@@ -169,7 +172,7 @@ def _float_keys(element: ElementType, values: list[Number]) -> tuple[NDArray[Any
 
 
 def _round_down(value: Number) -> float:
-    """The largest float64 <= value; Python compares integers and floats exactly."""
+    """Return the largest float64 <= value. Python compares integers and floats exactly."""
     try:
         nearest = float(value)
     except OverflowError:
@@ -180,15 +183,15 @@ def _round_down(value: Number) -> float:
 def _floor_magnitudes(
     element: ElementType, bits: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Bits of the largest number of the format <= each float64 >= 0, and where it is less.
+    """Round each float64 >= 0 down to the format: its bits, and a mask of what was inexact.
 
-    ``bits`` are those of the float64: with flush-to-zero on, a cast would lose thresholds near 0.
+    ``bits`` are those of the float64. With flush-to-zero on, a cast would lose thresholds near 0.
     """
     mantissa = 8 * element.size - 1 - element.exponent
     fraction = bits & ((1 << 52) - 1)
     significand = np.where(bits >> 52 > 0, fraction | (1 << 52), fraction)
     exponent = np.maximum(bits >> 52, 1) - 1023 + element.bias
-    # Below the normal numbers of the format each step of the exponent costs a bit.
+    # Below the normal numbers of the format, each step of the exponent costs one bit.
     shift = np.minimum(52 - mantissa + np.maximum(1 - exponent, 0), 62)
     floor = (significand >> shift) + ((np.maximum(exponent, 1) - 1) << mantissa)
     inexact = significand & ((1 << shift) - 1) != 0

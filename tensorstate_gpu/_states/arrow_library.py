@@ -1,4 +1,4 @@
-"""pyarrow, where it is installed; else an ImportError that names what to install."""
+"""Imports pyarrow. If it is missing, the ImportError names what to install."""
 
 try:
     import pyarrow as pa

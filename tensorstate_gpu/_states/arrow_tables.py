@@ -1,4 +1,4 @@
-"""Histograms as Arrow tables, Parquet files and pandas frames; what all exports share."""
+"""Histograms as Arrow tables, Parquet files and pandas frames; functions that all exports use."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ ROW_GROUP_BYTES = 1 << 24
 
 
 def counts_to_arrow(packed: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> Any:
-    """A histogram as a table: distinct packed states (distinct, bytes), and how often each was."""
+    """Return a histogram as a table: distinct packed states (distinct, bytes) and their counts."""
     columns = {"state": pa.binary(packed.shape[1]), "count": pa.int64()}
     schema = schema_of(columns, {}, {"neurons": neurons})
     return pa.table([binary_column(packed), pa.array(counts)], schema=schema)
@@ -31,9 +31,9 @@ def to_parquet(table: Any, path: Any) -> None:
 
 
 def to_pandas(table: Any) -> Any:
-    """An Arrow table as a frame."""
+    """Return an Arrow table as a pandas frame."""
     try:
-        import pandas  # noqa: F401 pyarrow would name no extra
+        import pandas  # noqa: F401 the error of pyarrow does not name the extra
     except ImportError as error:
         raise ImportError(
             f"frames need {error.name or 'pandas'}: pip install 'tensorstate_gpu[export]'"
@@ -42,13 +42,14 @@ def to_pandas(table: Any) -> Any:
 
 
 def schema_of(columns: dict[str, Any], texts: dict[str, str], about: dict[str, Any]) -> Any:
+    """Build a schema without nulls; its metadata are ``texts``, and ``about`` as JSON."""
     fields = [pa.field(name, kind, nullable=False) for name, kind in columns.items()]
     plain = {name: json.dumps(value) for name, value in about.items()}
     return pa.schema(fields, metadata={"tensorstate_gpu": __version__, **texts, **plain})
 
 
 def binary_column(rows: NDArray[np.uint8]) -> Any:
-    """Packed rows as one fixed-size binary each, in the same memory."""
+    """Return packed rows as a column of fixed-size binary values, in the same memory."""
     data = pa.py_buffer(np.ascontiguousarray(rows))
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(rows.shape[1]), len(rows), [None, data])
 
@@ -56,8 +57,9 @@ def binary_column(rows: NDArray[np.uint8]) -> Any:
 def write_parquet(
     schema: Any, batches: Iterable[Any], path: Any, progress: Progress | None
 ) -> None:
+    """Write record batches to a new Parquet file; ``progress`` is called with the rows written."""
     written = 0
-    # Instances only rise: as differences they take next to nothing.
+    # Instance numbers never decrease: stored as differences, they take almost no space.
     rising = {"instance": "DELTA_BINARY_PACKED"} if "instance" in schema.names else {}
     encodings = {
         "use_dictionary": [name for name in schema.names if name not in rising],
@@ -72,6 +74,7 @@ def write_parquet(
 
 
 def _row_groups(batches: Iterable[Any]) -> Iterator[Any]:
+    """Collect batches into tables of at least ROW_GROUP_BYTES, except the last."""
     held, size = [], 0
     for batch in batches:
         held.append(batch)

@@ -1,4 +1,4 @@
-"""Which backend serves a device."""
+"""Finds the backend of a device."""
 
 from functools import lru_cache
 
@@ -8,19 +8,19 @@ from tensorstate_gpu._arrays.dlpack import CPU, CUDA, Tensor
 
 
 def device_of(array: NativeArray) -> tuple[int, int]:
-    """The DLPack device of a native array."""
+    """Return the DLPack device of a native array."""
     kind, index = array.__dlpack_device__()
     return int(kind), index
 
 
 def backend_of(tensor: Tensor) -> Backend:
-    """The backend of the device on which a tensor lies; TypeError where there is none."""
+    """Return the backend of a tensor's device. Raises TypeError if there is none."""
     return backend_for(tensor.device, tensor.device_name)
 
 
 @lru_cache
 def backend_for(device: tuple[int, int], name: str) -> Backend:
-    """The backend for a DLPack device; TypeError where there is none."""
+    """Return the backend of a DLPack device. Raises TypeError if there is none."""
     if device[0] == CPU:
         return cpu()
     if device[0] == CUDA:
@@ -32,14 +32,14 @@ def backend_for(device: tuple[int, int], name: str) -> Backend:
 
 
 def cpu() -> HostBackend:
-    """The backend of the host."""
-    from tensorstate_gpu import cpu_fallback  # it imports Numba
+    """Return the backend of the host."""
+    import tensorstate_gpu.cpu_fallback as cpu_fallback  # this imports Numba
 
     return cpu_fallback
 
 
 def device_backend_for(device: tuple[int, int]) -> DeviceBackend:
-    """The backend for a device other than the CPU."""
-    from tensorstate_gpu import cuda
+    """Return the backend of a device other than the CPU."""
+    import tensorstate_gpu.cuda as cuda
 
     return cuda

@@ -17,7 +17,7 @@ from tensorstate_gpu._states.state_counts import StateCounts
 
 @runtime_checkable
 class HasHistogram(Protocol):
-    """What counts its states itself: a capture point, or a layer of a store."""
+    """An object that counts its own states: a capture point, or a layer of a store."""
 
     name: str
 
@@ -45,7 +45,7 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
     ----------
     states : uint8 array of shape (states, bytes)
     state_count : int, optional
-        Only the first ``state_count`` rows are looked at; all by default.
+        Only the first ``state_count`` rows are read; all by default.
 
     Returns
     -------
@@ -53,12 +53,12 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
         ``states[index][edges[i]:edges[i + 1]]`` are equal; ``edges[0]`` is 0, ``edges[-1]`` is
         ``state_count``.
     index : int64 array of shape (state_count,)
-        The order of the rows as little-endian integers, first come first among equals.
+        The stable order of the rows as little-endian integers.
 
     Raises
     ------
     TypeError, ValueError
-        For packed states that are not 2-D uint8, or a ``state_count`` beyond the rows.
+        For packed states that are not 2-D uint8, or a ``state_count`` greater than the rows.
 
     Examples
     --------
@@ -80,12 +80,12 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
 def count_states(
     states: DLPackArray | CudaArray | HasHistogram, neurons: int | None = None
 ) -> StateCounts:
-    """Count how often each distinct packed state occurs. Exact: equality is decided on the bytes.
+    """Count how often each distinct packed state occurs. Exact: rows are compared byte by byte.
 
     Parameters
     ----------
     states : uint8 array of shape (states, bytes), capture point or layer of a Store
-        The latter are counted piece by piece: they may be larger than memory.
+        A layer of a store is counted chunk by chunk: it may be larger than memory.
     neurons : int, optional
         How many bits of a row are neurons; all of them by default.
 
@@ -114,7 +114,7 @@ def count_states(
 
 
 def _count_rows(backend: Backend, packed: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Counts in the host's memory."""
+    """Return the distinct rows and their counts, in host memory."""
     rows = backend.view(packed)
     try:
         distinct, counts = backend.count(rows)

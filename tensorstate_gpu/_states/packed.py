@@ -1,4 +1,4 @@
-"""Packed states as arguments: checked, and borrowed with the backend of their device."""
+"""Checks of packed states as arguments, and the backend of their device."""
 
 from typing import Any
 
@@ -14,7 +14,10 @@ from tensorstate_gpu._states.backends import backend_of
 
 
 def borrow_packed(states: object) -> tuple[Backend, Tensor]:
-    """Packed states (states, bytes) and the backend of their device; TypeError or ValueError."""
+    """Describe packed states (states, bytes), and find the backend of their device.
+
+    Raises TypeError or ValueError if the argument is not an array of packed states.
+    """
     if jax_tracing(states) is not None:
         raise TypeError(
             "inside a JAX transformation the number of distinct states is not known: return the "
@@ -26,7 +29,7 @@ def borrow_packed(states: object) -> tuple[Backend, Tensor]:
 
 
 def check_packed(dtype: str, shape: tuple[int, ...]) -> None:
-    """TypeError or ValueError for what is no uint8 array (states, bytes >= 1)."""
+    """Raise TypeError or ValueError unless this is a uint8 array (states, bytes >= 1)."""
     if dtype != "uint8":
         raise TypeError(f"states must be packed (uint8), got {dtype}")
     if len(shape) != 2 or shape[1] == 0:
@@ -34,7 +37,7 @@ def check_packed(dtype: str, shape: tuple[int, ...]) -> None:
 
 
 def check_neurons(neurons: Any, width: int, argument: str) -> int:
-    """A number of neurons that fits rows of ``width`` bytes; TypeError or ValueError otherwise."""
+    """Return a number of neurons that fits rows of ``width`` bytes; TypeError or ValueError."""
     number = positive_integer(neurons, argument)
     if row_bytes(number) != width:
         raise ValueError(
@@ -44,6 +47,6 @@ def check_neurons(neurons: Any, width: int, argument: str) -> int:
 
 
 def check_unused_bits(packed: NDArray[np.uint8], neurons: int) -> None:
-    """ValueError when packed states (states, bytes) have bits beyond their neurons."""
+    """Raise ValueError if packed states (states, bytes) have bits set beyond their neurons."""
     if neurons % 8 and packed.size and (packed[:, -1] >> (neurons % 8)).any():
         raise ValueError(f"states have bits set beyond their {neurons} neurons")

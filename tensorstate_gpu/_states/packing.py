@@ -1,6 +1,6 @@
 """Packing states into bits, and unpacking them.
 
-Each is a pure function. The result is of the caller's array type and on the caller's device.
+The functions are pure. The result has the caller's array type, and is on the caller's device.
 """
 
 from contextlib import AbstractContextManager
@@ -56,15 +56,15 @@ def compress_states(
     ----------
     states : array of shape (states, neurons), or of more axes
         Activations of any float, integer or bool type and any strides, in any array type that
-        speaks DLPack. They are read once, where they lie.
+        supports DLPack. They are read once, in place, without a copy.
     neuron_axis : int
         The axis whose entries are the bits of a state. The other axes, in C order, are the states.
     threshold : real number, or one per neuron
-        A neuron fires when its activation is greater, compared as real numbers. NaN never fires.
+        A neuron fires if its activation is greater, compared as real numbers. NaN never fires.
     firing : function of one number that returns a bool, optional
-        Decides instead of a threshold. Numba compiles it (once for each function and number
-        format, in about a second), for the device on which ``states`` are. It gets the number
-        exactly, as float64, int64, uint64 or bool, and must neither raise nor keep anything.
+        The firing rule, instead of a threshold. Numba compiles it (once for each function and
+        number format, in about a second) for the device of ``states``. It receives the exact
+        number, as float64, int64, uint64 or bool. It must not raise, nor have side effects.
 
     Returns
     -------
@@ -74,7 +74,8 @@ def compress_states(
     Raises
     ------
     TypeError, ValueError
-        Before any work, naming the argument, what came and what is accepted.
+        For an invalid argument, before any work. The message names the argument, the value
+        received, and the accepted values.
 
     Examples
     --------
@@ -99,7 +100,7 @@ def compress_states(
 
 
 def working_on(tensor: Tensor) -> AbstractContextManager[None]:
-    """Inside, work goes to the tensor's device, on the stream that its framework uses there."""
+    """Enter the tensor's device, and the stream that its framework uses there."""
     return backend_of(tensor).working_on(tensor)
 
 
@@ -111,10 +112,11 @@ def pack(
     *,
     scratch: bool = True,
 ) -> tuple[NativeArray, int]:
-    """Inside working_on(): packed rows as the backend's own array, and the number of neurons.
+    """Return the packed rows as the backend's native array, and the number of neurons.
 
-    ``function``: what check_firing() gave; it decides instead of the threshold.
-    ``scratch``: they may lie in memory that this thread's next call overwrites.
+    Call it inside working_on(). ``function``: the result of checked_firing_function(); if given, it
+    replaces the threshold. ``scratch``: the rows may be in memory that this thread's next call
+    overwrites.
     """
     layout = plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
     if function is not None:

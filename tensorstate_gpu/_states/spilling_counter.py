@@ -1,4 +1,4 @@
-"""Running counts on a device that go on in the host's memory where the device has no more."""
+"""Running counts on a device that continue in host memory when the device's memory is full."""
 
 from contextlib import suppress
 
@@ -11,16 +11,16 @@ from tensorstate_gpu._states.backends import cpu
 
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
-_LEAST_ROWS = 1 << 12  # not cut any further where memory is short
+_LEAST_ROWS = 1 << 12  # smaller batches are not split further when memory is short
 
 
 class SpillingCounter:
-    """A device's Counter, and behind it one of the host; reading merges the two."""
+    """The counter of a device, and one of the host for the overflow. Reading merges the two."""
 
     def __init__(self, backend: DeviceBackend, row_bytes: int) -> None:
         self._backend, self._row_bytes = backend, row_bytes
         self._counter = backend.counter(row_bytes)
-        self._drained: list[Histogram] = []  # on their way to the host's counter
+        self._drained: list[Histogram] = []  # waiting to be added to the host's counter
         self._spilled: Counter | None = None
 
     @property
@@ -29,24 +29,24 @@ class SpillingCounter:
         return self._counter.total + drained + (self._spilled.total if self._spilled else 0)
 
     def add(self, packed: NativeArray, weights: NativeArray | None = None) -> None:
-        """As Counter.add; MemoryError where the host has no room either, and none is counted."""
+        """Like Counter.add(). Raises MemoryError, and counts no row, if host memory is full too."""
         try:
             self._counter.add(packed, weights)
         except MemoryError:
             self._drained.append(self._counter.drain())
             self._drained += self._add_by_halves(packed, weights)
-            with suppress(MemoryError):  # the rows are counted; a reader tries again
+            with suppress(MemoryError):  # the rows are counted; the next reader tries again
                 self._spill()
 
     def _add_by_halves(self, packed: NativeArray, weights: NativeArray | None) -> list[Histogram]:
-        """Count rows, cut in halves where they do not fit; give what had to make way for others."""
+        """Count rows, by halves if they do not fit. Return the counts that had to be drained."""
         try:
             self._counter.add(packed, weights)
             return []
         except MemoryError:
             if len(packed) < 2 * _LEAST_ROWS:
                 raise
-            self._counter.drain()  # nothing is in it, but the keys of rows that were taken back
+            self._counter.drain()  # it holds only keys of rows that were subtracted again
         half = len(packed) // 2
         drained = []
         for part in (slice(0, half), slice(half, None)):
@@ -56,7 +56,7 @@ class SpillingCounter:
         return drained
 
     def _spill(self) -> None:
-        """Add what was drained to the host's counter; what does not fit there yet stays."""
+        """Add the drained counts to the host's counter. What does not fit stays in the list."""
         while self._drained:
             if self._spilled is None:
                 self._spilled = _host().counter(self._row_bytes)
@@ -64,10 +64,10 @@ class SpillingCounter:
             self._drained.pop()
 
     def result(self) -> Histogram:
-        """Distinct rows in order (distinct, bytes), and their int64 counts: NumPy arrays."""
+        """Return the distinct rows in order and their int64 counts, as NumPy arrays."""
         try:
             rows, counts = map(self._backend.to_host, self._counter.result())
-        except MemoryError:  # to sort them there takes more memory than to hold them
+        except MemoryError:  # sorting on the device takes more memory than the table
             self._drained.append(self._counter.drain())
             rows, counts = np.empty((0, self._row_bytes), np.uint8), np.empty(0, np.int64)
         self._spill()

@@ -29,7 +29,7 @@ class StateCounts:
     Raises
     ------
     ValueError
-        When the arrays do not fit each other, are out of order, hold a count below 1, or have bits
+        If the arrays' shapes differ, the states are out of order, a count is below 1, or bits are
         set beyond ``neurons``.
 
     Examples
@@ -54,7 +54,7 @@ class StateCounts:
         self._set_arrays(rows, numbers.astype(np.int64), neurons)
 
     def _set_arrays(self, rows: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> None:
-        check_unused_bits(rows[-1:], neurons)  # the greatest has them, if any
+        check_unused_bits(rows[-1:], neurons)  # if any state has them, the greatest has
         most = int(counts.max()) if len(counts) else 0
         if most * len(counts) >= 2**63 and sum(counts.tolist()) >= 2**63:
             raise OverflowError("counts add up to more than int64 holds")
@@ -66,21 +66,21 @@ class StateCounts:
     def trusted(
         cls, packed: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int
     ) -> StateCounts:
-        """Take over a backend's result as it is; only bits beyond ``neurons`` are looked for."""
+        """Use a backend's result without a copy. Checks only for bits beyond ``neurons``."""
         self = cls.__new__(cls)
         self._set_arrays(packed, counts, neurons)
         return self
 
     @classmethod
     def empty(cls, neurons: int) -> StateCounts:
-        """The neutral element of merging."""
+        """Return the neutral element of merging."""
         neurons = positive_integer(neurons, "neurons")
         return cls(np.empty((0, row_bytes(neurons)), np.uint8), np.empty(0, np.int64), neurons)
 
     @property
     def packed(self) -> NDArray[np.uint8]:
         """Distinct packed states in order, read-only: (distinct, bytes)."""
-        return self._packed.view()  # of a read-only array: cannot be made writeable
+        return self._packed.view()  # a view of a read-only array cannot be made writeable
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -93,45 +93,45 @@ class StateCounts:
 
     @property
     def total(self) -> int:
-        """States counted, with repetition."""
+        """The number of states counted, including repetitions."""
         return int(self._counts.sum())
 
     @property
     def states(self) -> NDArray[np.bool_]:
-        """Distinct states, unpacked: (distinct, neurons)."""
+        """The distinct states, unpacked: (distinct, neurons)."""
         unpacked: NDArray[np.bool_] = cpu().decompress(self._packed, self._neurons)
         return unpacked
 
     def state_ids(self) -> list[bytes]:
-        """Distinct states as bytes, in order."""
+        """Return the distinct states as bytes, in order."""
         width, data = self._packed.shape[1], self._packed.tobytes()
         return [data[i : i + width] for i in range(0, len(data), width)]
 
     def counts_of_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """How many states occurred k times: (each k, ascending; how many states)."""
-        occurrences, how_many = np.unique(self._counts, return_counts=True)
-        return occurrences, how_many.astype(np.int64)
+        """Return each count that occurs, ascending, and the number of states that have it."""
+        occurrences, states = np.unique(self._counts, return_counts=True)
+        return occurrences, states.astype(np.int64)
 
     def entropy(self, alpha: float = 1) -> float:
-        """Rényi entropy of order alpha, in bits; ValueError when empty."""
+        """Return the Rényi entropy of order alpha, in bits. Raises ValueError if empty."""
         return information.entropy(self, alpha)
 
     def max_entropy(self) -> int:
-        """The entropy if all states were equally likely, in bits: the number of neurons."""
+        """Return the entropy if all states were equally likely, in bits: the number of neurons."""
         return self._neurons
 
     def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
-        """entropy(alpha1) over entropy(alpha2), or over the neurons; ValueError when empty."""
+        """Return entropy(alpha1) / entropy(alpha2), or / neurons. Raises ValueError if empty."""
         return information.efficiency(self, self._neurons, alpha1, alpha2)
 
     def merge(self, other: StateCounts) -> StateCounts:
-        """The counts of both together; ValueError when the neuron counts differ."""
+        """Return the sum of both histograms. Raises ValueError if the numbers of neurons differ."""
         if not isinstance(other, StateCounts):
             raise TypeError(f"other must be StateCounts, got {type(other).__name__}")
         return merge_all([self, other], self._neurons)
 
     def to_arrow(self) -> Any:
-        """An Arrow table, in order; needs pyarrow (the extra ``export``).
+        """Return an Arrow table, in order. Needs pyarrow (the extra ``export``).
 
         Columns: ``state``, fixed-size binary, and ``count``, int64. ``neurons`` is in the schema's
         metadata.
@@ -141,16 +141,16 @@ class StateCounts:
         return arrow_tables.counts_to_arrow(self._packed, self._counts, self._neurons)
 
     def to_pandas(self) -> Any:
-        """The table of to_arrow() as a frame; states are bytes. Needs pandas, too."""
+        """Return the table of to_arrow() as a pandas frame; states are bytes. Also needs pandas."""
         table = self.to_arrow()
         from tensorstate_gpu._states import arrow_tables
 
         return arrow_tables.to_pandas(table)
 
     def to_parquet(self, path: Any) -> None:
-        """Write the table of to_arrow() to a new Parquet file; ValueError where the path is taken.
+        """Write the table of to_arrow() to a new Parquet file. Raises ValueError if it exists.
 
-        The file takes its name when it is whole; when that fails, nothing is left.
+        The file gets its name when it is complete. If writing fails, no file is left.
         """
         table = self.to_arrow()
         from tensorstate_gpu._states import arrow_tables
@@ -190,7 +190,7 @@ class StateCounts:
 
 
 def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
-    """The counts of all parts together, in one pass; ValueError when the neuron counts differ."""
+    """Merge histograms in one pass. Raises ValueError if their numbers of neurons differ."""
     for part in parts:
         if part.neurons != neurons:
             raise ValueError(f"cannot merge counts of {part.neurons} neurons with {neurons}")
@@ -224,7 +224,7 @@ def _check(packed: NDArray[Any], counts: NDArray[Any], neurons: int) -> None:
 
 
 def _is_ascending(packed: NDArray[np.uint8]) -> bool:
-    """Whether each row is greater than the one before, compared from the last byte down."""
+    """Return whether each row is greater than the previous one, comparing from the last byte."""
     undecided = np.arange(max(len(packed) - 1, 0))
     for byte in range(packed.shape[1] - 1, -1, -1):
         before, after = packed[undecided, byte], packed[undecided + 1, byte]

@@ -1,4 +1,4 @@
-"""The CUDA backend: kernels/*.cu and what launches them. Twin of tensorstate_gpu.cpu_fallback."""
+"""The CUDA backend: kernels/*.cu and their launches. Counterpart of cpu_fallback."""
 
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.dlpack import Tensor
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def compress_by_function(states: Tensor, layout: Layout, function: FiringFunction) -> DeviceArray:
-    """As compress, by a function that Numba-CUDA compiles; it is imported only here."""
+    """Like compress(), with a function that Numba-CUDA compiles; only this imports Numba-CUDA."""
     from . import pack_by_function
 
     return pack_by_function.compress_by_function(states, layout, function)

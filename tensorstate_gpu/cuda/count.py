@@ -1,6 +1,6 @@
-"""Counting rows exactly on the GPU: in a hash table while they repeat, else by sorting.
+"""Counting rows exactly on the GPU: in a hash table while rows repeat, otherwise by sorting.
 
-Histograms are distinct rows in order (distinct, bytes), and their int64 counts.
+A histogram is a pair: the distinct rows in order (distinct, bytes), and their int64 counts.
 """
 
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
@@ -12,7 +12,7 @@ from .sort import sort
 from .table import Table
 from .wide_table import WideTable
 
-# So many rows tell whether they repeat; a table of mostly different ones would take more memory
+# The first rows show whether rows repeat. A table of mostly distinct rows would take more memory
 # than sorting them.
 _SAMPLE, _SAMPLE_BYTES = 1 << 20, 1 << 27
 
@@ -22,7 +22,7 @@ def _table(row_bytes: int) -> Table:
 
 
 def count(packed: DeviceArray) -> Histogram:
-    """Distinct rows in order (distinct, bytes), and their int64 counts."""
+    """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
     xp = device.library()
     rows = xp.ascontiguousarray(packed)
     table = _table(rows.shape[1])
@@ -38,8 +38,8 @@ def count(packed: DeviceArray) -> Histogram:
 class Counter:
     """Running counts of packed states on the device; see the Backend protocol.
 
-    Its table belongs to the stream on which it was made. For batches from elsewhere that stream
-    waits, and not the host.
+    The table belongs to the stream on which it was created. For batches of other streams, that
+    stream waits, not the host.
     """
 
     def __init__(self, row_bytes: int) -> None:
@@ -63,8 +63,10 @@ class Counter:
             return sum_equal_rows(*self._counts.entries())
 
     def drain(self) -> HostHistogram:
-        """The counts so far as NumPy arrays, in no order and with no new memory on the device; then
-        there are none."""
+        """Move the counts so far to NumPy arrays, in no order, and empty the table.
+
+        Needs no new memory on the device.
+        """
         with self._owner_stream.entered():
             drained = self._counts.drain()
             self._total = 0

@@ -1,7 +1,7 @@
-"""The GPU as CuPy offers it: memory, the caller's stream, and kernels compiled when first used.
+"""Access to the GPU through CuPy: memory, the caller's stream, and kernels compiled at first use.
 
-Everything that needs a device passes through here, so that the rest of this package runs in tests
-on hosts without one.
+Everything that needs a device goes through this module, so that tests can run the rest of the
+package on hosts without a GPU.
 """
 
 import math
@@ -24,7 +24,7 @@ from .launch import THREADS, Launch, source_code
 
 @lru_cache
 def _check_compute_capability(index: int) -> None:
-    """RuntimeError for a GPU without the warp operations that counting uses (before Volta)."""
+    """Raise RuntimeError for a GPU without the warp operations of counting (before Volta)."""
     capability = library().cuda.Device(index).compute_capability  # as "90" for 9.0
     if int(capability) < 70:
         raise RuntimeError(
@@ -35,7 +35,7 @@ def _check_compute_capability(index: int) -> None:
 
 @contextmanager
 def working_on(tensor: Tensor) -> Iterator[None]:
-    """Make a tensor's device current, and the stream that its framework is using there."""
+    """Enter a tensor's device, and the stream that its framework is using there."""
     cupy, index = library(), tensor.device[1]
     _check_compute_capability(index)
     with cupy.cuda.Device(index):
@@ -45,7 +45,7 @@ def working_on(tensor: Tensor) -> Iterator[None]:
         elif any(isinstance(owner, cupy.ndarray) for owner in tensor.owner):
             yield
         else:
-            # Others may reuse the memory on a stream of theirs as soon as we let go of it.
+            # Another library may reuse the memory on its own stream as soon as it is released.
             try:
                 yield
             finally:
@@ -53,7 +53,7 @@ def working_on(tensor: Tensor) -> Iterator[None]:
 
 
 class _TorchStream:
-    """torch's stream for CuPy, by the CUDA stream protocol."""
+    """A stream of torch, passed to CuPy through the CUDA stream protocol."""
 
     def __init__(self, pointer: int) -> None:
         self._pointer = pointer
@@ -67,7 +67,7 @@ class _TorchStream:
 
 
 def view(tensor: Tensor) -> DeviceArray:
-    """The same memory as a CuPy array of unsigned integers."""
+    """Return the same memory as a CuPy array of unsigned integers."""
     cupy, size = library(), tensor.element.size
     if 0 in tensor.shape:
         return cupy.empty(tensor.shape, f"u{size}")
@@ -80,7 +80,7 @@ def view(tensor: Tensor) -> DeviceArray:
 
 
 def to_host(array: DeviceArray) -> NDArray[Any]:
-    """A NumPy copy; waits until what the current stream has queued is done."""
+    """Return a NumPy copy. Waits until the work queued on the current stream is done."""
     return library().asnumpy(array)
 
 
@@ -90,10 +90,11 @@ def rows_where(packed: DeviceArray, chosen: NDArray[np.bool_]) -> DeviceArray:
 
 
 class OwnerStream:
-    """The device and stream that are current when this is made: where the memory of its owner is.
+    """The device and stream that are current when this is created: those of its owner's memory.
 
-    CuPy hands memory out again in the order of the stream that it was allocated on. Work on such
-    memory from another stream has to wait for that stream, and that stream for it: the device does.
+    CuPy reuses memory in the order of the stream on which it was allocated. Work on such memory
+    from another stream must wait for the owner's stream, and the owner's stream for that work. The
+    device waits, not the host.
     """
 
     def __init__(self) -> None:
@@ -102,27 +103,29 @@ class OwnerStream:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Inside, work is queued here; what the current stream has queued so far comes before it,
-        and what it queues later after it."""
+        """Queue work on the owner's stream.
+
+        Work that the current stream has queued so far runs before it, later work after it.
+        """
         cuda = library().cuda
-        here = cuda.get_current_stream()
-        if here.ptr == self._stream.ptr and cuda.Device().id == self._device.id:
+        caller = cuda.get_current_stream()
+        if caller.ptr == self._stream.ptr and cuda.Device().id == self._device.id:
             yield
             return
-        before = here.record(cuda.Event(disable_timing=True))  # an event belongs to a device
+        before = caller.record(cuda.Event(disable_timing=True))  # an event belongs to a device
         with self._device, self._stream:
             self._stream.wait_event(before)
             try:
                 yield
             finally:
-                here.wait_event(self._stream.record(cuda.Event(disable_timing=True)))
+                caller.wait_event(self._stream.record(cuda.Event(disable_timing=True)))
 
 
 class AsyncHostCopy:
-    """A contiguous device array on its way to pinned memory of the host; nobody waits for it."""
+    """An asynchronous copy of a contiguous device array to pinned host memory."""
 
     def __init__(self, array: DeviceArray) -> None:
-        self._array = array  # the copy reads it
+        self._array = array  # must live until the copy is done
         self._copy = _pinned(array.shape, array.dtype)
         array.get(out=self._copy, blocking=False)
         self._copied = library().cuda.Event(disable_timing=True)
@@ -134,16 +137,17 @@ class AsyncHostCopy:
         return done
 
     def numpy(self) -> NDArray[Any]:
-        """The copy, valid while this object lives; waits until it is whole."""
+        """Return the copy, which is valid while this object lives. Waits until it is complete."""
         self._copied.synchronize()
         return self._copy
 
     def __del__(self) -> None:
-        if hasattr(self, "_copied"):  # else others get the memory while the device writes to it
+        if hasattr(self, "_copied"):  # otherwise the memory is reused while the device writes to it
             self._copied.synchronize()
 
 
 def _pinned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Allocate pinned host memory. Raises MemoryError if there is none left."""
     cupy, size = library(), math.prod(shape)
     try:
         memory = cupy.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
@@ -153,7 +157,7 @@ def _pinned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
-    """Memory on the current device. MemoryError, with the sizes, where there is none left."""
+    """Allocate memory on the current device. Raises MemoryError, with the sizes, if it is full."""
     cupy = library()
     try:
         return cupy.empty(shape, dtype)
@@ -162,7 +166,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
 
 
 def address(array: DeviceArray) -> int:
-    """Where a device array begins."""
+    """Return the address of a device array."""
     pointer: int = array.data.ptr
     return pointer
 
@@ -173,7 +177,7 @@ def run(launch: Launch) -> None:
     try:
         kernel = _kernel(launch.source, launch.kernel, launch.defines)
         kernel(launch.grid, (THREADS,), launch.arguments)
-    except driver.CUDADriverError as error:  # kernels are loaded when they are first launched
+    except driver.CUDADriverError as error:  # a kernel is loaded at its first launch
         if "OUT_OF_MEMORY" in str(error):
             raise MemoryError(f"no room on the GPU to run {launch.kernel}: {error}") from error
         raise
@@ -181,6 +185,7 @@ def run(launch: Launch) -> None:
 
 @lru_cache(maxsize=1024)
 def _kernel(source: str, kernel: str, defines: tuple[tuple[str, int], ...]) -> Kernel:
+    """Compile a kernel, unless CuPy has it in its cache."""
     options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines))
     cupy = library()
     try:

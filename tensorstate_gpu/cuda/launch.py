@@ -1,4 +1,4 @@
-"""What it takes to start a kernel, as plain data: which one, compiled how, on how many blocks."""
+"""Kernel launches as plain data: the kernel, how to compile it, blocks and arguments."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +32,11 @@ class Launch:
 
 
 def blocks_for(threads: int) -> int:
-    """Blocks that hold so many threads."""
+    """Return the number of blocks for a number of threads."""
     return -(-threads // THREADS)
 
 
 def source_code(source: str) -> str:
-    """A kernel file with its header in place, so that caches see when that changes."""
+    """Return a kernel file with its header inserted, so that caches notice changes in it."""
     header = (KERNELS / "device.h").read_text()
     return (KERNELS / f"{source}.cu").read_text().replace('#include "device.h"\n', header)

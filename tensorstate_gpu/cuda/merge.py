@@ -13,7 +13,7 @@ HostHistogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
-    """The counts of all parts together, distinct rows in order."""
+    """Merge histograms; the distinct rows of the result are in order."""
     xp = device.library()
     if not parts:
         return xp.empty((0, row_bytes), np.uint8), xp.empty(0, np.int64)
@@ -24,7 +24,7 @@ def merge(parts: list[Histogram], row_bytes: int) -> Histogram:
 
 
 def sum_equal_rows(rows: DeviceArray, counts: DeviceArray) -> Histogram:
-    """Distinct rows in order, and the sums of what stands beside equal ones."""
+    """Return the distinct rows in order, and for each the sum of the counts of equal rows."""
     xp = device.library()
     edges, order = sort(rows)
     sums = xp.cumsum(counts[order])

@@ -11,11 +11,13 @@ from .table import FIRST_SLOTS, Table, pointer
 
 _EMPTY = ~np.uint64(0)  # as in count.cu
 _BLOCKS = 1 << 11  # several for each multiprocessor of any GPU
-_LEAST_ROWS = 1 << 12  # for a block: emptying and flushing its own table is worth 1,024 rows
+_LEAST_ROWS = (
+    1 << 12
+)  # for each block: clearing and flushing its own table costs as much as 1,024 rows
 
 
 class NarrowTable(Table):
-    """Keys and counts by slot; one more slot for rows of only ones, which len() leaves out."""
+    """Keys and counts by slot. One extra slot, not in len(), is for the row of all ones."""
 
     def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
         self._row_bytes = row_bytes
@@ -27,7 +29,7 @@ class NarrowTable(Table):
         return 16 * slots
 
     def _allocate(self, slots: int) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
-        """Keys, counts, and how many keys there are."""
+        """Allocate keys, counts, and the number of keys."""
         xp = device.library()
         keys = xp.full(slots + 1, _EMPTY, np.uint64)
         return keys, xp.zeros(slots + 1, np.uint64), xp.zeros(1, np.uint64)
@@ -52,7 +54,7 @@ class NarrowTable(Table):
         )
 
     def entries(self) -> Histogram:
-        """Distinct rows (distinct, bytes) in no order, and their int64 counts."""
+        """Return the distinct rows (distinct, bytes), in no order, and their int64 counts."""
         most, slots = len(self) + 1, self._slots + 1
         rows = device.empty((most, self._row_bytes), np.uint8)
         counts = device.empty((most,), np.int64)
@@ -66,7 +68,7 @@ class NarrowTable(Table):
         return rows[:distinct], counts[:distinct]
 
     def drain(self) -> HostHistogram:
-        """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""
+        """Move the entries to NumPy arrays and empty the table; needs no new device memory."""
         counts = device.to_host(self._counts).view(np.int64)
         counted = np.flatnonzero(counts)
         keys = device.to_host(self._keys)[counted].astype("<u8")

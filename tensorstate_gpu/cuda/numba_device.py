@@ -12,11 +12,11 @@ from . import device
 from .launch import THREADS
 
 _compiling = threading.RLock()
-_LEAST_BLOCKS = 128  # of fewer Numba warns; our kernels let threads be that have nothing to do
+_LEAST_BLOCKS = 128  # Numba warns of fewer. In our kernels, threads without work return immediately
 
 
 def kernel(function: Callable[..., None]) -> "cuda.Kernel":
-    """Compile when first run; not at link time, where roundings could be joined after all."""
+    """Compile a kernel at its first launch, without link-time optimisation, which could use FMA."""
     return cuda.jit(lto=False)(function)
 
 
@@ -24,17 +24,17 @@ def run(kernel: "cuda.Kernel", blocks: int, *arrays: DeviceArray) -> None:
     """Queue a kernel on the current stream."""
     pointer = device.library().cuda.get_current_stream().ptr
     stream = cuda.external_stream(pointer) if pointer else cuda.default_stream()
-    # Without `sync`, Numba would have the host wait for CuPy's stream.
+    # With sync=True, Numba would make the host wait for CuPy's stream.
     arguments = [cuda.as_cuda_array(_StreamlessArray(array), sync=False) for array in arrays]
-    with _compiling, disable_fma():  # for each kind of GPU at its first launch
+    with _compiling, disable_fma():  # compiles at the first launch on each kind of GPU
         kernel[max(blocks, _LEAST_BLOCKS), THREADS, stream](*arguments)
 
 
 @contextmanager
 def disable_fma() -> Iterator[None]:
-    """Keep NVVM from joining x * y + z to one operation, whose result a CPU would not give.
+    """Keep NVVM from fusing x * y + z into one operation, whose result differs from a CPU's.
 
-    Numba-CUDA has no option for that. tests/arrays/test_firing_function.py looks at what comes out.
+    Numba-CUDA has no option for this. tests/arrays/test_firing_function.py checks the machine code.
     """
     from numba.cuda.cudadrv import nvvm
 
@@ -47,7 +47,7 @@ def disable_fma() -> Iterator[None]:
 
 
 class _StreamlessArray:
-    """A CuPy array for Numba, without the stream that Numba would wait for."""
+    """A CuPy array for Numba, without its stream, for which Numba would wait."""
 
     def __init__(self, array: DeviceArray) -> None:
         self._array = array

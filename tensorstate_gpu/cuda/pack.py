@@ -1,4 +1,4 @@
-"""Packing on the GPU: the kernel is chosen from the strides, never from the logical layout."""
+"""Packing on the GPU: the strides decide which kernel is used, never the logical layout."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ _BYTES_PER_THREAD = 4  # as in pack.cu, like the next two
 _STREAM_BITS = 8 * 4096
 _MAP_BYTES = 32_768
 _MOST_AXES = 6
-_HALVES = {"float16": 1, "bfloat16": 2}  # formats that the chip compares two at a time
+_HALVES = {"float16": 1, "bfloat16": 2}  # formats of which the GPU compares two numbers at a time
 
 
 def compress(
@@ -30,16 +30,17 @@ def compress(
 
 
 def _tables_on_device(firing: FiringTest) -> DeviceArray:
+    """Copy the lowest and highest keys to the device: (2, neurons)."""
     return device.library().asarray(np.stack([firing.low, firing.high]))
 
 
 def pack_launch(
     states: Tensor, layout: Layout, firing: FiringTest, tables: DeviceArray | None, packed: int
 ) -> Launch:
-    """The launch that packs into the memory at ``packed``.
+    """Build the launch that packs into the memory at ``packed``.
 
-    ``tables``: a device array (2, neurons) of the lowest and highest keys, where there is one
-    threshold for each neuron, else None.
+    ``tables``: a device array (2, neurons) of the lowest and highest keys if there is one threshold
+    for each neuron, otherwise None.
     """
     size = states.element.size
     kernel, grid, numbers, lanes = _choose_kernel(states.address, layout, size, tables is not None)
@@ -60,7 +61,7 @@ def pack_launch(
 
 
 def _threshold(firing: FiringTest, element: ElementType) -> np.int16:
-    """The bits of the largest number that does not fire: as floats, all that are greater do."""
+    """Return the bits of the largest number that does not fire; all greater floats fire."""
     if firing.low[0] > firing.high[0]:
         return np.int16(element.largest)  # nothing is greater than infinity
     key = int(firing.low[0]) - 1
@@ -68,7 +69,7 @@ def _threshold(firing: FiringTest, element: ElementType) -> np.int16:
 
 
 def _test_arguments(firing: FiringTest, tables: DeviceArray | None) -> tuple[np.generic, ...]:
-    """low, high, bias, flip, lows, highs."""
+    """Return the arguments low, high, bias, flip, lows, highs."""
     kind = firing.low.dtype
     transform = np.array([firing.bias, firing.flip], f"u{kind.itemsize}").view(kind)
     lows = 0 if tables is None else device.address(tables)
@@ -79,7 +80,7 @@ def _test_arguments(firing: FiringTest, tables: DeviceArray | None) -> tuple[np.
 def _choose_kernel(
     address: int, layout: Layout, size: int, per_neuron: bool
 ) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
-    """Kernel, grid, the arguments between the addresses and the test, and LANES."""
+    """Return the kernel, grid, the arguments between the addresses and the test, and LANES."""
     neurons, row_bytes = layout.neurons, layout.row_bytes
     by_rows = layout.neuron_stride == size or neurons == 1
     one_run = layout.run_stride == neurons * size or layout.states == 1
@@ -103,7 +104,7 @@ def _choose_kernel(
 def _choose_planes(
     address: int, layout: Layout, size: int
 ) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
-    """For states that are neighbouring numbers, in one image or several."""
+    """Like _choose_kernel(), for states that are neighbouring numbers, in one image or several."""
     outer = layout.outer_shape[0] if layout.outer_shape else 1
     outer_stride = layout.outer_strides[0] if layout.outer_shape else 0
     groups, lanes = -(-layout.neurons // 64), 16 // size
@@ -124,6 +125,7 @@ def _choose_planes(
 
 
 def _strided(layout: Layout) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
+    """Like _choose_kernel(), for any strides."""
     axes = len(layout.outer_shape)
     if axes > _MOST_AXES:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Packing by a function that the user wrote, compiled by Numba-CUDA: general, for any strides."""
+"""Packing by a function that the user wrote, compiled by Numba-CUDA: for any strides."""
 
 from functools import lru_cache
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 try:
-    import numba_cuda  # noqa: F401 takes the place of the numba.cuda that Numba brings along
+    import numba_cuda  # noqa: F401 replaces the numba.cuda that is part of Numba
     from numba import cuda
 except ImportError as error:
     raise ImportError(
@@ -44,6 +44,7 @@ def compress_by_function(states: Tensor, layout: Layout, function: FiringFunctio
 
 @lru_cache(maxsize=64)
 def _kernel(element: ElementType, function: FiringFunction) -> "cuda.Kernel":
+    """Compile the kernel that packs numbers of a format by a function."""
     pack_byte = byte_packer(element, function, cuda.jit(device=True))
 
     @numba_device.kernel

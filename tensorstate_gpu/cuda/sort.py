@@ -8,7 +8,7 @@ from . import device
 
 
 def sort(packed: DeviceArray) -> tuple[DeviceArray, DeviceArray]:
-    """Bounds of runs of equal rows, and the stable order of the rows; see the Backend protocol."""
+    """Return the bounds of runs of equal rows, and the stable order; see the Backend protocol."""
     xp = device.library()
     if not len(packed):
         return xp.zeros(1, np.int64), xp.zeros(0, np.int64)
@@ -24,7 +24,7 @@ def sort(packed: DeviceArray) -> tuple[DeviceArray, DeviceArray]:
 
 
 def _words(packed: DeviceArray) -> DeviceArray:
-    """Rows as uint64 words, the lowest first: of shape (words, rows), as lexsort wants them."""
+    """Convert rows to uint64 words, the lowest first: (words, rows), as lexsort() takes them."""
     xp = device.library()
     rows, width = packed.shape
     padded = xp.zeros((rows, -(-width // 8) * 8), np.uint8)

@@ -1,4 +1,4 @@
-"""What the hash tables for narrow and for wide rows have in common: room, growth, batches."""
+"""The base class of the hash tables for narrow and for wide rows: capacity, growth, batches."""
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -11,41 +11,42 @@ from . import device
 from .merge import Histogram, HostHistogram
 
 FIRST_SLOTS = 1 << 14
-# In one launch, because the table has to have room for as many new ones.
+# Limits of one launch: the table must have capacity for as many new rows.
 _MOST_ROWS, _MOST_BYTES, _LEAST_ROWS = 1 << 21, 1 << 28, 1 << 12
-# A table grows to so many bytes without asking the device how full it really is.
+# Up to this size, a table grows without waiting for the device to report how full it is.
 _MAX_BYTES_WITHOUT_WAITING = 1 << 27
 
 
 class Table(ABC):
-    """A table of rows and how often each occurred, never more than half full.
+    """A table of rows and their counts, never more than half full.
 
-    How many distinct rows there are is known to the device. The host knows an upper bound, and what
-    the device told a while ago; it waits for an answer only where a large table might fill up.
+    The device knows the number of distinct rows. The host knows an upper bound, and a number that
+    the device reported earlier. It waits for a report only if a large table might fill up.
     """
 
     _row_bytes: int
     _slots: int  # a power of 2
-    _device_size: DeviceArray  # uint64 of shape (1,), on the device
-    _size_bound: int
+    _device_size: DeviceArray  # the number of distinct rows: uint64 of shape (1,), on the device
+    _size_bound: int  # an upper bound of it, on the host
     _may_grow: bool
 
-    def _reset_bounds(self, at_most: int = 0) -> None:
-        self._size_bound = at_most
+    def _reset_bounds(self, size: int = 0) -> None:
+        """Set the number of distinct rows, which is known exactly."""
+        self._size_bound = size
         self._pending_size: device.AsyncHostCopy | None = None  # of _used
-        self._rows_since_size = 0  # rows queued after it
+        self._rows_since_size = 0  # rows queued after that copy
 
     def __len__(self) -> int:
-        """Distinct rows; waits for the device."""
+        """Return the number of distinct rows. Waits for the device."""
         self._reset_bounds(int(device.to_host(self._device_size)[0]))
         return self._size_bound
 
     def add(self, rows: DeviceArray, weights: DeviceArray | None = None) -> None:
-        """Count contiguous rows (states, bytes), each int64 ``weights`` times (default once).
+        """Count contiguous rows (states, bytes), each int64 ``weights`` times (default: once).
 
-        Raises MemoryError where the device has no room, and then none of them is counted.
+        Raises MemoryError, and counts none of the rows, if the device's memory is full.
         """
-        if device.address(rows) % 8:  # some kernels read whole words
+        if device.address(rows) % 8:  # some kernels read words of 8 bytes
             rows = rows.copy()
         start, self._may_grow = 0, True
         try:
@@ -61,14 +62,14 @@ class Table(ABC):
                 self._count(rows[part], None if weights is None else weights[part], -1)
             raise
         if self._pending_size is None:
-            with suppress(MemoryError):  # the rows are counted; the bound stays what it is
+            with suppress(MemoryError):  # the rows are counted; the bound stays unchanged
                 self._pending_size, self._rows_since_size = (
                     device.AsyncHostCopy(self._device_size),
                     0,
                 )
 
     def _rows_that_fit(self, wanted: int) -> int:
-        """Rows that can come without the table filling up, though each were a new one."""
+        """Return how many of the rows fit even if all are new. Grows the table if needed."""
         wanted = min(wanted, max(_LEAST_ROWS, min(_MOST_ROWS, _MOST_BYTES // self._row_bytes)))
         self._poll_size()
         if self._size_bound + wanted > self._slots // 2:
@@ -76,13 +77,14 @@ class Table(ABC):
         return min(self._slots // 2 - self._size_bound, wanted)
 
     def _poll_size(self) -> None:
-        """Take what the device has told meanwhile; do not wait for it."""
+        """Use the size that the device has reported in the meantime, without waiting."""
         if self._pending_size is not None and self._pending_size.has_arrived:
-            told = int(self._pending_size.numpy()[0])
-            self._size_bound = min(self._size_bound, told + self._rows_since_size)
+            reported = int(self._pending_size.numpy()[0])
+            self._size_bound = min(self._size_bound, reported + self._rows_since_size)
             self._pending_size = None
 
     def _ensure_capacity(self, wanted: int) -> None:
+        """Grow the table for more rows. Raises MemoryError if too few would fit without growth."""
         slots = self._slots_for(self._size_bound + wanted)
         if self._bytes(slots) > _MAX_BYTES_WITHOUT_WAITING:
             slots = self._slots_for(len(self) + wanted)
@@ -93,37 +95,37 @@ class Table(ABC):
                 raise MemoryError(f"no room for a table of {slots} slots")
             self._grow(slots)
         except MemoryError:
-            self._may_grow = False  # to try is slow
+            self._may_grow = False  # another attempt would be slow
             if self._slots // 2 - len(self) < min(wanted, self._slots // 32):
-                raise  # else the rows come in smaller pieces
+                raise  # otherwise the rows are counted in smaller parts
 
     def _slots_for(self, distinct: int) -> int:
-        """At most half full with so many; and if it has to grow, by no less than 4 times."""
+        """Return the slots of a table at most half full; growth is by a factor of 4 or more."""
         if 2 * distinct <= self._slots:
             return self._slots
         return max(4 * self._slots, 1 << (2 * distinct - 1).bit_length())
 
     @abstractmethod
     def _bytes(self, slots: int) -> int:
-        """Memory of a table of so many slots."""
+        """Return the memory of a table of ``slots`` slots, in bytes."""
 
     @abstractmethod
     def _count(self, rows: DeviceArray, weights: DeviceArray | None, each: int) -> None:
-        """Queue the counting of rows for which there is room; ``each`` -1 takes them back."""
+        """Queue the counting of rows that fit. With ``each`` -1 they are subtracted instead."""
 
     @abstractmethod
     def _grow(self, slots: int) -> None:
-        """Move everything to a table of so many slots, or leave all as it is and raise."""
+        """Move everything to a table of ``slots`` slots; or raise, and leave all unchanged."""
 
     @abstractmethod
     def entries(self) -> Histogram:
-        """Distinct rows (distinct, bytes) in no order, and their int64 counts."""
+        """Return the distinct rows (distinct, bytes), in no order, and their int64 counts."""
 
     @abstractmethod
     def drain(self) -> HostHistogram:
-        """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""
+        """Move the entries to NumPy arrays and empty the table; needs no new device memory."""
 
 
 def pointer(array: DeviceArray | None) -> np.uint64:
-    """A device array's address as a kernel's argument; 0 for None."""
+    """Return a device array's address as a kernel argument; 0 for None."""
     return np.uint64(0 if array is None else device.address(array))

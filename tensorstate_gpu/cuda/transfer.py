@@ -1,4 +1,4 @@
-"""Packed rows on their way to the host, through pinned memory, while the model goes on."""
+"""Transfers of packed rows to the host, through pinned memory, while the model continues."""
 
 from collections import deque
 from typing import Any
@@ -9,29 +9,29 @@ from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 
-_MOST_BYTES = 1 << 25  # under way at once, for each capture point
+_MOST_BYTES = 1 << 25  # in flight at the same time, for each capture point
 
 
 class Transfer:
-    """Batches of rows that come to the host in the order in which they were sent."""
+    """Batches of rows that arrive at the host in the order in which they were sent."""
 
     def __init__(self) -> None:
         self._owner_stream = device.OwnerStream()
         self._in_flight: deque[device.AsyncHostCopy] = deque()
         self._bytes = 0
-        self.rows = 0  # sent, and not dropped yet
+        self.rows = 0  # sent and not dropped yet
 
     def send(self, rows: DeviceArray) -> None:
-        """Queue the copying of contiguous rows (states, bytes); MemoryError keeps none of them."""
+        """Queue a copy of contiguous rows (states, bytes). After a MemoryError none is queued."""
         with self._owner_stream.entered():
             self._in_flight.append(device.AsyncHostCopy(device.library().ascontiguousarray(rows)))
         self._bytes += rows.size
         self.rows += len(rows)
 
     def oldest(self, *, wait: bool) -> NDArray[Any] | None:
-        """The first batch under way; None where there is none, or it has not come and need not.
+        """Return the first batch in flight, or None if there is none.
 
-        Where too much is under way, it is waited for all the same.
+        If it has not arrived, return None, unless ``wait`` is true or too much is in flight.
         """
         if not self._in_flight:
             return None
@@ -41,7 +41,7 @@ class Transfer:
         return batch.numpy()
 
     def drop_oldest(self) -> None:
-        """Forget the first batch: it is kept elsewhere."""
+        """Remove the first batch, after the caller has stored it."""
         rows = self._in_flight.popleft().numpy()
         self._bytes -= rows.size
         self.rows -= len(rows)

@@ -20,14 +20,14 @@ def decompress(packed: DeviceArray, neurons: int) -> DeviceArray:
 
 
 def unpack_launch(packed: int, bools: int, states: int, neurons: int) -> Launch:
-    """``bools`` must be a multiple of 16, as allocations are."""
+    """Build the launch that unpacks. ``bools`` must be a multiple of 16, as allocations are."""
     grid = (blocks_for(-(-states * neurons // _BOOLS_PER_THREAD)), 1)
     arguments = (np.uint64(packed), np.uint64(bools), np.int64(states), np.int64(neurons))
     return Launch("unpack", "unpack", (), grid, arguments)
 
 
 def popcount(packed: DeviceArray) -> DeviceArray:
-    """Set bits of each row: int32 of shape (states,)."""
+    """Count the set bits of each row: int32 of shape (states,)."""
     rows = device.library().ascontiguousarray(packed)
     ones = device.empty((len(rows),), np.int32)
     if len(rows):
@@ -36,6 +36,7 @@ def popcount(packed: DeviceArray) -> DeviceArray:
 
 
 def popcount_launch(packed: int, ones: int, states: int, row_bytes: int) -> Launch:
+    """Build the launch that counts set bits; by words if all rows begin at multiples of 8."""
     words = int(row_bytes % 8 == 0 and packed % 8 == 0)
     arguments = (np.uint64(packed), np.uint64(ones), np.int64(states), np.int64(row_bytes))
     return Launch("unpack", "popcount", (("WORDS", words),), (blocks_for(states), 1), arguments)

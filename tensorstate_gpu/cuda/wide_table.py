@@ -11,7 +11,7 @@ from .table import FIRST_SLOTS, Table, pointer
 
 
 class WideTable(Table):
-    """Slots point to rows that are kept side by side; counts lie beside the slots."""
+    """Slots hold indices into one array of rows. Another array holds the count of each slot."""
 
     def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
         xp = device.library()
@@ -26,7 +26,7 @@ class WideTable(Table):
         return 16 * slots + slots // 2 * self._row_bytes
 
     def _allocate(self, slots: int) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
-        """Room for as many rows as slots may point to; the slots, and their counts."""
+        """Allocate memory for all rows that slots may point to, the slots, and their counts."""
         xp = device.library()
         if slots > 1 << 32:
             raise MemoryError(f"slots number at most 2**31 distinct rows, {slots // 2} are wanted")
@@ -59,7 +59,7 @@ class WideTable(Table):
         self._launch("note_kept", 1, kept, pointer(self._fresh_count))
 
     def entries(self) -> Histogram:
-        """Distinct rows (distinct, bytes) in order of arrival, and their int64 counts."""
+        """Return the distinct rows (distinct, bytes), in order of arrival, and int64 counts."""
         distinct = len(self)
         counts = device.library().zeros(distinct, np.int64)
         arguments = (
@@ -69,13 +69,13 @@ class WideTable(Table):
             pointer(counts),
         )
         self._launch("counts_of_kept", self._slots, *arguments)
-        counted = device.library().flatnonzero(counts)  # not those that were taken back
+        counted = device.library().flatnonzero(counts)  # without rows that were subtracted again
         if len(counted) == distinct:
             return self._rows[:distinct], counts
         return self._rows[counted], counts[counted]
 
     def drain(self) -> HostHistogram:
-        """As entries(), but NumPy arrays, with no new memory on the device; then it is empty."""
+        """Move the entries to NumPy arrays and empty the table; needs no new device memory."""
         places, counts = device.to_host(self._places), device.to_host(self._counts)
         pointing = np.flatnonzero(counts)
         rows = device.to_host(self._rows[: len(self)])

@@ -14,14 +14,14 @@ from tensorstate_gpu.information.renyi import entropy
 def efficiency(
     counts: Weights, neurons: int, alpha1: float = 1.0, alpha2: float | None = None
 ) -> float:
-    """How much of its capacity a layer uses: H_alpha1 / neurons, or H_alpha1 / H_alpha2.
+    """Return how much of its capacity a layer uses: H_alpha1 / neurons, or H_alpha1 / H_alpha2.
 
     Parameters
     ----------
     counts : array_like of shape (states,), or an object with such an array as ``.counts``
         As for `entropy`.
     neurons : int
-        Neurons of the layer, > 0: the entropy in bits that it has at most.
+        Neurons of the layer, > 0. This is also the maximum of its entropy, in bits.
     alpha1, alpha2 : float
         Orders of the entropies. Without ``alpha2`` the entropy is divided by ``neurons``.
 
@@ -33,7 +33,7 @@ def efficiency(
     Raises
     ------
     TypeError, ValueError
-        As for `entropy`; ``neurons`` is not an integer, or not positive.
+        As for `entropy`, and if ``neurons`` is not a positive integer.
 
     Notes
     -----
@@ -50,15 +50,15 @@ def efficiency(
     size = positive_integer(neurons, "neurons")
     used = entropy(counts, alpha1)
     available = size if alpha2 is None else entropy(counts, check_order(alpha2, "alpha2"))
-    if available == 0:  # one state only; or shares so small that their logarithm vanished
+    if available == 0:  # a single state; or shares so small that their logarithm is 0
         return 0.0 if used == 0 else math.inf
     return used / available
 
 
 def ceiling(rows: int, neurons: int) -> float:
-    """The largest efficiency that ``rows`` captured rows can show: min(1, log2(rows) / neurons).
+    """Return the largest possible efficiency of ``rows`` rows: min(1, log2(rows) / neurons).
 
-    Rows that all differ have log2(rows) bits of entropy, and no others have more.
+    Rows that all differ have log2(rows) bits of entropy, and this is the maximum.
 
     Parameters
     ----------
@@ -83,24 +83,24 @@ def ceiling(rows: int, neurons: int) -> float:
 
 
 def network_efficiency(efficiencies: Any) -> float:
-    """Geometric mean of the efficiencies of a network's layers.
+    """Return the geometric mean of the efficiencies of a network's layers.
 
     Parameters
     ----------
     efficiencies : iterable of float, mapping of name to float, or model
-        One number per layer; or anything with ``efficiency_layers``, such as a model that
-        `build_efficiency_model` returned, or a run: its capture points are asked.
+        One number per layer; or an object with ``efficiency_layers``, such as a run or a model that
+        `build_efficiency_model` returned, whose capture points supply the numbers.
 
     Returns
     -------
     float
-        A ratio without unit; 0 as soon as one layer has efficiency 0.
+        A ratio without unit; 0 if any layer has efficiency 0.
 
     Raises
     ------
     TypeError, ValueError
-        Neither a model with capture points nor numbers; no layers; a negative, NaN or infinite
-        efficiency; a capture point without rows.
+        If the argument is neither numbers nor an object with capture points, if there are no
+        layers, if an efficiency is negative, NaN or infinite, or if a capture point has no rows.
 
     Notes
     -----
@@ -118,14 +118,14 @@ def network_efficiency(efficiencies: Any) -> float:
         raise ValueError("efficiencies is empty; at least one layer is needed")
     if min(values) == 0:
         return 0.0
-    # Relative to the largest: the mean of equal values is that very value.
+    # Relative to the largest, so that the mean of equal values is exactly that value.
     top = max(values)
     mean = math.fsum(math.log2(v) - math.log2(top) for v in values) / len(values)
     return top * math.exp2(mean)
 
 
 def aIQ(net_efficiency: float, accuracy: float, weight: float) -> float:
-    """Artificial intelligence quotient: efficiency and accuracy of a network in one number.
+    """Return the artificial intelligence quotient, of a network's efficiency and accuracy.
 
     (net_efficiency * accuracy**weight) ** (1 / (weight + 1)): a geometric mean in which accuracy
     counts ``weight`` times.
@@ -145,7 +145,7 @@ def aIQ(net_efficiency: float, accuracy: float, weight: float) -> float:
     Raises
     ------
     TypeError, ValueError
-        An argument is not a real number; is negative, NaN or infinite; ``weight`` is not positive.
+        If an argument is not a real number, or is negative, NaN or infinite, or if ``weight`` is 0.
 
     Notes
     -----
@@ -171,6 +171,7 @@ def aIQ(net_efficiency: float, accuracy: float, weight: float) -> float:
 
 
 def _layer_values(efficiencies: Any) -> Iterable[Any]:
+    """Return the numbers of an argument of network_efficiency()."""
     points = getattr(efficiencies, "efficiency_layers", None)
     if points is not None:
         return [point.efficiency() for point in points]

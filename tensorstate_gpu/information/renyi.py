@@ -1,11 +1,11 @@
-"""Rényi entropies, Shannon's among them: pure functions of counts, in bits.
+"""Rényi entropies, including Shannon's: pure functions of counts, in bits.
 
-Everything is computed from weights relative to the largest one, w = c / max(c), with S = sum of w.
+All terms are computed from weights relative to the largest one, w = c / max(c), with S = sum of w.
 The entropy of Rényi (1961) then splits into two terms that are never negative,
 
     H_alpha = log2(S) + log2(T / S) / (1 - alpha),        T = sum of w ** alpha,
 
-so nothing cancels, and of a uniform histogram (T = S) the exact log2(S) is left.
+so nothing cancels, and for a uniform histogram (T = S) the result is exactly log2(S).
 """
 
 import math
@@ -20,12 +20,12 @@ from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.weights import weights as check_weights
 
-_CHUNK = 1 << 16  # weights at a time: the temporaries stay in the cache, whatever the histogram
+_CHUNK = 1 << 16  # weights at a time, so that temporary arrays stay in the cache
 _NEAR_ONE = 0.5  # |alpha - 1| below which 1 / (1 - alpha) would magnify rounding errors
 
 
 def entropy(counts: Weights, alpha: float = 1.0) -> float:
-    """Rényi entropy of order ``alpha``, in bits.
+    """Return the Rényi entropy of order ``alpha``, in bits.
 
     Order 1 is Shannon's entropy, 0 Hartley's (log2 of the number of states that occur), infinity
     the min-entropy (-log2 of the most frequent state's share).
@@ -34,8 +34,8 @@ def entropy(counts: Weights, alpha: float = 1.0) -> float:
     ----------
     counts : array_like of shape (states,), or an object with such an array as ``.counts``
         How often each state occurred, or any finite non-negative weights with a positive sum; they
-        need not sum to 1. Arrays and tensors, sequences, a StateCounts. Where they lie on a GPU
-        the sums are taken there.
+        need not sum to 1. Arrays and tensors, sequences, a StateCounts. Weights on a GPU are summed
+        there.
     alpha : float
         Order, from 0 to infinity.
 
@@ -47,8 +47,8 @@ def entropy(counts: Weights, alpha: float = 1.0) -> float:
     Raises
     ------
     TypeError, ValueError
-        ``counts`` does not hold real numbers; is not one-dimensional, is empty, or holds negative,
-        NaN or infinite weights or zeros only; ``alpha`` is no number, negative or NaN.
+        If ``counts`` does not hold real numbers, is not one-dimensional, is empty, holds negative,
+        NaN or infinite weights, or holds only zeros; if ``alpha`` is not a number, negative or NaN.
 
     Notes
     -----
@@ -76,14 +76,14 @@ def entropy(counts: Weights, alpha: float = 1.0) -> float:
             float(term(*pair).sum()) for pair in _relative_weights(weights, top, scale)
         )
 
-    # Underflow to 0 is the right limit here, whatever the caller set with np.seterr.
+    # Underflow to 0 is the correct limit here, whatever the caller has set with np.seterr.
     with np.errstate(under="ignore", over="ignore"):
         rest = total(lambda w, _: w)
         return _log2_1p(rest) + _excess_over_top_weight(total, rest, order)
 
 
 def _excess_over_top_weight(total: Callable[..., float], rest: float, order: float) -> float:
-    """log2(T / S) / (1 - alpha), where S = 1 + rest: the weight left out is the largest, 1."""
+    """Return log2(T / S) / (1 - alpha), with S = 1 + rest: the largest weight, 1, is separate."""
     if math.isinf(order):
         return 0.0
     if order == 1:
@@ -91,7 +91,7 @@ def _excess_over_top_weight(total: Callable[..., float], rest: float, order: flo
     if abs(order - 1) >= _NEAR_ONE:
         powers = total(lambda _, log: np.exp(order * log))
         return (_log2_1p(powers) - _log2_1p(rest)) / (1 - order)
-    # Weights below exp(-700) add nothing here, and the power of one must not become infinite.
+    # Weights below exp(-700) contribute nothing here, but their powers could become infinite.
     growth = total(lambda w, log: w * np.expm1((order - 1) * np.maximum(log, -700.0)))
     return math.log1p(growth / (1 + rest)) / (1 - order) / math.log(2)
 
@@ -99,22 +99,23 @@ def _excess_over_top_weight(total: Callable[..., float], rest: float, order: flo
 def _relative_weights(
     weights: NDArray[Any], top: int, scale: float
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Chunks of the positive weights but the largest: relative to it, and their natural log.
+    """Yield chunks of the positive weights except the largest: relative to it, and their logs.
 
-    The largest is left out because 1 + 1e-20 is 1: what a rare state adds would be lost.
+    The largest is excluded because 1 + 1e-20 is 1: the contribution of rare states would be lost.
     """
     for part in (weights[:top], weights[top + 1 :]):
-        size = _CHUNK if isinstance(part, np.ndarray) else max(len(part), 1)  # all at once on a GPU
+        size = _CHUNK if isinstance(part, np.ndarray) else max(len(part), 1)  # one chunk on a GPU
         for start in range(0, len(part), size):
             chunk = part[start : start + size].astype(np.float64)
             chunk = chunk[chunk > 0]
             ratio = chunk / scale
-            if ratio.size and float(ratio.min()) < sys.float_info.min:  # the quotient lost bits
+            if ratio.size and float(ratio.min()) < sys.float_info.min:  # the quotient is subnormal
                 yield ratio, np.log(chunk) - math.log(scale)
             elif ratio.size:
                 yield ratio, np.log(ratio)
 
 
 def _log2_1p(x: float) -> float:
+    """Return log2(1 + x)."""
     # math.log2 is exact at powers of two, log1p exact near 0.
     return math.log2(1 + x) if x >= 1 else math.log1p(x) / math.log(2)

@@ -1,4 +1,4 @@
-"""Weights of states as an argument: counts, probabilities, or an object that has counts."""
+"""Checks of weights as an argument: counts, probabilities, or an object that has counts."""
 
 import math
 from typing import Any
@@ -12,13 +12,14 @@ from tensorstate_gpu._arrays.array_types import Weights
 
 
 def weights(counts: Weights, argument: str) -> NDArray[Any]:
-    """Finite weights >= 0 with a positive sum, (states,): an array, or one in ``.counts``.
+    """Return finite weights >= 0 with a positive sum, (states,), from an array or ``.counts``.
 
-    A NumPy array; or, where they lie on a GPU, a CuPy array of the same memory.
+    The result is a NumPy array, or a CuPy array of the same memory if the weights are on a GPU.
     """
-    held = getattr(counts, "counts", None)
+    attribute = getattr(counts, "counts", None)
     values = _array(
-        unmasked(counts if held is None or callable(held) else held, argument), argument
+        unmasked(counts if attribute is None or callable(attribute) else attribute, argument),
+        argument,
     )
     if values.dtype.kind not in "iuf":
         raise TypeError(f"{argument} must hold real numbers, got {values.dtype}")
@@ -28,14 +29,15 @@ def weights(counts: Weights, argument: str) -> NDArray[Any]:
         raise ValueError(f"{argument} is empty; at least one positive weight is needed")
     low, high = float(values.min()), float(values.max())  # NaN makes both NaN
     if not 0 <= low <= high < math.inf:
-        found = low if not low >= 0 else high
-        raise ValueError(f"{argument} must be finite and not negative, got {found}")
+        invalid = low if not low >= 0 else high
+        raise ValueError(f"{argument} must be finite and not negative, got {invalid}")
     if high == 0:
         raise ValueError(f"{argument} holds only zeros; at least one positive weight is needed")
     return values
 
 
 def _array(values: Any, argument: str) -> NDArray[Any]:
+    """Convert to an array without a copy if possible. Raises TypeError if it cannot."""
     if _on_cuda(values):
         adopted: NDArray[Any] = cupy_library.to_cupy(
             values
@@ -50,6 +52,7 @@ def _array(values: Any, argument: str) -> NDArray[Any]:
 
 
 def _on_cuda(values: object) -> bool:
+    """Return whether a tensor is on a CUDA device."""
     device = getattr(values, "__dlpack_device__", None)
     try:
         return device is not None and int(device()[0]) == 2  # as in _arrays/dlpack.py

@@ -1,4 +1,4 @@
-"""What the array functions refuse: at once, naming the argument, with nothing changed."""
+"""Invalid arguments of the array functions raise before any work, with the argument's name."""
 
 import math
 from importlib.util import find_spec
@@ -42,7 +42,7 @@ def kind_of(value):
 
 
 @pytest.mark.parametrize("states", NO_ARRAYS, ids=kind_of)
-def test_no_array_of_real_numbers(states):
+def test_arguments_that_are_not_arrays_of_real_numbers(states):
     with pytest.raises(TypeError, match="states"):
         ts.compress_states(states)
     for function in (ts.popcount, ts.sort_states, ts.count_states):
@@ -66,7 +66,7 @@ def test_neuron_axis_out_of_range(axis):
 
 
 @pytest.mark.parametrize("axis", [1.0, "1", None, (1,), 1j])
-def test_neuron_axis_that_is_no_integer(axis):
+def test_neuron_axis_must_be_an_integer(axis):
     with pytest.raises(TypeError, match="neuron_axis"):
         ts.compress_states(GOOD, neuron_axis=axis)
 
@@ -78,7 +78,7 @@ def test_neuron_axis_that_is_no_integer(axis):
     ids=kind_of,
 )  # fmt: skip
 @pytest.mark.parametrize("element", [np.float32, np.float64, np.int8, np.bool_])
-def test_bad_thresholds(threshold, element):
+def test_invalid_thresholds(threshold, element):
     with pytest.raises(ValueError, match="threshold"):
         ts.compress_states(GOOD.astype(element), threshold=threshold)
 
@@ -88,7 +88,7 @@ def test_bad_thresholds(threshold, element):
     ["0", b"0", None, 1j, ["0"] * 10, [None] * 10, np.zeros(10, complex), {0.0}, object(), len],
     ids=kind_of,
 )
-def test_thresholds_that_are_no_real_numbers(threshold):
+def test_thresholds_must_be_real_numbers(threshold):
     with pytest.raises(TypeError, match="threshold"):
         ts.compress_states(GOOD, threshold=threshold)
 
@@ -135,7 +135,7 @@ def test_neurons_that_do_not_fit(neurons):
 
 
 @pytest.mark.parametrize("neurons", [True, 10.0, "10", np.float64(10), [10]])
-def test_neurons_that_are_no_integers(neurons):
+def test_neurons_must_be_integers(neurons):
     with pytest.raises(TypeError, match="num_neurons"):
         ts.decompress_states(PACKED, neurons)
     with pytest.raises(TypeError, match="neurons"):
@@ -161,7 +161,7 @@ def test_state_count_out_of_range(count):
 
 
 @pytest.mark.parametrize("count", [2.0, True, "2"])
-def test_state_count_that_is_no_integer(count):
+def test_state_count_must_be_an_integer(count):
     with pytest.raises(TypeError, match="state_count"):
         ts.sort_states(PACKED, count)
 
@@ -190,7 +190,7 @@ def test_bits_beyond_the_neurons():
         ([[0]], [2**63]),
     ],
 )
-def test_state_counts_of_bad_arrays(packed, counts):
+def test_state_counts_of_invalid_arrays(packed, counts):
     with pytest.raises(ValueError, match=r"packed|counts|bits"):
         ts.StateCounts(np.array(packed, np.uint8), np.array(counts), 3)
 
@@ -204,7 +204,7 @@ def test_merging_different_neurons():
 
 
 @pytest.mark.parametrize("other", [3, None, "counts", [1]])
-def test_merging_what_is_not_counts(other):
+def test_merging_other_objects_raises(other):
     with pytest.raises(TypeError):
         ts.StateCounts.empty(3) + other
     with pytest.raises(TypeError, match="other"):
@@ -253,7 +253,7 @@ def test_nothing_is_changed_by_an_error():
     assert np.array_equal(states, GOOD)
 
 
-def test_a_tensor_without_memory_is_refused():
+def test_a_tensor_without_memory_raises():
     emptied = torch.ones(5, 3)
     emptied.untyped_storage().resize_(0)
     for tensor in (emptied, torch._efficientzerotensor(5, 3)):
@@ -262,7 +262,7 @@ def test_a_tensor_without_memory_is_refused():
 
 
 @pytest.mark.parametrize("capsule", [None, 3, "used"])
-def test_a_capsule_that_is_none(capsule):
+def test_invalid_capsules(capsule):
     class Broken:
         def __dlpack__(self):
             return capsule if capsule != "used" else used
@@ -278,7 +278,7 @@ def test_a_capsule_that_is_none(capsule):
         ts.compress_states(Broken())
 
 
-def test_masked_arrays_are_refused_everywhere():
+def test_masked_arrays_raise_everywhere():
     masked = np.ma.array([1, 2, 3], mask=[False, True, False])
     rows = np.ma.array([[1], [2]], mask=[[False], [True]], dtype=np.uint8)
     for call in (

@@ -1,4 +1,4 @@
-"""Firing as the user defines it: the same bits from plain Python, Numba and Numba-CUDA."""
+"""``firing=``: the same bits from plain Python, Numba and Numba-CUDA."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from tensorstate_gpu._arrays.firing_function import values
 
 
 def by_python(array, function):
-    """Packed rows of the last axis, decided by plain Python on plain numbers."""
+    """Pack rows of the last axis by calling the function on plain Python numbers."""
     numbers = np.asarray(array).reshape(-1, np.asarray(array).shape[-1]).tolist()
     return np.packbits([[function(x) for x in row] for row in numbers], axis=1, bitorder="little")
 
@@ -51,7 +51,7 @@ def test_as_plain_python(name, function):
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", *(n for n in ELEMENT_TYPES if "8_" in n)])
 def test_every_number_of_small_formats(name):
-    """Decoded as the oracle decodes them, which goes another way."""
+    """Compare with the oracle, which decodes in another way."""
     element = ELEMENT_TYPES[name]
     bits = np.arange(1 << 8 * element.size, dtype=f"u{element.size}")
     np.testing.assert_array_equal(values(element), testing._decode(bits, name))
@@ -61,7 +61,7 @@ def test_special_numbers_of_float32():
     bits = np.array([testing.special_bits("float32")], np.uint32)
     x = bits.view(np.float32)
     functions = (lambda x: x > 0, lambda x: x == x, lambda x: x < 0, lambda x: 1 / x > 0)
-    for function in (*functions, lambda x: x > 1e-45):  # the least number is greater
+    for function in (*functions, lambda x: x > 1e-45):  # the smallest subnormal is greater
         packed = ts.compress_states(x, firing=function)
         with np.errstate(all="ignore"):
             expected = [function(np.float64(number)) for number in x[0]]
@@ -69,7 +69,7 @@ def test_special_numbers_of_float32():
 
 
 def test_integers_stay_exact():
-    """Float64 has 53 bits. Numba itself makes it of a uint64 that meets another integer."""
+    """Float64 has 53 bits. Numba converts a uint64 that is combined with another integer to it."""
     x = np.array([[0, 1, 2**53, 2**53 + 1, -(2**63), 2**63 - 1]])
     for function in (lambda x: x > 2**53, lambda x: x % 2 == 1, lambda x: x < 0):
         np.testing.assert_array_equal(
@@ -82,7 +82,7 @@ def test_integers_stay_exact():
         )
 
 
-def test_functions_that_are_compiled_already():
+def test_functions_that_numba_has_compiled():
     x = np.random.default_rng(0).normal(size=(30, 19))
     expected = ts.compress_states(x, firing=far_from_zero)
     packed = ts.compress_states(x, firing=numba.njit(far_from_zero))
@@ -136,7 +136,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_functions_are_refused_before_anything_is_captured(what):
+def test_invalid_functions_raise_before_anything_is_captured(what):
     function, options, message = BAD[what]
     model = torch.nn.Sequential(torch.nn.Linear(3, 2))
     for call in (
@@ -196,7 +196,7 @@ def test_the_cuda_kernel_in_numbas_simulator():
     assert int(done.stdout.split()[1]) > 500
 
 
-# Compiles the kernel for a GPU, which takes no GPU, with and without the promise.
+# Compiles the kernel for a GPU, which needs no GPU, with and without disable_fma().
 COMPILED = """
     import sys
     from contextlib import nullcontext
@@ -220,7 +220,7 @@ COMPILED = """
 @pytest.mark.skipif(sys.platform != "linux", reason="NVVM is installed for tests on Linux")
 @pytest.mark.parametrize("promise", ["promised", "not promised"])
 def test_the_cuda_kernel_rounds_each_operation(promise):
-    """As a CPU does; without our setting NVVM joins multiplications and additions."""
+    """Like a CPU. Without disable_fma(), NVVM fuses multiplications and additions."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(COMPILED), promise],
         capture_output=True,

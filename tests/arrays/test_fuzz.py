@@ -104,7 +104,7 @@ def test_random_arrays(every):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
-def test_the_guard_pages_would_notice():
+def test_guard_pages_detect_an_overrun():
     done = fuzz(10, 0, "overrun")
     assert done.stdout.startswith("survived") or done.returncode < 0
     assert done.returncode < 0

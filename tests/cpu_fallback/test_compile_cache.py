@@ -1,4 +1,4 @@
-"""Kernels are compiled once per machine, only those that are called, wherever one can write."""
+"""Only called kernels are compiled, once per machine, if any folder for the cache is writable."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def compiled(folder):
     return {path.name.partition("-")[0] for path in folder.rglob("*.nbi")}
 
 
-def test_only_what_is_called_is_compiled_and_it_is_kept(tmp_path):
+def test_only_called_kernels_are_compiled_and_cached(tmp_path):
     done = run(WORK, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.stdout.split() == ["9", "9"], done.stderr
     functions = compiled(tmp_path)
@@ -58,7 +58,7 @@ def test_several_processes_with_a_cold_cache(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="permissions are POSIX")
 @pytest.mark.parametrize("temporary", ["writable", "planted"])
 def test_a_read_only_install_without_a_home(temporary, tmp_path):
-    """Numba alone refuses to compile there."""
+    """Numba alone raises an error there."""
     site = tmp_path / "site"
     package = site / "tensorstate_gpu"
     ignore = shutil.ignore_patterns("__pycache__")
@@ -66,10 +66,10 @@ def test_a_read_only_install_without_a_home(temporary, tmp_path):
     shutil.copytree(ROOT / "cpu_fallback", package / "cpu_fallback", ignore=ignore)
     (tmp_path / "tmp").mkdir()
     folder = tmp_path / "tmp" / f"tensorstate_gpu-{os.getuid()}"
-    if temporary == "planted":  # a folder that others may write to is not trusted
+    if temporary == "planted":  # a folder that other users may write to is not trusted
         folder.mkdir()
         folder.chmod(0o777)
-    # Root may write anywhere: a file where each cache folder would be stops it too.
+    # Root may write anywhere, but not into a file in place of the cache folder.
     for kernels in (package / "cpu_fallback", package):
         (kernels / "__pycache__").write_text("")
     home = tmp_path / "home"

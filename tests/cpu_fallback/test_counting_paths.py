@@ -1,4 +1,4 @@
-"""Counting and sorting many rows however they are distributed: tables, sorting, both in one."""
+"""Counting and sorting many rows of all distributions: by tables, by sorting, and by both."""
 
 import time
 
@@ -13,7 +13,7 @@ WIDTHS = [1, 3, 7, 8, 9, 16, 64]
 
 
 def words_of(width, rows):
-    """Rows as a list of uint64 words, lowest first."""
+    """Return rows as a list of uint64 words, the lowest first."""
     padded = np.zeros((len(rows), -(-width // 8) * 8), np.uint8)
     padded[:, :width] = rows
     return [*padded.view("<u8").T]
@@ -38,7 +38,7 @@ def rarely_firing(rng):
 
 
 def few_high_words(rng):
-    """Four values of the highest 16 bits, everything below at random: runs that stay tied."""
+    """Return rows with four values of the highest 16 bits and random lower bits: runs of ties."""
     rows = shuffled(rng)
     for width in WIDTHS:
         rows[:, max(width - 2, 0) : width] = rng.integers(0, 2, (ROWS, min(width, 2)))
@@ -65,7 +65,7 @@ def descending(rng):
 
 
 def distinct_after_repeats(rng):
-    """The table counts most of it, then gives up: both ways in one result."""
+    """Return rows of which a table counts most, before the rest is sorted."""
     rows = shuffled(rng)
     rows[: ROWS // 3] = rows[: ROWS // 3][rng.integers(0, 50, ROWS // 3)]
     return rows
@@ -76,14 +76,14 @@ def repeats_after_distinct(rng):
 
 
 def repeated_in_one_half(rng):
-    """One thread's table does, the other gives up."""
+    """Return rows of which one thread uses a table, and another sorts."""
     rows = shuffled(rng)
     rows[ROWS // 2 :] = rows[rng.integers(0, 20_000, ROWS - ROWS // 2)]
     return rows
 
 
 def frequent_and_rare(rng):
-    """One state in half of the rows, all others but once."""
+    """Return rows of which half are one state, and all others are distinct."""
     rows = shuffled(rng)
     rows[rng.random(ROWS) < 0.5] = 0
     return rows
@@ -111,7 +111,7 @@ KINDS = [
 def test_against_numpy(kind, width):
     rows = np.ascontiguousarray(kind(np.random.default_rng(0))[:, :width])
     words = words_of(width, rows)
-    order = np.lexsort(words)  # stable, the last word counts most
+    order = np.lexsort(words)  # stable; the last word is the primary key
     ordered = rows[order]
     first = np.ones(ROWS, bool)
     first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
@@ -148,7 +148,7 @@ def test_counts_are_added_when_merged(width):
 
 
 def test_rows_that_differ_only_at_their_low_end():
-    """As deep as they are wide: the process would die if each word took a call of its own."""
+    """Recursion as deep as the rows are wide would overflow the stack."""
     rows = np.zeros((40, 200_000), np.uint8)
     rows[:, 0] = np.arange(40)[::-1]
     edges, index = ts.sort_states(rows)
@@ -172,7 +172,7 @@ def test_one_different_row_among_wide_equal_ones_is_found_in_linear_time():
     assert min(seconds() for _ in range(5)) < 8 * equal  # 40 times, once
 
 
-def test_rows_that_separate_one_by_one():
+def test_rows_of_which_each_word_separates_one():
     rows = np.zeros((300, 2400), np.uint8)
     for i in range(300):
         rows[i, 8 * i] = 1  # row i differs from those before it in word i

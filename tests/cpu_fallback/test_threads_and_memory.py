@@ -1,4 +1,4 @@
-"""What only shows in a process of its own: memory, forks, threads, reads beyond the array."""
+"""Tests that need separate processes: memory, forks, threads, reads beyond the array."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ MEMORY = """
     import tensorstate_gpu as ts
 
     def peak():
-        # ru_maxrss starts with the parent's on Linux; VmHWM is this program's own.
+        # ru_maxrss begins with the parent's value on Linux; VmHWM is that of this program.
         try:
             lines = open("/proc/self/status").read().splitlines()
             return 1024 * next(int(l.split()[1]) for l in lines if l.startswith("VmHWM"))
@@ -68,7 +68,7 @@ def test_a_gibibyte_is_packed_without_a_copy(layout):
     assert growth <= packed + 64 * MIB
 
 
-def test_the_memory_test_sees_a_copy():
+def test_the_memory_test_detects_a_copy():
     _, packed, growth = map(int, run(MEMORY, "strided", "copying").split())
     assert growth > packed + 64 * MIB
 
@@ -79,7 +79,7 @@ GUARDED = """
     import tensorstate_gpu as ts
     from tensorstate_gpu import testing as oracle
 
-    # A window of pages between two that may not be touched.
+    # Pages between two guard pages, which must not be accessed.
     page, pages = mmap.PAGESIZE, 16
     memory = mmap.mmap(-1, (pages + 2) * page)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -136,7 +136,7 @@ def test_nothing_is_read_beyond_the_array():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
-def test_the_guards_would_notice():
+def test_guard_pages_detect_reads():
     with pytest.raises(AssertionError, match="exit status -"):
         run(GUARDED, "overrun")
 
@@ -146,7 +146,7 @@ FORK = """
     import numpy as np
     import tensorstate_gpu as ts
 
-    warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads: that is the point
+    warnings.simplefilter("ignore", DeprecationWarning)  # forks with threads are tested
     x = np.random.default_rng(0).standard_normal((1 << 16, 64)).astype(np.float32)
 
     def work():
@@ -186,7 +186,7 @@ def test_fork_after_use(parent):
     run(FORK, parent)
 
 
-# The child is forked while another thread holds every lock there is.
+# The child is forked while another thread holds all locks.
 LOCKED_FORK = """
     import os, signal, sys, threading, warnings
     import numpy as np
@@ -227,7 +227,7 @@ LOCKED_FORK = """
     release.set()
     holder.join()
     assert status == 0, f"the child ended with {status}"
-    memory.intake.record(ts.compress_states(x), 64, 1, 1 << 16)  # the parent's locks are as before
+    memory.intake.record(ts.compress_states(x), 64, 1, 1 << 16)  # the parent's locks are unchanged
     assert memory.state_count == 1 << 16
 """
 
@@ -237,7 +237,7 @@ def test_fork_while_another_thread_holds_the_locks(tmp_path):
     run(LOCKED_FORK, str(tmp_path / "run"))
 
 
-def test_many_threads_at_once():
+def test_many_threads_concurrently():
     # Large enough that each call uses the library's own threads too.
     arrays = [np.random.default_rng(s).standard_normal((1 << 14, 40 + s)) for s in range(8)]
     expected = [oracle.compress(x) for x in arrays]
@@ -254,7 +254,7 @@ def test_many_threads_at_once():
 
 @pytest.mark.parametrize("threads", [1, 16])
 def test_first_calls_from_many_threads(threads):
-    # Kernels are compiled or read from the cache by whoever comes first.
+    # The first thread compiles the kernels, or reads them from the cache.
     run(
         """
         import sys, threading

@@ -1,8 +1,8 @@
-"""Every CUDA kernel, as every specialisation in use, compiled for the GPUs we support: no driver.
+"""Every specialisation of every CUDA kernel, compiled for the supported GPUs, without a driver.
 
-What the compiler made is looked at: no stack and no local memory (a register array indexed at run
-time, or too few registers), no more registers than let 512 threads run on a multiprocessor, and
-loads of 16 bytes where memory is to be read at full speed.
+The machine code must use no stack and no local memory (signs of a register array indexed at run
+time, or of too few registers), few enough registers for 512 threads on a multiprocessor, and loads
+of 16 bytes where memory must be read at full speed.
 """
 
 import itertools
@@ -34,7 +34,7 @@ PACK += [
     for lanes, halves in itertools.product((1, 8), (1, 2))
 ]
 UNPACK = [{"WORDS": 0}, {"WORDS": 1}]
-# Kernels of these files that read 16 bytes at a time, where a number has so many bits.
+# Kernels that read 16 bytes at a time, for numbers of these widths in bits.
 WIDE = {"pack_whole_bytes": (16, 32, 64), "pack_rows": (16, 32, 64), "pack_maps": (8, 16, 32, 64)}
 
 
@@ -45,7 +45,7 @@ def cubin(source, defines, architecture):
     options = ProgramOptions(
         arch=architecture,
         std="c++17",
-        ftz=True,  # as CuPy compiles
+        ftz=True,  # like CuPy
         define_macro=[(name, str(value)) for name, value in defines.items()],
     )
     return bytes(Program(source_code(source), "c++", options).compile("cubin").code)
@@ -62,7 +62,7 @@ def cuobjdump(path, *options):
 
 
 def resources(path):
-    """Kernel -> {"REG": 40, "STACK": 0, ...}."""
+    """Return for each kernel {"REG": 40, "STACK": 0, ...}."""
     found = re.findall(r"Function (\w+):\n(.*)", cuobjdump(path, "-res-usage"))
     return {
         kernel: {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", words)}
@@ -71,7 +71,7 @@ def resources(path):
 
 
 def instructions(path):
-    """Kernel -> the names of its instructions."""
+    """Return for each kernel the names of its instructions."""
     found, kernel = {}, None
     for line in cuobjdump(path, "-sass").splitlines():
         if match := re.search(r"Function : (\w+)", line):
@@ -101,7 +101,9 @@ def check(source, defines, architecture, folder):
         compared = {name for name in sass[kernel] if name.startswith(("FSET", "HSET"))}
         assert not any(".FTZ" in name for name in compared), (kernel, compared)
         packed = any(name.startswith("HSET2") for name in sass[kernel])
-        native = (0, 70, 90)[defines.get("HALVES", 0)]  # from which generation on
+        native = (0, 70, 90)[
+            defines.get("HALVES", 0)
+        ]  # the first compute capability with such instructions
         assert packed == (kernel in FLOATS and 0 < native <= int(architecture[3:])), kernel
 
 

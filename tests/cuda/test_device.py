@@ -1,6 +1,6 @@
-"""What stands between us and CuPy: its errors in clear words, and the order of streams.
+"""The code around CuPy: clear messages for its errors, and the order of streams.
 
-CuPy itself is played here, as far as its documentation describes it; `make gpu` has the real one.
+CuPy itself is simulated, as its documentation describes it; `make gpu` uses the real one.
 """
 
 import sys
@@ -39,7 +39,7 @@ def raising(error):
 
 
 class Stream:
-    """Notes what is queued and waited for."""
+    """Logs what is queued and waited for."""
 
     def __init__(self, ptr, log):
         self.ptr, self._log = ptr, log
@@ -154,7 +154,7 @@ def test_no_pinned_memory(cupy):
         device._pinned((3,), np.uint8)
 
 
-def test_work_at_home_waits_for_nobody(cupy):
+def test_work_on_the_owner_stream_does_not_wait(cupy):
     log = []
     CURRENT[0] = Stream(7, log)
     home = device.OwnerStream()
@@ -163,7 +163,7 @@ def test_work_at_home_waits_for_nobody(cupy):
     assert log == ["work"]
 
 
-def test_work_from_another_stream_comes_between_its_work(cupy):
+def test_work_from_another_stream_is_ordered_with_the_owner_stream(cupy):
     log = []
     home_stream, here = Stream(7, log), Stream(8, log)
     CURRENT[0] = home_stream
@@ -175,7 +175,7 @@ def test_work_from_another_stream_comes_between_its_work(cupy):
     assert log == ["record 8", "7 waits for 8", "work on 7", "record 7", "8 waits for 7"]
 
 
-def test_the_default_streams_of_two_devices_are_not_one(cupy):
+def test_the_default_streams_of_two_devices_are_different(cupy):
     log = []
     CURRENT[0] = Stream(0, log)
     home = device.OwnerStream()
@@ -186,7 +186,7 @@ def test_the_default_streams_of_two_devices_are_not_one(cupy):
 
 
 @pytest.mark.parametrize("owner", ["cupy", "another"])
-def test_only_frameworks_that_know_no_streams_of_ours_are_waited_for(cupy, owner):
+def test_the_host_waits_only_for_frameworks_without_stream_exchange(cupy, owner):
     log = []
     CURRENT[0] = Stream(7, log)
     owners = (cupy.ndarray(),) if owner == "cupy" else (object(),)
@@ -196,7 +196,7 @@ def test_only_frameworks_that_know_no_streams_of_ours_are_waited_for(cupy, owner
     assert log == ["work on device 3", *(["the host waits for 7"] if owner == "another" else [])]
 
 
-def test_pinned_memory_is_kept_until_the_copy_is_there(cupy):
+def test_pinned_memory_lives_until_the_copy_is_complete(cupy):
     log = []
     cupy.cuda.alloc_pinned_memory = bytearray
     cupy.cuda.Event = lambda disable_timing: SimpleNamespace(
@@ -216,7 +216,7 @@ def test_pinned_memory_is_kept_until_the_copy_is_there(cupy):
     assert log[2:] == 2 * ["wait"]
 
 
-def test_work_that_fails_is_waited_for_too(cupy):
+def test_failed_work_is_ordered_too(cupy):
     log = []
     CURRENT[0] = Stream(7, log)
     home = device.OwnerStream()

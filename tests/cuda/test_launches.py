@@ -1,4 +1,4 @@
-"""How launches are laid out for arrays that no test machine could hold: plain arithmetic."""
+"""Launches for arrays that are too large for any test machine: plain arithmetic."""
 
 import pytest
 
@@ -53,14 +53,14 @@ def test_every_state_has_a_thread(name):
 
 
 @pytest.mark.parametrize("name", HUGE)
-def test_large_numbers_travel_in_64_bits(name):
+def test_large_numbers_are_passed_in_64_bits(name):
     shape, axis, strides, _ = HUGE[name]
     made, _ = launch(shape, axis, strides)
     for argument in made.arguments:
         assert argument.dtype.itemsize == 8 or abs(int(argument)) < 1 << 15
 
 
-def test_more_blocks_than_a_gpu_runs_are_refused():
+def test_more_blocks_than_a_gpu_runs_raise():
     with pytest.raises(ValueError, match="blocks along axis 0; a GPU runs 1 to 2147483647"):
         launch((1 << 45, 64), -1)
 
@@ -77,19 +77,19 @@ def test_counting_ones_of_huge_arrays():
     assert int(made.arguments[2]) == (1 << 33) + 3
 
 
-def test_more_groups_of_channels_than_a_gpu_runs_are_refused():
+def test_more_groups_of_channels_than_a_gpu_runs_raise():
     Launch("pack", "pack_planes", (), (1, (1 << 16) - 1), ())
     with pytest.raises(ValueError, match="blocks along axis 1; a GPU runs 1 to 65535"):
         Launch("pack", "pack_planes", (), (1, 1 << 16), ())
 
 
-def test_a_launch_of_nothing_is_refused():
+def test_a_launch_without_blocks_raises():
     with pytest.raises(ValueError, match="needs 0 blocks"):
         Launch("pack", "pack_rows", (), (0, 1), ())
 
 
-def test_headers_travel_with_their_sources():
-    """CuPy's cache knows a kernel by its text."""
+def test_sources_contain_their_headers():
+    """CuPy's cache identifies a kernel by its text."""
     for path in KERNELS.glob("*.cu"):
         code = source_code(path.stem)
         assert '#include "device.h"' not in code

@@ -46,8 +46,8 @@ def test_kernels_do_not_ask_who_compiles_them():
         assert asked <= {"BITS", "TRANSFORMED", "PER_NEURON", "LANES", "HALVES", "WORDS", "WIDTH"}
 
 
-# What is planted: the kernel file, its text, what stands there instead, the case that meets it, and
-# what is said then.
+# Planted faults: the kernel file, its text, the replacement, the test case that must fail, and a
+# part of its output.
 FAULTS = {
     "reads beyond the end": (
         "pack",
@@ -119,7 +119,7 @@ FILES = {"pack": "packing.py", "count": "counting.py", "count_wide": "counting.p
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults_are_seen(fault, tmp_path):
+def test_faults_are_detected(fault, tmp_path):
     source, before, after, case, said = FAULTS[fault]
     kernels = Path(shutil.copytree(KERNELS, tmp_path / "kernels"))
     code = (kernels / f"{source}.cu").read_text()
@@ -132,6 +132,6 @@ def test_faults_are_seen(fault, tmp_path):
 
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="there may be a GPU")
 def test_without_a_gpu_the_tests_for_one_fail():
-    done = run_cases("packing.py::test_nothing_to_do", TENSORSTATE_TEST_GPU="1")
+    done = run_cases("packing.py::test_empty_arrays", TENSORSTATE_TEST_GPU="1")
     assert done.returncode == 1
     assert "need CuPy: pip install" in done.stdout

@@ -1,4 +1,4 @@
-"""Entropy: closed forms, limits, laws, and what is refused."""
+"""Entropy: closed forms, limits, laws, and invalid arguments."""
 
 import decimal
 import itertools
@@ -21,7 +21,7 @@ histograms = st.lists(st.integers(0, 10**12), min_size=1, max_size=30).filter(an
 
 
 def reference(weights, alpha):
-    """The textbook formula in 60 decimal digits."""
+    """Compute the textbook formula with 60 decimal digits."""
     with decimal.localcontext() as context:
         context.prec = 60
         exact = [decimal.Decimal(w) for w in weights if w > 0]
@@ -180,7 +180,7 @@ def test_the_caller_s_float_errors_do_not_matter():
         (SimpleNamespace(counts=np.empty(0, np.int64)), ValueError),
     ],
 )
-def test_bad_weights(weights, error):
+def test_invalid_weights(weights, error):
     with pytest.raises(error, match="counts"):
         entropy(weights)
     with pytest.raises(error, match="counts"):
@@ -188,7 +188,7 @@ def test_bad_weights(weights, error):
 
 
 @pytest.mark.parametrize("alpha", [-1, -1e-300, math.nan, -INF])
-def test_bad_orders(alpha):
+def test_invalid_orders(alpha):
     with pytest.raises(ValueError, match="alpha"):
         entropy([1, 2], alpha)
     with pytest.raises(ValueError, match="alpha2"):
@@ -196,6 +196,6 @@ def test_bad_orders(alpha):
 
 
 @pytest.mark.parametrize("alpha", [None, "1", 1j, [1]])
-def test_orders_that_are_no_numbers(alpha):
+def test_orders_must_be_numbers(alpha):
     with pytest.raises(TypeError, match="alpha"):
         entropy([1, 2], alpha)

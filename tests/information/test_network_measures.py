@@ -1,4 +1,4 @@
-"""Efficiency of layers and networks, ceiling and aIQ: closed forms, and what is refused."""
+"""Efficiency of layers and networks, ceiling and aIQ: closed forms, and invalid arguments."""
 
 import math
 from types import SimpleNamespace
@@ -54,7 +54,7 @@ def test_network_efficiency():
     assert network_efficiency([0.25, 1]) == 0.5
     assert network_efficiency([0.3]) == 0.3
     assert network_efficiency([0.3] * 7) == 0.3
-    assert network_efficiency([0.0, 0.5]) == 0  # and no warning: they are errors here
+    assert network_efficiency([0.0, 0.5]) == 0  # without a warning, which would be an error here
     assert network_efficiency([0.0, 0.0]) == 0
     assert network_efficiency({"a": 0.25, "b": 1.0}) == 0.5
     assert network_efficiency(v for v in (0.25, 1.0)) == 0.5
@@ -91,7 +91,7 @@ def test_network_efficiency_lies_among_its_layers(values):
         (torch.nn.Sequential(torch.nn.ReLU()), TypeError),
     ],
 )
-def test_bad_network_efficiencies(values, error):
+def test_invalid_network_efficiencies(values, error):
     with pytest.raises(error, match="efficiencies"):
         network_efficiency(values)
 
@@ -126,13 +126,13 @@ def test_aiq_beyond_the_range_of_floats():
         ((0.5, INF, 1), "accuracy"),
     ],
 )
-def test_bad_aiq(arguments, name):
+def test_invalid_aiq(arguments, name):
     with pytest.raises(ValueError, match=name):
         aIQ(*arguments)
 
 
 @pytest.mark.parametrize("bad", ["1", None, 1j, [1], np.ones(2)])
-def test_aiq_of_what_is_no_number(bad):
+def test_aiq_arguments_must_be_numbers(bad):
     for at in range(3):
         arguments = [0.5, 0.9, 1]
         arguments[at] = bad

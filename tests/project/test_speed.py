@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks.cpu import guarded_kernels, instructions, regression_guard
-from tensorstate_gpu.cpu_fallback.lanes import fires_1, load_word, store_byte, store_word
+from tensorstate_gpu.cpu_fallback.intrinsics import load_word, store_byte, store_word
+from tensorstate_gpu.cpu_fallback.lanes import firing_mask_1
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +86,7 @@ def pack_one_by_one(address, numbers, test, packed, start, stop):
         mask = np.uint64(0)
         for bit in range(64):
             place = address + (64 * word + bit) * numbers[1]
-            mask |= fires_1(place, test, 0) << np.uint64(bit)
+            mask |= firing_mask_1(place, test, 0) << np.uint64(bit)
         store_word(mask, target + 8 * word)
 
 

@@ -23,7 +23,7 @@ THRESHOLDS += [448, 57344, 3.3e38, -1.17e-38, 2**53 + 1, Fraction(1, 3), Fractio
 
 
 def random_bits(element, shape, seed=0):
-    """Half special values, half any bits."""
+    """Return numbers of which half are special values and half have random bits."""
     rng = np.random.default_rng(seed)
     width = oracle.special_bits(element)[-1].bit_length() if element != "bool" else 8
     special = rng.choice(np.array(oracle.special_bits(element), f"uint{width}"), shape)
@@ -34,13 +34,13 @@ def random_bits(element, shape, seed=0):
 
 
 def given_as(bits, element):
-    """The array as a user has it: NumPy's own dtype where there is one."""
+    """Return the array as users have it: with NumPy's own dtype if there is one."""
     return bits.view(element) if element in NUMPY_ELEMENTS else DLPackArray(bits, element)
 
 
 def check(array, bits, element, neuron_axis=-1, threshold=0.0):
     if element.endswith("fnuz") and np.ndim(threshold) == 0 and threshold < 0:
-        # These formats have NaN where -0.0 would be, among the negative numbers.
+        # In these formats the pattern of -0.0 is NaN, among the negative numbers.
         with pytest.raises(ValueError, match="threshold"):
             ts.compress_states(array, neuron_axis=neuron_axis, threshold=threshold)
         return
@@ -61,7 +61,7 @@ def test_every_bit_pattern(element, threshold):
 
 
 @pytest.mark.parametrize("element", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
-def test_the_oracle_reads_each_pattern_as_torch_does(element):
+def test_the_oracle_decodes_each_pattern_like_torch(element):
     size = FLOATS[element][0]
     bits = np.arange(256**size, dtype=f"uint{8 * size}")
     values = as_torch(bits, element).double().numpy()
@@ -128,7 +128,7 @@ def test_every_format_in_every_layout(element, layout):
 
 @given(st.data())
 @settings(max_examples=400, deadline=None)
-def test_anything(data):
+def test_random_arrays(data):
     drawn = data.draw(oracle.activations())
     lowest = 0.0 if drawn.element.endswith("fnuz") else None
     number = st.sampled_from([0, 0.0, 0.5, 1e-40, INF, 2**64]) | st.floats(lowest, allow_nan=False)
@@ -207,7 +207,7 @@ def test_torch_tensors_of_every_kind():
     with torch.inference_mode():
         assert torch.equal(ts.compress_states(x + 0), expected)
     packed = ts.compress_states(x)
-    packed.zero_()  # the result is the caller's, writable, and shares nothing
+    packed.zero_()  # the result is writable, and shares no memory
     assert torch.equal(ts.compress_states(x), expected)
     empty = ts.compress_states(torch.empty(0, 9))
     assert empty.shape == (0, 2)
@@ -219,12 +219,12 @@ def test_torch_tensors_of_every_kind():
 def test_flush_to_zero_changes_nothing(element, threshold):
     bits = random_bits(element, (50, 70))
     expected = oracle.compress(bits, threshold=threshold, element=element)
-    per_neuron = [threshold * 1.25] * 70  # not seen before: nothing is cached
+    per_neuron = [threshold * 1.25] * 70  # a new threshold, which is not cached
     expected_too = oracle.compress(bits, threshold=per_neuron, element=element)
     array, subnormal = given_as(bits, element), np.array([1e-310])
     assert torch.set_flush_denormal(True)
     try:
-        assert not (subnormal > 0)[0]  # the switch is on
+        assert not (subnormal > 0)[0]  # flush-to-zero is on
         packed = ts.compress_states(array, threshold=threshold)
         packed_too = ts.compress_states(array, threshold=per_neuron)
     finally:
@@ -239,14 +239,14 @@ def test_other_array_types():
     wrapped = ts.compress_states(Wrapped(x))
     assert type(wrapped) is Wrapped
     assert np.array_equal(wrapped.array, expected)
-    # A type without a constructor gets NumPy's.
+    # For a type without from_dlpack the result is a NumPy array.
     assert type(ts.compress_states(DLPackArray(x, "float32"))) is np.ndarray
 
 
 def test_nothing_around_the_array_is_read_or_written():
     inside = random_bits("float32", (20, 13))
     expected = oracle.compress(inside, element="float32")
-    for canary in (0x00, 0x3F):  # what lies around fires, or it does not
+    for canary in (0x00, 0x3F):  # the bytes around the array fire, or do not
         around = np.full((24, 17), canary * 0x01010101, np.uint32)
         around[2:-2, 2:-2] = inside
         before = around.copy()

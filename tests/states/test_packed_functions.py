@@ -21,13 +21,13 @@ WIDTHS = [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64, 100]
 
 
 def rows_of(width, rows, distinct, seed=0):
-    """``rows`` packed states, at most ``distinct`` different ones: skewed, and 0 among them."""
+    """Return packed states, at most ``distinct`` different ones: skewed, and including 0."""
     rng = np.random.default_rng(seed)
     pool = rng.integers(0, 256, (distinct, width), np.uint8)
     pool[:: max(distinct // 3, 1)] = 0
     if distinct > 8:
-        pool[1:4, : width - 1] = pool[4, : width - 1]  # told apart by the last byte only
-        pool[5:8, 1:] = pool[4, 1:]  # and by the first
+        pool[1:4, : width - 1] = pool[4, : width - 1]  # they differ only in the last byte
+        pool[5:8, 1:] = pool[4, 1:]  # and these in the first
     return pool[(distinct * rng.random(rows) ** 3).astype(np.int64)]
 
 
@@ -40,7 +40,7 @@ def assert_counts(counts, packed):
 
 @given(packed_states())
 @settings(deadline=None)
-def test_anything(drawn):
+def test_random_arrays(drawn):
     packed, neurons = drawn
     before = packed.copy()
     unpacked = ts.decompress_states(packed, neurons)
@@ -101,7 +101,7 @@ def test_counting_and_sorting_many_rows(width, distinct):
 
 @pytest.mark.parametrize("width", [3, 8, 12])
 def test_counting_across_threads(width):
-    # Enough rows for one table per thread, some states seen by one thread only.
+    # Enough rows for one table per thread; some states occur in one thread only.
     for rows in (rows_of(width, 600_000, 5000), rows_of(width, 300_000, 300_000, 1)):
         void = np.ascontiguousarray(rows).view(f"V{width}")[:, 0]
         ids, numbers = np.unique(void, return_counts=True)
@@ -158,7 +158,7 @@ def test_torch_in_torch_out():
     assert np.array_equal(edges, oracle.sort(packed, 900)[0])
     assert np.array_equal(index, oracle.sort(packed, 900)[1])
     assert ts.count_states(tensor) == ts.count_states(packed)
-    # Strided tensors: every other row, bytes that lie apart, one row repeated.
+    # Strided tensors: every other row, bytes with gaps, one row repeated.
     for view in (tensor[::2, 1:4], tensor.T.contiguous().T, tensor[:1].expand(7, 5)):
         assert_counts(ts.count_states(view), view.numpy())
         assert np.array_equal(ts.popcount(view), oracle.popcount(view.numpy()))
@@ -195,7 +195,7 @@ def small():
     return ts.StateCounts(np.array([[0], [1], [3]], np.uint8), np.array([1, 2, 1]), neurons=2)
 
 
-def test_what_state_counts_offer():
+def test_state_counts_attributes():
     counts = small()
     assert len(counts) == 3
     assert counts.total == 4
@@ -252,7 +252,7 @@ def test_equality():
 def test_state_counts_are_values():
     rows, numbers = np.array([[0], [1]], np.uint8), np.array([1, 2])
     counts = ts.StateCounts(rows, numbers, 2)
-    rows[:], numbers[:] = 7, 7  # what it was made from is not what it is
+    rows[:], numbers[:] = 7, 7  # StateCounts has its own copies
     assert counts.packed.tolist() == [[0], [1]]
     assert counts.counts.tolist() == [1, 2]
     for array in (counts.packed, counts.counts):
@@ -298,7 +298,7 @@ def test_merging_keeps_large_counts_of_any_width(width):
 
 
 @pytest.mark.parametrize("width", [1, 9])
-def test_merging_beyond_int64_is_refused(width):
+def test_merging_beyond_int64_raises(width):
     most = ts.StateCounts(np.ones((1, width), np.uint8), [2**62], 8 * width)
     with pytest.raises(OverflowError, match="more than int64 holds"):
         most + most
@@ -312,4 +312,4 @@ def test_totals_close_to_the_largest():
     assert counted(2**62, 2**62 - 1).total == 2**63 - 1
     assert (counted(2**62) + counted(1, 2**62 - 2)).total == 2**63 - 1
     with pytest.raises(OverflowError, match="more than int64 holds"):
-        counted(2**63 - 513, 256, 257)  # as floats they add up to less
+        counted(2**63 - 513, 256, 257)  # the sum as floats is smaller

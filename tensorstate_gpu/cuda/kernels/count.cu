@@ -1,15 +1,15 @@
 // Counting rows of up to 8 bytes in a hash table: open addressing, linear probing, the row itself as
-// the key. Compiled with -DWIDTH=1..8, the bytes of a row.
+// the key. Compiled with -DWIDTH=1..8, the number of bytes in a row.
 //
-// A key that is all ones marks an empty slot; the row that looks like it, which only 8-byte rows can,
-// is counted in one more slot behind the others. Counts are 64-bit, and exact: a slot's key never
-// changes once it is set. Whoever launches this keeps the table at most half full.
+// A key of all ones marks an empty slot. The row of all ones, which is possible only with 8 bytes, is
+// counted in one extra slot behind the others. Counts are 64-bit, and exact: the key of a slot never
+// changes once it is set. The code that launches these kernels keeps the table at most half full.
 #include "device.h"
 
 #define EMPTY (~0ull)
 
-// Rows that a block has seen are counted here first, so that frequent states do not all meet at one
-// place in memory. Rows that find no slot in a few steps go to the table directly.
+// A block first counts its rows in a separate small table, so that frequent states do not contend
+// for one place in memory. Rows that find no slot in a few steps go to the large table directly.
 #define BLOCK_SLOTS 1024
 #define BLOCK_PROBES 4
 
@@ -71,8 +71,8 @@ DEVICE bool add_to_block(u64 *keys, u32 *counts, u64 key, u32 number) {
     return false;
 }
 
-// ``block_rows`` rows for each block, fewer than 2**32. ``each`` is 1, or -1 to take rows back that
-// were counted: their keys stay, and so do their places.
+// Counts ``block_rows`` rows in each block, fewer than 2**32. ``each`` is 1, or -1 to subtract rows
+// that were counted: their keys and slots stay.
 KERNEL count_rows(const u8 *rows, i64 states, i64 block_rows, u64 *keys, u64 *counts, u64 *used,
                   u64 mask, i64 each) {
     SHARED u64 block_keys[BLOCK_SLOTS];
@@ -90,7 +90,7 @@ KERNEL count_rows(const u8 *rows, i64 states, i64 block_rows, u64 *keys, u64 *co
         if (index >= end) continue;
         u64 key = read_row(rows, index);
         u32 equal = __match_any_sync(here, key);
-        if ((int)(threadIdx.x % 32) != __ffs(equal) - 1) continue;  // another lane counts for it
+        if ((int)(threadIdx.x % 32) != __ffs(equal) - 1) continue;  // another lane counts this row too
         u32 number = __popc(equal);
         if (!add_to_block(block_keys, block_counts, key, number)) {
             add_to_table(keys, counts, used, mask, key, number * (u64)each);
@@ -104,7 +104,7 @@ KERNEL count_rows(const u8 *rows, i64 states, i64 block_rows, u64 *keys, u64 *co
     }
 }
 
-// Rows with a weight each, those of a histogram; ``each`` as above.
+// Counts rows that have a weight each, such as the rows of a histogram; ``each`` as above.
 KERNEL count_weighted(const u8 *rows, const i64 *weights, i64 states, u64 *keys, u64 *counts,
                       u64 *used, u64 mask, i64 each) {
     i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
@@ -113,7 +113,7 @@ KERNEL count_weighted(const u8 *rows, const i64 *weights, i64 states, u64 *keys,
     add_to_table(keys, counts, used, mask, read_row(rows, index), number);
 }
 
-// Moves a table to one that is larger and empty. ``old_slots`` counts the extra one.
+// Moves a table to a larger, empty one. ``old_slots`` includes the extra slot.
 KERNEL move_slots(const u64 *old_keys, const u64 *old_counts, i64 old_slots, u64 *keys, u64 *counts,
                   u64 *used, u64 mask) {
     i64 slot = (i64)blockIdx.x * 256 + threadIdx.x;
@@ -121,7 +121,7 @@ KERNEL move_slots(const u64 *old_keys, const u64 *old_counts, i64 old_slots, u64
     add_to_table(keys, counts, used, mask, old_keys[slot], old_counts[slot]);
 }
 
-// The rows that have been counted, in no order; ``slots`` counts the extra one.
+// Lists the rows that have been counted, in no order. ``slots`` includes the extra slot.
 KERNEL entries(const u64 *keys, const u64 *counts, i64 slots, u8 *rows, i64 *numbers, u64 *found) {
     i64 slot = (i64)blockIdx.x * 256 + threadIdx.x;
     if (slot >= slots || !counts[slot]) return;

@@ -1,10 +1,11 @@
-// Counting rows of more than 8 bytes in a hash table whose slots point to rows.
+// Counting rows of more than 8 bytes in a hash table whose slots hold row numbers.
 //
 // A slot is 0, or the high half of a row's hash << 32 | (the row's number + 1). Numbers below ``kept``
-// are rows that the table holds, the others rows of the batch that is being counted; both stay as they
-// are while a kernel runs, so that a slot, once set, can be compared with. Equality is decided on the
-// bytes. After each batch its new rows are copied to those that the table holds.
-// Whoever launches this keeps the table at most half full, and kept + states below 2**32 - 1.
+// are rows that the table stores, higher ones are rows of the current batch. Neither change while a
+// kernel runs, so the row of a slot that is set can be read and compared. Rows are compared byte by
+// byte. After each batch, its new rows are copied to the rows that the table stores.
+// The code that launches these kernels keeps the table at most half full, and kept + states below
+// 2**32 - 1.
 #include "device.h"
 
 DEVICE u64 load_bytes(const u8 *bytes, i32 count) {
@@ -13,7 +14,8 @@ DEVICE u64 load_bytes(const u8 *bytes, i32 count) {
     return word;
 }
 
-// Eight bytes of a row; with -DWORDS=1 all rows begin at, and are, multiples of 8 bytes.
+// Returns eight bytes of a row. With -DWORDS=1 all rows are aligned to 8 bytes, and multiples of 8
+// bytes long.
 DEVICE u64 word_of(const u8 *row, i32 width, i32 word) {
 #if WORDS
     return ((const u64 *)row)[word];
@@ -27,7 +29,7 @@ DEVICE u64 hash_row(const u8 *row, i32 width) {
     u64 state = 0x9E3779B97F4A7C15ull;
     for (i32 word = 0; word < (width + 7) / 8; word++) {
         u64 value = word_of(row, width, word), mixed = value ^ 0xA0761D6478BD642Full;
-        // The product's halves, and the value once more: a product with 0 would forget the state.
+        // Mixes in the value and the state too: a product with 0 would lose the state.
         state = (mixed * state ^ __umul64hi(mixed, state)) ^ value ^ (state << 23 | state >> 41);
     }
     return state * 0xC2B2AE3D27D4EB4Full ^ __umul64hi(state, 0xC2B2AE3D27D4EB4Full);
@@ -40,8 +42,8 @@ DEVICE bool rows_equal(const u8 *one, const u8 *other, i32 width) {
     return true;
 }
 
-// ``weights`` is 0 where each row counts once. ``fresh`` gets the slots of rows not seen before.
-// ``each`` is 1, or -1 to take rows back that were counted: they stay among those that are kept.
+// Counts a batch. ``weights`` is 0 if each row counts once. ``fresh`` receives the slots of new rows.
+// ``each`` is 1, or -1 to subtract rows that were counted: the table still stores them.
 KERNEL count_batch(const u8 *batch, const i64 *weights, i64 states, i32 width, const u8 *rows,
                    const u64 *kept, u64 *slots, u64 *counts, u64 *fresh, u64 *fresh_count,
                    u64 mask, i64 each) {
@@ -74,7 +76,7 @@ KERNEL count_batch(const u8 *batch, const i64 *weights, i64 states, i32 width, c
     }
 }
 
-// Copies the rows behind the fresh slots to those that are kept; a thread for each byte.
+// Copies the new rows to the rows that the table stores; one thread for each byte.
 KERNEL keep_fresh(const u8 *batch, i32 width, u8 *rows, const u64 *kept, const u64 *slots,
                   const u64 *fresh, const u64 *fresh_count) {
     i64 thread = (i64)blockIdx.x * 256 + threadIdx.x, at = thread / width, byte = thread % width;
@@ -83,7 +85,7 @@ KERNEL keep_fresh(const u8 *batch, i32 width, u8 *rows, const u64 *kept, const u
     rows[(known + at) * width + byte] = batch[index * width + byte];
 }
 
-// Then lets the slots point there.
+// Then lets the slots refer to the copies.
 KERNEL point_to_kept(const u64 *kept, u64 *slots, const u64 *fresh, const u64 *fresh_count) {
     i64 at = (i64)blockIdx.x * 256 + threadIdx.x;
     if ((u64)at >= *fresh_count) return;
@@ -91,14 +93,14 @@ KERNEL point_to_kept(const u64 *kept, u64 *slots, const u64 *fresh, const u64 *f
     slots[slot] = slots[slot] >> 32 << 32 | (*kept + (u64)at + 1);
 }
 
-// And takes note of their number. One thread.
+// Then adds their number to ``kept``. One thread.
 KERNEL note_kept(u64 *kept, u64 *fresh_count) {
     if (blockIdx.x || threadIdx.x) return;
     *kept += *fresh_count;
     *fresh_count = 0;
 }
 
-// Puts the slots of a table into a larger one that is empty; the rows stay where they are.
+// Moves the slots of a table to a larger, empty one. The rows are not moved.
 KERNEL place_slots(const u64 *old_slots, const u64 *old_counts, i64 old_size, const u8 *rows,
                    i32 width, u64 *slots, u64 *counts, u64 mask) {
     i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
@@ -109,7 +111,7 @@ KERNEL place_slots(const u64 *old_slots, const u64 *old_counts, i64 old_size, co
     counts[slot] = old_counts[index];
 }
 
-// Counts in the order of the kept rows.
+// Writes the counts in the order of the stored rows.
 KERNEL counts_of_kept(const u64 *slots, const u64 *counts, i64 size, i64 *numbers) {
     i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
     if (index < size && slots[index]) {

@@ -1,5 +1,5 @@
-// What the kernels use beyond plain C++. The tests have a header of this name too, under which the
-// same kernels run on a CPU; a kernel itself never asks which compiler builds it.
+// What the kernels use beyond plain C++. The tests have a header of the same name, with which the
+// same kernels run on a CPU. A kernel itself never tests which compiler builds it.
 #pragma once
 
 typedef signed char i8;
@@ -15,7 +15,7 @@ typedef unsigned long long u64;
 #define DEVICE static __device__ __forceinline__
 #define SHARED __shared__
 
-// Two 16-bit floats at a time, each with one half of the threshold: all ones where it is greater.
+// Compares two 16-bit floats with the two halves of the threshold: all ones where one is greater.
 DEVICE u32 greater_float16(u32 pair, u32 thresholds) {
     u32 mask;
     asm("set.gt.u32.f16x2 %0, %1, %2;" : "=r"(mask) : "r"(pair), "r"(thresholds));
@@ -27,7 +27,7 @@ DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
     u32 mask;
     asm("set.gt.u32.bf16x2 %0, %1, %2;" : "=r"(mask) : "r"(pair), "r"(thresholds));
     return mask;
-#else  // The upper half of a float32 is a bfloat16. Not by >: CuPy has that flush subnormals to 0.
+#else  // The upper half of a float32 is a bfloat16. Not with >, which CuPy makes flush subnormals.
     u32 low, high;
     asm("set.gt.u32.f32 %0, %1, %2;"
         : "=r"(low) : "f"(__uint_as_float(pair << 16)), "f"(__uint_as_float(thresholds << 16)));
@@ -37,5 +37,5 @@ DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
 #endif
 }
 
-// Sixteen bytes that are read once: they need not stay in the caches.
+// Reads sixteen bytes that are read only once, so they need not stay in the caches.
 DEVICE uint4 read_once(const uint4 *address) { return __ldcs(address); }

@@ -1,10 +1,10 @@
-// Packing: which neurons fire -> bits. Each activation is read once, in its own layout.
+// Packing: one bit for each neuron that fires. Each activation is read once, in its own layout.
 //
-// Compiled with -DBITS=8, 16, 32 or 64 (the width of a number), -DTRANSFORMED=0 or 1 (keys are not
-// the bits themselves) and -DPER_NEURON=0 or 1. A number fires when low <= key <= high, with
+// Compiled with -DBITS=8, 16, 32 or 64 (the width of a number), -DTRANSFORMED=0 or 1 (whether keys
+// differ from the bits themselves) and -DPER_NEURON=0 or 1. A number fires if low <= key <= high, with
 // key = bits ^ bias ^ ((bits >> (BITS - 1)) & flip), as in tensorstate_gpu/_arrays/thresholds.py.
-// With -DHALVES=1 (float16) or 2 (bfloat16) it fires when it is greater, as floats are, than the
-// number whose bits are ``low``: the chip compares two of them at a time.
+// With -DHALVES=1 (float16) or 2 (bfloat16) it fires if, as a float, it is greater than the number
+// whose bits are ``low``: the GPU compares two of them at a time.
 #include "device.h"
 
 #if BITS == 8
@@ -47,8 +47,7 @@ DEVICE bool fires(number bits, i64 neuron, TEST) {
 
 // ---- contiguous rows ---------------------------------------------------------------------------
 
-// Eight neighbouring numbers: BITS bytes, at an address that is a multiple of the smaller of that
-// and 16.
+// Eight neighbouring numbers: BITS bytes, at an address that is a multiple of min(BITS, 16).
 union Eight {
     number numbers[8];
 #if BITS == 8
@@ -85,7 +84,7 @@ DEVICE u32 pack_eight(const Eight &eight, i64 neuron, TEST) {
 #endif
 }
 
-// Rows of whole bytes, without gaps: byte i of the result is made of the numbers from 8 * i on.
+// Packs contiguous rows of whole bytes: byte i of the result is computed from numbers 8 * i on.
 #define BYTES_PER_THREAD 4
 KERNEL pack_whole_bytes(const number *numbers, u8 *packed, i64 bytes, i64 row_bytes, TEST) {
     i64 first = (i64)blockIdx.x * (BYTES_PER_THREAD * 256) + threadIdx.x;
@@ -103,8 +102,8 @@ KERNEL pack_whole_bytes(const number *numbers, u8 *packed, i64 bytes, i64 row_by
     }
 }
 
-// Rows of any number of neurons, without gaps. A block packs ``block_rows`` of them, a multiple of
-// 8, as one stream of bits in shared memory, and cuts the rows out of it.
+// Packs contiguous rows of any number of neurons. A block packs ``block_rows`` rows, a multiple of 8,
+// as one stream of bits in shared memory, and extracts the rows from it.
 #define STREAM_BYTES 4096
 KERNEL pack_rows(const number *numbers, u8 *packed, i64 states, i32 neurons, i32 block_rows, TEST) {
     SHARED u8 stream[STREAM_BYTES + 1];
@@ -134,9 +133,9 @@ KERNEL pack_rows(const number *numbers, u8 *packed, i64 states, i32 neurons, i32
     }
 }
 
-// ---- neurons apart: NCHW and its like ----------------------------------------------------------
+// ---- neurons apart in memory: NCHW and similar layouts -----------------------------------------
 
-// Up to 64 bits of a row; where rows are a multiple of 8 bytes, all of them at once.
+// Stores up to 64 bits of a row; with one write if rows are a multiple of 8 bytes.
 DEVICE void store_word(u8 *row, i64 row_bytes, i64 byte, u64 word) {
     if (row_bytes % 8 == 0) {
         *(u64 *)(row + byte) = word;
@@ -145,14 +144,14 @@ DEVICE void store_word(u8 *row, i64 row_bytes, i64 byte, u64 word) {
     for (i64 i = byte; i < row_bytes && i < byte + 8; i++, word >>= 8) row[i] = (u8)word;
 }
 
-// States are positions, ``run`` neighbouring numbers in each of ``outer`` images; a neuron's numbers
-// lie ``neuron_stride`` further, an image's ``outer_stride`` (both counted in numbers). A thread
-// packs 64 neurons of LANES neighbouring positions, which it reads in one go: 16 bytes, where
-// -DLANES=128/BITS, and all addresses are multiples of that; else one number, with -DLANES=1.
+// States are positions: ``run`` neighbouring numbers in each of ``outer`` images. The next neuron is
+// ``neuron_stride`` further, the next image ``outer_stride`` (both counted in numbers). A thread packs
+// 64 neurons of LANES neighbouring positions, which it reads with one instruction: 16 bytes with
+// -DLANES=128/BITS, if all addresses are multiples of 16; otherwise one number, with -DLANES=1.
 #ifndef LANES
 #define LANES 1
 #endif
-#define READS (LANES > 4 ? 4 : 8)  // in flight at once: more of 8 or 16 lanes need too many registers
+#define READS (LANES > 4 ? 4 : 8)  // in flight: more reads of 8 or 16 lanes need too many registers
 
 union Lanes {
     number numbers[LANES];
@@ -171,7 +170,7 @@ DEVICE Lanes read_lanes(const number *numbers) {
     return lanes;
 }
 
-// The bits of READS neurons, from bit ``begin`` on, for each lane.
+// Adds the bits of READS neurons, from bit ``begin`` on, to the word of each lane.
 DEVICE void add_reads(u64 *words, const Lanes *read, i32 begin, i64 neuron, TEST) {
 #if HALVES && LANES > 1
     u32 pairs[4] = {};
@@ -227,8 +226,8 @@ KERNEL pack_planes(const number *numbers, u8 *packed, i64 outer, i64 run, i64 ou
     }
 }
 
-// As pack_planes, where images are contiguous maps too small or odd for vectors (7 x 7): a block
-// copies the maps of 64 neurons of one image, as they lie, into shared memory first.
+// Like pack_planes, for images of contiguous maps that are too small for vectors, or whose size does
+// not fit them (7 x 7): a block first copies the maps of 64 neurons of one image into shared memory.
 #define MAP_BYTES 32768
 KERNEL pack_maps(const number *numbers, u8 *packed, i32 run, i64 outer_stride, i64 neurons, TEST) {
     SHARED uint4 buffer[MAP_BYTES / 16 + 1];
@@ -236,7 +235,7 @@ KERNEL pack_maps(const number *numbers, u8 *packed, i32 run, i64 outer_stride, i
     i32 count = (i32)(neurons - first < 64 ? neurons - first : 64);
     i32 total = count * run;
     const number *source = numbers + image * outer_stride + first * run;
-    // Bytes lie in shared memory as far from a multiple of 16 as they do outside.
+    // Offsets from a multiple of 16 are the same in shared memory as in global memory.
     i32 skew = (i32)((u64)source % 16 / sizeof(number));
     number *maps = (number *)buffer + skew;
     const i32 each = 128 / BITS;
@@ -250,7 +249,7 @@ KERNEL pack_maps(const number *numbers, u8 *packed, i32 run, i64 outer_stride, i
     }
     for (i32 i = head + vectors * each + threadIdx.x; i < total; i += 256) maps[i] = source[i];
     __syncthreads();
-    // A thread packs 8 neurons of one position; neighbours write neighbouring bytes of a row.
+    // A thread packs 8 neurons of one position. Neighbouring threads write neighbouring bytes.
     i32 bytes = (count + 7) / 8;
     for (i32 i = threadIdx.x; i < run * bytes; i += 256) {
         i32 position = i / bytes, begin = i % bytes * 8;
@@ -268,8 +267,8 @@ KERNEL pack_maps(const number *numbers, u8 *packed, i32 run, i64 outer_stride, i
 
 // ---- everything else ---------------------------------------------------------------------------
 
-// Any strides (counted in bytes): a thread packs one byte of one state. ``shape_i`` and ``stride_i``
-// are the outer axes, the last first; those that are not there have length 1.
+// Packs with any strides (counted in bytes): a thread packs one byte of one state. ``shape_i`` and
+// ``stride_i`` are those of the outer axes, the last axis first; missing axes have length 1.
 DEVICE i64 outer_offset(i64 index, i64 length, i64 stride, i64 *rest) {
     *rest = index / length;
     return index % length * stride;

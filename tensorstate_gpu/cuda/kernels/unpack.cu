@@ -1,8 +1,8 @@
-// Unpacking packed rows into bools, and counting their ones.
+// Unpacking packed rows into bools, and counting their set bits.
 #include "device.h"
 
-// Bits 0..3 of a nibble as four bytes, 0 or 1 each: the products of 0x00204081 put a copy of bit i
-// at bit 8 * i.
+// Returns bits 0..3 of a nibble as four bytes, 0 or 1 each: multiplying by 0x00204081 puts a copy of
+// bit i at bit 8 * i.
 DEVICE u32 spread(u32 nibble) { return nibble * 0x00204081u & 0x01010101u; }
 
 DEVICE uint4 spread_16(u32 bits) {
@@ -10,7 +10,7 @@ DEVICE uint4 spread_16(u32 bits) {
                       spread(bits >> 12));
 }
 
-// Rows of any number of neurons: a thread writes 16 neighbouring bools, which may span rows.
+// Unpacks rows of any number of neurons. A thread writes 16 neighbouring bools, also across rows.
 KERNEL unpack(const u8 *packed, u8 *bools, i64 states, i64 neurons) {
     i64 thread = (i64)blockIdx.x * 256 + threadIdx.x, row_bytes = (neurons + 7) / 8;
     i64 first = thread * 16, total = states * neurons;
@@ -35,7 +35,8 @@ KERNEL unpack(const u8 *packed, u8 *bools, i64 states, i64 neurons) {
     for (i32 i = 0; i < count; i++) bools[first + i] = (u8)(bits >> i & 1);
 }
 
-// One thread counts one row; with -DWORDS=1 as 64-bit words, which all rows then begin with.
+// One thread counts one row. With -DWORDS=1 it reads 64-bit words: all rows are then aligned to 8
+// bytes, and multiples of 8 bytes long.
 #ifndef WORDS
 #define WORDS 0
 #endif

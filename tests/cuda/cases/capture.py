@@ -1,4 +1,4 @@
-"""Capture points that take batches from a device, or from its stand-in."""
+"""Capture points that receive batches from a device, or from its stand-in."""
 
 import gc
 import sys
@@ -17,7 +17,7 @@ NEURONS = [5, 20, 64, 100]
 
 
 def batches(neurons, rows=(40, 0, 8, 400), distinct=30):
-    """Packed rows of several batches, some of them over and over."""
+    """Return packed rows of several batches, in which rows repeat."""
     rng = np.random.default_rng(neurons)
     states = rng.integers(0, 2, (distinct, neurons)).astype(np.bool_)
     states[0], states[1] = False, True
@@ -92,7 +92,7 @@ def test_rows_that_are_changed_after_the_call(machine):
         assert_captured(point, [rows])
 
 
-def test_rows_under_way_are_bounded(machine, monkeypatch):
+def test_rows_in_flight_are_bounded(machine, monkeypatch):
     monkeypatch.setattr(sys.modules["tensorstate_gpu.cuda.transfer"], "_MOST_BYTES", 1000)
     point = ts.CapturePoint("layer")
     parts = [batches(64)[3] for _ in range(5)]
@@ -102,31 +102,31 @@ def test_rows_under_way_are_bounded(machine, monkeypatch):
     assert_captured(point, parts)
 
 
-def test_a_keeper_that_fails_keeps_what_is_under_way(machine, monkeypatch):
+def test_failing_storage_keeps_rows_in_flight(machine, monkeypatch):
     point = ts.CapturePoint("layer")
     parts = batches(64, (40, 60, 80))
     record(point, machine.to_device(parts[0]), 64)
     keeper = point.intake.accumulator._storage
     with monkeypatch.context() as patch:
-        patch.setattr(keeper, "append", no_room)
+        patch.setattr(keeper, "append", out_of_memory)
         with pytest.raises(MemoryError):
             point.raw_states  # noqa: B018
         refused = False
         try:
             record(point, machine.to_device(parts[1]), 64)
         except MemoryError:
-            refused = True  # where the first batch had come
+            refused = True  # the first batch had arrived
     kept = parts[:1] if refused else parts[:2]
     record(point, machine.to_device(parts[2]), 64)
     assert_captured(point, [*kept, parts[2]])
 
 
-def no_room(*_):
+def out_of_memory(*_):
     raise MemoryError("no room")
 
 
 def test_rows_on_disk(machine, tmp_path):
-    """All are there when the capture point is gone, though nobody has read or flushed."""
+    """All rows are stored when the capture point is deleted, without a read or flush."""
     pytest.importorskip("zarr")
     point = ts.CapturePoint("layer", tmp_path / "run.zarr")
     parts = batches(20)
@@ -138,7 +138,7 @@ def test_rows_on_disk(machine, tmp_path):
     np.testing.assert_array_equal(stored[:], np.concatenate(parts))
 
 
-def test_labels_of_another_kind_are_refused_before_they_are_sent(machine, tmp_path):
+def test_labels_of_another_type_raise_before_the_transfer(machine, tmp_path):
     pytest.importorskip("zarr")
     with ts.Store(tmp_path / "run.zarr", "x") as store:
         point = ts.CapturePoint("layer", store)
@@ -155,7 +155,7 @@ def test_labels_of_another_kind_are_refused_before_they_are_sent(machine, tmp_pa
     assert labels.tolist() == [1] * instances + [2] * instances
 
 
-def test_commits_have_what_is_under_way_from_all_layers(machine, tmp_path):
+def test_commits_include_rows_in_flight_of_all_layers(machine, tmp_path):
     pytest.importorskip("zarr")
     store = ts.Store(tmp_path / "run.zarr", "x", commit_rows=1, commit_seconds=None)
     points = [ts.CapturePoint(name, store) for name in "ab"]
@@ -176,9 +176,9 @@ def test_commits_have_what_is_under_way_from_all_layers(machine, tmp_path):
 
 
 @pytest.mark.parametrize("width", [3, 8, 16])
-def test_counts_go_on_in_the_hosts_memory(machine, width, monkeypatch):
-    """Tables that never grow: more distinct rows than they hold, in one batch and over several."""
-    monkeypatch.setattr(Table, "_ensure_capacity", refuse_when_full)
+def test_counts_continue_in_host_memory(machine, width, monkeypatch):
+    """Tables that never grow, and more distinct rows than fit, in one batch and in several."""
+    monkeypatch.setattr(Table, "_ensure_capacity", raise_when_full)
     monkeypatch.setattr(sys.modules["tensorstate_gpu._states.spilling_counter"], "_LEAST_ROWS", 64)
     rng = np.random.default_rng(width)
     pool = rng.integers(0, 256, (20_000, width), np.uint8)
@@ -194,10 +194,10 @@ def test_counts_go_on_in_the_hosts_memory(machine, width, monkeypatch):
 
 
 @pytest.mark.parametrize("width", [3, 8, 16])
-def test_counts_go_on_where_a_table_cannot_grow(machine, width, monkeypatch):
-    """Rows are counted piece by piece, and taken back, before the table is found to be full."""
-    monkeypatch.setattr(NarrowTable, "_grow", no_room)
-    monkeypatch.setattr(WideTable, "_grow", no_room)
+def test_counts_continue_if_a_table_cannot_grow(machine, width, monkeypatch):
+    """Rows are counted in parts, and subtracted again, before the table turns out to be full."""
+    monkeypatch.setattr(NarrowTable, "_grow", out_of_memory)
+    monkeypatch.setattr(WideTable, "_grow", out_of_memory)
     rows = np.random.default_rng(width).integers(0, 256, (40_000, width), np.uint8)
     point = ts.CapturePoint("layer", keep="counts")
     record(point, machine.to_device(rows[:100]), 8 * width)
@@ -206,13 +206,15 @@ def test_counts_go_on_where_a_table_cannot_grow(machine, width, monkeypatch):
 
 
 @pytest.mark.parametrize("width", [3, 16])
-def test_drained_counts_wait_where_the_host_has_no_room(machine, width, monkeypatch):
-    monkeypatch.setattr(Table, "_ensure_capacity", refuse_when_full)
+def test_drained_counts_wait_until_the_host_has_memory(machine, width, monkeypatch):
+    monkeypatch.setattr(Table, "_ensure_capacity", raise_when_full)
     rows = np.random.default_rng(width).integers(0, 256, (20_000, width), np.uint8)
     point = ts.CapturePoint("layer", keep="counts")
     record(point, machine.to_device(rows[:300]), 8 * width)
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["tensorstate_gpu._states.spilling_counter"], "_host", no_room)
+        patch.setattr(
+            sys.modules["tensorstate_gpu._states.spilling_counter"], "_host", out_of_memory
+        )
         record(point, machine.to_device(rows), 8 * width)
         with pytest.raises(MemoryError):
             point.counts()
@@ -220,9 +222,9 @@ def test_drained_counts_wait_where_the_host_has_no_room(machine, width, monkeypa
 
 
 @pytest.mark.parametrize("width", [3, 16])
-def test_a_batch_for_which_there_is_no_room_anywhere(machine, width, monkeypatch):
-    """It is not counted, not even the part that had been; what was before stays."""
-    monkeypatch.setattr(Table, "_ensure_capacity", refuse_when_full)
+def test_a_batch_that_fits_nowhere(machine, width, monkeypatch):
+    """No part of the batch is counted; earlier counts stay."""
+    monkeypatch.setattr(Table, "_ensure_capacity", raise_when_full)
     rows = np.random.default_rng(width).integers(0, 256, (40_000, width), np.uint8)
     point = ts.CapturePoint("layer", keep="counts")
     record(point, machine.to_device(rows[:300]), 8 * width)
@@ -243,7 +245,7 @@ def test_a_batch_for_which_there_is_no_room_anywhere(machine, width, monkeypatch
     assert_captured(point, [rows[:300], rows])
 
 
-def refuse_when_full(self, wanted):
+def raise_when_full(self, wanted):
     if len(self) + wanted > self._slots // 2:
         raise MemoryError("no room")
 
@@ -251,14 +253,14 @@ def refuse_when_full(self, wanted):
 @pytest.mark.parametrize("what", ["empty", "AsyncHostCopy"])
 @pytest.mark.parametrize("keep", ["states", "counts"])
 def test_out_of_memory_keeps_what_was_captured(machine, keep, what, monkeypatch):
-    """Whichever allocation fails, a batch is captured whole or not at all, and the next one is."""
+    """If any allocation fails, a batch is captured completely or not at all; the next one is."""
     for left in range(8):
         point = ts.CapturePoint("layer", keep=keep)
         parts = batches(100)
         record(point, machine.to_device(parts[0]), 100)
-        assert_captured(point, parts[:1])  # nothing is under way
+        assert_captured(point, parts[:1])  # nothing is in flight
         with monkeypatch.context() as patch:
-            patch.setattr(device, what, failing_after(left, getattr(device, what)))
+            patch.setattr(device, what, fail_after(left, getattr(device, what)))
             try:
                 record(point, machine.to_device(parts[3]), 100)
                 kept = [parts[0], parts[3]]
@@ -269,7 +271,7 @@ def test_out_of_memory_keeps_what_was_captured(machine, keep, what, monkeypatch)
         assert_captured(point, [*kept, parts[2]])
 
 
-def failing_after(left, function):
+def fail_after(left, function):
     calls = iter(range(1000))
 
     def call(*arguments):

@@ -51,7 +51,7 @@ def test_counts_above_32_bits(machine):
 
 
 @pytest.mark.parametrize("distinct", [20, 5000])
-def test_counting_gives_up_the_table_where_rows_differ(machine, distinct, monkeypatch):
+def test_counting_abandons_the_table_if_rows_differ(machine, distinct, monkeypatch):
     monkeypatch.setattr(sys.modules["tensorstate_gpu.cuda.count"], "_SAMPLE", 256)
     rows = np.random.default_rng(0).integers(0, distinct, 3000, np.uint32)
     rows = rows.view(np.uint8).reshape(-1, 4)
@@ -94,7 +94,7 @@ def table_of(width):
 
 @pytest.mark.parametrize("width", [*range(1, 10), 15, 16, 64, 100])
 def test_table(machine, width):
-    """Skewed rows, 0 and all ones among them; in batches; then so many that it grows twice."""
+    """Skewed rows, including 0 and all ones, in batches; then enough rows to grow twice."""
     rng = np.random.default_rng(width)
     pool = rng.integers(0, 256, (3000, width), np.uint8)
     pool[0], pool[1] = 0, 255
@@ -106,7 +106,7 @@ def test_table(machine, width):
 
 
 @pytest.mark.parametrize("width", [3, 16])
-def test_the_bound_holds_while_the_device_has_not_answered(machine, width):
+def test_the_size_bound_holds_until_the_device_reports(machine, width):
     rows = np.random.default_rng(width).integers(0, 256, (1200, width), np.uint8)
     table = table_of(width)
     for start in range(0, len(rows), 40):
@@ -116,8 +116,8 @@ def test_the_bound_holds_while_the_device_has_not_answered(machine, width):
     assert_counted(machine, table, rows)
 
 
-class ShortOfMemory:
-    """A device library, and device.empty, that refuse after so many allocations."""
+class LimitedMemory:
+    """A device library, and device.empty, that raise MemoryError after ``left`` allocations."""
 
     def __init__(self, library, empty, left):
         self._library, self._empty, self._left = library, empty, left
@@ -142,12 +142,12 @@ class ShortOfMemory:
 @pytest.mark.parametrize("left", range(6))
 @pytest.mark.parametrize(("width", "allocations"), [(3, 3), (16, 4)])
 def test_no_memory_to_grow(machine, width, allocations, left, monkeypatch):
-    """Whichever allocation fails, the table stays what it was, and goes on when there is room."""
+    """If any allocation fails, the table is unchanged, and continues when there is memory."""
     rows = np.random.default_rng(0).integers(0, 256, (1000, width), np.uint8)
     table = table_of(width)
     table.add(machine.to_device(rows[:200]))
     with monkeypatch.context() as patch:
-        short = ShortOfMemory(device.library(), device.empty, left)
+        short = LimitedMemory(device.library(), device.empty, left)
         patch.setattr(device, "library", lambda: short)
         patch.setattr(device, "empty", short.refusing_empty)
         refused = False
@@ -164,10 +164,10 @@ def test_no_memory_to_grow(machine, width, allocations, left, monkeypatch):
 
 @pytest.mark.parametrize("width", [3, 8, 16])
 @pytest.mark.parametrize("distinct", [100, 230, 3000])
-def test_batches_of_several_pieces_are_counted_whole_or_not_at_all(
+def test_batches_of_several_parts_are_counted_completely_or_not_at_all(
     machine, width, distinct, monkeypatch
 ):
-    """Where a table cannot grow, rows come in pieces while they fit, else all go back."""
+    """If a table cannot grow, rows are counted in parts while they fit, otherwise none is."""
     monkeypatch.setattr(sys.modules["tensorstate_gpu.cuda.table"], "_LEAST_ROWS", 64)
     rng = np.random.default_rng(width)
     pool = rng.integers(0, 256, (distinct, width), np.uint8)
@@ -177,7 +177,7 @@ def test_batches_of_several_pieces_are_counted_whole_or_not_at_all(
     table.add(machine.to_device(pool[:50]))
     expected = [pool[:50]]
     with monkeypatch.context() as patch:
-        patch.setattr(table, "_grow", no_room)
+        patch.setattr(table, "_grow", out_of_memory)
         for batch in (rows, pool[:50]):
             try:
                 table.add(machine.to_device(batch))
@@ -190,7 +190,7 @@ def test_batches_of_several_pieces_are_counted_whole_or_not_at_all(
     assert_counted(machine, table, np.concatenate([*expected, rows]))
 
 
-def no_room(slots):
+def out_of_memory(slots):
     raise MemoryError(f"no room for {slots} slots")
 
 

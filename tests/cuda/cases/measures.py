@@ -1,4 +1,4 @@
-"""Measures of counts that lie on a device, or on its stand-in."""
+"""Measures of counts on a device, or on its stand-in."""
 
 import math
 
@@ -22,7 +22,7 @@ def test_entropy(machine, name, alpha):
     assert ts.entropy(machine.to_device(WEIGHTS[name]), alpha) == pytest.approx(expected, rel=1e-12)
 
 
-def test_bad_weights_on_a_device(machine):
+def test_invalid_weights_on_a_device(machine):
     for weights in (np.array([1, -1]), np.array([math.nan]), np.zeros(3), np.ones((2, 2))):
         with pytest.raises(ValueError, match="counts "):
             ts.entropy(machine.to_device(weights))

@@ -1,6 +1,6 @@
-"""What only a GPU can show: the order of streams, no waiting, sizes beyond 32 bits, real torch.
+"""Tests that need a GPU: the order of streams, no waiting, sizes beyond 32 bits, real torch.
 
-Not run on the stand-in. `make gpu` runs it, and fails where there is no GPU.
+They do not run on the stand-in. `make gpu` runs them, and fails if there is no GPU.
 """
 
 import gc
@@ -25,7 +25,7 @@ def packed_on_the_host(x, axis=-1):
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm():
-    """Compile what the tests of order and of waiting run: they cannot wait for that."""
+    """Compile the kernels first: tests of order and waiting would otherwise measure that."""
     x = torch.zeros(1 << 14, 64, device="cuda")
     packed = ts.compress_states(x)
     ts.count_states(packed)
@@ -37,8 +37,8 @@ def _warm():
 # ---- streams -----------------------------------------------------------------------------------
 
 
-def written_late(stream):
-    """Ones that come to be only after a while, where zeros were."""
+def delayed_write(stream):
+    """Return an array of zeros that becomes ones only after a delay."""
     x = torch.zeros(1 << 14, 64, device="cuda")
     torch.cuda.synchronize()
     with torch.cuda.stream(stream):
@@ -47,12 +47,12 @@ def written_late(stream):
     return x
 
 
-def test_the_tests_of_order_can_fail():
+def test_order_tests_detect_missing_waits():
     """Work on another stream that does not wait reads the zeros."""
     other = torch.cuda.Stream()
-    with torch.cuda.stream(other):  # its pool of memory is filled before
+    with torch.cuda.stream(other):  # fills its memory pool
         ts.compress_states(torch.zeros(1 << 14, 64, device="cuda"))
-    x = written_late(torch.cuda.Stream())
+    x = delayed_write(torch.cuda.Stream())
     with torch.cuda.stream(other):
         early = ts.compress_states(x)
         torch.cuda.current_stream().synchronize()
@@ -61,7 +61,7 @@ def test_the_tests_of_order_can_fail():
 
 def test_packing_waits_for_the_callers_stream():
     stream = torch.cuda.Stream()
-    x = written_late(stream)
+    x = delayed_write(stream)
     with torch.cuda.stream(stream):
         packed = ts.compress_states(x)
         counts = ts.count_states(packed)
@@ -72,13 +72,13 @@ def test_packing_waits_for_the_callers_stream():
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
 def test_batches_of_many_streams(keep):
-    """Each is written late, on a stream of its own, and changed right after the call."""
+    """Each batch is written late, on a separate stream, and changed directly after the call."""
     hook = ts.StateCaptureHook("layer", keep=keep)
     layer = torch.nn.Identity()
     layer.register_forward_hook(hook)
     streams = [torch.cuda.Stream() for _ in range(4)]
     for stream in streams:
-        x = written_late(stream)
+        x = delayed_write(stream)
         with torch.cuda.stream(stream):
             layer(x)
             x.fill_(-1)
@@ -87,7 +87,7 @@ def test_batches_of_many_streams(keep):
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
-def test_many_threads_with_streams_of_their_own(keep):
+def test_many_threads_with_separate_streams(keep):
     hook = ts.StateCaptureHook("layer", keep=keep)
     layer = torch.nn.Identity()
     layer.register_forward_hook(hook)
@@ -116,7 +116,7 @@ def test_the_host_waits_for_nothing(keep):
     layer = torch.nn.Identity()
     layer.register_forward_hook(hook)
     x = torch.randn(100_000, 64, device="cuda").relu() > 1.5
-    for batches in (5, 1):  # tables grow and pools are filled; then what was under way is kept
+    for batches in (5, 1):  # tables grow and pools fill; then rows in flight are stored
         torch.cuda._sleep(LONG)
         for _ in range(batches):
             layer(x)
@@ -151,12 +151,12 @@ def network():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("keep", ["states", "counts"])
 def test_hooks(keep, dtype, memory_format):
-    """What is captured is what the model computed; and it computed what it does without us."""
+    """The captured states are those that the model computed; its output is unchanged."""
     torch.manual_seed(0)
     model = network().to("cuda", dtype, memory_format=memory_format)
     x = torch.randn(9, 3, 16, 16, device="cuda", dtype=dtype)
     x = x.contiguous(memory_format=memory_format)
-    bare = model(x)
+    original = model(x)
     seen = {}
     for name in ("0", "2", "5"):
         module = model.get_submodule(name)
@@ -166,7 +166,7 @@ def test_hooks(keep, dtype, memory_format):
     with ts.capture(model, ["Conv2d", "Linear"], keep=keep) as run:
         again = model(x)
         model(x)
-    assert torch.equal(bare, again)
+    assert torch.equal(original, again)
     for name, y in seen.items():
         rows = packed_on_the_host(y, 1)
         distinct, counts = oracle.count(rows)
@@ -221,7 +221,7 @@ def test_jax_arrays(monkeypatch):
     np.testing.assert_array_equal(np.asarray(packed), ts.compress_states(x))
 
 
-def test_devices_may_not_be_mixed():
+def test_mixed_devices_raise():
     x = torch.zeros(3, 4, device="cuda")
     with pytest.raises(TypeError, match="threshold is on cpu, states are on cuda:0"):
         ts.compress_states(x, threshold=torch.zeros(4))
@@ -241,7 +241,7 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int8", "int64"])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_own_functions(name, dtype):
+def test_user_functions(name, dtype):
     pytest.importorskip("numba_cuda")
     x = (torch.randn(3, 17, 5, 6) * 3).to(getattr(torch, dtype))
     x.view(-1)[:3] = torch.tensor([0.0, -0.0, 1e-40]).to(x.dtype)
@@ -255,14 +255,14 @@ def test_own_functions(name, dtype):
 
 
 @pytest.fixture
-def _room():
+def _free_device_memory():
     yield
     gc.collect()
     torch.cuda.empty_cache()
     cupy.get_default_memory_pool().free_all_blocks()
 
 
-@pytest.mark.usefixtures("_room")
+@pytest.mark.usefixtures("_free_device_memory")
 @pytest.mark.parametrize(
     ("shape", "axis"),
     [(((1 << 25) + 3, 64), -1), ((120_000_001, 20), -1), ((33, 1024, 256, 256), 1)],
@@ -281,7 +281,7 @@ def test_more_than_2_31_numbers(shape, axis):
     np.testing.assert_array_equal(packed[-len(last) :].cpu().numpy(), last)
 
 
-@pytest.mark.usefixtures("_room")
+@pytest.mark.usefixtures("_free_device_memory")
 def test_more_than_2_32_bytes_of_rows():
     rows = torch.randint(0, 256, ((1 << 29) + 5, 8), device="cuda", dtype=torch.uint8)
     ones = ts.popcount(rows)
@@ -290,7 +290,7 @@ def test_more_than_2_32_bytes_of_rows():
     assert torch.equal(bools[-3:].sum(dim=1, dtype=torch.int32), ones[-3:])
 
 
-@pytest.mark.usefixtures("_room")
+@pytest.mark.usefixtures("_free_device_memory")
 def test_counts_beyond_32_bits():
     rows = torch.zeros((1 << 32) + 7, 1, device="cuda", dtype=torch.uint8)
     rows[-2:] = 3
@@ -301,7 +301,7 @@ def test_counts_beyond_32_bits():
 # ---- memory ------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("_room")
+@pytest.mark.usefixtures("_free_device_memory")
 def test_no_memory_for_a_result():
     pool = cupy.get_default_memory_pool()
     x = torch.zeros(1 << 20, 64, device="cuda")
@@ -315,10 +315,10 @@ def test_no_memory_for_a_result():
     assert not ts.compress_states(x).any()
 
 
-@pytest.mark.usefixtures("_room")
+@pytest.mark.usefixtures("_free_device_memory")
 @pytest.mark.parametrize("width", [8, 16])
 def test_counts_beyond_the_devices_memory(width):
-    """Both functions and capture points go on in the host's memory, and lose nothing."""
+    """Functions and capture points continue in host memory, and lose nothing."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 256, (300_000, width), np.uint8)
     rows = np.concatenate([rows, rows[:100_000]])

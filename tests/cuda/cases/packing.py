@@ -16,7 +16,7 @@ THRESHOLDS = ["zero", "negative", "per neuron"]
 
 
 def numbers(shape, name, seed=0):
-    """Bit patterns of a format, each one possible, in memory of exactly their size."""
+    """Return bit patterns of a format, all of them possible, in memory of exactly their size."""
     rng = np.random.default_rng(seed)
     size = ELEMENT_TYPES[name].size
     raw = rng.integers(0, 256, (*shape, size), np.uint8)
@@ -39,12 +39,12 @@ def packed_by_kernels(machine, bits, axis, threshold, name):
     return machine.to_host(packed)
 
 
-def as_they_lie(*shape):
+def with_strides(*shape):
     return lambda name: numbers(shape, name)
 
 
 def offset(*shape):
-    """The same one number further: at no multiple of 16 bytes."""
+    """Return the same array one number further, not aligned to 16 bytes."""
 
     def make(name):
         flat = numbers((int(np.prod(shape)) + 1,), name)
@@ -59,26 +59,26 @@ def changed(change, *shape):
 
 # Name -> how to make the array, its neuron axis, and the kernel for 32-bit numbers.
 LAYOUTS = {
-    "one state": (as_they_lie(1, 8), -1, "pack_whole_bytes"),
-    "rows of 64": (as_they_lie(70, 64), -1, "pack_whole_bytes"),
-    "rows of 40, two blocks and a bit": (as_they_lie(450, 40), -1, "pack_whole_bytes"),
-    "rows of 20": (as_they_lie(1700, 20), -1, "pack_rows"),
-    "rows of 7": (as_they_lie(19, 7), -1, "pack_rows"),
-    "rows of 1": (as_they_lie(300, 1), -1, "pack_rows"),
-    "rows of 2047": (as_they_lie(21, 2047), -1, "pack_rows"),
-    "three axes": (as_they_lie(3, 5, 50), -1, "pack_rows"),
-    "too wide for the stream": (as_they_lie(2, 4099), -1, "pack_strided"),
+    "one state": (with_strides(1, 8), -1, "pack_whole_bytes"),
+    "rows of 64": (with_strides(70, 64), -1, "pack_whole_bytes"),
+    "rows of 40, two blocks and a bit": (with_strides(450, 40), -1, "pack_whole_bytes"),
+    "rows of 20": (with_strides(1700, 20), -1, "pack_rows"),
+    "rows of 7": (with_strides(19, 7), -1, "pack_rows"),
+    "rows of 1": (with_strides(300, 1), -1, "pack_rows"),
+    "rows of 2047": (with_strides(21, 2047), -1, "pack_rows"),
+    "three axes": (with_strides(3, 5, 50), -1, "pack_rows"),
+    "too wide for the stream": (with_strides(2, 4099), -1, "pack_strided"),
     "misaligned rows of 64": (offset(9, 64), -1, "pack_strided"),
     "misaligned rows of 20": (offset(9, 20), -1, "pack_strided"),
-    "NCHW": (as_they_lie(2, 70, 4, 8), 1, "pack_planes"),
-    "NCHW, 3 channels": (as_they_lie(2, 3, 16, 80), 1, "pack_planes"),
-    "NCHW, 128 channels": (as_they_lie(3, 128, 4, 4), 1, "pack_planes"),
-    "NCHW 7 x 7": (as_they_lie(3, 130, 7, 7), 1, "pack_maps"),
-    "NCHW 3 x 3, 64 channels": (as_they_lie(2, 64, 3, 3), 1, "pack_maps"),
+    "NCHW": (with_strides(2, 70, 4, 8), 1, "pack_planes"),
+    "NCHW, 3 channels": (with_strides(2, 3, 16, 80), 1, "pack_planes"),
+    "NCHW, 128 channels": (with_strides(3, 128, 4, 4), 1, "pack_planes"),
+    "NCHW 7 x 7": (with_strides(3, 130, 7, 7), 1, "pack_maps"),
+    "NCHW 3 x 3, 64 channels": (with_strides(2, 64, 3, 3), 1, "pack_maps"),
     "NCHW 5 x 5, misaligned": (offset(2, 9, 5, 5), 1, "pack_maps"),
-    "NCHW 55 x 55": (as_they_lie(2, 3, 55, 55), 1, "pack_planes"),
+    "NCHW 55 x 55": (with_strides(2, 3, 55, 55), 1, "pack_planes"),
     "channels last": (changed(lambda x: x.transpose(0, 3, 1, 2), 2, 4, 4, 24), 1, None),
-    "neurons first": (as_they_lie(24, 80), 0, "pack_planes"),
+    "neurons first": (with_strides(24, 80), 0, "pack_planes"),
     "every other": (changed(lambda x: x[::2, ::3], 40, 60), -1, "pack_strided"),
     "reversed": (changed(lambda x: x[::-1, ::-1], 21, 30), -1, "pack_strided"),
     "images reversed": (changed(lambda x: x[::-1], 3, 9, 4, 4), 1, "pack_planes"),
@@ -107,7 +107,7 @@ def test_pack(machine, layout, name, kind):
 
 
 @pytest.mark.parametrize("layout", [name for name, case in LAYOUTS.items() if case[2]])
-def test_the_kernel_meant(machine, layout):
+def test_the_expected_kernel_is_chosen(machine, layout):
     make, axis, kernel = LAYOUTS[layout]
     tensor = machine.device_tensor(make("float32"), ELEMENT_TYPES["float32"])
     plan_ = plan(tensor.shape, tensor.strides, 4, axis)
@@ -137,7 +137,7 @@ def test_unpack_and_popcount(machine, neurons):
     assert np.array_equal(ones, expected.sum(axis=1))
 
 
-def test_nothing_to_do(machine):
+def test_empty_arrays(machine):
     empty = numbers((0, 20), "float32")
     assert packed_by_kernels(machine, empty, -1, 0.0, "float32").shape == (0, 3)
     nothing = machine.to_device(np.empty((0, 3), np.uint8))

@@ -1,8 +1,8 @@
 // The kernels' device.h, for a CPU: one fiber per thread of a block, so that barriers and warp
 // operations really wait for the others, and the compiler's sanitizers watch every access.
 //
-// Threads of a block run one after the other, each until it has to wait: what a thread reads before
-// the barrier that it should have waited at is not there yet. Blocks run one after the other.
+// Threads of a block run sequentially, each until it must wait. If a barrier is missing, a thread reads
+// data that is not written yet. Blocks run sequentially.
 #pragma once
 
 #include <cstddef>
@@ -80,7 +80,7 @@ inline Machine &machine() {
     std::abort();
 }
 
-// Back to the scheduler, until it resumes this fiber.
+// Returns to the scheduler, until it resumes this fiber.
 inline void yield(bool finished = false) {
     Machine &m = machine();
     Fiber *self = m.current;
@@ -144,7 +144,7 @@ inline void barrier() {
     yield();
 }
 
-// All threads of ``mask`` meet; each gets what every one of them brought.
+// Synchronises all threads of ``mask``; each receives the values of all of them.
 inline const u64 *meet(u32 mask, u64 value) {
     Machine &m = machine();
     Fiber *self = m.current;
@@ -206,7 +206,7 @@ DEVICE int __popc(u32 word) { return __builtin_popcount(word); }
 DEVICE int __popcll(u64 word) { return __builtin_popcountll(word); }
 DEVICE u64 __umul64hi(u64 one, u64 other) { return (u64)((unsigned __int128)one * other >> 64); }
 DEVICE uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return uint4{x, y, z, w}; }
-// Greater as IEEE 754 has it, with the bits of infinity: NaN lies beyond, and -0.0 is 0.0.
+// Compares as IEEE 754 does, with the bits of infinity: NaN is beyond, and -0.0 equals 0.0.
 DEVICE bool greater_16(u32 one, u32 other, u32 infinity) {
     auto ordered = [](u32 bits) { return bits & 0x8000 ? -(i32)(bits & 0x7fff) : (i32)bits; };
     return (one & 0x7fff) <= infinity && ordered(one & 0xffff) > ordered(other & 0xffff);

@@ -9,7 +9,7 @@ from tensorstate_gpu.cuda import device
 
 
 class Gpu:
-    """A real device. Where there is none, the first use raises, and the tests fail."""
+    """A real device. Without one, the first use raises, and the tests fail."""
 
     def install(self, monkeypatch):
         self._cupy = device.library()
@@ -21,7 +21,7 @@ class Gpu:
         return self._cupy.asnumpy(array)
 
     def device_tensor(self, bits, element):
-        """A tensor as the border would give it."""
+        """Return the tensor that borrow() would return."""
         low, high = np.lib.array_utils.byte_bounds(bits)
         skew = low % 16
         memory = np.frombuffer(b"\xa5" * skew + ctypes.string_at(low, high - low), np.uint8)

@@ -30,7 +30,7 @@ FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 def preload():
-    """What the environment needs, so that Python's own memory is watched too."""
+    """Return environment variables with which the sanitizer also checks Python's own memory."""
     done = subprocess.run(
         ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     )
@@ -43,7 +43,7 @@ def compiler():
 
 
 class Machine:
-    """Compiles kernels, from the package or from changed copies of them, and runs launches.
+    """Compiles kernels, from the package or from modified copies, and runs launches.
 
     Its arrays are NumPy's: what CuPy's are to a GPU.
     """
@@ -92,7 +92,7 @@ class Machine:
         kernel(*launch.grid, arguments)
 
     def install(self, monkeypatch):
-        """Let the CUDA backend run here."""
+        """Make the CUDA backend run on this machine."""
         monkeypatch.setattr(device, "library", lambda: np)
         monkeypatch.setattr(device, "empty", poisoned)
         monkeypatch.setattr(cupy_library, "to_cupy", lambda array: array)
@@ -104,19 +104,19 @@ class Machine:
         monkeypatch.setattr(device, "run", self.run)
 
     def device_tensor(self, bits, element):
-        """A tensor as the border would give it."""
+        """Return the tensor that borrow() would return."""
         return Tensor((bits,), bits.ctypes.data, bits.shape, bits.strides, element, (CUDA, 0))
 
 
 class OnlyStream:
-    """All work is done in order."""
+    """A stream on which all work runs in order."""
 
     def entered(self):
         return nullcontext()
 
 
 class LateCopy:
-    """A copy that has not arrived yet when it is first asked for."""
+    """A copy that has not arrived when it is first asked for."""
 
     def __init__(self, array):
         self._copy, self._asked = np.array(array), 0
@@ -131,7 +131,7 @@ class LateCopy:
 
 
 def poisoned(shape, dtype):
-    """New memory, aligned as CUDA's is, of exactly the size, filled with what nobody expects."""
+    """Allocate memory of exactly this size, aligned as in CUDA, filled with garbage."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.full(size, 0xA5, np.uint8)
     assert memory.ctypes.data % 16 == 0
@@ -139,7 +139,7 @@ def poisoned(shape, dtype):
 
 
 class OnDevice(np.ndarray):
-    """An array that says that it lies on a GPU."""
+    """An array that reports a GPU as its device."""
 
     def __dlpack_device__(self):
         return CUDA, 0
