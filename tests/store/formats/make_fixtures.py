@@ -70,7 +70,7 @@ STORES = (without_labels, integer_labels, string_labels, never_committed)
 
 def make(folder: Path) -> None:
     """Write all stores, in small chunks: with the usual ones each would take 256 KiB."""
-    with mock.patch("tensorstate_gpu.store.columns.CHUNK_BYTES", 20):
+    with mock.patch("tensorstate_gpu._layers.chunked_buffer.CHUNK_BYTES", 20):
         for write in STORES:
             write(folder / write.__name__)
 
