@@ -45,8 +45,20 @@ def test_only_called_kernels_are_compiled_and_cached(tmp_path):
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
 
 
-def test_several_processes_with_a_cold_cache(tmp_path):
-    command = [sys.executable, "-W", "error", "-c", WORK]
+ONE_KERNEL = """
+import numpy as np
+import tensorstate_gpu as ts
+print(9, ts.popcount(np.eye(9, dtype=np.uint8)).sum())
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [ONE_KERNEL, pytest.param(WORK, marks=pytest.mark.long)],
+    ids=["one kernel", "several kernels"],
+)
+def test_several_processes_with_a_cold_cache(program, tmp_path):
+    command = [sys.executable, "-W", "error", "-c", program]
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     running = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)

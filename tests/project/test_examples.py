@@ -15,9 +15,19 @@ RUNS += [
     for path in sorted(EXAMPLES.glob("*.py"))
     if path.stem not in ("data", "keras_lenet5")
 ]
+# Each bridge and kind of program has one in `make test`; the others take minutes.
+ALWAYS = {"subclassed_cifar10", "tensorflow_training_loop", "two_layer_network"}
+ALWAYS_ON = {("keras_lenet5", "tensorflow")}
 
 
-@pytest.mark.parametrize(("name", "backend"), RUNS)
+def runs():
+    for name, backend in RUNS:
+        always = name in ALWAYS or (name, backend) in ALWAYS_ON
+        yield pytest.param(name, backend, marks=[] if always else [pytest.mark.long])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "backend"), list(runs()))
 def test_example(name, backend, tmp_path):
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["HOME"] = str(tmp_path)  # without data that was downloaded before

@@ -43,7 +43,8 @@ def test_a_failing_benchmark_is_reported_and_the_others_go_on(monkeypatch):
 
 
 @pytest.mark.parametrize("training_step", [False, True])
-def test_each_way_of_training_runs(training_step):
+def test_each_way_of_training_runs(training_step, monkeypatch):
+    monkeypatch.setattr(training, "ROUNDS", 2)
     found = training.measure(TINY, training_step)
     assert list(found) == list(training.WAYS)
     assert next(iter(results.training_rows({"case": found})))[0] == "case"

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -139,10 +140,19 @@ class StoreMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(
-    max_examples=80,
+LONG = settings(
+    max_examples=200,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.settings = settings(LONG, max_examples=30)
+
+
+class LongStoreMachine(StoreMachine):
+    """The same, for longer."""
+
+
+TestStoreMachineForLong = pytest.mark.long(LongStoreMachine.TestCase)
+TestStoreMachineForLong.settings = LONG

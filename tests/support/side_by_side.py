@@ -7,7 +7,12 @@ import pytest
 from tests.support.cases import described
 
 # Each of these is for one process, because its tests share what takes long to make.
-TOGETHER = ("tests/objects/", "tests/project/test_rooms.py")
+TOGETHER = (
+    "tests/objects/",
+    "tests/project/test_rooms.py",
+    "tests/cli/test_cli.py",
+    "benchmarks/cpu/bench_count.py::test_count_trained_lenet",
+)
 
 
 def group_of(nodeid, root):
@@ -18,7 +23,7 @@ def group_of(nodeid, root):
         first = name.partition("[")[2].rstrip("]").partition("-")[0]
         known = described(root / folder)["PROCESSES"]
         return f"{folder} {first if first in known else ''}"
-    return next((start for start in TOGETHER if path.startswith(start)), nodeid)
+    return next((start for start in TOGETHER if nodeid.startswith(start)), nodeid)
 
 
 @pytest.hookimpl(trylast=True)

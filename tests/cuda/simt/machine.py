@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 BUILT = (
     HERE.parents[2] / ".pytest_cache/simt"
 )  # by their content: nothing there is ever out of date
-FLAGS = ["-std=c++20", "-O1", "-g1", "-shared", "-fPIC", "-Wall", "-Wno-unknown-pragmas"]
+FLAGS = ["-std=c++17", "-O1", "-g1", "-shared", "-fPIC", "-Wall", "-Wno-unknown-pragmas"]
 FLAGS += ["-Wno-unused-function", "-fno-strict-aliasing"]
 FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
