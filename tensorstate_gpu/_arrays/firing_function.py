@@ -19,9 +19,8 @@ from tensorstate_gpu._arrays.array_types import Int, KernelArray
 from tensorstate_gpu._arrays.elements import ElementType
 
 Number = float | np.float64 | np.int64 | np.uint64 | np.bool_
-FiringFunction = Callable[
-    [Any], bool
-]  # its argument is a Number, of the kind that the activations have
+# What users write: a function of one Number, of the kind that the activations have.
+FiringFunction = Callable[[Any], bool]
 Values = KernelArray[np.float64, np.float64]  # the result of values()
 Unsigned = KernelArray[np.unsignedinteger, np.unsignedinteger]
 ReadNumber = Callable[[NDArray[Any], Values, int, int, int], Number]
