@@ -98,7 +98,7 @@ def _settle_buckets(
     """Sort rows that have equal highest words, in buckets [first, last), by the lower words."""
     scratch = new_scratch(index, bounds, first, last)
     # A stack of runs, instead of recursive calls: wide rows could need thousands of them.
-    pending = np.empty((len(scratch[0]) // 2 + 1, 3), np.int64)
+    waiting = np.empty((len(scratch[0]) // 2 + 1, 3), np.int64)
     base, width = address_of(rows), rows.shape[1]
     for bucket in range(first, last):
         start, stop = bounds[bucket], bounds[bucket + 1]
@@ -111,8 +111,8 @@ def _settle_buckets(
             if i < stop and keys[i] == keys[begin]:
                 continue
             if i - begin > 1 and not _all_equal(rows, index, begin, i):
-                pending[0, 0], pending[0, 1], pending[0, 2] = begin, i, top
-                _settle(rows, index, lower, scratch, pending)
+                waiting[0, 0], waiting[0, 1], waiting[0, 2] = begin, i, top
+                _settle(rows, index, lower, scratch, waiting)
             begin = i
 
 
@@ -127,13 +127,13 @@ def _all_equal(rows: Bytes, index: Ints, start: Int, stop: Int) -> bool:
 
 
 @kernel
-def _settle(rows: Bytes, index: Ints, lower: Words, scratch: Scratch, pending: Ints) -> None:
-    """Sort the first pending run (start, stop, words that may differ): higher words are equal."""
+def _settle(rows: Bytes, index: Ints, lower: Words, scratch: Scratch, waiting: Ints) -> None:
+    """Sort the first waiting run (start, stop, words that may differ): higher words are equal."""
     width, end = rows.shape[1], address_of(rows) + rows.size
     count = 1
     while count:
         count -= 1
-        start, stop, words = pending[count, 0], pending[count, 1], pending[count, 2]
+        start, stop, words = waiting[count, 0], waiting[count, 1], waiting[count, 2]
         word = _highest_difference(rows, index, start, stop, words)
         if word < 0:
             continue
@@ -145,7 +145,7 @@ def _settle(rows: Bytes, index: Ints, lower: Words, scratch: Scratch, pending: I
             if i < stop and lower[i] == lower[first]:
                 continue
             if word and i - first > 1:
-                pending[count, 0], pending[count, 1], pending[count, 2] = first, i, word
+                waiting[count, 0], waiting[count, 1], waiting[count, 2] = first, i, word
                 count += 1
             first = i
 
