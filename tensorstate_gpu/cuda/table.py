@@ -33,7 +33,7 @@ class Table(ABC):
     def _reset_bounds(self, size: int = 0) -> None:
         """Set the number of distinct rows, which is known exactly."""
         self._size_bound = size
-        self._pending_size: device.AsyncHostCopy | None = None  # of _used
+        self._pending_size: device.AsyncHostCopy | None = None  # of _device_size
         self._rows_since_size = 0  # rows queued after that copy
 
     def __len__(self) -> int:
@@ -63,10 +63,8 @@ class Table(ABC):
             raise
         if self._pending_size is None:
             with suppress(MemoryError):  # the rows are counted; the bound stays unchanged
-                self._pending_size, self._rows_since_size = (
-                    device.AsyncHostCopy(self._device_size),
-                    0,
-                )
+                self._pending_size = device.AsyncHostCopy(self._device_size)
+                self._rows_since_size = 0
 
     def _rows_that_fit(self, wanted: int) -> int:
         """Return how many of the rows fit even if all are new. Grows the table if needed."""
