@@ -18,6 +18,8 @@ NOTHING_COLLECTED = 5
 # Whoever says one of these wants one process, or says how many.
 NOT_SIDE_BY_SIDE = ("--pdb", "--trace", "--collect-only", "--co", "-n", "--numprocesses")
 MOST_PROCESSES = 8  # each takes 1.5 GB
+# Of one test. It ends what hangs, and says where, before a whole check is cut at 90 minutes.
+HANGING_SECONDS = 900
 
 
 def main(arguments):
@@ -28,6 +30,7 @@ def main(arguments):
     marks = [f"({options.marks})"] if options.marks else []
     if not options.all:
         marks.append("not long")
+        rest.append(f"--timeout={HANGING_SECONDS}")
     beside = []
     if not any(word.startswith(NOT_SIDE_BY_SIDE) for word in rest):
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()

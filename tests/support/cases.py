@@ -33,7 +33,7 @@ except ImportError:  # two processes may then do the same work
     fcntl = None
 
 ROOT = Path(__file__).parents[2]
-HANGING_SECONDS = 1800  # without a case that ends
+HANGING_SECONDS = 900  # without a case that ends
 NOT_PASSED_ON = {"parametrize", "usefixtures", "filterwarnings", "skip", "skipif", "xfail"}
 # What decides which cases there are, besides their own folder.
 SOURCES = ("tests/conftest.py", "tests/support", "tensorstate_gpu", "bridges", "cpu_fallback")
