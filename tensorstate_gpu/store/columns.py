@@ -99,12 +99,17 @@ class ArrayReader:
         if len(indices) < 2:
             yield from map(self.chunk, indices)
             return
-        with ThreadPoolExecutor(1, "tensorstate reader") as reader:
+        reader = ThreadPoolExecutor(1, "tensorstate reader")
+        try:
             following = reader.submit(self.chunk, indices[0])
             for index in indices[1:]:
                 ready, following = following, reader.submit(self.chunk, index)
                 yield ready.result()
             yield following.result()
+        finally:
+            # Without waiting: the garbage collector may close this generator at any point, also
+            # where its thread holds a lock of zarr's that the read needs to end.
+            reader.shutdown(wait=False, cancel_futures=True)
 
     def read(self, start: int, stop: int) -> list[NDArray[Any]]:
         """Read the values [start, stop), as a list of arrays."""

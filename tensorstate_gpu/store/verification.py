@@ -220,12 +220,11 @@ def _check(read: Callable[[int], bytes], index: int) -> ChunkResult:
 
 
 def _check_in_parallel(check: Callable[[int], ChunkResult], count: int) -> Iterator[ChunkResult]:
-    with ThreadPoolExecutor(_READERS, "tensorstate verify") as readers:
-        try:
-            yield from readers.map(check, range(count))
-        except BaseException:  # Ctrl-C: cancel the checks that have not started
-            readers.shutdown(wait=False, cancel_futures=True)
-            raise
+    readers = ThreadPoolExecutor(_READERS, "tensorstate verify")
+    try:
+        yield from readers.map(check, range(count))
+    finally:  # without waiting, as in ArrayReader.chunks
+        readers.shutdown(wait=False, cancel_futures=True)
 
 
 def _orphans(files: Files, record: Record, read_record: Callable[[], Record]) -> list[str] | None:
