@@ -15,6 +15,7 @@ run the model first
 
 __all__ = [
     "DamagedStore",
+    "GuessedAxisWarning",
     "LabelsMissing",
     "LedgerError",
     "NoCapturePoints",
@@ -71,6 +72,10 @@ class LabelsMissing(TensorStateError, ValueError):
 
 class LedgerError(TensorStateError, RuntimeError):
     """The number of rows differs from what was captured: a bug. No result is returned."""
+
+
+class GuessedAxisWarning(UserWarning):
+    """Nothing tells which axis of a layer's tensors holds the neurons; ``neuron_axis=`` does."""
 
 
 # ---- stores ------------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def _probes(
                 if name in (probe.point.name for probe in _iter_probes(probes)) and not known:
                     raise ValueError(f"two of the chosen layers are called {path!r}: rename one")
                 if name not in existing and not known:
-                    probe = Probe(KerasPoint(name, options=_options_at(layer, options)))
+                    probe = Probe(KerasPoint(name, options=_options_at(path, layer, options)))
                     probes.setdefault(id(layer), {})[place] = probe
                     _check_symbols(probe, _symbolic_tensors(layer, place))
     except BaseException:
@@ -184,8 +184,9 @@ def _probes(
     return probes
 
 
-def _options_at(layer: Any, options: CaptureOptions) -> CaptureOptions:
+def _options_at(path: str, layer: Any, options: CaptureOptions) -> CaptureOptions:
     """Return a layer's options, with the layer's own axis unless the user gave one."""
+    options = options.of_layer(path, layer)
     axis = _axis_of(layer)
     if axis is None or options.neuron_axis is not None:
         return options

@@ -34,7 +34,7 @@ def report(options: argparse.Namespace) -> int:
     with Progress("counting", sum(map(len, layers)), "states") as progress:
         counted = [count_layer(layer, layer.name in wanted, progress) for layer in layers]
     measures = [
-        LayerReport.of(layer.name, counts, layer.axis)
+        LayerReport.of(layer.name, counts, layer.axis, layer.axis_origin)
         for layer, (counts, _) in zip(layers, counted, strict=True)
     ]
     summary = _summary(measures, results)
