@@ -12,7 +12,7 @@ from tensorstate_gpu._layers.labels import STRINGS, SlidingReader, label_kind, t
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.arrow_library import pa
-from tensorstate_gpu._states.arrow_tables import (
+from tensorstate_gpu._states.parquet import (
     PIECE_ROWS,
     binary_column,
     schema_of,

@@ -136,16 +136,16 @@ class StateCounts:
         Columns: ``state``, fixed-size binary, and ``count``, int64. ``neurons`` is in the schema's
         metadata.
         """
-        from tensorstate_gpu._states import arrow_tables
+        from tensorstate_gpu._states import parquet
 
-        return arrow_tables.counts_to_arrow(self._packed, self._counts, self._neurons)
+        return parquet.counts_to_arrow(self._packed, self._counts, self._neurons)
 
     def to_pandas(self) -> Any:
         """Return the table of to_arrow() as a pandas frame; states are bytes. Also needs pandas."""
         table = self.to_arrow()
-        from tensorstate_gpu._states import arrow_tables
+        from tensorstate_gpu._states import parquet
 
-        return arrow_tables.to_pandas(table)
+        return parquet.to_pandas(table)
 
     def to_parquet(self, path: Any) -> None:
         """Write the table of to_arrow() to a new Parquet file. Raises ValueError if it exists.
@@ -153,9 +153,9 @@ class StateCounts:
         The file gets its name when it is complete. If writing fails, no file is left.
         """
         table = self.to_arrow()
-        from tensorstate_gpu._states import arrow_tables
+        from tensorstate_gpu._states import parquet
 
-        arrow_tables.to_parquet(table, path)
+        parquet.to_parquet(table, path)
 
     def __add__(self, other: object) -> StateCounts:
         return self.merge(other) if isinstance(other, StateCounts) else NotImplemented

@@ -2,7 +2,7 @@
 
 import sys
 
-MODULES = ("_layers.arrow_rows", "_states.arrow_tables", "_states.arrow_library")
+MODULES = ("_layers.arrow_rows", "_states.parquet", "_states.arrow_library")
 
 
 def forget_arrow(monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu._cli.progress import Progress
-from tensorstate_gpu.reporting.measures import LayerReport, Report, summarise
+from tensorstate_gpu.reporting.report_table import LayerReport, Report, summarise
 from tensorstate_gpu.reporting.text import (
     format_bytes,
     format_number,

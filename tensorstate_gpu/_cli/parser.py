@@ -113,9 +113,9 @@ def _add_store(command: argparse.ArgumentParser, name: str) -> None:
 
 
 def _run_on_store(name: str, options: argparse.Namespace) -> int:
-    from tensorstate_gpu._cli import export_command, store_commands  # slow to import: zarr
+    from tensorstate_gpu._cli import export_command, report_command  # slow to import: zarr
 
-    module = export_command if name == "export" else store_commands
+    module = export_command if name == "export" else report_command
     status: int = getattr(module, name)(options)
     return status
 

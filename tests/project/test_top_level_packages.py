@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.rooms import ROOMS, loaded_under_own_name
+from tests.support.top_level_packages import ROOMS, loaded_under_own_name
 
 ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "tensorflow", "jax", "keras", "cupy"}
@@ -74,7 +74,9 @@ def test_modules_under_their_own_name_are_told_apart() -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_run_that_loads_a_room_under_its_own_name_fails(room: str, tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text((ROOT / "tests/support/rooms.py").read_text())
+    (tmp_path / "conftest.py").write_text(
+        (ROOT / "tests/support/top_level_packages.py").read_text()
+    )
     (tmp_path / f"{room}.py").touch()
     (tmp_path / "test_wrong.py").write_text(f"def test_wrong():\n    import {room}\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
