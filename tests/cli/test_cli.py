@@ -14,7 +14,7 @@ import pytest
 import sklearn.datasets
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._cli import parser
+from tensorstate_gpu._cli.main import main
 
 HEADING = "layer               axis  neurons   states  distinct      entropy  efficiency  ceiling"
 
@@ -88,7 +88,7 @@ def test_report_prints_the_table_again(saved):
 
 def test_report_by_the_digits_that_were_saved(saved, capsys):
     _, folder = saved
-    assert parser.main(["report", str(folder), "--by-label", "--json"]) == 0
+    assert main(["report", str(folder), "--by-label", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     digits = [int(digit) for digit in sklearn.datasets.load_digits().target]
     for layer in report["layers"]:
@@ -99,14 +99,14 @@ def test_report_by_the_digits_that_were_saved(saved, capsys):
 
 def test_report_of_the_bare_states(saved, capsys):
     done, folder = saved
-    assert parser.main(["report", str(folder / "states.zarr")]) == 0
+    assert main(["report", str(folder / "states.zarr")]) == 0
     assert capsys.readouterr().out.splitlines() == table(done.stdout)[:-2]  # no accuracy, no aIQ
 
 
 def test_the_demo_is_deterministic_by_its_seed(saved, capsys):
     tables = []
     for seed in ("0", "1"):
-        assert parser.main(["demo", "--epochs", "1", "--seed", seed]) == 0
+        assert main(["demo", "--epochs", "1", "--seed", seed]) == 0
         tables.append(table(capsys.readouterr().out))
     assert tables[0] == table(saved[0].stdout)
     assert tables[1][0] == tables[0][0]
@@ -134,7 +134,7 @@ def write(path, content):
 def test_a_local_copy_of_mnist(named, mnist, tmp_path, capsys):
     path = write(tmp_path / "mnist.pkl.gz", mnist)
     chosen = path if named == "file" else tmp_path
-    assert parser.main(["demo", "--epochs", "1", "--mnist", str(chosen)]) == 0
+    assert main(["demo", "--epochs", "1", "--mnist", str(chosen)]) == 0
     output = capsys.readouterr().out
     assert "30 images to learn from, 20 to judge and capture with" in output
     assert [line.split()[3] for line in table(output)[2:5]] == ["11,520", "1,280", "20"]
@@ -142,7 +142,7 @@ def test_a_local_copy_of_mnist(named, mnist, tmp_path, capsys):
 
 def refused(capsys, *arguments):
     """The one line on stderr of a command that the user got wrong."""
-    assert parser.main([*map(str, arguments)]) == 2
+    assert main([*map(str, arguments)]) == 2
     output = capsys.readouterr()
     assert "Traceback" not in output.err
     (line,) = output.err.splitlines()
@@ -188,7 +188,7 @@ def test_a_garbage_mnist_file(content, tmp_path, capsys):
 def test_mnist_of_other_number_types(mnist, tmp_path, capsys):
     doubles = [(images.astype(float), labels.astype(np.uint8)) for images, labels in mnist]
     path = write(tmp_path / "doubles.gz", doubles)
-    assert parser.main(["demo", "--epochs", "1", "--mnist", str(path)]) == 0
+    assert main(["demo", "--epochs", "1", "--mnist", str(path)]) == 0
     assert len(table(capsys.readouterr().out)) == 9
 
 
@@ -242,14 +242,14 @@ def test_report_of_a_layer_without_rows(tmp_path, capsys):
 @pytest.mark.parametrize("arguments", [[], ["no such"], ["report"], ["demo", "--epochs", "x"]])
 def test_usage(arguments, capsys):
     with pytest.raises(SystemExit) as raised:
-        parser.main(arguments)
+        main(arguments)
     assert raised.value.code == 2
     assert "usage: tensorstate" in capsys.readouterr().err
 
 
 def test_version(capsys):
     with pytest.raises(SystemExit) as raised:
-        parser.main(["--version"])
+        main(["--version"])
     assert raised.value.code == 0
     assert capsys.readouterr().out == f"tensorstate_gpu {ts.__version__}\n"
 
