@@ -11,13 +11,9 @@ from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.labels import STRINGS, SlidingReader, label_kind, to_column
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._states.arrow_columns import binary_column, schema_of
 from tensorstate_gpu._states.arrow_library import pa
-from tensorstate_gpu._states.parquet import (
-    PIECE_ROWS,
-    binary_column,
-    schema_of,
-    write_parquet,
-)
+from tensorstate_gpu._states.parquet import PIECE_ROWS, write_batches
 from tensorstate_gpu.errors import LabelsMissing
 
 
@@ -49,7 +45,7 @@ class ArrowRows:
         return pa.Table.from_batches(self.batches(), self.schema)
 
     def to_parquet(self, path: Any, progress: Progress | None = None) -> None:
-        write_parquet(self.schema, self.batches(), path, progress)
+        write_batches(self.schema, self.batches(), path, progress)
 
     def batches(self) -> Iterator[Any]:
         """Yield the rows, in order, as record batches of at most PIECE_ROWS."""

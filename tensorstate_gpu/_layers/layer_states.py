@@ -127,7 +127,7 @@ class LayerStates(ABC):
 
     def to_pandas(self) -> Any:
         """Return the table of to_arrow() as a data frame; states are bytes. Also needs pandas."""
-        from tensorstate_gpu._states.parquet import to_pandas
+        from tensorstate_gpu._states.arrow_library import to_pandas
 
         return to_pandas(self.to_arrow())
 
