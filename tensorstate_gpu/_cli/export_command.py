@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from tensorstate_gpu._cli.opened_store import committed_chunks, count_layer, open_store
-from tensorstate_gpu._cli.progress import Progress
 from tensorstate_gpu._process.new_files import new_folder
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.reporting.text import printable_name, with_noun
 from tensorstate_gpu.store import Store, StoredLayer
 from tensorstate_gpu.store.keys import state_key

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._cli.progress import Progress
 from tensorstate_gpu._layers.counters import count_chunks
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu.store import Store, StoredLayer
 from tensorstate_gpu.store.files import files_at

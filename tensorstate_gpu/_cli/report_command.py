@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorstate_gpu._cli.opened_store import ByLabel, count_layer, open_store
-from tensorstate_gpu._cli.progress import Progress
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.reporting.report_table import LayerReport, Report, summarise
 from tensorstate_gpu.reporting.text import printable_name, text_table
 from tensorstate_gpu.store import StoredLayer

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from tensorstate_gpu._cli.opened_store import committed_chunks, open_store
-from tensorstate_gpu._cli.progress import Progress
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.reporting.text import format_bytes, one_line, with_noun
 
 _SHOWN_ORPHANS = 5

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.labels import STRINGS, SlidingReader, label_kind, to_column
 from tensorstate_gpu._layers.ledger import Ledger
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.arrow_columns import binary_column, schema_of
 from tensorstate_gpu._states.arrow_library import pa
 from tensorstate_gpu._states.parquet import PIECE_ROWS, write_batches
@@ -44,7 +44,7 @@ class ArrowRows:
     def to_arrow(self) -> Any:
         return pa.Table.from_batches(self.batches(), self.schema)
 
-    def to_parquet(self, path: Any, progress: Progress | None = None) -> None:
+    def to_parquet(self, path: Any, progress: ProgressCallback | None = None) -> None:
         write_batches(self.schema, self.batches(), path, progress)
 
     def batches(self) -> Iterator[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tensorstate_gpu._process.new_files import new_file
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.arrow_library import pa, pq
 
 # What is held at once: pieces of so many rows, and as many of them as make a row group. Narrow rows
@@ -19,7 +19,7 @@ def write_table(table: Any, path: Any) -> None:
 
 
 def write_batches(
-    schema: Any, batches: Iterable[Any], path: Any, progress: Progress | None
+    schema: Any, batches: Iterable[Any], path: Any, progress: ProgressCallback | None
 ) -> None:
     """Write record batches to a new Parquet file; ``progress`` is called with the rows written."""
     written = 0

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tensorstate_gpu._cli import progress
 from tensorstate_gpu._cli.main import main
+from tensorstate_gpu._process import progress
 from tensorstate_gpu.reporting import text
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
