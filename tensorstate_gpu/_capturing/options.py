@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypedDict, TypeVar
 
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._arrays.firing_function import FiringFunction as Fires
-from tensorstate_gpu._arrays.firing_function import checked_firing_function as check_firing
+from tensorstate_gpu._arrays.firing_function import FiringFunction, checked_firing_function
 from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
 from tensorstate_gpu._layers.memory_rows import check_compressor
 
@@ -25,7 +24,7 @@ class CaptureKeywords(TypedDict, total=False):
 
     keep: str
     threshold: Any
-    firing: Fires | None
+    firing: FiringFunction | None
     neuron_axis: int | None
     compressor: Any
 
@@ -36,7 +35,7 @@ class CaptureOptions:
 
     keep: str = "states"
     threshold: Any = 0.0
-    firing: Fires | None = None
+    firing: FiringFunction | None = None
     neuron_axis: int | None = None
     compressor: Any = None
     disk_path: Any = None
@@ -54,7 +53,7 @@ class CaptureOptions:
             check_compressor(self.compressor)
         checked = {
             "threshold": keep_threshold(self.threshold),
-            "firing": check_firing(self.firing, self.threshold),
+            "firing": checked_firing_function(self.firing, self.threshold),
             "neuron_axis": None
             if self.neuron_axis is None
             else integer(self.neuron_axis, "neuron_axis"),
