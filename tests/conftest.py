@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import cases, commands, side_by_side
-from tests.support.top_level_packages import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
+from tests.support.top_level_packages import (
+    _packages_keep_their_installed_names,  # noqa: F401 (used by every run)
+)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that is not interactive starts its background jobs so; some tests are about Ctrl-C.
