@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer
-from tensorstate_gpu._arrays.firing_function import FiringFunction as Fires
+from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._capturing.intake import Intake
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._layers.accumulator import Accumulator
@@ -94,7 +94,7 @@ class CapturePoint(LayerStates):
         return self.options.threshold
 
     @property
-    def firing(self) -> Fires | None:
+    def firing(self) -> FiringFunction | None:
         """The function that decides whether a neuron fires, or None if a threshold does."""
         return self.options.firing
 

@@ -11,8 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any, TypedDict, TypeVar
 
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._arrays.firing_function import FiringFunction as Fires
-from tensorstate_gpu._arrays.firing_function import checked_firing_function as check_firing
+from tensorstate_gpu._arrays.firing_function import FiringFunction, checked_firing_function
 from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
 from tensorstate_gpu._layers.memory_rows import check_compressor
 
@@ -29,7 +28,7 @@ class CaptureKeywords(TypedDict, total=False):
 
     keep: str
     threshold: Any
-    firing: Fires | None
+    firing: FiringFunction | None
     neuron_axis: NeuronAxis | None
     batch_axis: int
     merge_calls: bool
@@ -42,7 +41,7 @@ class CaptureOptions:
 
     keep: str = "states"
     threshold: Any = 0.0
-    firing: Fires | None = None
+    firing: FiringFunction | None = None
     neuron_axis: NeuronAxis | None = None
     batch_axis: int = 0
     merge_calls: bool = False
@@ -64,7 +63,7 @@ class CaptureOptions:
             check_compressor(self.compressor)
         checked = {
             "threshold": keep_threshold(self.threshold),
-            "firing": check_firing(self.firing, self.threshold),
+            "firing": checked_firing_function(self.firing, self.threshold),
             "neuron_axis": _checked_axes(self.neuron_axis),
             "batch_axis": integer(self.batch_axis, "batch_axis"),
         }
