@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import warnings
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from tensorstate_gpu.errors import GuessedAxisWarning
+from tensorstate_gpu.errors import warn_of_guesses
 
 from .axis_flow import AxisFlow
 from .axis_flow.mode import given_tensors, is_running
-
-LISTED = 10  # layers in a warning
 
 
 class _Pass(threading.local):
@@ -125,10 +122,4 @@ class ForwardPasses:
         """Say once of each layer that its axis is a guess."""
         guesses, self._guesses = self._guesses, {}
         if guesses:
-            listed = [f"{name} ({cause})" for name, cause in list(guesses.items())[:LISTED]]
-            more = f" and {len(guesses) - LISTED} more" if len(guesses) > LISTED else ""
-            warnings.warn(
-                f"the neuron axis is a guess for {', '.join(listed)}{more}: neuron_axis= sets it",
-                GuessedAxisWarning,
-                stacklevel=2,
-            )
+            warn_of_guesses([f"{name} ({cause})" for name, cause in guesses.items()])

@@ -23,6 +23,7 @@ class Intake:
 
     def __init__(self, name: str, options: CaptureOptions) -> None:
         self.name, self.options = name, options
+        self.axis_origin: str | None = None
         self.lock = ForkSafeLock()
         self._barriers: list[Callable[[], object]] = []
         self._stopped = False
@@ -31,7 +32,6 @@ class Intake:
     def _open_sink(self) -> None:
         self.pending_labels: Any = None
         self.axis: int | None = None
-        self.axis_origin: str | None = None
         self.accumulator: Accumulator | None = None
         self.sink = self._new_sink()
         found = self.sink.existing()
@@ -107,7 +107,7 @@ class Intake:
             return
         self.sink.before_batch()
         with self.lock:  # no reset by another thread may come between declare and append
-            self.axis_origin = axis_origin
+            self.axis_origin = axis_origin or self.axis_origin
             self.declare(neurons, axis)
             assert self.accumulator is not None
             self.accumulator.append(packed, instances, self.pending_labels, trusted=True)
