@@ -1,0 +1,166 @@
+"""The true neuron axis of each call of a leaf layer, found without the library under study.
+
+Flip one neuron of a weighted layer, run the model again, and compare: along the neuron axis only a
+part of a tensor changes, along the others all of it. The latest weighted layer that reaches a
+tensor decides, since its neurons are the ones that the tensor holds. Two neurons are flipped, in
+turn: an axis on which both change the same part (all tokens but the class token, say) does not
+tell neurons apart.
+
+The verdicts:
+
+known      one axis holds the neurons
+split      several do: with heads apart, a neuron is a head and a place in it
+batch      the only axis that does also counts model inputs
+mixed      each neuron changes all of the tensor, or the model takes another path
+untouched  nothing with weights feeds the tensor
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from .neurons import noise_in_parameters
+from .passes import Inputs, LeafCall, ProducerCall, changed_outputs, recorded
+
+# The neurons that are flipped. Of packed queries, keys and values these are a query and a value.
+SHARES = (0.1, 0.9)
+ROUNDING = 1e-6
+# A norm without weights lets a neuron change all others, but itself the most, nearly everywhere.
+NEARLY_EVERYWHERE = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """What is known of one call."""
+
+    layer: str
+    number: int
+    shape: tuple[int, ...]
+    verdict: str
+    axes: tuple[int, ...] = ()
+
+
+def true_axes(model: nn.Module, inputs: Inputs) -> list[Truth]:
+    """Return the truth about each call of a leaf layer in a forward pass, in the order of calls.
+
+    The model is to be deterministic: in eval mode, and without noise of its own.
+    """
+    calls, producers = recorded(model, inputs)
+    with noise_in_parameters(model):
+        fed = _changes(model, inputs, calls)
+    others = [_changes(model, inputs.with_copied(*places), calls) for places in ((0, 1), (1, 0))]
+    waiting = [call for call in calls if fed[call] is not None]
+    found: dict[LeafCall, Truth] = {}
+    for producer in sorted(producers, key=lambda call: -call.position):
+        watched = [c for c in waiting if c not in found and c.position > producer.position]
+        if not watched:
+            continue
+        passes = [_changes(model, inputs, watched, (producer, share)) for share in SHARES]
+        for call in watched:
+            changes = [change for each in passes if (change := each[call]) is not None]
+            if changes:
+                verdict, axes = judged(changes, [each[call] for each in others])
+                found[call] = _truth(call, verdict, axes)
+    return [found.get(call) or _truth(call, "untouched") for call in calls]
+
+
+def _truth(call: LeafCall, verdict: str, axes: Sequence[int] = ()) -> Truth:
+    return Truth(call.layer, call.number, tuple(call.output.shape), verdict, tuple(axes))
+
+
+def _changes(
+    model: nn.Module,
+    inputs: Inputs,
+    calls: Sequence[LeafCall],
+    flip: tuple[ProducerCall, float] | None = None,
+) -> dict[LeafCall, torch.Tensor | None]:
+    """Return how much each number changes in another pass; None for calls without a change."""
+    outputs = changed_outputs(model, inputs, calls, flip)
+    return {
+        call: change_between(call.output, outputs.get((call.layer, call.number))) for call in calls
+    }
+
+
+def change_between(before: torch.Tensor, after: torch.Tensor | None) -> torch.Tensor | None:
+    """Return |after - before|, 0 where it is rounding; None if nothing changes.
+
+    A tensor that is missing or has another shape counts as changed everywhere, alike.
+    """
+    if after is None or after.shape != before.shape:
+        return torch.ones(before.shape, dtype=torch.float64)
+    before, after = before.double(), after.double()
+    change = (after - before).abs().nan_to_num(0.0, 0.0, 0.0)  # -inf - -inf, in masked scores
+    most = float(change.max()) if change.numel() else 0.0
+    if most <= ROUNDING * float(before.nan_to_num(0.0, 0.0, 0.0).abs().max()):
+        return None
+    return torch.where(change > ROUNDING * most, change, 0.0)
+
+
+def judged(
+    changes: Sequence[torch.Tensor], others: Sequence[torch.Tensor | None]
+) -> tuple[str, tuple[int, ...]]:
+    """Return the verdict on a tensor, and the axes of its neurons.
+
+    ``changes``: what a flip of each of some neurons changes in it. ``others``: what another input
+    changes, first in the first place of the batch, then in the second.
+    """
+    parts = [changed_parts(change) for change in changes]
+    axes = [axis for axis in range(changes[0].ndim) if _tells_apart([p[axis] for p in parts])]
+    if len(axes) > 1:
+        axes = _without_phases(axes, parts)
+    if not axes:
+        axes = [axis for axis in range(changes[0].ndim) if _dominates(changes, axis)]
+    if len(axes) != 1:
+        return ("split" if axes else "mixed"), tuple(axes)
+    return ("batch" if _counts_inputs(others, axes[0]) else "known"), tuple(axes)
+
+
+def changed_parts(change: torch.Tensor) -> list[torch.Tensor]:
+    """Return, for each axis, at which of its entries anything changes."""
+    return [
+        (change != 0).movedim(axis, 0).flatten(1).any(1) if change.ndim > 1 else change != 0
+        for axis in range(change.ndim)
+    ]
+
+
+def _is_part(entries: torch.Tensor) -> bool:
+    return 0 < 2 * int(entries.sum()) <= len(entries)
+
+
+def _tells_apart(entries: Sequence[torch.Tensor]) -> bool:
+    """Whether the neurons change different parts of an axis, at least one at most half of it."""
+    different = len(entries) == 1 or any(not torch.equal(entries[0], e) for e in entries[1:])
+    return different and any(_is_part(each) for each in entries)
+
+
+def _counts_inputs(others: Sequence[torch.Tensor | None], axis: int) -> bool:
+    """Whether no entry of an axis changes with both inputs."""
+    parts = [changed_parts(change)[axis] for change in others if change is not None]
+    return len(parts) == 2 and not bool((parts[0] & parts[1]).any())
+
+
+def _without_phases(axes: list[int], parts: Sequence[list[torch.Tensor]]) -> list[int]:
+    """Return the axes with one entry for a neuron, where some have one and others several.
+
+    PixelShuffle puts neurons on every other row: the rows are places, the channels still neurons.
+    """
+    single = [
+        axis for axis in axes if all(int(p[axis].sum()) == 1 for p in parts if _is_part(p[axis]))
+    ]
+    return single if len(single) == 1 else axes
+
+
+def _dominates(changes: Sequence[torch.Tensor], axis: int) -> bool:
+    """Whether each neuron has an entry of its own that changes the most, nearly everywhere."""
+    if changes[0].shape[axis] < 3 or len(changes) < 2:
+        return False
+    places = []
+    for change in changes:
+        strongest = change.argmax(axis).flatten()
+        place = strongest.mode().values
+        if float((strongest == place).double().mean()) < NEARLY_EVERYWHERE:
+            return False
+        places.append(int(place))
+    return len(set(places)) == len(places)
