@@ -85,13 +85,14 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.packed = nn.Linear(width, 3 * width)
-        self.scores, self.apart, self.merged = nn.Identity(), nn.Identity(), nn.Identity()
+        self.key, self.scores = nn.Identity(), nn.Identity()
+        self.apart, self.merged = nn.Identity(), nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, tokens, width = x.shape
         packed = self.packed(x).reshape(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = packed.unbind(0)
-        scores = self.scores((query @ key.mT).softmax(-1))
+        scores = self.scores((query @ self.key(key).mT).softmax(-1))
         apart = self.apart(scores @ value)
         return self.merged(apart.transpose(1, 2).reshape(n, tokens, width))
 
@@ -201,6 +202,15 @@ CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
         "known",
         (2,),
     ),
+    "one feature for all tokens": (
+        lambda: seq(
+            nn.Linear(6, 9), lambda x: x @ noise(9, 9), lambda x: x * noise(7, 1), nn.Identity()
+        ),
+        TOKENS,
+        "3",
+        "mixed",
+        (),
+    ),
     "batch norm": (lambda: seq(CONV, nn.BatchNorm2d(8), nn.ReLU()), IMAGE, "2", "known", (1,)),
     "flattened conv": (lambda: seq(CONV, nn.Flatten()), IMAGE, "1", "known", (1,)),
     "conv as tokens": (
@@ -268,8 +278,8 @@ CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
         (2,),
     ),
     "shared layer": (
-        lambda: seq(shared := nn.Linear(6, 6), nn.ReLU(), shared, nn.Identity()),
-        TOKENS,
+        lambda: seq(shared := nn.Linear(6, 6), lambda x: x.mT, shared, nn.Identity()),
+        (3, 6, 6),
         "3",
         "known",
         (2,),
@@ -303,6 +313,13 @@ CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
         "2",
         "known",
         (2,),
+    ),
+    "keys of heads": (
+        lambda: seq(nn.Linear(6, 12), Attention()),
+        TOKENS,
+        "1.key",
+        "split",
+        (1, 3),
     ),
     "scores of heads": (
         lambda: seq(nn.Linear(6, 12), Attention()),

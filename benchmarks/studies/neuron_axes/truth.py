@@ -26,9 +26,12 @@ from .passes import Inputs, LeafCall, ProducerCall, changed_outputs, recorded
 
 # The neurons that are flipped. Of packed queries, keys and values these are a query and a value.
 SHARES = (0.1, 0.9)
+# And these, one after the other, as long as a tensor does not change: a key, for example.
+MORE_SHARES = (0.5, 0.3, 0.7)
 ROUNDING = 1e-6
 # A norm without weights lets a neuron change all others, but itself the most, nearly everywhere.
-NEARLY_EVERYWHERE = 0.9
+# So may one token among all tokens, but not by so much.
+NEARLY_EVERYWHERE, FAR_MORE = 0.9, 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +60,27 @@ def true_axes(model: nn.Module, inputs: Inputs) -> list[Truth]:
         watched = [c for c in waiting if c not in found and c.position > producer.position]
         if not watched:
             continue
-        passes = [_changes(model, inputs, watched, (producer, share)) for share in SHARES]
+        changes = _changes_by_flips(model, inputs, watched, producer)
         for call in watched:
-            changes = [change for each in passes if (change := each[call]) is not None]
-            if changes:
-                verdict, axes = judged(changes, [each[call] for each in others])
+            if changes[call]:
+                verdict, axes = judged(changes[call], [each[call] for each in others])
                 found[call] = _truth(call, verdict, axes)
     return [found.get(call) or _truth(call, "untouched") for call in calls]
+
+
+def _changes_by_flips(
+    model: nn.Module, inputs: Inputs, watched: Sequence[LeafCall], producer: ProducerCall
+) -> dict[LeafCall, list[torch.Tensor]]:
+    """Return for each call what some neurons of a producer change, each for itself."""
+    changes: dict[LeafCall, list[torch.Tensor]] = {call: [] for call in watched}
+    for share in SHARES + MORE_SHARES:
+        if share in MORE_SHARES:
+            watched = [call for call in watched if not changes[call]]
+        found = _changes(model, inputs, watched, (producer, share)) if watched else {}
+        for call, change in found.items():
+            if change is not None:
+                changes[call].append(change)
+    return changes
 
 
 def _truth(call: LeafCall, verdict: str, axes: Sequence[int] = ()) -> Truth:
@@ -153,14 +170,16 @@ def _without_phases(axes: list[int], parts: Sequence[list[torch.Tensor]]) -> lis
 
 
 def _dominates(changes: Sequence[torch.Tensor], axis: int) -> bool:
-    """Whether each neuron has an entry of its own that changes the most, nearly everywhere."""
+    """Whether each neuron has an entry of its own that changes far more, nearly everywhere."""
     if changes[0].shape[axis] < 3 or len(changes) < 2:
         return False
     places = []
     for change in changes:
         strongest = change.argmax(axis).flatten()
-        place = strongest.mode().values
-        if float((strongest == place).double().mean()) < NEARLY_EVERYWHERE:
+        place = int(strongest.mode().values)
+        most, second = change.movedim(axis, 0).flatten(1).mean(1).topk(2).values
+        everywhere = float((strongest == place).double().mean()) >= NEARLY_EVERYWHERE
+        if not everywhere or most < FAR_MORE * second:
             return False
-        places.append(int(place))
+        places.append(place)
     return len(set(places)) == len(places)
