@@ -14,7 +14,12 @@ FLIPPED = -2.5
 
 def has_neurons(module: nn.Module) -> bool:
     """Return whether one neuron of this module can be changed; not of what its children hold."""
-    return isinstance(module, nn.RNNBase) or bool(neuron_views(module, 0.0))
+    return isinstance(module, nn.RNNBase) or neuron_count(module) > 0
+
+
+def neuron_count(module: nn.Module) -> int:
+    """Return the number of neurons whose parameters are known, and can be changed; 0 if none."""
+    return max((count for count, _ in _views(module, 0.0)), default=0)
 
 
 def neuron_views(module: nn.Module, share: float) -> list[torch.Tensor]:
@@ -23,6 +28,13 @@ def neuron_views(module: nn.Module, share: float) -> list[torch.Tensor]:
     A parameter with one axis longer than 1 has its neurons there. Of others, only those of known
     layers are taken. If they disagree about the number of neurons, the largest number counts.
     """
+    views = _views(module, share)
+    most = max((count for count, _ in views), default=0)
+    return [view for count, view in views if count == most]
+
+
+def _views(module: nn.Module, share: float) -> list[tuple[int, torch.Tensor]]:
+    """The number of neurons in each parameter, and a view of one of them."""
     views: list[tuple[int, torch.Tensor]] = []
     for name, parameter in module.named_parameters(recurse=False):
         if name == "weight" and isinstance(module, _ConvTransposeNd):
@@ -30,8 +42,7 @@ def neuron_views(module: nn.Module, share: float) -> list[torch.Tensor]:
         elif (axis := _neuron_axis(module, name, parameter)) is not None:
             count = parameter.shape[axis]
             views.append((count, parameter.detach().select(axis, int(share * count))))
-    most = max((count for count, _ in views), default=0)
-    return [view for count, view in views if count == most]
+    return views
 
 
 def _neuron_axis(module: nn.Module, name: str, parameter: torch.Tensor) -> int | None:

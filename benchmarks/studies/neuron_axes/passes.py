@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .neurons import flip_output, flipped, has_neurons
+from .neurons import flip_output, flipped, has_neurons, noise_in_parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def recorded(model: nn.Module, inputs: Inputs) -> tuple[list[LeafCall], list[Pro
     with ExitStack() as stack:
         for module in model.modules():
             _hook(stack, module.register_forward_pre_hook(begin, prepend=True))
-        watch_leaves(stack, model, ended)
+        watch(stack, leaf_layers(model), ended)
         run(model, inputs)
     hosts = _hosts(model, {module for module, _, _ in begun})
     producers = [
@@ -116,40 +116,37 @@ def _hosts(model: nn.Module, called: Iterable[nn.Module]) -> dict[nn.Module, lis
     return hosts
 
 
-def watch_leaves(
-    stack: ExitStack, model: nn.Module, ended: Callable[[str, int, torch.Tensor], None]
+def watch(
+    stack: ExitStack,
+    layers: Mapping[str, nn.Module],
+    ended: Callable[[str, int, torch.Tensor], None],
 ) -> None:
-    """Call ``ended(layer, number, output)`` after each call of a leaf layer."""
+    """Call ``ended(layer, number, output)`` after each call of one of these layers."""
     numbers: Counter[str] = Counter()
 
-    def after(layer: str, output: Any) -> None:
+    def after(layer: str, module: Any, args: Any, output: Any) -> None:
         tensor = first_tensor(output)
         if tensor is not None and tensor.ndim:
             ended(layer, numbers[layer], tensor)
         numbers[layer] += 1
 
-    for name, module in leaf_layers(model).items():
-        hook = partial(_named_hook, after, name)
-        _hook(stack, module.register_forward_hook(hook))
-
-
-def _named_hook(
-    after: Callable[[str, Any], None], name: str, module: Any, args: Any, output: Any
-) -> None:
-    after(name, output)
+    for name, module in layers.items():
+        _hook(stack, module.register_forward_hook(partial(after, name)))
 
 
 def changed_outputs(
     model: nn.Module,
     inputs: Inputs,
     watched: Iterable[LeafCall],
-    flip: tuple[ProducerCall, float] | None = None,
+    flip: tuple[ProducerCall, float | None] | None = None,
 ) -> dict[tuple[str, int], torch.Tensor]:
     """Return what the watched calls return in another pass: with other inputs, or a flipped neuron.
 
-    ``flip``: a call of a producer, and the share of its neurons before the one to flip; it is
-    flipped in that call only. The pass ends as soon as all watched calls have been seen.
+    ``flip``: a call of a producer, and the share of its neurons before the one to flip, or None to
+    change them all; in that call only. The pass ends when all watched calls have been seen.
     """
+    watched = list(watched)
+    layers = {call.layer: model.get_submodule(call.layer) for call in watched}
     waiting = {(call.layer, call.number) for call in watched}
     outputs: dict[tuple[str, int], torch.Tensor] = {}
 
@@ -163,26 +160,30 @@ def changed_outputs(
     with ExitStack() as stack:
         if flip is not None:
             _flip_in_one_call(stack, *flip)
-        watch_leaves(stack, model, ended)
+        watch(stack, layers, ended)
         with suppress(_AllSeen):
             run(model, inputs)
     return outputs
 
 
-def _flip_in_one_call(stack: ExitStack, call: ProducerCall, share: float) -> None:
+def _flip_in_one_call(stack: ExitStack, call: ProducerCall, share: float | None) -> None:
     parameters = stack.enter_context(ExitStack())
     begun: Counter[str] = Counter()
+    by_output = isinstance(call.producer, nn.RNNBase) and share is not None
 
     def begin(module: Any, args: Any) -> None:
-        if begun["calls"] == call.number and not isinstance(call.producer, nn.RNNBase):
-            parameters.enter_context(flipped(call.producer, share))
+        if begun["calls"] == call.number and not by_output:
+            parameters.enter_context(
+                noise_in_parameters(call.producer)
+                if share is None
+                else flipped(call.producer, share)
+            )
         begun["calls"] += 1
 
     def end(module: Any, args: Any, output: Any) -> Any:
         parameters.close()
-        this_one = begun["calls"] == call.number + 1
-        recurrent = this_one and isinstance(call.producer, nn.RNNBase)
-        return flip_output(output, share) if recurrent else None
+        this_one = by_output and share is not None and begun["calls"] == call.number + 1
+        return flip_output(output, share) if this_one else None
 
     _hook(stack, call.host.register_forward_pre_hook(begin, prepend=True))
     _hook(stack, call.host.register_forward_hook(end))

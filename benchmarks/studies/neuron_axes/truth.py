@@ -2,9 +2,9 @@
 
 Flip one neuron of a weighted layer, run the model again, and compare: along the neuron axis only a
 part of a tensor changes, along the others all of it. The latest weighted layer that reaches a
-tensor decides, since its neurons are the ones that the tensor holds. Two neurons are flipped, in
-turn: an axis on which both change the same part (all tokens but the class token, say) does not
-tell neurons apart.
+tensor decides, since its neurons are the ones that the tensor holds. Where not simply the entry of
+that neuron changes, another one is flipped: an axis on which both change the same part (all tokens
+but the class token, say) does not tell neurons apart.
 
 The verdicts:
 
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .neurons import noise_in_parameters
+from .neurons import neuron_count, noise_in_parameters
 from .passes import Inputs, LeafCall, ProducerCall, changed_outputs, recorded
 
 # The neurons that are flipped. Of packed queries, keys and values these are a query and a value.
@@ -73,14 +73,38 @@ def _changes_by_flips(
 ) -> dict[LeafCall, list[torch.Tensor]]:
     """Return for each call what some neurons of a producer change, each for itself."""
     changes: dict[LeafCall, list[torch.Tensor]] = {call: [] for call in watched}
-    for share in SHARES + MORE_SHARES:
-        if share in MORE_SHARES:
-            watched = [call for call in watched if not changes[call]]
+
+    def flip(share: float | None, watched: Sequence[LeafCall]) -> list[LeafCall]:
+        """Note the changes, and return the calls that may need another flip."""
         found = _changes(model, inputs, watched, (producer, share)) if watched else {}
-        for call, change in found.items():
-            if change is not None:
-                changes[call].append(change)
+        changed = {call: change for call, change in found.items() if change is not None}
+        if share is None:
+            return list(changed)
+        for call, change in changed.items():
+            changes[call].append(change)
+        return [
+            c for c in watched if c not in changed or not _is_plain(changed[c], producer, share)
+        ]
+
+    first, second = SHARES
+    flip(second, flip(first, watched))
+    unchanged = flip(None, [call for call in watched if not changes[call]])
+    for share in MORE_SHARES:
+        flip(share, unchanged)
+        unchanged = [call for call in unchanged if not changes[call]]
     return changes
+
+
+def _is_plain(change: torch.Tensor, producer: ProducerCall, share: float) -> bool:
+    """Whether a tensor changes just at the neuron's own place, in an axis of all neurons.
+
+    That is the neuron axis, and another flip would tell no more.
+    """
+    count = neuron_count(producer.producer)
+    own = torch.arange(count) == int(share * count)
+    parts = changed_parts(change)
+    axes = [axis for axis, entries in enumerate(parts) if not bool(entries.all())]
+    return count > 2 and len(axes) == 1 and torch.equal(parts[axes[0]], own)
 
 
 def _truth(call: LeafCall, verdict: str, axes: Sequence[int] = ()) -> Truth:
@@ -91,7 +115,7 @@ def _changes(
     model: nn.Module,
     inputs: Inputs,
     calls: Sequence[LeafCall],
-    flip: tuple[ProducerCall, float] | None = None,
+    flip: tuple[ProducerCall, float | None] | None = None,
 ) -> dict[LeafCall, torch.Tensor | None]:
     """Return how much each number changes in another pass; None for calls without a change."""
     outputs = changed_outputs(model, inputs, calls, flip)
@@ -106,8 +130,10 @@ def change_between(before: torch.Tensor, after: torch.Tensor | None) -> torch.Te
     A tensor that is missing or has another shape counts as changed everywhere, alike.
     """
     if after is None or after.shape != before.shape:
-        return torch.ones(before.shape, dtype=torch.float64)
-    before, after = before.double(), after.double()
+        return torch.ones(before.shape)
+    if torch.equal(before, after):
+        return None
+    before, after = before.float(), after.float()
     change = (after - before).abs().nan_to_num(0.0, 0.0, 0.0)  # -inf - -inf, in masked scores
     most = float(change.max()) if change.numel() else 0.0
     if most <= ROUNDING * float(before.nan_to_num(0.0, 0.0, 0.0).abs().max()):
