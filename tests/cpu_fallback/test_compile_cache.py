@@ -87,7 +87,7 @@ def test_a_read_only_install_without_a_home(temporary, tmp_path):
     home = tmp_path / "home"
     home.write_text("")
     done = run(
-        WORK + "print(ts.__file__)",
+        ONE_KERNEL + "print(ts.__file__)",
         cwd=tmp_path,
         PYTHONPATH=str(site),
         PYTHONDONTWRITEBYTECODE="1",
