@@ -13,6 +13,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
+from .forward_passes import ForwardPasses
 from .hooks import StateCaptureHook
 from .neuron_axes import find_rules
 
@@ -70,18 +71,24 @@ def attach_in_place(
 ) -> list[StateCaptureHook]:
     """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
     rules = find_rules(model)
+    passes = ForwardPasses(options.batch_axis)
     hooks: list[StateCaptureHook] = []
     try:
         for name, module in chosen:
             for place in METHODS[method]:
                 if f"{name}_{place}_states" in existing:
                     continue
-                hook = StateCaptureHook(f"{name}_{place}_states", options=options)
+                own = options.of_layer(name, module)
+                hook = StateCaptureHook(f"{name}_{place}_states", options=own)
                 hooks.append(hook)
                 if isinstance(module, torch.jit.ScriptModule):
                     raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")
                 hook._rule = rules[id(module)][place == "post"]
                 hook._handle = _register(hook, module, place)
+                hook._passes = passes
+                passes.add_user()
+                hooks += hook.later_calls_of_store()
+        passes.attach(model)
     except BaseException:
         detach(hooks)
         for hook in hooks:
@@ -102,6 +109,8 @@ def detach(points: Iterable[CapturePoint]) -> None:
         if isinstance(hook, StateCaptureHook) and hook._handle is not None:
             hook._handle.remove()
             hook._handle = None
+            if hook._passes is not None:
+                hook._passes.remove_user()
 
 
 def remove(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:

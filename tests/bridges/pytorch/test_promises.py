@@ -147,6 +147,9 @@ def test_the_hook_returns_none_and_the_model_the_very_tensor():
 # ---- hooks and copies ----------------------------------------------------------------------------
 
 
+WATCHING = 2  # hooks of the whole model: they see where its passes begin and end
+
+
 def users_hook(*_: Any) -> None:
     """A hook of the user's own."""
 
@@ -155,7 +158,7 @@ def test_remove_state_layers_removes_only_our_hooks():
     model = network()
     handles = [model[0].register_forward_hook(users_hook)]
     ts.build_efficiency_model(model, "*", method="both")
-    assert len(hooks_of(model)) == 19
+    assert len(hooks_of(model)) == 1 + 18 + WATCHING
     handles.append(model[0].register_forward_pre_hook(users_hook, with_kwargs=True))
     assert ts.remove_state_layers(model) is model
     assert not hasattr(model, "efficiency_layers")
@@ -174,7 +177,7 @@ def test_capture_removes_only_our_hooks_whatever_happens():
             runs.append(run)
             model[0].register_forward_pre_hook(users_hook, with_kwargs=True)
             model(images(2, 1, 14, 14))
-            assert len(hooks_of(model)) == 21  # one more clears the labels
+            assert len(hooks_of(model)) == 2 + 18 + WATCHING + 1  # one more clears the labels
             raise ArithmeticError("as told")
 
     runs: list[ts.Run] = []
@@ -193,7 +196,7 @@ def test_attaching_twice_adds_no_second_hook():
         f"{k}_post_states" for k in (0, 4, 8)
     ]
     assert model.efficiency_layers[:2] == points
-    assert len(hooks_of(model)) == 3
+    assert len(hooks_of(model)) == 3 + 2 * WATCHING  # attached in two steps
     model(images(2, 1, 14, 14))
     assert [point.instance_count for point in model.efficiency_layers] == [2, 2, 2]
 
@@ -252,7 +255,7 @@ def test_a_copy_has_its_own_empty_points(how, keep):
     assert [p.axis for p in twin.efficiency_layers] == [p.axis for p in model.efficiency_layers]
     ts.remove_state_layers(twin)
     assert hooks_of(twin) == [users_hook]
-    assert len(hooks_of(model)) == 7
+    assert len(hooks_of(model)) == 7 + WATCHING
     model(images(1, 1, 14, 14))
     assert [point.instance_count for point in model.efficiency_layers] == [3] * 6
     ts.remove_state_layers(model)
@@ -278,4 +281,4 @@ def test_remove_and_attach_again():
     model(images(2, 1, 14, 14))
     (point,) = model.efficiency_layers
     assert (point.name, point.keep, point.state_count) == ("8_post_states", "counts", 2)
-    assert len(hooks_of(model)) == 1
+    assert len(hooks_of(model)) == 1 + WATCHING

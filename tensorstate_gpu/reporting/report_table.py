@@ -19,7 +19,8 @@ class LayerReport:
     """Measures of one layer: ``entropy`` in bits, ``efficiency`` and ``ceiling`` from 0 to 1.
 
     ``ceiling`` is the highest efficiency that this number of states could show: min(1, log2(states)
-    / neurons). ``axis`` is the axis of the neurons.
+    / neurons). ``axis`` is the axis of the neurons, and ``axis_origin`` where it is known from:
+    "given", "layer", "flow", "rule", "guess", or None where it was declared.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -32,9 +33,12 @@ class LayerReport:
     entropy: float
     efficiency: float
     ceiling: float
+    axis_origin: str | None = None
 
     @classmethod
-    def of(cls, name: str, counts: StateCounts, axis: int | None) -> "LayerReport":
+    def of(
+        cls, name: str, counts: StateCounts, axis: int | None, axis_origin: str | None = None
+    ) -> "LayerReport":
         return cls(
             name,
             axis,
@@ -44,12 +48,13 @@ class LayerReport:
             counts.entropy(),
             counts.efficiency(),
             information.ceiling(counts.total, counts.neurons),
+            axis_origin,
         )
 
     def cells(self) -> tuple[str, ...]:
         return (
             self.layer,
-            "-" if self.axis is None else str(self.axis),
+            "-" if self.axis is None else f"{self.axis} {self.axis_origin or ''}".rstrip(),
             f"{self.neurons:,}",
             f"{self.states:,}",
             f"{self.distinct:,}",
@@ -114,7 +119,10 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
     if not points:
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report")
     return summarise(
-        [LayerReport.of(point.name, point.histogram(), point.axis) for point in points],
+        [
+            LayerReport.of(point.name, point.histogram(), point.axis, point.axis_origin)
+            for point in points
+        ],
         accuracy,
         beta,
     )
