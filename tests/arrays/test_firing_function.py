@@ -192,6 +192,7 @@ SIMULATED = """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="numba-cuda is installed for tests on Linux")
+@pytest.mark.slow
 @sweep
 def test_the_cuda_kernel_in_numbas_simulator(every):
     names = ["float32", "float64", "int8", "bool"] if every else []

@@ -34,6 +34,7 @@ def compiled(folder):
     return {path.name.partition("-")[0] for path in folder.rglob("*.nbi")}
 
 
+@pytest.mark.slow
 def test_only_called_kernels_are_compiled_and_cached(tmp_path):
     done = run(WORK, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.stdout.split() == ["9", "9"], done.stderr

@@ -107,6 +107,7 @@ def check(source, defines, architecture, folder):
         assert packed == (kernel in FLOATS and 0 < native <= int(architecture[3:])), kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", thinned(ARCHITECTURES, ["sm_75", "sm_120"]))
 @sweep
 def test_cubins(every, architecture, tmp_path):
