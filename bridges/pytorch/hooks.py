@@ -1,5 +1,6 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
+import weakref
 from typing import Any, Unpack
 
 try:
@@ -13,17 +14,21 @@ from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.packing import pack, working_on
 
 from .neuron_axes import AUTO, AxisRule, axis_rule_of
-from .operator import hooks_by_key, new_keys
-from .tensors import as_importable, first_tensor, is_real_forward
+from .marked_classes import mark
+from .operator import Receiver
+from .tensors import as_importable, first_tensor
 
 
-class StateCaptureHook(CapturePoint):
+class StateCaptureHook(CapturePoint, Receiver):
     """A capture point that is used as a forward hook or forward pre-hook of a module.
 
-    Register it with ``module.register_forward_hook(StateCaptureHook("name"))``. It captures the
-    output of the module (as a pre-hook, its input) and changes nothing. From a tuple, mapping or
-    dataclass it takes the first tensor. It does not capture fake and meta tensors, tracing, and
-    forward passes that activation checkpointing repeats during backward.
+    ``StateCaptureHook("name").attach(module)`` registers it. It captures the output of the module
+    (as a pre-hook, its input) and changes nothing. From a tuple, mapping or dataclass it takes the
+    first tensor. It does not capture fake and meta tensors, tracing, exporting, and forward passes
+    that activation checkpointing repeats during backward.
+
+    ``module.register_forward_hook(hook)`` works too, with one exception: if torch.compile has
+    compiled a module of this class before, it may not notice the hook.
 
     The parameters are those of CapturePoint.
 
@@ -32,7 +37,7 @@ class StateCaptureHook(CapturePoint):
     >>> import torch
     >>> layer = torch.nn.Linear(3, 2)
     >>> hook = StateCaptureHook("linear")
-    >>> _ = layer.register_forward_hook(hook)
+    >>> hook.attach(layer)
     >>> _ = layer(torch.ones(5, 3))
     >>> hook.state_count, hook.neurons
     (5, 2)
@@ -52,14 +57,39 @@ class StateCaptureHook(CapturePoint):
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
         super().__init__(name, disk_path, options=options, **keywords)
+        self._handle: Any = None
         self._register()
 
-    def _register(self) -> None:
-        self._handle: Any = None
-        self._key = next(new_keys)
-        hooks_by_key[self._key] = self
-        # The operator declares that it mutates this tensor, so torch.compile keeps the call.
-        self._anchor = torch.zeros((), dtype=torch.int32)
+    def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
+        """Capture the outputs of a module from now on; ``before``: its inputs.
+
+        It may be compiled already. Raises ValueError if the hook is attached to a module.
+        """
+        if self._handle is not None:
+            raise ValueError(f"{self.name} is attached to a module already; detach() it first")
+        if before:
+            self._handle = module.register_forward_pre_hook(
+                self.before_with_kwargs, with_kwargs=True
+            )
+        else:
+            self._handle = module.register_forward_hook(self)
+        self.active = True
+        self.belongs_to(module)
+        mark(module)
+
+    def detach(self) -> None:
+        """Remove the hook from the module that it is attached to, if any."""
+        if self._handle is None:
+            return
+        self._handle.remove()
+        self._handle = None
+        self.active = False  # for compiled graphs that do not check whether they still fit
+        if (module := self._module()) is not None:
+            mark(module)
+
+    def belongs_to(self, module: torch.nn.Module) -> None:
+        """Remember the module that this hook is attached to."""
+        self._module = weakref.ref(module)
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
         """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
@@ -86,10 +116,7 @@ class StateCaptureHook(CapturePoint):
             )
         if self._rule is None:
             self._rule = axis_rule_of(module) or AUTO
-        if torch.compiler.is_compiling():
-            torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, self._key)
-        elif is_real_forward(tensor):
-            self.capture(tensor)
+        self.deliver(tensor)
 
     def capture(self, tensor: torch.Tensor) -> None:
         """Pack and record the states of one batch."""

@@ -14,20 +14,37 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
 from .hooks import StateCaptureHook
+from .marked_classes import MarkingHook, mark, plain_class
 from .neuron_axes import find_rules
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 
 
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return names and modules to choose from; a model without submodules, itself."""
-    below = [(name, module) for name, module in model.named_modules() if name]
+    """Return names and modules to choose from; a model without submodules, itself.
+
+    Modules inside a torch.compile wrapper have the names that they have without it.
+    """
+    model = _unwrapped(model)
+    below = [
+        (name.replace("._orig_mod", ""), module)
+        for name, module in model.named_modules()
+        if name and _unwrapped(module) is module
+    ]
     return below or [(type(model).__name__, model)]
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module that torch.compile has wrapped; another module itself."""
+    if type(module).__name__ != "OptimizedModule":
+        return module
+    wrapped: nn.Module = module._orig_mod  # type: ignore[assignment]
+    return _unwrapped(wrapped)
 
 
 def class_names(layer: Any) -> tuple[str, ...]:
     """Return the names of a layer's class; torch creates some at run time (ParametrizedLinear)."""
-    kind = type(layer)
+    kind = plain_class(layer)
     made_from = [
         base.__name__
         for base in kind.__bases__
@@ -37,13 +54,7 @@ def class_names(layer: Any) -> tuple[str, ...]:
 
 
 def check_attachable(model: nn.Module) -> None:
-    """Raise NotCapturable for a compiled model: it would never call a hook that is added now."""
-    compiled = getattr(model, "_compiled_call_impl", None) is not None
-    if compiled or type(model).__name__ == "OptimizedModule":
-        raise NotCapturable(
-            "model is compiled, and hooks may never fire there: attach to the plain model first, "
-            "then compile it"
-        )
+    """Raise NotCapturable for a model that would never call a hook."""
     if isinstance(model, torch.jit.ScriptModule):
         raise NotCapturable(
             "model is TorchScript, which runs no hooks: attach to the model that it was made from"
@@ -81,7 +92,7 @@ def attach_in_place(
                 if isinstance(module, torch.jit.ScriptModule):
                     raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")
                 hook._rule = rules[id(module)][place == "post"]
-                hook._handle = _register(hook, module, place)
+                hook.attach(module, before=place == "pre")
     except BaseException:
         detach(hooks)
         for hook in hooks:
@@ -90,18 +101,11 @@ def attach_in_place(
     return hooks
 
 
-def _register(hook: StateCaptureHook, module: nn.Module, place: str) -> Any:
-    if place == "pre":
-        return module.register_forward_pre_hook(hook.before_with_kwargs, with_kwargs=True)
-    return module.register_forward_hook(hook)
-
-
 def detach(points: Iterable[CapturePoint]) -> None:
     """Remove these hooks from their modules. What they have captured stays."""
     for hook in points:
-        if isinstance(hook, StateCaptureHook) and hook._handle is not None:
-            hook._handle.remove()
-            hook._handle = None
+        if isinstance(hook, StateCaptureHook):
+            hook.detach()
 
 
 def remove(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:
@@ -110,10 +114,22 @@ def remove(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:
     return model
 
 
-def call_after_forward(model: nn.Module, function: Callable[[], object]) -> Any:
+def call_after_forward(model: nn.Module, function: Callable[[], object]) -> "_AfterForward":
     """Call ``function()`` after each forward pass, also a failed one. Returns a handle."""
+    return _AfterForward(_unwrapped(model), function)
 
-    def after(module: Any, args: Any, output: Any) -> None:
-        function()
 
-    return model.register_forward_hook(after, always_call=True)
+class _AfterForward(MarkingHook):
+    """A forward hook that calls a function, and its handle."""
+
+    def __init__(self, model: nn.Module, function: Callable[[], object]) -> None:
+        self._model, self._function = model, function
+        self._handle = model.register_forward_hook(self, always_call=True)
+        mark(model)
+
+    def __call__(self, module: Any, args: Any, output: Any) -> None:
+        self._function()
+
+    def remove(self) -> None:
+        self._handle.remove()
+        mark(self._model)

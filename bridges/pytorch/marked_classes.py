@@ -1,0 +1,117 @@
+"""PyTorch: modules with our hooks get classes of their own, which torch.compile distinguishes.
+
+A compiled graph is used for every module that passes its guards. They check the class of a module,
+but not that it has no hooks (torch._dynamo.config.skip_nnmodule_hook_guards). A graph that was made
+without our hooks would therefore be used for modules that have them, and would capture nothing. So
+a module with hooks of ours is given an empty subclass of its class, one per number of hooks. With
+each attaching and detaching, torch.compile finds the graphs that fit, and keeps the others.
+"""
+
+import copyreg
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+
+_PLAIN = "_tensorstate_gpu_plain"  # the attribute of a marked class
+
+
+class MarkingHook:
+    """Base class of the hooks that mark their module."""
+
+    def belongs_to(self, module: nn.Module) -> None:
+        """Called for a copy of a hook, with the copy of its module."""
+
+
+def mark(module: nn.Module) -> None:
+    """Give a module the class for the marking hooks that it has now."""
+    plain = plain_class(module)
+    numbers = [sum(1 for _ in _marking(hooks)) for hooks in _hooks_of(module)]
+    marked = _marked_class(plain, *numbers) if any(numbers) else plain
+    if is_parametrized(module):  # torch adds properties to the class of such a module
+        _forget_graphs()
+    elif marked is not type(module):
+        _set_class(module, marked)
+
+
+def plain_class(module: nn.Module) -> type[nn.Module]:
+    """Return the class of a module without the mark."""
+    kind = type(module)
+    plain: type[nn.Module] = kind.__dict__.get(_PLAIN, kind)
+    return plain
+
+
+def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
+    return module._forward_pre_hooks, module._forward_hooks
+
+
+def _marking(hooks: dict[int, Any]) -> Iterator[MarkingHook]:
+    for hook in hooks.values():
+        owner = getattr(hook, "__self__", hook)  # of a bound method
+        if isinstance(owner, MarkingHook):
+            yield owner
+
+
+def _forget_graphs() -> None:
+    """Let torch.compile start anew, which is exact too, but costs the user all compiled graphs."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+
+
+def _set_class(module: nn.Module, kind: type) -> None:
+    object.__setattr__(module, "__class__", kind)  # modules may define a __setattr__
+
+
+@functools.cache
+def _marked_class(plain: type[nn.Module], before: int, after: int) -> Any:
+    """Return the subclass for modules with this many hooks before and after ``forward``."""
+    namespace = {
+        "__doc__": plain.__doc__,
+        "__module__": plain.__module__,
+        "__qualname__": plain.__qualname__,
+        "__init__": _init_plain,
+        "__reduce_ex__": _reduce_marked,
+        "__setstate__": _set_state,
+        _PLAIN: plain,
+        "_tensorstate_gpu_key": (plain, before, after),
+    }
+    return type(plain)(plain.__name__, (plain,), namespace)
+
+
+def _init_plain(self: Any, *args: Any, **kwargs: Any) -> None:
+    """Become a plain module: what ``type(module)(...)`` makes, such as a slice, has no hooks."""
+    plain = plain_class(self)
+    _set_class(self, plain)
+    plain.__init__(self, *args, **kwargs)
+
+
+def _reduce_marked(self: Any, protocol: Any) -> Any:
+    """Copies and pickles contain copies of the hooks, so they are marked likewise.
+
+    A pickle names the plain class, because the marked one cannot be imported.
+    """
+    kind, plain = type(self), plain_class(self)
+    function, arguments, *rest = plain.__reduce_ex__(self, protocol)
+    if function is copyreg.__newobj__ and arguments == (kind,):
+        return (_new_marked, kind._tensorstate_gpu_key, *rest)
+    return (function, tuple(plain if a is kind else a for a in arguments), *rest)
+
+
+def _new_marked(plain: type[nn.Module], before: int, after: int) -> Any:
+    kind = _marked_class(plain, before, after)
+    return kind.__new__(kind)
+
+
+def _set_state(self: Any, state: Any) -> None:
+    plain_class(self).__setstate__(self, state)
+    for hooks in _hooks_of(self):
+        for hook in _marking(hooks):
+            hook.belongs_to(self)
