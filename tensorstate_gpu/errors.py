@@ -22,6 +22,7 @@ __all__ = [
     "NoStore",
     "NotCapturable",
     "NothingCaptured",
+    "OtherProcess",
     "RowsNotKept",
     "StoreClosed",
     "StoreInUse",
@@ -52,6 +53,10 @@ class NotCapturable(TensorStateError, ValueError):
 
 class NoCapturePoints(TensorStateError, ValueError):
     """The model has no capture points."""
+
+
+class OtherProcess(TensorStateError, RuntimeError):
+    """A forked process, such as a DataLoader worker, runs a model that its parent captures."""
 
 
 # ---- reading -----------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
-import weakref
 from typing import Any, Unpack
 
 try:
@@ -14,8 +13,8 @@ from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.packing import pack, working_on
 
 from .neuron_axes import AUTO, AxisRule, axis_rule_of
-from .marked_classes import mark
 from .operator import Receiver
+from .passes import PassCounter, PassLog
 from .tensors import as_importable, first_tensor
 
 
@@ -57,8 +56,19 @@ class StateCaptureHook(CapturePoint, Receiver):
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
         super().__init__(name, disk_path, options=options, **keywords)
-        self._handle: Any = None
-        self._register()
+        self._register(PassCounter())
+
+    def count_passes(self, counter: PassCounter) -> None:
+        """Note from now on in which passes of a model this layer ran."""
+        self.pass_log = PassLog(counter)
+
+    @property
+    def passes(self) -> tuple[int, int] | None:
+        return self.pass_log.passes()
+
+    def reset_states(self, input_shape: Any = None) -> None:
+        super().reset_states(input_shape)
+        self.pass_log.restart()
 
     def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
         """Capture the outputs of a module from now on; ``before``: its inputs.
@@ -68,28 +78,18 @@ class StateCaptureHook(CapturePoint, Receiver):
         if self._handle is not None:
             raise ValueError(f"{self.name} is attached to a module already; detach() it first")
         if before:
-            self._handle = module.register_forward_pre_hook(
-                self.before_with_kwargs, with_kwargs=True
-            )
+            function = self.before_with_kwargs
+            handle = module.register_forward_pre_hook(function, with_kwargs=True)
         else:
-            self._handle = module.register_forward_hook(self)
+            handle = module.register_forward_hook(self)
         self.active = True
-        self.belongs_to(module)
-        mark(module)
+        self.bind(module, handle)
 
     def detach(self) -> None:
         """Remove the hook from the module that it is attached to, if any."""
-        if self._handle is None:
-            return
-        self._handle.remove()
-        self._handle = None
-        self.active = False  # for compiled graphs that do not check whether they still fit
-        if (module := self._module()) is not None:
-            mark(module)
-
-    def belongs_to(self, module: torch.nn.Module) -> None:
-        """Remember the module that this hook is attached to."""
-        self._module = weakref.ref(module)
+        if self._handle is not None:
+            self.remove()
+            self.active = False  # for compiled graphs that do not check whether they still fit
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
         """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
@@ -150,9 +150,14 @@ class StateCaptureHook(CapturePoint, Receiver):
                 self.intake.record(packed, neurons, axis, instances)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_rule": self._rule, "_handle": self._handle}
+        return {
+            **super().__getstate__(),
+            "_rule": self._rule,
+            "_handle": self._handle,
+            "counter": self.pass_log.counter,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        counter = state.pop("counter")
         super().__setstate__(state)
-        self._register()
-        self._handle = state["_handle"]
+        self._register(counter)

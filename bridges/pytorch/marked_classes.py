@@ -10,7 +10,8 @@ each attaching and detaching, torch.compile finds the graphs that fit, and keeps
 import copyreg
 import functools
 import sys
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 try:
@@ -20,15 +21,33 @@ except ImportError as error:
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-
 _PLAIN = "_tensorstate_gpu_plain"  # the attribute of a marked class
 
 
 class MarkingHook:
     """Base class of the hooks that mark their module."""
 
+    _handle: Any = None
+    _module: "weakref.ref[nn.Module] | None" = None
+
+    def bind(self, module: nn.Module, handle: Any) -> None:
+        """Mark a module, at which this hook was registered under this handle."""
+        self._handle = handle
+        self.belongs_to(module)
+        mark(module)
+
     def belongs_to(self, module: nn.Module) -> None:
-        """Called for a copy of a hook, with the copy of its module."""
+        """Remember the module of this hook. A copy of a module calls it for copies of hooks."""
+        self._module = weakref.ref(module)
+
+    def remove(self) -> None:
+        """Remove this hook from its module, if it has one."""
+        if self._handle is None:
+            return
+        self._handle.remove()
+        self._handle = None
+        if self._module is not None and (module := self._module()) is not None:
+            mark(module)
 
 
 def mark(module: nn.Module) -> None:

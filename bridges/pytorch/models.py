@@ -14,8 +14,9 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
 from .hooks import StateCaptureHook
-from .marked_classes import MarkingHook, mark, plain_class
+from .marked_classes import MarkingHook, plain_class
 from .neuron_axes import find_rules
+from .passes import PassCounter
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 
@@ -82,6 +83,7 @@ def attach_in_place(
     """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
     rules = find_rules(model)
     hooks: list[StateCaptureHook] = []
+    counter = PassCounter()
     try:
         for name, module in chosen:
             for place in METHODS[method]:
@@ -89,10 +91,13 @@ def attach_in_place(
                     continue
                 hook = StateCaptureHook(f"{name}_{place}_states", options=options)
                 hooks.append(hook)
+                hook.count_passes(counter)
                 if isinstance(module, torch.jit.ScriptModule):
                     raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")
                 hook._rule = rules[id(module)][place == "post"]
                 hook.attach(module, before=place == "pre")
+        if hooks:
+            counter.attach(_unwrapped(model))
     except BaseException:
         detach(hooks)
         for hook in hooks:
@@ -103,9 +108,11 @@ def attach_in_place(
 
 def detach(points: Iterable[CapturePoint]) -> None:
     """Remove these hooks from their modules. What they have captured stays."""
-    for hook in points:
-        if isinstance(hook, StateCaptureHook):
-            hook.detach()
+    hooks = [point for point in points if isinstance(point, StateCaptureHook)]
+    for hook in hooks:
+        hook.detach()
+    for counter in {hook.pass_log.counter for hook in hooks}:
+        counter.remove()
 
 
 def remove(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:
@@ -123,13 +130,8 @@ class _AfterForward(MarkingHook):
     """A forward hook that calls a function, and its handle."""
 
     def __init__(self, model: nn.Module, function: Callable[[], object]) -> None:
-        self._model, self._function = model, function
-        self._handle = model.register_forward_hook(self, always_call=True)
-        mark(model)
+        self._function = function
+        self.bind(model, model.register_forward_hook(self, always_call=True))
 
     def __call__(self, module: Any, args: Any, output: Any) -> None:
         self._function()
-
-    def remove(self) -> None:
-        self._handle.remove()
-        mark(self._model)

@@ -10,10 +10,9 @@ try:
     import torch
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
-from torch._subclasses.fake_tensor import unset_fake_temporarily
-
 from .marked_classes import MarkingHook
-from .tensors import is_real_forward
+from .passes import NOT_IN_CUDA_GRAPHS, PassCounter, PassLog
+from .tensors import is_exporting, is_real_forward, shared_tensor
 
 
 class Receiver(MarkingHook):
@@ -23,15 +22,15 @@ class Receiver(MarkingHook):
     tensor: a number would be a constant of the graph, and each layer would need a graph of its own.
     """
 
-    def _register(self) -> None:
+    def _register(self, counter: PassCounter) -> None:
         key = next(_new_keys)
         _receivers[key] = self
         # The tensor is a view of this array, which is written without torch: inside fake modes,
         # inference mode and traces as well.
         self._key_and_active = np.array([key, True], np.int64)
-        with unset_fake_temporarily(), torch.inference_mode(False):
-            # The operator declares that it mutates this tensor, so torch.compile keeps the call.
-            self._anchor = torch.from_numpy(self._key_and_active)
+        # The operator declares that it mutates this tensor, so torch.compile keeps the call.
+        self._anchor = shared_tensor(self._key_and_active)
+        self.pass_log = PassLog(counter)
 
     @property
     def active(self) -> bool:
@@ -48,9 +47,11 @@ class Receiver(MarkingHook):
         Exported programs receive nothing: they outlive this process and its keys.
         """
         if torch.compiler.is_compiling():
-            if not _is_exporting():
-                torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor)
+            if not is_exporting():
+                passes = self.pass_log.counter.tensor
+                torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, passes)
         elif self.active and is_real_forward(tensor):
+            self.pass_log.note(self.pass_log.counter.number)
             self.capture(tensor)
 
     def capture(self, tensor: torch.Tensor) -> None:
@@ -60,23 +61,23 @@ class Receiver(MarkingHook):
 
 _new_keys = itertools.count()
 _receivers: "weakref.WeakValueDictionary[int, Receiver]" = weakref.WeakValueDictionary()
-_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # added in 2.7
 
-# A CUDA graph would not call the operator when it is replayed.
-_TAGS = tuple(getattr(torch.Tag, name) for name in ("cudagraph_unsafe",) if hasattr(torch.Tag, name))
 _library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[no-untyped-call]
-_library.define("capture(Tensor x, Tensor(a!) anchor) -> ()", tags=_TAGS)
+_library.define(
+    "capture(Tensor x, Tensor(a!) anchor, Tensor passes) -> ()", tags=NOT_IN_CUDA_GRAPHS
+)
 
 
-def _capture(x: torch.Tensor, anchor: torch.Tensor) -> None:
+def _capture(x: torch.Tensor, anchor: torch.Tensor, passes: torch.Tensor) -> None:
     """Called by compiled graphs. Does nothing if the receiver no longer exists."""
     key, active = anchor.tolist()
     receiver = _receivers.get(key) if active else None
     if receiver is not None and is_real_forward(x):
+        receiver.pass_log.note(int(passes))
         receiver.capture(x)
 
 
-def _capture_fake(x: torch.Tensor, anchor: torch.Tensor) -> None:
+def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, passes: torch.Tensor) -> None:
     """Do nothing: traced calls are not captured."""
 
 

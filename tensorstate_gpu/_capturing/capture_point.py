@@ -156,7 +156,7 @@ class CapturePoint(LayerStates):
     def _no_states_error(self) -> NothingCaptured:
         return NothingCaptured(
             f"{self.name}: nothing captured yet. Run the model; a layer that is never called "
-            "captures nothing (exclude= it), nor does a hook attached after the first compiled call"
+            "captures nothing (exclude= it)"
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def test_numbers(run):
         "entropy": 2.0,
         "efficiency": 1.0,
         "ceiling": 1.0,
+        "passes": None,
+        "model_passes": None,
     }
     assert (second.distinct, second.entropy, second.efficiency) == (2, 1.0, 0.25)
     assert report.network_efficiency == run.network_efficiency() == pytest.approx(0.5)
