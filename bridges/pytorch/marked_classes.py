@@ -52,13 +52,14 @@ class MarkingHook:
 
 def mark(module: nn.Module) -> None:
     """Give a module the class for the marking hooks that it has now."""
-    plain = plain_class(module)
     numbers = [sum(1 for _ in _marking(hooks)) for hooks in _hooks_of(module)]
-    marked = _marked_class(plain, *numbers) if any(numbers) else plain
-    if is_parametrized(module):  # torch adds properties to the class of such a module
+    try:
+        if is_parametrized(module) or isinstance(module, torch.fx.GraphModule):
+            raise TypeError("torch itself changes the class of such a module")
+        plain = plain_class(module)
+        _set_class(module, _marked_class(plain, *numbers) if any(numbers) else plain)
+    except Exception:  # __init_subclass__ and metaclasses may raise any
         _forget_graphs()
-    elif marked is not type(module):
-        _set_class(module, marked)
 
 
 def plain_class(module: nn.Module) -> type[nn.Module]:
@@ -96,32 +97,35 @@ def _marked_class(plain: type[nn.Module], before: int, after: int) -> Any:
         "__doc__": plain.__doc__,
         "__module__": plain.__module__,
         "__qualname__": plain.__qualname__,
-        "__init__": _init_plain,
-        "__reduce_ex__": _reduce_marked,
-        "__setstate__": _set_state,
+        "__init__": functools.partialmethod(_init_plain, plain),
+        "__reduce_ex__": functools.partialmethod(_reduce_marked, plain),
+        "__setstate__": functools.partialmethod(_set_state, plain),
         _PLAIN: plain,
         "_tensorstate_gpu_key": (plain, before, after),
     }
     return type(plain)(plain.__name__, (plain,), namespace)
 
 
-def _init_plain(self: Any, *args: Any, **kwargs: Any) -> None:
+def _init_plain(self: Any, plain: type[nn.Module], *args: Any, **kwargs: Any) -> None:
     """Become a plain module: what ``type(module)(...)`` makes, such as a slice, has no hooks."""
-    plain = plain_class(self)
-    _set_class(self, plain)
+    if plain_class(self) is plain:  # else it is of a subclass of the marked class, as FSDP makes
+        _set_class(self, plain)
     plain.__init__(self, *args, **kwargs)
 
 
-def _reduce_marked(self: Any, protocol: Any) -> Any:
+def _reduce_marked(self: Any, plain: type[nn.Module], protocol: Any) -> Any:
     """Copies and pickles contain copies of the hooks, so they are marked likewise.
 
     A pickle names the plain class, because the marked one cannot be imported.
     """
-    kind, plain = type(self), plain_class(self)
     function, arguments, *rest = plain.__reduce_ex__(self, protocol)
+    kind = type(self)
+    if plain_class(self) is not plain:
+        return (function, arguments, *rest)
     if function is copyreg.__newobj__ and arguments == (kind,):
         return (_new_marked, kind._tensorstate_gpu_key, *rest)
-    return (function, tuple(plain if a is kind else a for a in arguments), *rest)
+    function, *arguments = (plain if part is kind else part for part in (function, *arguments))
+    return (function, tuple(arguments), *rest)
 
 
 def _new_marked(plain: type[nn.Module], before: int, after: int) -> Any:
@@ -129,8 +133,8 @@ def _new_marked(plain: type[nn.Module], before: int, after: int) -> Any:
     return kind.__new__(kind)
 
 
-def _set_state(self: Any, state: Any) -> None:
-    plain_class(self).__setstate__(self, state)
+def _set_state(self: Any, plain: type[nn.Module], state: Any) -> None:
+    plain.__setstate__(self, state)  # type: ignore[attr-defined]
     for hooks in _hooks_of(self):
         for hook in _marking(hooks):
             hook.belongs_to(self)
