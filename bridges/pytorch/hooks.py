@@ -66,6 +66,15 @@ class StateCaptureHook(CapturePoint, Receiver):
     def passes(self) -> tuple[int, int] | None:
         return self.pass_log.passes()
 
+    def labels_of_next_pass(self, labels: Any) -> None:
+        self.labels(labels)
+        self.pass_log.expect_pass()
+
+    def receive(self, tensor: torch.Tensor, clock: int) -> None:
+        if self.pass_log.note(clock):
+            self.labels(None)
+        self.capture(tensor)
+
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
         self.pass_log.restart()
@@ -75,7 +84,7 @@ class StateCaptureHook(CapturePoint, Receiver):
 
         It may be compiled already. Raises ValueError if the hook is attached to a module.
         """
-        if self._handle is not None:
+        if self._handles:
             raise ValueError(f"{self.name} is attached to a module already; detach() it first")
         if before:
             function = self.before_with_kwargs
@@ -87,7 +96,7 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def detach(self) -> None:
         """Remove the hook from the module that it is attached to, if any."""
-        if self._handle is not None:
+        if self._handles:
             self.remove()
             self.active = False  # for compiled graphs that do not check whether they still fit
 
@@ -153,7 +162,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         return {
             **super().__getstate__(),
             "_rule": self._rule,
-            "_handle": self._handle,
+            "_handles": self._handles,
             "counter": self.pass_log.counter,
         }
 

@@ -27,12 +27,12 @@ _PLAIN = "_tensorstate_gpu_plain"  # the attribute of a marked class
 class MarkingHook:
     """Base class of the hooks that mark their module."""
 
-    _handle: Any = None
+    _handles: tuple[Any, ...] = ()
     _module: "weakref.ref[nn.Module] | None" = None
 
-    def bind(self, module: nn.Module, handle: Any) -> None:
-        """Mark a module, at which this hook was registered under this handle."""
-        self._handle = handle
+    def bind(self, module: nn.Module, *handles: Any) -> None:
+        """Mark a module, at which this hook was registered under these handles."""
+        self._handles = handles
         self.belongs_to(module)
         mark(module)
 
@@ -42,12 +42,12 @@ class MarkingHook:
 
     def remove(self) -> None:
         """Remove this hook from its module, if it has one."""
-        if self._handle is None:
-            return
-        self._handle.remove()
-        self._handle = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles = ()
         if self._module is not None and (module := self._module()) is not None:
             mark(module)
+            self._module = None
 
 
 def mark(module: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """PyTorch: attaches capture points to the modules of a model."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 try:
@@ -14,7 +14,7 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
 from .hooks import StateCaptureHook
-from .marked_classes import MarkingHook, plain_class
+from .marked_classes import plain_class
 from .neuron_axes import find_rules
 from .passes import PassCounter
 
@@ -82,6 +82,7 @@ def attach_in_place(
 ) -> list[StateCaptureHook]:
     """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
     rules = find_rules(model)
+    bypassed = _bypassed(model)
     hooks: list[StateCaptureHook] = []
     counter = PassCounter()
     try:
@@ -92,8 +93,7 @@ def attach_in_place(
                 hook = StateCaptureHook(f"{name}_{place}_states", options=options)
                 hooks.append(hook)
                 hook.count_passes(counter)
-                if isinstance(module, torch.jit.ScriptModule):
-                    raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")
+                _check_hooks_run(name, module, bypassed)
                 hook._rule = rules[id(module)][place == "post"]
                 hook.attach(module, before=place == "pre")
         if hooks:
@@ -104,6 +104,28 @@ def attach_in_place(
             hook.intake.sink.release_name()
         raise
     return hooks
+
+
+def _check_hooks_run(name: str, module: nn.Module, bypassed: set[nn.Module]) -> None:
+    """Raise NotCapturable for a module that never, or not always, calls its hooks."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")
+    if module in bypassed:
+        raise NotCapturable(
+            f"{name} is inside a module whose forward was replaced by TorchScript or a CUDA graph "
+            "(make_graphed_callables), which run no hooks: attach to the model as it was before"
+        )
+
+
+def _bypassed(model: nn.Module) -> set[nn.Module]:
+    """Return the modules inside those whose ``forward`` was replaced by one without hooks."""
+    found: set[nn.Module] = set()
+    for module in model.modules():
+        forward = module.__dict__.get("forward")
+        is_script = isinstance(forward, (torch.jit.ScriptFunction, torch.jit.ScriptMethod))
+        if is_script or getattr(forward, "__module__", None) == "torch.cuda.graphs":
+            found.update(part for part in module.modules() if part is not module)
+    return found
 
 
 def detach(points: Iterable[CapturePoint]) -> None:
@@ -119,19 +141,3 @@ def remove(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:
     """Remove these hooks and return the model itself."""
     detach(points)
     return model
-
-
-def call_after_forward(model: nn.Module, function: Callable[[], object]) -> "_AfterForward":
-    """Call ``function()`` after each forward pass, also a failed one. Returns a handle."""
-    return _AfterForward(_unwrapped(model), function)
-
-
-class _AfterForward(MarkingHook):
-    """A forward hook that calls a function, and its handle."""
-
-    def __init__(self, model: nn.Module, function: Callable[[], object]) -> None:
-        self._function = function
-        self.bind(model, model.register_forward_hook(self, always_call=True))
-
-    def __call__(self, module: Any, args: Any, output: Any) -> None:
-        self._function()

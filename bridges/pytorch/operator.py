@@ -48,14 +48,13 @@ class Receiver(MarkingHook):
         """
         if torch.compiler.is_compiling():
             if not is_exporting():
-                passes = self.pass_log.counter.tensor
-                torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, passes)
+                clock = self.pass_log.counter.tensor
+                torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, clock)
         elif self.active and is_real_forward(tensor):
-            self.pass_log.note(self.pass_log.counter.number)
-            self.capture(tensor)
+            self.receive(tensor, self.pass_log.counter.clock)
 
-    def capture(self, tensor: torch.Tensor) -> None:
-        """Receive a tensor of a forward pass that counts."""
+    def receive(self, tensor: torch.Tensor, clock: int) -> None:
+        """Receive a tensor of a forward pass that counts, and the clock of its PassCounter."""
         raise NotImplementedError
 
 
@@ -63,21 +62,18 @@ _new_keys = itertools.count()
 _receivers: "weakref.WeakValueDictionary[int, Receiver]" = weakref.WeakValueDictionary()
 
 _library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[no-untyped-call]
-_library.define(
-    "capture(Tensor x, Tensor(a!) anchor, Tensor passes) -> ()", tags=NOT_IN_CUDA_GRAPHS
-)
+_library.define("capture(Tensor x, Tensor(a!) anchor, Tensor clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
-def _capture(x: torch.Tensor, anchor: torch.Tensor, passes: torch.Tensor) -> None:
+def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor) -> None:
     """Called by compiled graphs. Does nothing if the receiver no longer exists."""
     key, active = anchor.tolist()
     receiver = _receivers.get(key) if active else None
     if receiver is not None and is_real_forward(x):
-        receiver.pass_log.note(int(passes))
-        receiver.capture(x)
+        receiver.receive(x, int(clock))
 
 
-def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, passes: torch.Tensor) -> None:
+def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor) -> None:
     """Do nothing: traced calls are not captured."""
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Unpack
 
 from tensorstate_gpu._arrays.frameworks import bridge_of
-from tensorstate_gpu._capturing.bridge_protocol import Bridge, Handle
+from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.matching import match
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
@@ -107,8 +107,7 @@ def capture(
         _release_names(points)
         raise
     try:
-        with _labels_for_one_pass(bridge, model, run):
-            yield run
+        yield run
     except BaseException:
         for point in points:
             point.intake.sink.discard_incomplete_pass()
@@ -119,27 +118,6 @@ def capture(
         bridge.detach(points)
         for point in points:
             point.flush()
-
-
-@contextmanager
-def _labels_for_one_pass(bridge: Bridge, model: Any, run: Run) -> Iterator[None]:
-    """Clear the labels of a Run after each forward pass, once there are some.
-
-    Until then nothing is attached for it, because torch.compile would need another graph.
-    """
-    handles: list[Handle] = []
-
-    def attach() -> None:
-        if not handles:
-            handles.append(bridge.call_after_forward(model, run.clear_labels))
-
-    run.before_labels = attach
-    try:
-        yield
-    finally:
-        run.before_labels = lambda: None
-        for handle in handles:
-            handle.remove()
 
 
 def reset_efficiency_model(model: Any) -> None:

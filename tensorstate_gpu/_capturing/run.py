@@ -1,6 +1,6 @@
 """Run: the capture points of one model."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
@@ -20,8 +20,6 @@ class Run:
 
     def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
         self._points: dict[str, CapturePoint] = {}
-        # Called when labels are set; capture() needs it.
-        self.before_labels: Callable[[], object] = lambda: None
         for point in points:
             if not isinstance(point, CapturePoint):
                 raise TypeError(f"points must be CapturePoints, got {type(point).__name__}")
@@ -62,17 +60,8 @@ class Run:
 
     def labels(self, labels: Any) -> None:
         """Set the labels of the next forward pass: one integer or string per input."""
-        if labels is not None:
-            self.before_labels()
-        self._set_labels(labels)
-
-    def clear_labels(self) -> None:
-        """Remove the labels that were set."""
-        self._set_labels(None)
-
-    def _set_labels(self, labels: Any) -> None:
         for point in self._points.values():
-            point.labels(labels)
+            point.labels_of_next_pass(labels)
 
     def reset(self) -> None:
         """Empty every capture point."""

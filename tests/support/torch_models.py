@@ -18,7 +18,7 @@ def expected_rows(tensor: torch.Tensor, axis: int = -1, threshold: Any = 0.0) ->
 def hooks_of(model: nn.Module) -> list[Any]:
     """Every forward hook and forward pre-hook of a model and its modules.
 
-    A model with capture points has one more, which counts its passes.
+    A model with capture points has two more, which count its passes.
     """
     found: list[Any] = []
     for module in model.modules():

@@ -103,3 +103,18 @@ def test_a_model_that_gets_only_keywords():
     model = ts.build_efficiency_model(Skipping(), "Linear")
     model(x=images(5, 4))
     assert [point.passes for point in model.efficiency_layers] == [(1, 1), (1, 1)]
+
+
+def test_a_model_that_is_one_layer():
+    model = ts.build_efficiency_model(nn.Linear(4, 2), "*", method="both")
+    for _ in range(2):
+        model(images(5, 4))
+    assert [point.passes for point in model.efficiency_layers] == [(2, 2), (2, 2)]
+
+
+def test_a_layer_that_never_ran():
+    model = ts.build_efficiency_model(Skipping(), "sometimes")
+    for _ in range(2):
+        model(images(5, 4), skip=True)
+    with pytest.raises(ts.errors.NothingCaptured, match="ran in none of the model's 2 passes"):
+        ts.report(model)
