@@ -122,7 +122,7 @@ def _bypassed(model: nn.Module) -> set[nn.Module]:
     found: set[nn.Module] = set()
     for module in model.modules():
         forward = module.__dict__.get("forward")
-        is_script = isinstance(forward, (torch.jit.ScriptFunction, torch.jit.ScriptMethod))
+        is_script = isinstance(forward, (torch.jit.ScriptFunction, torch._C.ScriptMethod))
         if is_script or getattr(forward, "__module__", None) == "torch.cuda.graphs":
             found.update(part for part in module.modules() if part is not module)
     return found
