@@ -13,6 +13,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
+from .forward_passes import ForwardPasses
 from .hooks import StateCaptureHook
 from .marked_classes import plain_class
 from .neuron_axes import find_rules
@@ -83,6 +84,7 @@ def attach_in_place(
     """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
     rules = find_rules(model)
     bypassed = _bypassed(model)
+    passes = ForwardPasses(options.batch_axis)
     hooks: list[StateCaptureHook] = []
     counter = PassCounter()
     try:
@@ -90,14 +92,18 @@ def attach_in_place(
             for place in METHODS[method]:
                 if f"{name}_{place}_states" in existing:
                     continue
-                hook = StateCaptureHook(f"{name}_{place}_states", options=options)
+                own = options.of_layer(name, module)
+                hook = StateCaptureHook(f"{name}_{place}_states", options=own)
                 hooks.append(hook)
                 hook.count_passes(counter)
                 _check_hooks_run(name, module, bypassed)
                 hook._rule = rules[id(module)][place == "post"]
                 hook.attach(module, before=place == "pre")
+                hook.follow(passes)
+                hooks += hook.later_calls_of_store()
         if hooks:
             counter.attach(_unwrapped(model))
+            passes.attach(_unwrapped(model))
     except BaseException:
         detach(hooks)
         for hook in hooks:

@@ -77,6 +77,12 @@ class PassLog:
         self._expected: int | None = None
         self.restart()
 
+    def of_later_call(self) -> "PassLog":
+        """Return the log of another call of the layer, in which it has not run yet."""
+        log = PassLog(self.counter)
+        log._start = self._start
+        return log
+
     def restart(self) -> None:
         """Count from zero."""
         self._start = self._last = self.counter.clock

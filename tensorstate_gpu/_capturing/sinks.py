@@ -26,6 +26,9 @@ class Sink(Protocol):
     def existing(self) -> tuple[Accumulator, int | None] | None:
         """Return the accumulator and the neuron axis of a layer that already has rows, or None."""
 
+    def holds(self, name: str) -> bool:
+        """Return whether rows of a layer of that name were there before this capture."""
+
     def before_batch(self) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""
 
@@ -58,6 +61,9 @@ class _NoStore:
                 f"{self._name}: process {self._process} captures this model, and what a forked "
                 "process adds would be lost; capture() there, or reset_states() there to start anew"
             )
+
+    def holds(self, name: str) -> bool:
+        return False
 
     def _do_nothing(self) -> None:
         """Nothing to do."""
@@ -105,6 +111,9 @@ class StoreSink:
             return None
         writer = self._session.open_layer(self._name, found.neurons, found.capture, found)
         return self._accumulator(writer), found.capture["neuron_axis"]
+
+    def holds(self, name: str) -> bool:
+        return self._session.holds(name)
 
     def _accumulator(self, writer: "LayerWriter") -> Accumulator:
         accumulator = RowsAccumulator(writer.neurons, writer, self._lock)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.ledger import Ledger
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LedgerError, NothingCaptured
 
@@ -136,11 +136,11 @@ class LayerStates(ABC):
 
     def to_pandas(self) -> Any:
         """Return the table of to_arrow() as a data frame; states are bytes. Also needs pandas."""
-        from tensorstate_gpu._states.arrow_tables import to_pandas
+        from tensorstate_gpu._states.arrow_library import to_pandas
 
         return to_pandas(self.to_arrow())
 
-    def to_parquet(self, path: Any, *, progress: Progress | None = None) -> None:
+    def to_parquet(self, path: Any, *, progress: ProgressCallback | None = None) -> None:
         """Write the table of to_arrow() to a new Parquet file, chunk by chunk.
 
         ``progress`` is called with the number of rows written so far. Raises ValueError if the path

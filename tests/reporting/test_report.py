@@ -42,6 +42,7 @@ def test_numbers(run):
         "entropy": 2.0,
         "efficiency": 1.0,
         "ceiling": 1.0,
+        "axis_origin": None,
         "passes": None,
         "model_passes": None,
     }

@@ -291,3 +291,15 @@ def test_without_x64_nothing_is_cut():
     environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_one_example_without_a_batch_axis():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(6, 11)), jnp.float32)
+    run = ts.Run()
+    ts.tap(x[0], "one", run)
+    jax.jit(jax.vmap(lambda one: ts.tap(one, "mapped", run)))(x)
+    ts.tap(x[0], "given", run, neuron_axis=0)
+    assert (run["one"].instance_count, run["one"].neurons, run["one"].axis) == (1, 11, 0)
+    np.testing.assert_array_equal(run["mapped"].raw_states, ts.compress_states(x))
+    assert run["mapped"].instance_count == 6
+    assert [run[name].axis_origin for name in run] == ["rule", "rule", "given"]

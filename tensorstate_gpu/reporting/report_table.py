@@ -19,8 +19,10 @@ class LayerReport:
     """Measures of one layer: ``entropy`` in bits, ``efficiency`` and ``ceiling`` from 0 to 1.
 
     ``ceiling`` is the highest efficiency that this number of states could show: min(1, log2(states)
-    / neurons). ``axis`` is the axis of the neurons. ``passes`` and ``model_passes``: in how many
-    passes of the model the layer ran, and how many there were; None if that is not known.
+    / neurons). ``axis`` is the axis of the neurons, and ``axis_origin`` where it is known from:
+    "given", "layer", "flow", "rule", "guess", or None where it was declared. ``passes`` and
+    ``model_passes``: in how many passes of the model the layer ran, and how many there were; None
+    if that is not known.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -33,6 +35,7 @@ class LayerReport:
     entropy: float
     efficiency: float
     ceiling: float
+    axis_origin: str | None = None
     passes: int | None = None
     model_passes: int | None = None
 
@@ -42,6 +45,7 @@ class LayerReport:
         name: str,
         counts: StateCounts,
         axis: int | None,
+        axis_origin: str | None = None,
         passes: tuple[int, int] | None = None,
     ) -> "LayerReport":
         return cls(
@@ -53,13 +57,14 @@ class LayerReport:
             counts.entropy(),
             counts.efficiency(),
             information.ceiling(counts.total, counts.neurons),
+            axis_origin,
             *(passes or ()),
         )
 
     def cells(self) -> tuple[str, ...]:
         return (
             self.layer,
-            "-" if self.axis is None else str(self.axis),
+            "-" if self.axis is None else f"{self.axis} {self.axis_origin or ''}".rstrip(),
             f"{self.neurons:,}",
             f"{self.states:,}",
             f"{self.distinct:,}",
@@ -131,7 +136,9 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report")
     return summarise(
         [
-            LayerReport.of(point.name, point.histogram(), point.axis, point.passes)
+            LayerReport.of(
+                point.name, point.histogram(), point.axis, point.axis_origin, point.passes
+            )
             for point in points
         ],
         accuracy,

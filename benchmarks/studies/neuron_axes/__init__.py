@@ -1,0 +1,1 @@
+"""Whether the neuron axis is right, in published models: see study.py."""
