@@ -10,6 +10,7 @@ each attaching and detaching, torch.compile finds the graphs that fit, and keeps
 import copyreg
 import functools
 import sys
+import types
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,7 @@ except ImportError as error:
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+_new_object = copyreg.__newobj__  # type: ignore[attr-defined]
 _PLAIN = "_tensorstate_gpu_plain"  # the attribute of a marked class
 
 
@@ -62,11 +64,10 @@ def mark(module: nn.Module) -> None:
         _forget_graphs()
 
 
-def plain_class(module: nn.Module) -> type[nn.Module]:
+def plain_class(module: nn.Module) -> Any:
     """Return the class of a module without the mark."""
     kind = type(module)
-    plain: type[nn.Module] = kind.__dict__.get(_PLAIN, kind)
-    return plain
+    return kind.__dict__.get(_PLAIN, kind)
 
 
 def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
@@ -91,7 +92,7 @@ def _set_class(module: nn.Module, kind: type) -> None:
 
 
 @functools.cache
-def _marked_class(plain: type[nn.Module], before: int, after: int) -> Any:
+def _marked_class(plain: Any, before: int, after: int) -> Any:
     """Return the subclass for modules with this many hooks before and after ``forward``."""
     namespace = {
         "__doc__": plain.__doc__,
@@ -103,17 +104,17 @@ def _marked_class(plain: type[nn.Module], before: int, after: int) -> Any:
         _PLAIN: plain,
         "_tensorstate_gpu_key": (plain, before, after),
     }
-    return type(plain)(plain.__name__, (plain,), namespace)
+    return types.new_class(plain.__name__, (plain,), exec_body=lambda body: body.update(namespace))
 
 
-def _init_plain(self: Any, plain: type[nn.Module], *args: Any, **kwargs: Any) -> None:
+def _init_plain(self: Any, plain: Any, *args: Any, **kwargs: Any) -> None:
     """Become a plain module: what ``type(module)(...)`` makes, such as a slice, has no hooks."""
     if plain_class(self) is plain:  # else it is of a subclass of the marked class, as FSDP makes
         _set_class(self, plain)
     plain.__init__(self, *args, **kwargs)
 
 
-def _reduce_marked(self: Any, plain: type[nn.Module], protocol: Any) -> Any:
+def _reduce_marked(self: Any, plain: Any, protocol: Any) -> Any:
     """Copies and pickles contain copies of the hooks, so they are marked likewise.
 
     A pickle names the plain class, because the marked one cannot be imported.
@@ -122,19 +123,19 @@ def _reduce_marked(self: Any, plain: type[nn.Module], protocol: Any) -> Any:
     kind = type(self)
     if plain_class(self) is not plain:
         return (function, arguments, *rest)
-    if function is copyreg.__newobj__ and arguments == (kind,):
+    if function is _new_object and arguments == (kind,):
         return (_new_marked, kind._tensorstate_gpu_key, *rest)
-    function, *arguments = (plain if part is kind else part for part in (function, *arguments))
+    function, *arguments = [plain if part is kind else part for part in (function, *arguments)]
     return (function, tuple(arguments), *rest)
 
 
-def _new_marked(plain: type[nn.Module], before: int, after: int) -> Any:
+def _new_marked(plain: Any, before: int, after: int) -> Any:
     kind = _marked_class(plain, before, after)
     return kind.__new__(kind)
 
 
-def _set_state(self: Any, plain: type[nn.Module], state: Any) -> None:
-    plain.__setstate__(self, state)  # type: ignore[attr-defined]
+def _set_state(self: Any, plain: Any, state: Any) -> None:
+    plain.__setstate__(self, state)
     for hooks in _hooks_of(self):
         for hook in _marking(hooks):
             hook.belongs_to(self)

@@ -51,7 +51,7 @@ def build_efficiency_model(
     Raises
     ------
     TypeError, ValueError
-        Before anything is attached: for an unsupported or compiled model, an unknown method or
+        Before anything is attached: for an unsupported model, an unknown method or
         keep, or if no layer matches (the message lists the layers).
     """
     bridge: Bridge = bridge_of(model)

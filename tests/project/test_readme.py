@@ -34,6 +34,16 @@ def test_the_code_of_the_page_on_keras_runs(number, tmp_path):
     assert ("conv_states" in done.stdout, done.stdout == "5\n")[number]
 
 
+def test_the_code_of_the_page_on_pytorch_runs(tmp_path):
+    (program,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/pytorch.md").read_text(), re.DOTALL
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def committed(path):
     try:
         return any(ts.Store(path).record.layers.values())
