@@ -25,6 +25,7 @@ __all__ = [
     "NoStore",
     "NotCapturable",
     "NothingCaptured",
+    "OtherProcess",
     "RowsNotKept",
     "StoreClosed",
     "StoreInUse",
@@ -55,6 +56,10 @@ class NotCapturable(TensorStateError, ValueError):
 
 class NoCapturePoints(TensorStateError, ValueError):
     """The model has no capture points."""
+
+
+class OtherProcess(TensorStateError, RuntimeError):
+    """A forked process, such as a DataLoader worker, runs a model that its parent captures."""
 
 
 # ---- reading -----------------------------------------------------------------------------------

@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from types import SimpleNamespace
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -133,11 +132,6 @@ def remove(model: Any, points: Sequence[CapturePoint]) -> Any:
     new_model = without_captures(model, points)
     _copy_compile_config(new_model, model)
     return new_model
-
-
-def call_after_forward(model: Any, function: Callable[[], object]) -> Any:
-    """Do nothing: the function would clear labels, which KerasPoint does not accept."""
-    return SimpleNamespace(remove=lambda: None)
 
 
 def _probes(

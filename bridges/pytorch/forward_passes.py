@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -49,6 +50,8 @@ class ForwardPasses:
         self._followed: set[Any] = set()
         self._guesses: dict[str, str] = {}
         self._handles: list[Any] = []
+        self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._has_compiled_parts = False
         self._users = 0
 
     def attach(self, model: nn.Module) -> None:
@@ -56,10 +59,11 @@ class ForwardPasses:
         for module in (model, *model.children()):
             leaf = next(module.children(), None) is None
             if module is model or not (leaf or isinstance(module, torch.jit.ScriptModule)):
-                self._handles += [
-                    module.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True),
-                    module.register_forward_hook(self._end, always_call=True),
-                ]
+                handle = module.register_forward_pre_hook(
+                    self._begin, with_kwargs=True, prepend=True
+                )
+                self._handles.append(handle)
+        self._has_compiled_parts = any(map(_is_compiled, model.modules()))
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of a model has copies of its hooks, which follow passes of their own."""
@@ -96,13 +100,19 @@ class ForwardPasses:
         if current.frame is not None and is_running(current.frame):
             return  # a part of the model
         current.stop_following()  # of a pass that an interrupt has ended
+        if module not in self._has_end:
+            # Only where passes begin outside of compiled graphs: torch.compile would make another
+            # graph for each such hook, because it is one that is always called.
+            self._has_end.add(module)
+            self._handles.append(module.register_forward_hook(self._end, always_call=True))
         current.begin(module, sys._getframe(1))
         tensors = list(given_tensors((*args, *kwargs.values())))
         axis = self._batch_axis
         first = next((t for t in tensors if -t.ndim <= axis < t.ndim), None)
         current.inputs = None if first is None else first.shape[axis]
         current.signature = (id(module), *(t.ndim for t in tensors))
-        if current.signature not in self._followed and torch._C._get_tracing_state() is None:
+        followed = self._has_compiled_parts or current.signature in self._followed
+        if not followed and torch._C._get_tracing_state() is None:
             current.flow = AxisFlow(sys._getframe(1))
             current.flow.mark_inputs(tensors, axis)
             current.flow.__enter__()  # type: ignore[no-untyped-call]
@@ -123,3 +133,10 @@ class ForwardPasses:
         guesses, self._guesses = self._guesses, {}
         if guesses:
             warn_of_guesses([f"{name} ({cause})" for name, cause in guesses.items()])
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Return whether calls of a module are compiled, which are not followed."""
+    forward = module.__dict__.get("forward")
+    wrapped = type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
+    return wrapped or hasattr(forward, "_torchdynamo_orig_callable")

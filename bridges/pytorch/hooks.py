@@ -16,17 +16,21 @@ from .axis_flow.factors import neuron_axis
 from .forward_passes import ForwardPasses
 from .found_axis import FLOW, GIVEN, GUESS, FoundAxis, by_rule, inputs_first
 from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
-from .operator import hooks_by_key, new_keys
-from .tensors import as_importable, first_tensor, is_real_forward
+from .operator import Receiver
+from .passes import PassCounter, PassLog
+from .tensors import as_importable, first_tensor
 
 
-class StateCaptureHook(CapturePoint):
+class StateCaptureHook(CapturePoint, Receiver):
     """A capture point that is used as a forward hook or forward pre-hook of a module.
 
-    Register it with ``module.register_forward_hook(StateCaptureHook("name"))``. It captures the
-    output of the module (as a pre-hook, its input) and changes nothing. From a tuple, mapping or
-    dataclass it takes the first tensor. It does not capture fake and meta tensors, tracing, and
-    forward passes that activation checkpointing repeats during backward.
+    ``StateCaptureHook("name").attach(module)`` registers it. It captures the output of the module
+    (as a pre-hook, its input) and changes nothing. From a tuple, mapping or dataclass it takes the
+    first tensor. It does not capture fake and meta tensors, tracing, exporting, and forward passes
+    that activation checkpointing repeats during backward.
+
+    ``module.register_forward_hook(hook)`` works too, with one exception: if torch.compile has
+    compiled a module of this class before, it may not notice the hook.
 
     The parameters are those of CapturePoint.
 
@@ -35,7 +39,7 @@ class StateCaptureHook(CapturePoint):
     >>> import torch
     >>> layer = torch.nn.Linear(3, 2)
     >>> hook = StateCaptureHook("linear")
-    >>> _ = layer.register_forward_hook(hook)
+    >>> hook.attach(layer)
     >>> _ = layer(torch.ones(5, 3))
     >>> hook.state_count, hook.neurons
     (5, 2)
@@ -56,16 +60,57 @@ class StateCaptureHook(CapturePoint):
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
         super().__init__(name, disk_path, options=options, **keywords)
-        self._register()
+        self._begin(PassCounter())
 
-    def _register(self) -> None:
-        self._handle: Any = None
+    def _begin(self, counter: PassCounter) -> None:
         self._later_calls: list[StateCaptureHook] = []
         self._found: dict[Any, FoundAxis] = {}  # by the kind of the model's inputs
-        self._key = next(new_keys)
-        hooks_by_key[self._key] = self
-        # The operator declares that it mutates this tensor, so torch.compile keeps the call.
-        self._anchor = torch.zeros((), dtype=torch.int32)
+        self._register(counter)
+
+    def count_passes(self, counter: PassCounter) -> None:
+        """Note from now on in which passes of a model this layer ran."""
+        self.pass_log = PassLog(counter)
+
+    def follow(self, passes: ForwardPasses) -> None:
+        """Take the axis of the neurons from the passes of a model, from now on."""
+        self._passes = passes
+        passes.add_user()
+
+    @property
+    def passes(self) -> tuple[int, int] | None:
+        return self.pass_log.passes()
+
+    def labels_of_next_pass(self, labels: Any) -> None:
+        self.labels(labels)
+        self.pass_log.expect_pass()
+
+    def reset_states(self, input_shape: Any = None) -> None:
+        super().reset_states(input_shape)
+        self.pass_log.restart()
+
+    def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
+        """Capture the outputs of a module from now on; ``before``: its inputs.
+
+        It may be compiled already. Raises ValueError if the hook is attached to a module.
+        """
+        if self._handles:
+            raise ValueError(f"{self.name} is attached to a module already; detach() it first")
+        if before:
+            function = self.before_with_kwargs
+            handle = module.register_forward_pre_hook(function, with_kwargs=True)
+        else:
+            handle = module.register_forward_hook(self)
+        self.active = True
+        self.bind(module, handle)
+
+    def detach(self) -> None:
+        """Remove the hook from the module that it is attached to, if any."""
+        if self._handles:
+            self.remove()
+            self.active = False  # for compiled graphs that do not check whether they still fit
+            if self._passes is not None:
+                self._passes.remove_user()
+                self._passes = None
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
         """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
@@ -92,14 +137,13 @@ class StateCaptureHook(CapturePoint):
             )
         if self._rule is None:
             self._rule = axis_rule_of(module) or UNKNOWN
-        if torch.compiler.is_compiling():
-            torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, self._key)
-        elif is_real_forward(tensor):
-            self.capture(tensor)
+        self.deliver(tensor)
 
-    def capture(self, tensor: torch.Tensor) -> None:
+    def receive(self, tensor: torch.Tensor, clock: int) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
         hook = self._of_this_call()
+        if hook.pass_log.note(clock):
+            hook.labels(None)
         try:
             hook._capture(tensor)
         except (TypeError, ValueError) as error:
@@ -127,6 +171,7 @@ class StateCaptureHook(CapturePoint):
         """Create the capture point of the next call of the module within a pass."""
         hook = StateCaptureHook(self.later_name(len(self._later_calls) + 2), options=self.options)
         hook._rule, hook._passes = self._rule, self._passes
+        hook.pass_log = self.pass_log.of_later_call()
         before = self._later_calls[-1] if self._later_calls else self
         self._later_calls.append(hook)
         if self.on_new_point is not None:
@@ -195,10 +240,14 @@ class StateCaptureHook(CapturePoint):
         return by_rule(rule, tensor.ndim, factors, cause)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_rule", "_handle", "_passes")
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+        own = ("_rule", "_handles", "_passes")
+        return {
+            **super().__getstate__(),
+            **{name: getattr(self, name) for name in own},
+            "counter": self.pass_log.counter,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        counter = state.pop("counter")
         super().__setstate__(state)
-        self._register()
-        self._handle = state["_handle"]
+        self._begin(counter)

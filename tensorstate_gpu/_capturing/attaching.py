@@ -51,7 +51,7 @@ def build_efficiency_model(
     Raises
     ------
     TypeError, ValueError
-        Before anything is attached: for an unsupported or compiled model, an unknown method or
+        Before anything is attached: for an unsupported model, an unknown method or
         keep, or if no layer matches (the message lists the layers).
     """
     bridge: Bridge = bridge_of(model)
@@ -111,7 +111,6 @@ def capture(
         bridge.detach(points)
         _release_names(points)
         raise
-    labels = bridge.call_after_forward(model, lambda: run.labels(None))
     try:
         yield run
     except BaseException:
@@ -121,7 +120,6 @@ def capture(
             _release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
         raise
     finally:
-        labels.remove()
         bridge.detach(points)
         for point in run.efficiency_layers:
             point.flush()

@@ -132,6 +132,13 @@ class CapturePoint(LayerStates):
         """
         self.intake.pending_labels = labels
 
+    def labels_of_next_pass(self, labels: Any) -> None:
+        """Set the labels of the model's next forward pass, where passes are known: in PyTorch.
+
+        Elsewhere it does the same as labels().
+        """
+        self.labels(labels)
+
     def reset_states(self, input_shape: Any = None) -> None:
         """Delete everything captured, in memory and on disk.
 
@@ -182,9 +189,14 @@ class CapturePoint(LayerStates):
         return self.intake.lock
 
     def _no_states_error(self) -> NothingCaptured:
+        if self.passes is not None and not self.passes[0]:
+            return NothingCaptured(
+                f"{self.name}: nothing captured: the layer ran in none of the model's "
+                f"{self.passes[1]:,} passes; exclude= it"
+            )
         return NothingCaptured(
             f"{self.name}: nothing captured yet. Run the model; a layer that is never called "
-            "captures nothing (exclude= it), nor does a hook attached after the first compiled call"
+            "captures nothing (exclude= it)"
         )
 
     def __getstate__(self) -> dict[str, Any]:

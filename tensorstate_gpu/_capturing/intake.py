@@ -42,9 +42,9 @@ class Intake:
     def _new_sink(self) -> Sink:
         options = self.options
         if options.keep == "counts":
-            return CountsSink()
+            return CountsSink(self.name)
         if options.disk_path is None:
-            return MemorySink(options.compressor)
+            return MemorySink(self.name, options.compressor)
         return StoreSink(self.name, options, self, self.lock)
 
     # ---- batches -------------------------------------------------------------------------------

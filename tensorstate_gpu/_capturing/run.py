@@ -68,7 +68,7 @@ class Run:
     def labels(self, labels: Any) -> None:
         """Set the labels of the next forward pass: one integer or string per input."""
         for point in self._points.values():
-            point.labels(labels)
+            point.labels_of_next_pass(labels)
 
     def reset(self) -> None:
         """Empty every capture point."""

@@ -1,5 +1,6 @@
 """Sinks: where a capture point's batches go (memory, running counts, a store)."""
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -9,6 +10,7 @@ from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.memory_rows import MemoryRows
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import OtherProcess
 
 if TYPE_CHECKING:
     from tensorstate_gpu.store.layer_writer import LayerWriter
@@ -44,10 +46,21 @@ class Sink(Protocol):
 
 
 class _NoStore:
-    """The store operations of sinks without a store: they do nothing."""
+    """The operations of sinks without a store. Like a store, they belong to one process."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._process = name, os.getpid()
 
     def existing(self) -> None:
         return None
+
+    def before_batch(self) -> None:
+        """Raise OtherProcess in a forked child, whose batches the parent would never see."""
+        if os.getpid() != self._process:
+            raise OtherProcess(
+                f"{self._name}: process {self._process} captures this model, and what a forked "
+                "process adds would be lost; capture() there, or reset_states() there to start anew"
+            )
 
     def holds(self, name: str) -> bool:
         return False
@@ -55,13 +68,14 @@ class _NoStore:
     def _do_nothing(self) -> None:
         """Nothing to do."""
 
-    before_batch = remove = release_name = flush = discard_incomplete_pass = _do_nothing
+    remove = release_name = flush = discard_incomplete_pass = _do_nothing
 
 
 class MemorySink(_NoStore):
     """Keeps every row, in memory."""
 
-    def __init__(self, compressor: Any) -> None:
+    def __init__(self, name: str, compressor: Any) -> None:
+        super().__init__(name)
         self._compressor = compressor
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:

@@ -44,6 +44,15 @@ class LayerStates(ABC):
             accumulator = self._find_accumulator()
             return None if accumulator is None else accumulator.neurons
 
+    @property
+    def passes(self) -> tuple[int, int] | None:
+        """In how many passes of its model the layer ran, and how many there were.
+
+        Counted from attaching or resetting. None where it is not known: in stores, for Keras and
+        JAX, for hooks attached by hand, and as long as only parts of the model were called.
+        """
+        return None
+
     def states_per_instance(self) -> int:
         """Return the number of states per instance. Raises ValueError if instances differ."""
         with self._read_lock():

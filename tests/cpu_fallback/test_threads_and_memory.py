@@ -221,6 +221,7 @@ LOCKED_FORK = """
     if child == 0:
         signal.alarm(600)  # a hang ends the child
         packed = ts.compress_states(x)
+        memory.reset_states()
         memory.intake.record(packed, 64, 1, len(packed))
         again = ts.CapturePoint("again", sys.argv[1] + ".child")
         again.intake.record(packed, 64, 1, len(packed))

@@ -72,7 +72,7 @@ class AxisFlow(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if not is_running(self._frame):
+        if torch.compiler.is_compiling() or not is_running(self._frame):
             return result
         try:
             self._follow(func, args, kwargs, result)

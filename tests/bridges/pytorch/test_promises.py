@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
-from tests.support.torch_models import expected_rows, hooks_of, images
+from tests.support.torch_models import capture_hooks_of, expected_rows, hooks_of, images
 
 
 def network() -> nn.Sequential:
@@ -147,9 +147,6 @@ def test_the_hook_returns_none_and_the_model_the_very_tensor():
 # ---- hooks and copies ----------------------------------------------------------------------------
 
 
-WATCHING = 2  # hooks of the whole model: they see where its passes begin and end
-
-
 def users_hook(*_: Any) -> None:
     """A hook of the user's own."""
 
@@ -158,7 +155,7 @@ def test_remove_state_layers_removes_only_our_hooks():
     model = network()
     handles = [model[0].register_forward_hook(users_hook)]
     ts.build_efficiency_model(model, "*", method="both")
-    assert len(hooks_of(model)) == 1 + 18 + WATCHING
+    assert len(capture_hooks_of(model)) == 18
     handles.append(model[0].register_forward_pre_hook(users_hook, with_kwargs=True))
     assert ts.remove_state_layers(model) is model
     assert not hasattr(model, "efficiency_layers")
@@ -177,7 +174,7 @@ def test_capture_removes_only_our_hooks_whatever_happens():
             runs.append(run)
             model[0].register_forward_pre_hook(users_hook, with_kwargs=True)
             model(images(2, 1, 14, 14))
-            assert len(hooks_of(model)) == 2 + 18 + WATCHING + 1  # one more clears the labels
+            assert len(capture_hooks_of(model)) == 18
             raise ArithmeticError("as told")
 
     runs: list[ts.Run] = []
@@ -196,7 +193,7 @@ def test_attaching_twice_adds_no_second_hook():
         f"{k}_post_states" for k in (0, 4, 8)
     ]
     assert model.efficiency_layers[:2] == points
-    assert len(hooks_of(model)) == 3 + 2 * WATCHING  # attached in two steps
+    assert len(capture_hooks_of(model)) == 3
     model(images(2, 1, 14, 14))
     assert [point.instance_count for point in model.efficiency_layers] == [2, 2, 2]
 
@@ -255,7 +252,7 @@ def test_a_copy_has_its_own_empty_points(how, keep):
     assert [p.axis for p in twin.efficiency_layers] == [p.axis for p in model.efficiency_layers]
     ts.remove_state_layers(twin)
     assert hooks_of(twin) == [users_hook]
-    assert len(hooks_of(model)) == 7 + WATCHING
+    assert len(capture_hooks_of(model)) == 6
     model(images(1, 1, 14, 14))
     assert [point.instance_count for point in model.efficiency_layers] == [3] * 6
     ts.remove_state_layers(model)
@@ -281,4 +278,4 @@ def test_remove_and_attach_again():
     model(images(2, 1, 14, 14))
     (point,) = model.efficiency_layers
     assert (point.name, point.keep, point.state_count) == ("8_post_states", "counts", 2)
-    assert len(hooks_of(model)) == 1 + WATCHING
+    assert len(capture_hooks_of(model)) == 1
