@@ -43,6 +43,9 @@ class KerasPoint(CapturePoint):
         if unwrap is not None:
             unwrap()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_unwrap": None}  # a copy is at no layer
+
     def labels(self, labels: Any) -> None:
         """Raise an error: Keras splits inputs into batches. Use counts_by(labels) afterwards."""
         if labels is not None:

@@ -1,5 +1,7 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
+import contextlib
+from collections.abc import Callable
 from typing import Any, Unpack
 
 try:
@@ -21,7 +23,8 @@ class StateCaptureHook(CapturePoint):
     """A capture point that is used as a forward hook or forward pre-hook of a module.
 
     Register it with ``module.register_forward_hook(StateCaptureHook("name"))``. It captures the
-    output of the module (as a pre-hook, its input) and changes nothing. From a tuple, mapping or
+    output of the module (as a pre-hook, its input) and changes nothing. A copy of the hook has what
+    was captured, and captures nothing itself. From a tuple, mapping or
     dataclass it takes the first tensor. It does not capture fake and meta tensors, tracing, and
     forward passes that activation checkpointing repeats during backward.
 
@@ -123,9 +126,31 @@ class StateCaptureHook(CapturePoint):
                 self.intake.record(packed, neurons, axis, instances)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_rule": self._rule, "_handle": self._handle}
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _REGISTRATION}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        self.__dict__.update(state)
+        self.intake.stop()  # a model that is copied copies its hooks too
         self._register()
-        self._handle = state["_handle"]
+
+
+_REGISTRATION = {"_handle", "_key", "_anchor"}  # what _register() sets
+
+
+class AttachedHook:
+    """What a module calls as a hook. A copy, which a copy of the module has, does nothing.
+
+    A pickle of it needs no tensorstate_gpu, so a model that is saved while it is captured can be
+    loaded without.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> None:
+        self._function(*args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # This method takes any arguments and does nothing.
+        return getattr, (contextlib.nullcontext(), "__exit__")

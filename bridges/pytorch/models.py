@@ -13,7 +13,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
-from .hooks import StateCaptureHook
+from .hooks import AttachedHook, StateCaptureHook
 from .neuron_axes import find_rules
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
@@ -92,8 +92,9 @@ def attach_in_place(
 
 def _register(hook: StateCaptureHook, module: nn.Module, place: str) -> Any:
     if place == "pre":
-        return module.register_forward_pre_hook(hook.before_with_kwargs, with_kwargs=True)
-    return module.register_forward_hook(hook)
+        before = AttachedHook(hook.before_with_kwargs)
+        return module.register_forward_pre_hook(before, with_kwargs=True)
+    return module.register_forward_hook(AttachedHook(hook))
 
 
 def detach(points: Iterable[CapturePoint]) -> None:
@@ -116,4 +117,4 @@ def call_after_forward(model: nn.Module, function: Callable[[], object]) -> Any:
     def after(module: Any, args: Any, output: Any) -> None:
         function()
 
-    return model.register_forward_hook(after, always_call=True)
+    return model.register_forward_hook(AttachedHook(after), always_call=True)

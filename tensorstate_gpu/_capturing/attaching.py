@@ -13,6 +13,13 @@ from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu.errors import NoCapturePoints
 
 
+class AttachedPoints(list[CapturePoint]):
+    """``model.efficiency_layers``: empty in a copy of the model, to which no point is attached."""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[type[list[Any]], tuple[()]]:
+        return list, ()
+
+
 @takes_options
 def build_efficiency_model(
     model: Any,
@@ -46,7 +53,7 @@ def build_efficiency_model(
     model is returned itself, with the calls of its layers wrapped. ``model.efficiency_layers``
     lists the capture points. They are named ``<layer>_post_states`` and ``<layer>_pre_states`` in
     PyTorch, ``<layer>_states`` and ``<layer>_pre_states`` in Keras. A layer that already has a
-    capture point keeps it, with its options.
+    capture point keeps it, with its options. Copies of a PyTorch model have no capture points.
 
     Raises
     ------
@@ -66,7 +73,7 @@ def build_efficiency_model(
         bridge.remove(captured, points)
         _release_names(points)
         raise
-    captured.efficiency_layers = [*existing, *points]
+    captured.efficiency_layers = AttachedPoints([*existing, *points])
     return captured
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypedDict, TypeVar
 from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction as Fires
 from tensorstate_gpu._arrays.firing_function import checked_firing_function as check_firing
+from tensorstate_gpu._arrays.firing_function import picklable_function, plain_function
 from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
 from tensorstate_gpu._layers.memory_rows import check_compressor
 
@@ -32,7 +33,10 @@ class CaptureKeywords(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CaptureOptions:
-    """The options of a capture point. Raises TypeError or ValueError if one is invalid."""
+    """The options of a capture point. Raises TypeError or ValueError if one is invalid.
+
+    Pickling raises PicklingError for a firing function that no module has under its name.
+    """
 
     keep: str = "states"
     threshold: Any = 0.0
@@ -61,6 +65,21 @@ class CaptureOptions:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        names = (field.name for field in dataclasses.fields(self))
+        return tuple(
+            picklable_function(self.firing) if name == "firing" else getattr(self, name)
+            for name in names
+        )
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        for field, value in zip(dataclasses.fields(self), state, strict=True):
+            object.__setattr__(self, field.name, value)
+        object.__setattr__(self, "firing", plain_function(self.firing))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CaptureOptions":
+        return self  # it never changes, and functions that cannot be pickled can stay
 
     @classmethod
     def from_arguments(cls, disk_path: Any, keywords: CaptureKeywords) -> "CaptureOptions":

@@ -1,5 +1,6 @@
 """Sinks: where a capture point's batches go (memory, running counts, a store)."""
 
+import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -9,10 +10,12 @@ from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.memory_rows import MemoryRows
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import StoreClosed
 
 if TYPE_CHECKING:
     from tensorstate_gpu.store.layer_writer import LayerWriter
     from tensorstate_gpu.store.run_writer import BatchSource
+    from tensorstate_gpu.store.store import Store
 
 
 class Sink(Protocol):
@@ -23,6 +26,16 @@ class Sink(Protocol):
 
     def existing(self) -> tuple[Accumulator, int | None] | None:
         """Return the accumulator and the neuron axis of a layer that already has rows, or None."""
+
+    def copied(self, accumulator: Accumulator | None) -> tuple["Sink", Accumulator | None]:
+        """Return the sink and the accumulator of a copy, with everything captured so far.
+
+        The accumulator is None if existing() of the new sink returns it.
+        """
+
+    @property
+    def store(self) -> Any:
+        """The Store of the rows, or None."""
 
     def before_batch(self) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""
@@ -43,6 +56,8 @@ class Sink(Protocol):
 class _NoStore:
     """The store operations of sinks without a store: they do nothing."""
 
+    store: Any = None
+
     def existing(self) -> None:
         return None
 
@@ -55,11 +70,19 @@ class _NoStore:
 class MemorySink(_NoStore):
     """Keeps every row, in memory."""
 
-    def __init__(self, compressor: Any) -> None:
-        self._compressor = compressor
+    def __init__(self, compressor: Any, rows: MemoryRows | None = None) -> None:
+        self._compressor, self._rows = compressor, rows
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
-        return RowsAccumulator(neurons, MemoryRows(row_bytes(neurons), self._compressor))
+        self._rows = MemoryRows(row_bytes(neurons), self._compressor)
+        return RowsAccumulator(neurons, self._rows)
+
+    def copied(self, accumulator: Accumulator | None) -> tuple["MemorySink", Accumulator | None]:
+        if accumulator is None or self._rows is None:
+            return MemorySink(self._compressor), None
+        accumulator.collect_transferred(wait=True)
+        rows = self._rows.copy()
+        return MemorySink(self._compressor, rows), RowsAccumulator(accumulator.neurons, rows)
 
 
 class CountsSink(_NoStore):
@@ -67,6 +90,9 @@ class CountsSink(_NoStore):
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
         return CountsAccumulator(neurons)
+
+    def copied(self, accumulator: Accumulator | None) -> tuple["CountsSink", Accumulator | None]:
+        return self, accumulator.copy() if isinstance(accumulator, CountsAccumulator) else None
 
 
 class StoreSink:
@@ -97,6 +123,9 @@ class StoreSink:
         writer.drain_from(accumulator)
         return accumulator
 
+    def copied(self, accumulator: Accumulator | None) -> tuple["CommittedSink", None]:
+        return CommittedSink(self._name, copy.copy(self.store)), None
+
     def before_batch(self) -> None:
         self._session.before_batch(self._name)
 
@@ -111,3 +140,31 @@ class StoreSink:
 
     def discard_incomplete_pass(self) -> None:
         self._session.discard_incomplete_pass()
+
+
+class CommittedSink(_NoStore):
+    """The store of a capture point that was copied: it is read, and takes no batches."""
+
+    def __init__(self, name: str, store: "Store") -> None:
+        self._name, self.store = name, store
+
+    def existing(self) -> tuple[Accumulator, int | None] | None:
+        committed = self.store.record.layers.get(self._name)
+        if committed is None:
+            return None
+        return self.store[self._name].accumulator(), committed.capture["neuron_axis"]
+
+    def copied(self, accumulator: Accumulator | None) -> tuple["CommittedSink", None]:
+        return self, None
+
+    def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
+        raise self._closed_error()
+
+    def before_batch(self) -> None:
+        raise self._closed_error()
+
+    def remove(self) -> None:
+        raise self._closed_error()
+
+    def _closed_error(self) -> StoreClosed:
+        return StoreClosed(f"{self._name} is a copy of a capture point: it only reads {self.store}")

@@ -38,6 +38,10 @@ class StoredLayer(LayerStates):
         self.committed = committed
         self._files = files
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what is cached while the layer is read.
+        return {"name": self.name, "committed": self.committed, "_files": self._files}
+
     @property
     def axis(self) -> int | None:
         """The axis of the neurons, as it was captured."""
@@ -84,6 +88,10 @@ class StoredLayer(LayerStates):
         if self.committed is None:
             raise self._no_states_error()
         return self.committed
+
+    def accumulator(self) -> Accumulator | None:
+        """Return the accumulator of the rows; None if there are none."""
+        return self._accumulator
 
     @cached_property
     def _accumulator(self) -> RowsAccumulator | None:
