@@ -36,6 +36,11 @@ def class_names(layer: Any) -> tuple[str, ...]:
     return (kind.__name__, *made_from)
 
 
+def point_name(layer: str, place: str) -> str:
+    """Return the name of the capture point at a place of a layer."""
+    return f"{layer}_{place}_states"
+
+
 def check_attachable(model: nn.Module) -> None:
     """Raise NotCapturable for a compiled model: it would never call a hook that is added now."""
     compiled = getattr(model, "_compiled_call_impl", None) is not None
@@ -74,9 +79,9 @@ def attach_in_place(
     try:
         for name, module in chosen:
             for place in METHODS[method]:
-                if f"{name}_{place}_states" in existing:
+                if point_name(name, place) in existing:
                     continue
-                hook = StateCaptureHook(f"{name}_{place}_states", options=options)
+                hook = StateCaptureHook(point_name(name, place), options=options)
                 hooks.append(hook)
                 if isinstance(module, torch.jit.ScriptModule):
                     raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")

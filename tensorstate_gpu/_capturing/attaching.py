@@ -1,5 +1,6 @@
 """Attaches capture points to models, through the bridge of the model's framework."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Unpack
@@ -66,6 +67,11 @@ def build_efficiency_model(
     chosen = _matching_layers(bridge, model, attach_to, exclude, method)
     existing = _attached_points(model)
     names = {point.name for point in existing}
+    _warn_of_other_options(
+        existing,
+        {bridge.point_name(name, at) for name, _ in chosen for at in bridge.METHODS[method]},
+        capture_options,
+    )
     captured, points = bridge.attach(model, chosen, method, capture_options, names)
     try:
         _check_store_layers(storage_path)
@@ -90,8 +96,9 @@ def capture(
     """Capture inside a ``with`` block; these capture points are detached when it ends.
 
     Takes the same parameters as build_efficiency_model. Capture points that the model already has
-    are not touched. The Run can be read after the block. If an exception ends the block in the
-    middle of a forward pass, that pass is discarded from a store.
+    are not touched. The Run can be read after the block. A store made from a path is then closed,
+    and can be opened with ``mode="a"`` at once; a Store that you opened stays open. If an exception
+    ends the block in the middle of a forward pass, that pass is discarded from a store.
 
     Examples
     --------
@@ -125,8 +132,7 @@ def capture(
     finally:
         labels.remove()
         bridge.detach(points)
-        for point in points:
-            point.flush()
+        run.close()
 
 
 def reset_efficiency_model(model: Any) -> None:
@@ -138,12 +144,29 @@ def reset_efficiency_model(model: Any) -> None:
 def remove_state_layers(model: Any) -> Any:
     """Remove the capture points of a model, and nothing else; return the model.
 
+    What they captured into a store is committed; see Run.close().
+
     For Keras, the result is a new model without capture layers that shares all other layers.
     """
     bridge: Bridge = bridge_of(model)
     points = _points(model)
     del model.efficiency_layers
-    return bridge.remove(model, points)
+    removed = bridge.remove(model, points)
+    Run(points).close()
+    return removed
+
+
+def _warn_of_other_options(
+    existing: list[CapturePoint], wanted: set[str], options: CaptureOptions
+) -> None:
+    """Warn if points that a model already has, and keeps, have other options than those given."""
+    others = [point.name for point in existing if options.differs_from(point.options)]
+    if kept := [name for name in others if name in wanted]:
+        warnings.warn(
+            f"{', '.join(kept)}: these capture points exist, and keep their other options; "
+            "remove_state_layers() removes them",
+            stacklevel=3,
+        )
 
 
 def _check_store_layers(storage_path: Any) -> None:

@@ -130,6 +130,10 @@ class CapturePoint(LayerStates):
         """Commit buffered rows, if they are kept in a store."""
         self.intake.flush()
 
+    def close(self) -> None:
+        """Commit what was captured; see Run.close(). It can still be read."""
+        self.intake.close()
+
     # ---- reading -------------------------------------------------------------------------------
 
     @property

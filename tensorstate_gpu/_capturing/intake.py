@@ -169,3 +169,8 @@ class Intake:
         """Commit buffered rows, if they are kept in a store."""
         self.wait_for_pending()
         self.sink.flush()
+
+    def close(self) -> None:
+        """Commit buffered rows, and release a store that was made from a path."""
+        self.wait_for_pending()
+        self.sink.close()

@@ -90,6 +90,16 @@ class CaptureOptions:
                 raise TypeError(f"unknown option {name!r}; there are {', '.join(known)}")
         return cls(disk_path=disk_path, **keywords)
 
+    def differs_from(self, existing: "CaptureOptions") -> bool:
+        """Return whether these options ask for something else than those of a capture point."""
+        if self.neuron_axis is None:  # then the bridge has chosen the axis
+            existing = dataclasses.replace(existing, neuron_axis=None)
+        paths = [None if o.disk_path is None else str(o.disk_path) for o in (self, existing)]
+        return (
+            paths[0] != paths[1]
+            or dataclasses.replace(self, disk_path=existing.disk_path) != existing
+        )
+
     def firing_rule(self) -> dict[str, Any]:
         """Return when a neuron fires, as JSON: threshold or firing."""
         if self.firing is not None:

@@ -49,6 +49,9 @@ class Sink(Protocol):
     def flush(self) -> None:
         """Commit buffered rows."""
 
+    def close(self) -> None:
+        """Commit buffered rows. Closes a store made from a path, if no other layer needs it."""
+
     def discard_incomplete_pass(self) -> None:
         """Discard the batches of a forward pass that an exception ended."""
 
@@ -64,7 +67,7 @@ class _NoStore:
     def _do_nothing(self) -> None:
         """Nothing to do."""
 
-    before_batch = remove = release_name = flush = discard_incomplete_pass = _do_nothing
+    before_batch = remove = release_name = flush = close = discard_incomplete_pass = _do_nothing
 
 
 class MemorySink(_NoStore):
@@ -137,6 +140,9 @@ class StoreSink:
 
     def flush(self) -> None:
         self._session.flush()
+
+    def close(self) -> None:
+        self._session.finish(self._name)
 
     def discard_incomplete_pass(self) -> None:
         self._session.discard_incomplete_pass()

@@ -124,7 +124,7 @@ def _demo(options: argparse.Namespace) -> int:
     from tensorstate_gpu import demo
     from tensorstate_gpu._cli.opened_store import RESULTS, STATES
 
-    folder = None if options.save is None else Path(options.save)
+    folder = None if options.save is None else Path(os.path.expanduser(options.save))
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} exists and is not empty; it is not overwritten")
     run, report = demo.main_job(options.mnist, options.seed, options.epochs)

@@ -110,7 +110,7 @@ _url_scheme = re.compile("(abfss?|adl|azure|az|file|gs|https?|memory|s3a?):/")
 
 
 def files_at(path: Any, *, durable: bool = False) -> Files:
-    """Return the files at a local folder, a URL or an obstore store.
+    """Return the files at a local folder (``~`` is the home folder), a URL or an obstore store.
 
     URLs are ``file://``, ``memory://`` or those of object stores. Raises TypeError or ValueError
     for anything else.
@@ -135,8 +135,7 @@ def files_at(path: Any, *, durable: bool = False) -> Files:
         from tensorstate_gpu.store.bucket import Bucket
 
         return Bucket.from_url(text)
-    if text.startswith("file://"):
-        text = _folder_of(text)
+    text = _folder_of(text) if text.startswith("file://") else os.path.expanduser(text)
     if not text:
         raise ValueError("a store's path must not be empty")
     if "\0" in text:
