@@ -168,7 +168,7 @@ def test_info(did, run):
     files = [file for file in run.rglob("*") if file.is_file()]
     assert (code, found) == (0, {
         "path": str(run),
-        "format": 2,
+        "format": 3,
         "version": ts.__version__,
         "started": record.started,
         "committed": record.committed,
