@@ -96,7 +96,7 @@ class LayerRecord:
         batches = tuple(
             (_validated_count(count), _validated_count(each)) for count, each in found["batches"]
         )
-        instances = found["instances"] if "instances" in found else _sum(batches)[0]  # format 2
+        instances = found["instances"] if "ledger" in found else _sum(batches)[0]  # format 2
         layer = cls(
             _validated_count(found["neurons"]),
             dict(found["capture"]),

@@ -260,7 +260,7 @@ MISSING = object()
         ((*OF_LAYER, "batches"), [[-35, -1]]),
         ((*OF_LAYER, "batches"), "35"),
         ((*OF_LAYER, "instances"), 34),
-        ((*OF_LAYER, "instances"), None),
+        ((*OF_LAYER, "instances"), MISSING),
         ((*OF_LAYER, "ledger"), []),
         ((*OF_LAYER, "ledger"), {"rows": -1, "chunk_rows": 1, "crc32c": ""}),
         ((*OF_LAYER, "states"), None),
