@@ -1,6 +1,6 @@
 """A small capture into a store, and disks that stop, fail or forget: for the crash tests.
 
-Three layers and labels, in chunks of a few rows; the instances of one differ in their number of
+Two layers and labels, in chunks of a few rows; the instances of one differ in their number of
 states. Two programs, of which the second goes on where the first ended. Needs no torch, so that
 hundreds of runs fit into seconds.
 """
@@ -17,7 +17,7 @@ from tensorstate_gpu._layers import chunked_buffer
 from tensorstate_gpu.store import ledger_array
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 
-CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 96 of tokens, 12 labels
+CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 12 labels
 LEDGER_CHUNK_BYTES = 32  # 2 batches
 
 
@@ -32,14 +32,16 @@ def small_chunks():
 
 INSTANCES = 41
 _random = np.random.default_rng(0)
-STREAMS = {  # rows of each instance
-    "conv": _random.integers(0, 256, (INSTANCES, 4, 3), dtype=np.uint8),
-    "dense": _random.integers(0, 4, (INSTANCES, 1, 2), dtype=np.uint8),
+# States of each instance. Those of "dense" differ from batch to batch; see PROGRAMS.
+LENGTHS = {
+    "conv": np.full(INSTANCES, 4),
+    "dense": np.repeat([2, 3, 1, 1, 2, 0], [5, 7, 9, 3, 8, 9]),
 }
-# Rows of the instances of "tokens", which differ from batch to batch.
-LENGTHS = np.repeat([2, 3, 1, 1, 2, 0], [5, 7, 9, 3, 8, 9])
-TOKENS = _random.integers(0, 4, (int(LENGTHS.sum()), 1), dtype=np.uint8)
-NEURONS = {"conv": 24, "dense": 16, "tokens": 8}
+NEURONS = {"conv": 24, "dense": 16}
+STREAMS = {
+    name: _random.integers(0, most, (LENGTHS[name].sum(), NEURONS[name] // 8), dtype=np.uint8)
+    for name, most in (("conv", 256), ("dense", 4))
+}
 LABELS = [f"class {i % 3}" for i in range(INSTANCES)]
 # Instances of a batch, or what is done between batches.
 PROGRAMS = [
@@ -50,9 +52,8 @@ PROGRAMS = [
 
 def rows_of_layer(name, first=0, last=INSTANCES):
     """The rows of some instances of a layer."""
-    if name == "tokens":
-        return TOKENS[LENGTHS[:first].sum() : LENGTHS[:last].sum()]
-    return STREAMS[name][first:last].reshape(-1, STREAMS[name].shape[2])
+    lengths = LENGTHS[name]
+    return STREAMS[name][lengths[:first].sum() : lengths[:last].sum()]
 
 
 def boundaries():
@@ -136,8 +137,7 @@ def committed_instances(path):
         assert layer.labels().tolist() == LABELS[:count]
         batches = layer.snapshot()[1].batches
         lengths = np.repeat([each for _, each in batches], [number for number, _ in batches])
-        whole = LENGTHS if layer.name == "tokens" else [STREAMS[layer.name].shape[1]] * count
-        assert lengths.tolist() == list(whole[:count])
+        assert lengths.tolist() == LENGTHS[layer.name][:count].tolist()
         shape = json.loads((path / layer.name / "zarr.json").read_text())["shape"]
         assert shape[0] <= len(rows), "zarr clients see more than is committed"
     return count
