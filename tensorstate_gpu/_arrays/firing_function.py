@@ -95,10 +95,23 @@ def _is_pickled_by_value() -> bool:
     return False
 
 
+def check_compiler() -> None:
+    """Raise RuntimeError if Numba is told not to compile: then most kernels do not work at all."""
+    import numba
+
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError(
+            "NUMBA_DISABLE_JIT is set, but tensorstate_gpu packs, unpacks, sorts and counts "
+            "states, and calls firing= functions, in compiled code only: unset it. Measures of "
+            "counts that you have, such as entropy(), work without"
+        )
+
+
 @lru_cache(maxsize=64)
 def _try_compiling(function: FunctionType) -> None:
     import numba
 
+    check_compiler()
     try:
         compiled = numba.njit(error_model="numpy")(function)
         compiled.compile((numba.float64,))

@@ -61,7 +61,7 @@ class _NoStore:
 
     store: Any = None
 
-    def existing(self) -> None:
+    def existing(self) -> tuple[Accumulator, int | None] | None:
         return None
 
     def _do_nothing(self) -> None:
