@@ -25,7 +25,8 @@ class StateCaptureHook(CapturePoint, Receiver):
     """A capture point that is used as a forward hook or forward pre-hook of a module.
 
     ``StateCaptureHook("name").attach(module)`` registers it. It captures the output of the module
-    (as a pre-hook, its input) and changes nothing. From a tuple, mapping or dataclass it takes the
+    (as a pre-hook, its input) and changes nothing. A copy of the hook has what was captured, and
+    captures nothing itself. From a tuple, mapping or dataclass it takes the
     first tensor. It does not capture fake and meta tensors, tracing, exporting, and forward passes
     that activation checkpointing repeats during backward.
 
@@ -240,14 +241,16 @@ class StateCaptureHook(CapturePoint, Receiver):
         return by_rule(rule, tensor.ndim, factors, cause)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_rule", "_handles", "_passes")
-        return {
-            **super().__getstate__(),
-            **{name: getattr(self, name) for name in own},
-            "counter": self.pass_log.counter,
-        }
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _OF_THE_MODEL}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        counter = state.pop("counter")
-        super().__setstate__(state)
-        self._begin(counter)
+        self.__dict__.update(state)
+        self.intake.stop()  # a copy is at no module
+        self._later_calls, log = [], self.pass_log
+        self._register(log.counter)
+        self.pass_log = log
+
+
+# What a hook has for the model that it is attached to, and a copy has not.
+_OF_THE_MODEL = {"_handles", "_module", "_passes", "_later_calls", "_anchor", "_key_and_active"}

@@ -56,12 +56,13 @@ class PassCounter(MarkingHook):
         else:
             self._clock += self._clock % 2
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_handles": self._handles}
+    def __getstate__(self) -> int:
+        return self.clock
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, clock: int) -> None:
+        """A copy stands still: it counts the passes of no model."""
         self.__init__()  # type: ignore[misc]
-        self._handles = state["_handles"]
+        self._clock[0] = clock
 
 
 def next_pass(clock: Any) -> Any:
