@@ -206,11 +206,10 @@ def test_bad_seed(seed, capsys):
     )
 
 
-def test_a_folder_with_content_is_refused_before_the_work(tmp_path):
+def test_a_folder_with_content_is_refused_before_the_work(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
-    done = tensorstate("demo", "--save", tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"tensorstate: .* is not empty; it is not overwritten\n", done.stderr)
+    said = refused(capsys, "demo", "--save", tmp_path)  # one line: no bar of any progress
+    assert re.fullmatch(r"tensorstate: .* is not empty; it is not overwritten", said)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 

@@ -61,8 +61,9 @@ class TakenAxes:
         if layer in self.problems:
             return Taken(None, "raised", self.problems[layer])
         later = self.points.get(f"{layer}:{number + 1}_post_states")
-        point = later if number and later is not None else self.points[f"{layer}_post_states"]
-        if point.axis is None:
+        first = self.points.get(f"{layer}_post_states")
+        point = later if number and later is not None else first
+        if point is None or point.axis is None:  # BigBird makes new layers in its first pass
             return Taken(None, "raised", "nothing was captured")
         axis = min(point.axis % max(ndim, 2), ndim - 1)  # (neurons,) is captured as (1, neurons)
         return Taken(axis, getattr(point, "axis_origin", None) or "rule")

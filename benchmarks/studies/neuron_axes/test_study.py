@@ -52,6 +52,7 @@ def test_a_later_call_may_have_a_point_of_its_own():
     assert (taken.of("act", 0, 4).axis, taken.of("act", 0, 4).origin) == (1, "flow")
     assert (taken.of("act", 1, 4).axis, taken.of("act", 1, 4).origin) == (3, "guess")
     assert taken.of("act", 2, 4).axis == 1
+    assert taken.of("made in the pass", 0, 4).origin == "raised"
 
 
 def test_findings_of_a_model():

@@ -337,6 +337,13 @@ CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
     ),
     "merged heads": (lambda: seq(nn.Linear(6, 12), Attention()), TOKENS, "1.merged", "known", (2,)),
     "class token": (lambda: seq(nn.Linear(6, 9), ClassToken(9)), TOKENS, "1.drop", "known", (2,)),
+    "random numbers": (
+        lambda: seq(nn.Linear(6, 9), lambda x: x + torch.rand(x.shape), nn.Identity()),
+        TOKENS,
+        "2",
+        "known",
+        (2,),
+    ),
     "zero-initialised norm": (
         lambda: seq(CONV, lambda x: x.permute(0, 2, 3, 1), zeroed(nn.LayerNorm(8)), nn.ReLU()),
         IMAGE,

@@ -8,7 +8,7 @@ from typing import Any
 
 # Name -> height and width of the input, and arguments that make the model smaller.
 Small = tuple[tuple[int, int], Mapping[str, Any]]
-WIDE, SQUARE = (64, 96), (64, 64)
+WIDE, SQUARE = (32, 64), (64, 64)
 FIXED = {"img_size": 64}
 
 TIMM: dict[str, Small] = {
@@ -35,12 +35,12 @@ TIMM: dict[str, Small] = {
     "tinynet_e": (WIDE, {}),
     "fasternet_t0": (WIDE, {"depths": (1, 1, 1, 1)}),
     "ghostnet_050": (WIDE, {}),
-    "ghostnetv2_100": (WIDE, {}),
+    "ghostnetv2_100": (SQUARE, {}),
     "hardcorenas_a": (WIDE, {}),
     "hgnetv2_b0": (WIDE, {}),
     "hrnet_w18_small": (WIDE, {}),
     "inception_next_atto": (WIDE, {"depths": (1, 1, 2, 1)}),
-    "inception_v3": ((96, 128), {}),
+    "inception_v3": ((80, 96), {}),
     "lcnet_035": (WIDE, {}),
     "lcnetv2_small": (WIDE, {}),
     "fbnetv3_b": (WIDE, {}),

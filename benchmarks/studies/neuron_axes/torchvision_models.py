@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-WIDE, SQUARE = (64, 96), (64, 64)
+WIDE, SQUARE = (32, 64), (64, 64)
 VIDEO = (4, 32, 48)
 TORCHVISION: dict[str, tuple[tuple[int, ...], Mapping[str, Any]]] = {
     "alexnet": (WIDE, {}),

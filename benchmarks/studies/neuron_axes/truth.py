@@ -48,7 +48,7 @@ class Truth:
 def true_axes(model: nn.Module, inputs: Inputs) -> list[Truth]:
     """Return the truth about each call of a leaf layer in a forward pass, in the order of calls.
 
-    The model is to be deterministic: in eval mode, and without noise of its own.
+    The model is to be in eval mode. Random numbers of its own are the same in each pass.
     """
     calls, producers = recorded(model, inputs)
     with noise_in_parameters(model):
