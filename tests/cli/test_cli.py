@@ -264,7 +264,7 @@ def test_ctrl_c_stops_the_demo(tmp_path):
         time.sleep(1)  # now it trains
         demo.send_signal(signal.SIGINT)
         _, errors = demo.communicate(timeout=1200)
-    # A shell says 130 of both. CPython dies of the signal itself if it came within exec() of a text,
+    # A shell says 130 of both. CPython dies of the signal if it came within exec() of a text,
     # with which modules create their dataclasses.
     assert demo.returncode in (130, -signal.SIGINT)
     assert b"Traceback" not in errors
