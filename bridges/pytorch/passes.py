@@ -75,12 +75,14 @@ class PassLog:
     def __init__(self, counter: PassCounter) -> None:
         self.counter = counter
         self._expected: int | None = None
+        self._calls = (0, 0)  # the clock of the last call, and how many calls there were by then
         self.restart()
 
     def of_later_call(self) -> "PassLog":
         """Return the log of another call of the layer, in which it has not run yet."""
         log = PassLog(self.counter)
-        log._start = self._start
+        log._start = log._last = self._start
+        log._expected = self._expected
         return log
 
     def restart(self) -> None:
@@ -101,6 +103,12 @@ class PassLog:
         if ended:
             self._expected = None
         return ended
+
+    def call_number(self, clock: int) -> int:
+        """Count the calls of the layer in this pass: 1, 2, ...; outside of passes always 1."""
+        last, calls = self._calls
+        self._calls = (clock, calls + 1 if clock == last and clock % 2 else 1)
+        return self._calls[1]
 
     def passes(self) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were."""
