@@ -142,7 +142,7 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def receive(self, tensor: torch.Tensor, clock: int) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
-        hook = self._of_this_call()
+        hook = self._of_this_call(clock)
         if hook.pass_log.note(clock):
             hook.labels(None)
         try:
@@ -151,16 +151,19 @@ class StateCaptureHook(CapturePoint, Receiver):
             error.add_note(f"while capturing {hook.name}")
             raise
 
-    def _of_this_call(self) -> "StateCaptureHook":
+    def _of_this_call(self, clock: int) -> "StateCaptureHook":
         """Return the capture point of this call: the first in a pass has this one.
 
         Calls count from one call of the model to the next: the steps of a generating loop have the
         same capture points.
         """
-        calls = None if self._passes is None else self._passes.current.calls
-        if calls is None or self.options.merge_calls:
+        if self._passes is None or self.options.merge_calls:
             return self
-        number = calls[self] = calls.get(self, 0) + 1
+        calls = self._passes.current.calls
+        if calls is None:  # no pass of the model, or one that runs in a compiled graph
+            number = self.pass_log.call_number(clock)
+        else:
+            number = calls[self] = calls.get(self, 0) + 1
         if number == 1:
             return self
         with self.intake.lock:
@@ -173,6 +176,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         hook = StateCaptureHook(self.later_name(len(self._later_calls) + 2), options=self.options)
         hook._rule, hook._passes = self._rule, self._passes
         hook.pass_log = self.pass_log.of_later_call()
+        hook.labels(self.intake.pending_labels)
         before = self._later_calls[-1] if self._later_calls else self
         self._later_calls.append(hook)
         if self.on_new_point is not None:
