@@ -14,7 +14,7 @@ from tensorstate_gpu.errors import warn_of_guesses
 
 from .axis_flow import AxisFlow
 from .axis_flow.mode import given_tensors, is_running
-from .marked_classes import OwnHook
+from .marked_classes import MarkingHook, OwnHook
 
 
 class _Pass(threading.local):
@@ -50,7 +50,8 @@ class ForwardPasses(OwnHook):
         self._batch_axis = batch_axis
         self._followed: set[Any] = set()
         self._guesses: dict[str, str] = {}
-        self._handles: list[Any] = []
+        self._watchers: list[_Watcher] = []
+        self._ends: list[Any] = []  # handles
         self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._has_compiled_parts = False
         self._users = 0
@@ -60,14 +61,11 @@ class ForwardPasses(OwnHook):
         for module in (model, *model.children()):
             leaf = next(module.children(), None) is None
             if module is model or not (leaf or isinstance(module, torch.jit.ScriptModule)):
-                handle = module.register_forward_pre_hook(
-                    self._begin, with_kwargs=True, prepend=True
-                )
-                self._handles.append(handle)
+                self._watchers.append(_Watcher(self, module))
         self._has_compiled_parts = any(map(_is_compiled, model.modules()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, which has no users, does nothing."""
+        """A copy follows nothing."""
         return ForwardPasses, (self._batch_axis,)
 
     def add_user(self) -> None:
@@ -77,9 +75,10 @@ class ForwardPasses(OwnHook):
         """Stop watching the model when its last hook has been removed."""
         self._users -= 1
         if not self._users:
-            for handle in self._handles:
-                handle.remove()
-            self._handles.clear()
+            for hook in (*self._watchers, *self._ends):
+                hook.remove()
+            self._watchers.clear()
+            self._ends.clear()
             self.current.stop_following()
 
     def note_guess(self, name: str, cause: str) -> None:
@@ -88,11 +87,12 @@ class ForwardPasses(OwnHook):
         if self.current.flow is None:
             self._warn()
 
-    # ---- hooks ---------------------------------------------------------------------------------
+    # ---- passes --------------------------------------------------------------------------------
 
-    def _begin(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
-        if torch.compiler.is_compiling() or not self._users:
-            return
+    def begin(
+        self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], frame: FrameType
+    ) -> None:
+        """Begin a pass, unless one is running. ``frame``: of the call of the module."""
         current = self.current
         if current.frame is not None and is_running(current.frame):
             return  # a part of the model
@@ -101,8 +101,8 @@ class ForwardPasses(OwnHook):
             # Only where passes begin outside of compiled graphs: torch.compile would make another
             # graph for each such hook, because it is one that is always called.
             self._has_end.add(module)
-            self._handles.append(module.register_forward_hook(self._end, always_call=True))
-        current.begin(module, sys._getframe(1))
+            self._ends.append(module.register_forward_hook(self._end, always_call=True))
+        current.begin(module, frame)
         tensors = list(given_tensors((*args, *kwargs.values())))
         axis = self._batch_axis
         first = next((t for t in tensors if -t.ndim <= axis < t.ndim), None)
@@ -110,11 +110,12 @@ class ForwardPasses(OwnHook):
         current.signature = (id(module), *(t.ndim for t in tensors))
         followed = self._has_compiled_parts or current.signature in self._followed
         if not followed and torch._C._get_tracing_state() is None:
-            current.flow = AxisFlow(sys._getframe(1))
+            current.flow = AxisFlow(frame)
             current.flow.mark_inputs(tensors, axis)
             current.flow.__enter__()  # type: ignore[no-untyped-call]
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Called as a hook."""
         if torch.compiler.is_compiling() or self.current.module is not module:
             return
         current = self.current
@@ -130,6 +131,31 @@ class ForwardPasses(OwnHook):
         guesses, self._guesses = self._guesses, {}
         if guesses:
             warn_of_guesses([f"{name} ({cause})" for name, cause in guesses.items()])
+
+
+class _Watcher(MarkingHook):
+    """Sees the calls of one module."""
+
+    def __init__(self, passes: ForwardPasses, module: nn.Module) -> None:
+        self._passes = passes
+        before = module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True)
+        self.bind(module, before)
+
+    def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """Called as a pre-hook."""
+        if not torch.compiler.is_compiling():
+            self._passes.begin(module, args, kwargs, sys._getframe(1))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a module whose class could not be marked has a hook that does nothing."""
+        return _Idle, ()
+
+
+class _Idle:
+    """A copy of a watcher."""
+
+    def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """Do nothing."""
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -179,8 +179,9 @@ class StateCaptureHook(CapturePoint, Receiver):
         hook.labels(self.intake.pending_labels)
         before = self._later_calls[-1] if self._later_calls else self
         self._later_calls.append(hook)
-        if self.on_new_point is not None:
-            self.on_new_point(hook, before)
+        for tell in self.new_point_listeners:
+            tell(hook, before)
+        hook.new_point_listeners = self.new_point_listeners
         return hook
 
     def later_calls_of_store(self) -> "list[StateCaptureHook]":

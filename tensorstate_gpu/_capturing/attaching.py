@@ -17,6 +17,10 @@ from tensorstate_gpu.errors import NoCapturePoints
 class AttachedPoints(list[CapturePoint]):
     """``model.efficiency_layers``: empty in a copy of the model, to which no point is attached."""
 
+    def insert_after(self, point: CapturePoint, before: CapturePoint) -> None:
+        """Add a capture point that another one has created, after the one that it comes after."""
+        self.insert(self.index(before) + 1, point)
+
     def __reduce_ex__(self, protocol: Any) -> tuple[type[list[Any]], tuple[()]]:
         return list, ()
 
@@ -82,7 +86,7 @@ def build_efficiency_model(
         raise
     layers = AttachedPoints([*existing, *points])
     for point in points:
-        point.on_new_point = lambda new, before: layers.insert(layers.index(before) + 1, new)
+        point.new_point_listeners.append(layers.insert_after)
     captured.efficiency_layers = layers
     return captured
 

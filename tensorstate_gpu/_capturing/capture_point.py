@@ -60,9 +60,6 @@ class CapturePoint(LayerStates):
 
     __module__ = "tensorstate_gpu"
 
-    # Called with a capture point that this one has created, and the one that it comes after.
-    on_new_point: "Callable[[CapturePoint, CapturePoint], None] | None" = None
-
     @takes_options
     def __init__(
         self,
@@ -82,6 +79,8 @@ class CapturePoint(LayerStates):
             axis = self.options.neuron_axis
             raise TypeError(f"neuron_axis of one capture point must be an int, got {axis!r}")
         self.intake = Intake(name, self.options)
+        # Called with a capture point that this one has created, and the one that it comes after.
+        self.new_point_listeners: list[Callable[[CapturePoint, CapturePoint], None]] = []
 
     @property
     def keep(self) -> str:
@@ -209,7 +208,12 @@ class CapturePoint(LayerStates):
 
     def __getstate__(self) -> dict[str, Any]:
         intake = copy.copy(self.intake)
-        return {**vars(self), "intake": intake, "options": intake.options, "on_new_point": None}
+        return {
+            **vars(self),
+            "intake": intake,
+            "options": intake.options,
+            "new_point_listeners": [],
+        }
 
     def __repr__(self) -> str:
         return (

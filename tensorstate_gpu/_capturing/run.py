@@ -34,7 +34,7 @@ class Run(Mapping[str, CapturePoint]):
             if point.name in self._points:
                 raise ValueError(f"points must have different names; two are called {point.name!r}")
             self._points[point.name] = point
-            point.on_new_point = self._insert
+            point.new_point_listeners.append(self._insert)
 
     def _insert(self, point: CapturePoint, before: CapturePoint) -> None:
         """Add a capture point that another one has created, after the one that it comes after."""

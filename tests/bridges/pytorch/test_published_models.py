@@ -4,7 +4,6 @@ These are fast ones of different kinds; benchmarks/studies/neuron_axes has many 
 """
 
 from importlib.util import find_spec
-from typing import Any
 
 import pytest
 
@@ -25,17 +24,10 @@ MODELS = [
     ("transformers", "t5"),
     ("transformers", "wav2vec2"),
 ]
-# The rules by type and number of axes take another axis for some of their layers.
-STILL_WRONG = {"convnext", "qwen3", "wav2vec2"}
-
-
-def _parameter(library: str, name: str) -> Any:
-    marks = [pytest.mark.xfail(reason="no rule finds their axis")] if name in STILL_WRONG else []
-    return pytest.param(library, name, id=name, marks=marks)
 
 
 @pytest.mark.filterwarnings("ignore")  # of other libraries
-@pytest.mark.parametrize(("library", "name"), [_parameter(*model) for model in MODELS])
+@pytest.mark.parametrize(("library", "name"), MODELS)
 def test_no_axis_is_wrong_in_silence(library: str, name: str) -> None:
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed: pip install --group study -c constraints.txt")
