@@ -32,6 +32,7 @@ def njit(
 ) -> _Jit: ...
 
 class _Config:
+    DISABLE_JIT: int
     CACHE_DIR: str
 
 config: _Config
