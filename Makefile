@@ -17,7 +17,7 @@ demo: $(DEMO_READY)
 test: $(READY)
 	$(BIN)/python -m tests $(ARGS)
 
-# With what takes long: every kill, every power cut, every GPU generation, ...
+# With what takes long: every kill, every power cut, every variant of the CUDA kernels, ...
 test-all: $(READY)
 	$(BIN)/python -m tests --all $(ARGS)
 

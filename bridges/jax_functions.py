@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, accepted_types
 from tensorstate_gpu._arrays.layout import plan
-from tensorstate_gpu._arrays.thresholds import firing_test as firing
+from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu._states.state_counts import StateCounts
 
 
@@ -29,7 +29,7 @@ def compress(x: Any, neuron_axis: int, threshold: Any) -> Any:
     if element is None:
         raise TypeError(f"states has dtype {x.dtype}; accepted are {accepted_types()}")
     layout = plan(x.shape, (0,) * x.ndim, element.size, neuron_axis)
-    test = firing(element, threshold, layout.neurons)
+    test = firing_test(element, threshold, layout.neurons)
     signed = test.low.dtype
     as_bits = jnp.astype if element.kind == "bool" else jax.lax.bitcast_convert_type
     bits = as_bits(x, signed)

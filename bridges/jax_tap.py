@@ -32,6 +32,7 @@ def tap(
     Parameters
     ----------
     x : JAX array of shape (instances, neurons), or of more axes
+        Of one axis, it is a single instance, as inside ``vmap``.
     name : str
         Name of the capture point ``run[name]``. It is created, with ``keep="states"``, if needed.
     run : Run
@@ -65,27 +66,32 @@ def tap(
     x = jnp.asarray(x)
     point = run.point(name)
     point.intake.add_barrier(jax.effects_barrier)
-    axis = _first_given(neuron_axis, point.neuron_axis, -1)
-    return record_in_graph(x, point, axis, threshold)
+    given = _first_given(neuron_axis, point.neuron_axis, None)
+    origin = "rule" if given is None else "given"
+    return record_in_graph(x, point, -1 if given is None else given, threshold, origin)
 
 
-def record_in_graph(x: Any, point: CapturePoint, axis: int, threshold: Any = None) -> Any:
+def record_in_graph(
+    x: Any, point: CapturePoint, axis: int, threshold: Any = None, axis_origin: str | None = None
+) -> Any:
     """Return ``x``, and have its packed states recorded each time the graph is executed.
 
-    ``threshold``: by default that of the capture point.
+    ``threshold``: by default that of the capture point. ``x`` of one axis is a single instance.
     """
     if point.firing is not None:
         raise TypeError(
             f"{point.name}: firing= is not for JAX transformations: capture firing(x), as bools"
         )
-    packed = compress(x, axis, _first_given(threshold, point.threshold))
-    axis %= x.ndim
-    record = _recorder(point, x.shape[axis], axis, 1 if axis == 0 else x.shape[0])
+    states = x[None] if x.ndim == 1 else x
+    packed = compress(states, axis, _first_given(threshold, point.threshold))
+    axis %= states.ndim
+    instances = 1 if axis == 0 else states.shape[0]
+    record = _recorder(point, states.shape[axis], axis % x.ndim, instances, axis_origin)
     return tie_to(x, record(packed))
 
 
 def _first_given(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
+    return next((value for value in values if value is not None), None)
 
 
 def tie_to(x: Any, marker: Any) -> Any:
@@ -97,13 +103,15 @@ def tie_to(x: Any, marker: Any) -> Any:
     return jax.lax.optimization_barrier((x, marker))[0]
 
 
-def _recorder(point: CapturePoint, neurons: int, axis: int, instances: int) -> Callable[[Any], Any]:
+def _recorder(
+    point: CapturePoint, neurons: int, axis: int, instances: int, axis_origin: str | None
+) -> Callable[[Any], Any]:
     """Return a function that records packed rows (..., rows, bytes) when it is executed."""
 
     def store_rows(packed: Any) -> NDArray[np.uint8]:
         batches = np.asarray(packed).reshape(math.prod(packed.shape[:-2]), *packed.shape[-2:])
         for rows in batches:
-            point.intake.record(rows, neurons, axis, instances)
+            point.intake.record(rows, neurons, axis, instances, axis_origin)
         return np.zeros(packed.shape[:-2], np.uint8)
 
     return recorder(store_rows)

@@ -87,7 +87,7 @@ _MAX_SCRATCH_BYTES = 1 << 26
 def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Return memory of this thread that the next call overwrites.
 
-        It is still in the cache, where new memory would push out what the framework needs next
+    It is still in the cache, where new memory would push out what the framework needs next
     (`pytest benchmarks/cpu/bench_capture.py --benchmark-enable` shows it).
     """
     size = shape[0] * shape[1]

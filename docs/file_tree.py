@@ -1,4 +1,4 @@
-"""Writes the tree of files in docs/architecture.md from the first lines of docstrings.
+"""Writes the tree of files in docs/architecture.md from the first lines of the files.
 
 ``python docs/file_tree.py`` updates the page. The test suite fails if page and files differ.
 """
@@ -29,6 +29,7 @@ LAYERS = (
     ("_arguments.py",),
     ("errors.py", "_version.py"),
 )
+SHOWN = (".py", ".cu", ".h")
 AT_THE_TOP = ("bridges", "cpu_fallback")  # at the top of the repository
 
 
@@ -38,9 +39,11 @@ def place(name: str) -> Path:
 
 
 def summary(path: Path) -> str:
-    """Return the first line of a module's docstring, without its full stop."""
-    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-    return docstring.partition("\n")[0].rstrip(".")
+    """Return the first line of a module's docstring or of a kernel, without its full stop."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text)) or ""
+    return text.partition("\n")[0].removeprefix("// ").rstrip(".")
 
 
 def entries(path: Path, depth: int) -> Iterator[tuple[str, str]]:
@@ -52,15 +55,17 @@ def entries(path: Path, depth: int) -> Iterator[tuple[str, str]]:
     yield f"{indent}{path.name}/", summary(path / "__init__.py")
     for inner in sorted(path.iterdir(), key=lambda inner: (inner.is_dir(), inner.name)):
         is_package = (inner / "__init__.py").exists()
-        if is_package or (inner.suffix == ".py" and inner.stem != "__init__"):
+        if is_package or (inner.suffix in SHOWN and inner.stem != "__init__"):
             yield from entries(inner, depth + 1)
 
 
 def tree() -> str:
-    """Return the whole block, including its markers."""
-    lines = [entry for layer in LAYERS for name in layer for entry in entries(place(name), 0)]
-    width = max(len(name) for name, _ in lines) + 2
-    text = "\n".join(f"{name:<{width}}{what}".rstrip() for name, what in lines)
+    """Return the whole block, including its markers, with an empty line between layers."""
+    layers = [[entry for name in layer for entry in entries(place(name), 0)] for layer in LAYERS]
+    width = max(len(name) for layer in layers for name, _ in layer) + 2
+    text = "\n\n".join(
+        "\n".join(f"{name:<{width}}{what}".rstrip() for name, what in layer) for layer in layers
+    )
     return f"{BEGIN}```\n{text}\n```\n{END}"
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from tensorstate_gpu._cli.commands import main
+from tensorstate_gpu._cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,7 +13,6 @@ from typing import Any
 try:
     import torch
     from torch import nn
-    from tqdm.auto import tqdm
 except ImportError as error:
     raise ImportError(
         f"the demo needs {error.name}: pip install 'tensorstate_gpu[demo]'"
@@ -21,6 +20,7 @@ except ImportError as error:
 
 from tensorstate_gpu._capturing.attaching import capture
 from tensorstate_gpu._capturing.run import Run
+from tensorstate_gpu._process.progress import Progress, ProgressCallback
 from tensorstate_gpu.reporting import Report
 
 BATCH = 200
@@ -72,8 +72,11 @@ def main_job(mnist: str | None, seed: int, epochs: int) -> tuple[Run, Report]:
     print(f"{len(train[0]):,} images to learn from, {len(valid[0]):,} to judge and capture with")
     model = LeNet5()
     accuracy = fit(model, train, valid, epochs)
-    with capture(model, attach_to="Conv2d") as run:
-        accuracy = evaluate(model, valid, run)
+    with (
+        capture(model, attach_to="Conv2d") as run,
+        Progress("capturing", len(valid[0]), "images") as progress,
+    ):
+        accuracy = evaluate(model, valid, run, progress.to)
     return run, run.report(accuracy)
 
 
@@ -127,12 +130,11 @@ def fit(model: nn.Module, train: Split, valid: Split, epochs: int) -> float:
         model.parameters(), lr=0.001, momentum=0.9, weight_decay=0.0005, nesterov=True
     )
     best, waited = 0.0, 0
-    with tqdm(total=epochs, desc="training", unit="epoch") as bar:
+    with Progress("training", epochs, "epochs") as progress:
         for _ in range(epochs):
             _train_epoch(model, optimizer, *train)
             accuracy = evaluate(model, valid)
-            bar.set_postfix(accuracy=f"{accuracy:.1%}")
-            bar.update()
+            progress.add(1, note=f"accuracy {accuracy:.1%}")
             waited = 0 if accuracy > best else waited + 1
             best = max(best, accuracy)
             if waited == PATIENCE:
@@ -152,15 +154,24 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Split, run: Run | None = None) -> float:
-    """Return the share of images that are classified correctly; label them in ``run``, if given."""
+def evaluate(
+    model: nn.Module,
+    data: Split,
+    run: Run | None = None,
+    progress: ProgressCallback | None = None,
+) -> float:
+    """Return the share of images that are classified correctly; label them in ``run``, if given.
+
+    ``progress`` is called with the number of images classified so far.
+    """
     model.eval()
     images, labels = data
     right = 0
-    starts = range(0, len(labels), BATCH)
-    for start in tqdm(starts, desc="capturing", unit="batch", disable=run is None):
+    for start in range(0, len(labels), BATCH):
         batch = slice(start, start + BATCH)
         if run is not None:
             run.labels(labels[batch])
         right += int((model(images[batch]).argmax(1) == labels[batch]).sum())
+        if progress is not None:
+            progress(min(start + BATCH, len(labels)))
     return right / len(labels)

@@ -13,8 +13,11 @@ Examples
 run the model first
 """
 
+import warnings
+
 __all__ = [
     "DamagedStore",
+    "GuessedAxisWarning",
     "LabelsMissing",
     "LedgerError",
     "NoCapturePoints",
@@ -22,6 +25,7 @@ __all__ = [
     "NoStore",
     "NotCapturable",
     "NothingCaptured",
+    "OtherProcess",
     "RowsNotKept",
     "StoreClosed",
     "StoreInUse",
@@ -54,6 +58,10 @@ class NoCapturePoints(TensorStateError, ValueError):
     """The model has no capture points."""
 
 
+class OtherProcess(TensorStateError, RuntimeError):
+    """A forked process, such as a DataLoader worker, runs a model that its parent captures."""
+
+
 # ---- reading -----------------------------------------------------------------------------------
 
 
@@ -71,6 +79,20 @@ class LabelsMissing(TensorStateError, ValueError):
 
 class LedgerError(TensorStateError, RuntimeError):
     """The number of rows differs from what was captured: a bug. No result is returned."""
+
+
+class GuessedAxisWarning(UserWarning):
+    """Nothing tells which axis of a layer's tensors holds the neurons; ``neuron_axis=`` does."""
+
+
+def warn_of_guesses(layers: list[str], listed: int = 10) -> None:
+    """Issue a GuessedAxisWarning that names the layers."""
+    more = f" and {len(layers) - listed} more" if len(layers) > listed else ""
+    warnings.warn(
+        f"the neuron axis is a guess for {', '.join(layers[:listed])}{more}: neuron_axis= sets it",
+        GuessedAxisWarning,
+        stacklevel=3,
+    )
 
 
 # ---- stores ------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import cases, commands, side_by_side
-from tests.support.rooms import _rooms_keep_their_installed_names  # noqa: F401 (used by every run)
+from tests.support.top_level_packages import (
+    _packages_keep_their_installed_names,  # noqa: F401 (used by every run)
+)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that is not interactive starts its background jobs so; some tests are about Ctrl-C.
@@ -37,9 +39,9 @@ def small_chunks(chunks_of):
 def small_pieces(monkeypatch, chunks_of):
     """Chunks of 4 rows of two bytes, pieces of 3, row groups of at least 2 of these."""
     chunks_of(8)
-    for module in ("_states.arrow_tables", "_layers.arrow_rows"):
+    for module in ("_states.parquet", "_layers.arrow_rows"):
         monkeypatch.setattr(f"tensorstate_gpu.{module}.PIECE_ROWS", 3)
-    monkeypatch.setattr("tensorstate_gpu._states.arrow_tables.ROW_GROUP_BYTES", 50)
+    monkeypatch.setattr("tensorstate_gpu._states.parquet.ROW_GROUP_BYTES", 50)
 
 
 @pytest.fixture

@@ -41,9 +41,8 @@ class Place:
 
     def in_turn(self, ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
         """As seconds(), of several calls round by round, so that none has a warmer device."""
-        rounds = 1 if self.tiny else rounds
         times: dict[str, list[float]] = {way: [] for way in ways}
-        for number in range(rounds + 2):  # the first two warm up
+        for number in range(1 if self.tiny else rounds + 2):  # the first two warm up
             for way, call in ways.items():
                 elapsed = self._once(call)
                 if number >= 2 or self.tiny:

@@ -48,7 +48,7 @@ def _random_states(rng: np.random.Generator, count: int, neurons: int) -> np.nda
 
 
 @cache
-def trained_layers() -> dict[str, np.ndarray]:
+def trained_layers(epochs: int = 8) -> dict[str, np.ndarray]:
     """The states of LeNet-5's convolutions, trained on the digits, over all 1,797 of them."""
     import torch
 
@@ -58,7 +58,7 @@ def trained_layers() -> dict[str, np.ndarray]:
     torch.manual_seed(0)
     train, valid = demo.load_digits()
     model = demo.LeNet5()
-    demo.fit(model, train, valid, epochs=8)
+    demo.fit(model, train, valid, epochs=epochs)
     model.eval()
     with ts.capture(model, "Conv2d") as run, torch.no_grad():
         for images, _ in (train, valid):

@@ -10,7 +10,7 @@ except ImportError as error:
     raise ImportError("Keras layers need keras: pip install 'tensorstate_gpu[keras]'") from error
 
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
-from tensorstate_gpu._arrays.thresholds import firing_test as firing
+from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._layers.layer_states import LayerStates
@@ -166,7 +166,7 @@ class Probe:
             raise ValueError(f"{point.name}: neuron_axis must be in [-{ndim}, {ndim}), got {axis}")
         if isinstance(tensor, keras.KerasTensor) and tensor.shape[axis] is not None:
             try:
-                firing(ELEMENT_TYPES[tensor.dtype], point.threshold, tensor.shape[axis])
+                firing_test(ELEMENT_TYPES[tensor.dtype], point.threshold, tensor.shape[axis])
             except ValueError as error:
                 raise ValueError(f"{point.name}: {error}") from None
         return axis

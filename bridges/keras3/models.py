@@ -3,15 +3,14 @@
 import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from types import SimpleNamespace
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
-from tensorstate_gpu.errors import NotCapturable
+from tensorstate_gpu.errors import NotCapturable, warn_of_guesses
 
 from .backends import supports_jit
 from .functional import (
@@ -24,12 +23,13 @@ from .functional import (
     without_captures,
 )
 from .layers import KerasPoint, Probe, StateCapture
+from .neuron_axes import followed_axis, formats, own_axis
 
 METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after")}
 _SUFFIX = {"before": "_pre_states", "after": "_states"}
 
 
-# ---- layers and their neuron axes --------------------------------------------------------------
+# ---- layers --------------------------------------------------------------------------------------
 
 
 def layers(model: Any) -> list[tuple[str, Any]]:
@@ -65,24 +65,6 @@ def _check_layer(path: str, layer: Any) -> None:
         )
 
 
-_LAST_AXIS_LAYERS = (
-    *(keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding, keras.layers.RNN),
-    *(keras.layers.Bidirectional, keras.layers.MultiHeadAttention, keras.layers.LayerNormalization),
-)
-
-
-def _axis_of(layer: Any) -> int | None:
-    """Return the neuron axis that the type or an option of a layer implies, if any."""
-    if (data_format := getattr(layer, "data_format", None)) is not None:
-        return 1 if data_format == "channels_first" else -1
-    if isinstance(layer, (keras.layers.BatchNormalization, keras.layers.GroupNormalization)):
-        axis: int = layer.axis
-        return axis
-    if isinstance(layer, _LAST_AXIS_LAYERS):
-        return -1
-    return None
-
-
 # ---- attaching ---------------------------------------------------------------------------------
 
 
@@ -100,7 +82,7 @@ def attach(
     """
     if not is_functional(model):
         return model, attach_in_place(model, chosen, method, options, existing)
-    probes = _probes(chosen, method, options, existing)
+    probes = _probes(model, chosen, method, options, existing)
     try:
         missing = set(probes) - {id(layer) for layer in functional_layers(model)}
         if missing:
@@ -126,7 +108,7 @@ def attach_in_place(
     existing: Collection[str] = (),
 ) -> list[CapturePoint]:
     """Wrap the calls of the chosen layers. detach() unwraps them."""
-    probes = _probes(chosen, method, options, existing)
+    probes = _probes(model, chosen, method, options, existing)
     for _, layer in chosen:
         if id(layer) in probes:
             _wrap(layer, probes[id(layer)], model)
@@ -152,12 +134,8 @@ def remove(model: Any, points: Sequence[CapturePoint]) -> Any:
     return new_model
 
 
-def call_after_forward(model: Any, function: Callable[[], object]) -> Any:
-    """Do nothing: the function would clear labels, which KerasPoint does not accept."""
-    return SimpleNamespace(remove=lambda: None)
-
-
 def _probes(
+    model: Any,
     chosen: Sequence[tuple[str, Any]],
     method: str,
     options: CaptureOptions,
@@ -174,9 +152,10 @@ def _probes(
                 if name in (probe.point.name for probe in _iter_probes(probes)) and not known:
                     raise ValueError(f"two of the chosen layers are called {path!r}: rename one")
                 if name not in existing and not known:
-                    probe = Probe(KerasPoint(name, options=_options_at(layer, options)))
+                    probe = Probe(_new_point(model, path, layer, place, options))
                     probes.setdefault(id(layer), {})[place] = probe
                     _check_symbols(probe, _symbolic_tensors(layer, place))
+        _warn_of_guesses(probes)
     except BaseException:
         for probe in _iter_probes(probes):
             probe.point.intake.sink.release_name()
@@ -184,12 +163,38 @@ def _probes(
     return probes
 
 
-def _options_at(layer: Any, options: CaptureOptions) -> CaptureOptions:
-    """Return a layer's options, with the layer's own axis unless the user gave one."""
-    axis = _axis_of(layer)
-    if axis is None or options.neuron_axis is not None:
-        return options
-    return dataclasses.replace(options, neuron_axis=axis)
+def _warn_of_guesses(probes: Probes) -> None:
+    points = [probe.point for probe in _iter_probes(probes)]
+    guessed = [point.name for point in points if point.intake.axis_origin == "guess"]
+    if guessed:
+        warn_of_guesses(guessed)
+
+
+def _new_point(
+    model: Any, path: str, layer: Any, place: str, options: CaptureOptions
+) -> KerasPoint:
+    """Create a capture point, with the axis of its layer unless the user gave one."""
+    options = options.of_layer(path, layer)
+    axis, origin = _axis_at(model, layer, place)
+    if options.neuron_axis is not None:
+        origin = "given"
+    elif axis is not None:
+        options = dataclasses.replace(options, neuron_axis=axis)
+    point = KerasPoint(path + _SUFFIX[place], options=options)
+    point.intake.axis_origin = origin
+    return point
+
+
+def _axis_at(model: Any, layer: Any, place: str) -> tuple[int | None, str]:
+    """Return the axis at a layer's input or output, if anything tells, and where from."""
+    own = own_axis(layer)
+    if own is not None:
+        return own, "layer"
+    followed = followed_axis(_symbolic_tensors(layer, place))
+    if followed is not None:
+        return followed, "flow"
+    # Keras has features last, unless layers of the model say that channels come first.
+    return None, "guess" if "channels_first" in formats(model) else "rule"
 
 
 def _check_symbols(probe: Probe, symbols: list[Any]) -> None:

@@ -12,18 +12,25 @@ from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, 
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.packing import pack, working_on
 
-from .neuron_axes import AUTO, AxisRule, axis_rule_of
-from .operator import hooks_by_key, new_keys
-from .tensors import as_importable, first_tensor, is_real_forward
+from .axis_flow.factors import neuron_axis
+from .forward_passes import ForwardPasses
+from .found_axis import FLOW, GIVEN, GUESS, FoundAxis, by_rule, inputs_first
+from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
+from .operator import Receiver
+from .passes import PassCounter, PassLog
+from .tensors import as_importable, first_tensor
 
 
-class StateCaptureHook(CapturePoint):
+class StateCaptureHook(CapturePoint, Receiver):
     """A capture point that is used as a forward hook or forward pre-hook of a module.
 
-    Register it with ``module.register_forward_hook(StateCaptureHook("name"))``. It captures the
-    output of the module (as a pre-hook, its input) and changes nothing. From a tuple, mapping or
-    dataclass it takes the first tensor. It does not capture fake and meta tensors, tracing, and
-    forward passes that activation checkpointing repeats during backward.
+    ``StateCaptureHook("name").attach(module)`` registers it. It captures the output of the module
+    (as a pre-hook, its input) and changes nothing. From a tuple, mapping or dataclass it takes the
+    first tensor. It does not capture fake and meta tensors, tracing, exporting, and forward passes
+    that activation checkpointing repeats during backward.
+
+    ``module.register_forward_hook(hook)`` works too, with one exception: if torch.compile has
+    compiled a module of this class before, it may not notice the hook.
 
     The parameters are those of CapturePoint.
 
@@ -32,7 +39,7 @@ class StateCaptureHook(CapturePoint):
     >>> import torch
     >>> layer = torch.nn.Linear(3, 2)
     >>> hook = StateCaptureHook("linear")
-    >>> _ = layer.register_forward_hook(hook)
+    >>> hook.attach(layer)
     >>> _ = layer(torch.ones(5, 3))
     >>> hook.state_count, hook.neurons
     (5, 2)
@@ -41,6 +48,7 @@ class StateCaptureHook(CapturePoint):
     __module__ = "tensorstate_gpu"
 
     _rule: AxisRule | None = None
+    _passes: ForwardPasses | None = None
 
     @takes_options
     def __init__(
@@ -52,14 +60,57 @@ class StateCaptureHook(CapturePoint):
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
         super().__init__(name, disk_path, options=options, **keywords)
-        self._register()
+        self._begin(PassCounter())
 
-    def _register(self) -> None:
-        self._handle: Any = None
-        self._key = next(new_keys)
-        hooks_by_key[self._key] = self
-        # The operator declares that it mutates this tensor, so torch.compile keeps the call.
-        self._anchor = torch.zeros((), dtype=torch.int32)
+    def _begin(self, counter: PassCounter) -> None:
+        self._later_calls: list[StateCaptureHook] = []
+        self._found: dict[Any, FoundAxis] = {}  # by the kind of the model's inputs
+        self._register(counter)
+
+    def count_passes(self, counter: PassCounter) -> None:
+        """Note from now on in which passes of a model this layer ran."""
+        self.pass_log = PassLog(counter)
+
+    def follow(self, passes: ForwardPasses) -> None:
+        """Take the axis of the neurons from the passes of a model, from now on."""
+        self._passes = passes
+        passes.add_user()
+
+    @property
+    def passes(self) -> tuple[int, int] | None:
+        return self.pass_log.passes()
+
+    def labels_of_next_pass(self, labels: Any) -> None:
+        self.labels(labels)
+        self.pass_log.expect_pass()
+
+    def reset_states(self, input_shape: Any = None) -> None:
+        super().reset_states(input_shape)
+        self.pass_log.restart()
+
+    def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
+        """Capture the outputs of a module from now on; ``before``: its inputs.
+
+        It may be compiled already. Raises ValueError if the hook is attached to a module.
+        """
+        if self._handles:
+            raise ValueError(f"{self.name} is attached to a module already; detach() it first")
+        if before:
+            function = self.before_with_kwargs
+            handle = module.register_forward_pre_hook(function, with_kwargs=True)
+        else:
+            handle = module.register_forward_hook(self)
+        self.active = True
+        self.bind(module, handle)
+
+    def detach(self) -> None:
+        """Remove the hook from the module that it is attached to, if any."""
+        if self._handles:
+            self.remove()
+            self.active = False  # for compiled graphs that do not check whether they still fit
+            if self._passes is not None:
+                self._passes.remove_user()
+                self._passes = None
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
         """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
@@ -85,19 +136,61 @@ class StateCaptureHook(CapturePoint):
                 f"{type(value).__name__}"
             )
         if self._rule is None:
-            self._rule = axis_rule_of(module) or AUTO
-        if torch.compiler.is_compiling():
-            torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, self._key)
-        elif is_real_forward(tensor):
-            self.capture(tensor)
+            self._rule = axis_rule_of(module) or UNKNOWN
+        self.deliver(tensor)
 
-    def capture(self, tensor: torch.Tensor) -> None:
-        """Pack and record the states of one batch."""
+    def receive(self, tensor: torch.Tensor, clock: int) -> None:
+        """Pack and record the states of one batch, at the capture point of this call's site."""
+        hook = self._of_this_call()
+        if hook.pass_log.note(clock):
+            hook.labels(None)
         try:
-            self._capture(tensor)
+            hook._capture(tensor)
         except (TypeError, ValueError) as error:
-            error.add_note(f"while capturing {self.name}")
+            error.add_note(f"while capturing {hook.name}")
             raise
+
+    def _of_this_call(self) -> "StateCaptureHook":
+        """Return the capture point of this call: the first in a pass has this one.
+
+        Calls count from one call of the model to the next: the steps of a generating loop have the
+        same capture points.
+        """
+        calls = None if self._passes is None else self._passes.current.calls
+        if calls is None or self.options.merge_calls:
+            return self
+        number = calls[self] = calls.get(self, 0) + 1
+        if number == 1:
+            return self
+        with self.intake.lock:
+            while len(self._later_calls) < number - 1:
+                self.add_later_call()
+        return self._later_calls[number - 2]
+
+    def add_later_call(self) -> "StateCaptureHook":
+        """Create the capture point of the next call of the module within a pass."""
+        hook = StateCaptureHook(self.later_name(len(self._later_calls) + 2), options=self.options)
+        hook._rule, hook._passes = self._rule, self._passes
+        hook.pass_log = self.pass_log.of_later_call()
+        before = self._later_calls[-1] if self._later_calls else self
+        self._later_calls.append(hook)
+        if self.on_new_point is not None:
+            self.on_new_point(hook, before)
+        return hook
+
+    def later_calls_of_store(self) -> "list[StateCaptureHook]":
+        """Create the capture points of later calls that the store already has rows of."""
+        while self.intake.sink.holds(self.later_name(len(self._later_calls) + 2)):
+            self.add_later_call()
+        return list(self._later_calls)
+
+    def later_name(self, number: int) -> str:
+        """Return the name of the capture point of a later call: relu:2_post_states."""
+        layer, place = self.name, ""
+        for ending in ("_post_states", "_pre_states"):
+            if self.name.endswith(ending):
+                layer, place = self.name.removesuffix(ending), ending
+        return f"{layer}:{number}{place}"
 
     def _capture(self, tensor: torch.Tensor) -> None:
         if tensor.is_nested:
@@ -107,25 +200,54 @@ class StateCaptureHook(CapturePoint):
             )
         if tensor.is_neg():
             tensor = tensor.resolve_neg()
-        rule = self._rule or AUTO
         if tensor.ndim == 0:
             raise ValueError(f"{self.name}: a state needs an axis of neurons, got a 0-d tensor")
-        if rule.batch_second and tensor.ndim == 3:
-            tensor = tensor.transpose(0, 1)  # a view that keeps the states of an instance together
-        axis = rule.axis(tensor.ndim) if self.neuron_axis is None else self.neuron_axis
+        found = self._axis_of(tensor)
+        inputs = self._passes.current.inputs if self._passes is not None else None
+        view, axis, instances = inputs_first(tensor, found.axis, found, inputs)
         if tensor.ndim == 1:
-            tensor, axis = tensor[None], 1
-        instances = 1 if axis % tensor.ndim == 0 else tensor.shape[0]
+            view, axis, instances = tensor[None], 1, 1
         with prefer_single_thread():
-            states = borrow(as_importable(tensor), "states")
+            states = borrow(as_importable(view), "states")
             with working_on(states):
                 packed, neurons = pack(states, axis, self.threshold, self.firing)
-                self.intake.record(packed, neurons, axis, instances)
+                self.intake.record(packed, neurons, found.axis, instances, found.origin)
+
+    def _axis_of(self, tensor: torch.Tensor) -> FoundAxis:
+        """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""
+        passes = self._passes
+        kind = None if passes is None else passes.current.signature
+        found = self._found.get(kind)
+        if found is None or found.ndim != tensor.ndim:
+            found = self._found[kind] = self._find_axis(tensor)
+            if found.origin == GUESS and passes is not None:
+                passes.note_guess(self.name, found.cause)
+        return found
+
+    def _find_axis(self, tensor: torch.Tensor) -> FoundAxis:
+        flow = None if self._passes is None else self._passes.current.flow
+        factors = None if flow is None else flow.axes(tensor)
+        rule = self._rule or UNKNOWN
+        if self.neuron_axis is not None:
+            return FoundAxis(self.neuron_axis, GIVEN, tensor.ndim, factors, rule.batch_second)
+        followed = neuron_axis(factors)
+        if followed is not None and not rule.defined:
+            return FoundAxis(followed, FLOW, tensor.ndim, factors, rule.batch_second)
+        cause = "this pass was not followed"
+        if flow is not None:
+            lost = flow.lost_at(tensor)
+            cause = f"lost at {lost}" if lost else "no layer with weights comes before it"
+        return by_rule(rule, tensor.ndim, factors, cause)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_rule": self._rule, "_handle": self._handle}
+        own = ("_rule", "_handles", "_passes")
+        return {
+            **super().__getstate__(),
+            **{name: getattr(self, name) for name in own},
+            "counter": self.pass_log.counter,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        counter = state.pop("counter")
         super().__setstate__(state)
-        self._register()
-        self._handle = state["_handle"]
+        self._begin(counter)

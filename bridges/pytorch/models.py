@@ -1,6 +1,6 @@
 """PyTorch: attaches capture points to the modules of a model."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 try:
@@ -13,21 +13,40 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
+from .forward_passes import ForwardPasses
 from .hooks import StateCaptureHook
+from .marked_classes import plain_class
 from .neuron_axes import find_rules
+from .passes import PassCounter
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 
 
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return names and modules to choose from; a model without submodules, itself."""
-    below = [(name, module) for name, module in model.named_modules() if name]
+    """Return names and modules to choose from; a model without submodules, itself.
+
+    Modules inside a torch.compile wrapper have the names that they have without it.
+    """
+    model = _unwrapped(model)
+    below = [
+        (name.replace("._orig_mod", ""), module)
+        for name, module in model.named_modules()
+        if name and _unwrapped(module) is module
+    ]
     return below or [(type(model).__name__, model)]
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module that torch.compile has wrapped; another module itself."""
+    if type(module).__name__ != "OptimizedModule":
+        return module
+    wrapped: nn.Module = module._orig_mod  # type: ignore[assignment]
+    return _unwrapped(wrapped)
 
 
 def class_names(layer: Any) -> tuple[str, ...]:
     """Return the names of a layer's class; torch creates some at run time (ParametrizedLinear)."""
-    kind = type(layer)
+    kind = plain_class(layer)
     made_from = [
         base.__name__
         for base in kind.__bases__
@@ -37,13 +56,7 @@ def class_names(layer: Any) -> tuple[str, ...]:
 
 
 def check_attachable(model: nn.Module) -> None:
-    """Raise NotCapturable for a compiled model: it would never call a hook that is added now."""
-    compiled = getattr(model, "_compiled_call_impl", None) is not None
-    if compiled or type(model).__name__ == "OptimizedModule":
-        raise NotCapturable(
-            "model is compiled, and hooks may never fire there: attach to the plain model first, "
-            "then compile it"
-        )
+    """Raise NotCapturable for a model that would never call a hook."""
     if isinstance(model, torch.jit.ScriptModule):
         raise NotCapturable(
             "model is TorchScript, which runs no hooks: attach to the model that it was made from"
@@ -70,18 +83,27 @@ def attach_in_place(
 ) -> list[StateCaptureHook]:
     """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
     rules = find_rules(model)
+    bypassed = _bypassed(model)
+    passes = ForwardPasses(options.batch_axis)
     hooks: list[StateCaptureHook] = []
+    counter = PassCounter()
     try:
         for name, module in chosen:
             for place in METHODS[method]:
                 if f"{name}_{place}_states" in existing:
                     continue
-                hook = StateCaptureHook(f"{name}_{place}_states", options=options)
+                own = options.of_layer(name, module)
+                hook = StateCaptureHook(f"{name}_{place}_states", options=own)
                 hooks.append(hook)
-                if isinstance(module, torch.jit.ScriptModule):
-                    raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")
+                hook.count_passes(counter)
+                _check_hooks_run(name, module, bypassed)
                 hook._rule = rules[id(module)][place == "post"]
-                hook._handle = _register(hook, module, place)
+                hook.attach(module, before=place == "pre")
+                hook.follow(passes)
+                hooks += hook.later_calls_of_store()
+        if hooks:
+            counter.attach(_unwrapped(model))
+            passes.attach(_unwrapped(model))
     except BaseException:
         detach(hooks)
         for hook in hooks:
@@ -90,30 +112,38 @@ def attach_in_place(
     return hooks
 
 
-def _register(hook: StateCaptureHook, module: nn.Module, place: str) -> Any:
-    if place == "pre":
-        return module.register_forward_pre_hook(hook.before_with_kwargs, with_kwargs=True)
-    return module.register_forward_hook(hook)
+def _check_hooks_run(name: str, module: nn.Module, bypassed: set[nn.Module]) -> None:
+    """Raise NotCapturable for a module that never, or not always, calls its hooks."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise NotCapturable(f"{name} is TorchScript, which runs no hooks: exclude= it")
+    if module in bypassed:
+        raise NotCapturable(
+            f"{name} is inside a module whose forward was replaced by TorchScript or a CUDA graph "
+            "(make_graphed_callables), which run no hooks: attach to the model as it was before"
+        )
+
+
+def _bypassed(model: nn.Module) -> set[nn.Module]:
+    """Return the modules inside those whose ``forward`` was replaced by one without hooks."""
+    found: set[nn.Module] = set()
+    for module in model.modules():
+        forward = module.__dict__.get("forward")
+        is_script = isinstance(forward, (torch.jit.ScriptFunction, torch._C.ScriptMethod))
+        if is_script or getattr(forward, "__module__", None) == "torch.cuda.graphs":
+            found.update(part for part in module.modules() if part is not module)
+    return found
 
 
 def detach(points: Iterable[CapturePoint]) -> None:
     """Remove these hooks from their modules. What they have captured stays."""
-    for hook in points:
-        if isinstance(hook, StateCaptureHook) and hook._handle is not None:
-            hook._handle.remove()
-            hook._handle = None
+    hooks = [point for point in points if isinstance(point, StateCaptureHook)]
+    for hook in hooks:
+        hook.detach()
+    for counter in {hook.pass_log.counter for hook in hooks}:
+        counter.remove()
 
 
 def remove(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:
     """Remove these hooks and return the model itself."""
     detach(points)
     return model
-
-
-def call_after_forward(model: nn.Module, function: Callable[[], object]) -> Any:
-    """Call ``function()`` after each forward pass, also a failed one. Returns a handle."""
-
-    def after(module: Any, args: Any, output: Any) -> None:
-        function()
-
-    return model.register_forward_hook(after, always_call=True)

@@ -1,47 +1,48 @@
-"""PyTorch: rules for the neuron axis of a module's inputs and outputs."""
+"""PyTorch: where a module's neurons are by its class, where nothing else tells."""
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.modules import activation, dropout
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 
 @dataclass(frozen=True, slots=True)
 class AxisRule:
     """Where the neuron axis of a tensor is.
 
-    ``kind``: "channels" (after the batch), "last", or "auto" (depends on the number of axes).
-    ``spatial``: the number of axes after the channels, if the module defines it; it reveals
+    ``kind``: "channels" (after the batch), "last", or "unknown" (nothing but the number of axes
+    tells). ``spatial``: the number of axes after the channels, if the module defines it; it reveals
     unbatched inputs. ``batch_second``: the layout is (sequence, batch, features), as in attention
-    and recurrent layers.
+    and recurrent layers. ``defined``: the module's definition leaves no other axis.
     """
 
     kind: str
     spatial: int | None = None
     batch_second: bool = False
+    defined: bool = False
 
     def axis(self, ndim: int) -> int:
         """Return the neuron axis of a tensor with ``ndim`` axes, counted from the front."""
         if self.kind == "channels" and self.spatial is not None:
             return max(ndim - 1 - self.spatial, 0)
-        if self.kind == "channels" or (self.kind == "auto" and ndim in (4, 5)):
+        if self.kind == "channels" or (self.kind == "unknown" and ndim in (4, 5)):
             return min(1, ndim - 1)
         return ndim - 1
 
+    def is_guess(self, ndim: int) -> bool:
+        """Return whether the axis is a guess. Two axes are (batch, features) almost always."""
+        return self.kind == "unknown" and ndim > 2
 
-AUTO = AxisRule("auto")
-_LAST = AxisRule("last")
-_LAST_TYPES = (
-    nn.Linear,
-    nn.Bilinear,
-    nn.LayerNorm,
-    nn.RMSNorm,
-    nn.Embedding,
-    nn.EmbeddingBag,
-)
+
+UNKNOWN = AxisRule("unknown")
+_LAST = AxisRule("last", defined=True)
+_LAST_TYPES = (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag)
+_LAST_NORMS = (nn.LayerNorm, nn.RMSNorm)
 _SEQUENCE_TYPES = (
     nn.MultiheadAttention,
     nn.RNNBase,
@@ -49,39 +50,69 @@ _SEQUENCE_TYPES = (
     nn.TransformerDecoderLayer,
     nn.Transformer,
 )
+_STACKS = (nn.TransformerEncoder, nn.TransformerDecoder)
 _POOLING = re.compile(r"Pool(\d)d$")
 # Blocks of other libraries, recognised by the names of their classes.
 _BLOCK = re.compile(r"attention|attn|mlp|feedforward", re.IGNORECASE)
 
 
 def axis_rule_of(module: Any) -> AxisRule | None:
-    """Return the rule for a module's type; None for types without one, such as activations."""
+    """Return the rule for a module's class; None for classes without one, such as activations."""
+    rule = _rule_of_class(module)
+    if rule is None or not rule.defined or _has_own_forward(module):
+        return rule and AxisRule(rule.kind, rule.spatial, rule.batch_second)
+    return rule
+
+
+def _rule_of_class(module: Any) -> AxisRule | None:
     if isinstance(module, _ConvNd):
-        return AxisRule("channels", len(module.kernel_size))
-    if isinstance(module, (_NormBase, nn.GroupNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d)):
-        return AxisRule("channels")
+        return AxisRule("channels", len(module.kernel_size), defined=True)
+    if isinstance(module, _InstanceNorm):
+        return AxisRule("channels", _rank(module), defined=True)
+    if isinstance(module, (_NormBase, nn.GroupNorm)):
+        return AxisRule("channels", defined=True)
     if isinstance(module, _SEQUENCE_TYPES):
         attention = getattr(module, "self_attn", module)
-        return AxisRule("last", batch_second=not attention.batch_first)
-    if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
+        second = not getattr(attention, "batch_first", True)
+        return AxisRule("last", batch_second=second, defined=True)
+    if isinstance(module, _STACKS):
         return axis_rule_of(next(iter(module.layers), None)) or _LAST
+    if isinstance(module, _LAST_NORMS):
+        # Of several axes that are normalised together, no definition says which holds the neurons.
+        return AxisRule("last", defined=True) if len(module.normalized_shape) == 1 else UNKNOWN
     if isinstance(module, _LAST_TYPES):
         return _LAST
+    return _rule_of_name(module)
+
+
+def _rule_of_name(module: Any) -> AxisRule | None:
+    if isinstance(module, (nn.LocalResponseNorm, nn.CrossMapLRN2d)):
+        return AxisRule("channels")
     name = type(module).__name__
     pooling = _POOLING.search(name)
     if pooling:
         return AxisRule("channels", int(pooling[1]))
-    return _LAST if _BLOCK.search(name) else None
+    return AxisRule("last") if _BLOCK.search(name) else None
+
+
+def _rank(module: Any) -> int | None:
+    digit = re.search(r"(\d)d", type(module).__name__)
+    return int(digit[1]) if digit else None
+
+
+def _has_own_forward(module: Any) -> bool:
+    """Return whether a module's forward is not PyTorch's: it may move axes before or after."""
+    return not type(module).forward.__module__.startswith("torch.")
 
 
 def find_rules(model: Any) -> dict[int, tuple[AxisRule, AxisRule]]:
     """Return, for each module by id, the rules of its input and of its output.
 
-    A module without a rule gets that of the module before it, which is known inside nn.Sequential.
-    Elsewhere it gets AUTO.
+    An activation or dropout has the rule of the module before it, which is known inside
+    nn.Sequential. Elsewhere it is UNKNOWN.
     """
     rules: dict[int, tuple[AxisRule, AxisRule]] = {}
-    _assign_rules(model, AUTO, rules)
+    _assign_rules(model, UNKNOWN, rules)
     return rules
 
 
@@ -93,6 +124,8 @@ def _assign_rules(
     ``fed``: the rule of the module that feeds it.
     """
     own = axis_rule_of(module)
+    # What feeds a module is a rule of thumb for it, not its definition.
+    fed = AxisRule(fed.kind, fed.spatial, fed.batch_second)
     before, after = (own, own) if own else (fed, fed)
     if isinstance(module, nn.Sequential):
         first = next(iter(module), None)
@@ -100,13 +133,21 @@ def _assign_rules(
         after = fed
         for child in module:
             after = _assign_rules(child, after, rules)
-    elif isinstance(module, (nn.Flatten, nn.Unflatten)):
-        after = AUTO
     elif next(module.children(), None) is not None:
         for child in module.children():
-            _assign_rules(child, AUTO, rules)
-        after = own or AUTO
+            _assign_rules(child, UNKNOWN, rules)
+        after = own or UNKNOWN
+    elif own is None and not _keeps_axes(module):
+        after = UNKNOWN
     if id(module) in rules and rules[id(module)] != (before, after):
-        before, after = AUTO, AUTO  # a shared module with different modules before it
+        before, after = UNKNOWN, UNKNOWN  # a shared module with different modules before it
     rules[id(module)] = (before, after)
     return after
+
+
+def _keeps_axes(module: Any) -> bool:
+    """Return whether a module works by element."""
+    modules = (activation.__name__, dropout.__name__, nn.Identity.__module__)
+    if isinstance(module, (nn.Flatten, nn.Unflatten)):
+        return False
+    return type(module).__module__ in modules

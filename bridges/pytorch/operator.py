@@ -2,38 +2,78 @@
 
 import itertools
 import weakref
-from typing import Any, Protocol
+from typing import Any
+
+import numpy as np
 
 try:
     import torch
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
-
-from .tensors import is_real_forward
-
-
-class TensorReceiver(Protocol):
-    """Receives the tensors of compiled graphs: a StateCaptureHook."""
-
-    def capture(self, tensor: torch.Tensor) -> None: ...
+from .marked_classes import MarkingHook
+from .passes import NOT_IN_CUDA_GRAPHS, PassCounter, PassLog
+from .tensors import is_exporting, is_real_forward, shared_tensor
 
 
-# A graph can contain integers but no hooks, so it refers to a hook by its key.
-new_keys = itertools.count()
-hooks_by_key: "weakref.WeakValueDictionary[int, TensorReceiver]" = weakref.WeakValueDictionary()
+class Receiver(MarkingHook):
+    """Receives the tensors that pass its hook, also from compiled graphs.
+
+    A graph contains no Python objects, so it refers to a receiver by a key. The key is data in a
+    tensor: a number would be a constant of the graph, and each layer would need a graph of its own.
+    """
+
+    def _register(self, counter: PassCounter) -> None:
+        key = next(_new_keys)
+        _receivers[key] = self
+        # The tensor is a view of this array, which is written without torch: inside fake modes,
+        # inference mode and traces as well.
+        self._key_and_active = np.array([key, True], np.int64)
+        # The operator declares that it mutates this tensor, so torch.compile keeps the call.
+        self._anchor = shared_tensor(self._key_and_active)
+        self.pass_log = PassLog(counter)
+
+    @property
+    def active(self) -> bool:
+        """Whether tensors are received. Compiled graphs read it whenever they run."""
+        return bool(self._key_and_active[1])
+
+    @active.setter
+    def active(self, active: bool) -> None:
+        self._key_and_active[1] = active
+
+    def deliver(self, tensor: torch.Tensor) -> None:
+        """Receive a tensor now; in compiled code, whenever the graph runs.
+
+        Exported programs receive nothing: they outlive this process and its keys.
+        """
+        if torch.compiler.is_compiling():
+            if not is_exporting():
+                clock = self.pass_log.counter.tensor
+                torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, clock)
+        elif self.active and is_real_forward(tensor):
+            self.receive(tensor, self.pass_log.counter.clock)
+
+    def receive(self, tensor: torch.Tensor, clock: int) -> None:
+        """Receive a tensor of a forward pass that counts, and the clock of its PassCounter."""
+        raise NotImplementedError
+
+
+_new_keys = itertools.count()
+_receivers: "weakref.WeakValueDictionary[int, Receiver]" = weakref.WeakValueDictionary()
 
 _library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[no-untyped-call]
-_library.define("capture(Tensor x, Tensor(a!) anchor, int key) -> ()")
+_library.define("capture(Tensor x, Tensor(a!) anchor, Tensor clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
-def _capture(x: torch.Tensor, anchor: torch.Tensor, key: int) -> None:
-    """Called by compiled graphs. Does nothing if the hook no longer exists."""
-    hook = hooks_by_key.get(key)
-    if hook is not None and is_real_forward(x):
-        hook.capture(x)
+def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor) -> None:
+    """Called by compiled graphs. Does nothing if the receiver no longer exists."""
+    key, active = anchor.tolist()
+    receiver = _receivers.get(key) if active else None
+    if receiver is not None and is_real_forward(x):
+        receiver.receive(x, int(clock))
 
 
-def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, key: int) -> None:
+def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor) -> None:
     """Do nothing: traced calls are not captured."""
 
 

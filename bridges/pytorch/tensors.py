@@ -4,14 +4,18 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 try:
     import torch
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
-from torch._subclasses.fake_tensor import is_fake
+from numpy.typing import NDArray
+from torch._subclasses.fake_tensor import is_fake, unset_fake_temporarily
 
 from tensorstate_gpu._arrays.dlpack import CPU, Tensor
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
+from tensorstate_gpu.errors import NotCapturable
 
 
 def as_importable(tensor: torch.Tensor) -> Any:
@@ -56,15 +60,35 @@ def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | Non
 
 
 def is_real_forward(tensor: torch.Tensor) -> bool:
-    """Return whether a call counts. Raises TypeError inside transforms that hide the values."""
+    """Return whether a call counts. Raises an error where its values cannot be captured."""
+    if not is_real_pass(tensor):
+        return False
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise TypeError("states cannot be captured inside torch.func transforms (vmap, grad, jvp)")
+    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise NotCapturable(
+            "states cannot be captured in a CUDA graph, which calls no hooks when it is replayed"
+        )
+    return True
+
+
+def is_real_pass(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor belongs to a forward pass that counts."""
     # Most tensors are plain ones; for these, skip is_fake(), which takes 3 us.
     plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
     if tensor.is_meta or (not plain and is_fake(tensor)):
         return False
     if torch._C._get_tracing_state() is not None:
         return False
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        raise TypeError("states cannot be captured inside torch.func transforms (vmap, grad, jvp)")
     # A forward pass inside backward is activation checkpointing: these rows were captured before.
     recomputing: bool = torch._C._current_graph_task_id() != -1
     return not recomputing
+
+
+def shared_tensor(array: NDArray[np.int64]) -> torch.Tensor:
+    """Return a real tensor with the memory of an array, also inside fake and inference modes."""
+    with unset_fake_temporarily(), torch.inference_mode(False):
+        return torch.from_numpy(array)
+
+
+is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # added in 2.7

@@ -1,6 +1,7 @@
 """Frameworks: which of them the program has imported, and the bridge of each.
 
-No other file names a bridge. This file imports no framework that the program has not imported.
+Only this file knows which bridge belongs to which framework. It imports no framework that the
+program has not imported.
 """
 
 import sys

@@ -36,8 +36,8 @@ def build_efficiency_model(
         Keep all rows in a store: a new one at this path, or an open one such as ``Store("run.zarr",
         mode="a")``, which resumes an earlier capture.
     **options
-        keep, threshold, firing, neuron_axis and compressor, as in CapturePoint; they apply to every
-        layer.
+        keep, threshold, firing, neuron_axis, batch_axis, merge_calls and compressor, as in
+        CapturePoint; they apply to every layer.
 
     Returns
     -------
@@ -51,12 +51,13 @@ def build_efficiency_model(
     Raises
     ------
     TypeError, ValueError
-        Before anything is attached: for an unsupported or compiled model, an unknown method or
+        Before anything is attached: for an unsupported model, an unknown method or
         keep, or if no layer matches (the message lists the layers).
     """
     bridge: Bridge = bridge_of(model)
     capture_options = CaptureOptions.from_arguments(storage_path, options)
     chosen = _matching_layers(bridge, model, attach_to, exclude, method)
+    capture_options.check_layers([name for name, _ in chosen])
     existing = _attached_points(model)
     names = {point.name for point in existing}
     captured, points = bridge.attach(model, chosen, method, capture_options, names)
@@ -66,7 +67,10 @@ def build_efficiency_model(
         bridge.remove(captured, points)
         _release_names(points)
         raise
-    captured.efficiency_layers = [*existing, *points]
+    layers = [*existing, *points]
+    for point in points:
+        point.on_new_point = lambda new, before: layers.insert(layers.index(before) + 1, new)
+    captured.efficiency_layers = layers
     return captured
 
 
@@ -98,6 +102,7 @@ def capture(
     bridge: Bridge = bridge_of(model)
     capture_options = CaptureOptions.from_arguments(storage_path, options)
     chosen = _matching_layers(bridge, model, attach_to, exclude, method)
+    capture_options.check_layers([name for name, _ in chosen])
     points = bridge.attach_in_place(model, chosen, method, capture_options)
     try:
         run = Run(points)
@@ -106,19 +111,17 @@ def capture(
         bridge.detach(points)
         _release_names(points)
         raise
-    labels = bridge.call_after_forward(model, lambda: run.labels(None))
     try:
         yield run
     except BaseException:
-        for point in points:
+        for point in run.efficiency_layers:
             point.intake.sink.discard_incomplete_pass()
-        if not any(point.state_count for point in points):
-            _release_names(points)  # nothing was captured: delete a new, empty store
+        if not any(point.state_count for point in run.efficiency_layers):
+            _release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
         raise
     finally:
-        labels.remove()
         bridge.detach(points)
-        for point in points:
+        for point in run.efficiency_layers:
             point.flush()
 
 

@@ -4,19 +4,13 @@ A bridge is a module. The type checker compares those that `tensorstate_gpu.brid
 protocol.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 
 Chosen = Sequence[tuple[str, Any]]  # names of layers, and the layers
-
-
-class Handle(Protocol):
-    """An object that removes what a function has added."""
-
-    def remove(self) -> object: ...
 
 
 class Bridge(Protocol):
@@ -64,6 +58,3 @@ class Bridge(Protocol):
 
     def remove(self, model: Any, points: Sequence[CapturePoint]) -> Any:
         """Return the model without these capture points: itself, or a new one."""
-
-    def call_after_forward(self, model: Any, function: Callable[[], object]) -> Handle:
-        """Call a function after each forward pass, also after a failed one."""

@@ -1,14 +1,14 @@
 """CapturePoint: captures and measures the states of one layer, for any framework."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer
-from tensorstate_gpu._arrays.firing_function import FiringFunction as Fires
+from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._capturing.intake import Intake
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._layers.accumulator import Accumulator
@@ -37,7 +37,16 @@ class CapturePoint(LayerStates):
     firing : function of one number that returns a bool, optional
         Decides whether a neuron fires, instead of a threshold; see compress_states.
     neuron_axis : int, optional
-        The axis of the neurons. By default, the framework's bridge chooses it.
+        The axis of the neurons. By default, the framework's bridge finds it. Where layers are
+        captured together, also a dict of axes by layer (a name or a glob), or a function (name,
+        layer) that returns an axis or None.
+    batch_axis : int
+        The axis of a model's inputs along which its instances lie: 1 for models whose inputs are
+        (sequence, batch, ...). PyTorch only.
+    merge_calls : bool
+        Whether the calls of a module within one forward pass share a capture point, as those of a
+        recurrent cell. By default, each has its own: ``relu_post_states``, ``relu:2_post_states``.
+        PyTorch only.
     compressor : numcodecs codec, optional
         Compresses rows in memory. The default is None: states of wide layers hardly compress, and a
         codec is slower than packing (docs/performance.md).
@@ -50,6 +59,9 @@ class CapturePoint(LayerStates):
     """
 
     __module__ = "tensorstate_gpu"
+
+    # Called with a capture point that this one has created, and the one that it comes after.
+    on_new_point: "Callable[[CapturePoint, CapturePoint], None] | None" = None
 
     @takes_options
     def __init__(
@@ -66,6 +78,9 @@ class CapturePoint(LayerStates):
         self.options = (
             CaptureOptions.from_arguments(disk_path, keywords) if options is None else options
         )
+        if not isinstance(self.options.neuron_axis, int | None):
+            axis = self.options.neuron_axis
+            raise TypeError(f"neuron_axis of one capture point must be an int, got {axis!r}")
         self.intake = Intake(name, self.options)
 
     @property
@@ -79,14 +94,16 @@ class CapturePoint(LayerStates):
         return self.options.threshold
 
     @property
-    def firing(self) -> Fires | None:
+    def firing(self) -> FiringFunction | None:
         """The function that decides whether a neuron fires, or None if a threshold does."""
         return self.options.firing
 
     @property
     def neuron_axis(self) -> int | None:
         """The axis given by the user; ``axis`` is the axis in use."""
-        return self.options.neuron_axis
+        axis = self.options.neuron_axis
+        assert axis is None or isinstance(axis, int)
+        return axis
 
     @property
     def disk_path(self) -> Any:
@@ -115,6 +132,13 @@ class CapturePoint(LayerStates):
         """
         self.intake.pending_labels = labels
 
+    def labels_of_next_pass(self, labels: Any) -> None:
+        """Set the labels of the model's next forward pass, where passes are known: in PyTorch.
+
+        Elsewhere it does the same as labels().
+        """
+        self.labels(labels)
+
     def reset_states(self, input_shape: Any = None) -> None:
         """Delete everything captured, in memory and on disk.
 
@@ -138,6 +162,17 @@ class CapturePoint(LayerStates):
         with self._read_lock():
             return self.intake.axis
 
+    @property
+    def axis_origin(self) -> str | None:
+        """Where the axis is known from; None before the first batch, or if it was declared.
+
+        "given": by neuron_axis. "layer": by the layer's definition. "flow": followed from the
+        layers before this one. "rule": what holds for layers of that class. "guess": by the number
+        of axes alone.
+        """
+        with self._read_lock():
+            return self.intake.axis_origin
+
     def attributes(self) -> dict[str, Any]:
         """Return how states are captured, as JSON: neuron_axis, and threshold or firing."""
         return self.intake.attributes()
@@ -154,9 +189,14 @@ class CapturePoint(LayerStates):
         return self.intake.lock
 
     def _no_states_error(self) -> NothingCaptured:
+        if self.passes is not None and not self.passes[0]:
+            return NothingCaptured(
+                f"{self.name}: nothing captured: the layer ran in none of the model's "
+                f"{self.passes[1]:,} passes; exclude= it"
+            )
         return NothingCaptured(
             f"{self.name}: nothing captured yet. Run the model; a layer that is never called "
-            "captures nothing (exclude= it), nor does a hook attached after the first compiled call"
+            "captures nothing (exclude= it)"
         )
 
     def __getstate__(self) -> dict[str, Any]:

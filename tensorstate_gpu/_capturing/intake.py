@@ -23,6 +23,7 @@ class Intake:
 
     def __init__(self, name: str, options: CaptureOptions) -> None:
         self.name, self.options = name, options
+        self.axis_origin: str | None = None
         self.lock = ForkSafeLock()
         self._barriers: list[Callable[[], object]] = []
         self._stopped = False
@@ -41,9 +42,9 @@ class Intake:
     def _new_sink(self) -> Sink:
         options = self.options
         if options.keep == "counts":
-            return CountsSink()
+            return CountsSink(self.name)
         if options.disk_path is None:
-            return MemorySink(options.compressor)
+            return MemorySink(self.name, options.compressor)
         return StoreSink(self.name, options, self, self.lock)
 
     # ---- batches -------------------------------------------------------------------------------
@@ -75,7 +76,8 @@ class Intake:
 
     def attributes(self) -> dict[str, Any]:
         """Return how states are captured, as JSON, for the store."""
-        return {"neuron_axis": self.axis, **self.options.firing_rule()}
+        origin = {} if self.axis_origin is None else {"axis_origin": self.axis_origin}
+        return {"neuron_axis": self.axis, **origin, **self.options.firing_rule()}
 
     def append(self, packed: NDArray[np.uint8], instances: int, labels: Any = None) -> None:
         """Add a batch; see CapturePoint.append()."""
@@ -89,12 +91,23 @@ class Intake:
             given = self.pending_labels if labels is None else labels
             self.accumulator.append(packed, instances, given)
 
-    def record(self, packed: Any, neurons: int, axis: int | None, instances: int) -> None:
-        """Add a batch that packing.pack() made, on any device; declares its neurons first."""
+    def record(
+        self,
+        packed: Any,
+        neurons: int,
+        axis: int | None,
+        instances: int,
+        axis_origin: str | None = None,
+    ) -> None:
+        """Add a batch that packing.pack() made, on any device; declares its neurons first.
+
+        ``axis_origin``: where the axis is known from: "given", "layer", "flow", "rule" or "guess".
+        """
         if self._stopped:
             return
         self.sink.before_batch()
         with self.lock:  # no reset by another thread may come between declare and append
+            self.axis_origin = axis_origin or self.axis_origin
             self.declare(neurons, axis)
             assert self.accumulator is not None
             self.accumulator.append(packed, instances, self.pending_labels, trusted=True)

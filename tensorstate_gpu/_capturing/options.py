@@ -6,18 +6,21 @@ capture points and bridges pass all options on together.
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, TypedDict, TypeVar
 
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._arrays.firing_function import FiringFunction as Fires
-from tensorstate_gpu._arrays.firing_function import checked_firing_function as check_firing
+from tensorstate_gpu._arrays.firing_function import FiringFunction, checked_firing_function
 from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
 from tensorstate_gpu._layers.memory_rows import check_compressor
 
 KEEP = ("states", "counts")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+# The same axis for every layer, an axis by the name of a layer or a glob over names, or a function
+# (name, layer) -> axis or None.
+NeuronAxis = int | Mapping[str, int] | Callable[[str, Any], int | None]
 
 
 class CaptureKeywords(TypedDict, total=False):
@@ -25,8 +28,10 @@ class CaptureKeywords(TypedDict, total=False):
 
     keep: str
     threshold: Any
-    firing: Fires | None
-    neuron_axis: int | None
+    firing: FiringFunction | None
+    neuron_axis: NeuronAxis | None
+    batch_axis: int
+    merge_calls: bool
     compressor: Any
 
 
@@ -36,8 +41,10 @@ class CaptureOptions:
 
     keep: str = "states"
     threshold: Any = 0.0
-    firing: Fires | None = None
-    neuron_axis: int | None = None
+    firing: FiringFunction | None = None
+    neuron_axis: NeuronAxis | None = None
+    batch_axis: int = 0
+    merge_calls: bool = False
     compressor: Any = None
     disk_path: Any = None
 
@@ -50,14 +57,15 @@ class CaptureOptions:
                 'disk_path (or storage_path) and compressor are for keep="states": running counts '
                 "are not written to disk"
             )
+        if not isinstance(self.merge_calls, bool):
+            raise TypeError(f"merge_calls must be a bool, got {self.merge_calls!r}")
         if self.compressor is not None:
             check_compressor(self.compressor)
         checked = {
             "threshold": keep_threshold(self.threshold),
-            "firing": check_firing(self.firing, self.threshold),
-            "neuron_axis": None
-            if self.neuron_axis is None
-            else integer(self.neuron_axis, "neuron_axis"),
+            "firing": checked_firing_function(self.firing, self.threshold),
+            "neuron_axis": _checked_axes(self.neuron_axis),
+            "batch_axis": integer(self.batch_axis, "batch_axis"),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -71,11 +79,42 @@ class CaptureOptions:
                 raise TypeError(f"unknown option {name!r}; there are {', '.join(known)}")
         return cls(disk_path=disk_path, **keywords)
 
+    def of_layer(self, name: str, layer: Any) -> "CaptureOptions":
+        """Return the options of one layer: ``neuron_axis`` may differ between layers."""
+        given = self.neuron_axis
+        if given is None or isinstance(given, int):
+            return self
+        if callable(given):
+            axis = given(name, layer)
+        else:
+            axis = next((given[key] for key in given if _matches(key, name)), None)
+        return dataclasses.replace(self, neuron_axis=axis)
+
+    def check_layers(self, names: Collection[str]) -> None:
+        """Raise ValueError if ``neuron_axis`` names layers that are not captured."""
+        if isinstance(self.neuron_axis, Mapping):
+            for key in self.neuron_axis:
+                if not any(_matches(key, name) for name in names):
+                    raise ValueError(
+                        f"neuron_axis: no layer that is captured has the name {key!r}; there are "
+                        f"{', '.join(names)}"
+                    )
+
     def firing_rule(self) -> dict[str, Any]:
         """Return when a neuron fires, as JSON: threshold or firing."""
         if self.firing is not None:
             return {"firing": self.firing.__qualname__}
         return {"threshold": plain_threshold(self.threshold)}
+
+
+def _checked_axes(given: Any) -> NeuronAxis | None:
+    if isinstance(given, Mapping):
+        return {str(name): integer(axis, f"neuron_axis[{name!r}]") for name, axis in given.items()}
+    return given if given is None or callable(given) else integer(given, "neuron_axis")
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return pattern == name or fnmatchcase(name, pattern)
 
 
 def takes_options(function: Function) -> Function:

@@ -26,6 +26,13 @@ class Run:
             if point.name in self._points:
                 raise ValueError(f"points must have different names; two are called {point.name!r}")
             self._points[point.name] = point
+            point.on_new_point = self._insert
+
+    def _insert(self, point: CapturePoint, before: CapturePoint) -> None:
+        """Add a capture point that another one has created, after the one that it comes after."""
+        points = [*self._points.values()]
+        points.insert(points.index(before) + 1, point)
+        self._points = {each.name: each for each in points}
 
     @property
     def efficiency_layers(self) -> list[CapturePoint]:
@@ -61,7 +68,7 @@ class Run:
     def labels(self, labels: Any) -> None:
         """Set the labels of the next forward pass: one integer or string per input."""
         for point in self._points.values():
-            point.labels(labels)
+            point.labels_of_next_pass(labels)
 
     def reset(self) -> None:
         """Empty every capture point."""

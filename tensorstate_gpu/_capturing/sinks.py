@@ -1,5 +1,6 @@
 """Sinks: where a capture point's batches go (memory, running counts, a store)."""
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -9,6 +10,7 @@ from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.memory_rows import MemoryRows
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu.errors import OtherProcess
 
 if TYPE_CHECKING:
     from tensorstate_gpu.store.layer_writer import LayerWriter
@@ -23,6 +25,9 @@ class Sink(Protocol):
 
     def existing(self) -> tuple[Accumulator, int | None] | None:
         """Return the accumulator and the neuron axis of a layer that already has rows, or None."""
+
+    def holds(self, name: str) -> bool:
+        """Return whether rows of a layer of that name were there before this capture."""
 
     def before_batch(self) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""
@@ -41,21 +46,36 @@ class Sink(Protocol):
 
 
 class _NoStore:
-    """The store operations of sinks without a store: they do nothing."""
+    """The operations of sinks without a store. Like a store, they belong to one process."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._process = name, os.getpid()
 
     def existing(self) -> None:
         return None
 
+    def before_batch(self) -> None:
+        """Raise OtherProcess in a forked child, whose batches the parent would never see."""
+        if os.getpid() != self._process:
+            raise OtherProcess(
+                f"{self._name}: process {self._process} captures this model, and what a forked "
+                "process adds would be lost; capture() there, or reset_states() there to start anew"
+            )
+
+    def holds(self, name: str) -> bool:
+        return False
+
     def _do_nothing(self) -> None:
         """Nothing to do."""
 
-    before_batch = remove = release_name = flush = discard_incomplete_pass = _do_nothing
+    remove = release_name = flush = discard_incomplete_pass = _do_nothing
 
 
 class MemorySink(_NoStore):
     """Keeps every row, in memory."""
 
-    def __init__(self, compressor: Any) -> None:
+    def __init__(self, name: str, compressor: Any) -> None:
+        super().__init__(name)
         self._compressor = compressor
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
@@ -91,6 +111,9 @@ class StoreSink:
             return None
         writer = self._session.open_layer(self._name, found.neurons, found.capture, found)
         return self._accumulator(writer), found.capture["neuron_axis"]
+
+    def holds(self, name: str) -> bool:
+        return self._session.holds(name)
 
     def _accumulator(self, writer: "LayerWriter") -> Accumulator:
         accumulator = RowsAccumulator(writer.neurons, writer, self._lock)

@@ -3,17 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tensorstate_gpu._cli.progress import Progress
-from tensorstate_gpu._process.new_files import new_folder
-from tensorstate_gpu.reporting.text import printable_name, with_noun
-from tensorstate_gpu.store import Store
-from tensorstate_gpu.store.keys import state_key
-
-if TYPE_CHECKING:
-    from tensorstate_gpu.store.stored_layer import StoredLayer
 from tensorstate_gpu._cli.opened_store import committed_chunks, count_layer, open_store
+from tensorstate_gpu._process.new_files import new_folder
+from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu.reporting.text import printable_name, with_noun
+from tensorstate_gpu.store import Store, StoredLayer
+from tensorstate_gpu.store.keys import state_key
 
 
 def export(options: argparse.Namespace) -> int:
@@ -58,7 +54,7 @@ def _to_parquet(store: Store, names: list[str], out: str, options: argparse.Name
 
 
 def _write(
-    layer: "StoredLayer", folder: Path, only_counts: bool, progress: Progress
+    layer: StoredLayer, folder: Path, only_counts: bool, progress: Progress
 ) -> tuple[str, str]:
     name = f"{state_key(layer.name)}.parquet"
     if only_counts:

@@ -2,21 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._cli.progress import Progress
 from tensorstate_gpu._layers.counters import count_chunks
+from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
-from tensorstate_gpu.store import Store
+from tensorstate_gpu.store import Store, StoredLayer
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.record import KEY
-
-if TYPE_CHECKING:
-    from tensorstate_gpu.store.stored_layer import StoredLayer
 
 STATES, RESULTS = "states.zarr", "results.json"  # in the folder that demo --save writes
 ByLabel = dict[Any, StateCounts]
@@ -39,7 +36,7 @@ def committed_chunks(store: Store) -> int:
 
 
 def count_layer(
-    layer: "StoredLayer", by_label: bool, progress: Progress
+    layer: StoredLayer, by_label: bool, progress: Progress
 ) -> tuple[StateCounts, ByLabel | None]:
     chunks = layer.chunks()  # raises an error without rows
     assert layer.neurons is not None

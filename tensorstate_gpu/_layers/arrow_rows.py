@@ -10,14 +10,10 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.labels import STRINGS, SlidingReader, label_kind, to_column
 from tensorstate_gpu._layers.ledger import Ledger
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._states.arrow_columns import binary_column, schema_of
 from tensorstate_gpu._states.arrow_library import pa
-from tensorstate_gpu._states.arrow_tables import (
-    PIECE_ROWS,
-    binary_column,
-    schema_of,
-    write_parquet,
-)
+from tensorstate_gpu._states.parquet import PIECE_ROWS, write_batches
 from tensorstate_gpu.errors import LabelsMissing
 
 
@@ -48,8 +44,8 @@ class ArrowRows:
     def to_arrow(self) -> Any:
         return pa.Table.from_batches(self.batches(), self.schema)
 
-    def to_parquet(self, path: Any, progress: Progress | None = None) -> None:
-        write_parquet(self.schema, self.batches(), path, progress)
+    def to_parquet(self, path: Any, progress: ProgressCallback | None = None) -> None:
+        write_batches(self.schema, self.batches(), path, progress)
 
     def batches(self) -> Iterator[Any]:
         """Yield the rows, in order, as record batches of at most PIECE_ROWS."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.ledger import Ledger
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LedgerError, NothingCaptured
 
@@ -43,6 +43,15 @@ class LayerStates(ABC):
         with self._read_lock():
             accumulator = self._find_accumulator()
             return None if accumulator is None else accumulator.neurons
+
+    @property
+    def passes(self) -> tuple[int, int] | None:
+        """In how many passes of its model the layer ran, and how many there were.
+
+        Counted from attaching or resetting. None where it is not known: in stores, for Keras and
+        JAX, for hooks attached by hand, and as long as only parts of the model were called.
+        """
+        return None
 
     def states_per_instance(self) -> int:
         """Return the number of states per instance. Raises ValueError if instances differ."""
@@ -127,11 +136,11 @@ class LayerStates(ABC):
 
     def to_pandas(self) -> Any:
         """Return the table of to_arrow() as a data frame; states are bytes. Also needs pandas."""
-        from tensorstate_gpu._states.arrow_tables import to_pandas
+        from tensorstate_gpu._states.arrow_library import to_pandas
 
         return to_pandas(self.to_arrow())
 
-    def to_parquet(self, path: Any, *, progress: Progress | None = None) -> None:
+    def to_parquet(self, path: Any, *, progress: ProgressCallback | None = None) -> None:
         """Write the table of to_arrow() to a new Parquet file, chunk by chunk.
 
         ``progress`` is called with the number of rows written so far. Raises ValueError if the path

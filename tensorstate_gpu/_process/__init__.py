@@ -1,1 +1,1 @@
-"""Per-process facilities: locks, interrupts, number of threads, and creation of files."""
+"""Per-process facilities: locks, interrupts, number of threads, new files, and progress."""

@@ -1,9 +1,59 @@
-"""Progress: the type of functions that long operations call to report progress."""
+"""Progress of long operations: the type of the functions that report it, and a bar on stderr."""
 
-from typing import Protocol
+import sys
+import time
+from typing import Any, Protocol
+
+SECONDS = 5.0  # between two lines, and before the first line
 
 
-class Progress(Protocol):
+class ProgressCallback(Protocol):
     """Called with the amount done so far and, if it is known, the total."""
 
     def __call__(self, done: int, total: int = ..., /) -> object: ...
+
+
+class Progress:
+    """A progress bar on a terminal with tqdm; otherwise a line every few seconds.
+
+    ``total``: the number of ``unit`` to be done.
+    """
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self.done = 0
+        self._last_line = time.monotonic()
+        self._bar = _bar(what, total, unit) if sys.stderr.isatty() else None
+
+    def to(self, done: int, total: int | None = None, *, note: str = "") -> None:
+        """Set how much is done. ``note`` is shown behind it."""
+        self._total = self._total if total is None else total
+        if self._bar is not None:
+            self._bar.total = self._total
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(done - self.done)
+        elif time.monotonic() - self._last_line >= SECONDS:
+            amount = f"{done:,} of {self._total:,} {self._unit}"
+            print(f"{self._what}: {amount}{note and ', '}{note}", file=sys.stderr)
+            self._last_line = time.monotonic()
+        self.done = done
+
+    def add(self, more: int, *, note: str = "") -> None:
+        """Add to what is done."""
+        self.to(self.done + more, note=note)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(what: str, total: int, unit: str) -> Any:
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    # Remove the bar at the end, so that only the result stays on the screen.
+    return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, leave=False)

@@ -1,4 +1,6 @@
-"""Imports pyarrow. If it is missing, the ImportError names what to install."""
+"""pyarrow and pandas. If one is missing, the ImportError names what to install."""
+
+from typing import Any
 
 try:
     import pyarrow as pa
@@ -8,4 +10,15 @@ except ImportError as error:
         f"exports need {error.name or 'pyarrow'}: pip install 'tensorstate_gpu[export]'"
     ) from error
 
-__all__ = ["pa", "pq"]
+__all__ = ["pa", "pq", "to_pandas"]
+
+
+def to_pandas(table: Any) -> Any:
+    """Return an Arrow table as a pandas frame."""
+    try:
+        import pandas  # noqa: F401 the error of pyarrow does not name the extra
+    except ImportError as error:
+        raise ImportError(
+            f"frames need {error.name or 'pandas'}: pip install 'tensorstate_gpu[export]'"
+        ) from error
+    return table.to_pandas()

@@ -136,26 +136,24 @@ class StateCounts:
         Columns: ``state``, fixed-size binary, and ``count``, int64. ``neurons`` is in the schema's
         metadata.
         """
-        from tensorstate_gpu._states import arrow_tables
+        from tensorstate_gpu._states.arrow_counts import counts_to_arrow
 
-        return arrow_tables.counts_to_arrow(self._packed, self._counts, self._neurons)
+        return counts_to_arrow(self._packed, self._counts, self._neurons)
 
     def to_pandas(self) -> Any:
         """Return the table of to_arrow() as a pandas frame; states are bytes. Also needs pandas."""
-        table = self.to_arrow()
-        from tensorstate_gpu._states import arrow_tables
+        from tensorstate_gpu._states.arrow_library import to_pandas
 
-        return arrow_tables.to_pandas(table)
+        return to_pandas(self.to_arrow())
 
     def to_parquet(self, path: Any) -> None:
         """Write the table of to_arrow() to a new Parquet file. Raises ValueError if it exists.
 
         The file gets its name when it is complete. If writing fails, no file is left.
         """
-        table = self.to_arrow()
-        from tensorstate_gpu._states import arrow_tables
+        from tensorstate_gpu._states.parquet import write_table
 
-        arrow_tables.to_parquet(table, path)
+        write_table(self.to_arrow(), path)
 
     def __add__(self, other: object) -> StateCounts:
         return self.merge(other) if isinstance(other, StateCounts) else NotImplemented

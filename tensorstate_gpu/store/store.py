@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.opened_record import claim_and_read_record, read_record
@@ -150,7 +150,7 @@ class Store:
 
         return describe(self._files, self.record)
 
-    def verify(self, progress: "Progress | None" = None) -> "Verification":
+    def verify(self, progress: "ProgressCallback | None" = None) -> "Verification":
         """Read and check everything that is committed, and report all problems at once.
 
         ``progress`` is called with the number of chunks checked and the total number of chunks.
@@ -165,7 +165,7 @@ class Store:
         path: Any,
         layers: Iterable[str] | None = None,
         *,
-        progress: "Progress | None" = None,
+        progress: "ProgressCallback | None" = None,
     ) -> None:
         """Write layers (all by default) to a new zip file that zarr.storage.ZipStore reads.
 

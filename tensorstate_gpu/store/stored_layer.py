@@ -44,6 +44,12 @@ class StoredLayer(LayerStates):
         axis: int | None = self.attributes().get("neuron_axis")
         return axis
 
+    @property
+    def axis_origin(self) -> str | None:
+        """Where the axis was known from: "given", "layer", "flow", "rule" or "guess"."""
+        origin: str | None = self.attributes().get("axis_origin")
+        return origin
+
     def attributes(self) -> dict[str, Any]:
         """Return how the states were captured, as JSON: neuron_axis, and threshold or firing."""
         return {} if self.committed is None else dict(self.committed.capture)

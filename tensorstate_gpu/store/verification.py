@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 import google_crc32c
 
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
@@ -47,7 +47,7 @@ class Verification:
 
 
 def verify(
-    files: Files, read_record: Callable[[], Record], progress: Progress | None = None
+    files: Files, read_record: Callable[[], Record], progress: ProgressCallback | None = None
 ) -> Verification:
     """Read and check everything that is committed; see Store.verify()."""
     record = read_record()

@@ -45,6 +45,10 @@ class WritingSession:
             self.writer.claim(name, source)
             return committed
 
+    def holds(self, name: str) -> bool:
+        """Return whether a layer was committed before the store was opened."""
+        return name in self._opened_record.layers
+
     def check_all_claimed(self) -> None:
         """Raise ValueError if the store has committed layers that no capture point has claimed."""
         if missing := [name for name in self._opened_record.layers if name not in self._claimed]:

@@ -5,14 +5,16 @@ import zipfile
 from typing import Any
 
 from tensorstate_gpu._process.new_files import new_file
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import LABELS
 from tensorstate_gpu.store.record import KEY, Record, group_document, with_checksum
 from tensorstate_gpu.store.verification import CommittedArray, committed_arrays
 
 
-def write_zip(files: Files, record: Record, path: Any, progress: Progress | None = None) -> None:
+def write_zip(
+    files: Files, record: Record, path: Any, progress: ProgressCallback | None = None
+) -> None:
     """Write what a record lists, and nothing else, to a new file; see Store.to_zip()."""
     arrays = committed_arrays(files, record)
     total = sum(len(array.committed.checksums) for array in arrays)

@@ -1,5 +1,6 @@
 """``firing=``: the same bits from plain Python, Numba and Numba-CUDA."""
 
+import itertools
 import math
 import os
 import subprocess
@@ -15,6 +16,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu import testing
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.firing_function import values
+from tests.support.samples import sweep, thinned
 
 
 def by_python(array, function):
@@ -37,11 +39,16 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+NAMES = ["float32", "float64", "float16", "int8", "int64", "uint32", "bool"]
+# Each function, and each type of numbers. Numba compiles for a second in each of these tests.
+SAMPLE = [*zip(NAMES, FUNCTIONS, strict=False), ("bool", "far from zero")]
+
+
 @pytest.mark.parametrize(
-    "name", ["float32", "float64", "float16", "int8", "int64", "uint32", "bool"]
+    ("name", "function"), thinned(list(itertools.product(NAMES, FUNCTIONS)), SAMPLE)
 )
 def test_as_plain_python(name, function):
+    function = FUNCTIONS[function]
     rng = np.random.default_rng(0)
     x = rng.normal(size=(30, 19)) * 3
     x = x > 0 if name == "bool" else abs(x).astype(name) if name[0] == "u" else x.astype(name)
@@ -151,6 +158,7 @@ def test_invalid_functions_raise_before_anything_is_captured(what):
 
 # Runs the CUDA backend's kernel in Numba's simulator, on NumPy arrays.
 SIMULATED = """
+    import sys
     import numpy as np
     from numba import cuda
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray as Lent
@@ -168,7 +176,7 @@ SIMULATED = """
 
     rng = np.random.default_rng(0)
     compared = 0
-    for name in ("float32", "float64", "float16", "int8", "uint16", "bool"):
+    for name in sys.argv[1:]:
         for shape, axis in (((3, 20), -1), ((2, 11, 2, 3), 1), ((2, 3, 4, 3, 2), 2)):
             x = rng.normal(size=shape) * 3
             x = x > 0 if name == "bool" else abs(x).astype(name)
@@ -184,16 +192,20 @@ SIMULATED = """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="numba-cuda is installed for tests on Linux")
-def test_the_cuda_kernel_in_numbas_simulator():
+@pytest.mark.slow
+@sweep
+def test_the_cuda_kernel_in_numbas_simulator(every):
+    names = ["float32", "float64", "int8", "bool"] if every else []
+    names += ["float16", "uint16"]
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SIMULATED)],
+        [sys.executable, "-c", textwrap.dedent(SIMULATED), *names],
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,
         text=True,
         timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout.split()[1]) > 500
+    assert int(done.stdout.split()[1]) > 80 * len(names)
 
 
 # Compiles the kernel for a GPU, which needs no GPU, with and without disable_fma().

@@ -158,7 +158,7 @@ def test_ctrl_c(on, did, run, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tensorstate_gpu._cli.progress.Progress.to", stop)
+    monkeypatch.setattr("tensorstate_gpu._process.progress.Progress.to", stop)
     monkeypatch.setattr("tensorstate_gpu.store.store.Store.info", stop)
     assert did(*on(run)) == (130, "", "tensorstate: stopped\n")
 

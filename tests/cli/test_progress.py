@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tensorstate_gpu._cli import commands, progress
+from tensorstate_gpu._cli.main import main
+from tensorstate_gpu._process import progress
 from tensorstate_gpu.reporting import text
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
@@ -21,7 +22,7 @@ class Terminal(io.StringIO):
 def test_a_bar_on_a_terminal(command, run, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", Terminal())
     name, *options = command
-    assert commands.main([name, str(run), *options, "--json"]) == 0
+    assert main([name, str(run), *options, "--json"]) == 0
     json.loads(capsys.readouterr().out)
     assert "%" in sys.stderr.getvalue()
 
@@ -38,7 +39,7 @@ def test_lines_where_there_is_no_bar(terminal, run, tmp_path, monkeypatch, capsy
         ("export", "--to", "parquet", "--out", str(tmp_path / "out")): "writing: 47 of 47 states",
     }
     for (name, *options), line in expected.items():
-        assert commands.main([name, str(run), *options]) == 0
+        assert main([name, str(run), *options]) == 0
         assert line in sys.stderr.getvalue().splitlines()
 
 

@@ -34,6 +34,7 @@ def compiled(folder):
     return {path.name.partition("-")[0] for path in folder.rglob("*.nbi")}
 
 
+@pytest.mark.slow
 def test_only_called_kernels_are_compiled_and_cached(tmp_path):
     done = run(WORK, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.stdout.split() == ["9", "9"], done.stderr
@@ -87,7 +88,7 @@ def test_a_read_only_install_without_a_home(temporary, tmp_path):
     home = tmp_path / "home"
     home.write_text("")
     done = run(
-        WORK + "print(ts.__file__)",
+        ONE_KERNEL + "print(ts.__file__)",
         cwd=tmp_path,
         PYTHONPATH=str(site),
         PYTHONDONTWRITEBYTECODE="1",

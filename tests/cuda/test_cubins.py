@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tensorstate_gpu.cuda.launch import source_code
-from tests.support.samples import sample, sweep
+from tests.support.samples import sample, sweep, thinned
 
 if sys.platform != "linux":
     pytest.skip("NVRTC and cuobjdump come as wheels for Linux", allow_module_level=True)
@@ -107,12 +107,13 @@ def check(source, defines, architecture, folder):
         assert packed == (kernel in FLOATS and 0 < native <= int(architecture[3:])), kernel
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", thinned(ARCHITECTURES, ["sm_75", "sm_120"]))
 @sweep
 def test_cubins(every, architecture, tmp_path):
     work = [("pack", defines) for defines in PACK] + [("unpack", defines) for defines in UNPACK]
     work += [("count", {"WIDTH": width}) for width in range(1, 9)]
     work += [("count_wide", {"WORDS": words}) for words in (0, 1)]
-    work = sample(work, 9, every, seed=architecture)
+    work = sample(work, 6, every, seed=architecture)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda each: check(*each, architecture, tmp_path), work))

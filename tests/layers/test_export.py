@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._layers import arrow_rows, chunked_buffer
-from tensorstate_gpu._states import arrow_tables
+from tensorstate_gpu._states import parquet
 from tests.support.points import new_point, rows_of
 
 
@@ -79,7 +79,7 @@ def test_whatever_was_captured_comes_back(where, tmp_path_factory, batches, neur
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunked_buffer, "CHUNK_BYTES", 9)
         patch.setattr(arrow_rows, "PIECE_ROWS", 4)
-        patch.setattr(arrow_tables, "ROW_GROUP_BYTES", 100)
+        patch.setattr(parquet, "ROW_GROUP_BYTES", 100)
         point = new_point(folder / "run" if where == "store" else None, neurons=neurons)
         instance = 0
         for seed, (count, each) in enumerate(batches):
@@ -119,7 +119,7 @@ def test_row_groups_gather_small_chunks(tmp_path, small_pieces):
 
 
 def test_rows_go_to_a_file_in_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrow_tables, "ROW_GROUP_BYTES", 100_000)
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 100_000)
     point = new_point(neurons=800)
     point.append(rows_of(20_000, 800), 20_000)
     alive = []

@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_no_file(tmp_path):
 KILLED = """
 import sys
 import tensorstate_gpu._layers.arrow_rows as exporting
-from tensorstate_gpu._cli import commands
+from tensorstate_gpu._cli.main import main
 whole = exporting.ArrowRows.batches
 def slowly(self):
     for batch in whole(self):
@@ -160,7 +160,7 @@ def slowly(self):
         __import__("time").sleep(3600)
         yield batch
 exporting.ArrowRows.batches = slowly
-sys.exit(commands.main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:]))
 """
 
 

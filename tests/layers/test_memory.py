@@ -6,6 +6,9 @@ import textwrap
 
 import pytest
 
+from tests.support.samples import thinned
+
+KINDS = [(64, 1000), (64, 1_000_000), (512, 500_000)]
 PROGRAM = """
     import resource, sys
     import numpy as np
@@ -38,7 +41,7 @@ PROGRAM = """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("neurons", "distinct"), [(64, 1000), (64, 1_000_000), (512, 500_000)])
+@pytest.mark.parametrize(("neurons", "distinct"), thinned(KINDS, [KINDS[0], KINDS[-1]]))
 def test_ten_million_instances(neurons, distinct):
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(neurons), str(distinct)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)

@@ -63,7 +63,8 @@ def project(tmp_path):
     """Writes a small project with cases, and runs pytest there: outcomes by id, and its output."""
     folder = tmp_path / "cases"
     folder.mkdir()
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow\n    serial\n")
+    marks = "".join(f"\n    {mark}" for mark in ("slow", "serial", "long", "each_process"))
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nmarkers ={marks}\n")
     (tmp_path / "conftest.py").write_text(CONFTEST)
     for name, text in {"__init__": INIT, "first": FIRST, "second": SECOND}.items():
         (folder / f"{name}.py").write_text(text)
@@ -124,7 +125,6 @@ def test_each_case_is_reported_as_it_was_in_its_process(project):
 
 
 def test_cases_can_be_selected(project):
-    assert set(project("-k", "fails")[0]) == {"first::test_fails[one]", "first::test_fails[two]"}
     found, _ = project("-m", "slow", "-k", "two")
     assert set(found) == {"first::test_each[two-a]", "first::test_each[two-b]"}
     found, _ = project("cases/first.py::test_each[two-a]", "cases/second.py::test_same_process")
@@ -140,6 +140,27 @@ def test_cases_can_be_selected(project):
             "-k", "new", __init__=INIT.replace('"second', '"third'), third="def test_new(): pass\n"
         )[0]
     )
+
+
+SPREAD_INIT = 'FILES = ("second.py",)\nPROCESSES = {"one": {}, "two": {}}\nSPREAD = True\n'
+SPREAD = """
+import pytest
+
+@pytest.mark.parametrize("number", range(8))
+def test_spread(number): pass
+@pytest.mark.each_process
+def test_everywhere(): pass
+@pytest.mark.skipif("False")
+def test_perhaps_skipped(): pass
+"""
+
+
+def test_cases_that_are_spread_are_long_in_all_processes_but_one(project):
+    found, _ = project("-m", "long", __init__=SPREAD_INIT, second=SPREAD)
+    numbers = [int(name[-2]) for name in found]
+    assert sorted(numbers) == [*range(8)]
+    assert len({name.partition("[")[2][:3] for name in found}) == 2
+    assert all(problems == [] for problems in found.values())
 
 
 def test_processes_side_by_side(project):

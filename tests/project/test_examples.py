@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.samples import thinned
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ON_ONE_BACKEND = {"pytorch_lenet5": "", "tensorflow_training_loop": "tensorflow"}
 RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax", "torch")]
@@ -15,19 +17,12 @@ RUNS += [
     for path in sorted(EXAMPLES.glob("*.py"))
     if path.stem not in ("data", "keras_lenet5")
 ]
-# Each bridge and kind of program has one in `make test`; the others take minutes.
-ALWAYS = {"subclassed_cifar10", "tensorflow_training_loop", "two_layer_network"}
-ALWAYS_ON = {("keras_lenet5", "tensorflow")}
-
-
-def runs():
-    for name, backend in RUNS:
-        always = name in ALWAYS or (name, backend) in ALWAYS_ON
-        yield pytest.param(name, backend, marks=[] if always else [pytest.mark.long])
+# Both ways to capture, by layers and by a probe in JAX; the others take minutes.
+SAMPLE = [("keras_lenet5", "tensorflow"), ("two_layer_network", "jax")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "backend"), list(runs()))
+@pytest.mark.parametrize(("name", "backend"), thinned(RUNS, SAMPLE))
 def test_example(name, backend, tmp_path):
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["HOME"] = str(tmp_path)  # without data that was downloaded before

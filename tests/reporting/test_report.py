@@ -42,6 +42,9 @@ def test_numbers(run):
         "entropy": 2.0,
         "efficiency": 1.0,
         "ceiling": 1.0,
+        "axis_origin": None,
+        "passes": None,
+        "model_passes": None,
     }
     assert (second.distinct, second.entropy, second.efficiency) == (2, 1.0, 0.25)
     assert report.network_efficiency == run.network_efficiency() == pytest.approx(0.5)

@@ -54,7 +54,7 @@ def test_commits_in_the_background_have_whole_batches_with_their_labels(tmp_path
     path = tmp_path / "run"
     store = ts.Store(path, "x", commit_rows=1, commit_seconds=None)
     points = points_in(store)
-    for k in range(120):
+    for k in range(60):
         batch = ROWS[: 1 + k % 30]
         for point in points:
             point.append(batch, len(batch), [k] * len(batch))
@@ -67,8 +67,8 @@ def test_commits_in_the_background_have_whole_batches_with_their_labels(tmp_path
                 if layer.state_count:
                     assert len(layer.labels()) == len(layer[:]) == layer.instance_count
     store.close()
-    assert store.record.commits > 20
-    expected = np.concatenate([ROWS[: 1 + k % 30] for k in range(120)])
+    assert store.record.commits > 10
+    expected = np.concatenate([ROWS[: 1 + k % 30] for k in range(60)])
     for layer in layers_of(path).values():
         np.testing.assert_array_equal(layer[:], expected)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._cli.commands import main
+from tensorstate_gpu._cli.main import main
 from tensorstate_gpu.store.record import with_checksum
 from tests.support.points import new_point
 

@@ -41,7 +41,7 @@ def test_a_failing_operation_is_told_and_the_capture_goes_on(
     every, code, lasts, durability, quick_path
 ):
     path = quick_path
-    chosen = sample(range(1, operations(path, durability) + 1), 40, every, seed=durability)
+    chosen = sample(range(1, operations(path, durability) + 1), 16, every, seed=durability)
     for k in chosen:
         told, kept, failed_ones = [], [], set()
 
@@ -115,7 +115,7 @@ def test_a_flipped_bit_in_any_file_is_named(every, finished):
             continue  # a group without content of its own: Store.verify() looks at it
         whole = file.read_bytes()
         places = range(len(file.name), len(whole), 7)
-        for place in sample(places, 12, every, seed=str(file.relative_to(finished))):
+        for place in sample(places, 5, every, seed=str(file.relative_to(finished))):
             damaged = bytearray(whole)
             damaged[place] ^= 1 << place % 8
             file.write_bytes(damaged)

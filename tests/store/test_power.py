@@ -61,7 +61,7 @@ def test_what_a_commit_returned_is_there_after_a_power_cut(every, quick_path, mo
     operations = recorded(path, "power", monkeypatch)
     assert sum(operation == "fsync" for operation, *_ in operations) > 100
     cuts = 0
-    for number, returned in after_each(operations, path, (0, 0.5, 1), None if every else 150):
+    for number, returned in after_each(operations, path, (0, 0.5, 1), None if every else 60):
         found = committed_instances(path)
         # A commit that has not returned may be there, too.
         assert found in boundaries(), number

@@ -6,6 +6,8 @@ A folder named ``cases`` says in its ``__init__.py`` how its files are run:
     PROCESSES  name of a process -> what is added to its environment, or a function that tells; the
                name stands in the ids of its cases, unless it is empty
     OPTIONS    more arguments of pytest, where there are any
+    SPREAD     True: `make test` runs each case in one of the processes, `make test-all` in all;
+               a case that is marked each_process runs in all there too
 
 Those files are imported in such processes only: frameworks exclude each other, and JAX warns of
 every fork once it is imported. Which cases there are is asked once, and kept in pytest's cache
@@ -23,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -48,7 +51,7 @@ def runs_here(config):
 
 @functools.cache
 def described(folder):
-    return {"OPTIONS": (), **runpy.run_path(str(folder / "__init__.py"))}
+    return {"OPTIONS": (), "SPREAD": False, **runpy.run_path(str(folder / "__init__.py"))}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -69,12 +72,25 @@ class CaseFile(pytest.File):
         for case in cases_in(self.config, self.path.parent):
             if case["file"] != self.path.name:
                 continue
+            always = processes_of(case, about)
             for process in about["PROCESSES"]:
                 item = Case.from_parent(self, name=named(case["name"], process))
                 item.case, item.process = case, process
                 for mark in {*case["marks"]} - NOT_PASSED_ON:
                     item.add_marker(mark)
+                if process not in always:
+                    item.add_marker("long")
                 yield item
+
+
+def processes_of(case, about):
+    """The processes in which `make test` runs a case."""
+    every = list(about["PROCESSES"])
+    # Where a case may be skipped in some processes, it could be spread to one of these.
+    if not about["SPREAD"] or {"each_process", "skipif"} & {*case["marks"]}:
+        return every
+    # By its name: always the same one, whatever other cases there are.
+    return [every[zlib.crc32(case["name"].encode()) % len(every)]]
 
 
 class Case(pytest.Item):

@@ -1,11 +1,11 @@
 """Runs the command `tensorstate` in this process."""
 
-from tensorstate_gpu._cli import commands
+from tensorstate_gpu._cli.main import main
 
 
 def ran(capsys, *arguments):
     """The exit code, stdout and stderr of a command."""
-    code = commands.main([*map(str, arguments)])
+    code = main([*map(str, arguments)])
     output = capsys.readouterr()
     return code, output.out, output.err
 

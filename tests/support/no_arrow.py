@@ -2,7 +2,8 @@
 
 import sys
 
-MODULES = ("_layers.arrow_rows", "_states.arrow_tables", "_states.arrow_library")
+STATES = ("arrow_columns", "arrow_counts", "arrow_library", "parquet")
+MODULES = ("_layers.arrow_rows", *(f"_states.{name}" for name in STATES))
 
 
 def forget_arrow(monkeypatch):

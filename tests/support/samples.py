@@ -10,6 +10,20 @@ sweep = pytest.mark.parametrize(
 )
 
 
+def thinned(values, kept):
+    """The values of a parameter; those that are not kept run in `make test-all` only.
+
+    A value is a tuple where a test takes several parameters at once.
+    """
+    assert set(kept) <= set(values)
+    return [value if value in kept else _long(value) for value in values]
+
+
+def _long(value):
+    values = value if isinstance(value, tuple) else (value,)
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 def sample(sequence, count, every=False, seed=0):
     """All of a sequence; or its first, its last, and others by chance: so many, in order."""
     if every or count >= len(sequence):

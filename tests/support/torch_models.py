@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tensorstate_gpu import testing
+from tensorstate_gpu import StateCaptureHook, testing
 
 
 def expected_rows(tensor: torch.Tensor, axis: int = -1, threshold: Any = 0.0) -> NDArray[np.uint8]:
@@ -16,7 +16,10 @@ def expected_rows(tensor: torch.Tensor, axis: int = -1, threshold: Any = 0.0) ->
 
 
 def hooks_of(model: nn.Module) -> list[Any]:
-    """Every forward hook and forward pre-hook of a model and its modules."""
+    """Every forward hook and forward pre-hook of a model and its modules.
+
+    A model with capture points has more, which watch its passes.
+    """
     found: list[Any] = []
     for module in model.modules():
         found += module._forward_pre_hooks.values()
@@ -29,6 +32,12 @@ def hooks_of(model: nn.Module) -> list[Any]:
         ):
             assert set(notes) <= {*module._forward_hooks, *module._forward_pre_hooks}
     return found
+
+
+def capture_hooks_of(model: nn.Module) -> list[StateCaptureHook]:
+    """Those of them that capture."""
+    owners = [getattr(hook, "__self__", hook) for hook in hooks_of(model)]
+    return [owner for owner in owners if isinstance(owner, StateCaptureHook)]
 
 
 def images(*shape: int, seed: int = 0) -> torch.Tensor:

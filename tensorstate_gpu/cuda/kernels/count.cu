@@ -1,7 +1,6 @@
-// Counting rows of up to 8 bytes in a hash table: open addressing, linear probing, the row itself as
-// the key. Compiled with -DWIDTH=1..8, the number of bytes in a row.
+// Counting rows of up to 8 bytes in a hash table: open addressing, linear probing, the row as key.
 //
-// A key of all ones marks an empty slot. The row of all ones, which is possible only with 8 bytes, is
+// Compiled with -DWIDTH=1..8, the number of bytes in a row. A key of all ones marks an empty slot. The row of all ones, which is possible only with 8 bytes, is
 // counted in one extra slot behind the others. Counts are 64-bit, and exact: the key of a slot never
 // changes once it is set. The code that launches these kernels keeps the table at most half full.
 #include "device.h"

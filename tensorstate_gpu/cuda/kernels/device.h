@@ -1,5 +1,7 @@
-// What the kernels use beyond plain C++. The tests have a header of the same name, with which the
-// same kernels run on a CPU. A kernel itself never tests which compiler builds it.
+// What the kernels use beyond plain C++.
+//
+// The tests have a header of the same name, with which the same kernels run on a CPU. A kernel itself
+// never tests which compiler builds it.
 #pragma once
 
 typedef signed char i8;

@@ -172,38 +172,6 @@ def test_removing_after_compiling_ends_the_capture(backend):
     assert run["3_post_states"].state_count == 5
 
 
-def entered(model: nn.Module, attach_to: str) -> None:
-    with ts.capture(model, attach_to):
-        raise AssertionError("the block was entered")
-
-
-@pytest.mark.parametrize("through", ["build", "capture"])
-@pytest.mark.parametrize("how", ["torch.compile", "model.compile"])
-def test_attaching_to_a_compiled_model_raises(how, through):
-    model = network()
-    compiled = model
-    if how == "torch.compile":
-        compiled = torch.compile(model, backend="eager")
-    else:
-        model.compile(backend="eager")
-    attach = ts.build_efficiency_model if through == "build" else entered
-    with pytest.raises(ValueError, match="model is compiled"):
-        attach(compiled, "*Conv2d")
-    assert hooks_of(model) == []
-    assert not hasattr(model, "efficiency_layers")
-
-
-def test_a_hook_that_never_fires_is_noticed_when_it_is_read():
-    model, x = network(), images(5, 1, 6, 6)
-    compiled = torch.compile(model, backend="eager")
-    compiled(x)
-    ts.build_efficiency_model(model, "Conv2d")  # the plain model does not know of its twin
-    compiled(x)
-    (point,) = model.efficiency_layers
-    with pytest.raises(ValueError, match="nor does a hook attached after the first compiled call"):
-        point.counts()
-
-
 @pytest.mark.parametrize("fullgraph", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_checkpoints_in_a_compiled_model_are_not_counted_twice(backend, fullgraph):
@@ -224,6 +192,6 @@ def test_checkpoints_in_a_compiled_model_are_not_counted_twice(backend, fullgrap
 
 def test_a_hook_by_hand_in_a_compiled_model():
     layer, hook = nn.Linear(3, 2), ts.StateCaptureHook("linear")
-    layer.register_forward_hook(hook)
+    hook.attach(layer)
     torch.compile(layer, backend="aot_eager", fullgraph=True)(images(4, 3))
     assert hook.state_count == 4

@@ -10,25 +10,28 @@ from torch import nn
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
 from tensorstate_gpu.demo import LeNet5
+from tests.support.samples import sweep
 from tests.support.torch_models import expected_rows, hooks_of, images
 
 CONVOLUTIONS = ["conv_1_post_states", "conv_2_post_states", "conv_3_post_states"]
 
 
+@sweep
 @torch.no_grad()
-def test_the_tutorials_exact_counts():
+def test_the_tutorials_exact_counts(every):
+    number = 10_000 if every else 1_000
     torch.manual_seed(0)
     model = LeNet5().eval()
     with ts.capture(model, "Conv2d") as run:
-        for start in range(0, 10_000, 200):
+        for start in range(0, number, 200):
             model(images(200, 784, seed=start))
     assert list(run) == CONVOLUTIONS
     points = run.efficiency_layers
-    assert [point.state_count for point in points] == [5_760_000, 640_000, 10_000]
-    assert [point.instance_count for point in points] == [10_000] * 3
+    assert [point.state_count for point in points] == [576 * number, 64 * number, number]
+    assert [point.instance_count for point in points] == [number] * 3
     assert [point.states_per_instance() for point in points] == [576, 64, 1]
     assert [point.neurons for point in points] == [20, 50, 100]
-    assert [int(point.counts().sum()) for point in points] == [5_760_000, 640_000, 10_000]
+    assert [int(point.counts().sum()) for point in points] == [576 * number, 64 * number, number]
     assert [point.max_entropy() for point in points] == [20, 50, 100]
 
 

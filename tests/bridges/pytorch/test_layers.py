@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.errors import GuessedAxisWarning
 from tests.support.torch_models import expected_rows, images
 
 
@@ -58,9 +59,6 @@ BY_TYPE: dict[str, tuple[nn.Module, tuple[int, ...], int, int]] = {
     "layer norm": (nn.LayerNorm(4), (3, 7, 4), 2, 3),
     "layer norm on 4-D": (nn.LayerNorm(4), (3, 2, 7, 4), 3, 3),
     "rms norm": (nn.RMSNorm(4), (3, 7, 4), 2, 3),
-    "relu on tokens": (nn.ReLU(), (3, 7, 4), 2, 3),
-    "relu on 4-D": (nn.ReLU(), (3, 5, 6, 4), 1, 3),
-    "relu on 5-D": (nn.ReLU(), (3, 5, 2, 6, 4), 1, 3),
     "gelu on features": (nn.GELU(), (3, 7), 1, 3),
 }
 
@@ -155,9 +153,8 @@ FED = {
         nn.Sequential(nn.Conv2d(4, 5, 1), nn.Flatten(2), nn.ReLU()),
         "2",
         (3, 4, 6, 2),
-        2,
+        1,
     ),
-    "first": (nn.Sequential(nn.ReLU(), nn.Linear(4, 5)), "0", (3, 2, 6, 4), 1),
 }
 
 
@@ -183,26 +180,31 @@ def test_the_input_and_output_of_a_sequential_are_those_of_its_ends():
     assert [(point.axis, point.neurons) for point in run.efficiency_layers] == [(3, 4), (3, 5)]
 
 
-def test_outside_of_a_sequential_the_number_of_axes_decides():
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear, self.act = nn.Linear(4, 5), nn.ReLU()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.act(self.linear(x))
-
-    assert captured(Model(), "act", images(3, 2, 6, 4))[0].axis == 1
-    assert captured(Model(), "act", images(3, 2, 4))[0].axis == 2
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((3, 7, 4), 2), ((3, 5, 6, 4), 1), ((3, 5, 2, 6, 4), 1)]
+)
+def test_without_a_layer_before_it_an_axis_is_guessed_and_that_is_said(shape, axis):
+    model = nn.Sequential(nn.ReLU(), nn.Linear(4, 5))
+    with pytest.warns(GuessedAxisWarning, match="0_post_states .no layer with weights comes"):
+        point, output = captured(model, "0", images(*shape))
+    assert (point.axis, point.axis_origin, point.neurons) == (axis, "guess", shape[axis])
+    np.testing.assert_array_equal(point.raw_states, expected_rows(output, axis))
 
 
-def test_a_shared_activation_that_is_fed_in_different_ways_goes_by_its_axes():
+def test_an_activation_that_is_called_twice_has_a_capture_point_for_each_call():
     act = nn.ReLU()
     model = nn.Sequential(nn.Conv2d(2, 5, 1), act, nn.Linear(4, 6), act)
     with ts.capture(model, "1") as run:
         model(images(3, 2, 6, 4))
-    point = run["1_post_states"]
-    assert (point.axis, point.neurons, point.state_count) == (1, 5, 3 * 6 * 4 + 3 * 6 * 6)
+    first, second = run.efficiency_layers
+    assert (first.name, first.axis, first.neurons, first.state_count) == (
+        *("1_post_states", 1, 5),
+        3 * 6 * 4,
+    )
+    assert (second.name, second.axis, second.neurons, second.state_count) == (
+        *("1:2_post_states", 3, 6),
+        3 * 5 * 6,
+    )
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -3])

@@ -116,9 +116,10 @@ def test_nested_tensors_are_refused_with_the_way_out():
     padding = torch.tensor([[False, False, False], [False, True, True]])
     model = encoder()  # a padded batch becomes a nested tensor here, in eval mode
     with torch.no_grad(), ts.capture(model, "layers.0.linear1") as run:
+        model(images(2, 3, 4), src_key_padding_mask=padding)  # the pass that is followed has none
         with pytest.raises(TypeError, match=r"linear1_post_states: nested.*enable_nested_tensor"):
             model(images(2, 3, 4), src_key_padding_mask=padding)
-        assert run["layers.0.linear1_post_states"].neurons is None
+        assert run["layers.0.linear1_post_states"].state_count == 6
     model = encoder(enable_nested_tensor=False)
     with torch.no_grad(), ts.capture(model, "layers.0.linear1") as run:
         model(images(2, 3, 4), src_key_padding_mask=padding)
@@ -153,16 +154,24 @@ def test_before_a_layer_of_several_arguments():
     np.testing.assert_array_equal(run["layer_pre_states"].raw_states, expected_rows(images(9, 3)))
 
 
-def test_a_shared_module_counts_each_of_its_calls():
+@pytest.mark.parametrize("merge_calls", [False, True])
+def test_each_call_of_a_shared_module_is_captured(merge_calls):
     shared = nn.Linear(3, 3)
     model = nn.Sequential(shared, nn.Tanh(), shared)
-    with ts.capture(model, "Linear") as run:
-        model(images(9, 3))
-    assert list(run) == ["0_post_states"]
+    with ts.capture(model, "Linear", merge_calls=merge_calls) as run:
+        for _ in range(2):
+            model(images(9, 3))
     first = shared(images(9, 3))
-    rows = np.concatenate([expected_rows(first), expected_rows(shared(first.tanh()))])
-    np.testing.assert_array_equal(run["0_post_states"].raw_states, rows)
-    assert run["0_post_states"].instance_count == 18
+    rows = [expected_rows(first), expected_rows(shared(first.tanh()))]
+    if merge_calls:
+        assert list(run) == ["0_post_states"]
+        np.testing.assert_array_equal(run["0_post_states"].raw_states, np.concatenate(rows * 2))
+        assert run["0_post_states"].instance_count == 36
+    else:
+        assert list(run) == ["0_post_states", "0:2_post_states"]
+        for name, expected in zip(run, rows, strict=True):
+            np.testing.assert_array_equal(run[name].raw_states, np.concatenate([expected] * 2))
+        assert run.instance_count == 18
 
 
 # ---- hooks placed by hand ------------------------------------------------------------------------

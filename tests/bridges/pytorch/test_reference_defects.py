@@ -166,6 +166,7 @@ class Encoder(nn.Module):
         return BaseModelOutput(self.block(hidden_states=hidden_states)[0])
 
 
+@pytest.mark.filterwarnings("ignore::tensorstate_gpu.errors.GuessedAxisWarning")
 def test_hugging_face_models_raise_unbound_local_error():
     model = nn.Sequential()
     model.encoder = Encoder()

@@ -1,5 +1,8 @@
 """Models and layers that run no hooks, or that torch made anew: refused at once, or found."""
 
+import copy
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -36,6 +39,35 @@ def test_torchscript_is_refused(make):
         outer(images(5, 4))
     assert [*run] == ["1_post_states"]
     assert run["1_post_states"].state_count == 5
+
+
+def replaced_by_a_script(model: nn.Module) -> None:
+    model.forward = torch.jit.trace(copy.deepcopy(model), torch.ones(2, 4)).forward
+
+
+def replaced_by_a_cuda_graph(model: nn.Module) -> None:
+    def new_fwd(*user_args: torch.Tensor) -> torch.Tensor:
+        """What torch.cuda.make_graphed_callables puts there, as far as it can be seen."""
+
+    new_fwd.__module__ = "torch.cuda.graphs"
+    model.forward = new_fwd
+
+
+def test_torch_puts_its_cuda_graphs_where_we_look():
+    source = inspect.getsource(torch.cuda.graphs.make_graphed_callables)
+    assert "def new_fwd(" in source
+    assert "func.forward = make_graphed_forward(" in source
+
+
+@torchscript
+@pytest.mark.parametrize("replace", [replaced_by_a_script, replaced_by_a_cuda_graph])
+def test_layers_that_a_replaced_forward_bypasses_are_refused(replace):
+    model = nn.Sequential(network(), nn.Linear(2, 2))
+    replace(model[0])
+    with pytest.raises(ValueError, match=r"^0.0 is inside a module whose forward was replaced"):
+        ts.build_efficiency_model(model, "Linear")
+    assert hooks_of(model) == []
+    ts.build_efficiency_model(model, "1")
 
 
 @torchscript

@@ -10,6 +10,7 @@ from tensorstate_gpu import testing as oracle
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
 from tensorstate_gpu.cuda.wide_table import WideTable
+from tests.support.samples import thinned
 
 
 @pytest.mark.parametrize("width", [1, 3, 8, 9, 16, 100])
@@ -53,8 +54,8 @@ def test_counts_above_32_bits(machine):
 @pytest.mark.parametrize("distinct", [20, 5000])
 def test_counting_abandons_the_table_if_rows_differ(machine, distinct, monkeypatch):
     monkeypatch.setattr(sys.modules["tensorstate_gpu.cuda.count"], "_SAMPLE", 256)
-    rows = np.random.default_rng(0).integers(0, distinct, 3000, np.uint32)
-    rows = rows.view(np.uint8).reshape(-1, 4)
+    rows = np.random.default_rng(0).integers(0, distinct, 3000, np.uint64)
+    rows = rows.view(np.uint8).reshape(-1, 8)
     sorts = []
     for module in ("count", "merge"):
         monkeypatch.setattr(
@@ -92,7 +93,8 @@ def table_of(width):
     return (NarrowTable if width <= 8 else WideTable)(width, slots=1 << 9)
 
 
-@pytest.mark.parametrize("width", [*range(1, 10), 15, 16, 64, 100])
+# Each width up to 8 has a kernel of its own, for which g++ takes 2 s; wider ones have two.
+@pytest.mark.parametrize("width", thinned([*range(1, 10), 15, 16, 64, 100], [1, 3, 8, 9, 16]))
 def test_table(machine, width):
     """Skewed rows, including 0 and all ones, in batches; then enough rows to grow twice."""
     rng = np.random.default_rng(width)

@@ -5,8 +5,8 @@ python -m tests.store.formats.make_fixtures FOLDER
 Only for a new format: what is committed here stays as the older versions of the library wrote it.
 """
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -76,4 +76,6 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Writes the stores of the current format.")
+    parser.add_argument("folder", type=Path, help="where to write them: one folder for each store")
+    make(parser.parse_args().folder)

@@ -1,5 +1,6 @@
 """JAX arrays inside and outside transformations, the probe `tap`, and histograms as pytrees."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from flax import nnx
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
+from tests.support.samples import thinned
 
 NAMES = ["float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8", "uint16", "bool"]
 
@@ -34,9 +36,11 @@ def numbers(name, shape=(6, 11, 4)):
 # ---- array functions ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("threshold", [0.0, -1.0, 0.3, float("inf")])
-@pytest.mark.parametrize("axis", [0, 1, -1])
-@pytest.mark.parametrize("name", NAMES)
+# Each is compiled, for half a second. Every seventh: each type, and each axis with each threshold.
+COMPRESSED = list(itertools.product(NAMES, [0, 1, -1], [0.0, -1.0, 0.3, float("inf")]))
+
+
+@pytest.mark.parametrize(("name", "axis", "threshold"), thinned(COMPRESSED, COMPRESSED[::7]))
 def test_compress_is_the_same_inside_jit(name, axis, threshold):
     x, bits = numbers(name)
     expected = oracle.compress(bits, axis, threshold, element=name)
@@ -291,3 +295,15 @@ def test_without_x64_nothing_is_cut():
     environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_one_example_without_a_batch_axis():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(6, 11)), jnp.float32)
+    run = ts.Run()
+    ts.tap(x[0], "one", run)
+    jax.jit(jax.vmap(lambda one: ts.tap(one, "mapped", run)))(x)
+    ts.tap(x[0], "given", run, neuron_axis=0)
+    assert (run["one"].instance_count, run["one"].neurons, run["one"].axis) == (1, 11, 0)
+    np.testing.assert_array_equal(run["mapped"].raw_states, ts.compress_states(x))
+    assert run["mapped"].instance_count == 6
+    assert [run[name].axis_origin for name in run] == ["rule", "rule", "given"]

@@ -1,10 +1,14 @@
-"""The cases of the bridge to Keras: one body for each behaviour, run once on each backend."""
+"""The cases of the bridge to Keras: one body for each behaviour, run once on each backend.
+
+In `make test` a case runs on one of them, which its name decides; on all where it is marked
+each_process, because it is about what differs: how a backend runs a model, compiled or eagerly.
+"""
 
 from tests.bridges.jax.cases import WITHOUT_LLVM
 
 FILES = (
     *("modes.py", "structures.py", "copies.py", "bad_input.py", "repeated_calls.py"),
-    "loose_ends.py",
+    *("loose_ends.py", "neuron_axes.py"),
 )
 PROCESSES = {
     backend: {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
@@ -12,5 +16,6 @@ PROCESSES = {
 }
 # As in tests/bridges/jax/cases: compiling takes half as long.
 PROCESSES["jax"]["XLA_FLAGS"] = WITHOUT_LLVM
+SPREAD = True
 # Warnings of the frameworks are not ours to mend; ours are errors.
 OPTIONS = ("-W", "default", "-W", "error:::tensorstate_gpu")

@@ -116,6 +116,7 @@ def test_what_others_traced_brings_nothing_after_the_end():
     assert run["deep_states"].state_count == 20
 
 
+@pytest.mark.each_process
 def test_inside_a_model_that_was_traced_the_outer_one_is_to_be_captured():
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="deep")], name="inner")
     inputs = keras.Input((4,))

@@ -29,6 +29,7 @@ def assert_rows(model, captured_model, x, times=1):
         assert point.instance_count == times * len(x)
 
 
+@pytest.mark.each_process
 def test_predict_with_a_last_partial_batch(images):
     model = compiled(convolutional())
     efficiency_model = captured(model)
@@ -37,6 +38,7 @@ def test_predict_with_a_last_partial_batch(images):
         assert_rows(model, efficiency_model, images, times)
 
 
+@pytest.mark.each_process
 def test_called_by_hand(images):
     model = convolutional()
     efficiency_model = captured(model)
@@ -44,6 +46,7 @@ def test_called_by_hand(images):
     assert_rows(model, efficiency_model, images)
 
 
+@pytest.mark.each_process
 def test_evaluate(images, targets):
     model = compiled(convolutional())
     efficiency_model = captured(model)
@@ -62,6 +65,7 @@ def test_several_steps_per_execution(images, targets, method):
     assert_rows(model, efficiency_model, images)
 
 
+@pytest.mark.each_process
 def test_eager_mode(images):
     model = convolutional()
     efficiency_model = compiled(captured(model), run_eagerly=True)
@@ -77,6 +81,7 @@ def trained(make_captured, images, targets):
     return model, history.history["loss"], model.get_weights()
 
 
+@pytest.mark.each_process
 def test_fit_trains_as_the_bare_model_does(images, targets):
     _, bare_losses, bare = trained(False, images, targets)
     model, losses, weights = trained(True, images, targets)
@@ -90,6 +95,7 @@ def test_fit_trains_as_the_bare_model_does(images, targets):
         assert point.state_count == 3 * 50 * (36 if name != "dense" else 1)
 
 
+@pytest.mark.each_process
 def test_train_on_batch(images, targets):
     model = captured(compiled(convolutional()))
     for _ in range(3):
@@ -99,6 +105,7 @@ def test_train_on_batch(images, targets):
     assert points(model)["dense"].state_count == 50
 
 
+@pytest.mark.each_process
 def test_outputs_are_those_of_the_bare_model(images):
     model = compiled(convolutional())
     bare = model.predict(images, batch_size=16, verbose=0)
@@ -141,7 +148,9 @@ def test_the_model_stays_jitted_and_only_packed_rows_leave_it(images, monkeypatc
     assert {rows.shape for rows in seen} == {(25 * 36, 1), (25, 1)}
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.each_process)]
+)
 def test_mixed_precision(images, policy):
     keras.config.set_dtype_policy(policy)
     model = compiled(convolutional())
@@ -192,6 +201,7 @@ def test_data_of_other_kinds(images):
     assert_rows(model, efficiency_model, images)
 
 
+@pytest.mark.each_process
 def test_a_loop_of_ones_own(images, targets):
     """Under tf.function, under jax.jit, and by autograd."""
     model = convolutional()

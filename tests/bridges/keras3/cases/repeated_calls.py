@@ -25,7 +25,13 @@ def recurrent(cell, **options):
 
 
 @pytest.mark.parametrize("options", [{}, {"unroll": True}])
-@pytest.mark.parametrize("kind", [layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(layers.LSTMCell, layers.GRUCell),
+        pytest.param(layers.SimpleRNNCell, marks=pytest.mark.each_process),
+    ],
+)
 def test_cells_are_captured_once_for_each_step(kind, options):
     model = recurrent(kind(5, name="cell"), **options)
     model.compile("sgd", "mse")
@@ -116,6 +122,7 @@ def test_rematerialised_calls_are_captured_once(eagerly):
         ("activations", lambda: layers.Dense(8, activation="relu", name="h")),
     ],
 )
+@pytest.mark.each_process
 @pytest.mark.parametrize("eagerly", [False, True])
 def test_layers_of_a_remat_scope(eagerly, mode, make):
     inputs = keras.Input((4,))

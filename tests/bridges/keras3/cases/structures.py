@@ -287,6 +287,7 @@ def test_a_layer_placed_by_hand(images):
         capture.nothing  # noqa: B018
 
 
+@pytest.mark.each_process
 def test_own_firing_functions(images):
     model = convolutional()
     efficiency_model = compiled(

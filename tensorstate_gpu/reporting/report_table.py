@@ -19,7 +19,10 @@ class LayerReport:
     """Measures of one layer: ``entropy`` in bits, ``efficiency`` and ``ceiling`` from 0 to 1.
 
     ``ceiling`` is the highest efficiency that this number of states could show: min(1, log2(states)
-    / neurons). ``axis`` is the axis of the neurons.
+    / neurons). ``axis`` is the axis of the neurons, and ``axis_origin`` where it is known from:
+    "given", "layer", "flow", "rule", "guess", or None where it was declared. ``passes`` and
+    ``model_passes``: in how many passes of the model the layer ran, and how many there were; None
+    if that is not known.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -32,9 +35,19 @@ class LayerReport:
     entropy: float
     efficiency: float
     ceiling: float
+    axis_origin: str | None = None
+    passes: int | None = None
+    model_passes: int | None = None
 
     @classmethod
-    def of(cls, name: str, counts: StateCounts, axis: int | None) -> "LayerReport":
+    def of(
+        cls,
+        name: str,
+        counts: StateCounts,
+        axis: int | None,
+        axis_origin: str | None = None,
+        passes: tuple[int, int] | None = None,
+    ) -> "LayerReport":
         return cls(
             name,
             axis,
@@ -44,12 +57,14 @@ class LayerReport:
             counts.entropy(),
             counts.efficiency(),
             information.ceiling(counts.total, counts.neurons),
+            axis_origin,
+            *(passes or ()),
         )
 
     def cells(self) -> tuple[str, ...]:
         return (
             self.layer,
-            "-" if self.axis is None else str(self.axis),
+            "-" if self.axis is None else f"{self.axis} {self.axis_origin or ''}".rstrip(),
             f"{self.neurons:,}",
             f"{self.states:,}",
             f"{self.distinct:,}",
@@ -76,11 +91,17 @@ class Report:
         return dataclasses.asdict(self)
 
     def summary(self) -> list[tuple[str, str]]:
-        """Return the lines below the table, as pairs (label, value)."""
+        """Return the lines below the table, as pairs (label, value).
+
+        They name layers that ran only in some passes of the model: their inputs are a part of it.
+        """
         lines = [("network efficiency", format_percent(self.network_efficiency))]
         if self.accuracy is not None and self.aiq is not None:
             lines.append(("accuracy", format_percent(self.accuracy)))
             lines.append((f"aIQ (beta {self.beta:g})", format_percent(self.aiq)))
+        for layer in self.layers:
+            if layer.passes != layer.model_passes:
+                lines.append((layer.layer, f"{layer.passes:,} of {layer.model_passes:,} passes"))
         return lines
 
     def __str__(self) -> str:
@@ -114,7 +135,12 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
     if not points:
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report")
     return summarise(
-        [LayerReport.of(point.name, point.histogram(), point.axis) for point in points],
+        [
+            LayerReport.of(
+                point.name, point.histogram(), point.axis, point.axis_origin, point.passes
+            )
+            for point in points
+        ],
         accuracy,
         beta,
     )

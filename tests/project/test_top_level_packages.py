@@ -1,4 +1,4 @@
-"""The two rooms at the top of the repository load only as tensorstate_gpu.*: once."""
+"""bridges and cpu_fallback, at the top of the repository, load only as tensorstate_gpu.*: once."""
 
 import functools
 import json
@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.rooms import ROOMS, loaded_under_own_name
+from tests.support.top_level_packages import TOP_LEVEL_PACKAGES, loaded_under_own_name
 
 ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "tensorflow", "jax", "keras", "cupy"}
 MODULES = {
     ".".join(("tensorstate_gpu", *source.relative_to(ROOT).with_suffix("").parts)): source
-    for room in ROOMS
-    for source in sorted((ROOT / room).rglob("*.py"))
+    for package in TOP_LEVEL_PACKAGES
+    for source in sorted((ROOT / package).rglob("*.py"))
     if source.stem != "__init__"
 }
 # Each framework has a process of its own: JAX warns of every fork once it is imported.
@@ -37,9 +37,9 @@ for name in sys.argv[2:]:
 
 
 def process_of(name: str) -> str:
-    """jax, keras3 and pytorch for the bridges; else the room."""
-    _, room, module, *_ = name.split(".")
-    return module.partition("_")[0] if room == "bridges" else room
+    """jax, keras3 and pytorch for the bridges; else the package."""
+    _, package, module, *_ = name.split(".")
+    return module.partition("_")[0] if package == "bridges" else package
 
 
 @functools.cache
@@ -55,7 +55,7 @@ def doctests(process: str) -> tuple[dict[str, Any], str]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_doctests_of_the_rooms(name: str) -> None:
+def test_doctests_of_top_level_packages(name: str) -> None:
     # pytest's own collection goes by path, and would import them under the wrong name.
     found, output = doctests(process_of(name))
     assert name in found, output
@@ -72,11 +72,13 @@ def test_modules_under_their_own_name_are_told_apart() -> None:
     assert loaded_under_own_name(wrong + right) == wrong
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_run_that_loads_a_room_under_its_own_name_fails(room: str, tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text((ROOT / "tests/support/rooms.py").read_text())
-    (tmp_path / f"{room}.py").touch()
-    (tmp_path / "test_wrong.py").write_text(f"def test_wrong():\n    import {room}\n")
+@pytest.mark.parametrize("package", TOP_LEVEL_PACKAGES)
+def test_a_run_that_loads_a_package_under_its_own_name_fails(package: str, tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        (ROOT / "tests/support/top_level_packages.py").read_text()
+    )
+    (tmp_path / f"{package}.py").touch()
+    (tmp_path / "test_wrong.py").write_text(f"def test_wrong():\n    import {package}\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],

@@ -1,47 +1,12 @@
-"""The command ``tensorstate``: parses arguments, runs the demo and the commands for stores."""
+"""The arguments of ``tensorstate``: its commands and their options."""
 
 import argparse
-import contextlib
-import json
-import os
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from tensorstate_gpu._version import __version__
 
-_PLAIN_ERRORS = (ValueError, TypeError, OSError, ImportError)  # printed without the type's name
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status.
-
-    0 is success, 2 an error (with one line on stderr), 130 Ctrl-C. ``verify`` returns 1 when it has
-    found problems.
-    """
-    options = _parser().parse_args(arguments)
-    try:
-        status: int = options.command(options)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        print("tensorstate: stopped", file=sys.stderr)
-        return 130
-    except Exception as error:  # users get one line instead of a traceback
-        return _print_error(error)
-
-
-def _print_error(error: Exception) -> int:
-    if isinstance(error, BrokenPipeError):  # flushing the rest of the output would raise it again
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
-    kind = "" if isinstance(error, _PLAIN_ERRORS) else f"{type(error).__name__}: "
-    print(f"tensorstate: {kind}{' '.join(str(error).splitlines())}", file=sys.stderr)
-    return 2
-
-
-def _parser() -> argparse.ArgumentParser:
+def new_parser() -> argparse.ArgumentParser:
+    """Build the parser. What it returns has the name of the command in ``command``."""
     parser = argparse.ArgumentParser(
         prog="tensorstate", description="See how a neural network uses its neurons."
     )
@@ -70,7 +35,7 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     demo.add_argument(
         "--epochs", type=int, default=30, help="maximum number of epochs (default 30)"
     )
-    demo.set_defaults(command=_demo)
+    demo.set_defaults(command="demo")
 
 
 def _add_store_command(
@@ -109,29 +74,4 @@ def _add_store(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument(
         "store", metavar="STORE", help="path or URL of a store, or the folder of demo --save"
     )
-    command.set_defaults(command=lambda options: _run_on_store(name, options))
-
-
-def _run_on_store(name: str, options: argparse.Namespace) -> int:
-    from tensorstate_gpu._cli import export_command, store_commands  # slow to import: zarr
-
-    module = export_command if name == "export" else store_commands
-    status: int = getattr(module, name)(options)
-    return status
-
-
-def _demo(options: argparse.Namespace) -> int:
-    from tensorstate_gpu import demo
-    from tensorstate_gpu._cli.opened_store import RESULTS, STATES
-
-    folder = None if options.save is None else Path(options.save)
-    if folder is not None and folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} exists and is not empty; it is not overwritten")
-    run, report = demo.main_job(options.mnist, options.seed, options.epochs)
-    print(f"\n{report}")
-    if folder is not None:
-        run.save(folder / STATES)
-        (folder / RESULTS).write_text(json.dumps(report.as_dict(), indent=2) + "\n")
-        print(f"\nSaved to {folder}; `tensorstate report {folder}` prints this table again,")
-        print("with --by-label also one for each digit.")
-    return 0
+    command.set_defaults(command=name)

@@ -1,0 +1,102 @@
+"""Calls of torch functions, and the rules that say where their outputs' axes come from.
+
+A rule takes a Call and returns the axes of its first output, a list with those of each output, or
+None if it cannot tell. A function without a rule drops what is known: a default such as "same
+shape, same axes" would be wrong for ``cdist`` of as many rows as columns.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from .factors import Axes, size_of
+
+
+@dataclass
+class Call:
+    """A call of a torch function that has returned.
+
+    ``known``: returns the axes of a tensor, or None. ``is_weight``: whether a tensor is a
+    parameter, or was computed from parameters alone.
+    """
+
+    name: str
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[Any]
+    known: Callable[[Any], Axes | None]
+    is_weight: Callable[[Any], bool]
+    tensors: list[Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tensors = list(tensors_in((*self.args, *self.kwargs.values())))
+
+    @property
+    def out(self) -> Tensor:
+        tensor: Tensor = self.outputs[0]
+        return tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.out.shape)
+
+    @property
+    def input(self) -> Any:
+        return self.argument(0, "input", "self", "query")
+
+    @property
+    def input_axes(self) -> Axes | None:
+        return self.known(self.input)
+
+    def argument(self, position: int, *names: str) -> Any:
+        if len(self.args) > position:
+            return self.args[position]
+        return next((self.kwargs[name] for name in names if name in self.kwargs), None)
+
+    def all_known(self) -> list[Axes]:
+        return [axes for tensor in self.tensors if (axes := self.known(tensor)) is not None]
+
+
+Result = Axes | Sequence[Axes | None] | None
+Rule = Callable[[Call], Result]
+RULES: dict[str, Rule] = {}
+
+
+def rule(names: str) -> Callable[[Rule], Rule]:
+    """Register the rule of functions, by their names."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names.split(), function))
+        return function
+
+    return register
+
+
+def tensors_in(values: Iterable[Any]) -> Iterable[Tensor]:
+    """Yield the tensors in nested tuples and lists."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from tensors_in(value)
+
+
+def axes_of_outputs(call: Call, follow: Rule | None) -> list[Axes | None]:
+    """Return the axes of each output of a call; None where nothing is known."""
+    found = None if follow is None else follow(call)
+    if found is None:
+        return [None] * len(call.outputs)
+    if isinstance(found, tuple):  # the axes of the first output
+        found = [found]
+    missing = [None] * (len(call.outputs) - len(found))
+    return [
+        axes if axes is not None and fits(axes, output) else None
+        for axes, output in zip([*found, *missing], call.outputs, strict=False)
+    ]
+
+
+def fits(axes: Axes, output: Any) -> bool:
+    return isinstance(output, Tensor) and tuple(map(size_of, axes)) == tuple(output.shape)

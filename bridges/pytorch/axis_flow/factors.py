@@ -1,0 +1,126 @@
+"""Factors of tensor axes: which part of an axis counts neurons, and which counts model inputs.
+
+An axis of size 96 may be 8 inputs times 12 heads. Reshapes split and merge axes, so each axis is
+described by its factors, outermost first. This module is plain Python; sizes are known numbers.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+NEURON, BATCH, OTHER = "neuron", "batch", "other"
+
+
+class Factor(NamedTuple):
+    """A part of an axis. ``stride``: of a batch factor, in inputs; it survives splits and moves."""
+
+    kind: str
+    size: int
+    stride: int = 0
+
+    def split(self, outer: int) -> tuple["Factor", "Factor"]:
+        """Return the factors of ``outer`` times the rest."""
+        inner = self.size // outer
+        return self._replace(size=outer, stride=self.stride * inner), self._replace(size=inner)
+
+
+Axis = tuple[Factor, ...]
+Axes = tuple[Axis, ...]  # of a tensor
+
+
+def other(size: int) -> Axis:
+    return (Factor(OTHER, size),)
+
+
+def neuron(size: int) -> Axis:
+    return (Factor(NEURON, size),)
+
+
+def batch(size: int) -> Axis:
+    return (Factor(BATCH, size, 1),)
+
+
+def has(axis: Axis, kind: str) -> bool:
+    return any(factor.kind == kind for factor in axis)
+
+
+def size_of(axis: Axis) -> int:
+    return math.prod(factor.size for factor in axis)
+
+
+def others(shape: Iterable[int]) -> Axes:
+    """Return the axes of a tensor about which nothing is known."""
+    return tuple(other(size) for size in shape)
+
+
+def resized(axis: Axis, size: int) -> Axis:
+    """Return an axis of which some entries were taken, or to which some were added.
+
+    It goes on holding neurons. It no longer says to which inputs its entries belong.
+    """
+    if size_of(axis) == size:
+        return axis
+    return neuron(size) if has(axis, NEURON) and size > 1 else other(size)
+
+
+def neuron_axis(axes: Axes | None) -> int | None:
+    """Return the axis that holds neurons; None if no axis does, several do, or one with inputs."""
+    found = [i for i, axis in enumerate(axes or ()) if has(axis, NEURON)]
+    return found[0] if axes and len(found) == 1 and not has(axes[found[0]], BATCH) else None
+
+
+def reshape(axes: Axes, shape: Sequence[int]) -> Axes | None:
+    """Return the axes after a reshape; None if it cuts across factors."""
+    if 0 in shape:
+        return None
+    factors = [factor for axis in axes for factor in axis if factor.size != 1]
+    result = []
+    for size in shape:
+        taken: list[Factor] = []
+        while size > 1:
+            if not factors:
+                return None
+            factor = factors.pop(0)
+            if factor.size > size and factor.size % size == 0:
+                factor, rest = factor.split(size)
+                factors.insert(0, rest)
+            if size % factor.size:
+                return None
+            taken.append(factor)
+            size //= factor.size
+        result.append(tuple(taken) or other(1))
+    return tuple(result)
+
+
+def join(parts: Iterable[Axes], shape: Sequence[int]) -> Axes | None:
+    """Return the axes of what broadcasts to ``shape``; None if the parts contradict each other.
+
+    Of each axis, the part that says most is taken.
+    """
+    result = list(others(shape))
+    for axes in parts:
+        offset = len(shape) - len(axes)
+        for i, axis in enumerate(axes, offset):
+            if i < 0 or size_of(axis) != shape[i] or shape[i] == 1 or not _says_something(axis):
+                continue
+            if _says_something(result[i]) and result[i] != axis:
+                if _kinds(result[i]) != _kinds(axis):
+                    return None
+                continue
+            result[i] = axis
+    return tuple(result)
+
+
+def _says_something(axis: Axis) -> bool:
+    return has(axis, NEURON) or has(axis, BATCH)
+
+
+def _kinds(axis: Axis) -> set[str]:
+    return {factor.kind for factor in axis} - {OTHER}
+
+
+def without(axes: Axes, kind: str) -> Axes:
+    """Return the axes with the factors of one kind made others."""
+    return tuple(
+        tuple(Factor(OTHER, f.size) if f.kind == kind else f for f in axis) for axis in axes
+    )

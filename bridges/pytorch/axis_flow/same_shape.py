@@ -1,0 +1,101 @@
+"""Functions that work by element, or whose outputs are shaped as their inputs."""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from .calls import RULES, Call, Result, Rule, fits, rule
+from .factors import BATCH, join, without
+
+_OPERATORS = {
+    f"__{prefix}{name}__": name
+    for prefix in ("", "r", "i")
+    for name in ("add", "sub", "mul", "pow", "mod", "and", "or", "xor")
+} | {
+    "__truediv__": "div",
+    "__rtruediv__": "div",
+    "__itruediv__": "div",
+    "__rdiv__": "div",
+    "__idiv__": "div",
+    "__floordiv__": "div",
+    "__rfloordiv__": "div",
+    "__neg__": "neg",
+    "__abs__": "abs",
+    "__invert__": "bitwise_not",
+    "__eq__": "eq",
+    "__ne__": "ne",
+    "__lt__": "lt",
+    "__le__": "le",
+    "__gt__": "gt",
+    "__ge__": "ge",
+    "truediv": "div",
+    "__mod__": "remainder",
+    "mod": "remainder",
+}
+
+
+def rule_of(name: str) -> Rule | None:
+    """Return the rule of a function, by its name; in-place functions have that of the others."""
+    if name in RULES:
+        return RULES[name]
+    plain = _OPERATORS.get(name, name if name.startswith("__") else name.rstrip("_"))
+    return RULES.get(plain) or (elementwise if _is_pointwise(plain) else None)
+
+
+@functools.cache
+def _is_pointwise(name: str) -> bool:
+    """Return whether PyTorch says of its operators of that name that they work by element."""
+    packet = getattr(torch.ops.aten, name, None)
+    if packet is None:
+        return False
+    try:
+        overloads = packet.overloads()
+    except AttributeError:
+        return False
+    return any(torch.Tag.pointwise in getattr(packet, each).tags for each in overloads)
+
+
+@rule(
+    "add sub mul div and or xor where clamp lerp addcmul addcdiv prelu rsub maximum minimum "
+    "true_divide multiply subtract divide"
+)
+def elementwise(call: Call) -> Result:
+    axes = join(call.all_known(), call.shape)
+    return None if not call.all_known() else axes
+
+
+@rule(
+    "clone contiguous to type type_as float half double bfloat16 int long bool cuda cpu detach "
+    "requires_grad data real imag conj resolve_conj resolve_neg positive dropout dropout1d "
+    "dropout2d dropout3d feature_dropout alpha_dropout feature_alpha_dropout rrelu relu relu6 gelu "
+    "silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu logsigmoid log_sigmoid "
+    "tanhshrink softsign softshrink hardshrink softplus threshold sigmoid tanh softmax log_softmax "
+    "softmin gumbel_softmax normalize cumsum cumprod logcumsumexp masked_fill masked_scatter "
+    "zeros_like ones_like empty_like full_like rand_like randn_like local_response_norm tril triu "
+    "fill zero nan_to_num quantize_per_tensor dequantize alias lift_fresh record_stream pin_memory"
+)
+def _same(call: Call) -> Result:
+    axes = call.known(call.input if isinstance(call.input, Tensor) else call.tensors[0])
+    return axes if axes is None or fits(axes, call.out) else None
+
+
+@rule("flip roll sort argsort fliplr flipud msort")
+def _reordered(call: Call) -> Result:
+    """The entries of some axis change places: that axis no longer says which input is which."""
+    axes = call.input_axes
+    dims = call.argument(2 if call.name == "roll" else 1, "dims", "dim")
+    if axes is None:
+        return None
+    dims = (-1,) if dims is None else (dims,) if isinstance(dims, int) else dims
+    moved = {dim % len(axes) for dim in dims}
+    each = tuple(without((axis,), BATCH)[0] if i in moved else axis for i, axis in enumerate(axes))
+    return [each] * len(call.outputs)
+
+
+@rule("broadcast_tensors")
+def _broadcast(call: Call) -> Result:
+    return [
+        None if (axes := call.known(t)) is None else join([axes], out.shape)
+        for t, out in zip(call.tensors, call.outputs, strict=False)
+    ]

@@ -1,0 +1,224 @@
+"""Functions whose outputs have fewer, more or other entries: pooling, reductions, joining."""
+
+from collections.abc import Sequence
+
+from .calls import Call, Result, rule
+from .factors import (
+    BATCH,
+    NEURON,
+    OTHER,
+    Axes,
+    Axis,
+    Factor,
+    has,
+    join,
+    neuron,
+    other,
+    others,
+    resized,
+    size_of,
+    without,
+)
+from .same_shape import elementwise
+from .views import view
+
+
+def _resized_to(axes: Axes | None, shape: Sequence[int]) -> Axes | None:
+    if axes is None or len(axes) != len(shape):
+        return None
+    return tuple(map(resized, axes, shape))
+
+
+@rule("pad constant_pad_nd glu")
+def _padded(call: Call) -> Result:
+    return _resized_to(call.input_axes, call.shape)
+
+
+@rule("topk kthvalue mode cummax cummin")
+def _selected_values(call: Call) -> Result:
+    each = _resized_to(call.input_axes, call.shape)
+    return [each] * len(call.outputs)
+
+
+@rule("index_select gather take_along_dim")
+def _gathered(call: Call) -> Result:
+    axes = call.input_axes
+    dim = call.argument(2 if call.name == "take_along_dim" else 1, "dim")
+    if axes is None or dim is None or len(axes) != call.out.ndim:
+        return None
+    dim %= len(axes)
+    return tuple(
+        without((resized(axis, size),), BATCH)[0] if i == dim else resized(axis, size)
+        for i, (axis, size) in enumerate(zip(axes, call.shape, strict=True))
+    )
+
+
+@rule("index_add scatter_add index_copy scatter scatter_reduce index_put")
+def _scattered(call: Call) -> Result:
+    """Into a tensor of which nothing is known, whole axes come from what is written."""
+    axes = call.input_axes
+    if axes is not None:
+        return axes
+    source, dim = call.tensors[-1], call.argument(1, "dim")
+    written = call.known(source)
+    if written is None or not isinstance(dim, int) or source.ndim != call.out.ndim:
+        return None
+    return tuple(
+        other(size) if i == dim % len(written) else resized(axis, size)
+        for i, (axis, size) in enumerate(zip(written, call.shape, strict=True))
+    )
+
+
+_POOLS = [
+    f"{kind}{rank}d"
+    for rank in (1, 2, 3)
+    for kind in (
+        *("max_pool", "avg_pool", "lp_pool", "adaptive_max_pool", "adaptive_avg_pool"),
+        *("fractional_max_pool", "max_unpool", "_adaptive_avg_pool"),
+    )
+]
+
+
+@rule(" ".join([*_POOLS, *(f"{pool}_with_indices" for pool in _POOLS)]))
+def _pooled(call: Call) -> Result:
+    axes, shape = call.input_axes, call.shape
+    if axes is None or len(axes) != len(shape):
+        return None
+    rank = int(next(c for c in call.name if c.isdigit()))
+    each = tuple(
+        resized(axis, size) if i < len(shape) - rank or has(axis, NEURON) else other(size)
+        for i, (axis, size) in enumerate(zip(axes, shape, strict=True))
+    )
+    return [each] * len(call.outputs)
+
+
+@rule(
+    "interpolate upsample upsample_nearest upsample_bilinear grid_sample pixel_shuffle "
+    "pixel_unshuffle channel_shuffle native_channel_shuffle"
+)
+def _spatial(call: Call) -> Result:
+    """Positions change, and so may the number of channels, which are before them."""
+    axes, shape = call.input_axes, call.shape
+    if axes is None or len(axes) != len(shape):
+        return None
+    spatial = 2 if call.name.startswith("pixel") else len(shape) - 2
+    first = len(shape) - spatial
+    return (*map(resized, axes[:first], shape[:first]), *others(shape[first:]))
+
+
+@rule("unfold im2col")
+def _unfolded(call: Call) -> Result:
+    axes, shape = call.input_axes, call.shape
+    if len(shape) == call.input.ndim + 1:  # Tensor.unfold
+        return view(call)
+    if axes is None or len(axes) != 4 or len(shape) != 3:
+        return None
+    return axes[0], resized(axes[1], shape[1]), other(shape[2])
+
+
+@rule("fold col2im")
+def _folded(call: Call) -> Result:
+    axes, shape = call.input_axes, call.shape
+    if axes is None or len(axes) != 3 or len(shape) != 4:
+        return None
+    return axes[0], resized(axes[1], shape[1]), *others(shape[2:])
+
+
+_TRANSFORMS = "fft ifft rfft irfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn hfft ihfft"
+
+
+@rule(" ".join(f"fft_{name} {name}" for name in _TRANSFORMS.split()))
+def _fourier(call: Call) -> Result:
+    """The entries of a transformed axis come from all of its entries: they are no neurons."""
+    axes, shape = call.input_axes, call.shape
+    if axes is None or len(axes) != len(shape):
+        return None
+    pairs = call.name.endswith("2")
+    dims = call.argument(2, "dim") or ((-2, -1) if pairs else (-1,))
+    dims = range(len(axes)) if call.name.endswith("n") and not call.argument(2, "dim") else dims
+    moved = {dim % len(axes) for dim in ((dims,) if isinstance(dims, int) else dims)}
+    return tuple(
+        other(size) if i in moved else axis
+        for i, (axis, size) in enumerate(zip(axes, shape, strict=True))
+    )
+
+
+@rule(
+    "mean sum amax amin max min any all prod logsumexp norm var std argmax argmin median nanmean "
+    "nansum nanmedian vector_norm linalg_vector_norm count_nonzero std_mean var_mean"
+)
+def _reduced(call: Call) -> Result:
+    x = call.input
+    axes = call.known(x)
+    if call.name in ("max", "min") and len(call.tensors) == 2:
+        return elementwise(call)
+    if axes is None or call.out.ndim == 0:
+        return None
+    if call.out.ndim == x.ndim:
+        each = tuple(map(resized, axes, call.shape))
+    else:
+        norm = call.name.endswith("norm")
+        dims = call.argument(2 if norm else 1, "dim", "axis")
+        if dims is None:
+            return None
+        gone = {dim % x.ndim for dim in ((dims,) if isinstance(dims, int) else dims)}
+        each = tuple(axis for i, axis in enumerate(axes) if i not in gone)
+    return [each] * len(call.outputs)
+
+
+@rule("cat concat concatenate hstack")
+def _concatenated(call: Call) -> Result:
+    shape = call.shape
+    dim = 1 if call.name == "hstack" else call.argument(1, "dim", "axis") or 0
+    dim %= len(shape)
+    parts = [axes for axes in call.all_known() if len(axes) == len(shape)]
+    if not parts:
+        return None
+    along = [axes[dim] for axes in parts]
+    aside = join([(*axes[:dim], other(1), *axes[dim + 1 :]) for axes in parts], _but(shape, dim))
+    if aside is None:
+        return None
+    if len(call.tensors) == 1:
+        return parts[0]
+    joined = neuron(shape[dim]) if any(has(a, NEURON) for a in along) else other(shape[dim])
+    return (*aside[:dim], joined, *aside[dim + 1 :])
+
+
+def _but(shape: Sequence[int], dim: int) -> tuple[int, ...]:
+    return (*shape[:dim], 1, *shape[dim + 1 :])
+
+
+@rule("stack")
+def _stacked(call: Call) -> Result:
+    dim = (call.argument(1, "dim") or 0) % call.out.ndim
+    shape = call.shape
+    axes = join(call.all_known(), (*shape[:dim], *shape[dim + 1 :]))
+    if not call.all_known() or axes is None:
+        return None
+    return (*axes[:dim], other(shape[dim]), *axes[dim:])
+
+
+@rule("repeat tile")
+def _repeated(call: Call) -> Result:
+    axes, shape = call.input_axes, call.shape
+    if axes is None:
+        return None
+    padded = (*others([1] * (len(shape) - len(axes))), *axes)
+    return tuple(_times(axis, size, inner=False) for axis, size in zip(padded, shape, strict=True))
+
+
+@rule("repeat_interleave")
+def _interleaved(call: Call) -> Result:
+    axes, shape = call.input_axes, call.shape
+    if axes is None or not isinstance(call.argument(1, "repeats"), int) or len(axes) != len(shape):
+        return None
+    return tuple(_times(axis, size, inner=True) for axis, size in zip(axes, shape, strict=True))
+
+
+def _times(axis: Axis, size: int, inner: bool) -> Axis:
+    times = size // max(size_of(axis), 1)
+    if times == 1:
+        return axis
+    more = (Factor(OTHER, times),)
+    kept = tuple(f for f in axis if f.size != 1)
+    return (*kept, *more) if inner else (*more, *kept)

@@ -1,0 +1,133 @@
+"""Views, reshapes and indexing: axes change places, are cut, split or merged."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .calls import Call, Result, rule
+from .factors import NEURON, Axes, has, neuron, other, others, reshape, resized, size_of
+
+# As strides of a tensor without data, they tell of each axis of a view where it came from.
+_PRIMES = (10007, 20011, 40009, 80021, 160001, 320009, 640007, 1280023, 2560021, 5120029)
+
+
+@rule(
+    "permute transpose movedim moveaxis swapaxes swapdims t T mT H mH adjoint numpy_T select slice "
+    "narrow chunk split tensor_split split_with_sizes unsafe_chunk unsafe_split unbind squeeze "
+    "unsqueeze expand expand_as diagonal hsplit vsplit dsplit"
+)
+def view(call: Call) -> Result:
+    source = call.input
+    axes = call.known(source)
+    if axes is None or source.ndim > len(_PRIMES):
+        return None
+    arguments = [_without_data(a) if isinstance(a, Tensor) else a for a in call.args[1:]]
+    found = call.function(_probe(source), *arguments, **call.kwargs)
+    views = found if isinstance(found, (tuple, list)) else [found]
+    return [_axes_of_view(view, axes) for view in views]
+
+
+def _probe(tensor: Tensor) -> Tensor:
+    return torch.empty_strided(tuple(tensor.shape), _PRIMES[: tensor.ndim], device="meta")
+
+
+def _without_data(tensor: Tensor) -> Tensor:
+    return torch.empty(tuple(tensor.shape), device="meta")
+
+
+def _axes_of_view(view: Tensor, axes: Axes) -> Axes:
+    return tuple(
+        other(size) if source is None else resized(axes[source], size)
+        for size, source in zip(view.shape, map(_source, view.stride()), strict=True)
+    )
+
+
+def _source(stride: int) -> int | None:
+    """Return the axis with that stride in the probe, also where a step multiplies it."""
+    for axis, prime in enumerate(_PRIMES):
+        if stride and stride % prime == 0 and stride // prime < _PRIMES[0]:
+            return axis
+    return None
+
+
+@rule("reshape view flatten unflatten _unsafe_view view_as reshape_as ravel _reshape_alias")
+def _reshaped(call: Call) -> Result:
+    axes = call.input_axes
+    return None if axes is None else reshape(axes, call.shape)
+
+
+@rule("__getitem__")
+def _indexed(call: Call) -> Result:
+    source, index = call.args
+    axes = call.known(source)
+    if axes is None:
+        return None
+    index = index if isinstance(index, tuple) else (index,)
+    if not any(isinstance(i, (Tensor, list)) for i in index):
+        return _axes_of_view(_probe(source)[index], axes)
+    return _indexed_by_tensors(source, axes, index, call.out.ndim, call.shape)
+
+
+def _indexed_by_tensors(
+    source: Tensor, axes: Axes, index: tuple[Any, ...], ndim: int, shape: Sequence[int]
+) -> Axes | None:
+    """Take whole axes where tensors index, then put what they select in these axes' place."""
+    plain: list[Any] = []
+    marks: list[Any] = []  # of each entry that leaves an axis: whether a tensor indexes it
+    for i in index:
+        if isinstance(i, list):
+            i = torch.as_tensor(i)
+        if isinstance(i, Tensor):
+            count = i.ndim if i.dtype == torch.bool else 1
+            plain += [slice(None)] * count
+            marks += [True] * count
+        else:
+            plain.append(i)
+            marks += [] if isinstance(i, int) else [i]
+    view = _axes_of_view(_probe(source)[tuple(plain)], axes)
+    if any(mark is Ellipsis for mark in marks):
+        at = next(i for i, mark in enumerate(marks) if mark is Ellipsis)
+        marks[at : at + 1] = [None] * (len(view) - len(marks) + 1)
+    taken = [i for i, mark in enumerate(marks) if mark is True]
+    kept = [axis for i, axis in enumerate(view) if i not in taken]
+    adjacent = taken == list(range(taken[0], taken[-1] + 1))
+    start = taken[0] if adjacent else 0
+    new = ndim - len(kept)
+    selected = others(shape[start : start + new])
+    if new == 1 and len(taken) == 1 and has(view[taken[0]], NEURON):
+        selected = (neuron(shape[start]),)
+    return (*kept[:start], *selected, *kept[start:])
+
+
+def axes_of_target(target: Tensor, index: Any, written: Axes) -> Axes | None:
+    """Return the axes of a tensor of which nothing was known, after ``target[index] = value``.
+
+    ``written``: the axes of the value. Axes that are indexed, or filled in part, are others.
+    """
+    index = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(i, (Tensor, list)) for i in index):
+        return None
+    part = _probe(target)[index]
+    if part.ndim < len(written):
+        return None
+    axes = list(others(target.shape))
+    offset = part.ndim - len(written)
+    for i, axis in enumerate(written, offset):
+        source = _source(part.stride(i))
+        if source is not None and size_of(axis) == part.shape[i]:
+            axes[source] = resized(axis, target.shape[source])
+    return tuple(axes)
+
+
+@rule("view_as_real")
+def _as_real(call: Call) -> Result:
+    axes = call.input_axes
+    return None if axes is None else (*axes, other(2))
+
+
+@rule("view_as_complex")
+def _as_complex(call: Call) -> Result:
+    axes = call.input_axes
+    return None if axes is None else axes[:-1]

@@ -1,0 +1,162 @@
+"""Functions with weights, whose outputs have neurons of their own: layers, products, norms."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .calls import Call, Result, rule
+from .factors import BATCH, NEURON, Axes, Axis, has, join, neuron, other, others, without
+
+
+def _leading(axes: Axes | None, shape: Sequence[int]) -> Axes:
+    """Return the axes before the new neurons: they keep the inputs, not the old neurons."""
+    return others(shape) if axes is None else without(axes, NEURON)
+
+
+@rule("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc")
+def _convolution(call: Call) -> Result:
+    x, weight, shape = call.input, call.argument(1, "weight"), call.shape
+    axes = call.known(x)
+    if call.name == "conv_tbc":
+        return (*_leading(axes and axes[:2], shape[:2]), neuron(shape[2]))
+    if x.ndim < weight.ndim:  # without a batch axis
+        return (neuron(shape[0]), *others(shape[1:]))
+    return (*_leading(axes and axes[:1], shape[:1]), neuron(shape[1]), *others(shape[2:]))
+
+
+@rule("linear bilinear")
+def _linear(call: Call) -> Result:
+    axes = call.input_axes
+    return (*_leading(axes and axes[:-1], call.shape[:-1]), neuron(call.shape[-1]))
+
+
+@rule("embedding")
+def _embedding(call: Call) -> Result:
+    # nn.functional passes (input, weight), torch.embedding takes (weight, input).
+    ids = next((t for t in call.tensors if not t.is_floating_point()), None)
+    return (*_leading(call.known(ids), call.shape[:-1]), neuron(call.shape[-1]))
+
+
+@rule("embedding_bag")
+def _embedding_bag(call: Call) -> Result:
+    ids = next((t for t in call.tensors if not t.is_floating_point()), None)
+    axes = call.known(ids)
+    rows = axes[:1] if axes is not None and len(axes) == 2 else None
+    return (*_leading(rows, call.shape[:-1]), neuron(call.shape[-1]))
+
+
+@rule("multi_head_attention_forward _native_multi_head_attention _transformer_encoder_layer_fwd")
+def _attention(call: Call) -> Result:
+    axes = call.input_axes
+    same = axes is not None and len(axes) == call.out.ndim
+    leading = axes[:-1] if same and axes else None
+    return (*_leading(leading, call.shape[:-1]), neuron(call.shape[-1]))
+
+
+@rule("lstm gru rnn_tanh rnn_relu")
+def _recurrent(call: Call) -> Result:
+    axes = call.known(call.tensors[0])
+    same = axes is not None and len(axes) == call.out.ndim
+    leading = _leading(axes[:-1] if same and axes else None, call.shape[:-1])
+    first = (*leading, neuron(call.shape[-1]))
+    inputs = [axis for axis in leading if has(axis, BATCH)]
+    # The last states are (layers, inputs, features).
+    last = [
+        (other(t.shape[0]), inputs[0], neuron(t.shape[2]))
+        if len(inputs) == 1 and t.ndim == 3
+        else (*others(t.shape[:-1]), neuron(t.shape[-1]))
+        for t in call.outputs[1:]
+        if isinstance(t, Tensor)
+    ]
+    return [first, *last]
+
+
+@rule("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
+def _recurrent_cell(call: Call) -> Result:
+    axes = call.known(call.tensors[0])
+    each = (*_leading(axes and axes[:-1], call.shape[:-1]), neuron(call.shape[-1]))
+    return [each] * len(call.outputs)
+
+
+@rule("matmul mm bmm __matmul__ __rmatmul__ addmm baddbmm addbmm mv")
+def _matmul(call: Call) -> Result:
+    first, second = call.tensors[-2:]
+    if call.name == "__rmatmul__":
+        first, second = second, first
+    shape = call.shape
+    if len(shape) < 2 or first.ndim < 2 or second.ndim < 2:
+        return None
+    left, right = call.known(first), call.known(second)
+    if call.is_weight(second):
+        return (*_leading(left and left[:-1], shape[:-1]), neuron(shape[-1]))
+    if left is None and right is None:
+        return None
+    rows = left[-2] if left is not None else other(shape[-2])
+    columns = right[-1] if right is not None else other(shape[-1])
+    if call.is_weight(first):
+        rows = neuron(shape[-2])  # a mixing of rows, or new neurons: both then hold neurons
+    sides = [side[:-2] for side in (left, right) if side is not None]
+    leading = join(sides, shape[:-2])
+    return None if leading is None else (*leading, rows, columns)
+
+
+@rule("einsum")
+def _einsum(call: Call) -> Result:
+    equation = call.args[0]
+    if not isinstance(equation, str) or "..." in equation or "->" not in equation:
+        return None
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    sources: dict[str, Axis] = {}
+    weights: set[str] = set()
+    for letters, tensor in zip(inputs.split(","), call.tensors, strict=True):
+        axes = call.known(tensor)
+        if axes is None and call.is_weight(tensor):
+            weights.update(letters)
+        for letter, axis in zip(letters, axes or (), strict=False):
+            if letter not in sources or has(axis, NEURON) or has(axis, BATCH):
+                sources[letter] = axis
+    new = {letter for letter in output if letter in weights and letter not in sources}
+    if not sources:
+        return None
+    result = [
+        neuron(size) if letter in new else sources.get(letter, other(size))
+        for letter, size in zip(output, call.shape, strict=True)
+    ]
+    if new:
+        result = [
+            axis if letter in new else without((axis,), NEURON)[0]
+            for letter, axis in zip(output, result, strict=True)
+        ]
+    return tuple(result)
+
+
+@rule("scaled_dot_product_attention")
+def _scaled_dot_product(call: Call) -> Result:
+    query, _, value = (call.known(t) for t in call.tensors[:3])
+    if value is None:
+        return None
+    sides = [side[:-2] for side in (query, value) if side is not None]
+    leading = join(sides, call.shape[:-2])
+    rows = other(call.shape[-2]) if query is None else without(query[-2:-1], NEURON)[0]
+    return None if leading is None else (*leading, rows, value[-1])
+
+
+@rule("batch_norm group_norm instance_norm native_batch_norm native_group_norm")
+def _channel_norm(call: Call) -> Result:
+    axes, shape = call.input_axes, call.shape
+    if axes is not None and any(has(axis, NEURON) for axis in axes):
+        return axes
+    if len(shape) < 2:
+        return None
+    return (*_leading(axes and axes[:1], shape[:1]), neuron(shape[1]), *others(shape[2:]))
+
+
+@rule("layer_norm native_layer_norm rms_norm _fused_rms_norm")
+def _layer_norm(call: Call) -> Result:
+    axes = call.input_axes
+    normalized = call.argument(1, "normalized_shape")
+    if axes is not None and any(has(axis, NEURON) for axis in axes):
+        return axes
+    if len(tuple(normalized)) != 1:
+        return axes
+    return (*_leading(axes and axes[:-1], call.shape[:-1]), neuron(call.shape[-1]))

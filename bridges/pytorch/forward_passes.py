@@ -1,0 +1,142 @@
+"""PyTorch: follows the axes through the first forward pass of each kind of inputs."""
+
+import sys
+import threading
+import weakref
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from tensorstate_gpu.errors import warn_of_guesses
+
+from .axis_flow import AxisFlow
+from .axis_flow.mode import given_tensors, is_running
+
+
+class _Pass(threading.local):
+    """The forward pass of this thread."""
+
+    module: Any = None  # the outermost module that was called
+    frame: FrameType | None = None  # of that call
+    signature: Any = None  # of its inputs
+    inputs: int | None = None
+    flow: AxisFlow | None = None
+    calls: dict[Any, int] | None = None  # of each capture point
+
+    def begin(self, module: Any, frame: FrameType) -> None:
+        self.module, self.frame, self.calls = module, frame, {}
+
+    def end(self) -> None:
+        vars(self).clear()
+
+    def stop_following(self) -> None:
+        if self.flow is not None:
+            self.flow.leave()
+            self.flow = None
+
+
+class ForwardPasses:
+    """The forward passes of a model, of which the first with each kind of inputs is followed.
+
+    Kinds differ in the numbers of axes of the tensors that the model is given.
+    """
+
+    def __init__(self, batch_axis: int) -> None:
+        self.current = _Pass()
+        self._batch_axis = batch_axis
+        self._followed: set[Any] = set()
+        self._guesses: dict[str, str] = {}
+        self._handles: list[Any] = []
+        self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._has_compiled_parts = False
+        self._users = 0
+
+    def attach(self, model: nn.Module) -> None:
+        """Watch the model and its children: some models are used through these alone."""
+        for module in (model, *model.children()):
+            leaf = next(module.children(), None) is None
+            if module is model or not (leaf or isinstance(module, torch.jit.ScriptModule)):
+                handle = module.register_forward_pre_hook(
+                    self._begin, with_kwargs=True, prepend=True
+                )
+                self._handles.append(handle)
+        self._has_compiled_parts = any(map(_is_compiled, model.modules()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of a model has copies of its hooks, which follow passes of their own."""
+        return {"axis": self._batch_axis, "handles": self._handles, "users": self._users}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["axis"])  # type: ignore[misc]
+        self._handles, self._users = state["handles"], state["users"]
+
+    def add_user(self) -> None:
+        self._users += 1
+
+    def remove_user(self) -> None:
+        """Stop watching the model when its last hook has been removed."""
+        self._users -= 1
+        if not self._users:
+            for handle in self._handles:
+                handle.remove()
+            self._handles.clear()
+            self.current.stop_following()
+
+    def note_guess(self, name: str, cause: str) -> None:
+        """Warn of a guess, at the end of the pass that is followed, or now."""
+        self._guesses[name] = cause
+        if self.current.flow is None:
+            self._warn()
+
+    # ---- hooks ---------------------------------------------------------------------------------
+
+    def _begin(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        if torch.compiler.is_compiling() or not self._users:
+            return
+        current = self.current
+        if current.frame is not None and is_running(current.frame):
+            return  # a part of the model
+        current.stop_following()  # of a pass that an interrupt has ended
+        if module not in self._has_end:
+            # Only where passes begin outside of compiled graphs: torch.compile would make another
+            # graph for each such hook, because it is one that is always called.
+            self._has_end.add(module)
+            self._handles.append(module.register_forward_hook(self._end, always_call=True))
+        current.begin(module, sys._getframe(1))
+        tensors = list(given_tensors((*args, *kwargs.values())))
+        axis = self._batch_axis
+        first = next((t for t in tensors if -t.ndim <= axis < t.ndim), None)
+        current.inputs = None if first is None else first.shape[axis]
+        current.signature = (id(module), *(t.ndim for t in tensors))
+        followed = self._has_compiled_parts or current.signature in self._followed
+        if not followed and torch._C._get_tracing_state() is None:
+            current.flow = AxisFlow(sys._getframe(1))
+            current.flow.mark_inputs(tensors, axis)
+            current.flow.__enter__()  # type: ignore[no-untyped-call]
+
+    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+        if torch.compiler.is_compiling() or self.current.module is not module:
+            return
+        current = self.current
+        signature, followed = current.signature, current.flow is not None
+        current.stop_following()
+        current.end()
+        if followed and output is not None:  # which it is after an error
+            self._followed.add(signature)
+            self._warn()
+
+    def _warn(self) -> None:
+        """Say once of each layer that its axis is a guess."""
+        guesses, self._guesses = self._guesses, {}
+        if guesses:
+            warn_of_guesses([f"{name} ({cause})" for name, cause in guesses.items()])
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Return whether calls of a module are compiled, which are not followed."""
+    forward = module.__dict__.get("forward")
+    wrapped = type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
+    return wrapped or hasattr(forward, "_torchdynamo_orig_callable")

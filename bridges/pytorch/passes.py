@@ -1,0 +1,138 @@
+"""PyTorch: PassCounter counts the forward passes of a model, also of a compiled one."""
+
+from typing import Any
+
+import numpy as np
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+from torch import nn
+
+from .marked_classes import MarkingHook
+from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
+
+
+class PassCounter(MarkingHook):
+    """Counts the forward passes of a model, as a pre-hook and a hook of it.
+
+    Its ``clock`` is odd inside a pass and even outside: pass n has the time 2 n - 1. It is data in
+    a tensor, which the operator that captures reads. So compiled graphs do not depend on its value,
+    and they cannot run a capture before the begin of its pass, or after the end.
+    """
+
+    def __init__(self) -> None:
+        self._clock = np.zeros(1, np.int64)
+        self.tensor = shared_tensor(self._clock)
+
+    @property
+    def clock(self) -> int:
+        """The time now."""
+        return int(self._clock[0])
+
+    def attach(self, model: nn.Module) -> None:
+        """Count the passes of a model."""
+        # Before the hook that captures the inputs of the model itself.
+        begin = model.register_forward_pre_hook(self.begin_pass, with_kwargs=True, prepend=True)
+        end = model.register_forward_hook(self.end_pass)
+        self.bind(model, begin, end)
+
+    def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
+        """Called as a pre-hook."""
+        if torch.compiler.is_compiling():
+            if not is_exporting():
+                torch.ops.tensorstate_gpu.begin_pass(self.tensor)
+            return
+        tensor = first_tensor((args, kwargs))
+        if is_real_pass(self.tensor if tensor is None else tensor):
+            self._clock[0] = next_pass(self.clock)
+
+    def end_pass(self, module: Any, args: Any, output: Any) -> None:
+        """Called as a hook. A pass that failed has no end."""
+        if torch.compiler.is_compiling():
+            if not is_exporting():
+                torch.ops.tensorstate_gpu.end_pass(self.tensor)
+        else:
+            self._clock += self._clock % 2
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_handles": self._handles}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+        self._handles = state["_handles"]
+
+
+def next_pass(clock: Any) -> Any:
+    """Return the time of the pass that begins next. One that failed has no end."""
+    return clock + 1 + clock % 2
+
+
+class PassLog:
+    """In how many passes of a model a layer ran, since it was attached or reset."""
+
+    def __init__(self, counter: PassCounter) -> None:
+        self.counter = counter
+        self._expected: int | None = None
+        self.restart()
+
+    def of_later_call(self) -> "PassLog":
+        """Return the log of another call of the layer, in which it has not run yet."""
+        log = PassLog(self.counter)
+        log._start = self._start
+        return log
+
+    def restart(self) -> None:
+        """Count from zero."""
+        self._start = self._last = self.counter.clock
+        self._ran = 0
+
+    def expect_pass(self) -> None:
+        """Let note() tell when the next pass has ended."""
+        self._expected = next_pass(self.counter.clock)
+
+    def note(self, clock: int) -> bool:
+        """Note that the layer ran at a time. Return whether the expected pass has ended."""
+        if clock % 2 and clock > self._last:
+            self._last = clock
+            self._ran += 1
+        ended = self._expected is not None and clock > self._expected
+        if ended:
+            self._expected = None
+        return ended
+
+    def passes(self) -> tuple[int, int] | None:
+        """Return in how many passes the layer ran, and how many there were; None if none were."""
+        total = (self.counter.clock + 1) // 2 - (self._start + 1) // 2
+        return (self._ran, total) if total else None
+
+
+# For operators: a CUDA graph would not call them when it is replayed. Older versions have no tag.
+_tag = getattr(torch.Tag, "cudagraph_unsafe", None)
+NOT_IN_CUDA_GRAPHS = () if _tag is None else (_tag,)
+
+_library: Any = torch.library.Library("tensorstate_gpu", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define("begin_pass(Tensor(a!) clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
+_library.define("end_pass(Tensor(a!) clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
+
+
+def _begin_pass(clock: torch.Tensor) -> None:
+    """Called by compiled graphs, perhaps with a copy of the tensor, which they copy back."""
+    if is_real_pass(clock):
+        clock.copy_(next_pass(clock))
+
+
+def _end_pass(clock: torch.Tensor) -> None:
+    """Called by compiled graphs."""
+    if is_real_pass(clock):
+        clock += clock % 2
+
+
+def _do_nothing(clock: torch.Tensor) -> None:
+    """Traced passes do not count."""
+
+
+for name, function in {"begin_pass": _begin_pass, "end_pass": _end_pass}.items():
+    _library.impl(name, function, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"tensorstate_gpu::{name}", _do_nothing, lib=_library)

@@ -1,0 +1,23 @@
+"""``tensorstate demo``: trains a small network, and prints and saves the measures of its layers."""
+
+import argparse
+import json
+from pathlib import Path
+
+from tensorstate_gpu._cli.opened_store import RESULTS, STATES
+from tensorstate_gpu.demo import main_job
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Run the demo, print its table, and optionally save its states and results."""
+    folder = None if options.save is None else Path(options.save)
+    if folder is not None and folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} exists and is not empty; it is not overwritten")
+    run, report = main_job(options.mnist, options.seed, options.epochs)
+    print(f"\n{report}")
+    if folder is not None:
+        run.save(folder / STATES)
+        (folder / RESULTS).write_text(json.dumps(report.as_dict(), indent=2) + "\n")
+        print(f"\nSaved to {folder}; `tensorstate report {folder}` prints this table again,")
+        print("with --by-label also one for each digit.")
+    return 0

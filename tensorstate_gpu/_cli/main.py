@@ -1,0 +1,48 @@
+"""``tensorstate``: runs the command that its arguments name; reports errors in one line."""
+
+import contextlib
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from importlib import import_module
+
+from tensorstate_gpu._cli.parser import new_parser
+
+_PLAIN_ERRORS = (ValueError, TypeError, OSError, ImportError)  # printed without the type's name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    0 is success, 2 an error (with one line on stderr), 130 Ctrl-C. ``verify`` returns 1 when it has
+    found problems.
+    """
+    options = new_parser().parse_args(arguments)
+    try:
+        status = _run(options)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("tensorstate: stopped", file=sys.stderr)
+        return 130
+    except Exception as error:  # users get one line instead of a traceback
+        return _print_error(error)
+
+
+def _run(options: Namespace) -> int:
+    """Call the function of a command: that of ``report`` is report() in report_command.py."""
+    name = options.command
+    module = import_module(f"tensorstate_gpu._cli.{name}_command")  # slow: zarr, or torch
+    status: int = getattr(module, name)(options)
+    return status
+
+
+def _print_error(error: Exception) -> int:
+    if isinstance(error, BrokenPipeError):  # flushing the rest of the output would raise it again
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    kind = "" if isinstance(error, _PLAIN_ERRORS) else f"{type(error).__name__}: "
+    print(f"tensorstate: {kind}{' '.join(str(error).splitlines())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,89 @@
+"""Where the neurons of a layer are: by its own options, or by the layers that feed it."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.errors import GuessedAxisWarning
+from tests.bridges.keras3.cases.models import BACKEND
+
+FIRST = "channels_first"
+
+
+def conv(filters=5, data_format=FIRST, **options):
+    return layers.Conv2D(filters, 1, data_format=data_format, **options)
+
+
+def nested(x):
+    inside = keras.Input((5, 6, 7))
+    outputs = layers.ReLU()(layers.Activation("tanh")(inside))
+    return keras.Model(inside, outputs, name="inside")(conv()(x))
+
+
+def added(x):
+    x = conv()(x)
+    return layers.Add()([x, layers.Dropout(0.5)(x)])
+
+
+# what the last layer, a ReLU, is fed with; its neuron axis
+FED = {
+    "convolution": (lambda x: conv()(x), 1),
+    "through a norm": (lambda x: layers.BatchNormalization(axis=1)(conv()(x)), 1),
+    "through a sum": (added, 1),
+    "through a join": (lambda x: layers.Concatenate(axis=1)([conv()(x), conv()(x)]), 1),
+    "through an operation": (lambda x: keras.ops.add(keras.ops.tanh(conv()(x)), 1.0), 1),
+    "permuted": (lambda x: layers.Permute((2, 3, 1))(conv()(x)), 3),
+    "dense": (lambda x: layers.Dense(9)(conv()(x)), 3),
+    "channels last": (lambda x: conv(5, "channels_last")(x), 3),
+    "nested": (nested, 1),
+    "over time": (
+        lambda x: layers.TimeDistributed(layers.Conv1D(5, 1, data_format=FIRST))(x),
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FED)
+def test_the_axis_is_followed(kind):
+    feed, axis = FED[kind]
+    inputs = keras.Input((4, 6, 7))
+    outputs = layers.ReLU(name="relu")(feed(inputs))
+    model = keras.Model(inputs, outputs)
+    captured = ts.build_efficiency_model(model, "relu")
+    (point,) = captured.efficiency_layers
+    assert (point.neuron_axis, point.axis_origin) == (axis, "flow")
+    if BACKEND != "tensorflow":  # which has no such convolutions on CPUs
+        output = keras.ops.convert_to_numpy(captured(np.ones((2, 4, 6, 7), "float32")))
+        assert (point.neurons, point.axis) == (output.shape[axis], axis)
+        assert point.attributes()["axis_origin"] == "flow"
+
+
+def test_where_an_axis_is_known_from():
+    inputs = keras.Input((6, 7, 4))
+    x = layers.Reshape((42, 4))(layers.Dense(4, name="dense")(inputs))
+    model = keras.Model(inputs, layers.ReLU(name="relu")(x))
+    run = ts.build_efficiency_model(model, "*", exclude="reshape*")
+    assert {point.name: point.axis_origin for point in run.efficiency_layers} == {
+        "dense_states": "layer",
+        "relu_states": "rule",  # behind a reshape, but features are last in all of this model
+    }
+    (given,) = ts.build_efficiency_model(model, "relu", neuron_axis={"re*": 1}).efficiency_layers
+    assert (given.neuron_axis, given.axis_origin) == (1, "given")
+
+
+def test_a_guess_is_told():
+    inputs = keras.Input((4, 6, 7))
+    x = layers.Reshape((5, 42))(conv(name="conv")(inputs))
+    model = keras.Model(inputs, layers.ReLU(name="relu")(x))
+    with pytest.warns(GuessedAxisWarning, match=r"a guess for relu_states:"):
+        captured = ts.build_efficiency_model(model, ["conv", "relu"])
+    assert [p.axis_origin for p in captured.efficiency_layers] == ["layer", "guess"]
+
+
+def test_an_unknown_layer_in_neuron_axis():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(3, name="d")(inputs))
+    with pytest.raises(ValueError, match="no layer that is captured has the name 'e'"):
+        ts.build_efficiency_model(model, "d", neuron_axis={"e": 1})
