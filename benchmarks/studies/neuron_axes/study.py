@@ -20,6 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import tensorstate_gpu as ts
 
 from .findings import findings
@@ -82,6 +84,7 @@ def in_a_process(each: Published, limit: float) -> dict[str, Any]:
 
 
 def _send_findings(library: str, name: str, sending: Connection) -> None:
+    torch.set_num_threads(1)
     (each,) = published(library, name)
     sending.send(findings(each))
 
