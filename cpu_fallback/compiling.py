@@ -15,6 +15,8 @@ from typing import ParamSpec, TypeVar
 import numba
 from numba import njit
 
+from tensorstate_gpu._arrays.firing_function import check_compiler
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -48,6 +50,7 @@ def _temporary_folder() -> str:
     return str(folder)
 
 
+check_compiler()
 _CACHE = _can_cache()
 
 

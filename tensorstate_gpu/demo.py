@@ -6,6 +6,7 @@ pixels, or a local copy of MNIST.
 """
 
 import gzip
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def load_mnist(path: str) -> tuple[Split, Split]:
 
     The format is that of deeplearning.net.
     """
-    file = Path(path)
+    file = Path(os.path.expanduser(path))
     file = file / "mnist.pkl.gz" if file.is_dir() else file
     try:
         with gzip.open(file, "rb") as stream:

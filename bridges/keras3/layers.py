@@ -20,9 +20,8 @@ from .backends import capture_tensor, in_symbolic_call, supports_jit, unsupporte
 # The attributes that a StateCapture layer forwards to its capture point: everything that reads
 # states, and what users call; not what only bridges call.
 _FORWARDED_NAMES = frozenset(name for name in dir(LayerStates) if not name.startswith("_")) | {
-    *("axis", "flush", "reset_states")
+    *("axis", "axis_origin", "close", "flush", "reset_states")
 }
-
 
 _OPTIONS = frozenset(CaptureKeywords.__annotations__)
 
@@ -42,6 +41,9 @@ class KerasPoint(CapturePoint):
         unwrap, self._unwrap = self._unwrap, None
         if unwrap is not None:
             unwrap()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_unwrap": None}  # a copy is at no layer
 
     def labels(self, labels: Any) -> None:
         """Raise an error: Keras splits inputs into batches. Use counts_by(labels) afterwards."""

@@ -48,6 +48,11 @@ def class_names(layer: Any) -> tuple[str, ...]:
     return (type(layer).__name__,)
 
 
+def point_name(layer: str, place: str) -> str:
+    """Return the name of the capture point at a place of a layer."""
+    return layer + _SUFFIX[place]
+
+
 def check_attachable(model: Any) -> None:
     """Raise NotCapturable for a model whose layers do not exist yet."""
     if not model.built and isinstance(model, keras.Sequential):
@@ -147,7 +152,7 @@ def _probes(
         for path, layer in chosen:
             _check_layer(path, layer)
             for place in METHODS[method]:
-                name = path + _SUFFIX[place]
+                name = point_name(path, place)
                 known = place in probes.get(id(layer), {})  # the layer has another path too
                 if name in (probe.point.name for probe in _iter_probes(probes)) and not known:
                     raise ValueError(f"two of the chosen layers are called {path!r}: rename one")

@@ -14,6 +14,7 @@ from tensorstate_gpu.errors import warn_of_guesses
 
 from .axis_flow import AxisFlow
 from .axis_flow.mode import given_tensors, is_running
+from .marked_classes import OwnHook
 
 
 class _Pass(threading.local):
@@ -38,7 +39,7 @@ class _Pass(threading.local):
             self.flow = None
 
 
-class ForwardPasses:
+class ForwardPasses(OwnHook):
     """The forward passes of a model, of which the first with each kind of inputs is followed.
 
     Kinds differ in the numbers of axes of the tensors that the model is given.
@@ -65,13 +66,9 @@ class ForwardPasses:
                 self._handles.append(handle)
         self._has_compiled_parts = any(map(_is_compiled, model.modules()))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy of a model has copies of its hooks, which follow passes of their own."""
-        return {"axis": self._batch_axis, "handles": self._handles, "users": self._users}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["axis"])  # type: ignore[misc]
-        self._handles, self._users = state["handles"], state["users"]
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, which has no users, does nothing."""
+        return ForwardPasses, (self._batch_axis,)
 
     def add_user(self) -> None:
         self._users += 1

@@ -25,7 +25,8 @@ class StateCaptureHook(CapturePoint, Receiver):
     """A capture point that is used as a forward hook or forward pre-hook of a module.
 
     ``StateCaptureHook("name").attach(module)`` registers it. It captures the output of the module
-    (as a pre-hook, its input) and changes nothing. From a tuple, mapping or dataclass it takes the
+    (as a pre-hook, its input) and changes nothing. A copy of the hook has what was captured, and
+    captures nothing itself. From a tuple, mapping or dataclass it takes the
     first tensor. It does not capture fake and meta tensors, tracing, exporting, and forward passes
     that activation checkpointing repeats during backward.
 
@@ -141,7 +142,7 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def receive(self, tensor: torch.Tensor, clock: int) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
-        hook = self._of_this_call()
+        hook = self._of_this_call(clock)
         if hook.pass_log.note(clock):
             hook.labels(None)
         try:
@@ -150,16 +151,19 @@ class StateCaptureHook(CapturePoint, Receiver):
             error.add_note(f"while capturing {hook.name}")
             raise
 
-    def _of_this_call(self) -> "StateCaptureHook":
+    def _of_this_call(self, clock: int) -> "StateCaptureHook":
         """Return the capture point of this call: the first in a pass has this one.
 
         Calls count from one call of the model to the next: the steps of a generating loop have the
         same capture points.
         """
-        calls = None if self._passes is None else self._passes.current.calls
-        if calls is None or self.options.merge_calls:
+        if self._passes is None or self.options.merge_calls:
             return self
-        number = calls[self] = calls.get(self, 0) + 1
+        calls = self._passes.current.calls
+        if calls is None:  # no pass of the model, or one that runs in a compiled graph
+            number = self.pass_log.call_number(clock)
+        else:
+            number = calls[self] = calls.get(self, 0) + 1
         if number == 1:
             return self
         with self.intake.lock:
@@ -172,6 +176,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         hook = StateCaptureHook(self.later_name(len(self._later_calls) + 2), options=self.options)
         hook._rule, hook._passes = self._rule, self._passes
         hook.pass_log = self.pass_log.of_later_call()
+        hook.labels(self.intake.pending_labels)
         before = self._later_calls[-1] if self._later_calls else self
         self._later_calls.append(hook)
         if self.on_new_point is not None:
@@ -240,14 +245,16 @@ class StateCaptureHook(CapturePoint, Receiver):
         return by_rule(rule, tensor.ndim, factors, cause)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_rule", "_handles", "_passes")
-        return {
-            **super().__getstate__(),
-            **{name: getattr(self, name) for name in own},
-            "counter": self.pass_log.counter,
-        }
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _OF_THE_MODEL}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        counter = state.pop("counter")
-        super().__setstate__(state)
-        self._begin(counter)
+        self.__dict__.update(state)
+        self.intake.stop()  # a copy is at no module
+        self._later_calls, log = [], self.pass_log
+        self._register(log.counter)
+        self.pass_log = log
+
+
+# What a hook has for the model that it is attached to, and a copy has not.
+_OF_THE_MODEL = {"_handles", "_module", "_passes", "_later_calls", "_anchor", "_key_and_active"}

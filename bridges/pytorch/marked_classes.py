@@ -23,10 +23,15 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 _new_object = copyreg.__newobj__  # type: ignore[attr-defined]
+_new_of_class = copyreg._reconstructor  # type: ignore[attr-defined]
 _PLAIN = "_tensorstate_gpu_plain"  # the attribute of a marked class
 
 
-class MarkingHook:
+class OwnHook:
+    """Base class of our hooks, which copies of a module do not have."""
+
+
+class MarkingHook(OwnHook):
     """Base class of the hooks that mark their module."""
 
     _handles: tuple[Any, ...] = ()
@@ -35,12 +40,8 @@ class MarkingHook:
     def bind(self, module: nn.Module, *handles: Any) -> None:
         """Mark a module, at which this hook was registered under these handles."""
         self._handles = handles
-        self.belongs_to(module)
-        mark(module)
-
-    def belongs_to(self, module: nn.Module) -> None:
-        """Remember the module of this hook. A copy of a module calls it for copies of hooks."""
         self._module = weakref.ref(module)
+        mark(module)
 
     def remove(self) -> None:
         """Remove this hook from its module, if it has one."""
@@ -100,9 +101,7 @@ def _marked_class(plain: Any, before: int, after: int) -> Any:
         "__qualname__": plain.__qualname__,
         "__init__": functools.partialmethod(_init_plain, plain),
         "__reduce_ex__": functools.partialmethod(_reduce_marked, plain),
-        "__setstate__": functools.partialmethod(_set_state, plain),
         _PLAIN: plain,
-        "_tensorstate_gpu_key": (plain, before, after),
     }
     return types.new_class(plain.__name__, (plain,), exec_body=lambda body: body.update(namespace))
 
@@ -115,27 +114,29 @@ def _init_plain(self: Any, plain: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def _reduce_marked(self: Any, plain: Any, protocol: Any) -> Any:
-    """Copies and pickles contain copies of the hooks, so they are marked likewise.
-
-    A pickle names the plain class, because the marked one cannot be imported.
-    """
+    """Copies and pickles are plain modules, without our hooks: a copy is not captured."""
     function, arguments, *rest = plain.__reduce_ex__(self, protocol)
     kind = type(self)
-    if plain_class(self) is not plain:
-        return (function, arguments, *rest)
-    if function is _new_object and arguments == (kind,):
-        return (_new_marked, kind._tensorstate_gpu_key, *rest)
-    function, *arguments = [plain if part is kind else part for part in (function, *arguments)]
+    if function is _new_object and arguments == (kind,) and plain_class(self) is plain:
+        # Pickle insists on the class of the object with the function that makes new objects.
+        function, arguments = _new_of_class, (plain, object, None)
+    elif plain_class(self) is plain:
+        function, *arguments = [plain if part is kind else part for part in (function, *arguments)]
+    if rest and isinstance(rest[0], dict):
+        rest[0] = _without_hooks(rest[0])
     return (function, tuple(arguments), *rest)
 
 
-def _new_marked(plain: Any, before: int, after: int) -> Any:
-    kind = _marked_class(plain, before, after)
-    return kind.__new__(kind)
-
-
-def _set_state(self: Any, plain: Any, state: Any) -> None:
-    plain.__setstate__(self, state)
-    for hooks in _hooks_of(self):
-        for hook in _marking(hooks):
-            hook.belongs_to(self)
+def _without_hooks(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a module without those hooks that belong to this package."""
+    ours = {
+        key
+        for name in ("_forward_pre_hooks", "_forward_hooks")
+        for key, hook in state.get(name, {}).items()
+        if isinstance(getattr(hook, "__self__", hook), OwnHook)
+    }
+    names = [name for name in state if name.startswith(("_forward_pre_hooks", "_forward_hooks"))]
+    kept = {name: type(state[name])() for name in names}
+    for name in names:
+        kept[name].update({key: hook for key, hook in state[name].items() if key not in ours})
+    return {**state, **kept}

@@ -55,6 +55,11 @@ def class_names(layer: Any) -> tuple[str, ...]:
     return (kind.__name__, *made_from)
 
 
+def point_name(layer: str, place: str) -> str:
+    """Return the name of the capture point at a place of a layer."""
+    return f"{layer}_{place}_states"
+
+
 def check_attachable(model: nn.Module) -> None:
     """Raise NotCapturable for a model that would never call a hook."""
     if isinstance(model, torch.jit.ScriptModule):
@@ -90,10 +95,10 @@ def attach_in_place(
     try:
         for name, module in chosen:
             for place in METHODS[method]:
-                if f"{name}_{place}_states" in existing:
+                if point_name(name, place) in existing:
                     continue
                 own = options.of_layer(name, module)
-                hook = StateCaptureHook(f"{name}_{place}_states", options=own)
+                hook = StateCaptureHook(point_name(name, place), options=own)
                 hooks.append(hook)
                 hook.count_passes(counter)
                 _check_hooks_run(name, module, bypassed)

@@ -56,12 +56,13 @@ class PassCounter(MarkingHook):
         else:
             self._clock += self._clock % 2
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_handles": self._handles}
+    def __getstate__(self) -> int:
+        return self.clock
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, clock: int) -> None:
+        """A copy stands still: it counts the passes of no model."""
         self.__init__()  # type: ignore[misc]
-        self._handles = state["_handles"]
+        self._clock[0] = clock
 
 
 def next_pass(clock: Any) -> Any:
@@ -75,12 +76,14 @@ class PassLog:
     def __init__(self, counter: PassCounter) -> None:
         self.counter = counter
         self._expected: int | None = None
+        self._calls = (0, 0)  # the clock of the last call, and how many calls there were by then
         self.restart()
 
     def of_later_call(self) -> "PassLog":
         """Return the log of another call of the layer, in which it has not run yet."""
         log = PassLog(self.counter)
-        log._start = self._start
+        log._start = log._last = self._start
+        log._expected = self._expected
         return log
 
     def restart(self) -> None:
@@ -102,6 +105,12 @@ class PassLog:
             self._expected = None
         return ended
 
+    def call_number(self, clock: int) -> int:
+        """Count the calls of the layer in this pass: 1, 2, ...; outside of passes always 1."""
+        last, calls = self._calls
+        self._calls = (clock, calls + 1 if clock == last and clock % 2 else 1)
+        return self._calls[1]
+
     def passes(self) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were."""
         total = (self.counter.clock + 1) // 2 - (self._start + 1) // 2
@@ -118,15 +127,20 @@ _library.define("end_pass(Tensor(a!) clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
 def _begin_pass(clock: torch.Tensor) -> None:
-    """Called by compiled graphs, perhaps with a copy of the tensor, which they copy back."""
+    """Called by compiled graphs, perhaps with a copy of the tensor, which they copy back.
+
+    Written without torch: activation checkpointing saves the clock, and rejects a changed tensor.
+    """
     if is_real_pass(clock):
-        clock.copy_(next_pass(clock))
+        time = clock.numpy()
+        time[:] = next_pass(time)
 
 
 def _end_pass(clock: torch.Tensor) -> None:
     """Called by compiled graphs."""
     if is_real_pass(clock):
-        clock += clock % 2
+        time = clock.numpy()
+        time += time % 2
 
 
 def _do_nothing(clock: torch.Tensor) -> None:

@@ -7,6 +7,8 @@ last bit. One exception: Numba converts a uint64 that is combined with another i
 which rounds from 2**53 on.
 """
 
+import pickle
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from types import FunctionType
@@ -48,7 +50,7 @@ def checked_firing_function(
         return None
     if not (isinstance(threshold, (int, float)) and threshold == 0):
         raise ValueError(f"give threshold or firing, not both: got threshold={threshold!r}")
-    plain = getattr(function, "py_func", function)  # the source of an already compiled function
+    plain = plain_function(function)
     if not isinstance(plain, FunctionType):
         raise TypeError(
             "firing must be a plain Python function of one number, such as lambda x: abs(x) > 0.1, "
@@ -58,10 +60,58 @@ def checked_firing_function(
     return plain
 
 
+def plain_function(function: Any) -> Any:
+    """Return the source of a function that Numba has compiled; anything else unchanged."""
+    return getattr(function, "py_func", function)
+
+
+def picklable_function(function: FiringFunction | None) -> Any:
+    """Return an object to be pickled in place of a function; plain_function() reverses this.
+
+    Raises PicklingError, with the name, for a function that its module does not have by this name.
+    """
+    if function is None or _is_pickled_by_value():
+        return function
+    found: Any = sys.modules.get(function.__module__)
+    for name in function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if plain_function(found) is function:
+        return found
+    code = function.__code__
+    raise pickle.PicklingError(
+        f"firing={function.__qualname__} ({code.co_filename}:{code.co_firstlineno}) cannot be "
+        f"pickled, because {function.__module__} has no function of this name; define it with def "
+        "at the top level of a module"
+    )
+
+
+def _is_pickled_by_value() -> bool:
+    """Return whether the caller is a pickler that also pickles the code of functions."""
+    frame = sys._getframe()
+    while frame is not None:
+        if {"cloudpickle", "dill"} & {*frame.f_globals.get("__name__", "").split(".")}:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def check_compiler() -> None:
+    """Raise RuntimeError if Numba is told not to compile: then most kernels do not work at all."""
+    import numba
+
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError(
+            "NUMBA_DISABLE_JIT is set, but tensorstate_gpu packs, unpacks, sorts and counts "
+            "states, and calls firing= functions, in compiled code only: unset it. Measures of "
+            "counts that you have, such as entropy(), work without"
+        )
+
+
 @lru_cache(maxsize=64)
 def _try_compiling(function: FunctionType) -> None:
     import numba
 
+    check_compiler()
     try:
         compiled = numba.njit(error_model="numpy")(function)
         compiled.compile((numba.float64,))

@@ -1,5 +1,6 @@
 """Attaches capture points to models, through the bridge of the model's framework."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Unpack
@@ -11,6 +12,13 @@ from tensorstate_gpu._capturing.matching import match
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu.errors import NoCapturePoints
+
+
+class AttachedPoints(list[CapturePoint]):
+    """``model.efficiency_layers``: empty in a copy of the model, to which no point is attached."""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[type[list[Any]], tuple[()]]:
+        return list, ()
 
 
 @takes_options
@@ -46,7 +54,7 @@ def build_efficiency_model(
     model is returned itself, with the calls of its layers wrapped. ``model.efficiency_layers``
     lists the capture points. They are named ``<layer>_post_states`` and ``<layer>_pre_states`` in
     PyTorch, ``<layer>_states`` and ``<layer>_pre_states`` in Keras. A layer that already has a
-    capture point keeps it, with its options.
+    capture point keeps it, with its options. Copies of a PyTorch model have no capture points.
 
     Raises
     ------
@@ -60,6 +68,11 @@ def build_efficiency_model(
     capture_options.check_layers([name for name, _ in chosen])
     existing = _attached_points(model)
     names = {point.name for point in existing}
+    _warn_of_other_options(
+        existing,
+        {bridge.point_name(name, at) for name, _ in chosen for at in bridge.METHODS[method]},
+        capture_options,
+    )
     captured, points = bridge.attach(model, chosen, method, capture_options, names)
     try:
         _check_store_layers(storage_path)
@@ -67,7 +80,7 @@ def build_efficiency_model(
         bridge.remove(captured, points)
         _release_names(points)
         raise
-    layers = [*existing, *points]
+    layers = AttachedPoints([*existing, *points])
     for point in points:
         point.on_new_point = lambda new, before: layers.insert(layers.index(before) + 1, new)
     captured.efficiency_layers = layers
@@ -87,8 +100,9 @@ def capture(
     """Capture inside a ``with`` block; these capture points are detached when it ends.
 
     Takes the same parameters as build_efficiency_model. Capture points that the model already has
-    are not touched. The Run can be read after the block. If an exception ends the block in the
-    middle of a forward pass, that pass is discarded from a store.
+    are not touched. The Run can be read after the block. A store made from a path is then closed,
+    and can be opened with ``mode="a"`` at once; a Store that you opened stays open. If an exception
+    ends the block in the middle of a forward pass, that pass is discarded from a store.
 
     Examples
     --------
@@ -121,8 +135,7 @@ def capture(
         raise
     finally:
         bridge.detach(points)
-        for point in run.efficiency_layers:
-            point.flush()
+        run.close()
 
 
 def reset_efficiency_model(model: Any) -> None:
@@ -134,12 +147,29 @@ def reset_efficiency_model(model: Any) -> None:
 def remove_state_layers(model: Any) -> Any:
     """Remove the capture points of a model, and nothing else; return the model.
 
+    What they captured into a store is committed; see Run.close().
+
     For Keras, the result is a new model without capture layers that shares all other layers.
     """
     bridge: Bridge = bridge_of(model)
     points = _points(model)
     del model.efficiency_layers
-    return bridge.remove(model, points)
+    removed = bridge.remove(model, points)
+    Run(points).close()
+    return removed
+
+
+def _warn_of_other_options(
+    existing: list[CapturePoint], wanted: set[str], options: CaptureOptions
+) -> None:
+    """Warn if points that a model already has, and keeps, have other options than those given."""
+    others = [point.name for point in existing if options.differs_from(point.options)]
+    if kept := [name for name in others if name in wanted]:
+        warnings.warn(
+            f"{', '.join(kept)}: these capture points exist, and keep their other options; "
+            "remove_state_layers() removes them",
+            stacklevel=3,
+        )
 
 
 def _check_store_layers(storage_path: Any) -> None:

@@ -26,6 +26,9 @@ class Bridge(Protocol):
     def class_names(self, layer: Any) -> tuple[str, ...]:
         """Return the class names that ``attach_to`` matches for a layer."""
 
+    def point_name(self, layer: str, place: str) -> str:
+        """Return the name of the capture point at a place, one of those in METHODS."""
+
     def check_attachable(self, model: Any) -> None:
         """Raise NotCapturable if the model cannot be captured in its current form."""
 

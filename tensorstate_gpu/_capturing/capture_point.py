@@ -1,6 +1,6 @@
 """CapturePoint: captures and measures the states of one layer, for any framework."""
 
-import dataclasses
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any, Unpack
 
@@ -20,8 +20,8 @@ from tensorstate_gpu.errors import NothingCaptured
 class CapturePoint(LayerStates):
     """Captures and measures the states of one layer, at its input or its output.
 
-    A capture point can be used from several threads. Copies and pickles of it are empty, and keep
-    their rows in memory.
+    A capture point can be used from several threads. Copies and pickles of it have everything
+    captured so far. If the rows are in a store, a copy reads them there, and takes no more.
 
     Parameters
     ----------
@@ -154,6 +154,10 @@ class CapturePoint(LayerStates):
         """Commit buffered rows, if they are kept in a store."""
         self.intake.flush()
 
+    def close(self) -> None:
+        """Commit what was captured; see Run.close(). It can still be read."""
+        self.intake.close()
+
     # ---- reading -------------------------------------------------------------------------------
 
     @property
@@ -189,6 +193,10 @@ class CapturePoint(LayerStates):
         return self.intake.lock
 
     def _no_states_error(self) -> NothingCaptured:
+        if self.intake.is_stopped:
+            return NothingCaptured(
+                f"{self.name}: nothing captured: it is a copy, or no longer at a layer"
+            )
         if self.passes is not None and not self.passes[0]:
             return NothingCaptured(
                 f"{self.name}: nothing captured: the layer ran in none of the model's "
@@ -200,11 +208,8 @@ class CapturePoint(LayerStates):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"name": self.name, "options": dataclasses.replace(self.options, disk_path=None)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.intake = Intake(self.name, self.options)
+        intake = copy.copy(self.intake)
+        return {**vars(self), "intake": intake, "options": intake.options, "on_new_point": None}
 
     def __repr__(self) -> str:
         return (

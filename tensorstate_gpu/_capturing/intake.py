@@ -1,5 +1,7 @@
 """Intake: receives the batches of a capture point, in any thread."""
 
+import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,9 @@ class Intake:
     A batch is added completely, with its ledger entry and labels, or not at all. ``accumulator``
     and ``axis`` are None before the first batch, unless a store already has rows of this layer.
     ``lock`` is held while a batch is added.
+
+    A copy, also in a pickle, is independent and has everything captured so far: in memory, or by
+    reference to the store, which it only reads.
     """
 
     def __init__(self, name: str, options: CaptureOptions) -> None:
@@ -116,6 +121,39 @@ class Intake:
         """Ignore further batches, which traced functions of a framework may still deliver."""
         self._stopped = True
 
+    @property
+    def is_stopped(self) -> bool:
+        """True after stop()."""
+        return self._stopped
+
+    # ---- copies --------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.flush()  # a copy reads what the store has committed
+        with self.lock:
+            sink, accumulator = self.sink.copied(self.accumulator)
+            return {
+                "name": self.name,
+                "options": dataclasses.replace(self.options, disk_path=sink.store),
+                "axis": self.axis,
+                "axis_origin": self.axis_origin,
+                "sink": sink,
+                "accumulator": accumulator,
+                "_stopped": self._stopped,
+            }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.lock = ForkSafeLock()
+        self._barriers = []
+        self._resumed = False
+        self.pending_labels = None
+        if self.accumulator is None and (found := self.sink.existing()) is not None:
+            self.accumulator, self.axis = found
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Intake":
+        return copy.copy(self)
+
     # ---- pending batches -----------------------------------------------------------------------
 
     def add_barrier(self, wait: Callable[[], object]) -> None:
@@ -145,3 +183,8 @@ class Intake:
         """Commit buffered rows, if they are kept in a store."""
         self.wait_for_pending()
         self.sink.flush()
+
+    def close(self) -> None:
+        """Commit buffered rows, and release a store that was made from a path."""
+        self.wait_for_pending()
+        self.sink.close()

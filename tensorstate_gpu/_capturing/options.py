@@ -11,7 +11,12 @@ from fnmatch import fnmatchcase
 from typing import Any, TypedDict, TypeVar
 
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._arrays.firing_function import FiringFunction, checked_firing_function
+from tensorstate_gpu._arrays.firing_function import (
+    FiringFunction,
+    checked_firing_function,
+    picklable_function,
+    plain_function,
+)
 from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
 from tensorstate_gpu._layers.memory_rows import check_compressor
 
@@ -37,7 +42,10 @@ class CaptureKeywords(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CaptureOptions:
-    """The options of a capture point. Raises TypeError or ValueError if one is invalid."""
+    """The options of a capture point. Raises TypeError or ValueError if one is invalid.
+
+    Pickling raises PicklingError for a firing function that no module has under its name.
+    """
 
     keep: str = "states"
     threshold: Any = 0.0
@@ -70,6 +78,21 @@ class CaptureOptions:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        names = (field.name for field in dataclasses.fields(self))
+        return tuple(
+            picklable_function(self.firing) if name == "firing" else getattr(self, name)
+            for name in names
+        )
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        for field, value in zip(dataclasses.fields(self), state, strict=True):
+            object.__setattr__(self, field.name, value)
+        object.__setattr__(self, "firing", plain_function(self.firing))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CaptureOptions":
+        return self  # it never changes, and functions that cannot be pickled can stay
+
     @classmethod
     def from_arguments(cls, disk_path: Any, keywords: CaptureKeywords) -> "CaptureOptions":
         """Return the options for a user's arguments. Raises TypeError for unknown ones."""
@@ -99,6 +122,16 @@ class CaptureOptions:
                         f"neuron_axis: no layer that is captured has the name {key!r}; there are "
                         f"{', '.join(names)}"
                     )
+
+    def differs_from(self, existing: "CaptureOptions") -> bool:
+        """Return whether these options ask for something else than those of a capture point."""
+        if not isinstance(self.neuron_axis, int):  # then it depends on the layer
+            existing = dataclasses.replace(existing, neuron_axis=self.neuron_axis)
+        paths = [None if o.disk_path is None else str(o.disk_path) for o in (self, existing)]
+        return (
+            paths[0] != paths[1]
+            or dataclasses.replace(self, disk_path=existing.disk_path) != existing
+        )
 
     def firing_rule(self) -> dict[str, Any]:
         """Return when a neuron fires, as JSON: threshold or firing."""

@@ -1,22 +1,30 @@
 """Run: the capture points of one model."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured
+from tensorstate_gpu.reporting.html import html_table
+from tensorstate_gpu.reporting.text import printable_name, with_noun
 
 if TYPE_CHECKING:
     from tensorstate_gpu.reporting import Report
 
 
-class Run:
+class Run(Mapping[str, CapturePoint]):
     """The capture points of one model, by name and in the model's order.
 
-    ``with ts.capture(model, "Conv2d") as run:`` creates one. It can be read after the block.
+    ``with ts.capture(model, "Conv2d") as run:`` creates one. It can be read after the block, copied
+    and pickled. Like every mapping it has keys(), values(), items() and get(). For a model that
+    build_efficiency_model() returned, use ``Run(model.efficiency_layers)``.
     """
 
     __module__ = "tensorstate_gpu"
+
+    # Two runs are equal if they are the same: comparing states is slow, and better said in words.
+    __eq__, __hash__ = object.__eq__, object.__hash__
 
     def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
         self._points: dict[str, CapturePoint] = {}
@@ -75,6 +83,15 @@ class Run:
         for point in self._points.values():
             point.reset_states()
 
+    def close(self) -> None:
+        """Commit what was captured; a store made from a path is then free for another writer.
+
+        Needed after build_efficiency_model() with a path, but not after capture(), which closes its
+        run. The run can still be read. Calls after the first do nothing.
+        """
+        for point in self._points.values():
+            point.close()
+
     def network_efficiency(self) -> float:
         """Return the geometric mean of the layers' efficiencies."""
         return information.network_efficiency(self)
@@ -92,4 +109,16 @@ class Run:
         save_points(self._points.values(), path)
 
     def __repr__(self) -> str:
-        return f"Run({', '.join(map(repr, self._points.values()))})"
+        names, shown = list(self), _SHOWN_NAMES
+        listed = ", ".join(map(printable_name, names[:shown])) + (", ..." if names[shown:] else "")
+        states = sum(point.state_count for point in self._points.values())
+        return f"Run({with_noun(len(self), 'layer')}, {with_noun(states, 'state')}: {listed})"
+
+    def _repr_html_(self) -> str:
+        try:
+            return self.report()._repr_html_()
+        except (NoCapturePoints, NothingCaptured):
+            return html_table(("layer",), [(name,) for name in self])
+
+
+_SHOWN_NAMES = 4  # by repr()

@@ -1,5 +1,6 @@
 """Sinks: where a capture point's batches go (memory, running counts, a store)."""
 
+import copy
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,11 +11,12 @@ from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.memory_rows import MemoryRows
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu._process.locks import ForkSafeLock
-from tensorstate_gpu.errors import OtherProcess
+from tensorstate_gpu.errors import OtherProcess, StoreClosed
 
 if TYPE_CHECKING:
     from tensorstate_gpu.store.layer_writer import LayerWriter
     from tensorstate_gpu.store.run_writer import BatchSource
+    from tensorstate_gpu.store.store import Store
 
 
 class Sink(Protocol):
@@ -29,6 +31,16 @@ class Sink(Protocol):
     def holds(self, name: str) -> bool:
         """Return whether rows of a layer of that name were there before this capture."""
 
+    def copied(self, accumulator: Accumulator | None) -> tuple["Sink", Accumulator | None]:
+        """Return the sink and the accumulator of a copy, with everything captured so far.
+
+        The accumulator is None if existing() of the new sink returns it.
+        """
+
+    @property
+    def store(self) -> Any:
+        """The Store of the rows, or None."""
+
     def before_batch(self) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""
 
@@ -41,6 +53,9 @@ class Sink(Protocol):
     def flush(self) -> None:
         """Commit buffered rows."""
 
+    def close(self) -> None:
+        """Commit buffered rows. Closes a store made from a path, if no other layer needs it."""
+
     def discard_incomplete_pass(self) -> None:
         """Discard the batches of a forward pass that an exception ended."""
 
@@ -51,7 +66,12 @@ class _NoStore:
     def __init__(self, name: str) -> None:
         self._name, self._process = name, os.getpid()
 
-    def existing(self) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _process=os.getpid())
+
+    store: Any = None
+
+    def existing(self) -> tuple[Accumulator, int | None] | None:
         return None
 
     def before_batch(self) -> None:
@@ -68,18 +88,27 @@ class _NoStore:
     def _do_nothing(self) -> None:
         """Nothing to do."""
 
-    remove = release_name = flush = discard_incomplete_pass = _do_nothing
+    remove = release_name = flush = close = discard_incomplete_pass = _do_nothing
 
 
 class MemorySink(_NoStore):
     """Keeps every row, in memory."""
 
-    def __init__(self, name: str, compressor: Any) -> None:
+    def __init__(self, name: str, compressor: Any, rows: MemoryRows | None = None) -> None:
         super().__init__(name)
-        self._compressor = compressor
+        self._compressor, self._rows = compressor, rows
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
-        return RowsAccumulator(neurons, MemoryRows(row_bytes(neurons), self._compressor))
+        self._rows = MemoryRows(row_bytes(neurons), self._compressor)
+        return RowsAccumulator(neurons, self._rows)
+
+    def copied(self, accumulator: Accumulator | None) -> tuple["MemorySink", Accumulator | None]:
+        if accumulator is None or self._rows is None:
+            return MemorySink(self._name, self._compressor), None
+        accumulator.collect_transferred(wait=True)
+        rows = self._rows.copy()
+        copied = MemorySink(self._name, self._compressor, rows)
+        return copied, RowsAccumulator(accumulator.neurons, rows)
 
 
 class CountsSink(_NoStore):
@@ -87,6 +116,9 @@ class CountsSink(_NoStore):
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
         return CountsAccumulator(neurons)
+
+    def copied(self, accumulator: Accumulator | None) -> tuple["CountsSink", Accumulator | None]:
+        return self, accumulator.copy() if isinstance(accumulator, CountsAccumulator) else None
 
 
 class StoreSink:
@@ -120,6 +152,9 @@ class StoreSink:
         writer.drain_from(accumulator)
         return accumulator
 
+    def copied(self, accumulator: Accumulator | None) -> tuple["CommittedSink", None]:
+        return CommittedSink(self._name, copy.copy(self.store)), None
+
     def before_batch(self) -> None:
         self._session.before_batch(self._name)
 
@@ -132,5 +167,37 @@ class StoreSink:
     def flush(self) -> None:
         self._session.flush()
 
+    def close(self) -> None:
+        self._session.finish(self._name)
+
     def discard_incomplete_pass(self) -> None:
         self._session.discard_incomplete_pass()
+
+
+class CommittedSink(_NoStore):
+    """The store of a capture point that was copied: it is read, and takes no batches."""
+
+    def __init__(self, name: str, store: "Store") -> None:
+        super().__init__(name)
+        self.store = store
+
+    def existing(self) -> tuple[Accumulator, int | None] | None:
+        committed = self.store.record.layers.get(self._name)
+        if committed is None:
+            return None
+        return self.store[self._name].accumulator(), committed.capture["neuron_axis"]
+
+    def copied(self, accumulator: Accumulator | None) -> tuple["CommittedSink", None]:
+        return self, None
+
+    def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
+        raise self._closed_error()
+
+    def before_batch(self) -> None:
+        raise self._closed_error()
+
+    def remove(self) -> None:
+        raise self._closed_error()
+
+    def _closed_error(self) -> StoreClosed:
+        return StoreClosed(f"{self._name} is a copy of a capture point: it only reads {self.store}")

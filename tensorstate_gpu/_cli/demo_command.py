@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from tensorstate_gpu._cli.opened_store import RESULTS, STATES
@@ -10,7 +11,7 @@ from tensorstate_gpu.demo import main_job
 
 def demo(options: argparse.Namespace) -> int:
     """Run the demo, print its table, and optionally save its states and results."""
-    folder = None if options.save is None else Path(options.save)
+    folder = None if options.save is None else Path(os.path.expanduser(options.save))
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} exists and is not empty; it is not overwritten")
     run, report = main_job(options.mnist, options.seed, options.epochs)

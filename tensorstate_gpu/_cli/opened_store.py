@@ -31,7 +31,7 @@ def open_store(path: str) -> tuple[Store, Path | None]:
 
 def committed_chunks(store: Store) -> int:
     layers = [layer for layer in store.record.layers.values() if layer is not None]
-    arrays = [array for layer in layers for array in (layer.states, layer.labels)]
+    arrays = [array for layer in layers for array in (layer.states, layer.labels, layer.ledger)]
     return sum(len(array.checksums) for array in arrays if array is not None)
 
 

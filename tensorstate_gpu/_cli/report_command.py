@@ -17,7 +17,9 @@ def report(options: argparse.Namespace) -> int:
     store, results = open_store(options.store)
     if not len(store):
         raise ValueError(f"{store} holds no rows")
-    layers = store.efficiency_layers
+    # If no layer has rows, counting raises the error.
+    layers = [layer for layer in store.efficiency_layers if len(layer)] or store.efficiency_layers
+    measured = {layer.name for layer in layers}
     labelled = {layer.name: _missing_labels_reason(layer) is None for layer in layers}
     wanted = {name for name in labelled if options.by_label and labelled[name]}
     with Progress("counting", sum(map(len, layers)), "states") as progress:
@@ -26,7 +28,7 @@ def report(options: argparse.Namespace) -> int:
         LayerReport.of(layer.name, counts, layer.axis, layer.axis_origin)
         for layer, (counts, _) in zip(layers, counted, strict=True)
     ]
-    summary = _summary(measures, results)
+    summary = _summary(measures, [name for name in store if name not in measured], results)
     by_label = {layer.name: by for layer, (_, by) in zip(layers, counted, strict=True)}
     if options.json:
         labels = {"labels": {name: _as_json(by) for name, by in by_label.items()}}
@@ -37,14 +39,14 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(layers: list[LayerReport], results: Path | None) -> Report:
+def _summary(layers: list[LayerReport], missing: list[str], results: Path | None) -> Report:
     if results is None or not results.exists():
-        return summarise(layers, None, 2)
+        return summarise(layers, None, 2, missing)
     try:
         saved = json.loads(results.read_text())
         if not isinstance(saved, dict):
             raise ValueError(f"a {type(saved).__name__}")
-        return summarise(layers, saved.get("accuracy"), saved.get("beta", 2))
+        return summarise(layers, saved.get("accuracy"), saved.get("beta", 2), missing)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{results} is not what demo --save wrote: {error}") from error
 

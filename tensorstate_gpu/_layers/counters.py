@@ -16,7 +16,10 @@ from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 
 
 class LabelledCounters:
-    """One running count per label and device. The label None stands for rows without labels."""
+    """One running count per label and device. The label None stands for rows without labels.
+
+    Copies are independent, and in host memory.
+    """
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
@@ -37,6 +40,15 @@ class LabelledCounters:
         for label in set(row_labels.tolist()) if mixed else np.unique(row_labels).tolist():
             rows = backend.rows_where(packed, row_labels == label)
             self._counter(label, device).add(rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        counters = ((label, counter.result()) for (label, _), counter in self._counters.items())
+        return {"row_bytes": self._row_bytes, "counters": list(counters)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["row_bytes"])  # type: ignore[misc]
+        for label, (rows, counts) in state["counters"]:
+            self._counter(label, (CPU, 0)).add(rows, counts)
 
     def _counter(self, label: Any, device: tuple[int, int]) -> Counter:
         if (label, device) not in self._counters:

@@ -1,5 +1,6 @@
 """CountsAccumulator: running counts of a layer, without its rows."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,12 @@ class CountsAccumulator(Accumulator):
     @property
     def rows(self) -> int:
         return self._counters.total
+
+    def copy(self) -> "CountsAccumulator":
+        """Return an independent copy, in host memory."""
+        twin = CountsAccumulator(self.neurons)
+        twin._ledger, twin._counters = copy.deepcopy(self._ledger), copy.copy(self._counters)
+        return twin
 
     def _add(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
         each = len(packed) // instances

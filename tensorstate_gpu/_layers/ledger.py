@@ -10,6 +10,8 @@ from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._layers.labels import Labels, LabelSnapshot
 from tensorstate_gpu.errors import LabelsMissing
 
+Batch = tuple[int, int]  # instances, and states of each
+
 
 class Ledger:
     """The instances of a layer: how many states each has, their labels, and which rows are due.
@@ -25,18 +27,18 @@ class Ledger:
         self._labelled = 0
         self._labels = labels
         # Pairs (instances, states per instance). Consecutive batches with equal states are merged.
-        self._batches: list[tuple[int, int]] = []
+        self._batches: list[Batch] = []
 
     @classmethod
     def from_batches(
-        cls, batches: Iterable[tuple[int, int]], labelled: int, labels: Labels | None
+        cls, batches: Iterable[Batch], labelled: int, labels: Labels | None
     ) -> "Ledger":
-        """Return the ledger of a capture that is resumed."""
+        """Return a ledger with the batches of another one, all of them stored."""
         self = cls(labels)
-        for instances, per_instance in batches:
-            self.add(instances, instances * per_instance, None)
+        self._batches = list(batches)
+        self.stored = self.count = sum(instances for instances, _ in self._batches)
+        self.rows = sum(instances * each for instances, each in self._batches)
         self._labelled = labelled
-        self.stored = self.count
         return self
 
     def add(self, instances: int, rows: int, labels: NDArray[Any] | None) -> None:
@@ -58,12 +60,7 @@ class Ledger:
         self.stored += instances
 
     @property
-    def stored_batches(self) -> tuple[tuple[int, int], ...]:
-        """Like ``batches``, for the instances whose rows have arrived."""
-        return self.batches if self.stored == self.count else tuple(self.first_batches(self.stored))
-
-    @property
-    def batches(self) -> tuple[tuple[int, int], ...]:
+    def batches(self) -> tuple[Batch, ...]:
         """Pairs (instances, states per instance), in order. Equal consecutive ones are merged."""
         return tuple(self._batches)
 
@@ -100,10 +97,10 @@ class Ledger:
         self.require_labels()
         return self.available_label_pieces()
 
-    def first_batches(self, count: int) -> list[tuple[int, int]]:
-        """Return the batches of the first ``count`` instances."""
+    def first_batches(self, count: int, *, start: int = 0) -> list[Batch]:
+        """Return the batches of the first ``count`` instances, from batch number ``start`` on."""
         batches = []
-        for instances, each in self._batches:
+        for instances, each in self._batches[start:]:
             if count <= 0:
                 break
             batches.append((min(instances, count), each))

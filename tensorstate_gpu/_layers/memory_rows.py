@@ -1,5 +1,6 @@
 """MemoryRows: packed rows in memory; store/layer_writer.py is its counterpart on disk."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Protocol, cast
@@ -50,6 +51,14 @@ class MemoryRows(ChunkedBuffer):
         self._compressor = compressor
         self._full: list[Any] = []
         self.ledger = Ledger(MemoryLabels())
+
+    def copy(self) -> "MemoryRows":
+        """Return an independent copy. It shares the full chunks, which never change."""
+        twin = copy.copy(self)
+        twin._buffer = self._buffer[: self._filled].copy()
+        twin._full = self._full.copy()
+        twin.ledger = copy.deepcopy(self.ledger)
+        return twin
 
     def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
         self.append(packed)

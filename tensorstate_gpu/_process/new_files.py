@@ -61,7 +61,7 @@ def _local_path(path: Any) -> Path:
         raise TypeError(f"path must be a str or a path, got {type(path).__name__}")
     if not text or "://" in text:
         raise ValueError(f"path must be a local one, got {text!r}")
-    return Path(os.path.abspath(text))
+    return Path(os.path.abspath(os.path.expanduser(text)))
 
 
 def _raise_if_exists(target: Path) -> None:

@@ -2,13 +2,17 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from tensorstate_gpu._arguments import non_negative, positive_integer
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
+from tensorstate_gpu.errors import NothingCaptured
 from tensorstate_gpu.information.renyi import entropy
+
+Measure = TypeVar("Measure")
 
 
 def efficiency(
@@ -100,7 +104,12 @@ def network_efficiency(efficiencies: Any) -> float:
     ------
     TypeError, ValueError
         If the argument is neither numbers nor an object with capture points, if there are no
-        layers, if an efficiency is negative, NaN or infinite, or if a capture point has no rows.
+        layers, if an efficiency is negative, NaN or infinite, or if no capture point has rows.
+
+    Warns
+    -----
+    UserWarning
+        If some capture points have no rows, and are left out.
 
     Notes
     -----
@@ -170,11 +179,37 @@ def aIQ(net_efficiency: float, accuracy: float, weight: float) -> float:
     return float(net ** (1 / (beta + 1))) * float(quality ** (beta / (beta + 1)))
 
 
+def measure_layers(
+    points: Iterable[Any], measure: Callable[[Any], Measure]
+) -> tuple[list[Measure], list[str]]:
+    """Return a measure of each capture point that has rows, and the names of the others.
+
+    Raises NothingCaptured if none has rows.
+    """
+    measures: list[Measure] = []
+    errors: dict[str, NothingCaptured] = {}
+    for point in points:
+        try:
+            measures.append(measure(point))
+        except NothingCaptured as error:
+            errors[point.name] = error
+    if errors and not measures:
+        raise next(iter(errors.values()))
+    return measures, list(errors)
+
+
 def _layer_values(efficiencies: Any) -> Iterable[Any]:
     """Return the numbers of an argument of network_efficiency()."""
     points = getattr(efficiencies, "efficiency_layers", None)
     if points is not None:
-        return [point.efficiency() for point in points]
+        values, missing = measure_layers(points, lambda point: point.efficiency())
+        if missing:
+            warnings.warn(
+                f"nothing was captured of {', '.join(missing)}: the network's efficiency is that "
+                "of the other layers",
+                stacklevel=3,
+            )
+        return values
     if isinstance(efficiencies, Mapping):
         return efficiencies.values()
     values = efficiencies.tolist() if hasattr(efficiencies, "tolist") else efficiencies

@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import NoCapturePoints
+from tensorstate_gpu.information.efficiencies import measure_layers
 from tensorstate_gpu.reporting.html import html_summary, html_table
-from tensorstate_gpu.reporting.text import format_percent, text_table
+from tensorstate_gpu.reporting.text import format_percent, printable_name, text_table
 
 HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
 
@@ -76,7 +78,10 @@ class LayerReport:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """The table of measures of a network. print() shows it as text, notebooks as HTML."""
+    """The table of measures of a network. print() shows it as text, notebooks as HTML.
+
+    ``missing``: names of the layers of which nothing was captured. The measures leave them out.
+    """
 
     __module__ = "tensorstate_gpu.reporting"
 
@@ -85,6 +90,7 @@ class Report:
     accuracy: float | None = None
     beta: float = 2
     aiq: float | None = None
+    missing: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, ready for JSON."""
@@ -102,6 +108,8 @@ class Report:
         for layer in self.layers:
             if layer.passes != layer.model_passes:
                 lines.append((layer.layer, f"{layer.passes:,} of {layer.model_passes:,} passes"))
+        if self.missing:
+            lines.append(("nothing captured of", ", ".join(map(printable_name, self.missing))))
         return lines
 
     def __str__(self) -> str:
@@ -117,6 +125,8 @@ class Report:
 
 def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report:
     """Measure all capture points of a model, Run or Store.
+
+    Layers of which nothing was captured are left out, and named in ``missing`` of the result.
 
     Parameters
     ----------
@@ -134,19 +144,18 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
     points = getattr(model, "efficiency_layers", None)
     if not points:
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report")
-    return summarise(
-        [
-            LayerReport.of(
-                point.name, point.histogram(), point.axis, point.axis_origin, point.passes
-            )
-            for point in points
-        ],
-        accuracy,
-        beta,
+    layers, missing = measure_layers(
+        points,
+        lambda point: LayerReport.of(
+            point.name, point.histogram(), point.axis, point.axis_origin, point.passes
+        ),
     )
+    return summarise(layers, accuracy, beta, missing)
 
 
-def summarise(layers: list[LayerReport], accuracy: float | None, beta: float) -> Report:
+def summarise(
+    layers: list[LayerReport], accuracy: float | None, beta: float, missing: Iterable[str] = ()
+) -> Report:
     """Combine the measures of layers into those of the network."""
     efficiency = information.network_efficiency([layer.efficiency for layer in layers])
     beta = real(beta, "beta")
@@ -157,4 +166,4 @@ def summarise(layers: list[LayerReport], accuracy: float | None, beta: float) ->
         if not 0 < beta < math.inf:
             raise ValueError(f"beta must be finite and greater than 0, got {beta}")
     aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
-    return Report(tuple(layers), efficiency, accuracy, beta, aiq)
+    return Report(tuple(layers), efficiency, accuracy, beta, aiq, tuple(missing))

@@ -60,6 +60,9 @@ class Bucket:
     def __str__(self) -> str:
         return self._name
 
+    def __reduce__(self) -> tuple[type["Bucket"], tuple[Any, str]]:
+        return Bucket, (self._objects, self._name)
+
     def read(self, key: str) -> bytes:
         return bytes(self._call(lambda: obstore.get(self._objects, key).bytes()))
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from tensorstate_gpu.store.background_writer import SubmitJob
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.keys import LABELS, label_key, state_key
+from tensorstate_gpu.store.keys import layer_keys
 from tensorstate_gpu.store.layer_writer import LayerSnapshot, LayerWriter
-from tensorstate_gpu.store.record import KEY, LayerRecord, Record, group_document
+from tensorstate_gpu.store.record import FORMAT, KEY, LayerRecord, Record, group_document
 
 
 class CommitSnapshot(NamedTuple):
@@ -47,7 +47,7 @@ class Publisher:
     def _publish(self, snapshot: CommitSnapshot, on_published: Callable[[], object]) -> None:
         layers = {name: self.record.layers.get(name) for name in snapshot.names}
         for name, (layer, layer_snapshot) in snapshot.layers.items():
-            if layer_snapshot.batches and name in layers:
+            if layer_snapshot.ledger.instances and name in layers:
                 layers[name] = layer.commit_entry(layer_snapshot)
         if layers != self.record.layers:
             self._publish_record(layers)
@@ -62,11 +62,9 @@ class Publisher:
         """Delete a layer: first from the record, then its files."""
         layers = {other: layer for other, layer in self.record.layers.items() if other != name}
         self._publish_record(layers)
-        for key in [
-            *self._files.list_sizes(state_key(name)),
-            *self._files.list_sizes(label_key(name)),
-        ]:
-            self._files.delete(key)
+        for array in layer_keys(name):
+            for key in self._files.list_sizes(array):
+                self._files.delete(key)
 
     def _publish_record(self, layers: dict[str, LayerRecord | None]) -> None:
         record = dataclasses.replace(
@@ -74,9 +72,10 @@ class Publisher:
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
             commits=self.record.commits + 1,
             layers=layers,
+            format=FORMAT,
         )
-        if record.has_labels and not self.record.has_labels:
-            self._files.write(f"{LABELS}/{KEY}", group_document({}))
+        for group in set(record.groups) - set(self.record.groups):
+            self._files.write(f"{group}/{KEY}", group_document({}))
         self._files.sync()
         self._files.write(KEY, record.to_bytes())
         self._files.sync()

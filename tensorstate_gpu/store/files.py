@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.request import url2pathname
 
-from tensorstate_gpu.errors import StoreInUse
+from tensorstate_gpu.errors import NoStore, StoreInUse
 from tensorstate_gpu.store.folder import Buffer, Folder
 
 
 class Files(Protocol):
     """Files by key. Each is written completely or not at all. ``str()`` returns the location.
+
+    Copies and pickles of it read the same files, and do not have the write lock.
 
     ``writer_threads``: how many files should be written at the same time.
     """
@@ -58,6 +60,9 @@ class Memory:
     def __str__(self) -> str:
         return f"memory://{self._name}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _memory_of_this_process, (self._name,)
+
     def read(self, key: str) -> bytes:
         if key not in self._files:
             raise FileNotFoundError(f"{self} has no {key}")
@@ -93,11 +98,19 @@ class Memory:
 
 
 _memories: dict[str, Memory] = {}
+
+
+def _memory_of_this_process(name: str) -> Memory:
+    if name not in _memories:
+        raise NoStore(f"memory://{name} is in the memory of the process that pickled it")
+    return _memories[name]
+
+
 _url_scheme = re.compile("(abfss?|adl|azure|az|file|gs|https?|memory|s3a?):/")
 
 
 def files_at(path: Any, *, durable: bool = False) -> Files:
-    """Return the files at a local folder, a URL or an obstore store.
+    """Return the files at a local folder (``~`` is the home folder), a URL or an obstore store.
 
     URLs are ``file://``, ``memory://`` or those of object stores. Raises TypeError or ValueError
     for anything else.
@@ -122,8 +135,7 @@ def files_at(path: Any, *, durable: bool = False) -> Files:
         from tensorstate_gpu.store.bucket import Bucket
 
         return Bucket.from_url(text)
-    if text.startswith("file://"):
-        text = _folder_of(text)
+    text = _folder_of(text) if text.startswith("file://") else os.path.expanduser(text)
     if not text:
         raise ValueError("a store's path must not be empty")
     if "\0" in text:

@@ -82,6 +82,9 @@ class Folder:
     def __str__(self) -> str:
         return str(self.path)
 
+    def __reduce__(self) -> tuple[type["Folder"], tuple[Path]]:
+        return Folder, (self.path,)  # without the lock: copies read
+
     def read(self, key: str) -> bytes:
         """Return the content of a file. Raises FileNotFoundError if it does not exist."""
         try:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.keys import label_key, state_key
-from tensorstate_gpu.store.record import FORMAT, LayerRecord, Record
+from tensorstate_gpu.store.keys import layer_keys
+from tensorstate_gpu.store.record import LayerRecord, Record
 from tensorstate_gpu.store.verification import CommittedArray, committed_arrays, committed_keys
 
 
@@ -14,7 +14,7 @@ def describe(files: Files, record: Record) -> dict[str, Any]:
     arrays = {array.key: array for array in committed_arrays(files, record)}
     return {
         "path": str(files),
-        "format": FORMAT,
+        "format": record.format,
         "version": record.version,
         "started": record.started,
         "committed": record.committed,
@@ -41,7 +41,7 @@ def _describe(
     arrays: dict[str, CommittedArray],
     sizes: dict[str, int] | None,
 ) -> dict[str, Any]:
-    layer_arrays = [arrays[key] for key in (state_key(name), label_key(name)) if key in arrays]
+    layer_arrays = [arrays[key] for key in layer_keys(name) if key in arrays]
     capture = {} if layer is None else dict(layer.capture)
     keys = [key for array in layer_arrays for key in array.file_keys()]
     return {

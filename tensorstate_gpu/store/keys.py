@@ -3,6 +3,7 @@
 from urllib.parse import quote
 
 LABELS = "labels"  # the group that contains the arrays of labels
+LEDGERS = "_ledger"  # the same for ledgers; a layer's key does not begin with an underscore
 _LONGEST_NAME = 255  # bytes of a file name on Linux, macOS and Windows
 
 
@@ -25,3 +26,13 @@ def state_key(name: str) -> str:
 def label_key(name: str) -> str:
     """Return the key of the labels of a layer's instances."""
     return f"{LABELS}/{state_key(name)}"
+
+
+def ledger_key(name: str) -> str:
+    """Return the key of a layer's ledger."""
+    return f"{LEDGERS}/{state_key(name)}"
+
+
+def layer_keys(name: str) -> tuple[str, str, str]:
+    """Return the keys of all arrays of a layer: states, labels and ledger."""
+    return state_key(name), label_key(name), ledger_key(name)

@@ -17,11 +17,13 @@ from tensorstate_gpu._layers.labels import (
     label_kind,
     to_column,
 )
-from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._layers.ledger import Batch, Ledger
+from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key
 from tensorstate_gpu.store.labels import StoredLabels
+from tensorstate_gpu.store.ledger_array import LedgerArray, LedgerSnapshot, read_batches
 from tensorstate_gpu.store.record import LayerRecord
 
 Rows = NDArray[np.uint8]
@@ -34,7 +36,12 @@ class RunContext(Protocol):
     compressor: Any
 
     def column(
-        self, key: str, empty: NDArray[Any], dimension_names: Sequence[str], compressor: Any
+        self,
+        key: str,
+        empty: NDArray[Any],
+        dimension_names: Sequence[str],
+        compressor: Any,
+        most_chunk_bytes: int | None = None,
     ) -> Column:
         """Return a growing array that the background threads write."""
 
@@ -58,15 +65,19 @@ class RowSource(Protocol):
 class LayerSnapshot(NamedTuple):
     """A layer at one point in time, to be committed."""
 
-    batches: tuple[tuple[int, int], ...]
+    ledger: LedgerSnapshot
     states: ColumnSnapshot
     labels: ColumnSnapshot | None
 
     def size(self) -> int:
         """Bytes of memory that the snapshot holds."""
-        return self.states.partial_chunk.nbytes + (
-            0 if self.labels is None else self.labels.partial_chunk.nbytes
-        )
+        columns = (self.ledger.array, self.states, self.labels)
+        return sum(column.partial_chunk.nbytes for column in columns if column is not None)
+
+    def position(self) -> tuple[int, int, int]:
+        """Return how many instances, states and labels there are. More are only appended."""
+        labels = 0 if self.labels is None else self.labels.rows
+        return self.ledger.instances, self.states.rows, labels
 
 
 class LayerWriter:
@@ -91,14 +102,17 @@ class LayerWriter:
         self._states = run.column(state_key(name), empty, ("state", "byte"), run.compressor)
         self._labels: Column | None = None
         self._labels_kind = ""
-        # What this writer committed last: the batches, and their record.
-        self._last_commit: tuple[tuple[tuple[int, int], ...], LayerRecord] | None = None
+        self._ledger_array = LedgerArray(name, run.column)
+        # What this writer committed last: the position of the snapshot, and its record.
+        self._last_commit: tuple[tuple[int, int, int], LayerRecord] | None = None
+        batches: list[Batch] = []
         if committed is not None:
             self._resume(committed)
-        self.ledger = self._new_ledger(() if committed is None else committed.batches)
+            batches = read_batches(run.files, name, committed)
+        self.ledger = self._new_ledger(batches)
         self.mark_pass_end()
 
-    def _new_ledger(self, batches: Iterable[tuple[int, int]]) -> Ledger:
+    def _new_ledger(self, batches: Iterable[Batch]) -> Ledger:
         labelled = 0 if self._labels is None else self._labels.rows
         return Ledger.from_batches(batches, labelled, StoredLabels(self.label_pieces))
 
@@ -113,6 +127,7 @@ class LayerWriter:
 
     def _resume(self, committed: LayerRecord) -> None:
         self._states.resume(committed.states)
+        self._ledger_array.resume(committed)
         if committed.labels is not None:
             reader = ArrayReader(self._run.files, label_key(self.name), committed.labels, ())
             strings = reader.document()["data_type"] == "string"
@@ -201,18 +216,22 @@ class LayerWriter:
         if self._labels is not None:
             self._labels.rewind(labelled)
         self.ledger = self._new_ledger(self.ledger.first_batches(instances))
+        self._ledger_array.rewind(self.ledger)
+        self._last_commit = None
 
     # ---- called by commits ---------------------------------------------------------------------
 
     def snapshot(self) -> LayerSnapshot:
         """Return the current state of the layer, for a commit."""
         labels = None if self._labels is None else self._labels.snapshot()
-        return LayerSnapshot(self.ledger.stored_batches, self._states.snapshot(), labels)
+        ledger = self._ledger_array.snapshot(self.ledger)
+        return LayerSnapshot(ledger, self._states.snapshot(), labels)
 
     def write_partial_chunks(self, snapshot: LayerSnapshot) -> None:
         """Write the last, partial chunks of the layer's arrays."""
         if not self._is_committed(snapshot):
             self._states.write_partial_chunk(snapshot.states)
+            self._ledger_array.write_partial_chunk(snapshot.ledger)
             if self._labels is not None and snapshot.labels is not None:
                 self._labels.write_partial_chunk(snapshot.labels)
 
@@ -222,14 +241,23 @@ class LayerWriter:
             labels = None
             if self._labels is not None and snapshot.labels is not None and snapshot.labels.rows:
                 labels = self._labels.commit_entry(snapshot.labels)
-            states = self._states.commit_entry(snapshot.states)
-            layer = LayerRecord(self.neurons, self.capture, snapshot.batches, states, labels)
-            layer.check()
-            self._last_commit = snapshot.batches, layer
+            ledger = snapshot.ledger
+            if ledger.states != snapshot.states.rows:
+                raise LedgerError(f"{snapshot.states.rows} rows are stored, {ledger.states} due")
+            layer = LayerRecord(
+                self.neurons,
+                self.capture,
+                ledger.instances,
+                ledger.last,
+                self._states.commit_entry(snapshot.states),
+                labels,
+                self._ledger_array.commit_entry(ledger),
+            )
+            self._last_commit = snapshot.position(), layer
         return self._last_commit[1]
 
     def _is_committed(self, snapshot: LayerSnapshot) -> bool:
-        return self._last_commit is not None and self._last_commit[0] == snapshot.batches
+        return self._last_commit is not None and self._last_commit[0] == snapshot.position()
 
     def update_metadata(self, layer: LayerRecord) -> None:
         """Write the committed number of rows to the arrays' zarr.json, for zarr clients."""
@@ -238,3 +266,4 @@ class LayerWriter:
         self._states.update_metadata(layer.states.rows, about | each)
         if self._labels is not None and layer.labels is not None:
             self._labels.update_metadata(layer.labels.rows, {"name": self.name})
+        self._ledger_array.update_metadata(layer.ledger, self.name)

@@ -15,8 +15,10 @@ import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu.errors import DamagedStore, NoStore, UnknownFormat
+from tensorstate_gpu.store.keys import LABELS, LEDGERS
 
-FORMAT = 2
+FORMAT = 3
+READABLE_FORMATS = (2, 3)  # what they differ in: docs/store.md
 KEY = "zarr.json"
 
 
@@ -54,77 +56,105 @@ class LayerRecord:
     """What is committed of one layer.
 
     ``capture``: how the states were captured, as JSON: neuron_axis, and threshold or firing.
-    ``batches``: the ledger, as pairs (instances, states per instance) in order; consecutive batches
-    with equal states per instance are merged.
+    ``batches``: the end of the ledger, as pairs (instances, states per instance) in order;
+    consecutive batches with equal states per instance are merged.
     ``labels``: the labels of the instances, in order, or None.
+    ``ledger``: the earlier batches, or None if ``batches`` are all.
     """
 
     neurons: int
     capture: dict[str, Any]
+    instances: int
     batches: tuple[tuple[int, int], ...]
     states: ArrayRecord
     labels: ArrayRecord | None
+    ledger: ArrayRecord | None = None
 
     @property
     def row_bytes(self) -> int:
         return row_bytes(self.neurons)
 
     @property
-    def instances(self) -> int:
-        return sum(instances for instances, _ in self.batches)
-
-    @property
     def states_per_instance(self) -> int | None:
         """States of each instance; None if instances differ or there are none."""
         sizes = {per_instance for _, per_instance in self.batches}
-        return sizes.pop() if len(sizes) == 1 else None
+        return sizes.pop() if len(sizes) == 1 and self.ledger is None else None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "neurons": self.neurons,
             "capture": self.capture,
+            "instances": self.instances,
             "batches": self.batches,
             "states": self.states.to_json(),
             "labels": None if self.labels is None else self.labels.to_json(),
+            "ledger": None if self.ledger is None else self.ledger.to_json(),
         }
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> "LayerRecord":
-        labels = found["labels"]
+        batches = tuple(
+            (_validated_count(count), _validated_count(each)) for count, each in found["batches"]
+        )
+        instances = found["instances"] if "ledger" in found else _sum(batches)[0]  # format 2
         layer = cls(
             _validated_count(found["neurons"]),
             dict(found["capture"]),
-            tuple(
-                (_validated_count(count), _validated_count(each))
-                for count, each in found["batches"]
-            ),
+            _validated_count(instances),
+            batches,
             ArrayRecord.from_json(found["states"]),
-            None if labels is None else ArrayRecord.from_json(labels),
+            _optional_array(found["labels"]),
+            _optional_array(found.get("ledger")),
         )
         layer.check()
         return layer
 
     def check(self) -> None:
-        """Raise ValueError if the number of rows does not match the ledger."""
-        expected = sum(count * each for count, each in self.batches)
-        if self.neurons < 1 or expected != self.states.rows:
-            raise ValueError(f"{self.states.rows} rows of {self.neurons} neurons, {expected} due")
+        """Raise ValueError if the number of rows does not match the ledger, as far as it is here.
+
+        read_batches() checks the whole ledger.
+        """
+        instances, expected = _sum(self.batches)
+        if self.ledger is None:
+            fits = (instances, expected) == (self.instances, self.states.rows)
+        else:
+            fits = instances <= self.instances and expected <= self.states.rows
+        if self.neurons < 1 or not fits:
+            raise ValueError(
+                f"{self.states.rows} rows of {self.neurons} neurons and {self.instances} "
+                f"instances, {expected} rows of {instances} instances due"
+            )
+
+
+def _sum(batches: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    """Return the instances and the rows of batches."""
+    return sum(count for count, _ in batches), sum(count * each for count, each in batches)
+
+
+def _optional_array(found: dict[str, Any] | None) -> ArrayRecord | None:
+    return None if found is None else ArrayRecord.from_json(found)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """Everything that is committed. A layer is None until its first batch is committed."""
+    """Everything that is committed. A layer is None until its first batch is committed.
+
+    ``format``: that of the record that was read; FORMAT is written.
+    """
 
     version: str  # of the library that wrote the store
     started: str
     committed: str | None = None  # ISO 8601, UTC; None before the first commit
     commits: int = 0
     layers: dict[str, LayerRecord | None] = dataclasses.field(default_factory=dict)
+    format: int = FORMAT
 
     @property
-    def has_labels(self) -> bool:
-        """True if a layer has labels, which are in a group of their own."""
-        return any(layer is not None and layer.labels is not None for layer in self.layers.values())
+    def groups(self) -> list[str]:
+        """Keys of the groups inside the store: those of labels and of ledgers, if there are any."""
+        layers = [layer for layer in self.layers.values() if layer is not None]
+        labels = [LABELS] if any(layer.labels is not None for layer in layers) else []
+        return labels + ([LEDGERS] if any(layer.ledger is not None for layer in layers) else [])
 
     def to_bytes(self) -> bytes:
         about = {
@@ -144,9 +174,10 @@ class Record:
     def from_bytes(cls, data: bytes, where: str) -> "Record":
         """Parse a record. Raises ValueError if it is none, of another format, or damaged."""
         about = _record_attribute(data, where)
-        if about.get("format") != FORMAT:
+        if about.get("format") not in READABLE_FORMATS:
+            readable = " and ".join(map(str, READABLE_FORMATS))
             raise UnknownFormat(
-                f"{where} has format {about.get('format')}, this version reads {FORMAT}; "
+                f"{where} has format {about.get('format')}, this version reads {readable}; "
                 f"it was written by tensorstate_gpu {about.get('version')}"
             )
         check_document(data, f"{where}/{KEY}")
@@ -160,6 +191,7 @@ class Record:
                     name: None if layer is None else LayerRecord.from_json(layer)
                     for name, layer in about["layers"].items()
                 },
+                about["format"],
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedStore(f"{where}/{KEY} is damaged: {error!r}") from error

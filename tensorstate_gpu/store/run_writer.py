@@ -87,7 +87,12 @@ class RunWriter:
             return self._layers[name]
 
     def column(
-        self, key: str, empty: NDArray[Any], dimension_names: Sequence[str], compressor: Any
+        self,
+        key: str,
+        empty: NDArray[Any],
+        dimension_names: Sequence[str],
+        compressor: Any,
+        most_chunk_bytes: int | None = None,
     ) -> Column:
         """Return a growing array that the background threads write."""
         return Column(
@@ -98,7 +103,7 @@ class RunWriter:
             self._pool,
             dimension_names,
             compressor,
-            self._chunk_bytes,
+            min(self._chunk_bytes, most_chunk_bytes or self._chunk_bytes),
         )
 
     def remove(self, name: str) -> None:

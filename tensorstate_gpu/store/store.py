@@ -1,6 +1,7 @@
 """Store: the packed states of one run, on disk or in an object store."""
 
 import contextlib
+import copy
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ class Store:
 
     A Store opened with mode "r" shows what was committed when it was opened. A local store allows
     one writer at a time and any number of readers. Use ``with Store(...) as store:`` to close it at
-    the end of the block.
+    the end of the block. Copies and pickles of a Store only read, and show the last commit at the
+    time of the copy.
 
     Parameters
     ----------
@@ -101,6 +103,9 @@ class Store:
             self._session = WritingSession(self._files, self._opened_record, writer)
             # Rows that are still buffered when this object is collected must be committed.
             weakref.finalize(self, writer.life.close_in_background).atexit = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_files": copy.copy(self._files), "_opened_record": self.record, "_session": None}
 
     # ---- reading -------------------------------------------------------------------------------
 

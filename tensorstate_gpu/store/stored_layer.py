@@ -18,6 +18,7 @@ from tensorstate_gpu.store.columns import ArrayReader
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key
 from tensorstate_gpu.store.labels import StoredLabels
+from tensorstate_gpu.store.ledger_array import read_batches
 from tensorstate_gpu.store.record import LayerRecord
 
 Rows = NDArray[np.uint8]
@@ -37,6 +38,24 @@ class StoredLayer(LayerStates):
         self.name = name
         self.committed = committed
         self._files = files
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what is cached while the layer is read.
+        return {"name": self.name, "committed": self.committed, "_files": self._files}
+
+    # The record has these numbers, so that the ledger need not be read.
+
+    @property
+    def state_count(self) -> int:
+        return 0 if self.committed is None else self.committed.states.rows
+
+    @property
+    def instance_count(self) -> int:
+        return 0 if self.committed is None else self.committed.instances
+
+    @property
+    def neurons(self) -> int | None:
+        return None if self.committed is None else self.committed.neurons
 
     @property
     def axis(self) -> int | None:
@@ -91,13 +110,18 @@ class StoredLayer(LayerStates):
             raise self._no_states_error()
         return self.committed
 
+    def accumulator(self) -> Accumulator | None:
+        """Return the accumulator of the rows; None if there are none."""
+        return self._accumulator
+
     @cached_property
     def _accumulator(self) -> RowsAccumulator | None:
         layer = self.committed
         if layer is None:
             return None
         labelled = 0 if layer.labels is None else layer.labels.rows
-        ledger = Ledger.from_batches(layer.batches, labelled, StoredLabels(self._label_pieces))
+        batches = read_batches(self._files, self.name, layer)
+        ledger = Ledger.from_batches(batches, labelled, StoredLabels(self._label_pieces))
         return RowsAccumulator(layer.neurons, _ReadOnlyRows(self._states, ledger))
 
     def _find_accumulator(self) -> Accumulator | None:

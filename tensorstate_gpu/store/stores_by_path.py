@@ -26,7 +26,8 @@ def store_for(path: Any, name: str) -> Store:
     with _lock:
         store = _stores.get(location)
         if store is not None and not store.session.writer.life.is_open():
-            store.session.writer.life.abandon()
+            if store.session.writer.life.is_deleted:
+                store.session.writer.life.abandon()
             store = None
         if store is None:
             store = _stores[location] = Store(path, "x")

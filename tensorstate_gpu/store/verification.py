@@ -13,7 +13,8 @@ from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.keys import LABELS, label_key, state_key
+from tensorstate_gpu.store.keys import label_key, ledger_key, state_key
+from tensorstate_gpu.store.ledger_array import COLUMNS, read_batches
 from tensorstate_gpu.store.record import KEY, ArrayRecord, Record, check_document
 
 # Threads that read chunks: hides the latency of an object store. Local files need fewer.
@@ -53,7 +54,10 @@ def verify(
     record = read_record()
     arrays = committed_arrays(files, record)
     total = sum(len(array.committed.checksums) for array in arrays)
-    problems = [*_excess_label_problems(files, record), *_group_problems(files, record)]
+    problems = [
+        *_excess_label_problems(files, record),
+        *_group_problems(files, record),
+    ]
     chunks = size = done = 0
     for array in arrays:
         read, found = _check_document(array, read_record)
@@ -64,6 +68,7 @@ def verify(
             problems += [] if checked.problem is None else [checked.problem]
             if progress is not None:
                 progress(done, total)
+    problems += [] if problems else _ledger_problems(files, record)
     rows = sum(layer.states.rows for layer in record.layers.values() if layer is not None)
     return Verification(chunks, size, rows, problems, _orphans(files, record, read_record))
 
@@ -155,7 +160,7 @@ class _CachedReads:
 
 
 def committed_arrays(files: Files, record: Record) -> list[CommittedArray]:
-    """Return the arrays with committed values: each layer's states, then its labels."""
+    """Return the arrays with committed values: each layer's states, labels and ledger."""
     arrays = []
     for name, layer in record.layers.items():
         if layer is not None and layer.states.rows:
@@ -163,14 +168,17 @@ def committed_arrays(files: Files, record: Record) -> list[CommittedArray]:
             arrays.append(CommittedArray(files, state_key(name), layer.states, shape))
         if layer is not None and layer.labels is not None and layer.labels.rows:
             arrays.append(CommittedArray(files, label_key(name), layer.labels, ()))
+        if layer is not None and layer.ledger is not None and layer.ledger.rows:
+            shape = (len(COLUMNS),)
+            arrays.append(CommittedArray(files, ledger_key(name), layer.ledger, shape))
     return arrays
 
 
 def committed_keys(files: Files, record: Record) -> list[str]:
     """Return the keys of all files that a commit lists."""
-    groups = [KEY, f"{LABELS}/{KEY}"] if record.has_labels else [KEY]
     return [
-        *groups,
+        KEY,
+        *(f"{group}/{KEY}" for group in record.groups),
         *(key for array in committed_arrays(files, record) for key in array.file_keys()),
     ]
 
@@ -186,16 +194,24 @@ def _excess_label_problems(files: Files, record: Record) -> Iterator[str]:
 
 
 def _group_problems(files: Files, record: Record) -> Iterator[str]:
-    """Check the group of the labels. The run's group holds the record, which was read before."""
-    if not record.has_labels:
-        return
-    name = f"{files}/{LABELS}/{KEY}"
-    try:
-        check_document(files.read(f"{LABELS}/{KEY}"), name)
-    except FileNotFoundError:
-        yield f"{name} is missing, with captured states in its group"
-    except (OSError, ValueError) as error:
-        yield str(error)
+    """Check the inner groups. The run's group holds the record, which was read before."""
+    for group in record.groups:
+        name = f"{files}/{group}/{KEY}"
+        try:
+            check_document(files.read(f"{group}/{KEY}"), name)
+        except FileNotFoundError:
+            yield f"{name} is missing, with captured states in its group"
+        except (OSError, ValueError) as error:
+            yield str(error)
+
+
+def _ledger_problems(files: Files, record: Record) -> Iterator[str]:
+    for name, layer in record.layers.items():
+        try:
+            if layer is not None:
+                read_batches(files, name, layer)
+        except (OSError, ValueError) as error:
+            yield str(error)
 
 
 def _check_document(

@@ -21,6 +21,7 @@ class WritingSession:
         self._files, self._opened_record, self.writer = files, opened_record, writer
         self.created_from_path = False
         self._claimed: set[str] = set()
+        self._unfinished: set[str] = set()  # of the claimed names
         self._lock = ForkSafeLock()
 
     def claim(self, name: str, capture: dict[str, Any], source: BatchSource) -> LayerRecord | None:
@@ -42,6 +43,7 @@ class WritingSession:
             if committed is not None:
                 check_same_capture(f"{self._files}: {name}", capture, committed.capture)
             self._claimed.add(name)
+            self._unfinished.add(name)
             self.writer.claim(name, source)
             return committed
 
@@ -66,15 +68,20 @@ class WritingSession:
 
     def remove(self, name: str) -> None:
         """Delete a layer's states and release its name."""
-        self._claimed.discard(name)
+        self._forget(name)
         self.writer.remove(name)
 
     def release_name(self, name: str) -> None:
         """Release a name without captured states. Deletes an unused store made from a path."""
-        self._claimed.discard(name)
+        self._forget(name)
         if not self._claimed and not self._opened_record.layers and self.created_from_path:
             self.writer.life.abandon()
             self._files.delete(KEY)
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._claimed.discard(name)
+            self._unfinished.discard(name)
 
     def discard_incomplete_pass(self) -> None:
         """Discard the batches of a forward pass that an exception ended."""
@@ -83,6 +90,16 @@ class WritingSession:
     def flush(self) -> None:
         """Commit if this process can still write. Raises StoreClosed if rows are lost."""
         self.writer.flush()
+
+    def finish(self, name: str) -> None:
+        """Commit. With its last layer, a store that was created for a path is closed."""
+        with self._lock:
+            self._unfinished.discard(name)
+            closes = self.created_from_path and not self._unfinished
+        if closes:
+            self.close()
+        else:
+            self.flush()
 
     def commit(self) -> None:
         """Commit; see Store.commit()."""

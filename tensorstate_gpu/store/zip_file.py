@@ -7,7 +7,6 @@ from typing import Any
 from tensorstate_gpu._process.new_files import new_file
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.keys import LABELS
 from tensorstate_gpu.store.record import KEY, Record, group_document, with_checksum
 from tensorstate_gpu.store.verification import CommittedArray, committed_arrays
 
@@ -21,8 +20,8 @@ def write_zip(
     done = 0
     with new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, KEY, record.to_bytes())
-        if record.has_labels:
-            _add(archive, f"{LABELS}/{KEY}", group_document({}))
+        for group in record.groups:
+            _add(archive, f"{group}/{KEY}", group_document({}))
         for array in arrays:
             _add(archive, array.document_key, _document(array))
             for index in range(len(array.committed.checksums)):

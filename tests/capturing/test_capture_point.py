@@ -1,8 +1,6 @@
 """Capture points: every measure against NumPy, the ledger, resets, copies, bad arguments."""
 
-import copy
 import math
-import pickle
 
 import numpy as np
 import pytest
@@ -225,30 +223,6 @@ def test_a_changed_neuron_count_is_refused_and_nothing_lost():
 def test_rows_before_their_neurons_are_refused():
     with pytest.raises(ValueError, match="declare"):
         ts.CapturePoint("layer").append(np.zeros((4, 2), np.uint8), 4)
-
-
-COPIES = {
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-    "pickle": lambda point: pickle.loads(pickle.dumps(point)),
-}
-
-
-@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_copies_are_empty_and_on_their_own(copied, on_disk, tmp_path):
-    rows, _ = random_rows(50)
-    disk_path = tmp_path / "run.zarr" if on_disk else None
-    point = filled((rows, 50), disk_path=disk_path, threshold=[0.5] * 11, neuron_axis=1)
-    other = copied(point)
-    assert (other.name, other.keep, other.threshold) == ("layer", "states", (0.5,) * 11)
-    assert other.neuron_axis == 1
-    assert other.state_count == 0
-    assert other.disk_path is None
-    other.declare(3)
-    other.append(np.ones((4, 1), np.uint8), 4)
-    assert (other.state_count, point.state_count) == (4, 50)
-    np.testing.assert_array_equal(point.raw_states, rows)
 
 
 def test_the_seed_name():

@@ -48,9 +48,10 @@ def test_options_reach_every_capture_point_whole():
     assert first.options == CaptureOptions(keep="counts", threshold=0.5)
 
 
-def test_options_cannot_be_changed_and_travel_without_their_path(tmp_path):
+def test_options_cannot_be_changed_and_travel_with_a_store_that_is_read(tmp_path):
     point = ts.CapturePoint("layer", tmp_path / "run", threshold=[0.5, 1])
     with pytest.raises(dataclasses.FrozenInstanceError):
         point.options.threshold = 0
     copy = pickle.loads(pickle.dumps(point))
-    assert copy.options == CaptureOptions(threshold=(0.5, 1))
+    assert str(copy.disk_path) == str(tmp_path / "run")
+    assert copy.options == CaptureOptions(threshold=(0.5, 1), disk_path=copy.disk_path)

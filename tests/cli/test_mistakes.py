@@ -48,7 +48,7 @@ def test_what_is_no_store(kind, on, refused, tmp_path):
     ("damage", "expected"),
     [
         (
-            lambda text: text.replace('"format":2', '"format":7'),
+            lambda text: text.replace('"format":3', '"format":7'),
             "has format 7, this version reads 2",
         ),
         (lambda text: text[: len(text) // 2], "zarr.json is damaged"),

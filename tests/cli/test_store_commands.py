@@ -51,6 +51,36 @@ def test_report_in_json(did, run):
     }  # fmt: skip
 
 
+def test_a_tilde_is_the_home_folder(did, run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.parent))
+    monkeypatch.setenv("USERPROFILE", str(run.parent))
+    assert did("info", f"~/{run.name}")[1].startswith(f"path       {run}\n")
+    assert did("export", f"~/{run.name}", "--to", "zip", "--out", "~/out.zip")[0] == 0
+    assert did("export", f"~/{run.name}", "--to", "parquet", "--out", "~/out")[0] == 0
+    assert (run.parent / "out.zip").is_file()
+    assert (run.parent / "out" / "a.parquet").is_file()
+
+
+def test_report_names_layers_without_rows(did, tmp_path):
+    with ts.Store(tmp_path / "run", "x") as store:
+        ts.CapturePoint("unused", store)
+        point = ts.CapturePoint("used", store)
+        point.declare(16)
+        point.append(ROWS[:20], 20, np.arange(20))
+    code, out, errors = did("report", tmp_path / "run")
+    assert (code, errors) == (0, "")
+    assert out.splitlines()[2].startswith("used")
+    assert out.splitlines()[-1] == "nothing captured of  unused"
+    code, out, _ = did("report", tmp_path / "run", "--json", "--by-label")
+    assert (code, json.loads(out)["missing"]) == (0, ["unused"])
+    assert list(json.loads(out)["labels"]) == ["used"]
+    with ts.Store(tmp_path / "empty", "x") as store:
+        ts.CapturePoint("unused", store)
+    code, out, errors = did("report", tmp_path / "empty")
+    assert (code, out) == (2, "")
+    assert "holds no states of 'unused'" in errors
+
+
 def test_report_of_string_labels_and_of_too_few(did, tmp_path):
     with ts.Store(tmp_path / "run", "x") as store:
         for name in ("all", "some"):
@@ -138,7 +168,7 @@ def test_info(did, run):
     files = [file for file in run.rglob("*") if file.is_file()]
     assert (code, found) == (0, {
         "path": str(run),
-        "format": 2,
+        "format": 3,
         "version": ts.__version__,
         "started": record.started,
         "committed": record.committed,

@@ -158,15 +158,63 @@ def test_a_model_without_capture_points(model):
         ts.report(model)
 
 
-def test_one_empty_layer_is_named():
-    with pytest.raises(ValueError, match="second: nothing captured yet"):
-        ts.report(ts.Run([point("first", [0, 1], 2), ts.CapturePoint("second")]))
-
-
 def test_a_run_is_a_mapping_of_its_points(run):
     assert list(run) == ["first", "second"]
     assert len(run) == 2
     assert run["second"] is run.efficiency_layers[1]
-    assert "first" in repr(run)
+    assert repr(run) == "Run(2 layers, 2,400 states: first, second)"
+    points = run.efficiency_layers
+    assert (list(run.keys()), list(run.values())) == (["first", "second"], points)
+    assert list(run.items()) == list(zip(run, points, strict=True))
+    assert (run.get("second"), run.get("third"), "first" in run) == (points[1], None, True)
+    assert run != ts.Run(points)
+    assert len({run, run}) == 1
     with pytest.raises(KeyError, match="no capture point 'third'; there are"):
         run["third"]
+
+
+class TestLayersOfWhichNothingWasCaptured:
+    """They are named; the others are measured."""
+
+    @pytest.fixture
+    def some(self, run):
+        unused = ts.CapturePoint("unused")
+        return ts.Run([unused, *run.efficiency_layers, ts.CapturePoint("a\nb", keep="counts")])
+
+    def test_the_report_names_them(self, some, run):
+        report = some.report(0.9)
+        assert report.missing == ("unused", "a\nb")
+        assert dataclasses.replace(report, missing=()) == run.report(0.9)
+        assert run.report().missing == ()
+        assert str(report).splitlines()[-1] == "nothing captured of  unused, 'a\\nb'"
+        assert "unused, &#x27;a\\nb&#x27;" in report._repr_html_()
+        assert json.loads(json.dumps(report.as_dict()))["missing"] == ["unused", "a\nb"]
+
+    def test_the_network_s_efficiency_warns(self, some, run):
+        with pytest.warns(UserWarning, match="nothing was captured of unused, a\nb"):
+            assert some.network_efficiency() == run.network_efficiency()
+
+    def test_a_store_is_reported(self, run, tmp_path):
+        with ts.Store(tmp_path / "run", "x") as store:
+            ts.CapturePoint("unused", store)
+            stored = ts.CapturePoint("first", store)
+            stored.declare(2, 1)
+            stored.append(run["first"].raw_states, 1200)
+        report = ts.Store(tmp_path / "run").report()
+        assert (report.missing, len(report.layers)) == (("unused",), 1)
+        assert report.layers[0] == run.report().layers[0]
+
+    def test_none_at_all_is_an_error(self):
+        nothing = ts.Run([ts.CapturePoint("one"), ts.CapturePoint("two")])
+        for measure in (nothing.report, nothing.network_efficiency):
+            with pytest.raises(ts.errors.NothingCaptured, match="one: nothing captured yet"):
+                measure()
+
+
+def test_a_run_of_many_layers_is_shown_in_a_line_or_as_its_table(run):
+    empty = ts.Run([ts.CapturePoint(f"layer{i}.with.a.long<name>_post_states") for i in range(53)])
+    assert len(repr(empty)) < 200
+    assert repr(empty).startswith("Run(53 layers, 0 states: layer0.with")
+    assert "layer52.with.a.long&lt;name&gt;_post_states" in empty._repr_html_()
+    assert run._repr_html_() == run.report()._repr_html_()
+    assert ts.Run([])._repr_html_().startswith("<table>")

@@ -226,11 +226,13 @@ def test_labels_of_another_kind(first, second, error, message, resumed, tmp_path
 
 @pytest.mark.parametrize("mode", ["r", "a"])
 def test_a_newer_format(mode, stored):
-    about = {"format": 3, "version": "9.1", "something": "new"}
+    about = {"format": 4, "version": "9.1", "something": "new"}
     (stored / KEY).write_bytes(group_document({"tensorstate": about}))
     before = content(stored)
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"has format 3, this version reads 2; .*gpu 9.1"):
+        with pytest.raises(
+            ValueError, match=r"has format 4, this version reads 2 and 3; .*gpu 9.1"
+        ):
             ts.Store(stored, mode)
     assert content(stored) == before
 
@@ -257,6 +259,10 @@ MISSING = object()
         ((*OF_LAYER, "batches"), [[34, 1]]),
         ((*OF_LAYER, "batches"), [[-35, -1]]),
         ((*OF_LAYER, "batches"), "35"),
+        ((*OF_LAYER, "instances"), 34),
+        ((*OF_LAYER, "instances"), MISSING),
+        ((*OF_LAYER, "ledger"), []),
+        ((*OF_LAYER, "ledger"), {"rows": -1, "chunk_rows": 1, "crc32c": ""}),
         ((*OF_LAYER, "states"), None),
         ((*OF_LAYER, "states", "rows"), 36),
         ((*OF_LAYER, "states", "rows"), 35.0),

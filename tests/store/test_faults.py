@@ -93,6 +93,7 @@ def read_all(path):
     for layer in store.efficiency_layers:
         layer[:]
         layer.labels()
+        layer.snapshot()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def files(path):
 def test_a_flipped_bit_in_any_file_is_named(every, finished):
     flips = 0
     for file in files(finished):
-        if file.parent.name == "labels":
+        if file.parent.name in ("labels", "_ledger"):
             continue  # a group without content of its own: Store.verify() looks at it
         whole = file.read_bytes()
         places = range(len(file.name), len(whole), 7)
@@ -133,7 +134,7 @@ def test_a_flipped_bit_in_any_file_is_named(every, finished):
 
 def test_a_missing_file_is_named(finished):
     for file in files(finished):
-        if file.parent.name == "labels" or file.parent == finished:
+        if file.parent.name in ("labels", "_ledger") or file.parent == finished:
             continue
         whole = file.read_bytes()
         file.unlink()

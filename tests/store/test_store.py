@@ -101,7 +101,7 @@ def test_plain_zarr_reads_it(tmp_path):
     point.flush()
     group = zarr.open_group(tmp_path, mode="r", zarr_format=3)
     about = group.attrs["tensorstate"]
-    assert about["format"] == 2
+    assert about["format"] == 3
     assert about["version"] == ts.__version__
     ((key, array),) = group.arrays()
     assert key == "net%2Fconv"
@@ -258,9 +258,9 @@ def test_a_newer_format_is_refused(tmp_path):
     new_point(tmp_path).flush()
     file = tmp_path / "zarr.json"
     about = json.loads(file.read_text())
-    about["attributes"]["tensorstate"]["format"] = 3
+    about["attributes"]["tensorstate"]["format"] = 4
     file.write_text(json.dumps(about))
-    with pytest.raises(ValueError, match=r"has format 3, this version reads 2"):
+    with pytest.raises(ValueError, match=r"has format 4, this version reads 2 and 3"):
         ts.Store(tmp_path)
 
 

@@ -90,7 +90,8 @@ def test_the_document_of_another_array(run):
 
 def test_more_labels_than_instances(run):
     def change(document):
-        document["attributes"]["tensorstate"]["layers"]["a"]["batches"] = [[5, 7]]
+        layer = document["attributes"]["tensorstate"]["layers"]["a"]
+        layer["batches"], layer["instances"] = [[5, 7]], 5
 
     rewrite(run / "zarr.json", change)
     assert found(run) == ["zarr.json lists 7 labels of 'a', and 5 instances"]
@@ -142,12 +143,12 @@ def test_an_unreadable_record_is_an_error_as_at_opening(damage, run):
         changed = {
             "garbage": "[",
             "flipped": text.replace('"commits":1', '"commits":2'),
-            "newer": text.replace('"format":2', '"format":3'),
+            "newer": text.replace('"format":3', '"format":4'),
         }
         assert changed[damage] != text
         file.write_text(changed[damage])
     for verify in (store.verify, lambda: ts.Store(run)):
-        with pytest.raises(ValueError, match=r"no captured states|damaged|format 3"):
+        with pytest.raises(ValueError, match=r"no captured states|damaged|format 4"):
             verify()
 
 

@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 
 from tensorstate_gpu._layers import chunked_buffer
+from tensorstate_gpu.store import ledger_array
 from tests.support import store_runs
 from tests.support.samples import sample
 from tests.support.store_runs import Capture, CountingSystem, boundaries
@@ -66,8 +67,8 @@ def check(path, expected):
 
 def warm_up():
     """Load here what each child needs: zarr, and the compiled kernels."""
-    for rows in store_runs.STREAMS.values():
-        store_runs.ts.count_states(rows.reshape(-1, rows.shape[2]))
+    for name in store_runs.NEURONS:
+        store_runs.ts.count_states(store_runs.rows_of_layer(name))
     assert store_runs.ts.Store
     assert store_runs.ts.CapturePoint
     assert threading.active_count() == 1, threading.enumerate()
@@ -76,6 +77,7 @@ def warm_up():
 def main(folder, durability, kills):
     path = folder / "run.zarr"
     chunked_buffer.CHUNK_BYTES = store_runs.CHUNK_BYTES
+    ledger_array.CHUNK_BYTES = store_runs.LEDGER_CHUNK_BYTES
     warm_up()
     status, written = capture(path, durability, 0)
     assert status == 0

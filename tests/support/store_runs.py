@@ -1,7 +1,8 @@
 """A small capture into a store, and disks that stop, fail or forget: for the crash tests.
 
-Two layers and labels, in chunks of a few rows; two programs, of which the second goes on where the
-first ended. Needs no torch, so that hundreds of runs fit into seconds.
+Two layers and labels, in chunks of a few rows; the instances of one differ in their number of
+states. Two programs, of which the second goes on where the first ended. Needs no torch, so that
+hundreds of runs fit into seconds.
 """
 
 import json
@@ -13,9 +14,11 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._layers import chunked_buffer
+from tensorstate_gpu.store import ledger_array
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 
 CHUNK_BYTES = 96  # 32 rows of conv, 48 of dense, 12 labels
+LEDGER_CHUNK_BYTES = 32  # 2 batches
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,14 +26,21 @@ def small_chunks():
     """For the tests of a module that imports it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunked_buffer, "CHUNK_BYTES", CHUNK_BYTES)
+        patch.setattr(ledger_array, "CHUNK_BYTES", LEDGER_CHUNK_BYTES)
         yield
 
 
 INSTANCES = 41
 _random = np.random.default_rng(0)
-STREAMS = {  # rows of each instance
-    "conv": _random.integers(0, 256, (INSTANCES, 4, 3), dtype=np.uint8),
-    "dense": _random.integers(0, 4, (INSTANCES, 1, 2), dtype=np.uint8),
+# States of each instance. Those of "dense" differ from batch to batch; see PROGRAMS.
+LENGTHS = {
+    "conv": np.full(INSTANCES, 4),
+    "dense": np.repeat([2, 3, 1, 1, 2, 0], [5, 7, 9, 3, 8, 9]),
+}
+NEURONS = {"conv": 24, "dense": 16}
+STREAMS = {
+    name: _random.integers(0, most, (LENGTHS[name].sum(), NEURONS[name] // 8), dtype=np.uint8)
+    for name, most in (("conv", 256), ("dense", 4))
 }
 LABELS = [f"class {i % 3}" for i in range(INSTANCES)]
 # Instances of a batch, or what is done between batches.
@@ -38,6 +48,12 @@ PROGRAMS = [
     [5, 7, "commit", 9, "commit", "commit", 3],
     [8, "commit", 9],
 ]
+
+
+def rows_of_layer(name, first=0, last=INSTANCES):
+    """The rows of some instances of a layer."""
+    lengths = LENGTHS[name]
+    return STREAMS[name][lengths[:first].sum() : lengths[:last].sum()]
 
 
 def boundaries():
@@ -72,12 +88,12 @@ class Capture:
         store = self.insist(
             lambda: ts.Store(self.path, "a", durability=self.durability, commit_seconds=None)
         )
-        points = [ts.CapturePoint(name, store) for name in STREAMS]
+        points = [ts.CapturePoint(name, store) for name in NEURONS]
         counts = {point.instance_count for point in points}
         assert len(counts) == 1, counts
         done = counts.pop()
         for point in points:
-            point.declare({"conv": 24, "dense": 16}[point.name], 1)
+            point.declare(NEURONS[point.name], 1)
         for step in program:
             if step == "commit":
                 self.insist(store.commit)
@@ -93,7 +109,7 @@ class Capture:
         self.returned(start)
 
     def batch(self, point, first, last):
-        rows = STREAMS[point.name][first:last].reshape(-1, STREAMS[point.name].shape[2])
+        rows = rows_of_layer(point.name, first, last)
         point.append(rows, last - first, LABELS[first:last])
 
     def insist(self, step):
@@ -116,12 +132,14 @@ def committed_instances(path):
     assert len(found) <= 1, f"layers of different batches: {found}"
     count = found.pop() if found else 0
     for layer in store.efficiency_layers if count else []:
-        stream = STREAMS[layer.name]
-        np.testing.assert_array_equal(layer[:], stream[:count].reshape(-1, stream.shape[2]))
+        rows = rows_of_layer(layer.name, 0, count)
+        np.testing.assert_array_equal(layer[:], rows)
         assert layer.labels().tolist() == LABELS[:count]
-        assert layer.states_per_instance() == stream.shape[1]
+        batches = layer.snapshot()[1].batches
+        lengths = np.repeat([each for _, each in batches], [number for number, _ in batches])
+        assert lengths.tolist() == LENGTHS[layer.name][:count].tolist()
         shape = json.loads((path / layer.name / "zarr.json").read_text())["shape"]
-        assert shape[0] <= count * stream.shape[1], "zarr clients see more than is committed"
+        assert shape[0] <= len(rows), "zarr clients see more than is committed"
     return count
 
 
@@ -129,8 +147,7 @@ def check_finished(path):
     """A store holds everything, and counts it as an uninterrupted capture does."""
     assert committed_instances(path) == INSTANCES
     for layer in ts.Store(path).efficiency_layers:
-        stream = STREAMS[layer.name]
-        counts = ts.count_states(stream.reshape(-1, stream.shape[2]), layer.neurons)
+        counts = ts.count_states(rows_of_layer(layer.name), layer.neurons)
         assert ts.count_states(layer) == counts
 
 

@@ -246,5 +246,6 @@ def test_a_layer_that_never_fires_is_named_when_it_is_read():
     model = nn.Sequential(nn.Linear(3, 4), nn.ModuleDict({"unused": nn.Linear(4, 4)}))
     with ts.capture(model, "Linear") as run:
         model[0](torch.ones(2, 3))
+    assert run.report().missing == ("1.unused_post_states",)
     with pytest.raises(ValueError, match=r"1\.unused_post_states: nothing captured.*never called"):
-        run.report()
+        run["1.unused_post_states"].entropy()

@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -281,3 +282,29 @@ def test_copies_are_captured_and_can_be_freed(copied):
     forward(model, images(8, 4))
     assert [point.instance_count for point in points] == 3 * [8]
     assert backend.frame_count == 2
+
+
+class Repeating(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act = nn.Linear(4, 4), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.act(self.first(x)) - 0.5)
+
+
+@pytest.mark.parametrize("backend", [None, "eager", "aot_eager"])
+def test_calls_of_a_layer_have_their_own_points_and_labels(backend):
+    torch.manual_seed(0)
+    model = Repeating()
+    call = torch.compile(model, backend=backend) if backend else model
+    with torch.no_grad(), ts.capture(model, ["Linear", "ReLU"]) as run:
+        for labels in ([3, 1, 3], [1, 1, 1]):
+            run.labels(labels)
+            call(images(3, 4))
+    assert [*run] == ["first_post_states", "act_post_states", "act:2_post_states"]
+    assert [point.passes for point in run.efficiency_layers] == 3 * [(2, 2)]
+    for point in run.efficiency_layers:
+        assert {label: found.total for label, found in point.counts_by().items()} == {1: 4, 3: 2}
+    once, twice = run["act_post_states"], run["act:2_post_states"]
+    assert np.unpackbits(once.raw_states).sum() > np.unpackbits(twice.raw_states).sum() > 0

@@ -1,8 +1,5 @@
 """A hooked model is the same model: numbers, in-place operations, hooks, copies, state_dict."""
 
-import copy
-import io
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -215,58 +212,6 @@ def test_state_dict_and_parameters_are_unchanged_by_attaching():
     assert list(model.state_dict()) == list(before)
     assert [name for name, _ in model.named_modules()] == modules
     network().load_state_dict(model.state_dict())
-
-
-def through_torch(model: Any) -> Any:
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-COPIES: dict[str, Callable[[Any], Any]] = {
-    "deepcopy": copy.deepcopy,
-    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
-    "torch.save": through_torch,
-}
-
-
-@pytest.mark.parametrize("keep", ["states", "counts"])
-@pytest.mark.parametrize("how", COPIES)
-def test_a_copy_has_its_own_empty_points(how, keep):
-    model = ts.build_efficiency_model(
-        network(), ["Conv2d", "8"], method="both", keep=keep, threshold=0.25
-    )
-    model[1].register_forward_hook(users_hook)
-    model(images(2, 1, 14, 14))
-    twin = COPIES[how](model)
-    names = [point.name for point in model.efficiency_layers]
-    assert [point.name for point in twin.efficiency_layers] == names
-    assert [point.state_count for point in twin.efficiency_layers] == [0] * 6
-    for ours, theirs in zip(model.efficiency_layers, twin.efficiency_layers, strict=True):
-        assert ours is not theirs
-        assert (theirs.keep, theirs.threshold) == (keep, 0.25)
-    twin(images(3, 1, 14, 14))
-    assert [point.instance_count for point in model.efficiency_layers] == [2] * 6
-    assert [point.instance_count for point in twin.efficiency_layers] == [3] * 6
-    assert [p.axis for p in twin.efficiency_layers] == [p.axis for p in model.efficiency_layers]
-    ts.remove_state_layers(twin)
-    assert hooks_of(twin) == [users_hook]
-    assert len(capture_hooks_of(model)) == 6
-    model(images(1, 1, 14, 14))
-    assert [point.instance_count for point in model.efficiency_layers] == [3] * 6
-    ts.remove_state_layers(model)
-    assert hooks_of(model) == [users_hook]
-
-
-def test_a_copy_outlives_the_original():
-    model = ts.build_efficiency_model(network(), "Linear")
-    twin = copy.deepcopy(copy.deepcopy(model))
-    del model
-    twin(images(3, 1, 14, 14))
-    assert twin.efficiency_layers[0].state_count == 3
-    ts.remove_state_layers(twin)
-    assert hooks_of(twin) == []
 
 
 def test_remove_and_attach_again():

@@ -237,7 +237,7 @@ def test_empty_batches():
 # What feeds a capture point, and how it was made: the layer has these of its own, or not at all.
 OF_THE_POINT_ONLY = {
     *("append", "declare", "disk_path", "firing", "intake", "keep", "labels", "neuron_axis"),
-    *("options", "threshold"),
+    *("labels_of_next_pass", "on_new_point", "options", "threshold"),
 }
 
 

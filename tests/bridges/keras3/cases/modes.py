@@ -1,6 +1,7 @@
 """Every way in which a captured model can be run."""
 
 import copy
+import pickle
 
 import keras
 import numpy as np
@@ -251,11 +252,15 @@ def torch_step(model, x, y):
     loss.backward()
 
 
-def test_copies_capture_for_themselves(images):
+def test_copies_of_points_have_what_was_captured(images):
     model = captured(compiled(convolutional()))
     model.predict(images, verbose=0)
-    fresh = copy.deepcopy(model.efficiency_layers[0])
-    assert fresh.state_count == 0
+    with ts.capture(model, LAYERS) as run:
+        model.predict(images, verbose=0)
+    for point in (*model.efficiency_layers, *run.efficiency_layers):
+        for twin in (copy.deepcopy(point), pickle.loads(pickle.dumps(point))):
+            assert twin.state_count == point.state_count > 0
+            assert twin.histogram() == point.histogram()
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="its CPU kernels know channels_last only")
