@@ -56,7 +56,8 @@ def true_axes(model: nn.Module, inputs: Inputs) -> list[Truth]:
     others = [_changes(model, inputs.with_copied(*places), calls) for places in ((0, 1), (1, 0))]
     waiting = [call for call in calls if fed[call] is not None]
     found: dict[LeafCall, Truth] = {}
-    for producer in sorted(producers, key=lambda call: -call.position):
+    # Of children that a module computes with and does not call, the last is taken to be used last.
+    for producer in sorted(producers[::-1], key=lambda call: -call.position):
         watched = [c for c in waiting if c not in found and c.position > producer.position]
         if not watched:
             continue
