@@ -57,7 +57,8 @@ def true_axes(model: nn.Module, inputs: Inputs) -> list[Truth]:
     waiting = [call for call in calls if fed[call] is not None]
     found: dict[LeafCall, Truth] = {}
     # Of children that a module computes with and does not call, the last is taken to be used last.
-    for producer in sorted(producers[::-1], key=lambda call: -call.position):
+    order = sorted(range(len(producers)), key=lambda i: (producers[i].position, i), reverse=True)
+    for producer in [producers[i] for i in order]:
         watched = [c for c in waiting if c not in found and c.position > producer.position]
         if not watched:
             continue
