@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.errors import GuessedAxisWarning
 
 from .passes import Inputs, leaf_layers, run
 
@@ -31,7 +33,10 @@ def taken_axes(model: nn.Module, inputs: Inputs) -> "TakenAxes":
     while True:
         wanted = leaves - set(problems)
         try:
-            with ts.capture(model, lambda name, layer, wanted=wanted: name in wanted) as captured:
+            with (
+                warnings.catch_warnings(action="ignore", category=GuessedAxisWarning),
+                ts.capture(model, lambda name, layer, wanted=wanted: name in wanted) as captured,
+            ):
                 run(model, inputs)
             return TakenAxes({point.name: point for point in captured.efficiency_layers}, problems)
         except (TypeError, ValueError) as error:

@@ -3,9 +3,8 @@
 import time
 import traceback
 from collections import Counter
+from pathlib import Path
 from typing import Any
-
-import torch
 
 from .captured import taken_axes
 from .models import Published
@@ -22,7 +21,6 @@ def findings(published: Published) -> dict[str, Any]:
     undecided  verdict -> calls in which no single axis holds the neurons (truth.py)
     """
     begun = time.perf_counter()
-    torch.set_num_threads(1)
     try:
         found = _compared(published)
     except Exception as error:
@@ -30,7 +28,7 @@ def findings(published: Published) -> dict[str, Any]:
         message = f"{type(error).__name__}: {str(error).strip()[:300]}"
         found = {
             "error": message,
-            "at": f"{where.filename.rpartition('site-packages/')[2]}:{where.lineno}",
+            "at": f"{'/'.join(Path(where.filename).parts[-3:])}:{where.lineno}",
         }
     return {**found, "seconds": round(time.perf_counter() - begun, 1)}
 

@@ -39,14 +39,19 @@ class Published:
         return model.eval(), inputs
 
 
-def published(library: str = "*", name: str = "*") -> list[Published]:
-    """Return the models whose library and name match these globs."""
+def published(library: str = "*", *names: str) -> list[Published]:
+    """Return the models whose library matches a glob, and whose name one of some; or any name."""
     found = [
         *(Published("timm", name, _of_timm(name)) for name in TIMM),
         *(Published("transformers", name, _of_transformers(name)) for name in TRANSFORMERS),
         *(Published("torchvision", name, _of_torchvision(name)) for name in TORCHVISION),
     ]
-    return [each for each in found if fnmatch(each.library, library) and fnmatch(each.name, name)]
+    return [
+        each
+        for each in found
+        if fnmatch(each.library, library)
+        and any(fnmatch(each.name, name) for name in names or ("*",))
+    ]
 
 
 def _of_timm(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:

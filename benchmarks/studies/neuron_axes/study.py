@@ -20,6 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import tensorstate_gpu as ts
 
 from .findings import findings
@@ -33,12 +35,12 @@ LIBRARIES = ("torch", "timm", "transformers", "torchvision")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.neuron_axes")
-    parser.add_argument("--only", default="*", metavar="GLOB", help="names of models")
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="GLOB", help="names of models")
     parser.add_argument("--library", default="*", help="timm, transformers or torchvision")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
     parser.add_argument("--limit", type=float, default=120, metavar="SECONDS", help="of one model")
     options = parser.parse_args(arguments)
-    chosen = published(options.library, options.only)
+    chosen = published(options.library, *options.only)
     found = _read(options.json)
     study(chosen, found, options.json, options.limit)
     here = {each.key: found[each.key] for each in chosen}
@@ -82,6 +84,7 @@ def in_a_process(each: Published, limit: float) -> dict[str, Any]:
 
 
 def _send_findings(library: str, name: str, sending: Connection) -> None:
+    torch.set_num_threads(1)
     (each,) = published(library, name)
     sending.send(findings(each))
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from benchmarks.studies.neuron_axes.neurons import spread_constants
 from benchmarks.studies.neuron_axes.passes import Inputs, leaf_layers
-from benchmarks.studies.neuron_axes.truth import true_axes
+from benchmarks.studies.neuron_axes.truth import judged, true_axes
 
 
 class Function(nn.Module):
@@ -391,3 +391,10 @@ def test_each_call_of_a_layer_has_an_axis_of_its_own():
     found = truths(Twice, noise(*IMAGE))
     assert found["act", 0] == ("known", (1,))
     assert found["act", 1] == ("known", (3,))
+
+
+def test_one_row_is_no_neuron_axis_beside_a_head():
+    """A flip changes a head of channels, in one row only, since ReLUs hide it elsewhere."""
+    changes = torch.zeros(2, 3, 8, 6, 10)
+    changes[0, :, :4, 0] = changes[1, :, 4:, 5] = 1
+    assert judged(list(changes), [None, None]) == ("split", (1, 2))

@@ -56,7 +56,9 @@ def true_axes(model: nn.Module, inputs: Inputs) -> list[Truth]:
     others = [_changes(model, inputs.with_copied(*places), calls) for places in ((0, 1), (1, 0))]
     waiting = [call for call in calls if fed[call] is not None]
     found: dict[LeafCall, Truth] = {}
-    for producer in sorted(producers, key=lambda call: -call.position):
+    # Of children that a module computes with and does not call, the last is taken to be used last.
+    order = sorted(range(len(producers)), key=lambda i: (producers[i].position, i), reverse=True)
+    for producer in [producers[i] for i in order]:
         watched = [c for c in waiting if c not in found and c.position > producer.position]
         if not watched:
             continue
@@ -185,14 +187,18 @@ def _counts_inputs(others: Sequence[torch.Tensor | None], axis: int) -> bool:
 
 
 def _without_phases(axes: list[int], parts: Sequence[list[torch.Tensor]]) -> list[int]:
-    """Return the axes with one entry for a neuron, where some have one and others several.
+    """Return the axis with one entry for each neuron, if on the others it is at every nth place.
 
     PixelShuffle puts neurons on every other row: the rows are places, the channels still neurons.
     """
-    single = [
-        axis for axis in axes if all(int(p[axis].sum()) == 1 for p in parts if _is_part(p[axis]))
-    ]
-    return single if len(single) == 1 else axes
+    single = [axis for axis in axes if all(int(part[axis].sum()) == 1 for part in parts)]
+    others = [part[axis] for axis in axes if axis not in single for part in parts]
+    return single if len(single) == 1 and all(map(_is_every_nth, others)) else axes
+
+
+def _is_every_nth(entries: torch.Tensor) -> bool:
+    steps = entries.nonzero().flatten().diff()
+    return len(steps) > 0 and int(steps[0]) > 1 and bool((steps == steps[0]).all())
 
 
 def _dominates(changes: Sequence[torch.Tensor], axis: int) -> bool:

@@ -3,9 +3,11 @@
 These are fast ones of different kinds; benchmarks/studies/neuron_axes has many more.
 """
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
+import torch
 
 from benchmarks.studies.neuron_axes.findings import findings
 from benchmarks.studies.neuron_axes.models import published
@@ -26,8 +28,17 @@ MODELS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Several threads for tiny tensors take forty times as long where other tests run, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.filterwarnings("ignore")  # of other libraries
-@pytest.mark.parametrize(("library", "name"), MODELS)
+@pytest.mark.parametrize(("library", "name"), MODELS, ids=[name for _, name in MODELS])
 def test_no_axis_is_wrong_in_silence(library: str, name: str) -> None:
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed: pip install --group study -c constraints.txt")
