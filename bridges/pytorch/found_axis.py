@@ -1,5 +1,6 @@
 """PyTorch: the neuron axis of a layer, how it was found, and the order of its rows by input."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,12 @@ class FoundAxis:
     cause: str = ""
 
 
-def by_rule(rule: AxisRule, ndim: int, factors: Axes | None, cause: str) -> FoundAxis:
-    """Return the axis by a module's class, or by the number of axes."""
+def by_rule(rule: AxisRule, shape: Sequence[int], factors: Axes | None, cause: str) -> FoundAxis:
+    """Return the axis by a module's weights, by its class, or by the number of axes."""
+    ndim = len(shape)
+    fitting = rule.axes_that_fit(shape)
+    if len(fitting) == 1 and not rule.defined:
+        return FoundAxis(fitting[0], LAYER, ndim, factors, rule.batch_second)
     origin = LAYER if rule.defined else GUESS if rule.is_guess(ndim) else RULE
     axis = rule.axis(ndim)
     return FoundAxis(

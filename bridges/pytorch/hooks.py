@@ -243,7 +243,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         if flow is not None:
             lost = flow.lost_at(tensor)
             cause = f"lost at {lost}" if lost else "no layer with weights comes before it"
-        return by_rule(rule, tensor.ndim, factors, cause)
+        return by_rule(rule, tensor.shape, factors, cause)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

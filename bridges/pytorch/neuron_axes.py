@@ -1,7 +1,8 @@
 """PyTorch: where a module's neurons are by its class, where nothing else tells."""
 
+import dataclasses
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -11,20 +12,26 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class AxisRule:
     """Where the neuron axis of a tensor is.
 
     ``kind``: "channels" (after the batch), "last", or "unknown" (nothing but the number of axes
     tells). ``spatial``: the number of axes after the channels, if the module defines it; it reveals
     unbatched inputs. ``batch_second``: the layout is (sequence, batch, features), as in attention
-    and recurrent layers. ``defined``: the module's definition leaves no other axis.
+    and recurrent layers. ``defined``: the module's definition leaves no other axis. ``width``: the
+    number of neurons, if the module has a weight for each, as norms have.
     """
 
     kind: str
     spatial: int | None = None
     batch_second: bool = False
     defined: bool = False
+    width: int | None = None
+
+    def axes_that_fit(self, shape: Sequence[int]) -> list[int]:
+        """Return the axes that have as many entries as the module has weights."""
+        return [axis for axis, size in enumerate(shape) if size == self.width]
 
     def axis(self, ndim: int) -> int:
         """Return the neuron axis of a tensor with ``ndim`` axes, counted from the front."""
@@ -60,7 +67,8 @@ def axis_rule_of(module: Any) -> AxisRule | None:
     """Return the rule for a module's class; None for classes without one, such as activations."""
     rule = _rule_of_class(module)
     if rule is None or not rule.defined or _has_own_forward(module):
-        return rule and AxisRule(rule.kind, rule.spatial, rule.batch_second)
+        width = _width_of(module)
+        return rule and AxisRule(rule.kind, rule.spatial, rule.batch_second, width=width)
     return rule
 
 
@@ -95,6 +103,13 @@ def _rule_of_name(module: Any) -> AxisRule | None:
     return AxisRule("last") if _BLOCK.search(name) else None
 
 
+def _width_of(module: Any) -> int | None:
+    """Return the common size of a module's parameters, if each has one axis and more than one."""
+    shapes = {tuple(parameter.shape) for parameter in module.parameters(recurse=False)}
+    sizes = shapes.pop() if len(shapes) == 1 else ()
+    return sizes[0] if len(sizes) == 1 and sizes[0] > 1 else None
+
+
 def _rank(module: Any) -> int | None:
     digit = re.search(r"(\d)d", type(module).__name__)
     return int(digit[1]) if digit else None
@@ -126,7 +141,8 @@ def _assign_rules(
     own = axis_rule_of(module)
     # What feeds a module is a rule of thumb for it, not its definition.
     fed = AxisRule(fed.kind, fed.spatial, fed.batch_second)
-    before, after = (own, own) if own else (fed, fed)
+    here = own or dataclasses.replace(fed, width=_width_of(module))
+    before, after = here, here
     if isinstance(module, nn.Sequential):
         first = next(iter(module), None)
         before = axis_rule_of(first) or fed
@@ -138,7 +154,7 @@ def _assign_rules(
             _assign_rules(child, UNKNOWN, rules)
         after = own or UNKNOWN
     elif own is None and not _keeps_axes(module):
-        after = UNKNOWN
+        after = dataclasses.replace(UNKNOWN, width=here.width)
     if id(module) in rules and rules[id(module)] != (before, after):
         before, after = UNKNOWN, UNKNOWN  # a shared module with different modules before it
     rules[id(module)] = (before, after)

@@ -201,6 +201,25 @@ def test_where_an_axis_is_known_from(layer, shape, axis, origin):
     assert row.split()[1:3] == [str(axis), origin]
 
 
+class HeadNorm(nn.Module):
+    """A norm of each head, as in Qwen 3: neurons are also along the axis of the heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(5))
+
+    def forward(self, x):
+        return x * x.pow(2).mean(-1, keepdim=True).rsqrt() * self.weight
+
+
+def test_a_norm_of_heads_has_the_axis_that_fits_its_weights():
+    model = Calls(lambda m, x: m.norm(m.q(x).view(2, 7, 4, 5)), q=nn.Linear(3, 20), norm=HeadNorm())
+    with ts.capture(model, "norm") as run:
+        model(images(2, 7, 3))
+    (point,) = run.efficiency_layers
+    assert (point.axis, point.axis_origin, point.neurons) == (3, "layer", 5)
+
+
 def test_a_longer_clip_after_a_short_one():
     model = Calls(lambda m, x: m.conv(x), conv=nn.Conv1d(3, 8, 3))
     with ts.capture(model, "act") as run:
