@@ -85,7 +85,7 @@ def time_within(forward, inputs, rounds):
     """Medians per forward pass: seconds in all, in our hooks, and in packing within them."""
     found = []
     with pytest.MonkeyPatch.context() as monkeypatch:
-        hooks = Clock(StateCaptureHook, "capture", monkeypatch)
+        hooks = Clock(StateCaptureHook, "receive", monkeypatch)
         packing = Clock(hooks_module, "pack", monkeypatch)
         for _ in range(rounds):
             hooks.seconds = packing.seconds = 0.0

@@ -192,14 +192,15 @@ class CapturePoint(LayerStates):
         return self.intake.lock
 
     def _no_states_error(self) -> NothingCaptured:
-        if self.intake.is_stopped:
-            return NothingCaptured(
-                f"{self.name}: nothing captured: it is a copy, or no longer at a layer"
-            )
         if self.passes is not None and not self.passes[0]:
             return NothingCaptured(
                 f"{self.name}: nothing captured: the layer ran in none of the model's "
                 f"{self.passes[1]:,} passes; exclude= it"
+            )
+        if self.intake.is_stopped:
+            return NothingCaptured(
+                f"{self.name}: nothing captured: it is a copy, or no longer at a layer. A layer that "
+                "runs in a graph that was traced before captures nothing: capture the outer model"
             )
         return NothingCaptured(
             f"{self.name}: nothing captured yet. Run the model; a layer that is never called "

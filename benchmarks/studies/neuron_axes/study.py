@@ -16,6 +16,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, found: Mapping[str, Any]) -> None:
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    installed = [name for name in LIBRARIES if find_spec(name) is not None]
+    versions = {name: importlib.metadata.version(name) for name in installed}
     about = {"tensorstate_gpu": ts.__version__, "python": platform.python_version(), **versions}
     file.write_text(json.dumps({"versions": about, "models": found}, indent=1) + "\n")
