@@ -66,10 +66,9 @@ _BLOCK = re.compile(r"attention|attn|mlp|feedforward", re.IGNORECASE)
 def axis_rule_of(module: Any) -> AxisRule | None:
     """Return the rule for a module's class; None for classes without one, such as activations."""
     rule = _rule_of_class(module)
-    if rule is None or not rule.defined or _has_own_forward(module):
-        width = _width_of(module)
-        return rule and AxisRule(rule.kind, rule.spatial, rule.batch_second, width=width)
-    return rule
+    if rule is None or (rule.defined and not _has_own_forward(module)):
+        return rule
+    return dataclasses.replace(rule, defined=False, width=_width_of(module))
 
 
 def _rule_of_class(module: Any) -> AxisRule | None:

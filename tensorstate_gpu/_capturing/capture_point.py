@@ -199,8 +199,8 @@ class CapturePoint(LayerStates):
             )
         if self.intake.is_stopped:
             return NothingCaptured(
-                f"{self.name}: nothing captured: it is a copy, or no longer at a layer. A layer that "
-                "runs in a graph that was traced before captures nothing: capture the outer model"
+                f"{self.name}: nothing captured: it is a copy, or no longer at a layer. A layer "
+                "in a graph that was traced before captures nothing: capture the outer model"
             )
         return NothingCaptured(
             f"{self.name}: nothing captured yet. Run the model; a layer that is never called "

@@ -166,6 +166,11 @@ def test_activations_follow_the_layer_that_feeds_them(kind):
     np.testing.assert_array_equal(point.raw_states, expected_rows(output, axis))
 
 
+def test_an_empty_sequential_passes_what_feeds_it():
+    model = nn.Sequential(nn.Linear(4, 5), nn.Sequential(), nn.ReLU())
+    assert captured(model, "2", images(3, 2, 6, 4))[0].axis == 3
+
+
 def test_the_input_of_an_activation_follows_its_feeder_too():
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU())
     with ts.capture(model, "1", method="before") as run:
