@@ -45,6 +45,10 @@ class KerasPoint(CapturePoint):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_unwrap": None}  # a copy is at no layer
 
+    def begin_labels(self, labels: Any) -> Any:
+        """Raise an error, as labels() does."""
+        self.labels(labels)
+
     def labels(self, labels: Any) -> None:
         """Raise an error: Keras splits inputs into batches. Use counts_by(labels) afterwards."""
         if labels is not None:

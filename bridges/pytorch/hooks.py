@@ -177,6 +177,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         hook._rule, hook._passes = self._rule, self._passes
         hook.pass_log = self.pass_log.of_later_call()
         hook.labels(self.intake.pending_labels)
+        hook.intake.label_scope = self.intake.label_scope
         before = self._later_calls[-1] if self._later_calls else self
         self._later_calls.append(hook)
         for tell in self.new_point_listeners:

@@ -131,6 +131,14 @@ class CapturePoint(LayerStates):
         """
         self.intake.pending_labels = labels
 
+    def begin_labels(self, labels: Any) -> Any:
+        """Let labels hold for all batches of this thread; return those that held before.
+
+        They come before labels that labels() has set. See Run.labels().
+        """
+        self.labels(None)
+        return self.intake.begin_labels(labels)
+
     def labels_of_next_pass(self, labels: Any) -> None:
         """Set the labels of the model's next forward pass, where passes are known: in PyTorch.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import integer, positive_integer
+from tensorstate_gpu._capturing.label_block import LabelScope
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
 from tensorstate_gpu._layers.accumulator import Accumulator
@@ -32,6 +33,8 @@ class Intake:
         self.lock = ForkSafeLock()
         self._barriers: list[Callable[[], object]] = []
         self._stopped = False
+        self._pauses = 0
+        self.label_scope = LabelScope()
         self._open_sink()
 
     def _open_sink(self) -> None:
@@ -93,7 +96,7 @@ class Intake:
         with self.lock:
             if self.accumulator is None:
                 raise ValueError(f"{self.name}: declare() the neurons before append()")
-            given = self.pending_labels if labels is None else labels
+            given = self._labels_now() if labels is None else labels
             self.accumulator.append(packed, instances, given)
 
     def record(
@@ -108,14 +111,37 @@ class Intake:
 
         ``axis_origin``: where the axis is known from: "given", "layer", "flow", "rule" or "guess".
         """
-        if self._stopped:
+        if self._stopped or self._pauses:
             return
         self.sink.before_batch()
         with self.lock:  # no reset by another thread may come between declare and append
             self.axis_origin = axis_origin or self.axis_origin
             self.declare(neurons, axis)
             assert self.accumulator is not None
-            self.accumulator.append(packed, instances, self.pending_labels, trusted=True)
+            self.accumulator.append(packed, instances, self._labels_now(), trusted=True)
+
+    def _labels_now(self) -> Any:
+        scoped = self.label_scope.labels
+        return self.pending_labels if scoped is None else scoped
+
+    def begin_labels(self, labels: Any) -> Any:
+        """Let labels hold in this thread; return those that held before."""
+        self.wait_for_pending()
+        before = self.label_scope.labels
+        self.label_scope.labels = labels
+        if self._barriers:  # batches arrive in threads of the framework
+            self.pending_labels = labels
+        return before
+
+    def pause(self) -> None:
+        """Ignore batches until go_on()."""
+        self.wait_for_pending()
+        self._pauses += 1
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self.wait_for_pending()
+        self._pauses -= 1
 
     def stop(self) -> None:
         """Ignore further batches, which traced functions of a framework may still deliver."""
@@ -148,6 +174,7 @@ class Intake:
         self._barriers = []
         self._resumed = False
         self.pending_labels = None
+        self._pauses, self.label_scope = 0, LabelScope()
         if self.accumulator is None and (found := self.sink.existing()) is not None:
             self.accumulator, self.axis = found
 

@@ -1,10 +1,12 @@
 """Run: the capture points of one model."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.label_block import LabelBlock
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured
 from tensorstate_gpu.reporting.html import html_table
 from tensorstate_gpu.reporting.text import printable_name, with_noun
@@ -73,10 +75,28 @@ class Run(Mapping[str, CapturePoint]):
             raise ValueError(f"layers have seen different numbers of inputs: {each}")
         return counts.pop()
 
-    def labels(self, labels: Any) -> None:
-        """Set the labels of the next forward pass: one integer or string per input."""
+    def labels(self, labels: Any) -> LabelBlock:
+        """Set the labels of the next forward pass: one integer or string per input.
+
+        ``with run.labels(y):`` sets those of all passes that this thread makes in the block,
+        whatever calls the model or a part of it: a loop that generates, an encoder alone. Passes of
+        other threads have the labels of blocks there.
+        """
         for point in self._points.values():
             point.labels_of_next_pass(labels)
+        return LabelBlock(self._points.values, labels)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Capture nothing inside a ``with`` block, in any thread."""
+        paused = list(self._points.values())
+        for point in paused:
+            point.intake.pause()
+        try:
+            yield
+        finally:
+            for point in paused:
+                point.intake.go_on()
 
     def reset(self) -> None:
         """Empty every capture point."""

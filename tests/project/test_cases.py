@@ -142,6 +142,17 @@ def test_cases_can_be_selected(project):
     )
 
 
+@pytest.mark.usefixtures("project")
+def test_other_tests_before_and_after(tmp_path):
+    """The first shares a folder with the cases, the last does not."""
+    for folder in ("outer/before", "z_after"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / f"test_{folder[-5:]}.py").write_text("def test_it(): pass\n")
+    (tmp_path / "cases").rename(tmp_path / "outer/cases")
+    found, output = outcomes_of(tmp_path, "outer/before", "outer/cases/second.py", "z_after")
+    assert list(found.values()) == [[]] * 4, output
+
+
 SPREAD_INIT = 'FILES = ("second.py",)\nPROCESSES = {"one": {}, "two": {}}\nSPREAD = True\n'
 SPREAD = """
 import pytest

@@ -300,6 +300,8 @@ def pytest_runtest_protocol(item, nextitem):
     for report in processes[key].reports(item):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    # What the item before had set up for this one's folder, and the next does not share.
+    item.session._setupstate.teardown_exact(nextitem)
     return True
 
 

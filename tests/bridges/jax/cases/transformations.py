@@ -307,3 +307,14 @@ def test_one_example_without_a_batch_axis():
     np.testing.assert_array_equal(run["mapped"].raw_states, ts.compress_states(x))
     assert run["mapped"].instance_count == 6
     assert [run[name].axis_origin for name in run] == ["rule", "rule", "given"]
+
+
+def test_labels_of_a_block():
+    run, x = ts.Run([ts.CapturePoint("x")]), jnp.ones((4, 3))
+    step = jax.jit(lambda x: ts.tap(x, "x", run))
+    with run.labels([0, 0, 1, 1]):
+        step(x)
+        step(x)
+    with run.labels([2] * 4):
+        step(x)
+    assert {label: each.total for label, each in run["x"].counts_by().items()} == {0: 4, 1: 4, 2: 4}

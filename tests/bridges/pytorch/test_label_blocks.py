@@ -1,0 +1,130 @@
+"""Labels of all passes inside a block, whatever calls the model, and pauses."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tensorstate_gpu as ts
+from tests.support.torch_models import images
+
+
+class Autoencoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(4, 5), nn.ReLU())
+        self.decoder = nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+def labels_of(point):
+    return {label: counts.total for label, counts in point.counts_by().items()}
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_all_passes_of_a_block_have_its_labels(keep):
+    model = Autoencoder()
+    with ts.capture(model, ["ReLU", "decoder"], keep=keep) as run:
+        with run.labels([0, 1, 1]):
+            for _ in range(3):  # as a loop that generates
+                model(images(3, 4))
+        with run.labels([2, 2]):
+            model(images(2, 4))
+    for point in run.values():
+        assert labels_of(point) == {0: 3, 1: 6, 2: 2}
+
+
+def test_a_part_of_the_model_alone():
+    model = Autoencoder()
+    with ts.capture(model, "ReLU") as run:
+        with run.labels(["a", "b"]):
+            model.encoder(images(2, 4))
+        model.encoder(images(2, 4))
+    assert run["encoder.1_post_states"].instance_count == 4
+    with pytest.raises(ts.errors.LabelsMissing, match="2 of 4 instances"):
+        run["encoder.1_post_states"].counts_by()
+
+
+def fail(run, model):
+    with run.labels([1, 1]):
+        model(images(2, 4))
+        raise ArithmeticError
+
+
+def test_blocks_within_blocks_and_errors():
+    model = Autoencoder()
+    with ts.capture(model, "ReLU") as run:
+        with run.labels([0, 0]):
+            with pytest.raises(ArithmeticError):
+                fail(run, model)
+            model(images(2, 4))
+        run.labels([2, 2])
+        model(images(2, 4))
+    assert labels_of(run["encoder.1_post_states"]) == {0: 2, 1: 2, 2: 2}
+
+
+def test_labels_of_the_next_pass_end_where_a_block_begins():
+    model = Autoencoder()
+    with ts.capture(model, "ReLU") as run:
+        run.labels([5, 5, 5])
+        with run.labels([1, 1]):
+            model(images(2, 4))
+    assert labels_of(run["encoder.1_post_states"]) == {1: 2}
+
+
+def test_threads_have_labels_of_their_own():
+    model = Autoencoder()
+    both = threading.Barrier(2)
+    with ts.capture(model, "ReLU") as run:
+
+        def work(label):
+            with run.labels([label] * 10):
+                for _ in range(20):
+                    both.wait(600)
+                    model(images(10, 4, seed=label))
+
+        threads = [threading.Thread(target=work, args=(label,)) for label in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    point = run["encoder.1_post_states"]
+    assert labels_of(point) == {0: 200, 1: 200}
+    with ts.capture(model, "ReLU") as alone:
+        model(images(10, 4, seed=1))
+    one = alone["encoder.1_post_states"].histogram()
+    np.testing.assert_array_equal(point.counts_by()[1].counts, 20 * one.counts)
+
+
+@pytest.mark.parametrize("backend", [None, "eager"])
+def test_later_calls_of_a_layer(backend):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act, self.fc = nn.ReLU(), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.act(self.fc(self.act(self.fc(x))))
+
+    model = Twice()
+    forward = torch.compile(model, backend=backend) if backend else model
+    with ts.capture(model, "Linear") as run:
+        with run.labels([0, 1]):
+            forward(images(2, 4))
+        with run.labels([2, 2]):
+            forward(images(2, 4))
+    assert [labels_of(point) for point in run.values()] == [{0: 1, 1: 1, 2: 2}] * 2
+
+
+def test_nothing_is_captured_in_a_pause():
+    model = Autoencoder()
+    with ts.capture(model, ["ReLU", "decoder"]) as run:
+        model(images(2, 4))
+        with run.paused(), run.paused():
+            model(images(3, 4))
+        model(images(4, 4))
+    assert run.instance_count == 6
