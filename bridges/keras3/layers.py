@@ -45,11 +45,12 @@ class KerasPoint(CapturePoint):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_unwrap": None}  # a copy is at no layer
 
-    def begin_labels(self, labels: Any) -> Any:
+    def begin_labels(self, labels: object) -> object:
         """Raise an error, as labels() does."""
         self.labels(labels)
+        return None
 
-    def labels(self, labels: Any) -> None:
+    def labels(self, labels: object) -> None:
         """Raise an error: Keras splits inputs into batches. Use counts_by(labels) afterwards."""
         if labels is not None:
             raise ValueError(

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import torch
 
 from .axis_flow.factors import BATCH, Axes, Factor, has
 from .neuron_axes import AxisRule
@@ -43,8 +44,8 @@ def by_rule(rule: AxisRule, shape: Sequence[int], factors: Axes | None, cause: s
 
 
 def inputs_first(
-    tensor: Any, axis: int, found: FoundAxis, inputs: int | None
-) -> tuple[Any, int, int]:
+    tensor: torch.Tensor, axis: int, found: FoundAxis, inputs: int | None
+) -> tuple[torch.Tensor, int, int]:
     """Return a view with the model's inputs first, its neuron axis, and the number of inputs.
 
     ``inputs``: the batch size of this pass, where it is known.
@@ -59,7 +60,8 @@ def inputs_first(
         return tensor, axis, 1 if axis == 0 else tensor.shape[0]
     split, sizes, position = place
     if len(sizes) > 1:
-        tensor = tensor.unflatten(split, sizes)
+        shape = tensor.shape
+        tensor = tensor.view(*shape[:split], *sizes, *shape[split + 1 :])
         axis += len(sizes) - 1 if axis > split else 0
     first = split + position
     return tensor.movedim(first, 0), axis + 1 if axis < first else axis, tensor.shape[first]

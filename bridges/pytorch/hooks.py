@@ -81,7 +81,7 @@ class StateCaptureHook(CapturePoint, Receiver):
     def passes(self) -> tuple[int, int] | None:
         return self.pass_log.passes()
 
-    def labels_of_next_pass(self, labels: Any) -> None:
+    def labels_of_next_pass(self, labels: object) -> None:
         self.labels(labels)
         self.pass_log.expect_pass()
 

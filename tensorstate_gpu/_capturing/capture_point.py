@@ -124,14 +124,14 @@ class CapturePoint(LayerStates):
         """
         self.intake.append(packed, instances, labels)
 
-    def labels(self, labels: Any) -> None:
+    def labels(self, labels: object) -> None:
         """Set the labels of the next batches: one integer or string per instance.
 
         None removes the labels that were set.
         """
         self.intake.pending_labels = labels
 
-    def begin_labels(self, labels: Any) -> Any:
+    def begin_labels(self, labels: object) -> object:
         """Let labels hold for all batches of this thread; return those that held before.
 
         They come before labels that labels() has set. See Run.labels().
@@ -139,7 +139,7 @@ class CapturePoint(LayerStates):
         self.labels(None)
         return self.intake.begin_labels(labels)
 
-    def labels_of_next_pass(self, labels: Any) -> None:
+    def labels_of_next_pass(self, labels: object) -> None:
         """Set the labels of the model's next forward pass, where passes are known: in PyTorch.
 
         Elsewhere it does the same as labels().

@@ -38,7 +38,7 @@ class Intake:
         self._open_sink()
 
     def _open_sink(self) -> None:
-        self.pending_labels: Any = None
+        self.pending_labels: object = None
         self.axis: int | None = None
         self.accumulator: Accumulator | None = None
         self.sink = self._new_sink()
@@ -120,11 +120,11 @@ class Intake:
             assert self.accumulator is not None
             self.accumulator.append(packed, instances, self._labels_now(), trusted=True)
 
-    def _labels_now(self) -> Any:
+    def _labels_now(self) -> object:
         scoped = self.label_scope.labels
         return self.pending_labels if scoped is None else scoped
 
-    def begin_labels(self, labels: Any) -> Any:
+    def begin_labels(self, labels: object) -> object:
         """Let labels hold in this thread; return those that held before."""
         self.wait_for_pending()
         before = self.label_scope.labels

@@ -2,19 +2,19 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class LabelScope(threading.local):
     """The labels that hold in this thread, or None."""
 
-    labels: Any = None
+    labels: object = None
 
 
 class Labelled(Protocol):
     """A capture point."""
 
-    def begin_labels(self, labels: Any) -> Any:
+    def begin_labels(self, labels: object) -> object:
         """Let labels hold in this thread, and return those that held before."""
 
 
@@ -24,9 +24,9 @@ class LabelBlock:
     ``points``: returns the capture points; more may appear in the block.
     """
 
-    def __init__(self, points: Callable[[], Iterable[Labelled]], labels: Any) -> None:
+    def __init__(self, points: Callable[[], Iterable[Labelled]], labels: object) -> None:
         self._points, self._labels = points, labels
-        self._before: Any = None
+        self._before: object = None
 
     def __enter__(self) -> None:
         for point in self._points():

@@ -75,7 +75,7 @@ class Run(Mapping[str, CapturePoint]):
             raise ValueError(f"layers have seen different numbers of inputs: {each}")
         return counts.pop()
 
-    def labels(self, labels: Any) -> LabelBlock:
+    def labels(self, labels: object) -> LabelBlock:
         """Set the labels of the next forward pass: one integer or string per input.
 
         ``with run.labels(y):`` sets those of all passes that this thread makes in the block,
