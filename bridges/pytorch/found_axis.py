@@ -1,5 +1,6 @@
 """PyTorch: the neuron axis of a layer, how it was found, and the order of its rows by input."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from .neuron_axes import AxisRule
 # Where an axis is known from. "given": by the user. "layer": the layer's definition leaves no
 # other. "flow": followed through a forward pass, from the layers that feed this one. "rule": what
 # holds for layers of that class. "guess": by the number of axes alone.
-GIVEN, LAYER, FLOW, RULE, GUESS = ORIGINS = ("given", "layer", "flow", "rule", "guess")
+GIVEN, LAYER, FLOW, RULE, GUESS = ("given", "layer", "flow", "rule", "guess")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,4 @@ def _sizes_of(
     others = [k for k in range(len(sizes)) if k != part]
     if len(others) == 1 and size % max(sizes[part], 1) == 0:
         sizes[others[0]] = size // max(sizes[part], 1)
-    product = 1
-    for each in sizes:
-        product *= each
-    return sizes if product == size else None
+    return sizes if math.prod(sizes) == size else None

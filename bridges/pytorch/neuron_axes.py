@@ -103,8 +103,11 @@ def _rule_of_name(module: Any) -> AxisRule | None:
 
 
 def _width_of(module: Any) -> int | None:
-    """Return the common size of a module's parameters, if each has one axis and more than one."""
-    shapes = {tuple(parameter.shape) for parameter in module.parameters(recurse=False)}
+    """Return the number of entries of a module's weight and bias, if they have one axis."""
+    parameters = dict(module.named_parameters(recurse=False))
+    if not {"weight"} <= parameters.keys() <= {"weight", "bias"}:
+        return None  # a parameter of another name may be one for each position
+    shapes = {tuple(parameter.shape) for parameter in parameters.values()}
     sizes = shapes.pop() if len(shapes) == 1 else ()
     return sizes[0] if len(sizes) == 1 and sizes[0] > 1 else None
 

@@ -99,17 +99,17 @@ class AxisFlow(TorchFunctionMode):
                 self._note(call, output, axes)
 
     def _note(self, call: Call, output: Tensor, axes: Axes | None) -> None:
+        if neuron_axis(axes) is None:  # noted first: in place, the output is an input
+            before = [self._lost_at.get(tensor) for tensor in call.tensors]
+            had = [t for t in call.tensors if neuron_axis(self.axes(t)) is not None]
+            if name := (call.name if had else next(filter(None, before), None)):
+                self._lost_at[output] = name
         if axes is not None:
             self._axes[output] = axes
         elif output in self._axes and call.name != "copy_":
             del self._axes[output]
         if call.tensors and all(map(self.is_weight, call.tensors)):
             self._weights[output] = True
-        if axes is None or neuron_axis(axes) is None:
-            before = [self._lost_at.get(tensor) for tensor in call.tensors]
-            had = [t for t in call.tensors if neuron_axis(self.axes(t)) is not None]
-            if name := (call.name if had else next(filter(None, before), None)):
-                self._lost_at[output] = name
 
     def _assign(self, target: Any, index: Any, value: Any) -> None:
         """A tensor of which nothing was known has its neurons where they are written to."""

@@ -11,7 +11,7 @@ from .factors import BATCH, join, without
 _OPERATORS = {
     f"__{prefix}{name}__": name
     for prefix in ("", "r", "i")
-    for name in ("add", "sub", "mul", "pow", "mod", "and", "or", "xor")
+    for name in ("add", "sub", "mul", "pow", "and", "or", "xor")
 } | {
     "__truediv__": "div",
     "__rtruediv__": "div",
@@ -29,9 +29,9 @@ _OPERATORS = {
     "__le__": "le",
     "__gt__": "gt",
     "__ge__": "ge",
-    "truediv": "div",
     "__mod__": "remainder",
-    "mod": "remainder",
+    "__rmod__": "remainder",
+    "__imod__": "remainder",
 }
 
 

@@ -242,6 +242,31 @@ def test_where_the_axis_is_lost_that_is_said():
     assert " 2 guess " in str(run.report())
 
 
+def test_a_view_in_place_is_named_as_the_cause():
+    model = Calls(lambda m, x: m.fc(x).transpose_(1, 2), **FC)
+    with (
+        pytest.warns(GuessedAxisWarning, match="act_post_states .lost at transpose_"),
+        ts.capture(model, "act") as run,
+    ):
+        model(images(2, 7, 4))
+    assert run["act_post_states"].axis_origin == "guess"
+
+
+def test_a_weight_for_each_position_is_no_norm():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(7))
+
+        def forward(self, x):
+            return torch.cdist(x, x[:, :5]) * self.scale[:, None]
+
+    model = Calls(lambda m, x: m.pos(m.fc(x)), pos=Positions(), **FC)
+    with pytest.warns(GuessedAxisWarning), ts.capture(model, "pos") as run:
+        model(images(2, 7, 4))
+    assert run["pos_post_states"].axis_origin == "guess"
+
+
 def test_all_guesses_of_a_pass_are_one_warning_and_told_once():
     model = nn.Sequential(nn.ReLU(), nn.ReLU())
     with ts.capture(model, "ReLU"):
