@@ -191,9 +191,9 @@ class Folder:
 
     def release(self) -> None:
         """Release the write lock."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        descriptor, self._lock = self._lock, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _create_root(self) -> None:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.is_dir()]

@@ -37,6 +37,7 @@ class WriterLife:
         self._background, self._writer = background, writer
         self._process = os.getpid()
         self.is_closing = self._closed = self._deleted = False
+        self._close_is_running = False  # a call of close() has begun
 
     @property
     def is_own_process(self) -> bool:
@@ -85,9 +86,11 @@ class WriterLife:
                 while not self._closed and not self._background.is_writer_thread():
                     self._background.wait()
                 return
+            self._close_is_running = True
             if at_exit or not self.is_deleted_without_loss():
                 self._final_commit()
         except BaseException:
+            self._close_is_running = False
             self._writer.reject_batches(False)
             if at_exit:
                 self._background.cancel()
@@ -104,8 +107,11 @@ class WriterLife:
         self._background.wait()
 
     def close_in_background(self) -> None:
-        """Close without waiting. A finalizer calls this, perhaps in one of the writer's threads."""
-        if self.is_own_process and not self._closed:
+        """Close without waiting. A finalizer calls this, perhaps in one of the writer's threads.
+
+        The program's end may be closing the writer already when the garbage collector gets here.
+        """
+        if self.is_own_process and not (self._closed or self._close_is_running):
             self.is_closing = True
             self._background.submit(self._drain_and_commit, exclusive=True)
 

@@ -172,6 +172,25 @@ def test_a_finalizer_in_a_writers_thread_does_not_wait_for_itself(tmp_path):
     np.testing.assert_array_equal(ts.Store(tmp_path / "run")["layer"][:], ROWS)
 
 
+def test_a_store_that_is_collected_while_it_closes_ends_once(tmp_path, monkeypatch):
+    store = ts.Store(tmp_path / "run", "x", commit_seconds=None)
+    new_point(store).append(ROWS, 100)
+    life, releases = store.session.writer.life, []
+    drain_all, release = life._writer.drain_all, life.files.release
+
+    def collected_while_draining():
+        life.close_in_background()
+        drain_all()
+
+    monkeypatch.setattr(life._writer, "drain_all", collected_while_draining)
+    monkeypatch.setattr(life.files, "release", lambda: releases.append(release()))
+    life.close(at_exit=True)
+    for thread in life._background._threads:
+        thread.join(600)
+    assert len(releases) == 1
+    np.testing.assert_array_equal(ts.Store(tmp_path / "run")["layer"][:], ROWS)
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_a_save_that_is_interrupted_leaves_nothing_that_is_written_later(tmp_path, monkeypatch):
     point = ts.CapturePoint("layer")
