@@ -18,6 +18,7 @@ import warnings
 __all__ = [
     "DamagedStore",
     "GuessedAxisWarning",
+    "InputsUnknown",
     "LabelsMissing",
     "LedgerError",
     "NoCapturePoints",
@@ -31,6 +32,7 @@ __all__ = [
     "StoreInUse",
     "TensorStateError",
     "UnknownFormat",
+    "UnmaskedLayerWarning",
 ]
 
 
@@ -77,12 +79,33 @@ class LabelsMissing(TensorStateError, ValueError):
     """Results by label are needed, but some inputs were captured without a label."""
 
 
+class InputsUnknown(LabelsMissing):
+    """Some states of a layer belong to no known input, so the layer has no labels.
+
+    A layer of experts sees tokens of several inputs in an order that nothing tells, for example.
+    """
+
+
 class LedgerError(TensorStateError, RuntimeError):
     """The number of rows differs from what was captured: a bug. No result is returned."""
 
 
 class GuessedAxisWarning(UserWarning):
     """Nothing tells which axis of a layer's tensors holds the neurons; ``neuron_axis=`` does."""
+
+
+class UnmaskedLayerWarning(UserWarning):
+    """A mask does not apply to a layer, all of whose rows are captured, those of padding too."""
+
+
+def warn_of_unmasked(layers: list[str], listed: int = 10) -> None:
+    """Issue an UnmaskedLayerWarning that names the layers."""
+    more = f" and {len(layers) - listed} more" if len(layers) > listed else ""
+    warnings.warn(
+        f"the mask does not apply to {', '.join(layers[:listed])}{more}: all rows are captured",
+        UnmaskedLayerWarning,
+        stacklevel=3,
+    )
 
 
 def warn_of_guesses(layers: list[str], listed: int = 10) -> None:

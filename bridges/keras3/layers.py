@@ -13,6 +13,7 @@ from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
+from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._layers.layer_states import LayerStates
 
 from .backends import capture_tensor, in_symbolic_call, supports_jit, unsupported_reason
@@ -45,14 +46,13 @@ class KerasPoint(CapturePoint):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_unwrap": None}  # a copy is at no layer
 
-    def begin_labels(self, labels: object) -> object:
-        """Raise an error, as labels() does."""
-        self.labels(labels)
-        return None
+    def begin_notes(self, notes: PassNotes) -> None:
+        """Raise an error, as note() does."""
+        self.note(notes)
 
-    def labels(self, labels: object) -> None:
+    def note(self, notes: PassNotes) -> None:
         """Raise an error: Keras splits inputs into batches. Use counts_by(labels) afterwards."""
-        if labels is not None:
+        if notes.inputs is not None:
             raise ValueError(
                 f"{self.name}: Keras splits inputs into batches that labels cannot follow; pass "
                 'them to counts_by(labels) afterwards, with keep="states"'

@@ -5,16 +5,34 @@ import threading
 import weakref
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from tensorstate_gpu.errors import warn_of_guesses
+from tensorstate_gpu._capturing.pass_notes import PassNotes, validated_mask
+from tensorstate_gpu.errors import warn_of_guesses, warn_of_unmasked
 
 from .axis_flow import AxisFlow
-from .axis_flow.mode import given_tensors, is_running
+from .axis_flow.mode import is_running
+from .given_tensors import Given, given_to, parameters_of
 from .marked_classes import MarkingHook, OwnHook
+from .rows_by_input import Mask
+
+_MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
+
+
+class PassUser(Protocol):
+    """A capture point that follows the passes of a model."""
+
+    def notes_now(self) -> PassNotes:
+        """Return what is said about the inputs of the pass that this thread makes."""
+
+    def takes_pass(self) -> bool:
+        """Return whether the pass that begins is captured."""
+
+    def has_seen(self, kind: object) -> bool:
+        """Return whether its axes in passes of a kind have been followed."""
 
 
 class _Pass(threading.local):
@@ -24,6 +42,7 @@ class _Pass(threading.local):
     frame: FrameType | None = None  # of that call
     signature: Any = None  # of its inputs
     inputs: int | None = None
+    mask: Mask | None = None
     flow: AxisFlow | None = None
     calls: dict[Any, int] | None = None  # of each capture point
 
@@ -42,22 +61,41 @@ class _Pass(threading.local):
 class ForwardPasses(OwnHook):
     """The forward passes of a model, of which the first with each kind of inputs is followed.
 
-    Kinds differ in the numbers of axes of the tensors that the model is given.
+    Kinds differ in the numbers of axes of the tensors that the model is given, in whether there is
+    one input or several, and in whether there is a mask. More passes are followed, but not many, as
+    long as some layer has not run.
+
+    ``mask``: the argument of the model that is the mask, if any.
     """
 
-    def __init__(self, batch_axis: int) -> None:
+    def __init__(self, batch_axis: int, mask: str | None = None) -> None:
         self.current = _Pass()
-        self._batch_axis = batch_axis
-        self._followed: set[Any] = set()
+        self._batch_axis, self._mask_name = batch_axis, mask
+        self._names: list[str] = []  # of the model's arguments
+        self._root: weakref.ref[nn.Module] | None = None
+        self._followed: dict[Any, int] = {}
+        self._done: set[Any] = set()  # kinds that are followed no more
+        self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
         self._guesses: dict[str, str] = {}
+        self._unmasked: dict[str, str] = {}
         self._watchers: list[_Watcher] = []
         self._ends: list[Any] = []  # handles
         self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._has_compiled_parts = False
-        self._users = 0
+        self._users: list[PassUser] = []
 
     def attach(self, model: nn.Module) -> None:
-        """Watch the model and its children: some models are used through these alone."""
+        """Watch the model and its children: some models are used through these alone.
+
+        Raises ValueError if the model has no argument for the mask.
+        """
+        self._root = weakref.ref(model)
+        self._names, takes_others = parameters_of(model)
+        if self._mask_name not in (None, *self._names) and not takes_others:
+            raise ValueError(
+                f"mask: {type(model).__name__} has no argument {self._mask_name!r}; there are "
+                f"{', '.join(self._names)}"
+            )
         for module in (model, *model.children()):
             leaf = next(module.children(), None) is None
             if module is model or not (leaf or isinstance(module, torch.jit.ScriptModule)):
@@ -66,14 +104,14 @@ class ForwardPasses(OwnHook):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy follows nothing."""
-        return ForwardPasses, (self._batch_axis,)
+        return ForwardPasses, (self._batch_axis, self._mask_name)
 
-    def add_user(self) -> None:
-        self._users += 1
+    def add_user(self, user: PassUser) -> None:
+        self._users.append(user)
 
-    def remove_user(self) -> None:
+    def remove_user(self, user: PassUser) -> None:
         """Stop watching the model when its last hook has been removed."""
-        self._users -= 1
+        self._users.remove(user)
         if not self._users:
             for hook in (*self._watchers, *self._ends):
                 hook.remove()
@@ -86,6 +124,25 @@ class ForwardPasses(OwnHook):
         self._guesses[name] = cause
         if self.current.flow is None:
             self._warn()
+
+    def note_unmasked(self, name: str, cause: str) -> None:
+        """Warn of a layer that a mask does not apply to: at the end of the pass, or now."""
+        self._unmasked[name] = cause
+        if self.current.flow is None:
+            self._warn()
+
+    @property
+    def inputs(self) -> int | None:
+        """The number of inputs of this thread's pass, if it is known."""
+        current = self.current
+        alone = current.flow is not None and current.flow.takes_one_input
+        return 1 if alone or current.signature in self._one_input else current.inputs
+
+    def was_followed(self) -> bool:
+        """Return whether earlier passes of this kind were followed. If so, the next is, too."""
+        kind = self.current.signature
+        self._done.discard(kind)
+        return kind in self._followed
 
     # ---- passes --------------------------------------------------------------------------------
 
@@ -103,34 +160,98 @@ class ForwardPasses(OwnHook):
             self._has_end.add(module)
             self._ends.append(module.register_forward_hook(self._end, always_call=True))
         current.begin(module, frame)
-        tensors = list(given_tensors((*args, *kwargs.values())))
-        axis = self._batch_axis
-        first = next((t for t in tensors if -t.ndim <= axis < t.ndim), None)
-        current.inputs = None if first is None else first.shape[axis]
-        current.signature = (id(module), *(t.ndim for t in tensors))
-        followed = self._has_compiled_parts or current.signature in self._followed
+        if any(user.takes_pass() for user in self._users):
+            self._follow(given_to(self._names_for(module), args, kwargs), frame)
+
+    def _names_for(self, module: nn.Module) -> list[str]:
+        is_root = self._root is not None and self._root() is module
+        return self._names if is_root and self._mask_name is not None else []
+
+    def _follow(self, given: Given, frame: FrameType) -> None:
+        """Note the inputs of a pass that begins, and follow it if its kind has not been."""
+        current, axis = self.current, self._batch_axis
+        notes = self._users[0].notes_now()
+        current.mask = self._mask(given, notes)
+        first = given.first_with(axis)
+        current.inputs = (notes.inputs or given.listed) if first is None else first.shape[axis]
+        positions = None if current.mask is None else min(current.mask.shape[1], 2)
+        ndims = (tensor.ndim for _, tensor in given.tensors)
+        current.signature = (id(current.module), *ndims, current.inputs == 1, positions)
+        followed = self._has_compiled_parts or current.signature in self._done
         if not followed and torch._C._get_tracing_state() is None:
             current.flow = AxisFlow(frame)
-            current.flow.mark_inputs(tensors, axis)
+            current.flow.mark_inputs([tensor for _, tensor in given.tensors], axis)
+            if current.mask is not None:
+                self._mark_positions(current.flow, given, current.mask)
             current.flow.__enter__()  # type: ignore[no-untyped-call]
+
+    def _mask(self, given: Given, notes: PassNotes) -> Mask | None:
+        """Return the mask of a pass: that of the user, or the model's argument."""
+        if notes.mask is not None or self._mask_name is None:
+            return notes.mask
+        named = given.named(self._mask_name)
+        if named is None or named.ndim != 2:
+            return None
+        return validated_mask(named.detach())
+
+    def _mark_positions(self, flow: AxisFlow, given: Given, mask: Mask) -> None:
+        """Mark the positions that a mask is about: of the first tensor that has as many.
+
+        Of several, it is the one whose name begins most like the mask's: decoder_attention_mask is
+        about decoder_input_ids.
+        """
+        name = self._mask_name or ""
+        fitting = [
+            (key, tensor)
+            for key, tensor in given.tensors
+            if not (name and key == name) and self._sizes(tensor) == mask.shape
+        ]
+        if fitting:
+            _, tensor = max(fitting, key=lambda each: _common_beginning(each[0], name))
+            flow.mark_positions(tensor, self._position_axis(tensor))
+
+    def _position_axis(self, tensor: torch.Tensor) -> int:
+        """Positions are along the first axis that is not that of the inputs."""
+        return 1 if self._batch_axis % tensor.ndim == 0 else 0
+
+    def _sizes(self, tensor: torch.Tensor) -> tuple[int, int] | None:
+        """Return the number of inputs and of positions."""
+        if tensor.ndim < 2 or not -tensor.ndim <= self._batch_axis < tensor.ndim:
+            return None
+        return tensor.shape[self._batch_axis], tensor.shape[self._position_axis(tensor)]
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
         """Called as a hook."""
         if torch.compiler.is_compiling() or self.current.module is not module:
             return
         current = self.current
-        signature, followed = current.signature, current.flow is not None
+        kind, flow = current.signature, current.flow
         current.stop_following()
         current.end()
-        if followed and output is not None:  # which it is after an error
-            self._followed.add(signature)
+        if flow is not None and output is not None:  # which it is after an error
+            self._note_followed(kind, flow)
             self._warn()
 
+    def _note_followed(self, kind: Any, flow: AxisFlow) -> None:
+        self._followed[kind] = self._followed.get(kind, 0) + 1
+        if self._followed[kind] >= _MOST_FOLLOWED or all(u.has_seen(kind) for u in self._users):
+            self._done.add(kind)
+        if flow.takes_one_input:
+            self._one_input.add(kind)
+
     def _warn(self) -> None:
-        """Say once of each layer that its axis is a guess."""
+        """Say once of each layer that its axis is a guess, or that the mask does not apply."""
         guesses, self._guesses = self._guesses, {}
-        if guesses:
-            warn_of_guesses([f"{name} ({cause})" for name, cause in guesses.items()])
+        unmasked, self._unmasked = self._unmasked, {}
+        for found, warn in ((guesses, warn_of_guesses), (unmasked, warn_of_unmasked)):
+            if found:
+                warn([f"{name} ({cause})" for name, cause in found.items()])
+
+
+def _common_beginning(one: str, other: str) -> int:
+    """Return how many characters two names have in common at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 class _Watcher(MarkingHook):

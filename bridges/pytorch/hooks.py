@@ -1,5 +1,6 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
+import dataclasses
 from typing import Any, Unpack
 
 try:
@@ -9,15 +10,19 @@ except ImportError as error:
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu._process.num_threads import prefer_single_thread
+from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu._states.packing import pack, working_on
 
-from .axis_flow.factors import neuron_axis
+from .axis_flow.factors import BATCH, POSITION, Axes, neuron_axis, only_whole
 from .forward_passes import ForwardPasses
-from .found_axis import FLOW, GIVEN, GUESS, FoundAxis, by_rule, inputs_first
+from .found_axis import FLOW, GIVEN, GUESS, FoundAxis, by_rule
 from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
 from .operator import Receiver
+from .pass_filter import PassFilter
 from .passes import PassCounter, PassLog
+from .rows_by_input import Mask, RowsByInput, rows_by_input
 from .tensors import as_importable, first_tensor
 
 
@@ -50,6 +55,8 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     _rule: AxisRule | None = None
     _passes: ForwardPasses | None = None
+    _filter: PassFilter | None = None
+    _told_of_mask = False
 
     @takes_options
     def __init__(
@@ -65,24 +72,45 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def _begin(self, counter: PassCounter) -> None:
         self._later_calls: list[StateCaptureHook] = []
-        self._found: dict[Any, FoundAxis] = {}  # by the kind of the model's inputs
+        # By the kind of the model's inputs, and the number of axes.
+        self._found: dict[tuple[Any, int], FoundAxis] = {}
         self._register(counter)
 
     def count_passes(self, counter: PassCounter) -> None:
         """Note from now on in which passes of a model this layer ran."""
         self.pass_log = PassLog(counter)
 
-    def follow(self, passes: ForwardPasses) -> None:
-        """Take the axis of the neurons from the passes of a model, from now on."""
-        self._passes = passes
-        passes.add_user()
+    def follow(self, passes: ForwardPasses, filter: PassFilter | None = None) -> None:
+        """Take the axes of tensors from the passes of a model, from now on.
+
+        ``filter``: which passes are captured.
+        """
+        self._passes, self._filter = passes, filter
+        passes.add_user(self)
+
+    def notes_now(self) -> PassNotes:
+        """Return what is said about the inputs of the pass that this thread makes."""
+        return NO_NOTES if self._is_past(self.pass_log.counter.clock) else self.intake.notes_now()
+
+    def _is_past(self, clock: int) -> bool:
+        """Return whether the pass that notes are for has ended at a time."""
+        return self.pass_log.is_past(clock)
+
+    def takes_pass(self) -> bool:
+        """Return whether the pass that begins is captured."""
+        clock = self.pass_log.counter.clock
+        return self.intake.is_open and (self._filter is None or self._filter.accepts(clock))
+
+    def has_seen(self, kind: object) -> bool:
+        """Return whether its axes in passes of a kind have been followed."""
+        return any(of == kind and not found.missed for (of, _), found in self._found.items())
 
     @property
     def passes(self) -> tuple[int, int] | None:
         return self.pass_log.passes()
 
-    def labels_of_next_pass(self, labels: object) -> None:
-        self.labels(labels)
+    def note_next_pass(self, notes: PassNotes) -> None:
+        self.note(notes)
         self.pass_log.expect_pass()
 
     def reset_states(self, input_shape: Any = None) -> None:
@@ -96,6 +124,11 @@ class StateCaptureHook(CapturePoint, Receiver):
         """
         if self._handles:
             raise ValueError(f"{self.name} is attached to a module already; detach() it first")
+        if self._passes is None and (self.options.when or self.options.mask):
+            raise ValueError(
+                f"{self.name}: when= and mask= are about the passes of a model: use capture() or "
+                "build_efficiency_model()"
+            )
         if before:
             function = self.before_with_kwargs
             handle = module.register_forward_pre_hook(function, with_kwargs=True)
@@ -110,7 +143,7 @@ class StateCaptureHook(CapturePoint, Receiver):
             self.remove()
             self.active = False  # for compiled graphs that do not check whether they still fit
             if self._passes is not None:
-                self._passes.remove_user()
+                self._passes.remove_user(self)
                 self._passes = None
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
@@ -142,14 +175,20 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def receive(self, tensor: torch.Tensor, clock: int) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
+        if self._filter is not None and not self._filter.accepts(clock):
+            self._note_pass(clock)
+            return
         hook = self._of_this_call(clock)
-        if hook.pass_log.note(clock):
-            hook.labels(None)
+        hook._note_pass(clock)
         try:
             hook._capture(tensor)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
+
+    def _note_pass(self, clock: int) -> None:
+        if self.pass_log.note(clock):
+            self.note(NO_NOTES)
 
     def _of_this_call(self, clock: int) -> "StateCaptureHook":
         """Return the capture point of this call: the first in a pass has this one.
@@ -174,10 +213,10 @@ class StateCaptureHook(CapturePoint, Receiver):
     def add_later_call(self) -> "StateCaptureHook":
         """Create the capture point of the next call of the module within a pass."""
         hook = StateCaptureHook(self.later_name(len(self._later_calls) + 2), options=self.options)
-        hook._rule, hook._passes = self._rule, self._passes
+        hook._rule, hook._passes, hook._filter = self._rule, self._passes, self._filter
         hook.pass_log = self.pass_log.of_later_call()
-        hook.labels(self.intake.pending_labels)
-        hook.intake.label_scope = self.intake.label_scope
+        hook.note(self.intake.pending_notes)
+        hook.intake.scope = self.intake.scope
         before = self._later_calls[-1] if self._later_calls else self
         self._later_calls.append(hook)
         for tell in self.new_point_listeners:
@@ -210,41 +249,79 @@ class StateCaptureHook(CapturePoint, Receiver):
         if tensor.ndim == 0:
             raise ValueError(f"{self.name}: a state needs an axis of neurons, got a 0-d tensor")
         found = self._axis_of(tensor)
-        inputs = self._passes.current.inputs if self._passes is not None else None
-        view, axis, instances = inputs_first(tensor, found.axis, found, inputs)
-        if tensor.ndim == 1:
-            view, axis, instances = tensor[None], 1, 1
+        passes = self._passes
+        inputs = None
+        if passes is not None:
+            inputs = passes.inputs or self.intake.notes_now().inputs
+        by_input = rows_by_input(tensor, found.axis, found, inputs)
+        mask = None if passes is None else self._applicable(passes.current.mask, by_input)
         with prefer_single_thread():
-            states = borrow(as_importable(view), "states")
+            states = borrow(as_importable(by_input.view), "states")
             with working_on(states):
-                packed, neurons = pack(states, axis, self.threshold, self.firing)
-                self.intake.record(packed, neurons, found.axis, instances, found.origin)
+                packed, neurons = pack(states, by_input.axis, self.threshold, self.firing)
+                if mask is None:
+                    batches = by_input.batches(inputs)
+                else:
+                    kept, batches = by_input.kept(mask)
+                    packed = backend_for(device_of(packed), "").rows_where(packed, kept)
+                self.intake.record(
+                    packed, neurons, found.axis, batches, found.origin, by_input.cause or None
+                )
+
+    def _applicable(self, mask: Mask | None, by_input: RowsByInput) -> Mask | None:
+        """Return the mask, if it applies to the rows of a tensor; else say so once."""
+        if mask is None or not (cause := by_input.why_not_masked(mask)):
+            return mask
+        if not self._told_of_mask and self._passes is not None:
+            self._told_of_mask = True
+            self._passes.note_unmasked(self.name, cause)
+        return None
 
     def _axis_of(self, tensor: torch.Tensor) -> FoundAxis:
         """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""
         passes = self._passes
         kind = None if passes is None else passes.current.signature
-        found = self._found.get(kind)
-        if found is None or found.ndim != tensor.ndim:
-            found = self._found[kind] = self._find_axis(tensor)
+        found = self._found.get((kind, tensor.ndim))
+        if found is None or (found.missed and passes is not None and passes.current.flow):
+            found = self._found[kind, tensor.ndim] = self._find_axis(tensor, found)
             if found.origin == GUESS and passes is not None:
                 passes.note_guess(self.name, found.cause)
         return found
 
-    def _find_axis(self, tensor: torch.Tensor) -> FoundAxis:
-        flow = None if self._passes is None else self._passes.current.flow
+    def _find_axis(self, tensor: torch.Tensor, before: FoundAxis | None) -> FoundAxis:
+        """Find the axis. One that was found ``before`` stays, so that all rows mean the same."""
+        passes = self._passes
+        flow = None if passes is None else passes.current.flow
         factors = None if flow is None else flow.axes(tensor)
+        found = before or self._neurons_of(tensor, factors)
+        changes = {"batch_second": (self._rule or UNKNOWN).batch_second, "missed": False}
+        if flow is not None and passes is not None:
+            mask = passes.current.mask
+            whole = only_whole(factors or (), BATCH, flow.inputs)
+            whole = only_whole(whole, POSITION, None if mask is None else mask.shape[1])
+            changes |= {
+                "factors": whole if factors is not None else None,
+                "followed": True,
+                "inputs_lost": flow.why_inputs_are_lost(tensor),
+            }
+        elif passes is not None and passes.was_followed():
+            lost = "the layer did not run in the passes that were followed"
+            changes |= {"followed": True, "missed": True, "inputs_lost": lost}
+        return dataclasses.replace(found, **changes)
+
+    def _neurons_of(self, tensor: torch.Tensor, factors: Axes | None) -> FoundAxis:
         rule = self._rule or UNKNOWN
         if self.neuron_axis is not None:
-            return FoundAxis(self.neuron_axis, GIVEN, tensor.ndim, factors, rule.batch_second)
+            return FoundAxis(self.neuron_axis, GIVEN, tensor.ndim)
         followed = neuron_axis(factors)
         if followed is not None and not rule.defined:
-            return FoundAxis(followed, FLOW, tensor.ndim, factors, rule.batch_second)
+            return FoundAxis(followed, FLOW, tensor.ndim)
         cause = "this pass was not followed"
+        flow = None if self._passes is None else self._passes.current.flow
         if flow is not None:
             lost = flow.lost_at(tensor)
             cause = f"lost at {lost}" if lost else "no layer with weights comes before it"
-        return by_rule(rule, tensor.shape, factors, cause)
+        return by_rule(rule, tensor.shape, cause)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -259,4 +336,12 @@ class StateCaptureHook(CapturePoint, Receiver):
 
 
 # What a hook has for the model that it is attached to, and a copy has not.
-_OF_THE_MODEL = {"_handles", "_module", "_passes", "_later_calls", "_anchor", "_key_and_active"}
+_OF_THE_MODEL = {
+    "_handles",
+    "_module",
+    "_passes",
+    "_filter",
+    "_later_calls",
+    "_anchor",
+    "_key_and_active",
+}

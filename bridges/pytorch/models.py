@@ -17,6 +17,7 @@ from .forward_passes import ForwardPasses
 from .hooks import StateCaptureHook
 from .marked_classes import plain_class
 from .neuron_axes import find_rules
+from .pass_filter import PassFilter
 from .passes import PassCounter
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
@@ -89,7 +90,9 @@ def attach_in_place(
     """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
     rules = find_rules(model)
     bypassed = _bypassed(model)
-    passes = ForwardPasses(options.batch_axis)
+    passes = ForwardPasses(options.batch_axis, options.mask)
+    root = _unwrapped(model)
+    selected = None if options.when is None else PassFilter(options.when, root)
     hooks: list[StateCaptureHook] = []
     counter = PassCounter()
     try:
@@ -103,12 +106,12 @@ def attach_in_place(
                 hook.count_passes(counter)
                 _check_hooks_run(name, module, bypassed)
                 hook._rule = rules[id(module)][place == "post"]
+                hook.follow(passes, selected)
                 hook.attach(module, before=place == "pre")
-                hook.follow(passes)
                 hooks += hook.later_calls_of_store()
         if hooks:
-            counter.attach(_unwrapped(model))
-            passes.attach(_unwrapped(model))
+            passes.attach(root)
+            counter.attach(root)  # the last that is put first: it runs before the others
     except BaseException:
         detach(hooks)
         for hook in hooks:

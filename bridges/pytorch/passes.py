@@ -100,10 +100,14 @@ class PassLog:
         if clock % 2 and clock > self._last:
             self._last = clock
             self._ran += 1
-        ended = self._expected is not None and clock > self._expected
+        ended = self.is_past(clock)
         if ended:
             self._expected = None
         return ended
+
+    def is_past(self, clock: int) -> bool:
+        """Return whether the expected pass has ended at a time."""
+        return self._expected is not None and clock > self._expected
 
     def call_number(self, clock: int) -> int:
         """Count the calls of the layer in this pass: 1, 2, ...; outside of passes always 1."""

@@ -48,8 +48,8 @@ def build_efficiency_model(
         Keep all rows in a store: a new one at this path, or an open one such as ``Store("run.zarr",
         mode="a")``, which resumes an earlier capture.
     **options
-        keep, threshold, firing, neuron_axis, batch_axis, merge_calls and compressor, as in
-        CapturePoint; they apply to every layer.
+        keep, threshold, firing, neuron_axis, batch_axis, mask, merge_calls, when and compressor, as
+        in CapturePoint; they apply to every layer.
 
     Returns
     -------

@@ -11,6 +11,7 @@ from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._capturing.intake import Intake
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
+from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._process.locks import ForkSafeLock
@@ -43,10 +44,18 @@ class CapturePoint(LayerStates):
     batch_axis : int
         The axis of a model's inputs along which its instances lie: 1 for models whose inputs are
         (sequence, batch, ...). PyTorch only.
+    mask : str, optional
+        The argument of the model that is its mask (inputs, positions), such as "attention_mask":
+        rows of positions where it is zero are not captured. Where layers of a PyTorch model are
+        captured together; Run.labels() takes a mask itself.
     merge_calls : bool
         Whether the calls of a module within one forward pass share a capture point, as those of a
         recurrent cell. By default, each has its own: ``relu_post_states``, ``relu:2_post_states``.
         PyTorch only.
+    when : "train", "eval" or function (model) -> bool, optional
+        Which forward passes are captured: those of a model in training mode, those of a model that
+        is not, or those for which a function returns True; it is called once per pass. By default,
+        all are. Where layers of a model are captured together; Keras takes no function.
     compressor : numcodecs codec, optional
         Compresses rows in memory. The default is None: states of wide layers hardly compress, and a
         codec is slower than packing (docs/performance.md).
@@ -115,36 +124,43 @@ class CapturePoint(LayerStates):
         """Set the number of neurons and their axis. Raises ValueError if they change."""
         self.intake.declare(neurons, axis)
 
-    def append(self, packed: NDArray[np.uint8], instances: int, labels: Any = None) -> None:
+    def append(
+        self, packed: NDArray[np.uint8], instances: int, labels: Any = None, units: Any = None
+    ) -> None:
         """Add a batch of packed rows: uint8 (instances * states per instance, bytes).
 
-        ``labels``: one integer or string per instance. Raises TypeError or ValueError, and adds
-        nothing, if the rows do not fit the declared neurons or the instances, if bits beyond the
-        last neuron are set, or if the labels do not fit the instances.
+        ``labels``, ``units``: one integer or string per instance. Raises TypeError or ValueError,
+        and adds nothing, if the rows do not fit the declared neurons or the instances, if bits
+        beyond the last neuron are set, or if the labels do not fit the instances.
         """
-        self.intake.append(packed, instances, labels)
+        self.intake.append(packed, instances, labels, units)
 
     def labels(self, labels: object) -> None:
         """Set the labels of the next batches: one integer or string per instance.
 
         None removes the labels that were set.
         """
-        self.intake.pending_labels = labels
+        self.note(PassNotes.from_arguments(labels, None, None))
 
-    def begin_labels(self, labels: object) -> object:
-        """Let labels hold for all batches of this thread; return those that held before.
+    def note(self, notes: PassNotes) -> None:
+        """Set what is said about the inputs of the next batches."""
+        self.intake.pending_notes = notes
 
-        They come before labels that labels() has set. See Run.labels().
+    @property
+    def block_notes(self) -> PassNotes:
+        """What is said about the inputs of this thread's passes, in a block; see Run.labels()."""
+        return self.intake.scope.notes
+
+    def begin_notes(self, notes: PassNotes) -> None:
+        """Let notes hold for all batches of this thread, in place of those of the next batches."""
+        self.intake.begin_notes(notes)
+
+    def note_next_pass(self, notes: PassNotes) -> None:
+        """Set the notes of the model's next forward pass, where passes are known: in PyTorch.
+
+        Elsewhere it does the same as note().
         """
-        self.labels(None)
-        return self.intake.begin_labels(labels)
-
-    def labels_of_next_pass(self, labels: object) -> None:
-        """Set the labels of the model's next forward pass, where passes are known: in PyTorch.
-
-        Elsewhere it does the same as labels().
-        """
-        self.labels(labels)
+        self.note(notes)
 
     def reset_states(self, input_shape: Any = None) -> None:
         """Delete everything captured, in memory and on disk.

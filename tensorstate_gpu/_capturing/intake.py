@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import integer, positive_integer
-from tensorstate_gpu._capturing.label_block import LabelScope
 from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, NoteScope, PassNotes
 from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.batches import Batches, totals
+from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes, validated_notes
 from tensorstate_gpu._process.locks import ForkSafeLock
 
 
@@ -30,15 +33,16 @@ class Intake:
     def __init__(self, name: str, options: CaptureOptions) -> None:
         self.name, self.options = name, options
         self.axis_origin: str | None = None
+        self.inputs_unknown: str | None = None  # why some rows belong to no known input
         self.lock = ForkSafeLock()
         self._barriers: list[Callable[[], object]] = []
         self._stopped = False
         self._pauses = 0
-        self.label_scope = LabelScope()
+        self.scope = NoteScope()
         self._open_sink()
 
     def _open_sink(self) -> None:
-        self.pending_labels: object = None
+        self.pending_notes = NO_NOTES
         self.axis: int | None = None
         self.accumulator: Accumulator | None = None
         self.sink = self._new_sink()
@@ -85,9 +89,12 @@ class Intake:
     def attributes(self) -> dict[str, Any]:
         """Return how states are captured, as JSON, for the store."""
         origin = {} if self.axis_origin is None else {"axis_origin": self.axis_origin}
-        return {"neuron_axis": self.axis, **origin, **self.options.firing_rule()}
+        unknown = {} if self.inputs_unknown is None else {"inputs_unknown": self.inputs_unknown}
+        return {"neuron_axis": self.axis, **origin, **unknown, **self.options.firing_rule()}
 
-    def append(self, packed: NDArray[np.uint8], instances: int, labels: Any = None) -> None:
+    def append(
+        self, packed: NDArray[np.uint8], instances: int, labels: Any = None, units: Any = None
+    ) -> None:
         """Add a batch; see CapturePoint.append()."""
         if type(packed) is not np.ndarray:
             raise TypeError(f"packed must be a NumPy array, got {type(packed).__name__}")
@@ -96,42 +103,59 @@ class Intake:
         with self.lock:
             if self.accumulator is None:
                 raise ValueError(f"{self.name}: declare() the neurons before append()")
-            given = self._labels_now() if labels is None else labels
-            self.accumulator.append(packed, instances, given)
+            now = self.notes_now()
+            notes = validated_notes(
+                now.labels if labels is None else labels,
+                now.units if units is None else units,
+                instances,
+            )
+            self.accumulator.append(packed, instances, notes)
 
     def record(
         self,
         packed: Any,
         neurons: int,
         axis: int | None,
-        instances: int,
+        instances: int | Batches,
         axis_origin: str | None = None,
+        inputs_unknown: str | None = None,
     ) -> None:
         """Add a batch that packing.pack() made, on any device; declares its neurons first.
 
+        ``instances``: whose rows these are: a number of instances, in equal parts, or batches.
         ``axis_origin``: where the axis is known from: "given", "layer", "flow", "rule" or "guess".
+        ``inputs_unknown``: why rows belong to no known instance.
+
+        Labels of another number of instances do not fit, and are left out with a warning: a forward
+        pass does not fail for its labels.
         """
-        if self._stopped or self._pauses:
+        if not self.is_open:
             return
         self.sink.before_batch()
         with self.lock:  # no reset by another thread may come between declare and append
             self.axis_origin = axis_origin or self.axis_origin
+            self.inputs_unknown = inputs_unknown or self.inputs_unknown
             self.declare(neurons, axis)
             assert self.accumulator is not None
-            self.accumulator.append(packed, instances, self._labels_now(), trusted=True)
+            count = instances if isinstance(instances, int) else totals(instances)[0]
+            notes = self.notes_now().of_instances
+            fits = notes.length in (None, count)
+            kept = notes if fits else NOTHING
+            self.accumulator.append(packed, instances, kept, trusted=True)
+        if not fits:
+            _warn_of_misfit(notes, count)
 
-    def _labels_now(self) -> object:
-        scoped = self.label_scope.labels
-        return self.pending_labels if scoped is None else scoped
+    def notes_now(self) -> PassNotes:
+        """Return what is said about the inputs of the pass that this thread makes."""
+        scoped = self.scope.notes
+        return self.pending_notes if scoped is NO_NOTES else scoped
 
-    def begin_labels(self, labels: object) -> object:
-        """Let labels hold in this thread; return those that held before."""
+    def begin_notes(self, notes: PassNotes) -> None:
+        """Let notes hold in this thread."""
         self.wait_for_pending()
-        before = self.label_scope.labels
-        self.label_scope.labels = labels
-        if self._barriers:  # batches arrive in threads of the framework
-            self.pending_labels = labels
-        return before
+        self.scope.notes = notes
+        # Where batches arrive in threads of the framework, also there.
+        self.pending_notes = notes if self._barriers else NO_NOTES
 
     def pause(self) -> None:
         """Ignore batches until go_on()."""
@@ -146,6 +170,11 @@ class Intake:
     def stop(self) -> None:
         """Ignore further batches, which traced functions of a framework may still deliver."""
         self._stopped = True
+
+    @property
+    def is_open(self) -> bool:
+        """False after stop(), and in a pause."""
+        return not (self._stopped or self._pauses)
 
     @property
     def is_stopped(self) -> bool:
@@ -163,6 +192,7 @@ class Intake:
                 "options": dataclasses.replace(self.options, disk_path=sink.store),
                 "axis": self.axis,
                 "axis_origin": self.axis_origin,
+                "inputs_unknown": self.inputs_unknown,
                 "sink": sink,
                 "accumulator": accumulator,
                 "_stopped": self._stopped,
@@ -173,8 +203,8 @@ class Intake:
         self.lock = ForkSafeLock()
         self._barriers = []
         self._resumed = False
-        self.pending_labels = None
-        self._pauses, self.label_scope = 0, LabelScope()
+        self.pending_notes = NO_NOTES
+        self._pauses, self.scope = 0, NoteScope()
         if self.accumulator is None and (found := self.sink.existing()) is not None:
             self.accumulator, self.axis = found
 
@@ -215,3 +245,12 @@ class Intake:
         """Commit buffered rows, and release a store that was made from a path."""
         self.wait_for_pending()
         self.sink.close()
+
+
+def _warn_of_misfit(notes: InstanceNotes, instances: int) -> None:
+    # Without the name of the layer, so that Python shows it once.
+    warnings.warn(
+        f"labels are for {notes.length} inputs, and a pass had {instances}: it is captured without "
+        "labels",
+        stacklevel=3,
+    )

@@ -21,11 +21,16 @@ from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
 from tensorstate_gpu._layers.memory_rows import check_compressor
 
 KEEP = ("states", "counts")
+WHEN = ("train", "eval")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # The same axis for every layer, an axis by the name of a layer or a glob over names, or a function
 # (name, layer) -> axis or None.
 NeuronAxis = int | Mapping[str, int] | Callable[[str, Any], int | None]
+
+
+# Which passes count: those in training mode, those that are not, or a function of the model.
+When = str | Callable[[Any], bool]
 
 
 class CaptureKeywords(TypedDict, total=False):
@@ -36,7 +41,9 @@ class CaptureKeywords(TypedDict, total=False):
     firing: FiringFunction | None
     neuron_axis: NeuronAxis | None
     batch_axis: int
+    mask: str | None
     merge_calls: bool
+    when: When | None
     compressor: Any
 
 
@@ -52,7 +59,9 @@ class CaptureOptions:
     firing: FiringFunction | None = None
     neuron_axis: NeuronAxis | None = None
     batch_axis: int = 0
+    mask: str | None = None
     merge_calls: bool = False
+    when: When | None = None
     compressor: Any = None
     disk_path: Any = None
 
@@ -67,6 +76,13 @@ class CaptureOptions:
             )
         if not isinstance(self.merge_calls, bool):
             raise TypeError(f"merge_calls must be a bool, got {self.merge_calls!r}")
+        if self.mask is not None and not isinstance(self.mask, str):
+            raise TypeError(
+                f"mask must name an argument of the model, got {type(self.mask).__name__}; "
+                "run.labels(mask=...) takes a mask itself"
+            )
+        if not (self.when in (None, *WHEN) or callable(self.when)):
+            raise ValueError(f"when must be one of {WHEN} or a function, got {self.when!r}")
         if self.compressor is not None:
             check_compressor(self.compressor)
         checked = {
@@ -79,11 +95,12 @@ class CaptureOptions:
             object.__setattr__(self, name, value)
 
     def __getstate__(self) -> tuple[Any, ...]:
+        changed = {
+            "firing": picklable_function(self.firing),
+            "when": None if callable(self.when) else self.when,  # a copy is at no model
+        }
         names = (field.name for field in dataclasses.fields(self))
-        return tuple(
-            picklable_function(self.firing) if name == "firing" else getattr(self, name)
-            for name in names
-        )
+        return tuple(changed[name] if name in changed else getattr(self, name) for name in names)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         for field, value in zip(dataclasses.fields(self), state, strict=True):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._capturing.label_block import LabelBlock
+from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured
 from tensorstate_gpu.reporting.html import html_table
 from tensorstate_gpu.reporting.text import printable_name, with_noun
@@ -75,16 +75,28 @@ class Run(Mapping[str, CapturePoint]):
             raise ValueError(f"layers have seen different numbers of inputs: {each}")
         return counts.pop()
 
-    def labels(self, labels: object) -> LabelBlock:
+    def labels(
+        self, labels: object = None, *, units: object = None, mask: object = None
+    ) -> NoteBlock:
         """Set the labels of the next forward pass: one integer or string per input.
 
         ``with run.labels(y):`` sets those of all passes that this thread makes in the block,
         whatever calls the model or a part of it: a loop that generates, an encoder alone. Passes of
-        other threads have the labels of blocks there.
+        other threads have the labels of blocks there. In a block within a block, what is not given
+        is that of the outer one.
+
+        ``units``: one integer or string per input, which says which inputs belong together: frames
+        of a clip, views of one image. They are kept next to the labels; see CapturePoint.units().
+        ``mask``: (inputs, positions), true where a position of an input counts: rows of other
+        positions, such as padding, are not captured. PyTorch only.
+
+        Raises TypeError or ValueError for anything else. A pass with another number of inputs is
+        captured without labels, and a warning says so.
         """
+        notes = PassNotes.from_arguments(labels, units, mask)
         for point in self._points.values():
-            point.labels_of_next_pass(labels)
-        return LabelBlock(self._points.values, labels)
+            point.note_next_pass(notes)
+        return NoteBlock(self._points.values, notes)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -53,6 +53,8 @@ def _summary(layers: list[LayerReport], missing: list[str], results: Path | None
 
 def _missing_labels_reason(layer: StoredLayer) -> str | None:
     committed = layer.committed
+    if committed is not None and committed.unassigned:
+        return f"{committed.unassigned} of {committed.states.rows} states belong to no known input"
     if committed is None or committed.labels is None:
         return "no labels were stored"
     if committed.labels.rows < committed.instances:

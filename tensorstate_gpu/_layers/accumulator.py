@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._layers.labels import validated_labels
+from tensorstate_gpu._layers.batches import Batches, divided, totals
+from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.interrupts import deferred_interrupts
@@ -36,11 +36,18 @@ class Accumulator(ABC):
         """Everything captured, including batches in transit from a device."""
 
     def append(
-        self, packed: Any, instances: int, labels: Any = None, *, trusted: bool = False
+        self,
+        packed: Any,
+        instances: int | Batches,
+        notes: InstanceNotes = NOTHING,
+        *,
+        trusted: bool = False,
     ) -> None:
-        """Add a batch. Raises TypeError or ValueError, and adds nothing, if its parts do not fit.
+        """Add a batch. Raises ValueError, and adds nothing, if its parts do not fit.
 
         ``packed``: uint8 (states, bytes), a native array of any backend.
+        ``instances``: whose rows these are: a number of instances, in equal parts, or batches.
+        ``notes``: of each of the instances.
         ``trusted``: skip the check for bits beyond the last neuron, which our own packing never
         sets.
         """
@@ -51,12 +58,16 @@ class Accumulator(ABC):
             )
         if not trusted:
             check_unused_bits(packed, self.neurons)
-        if instances < 0 or (len(packed) % instances if instances else len(packed)):
-            raise ValueError(f"{len(packed)} rows do not divide into {instances} instances")
-        array = None if labels is None else validated_labels(labels, instances)
+        batches = divided(len(packed), instances) if isinstance(instances, int) else instances
+        count, rows, _ = totals(batches)
+        if rows != len(packed) or notes.length not in (None, count):
+            raise ValueError(
+                f"{rows} rows and notes of {count} instances are due, got {len(packed)} rows and "
+                f"notes of {notes.length}"
+            )
         with deferred_interrupts():
-            if instances:
-                self._add(packed, instances, array)
+            if batches:
+                self._add(packed, batches, notes)
 
     def histogram(self) -> StateCounts:
         """Count all rows so far."""
@@ -76,8 +87,8 @@ class Accumulator(ABC):
         """Number of rows that are really there, counted independently of the ledger."""
 
     @abstractmethod
-    def _add(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
-        """Add the rows of at least one instance; ``labels``: one per instance."""
+    def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
+        """Add the rows of at least one batch, with the notes of all its instances."""
 
     @abstractmethod
     def _compute_histogram(self) -> StateCounts: ...

@@ -1,6 +1,6 @@
 """ArrowRows: the rows of a layer as an Arrow table or a Parquet file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._layers.instance_notes import NOTES
 from tensorstate_gpu._layers.labels import STRINGS, SlidingReader, label_kind, to_column
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import ProgressCallback
@@ -34,11 +35,11 @@ class ArrowRows:
         chunks: Iterator[NDArray[np.uint8]],
     ) -> None:
         self._name, self._ledger, self._chunks = name, ledger, chunks
-        self._label_type, self._labels = self._label_column(ledger)
-        self._next_instance = 0  # the first instance whose label is still needed
         columns = {"instance": pa.int64(), "state": pa.binary(row_bytes(neurons))}
-        if self._labels is not None:
-            columns["label"] = self._label_type
+        self._notes = [
+            column for what in NOTES if (column := _note_column(name, ledger, what)) is not None
+        ]
+        columns |= {column.name: column.type for column in self._notes}
         self.schema = schema_of(columns, {"name": name}, {"neurons": neurons, **attributes})
 
     def to_arrow(self) -> Any:
@@ -53,28 +54,45 @@ class ArrowRows:
         for chunk in self._chunks:
             for start in range(0, len(chunk), PIECE_ROWS):
                 piece = chunk[start : start + PIECE_ROWS]
-                yield self._batch(piece, self._ledger.instances_of_rows(row, row + len(piece)))
+                yield self._batch(piece, row)
                 row += len(piece)
 
-    def _batch(self, states: NDArray[np.uint8], instances: NDArray[np.int64]) -> Any:
-        columns = [pa.array(instances), binary_column(states)]
-        if self._labels is not None:
-            # Start where the last batch ended: instances without rows may be in between.
-            start, self._next_instance = self._next_instance, int(instances[-1])
-            labels = self._labels.read(start, self._next_instance + 1)
-            array = pa.array(labels.tolist(), self._label_type)
-            columns.append(array.take(pa.array(instances - start)))
+    def _batch(self, states: NDArray[np.uint8], first_row: int) -> Any:
+        rows = first_row, first_row + len(states)
+        instances = self._ledger.instances_of_rows(*rows)
+        columns = [
+            pa.array(instances, mask=~self._ledger.assigned(*rows)),
+            binary_column(states),
+            *(column.of_instances(instances) for column in self._notes),
+        ]
         return pa.record_batch(columns, schema=self.schema)
 
-    def _label_column(self, ledger: Ledger) -> tuple[Any, SlidingReader | None]:
-        """Return the Arrow type and a reader of the labels, or nothing if some are missing."""
-        try:
-            pieces = ledger.label_pieces()
-        except LabelsMissing:
-            return None, None
-        what = f"{self._name}: labels in an export"
-        first = next(pieces)
-        every = chain([first], pieces)
-        if label_kind(first, what) == STRINGS:
-            return pa.string(), SlidingReader(every)
-        return pa.int64(), SlidingReader(to_column(labels, what) for labels in every)
+
+class _NoteColumn:
+    """The labels or the units of instances, as a column that has one entry per row."""
+
+    def __init__(self, name: str, kind: Any, pieces: Iterable[NDArray[Any]]) -> None:
+        self.name, self.type = name, kind
+        self._values = SlidingReader(pieces)
+        self._next_instance = 0  # the first instance whose value is still needed
+
+    def of_instances(self, instances: NDArray[np.int64]) -> Any:
+        # Start where the last batch ended: instances without rows may be in between.
+        start, self._next_instance = self._next_instance, int(instances[-1])
+        values = self._values.read(start, self._next_instance + 1)
+        return pa.array(values.tolist(), self.type).take(pa.array(instances - start))
+
+
+def _note_column(layer: str, ledger: Ledger, what: str) -> _NoteColumn | None:
+    """Return the column of labels or of units; None if some instances have none."""
+    try:
+        pieces = ledger.note_pieces(what)
+    except LabelsMissing:
+        return None
+    about = f"{layer}: {what} in an export"
+    first = next(pieces)
+    every = chain([first], pieces)
+    name = what.removesuffix("s")
+    if label_kind(first, about) == STRINGS:
+        return _NoteColumn(name, pa.string(), every)
+    return _NoteColumn(name, pa.int64(), (to_column(values, about) for values in every))

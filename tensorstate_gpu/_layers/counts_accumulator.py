@@ -4,10 +4,13 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.batches import Batches, is_unassigned, sizes_of
 from tensorstate_gpu._layers.counters import LabelledCounters
+from tensorstate_gpu._layers.instance_notes import InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
@@ -36,11 +39,12 @@ class CountsAccumulator(Accumulator):
         twin._ledger, twin._counters = copy.deepcopy(self._ledger), copy.copy(self._counters)
         return twin
 
-    def _add(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
-        each = len(packed) // instances
-        self._count_rows(packed, None if labels is None else labels.repeat(each))
-        self._ledger.add(instances, len(packed), labels)
-        self._ledger.mark_stored(instances)
+    def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
+        unknown = notes.labels is None or any(map(is_unassigned, batches))
+        labels = None if unknown else np.repeat(notes.labels, sizes_of(batches))
+        self._count_rows(packed, labels)
+        self._ledger.add(batches, notes)
+        self._ledger.mark_stored(batches)
 
     def _count_rows(self, packed: Any, row_labels: NDArray[Any] | None = None) -> None:
         if len(packed):
@@ -57,7 +61,7 @@ class CountsAccumulator(Accumulator):
             raise RowsNotKept(
                 'only counts are kept: give labels during capture, or use keep="states"'
             )
-        self._ledger.require_labels()
+        self._ledger.note_pieces("labels")  # raises an error if some are missing
         return self._counters.histograms(self.neurons)
 
     def chunks(self) -> Iterator[Rows]:

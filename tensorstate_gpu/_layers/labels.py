@@ -69,40 +69,42 @@ class SlidingReader:
         return buffered[start - self._start : stop - self._start]
 
 
-def validated_labels(labels: Any, instances: int) -> NDArray[Any]:
+def validated_labels(
+    labels: Any, instances: int | None = None, what: str = "labels"
+) -> NDArray[Any]:
     """Return labels as an array: one integer or string per instance.
 
-    Raises TypeError or ValueError for anything else.
+    ``instances``: how many there must be; None for any number. Raises TypeError or ValueError for
+    anything else. ``what`` begins the messages.
     """
     if isinstance(labels, (list, tuple)):
-        array = _label_array(labels)
+        array = _label_array(labels, what)
     else:
-        array = np.asarray(unmasked(labels, "labels")).copy()  # np.array() warns on torch tensors
+        array = np.asarray(unmasked(labels, what)).copy()  # np.array() warns on torch tensors
         if array.ndim == 1 and array.dtype.kind == "O":
-            array = _label_array(array)
+            array = _label_array(array, what)
     if array.size and array.dtype.kind not in "iuUb":
-        raise TypeError(f"labels must be integers or strings, got {array.dtype}")
-    if array.shape != (instances,):
-        raise ValueError(
-            f"labels must be 1-D, one for each of the {instances} instances, got {array.shape}"
-        )
+        raise TypeError(f"{what} must be integers or strings, got {array.dtype}")
+    if array.ndim != 1 or instances not in (None, len(array)):
+        each = "instance" if instances is None else f"of the {instances} instances"
+        raise ValueError(f"{what} must be 1-D, one for each {each}, got {array.shape}")
     return array.astype(np.int64) if array.dtype.kind == "b" else array
 
 
-def _label_array(labels: Iterable[Any]) -> NDArray[Any]:
+def _label_array(labels: Iterable[Any], what: str) -> NDArray[Any]:
     """Convert labels one by one: NumPy would turn ["1", 1] into twice "1", and "a\\0" into "a"."""
     if any(isinstance(label, str) for label in labels):
         for label in labels:
             if not isinstance(label, str):
                 raise TypeError(
-                    f"labels must be all integers or all strings, got {type(label).__name__} too"
+                    f"{what} must be all integers or all strings, got {type(label).__name__} too"
                 )
             if label.endswith("\0"):
-                raise ValueError(f"labels must not end with a zero character, got {label!r}")
+                raise ValueError(f"{what} must not end with a zero character, got {label!r}")
     try:
         return np.array([label.item() if hasattr(label, "item") else label for label in labels])
     except ValueError as error:
-        raise ValueError(f"labels must be integers or strings: {error}") from error
+        raise ValueError(f"{what} must be integers or strings: {error}") from error
 
 
 # ---- labels as one column of a store or an export: all integers, or all strings -----------------

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu.errors import LedgerError, NothingCaptured
+from tensorstate_gpu.errors import InputsUnknown, LedgerError, NothingCaptured
 
 if TYPE_CHECKING:
     from tensorstate_gpu._layers.arrow_rows import ArrowRows
@@ -32,10 +32,14 @@ class LayerStates(ABC):
 
     @property
     def instance_count(self) -> int:
-        """Number of model inputs (instances) captured so far."""
+        """Number of model inputs (instances) captured so far.
+
+        Raises InputsUnknown if passes had inputs that could not be counted.
+        """
         with self._read_lock():
             accumulator = self._find_accumulator()
-            return 0 if accumulator is None else accumulator.ledger.count
+            with self._naming_layer():
+                return 0 if accumulator is None else accumulator.ledger.count
 
     @property
     def neurons(self) -> int | None:
@@ -55,7 +59,7 @@ class LayerStates(ABC):
 
     def states_per_instance(self) -> int:
         """Return the number of states per instance. Raises ValueError if instances differ."""
-        with self._read_lock():
+        with self._read_lock(), self._naming_layer():
             return self._require_accumulator().ledger.states_per_instance()
 
     def snapshot(self) -> tuple[Iterator[NDArray[np.uint8]], Ledger]:
@@ -68,9 +72,10 @@ class LayerStates(ABC):
         """Count the distinct states, of all instances or of those selected by ``index``.
 
         ``index`` is an int, a slice, or an array of ints or bools over the instances. It needs
-        keep="states".
+        keep="states". Raises InputsUnknown if it selects some, but not all, of several instances
+        whose states cannot be told apart.
         """
-        with self._read_lock():
+        with self._read_lock(), self._naming_layer():
             accumulator = self._require_accumulator()
             return accumulator.histogram() if index is None else accumulator.histogram_of(index)
 
@@ -78,9 +83,10 @@ class LayerStates(ABC):
         """Return one StateCounts per label, computed in one pass over the rows.
 
         ``labels``: one integer or string per instance, which needs keep="states". By default, the
-        labels that were given during capture.
+        labels that were given during capture. Raises LabelsMissing if some instances have none, and
+        InputsUnknown (one of these) if some states belong to no known instance.
         """
-        with self._read_lock():
+        with self._read_lock(), self._naming_layer():
             return self._require_accumulator().histograms_by_label(labels)
 
     def counts(self, index: Any = None) -> NDArray[np.int64]:
@@ -129,7 +135,8 @@ class LayerStates(ABC):
 
         Needs pyarrow (the extra ``export``) and keep="states". Columns: ``instance`` (int64),
         ``state`` (fixed-size binary, the packed row) and, if every instance has a label, ``label``
-        (int64 or string). The schema's metadata contain ``name`` as text, and as JSON ``neurons``,
+        (int64 or string); the same for ``unit``. An unknown instance is null. The schema's metadata
+        contain ``name`` as text, and as JSON ``neurons``,
         ``neuron_axis``, and ``threshold`` or ``firing``.
         """
         return self._arrow_rows().to_arrow()
@@ -158,6 +165,25 @@ class LayerStates(ABC):
             return ArrowRows(
                 self.name, accumulator.neurons, self.attributes(), accumulator.ledger, chunks
             )
+
+    def units(self) -> NDArray[Any]:
+        """Return the unit of each instance: which instances belong together; see Run.labels().
+
+        Raises LabelsMissing if some instances have none. Needs keep="states".
+        """
+        with self._read_lock(), self._naming_layer():
+            accumulator = self._require_accumulator()
+            accumulator.collect_transferred(wait=True)
+            return np.concatenate(list(accumulator.ledger.note_pieces("units")))
+
+    @contextmanager
+    def _naming_layer(self) -> Iterator[None]:
+        """Say in an InputsUnknown error which layer it is, and why."""
+        try:
+            yield
+        except InputsUnknown as error:
+            cause = self.attributes().get("inputs_unknown", "")
+            raise InputsUnknown(f"{self.name}: {error}{cause and f' ({cause})'}") from None
 
     @abstractmethod
     def attributes(self) -> dict[str, Any]:

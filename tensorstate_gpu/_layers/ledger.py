@@ -1,130 +1,162 @@
 """Ledger: which rows belong to which instance (model input)."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import unmasked
-from tensorstate_gpu._layers.labels import Labels, LabelSnapshot
-from tensorstate_gpu.errors import LabelsMissing
-
-Batch = tuple[int, int]  # instances, and states of each
+from tensorstate_gpu._layers.batches import (
+    Batch,
+    Batches,
+    appended,
+    first,
+    is_unassigned,
+    rows_of,
+    totals,
+)
+from tensorstate_gpu._layers.instance_notes import NOTES, NOTHING, InstanceNotes, NoteColumn
+from tensorstate_gpu.errors import InputsUnknown
 
 
 class Ledger:
-    """The instances of a layer: how many states each has, their labels, and which rows are due.
+    """The instances of a layer: how many states each has, their notes, and which rows are due.
 
     add() enters a batch once. Its rows may still be in transit from a device; mark_stored() reports
-    their arrival. Without ``labels``, labelled instances are only counted, in constant memory.
+    their arrival. ``notes``: the labels and the units of the instances, by name.
     """
 
-    def __init__(self, labels: Labels | None = None) -> None:
-        self.count = 0
+    def __init__(self, notes: dict[str, NoteColumn] | None = None) -> None:
+        self.instances = 0  # as far as their number is known
         self.rows = 0
-        self.stored = 0  # instances whose rows have arrived
-        self._labelled = 0
-        self._labels = labels
-        # Pairs (instances, states per instance). Consecutive batches with equal states are merged.
+        self.unassigned_rows = 0  # that belong to no known instance
+        self.stored = (0, 0)  # instances and rows that have arrived
+        self.notes = {name: NoteColumn(name) for name in NOTES} if notes is None else notes
         self._batches: list[Batch] = []
 
     @classmethod
-    def from_batches(
-        cls, batches: Iterable[Batch], labelled: int, labels: Labels | None
-    ) -> "Ledger":
+    def from_batches(cls, batches: Iterable[Batch], notes: dict[str, NoteColumn]) -> "Ledger":
         """Return a ledger with the batches of another one, all of them stored."""
-        self = cls(labels)
+        self = cls(notes)
         self._batches = list(batches)
-        self.stored = self.count = sum(instances for instances, _ in self._batches)
-        self.rows = sum(instances * each for instances, each in self._batches)
-        self._labelled = labelled
+        self.instances, self.rows, self.unassigned_rows = totals(self._batches)
+        self.stored = self.instances, self.rows
         return self
 
-    def add(self, instances: int, rows: int, labels: NDArray[Any] | None) -> None:
-        """Enter a batch of at least one instance."""
-        per_instance = rows // instances
-        if self._batches and self._batches[-1][1] == per_instance:
-            self._batches[-1] = (self._batches[-1][0] + instances, per_instance)
-        else:
-            self._batches.append((instances, per_instance))
-        self.count += instances
+    def add(self, batches: Batches, notes: InstanceNotes = NOTHING) -> None:
+        """Enter batches, with the notes of all their instances."""
+        appended(self._batches, batches)
+        instances, rows, unassigned = totals(batches)
+        self.instances += instances
         self.rows += rows
-        if labels is not None:
-            self._labelled += instances
-            if self._labels is not None:
-                self._labels.add(labels)
+        self.unassigned_rows += unassigned
+        for name, values in notes._asdict().items():
+            self.notes[name].add(values)
 
-    def mark_stored(self, instances: int) -> None:
-        """Record that the rows of the next ``instances`` have arrived."""
-        self.stored += instances
+    def mark_stored(self, batches: Batches) -> None:
+        """Record that the rows of the next batches have arrived."""
+        instances, rows, _ = totals(batches)
+        self.stored = self.stored[0] + instances, self.stored[1] + rows
 
     @property
-    def batches(self) -> tuple[Batch, ...]:
-        """Pairs (instances, states per instance), in order. Equal consecutive ones are merged."""
+    def batches(self) -> Batches:
+        """The batches, in order; see batches.py. Equal consecutive ones are merged."""
         return tuple(self._batches)
 
+    @property
+    def count(self) -> int:
+        """Number of instances. Raises InputsUnknown if some have an unknown number."""
+        if self.unassigned_rows and any(is_unassigned(b) and not b[0] for b in self._batches):
+            raise InputsUnknown(
+                "the number of inputs is not known: nothing told how many some passes had"
+            )
+        return self.instances
+
     def states_per_instance(self) -> int:
+        self.require_assigned()
         sizes = {per_instance for _, per_instance in self._batches}
         if len(sizes) != 1:
             raise ValueError(f"instances differ in their number of states: {sorted(sizes)}")
         return sizes.pop()
 
     def instances_of_rows(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return the instance of each row in [start, stop)."""
+        """Return the instance of each row in [start, stop).
+
+        Of rows that belong to no known instance, the first that they may belong to.
+        """
         counts, sizes = np.array(self._batches, np.int64).reshape(-1, 2).T
-        ends = np.cumsum(counts * sizes)
+        ends = np.cumsum(np.where(sizes < 0, -sizes, counts * sizes))
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
         row = int(ends[first - 1]) if first else 0
         instance = int(counts[:first].sum())
         parts = []
-        for count, size in self._batches[first : last + 1]:
-            rows = np.arange(max(start, row), min(stop, row + count * size))
-            parts.append(instance + (rows - row) // max(size, 1))
-            row, instance = row + count * size, instance + count
+        for batch in self._batches[first : last + 1]:
+            following = row + rows_of(batch)
+            rows = np.arange(max(start, row), min(stop, following))
+            # All rows of a batch without known instances are put down to the first one.
+            each = rows_of(batch) if is_unassigned(batch) else batch[1]
+            parts.append(instance + (rows - row) // max(each, 1))
+            row, instance = following, instance + batch[0]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
-    def require_labels(self) -> None:
-        """Raise LabelsMissing if some instances have no label."""
-        if missing := self.count - self._labelled:
-            raise LabelsMissing(f"{missing} of {self.count} instances were captured without labels")
+    def assigned(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Return of each row in [start, stop) whether its instance is known."""
+        result = np.ones(stop - start, bool)
+        row = 0
+        for batch in self._batches if self.unassigned_rows else ():
+            following = row + rows_of(batch)
+            if batch[0] == 0 and is_unassigned(batch):  # later ones have unknown numbers
+                following = stop
+            if is_unassigned(batch) and row < stop and following > start:
+                result[max(row - start, 0) : following - start] = False
+            row = following
+        return result
 
-    def label_pieces(self) -> Iterator[NDArray[Any]]:
-        """Return the label of each instance, as a series of arrays.
+    def require_assigned(self) -> None:
+        """Raise InputsUnknown if some rows belong to no known instance."""
+        if self.unassigned_rows:
+            raise InputsUnknown(
+                f"{self.unassigned_rows} of {self.rows} states belong to no known input"
+            )
 
-        Raises LabelsMissing if some instances have no label.
+    def note_pieces(self, what: str) -> Iterator[NDArray[Any]]:
+        """Return the label (or the unit) of each instance, as a series of arrays.
+
+        Raises LabelsMissing if some instances have none, InputsUnknown if some rows belong to no
+        known instance.
         """
-        self.require_labels()
-        return self.available_label_pieces()
+        self.require_assigned()
+        self.notes[what].require(self.count)
+        return self.notes[what].pieces()
 
-    def first_batches(self, count: int, *, start: int = 0) -> list[Batch]:
-        """Return the batches of the first ``count`` instances, from batch number ``start`` on."""
-        batches = []
-        for instances, each in self._batches[start:]:
-            if count <= 0:
-                break
-            batches.append((min(instances, count), each))
-            count -= instances
-        return batches
+    def first_batches(self, instances: int, rows: int, *, start: int = 0) -> list[Batch]:
+        """Return the batches up to these numbers of instances and rows, from number ``start`` on.
 
-    @property
-    def labelled(self) -> int:
-        """Number of instances that have a label."""
-        return self._labelled
+        ``instances`` and ``rows`` count from there.
+        """
+        return first(islice(self._batches, start, None), instances, rows)
 
     def snapshot(self) -> "Ledger":
-        """Return a copy of the current ledger. Its labels can be read once."""
-        labels = None if self._labels is None else LabelSnapshot(self.available_label_pieces())
-        return Ledger.from_batches(self._batches, self._labelled, labels)
-
-    def available_label_pieces(self) -> Iterator[NDArray[Any]]:
-        """Return the labels of the instances that have one, as a series of arrays."""
-        return iter(()) if self._labels is None else self._labels.pieces()
+        """Return a copy of the current ledger. Its notes can be read once."""
+        notes = {name: column.snapshot() for name, column in self.notes.items()}
+        return Ledger.from_batches(self._batches, notes)
 
     def selection_counts(self, index: Any) -> NDArray[np.int64]:
-        """Return how often an index (ints, slice or boolean mask) selects each instance."""
+        """Return how often an index (ints, slice or boolean mask) selects each instance.
+
+        Raises InputsUnknown if it selects some, but not all, of the instances whose rows cannot be
+        told apart.
+        """
         chosen = np.arange(self.count)[_validated_index(index, self.count)]
-        return np.bincount(np.atleast_1d(chosen), minlength=self.count)
+        weights = np.bincount(np.atleast_1d(chosen), minlength=self.count)
+        instance = 0
+        for count, each in self._batches if self.unassigned_rows else ():
+            if each < 0 and np.ptp(weights[instance : instance + count]):
+                self.require_assigned()
+            instance += count
+        return weights
 
 
 def _validated_index(index: Any, count: int) -> Any:

@@ -8,7 +8,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._layers.batches import Batches
 from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, chunk_size
+from tensorstate_gpu._layers.instance_notes import NOTES, InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.labels import MemoryLabels
 from tensorstate_gpu._layers.ledger import Ledger
 
@@ -26,14 +28,14 @@ class RowStorage(Protocol):
     def rows(self) -> int:
         """Number of stored rows, counted independently of the ledger."""
 
-    def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
-        """Enter a batch and store a copy of its rows: all, or none if this raises."""
+    def add(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
+        """Enter batches and store a copy of their rows: all, or none if this raises."""
 
-    def add_arrived(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
-        """Store the rows of the next batch that the ledger already lists."""
+    def add_arrived(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
+        """Store the rows of the next batches that the ledger already lists."""
 
-    def convert_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Return labels in the form in which they are stored. Raises TypeError or ValueError."""
+    def converted(self, notes: InstanceNotes) -> InstanceNotes:
+        """Return notes in the form in which they are stored. Raises TypeError or ValueError."""
 
     def chunks(self) -> Iterator[Rows]:
         """Return the current rows, in order, in read-only chunks (rows, bytes)."""
@@ -50,7 +52,7 @@ class MemoryRows(ChunkedBuffer):
         self._row_bytes = row_bytes
         self._compressor = compressor
         self._full: list[Any] = []
-        self.ledger = Ledger(MemoryLabels())
+        self.ledger = Ledger({name: NoteColumn(name, MemoryLabels()) for name in NOTES})
 
     def copy(self) -> "MemoryRows":
         """Return an independent copy. It shares the full chunks, which never change."""
@@ -60,18 +62,18 @@ class MemoryRows(ChunkedBuffer):
         twin.ledger = copy.deepcopy(self.ledger)
         return twin
 
-    def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+    def add(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
         self.append(packed)
-        self.ledger.add(instances, len(packed), labels)
-        self.ledger.mark_stored(instances)
+        self.ledger.add(batches, notes)
+        self.ledger.mark_stored(batches)
 
-    def add_arrived(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+    def add_arrived(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
         self.append(packed)
-        self.ledger.mark_stored(instances)
+        self.ledger.mark_stored(batches)
 
-    def convert_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
+    def converted(self, notes: InstanceNotes) -> InstanceNotes:
         """Return them unchanged: memory can hold any labels."""
-        return labels
+        return notes
 
     def _write_chunks(self, chunks: Sequence[Rows]) -> None:
         if self._compressor is None:

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.backend_protocol import Transfer
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.batches import Batches
 from tensorstate_gpu._layers.counters import (
     LabelledCounters,
     count_chunks,
     new_counter,
 )
+from tensorstate_gpu._layers.instance_notes import InstanceNotes
 from tensorstate_gpu._layers.labels import SlidingReader, validated_labels
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
@@ -36,8 +38,8 @@ class RowsAccumulator(Accumulator):
         self._lock = ForkSafeLock() if lock is None else lock
         self._device: tuple[int, int] = (CPU, 0)
         self._transfer: Transfer | None = None  # from that device
-        # Instances and labels of the batches that are in transit.
-        self._in_flight: collections.deque[tuple[int, NDArray[Any] | None]] = collections.deque()
+        # The batches that are in transit, with their notes.
+        self._in_flight: collections.deque[tuple[Batches, InstanceNotes]] = collections.deque()
 
     @property
     def ledger(self) -> Ledger:
@@ -47,7 +49,7 @@ class RowsAccumulator(Accumulator):
     def rows(self) -> int:
         return self._storage.rows + (self._transfer.rows if self._transfer else 0)
 
-    def _add(self, packed: Any, instances: int, labels: NDArray[Any] | None) -> None:
+    def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
         device = device_of(packed)
         if device != self._device:  # the model was moved to another device
             self.collect_transferred(wait=True)
@@ -56,14 +58,13 @@ class RowsAccumulator(Accumulator):
             self._device = device
         if self._transfer is None or not len(packed):
             self.collect_transferred(wait=True)
-            self._storage.add(packed, instances, labels)
+            self._storage.add(packed, batches, notes)
             return
         self.collect_transferred(wait=False)
-        if labels is not None:
-            labels = self._storage.convert_labels(labels)  # raises now, not after the transfer
+        notes = self._storage.converted(notes)  # raises now, not after the transfer
         self._transfer.send(packed)
-        self._in_flight.append((instances, labels))
-        self.ledger.add(instances, len(packed), labels)
+        self._in_flight.append((batches, notes))
+        self.ledger.add(batches, notes)
 
     def collect_transferred(self, *, wait: bool) -> None:
         while self._transfer and (rows := self._transfer.oldest(wait=wait)) is not None:
@@ -93,8 +94,9 @@ class RowsAccumulator(Accumulator):
         ledger = self.ledger
         if labels is None:
             self.collect_transferred(wait=True)
-            pieces = SlidingReader(ledger.label_pieces())
+            pieces = SlidingReader(ledger.note_pieces("labels"))
         else:
+            ledger.require_assigned()
             pieces = SlidingReader([validated_labels(labels, ledger.count)])
         counters = LabelledCounters(self.row_bytes)
         for chunk, instances in self._chunks_with_instances():

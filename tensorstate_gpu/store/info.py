@@ -52,7 +52,9 @@ def _describe(
         "rows": 0 if layer is None else layer.states.rows,
         "instances": 0 if layer is None else layer.instances,
         "states_per_instance": None if layer is None else layer.states_per_instance,
+        "unassigned_rows": 0 if layer is None else layer.unassigned,
         "labels": 0 if layer is None or layer.labels is None else layer.labels.rows,
+        "units": 0 if layer is None or layer.units is None else layer.units.rows,
         "chunks": sum(len(array.committed.checksums) for array in layer_arrays),
         "bytes": None if sizes is None else sum(sizes.get(key, 0) for key in keys),
     }

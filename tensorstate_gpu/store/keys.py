@@ -4,6 +4,8 @@ from urllib.parse import quote
 
 LABELS = "labels"  # the group that contains the arrays of labels
 LEDGERS = "_ledger"  # the same for ledgers; a layer's key does not begin with an underscore
+UNITS = "_units"  # the same for units
+_GROUP_OF_NOTES = {"labels": LABELS, "units": UNITS}
 _LONGEST_NAME = 255  # bytes of a file name on Linux, macOS and Windows
 
 
@@ -23,9 +25,9 @@ def state_key(name: str) -> str:
     return escaped
 
 
-def label_key(name: str) -> str:
-    """Return the key of the labels of a layer's instances."""
-    return f"{LABELS}/{state_key(name)}"
+def note_key(what: str, name: str) -> str:
+    """Return the key of the labels of a layer's instances, or of their units."""
+    return f"{_GROUP_OF_NOTES[what]}/{state_key(name)}"
 
 
 def ledger_key(name: str) -> str:
@@ -33,6 +35,7 @@ def ledger_key(name: str) -> str:
     return f"{LEDGERS}/{state_key(name)}"
 
 
-def layer_keys(name: str) -> tuple[str, str, str]:
-    """Return the keys of all arrays of a layer: states, labels and ledger."""
-    return state_key(name), label_key(name), ledger_key(name)
+def layer_keys(name: str) -> tuple[str, ...]:
+    """Return the keys of all arrays of a layer: states, labels, units and ledger."""
+    notes = (note_key(what, name) for what in _GROUP_OF_NOTES)
+    return state_key(name), *notes, ledger_key(name)

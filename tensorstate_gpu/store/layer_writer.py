@@ -1,29 +1,24 @@
-"""LayerWriter: writes the rows, the ledger and the labels of one layer to a store."""
+"""LayerWriter: writes the rows, the ledger, the labels and the units of one layer to a store."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._layers.labels import (
-    INTEGERS,
-    STRINGS,
-    empty_column,
-    from_column,
-    label_kind,
-    to_column,
-)
-from tensorstate_gpu._layers.ledger import Batch, Ledger
+from tensorstate_gpu._layers.batches import Batch, Batches
+from tensorstate_gpu._layers.instance_notes import NOTES, InstanceNotes, NoteColumn
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu.errors import LedgerError
-from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
+from tensorstate_gpu.store.columns import Column, ColumnSnapshot
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.keys import label_key, state_key
+from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.labels import StoredLabels
 from tensorstate_gpu.store.ledger_array import LedgerArray, LedgerSnapshot, read_batches
+from tensorstate_gpu.store.note_array import NoteArray
 from tensorstate_gpu.store.record import LayerRecord
 
 Rows = NDArray[np.uint8]
@@ -67,24 +62,24 @@ class LayerSnapshot(NamedTuple):
 
     ledger: LedgerSnapshot
     states: ColumnSnapshot
-    labels: ColumnSnapshot | None
+    notes: dict[str, ColumnSnapshot | None]
 
     def size(self) -> int:
         """Bytes of memory that the snapshot holds."""
-        columns = (self.ledger.array, self.states, self.labels)
+        columns = (self.ledger.array, self.states, *self.notes.values())
         return sum(column.partial_chunk.nbytes for column in columns if column is not None)
 
-    def position(self) -> tuple[int, int, int]:
-        """Return how many instances, states and labels there are. More are only appended."""
-        labels = 0 if self.labels is None else self.labels.rows
-        return self.ledger.instances, self.states.rows, labels
+    def position(self) -> tuple[int, ...]:
+        """Return how many instances, states and notes there are. More are only appended."""
+        notes = (0 if column is None else column.rows for column in self.notes.values())
+        return self.ledger.instances, self.states.rows, *notes
 
 
 class LayerWriter:
     """Writes the batches of one capture point; memory_rows.py is its counterpart in memory.
 
-    Rows, ledger and labels of a batch are added under the run's lock, so that a commit contains the
-    whole batch or nothing of it.
+    Rows, ledger and notes (labels, units) of a batch are added under the run's lock, so that a
+    commit contains the whole batch or nothing of it.
     """
 
     def __init__(
@@ -100,11 +95,10 @@ class LayerWriter:
         self._row_source: RowSource | None = None
         empty = np.empty((0, row_bytes(neurons)), np.uint8)
         self._states = run.column(state_key(name), empty, ("state", "byte"), run.compressor)
-        self._labels: Column | None = None
-        self._labels_kind = ""
+        self._notes = {what: NoteArray(name, what, run.column) for what in NOTES}
         self._ledger_array = LedgerArray(name, run.column)
         # What this writer committed last: the position of the snapshot, and its record.
-        self._last_commit: tuple[tuple[int, int, int], LayerRecord] | None = None
+        self._last_commit: tuple[tuple[int, ...], LayerRecord] | None = None
         batches: list[Batch] = []
         if committed is not None:
             self._resume(committed)
@@ -113,8 +107,11 @@ class LayerWriter:
         self.mark_pass_end()
 
     def _new_ledger(self, batches: Iterable[Batch]) -> Ledger:
-        labelled = 0 if self._labels is None else self._labels.rows
-        return Ledger.from_batches(batches, labelled, StoredLabels(self.label_pieces))
+        notes = {
+            what: NoteColumn(what, StoredLabels(partial(array.pieces, self._run.read)), array.rows)
+            for what, array in self._notes.items()
+        }
+        return Ledger.from_batches(batches, notes)
 
     def drain_from(self, source: RowSource) -> None:
         """Set the object that adds the rows. drain() makes it store batches in transit."""
@@ -128,18 +125,8 @@ class LayerWriter:
     def _resume(self, committed: LayerRecord) -> None:
         self._states.resume(committed.states)
         self._ledger_array.resume(committed)
-        if committed.labels is not None:
-            reader = ArrayReader(self._run.files, label_key(self.name), committed.labels, ())
-            strings = reader.document()["data_type"] == "string"
-            self._open_labels(STRINGS if strings else INTEGERS).resume(committed.labels)
-
-    def _open_labels(self, kind: str) -> Column:
-        # Labels compress well, and are few compared with the rows.
-        self._labels_kind = kind
-        self._labels = self._run.column(
-            label_key(self.name), empty_column(kind), ("instance",), ZstdCodec(level=1)
-        )
-        return self._labels
+        for what, array in self._notes.items():
+            array.resume(self._run.files, committed.notes[what])
 
     # ---- called by accumulators ----------------------------------------------------------------
 
@@ -150,72 +137,62 @@ class LayerWriter:
 
     @property
     def instance_count(self) -> int:
-        """Number of instances whose rows are stored."""
-        return self.ledger.stored
+        """Number of instances whose rows are stored, as far as it is known."""
+        return self.ledger.stored[0]
 
-    def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
-        """Store a batch and enter it in the ledger.
+    def add(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
+        """Store batches and enter them in the ledger.
 
         Raises TypeError if the labels are of another type than earlier ones.
         """
         with self._run.adding_batch(self, len(packed)):
-            self._append(packed, labels)
-            self.ledger.add(instances, len(packed), labels)
-            self.ledger.mark_stored(instances)
+            self._append(packed, notes)
+            self.ledger.add(batches, notes)
+            self.ledger.mark_stored(batches)
 
-    def add_arrived(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
-        """Store the rows of the next batch that the ledger already lists."""
+    def add_arrived(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
+        """Store the rows of the next batches that the ledger already lists."""
         with self._run.adding_batch(self, len(packed)):
-            self._append(packed, labels)
-            self.ledger.mark_stored(instances)
+            self._append(packed, notes)
+            self.ledger.mark_stored(batches)
 
-    def _append(self, packed: Rows, labels: NDArray[Any] | None) -> None:
-        converted = None if labels is None else self.convert_labels(labels)
+    def _append(self, packed: Rows, notes: InstanceNotes) -> None:
+        converted = self.converted(notes)
         self._states.append(packed)
-        if converted is not None and self._labels is not None:
-            self._labels.append(converted)
+        for what, values in converted._asdict().items():
+            self._notes[what].append(values)
 
-    def convert_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Return labels in the dtype of their column. Raises TypeError or ValueError."""
-        converted, kind = to_column(labels), label_kind(labels)
-        if self._labels is None:
-            self._open_labels(kind)
-        if kind != self._labels_kind:
-            raise TypeError(
-                f"{self.name}: labels in this store are {self._labels_kind}, got {kind}"
-            )
-        return converted
+    def converted(self, notes: InstanceNotes) -> InstanceNotes:
+        """Return notes in the dtypes of their arrays. Raises TypeError or ValueError."""
+        each = notes._asdict().items()
+        return InstanceNotes(**{what: self._notes[what].converted(values) for what, values in each})
 
     def import_capture(self, chunks: Iterable[Rows], ledger: Ledger) -> None:
-        """Store rows and labels that were captured elsewhere, in a layer that is still empty."""
+        """Store rows and notes that were captured elsewhere, in a layer that is still empty."""
         for chunk in chunks:
             self._run.check_writable()
             with self._run.adding_batch(self, len(chunk)):
                 self._states.append(chunk)
-        for converted in map(self.convert_labels, ledger.available_label_pieces()):
-            assert self._labels is not None
-            self._labels.append(converted)
+        for what, array in self._notes.items():
+            array.import_pieces(ledger.notes[what].pieces())
         self.ledger = self._new_ledger(ledger.batches)
 
     def chunks(self) -> Iterator[Rows]:
         """Return an iterator over the current rows, in order, in read-only chunks."""
         return self._run.read(self._states)
 
-    def label_pieces(self) -> Iterator[NDArray[Any]]:
-        """Return an iterator over the current labels, in order, in chunks."""
-        return iter(()) if self._labels is None else map(from_column, self._run.read(self._labels))
-
     def mark_pass_end(self) -> None:
         """Remember the end of a forward pass, to which rewind() returns."""
-        self._pass_end = self.ledger.count, self.ledger.rows, self.ledger.labelled
+        notes = {what: column.count for what, column in self.ledger.notes.items()}
+        self._pass_end = self.ledger.instances, self.ledger.rows, notes
 
     def rewind(self) -> None:
         """Discard what was added since the last mark. All jobs must be done."""
-        instances, rows, labelled = self._pass_end
+        instances, rows, notes = self._pass_end
         self._states.rewind(rows)
-        if self._labels is not None:
-            self._labels.rewind(labelled)
-        self.ledger = self._new_ledger(self.ledger.first_batches(instances))
+        for what, array in self._notes.items():
+            array.rewind(notes[what])
+        self.ledger = self._new_ledger(self.ledger.first_batches(instances, rows))
         self._ledger_array.rewind(self.ledger)
         self._last_commit = None
 
@@ -223,24 +200,25 @@ class LayerWriter:
 
     def snapshot(self) -> LayerSnapshot:
         """Return the current state of the layer, for a commit."""
-        labels = None if self._labels is None else self._labels.snapshot()
+        notes = {what: array.snapshot() for what, array in self._notes.items()}
         ledger = self._ledger_array.snapshot(self.ledger)
-        return LayerSnapshot(ledger, self._states.snapshot(), labels)
+        return LayerSnapshot(ledger, self._states.snapshot(), notes)
 
     def write_partial_chunks(self, snapshot: LayerSnapshot) -> None:
         """Write the last, partial chunks of the layer's arrays."""
         if not self._is_committed(snapshot):
             self._states.write_partial_chunk(snapshot.states)
             self._ledger_array.write_partial_chunk(snapshot.ledger)
-            if self._labels is not None and snapshot.labels is not None:
-                self._labels.write_partial_chunk(snapshot.labels)
+            for what, array in self._notes.items():
+                array.write_partial_chunk(snapshot.notes[what])
 
     def commit_entry(self, snapshot: LayerSnapshot) -> LayerRecord:
         """Return the entry for the commit record, after all chunks were written."""
         if self._last_commit is None or not self._is_committed(snapshot):
-            labels = None
-            if self._labels is not None and snapshot.labels is not None and snapshot.labels.rows:
-                labels = self._labels.commit_entry(snapshot.labels)
+            notes = {
+                what: array.commit_entry(snapshot.notes[what])
+                for what, array in self._notes.items()
+            }
             ledger = snapshot.ledger
             if ledger.states != snapshot.states.rows:
                 raise LedgerError(f"{snapshot.states.rows} rows are stored, {ledger.states} due")
@@ -250,8 +228,10 @@ class LayerWriter:
                 ledger.instances,
                 ledger.last,
                 self._states.commit_entry(snapshot.states),
-                labels,
+                notes["labels"],
                 self._ledger_array.commit_entry(ledger),
+                notes["units"],
+                ledger.unassigned,
             )
             self._last_commit = snapshot.position(), layer
         return self._last_commit[1]
@@ -264,6 +244,6 @@ class LayerWriter:
         about = {"name": self.name, "neurons": layer.neurons, **layer.capture}
         each = {"states_per_instance": layer.states_per_instance}
         self._states.update_metadata(layer.states.rows, about | each)
-        if self._labels is not None and layer.labels is not None:
-            self._labels.update_metadata(layer.labels.rows, {"name": self.name})
+        for what, array in self._notes.items():
+            array.update_metadata(layer.notes[what])
         self._ledger_array.update_metadata(layer.ledger, self.name)

@@ -1,12 +1,13 @@
 """LedgerArray: the ledger of a layer as an array that grows: a commit writes only its end."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from zarr.codecs import ZstdCodec
 
-from tensorstate_gpu._layers.ledger import Batch, Ledger
+from tensorstate_gpu._layers.batches import Batch, Batches, totals
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
 from tensorstate_gpu.store.files import Files
@@ -20,14 +21,16 @@ CHUNK_BYTES = 1 << 16  # 4096 batches: each commit writes the last chunk again
 class LedgerSnapshot(NamedTuple):
     """A ledger at one point in time.
 
-    ``array``: all batches but the last, which is in ``last`` and may still grow. ``instances`` and
-    ``states`` are those of all batches.
+    ``array``: all batches but the last, which is in ``last`` and may still grow. ``instances``,
+    ``states`` and ``unassigned`` (states that belong to no known instance) are those of all
+    batches.
     """
 
     array: ColumnSnapshot
-    last: tuple[Batch, ...]
+    last: Batches
     instances: int
     states: int
+    unassigned: int
 
 
 class LedgerArray:
@@ -44,36 +47,36 @@ class LedgerArray:
         codec = ZstdCodec(level=1)  # the numbers are small
         names = ("batch", "column")
         self._column = column(ledger_key(name), empty, names, codec, CHUNK_BYTES)
-        self._instances = self._states = 0  # of the batches in the array
+        # Of the batches in the array: instances, states, and states of no known instance.
+        self._totals = (0, 0, 0)
 
     def resume(self, committed: LayerRecord) -> None:
         """Continue after the committed batches."""
         if committed.ledger is not None:
             self._column.resume(committed.ledger)
-            self._instances = committed.instances - sum(count for count, _ in committed.batches)
-            self._states = committed.states.rows - _states(committed.batches)
+            whole = committed.instances, committed.states.rows, committed.unassigned
+            last = totals(committed.batches)
+            self._totals = whole[0] - last[0], whole[1] - last[1], whole[2] - last[2]
 
     def snapshot(self, ledger: Ledger) -> LedgerSnapshot:
         """Append what is new in a ledger, as far as its rows have arrived; return what there is."""
-        new = ledger.first_batches(ledger.stored - self._instances, start=self._column.rows)
+        stored, before = ledger.stored, self._totals
+        new = ledger.first_batches(
+            stored[0] - before[0], stored[1] - before[1], start=self._column.rows
+        )
         complete, last = new[:-1], tuple(new[-1:])
         if complete:
             self._column.append(np.array(complete, np.int64))
-            self._instances += sum(count for count, _ in complete)
-            self._states += _states(complete)
-        return LedgerSnapshot(
-            self._column.snapshot() if self._column.rows else _NO_ROWS,
-            last,
-            self._instances + sum(count for count, _ in last),
-            self._states + _states(last),
-        )
+            self._totals = _sum(self._totals, totals(complete))
+        array = self._column.snapshot() if self._column.rows else _NO_ROWS
+        return LedgerSnapshot(array, last, *_sum(self._totals, totals(last)))
 
     def rewind(self, ledger: Ledger) -> None:
         """Discard the batches that a ledger no longer has. All jobs must be done."""
         kept = ledger.batches[: min(self._column.rows, max(len(ledger.batches) - 1, 0))]
         if len(kept) < self._column.rows:
             self._column.rewind(len(kept))
-            self._instances, self._states = sum(count for count, _ in kept), _states(kept)
+            self._totals = totals(kept)
 
     # ---- called by commits ---------------------------------------------------------------------
 
@@ -94,8 +97,11 @@ class LedgerArray:
 _NO_ROWS = ColumnSnapshot(0, np.empty((0, len(COLUMNS)), np.int64))
 
 
-def _states(batches: Any) -> int:
-    return sum(count * each for count, each in batches)
+Totals = tuple[int, int, int]
+
+
+def _sum(one: Totals, other: Totals) -> Totals:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2]
 
 
 def read_batches(files: Files, name: str, committed: LayerRecord) -> list[Batch]:
@@ -106,10 +112,11 @@ def read_batches(files: Files, name: str, committed: LayerRecord) -> list[Batch]
     chunks = ArrayReader(files, key, committed.ledger, (len(COLUMNS),)).chunks()
     batches = [batch for chunk in chunks for batch in map(tuple, chunk.tolist())]
     batches += committed.batches
-    found = sum(count for count, _ in batches), _states(batches)
-    if found != (committed.instances, committed.states.rows):
+    found = totals(batches)
+    if found != (committed.instances, committed.states.rows, committed.unassigned):
         raise DamagedStore(
             f"{files}/{key} is damaged: it has {found[0]} instances with {found[1]} states, "
-            f"committed are {committed.instances} with {committed.states.rows}"
+            f"committed are {committed.instances} with {committed.states.rows}; {found[2]} of the "
+            f"states are unassigned, committed are {committed.unassigned}"
         )
     return batches

@@ -14,8 +14,9 @@ import google_crc32c
 import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._layers.batches import Batches, is_unassigned, totals
 from tensorstate_gpu.errors import DamagedStore, NoStore, UnknownFormat
-from tensorstate_gpu.store.keys import LABELS, LEDGERS
+from tensorstate_gpu.store.keys import LABELS, LEDGERS, UNITS
 
 FORMAT = 3
 READABLE_FORMATS = (2, 3)  # what they differ in: docs/store.md
@@ -57,26 +58,36 @@ class LayerRecord:
 
     ``capture``: how the states were captured, as JSON: neuron_axis, and threshold or firing.
     ``batches``: the end of the ledger, as pairs (instances, states per instance) in order;
-    consecutive batches with equal states per instance are merged.
-    ``labels``: the labels of the instances, in order, or None.
+    consecutive batches with equal states per instance are merged. _layers/batches.py says how
+    states that belong to no known instance are listed; ``unassigned`` is their number.
+    ``labels``, ``units``: those of the instances, in order, or None.
     ``ledger``: the earlier batches, or None if ``batches`` are all.
     """
 
     neurons: int
     capture: dict[str, Any]
     instances: int
-    batches: tuple[tuple[int, int], ...]
+    batches: Batches
     states: ArrayRecord
     labels: ArrayRecord | None
     ledger: ArrayRecord | None = None
+    units: ArrayRecord | None = None
+    unassigned: int = 0
 
     @property
     def row_bytes(self) -> int:
         return row_bytes(self.neurons)
 
     @property
+    def notes(self) -> dict[str, ArrayRecord | None]:
+        """The labels and the units."""
+        return {"labels": self.labels, "units": self.units}
+
+    @property
     def states_per_instance(self) -> int | None:
-        """States of each instance; None if instances differ or there are none."""
+        """States of each instance; None if instances differ, are unknown, or there are none."""
+        if any(map(is_unassigned, self.batches)):
+            return None
         sizes = {per_instance for _, per_instance in self.batches}
         return sizes.pop() if len(sizes) == 1 and self.ledger is None else None
 
@@ -89,14 +100,16 @@ class LayerRecord:
             "states": self.states.to_json(),
             "labels": None if self.labels is None else self.labels.to_json(),
             "ledger": None if self.ledger is None else self.ledger.to_json(),
+            "units": None if self.units is None else self.units.to_json(),
+            "unassigned": self.unassigned,
         }
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> "LayerRecord":
         batches = tuple(
-            (_validated_count(count), _validated_count(each)) for count, each in found["batches"]
+            (_validated_count(count), _validated_integer(each)) for count, each in found["batches"]
         )
-        instances = found["instances"] if "ledger" in found else _sum(batches)[0]  # format 2
+        instances = found["instances"] if "ledger" in found else totals(batches)[0]  # format 2
         layer = cls(
             _validated_count(found["neurons"]),
             dict(found["capture"]),
@@ -105,6 +118,8 @@ class LayerRecord:
             ArrayRecord.from_json(found["states"]),
             _optional_array(found["labels"]),
             _optional_array(found.get("ledger")),
+            _optional_array(found.get("units")),
+            _validated_count(found.get("unassigned", 0)),
         )
         layer.check()
         return layer
@@ -114,21 +129,18 @@ class LayerRecord:
 
         read_batches() checks the whole ledger.
         """
-        instances, expected = _sum(self.batches)
+        instances, expected, unassigned = found = totals(self.batches)
+        due = self.instances, self.states.rows, self.unassigned
         if self.ledger is None:
-            fits = (instances, expected) == (self.instances, self.states.rows)
+            fits = found == due
         else:
-            fits = instances <= self.instances and expected <= self.states.rows
+            fits = all(part <= whole for part, whole in zip(found, due, strict=True))
         if self.neurons < 1 or not fits:
             raise ValueError(
                 f"{self.states.rows} rows of {self.neurons} neurons and {self.instances} "
-                f"instances, {expected} rows of {instances} instances due"
+                f"instances, {self.unassigned} rows unassigned; {expected} rows of {instances} "
+                f"instances due, {unassigned} unassigned"
             )
-
-
-def _sum(batches: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """Return the instances and the rows of batches."""
-    return sum(count for count, _ in batches), sum(count * each for count, each in batches)
 
 
 def _optional_array(found: dict[str, Any] | None) -> ArrayRecord | None:
@@ -151,10 +163,14 @@ class Record:
 
     @property
     def groups(self) -> list[str]:
-        """Keys of the groups inside the store: those of labels and of ledgers, if there are any."""
+        """Keys of the groups inside the store: of labels, units and ledgers, if there are any."""
         layers = [layer for layer in self.layers.values() if layer is not None]
-        labels = [LABELS] if any(layer.labels is not None for layer in layers) else []
-        return labels + ([LEDGERS] if any(layer.ledger is not None for layer in layers) else [])
+        present = {
+            LABELS: any(layer.labels is not None for layer in layers),
+            UNITS: any(layer.units is not None for layer in layers),
+            LEDGERS: any(layer.ledger is not None for layer in layers),
+        }
+        return [group for group, is_present in present.items() if is_present]
 
     def to_bytes(self) -> bytes:
         about = {
@@ -246,6 +262,12 @@ def _checksum(document: dict[str, Any]) -> str:
 
 
 def _validated_count(number: Any) -> int:
-    if type(number) is not int or number < 0:
+    if _validated_integer(number) < 0:
         raise ValueError(f"{number!r} is not a count")
+    return int(number)
+
+
+def _validated_integer(number: Any) -> int:
+    if type(number) is not int:
+        raise ValueError(f"{number!r} is not an integer")
     return number

@@ -10,10 +10,10 @@ from tensorstate_gpu.store.store import Store
 
 
 def save_points(points: Collection[LayerStates], path: Any) -> None:
-    """Write all rows, ledgers and labels of capture points, or nothing; see Run.save()."""
+    """Write all rows, ledgers and notes of capture points, or nothing; see Run.save()."""
     for point in points:  # check everything before anything is written
         state_key(point.name)
-        _check_labels(point)
+        _check_notes(point)
     store = Store(path, "x", commit_seconds=None)
     try:
         for point in points:
@@ -27,7 +27,8 @@ def save_points(points: Collection[LayerStates], path: Any) -> None:
         raise
 
 
-def _check_labels(point: LayerStates) -> None:
+def _check_notes(point: LayerStates) -> None:
     _, ledger = point.snapshot()
-    for labels in ledger.available_label_pieces():
-        to_column(labels, f"{point.name}: labels in a store")
+    for what, column in ledger.notes.items():
+        for values in column.pieces():
+            to_column(values, f"{point.name}: {what} in a store")

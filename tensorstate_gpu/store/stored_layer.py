@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.batches import Batches
+from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.labels import from_column
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._layers.ledger import Ledger
@@ -16,7 +18,7 @@ from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu.errors import NothingCaptured
 from tensorstate_gpu.store.columns import ArrayReader
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.keys import label_key, state_key
+from tensorstate_gpu.store.keys import note_key, state_key
 from tensorstate_gpu.store.labels import StoredLabels
 from tensorstate_gpu.store.ledger_array import read_batches
 from tensorstate_gpu.store.record import LayerRecord
@@ -51,6 +53,8 @@ class StoredLayer(LayerStates):
 
     @property
     def instance_count(self) -> int:
+        if self.committed is not None and self.committed.unassigned:
+            return super().instance_count  # from the ledger: the number may be unknown
         return 0 if self.committed is None else self.committed.instances
 
     @property
@@ -75,7 +79,8 @@ class StoredLayer(LayerStates):
 
     def labels(self) -> NDArray[Any]:
         """Return the label of each instance. Raises ValueError if some instances have none."""
-        return np.concatenate(list(self._require_accumulator().ledger.label_pieces()))
+        with self._naming_layer():
+            return np.concatenate(list(self._require_accumulator().ledger.note_pieces("labels")))
 
     def __repr__(self) -> str:
         return f"StoredLayer({self.name!r}, {len(self)} states of {self.neurons} neurons)"
@@ -119,9 +124,15 @@ class StoredLayer(LayerStates):
         layer = self.committed
         if layer is None:
             return None
-        labelled = 0 if layer.labels is None else layer.labels.rows
-        batches = read_batches(self._files, self.name, layer)
-        ledger = Ledger.from_batches(batches, labelled, StoredLabels(self._label_pieces))
+        notes = {
+            what: NoteColumn(
+                what,
+                StoredLabels(partial(self._note_pieces, what)),
+                0 if array is None else array.rows,
+            )
+            for what, array in layer.notes.items()
+        }
+        ledger = Ledger.from_batches(read_batches(self._files, self.name, layer), notes)
         return RowsAccumulator(layer.neurons, _ReadOnlyRows(self._states, ledger))
 
     def _find_accumulator(self) -> Accumulator | None:
@@ -133,11 +144,11 @@ class StoredLayer(LayerStates):
     def _no_states_error(self) -> NothingCaptured:
         return NothingCaptured(f"{self._files} holds no states of {self.name!r}")
 
-    def _label_pieces(self) -> Iterator[NDArray[Any]]:
-        layer = self._require_committed
-        if layer.labels is None:
+    def _note_pieces(self, what: str) -> Iterator[NDArray[Any]]:
+        array = self._require_committed.notes[what]
+        if array is None:
             return iter(())
-        reader = ArrayReader(self._files, label_key(self.name), layer.labels, ())
+        reader = ArrayReader(self._files, note_key(what, self.name), array, ())
         return map(from_column, reader.chunks())
 
 
@@ -154,10 +165,10 @@ class _ReadOnlyRows:
     def chunks(self) -> Iterator[Rows]:
         return self._reader.chunks()
 
-    def convert_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
-        return labels
+    def converted(self, notes: InstanceNotes) -> InstanceNotes:
+        return notes
 
-    def add(self, packed: Rows, instances: int, labels: NDArray[Any] | None) -> None:
+    def add(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
         raise TypeError("committed states are only read")
 
     add_arrived = add

@@ -13,7 +13,7 @@ from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.keys import label_key, ledger_key, state_key
+from tensorstate_gpu.store.keys import ledger_key, note_key, state_key
 from tensorstate_gpu.store.ledger_array import COLUMNS, read_batches
 from tensorstate_gpu.store.record import KEY, ArrayRecord, Record, check_document
 
@@ -55,7 +55,7 @@ def verify(
     arrays = committed_arrays(files, record)
     total = sum(len(array.committed.checksums) for array in arrays)
     problems = [
-        *_excess_label_problems(files, record),
+        *_excess_note_problems(files, record),
         *_group_problems(files, record),
     ]
     chunks = size = done = 0
@@ -160,14 +160,15 @@ class _CachedReads:
 
 
 def committed_arrays(files: Files, record: Record) -> list[CommittedArray]:
-    """Return the arrays with committed values: each layer's states, labels and ledger."""
+    """Return the arrays with committed values: each layer's states, notes and ledger."""
     arrays = []
     for name, layer in record.layers.items():
         if layer is not None and layer.states.rows:
             shape = (layer.row_bytes,)
             arrays.append(CommittedArray(files, state_key(name), layer.states, shape))
-        if layer is not None and layer.labels is not None and layer.labels.rows:
-            arrays.append(CommittedArray(files, label_key(name), layer.labels, ()))
+        for what, notes in ({} if layer is None else layer.notes).items():
+            if notes is not None and notes.rows:
+                arrays.append(CommittedArray(files, note_key(what, name), notes, ()))
         if layer is not None and layer.ledger is not None and layer.ledger.rows:
             shape = (len(COLUMNS),)
             arrays.append(CommittedArray(files, ledger_key(name), layer.ledger, shape))
@@ -183,14 +184,14 @@ def committed_keys(files: Files, record: Record) -> list[str]:
     ]
 
 
-def _excess_label_problems(files: Files, record: Record) -> Iterator[str]:
+def _excess_note_problems(files: Files, record: Record) -> Iterator[str]:
     for name, layer in record.layers.items():
-        if layer is None or layer.labels is None or layer.labels.rows <= layer.instances:
-            continue
-        yield (
-            f"{files}/{KEY} lists {layer.labels.rows} labels of {name!r}, "
-            f"and {layer.instances} instances"
-        )
+        for what, notes in ({} if layer is None else layer.notes).items():
+            if layer is not None and notes is not None and notes.rows > layer.instances:
+                yield (
+                    f"{files}/{KEY} lists {notes.rows} {what} of {name!r}, "
+                    f"and {layer.instances} instances"
+                )
 
 
 def _group_problems(files: Files, record: Record) -> Iterator[str]:

@@ -70,15 +70,19 @@ def test_bad_labels_change_nothing(labels, error, keep):
     point.append(ROWS[:20], 20, [7] * 20)
     with pytest.raises(error, match="labels must be"):
         point.append(ROWS[20:40], 10, labels)
-    point.labels(labels)
     with pytest.raises(error, match="labels must be"):
-        point.append(ROWS[20:40], 10)
+        set_and_append(point, labels)
     point.labels(None)
     assert (point.state_count, point.instance_count) == (20, 20)
     point.append(ROWS[40:], 10, [8] * 10)
     histograms = point.counts_by()
     assert list(histograms) == [7, 8]
     assert_counts(histograms[8], ROWS[40:])
+
+
+def set_and_append(point, labels):
+    point.labels(labels)
+    point.append(ROWS[20:40], 10)
 
 
 def test_labels_of_the_wrong_length_afterwards():

@@ -1,4 +1,4 @@
-"""Factors of tensor axes: which part of an axis counts neurons, and which counts model inputs.
+"""Factors of tensor axes: which part of an axis counts neurons, model inputs, or their positions.
 
 An axis of size 96 may be 8 inputs times 12 heads. Reshapes split and merge axes, so each axis is
 described by its factors, outermost first. This module is plain Python; sizes are known numbers.
@@ -8,11 +8,14 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-NEURON, BATCH, OTHER = "neuron", "batch", "other"
+NEURON, BATCH, POSITION, OTHER = "neuron", "batch", "position", "other"
 
 
 class Factor(NamedTuple):
-    """A part of an axis. ``stride``: of a batch factor, in inputs; it survives splits and moves."""
+    """A part of an axis.
+
+    ``stride``: of a batch or position factor, in inputs or positions; it survives splits and moves.
+    """
 
     kind: str
     size: int
@@ -38,6 +41,10 @@ def neuron(size: int) -> Axis:
 
 def batch(size: int) -> Axis:
     return (Factor(BATCH, size, 1),)
+
+
+def position(size: int) -> Axis:
+    return (Factor(POSITION, size, 1),)
 
 
 def has(axis: Axis, kind: str) -> bool:
@@ -106,21 +113,35 @@ def join(parts: Iterable[Axes], shape: Sequence[int]) -> Axes | None:
             if _says_something(result[i]) and result[i] != axis:
                 if _kinds(result[i]) != _kinds(axis):
                     return None
-                continue
+                if has(result[i], POSITION) or not has(axis, POSITION):
+                    continue
             result[i] = axis
     return tuple(result)
 
 
 def _says_something(axis: Axis) -> bool:
-    return has(axis, NEURON) or has(axis, BATCH)
+    return any(factor.kind != OTHER for factor in axis)
 
 
 def _kinds(axis: Axis) -> set[str]:
-    return {factor.kind for factor in axis} - {OTHER}
+    return {factor.kind for factor in axis} - {OTHER, POSITION}
 
 
 def without(axes: Axes, kind: str) -> Axes:
     """Return the axes with the factors of one kind made others."""
     return tuple(
         tuple(Factor(OTHER, f.size) if f.kind == kind else f for f in axis) for axis in axes
+    )
+
+
+def unordered(axis: Axis) -> Axis:
+    """Return an axis whose entries changed places: which input or position each is, is unknown."""
+    return without(without((axis,), BATCH), POSITION)[0]
+
+
+def only_whole(axes: Axes, kind: str, size: int | None) -> Axes:
+    """Return the axes with the factors of a kind made others, except those of the whole size."""
+    return tuple(
+        tuple(Factor(OTHER, f.size) if f.kind == kind and f.size != size else f for f in axis)
+        for axis in axes
     )

@@ -1,7 +1,7 @@
 """AxisFlow: a torch function mode that follows the axes of all tensors during one forward pass."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .calls import Call, axes_of_outputs, tensors_in
-from .factors import Axes, batch, neuron_axis, others
+from .factors import BATCH, Axes, batch, has, neuron_axis, others, position
 from .same_shape import rule_of
 from .views import axes_of_target
+from .weighted import takes_inputs_for_neurons
 
 # Functions that return no tensor, or none that is new; they are called most often.
 _IGNORED = {
@@ -33,10 +34,12 @@ class AxisFlow(TorchFunctionMode):
     def __init__(self, frame: FrameType) -> None:
         super().__init__()
         self.inputs: int | None = None  # the batch size
+        self.takes_one_input = False  # what was taken for several inputs is one
         self._frame = frame
         self._axes: Any = WeakTensorKeyDictionary()
         self._weights: Any = WeakTensorKeyDictionary()
         self._lost_at: Any = WeakTensorKeyDictionary()
+        self._inputs_lost_at: Any = WeakTensorKeyDictionary()
 
     # ---- what is known -------------------------------------------------------------------------
 
@@ -48,6 +51,11 @@ class AxisFlow(TorchFunctionMode):
         """Return the name of the function after which nothing was known of a tensor."""
         name: str | None = self._lost_at.get(tensor)
         return name
+
+    def why_inputs_are_lost(self, tensor: Tensor) -> str:
+        """Return why it is not known of a tensor which of its entries belong to which input."""
+        name = self._inputs_lost_at.get(tensor)
+        return f"inputs lost at {name}" if name else "computed from nothing that counts inputs"
 
     def is_weight(self, tensor: Any) -> bool:
         """Return whether a tensor is a parameter, or was computed from parameters alone."""
@@ -64,6 +72,12 @@ class AxisFlow(TorchFunctionMode):
                 axes = list(others(tensor.shape))
                 axes[axis] = batch(size)
                 self._axes[tensor] = tuple(axes)
+
+    def mark_positions(self, tensor: Tensor, axis: int) -> None:
+        """Mark the axis of a model input that counts positions, such as those of tokens."""
+        axes = list(self.axes(tensor) or others(tensor.shape))
+        axes[axis] = position(tensor.shape[axis])
+        self._axes[tensor] = tuple(axes)
 
     # ---- following -----------------------------------------------------------------------------
 
@@ -94,9 +108,20 @@ class AxisFlow(TorchFunctionMode):
         if name in _IGNORED or not any(isinstance(output, Tensor) for output in outputs):
             return
         call = Call(name, func, args, kwargs, outputs, self.axes, self.is_weight)
+        self.takes_one_input |= takes_inputs_for_neurons(call)
         for output, axes in zip(outputs, axes_of_outputs(call, rule_of(name)), strict=True):
             if isinstance(output, Tensor):
+                self._note_inputs(call, output, axes)
                 self._note(call, output, axes)
+
+    def _note_inputs(self, call: Call, output: Tensor, axes: Axes | None) -> None:
+        """Note where a tensor's inputs were lost, before its axes are noted."""
+        if _counts_inputs(axes):
+            return
+        lost = any(_counts_inputs(self.axes(tensor)) for tensor in call.tensors)
+        before = (self._inputs_lost_at.get(tensor) for tensor in call.tensors)
+        if name := (call.name if lost else next(filter(None, before), None)):
+            self._inputs_lost_at[output] = name
 
     def _note(self, call: Call, output: Tensor, axes: Axes | None) -> None:
         if neuron_axis(axes) is None:  # noted first: in place, the output is an input
@@ -136,21 +161,13 @@ class AxisFlow(TorchFunctionMode):
             torch._C._push_on_torch_function_stack(mode)
 
 
+def _counts_inputs(axes: Axes | None) -> bool:
+    return any(has(axis, BATCH) for axis in axes or ())
+
+
 def is_running(sought: FrameType) -> bool:
     """Return whether a call of this thread has not ended yet."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame is not sought:
         frame = frame.f_back
     return frame is not None
-
-
-def given_tensors(values: Any) -> Iterable[Tensor]:
-    """Yield the tensors among arguments, and in mappings and tuples of these.
-
-    Not those in lists: there each tensor is an input of its own.
-    """
-    for value in values.values() if isinstance(values, Mapping) else values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (tuple, Mapping)):
-            yield from given_tensors(value)

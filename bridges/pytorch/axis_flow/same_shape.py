@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .calls import RULES, Call, Result, Rule, fits, rule
-from .factors import BATCH, join, without
+from .factors import join, unordered
 
 _OPERATORS = {
     f"__{prefix}{name}__": name
@@ -89,7 +89,7 @@ def _reordered(call: Call) -> Result:
         return None
     dims = (-1,) if dims is None else (dims,) if isinstance(dims, int) else dims
     moved = {dim % len(axes) for dim in dims}
-    each = tuple(without((axis,), BATCH)[0] if i in moved else axis for i, axis in enumerate(axes))
+    each = tuple(unordered(axis) if i in moved else axis for i, axis in enumerate(axes))
     return [each] * len(call.outputs)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from .calls import Call, Result, rule
 from .factors import (
-    BATCH,
     NEURON,
     OTHER,
     Axes,
@@ -17,7 +16,7 @@ from .factors import (
     others,
     resized,
     size_of,
-    without,
+    unordered,
 )
 from .same_shape import elementwise
 from .views import view
@@ -48,7 +47,7 @@ def _gathered(call: Call) -> Result:
         return None
     dim %= len(axes)
     return tuple(
-        without((resized(axis, size),), BATCH)[0] if i == dim else resized(axis, size)
+        unordered(resized(axis, size)) if i == dim else resized(axis, size)
         for i, (axis, size) in enumerate(zip(axes, call.shape, strict=True))
     )
 

@@ -13,6 +13,15 @@ def _leading(axes: Axes | None, shape: Sequence[int]) -> Axes:
     return others(shape) if axes is None else without(axes, NEURON)
 
 
+def takes_inputs_for_neurons(call: Call) -> bool:
+    """Return whether a layer shows that what was taken for the model's inputs is one input."""
+    axes = call.input_axes
+    if call.name.startswith("conv") and call.name != "conv_tbc":
+        weight = call.argument(1, "weight")
+        return bool(axes) and len(axes or ()) < weight.ndim and has((axes or ())[0], BATCH)
+    return call.name == "linear" and len(axes or ()) == 1 and has((axes or ())[0], BATCH)
+
+
 @rule("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc")
 def _convolution(call: Call) -> Result:
     x, weight, shape = call.input, call.argument(1, "weight"), call.shape

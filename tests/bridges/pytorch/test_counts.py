@@ -213,23 +213,39 @@ def test_labels_end_with_a_failed_forward_pass_too():
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
-def test_labels_of_the_wrong_length_change_nothing(keep):
+def test_what_is_no_label_is_refused_before_the_pass(keep):
     model = two_neurons()
     with ts.capture(model, "Linear", keep=keep) as run:
         run.labels(range(8))
         model(BATCH)
-        for wrong in ([1] * 7, [1] * 9, [[1] * 8], 1):
-            run.labels(wrong)
-            with pytest.raises(ValueError, match=r"labels must be 1-D, one for each of the 8"):
-                model(BATCH)
-        run.labels([0.5] * 8)
-        with pytest.raises(TypeError, match="labels must be integers or strings"):
-            model(BATCH)
         run.labels(range(8))
+        for wrong in ([[1] * 8], 1):
+            with pytest.raises(ValueError, match="labels must be 1-D, one for each instance"):
+                run.labels(wrong)
+        with pytest.raises(TypeError, match="labels must be integers or strings"):
+            run.labels([0.5] * 8)
         model(BATCH)
     for point in run.efficiency_layers:
         assert (point.state_count, point.instance_count) == (16, 16)
         assert {k: v.total for k, v in point.counts_by().items()} == dict.fromkeys(range(8), 2)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize("length", [0, 7, 9])
+def test_a_pass_does_not_fail_for_labels_of_the_wrong_length(keep, length):
+    model = two_neurons()
+    with ts.capture(model, "Linear", keep=keep) as run:
+        with (
+            run.labels([1] * length),
+            pytest.warns(UserWarning, match=f"labels are for {length} inputs, and a pass had 8"),
+        ):
+            model(BATCH)
+        with run.labels(range(8)):
+            model(BATCH)
+    for point in run.efficiency_layers:
+        assert (point.state_count, point.instance_count) == (16, 16)
+        with pytest.raises(ts.errors.LabelsMissing, match="8 of 16 instances were captured"):
+            point.counts_by()
 
 
 def test_labels_after_the_fact():

@@ -1,0 +1,76 @@
+"""PyTorch: the tensors that a model is given, by the names of its arguments."""
+
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+
+class Given(NamedTuple):
+    """What a model is given in one pass.
+
+    ``tensors``: with the name of the argument that each is, or is part of; "" where it has none.
+    ``listed``: number of tensors in the first list of tensors: each of these is an input.
+    """
+
+    tensors: list[tuple[str, torch.Tensor]]
+    listed: int | None
+
+    def named(self, name: str) -> torch.Tensor | None:
+        """Return the tensor that is an argument."""
+        return next((tensor for key, tensor in self.tensors if key == name), None)
+
+    def first_with(self, axis: int) -> torch.Tensor | None:
+        """Return the first tensor that has an axis of that number."""
+        fitting = (t for _, t in self.tensors if -t.ndim <= axis < t.ndim)
+        return next(fitting, None)
+
+
+def given_to(names: Sequence[str], args: tuple[object, ...], kwargs: Mapping[str, object]) -> Given:
+    """Return the tensors among the arguments of a call, and inside of them.
+
+    ``names``: of the positional arguments, as far as they are needed.
+    """
+    positional = [(names[i] if i < len(names) else "", value) for i, value in enumerate(args)]
+    values = [*positional, *kwargs.items()]
+    tensors = [(name, tensor) for name, value in values for tensor in tensors_of(value)]
+    lists = (len(value) for _, value in values if _is_list_of_tensors(value))
+    return Given(tensors, next(lists, None))
+
+
+def parameters_of(module: nn.Module) -> tuple[list[str], bool]:
+    """Return the names of a module's arguments, and whether it takes others, too."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return [], True
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = [parameter.name for parameter in parameters if parameter.kind not in several]
+    return names, any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def tensors_of(value: object) -> Iterator[torch.Tensor]:
+    """Yield the tensors in mappings, tuples and dataclasses.
+
+    Not those in lists: there each tensor is an input of its own.
+    """
+    if isinstance(value, torch.Tensor):
+        yield value
+        return
+    parts: list[object] = []
+    if isinstance(value, Mapping):
+        parts = list(value.values())
+    elif isinstance(value, tuple):
+        parts = list(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    for part in parts:
+        yield from tensors_of(part)
+
+
+def _is_list_of_tensors(value: object) -> bool:
+    is_list = isinstance(value, list) and bool(value)
+    return is_list and all(isinstance(each, torch.Tensor) for each in value)

@@ -1,0 +1,171 @@
+"""PyTorch: which rows of a tensor belong to which input of the model, and to which position."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tensorstate_gpu._layers.batches import Batches, divided, ragged, unassigned
+
+from .axis_flow.factors import BATCH, OTHER, POSITION, Axes, Axis
+from .found_axis import FoundAxis
+
+Mask = NDArray[np.bool_]  # (inputs, positions)
+
+
+@dataclass(frozen=True, slots=True)
+class RowsByInput:
+    """A view of a tensor whose rows, all entries beside the neuron axis, are sorted by input.
+
+    ``inputs``: number of inputs, which share the rows in equal parts; None if it is not known which
+    rows are whose. ``position``: the axis of the view that counts positions, if one is known.
+    ``cause``: why something is not known.
+    """
+
+    view: torch.Tensor
+    axis: int
+    inputs: int | None
+    position: int | None = None
+    cause: str = ""
+
+    @property
+    def rows(self) -> int:
+        return self.view.numel() // max(self.view.shape[self.axis], 1)
+
+    def batches(self, all_inputs: int | None) -> Batches:
+        """Return whose the rows are. ``all_inputs``: number of inputs of the pass, if known."""
+        if self.inputs is None:
+            return unassigned(self.rows, all_inputs)
+        return divided(self.rows, self.inputs)
+
+    def why_not_masked(self, mask: Mask) -> str:
+        """Return why a mask does not apply to these rows; nothing if it does."""
+        if self.inputs is None:
+            return self.cause
+        if self.position is None:
+            return "its positions were not followed"
+        if len(mask) != self.inputs:
+            return f"it has {self.inputs} inputs, the mask {len(mask)}"
+        if (positions := self.view.shape[self.position]) != mask.shape[1]:
+            return f"it has {positions} positions, the mask {mask.shape[1]}"
+        return ""
+
+    def kept(self, mask: Mask) -> tuple[NDArray[np.bool_], Batches]:
+        """Return of each row whether the mask keeps it, and whose the kept rows are."""
+        assert self.inputs is not None
+        assert self.position is not None
+        shape = [1] * self.view.ndim
+        shape[self.position] = mask.shape[1]
+        whole = list(self.view.shape)
+        whole[self.axis] = 1
+        if self.position == 0:  # of a single input, which has no axis
+            kept = np.broadcast_to(mask.reshape(shape), whole)
+        else:
+            shape[0] = len(mask)
+            kept = np.broadcast_to(mask.reshape(shape), whole)
+        each = kept.reshape(self.inputs, -1)
+        return each.ravel(), ragged(each.sum(1).tolist())
+
+
+def rows_by_input(
+    tensor: torch.Tensor, axis: int, found: FoundAxis, inputs: int | None
+) -> RowsByInput:
+    """Sort the rows of a tensor by input.
+
+    ``inputs``: the number of the model's inputs in this pass, where it is known. Where a pass was
+    followed, only what was followed counts: rows that merely divide by the number of inputs tell
+    nothing. Elsewhere, inputs lie along axis 0.
+    """
+    if tensor.ndim == 1:
+        tensor, axis = tensor[None], 1
+        if found.followed and inputs not in (None, 1):
+            return RowsByInput(tensor, axis, None, cause=found.inputs_lost)
+        return RowsByInput(tensor, axis, 1)
+    if not -tensor.ndim <= axis < tensor.ndim:
+        return RowsByInput(tensor, axis, 1)  # packing says what is wrong
+    axis %= tensor.ndim
+    parts = _parts(found.factors, tensor.shape, axis, inputs)
+    if parts is not None and not (found.batch_second and tensor.ndim == 3 and parts.batch == 0):
+        return parts.sorted(tensor)
+    if found.batch_second and tensor.ndim == 3 and (parts is not None or not found.followed):
+        return RowsByInput(tensor.transpose(0, 1), axis, tensor.shape[1])
+    if inputs == 1 or (found.factors and [f.kind for f in found.factors[axis]] == [BATCH]):
+        return _of_one_input(tensor, axis, found)  # such as an image without a batch axis
+    if found.followed:
+        return RowsByInput(tensor, axis, None, cause=found.inputs_lost)
+    if axis and inputs not in (None, tensor.shape[0]):
+        return RowsByInput(tensor, axis, None, cause="this pass was not followed")
+    return RowsByInput(tensor, axis, tensor.shape[0] if axis else 1)
+
+
+def _of_one_input(tensor: torch.Tensor, axis: int, found: FoundAxis) -> RowsByInput:
+    """All rows belong to the only input."""
+    places = [
+        i
+        for i, factors in enumerate(found.factors or ())
+        if i != axis and [factor.kind for factor in factors] == [POSITION]
+    ]
+    return RowsByInput(tensor, axis, 1, places[0] if len(places) == 1 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A tensor's axes, split so that inputs and positions have axes of their own."""
+
+    shape: list[int]
+    axis: int
+    batch: int
+    position: int | None
+
+    def sorted(self, tensor: torch.Tensor) -> RowsByInput:
+        view = tensor.view(self.shape) if len(self.shape) > tensor.ndim else tensor
+        return RowsByInput(
+            view.movedim(self.batch, 0),
+            self._moved(self.axis),
+            self.shape[self.batch],
+            None if self.position is None else self._moved(self.position),
+        )
+
+    def _moved(self, axis: int) -> int:
+        return axis + 1 if axis < self.batch else axis
+
+
+def _parts(
+    factors: Axes | None, shape: tuple[int, ...], neurons: int, inputs: int | None
+) -> _Parts | None:
+    """Split the axes; None if it is not known which one counts the inputs."""
+    if factors is None or inputs is None or len(factors) != len(shape):
+        return None
+    sizes: list[int] = []
+    kinds: list[str] = []
+    axis = 0
+    for i, (of_axis, size) in enumerate(zip(factors, shape, strict=True)):
+        if i == neurons:
+            axis = len(sizes)
+            split = [(OTHER, size)]
+        else:
+            split = _split(of_axis, size, inputs)
+        kinds += [kind for kind, _ in split]
+        sizes += [part for _, part in split]
+    batches = [i for i, kind in enumerate(kinds) if kind == BATCH and sizes[i] == inputs]
+    positions = [i for i, kind in enumerate(kinds) if kind == POSITION]
+    if len(batches) != 1 or kinds.count(BATCH) != 1:
+        return None
+    return _Parts(sizes, axis, batches[0], positions[0] if len(positions) == 1 else None)
+
+
+def _split(axis: Axis, size: int, inputs: int) -> list[tuple[str, int]]:
+    """Return the parts of an axis in this pass, whose batch may have another size."""
+    kinds = [factor.kind for factor in axis]
+    if len(axis) == 1:
+        return [(kinds[0], size)]
+    if BATCH not in kinds and POSITION not in kinds:
+        return [(OTHER, size)]
+    sizes = [inputs if factor.kind == BATCH else factor.size for factor in axis]
+    others = [k for k, kind in enumerate(kinds) if kind != BATCH]
+    if len(others) == 1 and size % max(inputs, 1) == 0:
+        sizes[others[0]] = size // max(inputs, 1)
+    fits = math.prod(sizes) == size
+    return list(zip(kinds, sizes, strict=True)) if fits else [(OTHER, size)]

@@ -1,0 +1,112 @@
+"""PassNotes: what is said about the inputs of a forward pass, by a ``with`` block or before it."""
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._layers.instance_notes import InstanceNotes
+from tensorstate_gpu._layers.labels import validated_labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PassNotes:
+    """Labels and units of the inputs of a pass, one for each, and which positions count.
+
+    ``mask``: bool (inputs, positions). Each is None if nothing is said.
+    """
+
+    labels: NDArray[np.generic] | None = None
+    units: NDArray[np.generic] | None = None
+    mask: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def from_arguments(cls, labels: object, units: object, mask: object) -> "PassNotes":
+        """Check what a user gave. Raises TypeError or ValueError."""
+        notes = cls(
+            None if labels is None else validated_labels(labels),
+            None if units is None else validated_labels(units, what="units"),
+            None if mask is None else validated_mask(mask),
+        )
+        lengths = {len(given) for given in notes._given()}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"labels, units and mask must be for the same inputs, got {sorted(lengths)} of them"
+            )
+        return notes
+
+    def _given(self) -> list[NDArray[np.generic]]:
+        values = (getattr(self, field.name) for field in fields(self))
+        return [value for value in values if value is not None]
+
+    @property
+    def inputs(self) -> int | None:
+        """Number of inputs; None if nothing is said."""
+        return next((len(value) for value in self._given()), None)
+
+    @property
+    def of_instances(self) -> InstanceNotes:
+        """What is kept for each instance."""
+        return InstanceNotes(self.labels, self.units)
+
+    def within(self, outer: "PassNotes") -> "PassNotes":
+        """Return these notes, with those of an enclosing block where nothing is said."""
+        missing = [field.name for field in fields(self) if getattr(self, field.name) is None]
+        return replace(self, **{name: getattr(outer, name) for name in missing})
+
+
+NO_NOTES = PassNotes()
+
+
+def validated_mask(mask: object) -> NDArray[np.bool_]:
+    """Return a mask as a NumPy array: True where a position of an input counts.
+
+    Raises TypeError or ValueError for anything that is not (inputs, positions).
+    """
+    on_host = mask.cpu() if hasattr(mask, "cpu") else mask
+    array = np.asarray(on_host)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"mask must be of bools or numbers, got {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"mask must be 2-D, (inputs, positions), got {array.shape}")
+    return array != 0
+
+
+class NoteScope(threading.local):
+    """The notes that hold in this thread."""
+
+    notes: PassNotes = NO_NOTES
+
+
+class Noted(Protocol):
+    """A capture point."""
+
+    @property
+    def block_notes(self) -> PassNotes:
+        """The notes of the block that this thread is in."""
+
+    def begin_notes(self, notes: PassNotes) -> None:
+        """Let notes hold in this thread."""
+
+
+class NoteBlock:
+    """What ``run.labels(y)`` returns: in a ``with`` statement, the notes hold for the block.
+
+    ``points``: returns the capture points; more may appear in the block.
+    """
+
+    def __init__(self, points: Callable[[], Iterable[Noted]], notes: PassNotes) -> None:
+        self._points, self._notes = points, notes
+        self._before = NO_NOTES
+
+    def __enter__(self) -> None:
+        for point in self._points():
+            self._before = point.block_notes
+            point.begin_notes(self._notes.within(self._before))
+
+    def __exit__(self, *error: object) -> None:
+        for point in self._points():
+            point.begin_notes(self._before)
