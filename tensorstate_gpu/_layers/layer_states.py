@@ -173,7 +173,7 @@ class LayerStates(ABC):
         """
         with self._read_lock(), self._naming_layer():
             accumulator = self._require_accumulator()
-            accumulator.collect_transferred(wait=True)
+            accumulator.chunks()  # waits for rows in transit; not where only counts are kept
             return np.concatenate(list(accumulator.ledger.note_pieces("units")))
 
     @contextmanager
