@@ -20,8 +20,8 @@ from .forward_passes import ForwardPasses
 from .found_axis import FLOW, GIVEN, GUESS, FoundAxis, by_rule
 from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
 from .operator import Receiver
+from .pass_counter import PassCounter, PassLog
 from .pass_filter import PassFilter
-from .passes import PassCounter, PassLog
 from .rows_by_input import Mask, RowsByInput, rows_by_input
 from .tensors import as_importable, first_tensor
 

@@ -17,8 +17,8 @@ from .forward_passes import ForwardPasses
 from .hooks import StateCaptureHook
 from .marked_classes import plain_class
 from .neuron_axes import find_rules
+from .pass_counter import PassCounter
 from .pass_filter import PassFilter
-from .passes import PassCounter
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 

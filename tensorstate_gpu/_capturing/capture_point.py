@@ -14,7 +14,7 @@ from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, 
 from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.layer_states import LayerStates
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import NothingCaptured
 
 

@@ -16,7 +16,7 @@ from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, Store
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, totals
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes, validated_notes
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
 
 class Intake:

@@ -14,12 +14,12 @@ from tensorstate_gpu._layers.instance_notes import NOTES, InstanceNotes, NoteCol
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.store.columns import Column, ColumnSnapshot
+from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.labels import StoredLabels
 from tensorstate_gpu.store.ledger_array import LedgerArray, LedgerSnapshot, read_batches
 from tensorstate_gpu.store.note_array import NoteArray
-from tensorstate_gpu.store.record import LayerRecord
 
 Rows = NDArray[np.uint8]
 

@@ -15,9 +15,9 @@ from tensorstate_gpu._layers.labels import (
     to_column,
 )
 from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
+from tensorstate_gpu.store.commit_record import ArrayRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import note_key
-from tensorstate_gpu.store.record import ArrayRecord
 
 
 class NoteArray:
