@@ -12,11 +12,12 @@ except ImportError as error:
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._layers.layer_states import LayerStates
 
 from .backends import capture_tensor, in_symbolic_call, supports_jit, unsupported_reason
+from .training_mode import check_when, takes_call
 
 # The attributes that a StateCapture layer forwards to its capture point: everything that reads
 # states, and what users call; not what only bridges call.
@@ -93,6 +94,7 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
         **keywords: Any,
     ) -> None:
         own = {option: keywords.pop(option) for option in _OPTIONS if option in keywords}
+        check_when(CaptureOptions.from_arguments(disk_path, own))
         # Without autocast: mixed precision would convert the input before it is captured.
         super().__init__(name=name and name.replace("/", "."), autocast=False, **keywords)
         self.supports_masking = True
@@ -126,6 +128,7 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
             "keep": self.point.keep,
             "threshold": list(threshold) if isinstance(threshold, tuple) else threshold,
             "neuron_axis": self.point.neuron_axis,
+            "when": self.point.options.when,
         }
         # Without the path: a loaded model must not write to the store of the saved one.
         return {**super().get_config(), **own}
@@ -153,6 +156,8 @@ class Probe:
         if isinstance(tensors[0], keras.KerasTensor):
             self.check(tensors[0])
         if in_symbolic_call(tensors[0]):
+            return value
+        if not takes_call(self.point.options):
             return value
         captured = capture_tensor(self.point, tensors[0], self.check(tensors[0]))
         return value if captured is tensors[0] else _replace_first(value, captured)

@@ -24,6 +24,7 @@ from .functional import (
 )
 from .layers import KerasPoint, Probe, StateCapture
 from .neuron_axes import followed_axis, formats, own_axis
+from .training_mode import check_when
 
 METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after")}
 _SUFFIX = {"before": "_pre_states", "after": "_states"}
@@ -147,6 +148,7 @@ def _probes(
     existing: Collection[str],
 ) -> Probes:
     """Create the probes: layer id -> place -> probe."""
+    check_when(options, model)
     probes: Probes = {}
     try:
         for path, layer in chosen:

@@ -1,0 +1,54 @@
+"""Keras 3: which calls of a model are captured, by the ``training`` argument of the model."""
+
+import sys
+from types import FrameType
+
+from keras.layers import Layer
+
+from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu.errors import NotCapturable
+
+
+def check_when(options: CaptureOptions, model: object = None) -> None:
+    """Raise an error for a ``when`` or a ``mask`` that is not available in Keras.
+
+    ``model``: the one that is captured, if it is known.
+    """
+    if options.mask is not None:
+        raise NotCapturable("mask= names an argument of a PyTorch model; it is not for Keras")
+    if callable(options.when):
+        raise NotCapturable(
+            "when= as a function is not for Keras, whose graphs do not call it in each pass: "
+            'when="train" and when="eval" are available'
+        )
+    if options.when is not None and not getattr(model, "_call_has_training_arg", True):
+        raise NotCapturable(
+            f"when={options.when!r} is not available for {type(model).__name__}: its call() has no "
+            "argument training, so nothing tells in which mode it is"
+        )
+
+
+def takes_call(options: CaptureOptions) -> bool:
+    """Return whether the running call of a model is captured.
+
+    Graphs are made for each value of ``training``, so this is decided while one is made.
+    """
+    return options.when is None or _in_training() == (options.when == "train")
+
+
+def _in_training() -> bool:
+    """Return the ``training`` argument of the outermost call of a layer.
+
+    Not that of an inner one: frozen parts of a model are called with training=False in training.
+    """
+    frame: FrameType | None = sys._getframe()
+    outermost = None
+    while frame is not None:
+        if frame.f_code.co_name in _CALLS and frame.f_globals.get("__name__") == _LAYER:
+            outermost = frame
+        frame = frame.f_back
+    return outermost is not None and bool(outermost.f_locals["kwargs"].get("training"))
+
+
+_LAYER = Layer.__module__
+_CALLS = {"__call__", "stateless_call"}  # the second on JAX
