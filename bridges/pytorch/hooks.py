@@ -7,6 +7,8 @@ try:
     import torch
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+from torch.nn.utils.rnn import PackedSequence
+
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
@@ -23,7 +25,7 @@ from .operator import Receiver
 from .pass_counter import PassCounter, PassLog
 from .pass_filter import PassFilter
 from .rows_by_input import Mask, RowsByInput, rows_by_input
-from .tensors import as_importable, first_tensor
+from .tensors import as_importable, first_tensor, sequences_of
 
 
 class StateCaptureHook(CapturePoint, Receiver):
@@ -171,9 +173,11 @@ class StateCaptureHook(CapturePoint, Receiver):
             )
         if self._rule is None:
             self._rule = axis_rule_of(module) or UNKNOWN
-        self.deliver(tensor)
+        self.deliver(tensor, sequences_of(value, tensor))
 
-    def receive(self, tensor: torch.Tensor, clock: int) -> None:
+    def receive(
+        self, tensor: torch.Tensor, clock: int, sequences: PackedSequence | None = None
+    ) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
         if self._filter is not None and not self._filter.accepts(clock):
             self._note_pass(clock)
@@ -181,7 +185,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         hook = self._of_this_call(clock)
         hook._note_pass(clock)
         try:
-            hook._capture(tensor)
+            hook._capture(tensor, sequences)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
@@ -238,7 +242,7 @@ class StateCaptureHook(CapturePoint, Receiver):
                 layer, place = self.name.removesuffix(ending), ending
         return f"{layer}:{number}{place}"
 
-    def _capture(self, tensor: torch.Tensor) -> None:
+    def _capture(self, tensor: torch.Tensor, sequences: PackedSequence | None) -> None:
         if tensor.is_nested:
             raise TypeError(
                 f"{self.name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
@@ -253,7 +257,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         inputs = None
         if passes is not None:
             inputs = passes.inputs or self.intake.notes_now().inputs
-        by_input = rows_by_input(tensor, found.axis, found, inputs)
+        by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
         mask = None if passes is None else self._applicable(passes.current.mask, by_input)
         with prefer_single_thread():
             states = borrow(as_importable(by_input.view), "states")

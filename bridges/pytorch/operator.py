@@ -10,6 +10,8 @@ try:
     import torch
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+from torch.nn.utils.rnn import PackedSequence
+
 from .marked_classes import MarkingHook
 from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter, PassLog
 from .tensors import is_exporting, is_real_forward, shared_tensor
@@ -41,9 +43,10 @@ class Receiver(MarkingHook):
     def active(self, active: bool) -> None:
         self._key_and_active[1] = active
 
-    def deliver(self, tensor: torch.Tensor) -> None:
+    def deliver(self, tensor: torch.Tensor, sequences: PackedSequence | None = None) -> None:
         """Receive a tensor now; in compiled code, whenever the graph runs.
 
+        ``sequences``: those whose data the tensor is. Compiled code does not pass them on.
         Exported programs receive nothing: they outlive this process and its keys.
         """
         if torch.compiler.is_compiling():
@@ -51,9 +54,11 @@ class Receiver(MarkingHook):
                 clock = self.pass_log.counter.tensor
                 torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, clock)
         elif self.active and is_real_forward(tensor):
-            self.receive(tensor, self.pass_log.counter.clock)
+            self.receive(tensor, self.pass_log.counter.clock, sequences)
 
-    def receive(self, tensor: torch.Tensor, clock: int) -> None:
+    def receive(
+        self, tensor: torch.Tensor, clock: int, sequences: PackedSequence | None = None
+    ) -> None:
         """Receive a tensor of a forward pass that counts, and the clock of its PassCounter."""
         raise NotImplementedError
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate_gpu._layers.batches import Batches, divided, ragged, unassigned
 
-from .axis_flow.factors import BATCH, OTHER, POSITION, Axes, Axis
+from .axis_flow.factors import BATCH, OTHER, POSITION, SEQUENCES, Axes, Axis
 from .found_axis import FoundAxis
 
 Mask = NDArray[np.bool_]  # (inputs, positions)
@@ -29,6 +30,7 @@ class RowsByInput:
     inputs: int | None
     position: int | None = None
     cause: str = ""
+    sizes: tuple[int, ...] | None = None  # rows of each input, where they differ
 
     @property
     def rows(self) -> int:
@@ -38,6 +40,8 @@ class RowsByInput:
         """Return whose the rows are. ``all_inputs``: number of inputs of the pass, if known."""
         if self.inputs is None:
             return unassigned(self.rows, all_inputs)
+        if self.sizes is not None:
+            return ragged(self.sizes)
         return divided(self.rows, self.inputs)
 
     def why_not_masked(self, mask: Mask) -> str:
@@ -70,11 +74,16 @@ class RowsByInput:
 
 
 def rows_by_input(
-    tensor: torch.Tensor, axis: int, found: FoundAxis, inputs: int | None
+    tensor: torch.Tensor,
+    axis: int,
+    found: FoundAxis,
+    inputs: int | None,
+    sequences: PackedSequence | None = None,
 ) -> RowsByInput:
     """Sort the rows of a tensor by input.
 
-    ``inputs``: the number of the model's inputs in this pass, where it is known. Where a pass was
+    ``inputs``: the number of the model's inputs in this pass, where it is known. ``sequences``:
+    those whose data the tensor is. Where a pass was
     followed, only what was followed counts: rows that merely divide by the number of inputs tell
     nothing. Elsewhere, inputs lie along axis 0.
     """
@@ -86,6 +95,8 @@ def rows_by_input(
     if not -tensor.ndim <= axis < tensor.ndim:
         return RowsByInput(tensor, axis, 1)  # packing says what is wrong
     axis %= tensor.ndim
+    if sequences is not None and axis and _are_of_inputs(sequences, found, inputs):
+        return _by_sequence(tensor, axis, sequences)
     parts = _parts(found.factors, tensor.shape, axis, inputs)
     if parts is not None and not (found.batch_second and tensor.ndim == 3 and parts.batch == 0):
         return parts.sorted(tensor)
@@ -98,6 +109,26 @@ def rows_by_input(
     if axis and inputs not in (None, tensor.shape[0]):
         return RowsByInput(tensor, axis, None, cause="this pass was not followed")
     return RowsByInput(tensor, axis, tensor.shape[0] if axis else 1)
+
+
+def _are_of_inputs(sequences: PackedSequence, found: FoundAxis, inputs: int | None) -> bool:
+    """Return whether packed sequences are the model's inputs, in an order that they tell."""
+    first = found.factors[0] if found.factors else ()
+    if len(first) != 1 or first[0].kind != SEQUENCES or sequences.batch_sizes[0] != inputs:
+        return False
+    return bool(first[0].stride) == (sequences.sorted_indices is not None)
+
+
+def _by_sequence(tensor: torch.Tensor, axis: int, sequences: PackedSequence) -> RowsByInput:
+    """Sort rows that are given time step by time step, the longest sequence first."""
+    sizes = sequences.batch_sizes.numpy()
+    numbers = np.concatenate([np.arange(size) for size in sizes])
+    if sequences.sorted_indices is not None:
+        numbers = sequences.sorted_indices.cpu().numpy()[numbers]
+    order = torch.from_numpy(np.argsort(numbers, kind="stable")).to(tensor.device)
+    counts = np.bincount(numbers, minlength=sizes[0])
+    view = tensor.index_select(0, order)
+    return RowsByInput(view, axis, len(counts), sizes=tuple(counts.tolist()))
 
 
 def _of_one_input(tensor: torch.Tensor, axis: int, found: FoundAxis) -> RowsByInput:

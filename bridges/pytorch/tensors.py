@@ -12,6 +12,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from numpy.typing import NDArray
 from torch._subclasses.fake_tensor import is_fake, unset_fake_temporarily
+from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate_gpu._arrays.dlpack import CPU, Tensor
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
@@ -57,6 +58,15 @@ def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | Non
         if tensor is not None:
             return tensor
     return None
+
+
+def sequences_of(value: object, tensor: torch.Tensor) -> PackedSequence | None:
+    """Return the packed sequences, in nested tuples and lists, whose data a tensor is."""
+    if isinstance(value, PackedSequence):
+        return value if value.data is tensor else None
+    if not isinstance(value, (tuple, list)) or not value:
+        return None
+    return sequences_of(value[0], tensor)
 
 
 def is_real_forward(tensor: torch.Tensor) -> bool:

@@ -9,12 +9,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 NEURON, BATCH, POSITION, OTHER = "neuron", "batch", "position", "other"
+SORTED = "sorted"  # model inputs in another order
+SEQUENCES = "sequences"  # rows of a PackedSequence, of all inputs
 
 
 class Factor(NamedTuple):
     """A part of an axis.
 
     ``stride``: of a batch or position factor, in inputs or positions; it survives splits and moves.
+    Of sorted inputs and their sequences, it is the key of their order.
     """
 
     kind: str
@@ -124,7 +127,7 @@ def _says_something(axis: Axis) -> bool:
 
 
 def _kinds(axis: Axis) -> set[str]:
-    return {factor.kind for factor in axis} - {OTHER, POSITION}
+    return {factor.kind for factor in axis} & {NEURON, BATCH}
 
 
 def without(axes: Axes, kind: str) -> Axes:
@@ -136,7 +139,7 @@ def without(axes: Axes, kind: str) -> Axes:
 
 def unordered(axis: Axis) -> Axis:
     """Return an axis whose entries changed places: which input or position each is, is unknown."""
-    return without(without((axis,), BATCH), POSITION)[0]
+    return tuple(f if f.kind == NEURON else Factor(OTHER, f.size) for f in axis)
 
 
 def only_whole(axes: Axes, kind: str, size: int | None) -> Axes:

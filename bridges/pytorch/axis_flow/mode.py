@@ -13,6 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from .calls import Call, axes_of_outputs, tensors_in
 from .factors import BATCH, Axes, batch, has, neuron_axis, others, position
 from .same_shape import rule_of
+from .sequences import note_inverse
 from .views import axes_of_target
 from .weighted import takes_inputs_for_neurons
 
@@ -108,6 +109,7 @@ class AxisFlow(TorchFunctionMode):
         if name in _IGNORED or not any(isinstance(output, Tensor) for output in outputs):
             return
         call = Call(name, func, args, kwargs, outputs, self.axes, self.is_weight)
+        note_inverse(call)
         self.takes_one_input |= takes_inputs_for_neurons(call)
         for output, axes in zip(outputs, axes_of_outputs(call, rule_of(name)), strict=True):
             if isinstance(output, Tensor):

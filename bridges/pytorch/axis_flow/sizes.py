@@ -16,9 +16,9 @@ from .factors import (
     others,
     resized,
     size_of,
-    unordered,
 )
 from .same_shape import elementwise
+from .sequences import selected
 from .views import view
 
 
@@ -47,7 +47,7 @@ def _gathered(call: Call) -> Result:
         return None
     dim %= len(axes)
     return tuple(
-        unordered(resized(axis, size)) if i == dim else resized(axis, size)
+        selected(call, axis, size) if i == dim else resized(axis, size)
         for i, (axis, size) in enumerate(zip(axes, call.shape, strict=True))
     )
 

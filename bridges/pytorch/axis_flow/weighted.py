@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .calls import Call, Result, rule
-from .factors import BATCH, NEURON, Axes, Axis, has, join, neuron, other, others, without
+from .factors import BATCH, NEURON, SEQUENCES, Axes, Axis, has, join, neuron, other, others, without
+from .sequences import inputs_of_sequences
 
 
 def _leading(axes: Axes | None, shape: Sequence[int]) -> Axes:
@@ -68,10 +69,14 @@ def _recurrent(call: Call) -> Result:
     same = axes is not None and len(axes) == call.out.ndim
     leading = _leading(axes[:-1] if same and axes else None, call.shape[:-1])
     first = (*leading, neuron(call.shape[-1]))
-    inputs = [axis for axis in leading if has(axis, BATCH)]
+    inputs = [axis for axis in leading if has(axis, BATCH) or has(axis, SEQUENCES)]
     # The last states are (layers, inputs, features).
     last = [
-        (other(t.shape[0]), inputs[0], neuron(t.shape[2]))
+        (
+            other(t.shape[0]),
+            inputs_of_sequences(inputs[0], t.shape[1]) or inputs[0],
+            neuron(t.shape[2]),
+        )
         if len(inputs) == 1 and t.ndim == 3
         else (*others(t.shape[:-1]), neuron(t.shape[-1]))
         for t in call.outputs[1:]

@@ -1,0 +1,74 @@
+"""Packed sequences, and inputs that are sorted for them and put back in order."""
+
+import itertools
+from typing import Any
+
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .calls import Call, Result, rule
+from .factors import BATCH, SEQUENCES, SORTED, Axis, Factor, batch, other, resized, unordered
+
+_new_keys = itertools.count(1)
+_keys: Any = WeakTensorKeyDictionary()
+_inverses: Any = WeakTensorKeyDictionary()  # the key of the permutation that a tensor inverts
+
+
+def key_of(order: Tensor | None) -> int:
+    """Return the number of a tensor that sorts inputs; 0 where they are not sorted."""
+    if order is None:
+        return 0
+    key: int = _keys.setdefault(order, next(_new_keys))
+    return key
+
+
+def note_inverse(call: Call) -> None:
+    """Note that a call writes the inverse of a permutation, as torch.nn.utils.rnn does."""
+    if call.name != "scatter_" or len(call.args) != 4:
+        return
+    target, dim, order, numbers = call.args
+    if dim == 0 and isinstance(numbers, Tensor) and numbers.tolist() == list(range(len(order))):
+        _inverses[target] = key_of(order)
+
+
+def selected(call: Call, axis: Axis, size: int) -> Axis:
+    """Return an axis after index_select: its inputs may be sorted now, or in order again."""
+    order = call.argument(2, "index")
+    if call.name == "index_select" and len(axis) == 1 and axis[0].size == size:
+        if axis[0].kind == BATCH and axis[0].stride == 1:
+            return (Factor(SORTED, size, key_of(order)),)
+        if axis[0].kind == SORTED and _inverses.get(order) == axis[0].stride:
+            return batch(size)
+    return unordered(resized(axis, size))
+
+
+def inputs_of_sequences(axis: Axis, size: int) -> Axis | None:
+    """Return an axis of as many inputs as packed sequences have; None if they are unknown."""
+    if [factor.kind for factor in axis] != [SEQUENCES]:
+        return None
+    return (Factor(SORTED, size, axis[0].stride),) if axis[0].stride else batch(size)
+
+
+@rule("_pack_padded_sequence")
+def _packed(call: Call) -> Result:
+    axes = call.input_axes
+    if axes is None or len(axes) != call.out.ndim + 1:
+        return None
+    inputs = axes[0 if call.argument(2, "batch_first") else 1]
+    key = {BATCH: 0, SORTED: inputs[0].stride}.get(inputs[0].kind) if len(inputs) == 1 else None
+    rows = call.out.shape[0]
+    first = other(rows) if key is None else (Factor(SEQUENCES, rows, key),)
+    return [(first, *axes[2:])]
+
+
+@rule("_pad_packed_sequence")
+def _padded(call: Call) -> Result:
+    axes = call.input_axes
+    if axes is None or len(axes) + 1 != call.out.ndim:
+        return None
+    place = 0 if call.argument(2, "batch_first") else 1
+    inputs = inputs_of_sequences(axes[0], call.shape[place])
+    leading = [other(size) for size in call.shape[:2]]
+    if inputs is not None:
+        leading[place] = inputs
+    return [(*leading, *axes[1:])]
