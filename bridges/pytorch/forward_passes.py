@@ -10,14 +10,13 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from tensorstate_gpu._capturing.pass_notes import PassNotes, validated_mask
+from tensorstate_gpu._capturing.pass_notes import Mask, PassNotes, validated_mask
 from tensorstate_gpu.errors import warn_of_guesses, warn_of_unmasked
 
 from .axis_flow import AxisFlow
 from .axis_flow.mode import is_running
 from .given_tensors import Given, given_to, parameters_of
 from .marked_classes import MarkingHook, OwnHook
-from .rows_by_input import Mask
 
 _MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
 

@@ -1,9 +1,13 @@
 """PyTorch: the neuron axis of a layer, how it was found, and what its other axes count."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .axis_flow.factors import Axes
+import torch
+
+from .axis_flow import AxisFlow
+from .axis_flow.factors import BATCH, POSITION, Axes, neuron_axis, only_whole
+from .forward_passes import ForwardPasses
 from .neuron_axes import AxisRule
 
 # Where an axis is known from. "given": by the user. "layer": the layer's definition leaves no
@@ -33,7 +37,51 @@ class FoundAxis:
     inputs_lost: str = ""
 
 
-def by_rule(rule: AxisRule, shape: Sequence[int], cause: str) -> FoundAxis:
+def find_axis(
+    tensor: torch.Tensor,
+    rule: AxisRule,
+    given: int | None,
+    passes: ForwardPasses | None,
+    before: FoundAxis | None = None,
+) -> FoundAxis:
+    """Find the neuron axis of a tensor of a layer, and what its other axes count.
+
+    ``given``: the axis that the user gave. ``passes``: of the model, if the layer is one of a
+    model. The axis that was found ``before`` stays, so that all rows mean the same.
+    """
+    flow = None if passes is None else passes.current.flow
+    factors = None if flow is None else flow.axes(tensor)
+    found = before or _neurons_of(tensor, rule, given, flow)
+    found = replace(found, batch_second=rule.batch_second, missed=False)
+    if flow is not None and passes is not None:
+        mask = passes.current.mask
+        if factors is not None:
+            factors = only_whole(factors, BATCH, flow.inputs)
+            factors = only_whole(factors, POSITION, None if mask is None else mask.shape[1])
+        lost = flow.why_inputs_are_lost(tensor)
+        return replace(found, factors=factors, followed=True, inputs_lost=lost)
+    if passes is not None and passes.was_followed():
+        lost = "the layer did not run in the passes that were followed"
+        return replace(found, followed=True, missed=True, inputs_lost=lost)
+    return found
+
+
+def _neurons_of(
+    tensor: torch.Tensor, rule: AxisRule, given: int | None, flow: AxisFlow | None
+) -> FoundAxis:
+    if given is not None:
+        return FoundAxis(given, GIVEN, tensor.ndim)
+    followed = neuron_axis(None if flow is None else flow.axes(tensor))
+    if followed is not None and not rule.defined:
+        return FoundAxis(followed, FLOW, tensor.ndim)
+    cause = "this pass was not followed"
+    if flow is not None:
+        lost = flow.lost_at(tensor)
+        cause = f"lost at {lost}" if lost else "no layer with weights comes before it"
+    return _by_rule(rule, tensor.shape, cause)
+
+
+def _by_rule(rule: AxisRule, shape: Sequence[int], cause: str) -> FoundAxis:
     """Return the axis by a module's weights, by its class, or by the number of axes."""
     ndim = len(shape)
     fitting = rule.axes_that_fit(shape)

@@ -1,6 +1,5 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
-import dataclasses
 from typing import Any, Unpack
 
 try:
@@ -12,19 +11,18 @@ from torch.nn.utils.rnn import PackedSequence
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
-from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu._states.packing import pack, working_on
 
-from .axis_flow.factors import BATCH, POSITION, Axes, neuron_axis, only_whole
 from .forward_passes import ForwardPasses
-from .found_axis import FLOW, GIVEN, GUESS, FoundAxis, by_rule
+from .found_axis import GUESS, FoundAxis, find_axis
 from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
 from .operator import Receiver
 from .pass_counter import PassCounter, PassLog
 from .pass_filter import PassFilter
-from .rows_by_input import Mask, RowsByInput, rows_by_input
+from .rows_by_input import RowsByInput, rows_by_input
 from .tensors import as_importable, first_tensor, sequences_of
 
 
@@ -92,11 +90,8 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""
-        return NO_NOTES if self._is_past(self.pass_log.counter.clock) else self.intake.notes_now()
-
-    def _is_past(self, clock: int) -> bool:
-        """Return whether the pass that notes are for has ended at a time."""
-        return self.pass_log.is_past(clock)
+        past = self.pass_log.is_past(self.pass_log.counter.clock)
+        return NO_NOTES if past else self.intake.notes_now()
 
     def takes_pass(self) -> bool:
         """Return whether the pass that begins is captured."""
@@ -287,45 +282,12 @@ class StateCaptureHook(CapturePoint, Receiver):
         kind = None if passes is None else passes.current.signature
         found = self._found.get((kind, tensor.ndim))
         if found is None or (found.missed and passes is not None and passes.current.flow):
-            found = self._found[kind, tensor.ndim] = self._find_axis(tensor, found)
+            found = self._found[kind, tensor.ndim] = find_axis(
+                tensor, self._rule or UNKNOWN, self.neuron_axis, passes, found
+            )
             if found.origin == GUESS and passes is not None:
                 passes.note_guess(self.name, found.cause)
         return found
-
-    def _find_axis(self, tensor: torch.Tensor, before: FoundAxis | None) -> FoundAxis:
-        """Find the axis. One that was found ``before`` stays, so that all rows mean the same."""
-        passes = self._passes
-        flow = None if passes is None else passes.current.flow
-        factors = None if flow is None else flow.axes(tensor)
-        found = before or self._neurons_of(tensor, factors)
-        changes = {"batch_second": (self._rule or UNKNOWN).batch_second, "missed": False}
-        if flow is not None and passes is not None:
-            mask = passes.current.mask
-            whole = only_whole(factors or (), BATCH, flow.inputs)
-            whole = only_whole(whole, POSITION, None if mask is None else mask.shape[1])
-            changes |= {
-                "factors": whole if factors is not None else None,
-                "followed": True,
-                "inputs_lost": flow.why_inputs_are_lost(tensor),
-            }
-        elif passes is not None and passes.was_followed():
-            lost = "the layer did not run in the passes that were followed"
-            changes |= {"followed": True, "missed": True, "inputs_lost": lost}
-        return dataclasses.replace(found, **changes)
-
-    def _neurons_of(self, tensor: torch.Tensor, factors: Axes | None) -> FoundAxis:
-        rule = self._rule or UNKNOWN
-        if self.neuron_axis is not None:
-            return FoundAxis(self.neuron_axis, GIVEN, tensor.ndim)
-        followed = neuron_axis(factors)
-        if followed is not None and not rule.defined:
-            return FoundAxis(followed, FLOW, tensor.ndim)
-        cause = "this pass was not followed"
-        flow = None if self._passes is None else self._passes.current.flow
-        if flow is not None:
-            lost = flow.lost_at(tensor)
-            cause = f"lost at {lost}" if lost else "no layer with weights comes before it"
-        return by_rule(rule, tensor.shape, cause)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -8,12 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import PackedSequence
 
+from tensorstate_gpu._capturing.pass_notes import Mask
 from tensorstate_gpu._layers.batches import Batches, divided, ragged, unassigned
 
 from .axis_flow.factors import BATCH, OTHER, POSITION, SEQUENCES, Axes, Axis
 from .found_axis import FoundAxis
-
-Mask = NDArray[np.bool_]  # (inputs, positions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tensorstate_gpu._layers.instance_notes import InstanceNotes
 from tensorstate_gpu._layers.labels import validated_labels
 
+Mask = NDArray[np.bool_]  # (inputs, positions)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PassNotes:
@@ -21,7 +23,7 @@ class PassNotes:
 
     labels: NDArray[np.generic] | None = None
     units: NDArray[np.generic] | None = None
-    mask: NDArray[np.bool_] | None = None
+    mask: Mask | None = None
 
     @classmethod
     def from_arguments(cls, labels: object, units: object, mask: object) -> "PassNotes":
@@ -61,7 +63,7 @@ class PassNotes:
 NO_NOTES = PassNotes()
 
 
-def validated_mask(mask: object) -> NDArray[np.bool_]:
+def validated_mask(mask: object) -> Mask:
     """Return a mask as a NumPy array: True where a position of an input counts.
 
     Raises TypeError or ValueError for anything that is not (inputs, positions).
