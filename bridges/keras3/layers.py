@@ -93,7 +93,7 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
         point: CapturePoint | None = None,
         **keywords: Any,
     ) -> None:
-        own = {option: keywords.pop(option) for option in _OPTIONS if option in keywords}
+        own: Any = {option: keywords.pop(option) for option in _OPTIONS if option in keywords}
         check_when(CaptureOptions.from_arguments(disk_path, own))
         # Without autocast: mixed precision would convert the input before it is captured.
         super().__init__(name=name and name.replace("/", "."), autocast=False, **keywords)

@@ -37,8 +37,9 @@ def given_to(names: Sequence[str], args: tuple[object, ...], kwargs: Mapping[str
     positional = [(names[i] if i < len(names) else "", value) for i, value in enumerate(args)]
     values = [*positional, *kwargs.items()]
     tensors = [(name, tensor) for name, value in values for tensor in tensors_of(value)]
-    lists = (len(value) for _, value in values if _is_list_of_tensors(value))
-    return Given(tensors, next(lists, None))
+    lists = (value for _, value in values if isinstance(value, list) and value)
+    of_tensors = (len(each) for each in lists if all(isinstance(t, torch.Tensor) for t in each))
+    return Given(tensors, next(of_tensors, None))
 
 
 def parameters_of(module: nn.Module) -> tuple[list[str], bool]:
@@ -69,8 +70,3 @@ def tensors_of(value: object) -> Iterator[torch.Tensor]:
         parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
     for part in parts:
         yield from tensors_of(part)
-
-
-def _is_list_of_tensors(value: object) -> bool:
-    is_list = isinstance(value, list) and bool(value)
-    return is_list and all(isinstance(each, torch.Tensor) for each in value)

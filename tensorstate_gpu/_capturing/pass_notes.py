@@ -74,7 +74,7 @@ def validated_mask(mask: object) -> Mask:
         raise TypeError(f"mask must be of bools or numbers, got {array.dtype}")
     if array.ndim != 2:
         raise ValueError(f"mask must be 2-D, (inputs, positions), got {array.shape}")
-    return array != 0
+    return array.astype(np.bool_)
 
 
 class NoteScope(threading.local):

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
@@ -40,8 +39,9 @@ class CountsAccumulator(Accumulator):
         return twin
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
-        unknown = notes.labels is None or any(map(is_unassigned, batches))
-        labels = None if unknown else np.repeat(notes.labels, sizes_of(batches))
+        labels = None
+        if notes.labels is not None and not any(map(is_unassigned, batches)):
+            labels = notes.labels.repeat(sizes_of(batches))
         self._count_rows(packed, labels)
         self._ledger.add(batches, notes)
         self._ledger.mark_stored(batches)

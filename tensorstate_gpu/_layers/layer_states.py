@@ -136,8 +136,8 @@ class LayerStates(ABC):
         Needs pyarrow (the extra ``export``) and keep="states". Columns: ``instance`` (int64),
         ``state`` (fixed-size binary, the packed row) and, if every instance has a label, ``label``
         (int64 or string); the same for ``unit``. An unknown instance is null. The schema's metadata
-        contain ``name`` as text, and as JSON ``neurons``,
-        ``neuron_axis``, and ``threshold`` or ``firing``.
+        contain ``name`` as text, and as JSON ``neurons``, ``neuron_axis``, and ``threshold`` or
+        ``firing``.
         """
         return self._arrow_rows().to_arrow()
 
