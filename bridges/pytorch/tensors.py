@@ -61,12 +61,14 @@ def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | Non
 
 
 def sequences_of(value: object, tensor: torch.Tensor) -> PackedSequence | None:
-    """Return the packed sequences, in nested tuples and lists, whose data a tensor is."""
-    if isinstance(value, PackedSequence):
-        return value if value.data is tensor else None
-    if not isinstance(value, (tuple, list)) or not value:
-        return None
-    return sequences_of(value[0], tensor)
+    """Return the packed sequences whose data a tensor is, if they come first in a value."""
+    for _ in range(3):  # in the arguments of a call, or in its output
+        if isinstance(value, PackedSequence):
+            return value if value.data is tensor else None
+        if not isinstance(value, (tuple, list)) or not value:
+            return None
+        value = value[0]
+    return None
 
 
 def is_real_forward(tensor: torch.Tensor) -> bool:
