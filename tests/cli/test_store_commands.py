@@ -185,7 +185,9 @@ def test_info(did, run):
         "rows": 35,
         "instances": 7,
         "states_per_instance": 5,
+        "unassigned_rows": 0,
         "labels": 7,
+        "units": 0,
         "chunks": 8,
         "bytes": sum(part.stat().st_size for part in parts if part.is_file()),
     }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._layers.instance_notes import NOTHING
 from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
 from tensorstate_gpu.store.background_writer import MAX_QUEUED_BYTES, BackgroundWriter
 from tensorstate_gpu.store.buffer_pool import BufferPool
@@ -148,7 +149,7 @@ def test_what_arrives_late_is_written_before_the_last_commit(tmp_path):
     class RowSource:
         def drain(self):
             while late:
-                layer.add(late.pop(), 95, None)
+                layer.add(late.pop(), ((95, 1),), NOTHING)
 
     layer.drain_from(RowSource())
     store.session.writer.life.close_in_background()

@@ -95,6 +95,7 @@ UNDER_WAY = """
     import sys
     import numpy as np
     import tensorstate_gpu as ts
+    from tensorstate_gpu._layers.instance_notes import InstanceNotes
 
     class UnderWay:
         '''Batches that have come when they are waited for, as from a device.'''
@@ -117,8 +118,9 @@ UNDER_WAY = """
         point.declare(8)
         accumulator = point.intake.accumulator
         accumulator._transfer = UnderWay([np.full((5, 1), 7, np.uint8), np.ones((3, 1), np.uint8)])
-        accumulator._in_flight.extend([(5, None), (3, None)])
-        accumulator.ledger.add(8, 8, None)
+        batches = ((5, 1),), ((3, 1),)
+        accumulator._in_flight.extend([(batch, InstanceNotes()) for batch in batches])
+        accumulator.ledger.add(((8, 1),))
     if sys.argv[2] == "one fails":
         points[0].intake.accumulator._storage.add_arrived = None
     sys.kept = points  # alive at the end
