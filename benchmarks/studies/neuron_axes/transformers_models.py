@@ -167,7 +167,8 @@ TEXTS = {
     **_all("bert roberta albert electra mpnet roformer rembert convbert deberta", TEXT, words),
     **_all("deberta-v2 megatron-bert nystromformer yoso mra ibert layoutlm fnet", TEXT, words),
     **_all("xlm-roberta-xl roberta-prelayernorm modernbert splinter mobilebert", TEXT, words),
-    **_all("esm big_bird nomic_bert gpt_neox biogpt mamba falcon_mamba falcon", TEXT, words),
+    **_all("esm big_bird nomic_bert gpt_neox biogpt mamba falcon", TEXT, words),
+    **_all("falcon_mamba", {**TEXT, "time_step_rank": 6}, words),
     **_all(
         "llama mistral gemma gemma2 gemma3_text qwen2 qwen3 phi phi3 olmo olmo2", DECODER, words
     ),

@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .calls import Call, axes_of_outputs, tensors_in
-from .factors import Axes, batch, neuron_axis, others
+from .calls import Call, axes_of_outputs, name_of, tensors_in
+from .factors import Axes, batch, neuron_axis, neuron_places, others
 from .same_shape import rule_of
 from .views import axes_of_target
 
 # Functions that return no tensor, or none that is new; they are called most often.
 _IGNORED = {
     *("size", "dim", "stride", "numel", "item", "is_contiguous", "is_floating_point", "tolist"),
-    *("__len__", "__bool__", "__set__", "ndimension", "data_ptr", "is_complex", "get_device"),
+    *("__len__", "__bool__", "__get__", "ndimension", "data_ptr", "is_complex", "get_device"),
 }
-_PROPERTIES = {"T", "mT", "H", "mH", "data", "real", "imag"}
+
+_WRITING = {"__setitem__", "copy_", "data="}
 
 
 class AxisFlow(TorchFunctionMode):
@@ -48,6 +49,11 @@ class AxisFlow(TorchFunctionMode):
         """Return the name of the function after which nothing was known of a tensor."""
         name: str | None = self._lost_at.get(tensor)
         return name
+
+    def is_lost(self, tensor: Any) -> bool:
+        """Return whether nothing is known of a tensor that was computed from neurons."""
+        unknown = isinstance(tensor, Tensor) and tensor not in self._axes
+        return unknown and tensor in self._lost_at
 
     def is_weight(self, tensor: Any) -> bool:
         """Return whether a tensor is a parameter, or was computed from parameters alone."""
@@ -81,44 +87,55 @@ class AxisFlow(TorchFunctionMode):
         return result
 
     def _follow(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
-        name = getattr(func, "__name__", "")
-        if name == "__get__":
-            name = getattr(getattr(func, "__self__", None), "__name__", "")
-            if name not in _PROPERTIES:
-                return
-        if name == "__setitem__":
-            self._assign(args[0], args[1], args[2])
-        elif name == "copy_" and self.axes(args[0]) is None:
-            self._assign(args[0], Ellipsis, args[1])
+        name = name_of(func)
+        if name in _WRITING:
+            index, value = (args[1], args[2]) if name == "__setitem__" else (Ellipsis, args[1])
+            self._write(name, args[0], index, value)
+            return
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
         if name in _IGNORED or not any(isinstance(output, Tensor) for output in outputs):
             return
-        call = Call(name, func, args, kwargs, outputs, self.axes, self.is_weight)
+        known = (self.axes, self.is_lost, self.is_weight)
+        call = Call(name, func, args, kwargs, outputs, *known)
         for output, axes in zip(outputs, axes_of_outputs(call, rule_of(name)), strict=True):
             if isinstance(output, Tensor):
                 self._note(call, output, axes)
 
     def _note(self, call: Call, output: Tensor, axes: Axes | None) -> None:
         if neuron_axis(axes) is None:  # noted first: in place, the output is an input
-            before = [self._lost_at.get(tensor) for tensor in call.tensors]
+            earlier = [self._lost_at.get(tensor) for tensor in call.tensors]
             had = [t for t in call.tensors if neuron_axis(self.axes(t)) is not None]
-            if name := (call.name if had else next(filter(None, before), None)):
+            if name := (call.name if had else next(filter(None, earlier), None)):
                 self._lost_at[output] = name
+        before = self._axes.get(output)  # of what is written in place
+        if before is not None and (axes is None or neuron_places(before) != neuron_places(axes)):
+            self._lose(output, call.name)
         if axes is not None:
             self._axes[output] = axes
-        elif output in self._axes and call.name != "copy_":
-            del self._axes[output]
-        if call.tensors and all(map(self.is_weight, call.tensors)):
+        if call.tensors and (all(map(self.is_weight, call.tensors)) or _are_chosen_weights(call)):
             self._weights[output] = True
 
-    def _assign(self, target: Any, index: Any, value: Any) -> None:
-        """A tensor of which nothing was known has its neurons where they are written to."""
-        written = self.axes(value)
-        if written is None or self.axes(target) is not None:
+    def _write(self, name: str, target: Any, index: Any, value: Any) -> None:
+        """A tensor of which nothing was known has its neurons where they are written to.
+
+        One whose neurons were elsewhere is lost.
+        """
+        before, written = self.axes(target), self.axes(value)
+        found = None if written is None else axes_of_target(target, index, written)
+        if before is None:
+            if found is not None:
+                self._axes[target] = found
             return
-        axes = axes_of_target(target, index, written)
-        if axes is not None:
-            self._axes[target] = axes
+        places = neuron_places(found or written or ())
+        if self.is_lost(value) or (places and places != neuron_places(before)):
+            self._lose(target, name)
+
+    def _lose(self, written: Tensor, name: str) -> None:
+        """Forget what is known of a tensor, and of all that share its memory."""
+        for tensor in list(self._axes.keys()):
+            if tensor is written or _memory(tensor) == _memory(written):
+                del self._axes[tensor]
+                self._lost_at[tensor] = name
 
     def _forget(self, result: Any) -> None:
         for tensor in tensors_in([result]):
@@ -134,6 +151,21 @@ class AxisFlow(TorchFunctionMode):
             stack.append(mode)
         for mode in reversed(stack):
             torch._C._push_on_torch_function_stack(mode)
+
+
+def _are_chosen_weights(call: Call) -> bool:
+    """Return whether a call takes matrices from a stack of weights: one for each expert."""
+    stack = call.input
+    chosen = call.name in ("__getitem__", "index_select") and call.is_weight(stack)
+    return chosen and stack.ndim >= 3 and call.out.ndim == stack.ndim
+
+
+def _memory(tensor: Tensor) -> int:
+    """Return the address of a tensor's memory, which its views share."""
+    try:
+        return tensor.untyped_storage().data_ptr() or id(tensor)
+    except (NotImplementedError, RuntimeError):  # sparse tensors, tensors of functorch
+        return id(tensor)
 
 
 def is_running(sought: FrameType) -> bool:
