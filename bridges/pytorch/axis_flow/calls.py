@@ -94,6 +94,8 @@ def name_of(function: Any) -> str:
         library, name, *_ = str(function).split(".")
         return name if library == "aten" else f"{library}.{name}"
     name: str = getattr(function, "__name__", "")
+    if getattr(function, "__module__", None) == "_operator":  # in compiled graphs
+        return f"__{name.strip('_')}__"
     if name in ("__get__", "__set__"):
         attribute = getattr(getattr(function, "__self__", None), "__name__", "")
         if name == "__set__":
