@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -76,7 +77,8 @@ def _of_torchvision(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
 
 def _of_transformers(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
     def make() -> tuple[nn.Module, Inputs]:
-        import_torchvision()
+        if find_spec("torchvision") is not None:  # which transformers then imports
+            import_torchvision()
         import transformers
 
         tiny = TRANSFORMERS[name]
