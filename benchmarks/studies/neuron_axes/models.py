@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .inputs import pixels
+from .keras_models import KERAS
 from .neurons import spread_constants
 from .passes import Inputs
 from .timm_models import TIMM
@@ -46,6 +47,7 @@ def published(library: str = "*", *names: str) -> list[Published]:
         *(Published("timm", name, _of_timm(name)) for name in TIMM),
         *(Published("transformers", name, _of_transformers(name)) for name in TRANSFORMERS),
         *(Published("torchvision", name, _of_torchvision(name)) for name in TORCHVISION),
+        *(Published("keras", name, _of_keras) for name in KERAS),
     ]
     return [
         each
@@ -64,6 +66,10 @@ def _of_timm(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
         return timm.create_model(name, **smaller), pixels(*sides)
 
     return make
+
+
+def _of_keras() -> tuple[nn.Module, Inputs]:
+    raise TypeError("a model of Keras is no module of PyTorch: see keras_axes()")
 
 
 def _of_torchvision(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:

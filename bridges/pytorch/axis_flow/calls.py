@@ -91,8 +91,8 @@ def tensors_in(values: Iterable[Any]) -> Iterable[Tensor]:
 def name_of(function: Any) -> str:
     """Return the name that rules have; of an operator of another library, with its library."""
     if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        library, name, *_ = str(function).split(".")
-        return name if library == "aten" else f"{library}.{name}"
+        library, operator, *_ = str(function).split(".")
+        return operator if library == "aten" else f"{library}.{operator}"
     name: str = getattr(function, "__name__", "")
     if getattr(function, "__module__", None) == "_operator":  # in compiled graphs
         return f"__{name.strip('_')}__"
