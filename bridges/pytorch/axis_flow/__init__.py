@@ -1,7 +1,7 @@
 """PyTorch: follows through one forward pass which axes hold neurons, and which model inputs."""
 
 from . import sizes, weighted  # noqa: F401 (they register their rules)
-from .compiled_graphs import axis_in_graph
+from .graph_axes import axis_in_graph
 from .known_axes import KnownAxes
 from .mode import AxisFlow
 
