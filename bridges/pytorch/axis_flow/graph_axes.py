@@ -42,19 +42,19 @@ def _graph_of_now() -> Graph:
 
 
 class _GraphAxes:
-    """What is known of the nodes of a graph that grows."""
+    """What is known of the nodes of a graph that grows. It keeps no nodes: these keep the graph."""
 
     def __init__(self, batch_axis: int) -> None:
         self._known = KnownAxes()
         self._batch_axis = batch_axis
-        self._followed: set[Node] = set()
-        self._stand_ins: dict[int, Tensor] = {}  # for tensors without data, by id
+        self._followed: set[str] = set()  # names of nodes
+        self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}  # of tensors without data, by id
 
     def describe(self, node: Node) -> str:
         """Return the neuron axis of a node as a number, or why it is not known."""
         for each in node.graph.nodes:
-            if each not in self._followed:
-                self._followed.add(each)
+            if each.name not in self._followed:
+                self._followed.add(each.name)
                 self._follow(each)
         tensor = self._value_of(node)
         axis = neuron_axis(self._known.axes(tensor))
@@ -88,11 +88,10 @@ class _GraphAxes:
         if not isinstance(value, Tensor):
             return value
         if id(value) not in self._stand_ins:
-            self._stand_ins[id(value)] = _with_plain_shape(value)
-        return self._stand_ins[id(value)]
+            self._stand_ins[id(value)] = (value, _with_plain_shape(value))
+        return self._stand_ins[id(value)][1]
 
 
-# A graph keeps its nodes, and these the tensors whose ids are noted.
 _axes_of: "weakref.WeakKeyDictionary[Graph, _GraphAxes]" = weakref.WeakKeyDictionary()
 
 

@@ -1,5 +1,6 @@
 """Compiled models have the neuron axes of the model itself."""
 
+import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.bridges.pytorch.axis_flow import graph_axes
 from tensorstate_gpu.bridges.pytorch.eager_passes import EagerPasses
 from tensorstate_gpu.errors import GuessedAxisWarning
 from tests.support.followed_models import Calls
@@ -121,6 +123,15 @@ def test_neurons_among_the_inputs_of_a_compiled_graph_are_no_axis():
     compiled = torch.compile(model, backend="eager")
     with pytest.warns(GuessedAxisWarning), ts.capture(model, "act"):
         compiled(images(2, 3, 9, 8))
+
+
+def test_what_is_known_of_a_graph_ends_with_it():
+    model = Network(ConvBlock())
+    captured(model, wrapped(model, "eager"))
+    del model
+    torch.compiler.reset()
+    gc.collect()
+    assert len(graph_axes._axes_of) == 0
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
