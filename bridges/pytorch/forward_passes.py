@@ -13,8 +13,9 @@ from torch import nn
 from tensorstate_gpu._capturing.pass_notes import Mask, PassNotes, validated_mask
 from tensorstate_gpu.errors import warn_of_guesses, warn_of_unmasked
 
-from .axis_flow import AxisFlow
+from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
+from .eager_passes import EAGER
 from .given_tensors import Given, given_to, parameters_of
 from .marked_classes import MarkingHook, OwnHook
 
@@ -51,10 +52,22 @@ class _Pass(threading.local):
     def end(self) -> None:
         vars(self).clear()
 
+    @property
+    def known_axes(self) -> KnownAxes | None:
+        return None if self.flow is None else self.flow.known
+
+    def follow(self, flow: AxisFlow) -> None:
+        """Begin to follow, unless what would run is compiled, and cannot run as it is."""
+        if not EAGER.begin():
+            return
+        self.flow = flow
+        flow.__enter__()  # type: ignore[no-untyped-call]
+
     def stop_following(self) -> None:
         if self.flow is not None:
             self.flow.leave()
             self.flow = None
+            EAGER.end()
 
 
 class ForwardPasses(OwnHook):
@@ -80,7 +93,6 @@ class ForwardPasses(OwnHook):
         self._watchers: list[_Watcher] = []
         self._ends: list[Any] = []  # handles
         self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self._has_compiled_parts = False
         self._users: list[PassUser] = []
 
     def attach(self, model: nn.Module) -> None:
@@ -99,7 +111,6 @@ class ForwardPasses(OwnHook):
             leaf = next(module.children(), None) is None
             if module is model or not (leaf or isinstance(module, torch.jit.ScriptModule)):
                 self._watchers.append(_Watcher(self, module))
-        self._has_compiled_parts = any(map(_is_compiled, model.modules()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy follows nothing."""
@@ -134,7 +145,8 @@ class ForwardPasses(OwnHook):
     def inputs(self) -> int | None:
         """The number of inputs of this thread's pass, if it is known."""
         current = self.current
-        alone = current.flow is not None and current.flow.takes_one_input
+        known = current.known_axes
+        alone = known is not None and known.takes_one_input
         return 1 if alone or current.signature in self._one_input else current.inputs
 
     def was_followed(self) -> bool:
@@ -176,13 +188,12 @@ class ForwardPasses(OwnHook):
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
         ndims = (tensor.ndim for _, tensor in given.tensors)
         current.signature = (id(current.module), *ndims, current.inputs == 1, positions)
-        followed = self._has_compiled_parts or current.signature in self._done
-        if not followed and torch._C._get_tracing_state() is None:
-            current.flow = AxisFlow(frame)
-            current.flow.mark_inputs([tensor for _, tensor in given.tensors], axis)
+        if current.signature not in self._done and torch._C._get_tracing_state() is None:
+            flow = AxisFlow(frame)
+            flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
             if current.mask is not None:
-                self._mark_positions(current.flow, given, current.mask)
-            current.flow.__enter__()  # type: ignore[no-untyped-call]
+                self._mark_positions(flow.known, given, current.mask)
+            current.follow(flow)
 
     def _mask(self, given: Given, notes: PassNotes) -> Mask | None:
         """Return the mask of a pass: that of the user, or the model's argument."""
@@ -193,7 +204,7 @@ class ForwardPasses(OwnHook):
             return None
         return validated_mask(named.detach())
 
-    def _mark_positions(self, flow: AxisFlow, given: Given, mask: Mask) -> None:
+    def _mark_positions(self, known: KnownAxes, given: Given, mask: Mask) -> None:
         """Mark the positions that a mask is about: of the first tensor that has as many.
 
         Of several, it is the one whose name begins most like the mask's: decoder_attention_mask is
@@ -207,7 +218,7 @@ class ForwardPasses(OwnHook):
         ]
         if fitting:
             _, tensor = max(fitting, key=lambda each: _common_beginning(each[0], name))
-            flow.mark_positions(tensor, self._position_axis(tensor))
+            known.mark_positions(tensor, self._position_axis(tensor))
 
     def _position_axis(self, tensor: torch.Tensor) -> int:
         """Positions are along the first axis that is not that of the inputs."""
@@ -224,18 +235,18 @@ class ForwardPasses(OwnHook):
         if torch.compiler.is_compiling() or self.current.module is not module:
             return
         current = self.current
-        kind, flow = current.signature, current.flow
+        kind, known = current.signature, current.known_axes
         current.stop_following()
         current.end()
-        if flow is not None and output is not None:  # which it is after an error
-            self._note_followed(kind, flow)
+        if known is not None and output is not None:  # which it is after an error
+            self._note_followed(kind, known)
             self._warn()
 
-    def _note_followed(self, kind: Any, flow: AxisFlow) -> None:
+    def _note_followed(self, kind: Any, known: KnownAxes) -> None:
         self._followed[kind] = self._followed.get(kind, 0) + 1
         if self._followed[kind] >= _MOST_FOLLOWED or all(u.has_seen(kind) for u in self._users):
             self._done.add(kind)
-        if flow.takes_one_input:
+        if known.takes_one_input:
             self._one_input.add(kind)
 
     def _warn(self) -> None:
@@ -276,10 +287,3 @@ class _Idle:
 
     def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Do nothing."""
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    """Return whether calls of a module are compiled, which are not followed."""
-    forward = module.__dict__.get("forward")
-    wrapped = type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
-    return wrapped or hasattr(forward, "_torchdynamo_orig_callable")

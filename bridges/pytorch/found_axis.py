@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .axis_flow import AxisFlow
+from .axis_flow import KnownAxes
 from .axis_flow.factors import BATCH, POSITION, Axes, neuron_axis, only_whole
 from .forward_passes import ForwardPasses
 from .neuron_axes import AxisRule
@@ -42,23 +42,25 @@ def find_axis(
     rule: AxisRule,
     given: int | None,
     passes: ForwardPasses | None,
+    traced: str | None,
     before: FoundAxis | None = None,
 ) -> FoundAxis:
     """Find the neuron axis of a tensor of a layer, and what its other axes count.
 
     ``given``: the axis that the user gave. ``passes``: of the model, if the layer is one of a
-    model. The axis that was found ``before`` stays, so that all rows mean the same.
+    model. ``traced``: of a tensor in a compiled graph, what axis_in_graph() returned. The
+    axis that was found ``before`` stays, so that all rows mean the same.
     """
-    flow = None if passes is None else passes.current.flow
-    factors = None if flow is None else flow.axes(tensor)
-    found = before or _neurons_of(tensor, rule, given, flow)
+    known = None if passes is None else passes.current.known_axes
+    factors = None if known is None else known.axes(tensor)
+    found = before or _neurons_of(tensor, rule, given, known, traced)
     found = replace(found, batch_second=rule.batch_second, missed=False)
-    if flow is not None and passes is not None:
+    if known is not None and passes is not None:
         mask = passes.current.mask
         if factors is not None:
-            factors = only_whole(factors, BATCH, flow.inputs)
+            factors = only_whole(factors, BATCH, known.inputs)
             factors = only_whole(factors, POSITION, None if mask is None else mask.shape[1])
-        lost = flow.why_inputs_are_lost(tensor)
+        lost = known.why_inputs_are_lost(tensor)
         return replace(found, factors=factors, followed=True, inputs_lost=lost)
     if passes is not None and passes.was_followed():
         lost = "the layer did not run in the passes that were followed"
@@ -67,17 +69,22 @@ def find_axis(
 
 
 def _neurons_of(
-    tensor: torch.Tensor, rule: AxisRule, given: int | None, flow: AxisFlow | None
+    tensor: torch.Tensor,
+    rule: AxisRule,
+    given: int | None,
+    known: KnownAxes | None,
+    traced: str | None,
 ) -> FoundAxis:
     if given is not None:
         return FoundAxis(given, GIVEN, tensor.ndim)
-    followed = neuron_axis(None if flow is None else flow.axes(tensor))
+    followed = neuron_axis(None if known is None else known.axes(tensor))
+    cause = traced or "this pass was not followed"
+    if known is not None:
+        cause = known.why_unknown(tensor)
+    elif traced is not None and traced.isdecimal():
+        followed = int(traced)
     if followed is not None and not rule.defined:
         return FoundAxis(followed, FLOW, tensor.ndim)
-    cause = "this pass was not followed"
-    if flow is not None:
-        lost = flow.lost_at(tensor)
-        cause = f"lost at {lost}" if lost else "no layer with weights comes before it"
     return _by_rule(rule, tensor.shape, cause)
 
 

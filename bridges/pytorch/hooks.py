@@ -74,6 +74,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         self._later_calls: list[StateCaptureHook] = []
         # By the kind of the model's inputs, and the number of axes.
         self._found: dict[tuple[Any, int], FoundAxis] = {}
+        self.batch_axis = self.options.batch_axis
         self._register(counter)
 
     def count_passes(self, counter: PassCounter) -> None:
@@ -171,7 +172,11 @@ class StateCaptureHook(CapturePoint, Receiver):
         self.deliver(tensor, sequences_of(value, tensor))
 
     def receive(
-        self, tensor: torch.Tensor, clock: int, sequences: PackedSequence | None = None
+        self,
+        tensor: torch.Tensor,
+        clock: int,
+        traced: str | None,
+        sequences: PackedSequence | None = None,
     ) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
         if self._filter is not None and not self._filter.accepts(clock):
@@ -180,7 +185,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         hook = self._of_this_call(clock)
         hook._note_pass(clock)
         try:
-            hook._capture(tensor, sequences)
+            hook._capture(tensor, traced, sequences)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
@@ -237,7 +242,9 @@ class StateCaptureHook(CapturePoint, Receiver):
                 layer, place = self.name.removesuffix(ending), ending
         return f"{layer}:{number}{place}"
 
-    def _capture(self, tensor: torch.Tensor, sequences: PackedSequence | None) -> None:
+    def _capture(
+        self, tensor: torch.Tensor, traced: str | None, sequences: PackedSequence | None
+    ) -> None:
         if tensor.is_nested:
             raise TypeError(
                 f"{self.name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
@@ -247,7 +254,7 @@ class StateCaptureHook(CapturePoint, Receiver):
             tensor = tensor.resolve_neg()
         if tensor.ndim == 0:
             raise ValueError(f"{self.name}: a state needs an axis of neurons, got a 0-d tensor")
-        found = self._axis_of(tensor)
+        found = self._axis_of(tensor, traced)
         passes = self._passes
         inputs = None
         if passes is not None:
@@ -276,14 +283,16 @@ class StateCaptureHook(CapturePoint, Receiver):
             self._passes.note_unmasked(self.name, cause)
         return None
 
-    def _axis_of(self, tensor: torch.Tensor) -> FoundAxis:
+    def _axis_of(self, tensor: torch.Tensor, traced: str | None) -> FoundAxis:
         """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""
         passes = self._passes
         kind = None if passes is None else passes.current.signature
+        if kind is None:
+            kind = traced
         found = self._found.get((kind, tensor.ndim))
         if found is None or (found.missed and passes is not None and passes.current.flow):
             found = self._found[kind, tensor.ndim] = find_axis(
-                tensor, self._rule or UNKNOWN, self.neuron_axis, passes, found
+                tensor, self._rule or UNKNOWN, self.neuron_axis, passes, traced, found
             )
             if found.origin == GUESS and passes is not None:
                 passes.note_guess(self.name, found.cause)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._layers.instance_notes import NOTHING
 from tensorstate_gpu._layers.chunked_buffer import CHUNK_BYTES
+from tensorstate_gpu._layers.instance_notes import NOTHING
 from tensorstate_gpu.store.background_writer import MAX_QUEUED_BYTES, BackgroundWriter
 from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .calls import Call, Result, rule
-from .factors import BATCH, SEQUENCES, SORTED, Axis, Factor, batch, other, resized, unordered
+from .factors import BATCH, SEQUENCES, SORTED, Axis, Factor, batch, other, reordered, resized
 
 _new_keys = itertools.count(1)
 _keys: Any = WeakTensorKeyDictionary()
@@ -24,7 +24,7 @@ def key_of(order: Tensor | None) -> int:
 
 def note_inverse(call: Call) -> None:
     """Note that a call writes the inverse of a permutation, as torch.nn.utils.rnn does."""
-    if call.name != "scatter_" or len(call.args) != 4:
+    if call.name != "scatter_" or len(call.args) != 4 or call.out.is_meta:
         return
     target, dim, order, numbers = call.args
     if dim == 0 and isinstance(numbers, Tensor) and numbers.tolist() == list(range(len(order))):
@@ -39,7 +39,7 @@ def selected(call: Call, axis: Axis, size: int) -> Axis:
             return (Factor(SORTED, size, key_of(order)),)
         if axis[0].kind == SORTED and _inverses.get(order) == axis[0].stride:
             return batch(size)
-    return unordered(resized(axis, size))
+    return reordered(resized(axis, size))
 
 
 def inputs_of_sequences(axis: Axis, size: int) -> Axis | None:
