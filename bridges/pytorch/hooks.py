@@ -6,6 +6,8 @@ try:
     import torch
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+from torch.fx import Proxy
+
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
@@ -136,6 +138,8 @@ class StateCaptureHook(CapturePoint, Receiver):
                 f"{self.name}: no tensor in what {type(module).__name__} passes: "
                 f"{type(value).__name__}"
             )
+        if isinstance(tensor, Proxy):  # torch.fx traces
+            return
         if self._rule is None:
             self._rule = axis_rule_of(module) or UNKNOWN
         self.deliver(tensor)

@@ -28,7 +28,7 @@ class Returns(nn.Module):
 @dataclasses.dataclass
 class Output:
     name: str
-    loss: None
+    loss: torch.Tensor | None
     logits: torch.Tensor
     hidden: torch.Tensor
 
@@ -56,6 +56,11 @@ OUTPUTS: dict[str, Callable[[torch.Tensor], Any]] = {
     "ModelOutput": lambda x: ModelOutput(loss=None, logits=x, hidden=(-x, -x)),
     "named tuple": lambda x: torch.return_types.max((x, (-x).long())),
     "parameter": lambda x: nn.Parameter(x.detach()),
+    "dict whose keys are not sorted": lambda x: {"z": x, "a": -x},
+    # A model of Hugging Face that is called with labels: the loss is no activation.
+    "ModelOutput with a loss": lambda x: ModelOutput(loss=x.sum(), logits=x, hidden=(-x,)),
+    "tuple with a loss": lambda x: (x.sum(), (x.mean(), x), -x),
+    "dataclass with a loss": lambda x: Output("name", x.sum(), x, -x),
 }
 
 
@@ -81,6 +86,24 @@ def test_a_0d_output_is_a_value_error():
     with ts.capture(model, "0") as run, pytest.raises(ValueError, match="0-d"):
         model(images(2, 3))
     assert run["0_post_states"].neurons is None
+
+
+def test_the_loss_of_a_published_output_is_not_captured():
+    outputs = pytest.importorskip("transformers.modeling_outputs")
+    model = nn.Sequential(
+        Returns(lambda x: outputs.SequenceClassifierOutput(loss=x.sum(), logits=x))
+    )
+    with ts.capture(model, "0") as run:
+        assert list(model(images(9, 3))) == ["loss", "logits"]
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, expected_rows(images(9, 3)))
+
+
+@pytest.mark.parametrize("output", [lambda x: (x.sum(), x), lambda x: {"loss": x.sum(), "y": x}])
+def test_losses_in_compiled_models(output):
+    model = nn.Sequential(nn.Linear(3, 4), Returns(output))
+    with ts.capture(model, "1") as run:
+        torch.compile(model, backend="eager")(images(9, 3))
+    assert (run["1_post_states"].neurons, run["1_post_states"].state_count) == (4, 9)
 
 
 def test_complex_outputs_are_refused():
