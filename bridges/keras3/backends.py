@@ -9,6 +9,7 @@ from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, accepted_types
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.first_array import first_array
 from tensorstate_gpu._states.packing import pack, working_on
 from tensorstate_gpu.errors import NotCapturable
 
@@ -16,6 +17,20 @@ from tensorstate_gpu.errors import NotCapturable
 def in_symbolic_call(tensor: Any) -> bool:
     """Return whether Keras only infers shapes: from symbols, or (on PyTorch) dummy batches."""
     return isinstance(tensor, keras.KerasTensor) or bool(in_symbolic_scope())
+
+
+def first_tensor(value: object) -> Any:
+    """Return the tensor or symbolic tensor to capture; see first_array()."""
+    return first_array(value, _axes_of)
+
+
+def _axes_of(value: object) -> int | None:
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        return None
+    try:
+        return len(value.shape)
+    except ValueError:  # TensorFlow does not know it
+        return 1
 
 
 def unsupported_reason(tensor: Any) -> str | None:

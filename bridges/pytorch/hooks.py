@@ -125,7 +125,7 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook that is registered with ``with_kwargs=True``."""
-        self._capture_value(module, (args, kwargs))
+        self._capture_value(module, (*args, *kwargs.values()))
 
     def _is_pre_hook_of(self, module: Any) -> bool:
         hooks = module._forward_pre_hooks

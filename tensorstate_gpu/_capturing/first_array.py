@@ -1,6 +1,8 @@
 """Finds the array that is captured among those of a layer's output: one rule for all frameworks."""
 
+import contextlib
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 
@@ -9,7 +11,8 @@ def first_array(
 ) -> object | None:
     """Return the first array that has axes, in nested tuples, lists, mappings and dataclasses.
 
-    The order is that in which these list their parts; a dict lists them as they were inserted. If
+    A plain dict has its parts in the order of its keys, as in JAX and Keras, which forget any other
+    order when they trace; everything else, also an OrderedDict, in the order that it lists them. If
     all arrays are 0-d, as losses are, return the first of these; None if there is no array.
     ``axes_of`` returns the number of axes of an array, and None for other objects.
     """
@@ -36,6 +39,9 @@ def _first(
 
 
 def _parts(value: object) -> Iterable[object]:
+    if type(value) in (dict, defaultdict):
+        with contextlib.suppress(TypeError):  # keys that do not compare
+            return [value[key] for key in sorted(value)]
     if isinstance(value, Mapping):
         return value.values()
     if isinstance(value, (tuple, list)):

@@ -51,12 +51,13 @@ OUTPUTS: dict[str, Callable[[torch.Tensor], Any]] = {
     "none first": lambda x: (None, x, -x),
     "nested": lambda x: ([], {"a": (x,)}, -x),
     "list": lambda x: [x, -x],
-    "dict": lambda x: {"logits": x, "hidden": -x},
+    "dict, by its keys": lambda x: {"logits": -x, "hidden": x},
+    "dict of keys that do not compare": lambda x: {"z": x, 1: -x},
+    "OrderedDict, in its own order": lambda x: OrderedDict(z=x, a=-x),
     "dataclass": lambda x: Output("name", None, x, -x),
     "ModelOutput": lambda x: ModelOutput(loss=None, logits=x, hidden=(-x, -x)),
     "named tuple": lambda x: torch.return_types.max((x, (-x).long())),
     "parameter": lambda x: nn.Parameter(x.detach()),
-    "dict whose keys are not sorted": lambda x: {"z": x, "a": -x},
     # A model of Hugging Face that is called with labels: the loss is no activation.
     "ModelOutput with a loss": lambda x: ModelOutput(loss=x.sum(), logits=x, hidden=(-x,)),
     "tuple with a loss": lambda x: (x.sum(), (x.mean(), x), -x),
@@ -257,7 +258,7 @@ def test_by_hand_with_kwargs_takes_the_output():
 def test_by_hand_in_every_place_with_outputs_that_are_dicts(with_kwargs, always_call):
     class Pair(nn.Module):
         def forward(self, x, scale=None):
-            return {"wide": torch.cat([x, x], 1), "scale": scale}
+            return {"wide": torch.cat([x, x], 1), "width": scale}
 
     before, after = ts.StateCaptureHook("before"), ts.StateCaptureHook("after")
     model = Pair()
@@ -273,6 +274,17 @@ def test_a_pre_hook_with_kwargs_takes_a_keyword_where_there_is_nothing_else():
     layer.register_forward_pre_hook(hook, with_kwargs=True)
     layer(input=images(4, 2))
     assert (hook.neurons, hook.state_count) == (2, 4)
+
+
+def test_keywords_are_in_the_order_of_the_call():
+    class Attention(nn.Module):
+        def forward(self, query, key):
+            return query + key
+
+    model, hook = Attention(), ts.StateCaptureHook("attention")
+    hook.attach(model, before=True)
+    model(query=images(4, 2), key=-images(4, 2))
+    np.testing.assert_array_equal(hook.raw_states, expected_rows(images(4, 2)))
 
 
 @pytest.mark.parametrize("kind", [list, dict])
