@@ -69,8 +69,8 @@ class KerasPoint(CapturePoint):
 class StateCapture(keras.layers.Layer):  # type: ignore[misc]
     """A Keras layer that returns its input unchanged, and captures its states.
 
-    It can be placed anywhere in a model. From a structure of tensors, it captures the first one that
-    has axes: a dict has the order of its keys. Read the results from the layer as from a
+    It can be placed anywhere in a model. From a structure of tensors, it captures the first one
+    that has axes; a dict has the order of its keys. Read the results from the layer as from a
     CapturePoint: ``layer.efficiency()``, ``layer.counts()``. Every executed call is captured: in
     ``fit``, ``evaluate``, ``predict`` and direct calls, also inside tf.function and jax.jit.
     Symbolic calls are not.

@@ -19,8 +19,10 @@ from .forward_passes import ForwardPasses
 from .found_axis import FLOW, GIVEN, GUESS, FoundAxis, by_rule, inputs_first
 from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
 from .operator import Receiver
+from .other_devices import check_devices, has_backend, pack_by_torch
 from .passes import PassCounter, PassLog
-from .tensors import as_importable, first_tensor
+from .quantized import integers_of
+from .tensors import as_importable, check_dense, first_tensor
 
 
 class StateCaptureHook(CapturePoint, Receiver):
@@ -94,10 +96,12 @@ class StateCaptureHook(CapturePoint, Receiver):
     def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
         """Capture the outputs of a module from now on; ``before``: its inputs.
 
-        It may be compiled already. Raises ValueError if the hook is attached to a module.
+        It may be compiled already. Raises ValueError if the hook is attached to a module, and
+        NotCapturable if the module is on a device where its states cannot be packed.
         """
         if self._handles:
             raise ValueError(f"{self.name} is attached to a module already; detach() it first")
+        check_devices(module, self.firing)
         if before:
             function = self.before_with_kwargs
             handle = module.register_forward_pre_hook(function, with_kwargs=True)
@@ -204,25 +208,31 @@ class StateCaptureHook(CapturePoint, Receiver):
         return f"{layer}:{number}{place}"
 
     def _capture(self, tensor: torch.Tensor) -> None:
-        if tensor.is_nested:
-            raise TypeError(
-                f"{self.name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
-                "none with enable_nested_tensor=False"
-            )
+        check_dense(tensor, self.name)
         if tensor.is_neg():
             tensor = tensor.resolve_neg()
-        if tensor.ndim == 0:
-            raise ValueError(f"{self.name}: a state needs an axis of neurons, got a 0-d tensor")
         found = self._axis_of(tensor)
+        threshold = self.threshold
+        if tensor.is_quantized:
+            tensor, threshold = self._of_quantized(tensor, found.axis)
         inputs = self._passes.current.inputs if self._passes is not None else None
         view, axis, instances = inputs_first(tensor, found.axis, found, inputs)
         if tensor.ndim == 1:
             view, axis, instances = tensor[None], 1, 1
+        if not has_backend(view):
+            packed, neurons = pack_by_torch(view, axis, threshold, self.firing)
+            self.intake.record(packed, neurons, found.axis, instances, found.origin)
+            return
         with prefer_single_thread():
             states = borrow(as_importable(view), "states")
             with working_on(states):
-                packed, neurons = pack(states, axis, self.threshold, self.firing)
+                packed, neurons = pack(states, axis, threshold, self.firing)
                 self.intake.record(packed, neurons, found.axis, instances, found.origin)
+
+    def _of_quantized(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, Any]:
+        if self.firing is not None:
+            return tensor.dequantize(), self.threshold
+        return integers_of(tensor, axis, self.threshold)
 
     def _axis_of(self, tensor: torch.Tensor) -> FoundAxis:
         """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""

@@ -53,6 +53,42 @@ def _axes_of(value: object) -> int | None:
     return value.ndim if isinstance(value, torch.Tensor) else None
 
 
+def check_dense(tensor: torch.Tensor, name: str) -> None:
+    """Raise TypeError or ValueError, which name the layer, unless a tensor is a dense array."""
+    if tensor.is_nested:
+        raise TypeError(
+            f"{name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
+            "none with enable_nested_tensor=False"
+        )
+    if tensor.layout is not torch.strided:
+        raise TypeError(
+            f"{name}: a tensor of layout {tensor.layout} cannot be captured, only dense ones: "
+            "return .to_dense() from the layer, or exclude= it"
+        )
+    kind = type(tensor)
+    if kind is not torch.Tensor and not tensor.is_quantized and tensor.is_cpu:
+        _check_memory(tensor, kind.__name__, name)
+    if tensor.ndim == 0:
+        raise ValueError(f"{name}: a state needs an axis of neurons, got a 0-d tensor")
+
+
+def _check_memory(tensor: torch.Tensor, kind: str, name: str) -> None:
+    """Raise TypeError for a subclass of tensors that has no memory, but holds other tensors."""
+    if tensor.numel() and not tensor.data_ptr():
+        plain = _PLAIN_FORMS.get(kind, "a plain torch.Tensor")
+        raise TypeError(
+            f"{name}: a {kind} cannot be captured, because it holds other tensors: return {plain} "
+            "from the layer, or exclude= it"
+        )
+
+
+_PLAIN_FORMS = {
+    "DTensor": ".full_tensor() or .to_local()",
+    "MaskedTensor": ".to_tensor(0)",
+    "AsyncCollectiveTensor": ".wait()",
+}
+
+
 def is_real_forward(tensor: torch.Tensor) -> bool:
     """Return whether a call counts. Raises an error where its values cannot be captured."""
     if not is_real_pass(tensor):

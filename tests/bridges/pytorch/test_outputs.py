@@ -150,6 +150,73 @@ def test_nested_tensors_are_refused_with_the_way_out():
     assert run["layers.0.linear1_post_states"].state_count == 6
 
 
+class Wrapper(torch.Tensor):
+    """Holds another tensor, as DTensor does."""
+
+    @staticmethod
+    def __new__(cls, inner: torch.Tensor) -> Any:
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner: torch.Tensor) -> None:
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        inner = [arg.inner if isinstance(arg, cls) else arg for arg in args]
+        return cls(func(*inner, **(kwargs or {})))
+
+
+NOT_DENSE: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
+    "coo": (
+        torch.Tensor.to_sparse,
+        r"a tensor of layout torch\.sparse_coo cannot.* \.to_dense\(\).* exclude=",
+    ),
+    "csr": (
+        torch.Tensor.to_sparse_csr,
+        r"a tensor of layout torch\.sparse_csr cannot be .* \.to_dense\(\)",
+    ),
+    "mkldnn": (
+        torch.Tensor.to_mkldnn,
+        r"a tensor of layout torch\._mkldnn cannot be .*\.to_dense\(\)",
+    ),
+    "wrapper": (Wrapper, "a Wrapper cannot be captured.*return a plain torch.Tensor .*exclude="),
+    "masked": (
+        lambda x: torch.masked.masked_tensor(x, x > 0),
+        r"a MaskedTensor cannot be captured.*return \.to_tensor\(0\) from the layer",
+    ),
+    "jagged": (
+        lambda x: torch.nested.nested_tensor([x, x[:2]], layout=torch.jagged),
+        "nested tensors cannot be captured",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(prototype|beta state):UserWarning")
+@pytest.mark.parametrize("kind", NOT_DENSE)
+def test_tensors_that_are_not_dense_are_refused_with_the_way_out(kind):
+    function, message = NOT_DENSE[kind]
+    model = nn.Sequential(Returns(function))
+    with ts.capture(model, "0") as run:
+        with pytest.raises(TypeError, match=f"^0_post_states: {message}"):
+            model(images(6, 4))
+        assert run["0_post_states"].neurons is None
+        model[0].function = torch.neg
+        model(images(6, 4))
+    assert run["0_post_states"].state_count == 6
+
+
+class Named(torch.Tensor):
+    """A tensor with a class and with memory of its own, as those of torchvision's transforms."""
+
+
+def test_subclasses_with_memory_are_captured():
+    model = nn.Sequential(Returns(lambda x: x.as_subclass(Named)))
+    with ts.capture(model, "0") as run:
+        assert type(model(images(6, 4))) is Named
+        model(images(0, 4))
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, expected_rows(images(6, 4)))
+
+
 class Keywords(nn.Module):
     """Calls its layer with keyword arguments only."""
 
