@@ -30,8 +30,8 @@ def tap(
     Works inside ``jax.jit``, ``grad``, ``scan`` and ``cond``, and is differentiable. Each call is
     recorded once, in order on one device; the calls of a ``vmap`` are recorded in the order of the
     batch. Only packed rows leave the device. Reading the capture point waits for pending calls.
-    While Flax initialises a module (``init``, ``lazy_init``) nothing is recorded: that is no pass of
-    the model.
+    While Flax initialises a module (``init``, ``lazy_init``) nothing is recorded: that is no pass
+    of the model.
 
     Parameters
     ----------
