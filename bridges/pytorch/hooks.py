@@ -20,7 +20,7 @@ from .found_axis import FLOW, GIVEN, GUESS, FoundAxis, by_rule, inputs_first
 from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
 from .operator import Receiver
 from .other_devices import check_devices, has_backend, pack_by_torch
-from .passes import PassCounter, PassLog
+from .pass_counter import PassCounter, PassLog
 from .quantized import integers_of
 from .tensors import as_importable, check_dense, first_tensor
 

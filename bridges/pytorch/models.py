@@ -18,7 +18,7 @@ from .hooks import StateCaptureHook
 from .marked_classes import plain_class
 from .neuron_axes import find_rules
 from .other_devices import check_devices, check_has_numbers
-from .passes import PassCounter
+from .pass_counter import PassCounter
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 
