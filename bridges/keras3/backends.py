@@ -53,6 +53,7 @@ def pack_and_record(point: CapturePoint, tensor: Any, axis: int) -> None:
     states = borrow(tensor, "states")
     with working_on(states):
         packed, neurons = pack(states, axis, point.threshold, point.firing)
+        point.intake.note_nan(states, packed)
         _record(point, packed, neurons, axis, states.shape)
 
 

@@ -227,6 +227,7 @@ class StateCaptureHook(CapturePoint, Receiver):
             states = borrow(as_importable(view), "states")
             with working_on(states):
                 packed, neurons = pack(states, axis, threshold, self.firing)
+                self.intake.note_nan(states, packed)
                 self.intake.record(packed, neurons, found.axis, instances, found.origin)
 
     def _of_quantized(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, Any]:
