@@ -8,6 +8,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from torch.fx import Proxy
 
+from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
@@ -30,9 +31,9 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     ``StateCaptureHook("name").attach(module)`` registers it. It captures the output of the module
     (as a pre-hook, its input) and changes nothing. A copy of the hook has what was captured, and
-    captures nothing itself. From a tuple, mapping or dataclass it takes the
-    first tensor. It does not capture fake and meta tensors, tracing, exporting, and forward passes
-    that activation checkpointing repeats during backward.
+    captures nothing itself. From a tuple, mapping or dataclass it takes the first tensor that has
+    axes. It does not capture fake and meta tensors, tracing, exporting, and forward passes that
+    activation checkpointing repeats during backward.
 
     ``module.register_forward_hook(hook)`` works too, with one exception: if torch.compile has
     compiled a module of this class before, it may not notice the hook.
@@ -219,6 +220,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         view, axis, instances = inputs_first(tensor, found.axis, found, inputs)
         if tensor.ndim == 1:
             view, axis, instances = tensor[None], 1, 1
+        packed: NativeArray
         if not has_backend(view):
             packed, neurons = pack_by_torch(view, axis, threshold, self.firing)
             self.intake.record(packed, neurons, found.axis, instances, found.origin)

@@ -39,7 +39,7 @@ def _first(
 
 
 def _parts(value: object) -> Iterable[object]:
-    if type(value) in (dict, defaultdict):
+    if isinstance(value, dict) and type(value) in (dict, defaultdict):
         with contextlib.suppress(TypeError):  # keys that do not compare
             return [value[key] for key in sorted(value)]
     if isinstance(value, Mapping):

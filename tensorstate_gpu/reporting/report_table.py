@@ -54,6 +54,7 @@ class LayerReport:
         passes: tuple[int, int] | None = None,
         nan: float = 0.0,
     ) -> "LayerReport":
+        ran, all_passes = passes or (None, None)
         return cls(
             name,
             axis,
@@ -64,7 +65,8 @@ class LayerReport:
             counts.efficiency(),
             information.ceiling(counts.total, counts.neurons),
             axis_origin,
-            *(passes or (None, None)),
+            passes=ran,
+            model_passes=all_passes,
             fires=(fires := bool(counts.packed.any())),
             nan=0.0 if fires else nan,
         )
