@@ -6,8 +6,10 @@ try:
     import torch
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
+from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
@@ -20,10 +22,12 @@ from .forward_passes import ForwardPasses
 from .found_axis import GUESS, FoundAxis, find_axis
 from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
 from .operator import Receiver
+from .other_devices import check_devices, has_backend, pack_by_torch
 from .pass_counter import PassCounter, PassLog
 from .pass_filter import PassFilter
+from .quantized import integers_of
 from .rows_by_input import RowsByInput, rows_by_input
-from .tensors import as_importable, first_tensor, sequences_of
+from .tensors import as_importable, check_dense, first_tensor, sequences_of
 
 
 class StateCaptureHook(CapturePoint, Receiver):
@@ -31,9 +35,9 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     ``StateCaptureHook("name").attach(module)`` registers it. It captures the output of the module
     (as a pre-hook, its input) and changes nothing. A copy of the hook has what was captured, and
-    captures nothing itself. From a tuple, mapping or dataclass it takes the
-    first tensor. It does not capture fake and meta tensors, tracing, exporting, and forward passes
-    that activation checkpointing repeats during backward.
+    captures nothing itself. From a tuple, mapping or dataclass it takes the first tensor that has
+    axes. It does not capture fake and meta tensors, tracing, exporting, and forward passes that
+    activation checkpointing repeats during backward.
 
     ``module.register_forward_hook(hook)`` works too, with one exception: if torch.compile has
     compiled a module of this class before, it may not notice the hook.
@@ -118,7 +122,8 @@ class StateCaptureHook(CapturePoint, Receiver):
     def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
         """Capture the outputs of a module from now on; ``before``: its inputs.
 
-        It may be compiled already. Raises ValueError if the hook is attached to a module.
+        It may be compiled already. Raises ValueError if the hook is attached to a module, and
+        NotCapturable if the module is on a device where its states cannot be packed.
         """
         if self._handles:
             raise ValueError(f"{self.name} is attached to a module already; detach() it first")
@@ -127,6 +132,7 @@ class StateCaptureHook(CapturePoint, Receiver):
                 f"{self.name}: when= and mask= are about the passes of a model: use capture() or "
                 "build_efficiency_model()"
             )
+        check_devices(module, self.firing)
         if before:
             function = self.before_with_kwargs
             handle = module.register_forward_pre_hook(function, with_kwargs=True)
@@ -154,7 +160,7 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook that is registered with ``with_kwargs=True``."""
-        self._capture_value(module, (args, kwargs))
+        self._capture_value(module, (*args, *kwargs.values()))
 
     def _is_pre_hook_of(self, module: Any) -> bool:
         hooks = module._forward_pre_hooks
@@ -167,6 +173,8 @@ class StateCaptureHook(CapturePoint, Receiver):
                 f"{self.name}: no tensor in what {type(module).__name__} passes: "
                 f"{type(value).__name__}"
             )
+        if isinstance(tensor, Proxy):  # torch.fx traces
+            return
         if self._rule is None:
             self._rule = axis_rule_of(module) or UNKNOWN
         self.deliver(tensor, sequences_of(value, tensor))
@@ -245,43 +253,61 @@ class StateCaptureHook(CapturePoint, Receiver):
     def _capture(
         self, tensor: torch.Tensor, traced: str | None, sequences: PackedSequence | None
     ) -> None:
-        if tensor.is_nested:
-            raise TypeError(
-                f"{self.name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
-                "none with enable_nested_tensor=False"
-            )
+        check_dense(tensor, self.name)
         if tensor.is_neg():
             tensor = tensor.resolve_neg()
-        if tensor.ndim == 0:
-            raise ValueError(f"{self.name}: a state needs an axis of neurons, got a 0-d tensor")
         found = self._axis_of(tensor, traced)
-        passes = self._passes
+        threshold = self.threshold
+        if tensor.is_quantized:
+            tensor, threshold = self._of_quantized(tensor, found.axis)
         inputs = None
-        if passes is not None:
-            inputs = passes.inputs or self.intake.notes_now().inputs
+        if self._passes is not None:
+            inputs = self._passes.inputs or self.intake.notes_now().inputs
         by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
-        mask = None if passes is None else self._applicable(passes.current.mask, by_input)
+        if not has_backend(by_input.view):
+            packed, neurons = pack_by_torch(by_input.view, by_input.axis, threshold, self.firing)
+            self._record(packed, neurons, found, by_input, inputs)
+            return
         with prefer_single_thread():
             states = borrow(as_importable(by_input.view), "states")
             with working_on(states):
-                packed, neurons = pack(states, by_input.axis, self.threshold, self.firing)
-                if mask is None:
-                    batches = by_input.batches(inputs)
-                else:
-                    kept, batches = by_input.kept(mask)
-                    packed = backend_for(device_of(packed), "").rows_where(packed, kept)
-                self.intake.record(
-                    packed, neurons, found.axis, batches, found.origin, by_input.cause or None
-                )
+                packed, neurons = pack(states, by_input.axis, threshold, self.firing)
+                self.intake.note_nan(states, packed)
+                self._record(packed, neurons, found, by_input, inputs)
 
-    def _applicable(self, mask: Mask | None, by_input: RowsByInput) -> Mask | None:
-        """Return the mask, if it applies to the rows of a tensor; else say so once."""
-        if mask is None or not (cause := by_input.why_not_masked(mask)):
+    def _record(
+        self,
+        packed: NativeArray,
+        neurons: int,
+        found: FoundAxis,
+        by_input: RowsByInput,
+        inputs: int | None,
+    ) -> None:
+        """Record packed rows, but for those that a mask leaves out."""
+        mask = self._applicable(by_input)
+        if mask is None:
+            batches = by_input.batches(inputs)
+        else:
+            kept, batches = by_input.kept(mask)
+            packed = backend_for(device_of(packed), "").rows_where(packed, kept)
+        self.intake.record(
+            packed, neurons, found.axis, batches, found.origin, by_input.cause or None
+        )
+
+    def _applicable(self, by_input: RowsByInput) -> Mask | None:
+        """Return the mask of the pass, if it applies to the rows of a tensor; else say so once."""
+        mask = None if self._passes is None else self._passes.current.mask
+        if self._passes is None or mask is None or not (cause := by_input.why_not_masked(mask)):
             return mask
-        if not self._told_of_mask and self._passes is not None:
+        if not self._told_of_mask:
             self._told_of_mask = True
             self._passes.note_unmasked(self.name, cause)
         return None
+
+    def _of_quantized(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, Any]:
+        if self.firing is not None:
+            return tensor.dequantize(), self.threshold
+        return integers_of(tensor, axis, self.threshold)
 
     def _axis_of(self, tensor: torch.Tensor, traced: str | None) -> FoundAxis:
         """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""
