@@ -264,6 +264,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         if self._passes is not None:
             inputs = self._passes.inputs or self.intake.notes_now().inputs
         by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
+        packed: NativeArray
         if not has_backend(by_input.view):
             packed, neurons = pack_by_torch(by_input.view, by_input.axis, threshold, self.firing)
             self._record(packed, neurons, found, by_input, inputs)
