@@ -13,6 +13,7 @@ from tensorstate_gpu._arrays.frameworks import register_pytrees
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
+from tensorstate_gpu.information.estimators import Estimator
 
 
 class StateCounts:
@@ -112,17 +113,22 @@ class StateCounts:
         occurrences, states = np.unique(self._counts, return_counts=True)
         return occurrences, states.astype(np.int64)
 
-    def entropy(self, alpha: float = 1) -> float:
-        """Return the Rényi entropy of order alpha, in bits. Raises ValueError if empty."""
-        return information.entropy(self, alpha)
+    def entropy(self, alpha: float = 1, estimator: Estimator = "plugin") -> float:
+        """Return the Rényi entropy of order alpha, in bits. Raises ValueError if empty.
+
+        ``estimator`` as for `information.entropy`.
+        """
+        return information.entropy(self, alpha, estimator)
 
     def max_entropy(self) -> int:
         """Return the entropy if all states were equally likely, in bits: the number of neurons."""
         return self._neurons
 
-    def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
+    def efficiency(
+        self, alpha1: float = 1, alpha2: float | None = None, estimator: Estimator = "plugin"
+    ) -> float:
         """Return entropy(alpha1) / entropy(alpha2), or / neurons. Raises ValueError if empty."""
-        return information.efficiency(self, self._neurons, alpha1, alpha2)
+        return information.efficiency(self, self._neurons, alpha1, alpha2, estimator)
 
     def merge(self, other: StateCounts) -> StateCounts:
         """Return the sum of both histograms. Raises ValueError if the numbers of neurons differ."""

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent.parent
 OF_A_FRAMEWORK = {"StateCapture", "StateCaptureHook", "tap"}
 PACKAGES = {
     "tensorstate_gpu.information": {
-        *("aIQ", "ceiling", "efficiency", "entropy", "network_efficiency"),
+        *("aIQ", "ceiling", "coverage", "effective_states", "efficiency", "entropy"),
+        *("network_efficiency", "rarefaction"),
     },
     "tensorstate_gpu.reporting": {"LayerReport", "Report", "report"},
     "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification"},
