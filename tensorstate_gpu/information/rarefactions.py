@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.information.hypergeometric import hypergeometric
 
 Floats = NDArray[np.float64]
 _MANY = 1e4  # expected rows of a state from which three moments of their number suffice
@@ -76,15 +77,6 @@ def _by_moments(n: Floats, drawn: float, total: float) -> Floats:
 
 def _by_distribution(n: int, drawn: int, total: int) -> float:
     """Return the same as a sum over j, as far as it has any probability."""
-    share = n / total
-    mean = drawn * share
-    spread = 10 * math.sqrt(mean * (1 - share)) + 40
-    low = max(0, drawn - (total - n), math.floor(mean - spread))
-    high = min(n, drawn, math.ceil(mean + spread))
-    j = np.arange(low, high, dtype=np.float64)
-    ratios = (n - j) * (drawn - j) / ((j + 1) * ((total - n - drawn) + j + 1))  # of j + 1 to j
-    logs = np.concatenate([[0.0], np.cumsum(np.log(ratios))])
-    chances = np.exp(logs - logs.max())
-    shares = np.arange(max(low, 1), high + 1) / drawn
-    terms = chances[max(low, 1) - low :] * shares * np.log(shares)
-    return -float(terms.sum() / chances.sum())
+    least, chances = hypergeometric(n, drawn, total)
+    share = np.arange(least, least + len(chances)) / drawn
+    return -float((chances * share * np.log(np.where(share > 0, share, 1.0))).sum())

@@ -5,6 +5,8 @@ mathematical functions" (1964), 6.1.41, 6.3.18 and 6.4.12, from `_LARGE` on; sma
 moved there by the recurrences 6.1.15, 6.3.5 and 6.4.6. Errors are a few units in the last place.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,7 @@ Floats = NDArray[np.float64]
 
 _LARGE = 12.0  # from here on, the first omitted term of each series is below 1e-17
 _STEPS = int(_LARGE)  # of a recurrence, from any number > 0 to one that is large
+_HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 _BERNOULLI = np.array([1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6])
 _ORDERS = 2.0 * np.arange(1, len(_BERNOULLI) + 1)  # of these Bernoulli numbers: 2, 4, ...
 
@@ -34,8 +37,8 @@ def digamma(x: Floats) -> Floats:
 
 def log_gamma(x: Floats) -> Floats:
     """Return ln Gamma(x)."""
-    large = np.where(x < _LARGE, x + _STEPS, x)
-    result = (large - 0.5) * np.log(large) - large + 0.5 * np.log(2 * np.pi) + stirling_rest(large)
+    large: Floats = np.where(x < _LARGE, x + _STEPS, x)
+    result: Floats = (large - 0.5) * np.log(large) - large + _HALF_LOG_2_PI + stirling_rest(large)
     small = x < _LARGE
     result[small] -= np.log(_rising_product(x[small]))
     return result
