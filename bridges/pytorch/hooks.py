@@ -66,6 +66,7 @@ class StateCaptureHook(CapturePoint, Receiver):
     def _begin(self, counter: PassCounter) -> None:
         self._later_calls: list[StateCaptureHook] = []
         self._found: dict[Any, FoundAxis] = {}  # by the kind of the model's inputs
+        self.batch_axis = self.options.batch_axis
         self._register(counter)
 
     def count_passes(self, counter: PassCounter) -> None:
@@ -140,13 +141,13 @@ class StateCaptureHook(CapturePoint, Receiver):
             self._rule = axis_rule_of(module) or UNKNOWN
         self.deliver(tensor)
 
-    def receive(self, tensor: torch.Tensor, clock: int) -> None:
+    def receive(self, tensor: torch.Tensor, clock: int, traced: str | None) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
         hook = self._of_this_call(clock)
         if hook.pass_log.note(clock):
             hook.labels(None)
         try:
-            hook._capture(tensor)
+            hook._capture(tensor, traced)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
@@ -199,7 +200,7 @@ class StateCaptureHook(CapturePoint, Receiver):
                 layer, place = self.name.removesuffix(ending), ending
         return f"{layer}:{number}{place}"
 
-    def _capture(self, tensor: torch.Tensor) -> None:
+    def _capture(self, tensor: torch.Tensor, traced: str | None) -> None:
         if tensor.is_nested:
             raise TypeError(
                 f"{self.name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
@@ -209,7 +210,7 @@ class StateCaptureHook(CapturePoint, Receiver):
             tensor = tensor.resolve_neg()
         if tensor.ndim == 0:
             raise ValueError(f"{self.name}: a state needs an axis of neurons, got a 0-d tensor")
-        found = self._axis_of(tensor)
+        found = self._axis_of(tensor, traced)
         inputs = self._passes.current.inputs if self._passes is not None else None
         view, axis, instances = inputs_first(tensor, found.axis, found, inputs)
         if tensor.ndim == 1:
@@ -220,30 +221,33 @@ class StateCaptureHook(CapturePoint, Receiver):
                 packed, neurons = pack(states, axis, self.threshold, self.firing)
                 self.intake.record(packed, neurons, found.axis, instances, found.origin)
 
-    def _axis_of(self, tensor: torch.Tensor) -> FoundAxis:
+    def _axis_of(self, tensor: torch.Tensor, traced: str | None) -> FoundAxis:
         """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""
         passes = self._passes
         kind = None if passes is None else passes.current.signature
+        if kind is None:
+            kind = traced
         found = self._found.get(kind)
         if found is None or found.ndim != tensor.ndim:
-            found = self._found[kind] = self._find_axis(tensor)
+            found = self._found[kind] = self._find_axis(tensor, traced)
             if found.origin == GUESS and passes is not None:
                 passes.note_guess(self.name, found.cause)
         return found
 
-    def _find_axis(self, tensor: torch.Tensor) -> FoundAxis:
-        flow = None if self._passes is None else self._passes.current.flow
-        factors = None if flow is None else flow.axes(tensor)
+    def _find_axis(self, tensor: torch.Tensor, traced: str | None) -> FoundAxis:
+        known = None if self._passes is None else self._passes.current.known_axes
+        factors = None if known is None else known.axes(tensor)
         rule = self._rule or UNKNOWN
         if self.neuron_axis is not None:
             return FoundAxis(self.neuron_axis, GIVEN, tensor.ndim, factors, rule.batch_second)
         followed = neuron_axis(factors)
+        cause = traced or "this pass was not followed"
+        if known is not None:
+            cause = known.why_unknown(tensor)
+        elif traced is not None and traced.isdecimal():
+            followed = int(traced)
         if followed is not None and not rule.defined:
             return FoundAxis(followed, FLOW, tensor.ndim, factors, rule.batch_second)
-        cause = "this pass was not followed"
-        if flow is not None:
-            lost = flow.lost_at(tensor)
-            cause = f"lost at {lost}" if lost else "no layer with weights comes before it"
         return by_rule(rule, tensor.shape, factors, cause)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -139,6 +139,12 @@ def test_labels_that_tell_something_are_significant():
     assert permutation_test(states, labels, rng, permutations=99).p_value == 0.01
 
 
+def test_equal_values_count_as_reached():
+    test = permutation_test([1, 2, 3], ["a", "b", "c"], 0, permutations=9)
+    assert test.p_value == 1
+    assert test.null == pytest.approx(test.value)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

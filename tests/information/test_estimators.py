@@ -67,6 +67,13 @@ def test_great_counts_are_counted_one_by_one_and_small_ones_together():
     assert entropy(counts, 2, "unbiased") == pytest.approx(entropy(counts, 2), rel=1e-9)
 
 
+@pytest.mark.parametrize("counts", [[MOST, 1], [MOST, MOST, 1, 2], [10**15, 1, 2, 2], [1] * 9])
+def test_a_coverage_of_almost_1_and_of_0(counts):
+    with np.errstate(all="raise"):
+        for name, order in ESTIMATORS:
+            assert entropy(counts, order, name, neurons=40) >= 0  # NaN is not
+
+
 @settings(deadline=None)
 @given(any_counts, st.sampled_from(ESTIMATORS))
 def test_never_nan_never_a_warning(counts, estimator):
