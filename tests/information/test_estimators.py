@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensorstate_gpu import StateCounts
+from tensorstate_gpu import StateCounts, count_states
 from tensorstate_gpu.information import effective_states, efficiency, entropy
 from tests.information.reference_values import SAMPLES, counts_of
+from tests.support.points import new_point
 
 CORRECTIONS = ["miller-madow", "grassberger", "jackknife", "chao-shen", "chao-wang-jost"]
 ESTIMATORS = [("plugin", 1), *((name, 1) for name in [*CORRECTIONS, "nsb"])]
@@ -115,6 +116,28 @@ def test_state_counts_know_their_neurons():
     assert efficiency([3, 1, 1], 5, 2, 3, estimator="unbiased") == pytest.approx(
         entropy([3, 1, 1], 2, "unbiased") / entropy([3, 1, 1], 3, "unbiased")
     )
+
+
+states = st.lists(st.integers(0, 30), min_size=1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(states, states, st.sampled_from(ESTIMATORS))
+def test_merged_counts_are_those_of_all_rows(first, second, estimator):
+    name, order = estimator
+    one, other, both = (
+        count_states(np.array(rows, np.uint8)[:, None], 5)
+        for rows in (first, second, first + second)
+    )
+    assert (one + other).entropy(order, name) == both.entropy(order, name)
+
+
+def test_capture_points_pass_the_estimator_on():
+    point = new_point(neurons=5, keep="counts")
+    point.append(np.array([[0], [0], [0], [2], [3]], np.uint8), 5)
+    assert point.entropy(estimator="nsb") == entropy([3, 1, 1], estimator="nsb", neurons=5)
+    assert point.entropy(2, "unbiased") == entropy([3, 1, 1], 2, "unbiased")
+    assert point.efficiency(estimator="jackknife") == entropy([3, 1, 1], 1, "jackknife") / 5
 
 
 def test_effective_states():
