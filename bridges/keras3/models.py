@@ -12,7 +12,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable, warn_of_guesses
 
-from .backends import supports_jit
+from .backends import first_tensor, supports_jit
 from .functional import (
     Probes,
     children,
@@ -219,7 +219,7 @@ def _symbolic_tensors(layer: Any, place: str) -> list[Any]:
     ends = "input_tensors" if place == "before" else "output_tensors"
     called = [getattr(node, ends) for node in layer._inbound_nodes]
     if called:
-        return [tensors[0] for tensors in called if tensors]
+        return [first_tensor(tensors) for tensors in called if tensors]
     shapes = list((layer._build_shapes_dict or {}).values())
     try:
         shape = shapes[0] if place == "before" else layer.compute_output_shape(*shapes)

@@ -184,6 +184,11 @@ class CapturePoint(LayerStates):
         with self._read_lock():
             return self.intake.axis_origin
 
+    @property
+    def nan_share(self) -> float:
+        with self._read_lock():
+            return self.intake.nan_share
+
     def attributes(self) -> dict[str, Any]:
         """Return how states are captured, as JSON: neuron_axis, and threshold or firing."""
         return self.intake.attributes()

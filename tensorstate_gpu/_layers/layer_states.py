@@ -54,6 +54,14 @@ class LayerStates(ABC):
         """
         return None
 
+    @property
+    def nan_share(self) -> float:
+        """The share of NaN in the first batch, from 0 to 1, if nothing in that batch fires; else 0.
+
+        Known while a model is captured in PyTorch, or eagerly in Keras; stores do not keep it.
+        """
+        return 0.0
+
     def states_per_instance(self) -> int:
         """Return the number of states per instance. Raises ValueError if instances differ."""
         with self._read_lock():

@@ -24,7 +24,8 @@ class LayerReport:
     / neurons). ``axis`` is the axis of the neurons, and ``axis_origin`` where it is known from:
     "given", "layer", "flow", "rule", "guess", or None where it was declared. ``passes`` and
     ``model_passes``: in how many passes of the model the layer ran, and how many there were; None
-    if that is not known.
+    if that is not known. ``fires`` is false if no neuron fires in any state; ``nan`` is then the
+    share of NaN in the first batch, from 0 to 1.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -40,6 +41,8 @@ class LayerReport:
     axis_origin: str | None = None
     passes: int | None = None
     model_passes: int | None = None
+    fires: bool = True
+    nan: float = 0.0
 
     @classmethod
     def of(
@@ -49,7 +52,9 @@ class LayerReport:
         axis: int | None,
         axis_origin: str | None = None,
         passes: tuple[int, int] | None = None,
+        nan: float = 0.0,
     ) -> "LayerReport":
+        ran, all_passes = passes or (None, None)
         return cls(
             name,
             axis,
@@ -60,8 +65,18 @@ class LayerReport:
             counts.efficiency(),
             information.ceiling(counts.total, counts.neurons),
             axis_origin,
-            *(passes or ()),
+            passes=ran,
+            model_passes=all_passes,
+            fires=(fires := bool(counts.packed.any())),
+            nan=0.0 if fires else nan,
         )
+
+    def silence(self) -> str:
+        """Return that the layer never fires, and whether that is because of NaN; else nothing."""
+        if self.fires:
+            return ""
+        nan = f": {format_percent(self.nan)} of its first batch are NaN" if self.nan else ""
+        return f"never fires{nan}"
 
     def cells(self) -> tuple[str, ...]:
         return (
@@ -99,13 +114,16 @@ class Report:
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).
 
-        They name layers that ran only in some passes of the model: their inputs are a part of it.
+        They name layers that never fire, and those that ran only in some passes of the model: their
+        inputs are a part of it.
         """
         lines = [("network efficiency", format_percent(self.network_efficiency))]
         if self.accuracy is not None and self.aiq is not None:
             lines.append(("accuracy", format_percent(self.accuracy)))
             lines.append((f"aIQ (beta {self.beta:g})", format_percent(self.aiq)))
         for layer in self.layers:
+            if silence := layer.silence():
+                lines.append((layer.layer, silence))
             if layer.passes != layer.model_passes:
                 lines.append((layer.layer, f"{layer.passes:,} of {layer.model_passes:,} passes"))
         if self.missing:
@@ -147,7 +165,12 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
     layers, missing = measure_layers(
         points,
         lambda point: LayerReport.of(
-            point.name, point.histogram(), point.axis, point.axis_origin, point.passes
+            point.name,
+            point.histogram(),
+            point.axis,
+            point.axis_origin,
+            point.passes,
+            point.nan_share,
         ),
     )
     return summarise(layers, accuracy, beta, missing)
