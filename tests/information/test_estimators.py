@@ -51,6 +51,7 @@ def test_more_doubletons_than_singletons_do_not_overflow():
     assert entropy([2] * 400 + [1], estimator="chao-wang-jost") == pytest.approx(9.0366, abs=5e-5)
 
 
+@pytest.mark.serial
 def test_ten_million_states_take_under_a_second():
     # For N singletons, 1 - A is 1 in float64, and yet the estimate is finite.
     many = np.broadcast_to(np.int64(1), 10**7)
