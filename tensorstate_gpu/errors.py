@@ -26,6 +26,7 @@ __all__ = [
     "NotCapturable",
     "NothingCaptured",
     "OtherProcess",
+    "PassesMissed",
     "RowsNotKept",
     "StoreClosed",
     "StoreInUse",
@@ -67,6 +68,13 @@ class OtherProcess(TensorStateError, RuntimeError):
 
 class NothingCaptured(TensorStateError, ValueError):
     """A layer was measured before any of its states were captured."""
+
+
+class PassesMissed(TensorStateError, RuntimeError):
+    """A layer ran without its capture point in some passes: it has a part of its states only.
+
+    The message says in how many passes, what has bypassed the capture point, and what to do.
+    """
 
 
 class RowsNotKept(TensorStateError, ValueError):

@@ -9,8 +9,10 @@ except ImportError as error:
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
+from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.packing import pack, working_on
+from tensorstate_gpu.errors import PassesMissed
 
 from .axis_flow.factors import neuron_axis
 from .forward_passes import ForwardPasses
@@ -50,6 +52,7 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     _rule: AxisRule | None = None
     _passes: ForwardPasses | None = None
+    _bypass: str | None = None  # what has run the layer without this hook
 
     @takes_options
     def __init__(
@@ -81,6 +84,23 @@ class StateCaptureHook(CapturePoint, Receiver):
     def passes(self) -> tuple[int, int] | None:
         return self.pass_log.passes()
 
+    def bypass(self) -> str | None:
+        """Return what is known to have run the layer without this hook, if there are such passes."""
+        passes = self.passes
+        module = None if self._module is None else self._module()
+        bypasses = self.pass_log.counter.bypasses
+        if passes and passes[0] < passes[1] and module is not None and bypasses is not None:
+            self._bypass = self._bypass or bypasses.cause(module)
+        return self._bypass
+
+    def _require_accumulator(self) -> Accumulator:
+        if (cause := self.bypass()) and (passes := self.passes):
+            raise PassesMissed(
+                f"{self.name}: {passes[1] - passes[0]:,} of the model's {passes[1]:,} passes ran "
+                f"without this capture point, so a measure would be that of a part. Cause: {cause}"
+            )
+        return super()._require_accumulator()
+
     def labels_of_next_pass(self, labels: object) -> None:
         self.labels(labels)
         self.pass_log.expect_pass()
@@ -88,6 +108,7 @@ class StateCaptureHook(CapturePoint, Receiver):
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
         self.pass_log.restart()
+        self._bypass = None
 
     def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
         """Capture the outputs of a module from now on; ``before``: its inputs.
@@ -107,6 +128,8 @@ class StateCaptureHook(CapturePoint, Receiver):
     def detach(self) -> None:
         """Remove the hook from the module that it is attached to, if any."""
         if self._handles:
+            for hook in (self, *self._later_calls):
+                hook.bypass()
             self.remove()
             self.active = False  # for compiled graphs that do not check whether they still fit
             if self._passes is not None:
@@ -174,7 +197,7 @@ class StateCaptureHook(CapturePoint, Receiver):
     def add_later_call(self) -> "StateCaptureHook":
         """Create the capture point of the next call of the module within a pass."""
         hook = StateCaptureHook(self.later_name(len(self._later_calls) + 2), options=self.options)
-        hook._rule, hook._passes = self._rule, self._passes
+        hook._rule, hook._passes, hook._module = self._rule, self._passes, self._module
         hook.pass_log = self.pass_log.of_later_call()
         hook.labels(self.intake.pending_labels)
         hook.intake.label_scope = self.intake.label_scope
@@ -247,6 +270,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         return by_rule(rule, tensor.shape, factors, cause)
 
     def __getstate__(self) -> dict[str, Any]:
+        self.bypass()
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name not in _OF_THE_MODEL}
 

@@ -10,6 +10,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from torch import nn
 
+from .bypasses import Bypasses
 from .marked_classes import MarkingHook
 from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
 
@@ -25,6 +26,7 @@ class PassCounter(MarkingHook):
     def __init__(self) -> None:
         self._clock = np.zeros(1, np.int64)
         self.tensor = shared_tensor(self._clock)
+        self.bypasses: Bypasses | None = None
 
     @property
     def clock(self) -> int:
@@ -33,6 +35,7 @@ class PassCounter(MarkingHook):
 
     def attach(self, model: nn.Module) -> None:
         """Count the passes of a model."""
+        self.bypasses = Bypasses(model)
         # Before the hook that captures the inputs of the model itself.
         begin = model.register_forward_pre_hook(self.begin_pass, with_kwargs=True, prepend=True)
         end = model.register_forward_hook(self.end_pass)
@@ -47,6 +50,8 @@ class PassCounter(MarkingHook):
         tensor = first_tensor((args, kwargs))
         if is_real_pass(self.tensor if tensor is None else tensor):
             self._clock[0] = next_pass(self.clock)
+            if self.bypasses is not None:
+                self.bypasses.note_pass()
 
     def end_pass(self, module: Any, args: Any, output: Any) -> None:
         """Called as a hook. A pass that failed has no end."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tensorstate_gpu import information
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.label_block import LabelBlock
-from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured
+from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
 from tensorstate_gpu.reporting.html import html_table
 from tensorstate_gpu.reporting.text import printable_name, with_noun
 
@@ -137,7 +137,7 @@ class Run(Mapping[str, CapturePoint]):
     def _repr_html_(self) -> str:
         try:
             return self.report()._repr_html_()
-        except (NoCapturePoints, NothingCaptured):
+        except (NoCapturePoints, NothingCaptured, PassesMissed):
             return html_table(("layer",), [(name,) for name in self])
 
 
