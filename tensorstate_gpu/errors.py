@@ -28,6 +28,7 @@ __all__ = [
     "OtherProcess",
     "PassesMissed",
     "RowsNotKept",
+    "SkippedLayersWarning",
     "StoreClosed",
     "StoreInUse",
     "TensorStateError",
@@ -93,14 +94,31 @@ class GuessedAxisWarning(UserWarning):
     """Nothing tells which axis of a layer's tensors holds the neurons; ``neuron_axis=`` does."""
 
 
-def warn_of_guesses(layers: list[str], listed: int = 10) -> None:
+class SkippedLayersWarning(UserWarning):
+    """Layers that ``attach_to`` matches are not captured: what they pass has no tensor."""
+
+
+def warn_of_guesses(layers: list[str]) -> None:
     """Issue a GuessedAxisWarning that names the layers."""
-    more = f" and {len(layers) - listed} more" if len(layers) > listed else ""
     warnings.warn(
-        f"the neuron axis is a guess for {', '.join(layers[:listed])}{more}: neuron_axis= sets it",
+        f"the neuron axis is a guess for {_listed(layers)}: neuron_axis= sets it",
         GuessedAxisWarning,
         stacklevel=3,
     )
+
+
+def warn_of_skipped(layers: list[str]) -> None:
+    """Issue a SkippedLayersWarning that names the layers."""
+    warnings.warn(
+        f"there is no tensor in what these layers pass, and they are skipped: {_listed(layers)}",
+        SkippedLayersWarning,
+        stacklevel=3,
+    )
+
+
+def _listed(layers: list[str], shown: int = 10) -> str:
+    more = f" and {len(layers) - shown} more" if len(layers) > shown else ""
+    return ", ".join(layers[:shown]) + more
 
 
 # ---- stores ------------------------------------------------------------------------------------

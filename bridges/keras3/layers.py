@@ -20,7 +20,7 @@ from .backends import capture_tensor, in_symbolic_call, supports_jit, unsupporte
 # The attributes that a StateCapture layer forwards to its capture point: everything that reads
 # states, and what users call; not what only bridges call.
 _FORWARDED_NAMES = frozenset(name for name in dir(LayerStates) if not name.startswith("_")) | {
-    *("axis", "axis_origin", "close", "flush", "reset_states")
+    *("close", "flush", "reset_states")
 }
 
 _OPTIONS = frozenset(CaptureKeywords.__annotations__)

@@ -153,10 +153,9 @@ def _probes(
             _check_layer(path, layer)
             for place in METHODS[method]:
                 name = point_name(path, place)
-                known = place in probes.get(id(layer), {})  # the layer has another path too
-                if name in (probe.point.name for probe in _iter_probes(probes)) and not known:
+                if name in (probe.point.name for probe in _iter_probes(probes)):
                     raise ValueError(f"two of the chosen layers are called {path!r}: rename one")
-                if name not in existing and not known:
+                if name not in existing:
                     probe = Probe(_new_point(model, path, layer, place, options))
                     probes.setdefault(id(layer), {})[place] = probe
                     _check_symbols(probe, _symbolic_tensors(layer, place))

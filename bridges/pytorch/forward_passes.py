@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tensorstate_gpu.errors import warn_of_guesses
+from tensorstate_gpu.errors import warn_of_guesses, warn_of_skipped
 
 from .axis_flow import AxisFlow
 from .axis_flow.mode import given_tensors, is_running
@@ -50,6 +50,7 @@ class ForwardPasses(OwnHook):
         self._batch_axis = batch_axis
         self._followed: set[Any] = set()
         self._guesses: dict[str, str] = {}
+        self._skipped: dict[str, bool] = {}  # layers without a tensor: whether that was said
         self._watchers: list[_Watcher] = []
         self._ends: list[Any] = []  # handles
         self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -86,6 +87,12 @@ class ForwardPasses(OwnHook):
         self._guesses[name] = cause
         if self.current.flow is None:
             self._warn()
+
+    def note_skipped(self, name: str) -> None:
+        """Warn of a layer that passes no tensor, at the end of the pass, or now."""
+        self._skipped.setdefault(name, False)
+        if self.current.frame is None:
+            self._warn_of_skipped()
 
     # ---- passes --------------------------------------------------------------------------------
 
@@ -125,12 +132,20 @@ class ForwardPasses(OwnHook):
         if followed and output is not None:  # which it is after an error
             self._followed.add(signature)
             self._warn()
+        self._warn_of_skipped()
 
     def _warn(self) -> None:
         """Say once of each layer that its axis is a guess."""
         guesses, self._guesses = self._guesses, {}
         if guesses:
             warn_of_guesses([f"{name} ({cause})" for name, cause in guesses.items()])
+
+    def _warn_of_skipped(self) -> None:
+        """Say once of each layer that it is skipped."""
+        new = [name for name, said in self._skipped.items() if not said]
+        self._skipped.update(dict.fromkeys(new, True))
+        if new:
+            warn_of_skipped(new)
 
 
 class _Watcher(MarkingHook):

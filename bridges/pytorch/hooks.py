@@ -1,5 +1,6 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 try:
@@ -12,7 +13,7 @@ from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.packing import pack, working_on
-from tensorstate_gpu.errors import PassesMissed
+from tensorstate_gpu.errors import NothingCaptured, PassesMissed
 
 from .axis_flow.factors import neuron_axis
 from .forward_passes import ForwardPasses
@@ -52,6 +53,7 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     _rule: AxisRule | None = None
     _passes: ForwardPasses | None = None
+    _was_skipped = False  # in a call without a tensor
     _bypass: str | None = None  # what has run the layer without this hook
 
     @takes_options
@@ -85,7 +87,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         return self.pass_log.passes()
 
     def bypass(self) -> str | None:
-        """Return what is known to have run the layer without this hook, if there are such passes."""
+        """Return what is known to have run the layer without this hook in some passes."""
         passes = self.passes
         module = None if self._module is None else self._module()
         bypasses = self.pass_log.counter.bypasses
@@ -155,10 +157,13 @@ class StateCaptureHook(CapturePoint, Receiver):
     def _capture_value(self, module: Any, value: Any) -> None:
         tensor = first_tensor(value)
         if tensor is None:
-            raise TypeError(
-                f"{self.name}: no tensor in what {type(module).__name__} passes: "
-                f"{type(value).__name__}"
-            )
+            if self._passes is None:
+                raise TypeError(
+                    f"{self.name}: no tensor in what {type(module).__name__} passes: "
+                    f"{type(value).__name__}"
+                )
+            self.deliver_nothing()
+            return
         if self._rule is None:
             self._rule = axis_rule_of(module) or UNKNOWN
         self.deliver(tensor)
@@ -173,6 +178,19 @@ class StateCaptureHook(CapturePoint, Receiver):
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
+
+    def receive_nothing(self) -> None:
+        """Note that the layer passed no tensor: it is skipped, and a warning says so."""
+        self._was_skipped = True
+        if self._passes is not None:
+            self._passes.note_skipped(self.name)
+
+    def _no_states_error(self) -> NothingCaptured:
+        if self._was_skipped:
+            return NothingCaptured(
+                f"{self.name}: nothing captured: what the layer passes has no tensor; exclude= it"
+            )
+        return super()._no_states_error()
 
     def _of_this_call(self, clock: int) -> "StateCaptureHook":
         """Return the capture point of this call: the first in a pass has this one.
@@ -196,7 +214,9 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def add_later_call(self) -> "StateCaptureHook":
         """Create the capture point of the next call of the module within a pass."""
-        hook = StateCaptureHook(self.later_name(len(self._later_calls) + 2), options=self.options)
+        number = len(self._later_calls) + 2
+        hook = StateCaptureHook(_later_name(self.name, number), options=self.options)
+        hook.answer_to([_later_name(name, number) for name in self.other_names])
         hook._rule, hook._passes, hook._module = self._rule, self._passes, self._module
         hook.pass_log = self.pass_log.of_later_call()
         hook.labels(self.intake.pending_labels)
@@ -208,19 +228,16 @@ class StateCaptureHook(CapturePoint, Receiver):
         hook.new_point_listeners = self.new_point_listeners
         return hook
 
+    def answer_to(self, names: Sequence[str]) -> None:
+        super().answer_to(names)
+        for number, hook in enumerate(self._later_calls, 2):
+            hook.answer_to([_later_name(name, number) for name in names])
+
     def later_calls_of_store(self) -> "list[StateCaptureHook]":
         """Create the capture points of later calls that the store already has rows of."""
-        while self.intake.sink.holds(self.later_name(len(self._later_calls) + 2)):
+        while self.intake.sink.holds(_later_name(self.name, len(self._later_calls) + 2)):
             self.add_later_call()
         return list(self._later_calls)
-
-    def later_name(self, number: int) -> str:
-        """Return the name of the capture point of a later call: relu:2_post_states."""
-        layer, place = self.name, ""
-        for ending in ("_post_states", "_pre_states"):
-            if self.name.endswith(ending):
-                layer, place = self.name.removesuffix(ending), ending
-        return f"{layer}:{number}{place}"
 
     def _capture(self, tensor: torch.Tensor) -> None:
         if tensor.is_nested:
@@ -280,6 +297,15 @@ class StateCaptureHook(CapturePoint, Receiver):
         self._later_calls, log = [], self.pass_log
         self._register(log.counter)
         self.pass_log = log
+
+
+def _later_name(name: str, number: int) -> str:
+    """Return the name of the capture point of a later call: relu:2_post_states."""
+    layer, place = name, ""
+    for ending in ("_post_states", "_pre_states"):
+        if name.endswith(ending):
+            layer, place = name.removesuffix(ending), ending
+    return f"{layer}:{number}{place}"
 
 
 # What a hook has for the model that it is attached to, and a copy has not.

@@ -26,12 +26,13 @@ METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return names and modules to choose from; a model without submodules, itself.
 
-    Modules inside a torch.compile wrapper have the names that they have without it.
+    Modules inside a torch.compile wrapper have the names that they have without it. A module that
+    is registered in several places is there under each of its names.
     """
     model = _unwrapped(model)
     below = [
         (name.replace("._orig_mod", ""), module)
-        for name, module in model.named_modules()
+        for name, module in model.named_modules(remove_duplicate=False)
         if name and _unwrapped(module) is module
     ]
     return below or [(type(model).__name__, model)]

@@ -1,7 +1,7 @@
 """CapturePoint: captures and measures the states of one layer, for any framework."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -145,6 +145,10 @@ class CapturePoint(LayerStates):
         Elsewhere it does the same as labels().
         """
         self.labels(labels)
+
+    def answer_to(self, names: Sequence[str]) -> None:
+        """Set the names that the capture point has besides its own: those of a tied layer."""
+        self.other_names = tuple(names)
 
     def reset_states(self, input_shape: Any = None) -> None:
         """Delete everything captured, in memory and on disk.

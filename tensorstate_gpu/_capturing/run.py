@@ -51,14 +51,17 @@ class Run(Mapping[str, CapturePoint]):
 
     def point(self, name: str) -> CapturePoint:
         """Return the capture point with this name. It is created (keep="states") if needed."""
-        if name not in self._points:
+        if name not in self:
             self._points[name] = CapturePoint(name)
-        return self._points[name]
+        return self[name]
 
     def __getitem__(self, name: str) -> CapturePoint:
-        if name not in self._points:
-            raise KeyError(f"no capture point {name!r}; there are {list(self._points)}")
-        return self._points[name]
+        if name in self._points:
+            return self._points[name]
+        for point in self._points.values():
+            if name in point.other_names:
+                return point
+        raise KeyError(f"no capture point {name!r}; there are {list(self._points)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._points)

@@ -22,6 +22,18 @@ class LayerStates(ABC):
     """Counts, measures and rows of one layer. Most raise ValueError while nothing is captured."""
 
     name: str
+    # Its other names, if the layer is registered in its model under several.
+    other_names: tuple[str, ...] = ()
+
+    @property
+    @abstractmethod
+    def axis(self) -> int | None:
+        """The axis of the neurons."""
+
+    @property
+    @abstractmethod
+    def axis_origin(self) -> str | None:
+        """Where the axis is known from."""
 
     @property
     def state_count(self) -> int:
