@@ -45,6 +45,7 @@ def test_numbers(run):
         "axis_origin": None,
         "passes": None,
         "model_passes": None,
+        "other_names": (),
     }
     assert (second.distinct, second.entropy, second.efficiency) == (2, 1.0, 0.25)
     assert report.network_efficiency == run.network_efficiency() == pytest.approx(0.5)
