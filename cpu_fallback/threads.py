@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu._process.num_threads import get_num_threads, min_bytes_per_thread
 
 _lock = ForkSafeLock()

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tensorstate_gpu._capturing.run import Run
     from tensorstate_gpu._process.num_threads import get_num_threads, set_num_threads
     from tensorstate_gpu._states.bits import popcount
-    from tensorstate_gpu._states.ordering import count_states, sort_states
     from tensorstate_gpu._states.packing import compress_states, decompress_states
+    from tensorstate_gpu._states.sort_and_count import count_states, sort_states
     from tensorstate_gpu._states.state_counts import StateCounts
     from tensorstate_gpu.bridges.jax_tap import tap
     from tensorstate_gpu.bridges.keras3.layers import StateCapture
@@ -45,7 +45,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "build_efficiency_model": "_capturing.attaching",
     "capture": "_capturing.attaching",
     "compress_states": "_states.packing",
-    "count_states": "_states.ordering",
+    "count_states": "_states.sort_and_count",
     "decompress_states": "_states.packing",
     "entropy": "information",
     "get_num_threads": "_process.num_threads",
@@ -55,7 +55,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "report": "reporting",
     "reset_efficiency_model": "_capturing.attaching",
     "set_num_threads": "_process.num_threads",
-    "sort_states": "_states.ordering",
+    "sort_states": "_states.sort_and_count",
 }
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Plain loops of the kernels' own kind, which the guard times beside them (see guard.py).
+"""Plain loops of the kernels' own kind, which regression_guard.py times beside them.
 
 Each works as the kernel that it stands for (the same vectors, tables and digits; memory read and
 written in the same order), but for one kind of data only, without its checks. What a processor or

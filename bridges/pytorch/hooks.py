@@ -20,7 +20,7 @@ from .forward_passes import ForwardPasses
 from .found_axis import FLOW, GIVEN, GUESS, FoundAxis, by_rule, inputs_first
 from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
 from .operator import Receiver
-from .passes import PassCounter, PassLog
+from .pass_counter import PassCounter, PassLog
 from .tensors import as_importable, first_tensor
 
 

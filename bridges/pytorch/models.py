@@ -18,7 +18,7 @@ from .forward_passes import ForwardPasses
 from .hooks import StateCaptureHook
 from .marked_classes import plain_class
 from .neuron_axes import find_rules
-from .passes import PassCounter
+from .pass_counter import PassCounter
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 

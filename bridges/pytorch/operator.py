@@ -11,7 +11,7 @@ try:
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from .marked_classes import MarkingHook
-from .passes import NOT_IN_CUDA_GRAPHS, PassCounter, PassLog
+from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter, PassLog
 from .tensors import is_exporting, is_real_forward, shared_tensor
 
 

@@ -13,7 +13,7 @@ from tensorstate_gpu._capturing.intake import Intake
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.layer_states import LayerStates
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import NothingCaptured
 
 

@@ -13,7 +13,7 @@ from tensorstate_gpu._capturing.label_block import LabelScope
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
 from tensorstate_gpu._layers.accumulator import Accumulator
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
 
 class Intake:

@@ -10,7 +10,7 @@ from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.memory_rows import MemoryRows
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import OtherProcess, StoreClosed
 
 if TYPE_CHECKING:

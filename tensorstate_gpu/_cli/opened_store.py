@@ -11,9 +11,9 @@ from tensorstate_gpu._layers.counters import count_chunks
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu.store import Store, StoredLayer
+from tensorstate_gpu.store.commit_record import KEY
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.folder import Folder
-from tensorstate_gpu.store.record import KEY
 
 STATES, RESULTS = "states.zarr", "results.json"  # in the folder that demo --save writes
 ByLabel = dict[Any, StateCounts]

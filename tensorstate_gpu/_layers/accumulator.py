@@ -16,7 +16,7 @@ from tensorstate_gpu._layers.labels import validated_labels
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._states.packed import check_unused_bits
+from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LedgerError
 

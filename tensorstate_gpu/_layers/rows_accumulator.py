@@ -18,8 +18,8 @@ from tensorstate_gpu._layers.counters import (
 from tensorstate_gpu._layers.labels import SlidingReader, validated_labels
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._process.locks import ForkSafeLock
 from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.state_counts import StateCounts
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray
 from tensorstate_gpu._arrays.dlpack import export_like
 from tensorstate_gpu._arrays.frameworks import jax_tracing
-from tensorstate_gpu._states.packed import borrow_packed, check_packed
+from tensorstate_gpu._states.packed_arguments import borrow_packed, check_packed
 
 
 @overload

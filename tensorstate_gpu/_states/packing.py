@@ -16,7 +16,7 @@ from tensorstate_gpu._arrays.frameworks import jax_tracing
 from tensorstate_gpu._arrays.layout import plan
 from tensorstate_gpu._arrays.thresholds import Threshold, firing_test
 from tensorstate_gpu._states.backends import backend_of
-from tensorstate_gpu._states.packed import borrow_packed, check_neurons, check_packed
+from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons, check_packed
 
 
 @overload

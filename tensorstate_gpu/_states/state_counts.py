@@ -12,7 +12,7 @@ from tensorstate_gpu._arguments import positive_integer, unmasked
 from tensorstate_gpu._arrays.frameworks import register_pytrees
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.backends import cpu
-from tensorstate_gpu._states.packed import check_unused_bits
+from tensorstate_gpu._states.packed_arguments import check_unused_bits
 
 
 class StateCounts:

@@ -10,7 +10,7 @@ from tensorstate_gpu._arguments import non_negative, positive_integer
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.errors import NothingCaptured
-from tensorstate_gpu.information.renyi import entropy
+from tensorstate_gpu.information.entropies import entropy
 
 Measure = TypeVar("Measure")
 

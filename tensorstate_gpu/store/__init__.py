@@ -2,9 +2,9 @@
 
 ``run.zarr/conv_1`` is an array (rows, bytes) of one capture point. ``run.zarr/labels/conv_1`` holds
 the labels of its instances, if there are any. Any zarr v3 client can read both. The commit record
-(record.py), an attribute of the group, alone defines what the store contains. Full chunks are
-written once, before the record that lists them. Each commit rewrites the last, partial chunk of an
-array; the beginning of that chunk does not change.
+(commit_record.py), an attribute of the group, alone defines what the store contains. Full chunks
+are written once, before the record that lists them. Each commit rewrites the last, partial chunk of
+an array; the beginning of that chunk does not change.
 """
 
 from tensorstate_gpu.store.store import Store

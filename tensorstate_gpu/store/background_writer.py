@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import StoreClosed
 
 MAX_QUEUED_BYTES = 1 << 26  # of data that waits to be written: 16 chunks

@@ -12,7 +12,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
 Document = dict[str, Any]  # a zarr.json
 

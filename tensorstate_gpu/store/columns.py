@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.background_writer import SubmitJob
 from tensorstate_gpu.store.buffer_pool import BufferPool
@@ -20,8 +20,8 @@ from tensorstate_gpu.store.chunks import (
     checksum,
     new_document,
 )
+from tensorstate_gpu.store.commit_record import KEY, ArrayRecord, check_document, with_checksum
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.record import KEY, ArrayRecord, check_document, with_checksum
 
 # The minimum size of a chunk. A capture that is committed before it fills a chunk gets smaller
 # chunks, because a chunk is padded to its full size when it is written.

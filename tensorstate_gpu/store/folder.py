@@ -2,17 +2,16 @@
 
 import contextlib
 import os
-import weakref
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 
-from tensorstate_gpu._process.locks import ForkSafeLock
-from tensorstate_gpu.errors import StoreInUse
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu.store.folder_lock import FolderLock
 
 try:
     import fcntl
-except ImportError:  # Windows: the user must make sure that there is only one writer
+except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 # The suffix of incomplete files. If a writer is killed, the next one deletes its incomplete files.
@@ -76,7 +75,7 @@ class Folder:
         self.writer_threads = DURABLE_WRITER_THREADS if durable else WRITER_THREADS
         self._folders = ForkSafeLock()  # held while folders are created and deleted
         self._unsynced: dict[Path, None] = {}
-        self._lock: int | None = None
+        self._lock = FolderLock()
         self._inode: int | None = None  # of the claimed folder
 
     def __str__(self) -> str:
@@ -162,26 +161,12 @@ class Folder:
         """
         self._create_root()
         self._inode = os.stat(self.path).st_ino
-        if fcntl is not None:
-            self._acquire_lock()
+        self._lock.acquire(self.path)
         try:
             self._delete_partial_files()
         except BaseException:
             self.release()
             raise
-
-    def _acquire_lock(self) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise StoreInUse(
-                f"{self.path} is being written already, by another process or another Store; "
-                "a store has one writer at a time"
-            ) from error
-        self._lock = descriptor
-        _claimed.add(self)
 
     def _delete_partial_files(self) -> None:
         """Delete incomplete files of a writer that was killed."""
@@ -191,9 +176,7 @@ class Folder:
 
     def release(self) -> None:
         """Release the write lock."""
-        descriptor, self._lock = self._lock, None
-        if descriptor is not None:
-            os.close(descriptor)
+        self._lock.release()
 
     def _create_root(self) -> None:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.is_dir()]
@@ -216,16 +199,3 @@ class Folder:
         self._create_folder(folder.parent)
         self.system.mkdir(folder)
         self._unsynced[folder.parent] = None
-
-
-# A lock lasts until all copies of its file descriptor are closed, so forked children close theirs.
-_claimed: "weakref.WeakSet[Folder]" = weakref.WeakSet()
-
-
-def _release_all() -> None:
-    for folder in list(_claimed):
-        folder.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_release_all)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from tensorstate_gpu.store.commit_record import LayerRecord, Record
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import layer_keys
-from tensorstate_gpu.store.record import LayerRecord, Record
 from tensorstate_gpu.store.verification import CommittedArray, committed_arrays, committed_keys
 
 

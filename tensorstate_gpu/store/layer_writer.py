@@ -20,11 +20,11 @@ from tensorstate_gpu._layers.labels import (
 from tensorstate_gpu._layers.ledger import Batch, Ledger
 from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
+from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key
 from tensorstate_gpu.store.labels import StoredLabels
 from tensorstate_gpu.store.ledger_array import LedgerArray, LedgerSnapshot, read_batches
-from tensorstate_gpu.store.record import LayerRecord
 
 Rows = NDArray[np.uint8]
 

@@ -9,9 +9,9 @@ from zarr.codecs import ZstdCodec
 from tensorstate_gpu._layers.ledger import Batch, Ledger
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
+from tensorstate_gpu.store.commit_record import ArrayRecord, LayerRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import ledger_key
-from tensorstate_gpu.store.record import ArrayRecord, LayerRecord
 
 COLUMNS = ("instances", "states_per_instance")
 CHUNK_BYTES = 1 << 16  # 4096 batches: each commit writes the last chunk again

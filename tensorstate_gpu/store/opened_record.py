@@ -6,9 +6,9 @@ from typing import Any
 
 from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
+from tensorstate_gpu.store.commit_record import KEY, Record
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.folder import Folder
-from tensorstate_gpu.store.record import KEY, Record
 
 
 def read_record(files: Files) -> Record:

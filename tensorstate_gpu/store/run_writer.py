@@ -7,18 +7,18 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
 from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.closing_at_exit import register_for_exit
 from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
-from tensorstate_gpu.store.commits import CommitSnapshot, Publisher
+from tensorstate_gpu.store.commit_record import LayerRecord, Record
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.options import WriterOptions
-from tensorstate_gpu.store.record import LayerRecord, Record
+from tensorstate_gpu.store.publisher import CommitSnapshot, Publisher
 from tensorstate_gpu.store.writer_life import WriterLife
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from tensorstate_gpu import information
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
+from tensorstate_gpu.store.commit_record import Record
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.opened_record import claim_and_read_record, read_record
 from tensorstate_gpu.store.options import WriterOptions, check_choice
-from tensorstate_gpu.store.record import Record
 from tensorstate_gpu.store.run_writer import RunWriter
 from tensorstate_gpu.store.stored_layer import StoredLayer
 from tensorstate_gpu.store.writing_session import WritingSession

@@ -15,11 +15,11 @@ from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu.errors import NothingCaptured
 from tensorstate_gpu.store.columns import ArrayReader
+from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, state_key
 from tensorstate_gpu.store.labels import StoredLabels
 from tensorstate_gpu.store.ledger_array import read_batches
-from tensorstate_gpu.store.record import LayerRecord
 
 Rows = NDArray[np.uint8]
 

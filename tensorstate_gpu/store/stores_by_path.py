@@ -3,7 +3,7 @@
 import weakref
 from typing import Any
 
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.store import Store

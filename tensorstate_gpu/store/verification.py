@@ -12,10 +12,10 @@ from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
+from tensorstate_gpu.store.commit_record import KEY, ArrayRecord, Record, check_document
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import label_key, ledger_key, state_key
 from tensorstate_gpu.store.ledger_array import COLUMNS, read_batches
-from tensorstate_gpu.store.record import KEY, ArrayRecord, Record, check_document
 
 # Threads that read chunks: hides the latency of an object store. Local files need fewer.
 _READERS = 4

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from tensorstate_gpu._process.locks import ForkSafeLock
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.opened_record import check_same_capture
-from tensorstate_gpu.store.record import KEY, LayerRecord, Record
 from tensorstate_gpu.store.run_writer import BatchSource, RunWriter
 
 

@@ -1,7 +1,6 @@
 """Copies and pickles of capture points, runs and stores: they have what was captured."""
 
 import copy
-import io
 import multiprocessing
 import pickle
 import threading
@@ -11,37 +10,14 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tests.support.copies import COPIES, copies
 from tests.support.points import new_point, rows_of
 
 ROWS = rows_of(50)
 LABELS = np.arange(25) % 3
 
 
-def through_joblib(value):
-    joblib = pytest.importorskip("joblib")
-    file = io.BytesIO()
-    joblib.dump(value, file)
-    file.seek(0)
-    return joblib.load(file)
-
-
-def through_torch(value):
-    torch = pytest.importorskip("torch")
-    file = io.BytesIO()
-    torch.save(value, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-WAYS = {
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-    "pickle": lambda value: pickle.loads(pickle.dumps(value)),
-    "old pickle": lambda value: pickle.loads(pickle.dumps(value, 0)),
-    "joblib": through_joblib,
-    "torch.save": through_torch,
-}
-ways = pytest.mark.parametrize("copied", WAYS.values(), ids=WAYS.keys())
+ways = copies()
 
 
 def filled(where=None, name="layer", **options):
@@ -86,7 +62,7 @@ def test_full_and_compressed_chunks_are_copied(monkeypatch):
     numcodecs = pytest.importorskip("numcodecs")
     for compressor in (None, numcodecs.Zlib()):
         point = filled(compressor=compressor)
-        for copied in WAYS.values():
+        for copied in COPIES.values():
             check_same(copied(point), point)
 
 
@@ -144,7 +120,7 @@ def test_a_reading_store_and_its_layers_show_the_same_commit(tmp_path):
         copies = {
             (name, way): (copied(store), copied(store["layer"]))
             for name, store in readers.items()
-            for way, copied in WAYS.items()
+            for way, copied in COPIES.items()
         }
         point.append(ROWS[:10], 10, LABELS[:10])
     for store, layer in copies.values():

@@ -193,7 +193,7 @@ LOCKED_FORK = """
     import os, signal, sys, threading, warnings
     import numpy as np
     import tensorstate_gpu as ts
-    from tensorstate_gpu._process import locks
+    from tensorstate_gpu._process import fork_safe_lock
     from tensorstate_gpu.store import stores_by_path
     from tensorstate_gpu.cpu_fallback import threads
 

@@ -196,7 +196,7 @@ def test_what_one_process_runs_wholly():
     )
     assert of("tests/cuda/cases/packing.py::test_a[jax-b]") == "tests/cuda/cases "
     assert of("tests/store/test_store.py::test_a[jax]") == "tests/store/test_store.py::test_a[jax]"
-    assert of("tests/objects/test_store.py::test_a") == "tests/objects/"
+    assert of("tests/object_stores/test_store.py::test_a") == "tests/object_stores/"
 
 
 CRASHES = """

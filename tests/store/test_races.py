@@ -10,22 +10,12 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from zarr.codecs import ZstdCodec
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+from tests.support.points import new_point, rows_of
 from tests.support.waiting import wait_until
-
-
-def rows(count):
-    return np.random.default_rng(count).integers(0, 256, (count, 1)).astype(np.uint8)
-
-
-def point_in(store, name="layer"):
-    point = ts.CapturePoint(name, store)
-    point.declare(8)
-    return point
 
 
 @pytest.fixture
@@ -37,11 +27,11 @@ def path(tmp_path):
 @pytest.mark.parametrize("look", [True, False])
 def test_growing_on_after_a_commit_of_half_a_chunk(compressor, look, path):
     with ts.Store(path, "x", compressor=compressor) as store:
-        point = point_in(store)
+        point = new_point(store)
         expected, labels = [], []
         for count in (100_000, 100_000, 100_000, 10, 400_000, 1):
-            point.append(rows(count), count, np.arange(count))
-            expected.append(rows(count))
+            point.append(rows_of(count, seed=count), count, np.arange(count))
+            expected.append(rows_of(count, seed=count))
             labels.append(np.arange(count))
             if look:
                 point.efficiency()
@@ -56,52 +46,52 @@ def test_growing_on_after_a_commit_of_half_a_chunk(compressor, look, path):
 
 def test_labels_that_are_no_unicode_keep_nothing_of_their_batch(path):
     with ts.Store(path, "x") as store:
-        point = point_in(store)
+        point = new_point(store)
         with pytest.raises(ValueError, match="labels in a store must be valid Unicode"):
-            point.append(rows(2), 2, ["a", os.fsdecode(b"caf\xe9")])
-        point.append(rows(3), 3, ["a", "b", "ü"])
+            point.append(rows_of(2), 2, ["a", os.fsdecode(b"caf\xe9")])
+        point.append(rows_of(3), 3, ["a", "b", "ü"])
         with pytest.raises(TypeError, match="labels in this store are strings, got integers"):
-            point.append(rows(2), 2, [1, 2])
+            point.append(rows_of(2), 2, [1, 2])
     layer = ts.Store(path)["layer"]
     assert layer.labels().tolist() == ["a", "b", "ü"]
-    np.testing.assert_array_equal(layer[:], rows(3))
+    np.testing.assert_array_equal(layer[:], rows_of(3))
     with ts.Store(path, "a") as store:
-        assert point_in(store).state_count == 3
+        assert new_point(store).state_count == 3
 
 
 def test_labels_that_were_refused_first_leave_no_array(path):
     with ts.Store(path, "x") as store:
-        point = point_in(store)
+        point = new_point(store)
         with pytest.raises(ValueError, match="below 2\\*\\*63"):
-            point.append(rows(1), 1, np.array([2**63], np.uint64))
-        point.append(rows(2), 2)
+            point.append(rows_of(1), 1, np.array([2**63], np.uint64))
+        point.append(rows_of(2), 2)
     with ts.Store(path, "a") as store:
-        point_in(store).append(rows(1), 1, ["a"])
+        new_point(store).append(rows_of(1), 1, ["a"])
     assert ts.Store(path)["layer"].state_count == 3
     assert ts.Store(path).verify().good
 
 
 def test_nothing_is_committed_within_a_slow_forward_pass(path):
     store = ts.Store(path, "x", commit_seconds=0.1)
-    first, second = point_in(store, "a"), point_in(store, "b")
-    first.append(rows(5), 5)
+    first, second = new_point(store, "a"), new_point(store, "b")
+    first.append(rows_of(5), 5)
     time.sleep(0.5)
     assert ts.Store(path).record.commits == 0
-    second.append(rows(5), 5)
+    second.append(rows_of(5), 5)
     wait_until(lambda: ts.Store(path).record.commits)
     store.close()
 
 
 def test_saving_while_another_thread_captures(path):
     point = ts.CapturePoint("layer")
-    point.declare(8)
-    point.append(rows(1 << 21), 1 << 21, np.zeros(1 << 21, np.int8))
+    point.declare(16)
+    point.append(rows_of(1 << 21), 1 << 21, np.zeros(1 << 21, np.int8))
     ended = threading.Event()
 
     def capture():
         # With a pause: else the save would wait 5 ms for Python's lock at each thing that it does.
         while not ended.wait(0.001):
-            point.append(rows(3), 3, [1, 2, 3])
+            point.append(rows_of(3), 3, [1, 2, 3])
 
     thread = threading.Thread(target=capture)
     thread.start()
@@ -115,11 +105,11 @@ def test_saving_while_another_thread_captures(path):
 def test_a_save_that_fails_leaves_nothing(path, monkeypatch):
     points = [ts.CapturePoint(name) for name in "ab"]
     for point in points:
-        point.declare(8)
-        point.append(rows(100), 100, np.arange(100))
+        point.declare(16)
+        point.append(rows_of(100), 100, np.arange(100))
     too_large = ts.CapturePoint("c")
-    too_large.declare(8)
-    too_large.append(rows(1), 1, np.array([2**63], np.uint64))
+    too_large.declare(16)
+    too_large.append(rows_of(1), 1, np.array([2**63], np.uint64))
     with pytest.raises(ValueError, match="below 2\\*\\*63"):
         ts.Run([*points, too_large]).save(path)
     assert not path.exists()
@@ -140,17 +130,17 @@ def test_a_save_that_fails_leaves_nothing(path, monkeypatch):
 
 def test_labels_of_several_integer_types_are_saved(path):
     point = ts.CapturePoint("layer")
-    point.declare(8)
-    point.append(rows(2), 2, np.array([1, 2], np.int64))
-    point.append(rows(2), 2, np.array([3, 4], np.uint8))
+    point.declare(16)
+    point.append(rows_of(2), 2, np.array([1, 2], np.int64))
+    point.append(rows_of(2), 2, np.array([3, 4], np.uint8))
     ts.Run([point]).save(path)
     assert ts.Store(path)["layer"].labels().tolist() == [1, 2, 3, 4]
 
 
 def test_what_was_given_up_is_told_and_does_not_hang(path):
     store = ts.Store(path, "x")
-    point = point_in(store)
-    point.append(rows(1 << 23), 1 << 23)
+    point = new_point(store)
+    point.append(rows_of(1 << 23), 1 << 23)
     while path.exists():  # while chunks are still being written
         shutil.rmtree(path, ignore_errors=True)
     with pytest.raises((RuntimeError, OSError)):
@@ -163,7 +153,7 @@ def test_what_was_given_up_is_told_and_does_not_hang(path):
 
 def test_a_failure_while_nothing_comes_is_told(path, monkeypatch):
     store = ts.Store(path, "x", commit_seconds=0.1)
-    point = point_in(store)
+    point = new_point(store)
     failed = threading.Event()
     cut = type(point.intake.accumulator._storage).snapshot
 
@@ -174,11 +164,11 @@ def test_a_failure_while_nothing_comes_is_told(path, monkeypatch):
         return cut(self)
 
     monkeypatch.setattr(type(point.intake.accumulator._storage), "snapshot", no_memory)
-    point.append(rows(5), 5)
+    point.append(rows_of(5), 5)
     assert failed.wait(600)
     wait_until(lambda: store.session.writer._background._unraised_error)
     with pytest.raises(MemoryError):
-        point.append(rows(5), 5)
+        point.append(rows_of(5), 5)
     store.close()
     assert ts.Store(path)["layer"].state_count == 5
 
@@ -186,13 +176,13 @@ def test_a_failure_while_nothing_comes_is_told(path, monkeypatch):
 def test_batches_of_other_threads_are_committed_or_refused_by_close(path):
     for k in range(5):
         store = ts.Store(path / str(k), "x")
-        point = point_in(store)
+        point = new_point(store)
         accepted, began = [], threading.Event()
 
         def capture(point=point, accepted=accepted, began=began):
             while True:
                 try:
-                    point.append(rows(7), 7)
+                    point.append(rows_of(7), 7)
                 except RuntimeError:
                     return
                 accepted.append(7)
@@ -208,8 +198,8 @@ def test_batches_of_other_threads_are_committed_or_refused_by_close(path):
 
 def test_a_reset_that_fails_does_not_lose_what_follows(path, monkeypatch):
     store = ts.Store(path, "x", commit_seconds=None)
-    point = point_in(store)
-    point.append(rows(5), 5)
+    point = new_point(store)
+    point.append(rows_of(5), 5)
     store.commit()
 
     class Full(FileSystemCalls):
@@ -221,10 +211,10 @@ def test_a_reset_that_fails_does_not_lose_what_follows(path, monkeypatch):
         point.reset_states()
     monkeypatch.undo()
     with pytest.raises(RuntimeError, match="takes no more rows of 'layer'"):
-        point.append(rows(7), 7)
+        point.append(rows_of(7), 7)
     point.reset_states()
-    point.declare(8)
-    point.append(rows(7), 7)
+    point.declare(16)
+    point.append(rows_of(7), 7)
     store.close()
     assert ts.Store(path)["layer"].state_count == 7
 
@@ -232,7 +222,7 @@ def test_a_reset_that_fails_does_not_lose_what_follows(path, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts itself by a POSIX signal")
 def test_ctrl_c_at_the_end_of_close(path, monkeypatch):
     store = ts.Store(path, "x")
-    point_in(store).append(rows(5), 5)
+    new_point(store).append(rows_of(5), 5)
 
     def interrupted(files, release=Folder.release):
         os.kill(os.getpid(), signal.SIGINT)
@@ -244,13 +234,13 @@ def test_ctrl_c_at_the_end_of_close(path, monkeypatch):
     monkeypatch.undo()
     store.close()
     with ts.Store(path, "a") as store:  # the lock is free
-        assert point_in(store).state_count == 5
+        assert new_point(store).state_count == 5
 
 
 def test_a_store_that_was_moved_away_is_told(path):
     store = ts.Store(path, "x")
-    point = point_in(store)
-    point.append(rows(5), 5)
+    point = new_point(store)
+    point.append(rows_of(5), 5)
     path.rename(path.with_name("moved"))
     for end in (point.flush, store.close):
         with pytest.raises(RuntimeError, match="was deleted while states were captured into it"):
@@ -269,90 +259,13 @@ def test_commits_do_not_pile_up_on_a_slow_disk(path, monkeypatch):
             super().write(file, parts)
 
     store = ts.Store(path, "x", commit_rows=1, commit_seconds=None)
-    point = point_in(store)
+    point = new_point(store)
     monkeypatch.setattr(Folder, "system", Slow())
     for _ in range(50):
-        point.append(rows(1000), 1000)
+        point.append(rows_of(1000), 1000)
     background = store.session.writer._background
     jobs = [*background._queue, *background._running]
     assert sum(job.exclusive for job in jobs) == 1
     may_go_on.set()
     store.close()
     assert ts.Store(path)["layer"].state_count == 50_000
-
-
-@pytest.mark.parametrize("labelled", [True, False])
-def test_a_forward_pass_that_ctrl_c_ends_is_forgotten(labelled, path, chunks_of):
-    chunks_of(16)
-    torch.manual_seed(0)
-    broken = [False]
-
-    class Interrupted(torch.nn.Module):
-        def forward(self, x):
-            if broken[0]:
-                raise KeyboardInterrupt
-            return x
-
-    model = torch.nn.Sequential(torch.nn.Linear(3, 16), Interrupted(), torch.nn.Linear(16, 8))
-    data, classes = torch.randn(100, 3), torch.arange(100)
-    with ts.capture(model, "Linear") as whole:
-        model(data)
-
-    def go_on(passes):
-        with (
-            ts.Store(path, "a", commit_seconds=None) as store,
-            ts.capture(model, "Linear", storage_path=store) as run,
-        ):
-            begun = run.instance_count
-            for k in range(passes):
-                part = slice(begun + 5 * k, begun + 5 * k + 5)
-                broken[0] = k == passes - 1
-                run.labels(classes[part] if labelled else None)
-                model(data[part])
-
-    for passes, committed in ((4, 15), (1, 15), (8, 50)):
-        with pytest.raises(KeyboardInterrupt):
-            go_on(passes)
-        for layer in ts.Store(path).efficiency_layers:
-            assert layer.instance_count == committed
-            np.testing.assert_array_equal(layer[:], whole[layer.name].raw_states[:committed])
-            if labelled:
-                assert layer.labels().tolist() == list(range(committed))
-        assert ts.Store(path).verify().good
-
-
-@pytest.mark.parametrize("batch", [1, 3, 16, 100])
-def test_a_store_whose_block_an_exception_ends_has_whole_passes(batch, path, chunks_of):
-    chunks_of(16)
-    points = []
-
-    def program():
-        with ts.Store(path, "x") as store:
-            points.extend(point_in(store, name) for name in "abc")
-            for k in range(7):
-                for point in points:
-                    if (k, point.name) == (6, "c"):
-                        raise RuntimeError("the program")
-                    point.append(rows(k * batch), k * batch)
-
-    with pytest.raises(RuntimeError, match="the program"):
-        program()
-    expected = np.concatenate([rows(k * batch) for k in range(6)])
-    for layer in ts.Store(path).efficiency_layers:
-        np.testing.assert_array_equal(layer[:], expected)
-    assert {point.state_count for point in points} == {len(expected)}
-    assert ts.Store(path).verify().good
-
-
-def test_whole_passes_are_kept_where_an_exception_comes_between_them(path):
-    def program():
-        with ts.Store(path, "x") as store:
-            points = [point_in(store, name) for name in "ab"]
-            for point in points * 3:
-                point.append(rows(5), 5)
-            raise RuntimeError("later")
-
-    with pytest.raises(RuntimeError, match="later"):
-        program()
-    for layer in ts.Store(path).efficiency_layers:
-        assert layer.state_count == 15

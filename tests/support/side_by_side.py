@@ -8,7 +8,7 @@ from tests.support.cases import described
 
 # Each of these is for one process, because its tests share what takes long to make.
 TOGETHER = (
-    "tests/objects/",
+    "tests/object_stores/",
     "tests/project/test_top_level_packages.py",
     "tests/cli/test_cli.py",
     "benchmarks/cpu/bench_count.py::test_count_trained_lenet",

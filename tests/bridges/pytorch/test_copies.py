@@ -2,9 +2,7 @@
 
 import copy
 import gc
-import io
 import multiprocessing
-import pickle
 import subprocess
 import sys
 import weakref
@@ -14,6 +12,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
+from tests.support.copies import copies
 from tests.support.torch_models import hooks_of
 
 
@@ -29,19 +28,7 @@ def users_hook(module, args, output):
     return None
 
 
-def through_torch(value):
-    file = io.BytesIO()
-    torch.save(value, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-WAYS = {
-    "deepcopy": copy.deepcopy,
-    "pickle": lambda value: pickle.loads(pickle.dumps(value)),
-    "torch.save": through_torch,
-}
-ways = pytest.mark.parametrize("copied", WAYS.values(), ids=WAYS.keys())
+ways = copies("deepcopy", "pickle", "torch.save")
 
 
 def check_plain(twin, model, points):

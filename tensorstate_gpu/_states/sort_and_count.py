@@ -10,7 +10,7 @@ from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, DLPackArray
 from tensorstate_gpu._arrays.backend_protocol import Backend
 from tensorstate_gpu._arrays.dlpack import CPU, Tensor, export_like
 from tensorstate_gpu._states.backends import device_backend_for
-from tensorstate_gpu._states.packed import borrow_packed, check_neurons
+from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts
 

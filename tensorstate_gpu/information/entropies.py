@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
-from tensorstate_gpu.information.weights import weights as check_weights
+from tensorstate_gpu.information.counts_argument import weights as check_weights
 
 _CHUNK = 1 << 16  # weights at a time, so that temporary arrays stay in the cache
 _NEAR_ONE = 0.5  # |alpha - 1| below which 1 / (1 - alpha) would magnify rounding errors

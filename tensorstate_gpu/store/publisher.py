@@ -7,10 +7,10 @@ from functools import partial
 from typing import NamedTuple
 
 from tensorstate_gpu.store.background_writer import SubmitJob
+from tensorstate_gpu.store.commit_record import FORMAT, KEY, LayerRecord, Record, group_document
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import layer_keys
 from tensorstate_gpu.store.layer_writer import LayerSnapshot, LayerWriter
-from tensorstate_gpu.store.record import FORMAT, KEY, LayerRecord, Record, group_document
 
 
 class CommitSnapshot(NamedTuple):

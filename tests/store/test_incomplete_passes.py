@@ -1,0 +1,90 @@
+"""Stores after passes that an exception ended: they contain whole passes."""
+
+import numpy as np
+import pytest
+import torch
+
+import tensorstate_gpu as ts
+from tests.support.points import new_point, rows_of
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_forward_pass_that_ctrl_c_ends_is_forgotten(labelled, path, chunks_of):
+    chunks_of(16)
+    torch.manual_seed(0)
+    broken = [False]
+
+    class Interrupted(torch.nn.Module):
+        def forward(self, x):
+            if broken[0]:
+                raise KeyboardInterrupt
+            return x
+
+    model = torch.nn.Sequential(torch.nn.Linear(3, 16), Interrupted(), torch.nn.Linear(16, 8))
+    data, classes = torch.randn(100, 3), torch.arange(100)
+    with ts.capture(model, "Linear") as whole:
+        model(data)
+
+    def go_on(passes):
+        with (
+            ts.Store(path, "a", commit_seconds=None) as store,
+            ts.capture(model, "Linear", storage_path=store) as run,
+        ):
+            begun = run.instance_count
+            for k in range(passes):
+                part = slice(begun + 5 * k, begun + 5 * k + 5)
+                broken[0] = k == passes - 1
+                run.labels(classes[part] if labelled else None)
+                model(data[part])
+
+    for passes, committed in ((4, 15), (1, 15), (8, 50)):
+        with pytest.raises(KeyboardInterrupt):
+            go_on(passes)
+        for layer in ts.Store(path).efficiency_layers:
+            assert layer.instance_count == committed
+            np.testing.assert_array_equal(layer[:], whole[layer.name].raw_states[:committed])
+            if labelled:
+                assert layer.labels().tolist() == list(range(committed))
+        assert ts.Store(path).verify().good
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16, 100])
+def test_a_store_whose_block_an_exception_ends_has_whole_passes(batch, path, chunks_of):
+    chunks_of(16)
+    points = []
+
+    def program():
+        with ts.Store(path, "x") as store:
+            points.extend(new_point(store, name) for name in "abc")
+            for k in range(7):
+                for point in points:
+                    if (k, point.name) == (6, "c"):
+                        raise RuntimeError("the program")
+                    point.append(rows_of(k * batch, seed=k), k * batch)
+
+    with pytest.raises(RuntimeError, match="the program"):
+        program()
+    expected = np.concatenate([rows_of(k * batch, seed=k) for k in range(6)])
+    for layer in ts.Store(path).efficiency_layers:
+        np.testing.assert_array_equal(layer[:], expected)
+    assert {point.state_count for point in points} == {len(expected)}
+    assert ts.Store(path).verify().good
+
+
+def test_whole_passes_are_kept_where_an_exception_comes_between_them(path):
+    def program():
+        with ts.Store(path, "x") as store:
+            points = [new_point(store, name) for name in "ab"]
+            for point in points * 3:
+                point.append(rows_of(5), 5)
+            raise RuntimeError("later")
+
+    with pytest.raises(RuntimeError, match="later"):
+        program()
+    for layer in ts.Store(path).efficiency_layers:
+        assert layer.state_count == 15
