@@ -10,10 +10,9 @@ except ImportError as error:
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
-from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.packing import pack, working_on
-from tensorstate_gpu.errors import NothingCaptured, PassesMissed
+from tensorstate_gpu.errors import NothingCaptured
 
 from .axis_flow.factors import neuron_axis
 from .forward_passes import ForwardPasses
@@ -54,7 +53,6 @@ class StateCaptureHook(CapturePoint, Receiver):
     _rule: AxisRule | None = None
     _passes: ForwardPasses | None = None
     _was_skipped = False  # in a call without a tensor
-    _bypass: str | None = None  # what has run the layer without this hook
 
     @takes_options
     def __init__(
@@ -75,33 +73,15 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def count_passes(self, counter: PassCounter) -> None:
         """Note from now on in which passes of a model this layer ran."""
-        self.pass_log = PassLog(counter)
+        self._use_log(PassLog(counter))
+
+    def _use_log(self, log: PassLog) -> None:
+        self.pass_log = self.intake.log.pass_source = log
 
     def follow(self, passes: ForwardPasses) -> None:
         """Take the axis of the neurons from the passes of a model, from now on."""
         self._passes = passes
         passes.add_user()
-
-    @property
-    def passes(self) -> tuple[int, int] | None:
-        return self.pass_log.passes()
-
-    def bypass(self) -> str | None:
-        """Return what is known to have run the layer without this hook in some passes."""
-        passes = self.passes
-        module = None if self._module is None else self._module()
-        bypasses = self.pass_log.counter.bypasses
-        if passes and passes[0] < passes[1] and module is not None and bypasses is not None:
-            self._bypass = self._bypass or bypasses.cause(module)
-        return self._bypass
-
-    def _require_accumulator(self) -> Accumulator:
-        if (cause := self.bypass()) and (passes := self.passes):
-            raise PassesMissed(
-                f"{self.name}: {passes[1] - passes[0]:,} of the model's {passes[1]:,} passes ran "
-                f"without this capture point, so a measure would be that of a part. Cause: {cause}"
-            )
-        return super()._require_accumulator()
 
     def labels_of_next_pass(self, labels: object) -> None:
         self.labels(labels)
@@ -110,7 +90,6 @@ class StateCaptureHook(CapturePoint, Receiver):
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
         self.pass_log.restart()
-        self._bypass = None
 
     def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
         """Capture the outputs of a module from now on; ``before``: its inputs.
@@ -125,13 +104,14 @@ class StateCaptureHook(CapturePoint, Receiver):
         else:
             handle = module.register_forward_hook(self)
         self.active = True
+        self.pass_log.watch(module)
         self.bind(module, handle)
 
     def detach(self) -> None:
         """Remove the hook from the module that it is attached to, if any."""
         if self._handles:
             for hook in (self, *self._later_calls):
-                hook.bypass()
+                hook.pass_log.end()
             self.remove()
             self.active = False  # for compiled graphs that do not check whether they still fit
             if self._passes is not None:
@@ -217,8 +197,9 @@ class StateCaptureHook(CapturePoint, Receiver):
         number = len(self._later_calls) + 2
         hook = StateCaptureHook(_later_name(self.name, number), options=self.options)
         hook.answer_to([_later_name(name, number) for name in self.other_names])
-        hook._rule, hook._passes, hook._module = self._rule, self._passes, self._module
-        hook.pass_log = self.pass_log.of_later_call()
+        hook.intake.log.call_of = self.name
+        hook._rule, hook._passes = self._rule, self._passes
+        hook._use_log(self.pass_log.of_later_call())
         hook.labels(self.intake.pending_labels)
         hook.intake.label_scope = self.intake.label_scope
         before = self._later_calls[-1] if self._later_calls else self
@@ -258,7 +239,9 @@ class StateCaptureHook(CapturePoint, Receiver):
             states = borrow(as_importable(view), "states")
             with working_on(states):
                 packed, neurons = pack(states, axis, self.threshold, self.firing)
-                self.intake.record(packed, neurons, found.axis, instances, found.origin)
+                self.intake.record(
+                    packed, neurons, found.axis, instances, found.origin, _spatial(view, axis)
+                )
 
     def _axis_of(self, tensor: torch.Tensor) -> FoundAxis:
         """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""
@@ -287,16 +270,20 @@ class StateCaptureHook(CapturePoint, Receiver):
         return by_rule(rule, tensor.shape, factors, cause)
 
     def __getstate__(self) -> dict[str, Any]:
-        self.bypass()
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name not in _OF_THE_MODEL}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.intake.stop()  # a copy is at no module
-        self._later_calls, log = [], self.pass_log
-        self._register(log.counter)
-        self.pass_log = log
+        self._later_calls = []
+        self._register(PassCounter())
+
+
+def _spatial(view: torch.Tensor, axis: int) -> tuple[int, ...] | None:
+    """Return the sizes without instances, which come first, and neurons."""
+    axis %= view.ndim
+    return None if axis == 0 else (*view.shape[1:axis], *view.shape[axis + 1 :])
 
 
 def _later_name(name: str, number: int) -> str:
@@ -309,4 +296,6 @@ def _later_name(name: str, number: int) -> str:
 
 
 # What a hook has for the model that it is attached to, and a copy has not.
-_OF_THE_MODEL = {"_handles", "_module", "_passes", "_later_calls", "_anchor", "_key_and_active"}
+_OF_THE_MODEL = {
+    *("_handles", "_module", "_passes", "_later_calls", "_anchor", "_key_and_active", "pass_log"),
+}

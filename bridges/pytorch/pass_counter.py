@@ -1,5 +1,6 @@
 """PyTorch: PassCounter counts the forward passes of a model, also of a compiled one."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -82,19 +83,30 @@ class PassLog:
         self.counter = counter
         self._expected: int | None = None
         self._calls = (0, 0)  # the clock of the last call, and how many calls there were by then
+        self._module: weakref.ref[nn.Module] | None = None
         self.restart()
 
     def of_later_call(self) -> "PassLog":
         """Return the log of another call of the layer, in which it has not run yet."""
         log = PassLog(self.counter)
         log._start = log._last = self._start
-        log._expected = self._expected
+        log._expected, log._module = self._expected, self._module
         return log
+
+    def watch(self, module: nn.Module) -> None:
+        """Look from now on whether something runs a module without its hooks."""
+        self._module = weakref.ref(module)
+
+    def end(self) -> None:
+        """Keep what is known of the layer now, which is about to have no hook."""
+        self.bypass()
+        self._module = None
 
     def restart(self) -> None:
         """Count from zero."""
         self._start = self._last = self.counter.clock
         self._ran = 0
+        self._bypass: str | None = None
 
     def expect_pass(self) -> None:
         """Let note() tell when the next pass has ended."""
@@ -116,10 +128,25 @@ class PassLog:
         self._calls = (clock, calls + 1 if clock == last and clock % 2 else 1)
         return self._calls[1]
 
-    def passes(self) -> tuple[int, int] | None:
-        """Return in how many passes the layer ran, and how many there were; None if none were."""
-        total = (self.counter.clock + 1) // 2 - (self._start + 1) // 2
-        return (self._ran, total) if total else None
+    def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
+        """Return in how many passes the layer ran, and how many there were; None if none were.
+
+        ``ended``: leave out a pass that still runs, or has failed.
+        """
+        clock, ran = self.counter.clock, self._ran
+        if ended and clock % 2:
+            ran -= self._last == clock
+            clock -= 1
+        total = (clock + 1) // 2 - (self._start + 1) // 2
+        return (ran, total) if total > 0 else None
+
+    def bypass(self) -> str | None:
+        """Return what has run the layer without its hook in some passes, if that is known."""
+        module = None if self._module is None else self._module()
+        bypasses, passes = self.counter.bypasses, self.passes()
+        if module is not None and bypasses is not None and passes and passes[0] < passes[1]:
+            self._bypass = self._bypass or bypasses.cause(module)
+        return self._bypass
 
 
 # For operators: a CUDA graph would not call them when it is replayed. Older versions have no tag.

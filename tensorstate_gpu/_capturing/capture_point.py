@@ -12,6 +12,7 @@ from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._capturing.intake import Intake
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import NothingCaptured
@@ -148,7 +149,7 @@ class CapturePoint(LayerStates):
 
     def answer_to(self, names: Sequence[str]) -> None:
         """Set the names that the capture point has besides its own: those of a tied layer."""
-        self.other_names = tuple(names)
+        self.intake.log.other_names = tuple(names)
 
     def reset_states(self, input_shape: Any = None) -> None:
         """Delete everything captured, in memory and on disk.
@@ -187,6 +188,9 @@ class CapturePoint(LayerStates):
         """
         with self._read_lock():
             return self.intake.axis_origin
+
+    def facts(self) -> LayerFacts:
+        return self.intake.log.facts()
 
     def attributes(self) -> dict[str, Any]:
         """Return how states are captured, as JSON: neuron_axis, and threshold or firing."""

@@ -13,6 +13,7 @@ from tensorstate_gpu._capturing.label_block import LabelScope
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.layer_facts import LayerLog
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
 
@@ -35,7 +36,9 @@ class Intake:
         self._stopped = False
         self._pauses = 0
         self.label_scope = LabelScope()
+        self.log = LayerLog()
         self._open_sink()
+        self.log.begin(self.sink.earlier_facts())
 
     def _open_sink(self) -> None:
         self.pending_labels: object = None
@@ -53,7 +56,7 @@ class Intake:
             return CountsSink(self.name)
         if options.disk_path is None:
             return MemorySink(self.name, options.compressor)
-        return StoreSink(self.name, options, self, self.lock)
+        return StoreSink(self.name, options, self, self.lock, self.log.facts_to_store)
 
     # ---- batches -------------------------------------------------------------------------------
 
@@ -106,10 +109,12 @@ class Intake:
         axis: int | None,
         instances: int,
         axis_origin: str | None = None,
+        spatial_shape: tuple[int, ...] | None = None,
     ) -> None:
         """Add a batch that packing.pack() made, on any device; declares its neurons first.
 
         ``axis_origin``: where the axis is known from: "given", "layer", "flow", "rule" or "guess".
+        ``spatial_shape``: the sizes of the activations without instances and neurons.
         """
         if self._stopped or self._pauses:
             return
@@ -119,6 +124,7 @@ class Intake:
             self.declare(neurons, axis)
             assert self.accumulator is not None
             self.accumulator.append(packed, instances, self._labels_now(), trusted=True)
+            self.log.note_spatial_shape(spatial_shape)
 
     def _labels_now(self) -> object:
         scoped = self.label_scope.labels
@@ -164,6 +170,7 @@ class Intake:
                 "axis": self.axis,
                 "axis_origin": self.axis_origin,
                 "sink": sink,
+                "log": copy.copy(self.log),
                 "accumulator": accumulator,
                 "_stopped": self._stopped,
             }
@@ -203,6 +210,7 @@ class Intake:
                 self.accumulator.cancel_transfers()
             self.sink.remove()
             self._open_sink()
+            self.log.begin()
             if neurons is not None:
                 self.declare(neurons, axis)
 

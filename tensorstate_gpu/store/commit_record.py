@@ -14,6 +14,7 @@ import google_crc32c
 import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu.errors import DamagedStore, NoStore, UnknownFormat
 from tensorstate_gpu.store.keys import LABELS, LEDGERS
 
@@ -60,6 +61,7 @@ class LayerRecord:
     consecutive batches with equal states per instance are merged.
     ``labels``: the labels of the instances, in order, or None.
     ``ledger``: the earlier batches, or None if ``batches`` are all.
+    ``facts``: what is known of the layer besides its states; an optional field.
     """
 
     neurons: int
@@ -69,6 +71,7 @@ class LayerRecord:
     states: ArrayRecord
     labels: ArrayRecord | None
     ledger: ArrayRecord | None = None
+    facts: LayerFacts = dataclasses.field(default_factory=LayerFacts)
 
     @property
     def row_bytes(self) -> int:
@@ -81,6 +84,7 @@ class LayerRecord:
         return sizes.pop() if len(sizes) == 1 and self.ledger is None else None
 
     def to_json(self) -> dict[str, Any]:
+        facts = self.facts.to_json()
         return {
             "neurons": self.neurons,
             "capture": self.capture,
@@ -89,6 +93,7 @@ class LayerRecord:
             "states": self.states.to_json(),
             "labels": None if self.labels is None else self.labels.to_json(),
             "ledger": None if self.ledger is None else self.ledger.to_json(),
+            **({"facts": facts} if facts else {}),
         }
 
     @classmethod
@@ -105,6 +110,7 @@ class LayerRecord:
             ArrayRecord.from_json(found["states"]),
             _optional_array(found["labels"]),
             _optional_array(found.get("ledger")),
+            LayerFacts.from_json(dict(found.get("facts", {}))),
         )
         layer.check()
         return layer

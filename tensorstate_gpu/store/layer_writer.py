@@ -1,6 +1,7 @@
 """LayerWriter: writes the rows, the ledger and the labels of one layer to a store."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from tensorstate_gpu._layers.labels import (
     label_kind,
     to_column,
 )
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Batch, Ledger
 from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
@@ -68,6 +70,7 @@ class LayerSnapshot(NamedTuple):
     ledger: LedgerSnapshot
     states: ColumnSnapshot
     labels: ColumnSnapshot | None
+    facts: LayerFacts
 
     def size(self) -> int:
         """Bytes of memory that the snapshot holds."""
@@ -94,7 +97,9 @@ class LayerWriter:
         neurons: int,
         capture: dict[str, Any],
         committed: LayerRecord | None,
+        facts: Callable[[], LayerFacts],
     ) -> None:
+        self._facts = facts
         self.name, self.neurons, self.capture = name, neurons, capture
         self._run = run
         self._row_source: RowSource | None = None
@@ -225,7 +230,7 @@ class LayerWriter:
         """Return the current state of the layer, for a commit."""
         labels = None if self._labels is None else self._labels.snapshot()
         ledger = self._ledger_array.snapshot(self.ledger)
-        return LayerSnapshot(ledger, self._states.snapshot(), labels)
+        return LayerSnapshot(ledger, self._states.snapshot(), labels, self._facts())
 
     def write_partial_chunks(self, snapshot: LayerSnapshot) -> None:
         """Write the last, partial chunks of the layer's arrays."""
@@ -254,7 +259,7 @@ class LayerWriter:
                 self._ledger_array.commit_entry(ledger),
             )
             self._last_commit = snapshot.position(), layer
-        return self._last_commit[1]
+        return dataclasses.replace(self._last_commit[1], facts=snapshot.facts)
 
     def _is_committed(self, snapshot: LayerSnapshot) -> bool:
         return self._last_commit is not None and self._last_commit[0] == snapshot.position()
