@@ -1,6 +1,5 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
-from collections.abc import Sequence
 from typing import Any, Unpack
 
 try:
@@ -8,7 +7,7 @@ try:
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from tensorstate_gpu._arrays.dlpack import borrow
-from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.capture_point import CapturePoint, name_of_call
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.packing import pack, working_on
@@ -50,6 +49,7 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     __module__ = "tensorstate_gpu"
 
+    later_calls: "list[StateCaptureHook]"
     _rule: AxisRule | None = None
     _passes: ForwardPasses | None = None
     _was_skipped = False  # in a call without a tensor
@@ -67,7 +67,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         self._begin(PassCounter())
 
     def _begin(self, counter: PassCounter) -> None:
-        self._later_calls: list[StateCaptureHook] = []
+        self.later_calls = []
         self._found: dict[Any, FoundAxis] = {}  # by the kind of the model's inputs
         self._register(counter)
 
@@ -110,7 +110,7 @@ class StateCaptureHook(CapturePoint, Receiver):
     def detach(self) -> None:
         """Remove the hook from the module that it is attached to, if any."""
         if self._handles:
-            for hook in (self, *self._later_calls):
+            for hook in (self, *self.later_calls):
                 hook.pass_log.end()
             self.remove()
             self.active = False  # for compiled graphs that do not check whether they still fit
@@ -188,37 +188,32 @@ class StateCaptureHook(CapturePoint, Receiver):
         if number == 1:
             return self
         with self.intake.lock:
-            while len(self._later_calls) < number - 1:
+            while len(self.later_calls) < number - 1:
                 self.add_later_call()
-        return self._later_calls[number - 2]
+        return self.later_calls[number - 2]
 
     def add_later_call(self) -> "StateCaptureHook":
         """Create the capture point of the next call of the module within a pass."""
-        number = len(self._later_calls) + 2
-        hook = StateCaptureHook(_later_name(self.name, number), options=self.options)
-        hook.answer_to([_later_name(name, number) for name in self.other_names])
+        number = len(self.later_calls) + 2
+        hook = StateCaptureHook(name_of_call(self.name, number), options=self.options)
+        hook.answer_to([name_of_call(name, number) for name in self.other_names])
         hook.intake.log.call_of = self.name
         hook._rule, hook._passes = self._rule, self._passes
         hook._use_log(self.pass_log.of_later_call())
         hook.labels(self.intake.pending_labels)
         hook.intake.label_scope = self.intake.label_scope
-        before = self._later_calls[-1] if self._later_calls else self
-        self._later_calls.append(hook)
+        before = self.later_calls[-1] if self.later_calls else self
+        self.later_calls.append(hook)
         for tell in self.new_point_listeners:
             tell(hook, before)
         hook.new_point_listeners = self.new_point_listeners
         return hook
 
-    def answer_to(self, names: Sequence[str]) -> None:
-        super().answer_to(names)
-        for number, hook in enumerate(self._later_calls, 2):
-            hook.answer_to([_later_name(name, number) for name in names])
-
     def later_calls_of_store(self) -> "list[StateCaptureHook]":
         """Create the capture points of later calls that the store already has rows of."""
-        while self.intake.sink.holds(_later_name(self.name, len(self._later_calls) + 2)):
+        while self.intake.sink.holds(name_of_call(self.name, len(self.later_calls) + 2)):
             self.add_later_call()
-        return list(self._later_calls)
+        return list(self.later_calls)
 
     def _capture(self, tensor: torch.Tensor) -> None:
         if tensor.is_nested:
@@ -276,7 +271,7 @@ class StateCaptureHook(CapturePoint, Receiver):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.intake.stop()  # a copy is at no module
-        self._later_calls = []
+        self.later_calls = []
         self._register(PassCounter())
 
 
@@ -286,16 +281,7 @@ def _spatial(view: torch.Tensor, axis: int) -> tuple[int, ...] | None:
     return None if axis == 0 else (*view.shape[1:axis], *view.shape[axis + 1 :])
 
 
-def _later_name(name: str, number: int) -> str:
-    """Return the name of the capture point of a later call: relu:2_post_states."""
-    layer, place = name, ""
-    for ending in ("_post_states", "_pre_states"):
-        if name.endswith(ending):
-            layer, place = name.removesuffix(ending), ending
-    return f"{layer}:{number}{place}"
-
-
 # What a hook has for the model that it is attached to, and a copy has not.
 _OF_THE_MODEL = {
-    *("_handles", "_module", "_passes", "_later_calls", "_anchor", "_key_and_active", "pass_log"),
+    *("_handles", "_module", "_passes", "_anchor", "_key_and_active", "pass_log"),
 }

@@ -47,7 +47,7 @@ class CapturePoint(LayerStates):
     merge_calls : bool
         Whether the calls of a module within one forward pass share a capture point, as those of a
         recurrent cell. By default, each has its own: ``relu_post_states``, ``relu:2_post_states``.
-        PyTorch only.
+        PyTorch, and calls in the graphs of functional models of Keras.
     compressor : numcodecs codec, optional
         Compresses rows in memory. The default is None: states of wide layers hardly compress, and a
         codec is slower than packing (docs/performance.md).
@@ -82,6 +82,7 @@ class CapturePoint(LayerStates):
         self.intake = Intake(name, self.options)
         # Called with a capture point that this one has created, and the one that it comes after.
         self.new_point_listeners: list[Callable[[CapturePoint, CapturePoint], None]] = []
+        self.later_calls: Sequence[CapturePoint] = ()  # of the same layer, within a pass
 
     @property
     def keep(self) -> str:
@@ -150,6 +151,8 @@ class CapturePoint(LayerStates):
     def answer_to(self, names: Sequence[str]) -> None:
         """Set the names that the capture point has besides its own: those of a tied layer."""
         self.intake.log.other_names = tuple(names)
+        for number, point in enumerate(self.later_calls, 2):
+            point.answer_to([name_of_call(name, number) for name in names])
 
     def reset_states(self, input_shape: Any = None) -> None:
         """Delete everything captured, in memory and on disk.
@@ -230,6 +233,7 @@ class CapturePoint(LayerStates):
             "intake": intake,
             "options": intake.options,
             "new_point_listeners": [],
+            "later_calls": (),
         }
 
     def __repr__(self) -> str:
@@ -237,6 +241,19 @@ class CapturePoint(LayerStates):
             f"{type(self).__name__}({self.name!r}, keep={self.keep!r}, "
             f"neurons={self.neurons}, {self.state_count:,} states)"
         )
+
+
+def name_of_call(name: str, number: int) -> str:
+    """Return the name of the capture point of a layer's second, third, ... call within a pass.
+
+    >>> name_of_call("relu_post_states", 2), name_of_call("relu_post_states", 1)
+    ('relu:2_post_states', 'relu_post_states')
+    """
+    if number == 1:
+        return name
+    endings = ("_post_states", "_pre_states", "_states")
+    place = next((ending for ending in endings if name.endswith(ending)), "")
+    return f"{name.removesuffix(place)}:{number}{place}"
 
 
 def _neurons_from_shape(axis: int, input_shape: Any) -> int:
