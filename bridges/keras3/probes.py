@@ -83,7 +83,7 @@ def _new_probe(
     created: list[CapturePoint],
 ) -> Probe:
     """Create the probe of a place, with those of later calls, and note the capture points."""
-    probes = []
+    probes: list[Probe] = []
     for number, site in enumerate(sites or [None], 1):
         symbols = _symbolic_tensors(wanted.layer, wanted.place, site)
         point = _new_point(model, name_of_call(wanted.name, number), wanted.layer, symbols, options)

@@ -124,7 +124,7 @@ class CaptureOptions:
         named = {
             first: axis
             for first, names in others.items()
-            for key, axis in reversed(given.items())
+            for key, axis in reversed([*given.items()])
             if any(_matches(key, name) for name in names)
         }
         return dataclasses.replace(self, neuron_axis={**named, **given})
