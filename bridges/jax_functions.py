@@ -1,4 +1,4 @@
-"""JAX: the array functions inside jit, grad and vmap; histograms as pytrees."""
+"""JAX: the array functions inside jit, grad and vmap."""
 
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, accepted_types
 from tensorstate_gpu._arrays.layout import plan
 from tensorstate_gpu._arrays.thresholds import firing_test
-from tensorstate_gpu._states.state_counts import StateCounts
 
 
 def is_tracer(array: Any) -> bool:
@@ -47,8 +46,3 @@ def decompress(packed: Any, neurons: int) -> Any:
 def popcount(packed: Any) -> Any:
     """Like popcount: int32 (states,)."""
     return jax.lax.population_count(packed).sum(axis=-1, dtype=jnp.int32)
-
-
-# A pytree without leaves: JAX without x64 would truncate counts to 32 bits, and jax.tree.map, stack
-# or vmap would turn the arrays into something that is not a histogram.
-jax.tree_util.register_static(StateCounts)

@@ -4,11 +4,14 @@ Importing this package loads only NumPy. Each public name is imported when it is
 562), and no framework is imported that the program does not use.
 """
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
+from opcode import opmap
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tensorstate_gpu._arrays.frameworks import PUBLIC_NAMES
+from tensorstate_gpu._arrays.frameworks import PUBLIC_NAMES, names_without_framework
 from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
@@ -89,6 +92,9 @@ __all__ = [
     "tap",
     "testing",
 ]
+# help() and `from tensorstate_gpu import *` read each name that is listed.
+for _name in names_without_framework():
+    __all__.remove(_name)
 
 
 if find_spec(f"{__name__}.cpu_fallback") is None:
@@ -105,9 +111,22 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name not in _PUBLIC_NAME_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PUBLIC_NAME_MODULES[name]}"), name)
+    try:
+        value = getattr(import_module(f"{__name__}.{_PUBLIC_NAME_MODULES[name]}"), name)
+    except ImportError as error:
+        if name not in PUBLIC_NAMES or _in_from_import(sys._getframe(1)):
+            raise
+        raise AttributeError(str(error), name=name) from error  # so that hasattr() is False
     globals()[name] = value
     return value
+
+
+def _in_from_import(frame: FrameType) -> bool:
+    """Return whether a frame is at ``from tensorstate_gpu import name``.
+
+    Python replaces an AttributeError there by an ImportError without its text.
+    """
+    return frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
 
 
 def __dir__() -> list[str]:

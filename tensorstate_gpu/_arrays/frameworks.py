@@ -6,6 +6,7 @@ program has not imported.
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -13,12 +14,13 @@ from tensorstate_gpu._arrays.array_types import ArrayT
 
 _BRIDGES = "tensorstate_gpu.bridges"
 
-# Public names that need a framework, and their modules below ``tensorstate_gpu``.
+# Public names that need a framework: their modules below ``tensorstate_gpu``.
 PUBLIC_NAMES = {
     "StateCapture": "bridges.keras3.functional",  # imports all parts of a saved model
     "StateCaptureHook": "bridges.pytorch.hooks",
     "tap": "bridges.jax_tap",
 }
+_FRAMEWORKS = {"StateCapture": "keras", "StateCaptureHook": "torch", "tap": "jax"}
 
 
 class JaxFunctions(Protocol):
@@ -32,6 +34,18 @@ class JaxFunctions(Protocol):
 def loaded_module(name: str) -> ModuleType | None:
     """Return a framework's module if this program has imported it, otherwise None."""
     return sys.modules.get(name)
+
+
+def names_without_framework() -> list[str]:
+    """Return the public names whose framework is not installed."""
+    return [name for name, module in _FRAMEWORKS.items() if not _is_installed(module)]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return module in sys.modules or find_spec(module) is not None
+    except ImportError:  # of an import hook that forbids it
+        return False
 
 
 def is_torch_tensor(value: object) -> bool:
@@ -61,9 +75,3 @@ def jax_tracing(array: object) -> JaxFunctions | None:
     if jax is None or not isinstance(array, jax.core.Tracer):
         return None
     return cast(JaxFunctions, import_module(f"{_BRIDGES}.jax_functions"))
-
-
-def register_pytrees() -> None:
-    """Register histograms as values with JAX, if it is imported."""
-    if "jax" in sys.modules:
-        import_module(f"{_BRIDGES}.jax_functions")

@@ -13,8 +13,10 @@ from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.backends import backend_of
 
 
-def borrow_packed(states: object) -> tuple[Backend, Tensor]:
+def borrow_packed(states: object, *, or_bool: bool = False) -> tuple[Backend, Tensor]:
     """Describe packed states (states, bytes), and find the backend of their device.
+
+    With ``or_bool`` also unpacked ones (states, neurons), as rows of bytes that are 0 or 1.
 
     Raises TypeError or ValueError if the argument is not an array of packed states.
     """
@@ -24,7 +26,8 @@ def borrow_packed(states: object) -> tuple[Backend, Tensor]:
             "packed rows, and sort or count them outside"
         )
     packed = borrow(states, "states")
-    check_packed(packed.element.name, packed.shape)
+    is_bool = or_bool and packed.element.name == "bool"
+    check_packed("uint8" if is_bool else packed.element.name, packed.shape)
     return backend_of(packed), packed
 
 

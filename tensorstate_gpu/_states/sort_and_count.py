@@ -44,6 +44,7 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
     Parameters
     ----------
     states : uint8 array of shape (states, bytes)
+        Or unpacked states, a bool array (states, neurons).
     state_count : int, optional
         Only the first ``state_count`` rows are read; all by default.
 
@@ -53,12 +54,13 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
         ``states[index][edges[i]:edges[i + 1]]`` are equal; ``edges[0]`` is 0, ``edges[-1]`` is
         ``state_count``.
     index : int64 array of shape (state_count,)
-        The stable order of the rows as little-endian integers.
+        The stable order of the rows as little-endian integers; that of bool states is the same as
+        that of their packed ones.
 
     Raises
     ------
     TypeError, ValueError
-        For packed states that are not 2-D uint8, or a ``state_count`` greater than the rows.
+        For states that are not 2-D uint8 or bool, or a ``state_count`` greater than the rows.
 
     Examples
     --------
@@ -67,7 +69,7 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
     >>> edges, index
     (array([0, 1, 3]), array([1, 0, 2]))
     """
-    backend, packed = borrow_packed(states)
+    backend, packed = borrow_packed(states, or_bool=True)
     rows = packed.shape[0]
     count = rows if state_count is None else integer(state_count, "state_count")
     if not 0 <= count <= rows:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import positive_integer, unmasked
-from tensorstate_gpu._arrays.frameworks import register_pytrees
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
@@ -58,7 +57,6 @@ class StateCounts:
         most = int(counts.max()) if len(counts) else 0
         if most * len(counts) >= 2**63 and sum(counts.tolist()) >= 2**63:
             raise OverflowError("counts add up to more than int64 holds")
-        register_pytrees()
         rows.flags.writeable = counts.flags.writeable = False
         self._packed, self._counts, self._neurons = rows, counts, int(neurons)
 

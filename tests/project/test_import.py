@@ -152,15 +152,21 @@ def test_names_without_a_framework_resolve_without_one(tmp_path: Path) -> None:
 blocker.names = frozenset({OPTIONAL!r})
 import tensorstate_gpu as ts
 of_a_framework = {{"StateCapture", "StateCaptureHook", "tap"}}
-for name in set(ts.__all__) - of_a_framework:
+for name in ts.__all__:
     getattr(ts, name)
 for name in of_a_framework:
-    try:
-        getattr(ts, name)
-    except ImportError as error:
-        assert "pip install" in str(error), error
-    else:
-        raise AssertionError(f"{{name}} came without its framework")
+    for access in (f"ts.{{name}}", f"from tensorstate_gpu import {{name}}"):
+        try:
+            exec(access)
+        except (AttributeError, ImportError) as error:
+            assert "pip install" in str(error), error
+        else:
+            raise AssertionError(f"{{name}} came without its framework")
+    assert not hasattr(ts, name)
+    assert name not in ts.__all__
+from tensorstate_gpu import *
+import pydoc
+assert "compress_states" in pydoc.render_doc(ts)
 """
     python(code, tmp_path)
 

@@ -70,6 +70,16 @@ def test_sorting_the_first_rows(drawn, data):
     assert np.array_equal(index, expected_index)
 
 
+@pytest.mark.parametrize("as_array", [np.asarray, torch.as_tensor])
+def test_sorting_unpacked_states(as_array):
+    states = np.random.default_rng(0).integers(0, 2, (500, 11)).astype(bool)
+    expected = ts.sort_states(ts.compress_states(states))
+    for found, packed in zip(ts.sort_states(as_array(states)), expected, strict=True):
+        np.testing.assert_array_equal(found, packed)
+    with pytest.raises(TypeError, match="must be packed"):
+        ts.count_states(as_array(states), 11)
+
+
 def test_every_width():
     for neurons in range(1, 301):
         bits = np.random.default_rng(neurons).random((9, neurons)) < 0.5
