@@ -282,6 +282,4 @@ def _spatial(view: torch.Tensor, axis: int) -> tuple[int, ...] | None:
 
 
 # What a hook has for the model that it is attached to, and a copy has not.
-_OF_THE_MODEL = {
-    *("_handles", "_module", "_passes", "_anchor", "_key_and_active", "pass_log"),
-}
+_OF_THE_MODEL = {"_handles", "_module", "_passes", "_anchor", "_key_and_active", "pass_log"}

@@ -58,6 +58,10 @@ def _classes_in(guards: Any) -> Iterator[str]:
                 yield name
     for child in guards.get_child_managers():
         yield from _classes_in(child)
+    if hasattr(guards, "get_key_value_managers"):  # of a dict that the model iterates over
+        for pair in guards.get_key_value_managers().values():
+            for child in filter(None, pair):
+                yield from _classes_in(child)
 
 
 # By the code of a graph, which is unlike that of any other.
