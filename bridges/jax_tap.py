@@ -1,7 +1,9 @@
 """JAX: tap() records the states of a value, inside jit, grad, scan and vmap."""
 
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
 from typing import Any
 
 try:
@@ -28,6 +30,8 @@ def tap(
     Works inside ``jax.jit``, ``grad``, ``scan`` and ``cond``, and is differentiable. Each call is
     recorded once, in order on one device; the calls of a ``vmap`` are recorded in the order of the
     batch. Only packed rows leave the device. Reading the capture point waits for pending calls.
+    While Flax initialises a module (``init``, ``lazy_init``) nothing is recorded: that is no pass
+    of the model.
 
     Parameters
     ----------
@@ -64,6 +68,8 @@ def tap(
     if not isinstance(run, Run):
         raise TypeError(f"run must be a Run, got {type(run).__name__}")
     x = jnp.asarray(x)
+    if _flax_initialises():
+        return x
     point = run.point(name)
     point.intake.add_barrier(jax.effects_barrier)
     given = _first_given(neuron_axis, point.neuron_axis, None)
@@ -141,14 +147,27 @@ def _raise_inside_checkpoint() -> None:
 
     JAX would raise an error later, without naming a workaround.
     """
-    import sys
+    if any(code.co_filename.endswith("ad_checkpoint.py") for code in _callers()):
+        raise RuntimeError(
+            "states cannot be recorded inside jax.checkpoint (remat), where JAX allows no "
+            "callbacks: return compress_states(x) from the function, and record it outside "
+            "with CapturePoint.append"
+        )
 
-    frame = sys._getframe()
+
+def _flax_initialises() -> bool:
+    """Return whether Flax runs a module only to create its parameters."""
+    linen = sys.modules.get("flax.linen.module")
+    module = None if linen is None else linen._context.module_stack[-1]
+    if module is not None and module.scope is not None:
+        return bool(module.is_initializing())
+    if "flax.nnx" not in sys.modules:
+        return False
+    return any(code.co_name == "lazy_init" and "flax" in code.co_filename for code in _callers())
+
+
+def _callers() -> Iterator[CodeType]:
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_filename.endswith("ad_checkpoint.py"):
-            raise RuntimeError(
-                "states cannot be recorded inside jax.checkpoint (remat), where JAX allows no "
-                "callbacks: return compress_states(x) from the function, and record it outside "
-                "with CapturePoint.append"
-            )
-        frame = frame.f_back  # type: ignore[assignment]
+        yield frame.f_code
+        frame = frame.f_back

@@ -1,5 +1,6 @@
 """What holds for every run of the suite."""
 
+import math
 import os
 import signal
 import tempfile
@@ -71,12 +72,18 @@ def stored(tmp_path):
 
 
 @pytest.fixture
-def did(capsys):
+def without_progress(monkeypatch):
+    """Commands say nothing of their progress, however slow the machine is."""
+    monkeypatch.setattr("tensorstate_gpu._process.progress.SECONDS", math.inf)
+
+
+@pytest.fixture
+def did(capsys, without_progress):
     """Runs a command: its exit code, stdout and stderr."""
     return partial(commands.ran, capsys)
 
 
 @pytest.fixture
-def refused(capsys):
+def refused(capsys, without_progress):
     """Runs a command that fails: the one line on stderr."""
     return partial(commands.refused, capsys)

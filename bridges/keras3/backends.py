@@ -10,6 +10,7 @@ from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, accepted_types
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.first_array import first_array
 from tensorstate_gpu._states.packing import pack, working_on
 from tensorstate_gpu.errors import NotCapturable
 
@@ -17,6 +18,20 @@ from tensorstate_gpu.errors import NotCapturable
 def in_symbolic_call(tensor: Any) -> bool:
     """Return whether Keras only infers shapes: from symbols, or (on PyTorch) dummy batches."""
     return isinstance(tensor, keras.KerasTensor) or bool(in_symbolic_scope())
+
+
+def first_tensor(value: object) -> Any:
+    """Return the tensor or symbolic tensor to capture; see first_array()."""
+    return first_array(value, _axes_of)
+
+
+def _axes_of(value: object) -> int | None:
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        return None
+    try:
+        return len(value.shape)
+    except ValueError:  # TensorFlow does not know it
+        return 1
 
 
 def unsupported_reason(tensor: Any) -> str | None:
@@ -37,10 +52,17 @@ def unsupported_reason(tensor: Any) -> str | None:
 def pack_and_record(point: CapturePoint, tensor: Any, axis: int) -> None:
     """Pack a tensor that has values, on its own device, and record its rows."""
     states = borrow(tensor, "states")
-    axis %= len(states.shape)
     with working_on(states):
         packed, neurons = pack(states, axis, point.threshold, point.firing)
-        point.intake.record(packed, neurons, axis, 1 if axis == 0 else states.shape[0])
+        point.intake.note_nan(states, packed)
+        _record(point, packed, neurons, axis, states.shape)
+
+
+def _record(
+    point: CapturePoint, packed: object, neurons: int, axis: int, shape: tuple[int, ...]
+) -> None:
+    axis %= len(shape)
+    point.intake.record(packed, neurons, axis, 1 if axis == 0 else shape[0])
 
 
 def capture_tensor(point: CapturePoint, tensor: Any, axis: int) -> Any:
@@ -158,12 +180,19 @@ def _capture_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
 def _capture_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import torch
 
-    from tensorstate_gpu.bridges.pytorch.tensors import as_importable, is_real_forward
+    from ..pytorch.other_devices import has_backend, pack_by_torch
+    from ..pytorch.tensors import as_importable, check_dense, is_real_forward
 
     if torch.compiler.is_compiling():
         raise NotCapturable(f"{point.name}: {_NO_XLA}")
-    if is_real_forward(tensor):
+    if not is_real_forward(tensor):
+        return tensor
+    check_dense(tensor, point.name)
+    if has_backend(tensor):
         pack_and_record(point, as_importable(tensor), axis)
+    else:
+        packed, neurons = pack_by_torch(tensor, axis, point.threshold, point.firing)
+        _record(point, packed, neurons, axis, tuple(tensor.shape))
     return tensor
 
 

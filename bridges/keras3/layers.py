@@ -18,6 +18,7 @@ from tensorstate_gpu._layers.layer_states import LayerStates
 
 from .backends import (
     capture_tensor,
+    first_tensor,
     in_symbolic_call,
     number_of_this_call,
     supports_jit,
@@ -70,10 +71,11 @@ class KerasPoint(CapturePoint):
 class StateCapture(keras.layers.Layer):  # type: ignore[misc]
     """A Keras layer that returns its input unchanged, and captures its states.
 
-    It can be placed anywhere in a model. If the input is a structure of tensors, the first tensor
-    is captured. Read the results from the layer as from a CapturePoint: ``layer.efficiency()``,
-    ``layer.counts()``. Every executed call is captured: in ``fit``, ``evaluate``, ``predict`` and
-    direct calls, also inside tf.function and jax.jit. Symbolic calls are not.
+    It can be placed anywhere in a model. From a structure of tensors, it captures the first one
+    that has axes; a dict has the order of its keys. Read the results from the layer as from a
+    CapturePoint: ``layer.efficiency()``, ``layer.counts()``. Every executed call is captured: in
+    ``fit``, ``evaluate``, ``predict`` and direct calls, also inside tf.function and jax.jit.
+    Symbolic calls are not.
 
     The parameters are those of CapturePoint. By default, ``neuron_axis`` is 1 if the image data
     format is channels_first and the input has four or five axes, and the last axis otherwise.
@@ -170,15 +172,17 @@ class Probe:
         return self.of_this_call()._capture(value)
 
     def _capture(self, value: Any) -> Any:
-        tensors = keras.tree.flatten(value)
-        if not tensors:
+        tensor = first_tensor(value)
+        if tensor is None:
             raise TypeError(f"{self.point.name}: no tensor in {type(value).__name__}")
-        if isinstance(tensors[0], keras.KerasTensor):
-            self.check(tensors[0])
-        if in_symbolic_call(tensors[0]):
+        if isinstance(tensor, keras.KerasTensor):
+            self.check(tensor)
+        if in_symbolic_call(tensor):
             return value
-        captured = capture_tensor(self.point, tensors[0], self.check(tensors[0]))
-        return value if captured is tensors[0] else _replace_first(value, captured)
+        captured = capture_tensor(self.point, tensor, self.check(tensor))
+        if captured is tensor:
+            return value
+        return keras.tree.map_structure(lambda part: captured if part is tensor else part, value)
 
     def check(self, tensor: Any) -> int:
         """Return the neuron axis of a tensor or a symbolic tensor.
@@ -205,7 +209,3 @@ class Probe:
         if self.point.neuron_axis is not None:
             return self.point.neuron_axis
         return 1 if keras.config.image_data_format() == "channels_first" and ndim in (4, 5) else -1
-
-
-def _replace_first(value: Any, tensor: Any) -> Any:
-    return keras.tree.pack_sequence_as(value, [tensor, *keras.tree.flatten(value)[1:]])

@@ -10,6 +10,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint, name_of_call
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable, warn_of_guesses
 
+from .backends import first_tensor
 from .call_sites import Node, call_sites
 from .functional import Probes
 from .layers import KerasPoint, Probe
@@ -142,7 +143,7 @@ def _symbolic_tensors(layer: Any, place: str, site: Node | None) -> list[Any]:
     nodes = [site] if site is not None and site.operation is layer else layer._inbound_nodes
     called = [getattr(node, ends) for node in nodes]
     if called:
-        return [tensors[0] for tensors in called if tensors]
+        return [first_tensor(tensors) for tensors in called if tensors]
     shapes = list((layer._build_shapes_dict or {}).values())
     try:
         shape = shapes[0] if place == "before" else layer.compute_output_shape(*shapes)

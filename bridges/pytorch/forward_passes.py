@@ -12,8 +12,9 @@ from torch import nn
 
 from tensorstate_gpu.errors import warn_of_guesses, warn_of_skipped
 
-from .axis_flow import AxisFlow
+from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import given_tensors, is_running
+from .eager_passes import EAGER
 from .marked_classes import MarkingHook, OwnHook
 
 
@@ -33,10 +34,22 @@ class _Pass(threading.local):
     def end(self) -> None:
         vars(self).clear()
 
+    @property
+    def known_axes(self) -> KnownAxes | None:
+        return None if self.flow is None else self.flow.known
+
+    def follow(self, flow: AxisFlow) -> None:
+        """Begin to follow, unless what would run is compiled, and cannot run as it is."""
+        if not EAGER.begin():
+            return
+        self.flow = flow
+        flow.__enter__()  # type: ignore[no-untyped-call]
+
     def stop_following(self) -> None:
         if self.flow is not None:
             self.flow.leave()
             self.flow = None
+            EAGER.end()
 
 
 class ForwardPasses(OwnHook):
@@ -54,7 +67,6 @@ class ForwardPasses(OwnHook):
         self._watchers: list[_Watcher] = []
         self._ends: list[Any] = []  # handles
         self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self._has_compiled_parts = False
         self._users = 0
 
     def attach(self, model: nn.Module) -> None:
@@ -63,7 +75,6 @@ class ForwardPasses(OwnHook):
             leaf = next(module.children(), None) is None
             if module is model or not (leaf or isinstance(module, torch.jit.ScriptModule)):
                 self._watchers.append(_Watcher(self, module))
-        self._has_compiled_parts = any(map(_is_compiled, model.modules()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy follows nothing."""
@@ -115,11 +126,10 @@ class ForwardPasses(OwnHook):
         first = next((t for t in tensors if -t.ndim <= axis < t.ndim), None)
         current.inputs = None if first is None else first.shape[axis]
         current.signature = (id(module), *(t.ndim for t in tensors))
-        followed = self._has_compiled_parts or current.signature in self._followed
-        if not followed and torch._C._get_tracing_state() is None:
-            current.flow = AxisFlow(frame)
-            current.flow.mark_inputs(tensors, axis)
-            current.flow.__enter__()  # type: ignore[no-untyped-call]
+        if current.signature not in self._followed and torch._C._get_tracing_state() is None:
+            flow = AxisFlow(frame)
+            flow.known.mark_inputs(tensors, axis)
+            current.follow(flow)
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
         """Called as a hook."""
@@ -171,10 +181,3 @@ class _Idle:
 
     def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Do nothing."""
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    """Return whether calls of a module are compiled, which are not followed."""
-    forward = module.__dict__.get("forward")
-    wrapped = type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
-    return wrapped or hasattr(forward, "_torchdynamo_orig_callable")

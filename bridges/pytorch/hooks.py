@@ -6,6 +6,9 @@ try:
     import torch
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+from torch.fx import Proxy
+
+from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.capture_point import CapturePoint, name_of_call
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
@@ -18,8 +21,10 @@ from .forward_passes import ForwardPasses
 from .found_axis import FLOW, GIVEN, GUESS, FoundAxis, by_rule, inputs_first
 from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
 from .operator import Receiver
+from .other_devices import check_devices, has_backend, pack_by_torch
 from .pass_counter import PassCounter, PassLog
-from .tensors import as_importable, first_tensor
+from .quantized import integers_of
+from .tensors import as_importable, check_dense, first_tensor
 
 
 class StateCaptureHook(CapturePoint, Receiver):
@@ -27,9 +32,9 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     ``StateCaptureHook("name").attach(module)`` registers it. It captures the output of the module
     (as a pre-hook, its input) and changes nothing. A copy of the hook has what was captured, and
-    captures nothing itself. From a tuple, mapping or dataclass it takes the
-    first tensor. It does not capture fake and meta tensors, tracing, exporting, and forward passes
-    that activation checkpointing repeats during backward.
+    captures nothing itself. From a tuple, mapping or dataclass it takes the first tensor that has
+    axes. It does not capture fake and meta tensors, tracing, exporting, and forward passes that
+    activation checkpointing repeats during backward.
 
     ``module.register_forward_hook(hook)`` works too, with one exception: if torch.compile has
     compiled a module of this class before, it may not notice the hook.
@@ -69,6 +74,7 @@ class StateCaptureHook(CapturePoint, Receiver):
     def _begin(self, counter: PassCounter) -> None:
         self.later_calls = []
         self._found: dict[Any, FoundAxis] = {}  # by the kind of the model's inputs
+        self.batch_axis = self.options.batch_axis
         self._register(counter)
 
     def count_passes(self, counter: PassCounter) -> None:
@@ -94,10 +100,12 @@ class StateCaptureHook(CapturePoint, Receiver):
     def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
         """Capture the outputs of a module from now on; ``before``: its inputs.
 
-        It may be compiled already. Raises ValueError if the hook is attached to a module.
+        It may be compiled already. Raises ValueError if the hook is attached to a module, and
+        NotCapturable if the module is on a device where its states cannot be packed.
         """
         if self._handles:
             raise ValueError(f"{self.name} is attached to a module already; detach() it first")
+        check_devices(module, self.firing)
         if before:
             function = self.before_with_kwargs
             handle = module.register_forward_pre_hook(function, with_kwargs=True)
@@ -128,7 +136,7 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook that is registered with ``with_kwargs=True``."""
-        self._capture_value(module, (args, kwargs))
+        self._capture_value(module, (*args, *kwargs.values()))
 
     def _is_pre_hook_of(self, module: Any) -> bool:
         hooks = module._forward_pre_hooks
@@ -144,17 +152,19 @@ class StateCaptureHook(CapturePoint, Receiver):
                 )
             self.deliver_nothing()
             return
+        if isinstance(tensor, Proxy):  # torch.fx traces
+            return
         if self._rule is None:
             self._rule = axis_rule_of(module) or UNKNOWN
         self.deliver(tensor)
 
-    def receive(self, tensor: torch.Tensor, clock: int) -> None:
+    def receive(self, tensor: torch.Tensor, clock: int, traced: str | None) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
         hook = self._of_this_call(clock)
         if hook.pass_log.note(clock):
             hook.labels(None)
         try:
-            hook._capture(tensor)
+            hook._capture(tensor, traced)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
@@ -215,53 +225,64 @@ class StateCaptureHook(CapturePoint, Receiver):
             self.add_later_call()
         return list(self.later_calls)
 
-    def _capture(self, tensor: torch.Tensor) -> None:
-        if tensor.is_nested:
-            raise TypeError(
-                f"{self.name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
-                "none with enable_nested_tensor=False"
-            )
+    def _capture(self, tensor: torch.Tensor, traced: str | None) -> None:
+        check_dense(tensor, self.name)
         if tensor.is_neg():
             tensor = tensor.resolve_neg()
-        if tensor.ndim == 0:
-            raise ValueError(f"{self.name}: a state needs an axis of neurons, got a 0-d tensor")
-        found = self._axis_of(tensor)
+        found = self._axis_of(tensor, traced)
+        threshold = self.threshold
+        if tensor.is_quantized:
+            tensor, threshold = self._of_quantized(tensor, found.axis)
         inputs = self._passes.current.inputs if self._passes is not None else None
         view, axis, instances = inputs_first(tensor, found.axis, found, inputs)
         if tensor.ndim == 1:
             view, axis, instances = tensor[None], 1, 1
+        packed: NativeArray
+        if not has_backend(view):
+            packed, neurons = pack_by_torch(view, axis, threshold, self.firing)
+            self.intake.record(packed, neurons, found.axis, instances, found.origin)
+            return
         with prefer_single_thread():
             states = borrow(as_importable(view), "states")
             with working_on(states):
-                packed, neurons = pack(states, axis, self.threshold, self.firing)
+                packed, neurons = pack(states, axis, threshold, self.firing)
+                self.intake.note_nan(states, packed)
                 self.intake.record(
                     packed, neurons, found.axis, instances, found.origin, _spatial(view, axis)
                 )
 
-    def _axis_of(self, tensor: torch.Tensor) -> FoundAxis:
+    def _of_quantized(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, Any]:
+        if self.firing is not None:
+            return tensor.dequantize(), self.threshold
+        return integers_of(tensor, axis, self.threshold)
+
+    def _axis_of(self, tensor: torch.Tensor, traced: str | None) -> FoundAxis:
         """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""
         passes = self._passes
         kind = None if passes is None else passes.current.signature
+        if kind is None:
+            kind = traced
         found = self._found.get(kind)
         if found is None or found.ndim != tensor.ndim:
-            found = self._found[kind] = self._find_axis(tensor)
+            found = self._found[kind] = self._find_axis(tensor, traced)
             if found.origin == GUESS and passes is not None:
                 passes.note_guess(self.name, found.cause)
         return found
 
-    def _find_axis(self, tensor: torch.Tensor) -> FoundAxis:
-        flow = None if self._passes is None else self._passes.current.flow
-        factors = None if flow is None else flow.axes(tensor)
+    def _find_axis(self, tensor: torch.Tensor, traced: str | None) -> FoundAxis:
+        known = None if self._passes is None else self._passes.current.known_axes
+        factors = None if known is None else known.axes(tensor)
         rule = self._rule or UNKNOWN
         if self.neuron_axis is not None:
             return FoundAxis(self.neuron_axis, GIVEN, tensor.ndim, factors, rule.batch_second)
         followed = neuron_axis(factors)
+        cause = traced or "this pass was not followed"
+        if known is not None:
+            cause = known.why_unknown(tensor)
+        elif traced is not None and traced.isdecimal():
+            followed = int(traced)
         if followed is not None and not rule.defined:
             return FoundAxis(followed, FLOW, tensor.ndim, factors, rule.batch_second)
-        cause = "this pass was not followed"
-        if flow is not None:
-            lost = flow.lost_at(tensor)
-            cause = f"lost at {lost}" if lost else "no layer with weights comes before it"
         return by_rule(rule, tensor.shape, factors, cause)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -22,6 +22,8 @@ except ImportError as error:
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from tensorstate_gpu.errors import NotCapturable
+
 from .unchecked_graphs import may_be_in_unchecked_graph
 
 _new_object = copyreg.__newobj__  # type: ignore[attr-defined]
@@ -105,6 +107,7 @@ def _marked_class(plain: Any, before: int, after: int) -> Any:
         "__qualname__": plain.__qualname__,
         "__init__": functools.partialmethod(_init_plain, plain),
         "__reduce_ex__": functools.partialmethod(_reduce_marked, plain),
+        "__prepare_scriptable__": _refuse_scripting,
         _PLAIN: plain,
     }
     return types.new_class(plain.__name__, (plain,), exec_body=lambda body: body.update(namespace))
@@ -115,6 +118,17 @@ def _init_plain(self: Any, plain: Any, *args: Any, **kwargs: Any) -> None:
     if plain_class(self) is plain:  # else it is of a subclass of the marked class, as FSDP makes
         _set_class(self, plain)
     plain.__init__(self, *args, **kwargs)
+
+
+def _refuse_scripting(self: object) -> None:
+    """Called by torch.jit.script, which would compile the hooks, and fail with an error of its own.
+
+    Raises NotCapturable.
+    """
+    raise NotCapturable(
+        f"{type(self).__name__} is captured, and torch.jit.script cannot compile its hooks: script "
+        "it outside of capture(), or after remove_state_layers()"
+    )
 
 
 def _reduce_marked(self: Any, plain: Any, protocol: Any) -> Any:

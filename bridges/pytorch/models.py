@@ -18,6 +18,7 @@ from .forward_passes import ForwardPasses
 from .hooks import StateCaptureHook
 from .marked_classes import plain_class
 from .neuron_axes import find_rules
+from .other_devices import check_devices, check_has_numbers
 from .pass_counter import PassCounter
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
@@ -63,11 +64,12 @@ def point_name(layer: str, place: str) -> str:
 
 
 def check_attachable(model: nn.Module) -> None:
-    """Raise NotCapturable for a model that would never call a hook."""
+    """Raise NotCapturable for a model that would never call a hook, or never with numbers."""
     if isinstance(model, torch.jit.ScriptModule):
         raise NotCapturable(
             "model is TorchScript, which runs no hooks: attach to the model that it was made from"
         )
+    check_has_numbers(model)
 
 
 def attach(
@@ -89,6 +91,7 @@ def attach_in_place(
     existing: Collection[str] = (),
 ) -> list[StateCaptureHook]:
     """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
+    check_devices(model, options.firing)
     rules = find_rules(model)
     bypassed = inside_replaced(model.modules())
     passes = ForwardPasses(options.batch_axis)

@@ -89,7 +89,21 @@ def _rule_of_class(module: Any) -> AxisRule | None:
         return AxisRule("last", defined=True) if len(module.normalized_shape) == 1 else UNKNOWN
     if isinstance(module, _LAST_TYPES):
         return _LAST
-    return _rule_of_name(module)
+    return _rule_of_quantized(module) or _rule_of_name(module)
+
+
+def _rule_of_quantized(module: Any) -> AxisRule | None:
+    """Return the rule of a quantised layer, which has no class in common with the one it replaces.
+
+    By the names of its classes: to import torch.ao takes long.
+    """
+    for kind in type(module).__mro__:
+        if kind.__module__.startswith("torch.ao.nn.quantized."):
+            if kind.__name__ == "_ConvNd":
+                return AxisRule("channels", len(module.kernel_size), defined=True)
+            if kind.__name__ in ("Linear", "Embedding", "EmbeddingBag"):
+                return _LAST
+    return None
 
 
 def _rule_of_name(module: Any) -> AxisRule | None:

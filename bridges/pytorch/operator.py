@@ -10,6 +10,7 @@ try:
     import torch
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+from .axis_flow import axis_in_graph
 from .marked_classes import MarkingHook
 from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter, PassLog
 from .tensors import is_exporting, is_real_forward, shared_tensor
@@ -21,6 +22,8 @@ class Receiver(MarkingHook):
     A graph contains no Python objects, so it refers to a receiver by a key. The key is data in a
     tensor: a number would be a constant of the graph, and each layer would need a graph of its own.
     """
+
+    batch_axis = 0  # of the inputs of the model
 
     def _register(self, counter: PassCounter) -> None:
         key = next(_new_keys)
@@ -49,9 +52,11 @@ class Receiver(MarkingHook):
         if torch.compiler.is_compiling():
             if not is_exporting():
                 clock = self.pass_log.counter.tensor
-                torch.ops.tensorstate_gpu.capture(tensor.detach(), self._anchor, clock)
+                plain = tensor.detach()  # now the last node of the graph
+                traced = axis_in_graph(self.batch_axis)
+                torch.ops.tensorstate_gpu.capture(plain, self._anchor, clock, traced)
         elif self.active and is_real_forward(tensor):
-            self.receive(tensor, self.pass_log.counter.clock)
+            self.receive(tensor, self.pass_log.counter.clock, None)
 
     def deliver_nothing(self) -> None:
         """Like deliver(), of a call that passes no tensor."""
@@ -61,8 +66,11 @@ class Receiver(MarkingHook):
         elif self.active:
             self.receive_nothing()
 
-    def receive(self, tensor: torch.Tensor, clock: int) -> None:
-        """Receive a tensor of a forward pass that counts, and the clock of its PassCounter."""
+    def receive(self, tensor: torch.Tensor, clock: int, traced: str | None) -> None:
+        """Receive a tensor of a forward pass that counts, and the clock of its PassCounter.
+
+        ``traced``: of a tensor in a compiled graph, what axis_in_graph() returned.
+        """
         raise NotImplementedError
 
     def receive_nothing(self) -> None:
@@ -74,15 +82,17 @@ _new_keys = itertools.count()
 _receivers: "weakref.WeakValueDictionary[int, Receiver]" = weakref.WeakValueDictionary()
 
 _library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[no-untyped-call]
-_library.define("capture(Tensor x, Tensor(a!) anchor, Tensor clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
+_library.define(
+    "capture(Tensor x, Tensor(a!) anchor, Tensor clock, str traced) -> ()", tags=NOT_IN_CUDA_GRAPHS
+)
 _library.define("skip(Tensor(a!) anchor) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
-def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor) -> None:
+def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:
     """Called by compiled graphs. Does nothing if the receiver no longer exists."""
     receiver = _receiver_of(anchor)
     if receiver is not None and is_real_forward(x):
-        receiver.receive(x, int(clock))
+        receiver.receive(x, int(clock), traced)
 
 
 def _skip(anchor: torch.Tensor) -> None:
@@ -97,7 +107,7 @@ def _receiver_of(anchor: torch.Tensor) -> Receiver | None:
     return _receivers.get(key) if active else None
 
 
-def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor) -> None:
+def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:
     """Do nothing: traced calls are not captured."""
 
 

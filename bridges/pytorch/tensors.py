@@ -1,7 +1,5 @@
 """PyTorch: finds the tensor to capture, and decides whether the call counts."""
 
-import dataclasses
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +10,12 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from numpy.typing import NDArray
 from torch._subclasses.fake_tensor import is_fake, unset_fake_temporarily
+from torch.fx import Proxy
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from tensorstate_gpu._arrays.dlpack import CPU, Tensor
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
+from tensorstate_gpu._capturing.first_array import first_array
 from tensorstate_gpu.errors import NotCapturable
 
 
@@ -36,27 +37,56 @@ _ELEMENTS = {
 }
 
 
-def first_tensor(value: Any, inside: tuple[Any, ...] = ()) -> torch.Tensor | None:
-    """Return the first tensor in nested tuples, lists, mappings and dataclasses.
-
-    ``inside``: the enclosing objects; an object that contains itself is not entered again.
-    """
+def first_tensor(value: object) -> torch.Tensor | Proxy | None:
+    """Return the tensor to capture; see first_array(). While torch.fx traces, it is a proxy."""
     if isinstance(value, torch.Tensor):
         return value
-    if not torch.compiler.is_compiling() and any(value is outer for outer in inside):
-        return None
-    parts: Iterable[Any] = ()
-    if isinstance(value, Mapping):
-        parts = value.values()
-    elif isinstance(value, (tuple, list)):
-        parts = value
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    for part in parts:
-        tensor = first_tensor(part, (*inside, value))
-        if tensor is not None:
-            return tensor
-    return None
+    # torch.compile cannot compare all objects.
+    found = first_array(value, _axes_of, may_contain_itself=not torch.compiler.is_compiling())
+    assert found is None or isinstance(found, (torch.Tensor, Proxy))
+    return found
+
+
+def _axes_of(value: object) -> int | None:
+    if isinstance(value, Proxy):
+        return 1  # not known; to ask would add a node to the graph
+    return value.ndim if isinstance(value, torch.Tensor) else None
+
+
+def check_dense(tensor: torch.Tensor, name: str) -> None:
+    """Raise TypeError or ValueError, which name the layer, unless a tensor is a dense array."""
+    if tensor.is_nested:
+        raise TypeError(
+            f"{name}: nested tensors cannot be captured; an nn.TransformerEncoder makes "
+            "none with enable_nested_tensor=False"
+        )
+    if tensor.layout is not torch.strided:
+        raise TypeError(
+            f"{name}: a tensor of layout {tensor.layout} cannot be captured, only dense ones: "
+            "return .to_dense() from the layer, or exclude= it"
+        )
+    kind = type(tensor)
+    if kind is not torch.Tensor and not tensor.is_quantized and tensor.is_cpu:
+        _check_memory(tensor, kind.__name__, name)
+    if tensor.ndim == 0:
+        raise ValueError(f"{name}: a state needs an axis of neurons, got a 0-d tensor")
+
+
+def _check_memory(tensor: torch.Tensor, kind: str, name: str) -> None:
+    """Raise TypeError for a subclass of tensors that has no memory, but holds other tensors."""
+    if tensor.numel() and not tensor.data_ptr():
+        plain = _PLAIN_FORMS.get(kind, "a plain torch.Tensor")
+        raise TypeError(
+            f"{name}: a {kind} cannot be captured, because it holds other tensors: return {plain} "
+            "from the layer, or exclude= it"
+        )
+
+
+_PLAIN_FORMS = {
+    "DTensor": ".full_tensor() or .to_local()",
+    "MaskedTensor": ".to_tensor(0)",
+    "AsyncCollectiveTensor": ".wait()",
+}
 
 
 def is_real_forward(tensor: torch.Tensor) -> bool:
@@ -72,17 +102,23 @@ def is_real_forward(tensor: torch.Tensor) -> bool:
     return True
 
 
-def is_real_pass(tensor: torch.Tensor) -> bool:
+def is_real_pass(tensor: torch.Tensor | Proxy) -> bool:
     """Return whether a tensor belongs to a forward pass that counts."""
+    if isinstance(tensor, Proxy):
+        return False
     # Most tensors are plain ones; for these, skip is_fake(), which takes 3 us.
     plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
     if tensor.is_meta or (not plain and is_fake(tensor)):
         return False
-    if torch._C._get_tracing_state() is not None:
+    if torch._C._get_tracing_state() is not None or _make_fx_traces():
         return False
     # A forward pass inside backward is activation checkpointing: these rows were captured before.
     recomputing: bool = torch._C._current_graph_task_id() != -1
     return not recomputing
+
+
+def _make_fx_traces() -> bool:
+    return torch._C._len_torch_dispatch_stack() > 0 and get_proxy_mode() is not None
 
 
 def shared_tensor(array: NDArray[np.int64]) -> torch.Tensor:

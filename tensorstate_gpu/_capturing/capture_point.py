@@ -195,6 +195,11 @@ class CapturePoint(LayerStates):
     def facts(self) -> LayerFacts:
         return self.intake.log.facts()
 
+    @property
+    def nan_share(self) -> float:
+        with self._read_lock():
+            return self.intake.nan_share
+
     def attributes(self) -> dict[str, Any]:
         """Return how states are captured, as JSON: neuron_axis, and threshold or firing."""
         return self.intake.attributes()

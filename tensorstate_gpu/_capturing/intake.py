@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import integer, positive_integer
+from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._capturing.label_block import LabelScope
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.layer_facts import LayerLog
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu._states.not_a_number import count_nan
 
 
 class Intake:
@@ -44,6 +47,7 @@ class Intake:
         self.pending_labels: object = None
         self.axis: int | None = None
         self.accumulator: Accumulator | None = None
+        self._first_nan: tuple[Any, int] = (0, 0)  # NaN, and all activations
         self.sink = self._new_sink()
         found = self.sink.existing()
         self._resumed = found is not None  # the store already has rows of this layer
@@ -173,6 +177,7 @@ class Intake:
                 "log": copy.copy(self.log),
                 "accumulator": accumulator,
                 "_stopped": self._stopped,
+                "_first_nan": (int(self._first_nan[0]), self._first_nan[1]),
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -199,6 +204,23 @@ class Intake:
         """Wait for batches that a framework is still computing."""
         for wait in self._barriers:
             wait()
+
+    # ---- NaN -----------------------------------------------------------------------------------
+
+    def note_nan(self, states: Tensor, packed: object) -> None:
+        """Note how many NaN the first batch has, if nothing in it fires.
+
+        On a device the host does not know whether something fires, and does not wait for it. It
+        counts NaN there in any case, once for each layer. Call it inside working_on().
+        """
+        if self.accumulator is None and not (isinstance(packed, np.ndarray) and packed.any()):
+            self._first_nan = count_nan(states), math.prod(states.shape)
+
+    @property
+    def nan_share(self) -> float:
+        """The share of NaN in the first batch, from 0 to 1; 0 if something in it fires."""
+        nan, every = self._first_nan
+        return int(nan) / every if every else 0.0
 
     # ---- the end -------------------------------------------------------------------------------
 

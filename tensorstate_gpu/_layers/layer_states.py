@@ -14,6 +14,7 @@ from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LedgerError, NothingCaptured, PassesMissed
+from tensorstate_gpu.information.estimators import Estimator
 
 if TYPE_CHECKING:
     from tensorstate_gpu._layers.arrow_rows import ArrowRows
@@ -79,6 +80,14 @@ class LayerStates(ABC):
         """For a later call of a layer within a pass, the name of its first call's states."""
         return self.facts().call_of
 
+    @property
+    def nan_share(self) -> float:
+        """The share of NaN in the first batch, from 0 to 1, if nothing in that batch fires; else 0.
+
+        Known while a model is captured in PyTorch, or eagerly in Keras; stores do not keep it.
+        """
+        return 0.0
+
     def states_per_instance(self) -> int:
         """Return the number of states per instance. Raises ValueError if instances differ."""
         with self._read_lock():
@@ -132,12 +141,12 @@ class LayerStates(ABC):
         with self._read_lock():
             return self._require_accumulator().chunks()
 
-    def entropy(self, alpha: float | None = 1) -> float:
+    def entropy(self, alpha: float | None = 1, estimator: Estimator = "plugin") -> float:
         """Return the Rényi entropy of order alpha of the states, in bits.
 
-        None gives the maximum, max_entropy().
+        None gives the maximum, max_entropy(). ``estimator`` as for `information.entropy`.
         """
-        return self.max_entropy() if alpha is None else self.histogram().entropy(alpha)
+        return self.max_entropy() if alpha is None else self.histogram().entropy(alpha, estimator)
 
     def max_entropy(self) -> int:
         """Return the entropy of equally likely states, in bits: the number of neurons."""
@@ -146,9 +155,11 @@ class LayerStates(ABC):
             raise self._no_states_error()
         return neurons
 
-    def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
+    def efficiency(
+        self, alpha1: float = 1, alpha2: float | None = None, estimator: Estimator = "plugin"
+    ) -> float:
         """Return entropy(alpha1) / entropy(alpha2); None stands for the number of neurons."""
-        return self.histogram().efficiency(alpha1, alpha2)
+        return self.histogram().efficiency(alpha1, alpha2, estimator)
 
     def to_arrow(self) -> Any:
         """Return all rows as an Arrow table.

@@ -12,6 +12,7 @@ from tensorstate_gpu._arguments import positive_integer, unmasked
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
+from tensorstate_gpu.information.estimators import Estimator
 
 
 class StateCounts:
@@ -110,23 +111,45 @@ class StateCounts:
         occurrences, states = np.unique(self._counts, return_counts=True)
         return occurrences, states.astype(np.int64)
 
-    def entropy(self, alpha: float = 1) -> float:
-        """Return the Rényi entropy of order alpha, in bits. Raises ValueError if empty."""
-        return information.entropy(self, alpha)
+    def entropy(self, alpha: float = 1, estimator: Estimator = "plugin") -> float:
+        """Return the Rényi entropy of order alpha, in bits. Raises ValueError if empty.
+
+        ``estimator`` as for `information.entropy`.
+        """
+        return information.entropy(self, alpha, estimator)
 
     def max_entropy(self) -> int:
         """Return the entropy if all states were equally likely, in bits: the number of neurons."""
         return self._neurons
 
-    def efficiency(self, alpha1: float = 1, alpha2: float | None = None) -> float:
+    def efficiency(
+        self, alpha1: float = 1, alpha2: float | None = None, estimator: Estimator = "plugin"
+    ) -> float:
         """Return entropy(alpha1) / entropy(alpha2), or / neurons. Raises ValueError if empty."""
-        return information.efficiency(self, self._neurons, alpha1, alpha2)
+        return information.efficiency(self, self._neurons, alpha1, alpha2, estimator)
 
     def merge(self, other: StateCounts) -> StateCounts:
         """Return the sum of both histograms. Raises ValueError if the numbers of neurons differ."""
         if not isinstance(other, StateCounts):
             raise TypeError(f"other must be StateCounts, got {type(other).__name__}")
         return merge_all([self, other], self._neurons)
+
+    def aligned_counts(self, other: StateCounts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the counts of both for each state that occurs in either, in order, with zeros.
+
+        Raises ValueError if the numbers of neurons differ.
+        """
+        if not isinstance(other, StateCounts):
+            raise TypeError(f"other must be StateCounts, got {type(other).__name__}")
+        marked = [
+            StateCounts.trusted(part.packed, np.full(len(part), mark), self._neurons)
+            for part, mark in ((self, 1), (_same_neurons(other, self._neurons), 2))
+        ]
+        origin = merge_all(marked, self._neurons).counts  # 3 for the states of both
+        mine, others = np.zeros_like(origin), np.zeros_like(origin)
+        mine[origin != 2] = self._counts
+        others[origin != 1] = other._counts
+        return mine, others
 
     def to_arrow(self) -> Any:
         """Return an Arrow table, in order. Needs pyarrow (the extra ``export``).
@@ -188,8 +211,7 @@ class StateCounts:
 def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
     """Merge histograms in one pass. Raises ValueError if their numbers of neurons differ."""
     for part in parts:
-        if part.neurons != neurons:
-            raise ValueError(f"cannot merge counts of {part.neurons} neurons with {neurons}")
+        _same_neurons(part, neurons)
     if len(parts) == 1:
         return parts[0]
     if sum(part.total for part in parts) >= 2**63:
@@ -197,6 +219,12 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
     histograms = [(part.packed, part.counts) for part in parts if len(part)]
     packed, counts = cpu().merge(histograms, row_bytes(neurons))
     return StateCounts.trusted(packed, counts, neurons)
+
+
+def _same_neurons(part: StateCounts, neurons: int) -> StateCounts:
+    if part.neurons != neurons:
+        raise ValueError(f"cannot merge counts of {part.neurons} neurons with {neurons}")
+    return part
 
 
 def _check(packed: NDArray[Any], counts: NDArray[Any], neurons: int) -> None:

@@ -1,6 +1,35 @@
-"""Measures of a histogram of states: pure functions of counts. Entropies are in bits."""
+"""Measures of histograms of states: pure functions of counts. Entropies are in bits."""
 
+from tensorstate_gpu.information.class_information import mutual_information
+from tensorstate_gpu.information.coverages import coverage
+from tensorstate_gpu.information.divergences import (
+    cross_entropy,
+    js_divergence,
+    kl_divergence,
+    total_variation,
+)
 from tensorstate_gpu.information.efficiencies import aIQ, ceiling, efficiency, network_efficiency
-from tensorstate_gpu.information.entropies import entropy
+from tensorstate_gpu.information.entropies import effective_states, entropy
+from tensorstate_gpu.information.label_permutations import PermutationTest, permutation_test
+from tensorstate_gpu.information.rarefactions import rarefaction
+from tensorstate_gpu.information.unseen_states import UnseenShare, unseen_share
 
-__all__ = ["aIQ", "ceiling", "efficiency", "entropy", "network_efficiency"]
+__all__ = [
+    "PermutationTest",
+    "UnseenShare",
+    "aIQ",
+    "ceiling",
+    "coverage",
+    "cross_entropy",
+    "effective_states",
+    "efficiency",
+    "entropy",
+    "js_divergence",
+    "kl_divergence",
+    "mutual_information",
+    "network_efficiency",
+    "permutation_test",
+    "rarefaction",
+    "total_variation",
+    "unseen_share",
+]

@@ -11,12 +11,17 @@ from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.errors import NothingCaptured
 from tensorstate_gpu.information.entropies import entropy
+from tensorstate_gpu.information.estimators import Estimator
 
 Measure = TypeVar("Measure")
 
 
 def efficiency(
-    counts: Weights, neurons: int, alpha1: float = 1.0, alpha2: float | None = None
+    counts: Weights,
+    neurons: int,
+    alpha1: float = 1.0,
+    alpha2: float | None = None,
+    estimator: Estimator = "plugin",
 ) -> float:
     """Return how much of its capacity a layer uses: H_alpha1 / neurons, or H_alpha1 / H_alpha2.
 
@@ -28,16 +33,19 @@ def efficiency(
         Neurons of the layer, > 0. This is also the maximum of its entropy, in bits.
     alpha1, alpha2 : float
         Orders of the entropies. Without ``alpha2`` the entropy is divided by ``neurons``.
+    estimator : str
+        As for `entropy`, of both entropies.
 
     Returns
     -------
     float
-        A ratio without unit; zero over zero is 0.
+        A ratio without unit; zero over zero is 0. With estimators other than "plugin", and
+        ``alpha2``, it may be greater than 1.
 
     Raises
     ------
     TypeError, ValueError
-        As for `entropy`, and if ``neurons`` is not a positive integer.
+        As for `entropy`; if ``neurons`` is not a positive integer; if both entropies are infinite.
 
     Notes
     -----
@@ -52,8 +60,12 @@ def efficiency(
     0.0
     """
     size = positive_integer(neurons, "neurons")
-    used = entropy(counts, alpha1)
-    available = size if alpha2 is None else entropy(counts, check_order(alpha2, "alpha2"))
+    used = entropy(counts, alpha1, estimator, size)
+    available: float = size
+    if alpha2 is not None:
+        available = entropy(counts, check_order(alpha2, "alpha2"), estimator, size)
+    if used == available == math.inf:
+        raise ValueError("both entropies are infinite: too few rows have equal states")
     if available == 0:  # a single state; or shares so small that their logarithm is 0
         return 0.0 if used == 0 else math.inf
     return used / available

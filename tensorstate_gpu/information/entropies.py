@@ -1,7 +1,8 @@
 """Rényi entropies, including Shannon's: pure functions of counts, in bits.
 
-All terms are computed from weights relative to the largest one, w = c / max(c), with S = sum of w.
-The entropy of Rényi (1961) then splits into two terms that are never negative,
+Estimators that correct the plug-in are in `estimators`. Of the plug-in, all terms are computed from
+weights relative to the largest one, w = c / max(c), with S = sum of w. The entropy of Rényi (1961)
+then splits into two terms that are never negative,
 
     H_alpha = log2(S) + log2(T / S) / (1 - alpha),        T = sum of w ** alpha,
 
@@ -19,12 +20,19 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.counts_argument import weights as check_weights
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.information.estimators import Estimator, check_estimator, estimate
 
 _CHUNK = 1 << 16  # weights at a time, so that temporary arrays stay in the cache
 _NEAR_ONE = 0.5  # |alpha - 1| below which 1 / (1 - alpha) would magnify rounding errors
 
 
-def entropy(counts: Weights, alpha: float = 1.0) -> float:
+def entropy(
+    counts: Weights,
+    alpha: float = 1.0,
+    estimator: Estimator = "plugin",
+    neurons: int | None = None,
+) -> float:
     """Return the Rényi entropy of order ``alpha``, in bits.
 
     Order 1 is Shannon's entropy, 0 Hartley's (log2 of the number of states that occur), infinity
@@ -35,25 +43,40 @@ def entropy(counts: Weights, alpha: float = 1.0) -> float:
     counts : array_like of shape (states,), or an object with such an array as ``.counts``
         How often each state occurred, or any finite non-negative weights with a positive sum; they
         need not sum to 1. Arrays and tensors, sequences, a StateCounts. Weights on a GPU are summed
-        there.
+        there. Estimators other than "plugin" need integers, of at most 2**63 - 1; from a GPU they
+        copy how many states occurred how often.
     alpha : float
         Order, from 0 to infinity.
+    estimator : str
+        How to conclude from the sample to its source. "plugin", the default, takes the shares of
+        the sample for those of the source. For order 1: "miller-madow", "grassberger", "jackknife",
+        "chao-shen", "chao-wang-jost" and "nsb"; for orders 2, 3, 4 and 5: "unbiased".
+    neurons : int, optional
+        For "nsb": 2**neurons states are possible. By default the neurons of a StateCounts.
 
     Returns
     -------
     float
-        Bits, from 0 to log2(states). Exactly k for a uniform histogram of 2**k states.
+        Bits. The plug-in is at most log2(states), exactly k for a uniform histogram of 2**k states.
+        Others may be greater, also than ``neurons``. "unbiased" is infinite if no state occurred
+        ``alpha`` times.
 
     Raises
     ------
     TypeError, ValueError
         If ``counts`` does not hold real numbers, is not one-dimensional, is empty, holds negative,
-        NaN or infinite weights, or holds only zeros; if ``alpha`` is not a number, negative or NaN.
+        NaN or infinite weights, or holds only zeros; if ``alpha`` is not a number, negative or NaN;
+        if the estimator is unknown, not defined for this order, or needs integer counts; if "nsb"
+        has no ``neurons``, or too few for the states that occurred.
 
     Notes
     -----
     Rényi, "On measures of entropy and information" (1961), equation 1.21; the limit alpha = 1 is
-    Shannon, "A mathematical theory of communication" (1948), section 6.
+    Shannon, "A mathematical theory of communication" (1948), section 6. Estimators: Miller (1955);
+    Zahl (1977), the jackknife; Grassberger (https://arxiv.org/abs/physics/0307138), equation 35;
+    Chao and Shen (2003); Chao, Wang and Jost (2013); Nemenman, Shafee and Bialek
+    (https://arxiv.org/abs/physics/0108025). "unbiased" is the logarithm of an unbiased sum of
+    p**alpha. None is right where most states were seen once: see `coverage`.
 
     Examples
     --------
@@ -63,9 +86,59 @@ def entropy(counts: Weights, alpha: float = 1.0) -> float:
     1.5
     >>> entropy([3, 1, 0], alpha=0), entropy([2, 1, 1], alpha=math.inf)
     (1.0, 1.0)
+    >>> round(entropy([4, 3, 1, 1, 1], estimator="chao-wang-jost"), 6)
+    2.618477
     """
     order = check_order(alpha, "alpha")
-    weights = check_weights(counts, "counts")
+    check_estimator(estimator, order)
+    if estimator == "plugin":
+        return _plug_in(check_weights(counts, "counts"), order)
+    sample = CountsOfCounts.of(counts, "counts", needed_by=f"the estimator {estimator!r}")
+    known: int | None = getattr(counts, "neurons", None) if neurons is None else neurons
+    return estimate(sample, estimator, order, known)
+
+
+def effective_states(
+    counts: Weights,
+    alpha: float = 1.0,
+    estimator: Estimator = "plugin",
+    neurons: int | None = None,
+) -> float:
+    """Return the number of equally likely states that have this entropy: 2 ** entropy.
+
+    Parameters
+    ----------
+    counts, alpha, estimator, neurons
+        As for `entropy`.
+
+    Returns
+    -------
+    float
+        Of states; infinity if it is more than a float holds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `entropy`.
+
+    Notes
+    -----
+    Hill, "Diversity and evenness" (1973): the Hill number of order ``alpha``.
+
+    Examples
+    --------
+    >>> effective_states([5, 5, 5, 5])
+    4.0
+    >>> effective_states([2, 1, 1], alpha=0)
+    3.0
+    """
+    if check_order(alpha, "alpha") == 0 and estimator == "plugin":
+        return float(np.count_nonzero(check_weights(counts, "counts")))
+    bits = entropy(counts, alpha, estimator, neurons)
+    return math.exp2(bits) if bits < sys.float_info.max_exp else math.inf
+
+
+def _plug_in(weights: NDArray[Any], order: float) -> float:
     if order == 0:
         return math.log2(int(np.count_nonzero(weights)))
     top = int(weights.argmax())

@@ -29,6 +29,8 @@ class Layer(Protocol):
     def axis_origin(self) -> str | None: ...
     @property
     def passes(self) -> tuple[int, int] | None: ...
+    @property
+    def nan_share(self) -> float: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,7 +41,9 @@ class LayerReport:
     / neurons). ``axis`` is the axis of the neurons, and ``axis_origin`` where it is known from:
     "given", "layer", "flow", "rule", "guess", or None where it was declared. ``passes`` and
     ``model_passes``: in how many passes of the model the layer ran, and how many there were; None
-    if that is not known. ``other_names``: those of a layer that is registered under several.
+    if that is not known. ``fires`` is false if no neuron fires in any state; ``nan`` is then the
+    share of NaN in the first batch, from 0 to 1. ``other_names``: those of a layer that is
+    registered under several.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -55,6 +59,8 @@ class LayerReport:
     axis_origin: str | None = None
     passes: int | None = None
     model_passes: int | None = None
+    fires: bool = True
+    nan: float = 0.0
     other_names: tuple[str, ...] = ()
 
     @classmethod
@@ -69,20 +75,30 @@ class LayerReport:
             counts.entropy(),
             counts.efficiency(),
             information.ceiling(counts.total, counts.neurons),
+            fires=bool(counts.packed.any()),
         )
 
     @classmethod
     def of_layer(cls, layer: Layer, counts: StateCounts) -> "LayerReport":
         """Return the measures of a capture point or a stored layer with this histogram."""
         ran, passes = layer.passes or (None, None)
+        measured = cls.of(layer.name, counts)
         return dataclasses.replace(
-            cls.of(layer.name, counts),
+            measured,
             axis=layer.axis,
             axis_origin=layer.axis_origin,
             passes=ran,
             model_passes=passes,
+            nan=0.0 if measured.fires else layer.nan_share,
             other_names=layer.other_names,
         )
+
+    def silence(self) -> str:
+        """Return that the layer never fires, and whether that is because of NaN; else nothing."""
+        if self.fires:
+            return ""
+        nan = f": {format_percent(self.nan)} of its first batch are NaN" if self.nan else ""
+        return f"never fires{nan}"
 
     def cells(self) -> tuple[str, ...]:
         return (
@@ -127,14 +143,16 @@ class Report:
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).
 
-        They name layers that ran only in some passes of the model, whose inputs are a part of it,
-        and the other names of layers.
+        They name layers that never fire, those that ran only in some passes of the model, whose
+        inputs are a part of it, and the other names of layers.
         """
         lines = [("network efficiency", format_percent(self.network_efficiency))]
         if self.accuracy is not None and self.aiq is not None:
             lines.append(("accuracy", format_percent(self.accuracy)))
             lines.append((f"aIQ (beta {self.beta:g})", format_percent(self.aiq)))
         for layer in self.layers:
+            if silence := layer.silence():
+                lines.append((layer.layer, silence))
             if layer.passes != layer.model_passes:
                 lines.append((layer.layer, f"{layer.passes:,} of {layer.model_passes:,} passes"))
             if layer.other_names:

@@ -82,7 +82,8 @@ def test_the_saved_capture_is_the_one_that_was_reported(saved):
 def test_report_prints_the_table_again(saved):
     done, folder = saved
     again = tensorstate("report", folder)
-    assert (again.returncode, again.stderr) == (0, "")
+    assert again.returncode == 0
+    assert all(re.match("counting: ", line) for line in again.stderr.splitlines())  # if it is slow
     assert again.stdout.splitlines() == table(done.stdout)
 
 

@@ -19,7 +19,10 @@ ROOT = Path(__file__).parent.parent.parent
 OF_A_FRAMEWORK = {"StateCapture", "StateCaptureHook", "tap"}
 PACKAGES = {
     "tensorstate_gpu.information": {
-        *("aIQ", "ceiling", "efficiency", "entropy", "network_efficiency"),
+        *("PermutationTest", "UnseenShare", "aIQ", "ceiling", "coverage", "cross_entropy"),
+        *("effective_states", "efficiency", "entropy", "js_divergence", "kl_divergence"),
+        *("mutual_information", "network_efficiency", "permutation_test", "rarefaction"),
+        *("total_variation", "unseen_share"),
     },
     "tensorstate_gpu.reporting": {"LayerReport", "Report", "report"},
     "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification"},

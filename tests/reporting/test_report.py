@@ -45,6 +45,8 @@ def test_numbers(run):
         "axis_origin": None,
         "passes": None,
         "model_passes": None,
+        "fires": True,
+        "nan": 0.0,
         "other_names": (),
     }
     assert (second.distinct, second.entropy, second.efficiency) == (2, 1.0, 0.25)

@@ -3,13 +3,15 @@
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .captured import taken_axes
+from .captured import Taken, taken_axes
+from .keras_models import keras_axes
 from .models import Published
 from .passes import leaf_layers
-from .truth import true_axes
+from .truth import Truth, true_axes
 
 
 def findings(published: Published) -> dict[str, Any]:
@@ -33,16 +35,26 @@ def findings(published: Published) -> dict[str, Any]:
     return {**found, "seconds": round(time.perf_counter() - begun, 1)}
 
 
-def _compared(published: Published) -> dict[str, Any]:
+def _axes(published: Published) -> tuple[list[Truth], Callable[[Truth], Taken], dict[str, str]]:
+    """Return the truth about each call, what was taken for it, and the classes of the layers."""
+    if published.library == "keras":
+        truths, axes, classes = keras_axes(published.name)
+        missing = Taken(None, "raised", "nothing was captured")
+        return truths, lambda truth: axes.get(truth.layer, missing), classes
     model, inputs = published.build()
     taken = taken_axes(model, inputs)
-    truths = true_axes(model, inputs)
     classes = {name: type(layer).__name__ for name, layer in leaf_layers(model).items()}
+    truths = true_axes(model, inputs)
+    return truths, lambda call: taken.of(call.layer, call.number, len(call.shape)), classes
+
+
+def _compared(published: Published) -> dict[str, Any]:
+    truths, taken, classes = _axes(published)
     right: Counter[str] = Counter()
     undecided: Counter[str] = Counter()
     wrong, raised = [], []
     for truth in truths:
-        ours = taken.of(truth.layer, truth.number, len(truth.shape))
+        ours = taken(truth)
         about = {
             "layer": truth.layer,
             "call": truth.number + 1,

@@ -4,12 +4,14 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import nn
 
 from .inputs import pixels
+from .keras_models import KERAS
 from .neurons import spread_constants
 from .passes import Inputs
 from .timm_models import TIMM
@@ -45,6 +47,7 @@ def published(library: str = "*", *names: str) -> list[Published]:
         *(Published("timm", name, _of_timm(name)) for name in TIMM),
         *(Published("transformers", name, _of_transformers(name)) for name in TRANSFORMERS),
         *(Published("torchvision", name, _of_torchvision(name)) for name in TORCHVISION),
+        *(Published("keras", name, _of_keras) for name in KERAS),
     ]
     return [
         each
@@ -65,6 +68,10 @@ def _of_timm(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
     return make
 
 
+def _of_keras() -> tuple[nn.Module, Inputs]:
+    raise TypeError("a model of Keras is no module of PyTorch: see keras_axes()")
+
+
 def _of_torchvision(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
     def make() -> tuple[nn.Module, Inputs]:
         sides, arguments = TORCHVISION[name]
@@ -76,7 +83,8 @@ def _of_torchvision(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
 
 def _of_transformers(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
     def make() -> tuple[nn.Module, Inputs]:
-        import_torchvision()
+        if find_spec("torchvision") is not None:  # which transformers then imports
+            import_torchvision()
         import transformers
 
         tiny = TRANSFORMERS[name]

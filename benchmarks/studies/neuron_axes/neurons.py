@@ -17,8 +17,10 @@ def has_neurons(module: nn.Module) -> bool:
     return isinstance(module, nn.RNNBase) or neuron_count(module) > 0
 
 
-def neuron_count(module: nn.Module) -> int:
+def neuron_count(module: nn.Module, matrix: "Matrix | None" = None) -> int:
     """Return the number of neurons whose parameters are known, and can be changed; 0 if none."""
+    if matrix is not None:
+        return module.get_parameter(matrix[0]).shape[matrix[1]]
     return max((count for count, _ in _views(module, 0.0)), default=0)
 
 
@@ -31,6 +33,25 @@ def neuron_views(module: nn.Module, share: float) -> list[torch.Tensor]:
     views = _views(module, share)
     most = max((count for count, _ in views), default=0)
     return [view for count, view in views if count == most]
+
+
+Matrix = tuple[str, int]  # the name of a parameter, and the axis of it that may hold neurons
+
+
+def matrices(module: nn.Module) -> list[list[Matrix]]:
+    """Return for each parameter which axes of it may hold neurons, where no definition tells.
+
+    Only of modules without other neurons, such as routers and experts. Either of the last two long
+    axes may be the one; an axis before these stacks matrices, one for each expert.
+    """
+    if has_neurons(module):
+        return []
+    found = []
+    for name, parameter in module.named_parameters(recurse=False):
+        longer = [axis for axis, size in enumerate(parameter.shape) if size > 1]
+        if len(longer) > 1:
+            found.append([(name, axis) for axis in longer[-2:]])
+    return found
 
 
 def _views(module: nn.Module, share: float) -> list[tuple[int, torch.Tensor]]:
@@ -65,9 +86,18 @@ def _transposed_view(module: Any, share: float) -> tuple[int, torch.Tensor]:
 
 
 @contextmanager
-def flipped(module: nn.Module, share: float) -> Iterator[None]:
-    """Multiply the parameters of one neuron by FLIPPED, and put them back."""
-    with _restored(neuron_views(module, share)) as views:
+def flipped(module: nn.Module, share: float, matrix: Matrix | None = None) -> Iterator[None]:
+    """Multiply the parameters of one neuron by FLIPPED, and put them back.
+
+    ``matrix``: the parameter and the axis, of a module where more than one may be meant.
+    """
+    if matrix is None:
+        chosen = neuron_views(module, share)
+    else:
+        name, axis = matrix
+        parameter = module.get_parameter(name).detach()
+        chosen = [parameter.select(axis, int(share * parameter.shape[axis]))]
+    with _restored(chosen) as views:
         for view in views:
             view.mul_(FLIPPED)
         yield

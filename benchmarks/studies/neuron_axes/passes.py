@@ -10,7 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from .neurons import flip_output, flipped, has_neurons, noise_in_parameters
+from .neurons import (
+    Matrix,
+    flip_output,
+    flipped,
+    has_neurons,
+    matrices,
+    neuron_count,
+    noise_in_parameters,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +58,19 @@ class ProducerCall:
     """A call that uses the parameters of ``producer``.
 
     ``host``: the module that is called. It is another one where a module computes with the weights
-    of its child without calling it, as nn.MultiheadAttention does.
+    of its child without calling it, as nn.MultiheadAttention does. ``matrix``: where the neurons of
+    the producer are taken to be, if no definition tells.
     """
 
     producer: nn.Module
     host: nn.Module
     number: int
     position: float
+    matrix: Matrix | None = None
+
+    @property
+    def neurons(self) -> int:
+        return neuron_count(self.producer, self.matrix)
 
 
 class _AllSeen(Exception):
@@ -108,7 +122,7 @@ def _hosts(model: nn.Module, called: Iterable[nn.Module]) -> dict[nn.Module, lis
     named = dict(model.named_modules())
     hosts: dict[nn.Module, list[nn.Module]] = {}
     for name, module in named.items():
-        if "parametrizations" in name.split(".") or not has_neurons(module):
+        if "parametrizations" in name.split(".") or not (has_neurons(module) or matrices(module)):
             continue
         while named[name] not in called and name:
             name = name.rpartition(".")[0]
@@ -176,7 +190,7 @@ def _flip_in_one_call(stack: ExitStack, call: ProducerCall, share: float | None)
             parameters.enter_context(
                 noise_in_parameters(call.producer)
                 if share is None
-                else flipped(call.producer, share)
+                else flipped(call.producer, share, call.matrix)
             )
         begun["calls"] += 1
 

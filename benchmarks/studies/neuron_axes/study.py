@@ -2,10 +2,11 @@
 
 Each model is built with random weights, and all its leaf layers are captured by the library's own
 rules in one forward pass on a CPU. The axis of each call is compared with the true one (truth.py).
-It needs timm, transformers and torchvision: ``pip install --group study -c constraints.txt``.
+It needs timm, transformers, torchvision, Keras and TensorFlow, which ``make env`` installs.
 
 Each model has a process of its own and a time limit. What is found goes to a JSON file after each
 model; a model that stands there is not run again unless it failed. Delete the file to start over.
+With --page, nothing is run: the tables of docs/neuron_axes.md are written from that file.
 """
 
 import argparse
@@ -25,22 +26,32 @@ import torch
 
 import tensorstate_gpu as ts
 
+from .cost import cost_rows
 from .findings import findings
 from .models import Published, published
+from .page import PAGE, written_page
 from .table import model_rows, summary_rows, text_table
 
 RESULTS = Path(__file__).resolve().parents[2] / "results/neuron_axes.json"
 WARM = "benchmarks.studies.neuron_axes.warm"
-LIBRARIES = ("torch", "timm", "transformers", "torchvision")
+LIBRARIES = ("torch", "timm", "transformers", "torchvision", "keras")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.neuron_axes")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="GLOB", help="names of models")
-    parser.add_argument("--library", default="*", help="timm, transformers or torchvision")
+    parser.add_argument("--library", default="*", help="timm, transformers, torchvision or keras")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
     parser.add_argument("--limit", type=float, default=120, metavar="SECONDS", help="of one model")
+    parser.add_argument("--cost", action="store_true", help="time the pass that is followed")
+    parser.add_argument("--page", action="store_true", help="write docs/neuron_axes.md from FILE")
     options = parser.parse_args(arguments)
+    if options.cost:
+        print(text_table(cost_rows()))
+        return
+    if options.page:
+        PAGE.write_text(written_page(_read(options.json), PAGE.read_text()))
+        return
     chosen = published(options.library, *options.only)
     found = _read(options.json)
     study(chosen, found, options.json, options.limit)

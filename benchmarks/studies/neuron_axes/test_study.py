@@ -8,6 +8,7 @@ from torch import nn
 
 from benchmarks.studies.neuron_axes import study
 from benchmarks.studies.neuron_axes.captured import Taken, TakenAxes, taken_axes
+from benchmarks.studies.neuron_axes.cost import measured
 from benchmarks.studies.neuron_axes.findings import findings
 from benchmarks.studies.neuron_axes.models import Published, published
 from benchmarks.studies.neuron_axes.passes import Inputs
@@ -120,3 +121,8 @@ def test_a_process_that_takes_too_long_is_ended(monkeypatch):
     (model,) = published("timm", "resnet10t")
     found = study.in_a_process(model, 0)
     assert found == {"error": "not finished after 0 s", "seconds": 0}
+
+
+def test_passes_are_timed():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+    assert min(measured(model, Inputs((torch.randn(3, 4),), batch=3), 1)) > 0

@@ -1,139 +1,24 @@
-"""The truth about neuron axes, on models of which it is known."""
+"""The truth about neuron axes, on models of which it is known: layers, and maps of channels."""
 
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from benchmarks.studies.neuron_axes.neurons import spread_constants
-from benchmarks.studies.neuron_axes.passes import Inputs, leaf_layers
-from benchmarks.studies.neuron_axes.truth import judged, true_axes
+from benchmarks.studies.neuron_axes.known_models import (
+    IMAGE,
+    ChannelNorm,
+    NormWithActivation,
+    Twice,
+    noise,
+    seq,
+    truths,
+    zeroed,
+)
+from benchmarks.studies.neuron_axes.passes import leaf_layers
+from benchmarks.studies.neuron_axes.truth import judged
 
-
-class Function(nn.Module):
-    """A layer without parameters that returns function(x)."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
-
-
-class ChannelNorm(nn.LayerNorm):
-    """A layer norm over the channels of (N, C, H, W)."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class Conv1D(nn.Module):
-    """A dense layer with its weight the other way round, and a bias that starts as zero."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(inputs, outputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x @ self.weight + self.bias
-
-
-class Scaled(nn.Module):
-    """Has a number for each neuron, and one for each token."""
-
-    def __init__(self, tokens: int, neurons: int) -> None:
-        super().__init__()
-        self.tokens, self.neurons = (
-            nn.Parameter(torch.randn(tokens, 1)),
-            nn.Parameter(torch.randn(neurons)),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.tokens * self.neurons
-
-
-class NormWithActivation(nn.GroupNorm):
-    """A norm that holds its activation, as in timm."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(1, channels)
-        self.act = nn.GELU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(super().forward(x))
-
-
-class Uncalled(nn.Module):
-    """Computes with the weights of a child that it never calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dense, self.act = nn.Linear(6, 10), nn.GELU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(F.linear(x, self.dense.weight).transpose(1, 2))
-
-
-class Attention(nn.Module):
-    """Self-attention with layers that look at each tensor in it."""
-
-    def __init__(self, width: int = 12, heads: int = 3) -> None:
-        super().__init__()
-        self.heads = heads
-        self.packed = nn.Linear(width, 3 * width)
-        self.key, self.scores = nn.Identity(), nn.Identity()
-        self.apart, self.merged = nn.Identity(), nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        n, tokens, width = x.shape
-        packed = self.packed(x).reshape(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = packed.unbind(0)
-        scores = self.scores((query @ self.key(key).mT).softmax(-1))
-        apart = self.apart(scores @ value)
-        return self.merged(apart.transpose(1, 2).reshape(n, tokens, width))
-
-
-class SelfAttention(nn.MultiheadAttention):
-    """torch's own, which computes with the weights of a child that it does not call."""
-
-    def __init__(self) -> None:
-        super().__init__(12, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x, x, x)[0]
-
-
-class ClassToken(nn.Module):
-    """Puts a token of its own before the others."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.token, self.drop = nn.Parameter(torch.randn(1, 1, width)), nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.drop(torch.cat([self.token.expand(len(x), -1, -1), x], 1))
-
-
-class Twice(nn.Module):
-    """Calls one activation twice, on different layouts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.act, self.dense = nn.Conv2d(3, 8, 1), nn.GELU(), nn.Linear(8, 9)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(self.dense(self.act(self.conv(x)).permute(0, 2, 3, 1)))
-
-
-def seq(*layers: Any) -> nn.Sequential:
-    return nn.Sequential(*[x if isinstance(x, nn.Module) else Function(x) for x in layers])
-
-
-IMAGE, TOKENS = (3, 3, 6, 10), (3, 7, 6)
 CONV = nn.Conv2d(3, 8, 3, padding=1)
 # model, shape of the input, layer, verdict, axes
 CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
@@ -150,16 +35,6 @@ CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
     ),
     "depthwise conv": (lambda: seq(CONV, nn.Conv2d(8, 8, 3, groups=8)), IMAGE, "1", "known", (1,)),
     "features": (lambda: seq(nn.Linear(6, 9), nn.Tanh()), (3, 6), "1", "known", (1,)),
-    "tokens": (lambda: seq(nn.Linear(6, 9), nn.GELU()), TOKENS, "1", "known", (2,)),
-    "two classes": (lambda: seq(nn.Linear(6, 2), nn.Sigmoid()), TOKENS, "1", "known", (2,)),
-    "one neuron": (lambda: seq(nn.Linear(6, 1), nn.Sigmoid()), TOKENS, "1", "mixed", ()),
-    "transposed tokens": (
-        lambda: seq(nn.Linear(6, 9), lambda x: x.mT, nn.GELU()),
-        TOKENS,
-        "2",
-        "known",
-        (1,),
-    ),
     "channels last": (
         lambda: seq(CONV, lambda x: x.permute(0, 2, 3, 1), nn.Linear(8, 16), nn.GELU()),
         IMAGE,
@@ -188,58 +63,10 @@ CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
         "known",
         (1,),
     ),
-    "norm without weights": (
-        lambda: seq(nn.Linear(6, 16), nn.LayerNorm(16, elementwise_affine=False)),
-        TOKENS,
-        "1",
-        "known",
-        (2,),
-    ),
-    "softmax over tokens": (
-        lambda: seq(nn.Linear(6, 16), nn.Softmax(1)),
-        TOKENS,
-        "1",
-        "known",
-        (2,),
-    ),
-    "one feature for all tokens": (
-        lambda: seq(
-            nn.Linear(6, 9), lambda x: x @ noise(9, 9), lambda x: x * noise(7, 1), nn.Identity()
-        ),
-        TOKENS,
-        "3",
-        "mixed",
-        (),
-    ),
     "batch norm": (lambda: seq(CONV, nn.BatchNorm2d(8), nn.ReLU()), IMAGE, "2", "known", (1,)),
     "flattened conv": (lambda: seq(CONV, nn.Flatten()), IMAGE, "1", "known", (1,)),
-    "conv as tokens": (
-        lambda: seq(CONV, lambda x: x.flatten(2).mT, nn.Identity()),
-        IMAGE,
-        "2",
-        "known",
-        (2,),
-    ),
     "pixel shuffle": (lambda: seq(CONV, nn.PixelShuffle(2)), IMAGE, "1", "known", (1,)),
     "pixel unshuffle": (lambda: seq(CONV, nn.PixelUnshuffle(2)), IMAGE, "1", "known", (1,)),
-    "windows": (
-        lambda: seq(
-            CONV,
-            lambda x: x.reshape(-1, 8, 2, 3, 2, 5).permute(0, 2, 4, 3, 5, 1).reshape(-1, 15, 8),
-            nn.Identity(),
-        ),
-        IMAGE,
-        "2",
-        "known",
-        (2,),
-    ),
-    "heads apart": (
-        lambda: seq(nn.Linear(6, 12), lambda x: x.unflatten(2, (3, 4)).transpose(1, 2), nn.GELU()),
-        TOKENS,
-        "2",
-        "split",
-        (1, 3),
-    ),
     "channels in the batch": (
         lambda: seq(CONV, lambda x: x.flatten(0, 1), nn.Identity()),
         IMAGE,
@@ -247,51 +74,7 @@ CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
         "batch",
         (0,),
     ),
-    "mixed tokens": (
-        lambda: seq(nn.Linear(6, 9), lambda x: x.mT, nn.Linear(7, 11), nn.GELU()),
-        TOKENS,
-        "3",
-        "known",
-        (2,),
-    ),
-    "a sum over neurons": (
-        lambda: seq(nn.Linear(6, 9), lambda x: x.sum(2), nn.Identity()),
-        TOKENS,
-        "2",
-        "mixed",
-        (),
-    ),
     "the input itself": (lambda: seq(nn.Identity(), CONV), IMAGE, "0", "untouched", ()),
-    "weight (inputs, outputs)": (lambda: seq(Conv1D(6, 9), nn.GELU()), TOKENS, "1", "known", (2,)),
-    "embedding": (
-        lambda: seq(lambda x: x.gt(0).long()[..., 0], nn.Embedding(2, 9), nn.GELU()),
-        TOKENS,
-        "2",
-        "known",
-        (2,),
-    ),
-    "scales of tokens": (
-        lambda: seq(nn.Linear(6, 9), Scaled(7, 9)),
-        TOKENS,
-        "1",
-        "known",
-        (2,),
-    ),
-    "shared layer": (
-        lambda: seq(shared := nn.Linear(6, 6), lambda x: x.mT, shared, nn.Identity()),
-        (3, 6, 6),
-        "3",
-        "known",
-        (2,),
-    ),
-    "LSTM": (lambda: seq(nn.LSTM(6, 9, batch_first=True)), TOKENS, "0", "known", (2,)),
-    "LSTM, then GELU": (
-        lambda: seq(nn.LSTM(6, 9), lambda x: x[0], nn.GELU()),
-        TOKENS,
-        "2",
-        "known",
-        (2,),
-    ),
     "weight norm": (
         lambda: seq(nn.utils.parametrizations.weight_norm(nn.Conv1d(6, 5, 3), dim=2), nn.GELU()),
         (3, 6, 9),
@@ -306,44 +89,6 @@ CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
         "known",
         (1,),
     ),
-    "uncalled child": (lambda: seq(nn.Linear(6, 6), Uncalled()), TOKENS, "1.act", "known", (1,)),
-    "multi-head attention": (
-        lambda: seq(nn.Linear(6, 12), SelfAttention(), nn.GELU()),
-        TOKENS,
-        "2",
-        "known",
-        (2,),
-    ),
-    "keys of heads": (
-        lambda: seq(nn.Linear(6, 12), Attention()),
-        TOKENS,
-        "1.key",
-        "split",
-        (1, 3),
-    ),
-    "scores of heads": (
-        lambda: seq(nn.Linear(6, 12), Attention()),
-        TOKENS,
-        "1.scores",
-        "known",
-        (1,),
-    ),
-    "values of heads": (
-        lambda: seq(nn.Linear(6, 12), Attention()),
-        TOKENS,
-        "1.apart",
-        "split",
-        (1, 3),
-    ),
-    "merged heads": (lambda: seq(nn.Linear(6, 12), Attention()), TOKENS, "1.merged", "known", (2,)),
-    "class token": (lambda: seq(nn.Linear(6, 9), ClassToken(9)), TOKENS, "1.drop", "known", (2,)),
-    "random numbers": (
-        lambda: seq(nn.Linear(6, 9), lambda x: x + torch.rand(x.shape), nn.Identity()),
-        TOKENS,
-        "2",
-        "known",
-        (2,),
-    ),
     "zero-initialised norm": (
         lambda: seq(CONV, lambda x: x.permute(0, 2, 3, 1), zeroed(nn.LayerNorm(8)), nn.ReLU()),
         IMAGE,
@@ -352,28 +97,6 @@ CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
         (3,),
     ),
 }
-
-
-def zeroed(layer: Any) -> nn.Module:
-    nn.init.zeros_(layer.weight)
-    return layer
-
-
-def truths(
-    make: Any, *arguments: torch.Tensor
-) -> dict[tuple[str, int], tuple[str, tuple[int, ...]]]:
-    torch.manual_seed(0)
-    model = make().eval()
-    spread_constants(model)
-    before = [parameter.clone() for parameter in model.parameters()]
-    found = true_axes(model, Inputs(arguments, batch=3))
-    assert all(map(torch.equal, before, model.parameters())), "parameters have changed"
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    return {(truth.layer, truth.number): (truth.verdict, truth.axes) for truth in found}
-
-
-def noise(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -21,13 +21,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .neurons import neuron_count, noise_in_parameters
+from .neurons import matrices, noise_in_parameters
 from .passes import Inputs, LeafCall, ProducerCall, changed_outputs, recorded
 
 # The neurons that are flipped. Of packed queries, keys and values these are a query and a value.
 SHARES = (0.1, 0.9)
-# And these, one after the other, as long as a tensor does not change: a key, for example.
-MORE_SHARES = (0.5, 0.3, 0.7)
+# And these, one after the other, as long as a tensor does not change (a key, for example), or only
+# once and everywhere.
+MORE_SHARES = (0.5, 0.3, 0.7, 0.02, 0.4, 0.6, 0.98)
 ROUNDING = 1e-6
 # A norm without weights lets a neuron change all others, but itself the most, nearly everywhere.
 # So may one token among all tokens, but not by so much.
@@ -54,20 +55,56 @@ def true_axes(model: nn.Module, inputs: Inputs) -> list[Truth]:
     with noise_in_parameters(model):
         fed = _changes(model, inputs, calls)
     others = [_changes(model, inputs.with_copied(*places), calls) for places in ((0, 1), (1, 0))]
-    waiting = [call for call in calls if fed[call] is not None]
     found: dict[LeafCall, Truth] = {}
     # Of children that a module computes with and does not call, the last is taken to be used last.
     order = sorted(range(len(producers)), key=lambda i: (producers[i].position, i), reverse=True)
     for producer in [producers[i] for i in order]:
-        watched = [c for c in waiting if c not in found and c.position > producer.position]
-        if not watched:
-            continue
-        changes = _changes_by_flips(model, inputs, watched, producer)
-        for call in watched:
-            if changes[call]:
-                verdict, axes = judged(changes[call], [each[call] for each in others])
-                found[call] = _truth(call, verdict, axes)
+        waiting = [call for call in calls if fed[call] is not None and call not in found]
+        found |= _verdicts_by(model, inputs, waiting, producer, others)
     return [found.get(call) or _truth(call, "untouched") for call in calls]
+
+
+def _verdicts_by(
+    model: nn.Module,
+    inputs: Inputs,
+    waiting: Sequence[LeafCall],
+    producer: ProducerCall,
+    others: Sequence[dict[LeafCall, torch.Tensor | None]],
+) -> dict[LeafCall, Truth]:
+    """Return the verdicts on those calls that the neurons of a producer decide."""
+
+    def verdicts(waiting: Sequence[LeafCall], producer: ProducerCall) -> dict[LeafCall, Truth]:
+        watched = [call for call in waiting if call.position > producer.position]
+        changes = _changes_by_flips(model, inputs, watched, producer) if watched else {}
+        return {
+            call: _truth(call, *judged(changes[call], [each[call] for each in others]))
+            for call in watched
+            if changes[call]
+        }
+
+    places = matrices(producer.producer)
+    if not places:
+        return verdicts(waiting, producer)
+    found: dict[LeafCall, Truth] = {}
+    for axes in reversed(places):  # the last parameter is taken to be used last
+        rest = [call for call in waiting if call not in found]
+        producers = [dataclasses.replace(producer, matrix=place) for place in axes]
+        found |= _told_once([verdicts(rest, each) for each in producers])
+    return found
+
+
+def _told_once(verdicts: Sequence[dict[LeafCall, Truth]]) -> dict[LeafCall, Truth]:
+    """Return the verdicts of calls that one of two axes of a parameter leads to, and only one.
+
+    A flip of an input of a matrix changes all of its outputs: it tells no axis.
+    """
+    told = [{c: t for c, t in each.items() if t.verdict != "mixed"} for each in verdicts]
+    return {
+        call: truth
+        for each in told
+        for call, truth in each.items()
+        if sum(call in other for other in told) == 1
+    }
 
 
 def _changes_by_flips(
@@ -90,11 +127,16 @@ def _changes_by_flips(
 
     first, second = SHARES
     flip(second, flip(first, watched))
-    unchanged = flip(None, [call for call in watched if not changes[call]])
+    waiting = flip(None, [call for call in watched if not changes[call]])
+    waiting += [c for c in watched if len(changes[c]) == 1 and not _tells_an_axis(changes[c])]
     for share in MORE_SHARES:
-        flip(share, unchanged)
-        unchanged = [call for call in unchanged if not changes[call]]
+        flip(share, waiting)
+        waiting = [c for c in waiting if len(changes[c]) < 2 and not _tells_an_axis(changes[c])]
     return changes
+
+
+def _tells_an_axis(changes: Sequence[torch.Tensor]) -> bool:
+    return bool(changes) and judged(changes, [])[0] != "mixed"
 
 
 def _is_plain(change: torch.Tensor, producer: ProducerCall, share: float) -> bool:
@@ -102,7 +144,7 @@ def _is_plain(change: torch.Tensor, producer: ProducerCall, share: float) -> boo
 
     That is the neuron axis, and another flip would tell no more.
     """
-    count = neuron_count(producer.producer)
+    count = producer.neurons
     own = torch.arange(count) == int(share * count)
     parts = changed_parts(change)
     axes = [axis for axis, entries in enumerate(parts) if not bool(entries.all())]

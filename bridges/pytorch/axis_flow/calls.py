@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .factors import Axes, size_of
@@ -18,8 +19,9 @@ from .factors import Axes, size_of
 class Call:
     """A call of a torch function that has returned.
 
-    ``known``: returns the axes of a tensor, or None. ``is_weight``: whether a tensor is a
-    parameter, or was computed from parameters alone.
+    ``known``: returns the axes of a tensor, or None. ``is_lost``: whether nothing is known of a
+    tensor that was computed from neurons. ``is_weight``: whether a tensor is a parameter, or was
+    computed from parameters alone. ``tensors``: all that are read.
     """
 
     name: str
@@ -28,11 +30,13 @@ class Call:
     kwargs: dict[str, Any]
     outputs: list[Any]
     known: Callable[[Any], Axes | None]
+    is_lost: Callable[[Any], bool]
     is_weight: Callable[[Any], bool]
     tensors: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tensors = list(tensors_in((*self.args, *self.kwargs.values())))
+        given = (value for name, value in self.kwargs.items() if name != "out")
+        self.tensors = list(tensors_in((*self.args, *given)))
 
     @property
     def out(self) -> Tensor:
@@ -82,6 +86,25 @@ def tensors_in(values: Iterable[Any]) -> Iterable[Tensor]:
             yield value
         elif isinstance(value, (tuple, list)):
             yield from tensors_in(value)
+
+
+def name_of(function: Any) -> str:
+    """Return the name that rules have; of an operator of another library, with its library."""
+    if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        library, operator, *_ = str(function).split(".")
+        return operator if library == "aten" else f"{library}.{operator}"
+    name: str = getattr(function, "__name__", "")
+    if getattr(function, "__module__", None) == "_operator":  # in compiled graphs
+        return f"__{name.strip('_')}__"
+    if name in ("__get__", "__set__"):
+        attribute = getattr(getattr(function, "__self__", None), "__name__", "")
+        if name == "__set__":
+            return f"{attribute}="
+        return attribute if attribute in _PROPERTIES else name
+    return name
+
+
+_PROPERTIES = {"T", "mT", "H", "mH", "data", "real", "imag"}
 
 
 def axes_of_outputs(call: Call, follow: Rule | None) -> list[Axes | None]:

@@ -60,13 +60,30 @@ def resized(axis: Axis, size: int) -> Axis:
     """
     if size_of(axis) == size:
         return axis
-    return neuron(size) if has(axis, NEURON) and size > 1 else other(size)
+    return neuron(size) if _holds_neurons(axis) and size > 1 else other(size)
+
+
+def reordered(axis: Axis) -> Axis:
+    """Return an axis whose entries changed places: which inputs they belong to is lost."""
+    if not has(axis, BATCH):
+        return axis
+    return other(size_of(axis))  # where neurons were, too, they are among the inputs
+
+
+def _holds_neurons(axis: Axis) -> bool:
+    """Return whether an axis holds neurons, and no inputs."""
+    return has(axis, NEURON) and not has(axis, BATCH)
+
+
+def neuron_places(axes: Axes) -> set[int]:
+    """Return the axes that hold neurons, counted from the last, which is -1."""
+    return {i - len(axes) for i, axis in enumerate(axes) if has(axis, NEURON)}
 
 
 def neuron_axis(axes: Axes | None) -> int | None:
     """Return the axis that holds neurons; None if no axis does, several do, or one with inputs."""
     found = [i for i, axis in enumerate(axes or ()) if has(axis, NEURON)]
-    return found[0] if axes and len(found) == 1 and not has(axes[found[0]], BATCH) else None
+    return found[0] if axes and len(found) == 1 and _holds_neurons(axes[found[0]]) else None
 
 
 def reshape(axes: Axes, shape: Sequence[int]) -> Axes | None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .calls import RULES, Call, Result, Rule, fits, rule
-from .factors import BATCH, join, without
+from .factors import NEURON, Axis, has, join, other, reordered
 
 _OPERATORS = {
     f"__{prefix}{name}__": name
@@ -61,8 +61,26 @@ def _is_pointwise(name: str) -> bool:
     "true_divide multiply subtract divide"
 )
 def elementwise(call: Call) -> Result:
-    axes = join(call.all_known(), call.shape)
-    return None if not call.all_known() else axes
+    known = call.all_known()
+    if not known or _has_wider_lost(call):
+        return None
+    return join(known, call.shape)
+
+
+def _has_wider_lost(call: Call) -> bool:
+    """Return whether what is known of the result is known from a factor of it alone."""
+    lost = [_width(t) for t in call.tensors if call.is_lost(t)]
+    known = [_width(t) for t in call.tensors if any(map(_holds, call.known(t) or ()))]
+    return bool(lost and known) and max(lost) > max(known)
+
+
+def _width(tensor: Tensor) -> int:
+    """Return the number of axes with more than one entry."""
+    return sum(size > 1 for size in tensor.shape)
+
+
+def _holds(axis: Axis) -> bool:
+    return has(axis, NEURON)
 
 
 @rule(
@@ -71,7 +89,7 @@ def elementwise(call: Call) -> Result:
     "dropout2d dropout3d feature_dropout alpha_dropout feature_alpha_dropout rrelu relu relu6 gelu "
     "silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu logsigmoid log_sigmoid "
     "tanhshrink softsign softshrink hardshrink softplus threshold sigmoid tanh softmax log_softmax "
-    "softmin gumbel_softmax normalize cumsum cumprod logcumsumexp masked_fill masked_scatter "
+    "softmin gumbel_softmax normalize cumsum cumprod logcumsumexp masked_fill "
     "zeros_like ones_like empty_like full_like rand_like randn_like local_response_norm tril triu "
     "fill zero nan_to_num quantize_per_tensor dequantize alias lift_fresh record_stream pin_memory"
 )
@@ -80,16 +98,38 @@ def _same(call: Call) -> Result:
     return axes if axes is None or fits(axes, call.out) else None
 
 
-@rule("flip roll sort argsort fliplr flipud msort")
+@rule("flip roll")
 def _reordered(call: Call) -> Result:
-    """The entries of some axis change places: that axis no longer says which input is which."""
+    """The entries of some axes change places: these no longer say which input is which."""
     axes = call.input_axes
-    dims = call.argument(2 if call.name == "roll" else 1, "dims", "dim")
+    dims = call.argument(2 if call.name == "roll" else 1, "dims")
     if axes is None:
         return None
-    dims = (-1,) if dims is None else (dims,) if isinstance(dims, int) else dims
+    if dims is None or dims == ():  # rolled as one long axis
+        return tuple(map(reordered, axes)) if len(axes) == 1 else None
+    dims = (dims,) if isinstance(dims, int) else dims
     moved = {dim % len(axes) for dim in dims}
-    each = tuple(without((axis,), BATCH)[0] if i in moved else axis for i, axis in enumerate(axes))
+    return tuple(reordered(axis) if i in moved else axis for i, axis in enumerate(axes))
+
+
+@rule("fliplr flipud")
+def _flipped(call: Call) -> Result:
+    axes, moved = call.input_axes, int(call.name == "fliplr")
+    if axes is None:
+        return None
+    return (*axes[:moved], reordered(axes[moved]), *axes[moved + 1 :])
+
+
+@rule("sort argsort msort topk")
+def _ranked(call: Call) -> Result:
+    """Along the axis that is sorted, entries are ranks: neither neurons nor inputs."""
+    axes = call.input_axes
+    given = call.argument(2 if call.name == "topk" else 1, "dim")
+    dim = 0 if call.name == "msort" else -1 if given is None else given
+    if axes is None or not isinstance(dim, int):
+        return None
+    dim %= len(axes)
+    each = (*axes[:dim], other(call.shape[dim]), *axes[dim + 1 :])
     return [each] * len(call.outputs)
 
 

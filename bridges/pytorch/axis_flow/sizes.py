@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from .calls import Call, Result, rule
 from .factors import (
-    BATCH,
     NEURON,
     OTHER,
     Axes,
@@ -13,11 +12,12 @@ from .factors import (
     has,
     join,
     neuron,
+    neuron_places,
     other,
     others,
+    reordered,
     resized,
     size_of,
-    without,
 )
 from .same_shape import elementwise
 from .views import view
@@ -34,10 +34,9 @@ def _padded(call: Call) -> Result:
     return _resized_to(call.input_axes, call.shape)
 
 
-@rule("topk kthvalue mode cummax cummin")
-def _selected_values(call: Call) -> Result:
-    each = _resized_to(call.input_axes, call.shape)
-    return [each] * len(call.outputs)
+@rule("cummax cummin")
+def _cumulated(call: Call) -> Result:
+    return [call.input_axes] * len(call.outputs)
 
 
 @rule("index_select gather take_along_dim")
@@ -48,19 +47,20 @@ def _gathered(call: Call) -> Result:
         return None
     dim %= len(axes)
     return tuple(
-        without((resized(axis, size),), BATCH)[0] if i == dim else resized(axis, size)
+        reordered(resized(axis, size)) if i == dim else resized(axis, size)
         for i, (axis, size) in enumerate(zip(axes, call.shape, strict=True))
     )
 
 
-@rule("index_add scatter_add index_copy scatter scatter_reduce index_put")
+@rule("index_add scatter_add index_copy scatter scatter_reduce index_put masked_scatter")
 def _scattered(call: Call) -> Result:
     """Into a tensor of which nothing is known, whole axes come from what is written."""
-    axes = call.input_axes
-    if axes is not None:
-        return axes
-    source, dim = call.tensors[-1], call.argument(1, "dim")
+    axes, dim = call.input_axes, call.argument(1, "dim")
+    source = call.argument(3 if isinstance(dim, int) else 2, "source", "src", "values")
     written = call.known(source)
+    if axes is not None:
+        elsewhere = written is not None and neuron_places(written) != neuron_places(axes)
+        return None if elsewhere or call.is_lost(source) else axes
     if written is None or not isinstance(dim, int) or source.ndim != call.out.ndim:
         return None
     return tuple(

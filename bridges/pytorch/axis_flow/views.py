@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from .calls import Call, Result, rule
-from .factors import NEURON, Axes, has, neuron, other, others, reshape, resized, size_of
+from .factors import (
+    Axes,
+    neuron_places,
+    other,
+    others,
+    reordered,
+    reshape,
+    resized,
+    size_of,
+)
 
 # As strides of a tensor without data, they tell of each axis of a view where it came from.
 _PRIMES = (10007, 20011, 40009, 80021, 160001, 320009, 640007, 1280023, 2560021, 5120029)
@@ -96,8 +105,8 @@ def _indexed_by_tensors(
     start = taken[0] if adjacent else 0
     new = ndim - len(kept)
     selected = others(shape[start : start + new])
-    if new == 1 and len(taken) == 1 and has(view[taken[0]], NEURON):
-        selected = (neuron(shape[start]),)
+    if new == 1 and len(taken) == 1 and neuron_places((view[taken[0]],)):
+        selected = (reordered(resized(view[taken[0]], shape[start])),)
     return (*kept[:start], *selected, *kept[start:])
 
 

@@ -1,11 +1,24 @@
 """Functions with weights, whose outputs have neurons of their own: layers, products, norms."""
 
+import string
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from .calls import Call, Result, rule
-from .factors import BATCH, NEURON, Axes, Axis, has, join, neuron, other, others, without
+from .factors import (
+    BATCH,
+    NEURON,
+    Axes,
+    Axis,
+    has,
+    join,
+    neuron,
+    neuron_places,
+    other,
+    others,
+    without,
+)
 
 
 def _leading(axes: Axes | None, shape: Sequence[int]) -> Axes:
@@ -24,8 +37,17 @@ def _convolution(call: Call) -> Result:
     return (*_leading(axes and axes[:1], shape[:1]), neuron(shape[1]), *others(shape[2:]))
 
 
-@rule("linear bilinear")
+@rule("linear")
 def _linear(call: Call) -> Result:
+    weight = call.known(call.argument(1, "weight"))
+    if weight is None or len(weight) != 2:
+        return _bilinear(call)
+    # A product of two activations, such as a layer whose weights another layer computed.
+    return _product(call, call.input, call.argument(1, "weight").mT, (weight[1], weight[0]))
+
+
+@rule("bilinear")
+def _bilinear(call: Call) -> Result:
     axes = call.input_axes
     return (*_leading(axes and axes[:-1], call.shape[:-1]), neuron(call.shape[-1]))
 
@@ -83,10 +105,14 @@ def _matmul(call: Call) -> Result:
     first, second = call.tensors[-2:]
     if call.name == "__rmatmul__":
         first, second = second, first
-    shape = call.shape
+    return _product(call, first, second, call.known(second))
+
+
+def _product(call: Call, first: Tensor, second: Tensor, right: Axes | None) -> Result:
+    """Return the axes of a matrix product. ``right``: of its second factor."""
+    shape, left = call.shape, call.known(first)
     if len(shape) < 2 or first.ndim < 2 or second.ndim < 2:
         return None
-    left, right = call.known(first), call.known(second)
     if call.is_weight(second):
         return (*_leading(left and left[:-1], shape[:-1]), neuron(shape[-1]))
     if left is None and right is None:
@@ -100,15 +126,24 @@ def _matmul(call: Call) -> Result:
     return None if leading is None else (*leading, rows, columns)
 
 
+@rule("grouped_mm _grouped_mm")
+def _grouped_product(call: Call) -> Result:
+    """The rows of a matrix times a stack of weights, each with the weight of its expert."""
+    axes, weight = call.input_axes, call.argument(1, "mat2", "mat_b")
+    if call.known(weight) is not None or weight.ndim != 3 or len(call.shape) != 2:
+        return None
+    return (*_leading(axes and axes[:1], call.shape[:1]), neuron(call.shape[1]))
+
+
 @rule("einsum")
 def _einsum(call: Call) -> Result:
     equation = call.args[0]
-    if not isinstance(equation, str) or "..." in equation or "->" not in equation:
+    if not isinstance(equation, str) or "->" not in equation:
         return None
-    inputs, _, output = equation.replace(" ", "").partition("->")
+    *operands, output = _without_ellipsis(equation, [tensor.ndim for tensor in call.tensors])
     sources: dict[str, Axis] = {}
     weights: set[str] = set()
-    for letters, tensor in zip(inputs.split(","), call.tensors, strict=True):
+    for letters, tensor in zip(operands, call.tensors, strict=True):
         axes = call.known(tensor)
         if axes is None and call.is_weight(tensor):
             weights.update(letters)
@@ -130,6 +165,17 @@ def _einsum(call: Call) -> Result:
     return tuple(result)
 
 
+def _without_ellipsis(equation: str, ranks: Sequence[int]) -> list[str]:
+    """Return the letters of each operand and of the output, with digits where ... stands."""
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    operands = inputs.split(",")
+    hidden = [n - len(each.replace("...", "")) for n, each in zip(ranks, operands, strict=True)]
+    most = max(hidden)
+    digits = string.digits[:most]  # of an operand with fewer such axes, the last ones
+    each = [o.replace("...", digits[most - n :]) for o, n in zip(operands, hidden, strict=True)]
+    return [*each, output.replace("...", digits)]
+
+
 @rule("scaled_dot_product_attention")
 def _scaled_dot_product(call: Call) -> Result:
     query, _, value = (call.known(t) for t in call.tensors[:3])
@@ -141,10 +187,17 @@ def _scaled_dot_product(call: Call) -> Result:
     return None if leading is None else (*leading, rows, value[-1])
 
 
+def _keeps_neurons(call: Call) -> bool:
+    """Return whether a norm leaves neurons where they are: those with weights have their own."""
+    axes = call.input_axes
+    weighted = any(map(call.is_weight, call.tensors[1:]))
+    return axes is not None and bool(neuron_places(axes)) and not weighted
+
+
 @rule("batch_norm group_norm instance_norm native_batch_norm native_group_norm")
 def _channel_norm(call: Call) -> Result:
     axes, shape = call.input_axes, call.shape
-    if axes is not None and any(has(axis, NEURON) for axis in axes):
+    if _keeps_neurons(call):
         return axes
     if len(shape) < 2:
         return None
@@ -155,8 +208,6 @@ def _channel_norm(call: Call) -> Result:
 def _layer_norm(call: Call) -> Result:
     axes = call.input_axes
     normalized = call.argument(1, "normalized_shape")
-    if axes is not None and any(has(axis, NEURON) for axis in axes):
-        return axes
-    if len(tuple(normalized)) != 1:
+    if _keeps_neurons(call) or len(tuple(normalized)) != 1:
         return axes
     return (*_leading(axes and axes[:-1], call.shape[:-1]), neuron(call.shape[-1]))

@@ -2,36 +2,14 @@
 
 import threading
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.errors import GuessedAxisWarning
-from tests.support.torch_models import expected_rows, images
-
-
-class Calls(nn.Module):
-    """A model that is a function of its input and its layers; what it returns went through act."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-        self.act = nn.ReLU()
-
-    def forward(self, *inputs):
-        return self.act(self.function(self, *inputs))
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """A norm of channels that are axis 1, as in ConvNeXt."""
-
-    def forward(self, x):
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+from tests.support.followed_models import Calls, LayerNorm2d, attention, windows
+from tests.support.torch_models import images
 
 
 class MixerMLP(nn.Module):
@@ -48,17 +26,6 @@ class MixerMLP(nn.Module):
 class Transposed(nn.Module):
     def forward(self, x):
         return x.transpose(-2, -1)
-
-
-def attention(model, x):
-    q, k, v = model.qkv(x).reshape(2, 7, 3, 4, 5).permute(2, 0, 3, 1, 4)
-    return (F.softmax(q @ k.transpose(-2, -1), -1) @ v).transpose(1, 2).reshape(2, 7, 20)
-
-
-def windows(model, x):
-    """Swin's: (batch * windows, positions, channels)."""
-    x = torch.roll(model.fc(x), (-1, -1), (1, 2))
-    return x.view(2, 2, 3, 2, 4, 9).permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, 12, 9)
 
 
 def shuffled(model, x):
@@ -180,46 +147,6 @@ def test_the_axis_is_followed(kind):
     assert point.state_count == output.numel() // output.shape[axis]
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape", "axis", "origin"),
-    [
-        (nn.Conv2d(3, 5, 3), (2, 3, 9, 8), 1, "layer"),
-        (nn.LayerNorm(8), (2, 3, 9, 8), 3, "layer"),
-        (nn.MaxPool2d(2), (2, 3, 9, 8), 1, "rule"),
-        (LayerNorm2d(3), (2, 3, 9, 8), 1, "flow"),
-    ],
-)
-def test_where_an_axis_is_known_from(layer, shape, axis, origin):
-    model = Calls(lambda m, x: m.layer(m.conv(x) if origin == "flow" else x), layer=layer)
-    model.conv = nn.Conv2d(3, 3, 1)
-    with ts.capture(model, "layer") as run:
-        model(images(*shape))
-    (point,) = run.efficiency_layers
-    assert (point.axis, point.axis_origin) == (axis, origin)
-    assert point.attributes()["axis_origin"] == origin
-    (row,) = str(run.report()).splitlines()[2:3]
-    assert row.split()[1:3] == [str(axis), origin]
-
-
-class HeadNorm(nn.Module):
-    """A norm of each head, as in Qwen 3: neurons are also along the axis of the heads."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(5))
-
-    def forward(self, x):
-        return x * x.pow(2).mean(-1, keepdim=True).rsqrt() * self.weight
-
-
-def test_a_norm_of_heads_has_the_axis_that_fits_its_weights():
-    model = Calls(lambda m, x: m.norm(m.q(x).view(2, 7, 4, 5)), q=nn.Linear(3, 20), norm=HeadNorm())
-    with ts.capture(model, "norm") as run:
-        model(images(2, 7, 3))
-    (point,) = run.efficiency_layers
-    assert (point.axis, point.axis_origin, point.neurons) == (3, "layer", 5)
-
-
 def test_a_longer_clip_after_a_short_one():
     model = Calls(lambda m, x: m.conv(x), conv=nn.Conv1d(3, 8, 3))
     with ts.capture(model, "act") as run:
@@ -229,53 +156,6 @@ def test_a_longer_clip_after_a_short_one():
     point = run["act_post_states"]
     assert (point.neurons, point.state_count) == (8, 2 * 98 + 2 * 248 + 48)
     assert point.instance_count == 5
-
-
-def test_where_the_axis_is_lost_that_is_said():
-    model = Calls(lambda m, x: torch.cdist(m.fc(x), m.fc(x)), **FC)
-    with (
-        pytest.warns(GuessedAxisWarning, match="act_post_states .lost at cdist"),
-        ts.capture(model, "act") as run,
-    ):
-        model(images(2, 9, 4))  # of as many rows as neurons
-    assert run["act_post_states"].axis_origin == "guess"
-    assert " 2 guess " in str(run.report())
-
-
-def test_a_view_in_place_is_named_as_the_cause():
-    model = Calls(lambda m, x: m.fc(x).transpose_(1, 2), **FC)
-    with (
-        pytest.warns(GuessedAxisWarning, match="act_post_states .lost at transpose_"),
-        ts.capture(model, "act") as run,
-    ):
-        model(images(2, 7, 4))
-    assert run["act_post_states"].axis_origin == "guess"
-
-
-def test_a_weight_for_each_position_is_no_norm():
-    class Positions(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(7))
-
-        def forward(self, x):
-            return torch.cdist(x, x[:, :5]) * self.scale[:, None]
-
-    model = Calls(lambda m, x: m.pos(m.fc(x)), pos=Positions(), **FC)
-    with pytest.warns(GuessedAxisWarning), ts.capture(model, "pos") as run:
-        model(images(2, 7, 4))
-    assert run["pos_post_states"].axis_origin == "guess"
-
-
-def test_all_guesses_of_a_pass_are_one_warning_and_told_once():
-    model = nn.Sequential(nn.ReLU(), nn.ReLU())
-    with ts.capture(model, "ReLU"):
-        with pytest.warns(GuessedAxisWarning) as warned:
-            model(images(2, 3, 4))
-        model(images(2, 3, 4))
-    assert len(warned) == 1
-    assert "0_post_states (" in str(warned[0].message)
-    assert "1_post_states (" in str(warned[0].message)
 
 
 def test_nothing_is_changed_by_following():
@@ -331,50 +211,3 @@ def test_a_part_of_a_model_that_is_called_by_itself():
         model["encoder"](images(2, 3, 9))
     (point,) = run.efficiency_layers
     assert (point.axis, point.axis_origin) == (1, "flow")
-
-
-# ---- which input a row belongs to ----------------------------------------------------------------
-
-
-def rows_of_input(output, axis, batch):
-    """The rows of each input: of an output with the inputs along ``batch``."""
-    moved = output.detach().movedim(batch, 0)
-    return [expected_rows(each[None], axis) for each in moved]
-
-
-@pytest.mark.parametrize("batch_axis", [0, 1, -2])
-def test_rows_go_to_their_input_in_sequence_first_models(batch_axis):
-    torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(4, 2, 9, 0.0, batch_first=batch_axis == 0)
-    with ts.capture(layer, "linear1", batch_axis=batch_axis) as run:
-        output: list[torch.Tensor] = []
-        layer.linear1.register_forward_hook(lambda *seen: output.append(seen[2]))
-        layer(images(3, 7, 4) if batch_axis == 0 else images(7, 3, 4))
-    point = run["linear1_post_states"]
-    assert (point.axis, point.neurons, point.instance_count) == (2, 9, 3)
-    each = rows_of_input(output[0], 2, batch_axis % 3)
-    np.testing.assert_array_equal(point.raw_states, np.concatenate(each))
-
-
-def test_windows_belong_to_their_image():
-    torch.manual_seed(0)
-    model = Calls(windows, **FC)
-    with ts.capture(model, "act") as run:
-        output = model(images(2, 6, 8, 4))
-        model(images(2, 6, 8, 4, seed=1))
-    point = run["act_post_states"]
-    assert (point.instance_count, point.states_per_instance()) == (4, 48)
-    first = expected_rows(output.reshape(2, 48, 9)[:1])
-    np.testing.assert_array_equal(point.raw_states[:48], first)
-
-
-def test_inputs_that_lie_within_an_axis():
-    """(windows * batch, ...), of which every second row belongs to an input."""
-    model = Calls(lambda m, x: m.fc(x).transpose(0, 1).flatten(0, 1), **FC)
-    with ts.capture(model, "act") as run:
-        output = model(images(3, 7, 4))
-        model(images(2, 7, 4))
-    point = run["act_post_states"]
-    assert (point.instance_count, point.states_per_instance()) == (5, 7)
-    each = rows_of_input(output.reshape(7, 3, 9), 2, 1)
-    np.testing.assert_array_equal(point.raw_states[:21], np.concatenate(each))

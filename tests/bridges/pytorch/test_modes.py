@@ -1,6 +1,7 @@
 """PyTorch's other ways to run a model: recomputed, traced, transformed, cast, in threads."""
 
 import threading
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import tensorstate_gpu as ts
@@ -93,6 +95,68 @@ def test_tracing_is_not_counted():
     assert torch.equal(traced(x), bare)
     model(x)
     assert [point.state_count for point in model.efficiency_layers] == [5] * 4
+
+
+class Block(nn.Module):
+    """Returns a mapping; torch.fx enters it, as it enters every module that is not torch's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.scale = nn.Linear(6, 6), torch.ones(6)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"output": self.linear(x), "scale": self.scale}
+
+
+class Blocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.head = Block(), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.head(self.block(x)["output"])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_symbolic_traces_of_torch_fx_are_not_counted(whole):
+    model, x = Blocks(), images(5, 6)
+    bare, nodes = model(x), len(torch.fx.symbolic_trace(model).graph.nodes)
+    with ts.capture(model, ["Block", "Linear"], method="both") as run:
+        # In part of a larger model, the captured one calls its own hooks.
+        graph = torch.fx.symbolic_trace(model if whole else nn.Sequential(model))
+        assert [point.state_count for point in run.efficiency_layers] == [0] * 6
+        assert len(graph.graph.nodes) == nodes
+        assert torch.equal(graph(x), bare)
+        # A graph has the layers of the model, but not its blocks.
+        assert [point.state_count for point in run.efficiency_layers] == [0, 0, 5, 5, 5, 5]
+    assert torch.equal(graph(x), bare)
+    assert run["head_post_states"].state_count == 5
+    with ts.capture(graph, "*head") as run:
+        graph(x)
+    assert [point.state_count for point in run.efficiency_layers] == [5]
+
+
+def test_make_fx_is_not_counted():
+    model, x = perceptron(), images(5, 6)
+    with ts.capture(model, "Linear") as run:
+        make_fx(model, tracing_mode="real")(x)
+        assert [point.state_count for point in run.efficiency_layers] == [0] * 2
+        model(x)
+    assert run.instance_count == 5
+
+
+def test_scripting_a_captured_model_is_refused():
+    model = perceptron()
+    refused = pytest.raises(ts.errors.NotCapturable, match=r"captured.*torch\.jit\.script")
+    with ts.capture(model, "Linear") as run, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is on its way out
+        with refused:
+            torch.jit.script(model)
+        with refused:
+            torch.jit.script(nn.Sequential(model[0]))
+        model(images(5, 6))
+    assert run.instance_count == 5
+    assert hooks_of(model) == []
 
 
 def test_torch_export_is_not_counted():

@@ -28,7 +28,7 @@ class Returns(nn.Module):
 @dataclasses.dataclass
 class Output:
     name: str
-    loss: None
+    loss: torch.Tensor | None
     logits: torch.Tensor
     hidden: torch.Tensor
 
@@ -51,11 +51,17 @@ OUTPUTS: dict[str, Callable[[torch.Tensor], Any]] = {
     "none first": lambda x: (None, x, -x),
     "nested": lambda x: ([], {"a": (x,)}, -x),
     "list": lambda x: [x, -x],
-    "dict": lambda x: {"logits": x, "hidden": -x},
+    "dict, by its keys": lambda x: {"logits": -x, "hidden": x},
+    "dict of keys that do not compare": lambda x: {"z": x, 1: -x},
+    "OrderedDict, in its own order": lambda x: OrderedDict(z=x, a=-x),
     "dataclass": lambda x: Output("name", None, x, -x),
     "ModelOutput": lambda x: ModelOutput(loss=None, logits=x, hidden=(-x, -x)),
     "named tuple": lambda x: torch.return_types.max((x, (-x).long())),
     "parameter": lambda x: nn.Parameter(x.detach()),
+    # A model of Hugging Face that is called with labels: the loss is no activation.
+    "ModelOutput with a loss": lambda x: ModelOutput(loss=x.sum(), logits=x, hidden=(-x,)),
+    "tuple with a loss": lambda x: (x.sum(), (x.mean(), x), -x),
+    "dataclass with a loss": lambda x: Output("name", x.sum(), x, -x),
 }
 
 
@@ -84,6 +90,24 @@ def test_a_0d_output_is_a_value_error():
     with ts.capture(model, "0") as run, pytest.raises(ValueError, match="0-d"):
         model(images(2, 3))
     assert run["0_post_states"].neurons is None
+
+
+def test_the_loss_of_a_published_output_is_not_captured():
+    outputs = pytest.importorskip("transformers.modeling_outputs")
+    model = nn.Sequential(
+        Returns(lambda x: outputs.SequenceClassifierOutput(loss=x.sum(), logits=x))
+    )
+    with ts.capture(model, "0") as run:
+        assert list(model(images(9, 3))) == ["loss", "logits"]
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, expected_rows(images(9, 3)))
+
+
+@pytest.mark.parametrize("output", [lambda x: (x.sum(), x), lambda x: {"loss": x.sum(), "y": x}])
+def test_losses_in_compiled_models(output):
+    model = nn.Sequential(nn.Linear(3, 4), Returns(output))
+    with ts.capture(model, "1") as run:
+        torch.compile(model, backend="eager")(images(9, 3))
+    assert (run["1_post_states"].neurons, run["1_post_states"].state_count) == (4, 9)
 
 
 def test_complex_outputs_are_refused():
@@ -127,6 +151,73 @@ def test_nested_tensors_are_refused_with_the_way_out():
     with torch.no_grad(), ts.capture(model, "layers.0.linear1") as run:
         model(images(2, 3, 4), src_key_padding_mask=padding)
     assert run["layers.0.linear1_post_states"].state_count == 6
+
+
+class Wrapper(torch.Tensor):
+    """Holds another tensor, as DTensor does."""
+
+    @staticmethod
+    def __new__(cls, inner: torch.Tensor) -> Any:
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner: torch.Tensor) -> None:
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        inner = [arg.inner if isinstance(arg, cls) else arg for arg in args]
+        return cls(func(*inner, **(kwargs or {})))
+
+
+NOT_DENSE: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
+    "coo": (
+        torch.Tensor.to_sparse,
+        r"a tensor of layout torch\.sparse_coo cannot.* \.to_dense\(\).* exclude=",
+    ),
+    "csr": (
+        torch.Tensor.to_sparse_csr,
+        r"a tensor of layout torch\.sparse_csr cannot be .* \.to_dense\(\)",
+    ),
+    "mkldnn": (
+        torch.Tensor.to_mkldnn,
+        r"a tensor of layout torch\._mkldnn cannot be .*\.to_dense\(\)",
+    ),
+    "wrapper": (Wrapper, "a Wrapper cannot be captured.*return a plain torch.Tensor .*exclude="),
+    "masked": (
+        lambda x: torch.masked.masked_tensor(x, x > 0),
+        r"a MaskedTensor cannot be captured.*return \.to_tensor\(0\) from the layer",
+    ),
+    "jagged": (
+        lambda x: torch.nested.nested_tensor([x, x[:2]], layout=torch.jagged),
+        "nested tensors cannot be captured",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(prototype|beta state):UserWarning")
+@pytest.mark.parametrize("kind", NOT_DENSE)
+def test_tensors_that_are_not_dense_are_refused_with_the_way_out(kind):
+    function, message = NOT_DENSE[kind]
+    model = nn.Sequential(Returns(function))
+    with ts.capture(model, "0") as run:
+        with pytest.raises(TypeError, match=f"^0_post_states: {message}"):
+            model(images(6, 4))
+        assert run["0_post_states"].neurons is None
+        model[0].function = torch.neg
+        model(images(6, 4))
+    assert run["0_post_states"].state_count == 6
+
+
+class Named(torch.Tensor):
+    """A tensor with a class and with memory of its own, as those of torchvision's transforms."""
+
+
+def test_subclasses_with_memory_are_captured():
+    model = nn.Sequential(Returns(lambda x: x.as_subclass(Named)))
+    with ts.capture(model, "0") as run:
+        assert type(model(images(6, 4))) is Named
+        model(images(0, 4))
+    np.testing.assert_array_equal(run["0_post_states"].raw_states, expected_rows(images(6, 4)))
 
 
 class Keywords(nn.Module):
@@ -237,7 +328,7 @@ def test_by_hand_with_kwargs_takes_the_output():
 def test_by_hand_in_every_place_with_outputs_that_are_dicts(with_kwargs, always_call):
     class Pair(nn.Module):
         def forward(self, x, scale=None):
-            return {"wide": torch.cat([x, x], 1), "scale": scale}
+            return {"wide": torch.cat([x, x], 1), "width": scale}
 
     before, after = ts.StateCaptureHook("before"), ts.StateCaptureHook("after")
     model = Pair()
@@ -253,6 +344,17 @@ def test_a_pre_hook_with_kwargs_takes_a_keyword_where_there_is_nothing_else():
     layer.register_forward_pre_hook(hook, with_kwargs=True)
     layer(input=images(4, 2))
     assert (hook.neurons, hook.state_count) == (2, 4)
+
+
+def test_keywords_are_in_the_order_of_the_call():
+    class Attention(nn.Module):
+        def forward(self, query, key):
+            return query + key
+
+    model, hook = Attention(), ts.StateCaptureHook("attention")
+    hook.attach(model, before=True)
+    model(query=images(4, 2), key=-images(4, 2))
+    np.testing.assert_array_equal(hook.raw_states, expected_rows(images(4, 2)))
 
 
 @pytest.mark.parametrize("kind", [list, dict])

@@ -19,6 +19,7 @@ MODELS = [
     ("transformers", "convnext"),
     ("transformers", "detr"),
     ("transformers", "gpt2"),
+    ("transformers", "gpt_oss"),
     ("transformers", "llama"),
     ("transformers", "qwen3"),
     ("transformers", "segformer"),
@@ -40,8 +41,9 @@ def _one_thread() -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore")  # of other libraries
 @pytest.mark.parametrize(("library", "name"), MODELS, ids=[name for _, name in MODELS])
 def test_no_axis_is_wrong_in_silence(library: str, name: str) -> None:
-    if find_spec(library) is None:
-        pytest.skip(f"{library} is not installed: pip install --group study -c constraints.txt")
+    needed = {"timm": ("timm", "torchvision")}.get(library, (library,))
+    if missing := [each for each in needed if find_spec(each) is None]:
+        pytest.skip(f"{missing[0]} is not installed: pip install --group study -c constraints.txt")
     (model,) = published(library, name)
     found = findings(model)
     assert "error" not in found, found

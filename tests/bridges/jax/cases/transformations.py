@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
@@ -251,6 +251,53 @@ def test_flax():
     assert run["conv"].state_count == 3 * 7 * 64
     assert run["dense"].state_count == 3 * 7
     assert run["conv"].neurons == 6
+
+
+class Tapped(linen.Module):
+    run: ts.Run
+
+    @linen.compact
+    def __call__(self, x):
+        return ts.tap(linen.Dense(4)(x), "dense", self.run)
+
+
+class Outer(linen.Module):
+    run: ts.Run
+
+    @linen.compact
+    def __call__(self, x):
+        return ts.tap(Tapped(self.run)(x) + 1, "sum", self.run)
+
+
+@pytest.mark.parametrize("compile", [lambda function: function, jax.jit], ids=["eager", "jit"])
+def test_nothing_is_recorded_while_flax_linen_initialises(compile):
+    run, x = ts.Run(), jnp.ones((5, 3))
+    model = Outer(run)
+    parameters = compile(model.init)(jax.random.key(0), x)
+    output, _ = compile(model.init_with_output)(jax.random.key(0), x)
+    jax.eval_shape(model.init, jax.random.key(0), x)
+    assert [point.state_count for point in run.values()] == []
+    np.testing.assert_array_equal(compile(model.apply)(parameters, x), output)
+    assert {name: point.state_count for name, point in run.items()} == {"dense": 5, "sum": 5}
+    ts.tap(x, "outside", run)
+    assert run["outside"].state_count == 5
+
+
+def test_nothing_is_recorded_while_flax_nnx_initialises():
+    class Model(nnx.Module):
+        def __init__(self, run, rngs):
+            self.inner, self.run = nnx.bridge.ToNNX(Tapped(run), rngs), run
+
+        def __call__(self, x):
+            return ts.tap(self.inner(x), "nnx", self.run)
+
+    run, x = ts.Run(), jnp.ones((5, 3))
+    model = Model(run, nnx.Rngs(0))
+    nnx.bridge.lazy_init(model, x)
+    nnx.eval_shape(lambda: Model(run, nnx.Rngs(0)))
+    assert list(run) == []
+    nnx.jit(lambda model, x: model(x))(model, x)
+    assert {name: point.state_count for name, point in run.items()} == {"dense": 5, "nnx": 5}
 
 
 # ---- histograms -------------------------------------------------------------------------------

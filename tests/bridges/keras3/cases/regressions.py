@@ -205,6 +205,18 @@ def test_torch_compile_is_refused():
         ts.build_efficiency_model(plain(), "d").compile("sgd", "mse", jit_compile=True)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="a device of torch")
+def test_devices_without_a_backend(monkeypatch):
+    monkeypatch.setattr(
+        "tensorstate_gpu.bridges.pytorch.other_devices.has_backend", lambda tensor: False
+    )
+    monkeypatch.setattr("tensorstate_gpu.bridges.keras3.backends.pack", None)
+    model = plain()
+    with ts.capture(model, "d") as run:
+        output = model.predict(X, verbose=0)
+    np.testing.assert_array_equal(run["d_states"].raw_states, ts.compress_states(output))
+
+
 class Small(keras.Model):
     def __init__(self):
         super().__init__()

@@ -139,6 +139,48 @@ def test_layers_that_are_called_by_keywords(way):
         np.testing.assert_array_equal(point.raw_states, ts.compress_states(x))
 
 
+@keras.saving.register_keras_serializable("tests")
+class ThreeOutputs(layers.Layer):
+    """Returns two outputs and, as the first by name, a loss."""
+
+    def call(self, x):
+        return {"wide": -x, "narrow": x[:, :3] - 1, "loss": keras.ops.sum(x)}
+
+
+@pytest.mark.each_process
+@pytest.mark.parametrize("way", ["build", "capture", "by hand", "loaded"])
+def test_of_a_dict_the_first_output_by_name_that_has_axes_is_captured(way, tmp_path):
+    x = np.random.default_rng(0).normal(size=(50, 4, 5)).astype("float32")
+    inputs, outputs = keras.Input((4, 5)), ThreeOutputs(name="three")
+    three = outputs(inputs)
+    if way == "by hand":
+        point = StateCapture("seen")
+        keras.Model(inputs, point(three)["wide"]).predict(x, verbose=0)
+    elif way == "capture":
+        model = keras.Model(inputs, three["wide"])
+        with ts.capture(model, "three") as run:
+            model.predict(x, verbose=0)
+        (point,) = run.efficiency_layers
+    else:
+        captured = ts.build_efficiency_model(keras.Model(inputs, three["wide"]), "three")
+        if way == "loaded":
+            captured.save(tmp_path / "model.keras")
+            captured = keras.models.load_model(tmp_path / "model.keras")
+        captured.predict(x, verbose=0)
+        (point,) = captured.efficiency_layers
+    np.testing.assert_array_equal(point.raw_states, ts.compress_states(x[:, :3] - 1))
+
+
+def test_checks_when_attaching_are_those_of_the_output_that_is_captured():
+    inputs = keras.Input((4, 5))
+    model = keras.Model(inputs, ThreeOutputs(name="three")(inputs)["wide"])
+    captured = ts.build_efficiency_model(model, "three", neuron_axis=1, threshold=[0.0] * 3)
+    captured(np.ones((2, 4, 5), "float32"))
+    assert captured.efficiency_layers[0].neurons == 3
+    with pytest.raises(ValueError, match=r"one per neuron \(3\)"):
+        ts.build_efficiency_model(model, "three", neuron_axis=1, threshold=[0.0] * 4)
+
+
 def nested():
     inner_inputs = keras.Input((6, 6, 4))
     inner = keras.Model(inner_inputs, layers.Conv2D(3, 3, name="deep")(inner_inputs), name="inner")

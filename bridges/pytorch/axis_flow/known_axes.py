@@ -1,0 +1,138 @@
+"""KnownAxes: what is known of the axes of tensors, call by call."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .calls import Call, axes_of_outputs, name_of, tensors_in
+from .factors import Axes, batch, neuron_axis, neuron_places, others
+from .same_shape import rule_of
+from .views import axes_of_target
+
+# Functions that return no tensor, or none that is new; they are called most often.
+_IGNORED = {
+    *("size", "dim", "stride", "numel", "item", "is_contiguous", "is_floating_point", "tolist"),
+    *("__len__", "__bool__", "__get__", "ndimension", "data_ptr", "is_complex", "get_device"),
+}
+
+_WRITING = {"__setitem__", "copy_", "data="}
+
+
+class KnownAxes:
+    """What is known of the axes of tensors, from the functions that have been called."""
+
+    def __init__(self) -> None:
+        self.inputs: int | None = None  # the batch size
+        self._axes: Any = WeakTensorKeyDictionary()
+        self._weights: Any = WeakTensorKeyDictionary()
+        self._lost_at: Any = WeakTensorKeyDictionary()
+
+    # ---- what is known -------------------------------------------------------------------------
+
+    def axes(self, tensor: Any) -> Axes | None:
+        """Return the axes of a tensor, or None."""
+        return self._axes.get(tensor) if isinstance(tensor, Tensor) else None
+
+    def why_unknown(self, tensor: Tensor) -> str:
+        """Return after which function nothing was known of a tensor."""
+        name = self._lost_at.get(tensor)
+        return f"lost at {name}" if name else "no layer with weights comes before it"
+
+    def is_lost(self, tensor: Any) -> bool:
+        """Return whether nothing is known of a tensor that was computed from neurons."""
+        unknown = isinstance(tensor, Tensor) and tensor not in self._axes
+        return unknown and tensor in self._lost_at
+
+    def is_weight(self, tensor: Any) -> bool:
+        """Return whether a tensor is a parameter, or was computed from parameters alone."""
+        return isinstance(tensor, nn.Parameter) or tensor in self._weights
+
+    def mark_inputs(self, tensors: Iterable[Tensor], axis: int) -> None:
+        """Mark the batch axis of the tensors that a model is given: those of one size there."""
+        for tensor in tensors:
+            if not -tensor.ndim <= axis < tensor.ndim:
+                continue
+            size = tensor.shape[axis]
+            self.inputs = size if self.inputs is None else self.inputs
+            if size == self.inputs:
+                axes = list(others(tensor.shape))
+                axes[axis] = batch(size)
+                self._axes[tensor] = tuple(axes)
+
+    # ---- following -----------------------------------------------------------------------------
+
+    def follow(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
+        """Note what a call that has returned tells of its outputs."""
+        try:
+            self._follow(func, args, kwargs, result)
+        except Exception:  # whatever a rule did not expect: nothing is known of these outputs
+            for tensor in tensors_in([result]):
+                self._axes.pop(tensor, None)
+
+    def _follow(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
+        name = name_of(func)
+        if name in _WRITING:
+            index, value = (args[1], args[2]) if name == "__setitem__" else (Ellipsis, args[1])
+            self._write(name, args[0], index, value)
+            return
+        outputs = list(result) if isinstance(result, (tuple, list)) else [result]
+        if name in _IGNORED or not any(isinstance(output, Tensor) for output in outputs):
+            return
+        known = (self.axes, self.is_lost, self.is_weight)
+        call = Call(name, func, args, kwargs, outputs, *known)
+        for output, axes in zip(outputs, axes_of_outputs(call, rule_of(name)), strict=True):
+            if isinstance(output, Tensor):
+                self._note(call, output, axes)
+
+    def _note(self, call: Call, output: Tensor, axes: Axes | None) -> None:
+        if neuron_axis(axes) is None:  # noted first: in place, the output is an input
+            earlier = [self._lost_at.get(tensor) for tensor in call.tensors]
+            had = [t for t in call.tensors if neuron_axis(self.axes(t)) is not None]
+            if name := (call.name if had else next(filter(None, earlier), None)):
+                self._lost_at[output] = name
+        before = self._axes.get(output)  # of what is written in place
+        if before is not None and (axes is None or neuron_places(before) != neuron_places(axes)):
+            self._lose(output, call.name)
+        if axes is not None:
+            self._axes[output] = axes
+        if call.tensors and (all(map(self.is_weight, call.tensors)) or _are_chosen_weights(call)):
+            self._weights[output] = True
+
+    def _write(self, name: str, target: Any, index: Any, value: Any) -> None:
+        """A tensor of which nothing was known has its neurons where they are written to.
+
+        One whose neurons were elsewhere is lost.
+        """
+        before, written = self.axes(target), self.axes(value)
+        found = None if written is None else axes_of_target(target, index, written)
+        if before is None:
+            if found is not None:
+                self._axes[target] = found
+            return
+        places = neuron_places(found or written or ())
+        if self.is_lost(value) or (places and places != neuron_places(before)):
+            self._lose(target, name)
+
+    def _lose(self, written: Tensor, name: str) -> None:
+        """Forget what is known of a tensor, and of all that share its memory."""
+        for tensor in list(self._axes.keys()):
+            if tensor is written or _memory(tensor) == _memory(written):
+                del self._axes[tensor]
+                self._lost_at[tensor] = name
+
+
+def _are_chosen_weights(call: Call) -> bool:
+    """Return whether a call takes matrices from a stack of weights: one for each expert."""
+    stack = call.input
+    chosen = call.name in ("__getitem__", "index_select") and call.is_weight(stack)
+    return chosen and stack.ndim >= 3 and call.out.ndim == stack.ndim
+
+
+def _memory(tensor: Tensor) -> int:
+    """Return the address of a tensor's memory, which its views share."""
+    try:
+        return tensor.untyped_storage().data_ptr() or id(tensor)
+    except (NotImplementedError, RuntimeError):  # sparse tensors, tensors of functorch
+        return id(tensor)

@@ -1,0 +1,58 @@
+"""Two histograms over the same states: aligned arrays, or objects that align themselves."""
+
+import math
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.array_types import Weights
+from tensorstate_gpu.information.counts_argument import weights as check_weights
+
+Floats = NDArray[np.float64]
+
+
+@runtime_checkable
+class Alignable(Protocol):
+    """A histogram that knows its states, such as StateCounts."""
+
+    def aligned_counts(self, other: object) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+
+
+def aligned(first: Weights, second: Weights) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Return the weights of both for each state, in host memory. Checks them as `weights` does."""
+    if isinstance(first, Alignable) and isinstance(second, Alignable):
+        first, second = first.aligned_counts(second)
+    elif isinstance(first, Alignable) or isinstance(second, Alignable):
+        raise TypeError("both must be StateCounts, or both arrays whose entries belong together")
+    pair = on_host(check_weights(first, "first")), on_host(check_weights(second, "second"))
+    if pair[0].shape != pair[1].shape:
+        raise ValueError(
+            f"first and second must be aligned, got {len(pair[0])} and {len(pair[1])} states"
+        )
+    return pair
+
+
+class Distribution(NamedTuple):
+    """Probabilities of states, and their logarithms, which do not underflow."""
+
+    shares: Floats
+    log2: Floats  # -inf for states that do not occur
+
+    @classmethod
+    def of(cls, weights: NDArray[np.generic], added: float = 0.0) -> "Distribution":
+        exact = np.asarray(weights, np.float64) + added
+        largest = float(exact.max())
+        with np.errstate(under="ignore", divide="ignore"):
+            relative = exact / largest
+            total = float(relative.sum())
+            logs = np.log2(exact) - (math.log2(largest) + math.log2(total))
+            return cls(relative / total, logs)
+
+
+def on_host(weights: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return an array of NumPy or CuPy as a NumPy array."""
+    if isinstance(weights, np.ndarray):
+        return weights
+    copied: NDArray[np.generic] = weights.get()
+    return copied

@@ -1,0 +1,151 @@
+"""A permutation test of what states tell about the labels of instances."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu.information.class_information import check_for_pairs, information_of
+from tensorstate_gpu.information.estimators import Estimator
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PermutationTest:
+    """The mutual information of states and labels, and what it is if labels tell nothing.
+
+    ``value``: in bits, as measured. ``null``, (permutations,): the same with permuted labels.
+    ``p_value``: how probable at least this value is if labels tell nothing.
+    """
+
+    __module__ = "tensorstate_gpu.information"
+
+    value: float
+    null: NDArray[np.float64]
+    p_value: float
+
+    def __repr__(self) -> str:
+        return (
+            f"PermutationTest(value {self.value:.4g} bits, null {self.null.mean():.4g} +- "
+            f"{self.null.std():.2g}, p-value {self.p_value:.4g})"
+        )
+
+
+def permutation_test(
+    states: ArrayLike,
+    labels: ArrayLike,
+    rng: np.random.Generator | int,
+    *,
+    permutations: int = 999,
+    estimator: Estimator = "plugin",
+) -> PermutationTest:
+    """Test whether states tell anything about labels, by permuting the labels of instances.
+
+    All rows of an instance (a model input) keep one label. They depend on each other: if rows were
+    permuted, almost everything would look significant. For two labels with equally many rows, the
+    mutual information is the Jensen-Shannon divergence of their states.
+
+    Parameters
+    ----------
+    states : uint8 array of shape (rows, bytes), or integers of shape (rows,)
+        Packed states, such as ``raw_states``, or a number for each. The rows of an instance follow
+        each other, and all instances have equally many.
+    labels : array_like of integers or strings, (instances,)
+    rng : numpy.random.Generator or int
+        The source of permutations, or its seed.
+    permutations : int
+        The smallest possible p-value is 1 / (permutations + 1). Each permutation takes as long as
+        sorting the distinct pairs of instance and state.
+    estimator : str
+        As for `mutual_information`. The bias of "plugin" does not matter: the null has it too.
+
+    Returns
+    -------
+    PermutationTest
+
+    Raises
+    ------
+    TypeError, ValueError
+        For states or labels of other shapes or types; if the rows cannot be divided evenly among
+        the instances; if ``permutations`` is not a positive integer, or ``rng`` neither a generator
+        nor a seed; if the estimator is none for `mutual_information`.
+
+    Notes
+    -----
+    Phipson and Smyth, "Permutation p-values should never be zero" (2010): the labels as they are
+    count as one permutation.
+
+    Examples
+    --------
+    >>> labels = np.arange(100) % 2
+    >>> test = permutation_test(labels + 7, labels, rng=1, permutations=99)
+    >>> test.value, test.p_value
+    (1.0, 0.01)
+    """
+    check_for_pairs(estimator)
+    generator, count = _generator(rng), positive_integer(permutations, "permutations")
+    classes = _class_numbers(labels)
+    pairs = _InstancesWithStates(_state_numbers(states), len(classes))
+    value = pairs.information(classes, estimator)
+    null = np.array(
+        [pairs.information(generator.permutation(classes), estimator) for _ in range(count)]
+    )
+    reached = int((null >= value - 1e-12).sum())  # a sum in another order has other last digits
+    return PermutationTest(value, null, (1 + reached) / (1 + count))
+
+
+class _InstancesWithStates:
+    """The distinct pairs of instance and state, and how many rows have each."""
+
+    def __init__(self, states: Ints, instances: int) -> None:
+        if not instances or len(states) % instances or not len(states):
+            raise ValueError(f"{len(states)} rows cannot be divided among {instances} instances")
+        self._distinct = int(states.max()) + 1
+        instance = np.repeat(np.arange(instances), len(states) // instances)
+        pairs, self._rows = np.unique(instance * self._distinct + states, return_counts=True)
+        self._instances, self._states = np.divmod(pairs, self._distinct)
+        self._state_counts = np.bincount(states)
+
+    def information(self, classes: Ints, estimator: Estimator) -> float:
+        """Return the mutual information if the instances have these classes."""
+        labels = classes[self._instances]
+        _, place = np.unique(labels * self._distinct + self._states, return_inverse=True)
+        return information_of(
+            self._sum_rows(labels), self._state_counts, self._sum_rows(place), estimator
+        )
+
+    def _sum_rows(self, groups: Ints) -> Ints:
+        return np.bincount(groups, self._rows).astype(np.int64)  # exact: fewer than 2**53 rows
+
+
+def _state_numbers(states: ArrayLike) -> Ints:
+    """Return a number from 0 for each row, the same for equal states."""
+    rows = np.asarray(states)
+    if rows.ndim == 2 and rows.dtype == np.uint8 and rows.shape[1]:
+        rows = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1])))[:, 0]
+    elif rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise TypeError(
+            "states must be uint8 of shape (rows, bytes) or integers of shape (rows,), "
+            f"got {rows.dtype} of shape {rows.shape}"
+        )
+    return np.unique(rows, return_inverse=True)[1].astype(np.int64)
+
+
+def _class_numbers(labels: ArrayLike) -> Ints:
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.dtype.kind not in "iuU":
+        raise TypeError(
+            "labels must be integers or strings of shape (instances,), "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return np.unique(array, return_inverse=True)[1].astype(np.int64)
+
+
+def _generator(rng: object) -> np.random.Generator:
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0:
+        return np.random.default_rng(int(rng))
+    raise TypeError(f"rng must be a numpy.random.Generator or a seed >= 0, got {rng!r}")

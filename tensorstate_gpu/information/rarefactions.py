@@ -1,0 +1,82 @@
+"""Rarefaction: the entropy that fewer rows of the same sample would show."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._arrays.array_types import Weights
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.information.hypergeometric import hypergeometric
+
+Floats = NDArray[np.float64]
+_MANY = 1e4  # expected rows of a state from which three moments of their number suffice
+
+
+def rarefaction(counts: Weights, rows: int) -> float:
+    """Return the expected plug-in entropy of ``rows`` rows drawn from the sample, in bits.
+
+    Compare networks, or layers, at equal numbers of rows. The curve over ``rows`` shows whether the
+    entropy of the whole sample has settled: where it gains 1 bit per doubling, it measures the
+    sample.
+
+    Parameters
+    ----------
+    counts : array_like of integers, (states,), or an object with such an array as ``.counts``
+        How often each state occurred.
+    rows : int
+        Rows to draw, without replacement: from 1 to all.
+
+    Returns
+    -------
+    float
+        Bits. For all rows the plug-in entropy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `entropy`, if the counts are not integers, or if there are fewer than ``rows`` rows.
+
+    Notes
+    -----
+    Exact: the number of rows drawn of a state has a hypergeometric distribution (Hurlbert, "The
+    nonconcept of species diversity", 1971, applied to the entropy). Where a state is expected more
+    than 10,000 times, the sum over its distribution is its expansion in moments, with an error
+    below 1e-11 bits.
+
+    Examples
+    --------
+    >>> rarefaction([5, 5], rows=10)
+    1.0
+    >>> round(rarefaction([5, 5], rows=2), 6)
+    0.555556
+    """
+    sample = CountsOfCounts.of(counts, "counts", needed_by="rarefaction")
+    drawn, total = positive_integer(rows, "rows"), sample.rows
+    if drawn > total:
+        raise ValueError(f"rows must be at most the {total} rows of the sample, got {drawn}")
+    n, states = sample.floats()
+    with np.errstate(under="ignore"):
+        many = n * (drawn / total) >= _MANY
+        nats = float(states[many] @ _by_moments(n[many], float(drawn), float(total)))
+        for count, times in zip(sample.counts[~many], states[~many], strict=True):
+            nats += float(times) * _by_distribution(int(count), drawn, total)
+    return max(0.0, nats / math.log(2))
+
+
+def _by_moments(n: Floats, drawn: float, total: float) -> Floats:
+    """Return the expected -(j / m) ln(j / m) of j of m drawn rows, by derivatives at the mean."""
+    share, rest = n / total, (total - drawn) / max(total - 1, 1)
+    mean = drawn * share
+    variance = mean * (1 - share) * rest
+    third = variance * (1 - 2 * share) * ((total - 2 * drawn) / max(total - 2, 1))
+    change = variance / 2 - third / (6 * mean) + variance**2 / (4 * mean**2)
+    return -share * np.log(share) - change / (mean * drawn)
+
+
+def _by_distribution(n: int, drawn: int, total: int) -> float:
+    """Return the same as a sum over j, as far as it has any probability."""
+    least, chances = hypergeometric(n, drawn, total)
+    share = np.arange(least, least + len(chances)) / drawn
+    return -float((chances * share * np.log(np.where(share > 0, share, 1.0))).sum())

@@ -1,0 +1,99 @@
+"""Where a neuron axis is known from, and what is said of one that is a guess."""
+
+import pytest
+import torch
+from torch import nn
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.errors import GuessedAxisWarning
+from tests.support.followed_models import Calls, LayerNorm2d
+from tests.support.torch_models import images
+
+FC = {"fc": nn.Linear(4, 9)}
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "axis", "origin"),
+    [
+        (nn.Conv2d(3, 5, 3), (2, 3, 9, 8), 1, "layer"),
+        (nn.LayerNorm(8), (2, 3, 9, 8), 3, "layer"),
+        (nn.MaxPool2d(2), (2, 3, 9, 8), 1, "rule"),
+        (LayerNorm2d(3), (2, 3, 9, 8), 1, "flow"),
+    ],
+)
+def test_where_an_axis_is_known_from(layer, shape, axis, origin):
+    model = Calls(lambda m, x: m.layer(m.conv(x) if origin == "flow" else x), layer=layer)
+    model.conv = nn.Conv2d(3, 3, 1)
+    with ts.capture(model, "layer") as run:
+        model(images(*shape))
+    (point,) = run.efficiency_layers
+    assert (point.axis, point.axis_origin) == (axis, origin)
+    assert point.attributes()["axis_origin"] == origin
+    (row,) = str(run.report()).splitlines()[2:3]
+    assert row.split()[1:3] == [str(axis), origin]
+
+
+class HeadNorm(nn.Module):
+    """A norm of each head, as in Qwen 3: neurons are also along the axis of the heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(5))
+
+    def forward(self, x):
+        return x * x.pow(2).mean(-1, keepdim=True).rsqrt() * self.weight
+
+
+def test_a_norm_of_heads_has_the_axis_that_fits_its_weights():
+    model = Calls(lambda m, x: m.norm(m.q(x).view(2, 7, 4, 5)), q=nn.Linear(3, 20), norm=HeadNorm())
+    with ts.capture(model, "norm") as run:
+        model(images(2, 7, 3))
+    (point,) = run.efficiency_layers
+    assert (point.axis, point.axis_origin, point.neurons) == (3, "layer", 5)
+
+
+def test_where_the_axis_is_lost_that_is_said():
+    model = Calls(lambda m, x: torch.cdist(m.fc(x), m.fc(x)), **FC)
+    with (
+        pytest.warns(GuessedAxisWarning, match="act_post_states .lost at cdist"),
+        ts.capture(model, "act") as run,
+    ):
+        model(images(2, 9, 4))  # of as many rows as neurons
+    assert run["act_post_states"].axis_origin == "guess"
+    assert " 2 guess " in str(run.report())
+
+
+def test_a_view_in_place_is_named_as_the_cause():
+    model = Calls(lambda m, x: m.fc(x).transpose_(1, 2), **FC)
+    with (
+        pytest.warns(GuessedAxisWarning, match="act_post_states .lost at transpose_"),
+        ts.capture(model, "act") as run,
+    ):
+        model(images(2, 7, 4))
+    assert run["act_post_states"].axis_origin == "guess"
+
+
+def test_a_weight_for_each_position_is_no_norm():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(7))
+
+        def forward(self, x):
+            return torch.cdist(x, x[:, :5]) * self.scale[:, None]
+
+    model = Calls(lambda m, x: m.pos(m.fc(x)), pos=Positions(), **FC)
+    with pytest.warns(GuessedAxisWarning), ts.capture(model, "pos") as run:
+        model(images(2, 7, 4))
+    assert run["pos_post_states"].axis_origin == "guess"
+
+
+def test_all_guesses_of_a_pass_are_one_warning_and_told_once():
+    model = nn.Sequential(nn.ReLU(), nn.ReLU())
+    with ts.capture(model, "ReLU"):
+        with pytest.warns(GuessedAxisWarning) as warned:
+            model(images(2, 3, 4))
+        model(images(2, 3, 4))
+    assert len(warned) == 1
+    assert "0_post_states (" in str(warned[0].message)
+    assert "1_post_states (" in str(warned[0].message)
