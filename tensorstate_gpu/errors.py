@@ -27,7 +27,9 @@ __all__ = [
     "NotCapturable",
     "NothingCaptured",
     "OtherProcess",
+    "PassesMissed",
     "RowsNotKept",
+    "SkippedLayersWarning",
     "StoreClosed",
     "StoreInUse",
     "TensorStateError",
@@ -71,6 +73,13 @@ class NothingCaptured(TensorStateError, ValueError):
     """A layer was measured before any of its states were captured."""
 
 
+class PassesMissed(TensorStateError, RuntimeError):
+    """A layer ran without its capture point in some passes: it has a part of its states only.
+
+    The message says in how many passes, what has bypassed the capture point, and what to do.
+    """
+
+
 class RowsNotKept(TensorStateError, ValueError):
     """Individual states are needed, but only counts were kept (``keep="counts"``)."""
 
@@ -98,24 +107,40 @@ class UnmaskedLayerWarning(UserWarning):
     """A mask does not apply to a layer, all of whose rows are captured, those of padding too."""
 
 
-def warn_of_unmasked(layers: list[str], listed: int = 10) -> None:
+class SkippedLayersWarning(UserWarning):
+    """Layers that ``attach_to`` matches are not captured: what they pass has no tensor."""
+
+
+def warn_of_unmasked(layers: list[str]) -> None:
     """Issue an UnmaskedLayerWarning that names the layers."""
-    more = f" and {len(layers) - listed} more" if len(layers) > listed else ""
     warnings.warn(
-        f"the mask does not apply to {', '.join(layers[:listed])}{more}: all rows are captured",
+        f"the mask does not apply to {_listed(layers)}: all rows are captured",
         UnmaskedLayerWarning,
         stacklevel=3,
     )
 
 
-def warn_of_guesses(layers: list[str], listed: int = 10) -> None:
+def warn_of_guesses(layers: list[str]) -> None:
     """Issue a GuessedAxisWarning that names the layers."""
-    more = f" and {len(layers) - listed} more" if len(layers) > listed else ""
     warnings.warn(
-        f"the neuron axis is a guess for {', '.join(layers[:listed])}{more}: neuron_axis= sets it",
+        f"the neuron axis is a guess for {_listed(layers)}: neuron_axis= sets it",
         GuessedAxisWarning,
         stacklevel=3,
     )
+
+
+def warn_of_skipped(layers: list[str]) -> None:
+    """Issue a SkippedLayersWarning that names the layers."""
+    warnings.warn(
+        f"there is no tensor in what these layers pass, and they are skipped: {_listed(layers)}",
+        SkippedLayersWarning,
+        stacklevel=3,
+    )
+
+
+def _listed(layers: list[str], shown: int = 10) -> str:
+    more = f" and {len(layers) - shown} more" if len(layers) > shown else ""
+    return ", ".join(layers[:shown]) + more
 
 
 # ---- stores ------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Keras 3: hands tensors to a capture point on each backend, also inside graphs."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -100,6 +101,23 @@ _RECOMPUTING_CALLS = {
     ("tensorflow.python.ops.custom_gradient", "inner_recompute_grad"),
     ("keras.src.layers.rnn.rnn", "_maybe_config_dropout_masks"),
 }
+
+
+def number_of_this_call(sites: Mapping[Any, int]) -> int:
+    """Return the number of the call that is being made, by the innermost node that is known.
+
+    ``sites``: the numbers of calls, by nodes of functional models.
+
+    1 for a call from elsewhere: from a subclassed model, or of the layer alone.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_run_through_graph":
+            number = sites.get(frame.f_locals.get("node"))
+            if number is not None:
+                return number
+        frame = frame.f_back  # type: ignore[assignment]
+    return 1
 
 
 def supports_jit() -> bool:

@@ -141,7 +141,7 @@ def _inserter(probes: Probes) -> Callable[..., Any]:
         return capture_layers[name](value)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        places = probes.get(id(layer), {})
+        places = {at: probe.of_this_call() for at, probe in probes.get(id(layer), {}).items()}
         if "before" in places:
             args, kwargs = map_first_argument(lambda x: capture(places["before"], x), args, kwargs)
         nested = is_functional(layer) and any(

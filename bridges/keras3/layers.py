@@ -1,7 +1,8 @@
 """Keras 3: StateCapture, a layer that captures, also inside graphs and jit."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 try:
@@ -20,6 +21,7 @@ from .backends import (
     capture_tensor,
     first_tensor,
     in_symbolic_call,
+    number_of_this_call,
     supports_jit,
     unsupported_reason,
 )
@@ -28,7 +30,7 @@ from .training_mode import check_when, takes_call
 # The attributes that a StateCapture layer forwards to its capture point: everything that reads
 # states, and what users call; not what only bridges call.
 _FORWARDED_NAMES = frozenset(name for name in dir(LayerStates) if not name.startswith("_")) | {
-    *("axis", "axis_origin", "close", "flush", "reset_states")
+    *("close", "flush", "reset_states")
 }
 
 _OPTIONS = frozenset(CaptureKeywords.__annotations__)
@@ -103,7 +105,8 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
         own: Any = {option: keywords.pop(option) for option in _OPTIONS if option in keywords}
         check_when(CaptureOptions.from_arguments(disk_path, own))
         # Without autocast: mixed precision would convert the input before it is captured.
-        super().__init__(name=name and name.replace("/", "."), autocast=False, **keywords)
+        layer_name = name and re.sub("[/:]", ".", name)  # which no scope of TensorFlow may contain
+        super().__init__(name=layer_name, autocast=False, **keywords)
         self.supports_masking = True
         self.point = point or KerasPoint(name or self.name, disk_path, **own)
 
@@ -131,7 +134,7 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
             raise ValueError(f"{self.name}: firing= is a function, which cannot be saved")
         threshold = self.point.threshold
         own = {
-            "name": self.point.name,  # with slashes, which a layer's name must not contain
+            "name": self.point.name,  # with what a layer's name must not contain
             "keep": self.point.keep,
             "threshold": list(threshold) if isinstance(threshold, tuple) else threshold,
             "neuron_axis": self.point.neuron_axis,
@@ -148,15 +151,30 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A capture point at one place of a model."""
+    """A capture point at one place of a model: before or after a layer.
+
+    ``later``: those of later calls of the layer. ``sites``: the numbers of its calls, by the nodes
+    of the model's graphs.
+    """
 
     point: CapturePoint
+    later: tuple["Probe", ...] = ()
+    sites: Mapping[Any, int] = field(default_factory=dict)
+
+    def of_this_call(self) -> "Probe":
+        """Return the probe of the call of the layer that is being made."""
+        if not self.later:
+            return self
+        return (self, *self.later)[number_of_this_call(self.sites) - 1]
 
     def capture(self, value: Any) -> Any:
         """Capture the first tensor, and return the value to continue with.
 
         Inside a graph, the returned tensor ensures that the capture is executed.
         """
+        return self.of_this_call()._capture(value)
+
+    def _capture(self, value: Any) -> Any:
         tensor = first_tensor(value)
         if tensor is None:
             raise TypeError(f"{self.point.name}: no tensor in {type(value).__name__}")

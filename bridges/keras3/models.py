@@ -1,6 +1,5 @@
 """Keras 3: attaches capture points to models and removes them."""
 
-import dataclasses
 import functools
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -10,9 +9,9 @@ import keras
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
-from tensorstate_gpu.errors import NotCapturable, warn_of_guesses
+from tensorstate_gpu.errors import NotCapturable
 
-from .backends import first_tensor, supports_jit
+from .backends import supports_jit
 from .functional import (
     Probes,
     children,
@@ -23,7 +22,7 @@ from .functional import (
     without_captures,
 )
 from .layers import KerasPoint, Probe, StateCapture
-from .neuron_axes import followed_axis, formats, own_axis
+from .probes import Wanted, new_probes, points_of, release_names
 from .training_mode import check_when
 
 METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after")}
@@ -62,15 +61,6 @@ def check_attachable(model: Any) -> None:
         raise NotCapturable(f"{model.name} has no layers yet: call it once, or build() it")
 
 
-def _check_layer(path: str, layer: Any) -> None:
-    """Raise NotCapturable for a layer whose calls are inside jax.checkpoint."""
-    mode = getattr(layer, "_remat_mode", None)
-    if mode is not None and mode.mode is not None and keras.backend.backend() == "jax":
-        raise NotCapturable(
-            f"{path} was made in a keras.RematScope, where calls cannot be captured"
-        )
-
-
 # ---- attaching ---------------------------------------------------------------------------------
 
 
@@ -83,12 +73,11 @@ def attach(
 ) -> tuple[Any, list[CapturePoint]]:
     """Return a new model that shares layers and weights, and has capture layers.
 
-    A subclassed model cannot be rebuilt. Its chosen layers' calls are wrapped in place. A layer
-    that is called in several places has one capture point, which captures all calls.
+    A subclassed model cannot be rebuilt. Its chosen layers' calls are wrapped in place.
     """
     if not is_functional(model):
         return model, attach_in_place(model, chosen, method, options, existing)
-    probes = _probes(model, chosen, method, options, existing)
+    probes = _probes(model, chosen, method, options, existing, inside=False)
     try:
         missing = set(probes) - {id(layer) for layer in functional_layers(model)}
         if missing:
@@ -99,11 +88,10 @@ def attach(
             )
         new_model = with_captures(model, probes)
     except BaseException:
-        for probe in _iter_probes(probes):
-            probe.point.intake.sink.release_name()
+        release_names(points_of(probes))
         raise
     _copy_compile_config(new_model, model)
-    return new_model, [probe.point for probe in _iter_probes(probes)]
+    return new_model, [*points_of(probes)]
 
 
 def attach_in_place(
@@ -114,12 +102,12 @@ def attach_in_place(
     existing: Collection[str] = (),
 ) -> list[CapturePoint]:
     """Wrap the calls of the chosen layers. detach() unwraps them."""
-    probes = _probes(model, chosen, method, options, existing)
+    probes = _probes(model, chosen, method, options, existing, inside=True)
     for _, layer in chosen:
         if id(layer) in probes:
             _wrap(layer, probes[id(layer)], model)
     _retrace(model)
-    return [probe.point for probe in _iter_probes(probes)]
+    return [*points_of(probes)]
 
 
 def detach(points: Iterable[CapturePoint]) -> None:
@@ -146,93 +134,17 @@ def _probes(
     method: str,
     options: CaptureOptions,
     existing: Collection[str],
+    *,
+    inside: bool,
 ) -> Probes:
-    """Create the probes: layer id -> place -> probe."""
     check_when(options, model)
-    probes: Probes = {}
-    try:
-        for path, layer in chosen:
-            _check_layer(path, layer)
-            for place in METHODS[method]:
-                name = point_name(path, place)
-                known = place in probes.get(id(layer), {})  # the layer has another path too
-                if name in (probe.point.name for probe in _iter_probes(probes)) and not known:
-                    raise ValueError(f"two of the chosen layers are called {path!r}: rename one")
-                if name not in existing and not known:
-                    probe = Probe(_new_point(model, path, layer, place, options))
-                    probes.setdefault(id(layer), {})[place] = probe
-                    _check_symbols(probe, _symbolic_tensors(layer, place))
-        _warn_of_guesses(probes)
-    except BaseException:
-        for probe in _iter_probes(probes):
-            probe.point.intake.sink.release_name()
-        raise
-    return probes
-
-
-def _warn_of_guesses(probes: Probes) -> None:
-    points = [probe.point for probe in _iter_probes(probes)]
-    guessed = [point.name for point in points if point.intake.axis_origin == "guess"]
-    if guessed:
-        warn_of_guesses(guessed)
-
-
-def _new_point(
-    model: Any, path: str, layer: Any, place: str, options: CaptureOptions
-) -> KerasPoint:
-    """Create a capture point, with the axis of its layer unless the user gave one."""
-    options = options.of_layer(path, layer)
-    axis, origin = _axis_at(model, layer, place)
-    if options.neuron_axis is not None:
-        origin = "given"
-    elif axis is not None:
-        options = dataclasses.replace(options, neuron_axis=axis)
-    point = KerasPoint(path + _SUFFIX[place], options=options)
-    point.intake.axis_origin = origin
-    return point
-
-
-def _axis_at(model: Any, layer: Any, place: str) -> tuple[int | None, str]:
-    """Return the axis at a layer's input or output, if anything tells, and where from."""
-    own = own_axis(layer)
-    if own is not None:
-        return own, "layer"
-    followed = followed_axis(_symbolic_tensors(layer, place))
-    if followed is not None:
-        return followed, "flow"
-    # Keras has features last, unless layers of the model say that channels come first.
-    return None, "guess" if "channels_first" in formats(model) else "rule"
-
-
-def _check_symbols(probe: Probe, symbols: list[Any]) -> None:
-    """Raise TypeError or ValueError if no known call of a layer can be captured."""
-    for number, symbol in enumerate(symbols, 1):
-        try:
-            probe.check(symbol)
-        except (TypeError, ValueError):
-            if number == len(symbols):
-                raise
-        else:
-            return  # one is enough: other calls may belong to other models
-
-
-def _symbolic_tensors(layer: Any, place: str) -> list[Any]:
-    """Return the symbolic inputs or outputs of a layer, for each of its recorded calls."""
-    ends = "input_tensors" if place == "before" else "output_tensors"
-    called = [getattr(node, ends) for node in layer._inbound_nodes]
-    if called:
-        return [first_tensor(tensors) for tensors in called if tensors]
-    shapes = list((layer._build_shapes_dict or {}).values())
-    try:
-        shape = shapes[0] if place == "before" else layer.compute_output_shape(*shapes)
-        return [keras.KerasTensor((None, *shape[1:]))]
-    except Exception:  # some layers do not know their shape, or have more than one
-        return []
-
-
-def _iter_probes(probes: Probes) -> Iterator[Probe]:
-    for places in probes.values():
-        yield from places.values()
+    wanted = [
+        Wanted(path, layer, place, name)
+        for path, layer in chosen
+        for place in METHODS[method]
+        if (name := point_name(path, place)) not in existing
+    ]
+    return new_probes(model, wanted, options, inside=inside)
 
 
 def _copy_compile_config(new_model: Any, model: Any) -> None:
@@ -270,9 +182,9 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
 
     layer.call = call
     layer.supports_jit = supports_jit() and jit
-    for probe in places.values():
-        assert isinstance(probe.point, KerasPoint)
-        probe.point.detach_with(unwrap)
+    for point in points_of({id(layer): places}):
+        assert isinstance(point, KerasPoint)
+        point.detach_with(unwrap)
 
 
 def _retrace(model: Any) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tensorstate_gpu._capturing.pass_notes import Mask, PassNotes, validated_mask
-from tensorstate_gpu.errors import warn_of_guesses, warn_of_unmasked
+from tensorstate_gpu.errors import warn_of_guesses, warn_of_skipped, warn_of_unmasked
 
 from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
@@ -90,6 +90,7 @@ class ForwardPasses(OwnHook):
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
         self._guesses: dict[str, str] = {}
         self._unmasked: dict[str, str] = {}
+        self._skipped: dict[str, bool] = {}  # layers without a tensor: whether that was said
         self._watchers: list[_Watcher] = []
         self._ends: list[Any] = []  # handles
         self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -154,6 +155,12 @@ class ForwardPasses(OwnHook):
         kind = self.current.signature
         self._done.discard(kind)
         return kind in self._followed
+
+    def note_skipped(self, name: str) -> None:
+        """Warn of a layer that passes no tensor, at the end of the pass, or now."""
+        self._skipped.setdefault(name, False)
+        if self.current.frame is None:
+            self._warn_of_skipped()
 
     # ---- passes --------------------------------------------------------------------------------
 
@@ -241,6 +248,7 @@ class ForwardPasses(OwnHook):
         if known is not None and output is not None:  # which it is after an error
             self._note_followed(kind, known)
             self._warn()
+        self._warn_of_skipped()
 
     def _note_followed(self, kind: Any, known: KnownAxes) -> None:
         self._followed[kind] = self._followed.get(kind, 0) + 1
@@ -256,6 +264,13 @@ class ForwardPasses(OwnHook):
         for found, warn in ((guesses, warn_of_guesses), (unmasked, warn_of_unmasked)):
             if found:
                 warn([f"{name} ({cause})" for name, cause in found.items()])
+
+    def _warn_of_skipped(self) -> None:
+        """Say once of each layer that it is skipped."""
+        new = [name for name, said in self._skipped.items() if not said]
+        self._skipped.update(dict.fromkeys(new, True))
+        if new:
+            warn_of_skipped(new)
 
 
 def _common_beginning(one: str, other: str) -> int:

@@ -11,12 +11,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.dlpack import borrow
-from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.capture_point import CapturePoint, name_of_call
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu._states.packing import pack, working_on
+from tensorstate_gpu.errors import NothingCaptured
 
 from .forward_passes import ForwardPasses
 from .found_axis import GUESS, FoundAxis, find_axis
@@ -57,10 +58,12 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     __module__ = "tensorstate_gpu"
 
+    later_calls: "list[StateCaptureHook]"
     _rule: AxisRule | None = None
     _passes: ForwardPasses | None = None
     _filter: PassFilter | None = None
     _told_of_mask = False
+    _was_skipped = False  # in a call without a tensor
 
     @takes_options
     def __init__(
@@ -75,7 +78,7 @@ class StateCaptureHook(CapturePoint, Receiver):
         self._begin(PassCounter())
 
     def _begin(self, counter: PassCounter) -> None:
-        self._later_calls: list[StateCaptureHook] = []
+        self.later_calls = []
         # By the kind of the model's inputs, and the number of axes.
         self._found: dict[tuple[Any, int], FoundAxis] = {}
         self.batch_axis = self.options.batch_axis
@@ -83,7 +86,10 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def count_passes(self, counter: PassCounter) -> None:
         """Note from now on in which passes of a model this layer ran."""
-        self.pass_log = PassLog(counter)
+        self._use_log(PassLog(counter))
+
+    def _use_log(self, log: PassLog) -> None:
+        self.pass_log = self.intake.log.pass_source = log
 
     def follow(self, passes: ForwardPasses, filter: PassFilter | None = None) -> None:
         """Take the axes of tensors from the passes of a model, from now on.
@@ -106,10 +112,6 @@ class StateCaptureHook(CapturePoint, Receiver):
     def has_seen(self, kind: object) -> bool:
         """Return whether its axes in passes of a kind have been followed."""
         return any(of == kind and not found.missed for (of, _), found in self._found.items())
-
-    @property
-    def passes(self) -> tuple[int, int] | None:
-        return self.pass_log.passes()
 
     def note_next_pass(self, notes: PassNotes) -> None:
         self.note(notes)
@@ -139,11 +141,14 @@ class StateCaptureHook(CapturePoint, Receiver):
         else:
             handle = module.register_forward_hook(self)
         self.active = True
+        self.pass_log.watch(module)
         self.bind(module, handle)
 
     def detach(self) -> None:
         """Remove the hook from the module that it is attached to, if any."""
         if self._handles:
+            for hook in (self, *self.later_calls):
+                hook.pass_log.end()
             self.remove()
             self.active = False  # for compiled graphs that do not check whether they still fit
             if self._passes is not None:
@@ -169,10 +174,13 @@ class StateCaptureHook(CapturePoint, Receiver):
     def _capture_value(self, module: Any, value: Any) -> None:
         tensor = first_tensor(value)
         if tensor is None:
-            raise TypeError(
-                f"{self.name}: no tensor in what {type(module).__name__} passes: "
-                f"{type(value).__name__}"
-            )
+            if self._passes is None:
+                raise TypeError(
+                    f"{self.name}: no tensor in what {type(module).__name__} passes: "
+                    f"{type(value).__name__}"
+                )
+            self.deliver_nothing()
+            return
         if isinstance(tensor, Proxy):  # torch.fx traces
             return
         if self._rule is None:
@@ -202,6 +210,19 @@ class StateCaptureHook(CapturePoint, Receiver):
         if self.pass_log.note(clock):
             self.note(NO_NOTES)
 
+    def receive_nothing(self) -> None:
+        """Note that the layer passed no tensor: it is skipped, and a warning says so."""
+        self._was_skipped = True
+        if self._passes is not None:
+            self._passes.note_skipped(self.name)
+
+    def _no_states_error(self) -> NothingCaptured:
+        if self._was_skipped:
+            return NothingCaptured(
+                f"{self.name}: nothing captured: what the layer passes has no tensor; exclude= it"
+            )
+        return super()._no_states_error()
+
     def _of_this_call(self, clock: int) -> "StateCaptureHook":
         """Return the capture point of this call: the first in a pass has this one.
 
@@ -218,19 +239,22 @@ class StateCaptureHook(CapturePoint, Receiver):
         if number == 1:
             return self
         with self.intake.lock:
-            while len(self._later_calls) < number - 1:
+            while len(self.later_calls) < number - 1:
                 self.add_later_call()
-        return self._later_calls[number - 2]
+        return self.later_calls[number - 2]
 
     def add_later_call(self) -> "StateCaptureHook":
         """Create the capture point of the next call of the module within a pass."""
-        hook = StateCaptureHook(self.later_name(len(self._later_calls) + 2), options=self.options)
+        number = len(self.later_calls) + 2
+        hook = StateCaptureHook(name_of_call(self.name, number), options=self.options)
+        hook.answer_to([name_of_call(name, number) for name in self.other_names])
+        hook.intake.log.call_of = self.name
         hook._rule, hook._passes, hook._filter = self._rule, self._passes, self._filter
-        hook.pass_log = self.pass_log.of_later_call()
+        hook._use_log(self.pass_log.of_later_call())
         hook.note(self.intake.pending_notes)
         hook.intake.scope = self.intake.scope
-        before = self._later_calls[-1] if self._later_calls else self
-        self._later_calls.append(hook)
+        before = self.later_calls[-1] if self.later_calls else self
+        self.later_calls.append(hook)
         for tell in self.new_point_listeners:
             tell(hook, before)
         hook.new_point_listeners = self.new_point_listeners
@@ -238,17 +262,9 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def later_calls_of_store(self) -> "list[StateCaptureHook]":
         """Create the capture points of later calls that the store already has rows of."""
-        while self.intake.sink.holds(self.later_name(len(self._later_calls) + 2)):
+        while self.intake.sink.holds(name_of_call(self.name, len(self.later_calls) + 2)):
             self.add_later_call()
-        return list(self._later_calls)
-
-    def later_name(self, number: int) -> str:
-        """Return the name of the capture point of a later call: relu:2_post_states."""
-        layer, place = self.name, ""
-        for ending in ("_post_states", "_pre_states"):
-            if self.name.endswith(ending):
-                layer, place = self.name.removesuffix(ending), ending
-        return f"{layer}:{number}{place}"
+        return list(self.later_calls)
 
     def _capture(
         self, tensor: torch.Tensor, traced: str | None, sequences: PackedSequence | None
@@ -292,7 +308,13 @@ class StateCaptureHook(CapturePoint, Receiver):
             kept, batches = by_input.kept(mask)
             packed = backend_for(device_of(packed), "").rows_where(packed, kept)
         self.intake.record(
-            packed, neurons, found.axis, batches, found.origin, by_input.cause or None
+            packed,
+            neurons,
+            found.axis,
+            batches,
+            found.origin,
+            by_input.cause or None,
+            _spatial(by_input.view, by_input.axis),
         )
 
     def _applicable(self, by_input: RowsByInput) -> Mask | None:
@@ -332,18 +354,17 @@ class StateCaptureHook(CapturePoint, Receiver):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.intake.stop()  # a copy is at no module
-        self._later_calls, log = [], self.pass_log
-        self._register(log.counter)
-        self.pass_log = log
+        self.later_calls = []
+        self._register(PassCounter())
+
+
+def _spatial(view: torch.Tensor, axis: int) -> tuple[int, ...] | None:
+    """Return the sizes without instances, which come first, and neurons."""
+    axis %= view.ndim
+    return None if axis == 0 else (*view.shape[1:axis], *view.shape[axis + 1 :])
 
 
 # What a hook has for the model that it is attached to, and a copy has not.
 _OF_THE_MODEL = {
-    "_handles",
-    "_module",
-    "_passes",
-    "_filter",
-    "_later_calls",
-    "_anchor",
-    "_key_and_active",
+    *("_handles", "_module", "_passes", "_filter", "_anchor", "_key_and_active", "pass_log"),
 }

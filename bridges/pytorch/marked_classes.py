@@ -24,6 +24,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from tensorstate_gpu.errors import NotCapturable
 
+from .unchecked_graphs import may_be_in_unchecked_graph
+
 _new_object = copyreg.__newobj__  # type: ignore[attr-defined]
 _new_of_class = copyreg._reconstructor  # type: ignore[attr-defined]
 _PLAIN = "_tensorstate_gpu_plain"  # the attribute of a marked class
@@ -44,6 +46,8 @@ class MarkingHook(OwnHook):
         self._handles = handles
         self._module = weakref.ref(module)
         mark(module)
+        if may_be_in_unchecked_graph(plain_class(module)):
+            _forget_graphs()
 
     def remove(self) -> None:
         """Remove this hook from its module, if it has one."""

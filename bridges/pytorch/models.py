@@ -13,6 +13,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
+from .bypasses import inside_replaced
 from .forward_passes import ForwardPasses
 from .hooks import StateCaptureHook
 from .marked_classes import plain_class
@@ -27,12 +28,13 @@ METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return names and modules to choose from; a model without submodules, itself.
 
-    Modules inside a torch.compile wrapper have the names that they have without it.
+    Modules inside a torch.compile wrapper have the names that they have without it. A module that
+    is registered in several places is there under each of its names.
     """
     model = _unwrapped(model)
     below = [
         (name.replace("._orig_mod", ""), module)
-        for name, module in model.named_modules()
+        for name, module in model.named_modules(remove_duplicate=False)
         if name and _unwrapped(module) is module
     ]
     return below or [(type(model).__name__, model)]
@@ -92,7 +94,7 @@ def attach_in_place(
     """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
     check_devices(model, options.firing)
     rules = find_rules(model)
-    bypassed = _bypassed(model)
+    bypassed = inside_replaced(model.modules())
     passes = ForwardPasses(options.batch_axis, options.mask)
     root = _unwrapped(model)
     selected = None if options.when is None else PassFilter(options.when, root)
@@ -132,17 +134,6 @@ def _check_hooks_run(name: str, module: nn.Module, bypassed: set[nn.Module]) -> 
             f"{name} is inside a module whose forward was replaced by TorchScript or a CUDA graph "
             "(make_graphed_callables), which run no hooks: attach to the model as it was before"
         )
-
-
-def _bypassed(model: nn.Module) -> set[nn.Module]:
-    """Return the modules inside those whose ``forward`` was replaced by one without hooks."""
-    found: set[nn.Module] = set()
-    for module in model.modules():
-        forward = module.__dict__.get("forward")
-        is_script = isinstance(forward, (torch.jit.ScriptFunction, torch._C.ScriptMethod))
-        if is_script or getattr(forward, "__module__", None) == "torch.cuda.graphs":
-            found.update(part for part in module.modules() if part is not module)
-    return found
 
 
 def detach(points: Iterable[CapturePoint]) -> None:

@@ -61,6 +61,14 @@ class Receiver(MarkingHook):
         elif self.active and is_real_forward(tensor):
             self.receive(tensor, self.pass_log.counter.clock, None, sequences)
 
+    def deliver_nothing(self) -> None:
+        """Like deliver(), of a call that passes no tensor."""
+        if torch.compiler.is_compiling():
+            if not is_exporting():
+                torch.ops.tensorstate_gpu.skip(self._anchor)
+        elif self.active:
+            self.receive_nothing()
+
     def receive(
         self,
         tensor: torch.Tensor,
@@ -74,6 +82,10 @@ class Receiver(MarkingHook):
         """
         raise NotImplementedError
 
+    def receive_nothing(self) -> None:
+        """Note a call that passes no tensor."""
+        raise NotImplementedError
+
 
 _new_keys = itertools.count()
 _receivers: "weakref.WeakValueDictionary[int, Receiver]" = weakref.WeakValueDictionary()
@@ -82,19 +94,37 @@ _library: Any = torch.library.Library("tensorstate_gpu", "DEF")  # type: ignore[
 _library.define(
     "capture(Tensor x, Tensor(a!) anchor, Tensor clock, str traced) -> ()", tags=NOT_IN_CUDA_GRAPHS
 )
+_library.define("skip(Tensor(a!) anchor) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
 def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:
     """Called by compiled graphs. Does nothing if the receiver no longer exists."""
-    key, active = anchor.tolist()
-    receiver = _receivers.get(key) if active else None
+    receiver = _receiver_of(anchor)
     if receiver is not None and is_real_forward(x):
         receiver.receive(x, int(clock), traced)
+
+
+def _skip(anchor: torch.Tensor) -> None:
+    """Called by compiled graphs, like _capture()."""
+    receiver = _receiver_of(anchor)
+    if receiver is not None:
+        receiver.receive_nothing()
+
+
+def _receiver_of(anchor: torch.Tensor) -> Receiver | None:
+    key, active = anchor.tolist()
+    return _receivers.get(key) if active else None
 
 
 def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:
     """Do nothing: traced calls are not captured."""
 
 
+def _skip_fake(anchor: torch.Tensor) -> None:
+    """Do nothing."""
+
+
 _library.impl("capture", _capture, "CompositeExplicitAutograd")
+_library.impl("skip", _skip, "CompositeExplicitAutograd")
 torch.library.register_fake("tensorstate_gpu::capture", _capture_fake, lib=_library)
+torch.library.register_fake("tensorstate_gpu::skip", _skip_fake, lib=_library)

@@ -1,5 +1,6 @@
 """PyTorch: PassCounter counts the forward passes of a model, also of a compiled one."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
 from torch import nn
 
+from .bypasses import Bypasses
 from .marked_classes import MarkingHook
 from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
 
@@ -25,6 +27,7 @@ class PassCounter(MarkingHook):
     def __init__(self) -> None:
         self._clock = np.zeros(1, np.int64)
         self.tensor = shared_tensor(self._clock)
+        self.bypasses: Bypasses | None = None
 
     @property
     def clock(self) -> int:
@@ -33,6 +36,7 @@ class PassCounter(MarkingHook):
 
     def attach(self, model: nn.Module) -> None:
         """Count the passes of a model."""
+        self.bypasses = Bypasses(model)
         # Before the hook that captures the inputs of the model itself.
         begin = model.register_forward_pre_hook(self.begin_pass, with_kwargs=True, prepend=True)
         end = model.register_forward_hook(self.end_pass)
@@ -47,6 +51,8 @@ class PassCounter(MarkingHook):
         tensor = first_tensor((args, kwargs))
         if is_real_pass(self.tensor if tensor is None else tensor):
             self._clock[0] = next_pass(self.clock)
+            if self.bypasses is not None:
+                self.bypasses.note_pass()
 
     def end_pass(self, module: Any, args: Any, output: Any) -> None:
         """Called as a hook. A pass that failed has no end."""
@@ -77,19 +83,30 @@ class PassLog:
         self.counter = counter
         self._expected: int | None = None
         self._calls = (0, 0)  # the clock of the last call, and how many calls there were by then
+        self._module: weakref.ref[nn.Module] | None = None
         self.restart()
 
     def of_later_call(self) -> "PassLog":
         """Return the log of another call of the layer, in which it has not run yet."""
         log = PassLog(self.counter)
         log._start = log._last = self._start
-        log._expected = self._expected
+        log._expected, log._module = self._expected, self._module
         return log
+
+    def watch(self, module: nn.Module) -> None:
+        """Look from now on whether something runs a module without its hooks."""
+        self._module = weakref.ref(module)
+
+    def end(self) -> None:
+        """Keep what is known of the layer now, which is about to have no hook."""
+        self.bypass()
+        self._module = None
 
     def restart(self) -> None:
         """Count from zero."""
         self._start = self._last = self.counter.clock
         self._ran = 0
+        self._bypass: str | None = None
 
     def expect_pass(self) -> None:
         """Let note() tell when the next pass has ended."""
@@ -115,10 +132,25 @@ class PassLog:
         self._calls = (clock, calls + 1 if clock == last and clock % 2 else 1)
         return self._calls[1]
 
-    def passes(self) -> tuple[int, int] | None:
-        """Return in how many passes the layer ran, and how many there were; None if none were."""
-        total = (self.counter.clock + 1) // 2 - (self._start + 1) // 2
-        return (self._ran, total) if total else None
+    def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
+        """Return in how many passes the layer ran, and how many there were; None if none were.
+
+        ``ended``: leave out a pass that still runs, or has failed.
+        """
+        clock, ran = self.counter.clock, self._ran
+        if ended and clock % 2:
+            ran -= self._last == clock
+            clock -= 1
+        total = (clock + 1) // 2 - (self._start + 1) // 2
+        return (ran, total) if total > 0 else None
+
+    def bypass(self) -> str | None:
+        """Return what has run the layer without its hook in some passes, if that is known."""
+        module = None if self._module is None else self._module()
+        bypasses, passes = self.counter.bypasses, self.passes()
+        if module is not None and bypasses is not None and passes and passes[0] < passes[1]:
+            self._bypass = self._bypass or bypasses.cause(module)
+        return self._bypass
 
 
 # For operators: a CUDA graph would not call them when it is replayed. Older versions have no tag.

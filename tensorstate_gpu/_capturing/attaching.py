@@ -1,14 +1,15 @@
 """Attaches capture points to models, through the bridge of the model's framework."""
 
+import itertools
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Unpack
 
 from tensorstate_gpu._arrays.frameworks import bridge_of
-from tensorstate_gpu._capturing.bridge_protocol import Bridge
+from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._capturing.matching import match
+from tensorstate_gpu._capturing.matching import match, names_of_layers
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu.errors import NoCapturePoints
@@ -68,8 +69,8 @@ def build_efficiency_model(
     """
     bridge: Bridge = bridge_of(model)
     capture_options = CaptureOptions.from_arguments(storage_path, options)
-    chosen = _matching_layers(bridge, model, attach_to, exclude, method)
-    capture_options.check_layers([name for name, _ in chosen])
+    chosen, others = _matching_layers(bridge, model, attach_to, exclude, method)
+    capture_options = _checked_for(chosen, others, capture_options)
     existing = _attached_points(model)
     names = {point.name for point in existing}
     _warn_of_other_options(
@@ -78,6 +79,7 @@ def build_efficiency_model(
         capture_options,
     )
     captured, points = bridge.attach(model, chosen, method, capture_options, names)
+    _tell_other_names(bridge, method, points, others)
     try:
         _check_store_layers(storage_path)
     except ValueError:
@@ -119,9 +121,10 @@ def capture(
     """
     bridge: Bridge = bridge_of(model)
     capture_options = CaptureOptions.from_arguments(storage_path, options)
-    chosen = _matching_layers(bridge, model, attach_to, exclude, method)
-    capture_options.check_layers([name for name, _ in chosen])
+    chosen, others = _matching_layers(bridge, model, attach_to, exclude, method)
+    capture_options = _checked_for(chosen, others, capture_options)
     points = bridge.attach_in_place(model, chosen, method, capture_options)
+    _tell_other_names(bridge, method, points, others)
     try:
         run = Run(points)
         _check_store_layers(storage_path)
@@ -208,8 +211,31 @@ def _attached_points(model: Any) -> list[CapturePoint]:
 
 def _matching_layers(
     bridge: Bridge, model: Any, attach_to: Any, exclude: Any, method: str
-) -> list[tuple[str, Any]]:
+) -> tuple[Chosen, dict[str, list[str]]]:
+    """Return the layers to capture, and the other names of each, by its first name."""
     if not isinstance(method, str) or method not in bridge.METHODS:
         raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")
     bridge.check_attachable(model)
-    return match(bridge.layers(model), attach_to, exclude, bridge.class_names)
+    layers = bridge.layers(model)
+    chosen = match(layers, attach_to, exclude, bridge.class_names)
+    others = {names[0]: names[1:] for names, _ in names_of_layers(layers) if names[1:]}
+    return chosen, {name: others[name] for name, _ in chosen if name in others}
+
+
+def _checked_for(
+    chosen: Chosen, others: dict[str, list[str]], options: CaptureOptions
+) -> CaptureOptions:
+    """Return options that hold under all names. Raises ValueError for names of no layer."""
+    options.check_layers([*(name for name, _ in chosen), *itertools.chain(*others.values())])
+    return options.under_other_names(others)
+
+
+def _tell_other_names(
+    bridge: Bridge, method: str, points: Iterable[CapturePoint], others: dict[str, list[str]]
+) -> None:
+    """Let capture points of layers with several names answer to all."""
+    by_name = {point.name: point for point in points}
+    for first, names in others.items():
+        for place in bridge.METHODS[method]:
+            if (point := by_name.get(bridge.point_name(first, place))) is not None:
+                point.answer_to([bridge.point_name(name, place) for name in names])

@@ -1,7 +1,7 @@
 """CapturePoint: captures and measures the states of one layer, for any framework."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -13,6 +13,7 @@ from tensorstate_gpu._capturing.intake import Intake
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import NothingCaptured
@@ -51,7 +52,7 @@ class CapturePoint(LayerStates):
     merge_calls : bool
         Whether the calls of a module within one forward pass share a capture point, as those of a
         recurrent cell. By default, each has its own: ``relu_post_states``, ``relu:2_post_states``.
-        PyTorch only.
+        PyTorch, and calls in the graphs of functional models of Keras.
     when : "train", "eval" or function (model) -> bool, optional
         Which forward passes are captured: those of a model in training mode, those of a model that
         is not, or those for which a function returns True; it is called once per pass. By default,
@@ -90,6 +91,7 @@ class CapturePoint(LayerStates):
         self.intake = Intake(name, self.options)
         # Called with a capture point that this one has created, and the one that it comes after.
         self.new_point_listeners: list[Callable[[CapturePoint, CapturePoint], None]] = []
+        self.later_calls: Sequence[CapturePoint] = ()  # of the same layer, within a pass
 
     @property
     def keep(self) -> str:
@@ -162,6 +164,12 @@ class CapturePoint(LayerStates):
         """
         self.note(notes)
 
+    def answer_to(self, names: Sequence[str]) -> None:
+        """Set the names that the capture point has besides its own: those of a tied layer."""
+        self.intake.log.other_names = tuple(names)
+        for number, point in enumerate(self.later_calls, 2):
+            point.answer_to([name_of_call(name, number) for name in names])
+
     def reset_states(self, input_shape: Any = None) -> None:
         """Delete everything captured, in memory and on disk.
 
@@ -199,6 +207,9 @@ class CapturePoint(LayerStates):
         """
         with self._read_lock():
             return self.intake.axis_origin
+
+    def facts(self) -> LayerFacts:
+        return self.intake.log.facts()
 
     @property
     def nan_share(self) -> float:
@@ -243,6 +254,7 @@ class CapturePoint(LayerStates):
             "intake": intake,
             "options": intake.options,
             "new_point_listeners": [],
+            "later_calls": (),
         }
 
     def __repr__(self) -> str:
@@ -250,6 +262,19 @@ class CapturePoint(LayerStates):
             f"{type(self).__name__}({self.name!r}, keep={self.keep!r}, "
             f"neurons={self.neurons}, {self.state_count:,} states)"
         )
+
+
+def name_of_call(name: str, number: int) -> str:
+    """Return the name of the capture point of a layer's second, third, ... call within a pass.
+
+    >>> name_of_call("relu_post_states", 2), name_of_call("relu_post_states", 1)
+    ('relu:2_post_states', 'relu_post_states')
+    """
+    if number == 1:
+        return name
+    endings = ("_post_states", "_pre_states", "_states")
+    place = next((ending for ending in endings if name.endswith(ending)), "")
+    return f"{name.removesuffix(place)}:{number}{place}"
 
 
 def _neurons_from_shape(axis: int, input_shape: Any) -> int:

@@ -18,6 +18,7 @@ from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, Store
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, totals
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes, validated_notes
+from tensorstate_gpu._layers.layer_facts import LayerLog
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._states.not_a_number import count_nan
 
@@ -42,7 +43,9 @@ class Intake:
         self._stopped = False
         self._pauses = 0
         self.scope = NoteScope()
+        self.log = LayerLog()
         self._open_sink()
+        self.log.begin(self.sink.earlier_facts())
 
     def _open_sink(self) -> None:
         self.pending_notes = NO_NOTES
@@ -61,7 +64,7 @@ class Intake:
             return CountsSink(self.name)
         if options.disk_path is None:
             return MemorySink(self.name, options.compressor)
-        return StoreSink(self.name, options, self, self.lock)
+        return StoreSink(self.name, options, self, self.lock, self.log.facts_to_store)
 
     # ---- batches -------------------------------------------------------------------------------
 
@@ -123,12 +126,14 @@ class Intake:
         instances: int | Batches,
         axis_origin: str | None = None,
         inputs_unknown: str | None = None,
+        spatial_shape: tuple[int, ...] | None = None,
     ) -> None:
         """Add a batch that packing.pack() made, on any device; declares its neurons first.
 
         ``instances``: whose rows these are: a number of instances, in equal parts, or batches.
         ``axis_origin``: where the axis is known from: "given", "layer", "flow", "rule" or "guess".
         ``inputs_unknown``: why rows belong to no known instance.
+        ``spatial_shape``: the sizes of the activations without instances and neurons.
 
         Labels of another number of instances do not fit, and are left out with a warning: a forward
         pass does not fail for its labels.
@@ -146,6 +151,7 @@ class Intake:
             fits = notes.length in (None, count)
             kept = notes if fits else NOTHING
             self.accumulator.append(packed, instances, kept, trusted=True)
+            self.log.note_spatial_shape(spatial_shape)
         if not fits:
             _warn_of_misfit(notes, count)
 
@@ -198,6 +204,7 @@ class Intake:
                 "axis_origin": self.axis_origin,
                 "inputs_unknown": self.inputs_unknown,
                 "sink": sink,
+                "log": copy.copy(self.log),
                 "accumulator": accumulator,
                 "_stopped": self._stopped,
                 "_first_nan": (int(self._first_nan[0]), self._first_nan[1]),
@@ -255,6 +262,7 @@ class Intake:
                 self.accumulator.cancel_transfers()
             self.sink.remove()
             self._open_sink()
+            self.log.begin()
             if neurons is not None:
                 self.declare(neurons, axis)
 

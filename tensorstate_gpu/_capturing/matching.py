@@ -25,6 +25,9 @@ def match(
 ) -> list[tuple[str, Any]]:
     """Return the layers that match ``attach_to`` but not ``exclude``, in the model's order.
 
+    Each layer once, by its first name. One that is registered under several names answers to all:
+    it matches if one of them does.
+
     Parameters
     ----------
     layers : sequence of (name, layer)
@@ -45,20 +48,35 @@ def match(
     --------
     >>> match([("a", 1), ("b", 2.0), ("c", True)], ["int", "b"], exclude="c")
     [('a', 1), ('b', 2.0)]
+    >>> match([("a", 1), ("b", 2.0), ("c", 1)], "c")
+    [('a', 1)]
     """
     wanted = _matchers(attach_to, "attach_to", layers, class_names)
     unwanted = _matchers(exclude, "exclude", layers, class_names)
     if not wanted:
         raise ValueError("attach_to names no layer: it is empty")
     chosen = [
-        (name, layer)
-        for name, layer in layers
-        if any(matches(name, layer) for matches in wanted)
-        and not any(matches(name, layer) for matches in unwanted)
+        (names[0], layer)
+        for names, layer in names_of_layers(layers)
+        if _any_matches(wanted, names, layer) and not _any_matches(unwanted, names, layer)
     ]
     if not chosen:
         raise NoLayerMatches(_nothing_matched(layers, attach_to, exclude))
     return chosen
+
+
+def names_of_layers(layers: Layers) -> list[tuple[list[str], Any]]:
+    """Return each layer once, with all its names."""
+    found: dict[int, tuple[list[str], Any]] = {}
+    for name, layer in layers:
+        names, _ = found.setdefault(id(layer), ([], layer))
+        if name not in names:
+            names.append(name)
+    return list(found.values())
+
+
+def _any_matches(matchers: Sequence[Matcher], names: Sequence[str], layer: Any) -> bool:
+    return any(matches(name, layer) for matches in matchers for name in names)
 
 
 def _matchers(

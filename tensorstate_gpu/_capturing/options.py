@@ -6,7 +6,7 @@ capture points and bridges pass all options on together.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypedDict, TypeVar
 
@@ -129,6 +129,22 @@ class CaptureOptions:
         else:
             axis = next((given[key] for key in given if _matches(key, name)), None)
         return dataclasses.replace(self, neuron_axis=axis)
+
+    def under_other_names(self, others: Mapping[str, Sequence[str]]) -> "CaptureOptions":
+        """Return options in which axes that are given by name hold for first names of layers.
+
+        ``others``: the other names of each layer, by its first name.
+        """
+        given = self.neuron_axis
+        if not isinstance(given, Mapping):
+            return self
+        named = {
+            first: axis
+            for first, names in others.items()
+            for key, axis in reversed([*given.items()])
+            if any(_matches(key, name) for name in names)
+        }
+        return dataclasses.replace(self, neuron_axis={**named, **given})
 
     def check_layers(self, names: Collection[str]) -> None:
         """Raise ValueError if ``neuron_axis`` names layers that are not captured."""

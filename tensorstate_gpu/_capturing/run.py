@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tensorstate_gpu import information
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
-from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured
+from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
 from tensorstate_gpu.reporting.html import html_table
 from tensorstate_gpu.reporting.text import printable_name, with_noun
 
@@ -51,14 +51,17 @@ class Run(Mapping[str, CapturePoint]):
 
     def point(self, name: str) -> CapturePoint:
         """Return the capture point with this name. It is created (keep="states") if needed."""
-        if name not in self._points:
+        if name not in self:
             self._points[name] = CapturePoint(name)
-        return self._points[name]
+        return self[name]
 
     def __getitem__(self, name: str) -> CapturePoint:
-        if name not in self._points:
-            raise KeyError(f"no capture point {name!r}; there are {list(self._points)}")
-        return self._points[name]
+        if name in self._points:
+            return self._points[name]
+        for point in self._points.values():
+            if name in point.other_names:
+                return point
+        raise KeyError(f"no capture point {name!r}; there are {list(self._points)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._points)
@@ -149,7 +152,7 @@ class Run(Mapping[str, CapturePoint]):
     def _repr_html_(self) -> str:
         try:
             return self.report()._repr_html_()
-        except (NoCapturePoints, NothingCaptured):
+        except (NoCapturePoints, NothingCaptured, PassesMissed):
             return html_table(("layer",), [(name,) for name in self])
 
 

@@ -2,12 +2,14 @@
 
 import copy
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.memory_rows import MemoryRows
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
@@ -27,6 +29,9 @@ class Sink(Protocol):
 
     def existing(self) -> tuple[Accumulator, int | None] | None:
         """Return the accumulator and the neuron axis of a layer that already has rows, or None."""
+
+    def earlier_facts(self) -> LayerFacts | None:
+        """Return what an earlier capture, which this one continues, knew of the layer, or None."""
 
     def holds(self, name: str) -> bool:
         """Return whether rows of a layer of that name were there before this capture."""
@@ -72,6 +77,9 @@ class _NoStore:
     store: Any = None
 
     def existing(self) -> tuple[Accumulator, int | None] | None:
+        return None
+
+    def earlier_facts(self) -> LayerFacts | None:
         return None
 
     def before_batch(self) -> None:
@@ -122,27 +130,42 @@ class CountsSink(_NoStore):
 
 
 class StoreSink:
-    """Keeps every row, in a store. Before a commit, the store waits for ``source``."""
+    """Keeps every row, in a store. Before a commit, the store waits for ``source``.
+
+    ``facts``: returns what a commit says of the layer. It must not refer to the store, which would
+    then never be collected.
+    """
 
     def __init__(
-        self, name: str, options: CaptureOptions, source: "BatchSource", lock: ForkSafeLock
+        self,
+        name: str,
+        options: CaptureOptions,
+        source: "BatchSource",
+        lock: ForkSafeLock,
+        facts: Callable[[], LayerFacts],
     ) -> None:
         from tensorstate_gpu.store.stores_by_path import store_for  # slow to import: zarr
 
-        self._name, self._lock = name, lock
+        self._name, self._lock, self._facts = name, lock, facts
         self.store = store_for(options.disk_path, name)
         self._session = self.store.session
         self._found = self._session.claim(name, options.firing_rule(), source)
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
-        return self._accumulator(self._session.open_layer(self._name, neurons, attributes))
+        writer = self._session.open_layer(self._name, neurons, attributes, facts=self._facts)
+        return self._accumulator(writer)
 
     def existing(self) -> tuple[Accumulator, int | None] | None:
         found = self._found
         if found is None:
             return None
-        writer = self._session.open_layer(self._name, found.neurons, found.capture, found)
+        writer = self._session.open_layer(
+            self._name, found.neurons, found.capture, found, self._facts
+        )
         return self._accumulator(writer), found.capture["neuron_axis"]
+
+    def earlier_facts(self) -> LayerFacts | None:
+        return self._session.earlier_facts(self._name)
 
     def holds(self, name: str) -> bool:
         return self._session.holds(name)

@@ -25,7 +25,7 @@ def report(options: argparse.Namespace) -> int:
     with Progress("counting", sum(map(len, layers)), "states") as progress:
         counted = [count_layer(layer, layer.name in wanted, progress) for layer in layers]
     measures = [
-        LayerReport.of(layer.name, counts, layer.axis, layer.axis_origin)
+        LayerReport.of_layer(layer, counts)
         for layer, (counts, _) in zip(layers, counted, strict=True)
     ]
     summary = _summary(measures, [name for name in store if name not in measured], results)
@@ -65,9 +65,7 @@ def _missing_labels_reason(layer: StoredLayer) -> str | None:
 def _label_table(layer: StoredLayer, counts: ByLabel | None) -> str:
     if counts is None:
         return f"{printable_name(layer.name)}: {_missing_labels_reason(layer)}"
-    rows = [
-        LayerReport.of(printable_name(str(label)), by, None).cells() for label, by in counts.items()
-    ]
+    rows = [LayerReport.of(printable_name(str(label)), by).cells() for label, by in counts.items()]
     headings = ("label", "states", "distinct", "entropy", "efficiency", "ceiling")
     table = text_table([headings, *((row[0], *row[3:]) for row in rows)])
     return f"{printable_name(layer.name)}, by label\n{table}"
@@ -76,7 +74,7 @@ def _label_table(layer: StoredLayer, counts: ByLabel | None) -> str:
 def _as_json(counts: ByLabel | None) -> list[dict[str, Any]] | None:
     if counts is None:
         return None
-    measures = {label: LayerReport.of("", by, None) for label, by in counts.items()}
+    measures = {label: LayerReport.of("", by) for label, by in counts.items()}
     names = ("states", "distinct", "entropy", "efficiency", "ceiling")
     return [
         {"label": label, **{name: getattr(of_label, name) for name in names}}

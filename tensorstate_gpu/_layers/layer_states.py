@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu.errors import InputsUnknown, LedgerError, NothingCaptured
+from tensorstate_gpu.errors import InputsUnknown, LedgerError, NothingCaptured, PassesMissed
 from tensorstate_gpu.information.estimators import Estimator
 
 if TYPE_CHECKING:
@@ -23,6 +24,20 @@ class LayerStates(ABC):
     """Counts, measures and rows of one layer. Most raise ValueError while nothing is captured."""
 
     name: str
+
+    @abstractmethod
+    def facts(self) -> LayerFacts:
+        """Return what is known of the layer besides its states."""
+
+    @property
+    @abstractmethod
+    def axis(self) -> int | None:
+        """The axis of the neurons."""
+
+    @property
+    @abstractmethod
+    def axis_origin(self) -> str | None:
+        """Where the axis is known from."""
 
     @property
     def state_count(self) -> int:
@@ -53,10 +68,21 @@ class LayerStates(ABC):
     def passes(self) -> tuple[int, int] | None:
         """In how many passes of its model the layer ran, and how many there were.
 
-        Counted from attaching or resetting. None where it is not known: in stores, for Keras and
-        JAX, for hooks attached by hand, and as long as only parts of the model were called.
+        Counted from attaching or resetting; in a store, over all captures into it. None where it is
+        not known: for Keras and JAX, for hooks attached by hand, and as long as only parts of the
+        model were called.
         """
-        return None
+        return self.facts().passes
+
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        """The other names, of a layer that is registered in its model under several."""
+        return self.facts().other_names
+
+    @property
+    def call_of(self) -> str | None:
+        """For a later call of a layer within a pass, the name of its first call's states."""
+        return self.facts().call_of
 
     @property
     def nan_share(self) -> float:
@@ -209,7 +235,11 @@ class LayerStates(ABC):
         """Return a lock that blocks new batches while states are read."""
 
     def _require_accumulator(self) -> Accumulator:
-        """Return the accumulator. Raises an error if it has no rows, or not those of its ledger."""
+        """Return the accumulator.
+
+        Raises an error if it has no rows, not those of its ledger, or not those of all passes.
+        """
+        self._check_passes()
         accumulator = self._find_accumulator()
         if accumulator is None or not accumulator.ledger.rows:
             raise self._no_states_error()
@@ -217,6 +247,16 @@ class LayerStates(ABC):
         if kept != recorded:
             raise LedgerError(f"{self.name}: {recorded} rows were captured, {kept} kept")
         return accumulator
+
+    def _check_passes(self) -> None:
+        """Raise PassesMissed if the layer is known to have run without its capture point."""
+        facts = self.facts()
+        if facts.bypass is not None and facts.passes is not None:
+            ran, passes = facts.passes
+            raise PassesMissed(
+                f"{self.name}: {passes - ran:,} of the model's {passes:,} passes ran without this "
+                f"capture point, so a measure would be that of a part. Cause: {facts.bypass}"
+            )
 
     @abstractmethod
     def _no_states_error(self) -> NothingCaptured:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
@@ -16,6 +16,23 @@ from tensorstate_gpu.reporting.text import format_percent, printable_name, text_
 HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
 
 
+class Layer(Protocol):
+    """What the table says of a layer besides its measures; capture points and stored layers."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def other_names(self) -> tuple[str, ...]: ...
+    @property
+    def axis(self) -> int | None: ...
+    @property
+    def axis_origin(self) -> str | None: ...
+    @property
+    def passes(self) -> tuple[int, int] | None: ...
+    @property
+    def nan_share(self) -> float: ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class LayerReport:
     """Measures of one layer: ``entropy`` in bits, ``efficiency`` and ``ceiling`` from 0 to 1.
@@ -25,7 +42,8 @@ class LayerReport:
     "given", "layer", "flow", "rule", "guess", or None where it was declared. ``passes`` and
     ``model_passes``: in how many passes of the model the layer ran, and how many there were; None
     if that is not known. ``fires`` is false if no neuron fires in any state; ``nan`` is then the
-    share of NaN in the first batch, from 0 to 1.
+    share of NaN in the first batch, from 0 to 1. ``other_names``: those of a layer that is
+    registered under several.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -43,32 +61,36 @@ class LayerReport:
     model_passes: int | None = None
     fires: bool = True
     nan: float = 0.0
+    other_names: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        counts: StateCounts,
-        axis: int | None,
-        axis_origin: str | None = None,
-        passes: tuple[int, int] | None = None,
-        nan: float = 0.0,
-    ) -> "LayerReport":
-        ran, all_passes = passes or (None, None)
+    def of(cls, name: str, counts: StateCounts) -> "LayerReport":
+        """Return the measures of a histogram; nothing else is known of it."""
         return cls(
             name,
-            axis,
+            None,
             counts.neurons,
             counts.total,
             len(counts),
             counts.entropy(),
             counts.efficiency(),
             information.ceiling(counts.total, counts.neurons),
-            axis_origin,
+            fires=bool(counts.packed.any()),
+        )
+
+    @classmethod
+    def of_layer(cls, layer: Layer, counts: StateCounts) -> "LayerReport":
+        """Return the measures of a capture point or a stored layer with this histogram."""
+        ran, passes = layer.passes or (None, None)
+        measured = cls.of(layer.name, counts)
+        return dataclasses.replace(
+            measured,
+            axis=layer.axis,
+            axis_origin=layer.axis_origin,
             passes=ran,
-            model_passes=all_passes,
-            fires=(fires := bool(counts.packed.any())),
-            nan=0.0 if fires else nan,
+            model_passes=passes,
+            nan=0.0 if measured.fires else layer.nan_share,
+            other_names=layer.other_names,
         )
 
     def silence(self) -> str:
@@ -107,6 +129,13 @@ class Report:
     aiq: float | None = None
     missing: tuple[str, ...] = ()
 
+    def __getitem__(self, name: str) -> LayerReport:
+        """Return the measures of one layer. Raises KeyError if it is not in the table."""
+        for layer in self.layers:
+            if name in (layer.layer, *layer.other_names):
+                return layer
+        raise KeyError(f"no layer {name!r}; there are {[layer.layer for layer in self.layers]}")
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, ready for JSON."""
         return dataclasses.asdict(self)
@@ -114,8 +143,8 @@ class Report:
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).
 
-        They name layers that never fire, and those that ran only in some passes of the model: their
-        inputs are a part of it.
+        They name layers that never fire, those that ran only in some passes of the model, whose
+        inputs are a part of it, and the other names of layers.
         """
         lines = [("network efficiency", format_percent(self.network_efficiency))]
         if self.accuracy is not None and self.aiq is not None:
@@ -126,6 +155,8 @@ class Report:
                 lines.append((layer.layer, silence))
             if layer.passes != layer.model_passes:
                 lines.append((layer.layer, f"{layer.passes:,} of {layer.model_passes:,} passes"))
+            if layer.other_names:
+                lines.append((layer.layer, f"also {', '.join(layer.other_names)}"))
         if self.missing:
             lines.append(("nothing captured of", ", ".join(map(printable_name, self.missing))))
         return lines
@@ -164,14 +195,7 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report")
     layers, missing = measure_layers(
         points,
-        lambda point: LayerReport.of(
-            point.name,
-            point.histogram(),
-            point.axis,
-            point.axis_origin,
-            point.passes,
-            point.nan_share,
-        ),
+        lambda point: LayerReport.of_layer(point, point.histogram()),
     )
     return summarise(layers, accuracy, beta, missing)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, totals
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu.errors import DamagedStore, NoStore, UnknownFormat
 from tensorstate_gpu.store.keys import LABELS, LEDGERS, UNITS
 
@@ -62,6 +63,7 @@ class LayerRecord:
     states that belong to no known instance are listed; ``unassigned`` is their number.
     ``labels``, ``units``: those of the instances, in order, or None.
     ``ledger``: the earlier batches, or None if ``batches`` are all.
+    ``facts``: what is known of the layer besides its states; an optional field.
     """
 
     neurons: int
@@ -73,6 +75,7 @@ class LayerRecord:
     ledger: ArrayRecord | None = None
     units: ArrayRecord | None = None
     unassigned: int = 0
+    facts: LayerFacts = dataclasses.field(default_factory=LayerFacts)
 
     @property
     def row_bytes(self) -> int:
@@ -92,6 +95,7 @@ class LayerRecord:
         return sizes.pop() if len(sizes) == 1 and self.ledger is None else None
 
     def to_json(self) -> dict[str, Any]:
+        facts = self.facts.to_json()
         return {
             "neurons": self.neurons,
             "capture": self.capture,
@@ -102,6 +106,7 @@ class LayerRecord:
             "ledger": None if self.ledger is None else self.ledger.to_json(),
             "units": None if self.units is None else self.units.to_json(),
             "unassigned": self.unassigned,
+            **({"facts": facts} if facts else {}),
         }
 
     @classmethod
@@ -120,6 +125,7 @@ class LayerRecord:
             _optional_array(found.get("ledger")),
             _optional_array(found.get("units")),
             _validated_count(found.get("unassigned", 0)),
+            LayerFacts.from_json(dict(found.get("facts", {}))),
         )
         layer.check()
         return layer

@@ -1,6 +1,7 @@
 """LayerWriter: writes the rows, the ledger, the labels and the units of one layer to a store."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.batches import Batch, Batches
 from tensorstate_gpu._layers.instance_notes import NOTES, InstanceNotes, NoteColumn
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.store.columns import Column, ColumnSnapshot
@@ -63,6 +65,7 @@ class LayerSnapshot(NamedTuple):
     ledger: LedgerSnapshot
     states: ColumnSnapshot
     notes: dict[str, ColumnSnapshot | None]
+    facts: LayerFacts
 
     def size(self) -> int:
         """Bytes of memory that the snapshot holds."""
@@ -89,7 +92,9 @@ class LayerWriter:
         neurons: int,
         capture: dict[str, Any],
         committed: LayerRecord | None,
+        facts: Callable[[], LayerFacts],
     ) -> None:
+        self._facts = facts
         self.name, self.neurons, self.capture = name, neurons, capture
         self._run = run
         self._row_source: RowSource | None = None
@@ -202,7 +207,7 @@ class LayerWriter:
         """Return the current state of the layer, for a commit."""
         notes = {what: array.snapshot() for what, array in self._notes.items()}
         ledger = self._ledger_array.snapshot(self.ledger)
-        return LayerSnapshot(ledger, self._states.snapshot(), notes)
+        return LayerSnapshot(ledger, self._states.snapshot(), notes, self._facts())
 
     def write_partial_chunks(self, snapshot: LayerSnapshot) -> None:
         """Write the last, partial chunks of the layer's arrays."""
@@ -234,7 +239,7 @@ class LayerWriter:
                 ledger.unassigned,
             )
             self._last_commit = snapshot.position(), layer
-        return self._last_commit[1]
+        return dataclasses.replace(self._last_commit[1], facts=snapshot.facts)
 
     def _is_committed(self, snapshot: LayerSnapshot) -> bool:
         return self._last_commit is not None and self._last_commit[0] == snapshot.position()

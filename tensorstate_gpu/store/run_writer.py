@@ -2,11 +2,12 @@
 
 import contextlib
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
@@ -77,13 +78,18 @@ class RunWriter:
             self._sources.add(source)
 
     def open_layer(
-        self, name: str, neurons: int, capture: dict[str, Any], committed: LayerRecord | None
+        self,
+        name: str,
+        neurons: int,
+        capture: dict[str, Any],
+        committed: LayerRecord | None,
+        facts: Callable[[], LayerFacts],
     ) -> LayerWriter:
         """Return the writer of a layer. ``committed``: what is already committed of it."""
         with self._lock:
             self._background.start()
             self._names[name] = None
-            self._layers[name] = LayerWriter(self, name, neurons, capture, committed)
+            self._layers[name] = LayerWriter(self, name, neurons, capture, committed, facts)
             return self._layers[name]
 
     def column(

@@ -19,7 +19,9 @@ def save_points(points: Collection[LayerStates], path: Any) -> None:
         for point in points:
             chunks, ledger = point.snapshot()
             assert point.neurons is not None
-            layer = store.session.open_layer(point.name, point.neurons, point.attributes())
+            layer = store.session.open_layer(
+                point.name, point.neurons, point.attributes(), facts=point.facts
+            )
             layer.import_capture(chunks, ledger)
         store.close()
     except BaseException:

@@ -121,9 +121,10 @@ class Store:
 
     def __getitem__(self, name: str) -> StoredLayer:
         layers = self.record.layers
-        if name not in layers:
-            raise KeyError(f"{self} has no states of {name!r}; there are {list(layers)}")
-        return StoredLayer(self._files, name, layers[name])
+        for stored, layer in layers.items():
+            if name == stored or (layer is not None and name in layer.facts.other_names):
+                return StoredLayer(self._files, stored, layer)
+        raise KeyError(f"{self} has no states of {name!r}; there are {list(layers)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.record.layers)

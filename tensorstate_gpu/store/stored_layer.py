@@ -12,6 +12,7 @@ from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
 from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.labels import from_column
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
@@ -72,6 +73,9 @@ class StoredLayer(LayerStates):
         """Where the axis was known from: "given", "layer", "flow", "rule" or "guess"."""
         origin: str | None = self.attributes().get("axis_origin")
         return origin
+
+    def facts(self) -> LayerFacts:
+        return LayerFacts() if self.committed is None else self.committed.facts
 
     def attributes(self) -> dict[str, Any]:
         """Return how the states were captured, as JSON: neuron_axis, and threshold or firing."""

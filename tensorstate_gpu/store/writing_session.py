@@ -1,7 +1,9 @@
 """WritingSession: a store as capture points use it; claims layer names."""
 
+from collections.abc import Callable
 from typing import Any
 
+from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record
 from tensorstate_gpu.store.files import Files
@@ -56,11 +58,28 @@ class WritingSession:
         if missing := [name for name in self._opened_record.layers if name not in self._claimed]:
             raise ValueError(f"{self._files} holds {missing} too, which are not captured now")
 
+    def earlier_facts(self, name: str) -> LayerFacts | None:
+        """Return what was committed of a layer besides its states before the store was opened.
+
+        A layer that is not committed has run in none of the passes that were.
+        """
+        layers = [layer for layer in self._opened_record.layers.values() if layer is not None]
+        committed = self._opened_record.layers.get(name)
+        if committed is not None:
+            return committed.facts
+        passes = [layer.facts.passes[1] for layer in layers if layer.facts.passes is not None]
+        return LayerFacts(passes=(0, max(passes))) if passes else None
+
     def open_layer(
-        self, name: str, neurons: int, capture: dict[str, Any], committed: LayerRecord | None = None
+        self,
+        name: str,
+        neurons: int,
+        capture: dict[str, Any],
+        committed: LayerRecord | None = None,
+        facts: Callable[[], LayerFacts] = LayerFacts,
     ) -> LayerWriter:
-        """Return the writer of a claimed layer."""
-        return self.writer.open_layer(name, neurons, capture, committed)
+        """Return the writer of a claimed layer. ``facts``: returns what a commit says of it."""
+        return self.writer.open_layer(name, neurons, capture, committed, facts)
 
     def before_batch(self, name: str) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""

@@ -47,6 +47,7 @@ def test_numbers(run):
         "model_passes": None,
         "fires": True,
         "nan": 0.0,
+        "other_names": (),
     }
     assert (second.distinct, second.entropy, second.efficiency) == (2, 1.0, 0.25)
     assert report.network_efficiency == run.network_efficiency() == pytest.approx(0.5)

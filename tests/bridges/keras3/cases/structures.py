@@ -117,19 +117,6 @@ def test_several_inputs_and_outputs_and_a_residual(images):
         np.testing.assert_array_equal(point.raw_states, expected)
 
 
-def test_a_shared_layer_has_one_capture_point_that_sees_every_call():
-    shared = layers.Dense(5, name="shared")
-    one, other = keras.Input((3,)), keras.Input((3,))
-    model = keras.Model([one, other], layers.add([shared(one), shared(other)]))
-    efficiency_model = ts.build_efficiency_model(model, "shared")
-    rng = np.random.default_rng(0)
-    x, y = (rng.normal(size=(20, 3)).astype("float32") for _ in range(2))
-    efficiency_model([x, y])
-    assert names(efficiency_model) == ["shared_states"]
-    expected = np.concatenate([ts.compress_states(array(shared(part))) for part in (x, y)])
-    assert efficiency_model.efficiency_layers[0].histogram() == ts.count_states(expected, 5)
-
-
 class OnlyKeywords(layers.Layer):
     def call(self, *, query, scale):
         return query * scale
@@ -150,18 +137,6 @@ def test_layers_that_are_called_by_keywords(way):
         points = captured.efficiency_layers
     for point in points:
         np.testing.assert_array_equal(point.raw_states, ts.compress_states(x))
-
-
-def test_a_layer_inside_and_outside_of_a_nested_model_has_one_capture_point():
-    shared = layers.Dense(4, name="shared")
-    inner_inputs = keras.Input((4,))
-    inner = keras.Model(inner_inputs, shared(inner_inputs), name="inner")
-    inputs = keras.Input((4,))
-    model = keras.Model(inputs, inner(inner(shared(inputs))))
-    captured = ts.build_efficiency_model(model, ["*shared"])
-    captured(np.ones((10, 4), "float32"))
-    assert len(captured.efficiency_layers) == 1
-    assert captured.efficiency_layers[0].state_count == 30
 
 
 @keras.saving.register_keras_serializable("tests")

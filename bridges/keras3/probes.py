@@ -1,0 +1,152 @@
+"""Keras 3: creates the capture points of layers, one for each call in the graphs of a model."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+
+from tensorstate_gpu._capturing.capture_point import CapturePoint, name_of_call
+from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu.errors import NotCapturable, warn_of_guesses
+
+from .backends import first_tensor
+from .call_sites import Node, call_sites
+from .functional import Probes
+from .layers import KerasPoint, Probe
+from .neuron_axes import followed_axis, formats, own_axis
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """A place to capture: ``before`` or ``after`` a layer. ``name``: of the first call's point."""
+
+    path: str
+    layer: Any
+    place: str
+    name: str
+
+
+def new_probes(
+    model: Any, wanted: Sequence[Wanted], options: CaptureOptions, *, inside: bool
+) -> Probes:
+    """Create the probes: layer id -> place -> probe.
+
+    ``inside``: whether calls of a layer by another one, as of a cell, are captured too.
+    """
+    created: list[CapturePoint] = []
+    probes: Probes = {}
+    try:
+        for each in wanted:
+            if each.name in (point.name for point in created):
+                raise ValueError(f"two of the chosen layers are called {each.path!r}: rename one")
+            _check_layer(each.path, each.layer)
+            sites = [] if options.merge_calls else call_sites(model, each.layer, inside=inside)
+            own = options.of_layer(each.path, each.layer)
+            probe = _new_probe(model, each, own, sites, created)
+            probes.setdefault(id(each.layer), {})[each.place] = probe
+        guessed = [point.name for point in created if point.axis_origin == "guess"]
+        if guessed:
+            warn_of_guesses(guessed)
+    except BaseException:
+        release_names(created)
+        raise
+    return probes
+
+
+def points_of(probes: Probes) -> Iterator[CapturePoint]:
+    """Yield the capture points of all probes, those of later calls after the first."""
+    for places in probes.values():
+        for probe in places.values():
+            yield from (each.point for each in (probe, *probe.later))
+
+
+def release_names(points: Iterable[CapturePoint]) -> None:
+    """Release the names of points that will capture nothing."""
+    for point in points:
+        point.intake.sink.release_name()
+
+
+def _check_layer(path: str, layer: Any) -> None:
+    """Raise NotCapturable for a layer whose calls are inside jax.checkpoint."""
+    mode = getattr(layer, "_remat_mode", None)
+    if mode is not None and mode.mode is not None and keras.backend.backend() == "jax":
+        raise NotCapturable(
+            f"{path} was made in a keras.RematScope, where calls cannot be captured"
+        )
+
+
+def _new_probe(
+    model: Any,
+    wanted: Wanted,
+    options: CaptureOptions,
+    sites: Sequence[Node],
+    created: list[CapturePoint],
+) -> Probe:
+    """Create the probe of a place, with those of later calls, and note the capture points."""
+    probes: list[Probe] = []
+    for number, site in enumerate(sites or [None], 1):
+        symbols = _symbolic_tensors(wanted.layer, wanted.place, site)
+        point = _new_point(model, name_of_call(wanted.name, number), wanted.layer, symbols, options)
+        if probes:
+            first = probes[0].point
+            first.later_calls = (*first.later_calls, point)
+            point.intake.log.call_of = first.name
+        created.append(point)
+        probes.append(Probe(point))
+        _check_symbols(probes[-1], symbols)
+    numbers = {site: number for number, site in enumerate(sites, 1)}
+    return Probe(probes[0].point, tuple(probes[1:]), numbers)
+
+
+def _new_point(
+    model: Any, name: str, layer: Any, symbols: Sequence[Any], options: CaptureOptions
+) -> KerasPoint:
+    """Create a capture point, with the axis of its layer unless the user gave one."""
+    axis, origin = _axis_of(model, layer, symbols)
+    if options.neuron_axis is not None:
+        origin = "given"
+    elif axis is not None:
+        options = dataclasses.replace(options, neuron_axis=axis)
+    point = KerasPoint(name, options=options)
+    point.intake.axis_origin = origin
+    return point
+
+
+def _axis_of(model: Any, layer: Any, symbols: Sequence[Any]) -> tuple[int | None, str]:
+    """Return the axis at a layer's input or output, if anything tells, and where from."""
+    own = own_axis(layer)
+    if own is not None:
+        return own, "layer"
+    followed = followed_axis(symbols)
+    if followed is not None:
+        return followed, "flow"
+    # Keras has features last, unless layers of the model say that channels come first.
+    return None, "guess" if "channels_first" in formats(model) else "rule"
+
+
+def _check_symbols(probe: Probe, symbols: Sequence[Any]) -> None:
+    """Raise TypeError or ValueError if no known call of a layer can be captured."""
+    for number, symbol in enumerate(symbols, 1):
+        try:
+            probe.check(symbol)
+        except (TypeError, ValueError):
+            if number == len(symbols):
+                raise
+        else:
+            return  # one is enough: other calls may belong to other models
+
+
+def _symbolic_tensors(layer: Any, place: str, site: Node | None) -> list[Any]:
+    """Return the symbolic inputs or outputs of a layer, for one call or each of those recorded."""
+    ends = "input_tensors" if place == "before" else "output_tensors"
+    nodes = [site] if site is not None and site.operation is layer else layer._inbound_nodes
+    called = [getattr(node, ends) for node in nodes]
+    if called:
+        return [first_tensor(tensors) for tensors in called if tensors]
+    shapes = list((layer._build_shapes_dict or {}).values())
+    try:
+        shape = shapes[0] if place == "before" else layer.compute_output_shape(*shapes)
+        return [keras.KerasTensor((None, *shape[1:]))]
+    except Exception:  # some layers do not know their shape, or have more than one
+        return []

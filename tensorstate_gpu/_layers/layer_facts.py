@@ -1,0 +1,133 @@
+"""LayerFacts: what is known of a layer besides its states; stores keep it in their record."""
+
+import dataclasses
+from typing import Protocol
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """What is known of a layer besides its states.
+
+    ``passes``: in how many passes of its model it ran, and how many there were.
+    ``bypass``: what has run the layer without its capture point in the others, if that is known.
+    ``other_names``: those of a layer that is registered in its model under several.
+    ``call_of``: for a later call of a layer within a pass, the name of the first one's states.
+    ``spatial_shape``: the sizes of the activations without instances and neurons, if all have the
+    same.
+    """
+
+    passes: tuple[int, int] | None = None
+    bypass: str | None = None
+    other_names: tuple[str, ...] = ()
+    call_of: str | None = None
+    spatial_shape: tuple[int, ...] | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return what is known, without what is not."""
+        return {
+            field.name: value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        }
+
+    @classmethod
+    def from_json(cls, found: dict[str, object]) -> "LayerFacts":
+        """Return what to_json() has made. Raises TypeError or ValueError for something else."""
+        passes = _numbers(found.get("passes"))
+        if passes is not None and (len(passes) != 2 or passes[0] > passes[1]):
+            raise ValueError(f"{passes} are no passes")
+        return cls(
+            None if passes is None else (passes[0], passes[1]),
+            _text(found.get("bypass")),
+            _texts(found.get("other_names", [])),
+            _text(found.get("call_of")),
+            _numbers(found.get("spatial_shape")),
+        )
+
+
+def _numbers(found: object) -> tuple[int, ...] | None:
+    if found is None:
+        return None
+    if not isinstance(found, list) or any(type(n) is not int or n < 0 for n in found):
+        raise ValueError(f"{found!r} are not counts")
+    return tuple(found)
+
+
+def _texts(found: object) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise ValueError(f"{found!r} are not texts")
+    return tuple(found)
+
+
+def _text(found: object) -> str | None:
+    if found is not None and not isinstance(found, str):
+        raise ValueError(f"{found!r} is not a text")
+    return found
+
+
+class PassSource(Protocol):
+    """What counts the passes of a layer; the bridge of a framework has it."""
+
+    def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
+        """Return in how many passes the layer ran, and how many there were; None if none were.
+
+        ``ended``: leave out a pass that still runs, or has failed.
+        """
+
+    def bypass(self) -> str | None:
+        """Return what has run the layer without its capture point, if that is known."""
+
+
+class LayerLog:
+    """Collects the facts of a layer while it is captured.
+
+    ``earlier``: those of an earlier capture that this one continues.
+    """
+
+    def __init__(self, earlier: LayerFacts | None = None) -> None:
+        self.pass_source: PassSource | None = None
+        self.begin(earlier)
+        self.other_names: tuple[str, ...] = () if earlier is None else earlier.other_names
+        self.call_of = None if earlier is None else earlier.call_of
+
+    def begin(self, earlier: LayerFacts | None = None) -> None:
+        """Forget what was noted of passes and batches, and continue an earlier capture, if any."""
+        self._earlier = earlier
+        shape = None if earlier is None else earlier.spatial_shape
+        self._spatial_shapes = set() if shape is None else {shape}
+
+    def note_spatial_shape(self, shape: tuple[int, ...] | None) -> None:
+        """Note the sizes of a batch's activations without instances and neurons."""
+        if shape is not None and len(self._spatial_shapes) < 2:
+            self._spatial_shapes.add(shape)
+
+    def facts(self) -> LayerFacts:
+        """Return the facts as they are now."""
+        return self._facts(ended=False)
+
+    def facts_to_store(self) -> LayerFacts:
+        """Return the facts without a pass that still runs: a commit may be made in its middle."""
+        return self._facts(ended=True)
+
+    def _facts(self, ended: bool) -> LayerFacts:
+        source, earlier = self.pass_source, self._earlier
+        shapes = [*self._spatial_shapes]
+        bypass = None if source is None else source.bypass()
+        return LayerFacts(
+            self._passes(None if source is None else source.passes(ended=ended)),
+            bypass or (None if earlier is None else earlier.bypass),
+            self.other_names,
+            self.call_of,
+            shapes[0] if len(shapes) == 1 else None,
+        )
+
+    def _passes(self, new: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Return all passes. They are not known if those of the earlier capture are not."""
+        before = (0, 0) if self._earlier is None else self._earlier.passes
+        if before is None or new is None:
+            return new if self._earlier is None else before
+        return before[0] + new[0], before[1] + new[1]
+
+    def __reduce__(self) -> tuple[type["LayerLog"], tuple[LayerFacts]]:
+        """A copy has the facts of now."""
+        return LayerLog, (self.facts(),)
