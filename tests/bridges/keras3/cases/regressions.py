@@ -248,7 +248,17 @@ def test_empty_batches():
 
 # What feeds a capture point, and how it was made: the layer has these of its own, or not at all.
 OF_THE_POINT_ONLY = {
-    *("append", "begin_notes", "block_notes", "declare", "disk_path", "firing", "intake", "keep"),
+    *(
+        "answer_to",
+        "append",
+        "begin_notes",
+        "block_notes",
+        "declare",
+        "disk_path",
+        "firing",
+        "intake",
+        "keep",
+    ),
     *("labels", "neuron_axis"),
     *("new_point_listeners", "note", "note_next_pass", "options", "threshold"),
 }
