@@ -170,11 +170,11 @@ class Wrapper(torch.Tensor):
 
 
 NOT_DENSE: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
-    "coo": (
+    "coordinates": (
         torch.Tensor.to_sparse,
         r"a tensor of layout torch\.sparse_coo cannot.* \.to_dense\(\).* exclude=",
     ),
-    "csr": (
+    "compressed rows": (
         torch.Tensor.to_sparse_csr,
         r"a tensor of layout torch\.sparse_csr cannot be .* \.to_dense\(\)",
     ),
