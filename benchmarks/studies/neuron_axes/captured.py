@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.errors import GuessedAxisWarning
 
 from .passes import Inputs, leaf_layers, run
 
@@ -34,7 +33,7 @@ def taken_axes(model: nn.Module, inputs: Inputs) -> "TakenAxes":
         wanted = leaves - set(problems)
         try:
             with (
-                warnings.catch_warnings(action="ignore", category=GuessedAxisWarning),
+                warnings.catch_warnings(action="ignore", category=UserWarning),
                 ts.capture(model, lambda name, layer, wanted=wanted: name in wanted) as captured,
             ):
                 run(model, inputs)

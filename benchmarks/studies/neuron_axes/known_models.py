@@ -150,6 +150,33 @@ class SelfAttention(nn.MultiheadAttention):
         return super().forward(x, x, x)[0]
 
 
+class RelativePositions(nn.Module):
+    """A table of relative positions: a row of it concerns few pairs of tokens."""
+
+    def __init__(self, tokens: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2 * tokens - 1, width))
+        places = torch.arange(tokens)
+        self.distances = places[None] - places[:, None] + tokens - 1
+
+    def forward(self, queries: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bqd,qkd->bqk", queries, self.table[self.distances])
+
+
+class RelativeAttention(nn.Module):
+    """Attention of 7 tokens by content and place; neurons on axis 1 of what the pool gets."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv, self.places = nn.Linear(width, 3 * width), RelativePositions(7, width)
+        self.pool = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        queries, keys, values = self.qkv(x).chunk(3, -1)
+        shares = (queries @ keys.mT + self.places(queries)).softmax(-1)
+        return self.pool((shares @ values).mT)
+
+
 class ClassToken(nn.Module):
     """Puts a token of its own before the others."""
 

@@ -20,16 +20,16 @@ class Strange(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.dense, self.act, self.size = nn.Linear(4, 6), nn.ReLU(), Size()
+        self.dense, self.act, self.rotated = nn.Linear(4, 6), nn.ReLU(), Rotated()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.size(x)
+        self.rotated(x)
         return self.act(self.dense(self.act(x)))
 
 
-class Size(nn.Module):
-    def forward(self, x: torch.Tensor) -> int:
-        return len(x)
+class Rotated(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 1j
 
 
 def strange() -> tuple[nn.Module, Inputs]:
@@ -38,9 +38,9 @@ def strange() -> tuple[nn.Module, Inputs]:
 
 def test_layers_that_cannot_be_captured_are_noted_and_left_out():
     taken = taken_axes(*strange())
-    assert set(taken.problems) == {"size"}
-    assert taken.of("size", 0, 3).origin == "raised"
-    assert "no tensor" in taken.of("size", 0, 3).problem
+    assert set(taken.problems) == {"rotated"}
+    assert taken.of("rotated", 0, 3).origin == "raised"
+    assert "complex" in taken.of("rotated", 0, 3).problem
     assert taken.of("dense", 0, 3).axis == 2
 
 
@@ -58,10 +58,11 @@ def test_a_later_call_may_have_a_point_of_its_own():
 
 def test_findings_of_a_model():
     found = findings(Published("ours", "strange", strange))
-    assert found["calls"] == 3
+    assert found["calls"] == 4
     assert sum(found["right"].values()) == 2
     assert [name.partition(",")[0] for name in found["undecided"]] == ["untouched"]
-    assert found["wrong"] == found["raised"] == []
+    assert found["wrong"] == []
+    assert [call["layer"] for call in found["raised"]] == ["rotated"]
 
 
 def test_a_wrong_axis_is_found(monkeypatch):

@@ -13,6 +13,7 @@ from benchmarks.studies.neuron_axes.known_models import (
     ClassToken,
     Conv1D,
     Experts,
+    RelativeAttention,
     Router,
     Scaled,
     SelfAttention,
@@ -135,6 +136,13 @@ CASES: dict[str, tuple[Any, tuple[int, ...], str, str, tuple[int, ...]]] = {
         "2",
         "known",
         (2,),
+    ),
+    "attention by relative places": (
+        lambda: seq(RelativeAttention(6)),
+        TOKENS,
+        "0.pool",
+        "known",
+        (1,),
     ),
     "keys of heads": (
         lambda: seq(nn.Linear(6, 12), Attention()),

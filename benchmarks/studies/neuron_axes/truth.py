@@ -76,11 +76,14 @@ def _verdicts_by(
     def verdicts(waiting: Sequence[LeafCall], producer: ProducerCall) -> dict[LeafCall, Truth]:
         watched = [call for call in waiting if call.position > producer.position]
         changes = _changes_by_flips(model, inputs, watched, producer) if watched else {}
-        return {
-            call: _truth(call, *judged(changes[call], [each[call] for each in others]))
+        found = {
+            call: judged(changes[call], [each[call] for each in others])
             for call in watched
             if changes[call]
         }
+        if producer.matrix is not None:
+            found = {c: (v, axes) for c, (v, axes) in found.items() if _is_own(changes[c], axes)}
+        return {call: _truth(call, verdict, axes) for call, (verdict, axes) in found.items()}
 
     places = matrices(producer.producer)
     if not places:
@@ -177,10 +180,11 @@ def change_between(before: torch.Tensor, after: torch.Tensor | None) -> torch.Te
         return torch.ones(before.shape)
     if torch.equal(before, after):
         return None
-    before, after = before.float(), after.float()
+    kind = torch.cfloat if before.is_complex() else torch.float
+    before, after = before.to(kind), after.to(kind)
     change = (after - before).abs().nan_to_num(0.0, 0.0, 0.0)  # -inf - -inf, in masked scores
     most = float(change.max()) if change.numel() else 0.0
-    if most <= ROUNDING * float(before.nan_to_num(0.0, 0.0, 0.0).abs().max()):
+    if most <= ROUNDING * float(before.abs().nan_to_num(0.0, 0.0, 0.0).max()):
         return None
     return torch.where(change > ROUNDING * most, change, 0.0)
 
@@ -220,6 +224,15 @@ def _tells_apart(entries: Sequence[torch.Tensor]) -> bool:
     """Whether the neurons change different parts of an axis, at least one at most half of it."""
     different = len(entries) == 1 or any(not torch.equal(entries[0], e) for e in entries[1:])
     return different and any(_is_part(each) for each in entries)
+
+
+def _is_own(changes: Sequence[torch.Tensor], axes: Sequence[int]) -> bool:
+    """Whether what a neuron changes along its axes is one entry, or all of them to some degree.
+
+    A row of a table of relative positions changes a few positions: these are no neurons.
+    """
+    parts = [changed_parts(change) for change in changes]
+    return all(int(p[a].sum()) == 1 or bool(p[a].all()) for p in parts for a in axes)
 
 
 def _counts_inputs(others: Sequence[torch.Tensor | None], axis: int) -> bool:
