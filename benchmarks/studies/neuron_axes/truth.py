@@ -82,7 +82,8 @@ def _verdicts_by(
             if changes[call]
         }
         if producer.matrix is not None:
-            found = {c: (v, axes) for c, (v, axes) in found.items() if _is_own(changes[c], axes)}
+            count = producer.neurons
+            found = {c: of for c, of in found.items() if _is_own(changes[c], of[1], count)}
         return {call: _truth(call, verdict, axes) for call, (verdict, axes) in found.items()}
 
     places = matrices(producer.producer)
@@ -226,13 +227,22 @@ def _tells_apart(entries: Sequence[torch.Tensor]) -> bool:
     return different and any(_is_part(each) for each in entries)
 
 
-def _is_own(changes: Sequence[torch.Tensor], axes: Sequence[int]) -> bool:
+def _is_own(changes: Sequence[torch.Tensor], axes: Sequence[int], neurons: int) -> bool:
     """Whether what a neuron changes along its axes is one entry, or all of them to some degree.
 
-    A row of a table of relative positions changes a few positions: these are no neurons.
+    A row of a table of relative positions changes a few positions: these are no neurons. Nor are
+    they where it is one, for the axis has not the sizes of a part or of a multiple of all rows.
     """
     parts = [changed_parts(change) for change in changes]
-    return all(int(p[a].sum()) == 1 or bool(p[a].all()) for p in parts for a in axes)
+    return all(
+        bool(part[axis].all())
+        or (
+            int(part[axis].sum()) == 1
+            and 0 in (neurons % len(part[axis]), len(part[axis]) % neurons)
+        )
+        for part in parts
+        for axis in axes
+    )
 
 
 def _counts_inputs(others: Sequence[torch.Tensor | None], axis: int) -> bool:
