@@ -9,29 +9,22 @@ except ImportError as error:
 from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
-from tensorstate_gpu._arrays.array_types import NativeArray
-from tensorstate_gpu._arrays.dlpack import borrow
-from tensorstate_gpu._capturing.capture_point import CapturePoint, name_of_call
+from tensorstate_gpu._capturing.capture_point import name_of_call
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
-from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
-from tensorstate_gpu._process.num_threads import prefer_single_thread
-from tensorstate_gpu._states.backends import backend_for, device_of
-from tensorstate_gpu._states.packing import pack, working_on
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu.errors import NothingCaptured
 
 from .forward_passes import ForwardPasses
-from .found_axis import GUESS, FoundAxis, find_axis
-from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
+from .neuron_axes import UNKNOWN, axis_rule_of
 from .operator import Receiver
-from .other_devices import check_devices, has_backend, pack_by_torch
+from .other_devices import check_devices
 from .pass_counter import PassCounter, PassLog
 from .pass_filter import PassFilter
-from .quantized import integers_of
-from .rows_by_input import RowsByInput, rows_by_input
-from .tensors import as_importable, check_dense, first_tensor, sequences_of
+from .tensor_point import TensorPoint
+from .tensors import first_tensor, sequences_of
 
 
-class StateCaptureHook(CapturePoint, Receiver):
+class StateCaptureHook(TensorPoint, Receiver):
     """A capture point that is used as a forward hook or forward pre-hook of a module.
 
     ``StateCaptureHook("name").attach(module)`` registers it. It captures the output of the module
@@ -59,10 +52,7 @@ class StateCaptureHook(CapturePoint, Receiver):
     __module__ = "tensorstate_gpu"
 
     later_calls: "list[StateCaptureHook]"
-    _rule: AxisRule | None = None
-    _passes: ForwardPasses | None = None
     _filter: PassFilter | None = None
-    _told_of_mask = False
     _was_skipped = False  # in a call without a tensor
 
     @takes_options
@@ -79,8 +69,6 @@ class StateCaptureHook(CapturePoint, Receiver):
 
     def _begin(self, counter: PassCounter) -> None:
         self.later_calls = []
-        # By the kind of the model's inputs, and the number of axes.
-        self._found: dict[tuple[Any, int], FoundAxis] = {}
         self.batch_axis = self.options.batch_axis
         self._register(counter)
 
@@ -108,10 +96,6 @@ class StateCaptureHook(CapturePoint, Receiver):
         """Return whether the pass that begins is captured."""
         clock = self.pass_log.counter.clock
         return self.intake.is_open and (self._filter is None or self._filter.accepts(clock))
-
-    def has_seen(self, kind: object) -> bool:
-        """Return whether its axes in passes of a kind have been followed."""
-        return any(of == kind and not found.missed for (of, _), found in self._found.items())
 
     def note_next_pass(self, notes: PassNotes) -> None:
         self.note(notes)
@@ -266,87 +250,6 @@ class StateCaptureHook(CapturePoint, Receiver):
             self.add_later_call()
         return list(self.later_calls)
 
-    def _capture(
-        self, tensor: torch.Tensor, traced: str | None, sequences: PackedSequence | None
-    ) -> None:
-        check_dense(tensor, self.name)
-        if tensor.is_neg():
-            tensor = tensor.resolve_neg()
-        found = self._axis_of(tensor, traced)
-        threshold = self.threshold
-        if tensor.is_quantized:
-            tensor, threshold = self._of_quantized(tensor, found.axis)
-        inputs = None
-        if self._passes is not None:
-            inputs = self._passes.inputs or self.intake.notes_now().inputs
-        by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
-        packed: NativeArray
-        if not has_backend(by_input.view):
-            packed, neurons = pack_by_torch(by_input.view, by_input.axis, threshold, self.firing)
-            self._record(packed, neurons, found, by_input, inputs)
-            return
-        with prefer_single_thread():
-            states = borrow(as_importable(by_input.view), "states")
-            with working_on(states):
-                packed, neurons = pack(states, by_input.axis, threshold, self.firing)
-                self.intake.note_nan(states, packed)
-                self._record(packed, neurons, found, by_input, inputs)
-
-    def _record(
-        self,
-        packed: NativeArray,
-        neurons: int,
-        found: FoundAxis,
-        by_input: RowsByInput,
-        inputs: int | None,
-    ) -> None:
-        """Record packed rows, but for those that a mask leaves out."""
-        mask = self._applicable(by_input)
-        if mask is None:
-            batches = by_input.batches(inputs)
-        else:
-            kept, batches = by_input.kept(mask)
-            packed = backend_for(device_of(packed), "").rows_where(packed, kept)
-        self.intake.record(
-            packed,
-            neurons,
-            found.axis,
-            batches,
-            found.origin,
-            by_input.cause or None,
-            _spatial(by_input.view, by_input.axis),
-        )
-
-    def _applicable(self, by_input: RowsByInput) -> Mask | None:
-        """Return the mask of the pass, if it applies to the rows of a tensor; else say so once."""
-        mask = None if self._passes is None else self._passes.current.mask
-        if self._passes is None or mask is None or not (cause := by_input.why_not_masked(mask)):
-            return mask
-        if not self._told_of_mask:
-            self._told_of_mask = True
-            self._passes.note_unmasked(self.name, cause)
-        return None
-
-    def _of_quantized(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, Any]:
-        if self.firing is not None:
-            return tensor.dequantize(), self.threshold
-        return integers_of(tensor, axis, self.threshold)
-
-    def _axis_of(self, tensor: torch.Tensor, traced: str | None) -> FoundAxis:
-        """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""
-        passes = self._passes
-        kind = None if passes is None else passes.current.signature
-        if kind is None:
-            kind = traced
-        found = self._found.get((kind, tensor.ndim))
-        if found is None or (found.missed and passes is not None and passes.current.flow):
-            found = self._found[kind, tensor.ndim] = find_axis(
-                tensor, self._rule or UNKNOWN, self.neuron_axis, passes, traced, found
-            )
-            if found.origin == GUESS and passes is not None:
-                passes.note_guess(self.name, found.cause)
-        return found
-
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name not in _OF_THE_MODEL}
@@ -356,12 +259,6 @@ class StateCaptureHook(CapturePoint, Receiver):
         self.intake.stop()  # a copy is at no module
         self.later_calls = []
         self._register(PassCounter())
-
-
-def _spatial(view: torch.Tensor, axis: int) -> tuple[int, ...] | None:
-    """Return the sizes without instances, which come first, and neurons."""
-    axis %= view.ndim
-    return None if axis == 0 else (*view.shape[1:axis], *view.shape[axis + 1 :])
 
 
 # What a hook has for the model that it is attached to, and a copy has not.

@@ -1,0 +1,134 @@
+"""TensorPoint: a capture point that packs tensors, as the pass that they belong to tells."""
+
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._arrays.dlpack import borrow
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.pass_notes import Mask
+from tensorstate_gpu._process.num_threads import prefer_single_thread
+from tensorstate_gpu._states.backends import backend_for, device_of
+from tensorstate_gpu._states.packing import pack, working_on
+
+from .forward_passes import ForwardPasses
+from .found_axis import GUESS, FoundAxis, find_axis
+from .neuron_axes import UNKNOWN, AxisRule
+from .other_devices import has_backend, pack_by_torch
+from .quantized import integers_of
+from .rows_by_input import RowsByInput, rows_by_input
+from .tensors import as_importable, check_dense
+
+
+class TensorPoint(CapturePoint):
+    """A capture point of tensors: finds their neurons, their inputs, and the rows to be kept.
+
+    Without passes of a model that are followed, the class of the layer tells the axis, if anything.
+    """
+
+    _rule: AxisRule | None = None
+    _passes: ForwardPasses | None = None
+    _told_of_mask = False
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        # By the kind of the model's inputs, and the number of axes.
+        self._found: dict[tuple[object, int], FoundAxis] = {}
+
+    def has_seen(self, kind: object) -> bool:
+        """Return whether the axes in passes of a kind have been followed."""
+        return any(of == kind and not found.missed for (of, _), found in self._found.items())
+
+    def _capture(
+        self, tensor: torch.Tensor, traced: str | None, sequences: PackedSequence | None
+    ) -> None:
+        """Pack a tensor, and record its rows.
+
+        ``traced``: what a compiled graph knows of it. ``sequences``: those whose data it is. Raises
+        TypeError or ValueError if its numbers cannot be packed.
+        """
+        check_dense(tensor, self.name)
+        if tensor.is_neg():
+            tensor = tensor.resolve_neg()
+        found = self._axis_of(tensor, traced)
+        threshold = self.threshold
+        if tensor.is_quantized:
+            tensor, threshold = self._of_quantized(tensor, found.axis)
+        inputs = None
+        if self._passes is not None:
+            inputs = self._passes.inputs or self.intake.notes_now().inputs
+        by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
+        packed: NativeArray
+        if not has_backend(by_input.view):
+            packed, neurons = pack_by_torch(by_input.view, by_input.axis, threshold, self.firing)
+            self._record(packed, neurons, found, by_input, inputs)
+            return
+        with prefer_single_thread():
+            states = borrow(as_importable(by_input.view), "states")
+            with working_on(states):
+                packed, neurons = pack(states, by_input.axis, threshold, self.firing)
+                self.intake.note_nan(states, packed)
+                self._record(packed, neurons, found, by_input, inputs)
+
+    def _record(
+        self,
+        packed: NativeArray,
+        neurons: int,
+        found: FoundAxis,
+        by_input: RowsByInput,
+        inputs: int | None,
+    ) -> None:
+        """Record packed rows, but for those that a mask leaves out."""
+        mask = self._applicable(by_input)
+        if mask is None:
+            batches = by_input.batches(inputs)
+        else:
+            kept, batches = by_input.kept(mask)
+            packed = backend_for(device_of(packed), "").rows_where(packed, kept)
+        self.intake.record(
+            packed,
+            neurons,
+            found.axis,
+            batches,
+            found.origin,
+            by_input.cause or None,
+            _spatial(by_input.view, by_input.axis),
+        )
+
+    def _applicable(self, by_input: RowsByInput) -> Mask | None:
+        """Return the mask of the pass, if it applies to the rows of a tensor; else say so once."""
+        mask = None if self._passes is None else self._passes.current.mask
+        if self._passes is None or mask is None or not (cause := by_input.why_not_masked(mask)):
+            return mask
+        if not self._told_of_mask:
+            self._told_of_mask = True
+            self._passes.note_unmasked(self.name, cause)
+        return None
+
+    def _of_quantized(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, Any]:
+        if self.firing is not None:
+            return tensor.dequantize(), self.threshold
+        return integers_of(tensor, axis, self.threshold)
+
+    def _axis_of(self, tensor: torch.Tensor, traced: str | None) -> FoundAxis:
+        """Return the axis of a tensor's neurons; found once for each kind of the model's inputs."""
+        passes = self._passes
+        kind = None if passes is None else passes.current.signature
+        if kind is None:
+            kind = traced
+        found = self._found.get((kind, tensor.ndim))
+        if found is None or (found.missed and passes is not None and passes.current.flow):
+            found = self._found[kind, tensor.ndim] = find_axis(
+                tensor, self._rule or UNKNOWN, self.neuron_axis, passes, traced, found
+            )
+            if found.origin == GUESS and passes is not None:
+                passes.note_guess(self.name, found.cause)
+        return found
+
+
+def _spatial(view: torch.Tensor, axis: int) -> tuple[int, ...] | None:
+    """Return the sizes without instances, which come first, and neurons."""
+    axis %= view.ndim
+    return None if axis == 0 else (*view.shape[1:axis], *view.shape[axis + 1 :])
