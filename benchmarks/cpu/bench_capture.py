@@ -14,7 +14,7 @@ import torch
 import tensorstate_gpu as ts
 from benchmarks.harness.compare import time_in_turn
 from benchmarks.harness.networks import NETWORKS
-from tensorstate_gpu.bridges.pytorch import hooks as hooks_module
+from tensorstate_gpu.bridges.pytorch import tensor_point
 from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
 
 ROUNDS = 31
@@ -86,7 +86,7 @@ def time_within(forward, inputs, rounds):
     found = []
     with pytest.MonkeyPatch.context() as monkeypatch:
         hooks = Clock(StateCaptureHook, "receive", monkeypatch)
-        packing = Clock(hooks_module, "pack", monkeypatch)
+        packing = Clock(tensor_point, "pack", monkeypatch)
         for _ in range(rounds):
             hooks.seconds = packing.seconds = 0.0
             start = time.perf_counter()

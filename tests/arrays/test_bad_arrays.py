@@ -109,7 +109,8 @@ def test_negative_thresholds_of_formats_without_negative_zero(element):
 @pytest.mark.parametrize("dtype", ["int8", "bool", "uint16", "float32", "int64"])
 def test_packed_states_must_be_uint8(dtype):
     for packed in (PACKED.astype(dtype), torch.from_numpy(PACKED.astype(dtype))):
-        for function in (ts.popcount, ts.sort_states, ts.count_states):
+        functions = [ts.popcount, ts.count_states]
+        for function in functions if dtype == "bool" else [*functions, ts.sort_states]:
             with pytest.raises(TypeError, match=r"states.*uint8"):
                 function(packed)
         with pytest.raises(TypeError, match=r"states.*uint8"):

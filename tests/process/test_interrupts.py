@@ -36,10 +36,10 @@ def test_a_batch_is_kept_whole(keep, monkeypatch):
     accumulator = point.intake.accumulator
     keep_rows = accumulator._add
 
-    def interrupted(packed, instances, labels):
-        keep_rows(packed[:5], 5, labels)
+    def interrupted(packed, batches, notes):
+        keep_rows(packed[:5], [(5, 1)], notes)
         os.kill(os.getpid(), signal.SIGINT)
-        keep_rows(packed[5:], instances - 5, labels)
+        keep_rows(packed[5:], [(5, 1)], notes)
 
     monkeypatch.setattr(accumulator, "_add", interrupted)
     with pytest.raises(KeyboardInterrupt):

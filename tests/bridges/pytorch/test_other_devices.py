@@ -13,7 +13,7 @@ from torch import nn
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
-from tensorstate_gpu.bridges.pytorch import hooks, other_devices
+from tensorstate_gpu.bridges.pytorch import other_devices, tensor_point
 from tensorstate_gpu.bridges.pytorch.other_devices import pack_by_torch
 from tests.support.torch_models import hooks_of, images
 
@@ -99,7 +99,7 @@ def test_errors_are_those_of_packing(tensor, axis, threshold, message):
 def no_backend(monkeypatch):
     """As if there were no backend for the CPU."""
     monkeypatch.setattr(other_devices, "_WITH_BACKEND", set())
-    monkeypatch.setattr(hooks, "has_backend", lambda tensor: False)
+    monkeypatch.setattr(tensor_point, "has_backend", lambda tensor: False)
     other_devices._problem_of.cache_clear()
     yield
     other_devices._problem_of.cache_clear()
@@ -115,7 +115,7 @@ def test_capture_of_a_model_on_such_a_device(monkeypatch, no_backend, keep):
         raise AssertionError("a tensor was packed by a backend")
 
     with ts.capture(model, ["Conv2d", "Linear"], keep=keep) as run, monkeypatch.context() as patch:
-        patch.setattr(hooks, "borrow", unexpected)
+        patch.setattr(tensor_point, "borrow", unexpected)
         model(images(4, 2, 7, 6))
     point = run["0_post_states"]
     assert point.histogram() == ts.count_states(expected.numpy(), 11)
