@@ -35,6 +35,15 @@ class RowsByInput:
     def rows(self) -> int:
         return self.view.numel() // max(self.view.shape[self.axis], 1)
 
+    @property
+    def spatial_shape(self) -> tuple[int, ...] | None:
+        """The sizes of the tensor of one input, without neurons; None if these are not known."""
+        if self.inputs is None or self.sizes is not None:
+            return None
+        has_inputs = self.axis != 0 and self.view.shape[0] == self.inputs
+        sizes = enumerate(self.view.shape)
+        return tuple(n for i, n in sizes if i != self.axis and not (has_inputs and i == 0))
+
     def batches(self, all_inputs: int | None) -> Batches:
         """Return whose the rows are. ``all_inputs``: number of inputs of the pass, if known."""
         if self.inputs is None:
@@ -63,11 +72,9 @@ class RowsByInput:
         shape[self.position] = mask.shape[1]
         whole = list(self.view.shape)
         whole[self.axis] = 1
-        if self.position == 0:  # of a single input, which has no axis
-            kept = np.broadcast_to(mask.reshape(shape), whole)
-        else:
+        if self.position != 0:  # which is that of a single input without an axis
             shape[0] = len(mask)
-            kept = np.broadcast_to(mask.reshape(shape), whole)
+        kept = np.broadcast_to(mask.reshape(shape), whole)
         each = kept.reshape(self.inputs, -1)
         return each.ravel(), ragged(each.sum(1).tolist())
 
@@ -82,9 +89,8 @@ def rows_by_input(
     """Sort the rows of a tensor by input.
 
     ``inputs``: the number of the model's inputs in this pass, where it is known. ``sequences``:
-    those whose data the tensor is. Where a pass was
-    followed, only what was followed counts: rows that merely divide by the number of inputs tell
-    nothing. Elsewhere, inputs lie along axis 0.
+    those whose data the tensor is. Where a pass was followed, only what was followed counts: rows
+    that merely divide by the number of inputs tell nothing. Elsewhere, inputs lie along axis 0.
     """
     if tensor.ndim == 1:
         tensor, axis = tensor[None], 1

@@ -94,7 +94,7 @@ class TensorPoint(CapturePoint):
             batches,
             found.origin,
             by_input.cause or None,
-            _spatial(by_input.view, by_input.axis),
+            by_input.spatial_shape,
         )
 
     def _applicable(self, by_input: RowsByInput) -> Mask | None:
@@ -126,9 +126,3 @@ class TensorPoint(CapturePoint):
             if found.origin == GUESS and passes is not None:
                 passes.note_guess(self.name, found.cause)
         return found
-
-
-def _spatial(view: torch.Tensor, axis: int) -> tuple[int, ...] | None:
-    """Return the sizes without instances, which come first, and neurons."""
-    axis %= view.ndim
-    return None if axis == 0 else (*view.shape[1:axis], *view.shape[axis + 1 :])

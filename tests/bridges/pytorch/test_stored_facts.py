@@ -93,6 +93,24 @@ def test_shapes_that_differ():
     assert run["Conv1d_post_states"].facts().spatial_shape is None
 
 
+@pytest.mark.parametrize(
+    ("shape", "batch_axis", "expected"),
+    [((2, 7, 4), 0, (7,)), ((7, 2, 4), 1, (7,)), ((7, 4), 0, ()), ((2, 7, 3, 4), 0, (7, 3))],
+)
+def test_the_spatial_shape_is_that_of_one_input(shape, batch_axis, expected):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 5))
+    with ts.capture(model, "Linear", batch_axis=batch_axis) as run:
+        model(torch.ones(shape))
+    assert run["0_post_states"].facts().spatial_shape == expected
+
+
+def test_the_spatial_shape_of_an_unbatched_input():
+    model = torch.nn.Sequential(torch.nn.Conv1d(3, 5, 2))
+    with ts.capture(model, "Conv1d") as run:
+        model(torch.ones(3, 8))
+    assert run["0_post_states"].facts().spatial_shape == (7,)
+
+
 def test_passes_add_up_when_a_capture_is_resumed(tmp_path):
     captured(tmp_path / "run", "x--")
     run = captured(tmp_path / "run", "xx--")
