@@ -93,6 +93,11 @@ def test_shapes_that_differ():
     assert run["Conv1d_post_states"].facts().spatial_shape is None
 
 
+class Transposed(nn.Module):
+    def forward(self, x):
+        return x.mT
+
+
 @pytest.mark.parametrize(
     ("shape", "batch_axis", "expected"),
     [((2, 7, 4), 0, (7,)), ((7, 2, 4), 1, (7,)), ((7, 4), 0, ()), ((2, 7, 3, 4), 0, (7, 3))],
@@ -105,10 +110,10 @@ def test_the_spatial_shape_is_that_of_one_input(shape, batch_axis, expected):
 
 
 def test_the_spatial_shape_of_an_unbatched_input():
-    model = torch.nn.Sequential(torch.nn.Conv1d(3, 5, 2))
-    with ts.capture(model, "Conv1d") as run:
+    model = torch.nn.Sequential(torch.nn.Conv1d(3, 5, 2), Transposed(), torch.nn.Linear(5, 4))
+    with ts.capture(model, ["Conv1d", "Linear"]) as run:
         model(torch.ones(3, 8))
-    assert run["0_post_states"].facts().spatial_shape == (7,)
+    assert [point.facts().spatial_shape for point in run.values()] == [(7,), (7,)]
 
 
 def test_passes_add_up_when_a_capture_is_resumed(tmp_path):

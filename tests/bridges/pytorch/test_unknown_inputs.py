@@ -1,4 +1,4 @@
-"""Which input the rows of a layer belong to; layers where nothing tells have no labels."""
+"""Layers of which nothing tells whose the rows are: counted, and without labels."""
 
 import numpy as np
 import pytest
