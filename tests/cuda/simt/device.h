@@ -201,6 +201,16 @@ DEVICE u32 __match_any_sync(u32 mask, u64 value) {
     for (u32 i = 0; i < 32; i++) same |= (u32)((mask >> i & 1) && all[i] == value) << i;
     return same;
 }
+template <class T>
+T __shfl_sync(u32 mask, T value, u32 lane) {
+    const u64 *all = simt::meet(mask, (u64)value);
+    if (!(mask >> lane & 1)) simt::fail("a lane is asked that does not take part");
+    return (T)all[lane];
+}
+template <class T>
+T __shfl_xor_sync(u32 mask, T value, u32 distance) {
+    return __shfl_sync(mask, value, threadIdx.x % 32 ^ distance);
+}
 DEVICE int __ffs(int word) { return __builtin_ffs(word); }
 DEVICE int __popc(u32 word) { return __builtin_popcount(word); }
 DEVICE int __popcll(u64 word) { return __builtin_popcountll(word); }
