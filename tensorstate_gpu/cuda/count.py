@@ -12,7 +12,7 @@ from .sort import count_by_sorting
 from .table import Table
 from .wide_table import WideTable
 
-# A table of more rows is larger than the second-level cache. Of 2**25 rows with 10**7 distinct ones,
+# A table of more rows is larger than the second-level cache. Of 2**25 rows, 10**7 of them distinct,
 # an H200 counts 7.5 G/s and sorts 11.5 G/s.
 _MOST_IN_TABLE = 1 << 22
 _MOST_BYTES = 1 << 28  # counted at a time: as much memory is needed for rows that are refused
