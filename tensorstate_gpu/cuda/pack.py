@@ -151,7 +151,7 @@ def _lanes(address: int, run: int, strides: tuple[int, int], size: int) -> int:
 
 
 def _maps_of_a_block(run: int) -> int:
-    """Return how many maps of ``run`` numbers a block of pack_maps takes; 0 if they are too large."""
+    """Return how many maps of ``run`` numbers a block of pack_maps takes; 0 if too large."""
     most = (_MAPS_BITS - 7) // run // 32 * 32
     wanted = max(32, _MAPS_OF_A_BLOCK // run // 128 * 128)
     return min(most, wanted)

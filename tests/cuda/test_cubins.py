@@ -42,7 +42,7 @@ PACK += [
 PACK += [("pack_strided", test | how) for test in FLOATS for how in STRIDED]
 UNPACK = [{"INDEX": bits, "WORDS": words} for bits in (32, 64) for words in (0, 1)]
 # Kernels that read 16 bytes at a time, for numbers of these widths in bits.
-WIDE = {kernel: (16, 32, 64) for kernel in ("pack_whole_bytes", "pack_rows", "pack_maps")}
+WIDE = dict.fromkeys(("pack_whole_bytes", "pack_rows", "pack_maps"), (16, 32, 64))
 
 
 def cubin(source, defines, architecture):

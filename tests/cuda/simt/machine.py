@@ -104,6 +104,7 @@ class Machine:
         monkeypatch.setattr(device, "OwnerStream", OnlyStream)
         monkeypatch.setattr(device, "AsyncHostCopy", LateCopy)
         monkeypatch.setattr(device, "address", lambda array: array.ctypes.data)
+        monkeypatch.setattr(device, "multiprocessors", lambda: 2)
         monkeypatch.setattr(device, "run", self.run)
 
     def device_tensor(self, bits, element):
