@@ -12,7 +12,6 @@
 #define KEPT (~0u)
 // A block counts frequent rows in shared memory. It takes only rows that have a slot in the table, so
 // that what it has counted is never refused in the end.
-#define CACHE_SLOTS 2048
 #define CACHE_PROBES 2
 
 struct Slot {
@@ -28,6 +27,7 @@ struct Table {
 // Entries are like slots, but refer to rows of the batch: those never change, unlike ``kept``, of which
 // the multiprocessor's own cache may hold older bytes.
 struct Cache {
+    u32 size;  // a power of 2
     u64 *tagged;
     u32 *slots, *counts;
 };
@@ -180,15 +180,15 @@ DEVICE Outcome find_slot(const Table &table, const Rows &batch, const u8 *row, u
 }
 
 // ``tagged``: a hash, or what has the high half of one.
-DEVICE u32 cache_slot(u64 tagged, u32 probe) {
-    return ((u32)(tagged >> 40) + probe) % CACHE_SLOTS;
+DEVICE u32 cache_slot(const Cache &cache, u64 tagged, u32 probe) {
+    return ((u32)(tagged >> 40) + probe) & (cache.size - 1);
 }
 
 DEVICE bool add_to_cache(const Cache &cache, const Rows &batch, const u8 *row, u64 hash,
                          const Group &group) {
 #pragma unroll
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
-        u32 at = cache_slot(hash, probe);
+        u32 at = cache_slot(cache, hash, probe);
         u64 there = of_first(group, cache.tagged[at]);
         if (!same_tag(there, hash)) continue;
         if (!equal_rows<false>(row, row_of_batch(batch, there), batch.width, group)) continue;
@@ -202,7 +202,7 @@ DEVICE bool add_to_cache(const Cache &cache, const Rows &batch, const u8 *row, u
 DEVICE void note_in_cache(const Cache &cache, u64 mine, u64 slot) {
 #pragma unroll
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
-        u32 at = cache_slot(mine, probe);
+        u32 at = cache_slot(cache, mine, probe);
         u64 there = atomicCAS(cache.tagged + at, 0ull, mine);
         if (there == 0) cache.slots[at] = (u32)slot;
         if (there == 0 || same_tag(there, mine)) return;
@@ -210,14 +210,14 @@ DEVICE void note_in_cache(const Cache &cache, u64 mine, u64 slot) {
 }
 
 DEVICE void empty_cache(const Cache &cache) {
-    for (u32 at = threadIdx.x; at < CACHE_SLOTS; at += blockDim.x) {
+    for (u32 at = threadIdx.x; at < cache.size; at += blockDim.x) {
         cache.tagged[at] = 0;
         cache.counts[at] = 0;
     }
 }
 
 DEVICE void add_cache_to_table(const Cache &cache, const Table &table) {
-    for (u32 at = threadIdx.x; at < CACHE_SLOTS; at += blockDim.x) {
+    for (u32 at = threadIdx.x; at < cache.size; at += blockDim.x) {
         if (!cache.counts[at]) continue;
         atomicAdd(&table.slots[cache.slots[at]].count, (u64)cache.counts[at]);
     }
@@ -225,12 +225,13 @@ DEVICE void add_cache_to_table(const Cache &cache, const Table &table) {
 
 // Counts fewer than 2**32 - 1 rows. ``weights`` is 0 if each counts once. ``refused`` receives the rows
 // for which there is no room, ``refused_weights`` their weights, and ``refusals`` their number.
-KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 width, Slot *slots, u64 mask,
-                  u8 *kept, u64 *used, u64 limit, u8 *refused, i64 *refused_weights,
-                  u64 *refusals) {
-    SHARED u64 cached[CACHE_SLOTS];
-    SHARED u32 cached_slots[CACHE_SLOTS], counts[CACHE_SLOTS];
-    Cache cache = {cached, cached_slots, counts};
+LARGE_KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 width, Slot *slots,
+                        u64 mask, u8 *kept, u64 *used, u64 limit, u8 *refused,
+                        i64 *refused_weights, u64 *refusals, u32 cache_slots) {
+    SHARED_BYTES(memory);
+    u64 *tagged = (u64 *)memory;
+    u32 *cached_slots = (u32 *)(tagged + cache_slots);
+    Cache cache = {cache_slots, tagged, cached_slots, cached_slots + cache_slots};
     Table table = {slots, mask, kept};
     Rows batch = {rows, width};
     empty_cache(cache);
