@@ -95,7 +95,8 @@ DEVICE Sixteen sixteen(const u8 *row, i32 width, i32 number) {
     for (int i = 0; i < 16 / UNIT; i++) {
         i32 unit = number * (16 / UNIT) + i;
         if (unit * UNIT >= width) continue;
-        units[i] = CHANGING ? read_now((const Unit *)row + unit) : ((const Unit *)row)[unit];
+        const Unit *at = (const Unit *)row + unit;
+        units[i] = CHANGING ? read_now(at) : read_constant(at);
     }
     return join(units);
 }
@@ -125,6 +126,7 @@ DEVICE u64 hash_row(const u8 *row, i32 width, const Group &group) {
 template <bool CHANGING>
 DEVICE bool equal_rows(const u8 *row, const u8 *other, i32 width, const Group &group) {
     bool equal = true;
+#pragma unroll 2
     for (i32 i = group.part; 16 * i < width; i += LANES) {
         Sixteen one = sixteen<false>(row, width, i), two = sixteen<CHANGING>(other, width, i);
         equal &= one.low == two.low && one.high == two.high;
@@ -274,12 +276,14 @@ KERNEL move_slots(const Slot *old, i64 old_slots, const u8 *old_kept, i32 width,
                   u64 mask, u8 *kept) {
     Group group = group_of_lane();
     i64 from = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / LANES;
-    if (from >= old_slots || !old[from].tagged) return;
+    if (from >= old_slots) return;
+    Slot slot = old[from];
+    if (!slot.tagged) return;
     const u8 *row = old_kept + from * width;
     u64 at = hash_row(row, width, group) & mask;
     if (group.part == 0) {
-        while (atomicCAS(&slots[at].tagged, 0ull, old[from].tagged) != 0) at = (at + 1) & mask;
-        slots[at].count = old[from].count;
+        while (atomicCAS(&slots[at].tagged, 0ull, slot.tagged) != 0) at = (at + 1) & mask;
+        slots[at].count = slot.count;
     }
     copy_row(row, kept + of_first(group, at) * width, width, group);
 }

@@ -245,6 +245,10 @@ DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
 }
 DEVICE uint4 read_once(const uint4 *address) { return *address; }
 template <class Word>
+Word read_constant(const Word *address) {
+    return *address;
+}
+template <class Word>
 Word read_now(const Word *address) {
     return *address;
 }
