@@ -226,7 +226,7 @@ def test_faults_are_detected(fault, tmp_path):
     code = (kernels / file).read_text()
     assert before in code
     (kernels / file).write_text(code.replace(before, after))
-    cases = "counting.py" if file.startswith("count") else "packing.py"
+    cases = "counting.py" if file.startswith(("count", "hash_table")) else "packing.py"
     done = run_cases(f"{cases}::{case}", kernels=kernels)
     assert done.returncode != 0
     assert said in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]

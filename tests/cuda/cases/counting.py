@@ -8,7 +8,7 @@ import pytest
 
 from tensorstate_gpu import cuda
 from tensorstate_gpu import testing as oracle
-from tensorstate_gpu.cuda import device
+from tensorstate_gpu.cuda import device, narrow_table, wide_table
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
 from tensorstate_gpu.cuda.table import power_of_2_below
 from tensorstate_gpu.cuda.wide_table import WideTable
@@ -125,6 +125,13 @@ def summed(rows, numbers):
     return distinct[:, ::-1], sums
 
 
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    """Of 128 threads: each reads several rows, and finds some in its block's cache."""
+    for module in (narrow_table, wide_table):
+        monkeypatch.setattr(module, "_THREADS", 128)
+
+
 def table_of(width):
     return (NarrowTable if width <= 8 else WideTable)(width, slots=1 << 9)
 
@@ -173,11 +180,22 @@ def test_each_row_is_counted_or_refused(machine, width, weighted):
 @pytest.mark.parametrize("width", [8, 16])
 def test_full_tables_are_closed(machine, width):
     """Only rows that were on their way when it became full are still taken."""
-    rows = np.random.default_rng(width).integers(0, 256, (30_000, width), np.uint8)
-    table = type(table_of(width))(width, slots=1 << 14)
+    rows = np.random.default_rng(width).integers(0, 256, (8192, width), np.uint8)
+    table = type(table_of(width))(width, slots=1 << 12)
     table.add(machine.to_device(rows))
     distinct = int(machine.to_host(table._numbers)[0])
-    assert table.room <= distinct <= table.room + 1024 * 4 * 2
+    assert table.room <= distinct <= table.room + (1024 if width == 8 else 2048)
+    assert_counted(machine, table, rows)
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_blocks_of_full_size(machine, width, monkeypatch):
+    for module in (narrow_table, wide_table):
+        monkeypatch.setattr(module, "_THREADS", 1024)
+    rng = np.random.default_rng(width)
+    rows = rng.integers(0, 256, (1000, width), np.uint8)[rng.integers(0, 1000, 9000)]
+    table = table_of(width)
+    table.add(machine.to_device(rows))
     assert_counted(machine, table, rows)
 
 
