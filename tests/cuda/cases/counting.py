@@ -199,6 +199,15 @@ def test_blocks_of_full_size(machine, width, monkeypatch):
     assert_counted(machine, table, rows)
 
 
+@pytest.mark.parametrize("width", [3, 16, 2000, 20_000])
+def test_tables_begin_small(machine, width):
+    table = (NarrowTable if width <= 8 else WideTable)(width)
+    rows = np.random.default_rng(0).integers(0, 2, (100, 1), np.uint8).repeat(width, axis=1)
+    table.add(machine.to_device(rows))
+    assert table._size * (16 + width) <= 1 << 21
+    assert_counted(machine, table, rows)
+
+
 @pytest.mark.parametrize("width", [8, 16])
 def test_the_size_depends_on_the_distinct_rows(machine, width):
     rng = np.random.default_rng(width)
