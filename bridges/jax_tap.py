@@ -117,7 +117,7 @@ def _recorder(
     def store_rows(packed: Any) -> NDArray[np.uint8]:
         batches = np.asarray(packed).reshape(math.prod(packed.shape[:-2]), *packed.shape[-2:])
         for rows in batches:
-            point.intake.record(rows, neurons, axis, instances, axis_origin)
+            point.record(rows, neurons, axis, instances, axis_origin)
         return np.zeros(packed.shape[:-2], np.uint8)
 
     return recorder(store_rows)

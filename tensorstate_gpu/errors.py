@@ -29,6 +29,7 @@ __all__ = [
     "OtherProcess",
     "PassesMissed",
     "RowsNotKept",
+    "ShuffledInputsWarning",
     "SkippedLayersWarning",
     "StoreClosed",
     "StoreInUse",
@@ -103,6 +104,10 @@ class GuessedAxisWarning(UserWarning):
     """Nothing tells which axis of a layer's tensors holds the neurons; ``neuron_axis=`` does."""
 
 
+class ShuffledInputsWarning(UserWarning):
+    """Inputs are selected by their position, but Keras has shuffled them during training."""
+
+
 class UnmaskedLayerWarning(UserWarning):
     """A mask does not apply to a layer, all of whose rows are captured, those of padding too."""
 
@@ -135,6 +140,16 @@ def warn_of_skipped(layers: list[str]) -> None:
         f"there is no tensor in what these layers pass, and they are skipped: {_listed(layers)}",
         SkippedLayersWarning,
         stacklevel=3,
+    )
+
+
+def warn_of_shuffled(layer: str) -> None:
+    """Issue a ShuffledInputsWarning that names the layer."""
+    warnings.warn(
+        f"{layer}: fit() has shuffled the inputs, so their positions and labels do not belong to "
+        "the states; pass shuffle=False to fit(), or capture predict()",
+        ShuffledInputsWarning,
+        stacklevel=4,
     )
 
 

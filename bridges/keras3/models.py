@@ -1,8 +1,9 @@
 """Keras 3: attaches capture points to models and removes them."""
 
 import functools
+import gc
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -103,10 +104,12 @@ def attach_in_place(
 ) -> list[CapturePoint]:
     """Wrap the calls of the chosen layers. detach() unwraps them."""
     probes = _probes(model, chosen, method, options, existing, inside=True)
-    for _, layer in chosen:
-        if id(layer) in probes:
-            _wrap(layer, probes[id(layer)], model)
-    _retrace(model)
+    wrapped = [layer for _, layer in chosen if id(layer) in probes]
+    users = [model, *_traced_users(wrapped)]
+    retrace_users = functools.partial(_retrace, [weakref.ref(user) for user in users])
+    for layer in wrapped:
+        _wrap(layer, probes[id(layer)], retrace_users)
+    retrace_users()
     return [*points_of(probes)]
 
 
@@ -160,7 +163,7 @@ def _copy_compile_config(new_model: Any, model: Any) -> None:
 # ---- wrapping calls ----------------------------------------------------------------------------
 
 
-def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
+def _wrap(layer: Any, places: dict[str, Probe], retrace_users: Callable[[], None]) -> None:
     original, own = layer.call, layer.__dict__.get("call")
 
     @functools.wraps(original)
@@ -178,7 +181,7 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
             if own is not None:
                 layer.call = own
             layer.supports_jit = jit
-            _retrace(model)
+            retrace_users()
 
     layer.call = call
     layer.supports_jit = supports_jit() and jit
@@ -187,12 +190,34 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
         point.detach_with(unwrap)
 
 
-def _retrace(model: Any) -> None:
+def _traced_users(layers: Sequence[Any]) -> list[Any]:
+    """Return all models of the program that contain one of these layers, and were traced.
+
+    Only the garbage collector knows them all: a layer does not know the models that it is in.
+    """
+    found = (each for each in gc.get_objects() if issubclass(type(each), keras.Model))
+    wanted = {id(layer) for layer in layers}
+    return [
+        model
+        for model in found
+        if any(getattr(model, name, None) is not None for name in _TRACED)
+        and not wanted.isdisjoint(map(id, model._flatten_layers()))
+    ]
+
+
+_TRACED = ("train_function", "test_function", "predict_function")
+
+
+def _retrace(models: Iterable[weakref.ref[Any]]) -> None:
     """Rebuild traced functions, which would ignore the change. A running fit() keeps its own."""
-    _update_jit_setting(model)
-    for name in ("train_function", "test_function", "predict_function"):
-        if getattr(model, name, None) is not None:
-            getattr(model, f"make_{name}")(force=True)
+    for reference in models:
+        model = reference()
+        if model is None:
+            continue
+        _update_jit_setting(model)
+        for name in _TRACED:
+            if getattr(model, name, None) is not None:
+                getattr(model, f"make_{name}")(force=True)
 
 
 def _update_jit_setting(model: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
-from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.matching import match, names_of_layers
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.run import Run
@@ -200,13 +200,15 @@ def _points(model: Any) -> list[CapturePoint]:
 
 def _attached_points(model: Any) -> list[CapturePoint]:
     """Return a model's capture points. Raises ValueError if it uses the attribute otherwise."""
-    points = getattr(model, "efficiency_layers", [])
-    if not isinstance(points, list) or not all(isinstance(p, CapturePoint) for p in points):
+    points: object = getattr(model, "efficiency_layers", [])
+    found = [own_point(given) for given in points] if isinstance(points, list) else [None]
+    own = [point for point in found if point is not None]
+    if len(own) < len(found):
         raise ValueError(
             f"{type(model).__name__} has an attribute efficiency_layers of its own "
             f"({type(points).__name__}), where its capture points would be; use capture()"
         )
-    return list(points)
+    return own
 
 
 def _matching_layers(

@@ -254,7 +254,7 @@ class Intake:
 
     # ---- the end -------------------------------------------------------------------------------
 
-    def reset(self, neurons: int | None, axis: int) -> None:
+    def reset(self, neurons: int | None, axis: int | None) -> None:
         """Delete everything captured. Declares the neurons of future batches, if they are known."""
         self.wait_for_pending()
         with self.lock:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
-from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
 from tensorstate_gpu.reporting.html import html_table
@@ -30,9 +30,10 @@ class Run(Mapping[str, CapturePoint]):
 
     def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
         self._points: dict[str, CapturePoint] = {}
-        for point in points:
-            if not isinstance(point, CapturePoint):
-                raise TypeError(f"points must be CapturePoints, got {type(point).__name__}")
+        for given in points:
+            point = own_point(given)
+            if point is None:
+                raise TypeError(f"points must be CapturePoints, got {type(given).__name__}")
             if point.name in self._points:
                 raise ValueError(f"points must have different names; two are called {point.name!r}")
             self._points[point.name] = point
