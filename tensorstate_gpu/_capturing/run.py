@@ -29,32 +29,44 @@ class Run(Mapping[str, CapturePoint]):
     __eq__, __hash__ = object.__eq__, object.__hash__
 
     def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
-        self._points: dict[str, CapturePoint] = {}
+        self._by_name: dict[str, CapturePoint] = {}
         for given in points:
             point = own_point(given)
             if point is None:
                 raise TypeError(f"points must be CapturePoints, got {type(given).__name__}")
-            if point.name in self._points:
+            if point.name in self._by_name:
                 raise ValueError(f"points must have different names; two are called {point.name!r}")
-            self._points[point.name] = point
+            self._by_name[point.name] = point
             point.new_point_listeners.append(self._insert)
+
+    @property
+    def _points(self) -> dict[str, CapturePoint]:
+        """The capture points, with those that batches create which a framework still computes."""
+        for point in list(self._by_name.values()):
+            point.intake.wait_for_pending()
+        return self._by_name
 
     def _insert(self, point: CapturePoint, before: CapturePoint) -> None:
         """Add a capture point that another one has created, after the one that it comes after."""
-        points = [*self._points.values()]
+        points = [*self._by_name.values()]
         points.insert(points.index(before) + 1, point)
-        self._points = {each.name: each for each in points}
+        self._by_name = {each.name: each for each in points}
 
     @property
     def efficiency_layers(self) -> list[CapturePoint]:
         """The capture points, in the model's order."""
         return list(self._points.values())
 
-    def point(self, name: str) -> CapturePoint:
-        """Return the capture point with this name. It is created (keep="states") if needed."""
-        if name not in self:
-            self._points[name] = CapturePoint(name)
-        return self[name]
+    def point(self, name: str, *, like: str | None = None) -> CapturePoint:
+        """Return the capture point with this name.
+
+        It is created if needed, with the options of the one that is named ``like``, if there is
+        one, and else with ``keep="states"``.
+        """
+        if name not in self._by_name:
+            model = None if like is None else self._by_name.get(like)
+            self._by_name[name] = CapturePoint(name, options=model and model.options)
+        return self._by_name[name]
 
     def __getitem__(self, name: str) -> CapturePoint:
         if name in self._points:
@@ -100,7 +112,7 @@ class Run(Mapping[str, CapturePoint]):
         notes = PassNotes.from_arguments(labels, units, mask)
         for point in self._points.values():
             point.note_next_pass(notes)
-        return NoteBlock(self._points.values, notes)
+        return NoteBlock(self._by_name.values, notes)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
