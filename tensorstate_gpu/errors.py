@@ -36,6 +36,7 @@ __all__ = [
     "TensorStateError",
     "UnknownFormat",
     "UnmaskedLayerWarning",
+    "UnmatchedNameWarning",
 ]
 
 
@@ -110,6 +111,10 @@ class ShuffledInputsWarning(UserWarning):
 
 class UnmaskedLayerWarning(UserWarning):
     """A mask does not apply to a layer, all of whose rows are captured, those of padding too."""
+
+
+class UnmatchedNameWarning(UserWarning):
+    """A name in ``attach_to`` or ``exclude`` is that of no layer, and of no class of layers."""
 
 
 class SkippedLayersWarning(UserWarning):

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._capturing.intake import Intake
-from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
+from tensorstate_gpu._capturing.options import (
+    CaptureKeywords,
+    CaptureOptions,
+    Keep,
+    takes_options,
+)
 from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
@@ -100,7 +105,7 @@ class CapturePoint(LayerStates):
         self.later_calls: Sequence[CapturePoint] = ()  # of the same layer, within a pass
 
     @property
-    def keep(self) -> str:
+    def keep(self) -> Keep:
         """ "states" or "counts"."""
         return self.options.keep
 

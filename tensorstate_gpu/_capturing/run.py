@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tensorstate_gpu import information
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
+from tensorstate_gpu._layers.layer_names import find_name
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
 from tensorstate_gpu.reporting.html import html_table
 from tensorstate_gpu.reporting.text import printable_name, with_noun
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 class Run(Mapping[str, CapturePoint]):
     """The capture points of one model, by name and in the model's order.
+
+    ``run["conv_1_post_states"]`` is a capture point; so are ``run["conv_1"]``, by the name of the
+    layer if it has one capture point only, and ``run[0]``, the first.
 
     ``with ts.capture(model, "Conv2d") as run:`` creates one. It can be read after the block, copied
     and pickled. Like every mapping it has keys(), values(), items() and get(). For a model that
@@ -68,13 +72,14 @@ class Run(Mapping[str, CapturePoint]):
             self._by_name[name] = CapturePoint(name, options=model and model.options)
         return self._by_name[name]
 
-    def __getitem__(self, name: str) -> CapturePoint:
-        if name in self._points:
-            return self._points[name]
-        for point in self._points.values():
-            if name in point.other_names:
-                return point
-        raise KeyError(f"no capture point {name!r}; there are {list(self._points)}")
+    def __getitem__(self, name: str | int) -> CapturePoint:
+        points = self._points
+        if isinstance(name, int):
+            return list(points.values())[name]
+        if name not in points:
+            others = {point.name: point.other_names for point in points.values()}
+            name = find_name(others, name, of="run")
+        return points[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._points)
