@@ -66,7 +66,7 @@ def _outside_of_kerass(layer: Any) -> Iterator[Any]:
             yield from _outside_of_kerass(child)
 
 
-def is_of_keras(layer: Any) -> bool:
+def is_of_keras(layer: object) -> bool:
     return type(layer).__module__.startswith("keras.")
 
 

@@ -52,9 +52,9 @@ class Attachment:
 
 
 def plan_attachment(
-    model: Any,
-    attach_to: Any,
-    exclude: Any,
+    model: object,
+    attach_to: object,
+    exclude: object,
     method: Method,
     storage_path: Any,
     missing: Missing,

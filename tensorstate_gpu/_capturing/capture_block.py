@@ -82,9 +82,9 @@ def capture(
 
 @contextmanager
 def _captured(
-    model: Any,
-    attach_to: Any,
-    exclude: Any,
+    model: object,
+    attach_to: object,
+    exclude: object,
     method: Method,
     storage_path: Any,
     missing: Missing,

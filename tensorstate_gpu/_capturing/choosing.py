@@ -3,7 +3,7 @@
 import difflib
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
 from tensorstate_gpu._capturing.matching import listed, match, names_of_layers, texts_of
@@ -14,7 +14,7 @@ _MISSING = ("error", "warn")
 
 
 def choose(
-    bridge: Bridge, model: Any, attach_to: Any, exclude: Any, missing: Missing
+    bridge: Bridge, model: object, attach_to: object, exclude: object, missing: Missing
 ) -> tuple[Chosen, dict[str, list[str]]]:
     """Return the layers to capture, and the other names of each, by its first name.
 
@@ -25,9 +25,8 @@ def choose(
     if missing not in _MISSING:
         raise ValueError(f"missing must be one of {_MISSING}, got {missing!r}")
     layers = bridge.layers(model)
-    itself = bridge.itself(model)
-    if any(layer is itself[1] for _, layer in layers):
-        itself = None
+    whole = bridge.itself(model)
+    itself = None if any(layer is whole[1] for _, layer in layers) else whole
     unwanted = _as_patterns(exclude)
     try:
         wanted = _with_weights(bridge, model) if attach_to is None else _as_patterns(attach_to)
@@ -45,13 +44,13 @@ def choose(
         warnings.warn(str(error), UnmatchedNameWarning, stacklevel=4)
         chosen = []
     else:
-        texts = texts_of([*layers, *filter(None, [itself])], bridge.class_names)
+        texts = texts_of([*layers, whole], bridge.class_names)
         _warn_of_names([*_names_in(wanted), *_names_in(unwanted)], texts)
     others = {names[0]: names[1:] for names, _ in names_of_layers(layers) if names[1:]}
     return chosen, {name: others[name] for name, _ in chosen if name in others}
 
 
-def _with_weights(bridge: Bridge, model: Any) -> list[Any]:
+def _with_weights(bridge: Bridge, model: object) -> list[object]:
     """Return the layers that are captured by default."""
     found = [layer for _, layer in bridge.all_layers(model) if bridge.has_kernel(layer)]
     if not found:
@@ -62,12 +61,12 @@ def _with_weights(bridge: Bridge, model: Any) -> list[Any]:
     return found
 
 
-def _as_patterns(patterns: Any) -> Any:
+def _as_patterns(patterns: object) -> object:
     """Return patterns that can be read more than once."""
     return list(patterns) if isinstance(patterns, Iterator) else patterns
 
 
-def _names_in(patterns: Any) -> list[str]:
+def _names_in(patterns: object) -> list[str]:
     """Return the patterns that are plain names, not globs."""
     given = [each for each in listed(patterns) if isinstance(each, str)]
     return [each for each in given if not set("*?[") & set(each)]

@@ -22,8 +22,8 @@ def own_class_name(layer: Any) -> tuple[str, ...]:
 
 def match(
     layers: Layers,
-    attach_to: Any,
-    exclude: Any = (),
+    attach_to: object,
+    exclude: object = (),
     class_names: ClassNames = own_class_name,
     *,
     itself: tuple[str, Any] | None = None,
@@ -81,13 +81,13 @@ def match(
 
 
 def _is_meant(
-    itself: tuple[str, Any], attach_to: Any, exclude: Any, class_names: ClassNames
+    itself: tuple[str, object], attach_to: object, exclude: object, class_names: ClassNames
 ) -> bool:
     """Return whether patterns mean the model itself."""
     name, model = itself
     words = (name, *class_names(model))
 
-    def means(pattern: Any) -> bool:
+    def means(pattern: object) -> bool:
         if isinstance(pattern, type):
             return isinstance(model, pattern) and pattern.__name__ in words
         return pattern is model or (isinstance(pattern, str) and pattern in words)
@@ -95,9 +95,10 @@ def _is_meant(
     return any(map(means, listed(attach_to))) and not any(map(means, listed(exclude)))
 
 
-def listed(patterns: Any) -> Any:
-    """Return patterns as something that lists them: one alone in a list."""
-    return [patterns] if isinstance(patterns, (str, type)) or callable(patterns) else patterns
+def listed(patterns: object) -> Iterable[object]:
+    """Return patterns as something that lists them: one alone, or what is none, in a list."""
+    alone = isinstance(patterns, (str, type)) or callable(patterns)
+    return patterns if isinstance(patterns, Iterable) and not alone else [patterns]
 
 
 def texts_of(layers: Layers, class_names: ClassNames) -> list[str]:
@@ -122,16 +123,13 @@ def _any_matches(matchers: Sequence[Matcher], names: Sequence[str], layer: Any) 
 
 
 def _matchers(
-    patterns: Any, argument: str, layers: Layers, every: Layers, class_names: ClassNames
+    patterns: object, argument: str, layers: Layers, every: Layers, class_names: ClassNames
 ) -> list[Matcher]:
-    patterns = listed(patterns)
-    if not isinstance(patterns, Iterable):
-        raise _pattern_error(patterns, argument)
-    return [_matcher(pattern, argument, layers, every, class_names) for pattern in patterns]
+    return [_matcher(pattern, argument, layers, every, class_names) for pattern in listed(patterns)]
 
 
 def _matcher(
-    pattern: Any, argument: str, layers: Layers, every: Layers, class_names: ClassNames
+    pattern: object, argument: str, layers: Layers, every: Layers, class_names: ClassNames
 ) -> Matcher:
     # Layers are often callable. A layer of the model matches itself; it is not a predicate.
     if any(pattern is layer for _, layer in layers):
@@ -153,17 +151,16 @@ def _matches_any(pattern: str, texts: Iterable[str]) -> bool:
     return any(text == pattern or fnmatchcase(text, pattern) for text in texts)
 
 
-def _pattern_error(pattern: Any, argument: str) -> TypeError:
+def _pattern_error(pattern: object, argument: str) -> TypeError:
     return TypeError(
         f"{argument} must be a layer name, class name, glob, class or predicate (name, layer) -> "
         f"bool, or a list of these, got {type(pattern).__name__}"
     )
 
 
-def _nothing_matched(layers: Layers, attach_to: Any, exclude: Any) -> str:
-    listed = [f"{name} ({type(layer).__name__})" for name, layer in layers]
-    patterns = [attach_to] if isinstance(attach_to, str) else attach_to
-    words = [p for p in patterns if isinstance(p, str)] if isinstance(patterns, Iterable) else []
+def _nothing_matched(layers: Layers, attach_to: object, exclude: object) -> str:
+    shown = [f"{name} ({type(layer).__name__})" for name, layer in layers]
+    words = [pattern for pattern in listed(attach_to) if isinstance(pattern, str)]
     if words:
         closeness = {
             text: max(
@@ -171,9 +168,9 @@ def _nothing_matched(layers: Layers, attach_to: Any, exclude: Any) -> str:
                 for word in words
                 for part in (name, type(layer).__name__)
             )
-            for text, (name, layer) in zip(listed, layers, strict=True)
+            for text, (name, layer) in zip(shown, layers, strict=True)
         }
-        listed.sort(key=lambda text: -closeness[text])
-    shown = ", ".join(listed[:20]) + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")
+        shown.sort(key=lambda text: -closeness[text])
+    text = ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
     excluding = f" with exclude={exclude!r}" if exclude else ""
-    return f"attach_to={attach_to!r}{excluding} matches no layer; there are: {shown or 'none'}"
+    return f"attach_to={attach_to!r}{excluding} matches no layer; there are: {text or 'none'}"

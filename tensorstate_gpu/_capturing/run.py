@@ -69,7 +69,8 @@ class Run(Mapping[str, CapturePoint]):
         """
         if name not in self._by_name:
             model = None if like is None else self._by_name.get(like)
-            self._by_name[name] = CapturePoint(name, options=model and model.options)
+            options = None if model is None else model.options
+            self._by_name[name] = CapturePoint(name, options=options)
         return self._by_name[name]
 
     def __getitem__(self, name: str | int) -> CapturePoint:
