@@ -62,6 +62,9 @@ class Machine:
     @lru_cache  # noqa: B019 a handful of machines in one test process
     def _library(self, source, defines):
         code = (self._kernels / f"{source}.cu").read_text()
+        for header in self._kernels.glob("*.h"):
+            if header.name != "device.h":
+                code = code.replace(f'#include "{header.name}"\n', header.read_text())
         for name in re.findall(r"^KERNEL (\w+)\(", code, re.MULTILINE):
             code += (
                 f'\nextern "C" void launch_{name}(u32 x, u32 y, void **arguments) {{'
@@ -101,6 +104,7 @@ class Machine:
         monkeypatch.setattr(device, "OwnerStream", OnlyStream)
         monkeypatch.setattr(device, "AsyncHostCopy", LateCopy)
         monkeypatch.setattr(device, "address", lambda array: array.ctypes.data)
+        monkeypatch.setattr(device, "multiprocessors", lambda: 2)
         monkeypatch.setattr(device, "run", self.run)
 
     def device_tensor(self, bits, element):
