@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from tensorstate_gpu import information
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
-from tensorstate_gpu._layers.layer_names import find_name
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
 from tensorstate_gpu.reporting.html import html_table
+from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import printable_name, with_noun
 
 if TYPE_CHECKING:

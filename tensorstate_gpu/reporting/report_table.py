@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
-from tensorstate_gpu._layers.layer_names import find_name
 from tensorstate_gpu._states.bits import popcount
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information.efficiencies import measure_layers
 from tensorstate_gpu.reporting.html import html_summary, html_table
+from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import format_percent, printable_name, text_table
 
 HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from tensorstate_gpu import information
-from tensorstate_gpu._layers.layer_names import find_name
 from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
 from tensorstate_gpu.store.commit_record import Record
 from tensorstate_gpu.store.files import files_at
