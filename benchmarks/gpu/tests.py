@@ -10,7 +10,15 @@ from typing import Any
 from benchmarks.gpu import bounded
 from benchmarks.gpu.results import write
 
-FILES = ("packing.py", "counting.py", "capture.py", "measures.py", "streams.py", "only_gpu.py")
+FILES = (
+    "packing.py",
+    "counting.py",
+    "capture.py",
+    "measures.py",
+    "streams.py",
+    "shortage.py",
+    "only_gpu.py",
+)
 SECONDS = 200
 
 

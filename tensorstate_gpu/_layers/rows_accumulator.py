@@ -61,10 +61,15 @@ class RowsAccumulator(Accumulator):
             self._storage.add(packed, batches, notes)
             return
         self.collect_transferred(wait=False)
-        notes = self._storage.converted(notes)  # raises now, not after the transfer
-        self._transfer.send(packed)
-        self._in_flight.append((batches, notes))
-        self.ledger.add(batches, notes)
+        converted = self._storage.converted(notes)  # raises now, not after the transfer
+        try:
+            self._transfer.send(packed)
+        except MemoryError:  # no pinned memory, perhaps
+            self.collect_transferred(wait=True)
+            self._storage.add(device_backend_for(device).to_host(packed), batches, notes)
+            return
+        self._in_flight.append((batches, converted))
+        self.ledger.add(batches, converted)
 
     def collect_transferred(self, *, wait: bool) -> None:
         while self._transfer and (rows := self._transfer.oldest(wait=wait)) is not None:

@@ -89,6 +89,11 @@ def rows_where(packed: DeviceArray, chosen: NDArray[np.bool_]) -> DeviceArray:
     return packed[library().asarray(np.flatnonzero(chosen))]
 
 
+def with_columns(packed: DeviceArray, columns: NDArray[np.uint8]) -> DeviceArray:
+    """Rows of the device, with bytes of the host behind each."""
+    return library().concatenate((packed, library().asarray(columns)), axis=1)
+
+
 class OwnerStream:
     """The device and stream that are current when this is created: those of its owner's memory.
 
