@@ -1,5 +1,6 @@
 """Kernel launches as plain data: the kernel, how to compile it, blocks and arguments."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,3 +41,8 @@ def source_code(source: str) -> str:
     """Return a kernel file with its header inserted, so that caches notice changes in it."""
     header = (KERNELS / "device.h").read_text()
     return (KERNELS / f"{source}.cu").read_text().replace('#include "device.h"\n', header)
+
+
+def names_in(code: str) -> list[str]:
+    """Return the names of the kernels in a source."""
+    return re.findall(r"^KERNEL (\w+)\(", code, re.MULTILINE)

@@ -99,7 +99,7 @@ def test_rows_in_flight_are_bounded(machine, monkeypatch):
     parts = [batches(64)[3] for _ in range(5)]
     for rows in parts:
         record(point, machine.to_device(rows), 64)
-        assert point.intake.accumulator._transfer._bytes <= 1000 + rows.size
+        assert point.intake.accumulator._transfers[2, 0]._bytes <= 1000 + rows.size
     assert_captured(point, parts)
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 import tensorstate_gpu as ts
-from tests.cuda.cases.capture import assert_captured, batches, record
+from tensorstate_gpu.cuda import device
+from tests.cuda.cases.capture import assert_captured, batches, out_of_memory, record
 
 NEURONS = 100
 
@@ -20,6 +21,18 @@ def counted_by_label(point):
     return {label: counts.total for label, counts in point.counts_by().items()}
 
 
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_no_pinned_memory(machine, keep, monkeypatch):
+    point = ts.CapturePoint("layer", keep=keep)
+    parts = batches(NEURONS)
+    record(point, machine.to_device(parts[0]), NEURONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "_pinned", out_of_memory)
+        record(point, machine.to_device(parts[3]), NEURONS)
+    record(point, machine.to_device(parts[2]), NEURONS)
+    assert_captured(point, [parts[0], parts[3], parts[2]])
+
+
 @pytest.mark.parametrize("room", [0, 200, 1000, 5000, 20_000, 1 << 20])
 @pytest.mark.parametrize("keep", ["states", "counts"])
 def test_labelled_batches(machine, pool, keep, room):
@@ -28,6 +41,7 @@ def test_labelled_batches(machine, pool, keep, room):
     there = machine.to_device(rows)
     labels = [0] * 5 + [1] * 495
     for limited in (False, True, False):
+        pool.free_all_blocks()
         pool.set_limit(size=pool.used_bytes() + room if limited else 0)
         point.labels(labels)
         record(point, there, NEURONS)

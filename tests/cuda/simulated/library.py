@@ -16,7 +16,16 @@ def _module():
     cupy, cuda = types.ModuleType("cupy"), types.ModuleType("cupy.cuda")
     for name in ("ndarray", "empty", "zeros", "full", "asarray", "asnumpy", "ascontiguousarray"):
         setattr(cupy, name, getattr(arrays, name))
-    for name in ("concatenate", "lexsort", "cumsum", "diff", "flatnonzero", "from_dlpack"):
+    for name in (
+        "concatenate",
+        "lexsort",
+        "argsort",
+        "sort",
+        "cumsum",
+        "diff",
+        "flatnonzero",
+        "from_dlpack",
+    ):
         setattr(cupy, name, getattr(arrays, name))
     cupy.RawModule = kernels.RawModule
     cupy.get_default_memory_pool = lambda: memory.CUPY
@@ -61,4 +70,4 @@ def reset(seed=0):
     for pool in memory.Pool.pools:
         pool.reset()
     kernels.Loading.left = None
-    device._kernel.cache_clear()
+    device._kernels.cache_clear()

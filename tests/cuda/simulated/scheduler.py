@@ -109,6 +109,7 @@ class Device:
     compute_capability = "90"
 
     def __init__(self, index=None):
+        self.attributes = {"MultiProcessorCount": 2}
         self.id = current.devices[-1] if index is None else index
 
     def __enter__(self):
