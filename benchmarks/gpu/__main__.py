@@ -1,13 +1,15 @@
-"""All stages in turn: tests, speed, training, sanitizers; then a short table.
+"""All stages in turn, in the order of what they are worth; then a short table.
 
-Each stage writes benchmarks/results/gpu_<stage>.json as it goes, so that what was seen stays when a
-later one fails. The sanitizers come last: some hosts do not let them look at the device.
+Each stage writes gpu_<stage>.json as it goes, so that what was seen stays when it is cut, to
+benchmarks/results or the folder that the variable TENSORSTATE_GPU_RESULTS names. The sanitizers
+come last: some hosts do not let them look at the device.
 """
 
+import argparse
 import sys
 import time
 
-from benchmarks.gpu import sanitizers, speed, tests, training
+from benchmarks.gpu import bounded, sanitizers, speed, tests, training
 from benchmarks.gpu.results import machine, show
 
 STAGES = {
@@ -16,10 +18,15 @@ STAGES = {
     "training": training.stage,
     "sanitizers": sanitizers.stage,
 }
+SHARES = {"tests": 4.0, "speed": 4.0, "training": 2.0, "sanitizers": 2.0}
 
 
-def main(names: list[str]) -> int:
-    if unknown := set(names) - set(STAGES):
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES)}")
+    parser.add_argument("--seconds", type=float, default=bounded.ALL_SECONDS, help="for all stages")
+    chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.stages) - set(STAGES):
         print(f"no stages {sorted(unknown)}; there are {list(STAGES)}", file=sys.stderr)
         return 2
     try:
@@ -28,7 +35,8 @@ def main(names: list[str]) -> int:
         print(f"no CUDA GPU can be used here, so nothing was run: {error}", file=sys.stderr)
         return 1
     failed = []
-    for name in names or STAGES:
+    shares = {name: SHARES[name] for name in chosen.stages or STAGES}
+    for name in bounded.in_turn(shares, chosen.seconds):
         begun = time.monotonic()
         try:
             if not STAGES[name](words):

@@ -1,6 +1,8 @@
 """What the stages write, and the table that is made of it."""
 
+import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from benchmarks.harness.tables import _between, _markdown
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "benchmarks/results"
+CODE = ROOT / "tensorstate_gpu/cuda"
 PACKAGES = ("torch", "cupy-cuda13x", "cupy-cuda12x", "numba", "numba-cuda", "jax", "numpy")
 
 
@@ -45,6 +48,24 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def code() -> dict[str, str]:
+    """A hash of each kernel and of each module that launches them."""
+    return {
+        path.relative_to(CODE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in sorted(CODE.rglob("*"))
+        if path.suffix in (".cu", ".h", ".py")
+    }
+
+
+def changed_since(found: dict[str, Any]) -> str:
+    """What of the code has changed since something was measured, in words for the page."""
+    then, now = found["code"], code()
+    changed = sorted(name for name in then | now if then.get(name) != now.get(name))
+    if not changed:
+        return "Measured with the code as it is."
+    return f"Measured before the last change of {', '.join(f'`{name}`' for name in changed)}."
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -52,28 +73,35 @@ def _version(package: str) -> str | None:
         return None
 
 
+def folder() -> Path:
+    """Where results go: benchmarks/results, or what TENSORSTATE_GPU_RESULTS names."""
+    found = Path(os.environ.get("TENSORSTATE_GPU_RESULTS", RESULTS))
+    found.mkdir(parents=True, exist_ok=True)
+    return found
+
+
 def write(stage: str, words: dict[str, Any], cases: Any) -> None:
-    text = json.dumps({"machine": words, "cases": cases}, indent=1)
-    (RESULTS / f"gpu_{stage}.json").write_text(text + "\n")
+    text = json.dumps({"machine": words, "code": code(), "cases": cases}, indent=1)
+    (folder() / f"gpu_{stage}.json").write_text(text + "\n")
 
 
 def read(stage: str) -> dict[str, Any] | None:
-    path = RESULTS / f"gpu_{stage}.json"
+    path = folder() / f"gpu_{stage}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
 # ---- the table ---------------------------------------------------------------------------------
 
-HEADINGS = ["case", "rate", "share of device copy", "x best rival"]
+HEADINGS = ["case", "rate", "share of device copy", "x best rival", "host"]
 
 
 def speed_rows(cases: dict[str, Any]) -> Iterator[list[str]]:
-    """Case, rate, share of the copy's bandwidth, times the best rival."""
+    """Case, rate, share of the copy's bandwidth, times the best rival, the host's time."""
     copy = cases["copy"]
     copied = copy["bytes"] / copy["seconds"][1] if "bytes" in copy else float("nan")
     for name, case in cases.items():
         if "error" in case:
-            yield [name, f"failed: {case['error']}", "-", "-"]
+            yield [name, f"failed: {case['error']}", "-", "-", "-"]
             continue
         median = case["seconds"][1]
         moved = case.get("moved", case.get("bytes", 0))
@@ -82,7 +110,11 @@ def speed_rows(cases: dict[str, Any]) -> Iterator[list[str]]:
             rate = f"{case['rows'] / median / 1e9:.2f} G rows/s"
         else:
             rate = f"{case['bytes'] / median / 1e9:.0f} GB/s"
-        yield [name, rate, share, _best_rival(case)]
+        host = f"{1e6 * case['host'][1]:.0f} us" if "host" in case else "-"
+        yield [name, rate, share, _best_rival(case), host]
+        if "with result" in case:
+            part = {f"{name}, one call with its result": case["with result"]}
+            yield from list(speed_rows({"copy": copy} | part))[1:]
 
 
 def _best_rival(case: dict[str, Any]) -> str:
@@ -96,6 +128,8 @@ def _best_rival(case: dict[str, Any]) -> str:
 def training_rows(cases: dict[str, Any]) -> Iterator[list[str]]:
     """Case, bare milliseconds, and how much longer it takes in each way."""
     for name, case in cases.items():
+        if "bare" not in case:
+            continue  # there was no time for it
         bare = case["bare"][1]
         longer = {way: 100 * (times[1] / bare - 1) for way, times in case.items() if way != "bare"}
         ways = ", ".join(f"{way} {percent:+.1f} %" for way, percent in longer.items())
@@ -112,7 +146,7 @@ def page_section() -> str:
         if found := read(stage):
             words = ", ".join(f"{what} {value}" for what, value in found["machine"].items())
             table = [headings, ["---"] * len(headings), *rows(found["cases"])]
-            parts += [words, _markdown(table)]
+            parts += [f"{words}. {changed_since(found)}", _markdown(table)]
     return "\n\n".join(parts) or "Nothing has been measured on a GPU yet."
 
 
@@ -124,7 +158,7 @@ def show() -> None:
     """The table on the screen."""
     for stage in ("tests", "sanitizers"):
         if found := read(stage):
-            print(f"{stage}: {json.dumps(found['cases'])[:2000]}")
+            print(f"{stage}: {json.dumps(found['cases'])[:6000]}")
     print(page_section())
 
 

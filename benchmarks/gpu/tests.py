@@ -1,52 +1,55 @@
 """The test suite's cases on the device: they fail, and are not skipped, where there is none."""
 
+import json
+import os
 import subprocess
 import sys
-import tempfile
-import xml.etree.ElementTree as ElementTree
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import bounded
-from benchmarks.gpu.results import write
+from benchmarks.gpu import bounded, results
+from benchmarks.gpu.each_test import LINES
 
-FILES = (
-    "packing.py",
-    "counting.py",
-    "capture.py",
-    "measures.py",
-    "streams.py",
-    "shortage.py",
-    "only_gpu.py",
-)
-SECONDS = 200
+# What only a device can show comes first; it measures time, so nothing runs beside it.
+ALONE = ("only_gpu.py",)
+SIDE_BY_SIDE = ("capture.py", "counting.py", "measures.py", "packing.py", "shortage.py")
+SIDE_BY_SIDE += ("streams.py",)
+PROCESSES = 8  # compiling kernels is most of the time
+SECONDS = 60  # for one test
 
 
 def stage(words: dict[str, Any]) -> bool:
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
-        command += ["-W", "default"]  # of other versions than ours
-        command += [f"--junitxml={report}", *(f"tests/cuda/cases/{file}" for file in FILES)]
-        try:
-            code = bounded.run(command, SECONDS).returncode
-        except subprocess.TimeoutExpired:
-            code = -1
-        found = summary(report.read_text()) if report.exists() else {}
-    write("tests", words, {"exit code": code, **found})
-    return code == 0
+    found: dict[str, Any] = {}
+    lines = results.folder() / "gpu_tests.jsonl"
+    lines.unlink(missing_ok=True)
+    for file in (*ALONE, *SIDE_BY_SIDE):
+        found[file] = {"exit code": _run(file, lines), **summary(lines, file)}
+        results.write("tests", words, found)
+    return all(result["exit code"] == 0 for result in found.values())
 
 
-def summary(report: str) -> dict[str, Any]:
-    """How many passed; and which did not, with the first line of what they said."""
-    said: dict[str, dict[str, str]] = {"failed": {}, "skipped": {}}
-    total, seconds = 0, 0.0
-    for case in ElementTree.fromstring(report).iter("testcase"):
-        total += 1
-        seconds += float(case.get("time", 0))
-        for tag, kind in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
-            if (problem := case.find(tag)) is not None:
-                message = (problem.get("message") or "").splitlines()
-                said[kind][case.get("name", "")] = message[0] if message else ""
-    passed = total - len(said["failed"]) - len(said["skipped"])
-    return {"passed": passed, "seconds": round(seconds, 1), **said}
+def _run(file: str, lines: Path) -> int | str:
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
+    command += ["-W", "default", "--tb=short"]  # warnings of other versions than ours
+    command += ["-p", "benchmarks.gpu.each_test", f"tests/cuda/cases/{file}"]
+    if find_spec("pytest_timeout"):
+        command += [f"--timeout={SECONDS}"]
+    if find_spec("xdist") and file in SIDE_BY_SIDE:
+        command += ["-n", str(min(PROCESSES, os.cpu_count() or 1))]
+    try:
+        return bounded.run(command, 600, env={LINES: str(lines)}).returncode
+    except subprocess.TimeoutExpired:
+        return "its time was up"
+
+
+def summary(lines: Path, file: str) -> dict[str, Any]:
+    """How many tests of a file passed, and what the others said."""
+    written = lines.read_text().splitlines() if lines.exists() else []
+    tests = [test for line in written if file in (test := json.loads(line))["name"]]
+    said = {
+        outcome: {test["name"]: test["said"] for test in tests if test["outcome"] == outcome}
+        for outcome in ("failed", "skipped")
+    }
+    passed = sum(test["outcome"] == "passed" for test in tests)
+    return {"passed": passed, "seconds": round(sum(t["seconds"] for t in tests), 1), **said}

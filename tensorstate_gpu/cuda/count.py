@@ -1,4 +1,4 @@
-"""Counting rows exactly on the GPU: in a hash table while rows repeat, otherwise by sorting.
+"""Counting rows exactly on the GPU: in a hash table, or by sorting if the table would be large.
 
 A histogram is a pair: the distinct rows in order (distinct, bytes), and their int64 counts.
 """
@@ -8,13 +8,14 @@ from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from . import device
 from .merge import Histogram, HostHistogram, sum_equal_rows
 from .narrow_table import NarrowTable
-from .sort import sort
+from .sort import count_by_sorting
 from .table import Table
 from .wide_table import WideTable
 
-# The first rows show whether rows repeat. A table of mostly distinct rows would take more memory
-# than sorting them.
-_SAMPLE, _SAMPLE_BYTES = 1 << 20, 1 << 27
+# A table of more rows is larger than the second-level cache. Of 2**25 rows, 10**7 of them distinct,
+# an H200 counts 7.5 G/s and sorts 11.5 G/s.
+_MOST_IN_TABLE = 1 << 22
+_MOST_BYTES = 1 << 28  # counted at a time: as much memory is needed for rows that are refused
 
 
 def _table(row_bytes: int) -> Table:
@@ -23,16 +24,19 @@ def _table(row_bytes: int) -> Table:
 
 def count(packed: DeviceArray) -> Histogram:
     """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
-    xp = device.library()
-    rows = xp.ascontiguousarray(packed)
-    table = _table(rows.shape[1])
-    sample = min(_SAMPLE, _SAMPLE_BYTES // rows.shape[1] + 1)
-    table.add(rows[:sample])
-    if len(rows) <= sample or len(table) <= sample // 2:
-        table.add(rows[sample:])
-        return sum_equal_rows(*table.entries())
-    edges, order = sort(rows)
-    return rows[order[edges[:-1]]], xp.diff(edges)
+    rows = device.library().ascontiguousarray(packed)
+    row_bytes = rows.shape[1]
+    table = _table(row_bytes)
+    if len(rows) > table.room:
+        distinct = table.estimate(rows)
+        if row_bytes <= 8 and distinct > _MOST_IN_TABLE:
+            return count_by_sorting(rows)
+        table.make_room(distinct)
+    step = _MOST_BYTES // row_bytes // 16 * 16 + 16  # so that each part begins aligned
+    for start in range(0, len(rows), step):
+        table.add(rows[start : start + step])
+        table.finish()
+    return sum_equal_rows(*table.entries())
 
 
 class Counter:

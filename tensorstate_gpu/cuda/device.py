@@ -204,6 +204,16 @@ def address(array: DeviceArray) -> int:
     return pointer
 
 
+def multiprocessors() -> int:
+    """Return how many multiprocessors the current device has."""
+    return _multiprocessors(library().cuda.Device().id)
+
+
+@lru_cache
+def _multiprocessors(index: int) -> int:
+    return library().cuda.Device(index).attributes["MultiProcessorCount"]
+
+
 def run(launch: Launch) -> None:
     """Queue a kernel on the current stream."""
     kernels = _kernels(launch.source, launch.defines, library().cuda.Device().id)

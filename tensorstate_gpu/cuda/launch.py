@@ -38,9 +38,11 @@ def blocks_for(threads: int) -> int:
 
 
 def source_code(source: str) -> str:
-    """Return a kernel file with its header inserted, so that caches notice changes in it."""
-    header = (KERNELS / "device.h").read_text()
-    return (KERNELS / f"{source}.cu").read_text().replace('#include "device.h"\n', header)
+    """Return a kernel file with its headers inserted, so that caches notice changes in them."""
+    code = (KERNELS / f"{source}.cu").read_text()
+    for header in sorted(KERNELS.glob("*.h")):
+        code = code.replace(f'#include "{header.name}"\n', header.read_text())
+    return code
 
 
 def names_in(code: str) -> list[str]:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
-from .sort import sort
+from .sort import sort, take
 
 Histogram = tuple[DeviceArray, DeviceArray]
 HostHistogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -29,4 +29,4 @@ def sum_equal_rows(rows: DeviceArray, counts: DeviceArray) -> Histogram:
     edges, order = sort(rows)
     sums = xp.cumsum(counts[order])
     totals = xp.concatenate((xp.zeros(1, np.int64), sums[edges[1:] - 1]))
-    return rows[order[edges[:-1]]], xp.diff(totals)
+    return take(rows, order[edges[:-1]]), xp.diff(totals)

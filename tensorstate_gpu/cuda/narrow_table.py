@@ -1,92 +1,66 @@
 """A hash table on the device, for rows of at most 8 bytes: kernels/count.cu."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .launch import Launch, blocks_for
-from .merge import Histogram, HostHistogram
-from .table import FIRST_SLOTS, Table, pointer
+from .table import FIRST_SLOTS, Refused, Table, pointer
 
-_EMPTY = ~np.uint64(0)  # as in count.cu
-_BLOCKS = 1 << 11  # several for each multiprocessor of any GPU
-_LEAST_ROWS = (
-    1 << 12
-)  # for each block: clearing and flushing its own table costs as much as 1,024 rows
+_BLOCKS = 4  # of each multiprocessor: their caches fill its shared memory
+_LEAST_ROWS = 1 << 12  # of each block: to empty its cache and to add it to the table takes as long
 
 
 class NarrowTable(Table):
-    """Keys and counts by slot. One extra slot, not in len(), is for the row of all ones."""
+    """The mark of a row is the complement of its bytes.
+
+    One more slot, not in len(), is for the row of eight bytes of all ones.
+    """
 
     def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
-        self._row_bytes = row_bytes
-        self._reset_bounds()
-        self._keys, self._counts, self._device_size = self._allocate(slots)
-        self._slots = slots
+        super().__init__(row_bytes, slots)
+        self._slots = _empty(slots)
 
-    def _bytes(self, slots: int) -> int:
-        return 16 * slots
-
-    def _allocate(self, slots: int) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
-        """Allocate keys, counts, and the number of keys."""
-        xp = device.library()
-        keys = xp.full(slots + 1, _EMPTY, np.uint64)
-        return keys, xp.zeros(slots + 1, np.uint64), xp.zeros(1, np.uint64)
+    def _room(self, slots: int) -> int:
+        return slots // 2
 
     def _grow(self, slots: int) -> None:
-        table = self._allocate(slots)
-        old = (pointer(self._keys), pointer(self._counts), np.int64(self._slots + 1))
-        new = (*map(pointer, table), np.uint64(slots - 1))
-        self._launch("move_slots", blocks_for(self._slots + 1), *old, *new)
-        self._keys, self._counts, self._device_size = table
-        self._slots = slots
+        new, old_slots = _empty(slots), self._size + 1
+        old = (pointer(self._slots), np.int64(old_slots))
+        mask = np.uint64(slots - 1)
+        self._launch("move_slots", blocks_for(old_slots), *old, pointer(new), mask)
+        self._slots, self._size = new, slots
 
-    def _count(self, rows: DeviceArray, weights: DeviceArray | None, each: int) -> None:
-        states, last = np.int64(len(rows)), (*self._table(), np.int64(each))
-        if weights is not None:
+    def _count(self, rows: DeviceArray, weights: DeviceArray | None, refused: Refused) -> None:
+        states = np.int64(len(rows))
+        table = (pointer(self._slots), np.uint64(self._size - 1), *self._use())
+        refusals = self._refusals(refused)
+        if weights is None:
+            blocks = min(_BLOCKS * device.multiprocessors(), -(-len(rows) // _LEAST_ROWS))
+            targets = (pointer(refused.rows), refusals)
+            self._launch("count_rows", blocks, pointer(rows), states, *table, *targets)
+        else:
             batch = (pointer(rows), pointer(weights), states)
-            self._launch("count_weighted", blocks_for(len(rows)), *batch, *last)
-            return
-        share = max(_LEAST_ROWS, -(-len(rows) // _BLOCKS))
-        self._launch(
-            "count_rows", -(-len(rows) // share), pointer(rows), states, np.int64(share), *last
-        )
+            targets = (pointer(refused.rows), pointer(refused.weights), refusals)
+            self._launch("count_weighted", blocks_for(len(rows)), *batch, *table, *targets)
 
-    def entries(self) -> Histogram:
-        """Return the distinct rows (distinct, bytes), in no order, and their int64 counts."""
-        most, slots = len(self) + 1, self._slots + 1
-        rows = device.empty((most, self._row_bytes), np.uint8)
-        counts = device.empty((most,), np.int64)
-        found = device.library().zeros(1, np.uint64)
-        table, targets = (
-            (pointer(self._keys), pointer(self._counts)),
-            (pointer(rows), pointer(counts), pointer(found)),
-        )
-        self._launch("entries", blocks_for(slots), *table, np.int64(slots), *targets)
-        distinct = int(device.to_host(found)[0])
-        return rows[:distinct], counts[:distinct]
-
-    def drain(self) -> HostHistogram:
-        """Move the entries to NumPy arrays and empty the table; needs no new device memory."""
-        counts = device.to_host(self._counts).view(np.int64)
-        counted = np.flatnonzero(counts)
-        keys = device.to_host(self._keys)[counted].astype("<u8")
-        rows = keys.view(np.uint8).reshape(-1, 8)[:, : self._row_bytes]
-        self._keys.fill(_EMPTY)
-        self._counts.fill(0)
-        self._device_size.fill(0)
-        self._reset_bounds()
-        return np.ascontiguousarray(rows), counts[counted]
-
-    def _table(self) -> tuple[np.generic, ...]:
-        return (
-            pointer(self._keys),
-            pointer(self._counts),
-            pointer(self._device_size),
-            np.uint64(self._slots - 1),
-        )
+    def _rank(self, rows: DeviceArray, registers: DeviceArray) -> None:
+        blocks = min(_BLOCKS * device.multiprocessors(), blocks_for(len(rows)))
+        self._launch("estimate", blocks, pointer(rows), np.int64(len(rows)), pointer(registers))
 
     def _launch(self, kernel: str, blocks: int, *arguments: np.generic) -> None:
         defines = (("WIDTH", self._row_bytes),)
         device.run(Launch("count", kernel, defines, (blocks, 1), arguments))
+
+    def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
+        eight = (~marks).view(np.uint8).reshape(-1, 8)
+        return device.library().ascontiguousarray(eight[:, : self._row_bytes])
+
+    def _rows_on_host(self, slots: slice, marks: NDArray[np.uint64]) -> NDArray[np.uint8]:
+        return (~marks).astype("<u8").view(np.uint8).reshape(-1, 8)[:, : self._row_bytes]
+
+
+def _empty(slots: int) -> DeviceArray:
+    return device.library().zeros((slots + 1, 2), np.uint64)

@@ -1,5 +1,7 @@
 """Packing on the GPU: the strides decide which kernel is used, never the logical layout."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
@@ -9,13 +11,26 @@ from tensorstate_gpu._arrays.layout import Layout
 from tensorstate_gpu._arrays.thresholds import FiringTest
 
 from . import device
-from .launch import Launch, blocks_for
+from .launch import MOST_BLOCKS, Launch, blocks_for
 
-_BYTES_PER_THREAD = 4  # as in pack.cu, like the next two
-_STREAM_BITS = 8 * 4096
-_MAP_BYTES = 32_768
-_MOST_AXES = 6
+_BYTES_PER_THREAD = 4  # of pack_whole_bytes
+_ROWS_BITS = 8 * 4096  # of the streams of pack_rows and pack_maps
+_MAPS_BITS = 8 * 16384
+_MAPS_OF_A_BLOCK = 32_768  # numbers: several reads for each thread, and several blocks at a time
+_MOST_AXES = 6  # of pack_strided
+_SHORT_INDEX = (1 << 32) - (1 << 13)  # with so many threads or fewer, indices have 32 bits
 _HALVES = {"float16": 1, "bfloat16": 2}  # formats of which the GPU compares two numbers at a time
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A kernel, its grid, its arguments between the addresses and the test, and its own defines."""
+
+    source: str
+    kernel: str
+    grid: tuple[int, int]
+    arguments: tuple[np.generic, ...]
+    defines: tuple[tuple[str, int], ...] = ()
 
 
 def compress(
@@ -43,21 +58,22 @@ def pack_launch(
     for each neuron, otherwise None.
     """
     size = states.element.size
-    kernel, grid, numbers, lanes = _choose_kernel(states.address, layout, size, tables is not None)
+    chosen = _choose_kernel(states.address, layout, size)
     halves = 0 if tables is not None else _HALVES.get(states.element.name, 0)
     transformed = not halves and bool(firing.bias or firing.flip)
     defines = (
         ("BITS", 8 * size),
         ("TRANSFORMED", int(transformed)),
         ("PER_NEURON", int(tables is not None)),
-        ("LANES", lanes),
         ("HALVES", halves),
+        *chosen.defines,
     )
     test = _test_arguments(firing, tables)
     if halves:
         test = (_threshold(firing, states.element), *test[1:])
     addresses = np.uint64(states.address), np.uint64(packed)
-    return Launch("pack", kernel, defines, grid, (*addresses, *numbers, *test))
+    arguments = (*addresses, *chosen.arguments, *test)
+    return Launch(chosen.source, chosen.kernel, defines, chosen.grid, arguments)
 
 
 def _threshold(firing: FiringTest, element: ElementType) -> np.int16:
@@ -77,54 +93,71 @@ def _test_arguments(firing: FiringTest, tables: DeviceArray | None) -> tuple[np.
     return (firing.low[0], firing.high[0], *transform, np.uint64(lows), np.uint64(highs))
 
 
-def _choose_kernel(
-    address: int, layout: Layout, size: int, per_neuron: bool
-) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
-    """Return the kernel, grid, the arguments between the addresses and the test, and LANES."""
+def _choose_kernel(address: int, layout: Layout, size: int) -> _Choice:
     neurons, row_bytes = layout.neurons, layout.row_bytes
     by_rows = layout.neuron_stride == size or neurons == 1
     one_run = layout.run_stride == neurons * size or layout.states == 1
     without_gaps = one_run and not layout.outer_shape
-    aligned = address % min(16, 8 * size) == 0
-    if by_rows and without_gaps and aligned:
+    if by_rows and without_gaps and address % min(16, 8 * size) == 0:
         if neurons % 8 == 0:
             total = layout.states * row_bytes
             grid = (blocks_for(-(-total // _BYTES_PER_THREAD)), 1)
-            return "pack_whole_bytes", grid, (np.int64(total), np.int64(row_bytes)), 1
-        rows = _STREAM_BITS // neurons // 8 * 8
-        if rows and not per_neuron:
+            arguments = (np.int64(total), np.int32(neurons))
+            return _Choice("pack_rows", "pack_whole_bytes", grid, arguments)
+        if rows := _ROWS_BITS // neurons // 8 * 8:
             grid = (-(-layout.states // rows), 1)
             arguments = (np.int64(layout.states), np.int32(neurons), np.int32(rows))
-            return "pack_rows", grid, arguments, 1
+            return _Choice("pack_rows", "pack_rows", grid, arguments)
     if layout.run_stride == size and len(layout.outer_shape) <= 1 and layout.run > 1:
         return _choose_planes(address, layout, size)
-    return _strided(layout)
+    return _strided(address, layout, size)
 
 
-def _choose_planes(
-    address: int, layout: Layout, size: int
-) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
+def _choose_planes(address: int, layout: Layout, size: int) -> _Choice:
     """Like _choose_kernel(), for states that are neighbouring numbers, in one image or several."""
     outer = layout.outer_shape[0] if layout.outer_shape else 1
     outer_stride = layout.outer_strides[0] if layout.outer_shape else 0
-    groups, lanes = -(-layout.neurons // 64), 16 // size
     strides = (outer_stride, layout.neuron_stride)
-    if groups > (1 << 16) - 1 or any(stride % size for stride in strides):
-        return _strided(layout)
-    in_numbers = outer_stride // size
-    whole = address % 16 == 0 and not any(stride % 16 for stride in strides)
-    if not whole or layout.run % lanes:
-        lanes = 1
-        maps_fit = min(64, layout.neurons) * layout.run * size <= _MAP_BYTES
-        if maps_fit and layout.neuron_stride == layout.run * size and outer < 1 << 31:
-            arguments = (np.int32(layout.run), np.int64(in_numbers), np.int64(layout.neurons))
-            return "pack_maps", (outer, groups), arguments, 1
-    numbers = (outer, layout.run, in_numbers, layout.neurons, layout.neuron_stride // size)
-    grid = (blocks_for(outer * (layout.run // lanes)), groups)
-    return "pack_planes", grid, tuple(np.int64(number) for number in numbers), lanes
+    groups = -(-layout.neurons // 64)
+    if any(stride % size for stride in strides):
+        return _strided(address, layout, size)
+    lanes = _lanes(address, layout.run, strides, size)
+    chunk = _maps_of_a_block(layout.run)
+    blocks = outer * -(-layout.neurons // max(chunk, 1))
+    contiguous = layout.neuron_stride == layout.run * size
+    if lanes == 1 and chunk and contiguous and blocks <= MOST_BLOCKS[0]:
+        numbers = (np.int32(layout.run), np.int64(outer_stride // size))
+        arguments = (*numbers, np.int32(layout.neurons), np.int32(chunk))
+        return _Choice("pack_maps", "pack_maps", (blocks, 1), arguments)
+    numbers = (
+        outer,
+        layout.run,
+        outer_stride // size,
+        layout.neurons,
+        layout.neuron_stride // size,
+    )
+    arguments = (*(np.int64(number) for number in numbers), np.int32(groups))
+    grid = (blocks_for(outer * (layout.run // lanes)) * groups, 1)
+    return _Choice("pack_planes", "pack_planes", grid, arguments, (("LANES", lanes),))
 
 
-def _strided(layout: Layout) -> tuple[str, tuple[int, int], tuple[np.generic, ...], int]:
+def _lanes(address: int, run: int, strides: tuple[int, int], size: int) -> int:
+    """Return how many neighbouring positions one read of 16 or 8 bytes has everywhere; else 1."""
+    for read in (16, 8):
+        aligned = all(number % read == 0 for number in (address, run * size, *strides))
+        if aligned and read > size:
+            return read // size
+    return 1
+
+
+def _maps_of_a_block(run: int) -> int:
+    """Return how many maps of ``run`` numbers a block of pack_maps takes; 0 if too large."""
+    most = (_MAPS_BITS - 7) // run // 32 * 32
+    wanted = max(32, _MAPS_OF_A_BLOCK // run // 128 * 128)
+    return min(most, wanted)
+
+
+def _strided(address: int, layout: Layout, size: int) -> _Choice:
     """Like _choose_kernel(), for any strides."""
     axes = len(layout.outer_shape)
     if axes > _MOST_AXES:
@@ -132,9 +165,19 @@ def _strided(layout: Layout) -> tuple[str, tuple[int, int], tuple[np.generic, ..
             f"states have {axes + 1} axes that cannot be joined, besides the neurons; at most "
             f"{_MOST_AXES + 1} can be packed where they lie"
         )
+    threads = layout.states * layout.row_bytes
+    index = np.uint32 if threads <= _SHORT_INDEX else np.uint64
     missing = _MOST_AXES - axes
     shape = (*reversed(layout.outer_shape), *[1] * missing)
     strides = (*reversed(layout.outer_strides), *[0] * missing)
-    runs = (layout.states, layout.run, layout.run_stride, layout.neurons, layout.neuron_stride)
-    arguments = tuple(np.int64(number) for number in (*runs, *shape, *strides))
-    return "pack_strided", (blocks_for(layout.states * layout.row_bytes), 1), arguments, 1
+    read = min(16, 8 * size)
+    starts = (address, layout.run_stride, *layout.outer_strides)
+    vectors = layout.neuron_stride == size and all(start % read == 0 for start in starts)
+    arguments = (
+        *(index(layout.states), index(layout.run), np.int64(layout.run_stride)),
+        *(np.int64(layout.neurons), np.int64(layout.neuron_stride)),
+        *(index(length) for length in shape),
+        *(np.int64(stride) for stride in strides),
+    )
+    defines = (("AXES", axes), ("INDEX", 8 * index().itemsize), ("VECTORS", int(vectors)))
+    return _Choice("pack_strided", "pack_strided", (blocks_for(threads), 1), arguments, defines)

@@ -1,127 +1,218 @@
-"""The base class of the hash tables for narrow and for wide rows: capacity, growth, batches."""
+"""The base class of the hash tables for narrow and for wide rows: batches, refused rows, growth."""
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
+from .estimate import REGISTERS, estimated_distinct
 from .merge import Histogram, HostHistogram
 
 FIRST_SLOTS = 1 << 14
-# Limits of one launch: the table must have capacity for as many new rows.
-_MOST_ROWS, _MOST_BYTES, _LEAST_ROWS = 1 << 21, 1 << 28, 1 << 12
-# Up to this size, a table grows without waiting for the device to report how full it is.
-_MAX_BYTES_WITHOUT_WAITING = 1 << 27
+_MOST_GROWTH = 8  # at a time, for it is not known how many of the refused rows are distinct
+_MOST_BATCHES = 8  # of which it is not known how many of their rows were refused
+_SLOTS_AT_ONCE = 1 << 16  # that move to the host
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Refused:
+    """Memory for those rows of a batch for which the table has no room, and for their weights.
+
+    ``place`` is that of their number.
+    """
+
+    rows: DeviceArray
+    weights: DeviceArray | None
+    place: int
+
+    def first(self, number: int) -> tuple[DeviceArray, DeviceArray | None]:
+        return self.rows[:number], None if self.weights is None else self.weights[:number]
 
 
 class Table(ABC):
-    """A table of rows and their counts, never more than half full.
+    """A table of rows and their counts.
 
-    The device knows the number of distinct rows. The host knows an upper bound, and a number that
-    the device reported earlier. It waits for a report only if a large table might fill up.
+    A batch is counted by one launch, without waiting. The device refuses rows for which the table
+    has no room, and lists them. When it has reported how many they are, the table grows and counts
+    them. Its size thus depends on the distinct rows alone.
     """
 
     _row_bytes: int
-    _slots: int  # a power of 2
-    _device_size: DeviceArray  # the number of distinct rows: uint64 of shape (1,), on the device
-    _size_bound: int  # an upper bound of it, on the host
-    _may_grow: bool
+    _size: int  # the number of slots that rows may take: a power of 2
+    _slots: DeviceArray  # uint64 (slots, 2): the mark of a row, or 0, and its count
 
-    def _reset_bounds(self, size: int = 0) -> None:
-        """Set the number of distinct rows, which is known exactly."""
-        self._size_bound = size
-        self._pending_size: device.AsyncHostCopy | None = None  # of _device_size
-        self._rows_since_size = 0  # rows queued after that copy
+    def __init__(self, row_bytes: int, slots: int) -> None:
+        self._row_bytes, self._size = row_bytes, slots
+        # The number of distinct rows; then for each unsettled batch that of its refused rows.
+        self._numbers = device.library().zeros(2 + _MOST_BATCHES, np.uint64)
+        self._unsettled: list[Refused] = []
+        self._report: device.AsyncHostCopy | None = None  # of the numbers
+        self._reported: list[Refused] = []  # what it is about
 
     def __len__(self) -> int:
         """Return the number of distinct rows. Waits for the device."""
-        self._reset_bounds(int(device.to_host(self._device_size)[0]))
-        return self._size_bound
+        self.finish()
+        return int(device.to_host(self._numbers)[0])
+
+    @property
+    def room(self) -> int:
+        """The number of distinct rows from which on the table refuses new ones."""
+        return self._room(self._size)
+
+    def make_room(self, distinct: int) -> None:
+        """Grow for about so many distinct rows. Raises MemoryError without memory for them."""
+        slots = self._size
+        while self._room(slots) < distinct + distinct // 8:
+            slots *= 2
+        if slots > self._size:
+            self._grow(slots)
+
+    def estimate(self, rows: DeviceArray) -> int:
+        """Return about how many of some rows are distinct. Waits for the device."""
+        ranks = device.library().zeros(REGISTERS, np.uint32)
+        self._rank(aligned(rows), ranks)
+        return estimated_distinct(device.to_host(ranks))
 
     def add(self, rows: DeviceArray, weights: DeviceArray | None = None) -> None:
         """Count contiguous rows (states, bytes), each int64 ``weights`` times (default: once).
 
         Raises MemoryError, and counts none of the rows, if the device's memory is full.
         """
-        if device.address(rows) % 8:  # some kernels read words of 8 bytes
-            rows = rows.copy()
-        start, self._may_grow = 0, True
-        try:
-            while start < len(rows):
-                stop = min(len(rows), start + self._rows_that_fit(len(rows) - start))
-                self._count(rows[start:stop], None if weights is None else weights[start:stop], 1)
-                self._size_bound += stop - start
-                self._rows_since_size += stop - start
-                start = stop
-        except MemoryError:
-            for first in range(0, start, _MOST_ROWS):
-                part = slice(first, min(first + _MOST_ROWS, start))
-                self._count(rows[part], None if weights is None else weights[part], -1)
-            raise
-        if self._pending_size is None:
-            with suppress(MemoryError):  # the rows are counted; the bound stays unchanged
-                self._pending_size = device.AsyncHostCopy(self._device_size)
-                self._rows_since_size = 0
+        rows = aligned(rows)
+        self._settle(wait=len(self._unsettled) == _MOST_BATCHES)
+        self._queue(rows, weights)
+        if self._report is None:
+            with suppress(MemoryError):  # the rows are counted; the next batch asks again
+                self._report = device.AsyncHostCopy(self._numbers)
+                self._reported = self._unsettled.copy()
 
-    def _rows_that_fit(self, wanted: int) -> int:
-        """Return how many of the rows fit even if all are new. Grows the table if needed."""
-        wanted = min(wanted, max(_LEAST_ROWS, min(_MOST_ROWS, _MOST_BYTES // self._row_bytes)))
-        self._poll_size()
-        if self._size_bound + wanted > self._slots // 2:
-            self._ensure_capacity(wanted)
-        return min(self._slots // 2 - self._size_bound, wanted)
+    def finish(self) -> None:
+        """Count the refused rows as well. Waits for the device.
 
-    def _poll_size(self) -> None:
-        """Use the size that the device has reported in the meantime, without waiting."""
-        if self._pending_size is not None and self._pending_size.has_arrived:
-            reported = int(self._pending_size.numpy()[0])
-            self._size_bound = min(self._size_bound, reported + self._rows_since_size)
-            self._pending_size = None
+        Raises MemoryError if the table cannot grow; no row is lost.
+        """
+        while self._unsettled:
+            self._settle(wait=True)
 
-    def _ensure_capacity(self, wanted: int) -> None:
-        """Grow the table for more rows. Raises MemoryError if too few would fit without growth."""
-        slots = self._slots_for(self._size_bound + wanted)
-        if self._bytes(slots) > _MAX_BYTES_WITHOUT_WAITING:
-            slots = self._slots_for(len(self) + wanted)
-        if slots == self._slots:
+    def _queue(self, rows: DeviceArray, weights: DeviceArray | None) -> None:
+        taken = {refused.place for refused in self._unsettled}
+        refused = Refused(
+            device.empty(rows.shape, np.uint8),
+            None if weights is None else device.empty(weights.shape, np.int64),
+            next(place for place in range(1, 2 + _MOST_BATCHES) if place not in taken),
+        )
+        self._count(rows, weights, refused)
+        self._unsettled.append(refused)
+
+    def _settle(self, *, wait: bool) -> None:
+        """Count the rows that the device has reported as refused, in a larger table.
+
+        Without ``wait``, do nothing if no report has arrived.
+        """
+        if wait:
+            numbers, reported = device.to_host(self._numbers), self._unsettled.copy()
+        elif self._report is not None and self._report.has_arrived:
+            numbers, reported = self._report.numpy(), self._reported
+        else:
             return
-        try:
-            if not self._may_grow:
-                raise MemoryError(f"no room for a table of {slots} slots")
-            self._grow(slots)
-        except MemoryError:
-            self._may_grow = False  # another attempt would be slow
-            if self._slots // 2 - len(self) < min(wanted, self._slots // 32):
-                raise  # otherwise the rows are counted in smaller parts
+        distinct, refusals = int(numbers[0]), {each: int(numbers[each.place]) for each in reported}
+        self._report, self._reported = None, []
+        if any(refusals.values()):
+            self._grow_for(distinct, sum(refusals.values()))
+        elif distinct > self.room:
+            with suppress(MemoryError):  # it is only slow
+                self._grow_for(distinct, 0)
+        for refused, number in refusals.items():
+            if number:
+                self._queue(*refused.first(number))
+                self._numbers[refused.place : refused.place + 1].fill(0)
+            self._unsettled.remove(refused)
 
-    def _slots_for(self, distinct: int) -> int:
-        """Return the slots of a table at most half full; growth is by a factor of 4 or more."""
-        if 2 * distinct <= self._slots:
-            return self._slots
-        return max(4 * self._slots, 1 << (2 * distinct - 1).bit_length())
+    def _grow_for(self, distinct: int, more: int) -> None:
+        """Grow for more rows. Raises MemoryError if there is no memory for twice the slots."""
+        slots = 2 * self._size
+        while self._room(slots) < distinct + more and slots < _MOST_GROWTH * self._size:
+            slots *= 2
+        while True:
+            try:
+                return self._grow(slots)
+            except MemoryError:
+                if slots == 2 * self._size:
+                    raise
+                slots //= 2
+
+    def drain(self) -> HostHistogram:
+        """Move rows and counts to NumPy arrays, and empty the table; needs no device memory.
+
+        A row that was refused may be there more than once.
+        """
+        numbers = device.to_host(self._numbers)
+        parts = [self._on_host(start) for start in range(0, len(self._slots), _SLOTS_AT_ONCE)]
+        for refused in self._unsettled:
+            rows, weights = refused.first(int(numbers[refused.place]))
+            counts = np.ones(len(rows), np.int64) if weights is None else device.to_host(weights)
+            parts.append((device.to_host(rows), counts))
+        self._slots.fill(0)
+        self._numbers.fill(0)
+        self._unsettled, self._report, self._reported = [], None, []
+        rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return rows, counts
+
+    def _on_host(self, start: int) -> HostHistogram:
+        """Copy the rows of some slots, and their counts, to NumPy arrays."""
+        part = slice(start, start + _SLOTS_AT_ONCE)
+        marks, counts = device.to_host(self._slots[part]).T
+        counted = np.flatnonzero(counts)
+        return self._rows_on_host(part, marks)[counted], counts[counted].view(np.int64)
+
+    def entries(self) -> Histogram:
+        """Return the distinct rows (distinct, bytes), in no order, and their int64 counts."""
+        self.finish()
+        counted = device.library().flatnonzero(self._slots[:, 1])
+        slots = self._slots[counted]
+        return self._rows(counted, slots[:, 0]), slots[:, 1].copy().view(np.int64)
 
     @abstractmethod
-    def _bytes(self, slots: int) -> int:
-        """Return the memory of a table of ``slots`` slots, in bytes."""
-
-    @abstractmethod
-    def _count(self, rows: DeviceArray, weights: DeviceArray | None, each: int) -> None:
-        """Queue the counting of rows that fit. With ``each`` -1 they are subtracted instead."""
+    def _room(self, slots: int) -> int:
+        """Return how many rows a table of ``slots`` slots takes."""
 
     @abstractmethod
     def _grow(self, slots: int) -> None:
         """Move everything to a table of ``slots`` slots; or raise, and leave all unchanged."""
 
     @abstractmethod
-    def entries(self) -> Histogram:
-        """Return the distinct rows (distinct, bytes), in no order, and their int64 counts."""
+    def _count(self, rows: DeviceArray, weights: DeviceArray | None, refused: Refused) -> None:
+        """Queue the counting of rows, or raise."""
 
     @abstractmethod
-    def drain(self) -> HostHistogram:
-        """Move the entries to NumPy arrays and empty the table; needs no new device memory."""
+    def _rank(self, rows: DeviceArray, registers: DeviceArray) -> None:
+        """Raise the registers of the estimate, uint32 (REGISTERS,)."""
+
+    def _use(self) -> tuple[np.uint64, np.uint64]:
+        """Return where the device counts the rows of the table, and from when on it takes none."""
+        return pointer(self._numbers), np.uint64(self.room)
+
+    def _refusals(self, refused: Refused) -> np.uint64:
+        """Return where the device counts the refused rows of a batch."""
+        return np.uint64(device.address(self._numbers) + 8 * refused.place)
+
+    @abstractmethod
+    def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
+        """Return the rows (slots, bytes) of slots that hold ``marks``."""
+
+    @abstractmethod
+    def _rows_on_host(self, slots: slice, marks: NDArray[np.uint64]) -> NDArray[np.uint8]:
+        """Like _rows(), in host memory, of any slots: of empty ones, the bytes have no meaning."""
+
+
+def aligned(rows: DeviceArray) -> DeviceArray:
+    """Return rows of which kernels may read 16 bytes at once."""
+    return rows.copy() if device.address(rows) % 16 else rows
 
 
 def pointer(array: DeviceArray | None) -> np.uint64:

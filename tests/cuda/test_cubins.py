@@ -24,21 +24,25 @@ from cuda.core import Program, ProgramOptions
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120"]
 MOST_REGISTERS = 128
-PACK = [
-    {"BITS": bits, "TRANSFORMED": transformed, "PER_NEURON": per_neuron, "LANES": lanes}
+FLOATS = [
+    {"BITS": bits, "TRANSFORMED": transformed, "PER_NEURON": per_neuron, "HALVES": 0}
     for bits, transformed, per_neuron in itertools.product((8, 16, 32, 64), (0, 1), (0, 1))
-    for lanes in (1, 128 // bits)
 ]
+FLOATS += [{"BITS": 16, "TRANSFORMED": 0, "PER_NEURON": 0, "HALVES": halves} for halves in (1, 2)]
+STRIDED = [
+    {"AXES": axes, "INDEX": bits, "VECTORS": vectors}
+    for axes, bits, vectors in itertools.product((0, 1, 6), (32, 64), (0, 1))
+]
+PACK = [(source, test) for source in ("pack_rows", "pack_maps") for test in FLOATS]
 PACK += [
-    {"BITS": 16, "TRANSFORMED": 0, "PER_NEURON": 0, "LANES": lanes, "HALVES": halves}
-    for lanes, halves in itertools.product((1, 8), (1, 2))
+    ("pack_planes", test | {"LANES": lanes})
+    for test in FLOATS
+    for lanes in sorted({1, 64 // test["BITS"], 128 // test["BITS"]})
 ]
-UNPACK = [{"WORDS": 0}, {"WORDS": 1}]
+PACK += [("pack_strided", test | how) for test in FLOATS for how in STRIDED]
+UNPACK = [{"INDEX": bits, "WORDS": words} for bits in (32, 64) for words in (0, 1)]
 # Kernels that read 16 bytes at a time, for numbers of these widths in bits.
-WIDE = {"pack_whole_bytes": (16, 32, 64), "pack_rows": (16, 32, 64), "pack_maps": (8, 16, 32, 64)}
-
-
-FLOATS = ("pack_whole_bytes", "pack_rows", "pack_planes", "pack_maps", "pack_strided")
+WIDE = dict.fromkeys(("pack_whole_bytes", "pack_rows", "pack_maps"), (16, 32, 64))
 
 
 def cubin(source, defines, architecture):
@@ -96,7 +100,8 @@ def check(source, defines, architecture, folder):
         assert not any(name.startswith(("LDL", "STL")) for name in sass[kernel]), kernel
         wide = any(".128" in name for name in loads)
         meant = defines.get("BITS") in WIDE.get(kernel, ())
-        meant |= kernel == "pack_planes" and defines["LANES"] > 1
+        meant |= kernel == "pack_planes" and defines["LANES"] * defines["BITS"] == 128
+        meant |= kernel == "pack_strided" and bool(defines["VECTORS"]) and defines["BITS"] > 8
         assert wide or not meant, (kernel, loads)
         compared = {name for name in sass[kernel] if name.startswith(("FSET", "HSET"))}
         assert not any(".FTZ" in name for name in compared), (kernel, compared)
@@ -104,14 +109,14 @@ def check(source, defines, architecture, folder):
         native = (0, 70, 90)[
             defines.get("HALVES", 0)
         ]  # the first compute capability with such instructions
-        assert packed == (kernel in FLOATS and 0 < native <= int(architecture[3:])), kernel
+        assert packed == (kernel.startswith("pack") and 0 < native <= int(architecture[3:])), kernel
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", thinned(ARCHITECTURES, ["sm_75", "sm_120"]))
 @sweep
 def test_cubins(every, architecture, tmp_path):
-    work = [("pack", defines) for defines in PACK] + [("unpack", defines) for defines in UNPACK]
+    work = PACK + [("unpack", defines) for defines in UNPACK]
     work += [("count", {"WIDTH": width}) for width in range(1, 9)]
     work += [("count_wide", {"WORDS": words}) for words in (0, 1)]
     work = sample(work, 6, every, seed=architecture)

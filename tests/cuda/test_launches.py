@@ -27,10 +27,11 @@ HUGE = {
     "rows of 20": ((1 << 33, 20), -1, None, "pack_rows"),
     "NCHW": ((1 << 14, 256, 512, 512), 1, None, "pack_planes"),
     "NCHW 7 x 7": ((1 << 24, 2048, 7, 7), 1, None, "pack_maps"),
+    "NCHW 63 x 63": ((1 << 16, 100, 63, 63), 1, None, "pack_maps"),
     "every other": ((1 << 31, 64), -1, (256, 4), "pack_strided"),
     "channels and one": ((1 << 14, 257, 512, 512), 1, None, "pack_planes"),
     "many channels": ((2, 1 << 21, 64, 64), 1, None, "pack_planes"),
-    "too many channels": ((2, 1 << 23, 64, 64), 1, None, "pack_strided"),
+    "very many channels": ((2, 1 << 23, 64, 64), 1, None, "pack_planes"),
     "too many maps": ((1 << 31, 64, 7, 7), 1, None, "pack_planes"),
 }
 
@@ -40,14 +41,15 @@ def test_every_state_has_a_thread(name):
     shape, axis, strides, kernel = HUGE[name]
     made, layout = launch(shape, axis, strides)
     assert made.kernel == kernel
-    blocks_x, blocks_y = made.grid
-    groups, lanes = -(-layout.neurons // 64), dict(made.defines)["LANES"]
+    blocks, one = made.grid
+    assert one == 1
+    groups, lanes = -(-layout.neurons // 64), dict(made.defines).get("LANES")
     covered, needed = {
-        "pack_whole_bytes": (blocks_x * THREADS * 4, layout.states * layout.row_bytes),
-        "pack_rows": (blocks_x * (8 * 4096 // layout.neurons // 8 * 8), layout.states),
-        "pack_planes": (blocks_x * THREADS * lanes * blocks_y, layout.states * groups),
-        "pack_maps": (blocks_x * blocks_y * layout.run, layout.states * groups),
-        "pack_strided": (blocks_x * THREADS, layout.states * layout.row_bytes),
+        "pack_whole_bytes": (blocks * THREADS * 4, layout.states * layout.row_bytes),
+        "pack_rows": (blocks * (8 * 4096 // layout.neurons // 8 * 8), layout.states),
+        "pack_planes": (blocks * THREADS * (lanes or 0), layout.states * groups),
+        "pack_maps": (blocks * layout.run * int(made.arguments[5]), layout.states * layout.neurons),
+        "pack_strided": (blocks * THREADS, layout.states * layout.row_bytes),
     }[kernel]
     assert needed <= covered < needed + needed // 2 + 2 * THREADS * 8
 
@@ -57,7 +59,7 @@ def test_large_numbers_are_passed_in_64_bits(name):
     shape, axis, strides, _ = HUGE[name]
     made, _ = launch(shape, axis, strides)
     for argument in made.arguments:
-        assert argument.dtype.itemsize == 8 or abs(int(argument)) < 1 << 15
+        assert argument.dtype.itemsize == 8 or abs(int(argument)) < 1 << 20
 
 
 def test_more_blocks_than_a_gpu_runs_raise():
@@ -78,19 +80,19 @@ def test_counting_ones_of_huge_arrays():
 
 
 def test_more_groups_of_channels_than_a_gpu_runs_raise():
-    Launch("pack", "pack_planes", (), (1, (1 << 16) - 1), ())
+    Launch("pack_planes", "pack_planes", (), (1, (1 << 16) - 1), ())
     with pytest.raises(ValueError, match="blocks along axis 1; a GPU runs 1 to 65535"):
-        Launch("pack", "pack_planes", (), (1, 1 << 16), ())
+        Launch("pack_rows", "pack_planes", (), (1, 1 << 16), ())
 
 
 def test_a_launch_without_blocks_raises():
     with pytest.raises(ValueError, match="needs 0 blocks"):
-        Launch("pack", "pack_rows", (), (0, 1), ())
+        Launch("pack_rows", "pack_rows", (), (0, 1), ())
 
 
 def test_sources_contain_their_headers():
     """CuPy's cache identifies a kernel by its text."""
     for path in KERNELS.glob("*.cu"):
         code = source_code(path.stem)
-        assert '#include "device.h"' not in code
+        assert "#include" not in code
         assert "read_once(const uint4 *address)" in code

@@ -41,98 +41,193 @@ def run_cases(*cases, kernels=KERNELS, **variables):
 
 def test_kernels_do_not_ask_who_compiles_them():
     """Else another code would run in tests than on a GPU."""
-    for kernel in KERNELS.glob("*.cu"):
+    for kernel in (*KERNELS.glob("*.cu"), *KERNELS.glob("*.h")):
+        if kernel.name == "device.h":
+            continue
         code = kernel.read_text()
         assert not re.search(r"__\w*(CUDA|NVCC|GNUC|clang)\w*__|#\s*if.*defined", code), kernel.name
         asked = set(re.findall(r"#\s*(?:if|ifdef|ifndef|elif)\s+(\w+)", code))
-        assert asked <= {"BITS", "TRANSFORMED", "PER_NEURON", "LANES", "HALVES", "WORDS", "WIDTH"}
+        own = {"LANES", "WORDS", "WIDTH", "INDEX", "VECTORS", "UNIT"}
+        assert asked <= own | {"BITS", "TRANSFORMED", "PER_NEURON", "HALVES"}
 
 
 # Planted faults: the kernel file, its text, the replacement, the test case that must fail, and a
 # part of its output.
 FAULTS = {
     "reads beyond the end": (
-        "pack",
+        "pack_rows.cu",
         "if (byte < bytes) eight[i] = read_eight",
         "eight[i] = read_eight",
         "test_pack[one state-float32-zero]",
         "heap-buffer-overflow",
     ),
     "reads no multiple of 16": (
-        "pack",
-        "read_once((const uint4 *)(source + head) + i)",
-        "read_once((const uint4 *)source + i)",
+        "stream.h",
+        "*aligned = numbers - skew;",
+        "*aligned = numbers;",
         "test_pack[NCHW 5 x 5, misaligned-float32-zero]",
         "misaligned address",
     ),
     "does not wait": (
-        "pack",
+        "pack_rows.cu",
         "    __syncthreads();",
         "",
         "test_pack[rows of 20-float32-zero]",
         "assert False",
     ),
     "turns bytes around": (
-        "pack",
+        "firing.h",
         "<< i;",
         "<< (7 - i);",
         "test_pack[rows of 64-float32-zero]",
         "assert False",
     ),
+    "forgets what comes before the first whole byte": (
+        "stream.h",
+        "threadIdx.x == 0 && skew",
+        "false",
+        "test_pack[NCHW 5 x 5, misaligned-float32-zero]",
+        "assert False",
+    ),
+    "forgets a change of places": (
+        "pack_maps.cu",
+        "half; half /= 2",
+        "half > 1; half /= 2",
+        "test_pack[NCHW 7 x 7-float32-zero]",
+        "assert False",
+    ),
+    "writes into the next block's neurons": (
+        "pack_maps.cu",
+        "(first + count + 7) / 8, words",
+        "row_bytes, words",
+        "test_pack[NCHW 55 x 55, many channels-float32-zero]",
+        "assert False",
+    ),
     "waits for some threads only": (
-        "pack",
+        "pack_rows.cu",
         "    __syncthreads();",
         "    __ballot_sync(~0u, true); if (threadIdx.x % 2) __ballot_sync(~0u, true);",
         "test_pack[rows of 20-float32-zero]",
         "threads wait for others that never come",
     ),
     "counts a warp's equal rows once": (
-        "count",
-        "u32 number = __popc(equal);",
-        "u32 number = 1;",
+        "count.cu",
+        "add_to_table(table, key, __popc(equal), there",
+        "add_to_table(table, key, 1, there",
+        "test_table_of_equal_rows[8-0]",
+        "assert False",
+    ),
+    "forgets what a block has counted": (
+        "count.cu",
+        "    add_cache_to_table(cache, table);\n",
+        "",
+        "test_table[8]",
+        "assert False",
+    ),
+    "caches rows that have no slot": (
+        "count.cu",
+        "if (outcome != REFUSED && key[i] != EMPTY)",
+        "if (key[i] != EMPTY)",
+        "test_each_row_is_counted_or_refused[False-3]",
+        "assert",
+    ),
+    "takes empty cache slots for the row of all ones": (
+        "count.cu",
+        "if (todo[i] && key[i] != EMPTY) todo[i]",
+        "if (todo[i]) todo[i]",
+        "test_rows_that_share_a_place_in_the_cache_with_the_row_of_all_ones",
+        "assert False",
+    ),
+    "loses the weights of refused rows": (
+        "count.cu",
+        "refused_weights[place] = weights[index];",
+        "refused_weights[place] = 1;",
+        "test_each_row_is_counted_or_refused[True-8]",
+        "assert False",
+    ),
+    "moves keys without their counts": (
+        "count.cu",
+        "add_to_table(table, key, old[at].count, there, true, mask)",
+        "add_to_table(table, key, 1, there, true, mask)",
         "test_table[3]",
         "assert False",
     ),
-    "forgets to empty the block's table": (
-        "count",
-        "if (block_counts[i]) {",
-        "if (false) {",
-        "test_table[8]",
+    "never closes": (
+        "count.cu",
+        "bool open = read_now(used) < limit, todo[EACH];",
+        "bool open = true, todo[EACH];",
+        "test_full_tables_are_closed[8]",
+        "AssertionError",
+    ),
+    "lists refused rows over one another": (
+        "hash_table.h",
+        " + __popc(votes & ((1u << lane) - 1))",
+        "",
+        "test_each_row_is_counted_or_refused[False-8]",
+        "assert False",
+    ),
+    "searches everywhere": (
+        "hash_table.h",
+        "#define MOST_STEPS 128",
+        "#define MOST_STEPS 1024",
+        "test_rows_that_collide",
+        "AssertionError",
+    ),
+    "estimates by the lowest rank": (
+        "hash_table.h",
+        "rank = 1 + __clz(",
+        "rank = 2 + __clz(",
+        "test_estimates[40000-8]",
         "AssertionError",
     ),
     "loses a count": (
-        "count_wide",
-        "atomicAdd(counts + slot, number);",
-        "counts[slot] = number;",
+        "count_wide.cu",
+        "atomicAdd(&slots[slot].count, weights ? (u64)weights[index] : 1ull);",
+        "slots[slot].count = 1;",
         "test_table[16]",
         "assert False",
     ),
-    "writes a row too many": (
-        "count_wide",
-        "if ((u64)at >= *fresh_count) return;\n    u64 known = *kept, index",
-        "u64 known = *kept, index",
-        "test_table[64]",
+    "refers to a row that is not there yet": (
+        "count_wide.cu",
+        "    copy_row(row, table.kept + at * width, width, group);\n    __threadfence();",
+        "    if (group.part == 0) write_now(&table.slots[at].tagged, tag(hash) | KEPT);\n"
+        "    __threadfence();\n    copy_row(row, table.kept + at * width, width, group);",
+        "test_table_of_equal_rows[24-0]",
+        "assert",
+    ),
+    "copies a part too many": (
+        "count_wide.cu",
+        "i * UNIT < width; i += LANES",
+        "i * UNIT <= width; i += LANES",
+        "test_each_row_is_counted_or_refused[False-16]",
         "AddressSanitizer",
+    ),
+    "counts what it refuses": (
+        "count_wide.cu",
+        "if (outcome != REFUSED && leads) {",
+        "if (leads) {",
+        "test_each_row_is_counted_or_refused[False-16]",
+        "",
     ),
 }
 
 
-FILES = {"pack": "packing.py", "count": "counting.py", "count_wide": "counting.py"}
 # One that each watcher sees: either sanitizer, the fibers, and the comparison of the results.
 SAMPLE = [
     *("reads beyond the end", "reads no multiple of 16", "waits for some threads only"),
-    "loses a count",
+    *("loses a count", "caches rows that have no slot"),
 ]
 
 
 @pytest.mark.parametrize("fault", thinned(list(FAULTS), SAMPLE))
 def test_faults_are_detected(fault, tmp_path):
-    source, before, after, case, said = FAULTS[fault]
+    file, before, after, case, said = FAULTS[fault]
     kernels = Path(shutil.copytree(KERNELS, tmp_path / "kernels"))
-    code = (kernels / f"{source}.cu").read_text()
+    code = (kernels / file).read_text()
     assert before in code
-    (kernels / f"{source}.cu").write_text(code.replace(before, after))
-    done = run_cases(f"{FILES[source]}::{case}", kernels=kernels)
+    (kernels / file).write_text(code.replace(before, after))
+    cases = "counting.py" if file.startswith("count") else "packing.py"
+    done = run_cases(f"{cases}::{case}", kernels=kernels)
     assert done.returncode != 0
     assert said in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
 
@@ -144,6 +239,22 @@ def test_faults_of_the_host_are_detected(fault):
     done = run_cases("streams.py", HOST_FAULT=fault)
     assert done.returncode == 1, done.stdout[-3000:]
     assert "1 failed" in done.stdout
+
+
+@pytest.mark.parametrize("compared", [True, False])
+def test_hashes_decide_only_where_a_search_begins(compared, tmp_path):
+    """Rows are compared even if all have the same tag."""
+    kernels = Path(shutil.copytree(KERNELS, tmp_path / "kernels"))
+    code = (kernels / "count_wide.cu").read_text()
+    changes = {"return tagged && tagged >> 32 == hash >> 32;": "return tagged;"}
+    if not compared:
+        changes["equal &= one.low == two.low && one.high == two.high;"] = ""
+    for before, after in changes.items():
+        assert before in code
+        code = code.replace(before, after)
+    (kernels / "count_wide.cu").write_text(code)
+    done = run_cases("counting.py::test_table[16]", kernels=kernels)
+    assert (done.returncode == 0) == compared, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="there may be a GPU")

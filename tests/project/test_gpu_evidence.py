@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import results, sanitizers, speed, tests, training
+from benchmarks.gpu import bounded, each_test, results, sanitizers, speed, tests, training
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.clock import Place
 
@@ -43,7 +43,8 @@ def test_a_failing_benchmark_is_reported_and_the_others_go_on(monkeypatch):
 
 @pytest.mark.parametrize("training_step", [False, True])
 def test_each_way_of_training_runs(training_step):
-    found = training.measure(TINY, training_step)
+    found = {}
+    assert list(training.measure(TINY, 256, training_step, found)) == list(training.WAYS)[1:]
     assert list(found) == list(training.WAYS)
     assert next(iter(results.training_rows({"case": found})))[0] == "case"
 
@@ -55,16 +56,17 @@ def test_the_table_of_speed():
             "bytes": 1600,
             "moved": 1800,
             "seconds": [1.0, 1.0, 1.0],
+            "host": [4e-5, 5e-5, 6e-5],
             "rivals": {"slow": [9, 9, 9], "fast": [4, 3, 5]},
         },
         "count": {"rows": 3_000_000_000, "moved": 1000, "seconds": [1.0, 2.0, 3.0]},
         "broken": {"error": "ValueError: no"},
     }
     assert list(results.speed_rows(cases)) == [
-        ["copy", "0 GB/s", "-", "-"],
-        ["pack", "0 GB/s", "0.90", "3.0 fast"],
-        ["count", "1.50 G rows/s", "0.25", "-"],
-        ["broken", "failed: ValueError: no", "-", "-"],
+        ["copy", "0 GB/s", "-", "-", "-"],
+        ["pack", "0 GB/s", "0.90", "3.0 fast", "50 us"],
+        ["count", "1.50 G rows/s", "0.25", "-", "-"],
+        ["broken", "failed: ValueError: no", "-", "-", "-"],
     ]
 
 
@@ -78,20 +80,84 @@ def test_the_page_says_when_nothing_was_measured(tmp_path, monkeypatch):
     assert "old" not in page
 
 
-REPORT = """<testsuites><testsuite>
-<testcase name="one" time="1.5"/>
-<testcase name="two" time="0.5"><failure message="assert 1 == 2&#10;more"/></testcase>
-<testcase name="three" time="0"><skipped message="no numba_cuda"/></testcase>
-</testsuite></testsuites>"""
+SOME_TESTS = """
+import pytest
+
+def test_one():
+    pass
+
+def test_two():
+    assert 1 == 2
+
+def test_three():
+    pytest.skip("no numba_cuda")
+
+def test_that_ends_the_process():
+    import os
+    os._exit(3)
+
+def test_never_reached():
+    pass
+"""
 
 
-def test_what_the_tests_on_a_device_said():
-    assert tests.summary(REPORT) == {
-        "passed": 1,
-        "seconds": 2.0,
-        "failed": {"two": "assert 1 == 2"},
-        "skipped": {"three": "no numba_cuda"},
-    }
+def test_what_the_tests_on_a_device_said(tmp_path, monkeypatch):
+    """A line each, written at once: a test that ends the process takes none of them along."""
+    (tmp_path / "cases.py").write_text(SOME_TESTS)
+    lines = tmp_path / "lines.jsonl"
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
+    (tmp_path / "pytest.ini").write_text("[pytest]")
+    command += ["-p", "benchmarks.gpu.each_test", "--rootdir", str(tmp_path), "cases.py"]
+    options = {"env": {each_test.LINES: str(lines), "PYTHONPATH": str(ROOT)}}
+    done = bounded.run(command, 600, **options, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    assert done.returncode == 3
+    found = tests.summary(lines, "cases.py")
+    assert found["passed"] == 1
+    assert [said for name, said in found["failed"].items() if "test_two" in name] == [
+        "assert 1 == 2"
+    ]
+    assert [said for name, said in found["skipped"].items() if "test_three" in name] == [
+        "Skipped: no numba_cuda"
+    ]
+
+
+def test_stages_share_the_time(monkeypatch):
+    """What a stage leaves goes to the others, and none takes what is theirs."""
+    now = [100.0]
+    monkeypatch.setattr(bounded.time, "monotonic", lambda: now[0])
+    left = {}
+    for name in bounded.in_turn({"tests": 4, "speed": 4, "training": 2}, 100):
+        left[name] = bounded.seconds_left()
+        now[0] += 20  # of the 40 that the first has
+    assert left == pytest.approx({"tests": 40, "speed": 80 * 4 / 6, "training": 60})
+    now[0] = 1e9
+    bounded.check_time()  # outside of the stages there is no limit
+
+
+def test_a_stage_whose_time_is_up_ends():
+    for _ in bounded.in_turn({"speed": 1}, 0):
+        with pytest.raises(TimeoutError, match="the time of this stage is up"):
+            bounded.check_time()
+
+
+def test_results_go_to_the_folder_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TENSORSTATE_GPU_RESULTS", str(tmp_path / "new"))
+    results.write("speed", {"gpu": "a device"}, {})
+    assert results.read("speed")["machine"] == {"gpu": "a device"}
+
+
+def test_figures_say_which_code_has_changed_since(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "CODE", tmp_path)
+    (tmp_path / "pack.cu").write_text("one")
+    found = {"code": results.code()}
+    assert results.changed_since(found) == "Measured with the code as it is."
+    (tmp_path / "pack.cu").write_text("another")
+    assert results.changed_since(found) == "Measured before the last change of `pack.cu`."
+
+
+def test_the_page_has_the_figures_of_the_committed_results():
+    page = (ROOT / "docs/performance.md").read_text()
+    assert results.write_page(page) == page, "run python -m benchmarks.gpu.results"
 
 
 def test_sanitizers_that_did_not_run_are_no_success():

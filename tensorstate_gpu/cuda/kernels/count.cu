@@ -1,131 +1,226 @@
 // Counting rows of up to 8 bytes in a hash table: open addressing, linear probing, the row as key.
 //
-// Compiled with -DWIDTH=1..8, the number of bytes in a row. A key of all ones marks an empty slot. The row of all ones, which is possible only with 8 bytes, is
-// counted in one extra slot behind the others. Counts are 64-bit, and exact: the key of a slot never
-// changes once it is set. The code that launches these kernels keeps the table at most half full.
+// Compiled with -DWIDTH=1..8, the number of bytes in a row. A key is the complement of a row, and 0 marks
+// an empty slot. The row of all ones, which has the key 0 if it has 8 bytes, is counted in one extra slot
+// behind the others.
+// Counts are 64-bit, and exact: the key of a slot never changes once it is set. A key and its count share
+// a sector of memory, of 32 bytes: a row costs one access to memory where the table fits no cache.
 #include "device.h"
+#include "hash_table.h"
 
-#define EMPTY (~0ull)
+#define EMPTY 0ull
+// A block counts frequent keys in shared memory. It takes only keys that have a slot in the table, so
+// that what it has counted is never refused in the end.
+#define CACHE_SLOTS 4096
+#define CACHE_PROBES 2
+#define EACH 4  // rows of a thread that are read at the same time
 
-// A block first counts its rows in a separate small table, so that frequent states do not contend
-// for one place in memory. Rows that find no slot in a few steps go to the large table directly.
-#define BLOCK_SLOTS 1024
-#define BLOCK_PROBES 4
+struct Slot {
+    u64 key, count;
+};
 
-DEVICE u64 read_row(const u8 *rows, i64 index) {
+struct Table {
+    Slot *slots;
+    u64 mask;
+};
+
+struct Cache {
+    u64 *keys;
+    u32 *counts;
+};
+
+DEVICE u64 read_key(const u8 *rows, i64 index) {
 #if WIDTH == 8
-    return ((const u64 *)rows)[index];
+    return ~((const u64 *)rows)[index];
 #elif WIDTH == 4
-    return ((const u32 *)rows)[index];
+    return ~(u64)((const u32 *)rows)[index];
 #elif WIDTH == 2
-    return ((const u16 *)rows)[index];
+    return ~(u64)((const u16 *)rows)[index];
 #else
-    u64 key = 0;
+    u64 row = 0;
 #pragma unroll
-    for (int i = 0; i < WIDTH; i++) key |= (u64)rows[index * WIDTH + i] << (8 * i);
-    return key;
+    for (int i = 0; i < WIDTH; i++) row |= (u64)rows[index * WIDTH + i] << (8 * i);
+    return ~row;
 #endif
 }
 
-DEVICE u64 hash(u64 key) {
-    u64 factor = 0x9E3779B97F4A7C15ull;
-    key ^= 0xA0761D6478BD642Full;
-    return key * factor ^ __umul64hi(key, factor);
+DEVICE void write_row(u8 *rows, u64 index, u64 key) {
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) rows[index * WIDTH + i] = (u8)(~key >> (8 * i));
 }
 
-DEVICE void add_to_table(u64 *keys, u64 *counts, u64 *used, u64 mask, u64 key, u64 number) {
+DEVICE u64 hash(u64 key) {
+    return multiply_and_fold(key ^ 0xA0761D6478BD642Full, 0x9E3779B97F4A7C15ull);
+}
+
+DEVICE u64 first_slot(const Table &table, u64 key) { return hash(key) & table.mask; }
+
+// ``there`` is the key of the first slot. ``open``: whether empty slots may be taken.
+DEVICE Outcome add_to_table(const Table &table, u64 key, u64 number, u64 there, bool open,
+                            u64 most_steps) {
     if (key == EMPTY) {
-        atomicAdd(counts + mask + 1, number);
-        return;
+        atomicAdd(&table.slots[table.mask + 1].count, number);
+        return COUNTED;
     }
-    u64 slot = hash(key) & mask;
-    while (true) {
-        u64 there = keys[slot];
+    u64 at = first_slot(table, key);
+    for (u64 step = 0; step < most_steps; step++) {
+        Outcome outcome = COUNTED;
         if (there == EMPTY) {
-            there = atomicCAS(keys + slot, EMPTY, key);
+            if (!open) return REFUSED;
+            there = atomicCAS(&table.slots[at].key, EMPTY, key);
             if (there == EMPTY) {
-                atomicAdd(used, 1ull);
                 there = key;
+                outcome = NEW;
             }
         }
         if (there == key) {
-            atomicAdd(counts + slot, number);
-            return;
+            atomicAdd(&table.slots[at].count, number);
+            return outcome;
         }
-        slot = (slot + 1) & mask;
+        at = (at + 1) & table.mask;
+        there = read_now(&table.slots[at].key);
     }
+    return REFUSED;
 }
 
-DEVICE bool add_to_block(u64 *keys, u32 *counts, u64 key, u32 number) {
-    if (key == EMPTY) return false;
-    u32 slot = (u32)(hash(key) >> 32) % BLOCK_SLOTS;
-    for (int probe = 0; probe < BLOCK_PROBES; probe++) {
-        u64 there = atomicCAS(keys + slot, EMPTY, key);
-        if (there == EMPTY || there == key) {
-            atomicAdd(counts + slot, number);
+// Adds equal keys of a warp together. ``lanes``: those that call this.
+DEVICE Outcome add_equal_to_table(const Table &table, u32 lanes, u64 key, u64 there, bool open) {
+    u32 equal = __match_any_sync(lanes, key), first = __ffs(equal) - 1;
+    Outcome outcome = COUNTED;
+    bool adds = threadIdx.x % 32 == first;
+    if (adds) outcome = add_to_table(table, key, __popc(equal), there, open, MOST_STEPS);
+    u32 of_all = __shfl_sync(equal, (u32)outcome, first);
+    return adds || of_all == REFUSED ? (Outcome)of_all : COUNTED;
+}
+
+DEVICE u32 cache_slot(u64 key, u32 probe) { return ((u32)(hash(key) >> 40) + probe) % CACHE_SLOTS; }
+
+DEVICE bool add_to_cache(const Cache &cache, u64 key) {
+#pragma unroll
+    for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
+        u32 at = cache_slot(key, probe);
+        if (cache.keys[at] == key) {
+            atomicAdd(cache.counts + at, 1u);
             return true;
         }
-        slot = (slot + 1) % BLOCK_SLOTS;
     }
     return false;
 }
 
-// Counts ``block_rows`` rows in each block, fewer than 2**32. ``each`` is 1, or -1 to subtract rows
-// that were counted: their keys and slots stay.
-KERNEL count_rows(const u8 *rows, i64 states, i64 block_rows, u64 *keys, u64 *counts, u64 *used,
-                  u64 mask, i64 each) {
-    SHARED u64 block_keys[BLOCK_SLOTS];
-    SHARED u32 block_counts[BLOCK_SLOTS];
-    for (int i = threadIdx.x; i < BLOCK_SLOTS; i += 256) {
-        block_keys[i] = EMPTY;
-        block_counts[i] = 0;
-    }
-    __syncthreads();
-    i64 begin = (i64)blockIdx.x * block_rows;
-    i64 end = begin + block_rows < states ? begin + block_rows : states;
-    for (i64 first = begin; first < end; first += 256) {
-        i64 index = first + threadIdx.x;
-        u32 here = __ballot_sync(~0u, index < end);
-        if (index >= end) continue;
-        u64 key = read_row(rows, index);
-        u32 equal = __match_any_sync(here, key);
-        if ((int)(threadIdx.x % 32) != __ffs(equal) - 1) continue;  // another lane counts this row too
-        u32 number = __popc(equal);
-        if (!add_to_block(block_keys, block_counts, key, number)) {
-            add_to_table(keys, counts, used, mask, key, number * (u64)each);
-        }
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < BLOCK_SLOTS; i += 256) {
-        if (block_counts[i]) {
-            add_to_table(keys, counts, used, mask, block_keys[i], block_counts[i] * (u64)each);
-        }
+// From now on the block counts this key, if there is room.
+DEVICE void note_in_cache(const Cache &cache, u64 key) {
+#pragma unroll
+    for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
+        u32 at = cache_slot(key, probe);
+        u64 there = cache.keys[at];
+        if (there == EMPTY) there = atomicCAS(cache.keys + at, EMPTY, key);
+        if (there == EMPTY || there == key) return;
     }
 }
 
-// Counts rows that have a weight each, such as the rows of a histogram; ``each`` as above.
-KERNEL count_weighted(const u8 *rows, const i64 *weights, i64 states, u64 *keys, u64 *counts,
-                      u64 *used, u64 mask, i64 each) {
-    i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
-    if (index >= states) return;
-    u64 number = (u64)weights[index] * (u64)each;
-    add_to_table(keys, counts, used, mask, read_row(rows, index), number);
+DEVICE void empty_cache(const Cache &cache) {
+    for (u32 at = threadIdx.x; at < CACHE_SLOTS; at += blockDim.x) {
+        cache.keys[at] = EMPTY;
+        cache.counts[at] = 0;
+    }
+}
+
+DEVICE void add_cache_to_table(const Cache &cache, const Table &table) {
+    for (u32 at = threadIdx.x; at < CACHE_SLOTS; at += blockDim.x) {
+        if (!cache.counts[at]) continue;
+        u64 key = cache.keys[at], there = read_now(&table.slots[first_slot(table, key)].key);
+        add_to_table(table, key, cache.counts[at], there, false, MOST_STEPS);
+    }
+}
+
+// Counts fewer than 2**32 rows. ``refused`` receives the rows for which there is no room, and
+// ``refusals`` their number.
+KERNEL count_rows(const u8 *rows, i64 states, Slot *slots, u64 mask, u64 *used, u64 limit,
+                  u8 *refused, u64 *refusals) {
+    SHARED u64 keys[CACHE_SLOTS];
+    SHARED u32 counts[CACHE_SLOTS];
+    Cache cache = {keys, counts};
+    Table table = {slots, mask};
+    empty_cache(cache);
+    __syncthreads();
+    u32 lane = threadIdx.x % 32;
+    i64 warps = (i64)gridDim.x * blockDim.x / 32;
+    i64 warp = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    for (i64 start = warp * 32 * EACH; start < states; start += warps * 32 * EACH) {
+        bool open = read_now(used) < limit, todo[EACH];
+        u64 key[EACH], there[EACH];
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            i64 index = start + 32 * i + lane;
+            todo[i] = index < states;
+            key[i] = todo[i] ? read_key(rows, index) : EMPTY;
+        }
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            if (todo[i] && key[i] != EMPTY) todo[i] = !add_to_cache(cache, key[i]);
+        }
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            if (todo[i]) there[i] = read_now(&slots[first_slot(table, key[i])].key);
+        }
+        u32 taken = 0;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            u32 lanes = __ballot_sync(~0u, todo[i]);
+            if (!lanes) continue;
+            Outcome outcome = COUNTED;
+            if (todo[i]) {
+                outcome = add_equal_to_table(table, lanes, key[i], there[i], open);
+                if (outcome != REFUSED && key[i] != EMPTY) note_in_cache(cache, key[i]);
+            }
+            __syncwarp();
+            taken += __popc(__ballot_sync(~0u, outcome == NEW));
+            u64 place = place_of_refused(outcome == REFUSED, refusals);
+            if (outcome == REFUSED) write_row(refused, place, key[i]);
+        }
+        if (taken && lane == 0) atomicAdd(used, (u64)taken);
+    }
+    __syncthreads();
+    add_cache_to_table(cache, table);
+}
+
+// Counts rows that have a weight each, such as the rows of a histogram.
+KERNEL count_weighted(const u8 *rows, const i64 *weights, i64 states, Slot *slots, u64 mask,
+                      u64 *used, u64 limit, u8 *refused, i64 *refused_weights, u64 *refusals) {
+    Table table = {slots, mask};
+    i64 index = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    bool open = read_now(used) < limit;
+    Outcome outcome = COUNTED;
+    u64 key = EMPTY;
+    if (index < states) {
+        key = read_key(rows, index);
+        u64 there = read_now(&slots[first_slot(table, key)].key);
+        outcome = add_to_table(table, key, (u64)weights[index], there, open, MOST_STEPS);
+        if (outcome == NEW) atomicAdd(used, 1ull);
+    }
+    __syncwarp();
+    u64 place = place_of_refused(outcome == REFUSED, refusals);
+    if (outcome != REFUSED) return;
+    write_row(refused, place, key);
+    refused_weights[place] = weights[index];
 }
 
 // Moves a table to a larger, empty one. ``old_slots`` includes the extra slot.
-KERNEL move_slots(const u64 *old_keys, const u64 *old_counts, i64 old_slots, u64 *keys, u64 *counts,
-                  u64 *used, u64 mask) {
-    i64 slot = (i64)blockIdx.x * 256 + threadIdx.x;
-    if (slot >= old_slots || !old_counts[slot]) return;
-    add_to_table(keys, counts, used, mask, old_keys[slot], old_counts[slot]);
+KERNEL move_slots(const Slot *old, i64 old_slots, Slot *slots, u64 mask) {
+    Table table = {slots, mask};
+    i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= old_slots || !old[at].count) return;
+    u64 key = old[at].key, there = read_now(&slots[first_slot(table, key)].key);
+    add_to_table(table, key, old[at].count, there, true, mask);
 }
 
-// Lists the rows that have been counted, in no order. ``slots`` includes the extra slot.
-KERNEL entries(const u64 *keys, const u64 *counts, i64 slots, u8 *rows, i64 *numbers, u64 *found) {
-    i64 slot = (i64)blockIdx.x * 256 + threadIdx.x;
-    if (slot >= slots || !counts[slot]) return;
-    u64 key = keys[slot], at = atomicAdd(found, 1ull);
-#pragma unroll
-    for (int i = 0; i < WIDTH; i++) rows[at * WIDTH + i] = (u8)(key >> (8 * i));
-    numbers[at] = (i64)counts[slot];
+// Raises the registers of an estimate of the distinct rows.
+KERNEL estimate(const u8 *rows, i64 states, u32 *registers) {
+    SHARED u32 ranks[REGISTERS];
+    clear_registers(ranks);
+    i64 step = (i64)gridDim.x * blockDim.x;
+    for (i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x; at < states; at += step) {
+        note_hash(ranks, hash(read_key(rows, at)));
+    }
+    add_registers(ranks, registers);
 }

@@ -1,120 +1,297 @@
-// Counting rows of more than 8 bytes in a hash table whose slots hold row numbers.
+// Counting rows of more than 8 bytes in a hash table: open addressing, linear probing.
 //
-// A slot is 0, or the high half of a row's hash << 32 | (the row's number + 1). Numbers below ``kept``
-// are rows that the table stores, higher ones are rows of the current batch. Neither change while a
-// kernel runs, so the row of a slot that is set can be read and compared. Rows are compared byte by
-// byte. After each batch, its new rows are copied to the rows that the table stores.
-// The code that launches these kernels keeps the table at most half full, and kept + states below
-// 2**32 - 1.
+// Compiled with -DUNIT=1..16, the largest power of two that divides the width of a row: what can be read
+// at once; and with -DLANES=1..8, the threads that share a row.
+// A slot is 0, or the high half of its row's hash << 32 | where the row is: KEPT if the table stores it, in
+// ``kept``, at the number of the slot; or, until it has been copied there, its number in the batch + 1.
+// Neither changes while a kernel runs, so the row of a slot that is set can be read and compared. Rows are
+// compared byte by byte: counts are exact.
 #include "device.h"
+#include "hash_table.h"
 
-DEVICE u64 load_bytes(const u8 *bytes, i32 count) {
-    u64 word = 0;
-    for (i32 i = 0; i < count; i++) word |= (u64)bytes[i] << (8 * i);
-    return word;
+#define KEPT (~0u)
+// A block counts frequent rows in shared memory. It takes only rows that have a slot in the table, so
+// that what it has counted is never refused in the end.
+#define CACHE_SLOTS 2048
+#define CACHE_PROBES 2
+
+struct Slot {
+    u64 tagged, count;
+};
+
+struct Table {
+    Slot *slots;
+    u64 mask;
+    u8 *kept;
+};
+
+// Entries are like slots, but refer to rows of the batch: those never change, unlike ``kept``, of which
+// the multiprocessor's own cache may hold older bytes.
+struct Cache {
+    u64 *tagged;
+    u32 *slots, *counts;
+};
+
+struct Rows {
+    const u8 *bytes;
+    i32 width;
+};
+
+// The lanes that share a row: their mask, the first of them, and which of them this one is.
+struct Group {
+    u32 lanes, first, part;
+};
+
+DEVICE Group group_of_lane() {
+    u32 lane = threadIdx.x % 32, part = lane % LANES;
+    return {((1u << LANES) - 1) << (lane - part), lane - part, part};
 }
 
-// Returns eight bytes of a row. With -DWORDS=1 all rows are aligned to 8 bytes, and multiples of 8
-// bytes long.
-DEVICE u64 word_of(const u8 *row, i32 width, i32 word) {
-#if WORDS
-    return ((const u64 *)row)[word];
+template <class Value>
+DEVICE Value of_first(const Group &group, Value value) {
+    return LANES == 1 ? value : __shfl_sync(group.lanes, value, group.first);
+}
+
+DEVICE bool all_of(const Group &group, bool vote) {
+    return LANES == 1 ? vote : __all_sync(group.lanes, vote);
+}
+
+struct Sixteen {
+    u64 low, high;
+};
+
+#if UNIT == 16
+typedef uint4 Unit;
+DEVICE Sixteen join(const Unit *units) {
+    return {(u64)units->y << 32 | units->x, (u64)units->w << 32 | units->z};
+}
 #else
-    i32 left = width - 8 * word;
-    return load_bytes(row + 8 * word, left < 8 ? left : 8);
+#if UNIT == 8
+typedef u64 Unit;
+#elif UNIT == 4
+typedef u32 Unit;
+#elif UNIT == 2
+typedef u16 Unit;
+#else
+typedef u8 Unit;
 #endif
-}
-
-DEVICE u64 hash_row(const u8 *row, i32 width) {
-    u64 state = 0x9E3779B97F4A7C15ull;
-    for (i32 word = 0; word < (width + 7) / 8; word++) {
-        u64 value = word_of(row, width, word), mixed = value ^ 0xA0761D6478BD642Full;
-        // Mixes in the value and the state too: a product with 0 would lose the state.
-        state = (mixed * state ^ __umul64hi(mixed, state)) ^ value ^ (state << 23 | state >> 41);
+DEVICE Sixteen join(const Unit *units) {
+    Sixteen joined = {0, 0};
+#pragma unroll
+    for (int i = 0; i < 16 / UNIT; i++) {
+        u64 unit = (u64)units[i] << 8 * UNIT * i % 64;
+        (8 * UNIT * i < 64 ? joined.low : joined.high) |= unit;
     }
-    return state * 0xC2B2AE3D27D4EB4Full ^ __umul64hi(state, 0xC2B2AE3D27D4EB4Full);
+    return joined;
 }
+#endif
 
-DEVICE bool rows_equal(const u8 *one, const u8 *other, i32 width) {
-    for (i32 word = 0; word < (width + 7) / 8; word++) {
-        if (word_of(one, width, word) != word_of(other, width, word)) return false;
+// Returns sixteen bytes of a row, with zeros beyond its end. ``CHANGING``: other blocks may be writing
+// beside this row, so it is read where all blocks see the same.
+template <bool CHANGING>
+DEVICE Sixteen sixteen(const u8 *row, i32 width, i32 number) {
+    Unit units[16 / UNIT] = {};
+#pragma unroll
+    for (int i = 0; i < 16 / UNIT; i++) {
+        i32 unit = number * (16 / UNIT) + i;
+        if (unit * UNIT >= width) continue;
+        units[i] = CHANGING ? read_now((const Unit *)row + unit) : ((const Unit *)row)[unit];
     }
-    return true;
+    return join(units);
 }
 
-// Counts a batch. ``weights`` is 0 if each row counts once. ``fresh`` receives the slots of new rows.
-// ``each`` is 1, or -1 to subtract rows that were counted: the table still stores them.
-KERNEL count_batch(const u8 *batch, const i64 *weights, i64 states, i32 width, const u8 *rows,
-                   const u64 *kept, u64 *slots, u64 *counts, u64 *fresh, u64 *fresh_count,
-                   u64 mask, i64 each) {
-    i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
-    if (index >= states) return;
-    const u8 *row = batch + index * width;
-    u64 known = *kept, hashed = hash_row(row, width);
-    u64 tag = hashed >> 32 << 32, mine = tag | (known + (u64)index + 1), slot = hashed & mask;
-    u64 number = (weights ? (u64)weights[index] : 1) * (u64)each;
-    while (true) {
-        u64 there = slots[slot];
+DEVICE u64 mix(Sixteen bytes, i32 number) {
+    u64 low = bytes.low ^ (0xA0761D6478BD642Full + (u64)number * 0x9E3779B97F4A7C15ull);
+    return multiply_and_fold(low, bytes.high ^ 0xE7037ED1A0B428DBull) ^ bytes.low;
+}
+
+// A hash is the sum over the row's parts, mixed once more.
+DEVICE u64 finish(u64 sum) {
+    return multiply_and_fold(sum ^ 0xC2B2AE3D27D4EB4Full, 0x9E3779B97F4A7C15ull);
+}
+
+DEVICE u64 hash_row(const u8 *row, i32 width, const Group &group) {
+    u64 sum = 0;
+    for (i32 i = group.part; 16 * i < width; i += LANES) {
+        sum += mix(sixteen<false>(row, width, i), i);
+    }
+#pragma unroll
+    for (u32 distance = LANES / 2; distance; distance /= 2) {
+        sum += __shfl_xor_sync(group.lanes, sum, distance);
+    }
+    return finish(sum);
+}
+
+template <bool CHANGING>
+DEVICE bool equal_rows(const u8 *row, const u8 *other, i32 width, const Group &group) {
+    bool equal = true;
+    for (i32 i = group.part; 16 * i < width; i += LANES) {
+        Sixteen one = sixteen<false>(row, width, i), two = sixteen<CHANGING>(other, width, i);
+        equal &= one.low == two.low && one.high == two.high;
+    }
+    return all_of(group, equal);
+}
+
+DEVICE void copy_row(const u8 *row, u8 *target, i32 width, const Group &group) {
+    for (i32 i = group.part; i * UNIT < width; i += LANES) {
+        ((Unit *)target)[i] = ((const Unit *)row)[i];
+    }
+}
+
+DEVICE u64 tag(u64 hash) { return hash >> 32 << 32; }
+DEVICE bool same_tag(u64 tagged, u64 hash) { return tagged && tagged >> 32 == hash >> 32; }
+DEVICE const u8 *row_of_batch(const Rows &batch, u64 tagged) {
+    return batch.bytes + (u64)((u32)tagged - 1) * batch.width;
+}
+
+// Stores the row of a slot that this group has just taken.
+DEVICE void keep(const Table &table, u64 at, const u8 *row, u64 hash, i32 width, const Group &group) {
+    copy_row(row, table.kept + at * width, width, group);
+    __threadfence();  // the row first, then the reference to it
+    __syncwarp(group.lanes);
+    if (group.part == 0) write_now(&table.slots[at].tagged, tag(hash) | KEPT);
+}
+
+// Finds the slot of a row and returns it in ``at``. ``open``: whether empty slots may be taken.
+DEVICE Outcome find_slot(const Table &table, const Rows &batch, const u8 *row, u64 mine, u64 hash,
+                         bool open, const Group &group, u64 &at) {
+    at = hash & table.mask;
+    for (int step = 0; step < MOST_STEPS; step++) {
+        u64 there = of_first(group, read_now(&table.slots[at].tagged));
         if (there == 0) {
-            there = atomicCAS(slots + slot, 0ull, mine);
+            if (!open) return REFUSED;
+            if (group.part == 0) there = atomicCAS(&table.slots[at].tagged, 0ull, mine);
+            there = of_first(group, there);
             if (there == 0) {
-                fresh[atomicAdd(fresh_count, 1ull)] = slot;
-                there = mine;
+                keep(table, at, row, hash, batch.width, group);
+                return NEW;
             }
         }
-        bool equal = there == mine;
-        if (!equal && there >> 32 << 32 == tag) {
-            u64 other = (there & 0xFFFFFFFFull) - 1;
-            const u8 *its_row = other < known ? rows + other * width : batch + (other - known) * width;
-            equal = rows_equal(row, its_row, width);
+        if (same_tag(there, hash)) {
+            const u8 *kept = table.kept + at * batch.width;
+            bool equal = (u32)there == KEPT
+                             ? equal_rows<true>(row, kept, batch.width, group)
+                             : equal_rows<false>(row, row_of_batch(batch, there), batch.width, group);
+            if (equal) return COUNTED;
         }
-        if (equal) {
-            atomicAdd(counts + slot, number);
-            return;
-        }
-        slot = (slot + 1) & mask;
+        at = (at + 1) & table.mask;
+    }
+    return REFUSED;
+}
+
+// ``tagged``: a hash, or what has the high half of one.
+DEVICE u32 cache_slot(u64 tagged, u32 probe) {
+    return ((u32)(tagged >> 40) + probe) % CACHE_SLOTS;
+}
+
+DEVICE bool add_to_cache(const Cache &cache, const Rows &batch, const u8 *row, u64 hash,
+                         const Group &group) {
+#pragma unroll
+    for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
+        u32 at = cache_slot(hash, probe);
+        u64 there = of_first(group, cache.tagged[at]);
+        if (!same_tag(there, hash)) continue;
+        if (!equal_rows<false>(row, row_of_batch(batch, there), batch.width, group)) continue;
+        if (group.part == 0) atomicAdd(cache.counts + at, 1u);
+        return true;
+    }
+    return false;
+}
+
+// From now on the block counts this row, if there is room. One lane.
+DEVICE void note_in_cache(const Cache &cache, u64 mine, u64 slot) {
+#pragma unroll
+    for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
+        u32 at = cache_slot(mine, probe);
+        u64 there = atomicCAS(cache.tagged + at, 0ull, mine);
+        if (there == 0) cache.slots[at] = (u32)slot;
+        if (there == 0 || same_tag(there, mine)) return;
     }
 }
 
-// Copies the new rows to the rows that the table stores; one thread for each byte.
-KERNEL keep_fresh(const u8 *batch, i32 width, u8 *rows, const u64 *kept, const u64 *slots,
-                  const u64 *fresh, const u64 *fresh_count) {
-    i64 thread = (i64)blockIdx.x * 256 + threadIdx.x, at = thread / width, byte = thread % width;
-    if ((u64)at >= *fresh_count) return;
-    u64 known = *kept, index = (slots[fresh[at]] & 0xFFFFFFFFull) - 1 - known;
-    rows[(known + at) * width + byte] = batch[index * width + byte];
-}
-
-// Then lets the slots refer to the copies.
-KERNEL point_to_kept(const u64 *kept, u64 *slots, const u64 *fresh, const u64 *fresh_count) {
-    i64 at = (i64)blockIdx.x * 256 + threadIdx.x;
-    if ((u64)at >= *fresh_count) return;
-    u64 slot = fresh[at];
-    slots[slot] = slots[slot] >> 32 << 32 | (*kept + (u64)at + 1);
-}
-
-// Then adds their number to ``kept``. One thread.
-KERNEL note_kept(u64 *kept, u64 *fresh_count) {
-    if (blockIdx.x || threadIdx.x) return;
-    *kept += *fresh_count;
-    *fresh_count = 0;
-}
-
-// Moves the slots of a table to a larger, empty one. The rows are not moved.
-KERNEL place_slots(const u64 *old_slots, const u64 *old_counts, i64 old_size, const u8 *rows,
-                   i32 width, u64 *slots, u64 *counts, u64 mask) {
-    i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
-    if (index >= old_size || !old_slots[index]) return;
-    u64 mine = old_slots[index];
-    u64 slot = hash_row(rows + ((mine & 0xFFFFFFFFull) - 1) * width, width) & mask;
-    while (atomicCAS(slots + slot, 0ull, mine) != 0) slot = (slot + 1) & mask;
-    counts[slot] = old_counts[index];
-}
-
-// Writes the counts in the order of the stored rows.
-KERNEL counts_of_kept(const u64 *slots, const u64 *counts, i64 size, i64 *numbers) {
-    i64 index = (i64)blockIdx.x * 256 + threadIdx.x;
-    if (index < size && slots[index]) {
-        numbers[(slots[index] & 0xFFFFFFFFull) - 1] = (i64)counts[index];
+DEVICE void empty_cache(const Cache &cache) {
+    for (u32 at = threadIdx.x; at < CACHE_SLOTS; at += blockDim.x) {
+        cache.tagged[at] = 0;
+        cache.counts[at] = 0;
     }
+}
+
+DEVICE void add_cache_to_table(const Cache &cache, const Table &table) {
+    for (u32 at = threadIdx.x; at < CACHE_SLOTS; at += blockDim.x) {
+        if (!cache.counts[at]) continue;
+        atomicAdd(&table.slots[cache.slots[at]].count, (u64)cache.counts[at]);
+    }
+}
+
+// Counts fewer than 2**32 - 1 rows. ``weights`` is 0 if each counts once. ``refused`` receives the rows
+// for which there is no room, ``refused_weights`` their weights, and ``refusals`` their number.
+KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 width, Slot *slots, u64 mask,
+                  u8 *kept, u64 *used, u64 limit, u8 *refused, i64 *refused_weights,
+                  u64 *refusals) {
+    SHARED u64 cached[CACHE_SLOTS];
+    SHARED u32 cached_slots[CACHE_SLOTS], counts[CACHE_SLOTS];
+    Cache cache = {cached, cached_slots, counts};
+    Table table = {slots, mask, kept};
+    Rows batch = {rows, width};
+    empty_cache(cache);
+    __syncthreads();
+    Group group = group_of_lane();
+    bool leads = group.part == 0;
+    const int at_once = 32 / LANES;
+    i64 warps = (i64)gridDim.x * blockDim.x / 32;
+    i64 warp = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    for (i64 start = warp * at_once; start < states; start += warps * at_once) {
+        bool open = of_first(group, read_now(used)) < limit;
+        i64 index = start + threadIdx.x % 32 / LANES;
+        const u8 *row = rows + index * width;
+        Outcome outcome = COUNTED;
+        if (index < states) {
+            u64 hash = hash_row(row, width, group), mine = tag(hash) | (u64)(index + 1), slot;
+            // The cache's counts have 32 bits.
+            if (weights || !add_to_cache(cache, batch, row, hash, group)) {
+                outcome = find_slot(table, batch, row, mine, hash, open, group, slot);
+                if (outcome != REFUSED && leads) {
+                    atomicAdd(&slots[slot].count, weights ? (u64)weights[index] : 1ull);
+                    if (!weights) note_in_cache(cache, mine, slot);
+                }
+            }
+        }
+        __syncwarp();
+        u32 taken = __popc(__ballot_sync(~0u, outcome == NEW && leads));
+        if (taken && threadIdx.x % 32 == 0) atomicAdd(used, (u64)taken);
+        u64 place = of_first(group, place_of_refused(outcome == REFUSED && leads, refusals));
+        if (outcome != REFUSED) continue;
+        copy_row(row, refused + place * width, width, group);
+        if (weights && leads) refused_weights[place] = weights[index];
+    }
+    __syncthreads();
+    add_cache_to_table(cache, table);
+}
+
+// Moves a table to a larger, empty one.
+KERNEL move_slots(const Slot *old, i64 old_slots, const u8 *old_kept, i32 width, Slot *slots,
+                  u64 mask, u8 *kept) {
+    Group group = group_of_lane();
+    i64 from = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / LANES;
+    if (from >= old_slots || !old[from].tagged) return;
+    const u8 *row = old_kept + from * width;
+    u64 at = hash_row(row, width, group) & mask;
+    if (group.part == 0) {
+        while (atomicCAS(&slots[at].tagged, 0ull, old[from].tagged) != 0) at = (at + 1) & mask;
+        slots[at].count = old[from].count;
+    }
+    copy_row(row, kept + of_first(group, at) * width, width, group);
+}
+
+// Raises the registers of an estimate of the distinct rows.
+KERNEL estimate(const u8 *rows, i64 states, i32 width, u32 *registers) {
+    SHARED u32 ranks[REGISTERS];
+    clear_registers(ranks);
+    Group group = group_of_lane();
+    i64 step = (i64)gridDim.x * blockDim.x / LANES;
+    i64 first = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / LANES;
+    for (i64 at = first; at < states; at += step) {
+        note_hash(ranks, hash_row(rows + at * width, width, group));
+    }
+    add_registers(ranks, registers);
 }

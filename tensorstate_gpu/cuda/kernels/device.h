@@ -41,3 +41,8 @@ DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
 
 // Reads sixteen bytes that are read only once, so they need not stay in the caches.
 DEVICE uint4 read_once(const uint4 *address) { return __ldcs(address); }
+
+// Reads what other blocks may have just written: past the cache of the multiprocessor.
+template <class Word>
+DEVICE Word read_now(const Word *address) { return __ldcg(address); }
+DEVICE void write_now(u64 *address, u64 value) { __stcg(address, value); }

@@ -1,6 +1,13 @@
 // Unpacking packed rows into bools, and counting their set bits.
 #include "device.h"
 
+// With -DINDEX=32 all bools are fewer than 2**32: divisions by 64-bit numbers are several times slower.
+#if INDEX == 32
+typedef u32 uindex;
+#else
+typedef u64 uindex;
+#endif
+
 // Returns bits 0..3 of a nibble as four bytes, 0 or 1 each: multiplying by 0x00204081 puts a copy of
 // bit i at bit 8 * i.
 DEVICE u32 spread(u32 nibble) { return nibble * 0x00204081u & 0x01010101u; }
@@ -10,24 +17,30 @@ DEVICE uint4 spread_16(u32 bits) {
                       spread(bits >> 12));
 }
 
+// Returns bits ``begin`` to ``begin + take`` of a row, at most 16; reads only bytes that have some.
+DEVICE u32 bits_of_row(const u8 *row, i64 begin, i32 take) {
+    const u8 *bytes = row + begin / 8;
+    i32 shift = (i32)(begin % 8), last = shift + take;
+    u32 bits = bytes[0];
+    if (last > 8) bits |= (u32)bytes[1] << 8;
+    if (last > 16) bits |= (u32)bytes[2] << 16;
+    return bits >> shift & ((1u << take) - 1);
+}
+
 // Unpacks rows of any number of neurons. A thread writes 16 neighbouring bools, also across rows.
 KERNEL unpack(const u8 *packed, u8 *bools, i64 states, i64 neurons) {
-    i64 thread = (i64)blockIdx.x * 256 + threadIdx.x, row_bytes = (neurons + 7) / 8;
-    i64 first = thread * 16, total = states * neurons;
+    uindex first = ((uindex)blockIdx.x * 256 + threadIdx.x) * 16, total = (uindex)(states * neurons);
     if (first >= total) return;
-    i64 state = first / neurons, neuron = first % neurons;
+    i64 row_bytes = (neurons + 7) / 8, neuron = (i64)(first % (uindex)neurons);
+    const u8 *row = packed + (i64)(first / (uindex)neurons) * row_bytes;
     u32 bits = 0;
-    i32 count = (i32)(total - first < 16 ? total - first : 16), done = 0;
-    while (done < count) {
-        i32 shift = (i32)(neuron % 8), take = 8 - shift;
-        if (take > neurons - neuron) take = (i32)(neurons - neuron);
-        u32 byte = packed[state * row_bytes + neuron / 8] >> shift & ((1u << take) - 1);
-        bits |= byte << done;
+    i32 count = total - first < 16 ? (i32)(total - first) : 16;
+    for (i32 done = 0; done < count; row += row_bytes, neuron = 0) {
+        i32 take = (i32)(neurons - neuron < count - done ? neurons - neuron : count - done);
+        bits |= bits_of_row(row, neuron, take) << done;
         done += take;
-        neuron += take;
-        if (neuron == neurons) neuron = 0, state++;
     }
-    uint4 sixteen = spread_16(bits & 0xffff);
+    uint4 sixteen = spread_16(bits);
     if (count == 16) {
         *(uint4 *)(bools + first) = sixteen;
         return;
@@ -37,10 +50,6 @@ KERNEL unpack(const u8 *packed, u8 *bools, i64 states, i64 neurons) {
 
 // One thread counts one row. With -DWORDS=1 it reads 64-bit words: all rows are then aligned to 8
 // bytes, and multiples of 8 bytes long.
-#ifndef WORDS
-#define WORDS 0
-#endif
-
 KERNEL popcount(const u8 *packed, i32 *ones, i64 states, i64 row_bytes) {
     i64 state = (i64)blockIdx.x * 256 + threadIdx.x;
     if (state >= states) return;

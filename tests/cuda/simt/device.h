@@ -185,6 +185,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, void **arguments) {
 
 #define blockIdx (simt::machine().block)
 #define gridDim (simt::machine().grid)
+#define blockDim (dim3{simt::BLOCK, 1, 1})
 #define threadIdx (dim3{simt::machine().current->number, 0, 0})
 
 DEVICE void __syncthreads() { simt::barrier(); }
@@ -201,7 +202,21 @@ DEVICE u32 __match_any_sync(u32 mask, u64 value) {
     for (u32 i = 0; i < 32; i++) same |= (u32)((mask >> i & 1) && all[i] == value) << i;
     return same;
 }
+template <class T>
+T __shfl_sync(u32 mask, T value, u32 lane) {
+    const u64 *all = simt::meet(mask, (u64)value);
+    if (!(mask >> lane & 1)) simt::fail("a lane is asked that does not take part");
+    return (T)all[lane];
+}
+template <class T>
+T __shfl_xor_sync(u32 mask, T value, u32 distance) {
+    return __shfl_sync(mask, value, threadIdx.x % 32 ^ distance);
+}
+DEVICE bool __all_sync(u32 mask, bool vote) { return __ballot_sync(mask, vote) == mask; }
+// What comes before is written; other threads may see that before this one continues.
+DEVICE void __threadfence() { simt::yield(); }
 DEVICE int __ffs(int word) { return __builtin_ffs(word); }
+DEVICE int __clz(u32 word) { return word ? __builtin_clz(word) : 32; }
 DEVICE int __popc(u32 word) { return __builtin_popcount(word); }
 DEVICE int __popcll(u64 word) { return __builtin_popcountll(word); }
 DEVICE u64 __umul64hi(u64 one, u64 other) { return (u64)((unsigned __int128)one * other >> 64); }
@@ -222,12 +237,23 @@ DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
     return greater_pair(pair, thresholds, 0x7f80);
 }
 DEVICE uint4 read_once(const uint4 *address) { return *address; }
+template <class Word>
+Word read_now(const Word *address) {
+    return *address;
+}
+DEVICE void write_now(u64 *address, u64 value) { *address = value; }
 
 // Fibers never run at the same time: an ordinary access is atomic.
 template <class T>
 T atomicAdd(T *address, T value) {
     T old = *address;
     *address += value;
+    return old;
+}
+template <class T>
+T atomicMax(T *address, T value) {
+    T old = *address;
+    if (*address < value) *address = value;
     return old;
 }
 template <class T>
