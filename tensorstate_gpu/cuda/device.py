@@ -173,9 +173,8 @@ class AsyncHostCopy:
 
     def __del__(self) -> None:
         if hasattr(self, "_copied"):  # otherwise the memory is reused while the device writes to it
-            with suppress(
-                library().cuda.runtime.CUDARuntimeError
-            ):  # a failed device writes no more
+            failed = library().cuda.runtime.CUDARuntimeError  # nothing writes there any more
+            with suppress(failed):
                 self._copied.synchronize()
 
 
