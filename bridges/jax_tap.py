@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
 
@@ -19,19 +20,25 @@ from numpy.typing import NDArray
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.run import Run
 
-from .jax_functions import compress
+from .jax_functions import compress, is_tracer
 
 
 def tap(
-    x: Any, name: str, run: Run, *, neuron_axis: int | None = None, threshold: Any = None
+    x: Any,
+    name: str,
+    run: Run,
+    *,
+    index: Any = None,
+    neuron_axis: int | None = None,
+    threshold: Any = None,
 ) -> Any:
     """Record the packed states of ``x`` each time this is executed, and return ``x``.
 
     Works inside ``jax.jit``, ``grad``, ``scan`` and ``cond``, and is differentiable. Each call is
-    recorded once, in order on one device; the calls of a ``vmap`` are recorded in the order of the
-    batch. Only packed rows leave the device. Reading the capture point waits for pending calls.
-    While Flax initialises a module (``init``, ``lazy_init``) nothing is recorded: that is no pass
-    of the model.
+    recorded once, in order; the calls of a ``vmap`` are recorded in the order of the batch. Only
+    packed rows leave the device. Reading the capture point waits for pending calls. While Flax
+    initialises a module (``init``, ``lazy_init``) nothing is recorded: that is no pass of the
+    model. Arrays on several devices are recorded in the order of their rows.
 
     Parameters
     ----------
@@ -41,6 +48,10 @@ def tap(
         Name of the capture point ``run[name]``. It is created, with ``keep="states"``, if needed.
     run : Run
         ``ts.Run()``, or ``ts.Run([ts.CapturePoint(name, keep="counts")])``.
+    index : int or traced integer, optional
+        Which of several layers this is, where one function runs them all, as in a ``scan`` over
+        layers: each has a capture point of its own, ``run["name[0]"]``, ``run["name[1]"]``, ...,
+        with the options of ``run[name]`` if there is one.
     neuron_axis, threshold
         As in compress_states. The defaults are those of the capture point, or else -1 and 0.
 
@@ -51,10 +62,13 @@ def tap(
     Raises
     ------
     TypeError, ValueError
-        During tracing, if compress_states does not accept ``x``.
+        During tracing, if an argument is not of these kinds, if compress_states does not accept
+        ``x``, or if the capture point has another number of neurons.
     RuntimeError
         Inside ``jax.checkpoint`` (``remat``), where JAX does not allow callbacks. Return
-        ``compress_states(x)`` from the function instead, and append it outside.
+        ``compress_states(x)`` from the function instead, and append it outside. Inside
+        ``shard_map`` and ``pmap``, where devices record in no particular order: only
+        ``keep="counts"`` works there.
 
     Examples
     --------
@@ -65,24 +79,69 @@ def tap(
     >>> run["tanh"].state_count
     5
     """
-    if not isinstance(run, Run):
-        raise TypeError(f"run must be a Run, got {type(run).__name__}")
-    x = jnp.asarray(x)
+    x = _checked(x, name, run)
     if _flax_initialises():
         return x
-    point = run.point(name)
+    point = run.point(name if index is None else layer_name(name, 0), like=name)
     point.intake.add_barrier(jax.effects_barrier)
     given = _first_given(neuron_axis, point.neuron_axis, None)
     origin = "rule" if given is None else "given"
-    return record_in_graph(x, point, -1 if given is None else given, threshold, origin)
+    axis = -1 if given is None else given
+    if index is None:
+        return record_in_graph(x, point, axis, threshold, origin)
+    return record_in_graph(x, point, axis, threshold, origin, LayersOf(run, name), index)
+
+
+def _checked(x: Any, name: object, run: object) -> Any:
+    """Return x as an array. Raises TypeError or ValueError for arguments of other kinds."""
+    if not isinstance(run, Run):
+        raise TypeError(f"run must be a Run, got {type(run).__name__}: tap(x, name, run)")
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {type(name).__name__}: tap(x, name, run)")
+    if not hasattr(x, "dtype") and not isinstance(x, (list, tuple, int, float, bool)):
+        raise TypeError(f"x must be an array, got {type(x).__name__}: tap the arrays in it")
+    x = jnp.asarray(x)
+    if not x.ndim:
+        raise ValueError("x must have an axis of neurons, got a number")
+    return x
+
+
+def layer_name(name: str, index: int) -> str:
+    """Return the name of the capture point of one of several layers.
+
+    >>> layer_name("block", 2)
+    'block[2]'
+    """
+    return f"{name}[{index}]"
+
+
+@dataclass(frozen=True, slots=True)
+class LayersOf:
+    """The capture points of the layers that one function runs."""
+
+    run: Run
+    name: str
+
+    def point(self, index: int) -> CapturePoint:
+        """Return the capture point of a layer; it is created if needed."""
+        point = self.run.point(layer_name(self.name, index), like=self.name)
+        point.intake.add_barrier(jax.effects_barrier)
+        return point
 
 
 def record_in_graph(
-    x: Any, point: CapturePoint, axis: int, threshold: Any = None, axis_origin: str | None = None
+    x: Any,
+    point: CapturePoint,
+    axis: int,
+    threshold: Any = None,
+    axis_origin: str | None = None,
+    layers: LayersOf | None = None,
+    index: Any = 0,
 ) -> Any:
     """Return ``x``, and have its packed states recorded each time the graph is executed.
 
     ``threshold``: by default that of the capture point. ``x`` of one axis is a single instance.
+    ``layers``: whose layer number ``index`` this is; by default all rows are those of ``point``.
     """
     if point.firing is not None:
         raise TypeError(
@@ -91,9 +150,19 @@ def record_in_graph(
     states = x[None] if x.ndim == 1 else x
     packed = compress(states, axis, _first_given(threshold, point.threshold))
     axis %= states.ndim
-    instances = 1 if axis == 0 else states.shape[0]
-    record = _recorder(point, states.shape[axis], axis % x.ndim, instances, axis_origin)
-    return tie_to(x, record(packed))
+    neurons, instances = states.shape[axis], 1 if axis == 0 else states.shape[0]
+    point.intake.check_neurons(neurons)
+
+    def record(rows: NDArray[np.uint8], layer: int) -> None:
+        to = point if layers is None else layers.point(layer)
+        to.record(rows, neurons, axis % x.ndim, instances, axis_origin)
+
+    if not is_tracer(packed) and not is_tracer(index):
+        point.intake.wait_for_pending()
+        record(np.asarray(packed), int(index))
+        return x
+    _raise_where_order_is_lost(point)
+    return tie_to(x, _recorder(record)(packed, jnp.asarray(index, jnp.int32)))
 
 
 def _first_given(*values: Any) -> Any:
@@ -109,21 +178,22 @@ def tie_to(x: Any, marker: Any) -> Any:
     return jax.lax.optimization_barrier((x, marker))[0]
 
 
-def _recorder(
-    point: CapturePoint, neurons: int, axis: int, instances: int, axis_origin: str | None
-) -> Callable[[Any], Any]:
-    """Return a function that records packed rows (..., rows, bytes) when it is executed."""
+def _recorder(record: Callable[[NDArray[np.uint8], int], None]) -> Callable[[Any, Any], Any]:
+    """Return a function that records packed rows (..., rows, bytes) when it is executed.
 
-    def store_rows(packed: Any) -> NDArray[np.uint8]:
+    It takes the rows, and the numbers (...) of the layers whose they are.
+    """
+
+    def store_rows(packed: Any, index: Any) -> NDArray[np.uint8]:
         batches = np.asarray(packed).reshape(math.prod(packed.shape[:-2]), *packed.shape[-2:])
-        for rows in batches:
-            point.intake.record(rows, neurons, axis, instances, axis_origin)
+        for rows, layer in zip(batches, np.asarray(index).reshape(-1), strict=True):
+            record(rows, int(layer))
         return np.zeros(packed.shape[:-2], np.uint8)
 
     return recorder(store_rows)
 
 
-def recorder(store_rows: Callable[[Any], NDArray[np.uint8]]) -> Callable[[Any], Any]:
+def recorder(store_rows: Callable[[Any, Any], NDArray[np.uint8]]) -> Callable[[Any, Any], Any]:
     """Return a traceable function of packed rows that calls ``store_rows``, in order.
 
     Its result is that of ``store_rows``: zeros in the shape of the batch axes.
@@ -131,15 +201,19 @@ def recorder(store_rows: Callable[[Any], NDArray[np.uint8]]) -> Callable[[Any], 
     _raise_inside_checkpoint()
 
     @custom_vmap
-    def record(packed: Any) -> Any:
+    def record(packed: Any, index: Any) -> Any:
         result = jax.ShapeDtypeStruct(packed.shape[:-2], jnp.uint8)
-        return io_callback(store_rows, result, packed, ordered=True)
+        return io_callback(store_rows, result, packed, index, ordered=True)
 
     @record.def_vmap
-    def _(size: int, batched: list[bool], packed: Any) -> tuple[Any, bool]:
-        return record(packed), True  # JAX itself cannot batch ordered callbacks
+    def _(size: int, batched: list[bool], packed: Any, index: Any) -> tuple[Any, bool]:
+        parts = [
+            part if is_batched else jnp.broadcast_to(part, (size, *part.shape))
+            for part, is_batched in zip((packed, index), batched, strict=True)
+        ]
+        return record(*parts), True  # JAX itself cannot batch ordered callbacks
 
-    return lambda packed: record(jax.lax.stop_gradient(packed))
+    return lambda packed, index: record(jax.lax.stop_gradient(packed), index)
 
 
 def _raise_inside_checkpoint() -> None:
@@ -152,6 +226,17 @@ def _raise_inside_checkpoint() -> None:
             "states cannot be recorded inside jax.checkpoint (remat), where JAX allows no "
             "callbacks: return compress_states(x) from the function, and record it outside "
             "with CapturePoint.append"
+        )
+
+
+def _raise_where_order_is_lost(point: CapturePoint) -> None:
+    """Raise RuntimeError inside shard_map and pmap, unless the order of rows does not matter."""
+    if point.keep == "counts":
+        return
+    if any(code.co_filename.endswith(("shard_map.py", "pmap.py")) for code in _callers()):
+        raise RuntimeError(
+            f"{point.name}: inside shard_map and pmap the devices record in no particular order: "
+            'return the value, and tap it outside; or use CapturePoint(name, keep="counts")'
         )
 
 

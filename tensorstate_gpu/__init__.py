@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from tensorstate_gpu import errors, information, reporting, store, testing
     from tensorstate_gpu._capturing.attaching import (
         build_efficiency_model,
-        capture,
         remove_state_layers,
         reset_efficiency_model,
     )
+    from tensorstate_gpu._capturing.capture_block import capture
     from tensorstate_gpu._capturing.capture_point import AbstractStateCapture, CapturePoint
     from tensorstate_gpu._capturing.run import Run
     from tensorstate_gpu._process.num_threads import get_num_threads, set_num_threads
@@ -46,7 +46,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "Store": "store",
     "aIQ": "information",
     "build_efficiency_model": "_capturing.attaching",
-    "capture": "_capturing.attaching",
+    "capture": "_capturing.capture_block",
     "compress_states": "_states.packing",
     "count_states": "_states.sort_and_count",
     "decompress_states": "_states.packing",

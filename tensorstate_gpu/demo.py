@@ -19,7 +19,7 @@ except ImportError as error:
         f"the demo needs {error.name}: pip install 'tensorstate_gpu[demo]'"
     ) from error
 
-from tensorstate_gpu._capturing.attaching import capture
+from tensorstate_gpu._capturing.capture_block import capture
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._process.progress import Progress, ProgressCallback
 from tensorstate_gpu.reporting import Report

@@ -29,12 +29,14 @@ __all__ = [
     "OtherProcess",
     "PassesMissed",
     "RowsNotKept",
+    "ShuffledInputsWarning",
     "SkippedLayersWarning",
     "StoreClosed",
     "StoreInUse",
     "TensorStateError",
     "UnknownFormat",
     "UnmaskedLayerWarning",
+    "UnmatchedNameWarning",
 ]
 
 
@@ -103,8 +105,16 @@ class GuessedAxisWarning(UserWarning):
     """Nothing tells which axis of a layer's tensors holds the neurons; ``neuron_axis=`` does."""
 
 
+class ShuffledInputsWarning(UserWarning):
+    """Inputs are selected by their position, but Keras has shuffled them during training."""
+
+
 class UnmaskedLayerWarning(UserWarning):
     """A mask does not apply to a layer, all of whose rows are captured, those of padding too."""
+
+
+class UnmatchedNameWarning(UserWarning):
+    """A name in ``attach_to`` or ``exclude`` is that of no layer, and of no class of layers."""
 
 
 class SkippedLayersWarning(UserWarning):
@@ -135,6 +145,16 @@ def warn_of_skipped(layers: list[str]) -> None:
         f"there is no tensor in what these layers pass, and they are skipped: {_listed(layers)}",
         SkippedLayersWarning,
         stacklevel=3,
+    )
+
+
+def warn_of_shuffled(layer: str) -> None:
+    """Issue a ShuffledInputsWarning that names the layer."""
+    warnings.warn(
+        f"{layer}: fit() has shuffled the inputs, so their positions and labels do not belong to "
+        "the states; pass shuffle=False to fit(), or capture predict()",
+        ShuffledInputsWarning,
+        stacklevel=4,
     )
 
 

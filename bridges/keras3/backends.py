@@ -62,7 +62,7 @@ def _record(
     point: CapturePoint, packed: object, neurons: int, axis: int, shape: tuple[int, ...]
 ) -> None:
     axis %= len(shape)
-    point.intake.record(packed, neurons, axis, 1 if axis == 0 else shape[0])
+    point.record(packed, neurons, axis, 1 if axis == 0 else shape[0])
 
 
 def capture_tensor(point: CapturePoint, tensor: Any, axis: int) -> Any:
@@ -79,13 +79,17 @@ def is_recomputation() -> bool:
     """Return whether this call of a layer is an extra one, whose result the model does not use.
 
     TensorFlow repeats calls inside keras.remat to differentiate them. Recurrent layers call their
-    cell to infer shapes (not on JAX); stacked cells also do so to set up dropout.
+    cell to infer shapes (not on JAX); stacked cells also do so to set up dropout. On JAX, predict()
+    calls a model that is not built yet once more, with its first batch.
     """
-    frame, in_loop = sys._getframe(), False
+    frame, in_loop, callee = sys._getframe(), False, None
     while frame is not None:
         module, function = frame.f_globals.get("__name__"), frame.f_code.co_name
         if (module, function) in _RECOMPUTING_CALLS:
             return True
+        if (module, function) in _BUILDING_CALLS and callee == _LAYER_CALL:
+            return True
+        callee = module
         if module in _LOOPS and function == "_step":
             in_loop = True
         elif module in _LOOPS and function == "rnn":
@@ -101,6 +105,13 @@ _RECOMPUTING_CALLS = {
     ("tensorflow.python.ops.custom_gradient", "inner_recompute_grad"),
     ("keras.src.layers.rnn.rnn", "_maybe_config_dropout_masks"),
 }
+
+
+_BUILDING_CALLS = {
+    ("keras.src.backend.jax.trainer", "predict"),
+    ("keras.src.backend.jax.trainer", "predict_on_batch"),
+}
+_LAYER_CALL = "keras.src.utils.traceback_utils"  # what wraps Layer.__call__
 
 
 def number_of_this_call(sites: Mapping[Any, int]) -> int:

@@ -107,7 +107,14 @@ def functional_layers(model: Any) -> Iterator[Any]:
 
 def with_captures(model: Any, probes: Probes) -> Any:
     """Return a new model of the same layers, with capture layers where there are probes."""
-    return _restore_layer_order(model, _rebuild(model, _inserter(probes)), EfficiencyModel)
+    copy = _restore_layer_order(model, _rebuild(model, _inserter(probes)), EfficiencyModel)
+    places = probes.get(id(model))
+    if places is None:
+        return copy
+    point = places["after"].point
+    whole = keras.Model(copy.input, StateCapture(point.name, point=point)(copy.output))
+    whole.output_names = copy.output_names
+    return _restore_layer_order(model, whole, EfficiencyModel)
 
 
 def without_captures(model: Any, points: Sequence[Any]) -> Any:

@@ -1,7 +1,7 @@
 """Keras 3: StateCapture, a layer that captures, also inside graphs and jit."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +12,11 @@ except ImportError as error:
 
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.thresholds import firing_test
-from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.capture_point import AbstractStateCapture, CapturePoint
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
-from tensorstate_gpu._capturing.pass_notes import PassNotes
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu._layers.layer_states import LayerStates
+from tensorstate_gpu.errors import NotCapturable, warn_of_shuffled
 
 from .backends import (
     capture_tensor,
@@ -25,12 +26,13 @@ from .backends import (
     supports_jit,
     unsupported_reason,
 )
+from .input_order import is_shuffled
 from .training_mode import check_when, takes_call
 
 # The attributes that a StateCapture layer forwards to its capture point: everything that reads
 # states, and what users call; not what only bridges call.
 _FORWARDED_NAMES = frozenset(name for name in dir(LayerStates) if not name.startswith("_")) | {
-    *("close", "flush", "reset_states")
+    *("capture_on", "close", "flush", "reset_states")
 }
 
 _OPTIONS = frozenset(CaptureKeywords.__annotations__)
@@ -55,21 +57,69 @@ class KerasPoint(CapturePoint):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_unwrap": None}  # a copy is at no layer
 
+    @property
+    def block_notes(self) -> PassNotes:
+        return self.intake.pending_notes
+
     def begin_notes(self, notes: PassNotes) -> None:
-        """Raise an error, as note() does."""
+        """Let notes hold for the next batches, whatever thread of a backend they arrive in."""
         self.note(notes)
 
+    def _axis_for(self, sizes: Sequence[object]) -> int:
+        return self.axis_of(len(sizes))
+
+    def axis_of(self, ndim: int) -> int:
+        """Return the axis of the neurons of tensors with so many axes."""
+        if self.neuron_axis is not None:
+            return self.neuron_axis
+        return 1 if keras.config.image_data_format() == "channels_first" and ndim in (4, 5) else -1
+
     def note(self, notes: PassNotes) -> None:
-        """Raise an error: Keras splits inputs into batches. Use counts_by(labels) afterwards."""
-        if notes.inputs is not None:
-            raise ValueError(
-                f"{self.name}: Keras splits inputs into batches that labels cannot follow; pass "
-                'them to counts_by(labels) afterwards, with keep="states"'
-            )
+        """Set the notes of each batch from now on. Raises NotCapturable for a mask."""
+        self.note_next_pass(notes)
+        self.intake.wait_for_pending()
+        super().note(notes)
+
+    def note_next_pass(self, notes: PassNotes) -> None:
+        """Do nothing: nothing tells where a pass ends. Raises NotCapturable for a mask."""
+        if notes.mask is not None:
+            raise NotCapturable(f"{self.name}: masks are for PyTorch")
+
+    def record(self, *arguments: Any) -> None:
+        if self.capture_on and self.intake.is_open and is_shuffled():
+            self.intake.log.shuffled = True
+            if self.intake.pending_notes is not NO_NOTES:
+                warn_of_shuffled(self.name)
+                self.intake.pending_notes = NO_NOTES
+        super().record(*arguments)
+
+
+class CaptureLayerType(type(keras.layers.Layer)):  # type: ignore[misc]
+    """The class of StateCapture: capture points of models are instances of it, too.
+
+    In TensorState the capture points of Keras are such layers, so programs ask for this class, and
+    switch all points off by its attribute.
+    """
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, KerasPoint) or super().__instancecheck__(instance)
+
+    @property
+    def capture_on(cls) -> bool:
+        """Whether capture points of Keras capture."""
+        return KerasPoint.capture_on
+
+    @capture_on.setter
+    def capture_on(cls, value: bool) -> None:
+        KerasPoint.capture_on = value
+
+    @capture_on.deleter
+    def capture_on(cls) -> None:
+        del KerasPoint.capture_on
 
 
 @keras.saving.register_keras_serializable(package="tensorstate_gpu")
-class StateCapture(keras.layers.Layer):  # type: ignore[misc]
+class StateCapture(keras.layers.Layer, metaclass=CaptureLayerType):  # type: ignore[misc]
     """A Keras layer that returns its input unchanged, and captures its states.
 
     It can be placed anywhere in a model. From a structure of tensors, it captures the first one
@@ -99,7 +149,7 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
         name: str | None = None,
         disk_path: Any = None,
         *,
-        point: CapturePoint | None = None,
+        point: KerasPoint | None = None,
         **keywords: Any,
     ) -> None:
         own: Any = {option: keywords.pop(option) for option in _OPTIONS if option in keywords}
@@ -143,6 +193,15 @@ class StateCapture(keras.layers.Layer):  # type: ignore[misc]
         # Without the path: a loaded model must not write to the store of the saved one.
         return {**super().get_config(), **own}
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *_FORWARDED_NAMES})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "capture_on":
+            self.point.capture_on = value
+        else:
+            super().__setattr__(name, value)
+
     def __getattr__(self, name: str) -> Any:
         if name in _FORWARDED_NAMES and "point" in self.__dict__:
             return getattr(self.point, name)
@@ -157,7 +216,7 @@ class Probe:
     of the model's graphs.
     """
 
-    point: CapturePoint
+    point: KerasPoint
     later: tuple["Probe", ...] = ()
     sites: Mapping[Any, int] = field(default_factory=dict)
 
@@ -200,7 +259,7 @@ class Probe:
         if problem := unsupported_reason(tensor):
             raise TypeError(f"{point.name}: {problem}")
         ndim = len(tensor.shape)
-        axis = self._axis(ndim)
+        axis = self.point.axis_of(ndim)
         if not -ndim <= axis < ndim:
             raise ValueError(f"{point.name}: neuron_axis must be in [-{ndim}, {ndim}), got {axis}")
         if isinstance(tensor, keras.KerasTensor) and tensor.shape[axis] is not None:
@@ -210,7 +269,5 @@ class Probe:
                 raise ValueError(f"{point.name}: {error}") from None
         return axis
 
-    def _axis(self, ndim: int) -> int:
-        if self.point.neuron_axis is not None:
-            return self.point.neuron_axis
-        return 1 if keras.config.image_data_format() == "channels_first" and ndim in (4, 5) else -1
+
+AbstractStateCapture.register(StateCapture)

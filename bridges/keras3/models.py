@@ -1,8 +1,9 @@
 """Keras 3: attaches capture points to models and removes them."""
 
 import functools
+import gc
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -34,7 +35,7 @@ _SUFFIX = {"before": "_pre_states", "after": "_states"}
 
 def layers(model: Any) -> list[tuple[str, Any]]:
     """Return paths (``outer/inner``) and layers to choose from; a model without layers, itself."""
-    return list(_walk_layers(model, "")) or [(model.name, model)]
+    return list(_walk_layers(model, "")) or [itself(model)]
 
 
 def _walk_layers(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -42,6 +43,47 @@ def _walk_layers(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         if not isinstance(child, (StateCapture, keras.layers.InputLayer)):
             yield prefix + child.name, child
             yield from _walk_layers(child, f"{prefix}{child.name}/")
+
+
+def all_layers(model: Any) -> list[tuple[str, Any]]:
+    """Return the layers that ``"*"`` stands for: not the parts of a layer that works as a whole.
+
+    Those are the cell of a recurrent layer, for example, or the projections of an attention: a
+    functional model cannot be taken apart there, and Keras does not call all of them.
+    """
+    if is_functional(model):
+        apart = {id(layer) for layer in functional_layers(model)}
+    else:
+        apart = {id(layer) for layer in _outside_of_kerass(model)}
+    return [(name, layer) for name, layer in layers(model) if id(layer) in apart]
+
+
+def _outside_of_kerass(layer: Any) -> Iterator[Any]:
+    """Yield layer by layer what is not inside of a layer of Keras, but for its models."""
+    for child in children(layer):
+        yield child
+        if not is_of_keras(child) or isinstance(child, keras.Model):
+            yield from _outside_of_kerass(child)
+
+
+def is_of_keras(layer: object) -> bool:
+    return type(layer).__module__.startswith("keras.")
+
+
+def itself(model: Any) -> tuple[str, Any]:
+    """Return the model as a layer that can be chosen, with its name."""
+    return model.name, model
+
+
+def has_kernel(layer: Any) -> bool:
+    """Return whether a layer has weights of two or more axes, and is not a model of layers."""
+    whole = is_of_keras(layer) and not isinstance(layer, keras.Model)
+    own = layer.weights if whole else [*layer._trainable_variables, *layer._non_trainable_variables]
+    return any(len(weight.shape) >= 2 for weight in own)
+
+
+def neurons(layer: Any, place: str) -> None:
+    """Return nothing: points compare their thresholds with the shapes of the layer."""
 
 
 def class_names(layer: Any) -> tuple[str, ...]:
@@ -79,7 +121,9 @@ def attach(
         return model, attach_in_place(model, chosen, method, options, existing)
     probes = _probes(model, chosen, method, options, existing, inside=False)
     try:
-        missing = set(probes) - {id(layer) for layer in functional_layers(model)}
+        missing = set(probes) - {id(layer) for layer in (model, *functional_layers(model))}
+        if "before" in probes.get(id(model), ()):
+            raise NotCapturable(f"the inputs of {model.name} itself: use capture()")
         if missing:
             names = [name for name, layer in chosen if id(layer) in missing]
             raise NotCapturable(
@@ -103,10 +147,12 @@ def attach_in_place(
 ) -> list[CapturePoint]:
     """Wrap the calls of the chosen layers. detach() unwraps them."""
     probes = _probes(model, chosen, method, options, existing, inside=True)
-    for _, layer in chosen:
-        if id(layer) in probes:
-            _wrap(layer, probes[id(layer)], model)
-    _retrace(model)
+    wrapped = [layer for _, layer in chosen if id(layer) in probes]
+    users = [model, *_traced_users(wrapped)]
+    retrace_users = functools.partial(_retrace, [weakref.ref(user) for user in users])
+    for layer in wrapped:
+        _wrap(layer, probes[id(layer)], retrace_users)
+    retrace_users()
     return [*points_of(probes)]
 
 
@@ -120,9 +166,13 @@ def detach(points: Iterable[CapturePoint]) -> None:
 def remove(model: Any, points: Sequence[CapturePoint]) -> Any:
     """Return the model without its capture points: itself, or a new model."""
     detach(points)
-    if not is_functional(model):
-        return model
+    return without(model, points)
 
+
+def without(model: Any, points: Sequence[CapturePoint]) -> Any:
+    """Return a functional model without these points, which stay in this one; others themselves."""
+    if not points or not is_functional(model):
+        return model
     new_model = without_captures(model, points)
     _copy_compile_config(new_model, model)
     return new_model
@@ -160,7 +210,7 @@ def _copy_compile_config(new_model: Any, model: Any) -> None:
 # ---- wrapping calls ----------------------------------------------------------------------------
 
 
-def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
+def _wrap(layer: Any, places: dict[str, Probe], retrace_users: Callable[[], None]) -> None:
     original, own = layer.call, layer.__dict__.get("call")
 
     @functools.wraps(original)
@@ -178,7 +228,7 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
             if own is not None:
                 layer.call = own
             layer.supports_jit = jit
-            _retrace(model)
+            retrace_users()
 
     layer.call = call
     layer.supports_jit = supports_jit() and jit
@@ -187,12 +237,34 @@ def _wrap(layer: Any, places: dict[str, Probe], model: Any) -> None:
         point.detach_with(unwrap)
 
 
-def _retrace(model: Any) -> None:
+def _traced_users(layers: Sequence[Any]) -> list[Any]:
+    """Return all models of the program that contain one of these layers, and were traced.
+
+    Only the garbage collector knows them all: a layer does not know the models that it is in.
+    """
+    found = (each for each in gc.get_objects() if issubclass(type(each), keras.Model))
+    wanted = {id(layer) for layer in layers}
+    return [
+        model
+        for model in found
+        if any(getattr(model, name, None) is not None for name in _TRACED)
+        and not wanted.isdisjoint(map(id, model._flatten_layers()))
+    ]
+
+
+_TRACED = ("train_function", "test_function", "predict_function")
+
+
+def _retrace(models: Iterable[weakref.ref[Any]]) -> None:
     """Rebuild traced functions, which would ignore the change. A running fit() keeps its own."""
-    _update_jit_setting(model)
-    for name in ("train_function", "test_function", "predict_function"):
-        if getattr(model, name, None) is not None:
-            getattr(model, f"make_{name}")(force=True)
+    for reference in models:
+        model = reference()
+        if model is None:
+            continue
+        _update_jit_setting(model)
+        for name in _TRACED:
+            if getattr(model, name, None) is not None:
+                getattr(model, f"make_{name}")(force=True)
 
 
 def _update_jit_setting(model: Any) -> None:

@@ -95,7 +95,10 @@ class StateCaptureHook(TensorPoint, Receiver):
     def takes_pass(self) -> bool:
         """Return whether the pass that begins is captured."""
         clock = self.pass_log.counter.clock
-        return self.intake.is_open and (self._filter is None or self._filter.accepts(clock))
+        return self.intake.is_open and self._takes_pass_at(clock)
+
+    def _takes_pass_at(self, clock: int) -> bool:
+        return self.capture_on and (self._filter is None or self._filter.accepts(clock))
 
     def note_next_pass(self, notes: PassNotes) -> None:
         self.note(notes)
@@ -125,6 +128,7 @@ class StateCaptureHook(TensorPoint, Receiver):
         else:
             handle = module.register_forward_hook(self)
         self.active = True
+        self._take_rule_of(module)
         self.pass_log.watch(module)
         self.bind(module, handle)
 
@@ -167,9 +171,12 @@ class StateCaptureHook(TensorPoint, Receiver):
             return
         if isinstance(tensor, Proxy):  # torch.fx traces
             return
+        self._take_rule_of(module)
+        self.deliver(tensor, sequences_of(value, tensor))
+
+    def _take_rule_of(self, module: torch.nn.Module) -> None:
         if self._rule is None:
             self._rule = axis_rule_of(module) or UNKNOWN
-        self.deliver(tensor, sequences_of(value, tensor))
 
     def receive(
         self,
@@ -179,7 +186,7 @@ class StateCaptureHook(TensorPoint, Receiver):
         sequences: PackedSequence | None = None,
     ) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
-        if self._filter is not None and not self._filter.accepts(clock):
+        if not self._takes_pass_at(clock):
             self._note_pass(clock)
             return
         hook = self._of_this_call(clock)

@@ -14,6 +14,8 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
 from .bypasses import inside_replaced
+from .definitions import has_kernel as has_kernel
+from .definitions import neurons as neurons
 from .forward_passes import ForwardPasses
 from .hooks import StateCaptureHook
 from .marked_classes import plain_class
@@ -37,7 +39,16 @@ def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
         for name, module in model.named_modules(remove_duplicate=False)
         if name and _unwrapped(module) is module
     ]
-    return below or [(type(model).__name__, model)]
+    return below or [itself(model)]
+
+
+all_layers = layers
+
+
+def itself(model: nn.Module) -> tuple[str, nn.Module]:
+    """Return the model as a layer that can be chosen, with its name: that of its class."""
+    model = _unwrapped(model)
+    return plain_class(model).__name__, model
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
@@ -143,6 +154,11 @@ def detach(points: Iterable[CapturePoint]) -> None:
         hook.detach()
     for counter in {hook.pass_log.counter for hook in hooks}:
         counter.remove()
+
+
+def without(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:
+    """Return the model itself: its points are hooks."""
+    return model
 
 
 def remove(model: nn.Module, points: Sequence[CapturePoint]) -> nn.Module:

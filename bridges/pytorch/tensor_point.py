@@ -1,5 +1,6 @@
 """TensorPoint: a capture point that packs tensors, as the pass that they belong to tells."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +39,12 @@ class TensorPoint(CapturePoint):
         super().__init__(*args, **keywords)
         # By the kind of the model's inputs, and the number of axes.
         self._found: dict[tuple[object, int], FoundAxis] = {}
+
+    def _axis_for(self, sizes: Sequence[object]) -> int:
+        if self.neuron_axis is not None or not sizes:
+            return super()._axis_for(sizes)
+        seen = (found.axis for (_, ndim), found in self._found.items() if ndim == len(sizes))
+        return next(seen, (self._rule or UNKNOWN).axis(len(sizes)))
 
     def has_seen(self, kind: object) -> bool:
         """Return whether the axes in passes of a kind have been followed."""
@@ -100,7 +107,7 @@ class TensorPoint(CapturePoint):
         else:
             kept, batches = by_input.kept(mask)
             packed = backend_for(device_of(packed), "").rows_where(packed, kept)
-        self.intake.record(
+        self.record(
             packed,
             neurons,
             found.axis,

@@ -18,7 +18,7 @@ from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._arrays import cupy_library
 from tensorstate_gpu._arrays.array_types import DLPackArray, NativeArray
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, ElementType, accepted_types
-from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module
+from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module, on_jax_devices
 
 CPU, CUDA = 1, 2  # DLDeviceType of the DLPack header
 _DEVICE_NAMES = {1: "cpu", 2: "cuda", 3: "cuda_host", 10: "rocm", 13: "cuda_managed", 14: "oneapi"}
@@ -98,6 +98,8 @@ def borrow(array: Any, argument: str) -> Tensor:
         return array
     if isinstance(array, np.ndarray):
         return _borrow_numpy(array, argument)
+    if on_jax_devices(array):
+        return _borrow_numpy(np.asarray(array), argument)  # its parts, together on the host
     if hasattr(array, "__dlpack__") and not isinstance(array, type):
         return _borrow_capsule(array, argument)
     if hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays

@@ -66,12 +66,34 @@ def bridge_of(model: Any) -> Any:
         return import_module(f"{_BRIDGES}.keras3.models")
     if torch is not None and isinstance(model, torch.nn.Module):
         return import_module(f"{_BRIDGES}.pytorch.models")
-    raise TypeError(f"model must be a Keras model or a torch.nn.Module, got {type(model).__name__}")
+    hint = "" if loaded_module("jax") is None else "; in functions of JAX, tap() captures"
+    raise TypeError(
+        f"model must be a Keras model or a torch.nn.Module, got {type(model).__name__}{hint}"
+    )
 
 
 def jax_tracing(array: object) -> JaxFunctions | None:
     """Return the JAX bridge if the array is traced by a JAX transformation, otherwise None."""
     jax = loaded_module("jax")
-    if jax is None or not isinstance(array, jax.core.Tracer):
-        return None
+    return _jax_functions() if jax is not None and isinstance(array, jax.core.Tracer) else None
+
+
+def jax_in_place(array: object) -> JaxFunctions | None:
+    """Return the JAX bridge if it is to work where the array is: traced, or on its devices."""
+    return jax_tracing(array) or (_jax_functions() if on_jax_devices(array) else None)
+
+
+def on_jax_devices(array: object) -> bool:
+    """Return whether an array has its parts on several devices of JAX, or is on a second CPU.
+
+    DLPack knows neither.
+    """
+    jax = loaded_module("jax")
+    if jax is None or not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+        return False
+    devices = array.devices()
+    return len(devices) > 1 or any(each.platform == "cpu" and each.id for each in devices)
+
+
+def _jax_functions() -> JaxFunctions:
     return cast(JaxFunctions, import_module(f"{_BRIDGES}.jax_functions"))

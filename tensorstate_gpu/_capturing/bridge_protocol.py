@@ -23,6 +23,18 @@ class Bridge(Protocol):
     def layers(self, model: Any) -> list[tuple[str, Any]]:
         """Return the layers that can be captured, with their names, in the model's order."""
 
+    def all_layers(self, model: Any) -> list[tuple[str, Any]]:
+        """Return the layers that ``"*"`` stands for: not those that are parts of a layer's work."""
+
+    def itself(self, model: Any) -> tuple[str, Any]:
+        """Return the model as a layer that can be chosen, with its name."""
+
+    def has_kernel(self, layer: Any) -> bool:
+        """Return whether a layer has weights of two or more axes: it is captured by default."""
+
+    def neurons(self, layer: Any, place: str) -> int | None:
+        """Return the number of neurons at a place of a layer, if its definition tells."""
+
     def class_names(self, layer: Any) -> tuple[str, ...]:
         """Return the class names that ``attach_to`` matches for a layer."""
 
@@ -58,6 +70,9 @@ class Bridge(Protocol):
 
     def detach(self, points: Iterable[CapturePoint]) -> None:
         """Detach these capture points. What they have captured stays."""
+
+    def without(self, model: Any, points: Sequence[CapturePoint]) -> Any:
+        """Return a new model without these capture points; the model itself if it has none."""
 
     def remove(self, model: Any, points: Sequence[CapturePoint]) -> Any:
         """Return the model without these capture points: itself, or a new one."""

@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._capturing.intake import Intake
-from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
+from tensorstate_gpu._capturing.options import (
+    CaptureKeywords,
+    CaptureOptions,
+    Keep,
+    takes_options,
+)
 from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.batches import Batches
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
@@ -24,6 +30,9 @@ class CapturePoint(LayerStates):
 
     A capture point can be used from several threads. Copies and pickles of it have everything
     captured so far. If the rows are in a store, a copy reads them there, and takes no more.
+
+    ``capture_on = False`` makes a capture point ignore what its layer passes, until it is True
+    again; set on a class, all its capture points. Run.paused() is for a ``with`` block.
 
     Parameters
     ----------
@@ -70,6 +79,8 @@ class CapturePoint(LayerStates):
 
     __module__ = "tensorstate_gpu"
 
+    capture_on: bool = True
+
     @takes_options
     def __init__(
         self,
@@ -94,7 +105,7 @@ class CapturePoint(LayerStates):
         self.later_calls: Sequence[CapturePoint] = ()  # of the same layer, within a pass
 
     @property
-    def keep(self) -> str:
+    def keep(self) -> Keep:
         """ "states" or "counts"."""
         return self.options.keep
 
@@ -137,6 +148,22 @@ class CapturePoint(LayerStates):
         """
         self.intake.append(packed, instances, labels, units)
 
+    def record(
+        self,
+        packed: object,
+        neurons: int,
+        axis: int,
+        instances: int | Batches,
+        axis_origin: str | None = None,
+        inputs_unknown: str | None = None,
+        spatial_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        """Add a batch that a bridge has packed, unless capture_on is False; see Intake.record()."""
+        if self.capture_on:
+            self.intake.record(
+                packed, neurons, axis, instances, axis_origin, inputs_unknown, spatial_shape
+            )
+
     def labels(self, labels: object) -> None:
         """Set the labels of the next batches: one integer or string per instance.
 
@@ -173,13 +200,20 @@ class CapturePoint(LayerStates):
     def reset_states(self, input_shape: Any = None) -> None:
         """Delete everything captured, in memory and on disk.
 
-        ``input_shape``: the shape of future activations; its neuron axis (by default the last) sets
-        the number of neurons. An invalid one raises TypeError or ValueError, and nothing is
-        deleted.
+        ``input_shape``: the shape of future activations; its neuron axis sets the number of
+        neurons. That is the axis that activations of the layer have, and the last where nothing is
+        known of a layer. An invalid shape raises TypeError or ValueError, and nothing is deleted.
         """
-        axis = -1 if self.neuron_axis is None else self.neuron_axis
-        neurons = None if input_shape is None else _neurons_from_shape(axis, input_shape)
-        self.intake.reset(neurons, axis)
+        if input_shape is None:
+            self.intake.reset(None, None)
+            return
+        sizes = _sizes(input_shape)
+        axis = self._axis_for(sizes)
+        self.intake.reset(_neurons_from_shape(axis, sizes), axis)
+
+    def _axis_for(self, sizes: Sequence[object]) -> int:
+        """Return the neuron axis of activations of this shape, before there are any."""
+        return -1 if self.neuron_axis is None else self.neuron_axis
 
     def flush(self) -> None:
         """Commit buffered rows, if they are kept in a store."""
@@ -247,6 +281,11 @@ class CapturePoint(LayerStates):
             "captures nothing (exclude= it)"
         )
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "capture_on":
+            self.intake.wait_for_pending()  # batches that were passed before
+        super().__setattr__(name, value)
+
     def __getstate__(self) -> dict[str, Any]:
         intake = copy.copy(self.intake)
         return {
@@ -277,10 +316,19 @@ def name_of_call(name: str, number: int) -> str:
     return f"{name.removesuffix(place)}:{number}{place}"
 
 
-def _neurons_from_shape(axis: int, input_shape: Any) -> int:
+def own_point(given: object) -> CapturePoint | None:
+    """Return a capture point itself, and that of a StateCapture layer; None for other objects."""
+    point: object = getattr(given, "point", given)
+    return point if isinstance(point, CapturePoint) else None
+
+
+def _sizes(input_shape: object) -> tuple[object, ...]:
     if isinstance(input_shape, str) or not isinstance(input_shape, Iterable):
         raise TypeError(f"input_shape must be a sequence of sizes, got {input_shape!r}")
-    sizes = tuple(input_shape)
+    return tuple(input_shape)
+
+
+def _neurons_from_shape(axis: int, sizes: tuple[object, ...]) -> int:
     if not -len(sizes) <= axis < len(sizes):
         raise ValueError(f"input_shape {sizes} has no neuron axis {axis}")
     return positive_integer(sizes[axis], f"input_shape[{axis}]")

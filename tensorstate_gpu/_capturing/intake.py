@@ -75,16 +75,21 @@ class Intake:
                 neurons = positive_integer(neurons, "neurons")
                 self.axis = None if axis is None else integer(axis, "axis")
                 self.accumulator = self.sink.open(neurons, self.attributes())
-            elif neurons != self.accumulator.neurons:
-                raise ValueError(
-                    f"{self.name}: a batch has {neurons} neurons, earlier ones "
-                    f"{self.accumulator.neurons}; reset_states() starts over{self._deletion_note()}"
-                )
-            elif self._resumed and axis != self.axis:
+                return
+            self.check_neurons(neurons)
+            if self._resumed and axis != self.axis:
                 raise ValueError(
                     f"{self.name}: a batch has its neurons along axis {axis}, those in "
                     f"{self._store()} along {self.axis}"
                 )
+
+    def check_neurons(self, neurons: int) -> None:
+        """Raise ValueError if earlier batches have another number of neurons."""
+        if self.accumulator is not None and neurons != self.accumulator.neurons:
+            raise ValueError(
+                f"{self.name}: a batch has {neurons} neurons, earlier ones "
+                f"{self.accumulator.neurons}; reset_states() starts over{self._deletion_note()}"
+            )
 
     def _deletion_note(self) -> str:
         return f", and deletes what {self._store()} has of this layer" if self._resumed else ""
@@ -254,7 +259,7 @@ class Intake:
 
     # ---- the end -------------------------------------------------------------------------------
 
-    def reset(self, neurons: int | None, axis: int) -> None:
+    def reset(self, neurons: int | None, axis: int | None) -> None:
         """Delete everything captured. Declares the neurons of future batches, if they are known."""
         self.wait_for_pending()
         with self.lock:

@@ -21,7 +21,13 @@ def own_class_name(layer: Any) -> tuple[str, ...]:
 
 
 def match(
-    layers: Layers, attach_to: Any, exclude: Any = (), class_names: ClassNames = own_class_name
+    layers: Layers,
+    attach_to: object,
+    exclude: object = (),
+    class_names: ClassNames = own_class_name,
+    *,
+    itself: tuple[str, Any] | None = None,
+    all_layers: Layers | None = None,
 ) -> list[tuple[str, Any]]:
     """Return the layers that match ``attach_to`` but not ``exclude``, in the model's order.
 
@@ -36,6 +42,11 @@ def match(
         ``Conv?d``). A class matches its instances. A predicate is called with ``(name, layer)``.
     class_names : function of a layer
         Returns the names of its class; frameworks may create classes at run time.
+    itself : (name, model), optional
+        The model, which only its name, its class, the name of its class, and the model itself
+        match: globs and predicates are about its layers. It comes last.
+    all_layers : sequence of (name, layer)
+        The layers that ``"*"`` stands for, by default all.
 
     Raises
     ------
@@ -51,8 +62,10 @@ def match(
     >>> match([("a", 1), ("b", 2.0), ("c", 1)], "c")
     [('a', 1)]
     """
-    wanted = _matchers(attach_to, "attach_to", layers, class_names)
-    unwanted = _matchers(exclude, "exclude", layers, class_names)
+    every = layers if all_layers is None else all_layers
+    known = layers if itself is None else [*layers, itself]
+    wanted = _matchers(attach_to, "attach_to", known, every, class_names)
+    unwanted = _matchers(exclude, "exclude", known, every, class_names)
     if not wanted:
         raise ValueError("attach_to names no layer: it is empty")
     chosen = [
@@ -60,9 +73,39 @@ def match(
         for names, layer in names_of_layers(layers)
         if _any_matches(wanted, names, layer) and not _any_matches(unwanted, names, layer)
     ]
+    if itself is not None and _is_meant(itself, attach_to, exclude, class_names):
+        chosen.append(itself)
     if not chosen:
         raise NoLayerMatches(_nothing_matched(layers, attach_to, exclude))
     return chosen
+
+
+def _is_meant(
+    itself: tuple[str, object], attach_to: object, exclude: object, class_names: ClassNames
+) -> bool:
+    """Return whether patterns mean the model itself."""
+    name, model = itself
+    words = (name, *class_names(model))
+
+    def means(pattern: object) -> bool:
+        if isinstance(pattern, type):
+            return isinstance(model, pattern) and pattern.__name__ in words
+        return pattern is model or (isinstance(pattern, str) and pattern in words)
+
+    return any(map(means, listed(attach_to))) and not any(map(means, listed(exclude)))
+
+
+def listed(patterns: object) -> Iterable[object]:
+    """Return patterns as something that lists them: one alone, or what is none, in a list."""
+    alone = isinstance(patterns, (str, type)) or callable(patterns)
+    return patterns if isinstance(patterns, Iterable) and not alone else [patterns]
+
+
+def texts_of(layers: Layers, class_names: ClassNames) -> list[str]:
+    """Return all texts that a pattern may name: names of layers and of their classes."""
+    return list(
+        dict.fromkeys(text for name, layer in layers for text in (name, *class_names(layer)))
+    )
 
 
 def names_of_layers(layers: Layers) -> list[tuple[list[str], Any]]:
@@ -80,19 +123,20 @@ def _any_matches(matchers: Sequence[Matcher], names: Sequence[str], layer: Any) 
 
 
 def _matchers(
-    patterns: Any, argument: str, layers: Layers, class_names: ClassNames
+    patterns: object, argument: str, layers: Layers, every: Layers, class_names: ClassNames
 ) -> list[Matcher]:
-    if isinstance(patterns, (str, type)) or callable(patterns):
-        patterns = [patterns]
-    if not isinstance(patterns, Iterable):
-        raise _pattern_error(patterns, argument)
-    return [_matcher(pattern, argument, layers, class_names) for pattern in patterns]
+    return [_matcher(pattern, argument, layers, every, class_names) for pattern in listed(patterns)]
 
 
-def _matcher(pattern: Any, argument: str, layers: Layers, class_names: ClassNames) -> Matcher:
+def _matcher(
+    pattern: object, argument: str, layers: Layers, every: Layers, class_names: ClassNames
+) -> Matcher:
     # Layers are often callable. A layer of the model matches itself; it is not a predicate.
     if any(pattern is layer for _, layer in layers):
         return lambda name, layer: layer is pattern
+    if isinstance(pattern, str) and pattern == "*":
+        ids = {id(layer) for _, layer in every}
+        return lambda name, layer: id(layer) in ids
     if isinstance(pattern, str):
         return lambda name, layer: _matches_any(pattern, (name, *class_names(layer)))
     if isinstance(pattern, type):
@@ -107,17 +151,16 @@ def _matches_any(pattern: str, texts: Iterable[str]) -> bool:
     return any(text == pattern or fnmatchcase(text, pattern) for text in texts)
 
 
-def _pattern_error(pattern: Any, argument: str) -> TypeError:
+def _pattern_error(pattern: object, argument: str) -> TypeError:
     return TypeError(
         f"{argument} must be a layer name, class name, glob, class or predicate (name, layer) -> "
         f"bool, or a list of these, got {type(pattern).__name__}"
     )
 
 
-def _nothing_matched(layers: Layers, attach_to: Any, exclude: Any) -> str:
-    listed = [f"{name} ({type(layer).__name__})" for name, layer in layers]
-    patterns = [attach_to] if isinstance(attach_to, str) else attach_to
-    words = [p for p in patterns if isinstance(p, str)] if isinstance(patterns, Iterable) else []
+def _nothing_matched(layers: Layers, attach_to: object, exclude: object) -> str:
+    shown = [f"{name} ({type(layer).__name__})" for name, layer in layers]
+    words = [pattern for pattern in listed(attach_to) if isinstance(pattern, str)]
     if words:
         closeness = {
             text: max(
@@ -125,9 +168,9 @@ def _nothing_matched(layers: Layers, attach_to: Any, exclude: Any) -> str:
                 for word in words
                 for part in (name, type(layer).__name__)
             )
-            for text, (name, layer) in zip(listed, layers, strict=True)
+            for text, (name, layer) in zip(shown, layers, strict=True)
         }
-        listed.sort(key=lambda text: -closeness[text])
-    shown = ", ".join(listed[:20]) + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")
+        shown.sort(key=lambda text: -closeness[text])
+    text = ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
     excluding = f" with exclude={exclude!r}" if exclude else ""
-    return f"attach_to={attach_to!r}{excluding} matches no layer; there are: {shown or 'none'}"
+    return f"attach_to={attach_to!r}{excluding} matches no layer; there are: {text or 'none'}"

@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.firing_function import (
@@ -29,14 +29,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 NeuronAxis = int | Mapping[str, int] | Callable[[str, Any], int | None]
 
 
+Keep = Literal["states", "counts"]
 # Which passes count: those in training mode, those that are not, or a function of the model.
-When = str | Callable[[Any], bool]
+When = Literal["train", "eval"] | Callable[[Any], bool]
 
 
 class CaptureKeywords(TypedDict, total=False):
     """The options as keyword arguments; `CapturePoint` documents them."""
 
-    keep: str
+    keep: Keep
     threshold: Any
     firing: FiringFunction | None
     neuron_axis: NeuronAxis | None
@@ -54,7 +55,7 @@ class CaptureOptions:
     Pickling raises PicklingError for a firing function that no module has under its name.
     """
 
-    keep: str = "states"
+    keep: Keep = "states"
     threshold: Any = 0.0
     firing: FiringFunction | None = None
     neuron_axis: NeuronAxis | None = None

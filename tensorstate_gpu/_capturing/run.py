@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
-from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
 from tensorstate_gpu.reporting.html import html_table
+from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import printable_name, with_noun
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 class Run(Mapping[str, CapturePoint]):
     """The capture points of one model, by name and in the model's order.
+
+    ``run["conv_1_post_states"]`` is a capture point; so are ``run["conv_1"]``, by the name of the
+    layer if it has one capture point only, and ``run[0]``, the first.
 
     ``with ts.capture(model, "Conv2d") as run:`` creates one. It can be read after the block, copied
     and pickled. Like every mapping it has keys(), values(), items() and get(). For a model that
@@ -29,39 +33,54 @@ class Run(Mapping[str, CapturePoint]):
     __eq__, __hash__ = object.__eq__, object.__hash__
 
     def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
-        self._points: dict[str, CapturePoint] = {}
-        for point in points:
-            if not isinstance(point, CapturePoint):
-                raise TypeError(f"points must be CapturePoints, got {type(point).__name__}")
-            if point.name in self._points:
+        self._by_name: dict[str, CapturePoint] = {}
+        for given in points:
+            point = own_point(given)
+            if point is None:
+                raise TypeError(f"points must be CapturePoints, got {type(given).__name__}")
+            if point.name in self._by_name:
                 raise ValueError(f"points must have different names; two are called {point.name!r}")
-            self._points[point.name] = point
+            self._by_name[point.name] = point
             point.new_point_listeners.append(self._insert)
+
+    @property
+    def _points(self) -> dict[str, CapturePoint]:
+        """The capture points, with those that batches create which a framework still computes."""
+        for point in list(self._by_name.values()):
+            point.intake.wait_for_pending()
+        return self._by_name
 
     def _insert(self, point: CapturePoint, before: CapturePoint) -> None:
         """Add a capture point that another one has created, after the one that it comes after."""
-        points = [*self._points.values()]
+        points = [*self._by_name.values()]
         points.insert(points.index(before) + 1, point)
-        self._points = {each.name: each for each in points}
+        self._by_name = {each.name: each for each in points}
 
     @property
     def efficiency_layers(self) -> list[CapturePoint]:
         """The capture points, in the model's order."""
         return list(self._points.values())
 
-    def point(self, name: str) -> CapturePoint:
-        """Return the capture point with this name. It is created (keep="states") if needed."""
-        if name not in self:
-            self._points[name] = CapturePoint(name)
-        return self[name]
+    def point(self, name: str, *, like: str | None = None) -> CapturePoint:
+        """Return the capture point with this name.
 
-    def __getitem__(self, name: str) -> CapturePoint:
-        if name in self._points:
-            return self._points[name]
-        for point in self._points.values():
-            if name in point.other_names:
-                return point
-        raise KeyError(f"no capture point {name!r}; there are {list(self._points)}")
+        It is created if needed, with the options of the one that is named ``like``, if there is
+        one, and else with ``keep="states"``.
+        """
+        if name not in self._by_name:
+            model = None if like is None else self._by_name.get(like)
+            options = None if model is None else model.options
+            self._by_name[name] = CapturePoint(name, options=options)
+        return self._by_name[name]
+
+    def __getitem__(self, name: str | int) -> CapturePoint:
+        points = self._points
+        if isinstance(name, int):
+            return list(points.values())[name]
+        if name not in points:
+            others = {point.name: point.other_names for point in points.values()}
+            name = find_name(others, name, of="run")
+        return points[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._points)
@@ -99,7 +118,7 @@ class Run(Mapping[str, CapturePoint]):
         notes = PassNotes.from_arguments(labels, units, mask)
         for point in self._points.values():
             point.note_next_pass(notes)
-        return NoteBlock(self._points.values, notes)
+        return NoteBlock(self._by_name.values, notes)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ class LayerFacts:
     ``call_of``: for a later call of a layer within a pass, the name of the first one's states.
     ``spatial_shape``: the sizes of the activations without instances and neurons, if all have the
     same.
+    ``shuffled``: whether a framework has put inputs into an order of its own.
     """
 
     passes: tuple[int, int] | None = None
@@ -21,6 +22,7 @@ class LayerFacts:
     other_names: tuple[str, ...] = ()
     call_of: str | None = None
     spatial_shape: tuple[int, ...] | None = None
+    shuffled: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Return what is known, without what is not."""
@@ -42,6 +44,7 @@ class LayerFacts:
             _texts(found.get("other_names", [])),
             _text(found.get("call_of")),
             _numbers(found.get("spatial_shape")),
+            found.get("shuffled") is True,
         )
 
 
@@ -95,6 +98,7 @@ class LayerLog:
         self._earlier = earlier
         shape = None if earlier is None else earlier.spatial_shape
         self._spatial_shapes = set() if shape is None else {shape}
+        self.shuffled = earlier is not None and earlier.shuffled
 
     def note_spatial_shape(self, shape: tuple[int, ...] | None) -> None:
         """Note the sizes of a batch's activations without instances and neurons."""
@@ -119,6 +123,7 @@ class LayerLog:
             self.other_names,
             self.call_of,
             shapes[0] if len(shapes) == 1 else None,
+            self.shuffled,
         )
 
     def _passes(self, new: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -13,7 +13,13 @@ from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu.errors import InputsUnknown, LedgerError, NothingCaptured, PassesMissed
+from tensorstate_gpu.errors import (
+    InputsUnknown,
+    LedgerError,
+    NothingCaptured,
+    PassesMissed,
+    warn_of_shuffled,
+)
 from tensorstate_gpu.information.estimators import Estimator
 
 if TYPE_CHECKING:
@@ -108,8 +114,10 @@ class LayerStates(ABC):
 
         ``index`` is an int, a slice, or an array of ints or bools over the instances. It needs
         keep="states". Raises InputsUnknown if it selects some, but not all, of several instances
-        whose states cannot be told apart.
+        whose states cannot be told apart. Warns of inputs that Keras has shuffled.
         """
+        if index is not None:
+            self._warn_if_shuffled()
         with self._read_lock(), self._naming_layer():
             accumulator = self._require_accumulator()
             return accumulator.histogram() if index is None else accumulator.histogram_of(index)
@@ -119,8 +127,11 @@ class LayerStates(ABC):
 
         ``labels``: one integer or string per instance, which needs keep="states". By default, the
         labels that were given during capture. Raises LabelsMissing if some instances have none, and
-        InputsUnknown (one of these) if some states belong to no known instance.
+        InputsUnknown (one of these) if some states belong to no known instance. Warns if labels are
+        given for inputs that Keras has shuffled.
         """
+        if labels is not None:
+            self._warn_if_shuffled()
         with self._read_lock(), self._naming_layer():
             return self._require_accumulator().histograms_by_label(labels)
 
@@ -212,6 +223,10 @@ class LayerStates(ABC):
             accumulator = self._require_accumulator()
             accumulator.chunks()  # waits for rows in transit; not where only counts are kept
             return np.concatenate(list(accumulator.ledger.note_pieces("units")))
+
+    def _warn_if_shuffled(self) -> None:
+        if self.facts().shuffled:
+            warn_of_shuffled(self.name)
 
     @contextmanager
     def _naming_layer(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray
 from tensorstate_gpu._arrays.dlpack import export_like
-from tensorstate_gpu._arrays.frameworks import jax_tracing
+from tensorstate_gpu._arrays.frameworks import jax_in_place
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_packed
 
 
@@ -34,7 +34,7 @@ def popcount(states: Any) -> Any:
     >>> popcount(np.array([[5, 1], [0, 0]], np.uint8))
     array([3, 0], dtype=int32)
     """
-    if (jax := jax_tracing(states)) is not None:
+    if (jax := jax_in_place(states)) is not None:
         check_packed(states.dtype.name, states.shape)
         return jax.popcount(states)
     backend, packed = borrow_packed(states)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, NativeArray
 from tensorstate_gpu._arrays.dlpack import Tensor, borrow, check_same_device, export_like
 from tensorstate_gpu._arrays.firing_function import FiringFunction, checked_firing_function
-from tensorstate_gpu._arrays.frameworks import jax_tracing
+from tensorstate_gpu._arrays.frameworks import jax_in_place
 from tensorstate_gpu._arrays.layout import plan
 from tensorstate_gpu._arrays.thresholds import Threshold, firing_test
 from tensorstate_gpu._states.backends import backend_of
@@ -87,10 +87,11 @@ def compress_states(
     array([[3]], dtype=uint8)
     """
     function = checked_firing_function(firing, threshold)
-    if (jax := jax_tracing(states)) is not None:
+    if (jax := jax_in_place(states)) is not None:
         if function is not None:
             raise TypeError(
-                "firing= is not for JAX transformations: pack firing(states) there, as bools"
+                "firing= is not for JAX transformations, and not for arrays on several devices: "
+                "pack firing(states) there, as bools"
             )
         return jax.compress(states, neuron_axis, threshold)
     tensor = borrow(states, "states")
@@ -155,7 +156,7 @@ def decompress_states(states: Any, num_neurons: int) -> Any:
     >>> decompress_states(np.array([[5]], np.uint8), 3)
     array([[ True, False,  True]])
     """
-    if (jax := jax_tracing(states)) is not None:
+    if (jax := jax_in_place(states)) is not None:
         check_packed(states.dtype.name, states.shape)
         return jax.decompress(states, check_neurons(num_neurons, states.shape[1], "num_neurons"))
     backend, packed = borrow_packed(states)

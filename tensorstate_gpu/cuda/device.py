@@ -19,7 +19,7 @@ from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor
 
-from .launch import THREADS, Launch, names_in, source_code
+from .launch import Launch, names_in, source_code
 
 _DONE, _NOT_READY = 0, 600  # cudaSuccess, cudaErrorNotReady
 
@@ -205,18 +205,26 @@ def address(array: DeviceArray) -> int:
 
 def multiprocessors() -> int:
     """Return how many multiprocessors the current device has."""
-    return _multiprocessors(library().cuda.Device().id)
+    return _attributes(library().cuda.Device().id)["MultiProcessorCount"]
+
+
+def most_shared_bytes() -> int:
+    """Return how much shared memory a block of the current device can have."""
+    return _attributes(library().cuda.Device().id)["MaxSharedMemoryPerBlockOptin"]
 
 
 @lru_cache
-def _multiprocessors(index: int) -> int:
-    return library().cuda.Device(index).attributes["MultiProcessorCount"]
+def _attributes(index: int) -> dict[str, int]:
+    return library().cuda.Device(index).attributes
 
 
 def run(launch: Launch) -> None:
     """Queue a kernel on the current stream."""
-    kernels = _kernels(launch.source, launch.defines, library().cuda.Device().id)
-    kernels[launch.kernel](launch.grid, (THREADS,), launch.arguments)
+    kernel = _kernels(launch.source, launch.defines, library().cuda.Device().id)[launch.kernel]
+    size = launch.shared_bytes
+    if size and size > kernel.max_dynamic_shared_size_bytes:
+        kernel.max_dynamic_shared_size_bytes = size
+    kernel(launch.grid, (launch.threads,), launch.arguments, shared_mem=size)
 
 
 @lru_cache(maxsize=1024)

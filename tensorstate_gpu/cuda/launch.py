@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 KERNELS = Path(__file__).parent / "kernels"
-THREADS = 256  # of every block
+THREADS = 256  # of most blocks
 MOST_BLOCKS = (1 << 31) - 1, (1 << 16) - 1  # in x and y, on every GPU since compute capability 3.0
 
 
@@ -23,6 +23,8 @@ class Launch:
     defines: tuple[tuple[str, int], ...]
     grid: tuple[int, int]
     arguments: tuple[np.generic, ...]
+    threads: int = THREADS
+    shared_bytes: int = 0
 
     def __post_init__(self) -> None:
         for axis, (blocks, most) in enumerate(zip(self.grid, MOST_BLOCKS, strict=True)):
@@ -47,4 +49,4 @@ def source_code(source: str) -> str:
 
 def names_in(code: str) -> list[str]:
     """Return the names of the kernels in a source."""
-    return re.findall(r"^KERNEL (\w+)\(", code, re.MULTILINE)
+    return re.findall(r"^(?:LARGE_)?KERNEL (\w+)\(", code, re.MULTILINE)

@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
+from tensorstate_gpu._states.bits import popcount
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information.efficiencies import measure_layers
 from tensorstate_gpu.reporting.html import html_summary, html_table
+from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import format_percent, printable_name, text_table
 
 HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
@@ -42,8 +44,8 @@ class LayerReport:
     "given", "layer", "flow", "rule", "guess", or None where it was declared. ``passes`` and
     ``model_passes``: in how many passes of the model the layer ran, and how many there were; None
     if that is not known. ``fires`` is false if no neuron fires in any state; ``nan`` is then the
-    share of NaN in the first batch, from 0 to 1. ``other_names``: those of a layer that is
-    registered under several.
+    share of NaN in the first batch, from 0 to 1. ``always_fires``: whether all neurons fire in all
+    states. ``other_names``: those of a layer that is registered under several.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -62,6 +64,7 @@ class LayerReport:
     fires: bool = True
     nan: float = 0.0
     other_names: tuple[str, ...] = ()
+    always_fires: bool = False
 
     @classmethod
     def of(cls, name: str, counts: StateCounts) -> "LayerReport":
@@ -76,6 +79,7 @@ class LayerReport:
             counts.efficiency(),
             information.ceiling(counts.total, counts.neurons),
             fires=bool(counts.packed.any()),
+            always_fires=_always_fires(counts),
         )
 
     @classmethod
@@ -93,10 +97,15 @@ class LayerReport:
             other_names=layer.other_names,
         )
 
-    def silence(self) -> str:
-        """Return that the layer never fires, and whether that is because of NaN; else nothing."""
+    def why_constant(self) -> str:
+        """Return why all rows have the same state, so that the efficiency is 0; else nothing.
+
+        NaN are told apart from what does not fire for another reason.
+        """
+        if self.always_fires:
+            return "all neurons always fire: exclude= it, or choose a threshold="
         if self.fires:
-            return ""
+            return "is always in the same state" if self.distinct == 1 else ""
         nan = f": {format_percent(self.nan)} of its first batch are NaN" if self.nan else ""
         return f"never fires{nan}"
 
@@ -113,10 +122,17 @@ class LayerReport:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Report:
-    """The table of measures of a network. print() shows it as text, notebooks as HTML.
+def _always_fires(counts: StateCounts) -> bool:
+    return len(counts) == 1 and int(popcount(counts.packed)[0]) == counts.neurons
 
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class Report:
+    """The table of measures of a network: as text in a terminal, as HTML in notebooks.
+
+    ``varying_efficiency``: the network efficiency without layers that are always in one state, as
+    softmax outputs are; one of them makes that of the network 0. None if there is no such layer, or
+    no other one.
     ``missing``: names of the layers of which nothing was captured. The measures leave them out.
     """
 
@@ -128,13 +144,13 @@ class Report:
     beta: float = 2
     aiq: float | None = None
     missing: tuple[str, ...] = ()
+    varying_efficiency: float | None = None
 
     def __getitem__(self, name: str) -> LayerReport:
         """Return the measures of one layer. Raises KeyError if it is not in the table."""
-        for layer in self.layers:
-            if name in (layer.layer, *layer.other_names):
-                return layer
-        raise KeyError(f"no layer {name!r}; there are {[layer.layer for layer in self.layers]}")
+        layers = {layer.layer: layer for layer in self.layers}
+        others = {layer.layer: layer.other_names for layer in self.layers}
+        return layers[find_name(others, name, of="report")]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, ready for JSON."""
@@ -143,16 +159,18 @@ class Report:
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).
 
-        They name layers that never fire, those that ran only in some passes of the model, whose
-        inputs are a part of it, and the other names of layers.
+        They name layers that are always in one state, those that ran only in some passes of the
+        model, whose inputs are a part of it, and the other names of layers.
         """
         lines = [("network efficiency", format_percent(self.network_efficiency))]
+        if self.varying_efficiency is not None:
+            lines.append(("without constant layers", format_percent(self.varying_efficiency)))
         if self.accuracy is not None and self.aiq is not None:
             lines.append(("accuracy", format_percent(self.accuracy)))
             lines.append((f"aIQ (beta {self.beta:g})", format_percent(self.aiq)))
         for layer in self.layers:
-            if silence := layer.silence():
-                lines.append((layer.layer, silence))
+            if reason := layer.why_constant():
+                lines.append((layer.layer, reason))
             if layer.passes != layer.model_passes:
                 lines.append((layer.layer, f"{layer.passes:,} of {layer.model_passes:,} passes"))
             if layer.other_names:
@@ -166,6 +184,8 @@ class Report:
         summary = self.summary()
         width = max(len(label) for label, _ in summary)
         return "\n".join([table, "", *(f"{label:<{width}}  {value}" for label, value in summary)])
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = [layer.cells() for layer in self.layers]
@@ -213,4 +233,13 @@ def summarise(
         if not 0 < beta < math.inf:
             raise ValueError(f"beta must be finite and greater than 0, got {beta}")
     aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
-    return Report(tuple(layers), efficiency, accuracy, beta, aiq, tuple(missing))
+    return Report(
+        tuple(layers), efficiency, accuracy, beta, aiq, tuple(missing), _varying_efficiency(layers)
+    )
+
+
+def _varying_efficiency(layers: list[LayerReport]) -> float | None:
+    varying = [layer.efficiency for layer in layers if layer.distinct > 1]
+    if not varying or len(varying) == len(layers):
+        return None
+    return information.network_efficiency(varying)

@@ -4,10 +4,11 @@ import contextlib
 import copy
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tensorstate_gpu import information
 from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
 from tensorstate_gpu.store.commit_record import Record
 from tensorstate_gpu.store.files import files_at
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from tensorstate_gpu.reporting import Report
     from tensorstate_gpu.store.verification import Verification
 
+Mode = Literal["r", "x", "a"]
+Durability = Literal["process", "power"]
 MODES = ("r", "x", "a")
 DURABILITIES = ("process", "power")
 
@@ -80,9 +83,9 @@ class Store:
     def __init__(
         self,
         path: Any,
-        mode: str = "r",
+        mode: Mode = "r",
         *,
-        durability: str = "process",
+        durability: Durability = "process",
         commit_rows: int | None = None,
         commit_seconds: float | None = 30.0,
         compressor: Any = None,
@@ -121,10 +124,12 @@ class Store:
 
     def __getitem__(self, name: str) -> StoredLayer:
         layers = self.record.layers
-        for stored, layer in layers.items():
-            if name == stored or (layer is not None and name in layer.facts.other_names):
-                return StoredLayer(self._files, stored, layer)
-        raise KeyError(f"{self} has no states of {name!r}; there are {list(layers)}")
+        if name not in layers:
+            others = {
+                each: layer.facts.other_names if layer else () for each, layer in layers.items()
+            }
+            name = find_name(others, name, of=str(self))
+        return StoredLayer(self._files, name, layers[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.record.layers)

@@ -179,5 +179,6 @@ def test_the_same_options_do_not_warn(tmp_path):
         model = ts.build_efficiency_model(network(), "0", threshold=0.5)
         ts.build_efficiency_model(model, "Linear", threshold=0.5)
         ts.build_efficiency_model(model, "ReLU")
-    with pytest.warns(UserWarning, match="0_post_states, 2_post_states, 1_post_states: these"):
+        ts.build_efficiency_model(model, ["Linear", "ReLU"])
+    with pytest.warns(UserWarning, match="1_post_states, 0_post_states, 2_post_states: these"):
         ts.build_efficiency_model(model, "*", threshold=0.5, storage_path=tmp_path / "run")

@@ -48,6 +48,7 @@ def test_numbers(run):
         "fires": True,
         "nan": 0.0,
         "other_names": (),
+        "always_fires": False,
     }
     assert (second.distinct, second.entropy, second.efficiency) == (2, 1.0, 0.25)
     assert report.network_efficiency == run.network_efficiency() == pytest.approx(0.5)
@@ -172,7 +173,7 @@ def test_a_run_is_a_mapping_of_its_points(run):
     assert (run.get("second"), run.get("third"), "first" in run) == (points[1], None, True)
     assert run != ts.Run(points)
     assert len({run, run}) == 1
-    with pytest.raises(KeyError, match="no capture point 'third'; there are"):
+    with pytest.raises(KeyError, match="run has no states of 'third'; there are"):
         run["third"]
 
 

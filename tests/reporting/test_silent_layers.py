@@ -88,3 +88,35 @@ def test_nan_of_every_format(name):
     expected = int(tensor.double().isnan().sum())
     assert (expected > 0) == (ELEMENT_TYPES[name].kind == "float")
     assert int(count_nan(borrow(tensor, "states"))) == expected
+
+
+def test_layers_that_are_always_in_one_state_are_told(capsys):
+    class Ends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.softmax, self.square = nn.Linear(4, 3), nn.Softmax(1), nn.Identity()
+
+        def forward(self, x):
+            y = self.linear(x)
+            return self.softmax(y), self.square(torch.cat([y**2 + 1, -(y**2)], 1))
+
+    torch.manual_seed(0)
+    model = Ends()
+    with ts.capture(model, "*") as run:
+        model(torch.randn(20, 4))
+    report = run.report(accuracy=0.5)
+    assert (report.network_efficiency, report.aiq) == (0, 0)
+    assert report.varying_efficiency == run["linear"].efficiency()
+    assert report["softmax"].always_fires
+    assert not report["square"].always_fires
+    lines = dict(report.summary())
+    assert (
+        lines["softmax_post_states"]
+        == "all neurons always fire: exclude= it, or choose a threshold="
+    )
+    assert lines["square_post_states"] == "is always in the same state"
+    assert lines["without constant layers"] == f"{100 * report.varying_efficiency:.1f} %"
+    assert repr(report) == str(report)
+    with ts.capture(model, "*", exclude=["softmax", "square"]) as run:
+        model(torch.randn(20, 4))
+    assert run.report().varying_efficiency is None

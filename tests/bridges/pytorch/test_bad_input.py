@@ -95,7 +95,7 @@ def test_everything_excluded(model, how):
 
 @attach
 @pytest.mark.parametrize("argument", ["attach_to", "exclude"])
-@pytest.mark.parametrize("pattern", [3, None, [3], ["Conv2d", None]])
+@pytest.mark.parametrize("pattern", [3, [3], ["Conv2d", None]])
 def test_patterns_of_another_kind(model, how, argument, pattern):
     if argument == "exclude":
         options = {"attach_to": "Conv2d", "exclude": pattern}
@@ -235,9 +235,9 @@ def test_a_bad_second_call_leaves_the_first_ones_points():
 
 
 def test_errors_inside_a_hook_name_the_layer():
-    model = nn.Sequential(nn.Linear(3, 4))
+    model = nn.Sequential(nn.ReLU())
     one_per_neuron = pytest.raises(ValueError, match="one per neuron")
-    with ts.capture(model, "Linear", threshold=[0.0, 1.0]), one_per_neuron as raised:
+    with ts.capture(model, "ReLU", threshold=[0.0, 1.0]), one_per_neuron as raised:
         model(torch.ones(2, 3))
     assert "while capturing 0_post_states" in raised.value.__notes__
 

@@ -38,11 +38,11 @@ def compiler():
 @lru_cache
 def compiled(code, defines):
     """Return a library with the kernels of a file, each as launch_<name>(), for launch()."""
-    names = re.findall(r"^KERNEL (\w+)\(", code, re.MULTILINE)
+    names = re.findall(r"^(?:LARGE_)?KERNEL (\w+)\(", code, re.MULTILINE)
     for name in names:
         code += (
-            f'\nextern "C" void launch_{name}(u32 x, u32 y, void **arguments) {{'
-            f"simt::launch({name}, dim3{{x, y, 1}}, arguments); }}\n"
+            f'\nextern "C" void launch_{name}(u32 x, u32 y, u32 threads, u32 shared, void **all)'
+            f"{{ simt::launch({name}, dim3{{x, y, 1}}, threads, shared, all); }}\n"
         )
     command = ["g++", *FLAGS, *defines, f"-I{HERE}"]
     known_by = "\n".join([code, (HERE / "device.h").read_text(), compiler(), *command])
@@ -62,8 +62,8 @@ def compiled(code, defines):
     return ctypes.CDLL(str(library))
 
 
-def launch(kernel, grid, arguments):
+def launch(kernel, grid, threads, shared_bytes, arguments):
     """Run a kernel of compiled()."""
     values = [np.array(argument) for argument in arguments]
     addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-    kernel(*grid, addresses)
+    kernel(*grid, threads, shared_bytes, addresses)

@@ -264,17 +264,12 @@ def concatenate(arrays, axis=0):
     return queued(lambda *values: np.concatenate(values, axis), *arrays)
 
 
-def lexsort(keys):
-    assert isinstance(keys, ndarray)
-    return queued(np.lexsort, keys)
-
-
-def argsort(array, kind="stable"):
-    return queued(lambda values: np.argsort(values, kind=kind), array)
-
-
 def sort(array):
     return queued(np.sort, array)
+
+
+def argsort(array, *, kind):
+    return queued(lambda values: np.argsort(values, kind=kind), array)
 
 
 def cumsum(array):

@@ -40,6 +40,7 @@ class RawKernel:
 
     def __init__(self, function):
         self._function, self._loaded = function, set()
+        self.max_dynamic_shared_size_bytes = 48 << 10
 
     @property
     def kernel(self):
@@ -52,8 +53,12 @@ class RawKernel:
             self._loaded.add(current.devices[-1])
         return self._function
 
-    def __call__(self, grid, block, arguments):
-        assert block == (launch.THREADS,)
+    def __call__(self, grid, block, arguments, *, shared_mem=0):
+        assert shared_mem <= self.max_dynamic_shared_size_bytes
+        (threads,) = block
         assert all(isinstance(argument, np.generic) for argument in arguments)
         function = self.kernel
-        GPU.put(get_current_stream().key, lambda: machine.launch(function, grid, arguments))
+        GPU.put(
+            get_current_stream().key,
+            lambda: machine.launch(function, grid, threads, shared_mem, arguments),
+        )

@@ -16,16 +16,7 @@ def _module():
     cupy, cuda = types.ModuleType("cupy"), types.ModuleType("cupy.cuda")
     for name in ("ndarray", "empty", "zeros", "full", "asarray", "asnumpy", "ascontiguousarray"):
         setattr(cupy, name, getattr(arrays, name))
-    for name in (
-        "concatenate",
-        "lexsort",
-        "argsort",
-        "sort",
-        "cumsum",
-        "diff",
-        "flatnonzero",
-        "from_dlpack",
-    ):
+    for name in ("concatenate", "sort", "argsort", "cumsum", "diff", "flatnonzero", "from_dlpack"):
         setattr(cupy, name, getattr(arrays, name))
     cupy.RawModule = kernels.RawModule
     cupy.get_default_memory_pool = lambda: memory.CUPY

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import types
 from collections import defaultdict, deque
 from typing import NamedTuple
 
@@ -108,13 +109,12 @@ class Device:
     """As cupy.cuda.Device."""
 
     compute_capability = "90"
+    attributes = types.MappingProxyType(
+        {"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 40_000}
+    )
 
     def __init__(self, index=None):
-        self.attributes = {"MultiProcessorCount": 2}
         self.id = current.devices[-1] if index is None else index
-
-    def synchronize(self):
-        GPU.finish_all()
 
     def __enter__(self):
         current.devices.append(self.id)

@@ -91,6 +91,12 @@ BAD = {
     "a function": (lambda x: ts.compress_states(x, firing=bool), TypeError, "firing"),
     "floats unpacked": (lambda x: ts.decompress_states(x, 8), TypeError, "must be packed"),
     "counting": (lambda x: ts.count_states(ts.compress_states(x)), TypeError, "count them outside"),
+    "a traced name": (lambda x: ts.tap(x, x[0, 0], ts.Run()), TypeError, "name must be a str, got"),
+    "another order": (lambda x: ts.tap("x", x, ts.Run()), TypeError, "name must be a str, got"),
+    "yet another": (lambda x: ts.tap(x, ts.Run(), "x"), TypeError, r"tap\(x, name, run\)"),
+    "a text": (lambda _: ts.tap("x", "x", ts.Run()), TypeError, "x must be an array, got str"),
+    "a dict": (lambda x: ts.tap({"x": x}, "x", ts.Run()), TypeError, "tap the arrays in it"),
+    "no axis": (lambda x: ts.tap(x[0, 0], "x", ts.Run()), ValueError, "an axis of neurons"),
     "no run": (lambda x: ts.tap(x, "x", None), TypeError, "run must be a Run, got NoneType"),
     "no number": (lambda x: ts.tap(x, "x", ts.Run(), threshold="a"), TypeError, "threshold"),
 }
@@ -101,6 +107,22 @@ def test_bad_input_is_refused_while_tracing(what):
     call, kind, message = BAD[what]
     with pytest.raises(kind, match=message):
         jax.jit(call)(jnp.ones((2, 3)))
+
+
+def test_another_number_of_neurons_is_refused_while_tracing():
+    run = ts.Run()
+    ts.tap(jnp.ones((2, 3)), "x", run)
+    with pytest.raises(ValueError, match="x: a batch has 4 neurons, earlier ones 3"):
+        jax.jit(lambda x: ts.tap(x, "x", run))(jnp.ones((2, 4)))
+
+
+def test_calls_that_are_switched_off():
+    run = ts.Run()
+    function = jax.jit(lambda x: ts.tap(x, "x", run))
+    for rows, next_on in ((1, False), (2, True), (4, True)):
+        function(jnp.ones((rows, 3)))
+        run["x"].capture_on = next_on  # holds for the calls after it
+    assert run["x"].state_count == 5
 
 
 # ---- tap ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from keras.src.trainers.trainer import model_supports_jit
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.keras3.layers import StateCapture
-from tests.bridges.keras3.cases.models import BACKEND, compiled, convolutional
+from tests.bridges.keras3.cases.models import BACKEND, convolutional
 
 
 def test_models_that_are_not_built():
@@ -167,23 +167,6 @@ def test_layers_inside_layers_that_cannot_be_taken_apart(images):
     with ts.capture(model, "*/inner") as run:
         model(x)
     assert run.efficiency_layers[0].state_count == 10
-
-
-def test_labels_during_capture():
-    model = convolutional()
-    with (
-        ts.capture(model, "conv") as run,
-        pytest.raises(ValueError, match=r"labels cannot follow.*counts_by\(labels\)"),
-    ):
-        run.labels([1, 2])
-
-
-def test_labels_afterwards(images):
-    model = compiled(convolutional())
-    with ts.capture(model, "dense") as run:
-        model.predict(images, batch_size=16, verbose=0)
-    by_label = run["dense_states"].counts_by(np.arange(50) % 3)
-    assert [by_label[label].total for label in range(3)] == [17, 17, 16]
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="others compile a captured model")

@@ -117,21 +117,42 @@ def test_what_others_traced_brings_nothing_after_the_end():
 
 
 @pytest.mark.each_process
-def test_inside_a_model_that_was_traced_the_outer_one_is_to_be_captured():
+@pytest.mark.parametrize("method", ["predict", "fit", "evaluate"])
+def test_an_outer_model_that_was_traced_is_traced_again(method):
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="deep")], name="inner")
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(3)(inner(inputs)))
-    model.predict(X, verbose=0)
-    with ts.capture(inner, "deep") as run:
-        model.predict(X, verbose=0)
-    if BACKEND == "torch":
+    model.compile("sgd", "mse")
+    arguments = {"predict": (X,)}.get(method, (X, Y))
+    run_once = lambda: getattr(model, method)(*arguments, batch_size=8, verbose=0)  # noqa: E731
+    run_once()
+    for _ in range(2):
+        with ts.capture(inner, "deep") as run:
+            run_once()
+        run_once()
         assert run["deep_states"].state_count == 20
-    else:
-        with pytest.raises(ValueError, match="traced before captures nothing"):
-            run["deep_states"].efficiency()
     with ts.capture(model, "inner/deep") as run:
-        model.predict(X, verbose=0)
+        run_once()
     assert run["inner/deep_states"].state_count == 20
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="traces nothing")
+def test_functions_that_a_program_has_traced_itself_bring_nothing():
+    layer = layers.Dense(5, name="deep")
+    model = keras.Sequential([keras.Input((4,)), layer], name="inner")
+    if BACKEND == "jax":
+        import jax
+
+        traced = jax.jit(model)
+    else:
+        import tensorflow as tf
+
+        traced = tf.function(model)
+    traced(X)
+    with ts.capture(model, "deep") as run:
+        traced(X)
+    with pytest.raises(ValueError, match="traced before captures nothing"):
+        run["deep_states"].efficiency()
 
 
 def test_removal_reaches_nested_models():
@@ -254,13 +275,14 @@ OF_THE_POINT_ONLY = {
         "begin_notes",
         "block_notes",
         "declare",
+        "axis_of",
         "disk_path",
         "firing",
         "intake",
         "keep",
     ),
     *("labels", "neuron_axis"),
-    *("new_point_listeners", "note", "note_next_pass", "options", "threshold"),
+    *("new_point_listeners", "note", "note_next_pass", "options", "record", "threshold"),
 }
 
 

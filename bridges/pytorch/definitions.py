@@ -1,0 +1,47 @@
+"""PyTorch: what the definition of a module says: whether it has a kernel, and how many neurons."""
+
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from .neuron_axes import axis_rule_of
+
+_WITH_KERNEL = (
+    *(_ConvNd, nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag),
+    *(nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention),
+)
+# Attention computes with the weights of this one, and does not call it.
+_NEVER_CALLED = "NonDynamicallyQuantizableLinear"
+_OUTPUTS = ("out_channels", "out_features", "embedding_dim", "num_features", "num_channels")
+_INPUTS = ("in_channels", "in_features", "num_features", "num_channels")
+
+
+def has_kernel(module: nn.Module) -> bool:
+    """Return whether a module has weights of two or more axes of its own, as no norm has."""
+    if type(module).__name__ == _NEVER_CALLED:
+        return False
+    if isinstance(module, _WITH_KERNEL) or type(module).__module__.startswith(
+        ("torch.ao.nn.quantized.modules.conv", "torch.ao.nn.quantized.modules.linear")
+    ):
+        return True
+    parameters = module.parameters(recurse=False)
+    leaf = next(module.children(), None) is None and not isinstance(module, LazyModuleMixin)
+    return leaf and any(parameter.ndim >= 2 for parameter in parameters) and not _is_helper(module)
+
+
+def _is_helper(module: nn.Module) -> bool:
+    """Return whether a module only makes the weights of another one: weight_norm and its like."""
+    return type(module).__module__ == "torch.nn.utils.parametrize"
+
+
+def neurons(module: nn.Module, place: str) -> int | None:
+    """Return the number of neurons at a place, "pre" or "post", if the definition tells."""
+    rule = axis_rule_of(module)
+    if rule is None or not rule.defined:
+        return None
+    sizes: list[Any] = [
+        getattr(module, name, None) for name in (_INPUTS if place == "pre" else _OUTPUTS)
+    ]
+    return next((size for size in sizes if isinstance(size, int) and size > 0), None)

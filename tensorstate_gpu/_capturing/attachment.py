@@ -1,0 +1,101 @@
+"""Attachment: which layers of a model are to be captured, where and how, checked beforehand."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tensorstate_gpu._arrays.frameworks import bridge_of
+from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.choosing import Missing, choose
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions
+
+Method = Literal["before", "after", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Layers of a model, and how to capture them.
+
+    ``others``: the other names of layers that are registered under several, by the first.
+    """
+
+    bridge: Bridge
+    method: Method
+    chosen: Chosen
+    others: Mapping[str, Sequence[str]]
+    options: CaptureOptions
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The places at each layer."""
+        return self.bridge.METHODS[self.method]
+
+    def chosen_in(self, model: Any) -> Chosen:
+        """Return the layers of these names in a copy of the model."""
+        layers = dict([self.bridge.itself(model), *self.bridge.layers(model)])
+        return [(name, layers[name]) for name, _ in self.chosen]
+
+    @property
+    def point_names(self) -> set[str]:
+        """The names of the capture points of the first call of each layer."""
+        return {self.bridge.point_name(name, at) for name, _ in self.chosen for at in self.places}
+
+    def tell_other_names(self, points: Iterable[CapturePoint]) -> None:
+        """Let capture points of layers with several names answer to all."""
+        by_name = {point.name: point for point in points}
+        for first, names in self.others.items():
+            for place in self.places:
+                if (point := by_name.get(self.bridge.point_name(first, place))) is not None:
+                    point.answer_to([self.bridge.point_name(name, place) for name in names])
+
+
+def plan_attachment(
+    model: object,
+    attach_to: object,
+    exclude: object,
+    method: Method,
+    storage_path: Any,
+    missing: Missing,
+    options: CaptureKeywords,
+) -> Attachment:
+    """Check the arguments of a capture, and choose the layers. Raises TypeError or ValueError."""
+    bridge: Bridge = bridge_of(model)
+    checked = CaptureOptions.from_arguments(storage_path, options)
+    if not isinstance(method, str) or method not in bridge.METHODS:
+        raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")
+    bridge.check_attachable(model)
+    chosen, others = choose(bridge, model, attach_to, exclude, missing)
+    checked.check_layers([*(name for name, _ in chosen), *itertools.chain(*others.values())])
+    checked = checked.under_other_names(others)
+    attachment = Attachment(bridge, method, chosen, others, checked)
+    _check_thresholds(attachment)
+    return attachment
+
+
+def _check_thresholds(attachment: Attachment) -> None:
+    """Raise ValueError if there is one threshold per neuron, but not for those of a layer."""
+    threshold, bridge = attachment.options.threshold, attachment.bridge
+    if not isinstance(threshold, tuple) or attachment.options.neuron_axis is not None:
+        return
+    for name, layer in attachment.chosen:
+        for place in attachment.places:
+            neurons = bridge.neurons(layer, place)
+            if neurons not in (None, len(threshold)):
+                raise ValueError(
+                    f"{bridge.point_name(name, place)}: threshold must be one number or one per "
+                    f"neuron ({neurons}), got {len(threshold)}"
+                )
+
+
+def check_store_layers(storage_path: Any) -> None:
+    """Raise ValueError if a store has other layers than those that are captured now."""
+    if hasattr(storage_path, "session"):
+        storage_path.session.check_all_claimed()
+
+
+def release_names(points: Iterable[CapturePoint]) -> None:
+    """Release the names of points that will capture nothing."""
+    for point in points:
+        point.intake.sink.release_name()

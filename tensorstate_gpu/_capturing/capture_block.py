@@ -1,0 +1,114 @@
+"""capture(): capture points for the duration of a ``with`` block."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Any, NoReturn, Unpack
+
+from tensorstate_gpu._capturing.attachment import (
+    Method,
+    check_store_layers,
+    plan_attachment,
+    release_names,
+)
+from tensorstate_gpu._capturing.choosing import Missing
+from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
+from tensorstate_gpu._capturing.run import Run
+
+_USAGE = "capture() captures inside a block only: with ts.capture(model, ...) as run:"
+
+
+class CaptureBlock(AbstractContextManager[Run, None]):
+    """What ``capture()`` returns: nothing is attached before a ``with`` statement enters it."""
+
+    def __init__(self, block: AbstractContextManager[Run, bool | None]) -> None:
+        self._block = block
+
+    def __enter__(self) -> Run:
+        return self._block.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._block.__exit__(kind, error, traceback)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(_USAGE, name=name, obj=self)
+
+    def __getitem__(self, name: object) -> NoReturn:
+        raise TypeError(_USAGE)
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(_USAGE)
+
+    def __repr__(self) -> str:
+        return f"<{_USAGE}>"
+
+
+@takes_options
+def capture(
+    model: Any,
+    attach_to: Any = None,
+    exclude: Any = (),
+    method: Method = "after",
+    storage_path: Any = None,
+    *,
+    missing: Missing = "error",
+    **options: Unpack[CaptureKeywords],
+) -> CaptureBlock:
+    """Capture inside a ``with`` block; these capture points are detached when it ends.
+
+    Takes the same parameters as build_efficiency_model. Capture points that the model already has
+    are not touched. The Run can be read after the block. A store made from a path is then closed,
+    and can be opened with ``mode="a"`` at once; a Store that you opened stays open. If an exception
+    ends the block in the middle of a forward pass, that pass is discarded from a store.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+    >>> with capture(model, "Linear") as run:
+    ...     _ = model(torch.ones(10, 3))
+    >>> run["0_post_states"].state_count
+    10
+    """
+    return CaptureBlock(
+        _captured(model, attach_to, exclude, method, storage_path, missing, options)
+    )
+
+
+@contextmanager
+def _captured(
+    model: object,
+    attach_to: object,
+    exclude: object,
+    method: Method,
+    storage_path: Any,
+    missing: Missing,
+    options: CaptureKeywords,
+) -> Iterator[Run]:
+    attachment = plan_attachment(model, attach_to, exclude, method, storage_path, missing, options)
+    bridge = attachment.bridge
+    points = bridge.attach_in_place(model, attachment.chosen, method, attachment.options)
+    attachment.tell_other_names(points)
+    try:
+        run = Run(points)
+        check_store_layers(storage_path)
+    except ValueError:  # for example, two layers with the same name
+        bridge.detach(points)
+        release_names(points)
+        raise
+    try:
+        yield run
+    except BaseException:
+        for point in run.efficiency_layers:
+            point.intake.sink.discard_incomplete_pass()
+        if not any(point.state_count for point in run.efficiency_layers):
+            release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
+        raise
+    finally:
+        bridge.detach(points)
+        run.close()

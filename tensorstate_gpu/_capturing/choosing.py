@@ -1,0 +1,84 @@
+"""Chooses the layers to capture: what matches, the model itself, and names that match nothing."""
+
+import difflib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
+from tensorstate_gpu._capturing.matching import listed, match, names_of_layers, texts_of
+from tensorstate_gpu.errors import NoLayerMatches, UnmatchedNameWarning
+
+Missing = Literal["error", "warn"]
+_MISSING = ("error", "warn")
+
+
+def choose(
+    bridge: Bridge, model: object, attach_to: object, exclude: object, missing: Missing
+) -> tuple[Chosen, dict[str, list[str]]]:
+    """Return the layers to capture, and the other names of each, by its first name.
+
+    ``attach_to``: None stands for the layers with weights. Raises NoLayerMatches if no layer is
+    left, or, if ``missing`` is "warn", issues an UnmatchedNameWarning, as for each name in a list
+    that is that of no layer.
+    """
+    if missing not in _MISSING:
+        raise ValueError(f"missing must be one of {_MISSING}, got {missing!r}")
+    layers = bridge.layers(model)
+    whole = bridge.itself(model)
+    itself = None if any(layer is whole[1] for _, layer in layers) else whole
+    unwanted = _as_patterns(exclude)
+    try:
+        wanted = _with_weights(bridge, model) if attach_to is None else _as_patterns(attach_to)
+        chosen = match(
+            layers,
+            wanted,
+            unwanted,
+            bridge.class_names,
+            itself=itself,
+            all_layers=bridge.all_layers(model),
+        )
+    except NoLayerMatches as error:
+        if missing == "error":
+            raise
+        warnings.warn(str(error), UnmatchedNameWarning, stacklevel=4)
+        chosen = []
+    else:
+        texts = texts_of([*layers, whole], bridge.class_names)
+        _warn_of_names([*_names_in(wanted), *_names_in(unwanted)], texts)
+    others = {names[0]: names[1:] for names, _ in names_of_layers(layers) if names[1:]}
+    return chosen, {name: others[name] for name, _ in chosen if name in others}
+
+
+def _with_weights(bridge: Bridge, model: object) -> list[object]:
+    """Return the layers that are captured by default."""
+    found = [layer for _, layer in bridge.all_layers(model) if bridge.has_kernel(layer)]
+    if not found:
+        raise NoLayerMatches(
+            f"no layer of {type(model).__name__} has weights of two or more axes: attach_to= names "
+            'others, and "*" stands for all'
+        )
+    return found
+
+
+def _as_patterns(patterns: object) -> object:
+    """Return patterns that can be read more than once."""
+    return list(patterns) if isinstance(patterns, Iterator) else patterns
+
+
+def _names_in(patterns: object) -> list[str]:
+    """Return the patterns that are plain names, not globs."""
+    given = [each for each in listed(patterns) if isinstance(each, str)]
+    return [each for each in given if not set("*?[") & set(each)]
+
+
+def _warn_of_names(names: Sequence[str], texts: Sequence[str]) -> None:
+    for name in dict.fromkeys(names):
+        if name not in texts:
+            closest = difflib.get_close_matches(name, texts, 1)
+            hint = f"; is it {closest[0]!r}?" if closest else ""
+            warnings.warn(
+                f"{name!r} is the name of no layer, and of no class of layers{hint}",
+                UnmatchedNameWarning,
+                stacklevel=5,
+            )

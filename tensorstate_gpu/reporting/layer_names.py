@@ -1,0 +1,24 @@
+"""Finds the states of a layer by their name, or by that of the layer."""
+
+from collections.abc import Mapping, Sequence
+
+_ENDINGS = ("_post_states", "_pre_states", "_states")
+
+
+def find_name(names: Mapping[str, Sequence[str]], wanted: str, *, of: str) -> str:
+    """Return the name of states whose name this is, or one of whose other names, or whose layer's.
+
+    ``names``: the other names of states, by their name. Raises KeyError if there are none, or if a
+    layer has several. ``of``: what has the states.
+
+    >>> find_name({"conv_post_states": (), "relu_post_states": ()}, "relu", of="run")
+    'relu_post_states'
+    """
+    by_layer = {wanted + ending for ending in _ENDINGS}
+    for meant in ({wanted}, by_layer):
+        found = [name for name, others in names.items() if not meant.isdisjoint((name, *others))]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise KeyError(f"{of} has several states of {wanted!r}: {found}")
+    raise KeyError(f"{of} has no states of {wanted!r}; there are {list(names)}")

@@ -1,0 +1,72 @@
+"""Arrays whose parts are on several devices, and arrays on another device than the first."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import tensorstate_gpu as ts
+
+DEVICES = jax.devices()
+ROWS = NamedSharding(Mesh(np.array(DEVICES), ("devices",)), PartitionSpec("devices"))
+X = np.random.default_rng(0).normal(size=(16, 9)).astype("float32")
+PACKED = ts.compress_states(X)
+PLACES = {"in parts": ROWS, "on the second device": DEVICES[1]}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_array_functions_work_where_the_array_is(place):
+    x = jax.device_put(X, PLACES[place])
+    packed = ts.compress_states(x)
+    results = {
+        "packed": (packed, PACKED),
+        "unpacked": (ts.decompress_states(packed, 9), X > 0),
+        "fire": (ts.popcount(packed), (X > 0).sum(axis=1)),
+    }
+    for result, expected in results.values():
+        np.testing.assert_array_equal(result, expected)
+        assert result.devices() == x.devices()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_counting_brings_the_parts_together(place):
+    packed = jax.device_put(PACKED, PLACES[place])
+    assert ts.count_states(packed, neurons=9) == ts.count_states(PACKED, neurons=9)
+    for ours, expected in zip(ts.sort_states(packed), ts.sort_states(PACKED), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*rematerialization")
+@pytest.mark.parametrize("transformation", [lambda function: function, jax.jit])
+@pytest.mark.parametrize("place", PLACES)
+def test_tap_records_rows_in_order(place, transformation):
+    run = ts.Run()
+    x = jax.device_put(X, PLACES[place])
+    tapped = transformation(lambda x: ts.tap(x, "x", run))(x)
+    np.testing.assert_array_equal(run["x"].raw_states, PACKED)
+    assert tapped.devices() == x.devices()
+
+
+def mapped(run):
+    def each(x):
+        return ts.tap(x, "x", run) + 1
+
+    in_parts = PartitionSpec("devices")
+    return jax.jit(jax.shard_map(each, mesh=ROWS.mesh, in_specs=in_parts, out_specs=in_parts))
+
+
+def test_inside_shard_map_rows_have_no_order():
+    with pytest.raises(RuntimeError, match=r"x: inside shard_map.*in no particular order: return"):
+        mapped(ts.Run())(X)
+
+
+def test_inside_shard_map_states_are_counted():
+    run = ts.Run([ts.CapturePoint("x", keep="counts")])
+    np.testing.assert_array_equal(mapped(run)(X), X + 1)
+    assert run["x"].histogram() == ts.count_states(PACKED, neurons=9)
+
+
+def test_inside_pmap_rows_have_no_order():
+    with pytest.raises(RuntimeError, match="in no particular order"):
+        jax.pmap(lambda x: ts.tap(x, "x", ts.Run()))(jnp.ones((len(DEVICES), 2, 3)))

@@ -1,0 +1,121 @@
+"""Labels of inputs: given for each batch, or afterwards, where the order of the inputs is known."""
+
+import keras
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tests.bridges.keras3.cases.models import compiled, convolutional
+
+Y = np.arange(50) % 3
+
+
+def by_label(point, labels=None):
+    return {label: counts.total for label, counts in point.counts_by(labels).items()}
+
+
+def test_labels_afterwards(images):
+    model = compiled(convolutional())
+    with ts.capture(model, "dense") as run:
+        model.predict(images, batch_size=16, verbose=0)
+    assert by_label(run["dense_states"], Y) == {0: 17, 1: 17, 2: 16}
+
+
+@pytest.mark.each_process
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_labels_after_fit_need_the_order_of_the_inputs(images, targets, tmp_path, shuffle):
+    model = compiled(convolutional())
+    with ts.capture(model, "dense", storage_path=tmp_path / "run") as run:
+        model.fit(images, targets, verbose=0, shuffle=shuffle)
+    reads = [lambda: point.counts_by(Y), lambda: point.histogram(Y == 0)]
+    for point in (run["dense_states"], ts.Store(tmp_path / "run")["dense_states"]):
+        assert point.histogram().total == 50
+        for read in reads:
+            if shuffle:
+                with pytest.warns(ts.errors.ShuffledInputsWarning, match="dense_states: fit"):
+                    read()
+            else:
+                read()
+
+
+def test_after_a_reset_the_order_is_known_again(images, targets):
+    model = ts.build_efficiency_model(convolutional(), "dense")
+    compiled(model).fit(images, targets, verbose=0)
+    (point,) = model.efficiency_layers
+    point.reset_states()
+    model.predict(images, verbose=0)
+    assert by_label(point, Y) == {0: 17, 1: 17, 2: 16}
+
+
+@pytest.mark.each_process
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_labels_of_each_batch(images, targets, keep):
+    model = compiled(convolutional())
+    with ts.capture(model, "conv", keep=keep) as run:
+        for start in range(0, 50, 20):
+            part = slice(start, start + 20)
+            with run.labels(Y[part]):
+                model.train_on_batch(images[part], targets[part])
+    assert by_label(run["conv_states"]) == {0: 17 * 36, 1: 17 * 36, 2: 16 * 36}
+
+
+def test_labels_hold_in_their_block_only(images):
+    model = compiled(convolutional())
+    with ts.capture(model, "dense") as run:
+        with run.labels(Y[:20]):
+            model(images[:20])
+        run.labels(Y[:20])
+        model(images[:20])
+    with pytest.raises(ts.errors.LabelsMissing, match="20 of 40 instances"):
+        run["dense_states"].counts_by()
+
+
+def test_labels_that_fit_would_shuffle_are_left_out(images, targets):
+    model = compiled(convolutional())
+    with (
+        ts.capture(model, "dense") as run,
+        pytest.warns(ts.errors.ShuffledInputsWarning),
+        run.labels(Y),
+    ):
+        model.fit(images, targets, batch_size=50, verbose=0)
+    with pytest.raises(ts.errors.LabelsMissing, match="50 of 50 instances"):
+        run["dense_states"].counts_by()
+
+
+def test_masks_are_refused():
+    model = convolutional()
+    with (
+        ts.capture(model, "conv") as run,
+        pytest.raises(ts.errors.NotCapturable, match="masks are for PyTorch"),
+    ):
+        run.labels(mask=[[True]])
+
+
+class SmallClassifier(keras.Model):
+    """A subclassed model that uses one pooling and one normalisation several times."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = keras.layers.Conv2D(4, 3, activation="relu", name="first")
+        self.second = keras.layers.Conv2D(4, 3, activation="relu", name="second")
+        self.pool = keras.layers.MaxPooling2D(1, name="pool")
+        self.norm = keras.layers.BatchNormalization(name="norm")
+        self.out = keras.layers.Dense(3, name="out")
+
+    def call(self, x, training=None):
+        y = self.norm(self.pool(self.first(x)), training=training)
+        y = self.norm(self.pool(self.second(y)), training=training)
+        return self.out(keras.ops.mean(y, (1, 2)))
+
+
+@pytest.mark.each_process
+@pytest.mark.parametrize("predict", ["predict", "predict_on_batch", "__call__"])
+def test_tables_of_each_class_of_a_subclassed_model(images, predict):
+    model = compiled(SmallClassifier())
+    with ts.capture(model, ["first", "second", "out", "norm", "pool"]) as run:
+        for start in range(0, 50, 20):
+            with run.labels(Y[start : start + 20]):
+                getattr(model, predict)(images[start : start + 20])
+    inputs = np.bincount(Y)
+    for name, positions in {"first": 36, "second": 16, "out": 1, "norm": 52, "pool": 52}.items():
+        assert by_label(run[f"{name}_states"]) == dict(enumerate((positions * inputs).tolist()))
