@@ -130,8 +130,16 @@ class _Cuda(Protocol):
 
 
 class Kernel(Protocol):
+    max_dynamic_shared_size_bytes: int
+
     def __call__(
-        self, grid: tuple[int, int], block: tuple[int], arguments: tuple[np.generic, ...], /
+        self,
+        grid: tuple[int, int],
+        block: tuple[int],
+        arguments: tuple[np.generic, ...],
+        /,
+        *,
+        shared_mem: int,
     ) -> None: ...
 
 

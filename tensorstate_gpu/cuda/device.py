@@ -19,7 +19,7 @@ from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor
 
-from .launch import THREADS, Launch, source_code
+from .launch import Launch, source_code
 
 
 @lru_cache
@@ -173,12 +173,17 @@ def address(array: DeviceArray) -> int:
 
 def multiprocessors() -> int:
     """Return how many multiprocessors the current device has."""
-    return _multiprocessors(library().cuda.Device().id)
+    return _attributes(library().cuda.Device().id)["MultiProcessorCount"]
+
+
+def most_shared_bytes() -> int:
+    """Return how much shared memory a block of the current device can have."""
+    return _attributes(library().cuda.Device().id)["MaxSharedMemoryPerBlockOptin"]
 
 
 @lru_cache
-def _multiprocessors(index: int) -> int:
-    return library().cuda.Device(index).attributes["MultiProcessorCount"]
+def _attributes(index: int) -> dict[str, int]:
+    return library().cuda.Device(index).attributes
 
 
 def run(launch: Launch) -> None:
@@ -186,7 +191,10 @@ def run(launch: Launch) -> None:
     driver = library().cuda.driver
     try:
         kernel = _kernel(launch.source, launch.kernel, launch.defines)
-        kernel(launch.grid, (THREADS,), launch.arguments)
+        size = launch.shared_bytes
+        if size and size > kernel.max_dynamic_shared_size_bytes:
+            kernel.max_dynamic_shared_size_bytes = size
+        kernel(launch.grid, (launch.threads,), launch.arguments, shared_mem=size)
     except driver.CUDADriverError as error:  # a kernel is loaded at its first launch
         if "OUT_OF_MEMORY" in str(error):
             raise MemoryError(f"no room on the GPU to run {launch.kernel}: {error}") from error

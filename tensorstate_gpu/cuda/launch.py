@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 KERNELS = Path(__file__).parent / "kernels"
-THREADS = 256  # of every block
+THREADS = 256  # of most blocks
 MOST_BLOCKS = (1 << 31) - 1, (1 << 16) - 1  # in x and y, on every GPU since compute capability 3.0
 
 
@@ -22,6 +22,8 @@ class Launch:
     defines: tuple[tuple[str, int], ...]
     grid: tuple[int, int]
     arguments: tuple[np.generic, ...]
+    threads: int = THREADS
+    shared_bytes: int = 0
 
     def __post_init__(self) -> None:
         for axis, (blocks, most) in enumerate(zip(self.grid, MOST_BLOCKS, strict=True)):

@@ -7,9 +7,10 @@ from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .launch import Launch, blocks_for
-from .table import FIRST_SLOTS, Refused, Table, pointer
+from .table import BLOCKS, FIRST_SLOTS, Refused, Table, pointer, power_of_2_below
 
-_BLOCKS = 4  # of each multiprocessor: their caches fill its shared memory
+_THREADS = 1024  # one block for each multiprocessor, whose shared memory its cache fills
+_CACHE_SLOT_BYTES = 12  # a key and a count
 _LEAST_ROWS = 1 << 12  # of each block: to empty its cache and to add it to the table takes as long
 
 
@@ -38,21 +39,24 @@ class NarrowTable(Table):
         table = (pointer(self._slots), np.uint64(self._size - 1), *self._use())
         refusals = self._refusals(refused)
         if weights is None:
-            blocks = min(_BLOCKS * device.multiprocessors(), -(-len(rows) // _LEAST_ROWS))
-            targets = (pointer(refused.rows), refusals)
-            self._launch("count_rows", blocks, pointer(rows), states, *table, *targets)
+            blocks = min(device.multiprocessors(), -(-len(rows) // _LEAST_ROWS))
+            cached = power_of_2_below(device.most_shared_bytes() // _CACHE_SLOT_BYTES)
+            targets = (pointer(refused.rows), refusals, np.uint32(cached))
+            arguments = (pointer(rows), states, *table, *targets)
+            size = _CACHE_SLOT_BYTES * cached
+            self._launch("count_rows", blocks, *arguments, threads=_THREADS, shared_bytes=size)
         else:
             batch = (pointer(rows), pointer(weights), states)
             targets = (pointer(refused.rows), pointer(refused.weights), refusals)
             self._launch("count_weighted", blocks_for(len(rows)), *batch, *table, *targets)
 
     def _rank(self, rows: DeviceArray, registers: DeviceArray) -> None:
-        blocks = min(_BLOCKS * device.multiprocessors(), blocks_for(len(rows)))
+        blocks = min(BLOCKS * device.multiprocessors(), blocks_for(len(rows)))
         self._launch("estimate", blocks, pointer(rows), np.int64(len(rows)), pointer(registers))
 
-    def _launch(self, kernel: str, blocks: int, *arguments: np.generic) -> None:
+    def _launch(self, kernel: str, blocks: int, *arguments: np.generic, **block: int) -> None:
         defines = (("WIDTH", self._row_bytes),)
-        device.run(Launch("count", kernel, defines, (blocks, 1), arguments))
+        device.run(Launch("count", kernel, defines, (blocks, 1), arguments, **block))
 
     def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
         eight = (~marks).view(np.uint8).reshape(-1, 8)

@@ -11,12 +11,14 @@ from tensorstate_gpu._arrays.layout import Layout
 from tensorstate_gpu._arrays.thresholds import FiringTest
 
 from . import device
-from .launch import MOST_BLOCKS, Launch, blocks_for
+from .launch import MOST_BLOCKS, THREADS, Launch, blocks_for
 
 _BYTES_PER_THREAD = 4  # of pack_whole_bytes
 _ROWS_BITS = 8 * 4096  # of the streams of pack_rows and pack_maps
 _MAPS_BITS = 8 * 16384
 _MAPS_OF_A_BLOCK = 32_768  # numbers: several reads for each thread, and several blocks at a time
+_SMALL_MAP = 256  # numbers; larger ones go to pack_planes if it can read several at a time
+_MOST_GROUPS = 4  # of 64 neurons, which a block of pack_planes packs together
 _MOST_AXES = 6  # of pack_strided
 _SHORT_INDEX = (1 << 32) - (1 << 13)  # with so many threads or fewer, indices have 32 bits
 _HALVES = {"float16": 1, "bfloat16": 2}  # formats of which the GPU compares two numbers at a time
@@ -122,22 +124,22 @@ def _choose_planes(address: int, layout: Layout, size: int) -> _Choice:
     if any(stride % size for stride in strides):
         return _strided(address, layout, size)
     lanes = _lanes(address, layout.run, strides, size)
-    chunk = _maps_of_a_block(layout.run)
+    chunk = _maps_of_a_block(layout.run, layout.neurons)
     blocks = outer * -(-layout.neurons // max(chunk, 1))
-    contiguous = layout.neuron_stride == layout.run * size
-    if lanes == 1 and chunk and contiguous and blocks <= MOST_BLOCKS[0]:
+    contiguous = layout.neuron_stride == layout.run * size and blocks <= MOST_BLOCKS[0]
+    if chunk and contiguous and (lanes == 1 or layout.run <= _SMALL_MAP):
         numbers = (np.int32(layout.run), np.int64(outer_stride // size))
         arguments = (*numbers, np.int32(layout.neurons), np.int32(chunk))
         return _Choice("pack_maps", "pack_maps", (blocks, 1), arguments)
-    numbers = (
-        outer,
-        layout.run,
-        outer_stride // size,
-        layout.neurons,
-        layout.neuron_stride // size,
+    together = -(-groups // -(-groups // _MOST_GROUPS))  # as even as possible
+    blocks_of_neurons = -(-groups // together)
+    in_numbers = (outer_stride // size, layout.neurons, layout.neuron_stride // size)
+    arguments = (
+        *map(np.int64, (outer, layout.run, *in_numbers)),
+        *(np.int32(together), np.int32(blocks_of_neurons)),
     )
-    arguments = (*(np.int64(number) for number in numbers), np.int32(groups))
-    grid = (blocks_for(outer * (layout.run // lanes)) * groups, 1)
+    blocks = -(-layout.states // (THREADS // together * lanes))
+    grid = (blocks * blocks_of_neurons, 1)
     return _Choice("pack_planes", "pack_planes", grid, arguments, (("LANES", lanes),))
 
 
@@ -150,11 +152,11 @@ def _lanes(address: int, run: int, strides: tuple[int, int], size: int) -> int:
     return 1
 
 
-def _maps_of_a_block(run: int) -> int:
+def _maps_of_a_block(run: int, neurons: int) -> int:
     """Return how many maps of ``run`` numbers a block of pack_maps takes; 0 if too large."""
     most = (_MAPS_BITS - 7) // run // 32 * 32
     wanted = max(32, _MAPS_OF_A_BLOCK // run // 128 * 128)
-    return min(most, wanted)
+    return min(most, wanted, -(-neurons // 32) * 32)
 
 
 def _strided(address: int, layout: Layout, size: int) -> _Choice:

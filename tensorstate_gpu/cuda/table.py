@@ -14,6 +14,7 @@ from .estimate import REGISTERS, estimated_distinct
 from .merge import Histogram, HostHistogram
 
 FIRST_SLOTS = 1 << 14
+BLOCKS = 4  # of each multiprocessor, for kernels without a large cache
 _MOST_GROWTH = 8  # at a time, for it is not known how many of the refused rows are distinct
 _MOST_BATCHES = 8  # of which it is not known how many of their rows were refused
 _SLOTS_AT_ONCE = 1 << 16  # that move to the host
@@ -213,6 +214,10 @@ class Table(ABC):
 def aligned(rows: DeviceArray) -> DeviceArray:
     """Return rows of which kernels may read 16 bytes at once."""
     return rows.copy() if device.address(rows) % 16 else rows
+
+
+def power_of_2_below(number: int) -> int:
+    return 1 << number.bit_length() - 1
 
 
 def pointer(array: DeviceArray | None) -> np.uint64:

@@ -6,11 +6,14 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
-from .launch import THREADS, Launch, blocks_for
+from .launch import Launch, blocks_for
 from .sort import take
-from .table import FIRST_SLOTS, Refused, Table, pointer
+from .table import BLOCKS, FIRST_SLOTS, Refused, Table, pointer, power_of_2_below
 
-_BLOCKS = 4  # of each multiprocessor, as for narrow rows
+_THREADS = 1024  # one block for each multiprocessor
+_CACHE_SLOT_BYTES = (
+    16  # a mark, a slot and a count; half of the shared memory is left to cache rows
+)
 _LEAST_ROWS = 4  # of each group of lanes
 _MOST_ROWS = (1 << 32) - 2  # of a batch: a slot has 32 bits for the number of a row
 
@@ -45,22 +48,25 @@ class WideTable(Table):
     def _count(self, rows: DeviceArray, weights: DeviceArray | None, refused: Refused) -> None:
         if len(rows) > _MOST_ROWS:
             raise MemoryError(f"a batch has at most {_MOST_ROWS} rows, this one {len(rows)}")
-        needed = -(-len(rows) * self._lanes // (_LEAST_ROWS * THREADS))
-        blocks = min(_BLOCKS * device.multiprocessors(), needed)
+        needed = -(-len(rows) * self._lanes // (_LEAST_ROWS * _THREADS))
+        blocks = min(device.multiprocessors(), needed)
+        cached = power_of_2_below(device.most_shared_bytes() // 2 // _CACHE_SLOT_BYTES)
         width = np.int32(self._row_bytes)
         batch = (pointer(rows), pointer(weights), np.int64(len(rows)), width)
         table = (pointer(self._slots), np.uint64(self._size - 1), pointer(self._kept))
         targets = (pointer(refused.rows), pointer(refused.weights), self._refusals(refused))
-        self._launch("count_rows", blocks, *batch, *table, *self._use(), *targets)
+        arguments = (*batch, *table, *self._use(), *targets, np.uint32(cached))
+        shared_bytes = _CACHE_SLOT_BYTES * cached
+        self._launch("count_rows", blocks, *arguments, threads=_THREADS, shared_bytes=shared_bytes)
 
     def _rank(self, rows: DeviceArray, registers: DeviceArray) -> None:
-        blocks = min(_BLOCKS * device.multiprocessors(), blocks_for(len(rows) * self._lanes))
+        blocks = min(BLOCKS * device.multiprocessors(), blocks_for(len(rows) * self._lanes))
         batch = (pointer(rows), np.int64(len(rows)), np.int32(self._row_bytes))
         self._launch("estimate", blocks, *batch, pointer(registers))
 
-    def _launch(self, kernel: str, blocks: int, *arguments: np.generic) -> None:
+    def _launch(self, kernel: str, blocks: int, *arguments: np.generic, **block: int) -> None:
         defines = (("UNIT", self._unit), ("LANES", self._lanes))
-        device.run(Launch("count_wide", kernel, defines, (blocks, 1), arguments))
+        device.run(Launch("count_wide", kernel, defines, (blocks, 1), arguments, **block))
 
     def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
         return take(self._kept, slots)

@@ -1,6 +1,6 @@
-"""The CUDA kernels run on a CPU, under sanitizers: faults planted in them are seen.
+"""The CUDA backend runs on a CPU: faults planted in its kernels and its host code are seen.
 
-What they do without faults is in cases/.
+What it does without faults is in cases/.
 """
 
 import os
@@ -15,6 +15,7 @@ import pytest
 
 from tensorstate_gpu.cuda.launch import KERNELS
 from tests.cuda.simt import machine
+from tests.cuda.simulated.faults import FAULTS as HOST_FAULTS
 from tests.support.samples import thinned
 
 HERE = Path(__file__).parent
@@ -225,7 +226,7 @@ def test_faults_are_detected(fault, tmp_path):
     code = (kernels / file).read_text()
     assert before in code
     (kernels / file).write_text(code.replace(before, after))
-    cases = "counting.py" if file.startswith("count") else "packing.py"
+    cases = "counting.py" if file.startswith(("count", "hash_table")) else "packing.py"
     done = run_cases(f"{cases}::{case}", kernels=kernels)
     assert done.returncode != 0
     assert said in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
@@ -245,6 +246,15 @@ def test_hashes_decide_only_where_a_search_begins(compared, tmp_path):
     (kernels / "count_wide.cu").write_text(code)
     done = run_cases("counting.py::test_table[16]", kernels=kernels)
     assert (done.returncode == 0) == compared, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+# The programs of `make test`, with a fault: the first that sees it ends the process.
+@pytest.mark.parametrize("fault", thinned(list(HOST_FAULTS), ["no wait after"]))
+def test_faults_of_the_host_are_detected(fault):
+    pytest.importorskip("torch")
+    done = run_cases("streams.py", HOST_FAULT=fault)
+    assert done.returncode == 1, done.stdout[-3000:]
+    assert "1 failed" in done.stdout
 
 
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="there may be a GPU")

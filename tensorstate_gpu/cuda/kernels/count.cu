@@ -11,7 +11,6 @@
 #define EMPTY 0ull
 // A block counts frequent keys in shared memory. It takes only keys that have a slot in the table, so
 // that what it has counted is never refused in the end.
-#define CACHE_SLOTS 4096
 #define CACHE_PROBES 2
 #define EACH 4  // rows of a thread that are read at the same time
 
@@ -25,6 +24,7 @@ struct Table {
 };
 
 struct Cache {
+    u32 slots;  // a power of 2
     u64 *keys;
     u32 *counts;
 };
@@ -93,12 +93,14 @@ DEVICE Outcome add_equal_to_table(const Table &table, u32 lanes, u64 key, u64 th
     return adds || of_all == REFUSED ? (Outcome)of_all : COUNTED;
 }
 
-DEVICE u32 cache_slot(u64 key, u32 probe) { return ((u32)(hash(key) >> 40) + probe) % CACHE_SLOTS; }
+DEVICE u32 cache_slot(const Cache &cache, u64 key, u32 probe) {
+    return ((u32)(hash(key) >> 40) + probe) & (cache.slots - 1);
+}
 
 DEVICE bool add_to_cache(const Cache &cache, u64 key) {
 #pragma unroll
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
-        u32 at = cache_slot(key, probe);
+        u32 at = cache_slot(cache, key, probe);
         if (cache.keys[at] == key) {
             atomicAdd(cache.counts + at, 1u);
             return true;
@@ -111,7 +113,7 @@ DEVICE bool add_to_cache(const Cache &cache, u64 key) {
 DEVICE void note_in_cache(const Cache &cache, u64 key) {
 #pragma unroll
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
-        u32 at = cache_slot(key, probe);
+        u32 at = cache_slot(cache, key, probe);
         u64 there = cache.keys[at];
         if (there == EMPTY) there = atomicCAS(cache.keys + at, EMPTY, key);
         if (there == EMPTY || there == key) return;
@@ -119,14 +121,14 @@ DEVICE void note_in_cache(const Cache &cache, u64 key) {
 }
 
 DEVICE void empty_cache(const Cache &cache) {
-    for (u32 at = threadIdx.x; at < CACHE_SLOTS; at += blockDim.x) {
+    for (u32 at = threadIdx.x; at < cache.slots; at += blockDim.x) {
         cache.keys[at] = EMPTY;
         cache.counts[at] = 0;
     }
 }
 
 DEVICE void add_cache_to_table(const Cache &cache, const Table &table) {
-    for (u32 at = threadIdx.x; at < CACHE_SLOTS; at += blockDim.x) {
+    for (u32 at = threadIdx.x; at < cache.slots; at += blockDim.x) {
         if (!cache.counts[at]) continue;
         u64 key = cache.keys[at], there = read_now(&table.slots[first_slot(table, key)].key);
         add_to_table(table, key, cache.counts[at], there, false, MOST_STEPS);
@@ -135,11 +137,11 @@ DEVICE void add_cache_to_table(const Cache &cache, const Table &table) {
 
 // Counts fewer than 2**32 rows. ``refused`` receives the rows for which there is no room, and
 // ``refusals`` their number.
-KERNEL count_rows(const u8 *rows, i64 states, Slot *slots, u64 mask, u64 *used, u64 limit,
-                  u8 *refused, u64 *refusals) {
-    SHARED u64 keys[CACHE_SLOTS];
-    SHARED u32 counts[CACHE_SLOTS];
-    Cache cache = {keys, counts};
+LARGE_KERNEL count_rows(const u8 *rows, i64 states, Slot *slots, u64 mask, u64 *used, u64 limit,
+                        u8 *refused, u64 *refusals, u32 cache_slots) {
+    SHARED_BYTES(memory);
+    u64 *keys = (u64 *)memory;
+    Cache cache = {cache_slots, keys, (u32 *)(keys + cache_slots)};
     Table table = {slots, mask};
     empty_cache(cache);
     __syncthreads();

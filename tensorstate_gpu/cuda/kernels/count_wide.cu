@@ -12,7 +12,6 @@
 #define KEPT (~0u)
 // A block counts frequent rows in shared memory. It takes only rows that have a slot in the table, so
 // that what it has counted is never refused in the end.
-#define CACHE_SLOTS 2048
 #define CACHE_PROBES 2
 
 struct Slot {
@@ -28,6 +27,7 @@ struct Table {
 // Entries are like slots, but refer to rows of the batch: those never change, unlike ``kept``, of which
 // the multiprocessor's own cache may hold older bytes.
 struct Cache {
+    u32 size;  // a power of 2
     u64 *tagged;
     u32 *slots, *counts;
 };
@@ -95,7 +95,8 @@ DEVICE Sixteen sixteen(const u8 *row, i32 width, i32 number) {
     for (int i = 0; i < 16 / UNIT; i++) {
         i32 unit = number * (16 / UNIT) + i;
         if (unit * UNIT >= width) continue;
-        units[i] = CHANGING ? read_now((const Unit *)row + unit) : ((const Unit *)row)[unit];
+        const Unit *at = (const Unit *)row + unit;
+        units[i] = CHANGING ? read_now(at) : read_constant(at);
     }
     return join(units);
 }
@@ -125,6 +126,7 @@ DEVICE u64 hash_row(const u8 *row, i32 width, const Group &group) {
 template <bool CHANGING>
 DEVICE bool equal_rows(const u8 *row, const u8 *other, i32 width, const Group &group) {
     bool equal = true;
+#pragma unroll 2
     for (i32 i = group.part; 16 * i < width; i += LANES) {
         Sixteen one = sixteen<false>(row, width, i), two = sixteen<CHANGING>(other, width, i);
         equal &= one.low == two.low && one.high == two.high;
@@ -180,15 +182,15 @@ DEVICE Outcome find_slot(const Table &table, const Rows &batch, const u8 *row, u
 }
 
 // ``tagged``: a hash, or what has the high half of one.
-DEVICE u32 cache_slot(u64 tagged, u32 probe) {
-    return ((u32)(tagged >> 40) + probe) % CACHE_SLOTS;
+DEVICE u32 cache_slot(const Cache &cache, u64 tagged, u32 probe) {
+    return ((u32)(tagged >> 40) + probe) & (cache.size - 1);
 }
 
 DEVICE bool add_to_cache(const Cache &cache, const Rows &batch, const u8 *row, u64 hash,
                          const Group &group) {
 #pragma unroll
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
-        u32 at = cache_slot(hash, probe);
+        u32 at = cache_slot(cache, hash, probe);
         u64 there = of_first(group, cache.tagged[at]);
         if (!same_tag(there, hash)) continue;
         if (!equal_rows<false>(row, row_of_batch(batch, there), batch.width, group)) continue;
@@ -202,7 +204,7 @@ DEVICE bool add_to_cache(const Cache &cache, const Rows &batch, const u8 *row, u
 DEVICE void note_in_cache(const Cache &cache, u64 mine, u64 slot) {
 #pragma unroll
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
-        u32 at = cache_slot(mine, probe);
+        u32 at = cache_slot(cache, mine, probe);
         u64 there = atomicCAS(cache.tagged + at, 0ull, mine);
         if (there == 0) cache.slots[at] = (u32)slot;
         if (there == 0 || same_tag(there, mine)) return;
@@ -210,14 +212,14 @@ DEVICE void note_in_cache(const Cache &cache, u64 mine, u64 slot) {
 }
 
 DEVICE void empty_cache(const Cache &cache) {
-    for (u32 at = threadIdx.x; at < CACHE_SLOTS; at += blockDim.x) {
+    for (u32 at = threadIdx.x; at < cache.size; at += blockDim.x) {
         cache.tagged[at] = 0;
         cache.counts[at] = 0;
     }
 }
 
 DEVICE void add_cache_to_table(const Cache &cache, const Table &table) {
-    for (u32 at = threadIdx.x; at < CACHE_SLOTS; at += blockDim.x) {
+    for (u32 at = threadIdx.x; at < cache.size; at += blockDim.x) {
         if (!cache.counts[at]) continue;
         atomicAdd(&table.slots[cache.slots[at]].count, (u64)cache.counts[at]);
     }
@@ -225,12 +227,13 @@ DEVICE void add_cache_to_table(const Cache &cache, const Table &table) {
 
 // Counts fewer than 2**32 - 1 rows. ``weights`` is 0 if each counts once. ``refused`` receives the rows
 // for which there is no room, ``refused_weights`` their weights, and ``refusals`` their number.
-KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 width, Slot *slots, u64 mask,
-                  u8 *kept, u64 *used, u64 limit, u8 *refused, i64 *refused_weights,
-                  u64 *refusals) {
-    SHARED u64 cached[CACHE_SLOTS];
-    SHARED u32 cached_slots[CACHE_SLOTS], counts[CACHE_SLOTS];
-    Cache cache = {cached, cached_slots, counts};
+LARGE_KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 width, Slot *slots,
+                        u64 mask, u8 *kept, u64 *used, u64 limit, u8 *refused,
+                        i64 *refused_weights, u64 *refusals, u32 cache_slots) {
+    SHARED_BYTES(memory);
+    u64 *tagged = (u64 *)memory;
+    u32 *cached_slots = (u32 *)(tagged + cache_slots);
+    Cache cache = {cache_slots, tagged, cached_slots, cached_slots + cache_slots};
     Table table = {slots, mask, kept};
     Rows batch = {rows, width};
     empty_cache(cache);
@@ -273,12 +276,14 @@ KERNEL move_slots(const Slot *old, i64 old_slots, const u8 *old_kept, i32 width,
                   u64 mask, u8 *kept) {
     Group group = group_of_lane();
     i64 from = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / LANES;
-    if (from >= old_slots || !old[from].tagged) return;
+    if (from >= old_slots) return;
+    Slot slot = old[from];
+    if (!slot.tagged) return;
     const u8 *row = old_kept + from * width;
     u64 at = hash_row(row, width, group) & mask;
     if (group.part == 0) {
-        while (atomicCAS(&slots[at].tagged, 0ull, old[from].tagged) != 0) at = (at + 1) & mask;
-        slots[at].count = old[from].count;
+        while (atomicCAS(&slots[at].tagged, 0ull, slot.tagged) != 0) at = (at + 1) & mask;
+        slots[at].count = slot.count;
     }
     copy_row(row, kept + of_first(group, at) * width, width, group);
 }

@@ -14,8 +14,11 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 #define KERNEL extern "C" __global__ void __launch_bounds__(256)
+#define LARGE_KERNEL extern "C" __global__ void __launch_bounds__(1024, 1)
 #define DEVICE static __device__ __forceinline__
 #define SHARED __shared__
+// Shared memory of the size that the launch says.
+#define SHARED_BYTES(name) extern __shared__ __align__(16) u8 name[]
 
 // Compares two 16-bit floats with the two halves of the threshold: all ones where one is greater.
 DEVICE u32 greater_float16(u32 pair, u32 thresholds) {
@@ -41,6 +44,10 @@ DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
 
 // Reads sixteen bytes that are read only once, so they need not stay in the caches.
 DEVICE uint4 read_once(const uint4 *address) { return __ldcs(address); }
+
+// Reads what nothing writes while the kernel runs.
+template <class Word>
+DEVICE Word read_constant(const Word *address) { return __ldg(address); }
 
 // Reads what other blocks may have just written: past the cache of the multiprocessor.
 template <class Word>

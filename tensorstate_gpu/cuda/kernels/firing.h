@@ -73,7 +73,7 @@ struct Neurons {
 
 // Packs eight numbers into a byte; the first of them is number ``index``.
 template <class Index>
-DEVICE u32 pack_eight(const Eight &eight, Index index, Neurons of, TEST) {
+DEVICE u32 pack_eight(const Eight &eight, Index index, const Neurons &of, TEST) {
 #if HALVES
     const uint4 &pairs = eight.quarters[0];
     u32 bits = GREATER_PAIR(pairs.x) & 0x00020001u;

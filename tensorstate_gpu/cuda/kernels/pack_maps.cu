@@ -21,50 +21,60 @@ DEVICE u32 window(const u32 *stream, i32 bit) {
     return (u32)(words >> (bit % 32));
 }
 
-// Stores four words of a row from ``byte`` on, up to ``end``, in as few writes as its alignment allows.
-DEVICE void store_words(u8 *row, i64 row_bytes, i64 byte, i64 end, const u32 *words) {
-    if (row_bytes % 16 == 0 && byte % 16 == 0 && byte + 16 <= end) {
-        *(uint4 *)(row + byte) = make_uint4(words[0], words[1], words[2], words[3]);
-        return;
-    }
-#pragma unroll
-    for (int word = 0; word < 4; word++, byte += 4) {
-        if (row_bytes % 4 == 0) {
-            if (byte < end) *(u32 *)(row + byte) = words[word];
-        } else {
-            for (int i = 0; i < 4 && byte + i < end; i++) row[byte + i] = (u8)(words[word] >> 8 * i);
-        }
+// Puts a word of a row into shared memory, where rows are ``row_bytes`` long, up to the row's end.
+DEVICE void put_word(u8 *row, i32 row_bytes, i32 byte, u32 word) {
+    if (row_bytes % 4 == 0) {
+        *(u32 *)(row + byte) = word;
+    } else {
+        for (i32 i = byte; i < row_bytes && i < byte + 4; i++, word >>= 8) row[i] = (u8)word;
     }
 }
 
-// A block packs the maps of up to ``chunk`` neurons of one image, a multiple of 32, as one stream. Then
-// each warp takes 32 positions of 128 neurons from it, and turns rows of positions into rows of
-// neurons. ``run`` is the size of a map.
+// Copies rows from shared memory to rows that are ``target_bytes`` apart, by all threads of a block.
+template <class Unit>
+DEVICE void copy_rows(u8 *target, i64 target_bytes, const u8 *source, i32 rows, i32 row_bytes) {
+    i32 units = row_bytes / (i32)sizeof(Unit);
+    for (i32 i = threadIdx.x; i < rows * units; i += 256) {
+        ((Unit *)(target + i / units * target_bytes))[i % units] = ((const Unit *)source)[i];
+    }
+}
+
+// A block packs the maps of up to ``chunk`` neurons of one image as one stream. Then each warp takes 32
+// positions of 32 neurons from it, and turns rows of positions into rows of neurons. ``run`` is the size
+// of a map, ``chunk`` a multiple of 32.
 #define STREAM_BYTES 16384
 KERNEL pack_maps(const number *numbers, u8 *packed, i32 run, i64 outer_stride, i32 neurons,
                  i32 chunk, TEST) {
     SHARED u32 stream[STREAM_BYTES / 4 + 2];
+    SHARED uint4 stage[STREAM_BYTES / 16];
     i32 chunks = (neurons + chunk - 1) / chunk, first = (i32)(blockIdx.x % chunks) * chunk;
-    i64 image = blockIdx.x / chunks, row_bytes = (neurons + 7) / 8;
+    i64 image = blockIdx.x / chunks, all_bytes = (neurons + 7) / 8;
     i32 count = neurons - first < chunk ? neurons - first : chunk;
     const number *source = numbers + image * outer_stride + (i64)first * run;
     i32 skew = (i32)((u64)source % (BITS < 16 ? BITS : 16) / sizeof(number));
     pack_stream((u8 *)stream, source, count * run, skew, Neurons{run, neurons, first}, GIVEN_TEST);
     __syncthreads();
-    i32 lane = threadIdx.x % 32, columns = (run + 31) / 32;
-    i32 tiles = columns * ((count + 127) / 128);
+    u8 *rows = (u8 *)stage;
+    i32 lane = threadIdx.x % 32, columns = (run + 31) / 32, row_bytes = (count + 7) / 8;
+    i32 tiles = columns * ((count + 31) / 32);
     for (i32 tile = threadIdx.x / 32; tile < tiles; tile += 256 / 32) {
-        i32 position = tile % columns * 32, begin = tile / columns * 128;
-        u32 words[4];
-#pragma unroll
-        for (int word = 0; word < 4; word++) {
-            i32 neuron = begin + 32 * word + lane;
-            u32 row = neuron < count ? window(stream, skew + neuron * run + position) : 0;
-            words[word] = transposed(row);
-        }
-        if (position + lane < run) {
-            u8 *row = packed + (image * run + position + lane) * row_bytes;
-            store_words(row, row_bytes, (first + begin) / 8, (first + count + 7) / 8, words);
-        }
+        i32 position = tile % columns * 32, begin = tile / columns * 32, neuron = begin + lane;
+        u32 word = neuron < count ? window(stream, skew + neuron * run + position) : 0;
+        word = transposed(word);
+        position += lane;
+        if (position < run) put_word(rows + position * row_bytes, row_bytes, begin / 8, word);
+    }
+    __syncthreads();
+    u8 *target = packed + image * run * all_bytes + first / 8;
+    // One chunk has whole rows, and they are one piece.
+    bool whole = row_bytes == all_bytes;
+    i32 number_of_rows = whole ? 1 : run, bytes = whole ? run * row_bytes : row_bytes;
+    u64 together = (u64)target | (u64)bytes | (whole ? 0 : (u64)all_bytes);
+    if (together % 16 == 0) {
+        copy_rows<uint4>(target, all_bytes, rows, number_of_rows, bytes);
+    } else if (together % 4 == 0) {
+        copy_rows<u32>(target, all_bytes, rows, number_of_rows, bytes);
+    } else {
+        copy_rows<u8>(target, all_bytes, rows, number_of_rows, bytes);
     }
 }

@@ -2,18 +2,6 @@
 #include "device.h"
 #include "firing.h"
 
-// Stores up to 64 bits of a row, in as few writes as its alignment allows.
-DEVICE void store_word(u8 *row, i64 row_bytes, i64 byte, u64 word) {
-    if (row_bytes % 8 == 0) {
-        *(u64 *)(row + byte) = word;
-    } else if (row_bytes % 4 == 0) {
-        *(u32 *)(row + byte) = (u32)word;
-        if (byte + 4 < row_bytes) *(u32 *)(row + byte + 4) = (u32)(word >> 32);
-    } else {
-        for (i64 i = byte; i < row_bytes && i < byte + 8; i++, word >>= 8) row[i] = (u8)word;
-    }
-}
-
 // States are positions: ``run`` neighbouring numbers in each of ``outer`` images. The next neuron is
 // ``neuron_stride`` further, the next image ``outer_stride`` (both counted in numbers). A thread packs
 // 64 neurons of LANES neighbouring positions, which it reads with one instruction: 8 or 16 bytes, if
@@ -70,17 +58,8 @@ DEVICE void add_reads(u64 *words, const Lanes *read, i32 begin, i64 neuron, TEST
 #endif
 }
 
-// The groups of 64 neurons of the same positions are neighbouring blocks: those write to the same
-// sectors of the result, which then leave the cache as a whole.
-KERNEL pack_planes(const number *numbers, u8 *packed, i64 outer, i64 run, i64 outer_stride,
-                   i64 neurons, i64 neuron_stride, i32 groups, TEST) {
-    i64 thread = (i64)(blockIdx.x / groups) * 256 + threadIdx.x, per_image = run / LANES;
-    i64 image = thread / per_image, position = thread % per_image * LANES;
-    i64 first = (i64)(blockIdx.x % groups) * 64, row_bytes = (neurons + 7) / 8;
-    if (image >= outer) return;
-    const number *source = numbers + image * outer_stride + first * neuron_stride + position;
-    i32 count = (i32)(neurons - first < 64 ? neurons - first : 64);
-    u64 words[LANES] = {};
+// Packs the 64 neurons from ``first`` on, or as many as there are, of LANES positions.
+DEVICE void pack_words(u64 *words, const number *source, i32 count, i64 neuron_stride, i64 first, TEST) {
     i32 whole = count / READS * READS;
     for (i32 begin = 0; begin < whole; begin += READS) {
         Lanes read[READS];
@@ -95,9 +74,50 @@ KERNEL pack_planes(const number *numbers, u8 *packed, i64 outer, i64 run, i64 ou
             words[lane] |= (u64)fires(read.numbers[lane], first + i, GIVEN_TEST) << i;
         }
     }
-    u8 *row = packed + (image * run + position) * row_bytes;
+}
+
+// Stores up to 64 bits of a row, in as few writes as its alignment allows.
+DEVICE void store_word(u8 *row, i64 row_bytes, i64 byte, u64 word) {
+    if (row_bytes % 8 == 0) {
+        *(u64 *)(row + byte) = word;
+    } else if (row_bytes % 4 == 0) {
+        *(u32 *)(row + byte) = (u32)word;
+        if (byte + 4 < row_bytes) *(u32 *)(row + byte + 4) = (u32)(word >> 32);
+    } else {
+        for (i64 i = byte; i < row_bytes && i < byte + 8; i++, word >>= 8) row[i] = (u8)word;
+    }
+}
+
+// Where a word waits in shared memory: the words of a warp, which are LANES * groups apart, in
+// different banks.
+DEVICE i32 waiting(i32 word) { return word + word / 16; }
+
+// A block packs ``groups`` groups of 64 neurons, 1 to 4, for the same positions. It collects the words in
+// shared memory and writes the rows in one piece: each write to a part of a sector of 32 bytes costs as
+// much as one to all of it, or as a read.
+KERNEL pack_planes(const number *numbers, u8 *packed, i64 outer, i64 run, i64 outer_stride,
+                   i64 neurons, i64 neuron_stride, i32 groups, i32 blocks_of_neurons, TEST) {
+    SHARED u64 stage[256 * LANES * 17 / 16];
+    i32 threads = 256 / groups, place = threadIdx.x % threads, group = threadIdx.x / threads;
+    i64 states = outer * run, row_bytes = (neurons + 7) / 8;
+    i64 neurons_of_block = (i64)(blockIdx.x % blocks_of_neurons) * groups * 64;
+    i64 states_of_block = (i64)(blockIdx.x / blocks_of_neurons) * threads * LANES;
+    i64 state = states_of_block + place * LANES, first = neurons_of_block + group * 64;
+    i64 image = state / run, position = state % run;
+    if (group < groups && state < states && first < neurons) {
+        const number *source = numbers + image * outer_stride + first * neuron_stride + position;
+        u64 words[LANES] = {};
+        i32 count = (i32)(neurons - first < 64 ? neurons - first : 64);
+        pack_words(words, source, count, neuron_stride, first, GIVEN_TEST);
 #pragma unroll
-    for (int lane = 0; lane < LANES; lane++) {
-        store_word(row + lane * row_bytes, row_bytes, first / 8, words[lane]);
+        for (int i = 0; i < LANES; i++) stage[waiting((place * LANES + i) * groups + group)] = words[i];
+    }
+    __syncthreads();
+    for (i32 word = threadIdx.x; word < threads * LANES * groups; word += 256) {
+        i64 row = states_of_block + word / groups;
+        i64 byte = neurons_of_block / 8 + word % groups * 8;
+        if (row < states && byte < row_bytes) {
+            store_word(packed + row * row_bytes, row_bytes, byte, stage[waiting(word)]);
+        }
     }
 }

@@ -1,7 +1,7 @@
 // Contiguous numbers as one stream of bits in shared memory, from which a block makes its rows.
-#define IN_FLIGHT (BITS == 64 ? 2 : BITS == 8 ? 8 : 4)  // reads of eight numbers that a thread waits for
+#define IN_FLIGHT (PER_NEURON || BITS == 64 ? 2 : BITS == 8 ? 8 : 4)  // reads of eight numbers
 
-DEVICE u32 pack_some(const number *numbers, i32 begin, i32 end, i32 skew, Neurons of, TEST) {
+DEVICE u32 pack_some(const number *numbers, i32 begin, i32 end, i32 skew, const Neurons &of, TEST) {
     u32 bits = 0;
     for (i32 i = begin; i < end; i++) {
         i64 neuron = PER_NEURON ? of.first + (i - skew) / of.run % of.neurons : 0;
@@ -12,7 +12,7 @@ DEVICE u32 pack_some(const number *numbers, i32 begin, i32 end, i32 skew, Neuron
 
 // Packs ``total`` numbers, by all threads of a block. The first is bit ``skew`` of the stream, of 0 to
 // 7: the address of ``numbers - skew`` is a multiple of what read_eight() needs.
-DEVICE void pack_stream(u8 *stream, const number *numbers, i32 total, i32 skew, Neurons of, TEST) {
+DEVICE void pack_stream(u8 *stream, const number *numbers, i32 total, i32 skew, const Neurons &of, TEST) {
     i32 end = skew + total, whole = end / 8, byte = (skew > 0) + (i32)threadIdx.x;
     const number *aligned = numbers - skew;
     for (; byte + (IN_FLIGHT - 1) * 256 < whole; byte += IN_FLIGHT * 256) {

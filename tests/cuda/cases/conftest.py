@@ -1,22 +1,46 @@
-"""On what the cases run: by g++ and a CPU, or with `make gpu` by a GPU."""
+"""On what the cases run: on the simulated CUDA, or with `make gpu` on a GPU."""
 
 import os
+import zlib
 from pathlib import Path
 
 import pytest
 
-from tensorstate_gpu.cuda.launch import KERNELS
+from tensorstate_gpu.cuda import launch
+from tests.cuda import simulated
 from tests.cuda.simt.gpu import Gpu
-from tests.cuda.simt.machine import Machine
+from tests.cuda.simulated.faults import FAULTS
+
+ON_GPU = bool(os.environ.get("TENSORSTATE_TEST_GPU"))
 
 
 @pytest.fixture(scope="session")
 def machine():
-    if os.environ.get("TENSORSTATE_TEST_GPU"):
-        return Gpu()
-    return Machine(Path(os.environ.get("SIMT_KERNELS", KERNELS)))
+    return Gpu()
+
+
+@pytest.fixture
+def on_cuda():
+    """Copies a torch tensor to the GPU."""
+    if ON_GPU:
+        return lambda tensor: tensor.cuda()
+    from tests.cuda.simulated import torch_cuda
+
+    return torch_cuda.on_cuda
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed():
+    if "SIMT_KERNELS" in os.environ:  # with faults
+        launch.KERNELS = Path(os.environ["SIMT_KERNELS"])
+    if not ON_GPU:
+        simulated.install()
+    if "HOST_FAULT" in os.environ:
+        FAULTS[os.environ["HOST_FAULT"]]()
 
 
 @pytest.fixture(autouse=True)
-def _installed(monkeypatch, machine):
-    machine.install(monkeypatch)
+def _new(request, _installed):
+    """The order of work is by chance, but always the same in the same test."""
+    if not ON_GPU:
+        simulated.reset(zlib.crc32(request.node.name.encode()))

@@ -29,8 +29,10 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 #define KERNEL extern "C" void
+#define LARGE_KERNEL KERNEL
 #define DEVICE static inline
 #define SHARED static
+#define SHARED_BYTES(name) u8 *name = (u8 *)simt::machine().shared.data()
 
 struct alignas(16) uint4 {
     u32 x, y, z, w;
@@ -41,7 +43,7 @@ struct dim3 {
 
 namespace simt {
 
-const int WARP = 32, STACK = 1 << 16, BLOCK = 256;
+const u32 WARP = 32, STACK = 1 << 16, MOST_THREADS = 1024;
 
 struct Fiber {
     ucontext_t context;
@@ -58,8 +60,9 @@ struct Rendezvous {
 };
 
 struct Machine {
-    std::vector<Fiber> fibers{BLOCK};
-    std::map<u32, Rendezvous> warps[BLOCK / WARP];
+    std::vector<Fiber> fibers;  // one for each thread of a block
+    std::map<u32, Rendezvous> warps[MOST_THREADS / WARP];
+    std::vector<u64> shared;  // of the size that the launch says
     ucontext_t scheduler;
     void *scheduler_fake = nullptr;
     const void *scheduler_stack = nullptr;
@@ -108,7 +111,9 @@ inline void resume(Fiber &fiber) {
 
 inline void run_block() {
     Machine &m = machine();
-    for (u32 i = 0; i < BLOCK; i++) {
+    u32 threads = (u32)m.fibers.size();
+    for (u64 &word : m.shared) word = 0xA5A5A5A5A5A5A5A5ull;
+    for (u32 i = 0; i < threads; i++) {
         Fiber &fiber = m.fibers[i];
         fiber.number = i;
         fiber.done = fiber.at_barrier = fiber.at_warp = false;
@@ -130,8 +135,8 @@ inline void run_block() {
             done += fiber.done;
             waiting += fiber.at_barrier;
         }
-        if (done == BLOCK) return;
-        if (done + waiting == BLOCK) {
+        if (done == threads) return;
+        if (done + waiting == threads) {
             for (Fiber &fiber : m.fibers) fiber.at_barrier = false;
         } else if (!moved) {
             fail("threads wait for others that never come");
@@ -167,7 +172,7 @@ inline const u64 *meet(u32 mask, u64 value) {
 }
 
 template <class... Parameters>
-void launch(void (*kernel)(Parameters...), dim3 grid, void **arguments) {
+void launch(void (*kernel)(Parameters...), dim3 grid, u32 threads, u32 shared, void **arguments) {
     auto call = [&]<size_t... I>(std::index_sequence<I...>) {
         kernel(*(std::remove_const_t<Parameters> *)arguments[I]...);
     };
@@ -176,6 +181,8 @@ void launch(void (*kernel)(Parameters...), dim3 grid, void **arguments) {
     m.body = [](void *argument) { (*(decltype(body) *)argument)(); };
     m.argument = &body;
     m.grid = grid;
+    m.fibers.resize(threads);
+    m.shared = std::vector<u64>((shared + 7) / 8);
     for (m.block.y = 0; m.block.y < grid.y; m.block.y++) {
         for (m.block.x = 0; m.block.x < grid.x; m.block.x++) run_block();
     }
@@ -185,7 +192,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, void **arguments) {
 
 #define blockIdx (simt::machine().block)
 #define gridDim (simt::machine().grid)
-#define blockDim (dim3{simt::BLOCK, 1, 1})
+#define blockDim (dim3{(u32)simt::machine().fibers.size(), 1, 1})
 #define threadIdx (dim3{simt::machine().current->number, 0, 0})
 
 DEVICE void __syncthreads() { simt::barrier(); }
@@ -237,6 +244,10 @@ DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
     return greater_pair(pair, thresholds, 0x7f80);
 }
 DEVICE uint4 read_once(const uint4 *address) { return *address; }
+template <class Word>
+Word read_constant(const Word *address) {
+    return *address;
+}
 template <class Word>
 Word read_now(const Word *address) {
     return *address;

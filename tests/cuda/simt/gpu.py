@@ -1,4 +1,4 @@
-"""The same tests on a GPU: arrays are copied there, with their strides and their alignment."""
+"""The cases on a GPU, or on the simulated one: arrays are copied there as they lie in memory."""
 
 import ctypes
 
@@ -9,22 +9,19 @@ from tensorstate_gpu.cuda import device
 
 
 class Gpu:
-    """A real device. Without one, the first use raises, and the tests fail."""
-
-    def install(self, monkeypatch):
-        self._cupy = device.library()
+    """What CuPy finds. Without a GPU, the first use raises, and the tests fail."""
 
     def to_device(self, array):
-        return self._cupy.asarray(array)
+        return device.library().asarray(array)
 
     def to_host(self, array):
-        return self._cupy.asnumpy(array)
+        return device.library().asnumpy(array)
 
     def device_tensor(self, bits, element):
         """Return the tensor that borrow() would return."""
         low, high = np.lib.array_utils.byte_bounds(bits)
         skew = low % 16
         memory = np.frombuffer(b"\xa5" * skew + ctypes.string_at(low, high - low), np.uint8)
-        there = self._cupy.asarray(memory)
+        there = device.library().asarray(memory)
         address = there.data.ptr + skew + bits.ctypes.data - low
         return Tensor((there,), address, bits.shape, bits.strides, element, (CUDA, 0))

@@ -1,0 +1,59 @@
+"""Faults in the product's host code: tests must see each of them."""
+
+from contextlib import contextmanager, nullcontext
+
+from tensorstate_gpu import cuda
+from tensorstate_gpu.cuda import device
+
+
+def _entered(*, before, after):
+    """OwnerStream.entered() without one of its waits."""
+
+    @contextmanager
+    def entered(self):
+        library = device.library().cuda
+        caller = library.get_current_stream()
+        queued = caller.record(library.Event())
+        with self._device, self._stream:
+            if before:
+                self._stream.wait_event(queued)
+            yield
+            if after:
+                caller.wait_event(self._stream.record(library.Event()))
+
+    return entered
+
+
+def _do_not_wait_before():
+    device.OwnerStream.entered = _entered(before=False, after=True)
+
+
+def _do_not_wait_after():
+    device.OwnerStream.entered = _entered(before=True, after=False)
+
+
+def _stay_on_the_default_stream():
+    cuda.working_on = lambda tensor: nullcontext()
+
+
+def _read_rows_before_they_came():
+    device.AsyncHostCopy.numpy = lambda self: self._copy
+
+
+def _reuse_pinned_memory_while_it_is_written():
+    begin = device.AsyncHostCopy.__init__
+
+    def copy(self, array):
+        begin(self, array)
+        self._copy = self._copy.copy()
+
+    device.AsyncHostCopy.__init__ = copy
+
+
+FAULTS = {
+    "no wait before": _do_not_wait_before,
+    "no wait after": _do_not_wait_after,
+    "not on the tensor's stream": _stay_on_the_default_stream,
+    "rows read before they came": _read_rows_before_they_came,
+    "pinned memory reused while it is written": _reuse_pinned_memory_while_it_is_written,
+}
