@@ -1,5 +1,6 @@
 """The table of differences from TensorState: each cell about this package is checked."""
 
+import functools
 import os
 import re
 import subprocess
@@ -147,10 +148,12 @@ import tensorstate_gpu as ts
 dense = keras.layers.Dense(2, name="d")
 model = ts.build_efficiency_model(keras.Sequential([keras.Input((3,)), dense]), "d", method="both")
 print(*(point.name for point in model.efficiency_layers))
+print(type(model).__name__, isinstance(model, keras.src.models.functional.Functional))
 """
 
 
-def names_in_keras():
+@functools.cache
+def printed_in_keras():
     done = subprocess.run(
         [sys.executable, "-c", IN_KERAS],
         env={**os.environ, "KERAS_BACKEND": "torch"},
@@ -158,7 +161,15 @@ def names_in_keras():
         text=True,
         check=True,
     )
-    assert done.stdout == "d_pre_states d_states\n"
+    return done.stdout.splitlines()
+
+
+def names_in_keras():
+    assert printed_in_keras()[0] == "d_pre_states d_states"
+
+
+def keras_models_are_functional():
+    assert printed_in_keras()[1] == "EfficiencyModel True"
 
 
 def models_have_a_subclass_of_the_same_name():
@@ -239,6 +250,7 @@ CHECKS = {
     "the model by the name of its class": the_model_has_the_name_of_its_class,
     "names of layers in PyTorch": names_in_pytorch,
     "names of layers in Keras": names_in_keras,
+    "class of a captured Keras model": keras_models_are_functional,
     "class of a captured PyTorch model": models_have_a_subclass_of_the_same_name,
     "`remove_state_layers`": only_own_hooks_are_removed,
     "`network_efficiency([])`": no_layers_have_no_efficiency,
