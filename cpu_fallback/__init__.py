@@ -28,6 +28,7 @@ __all__ = [
     "sort",
     "to_host",
     "view",
+    "with_columns",
     "working_on",
 ]
 
@@ -50,3 +51,8 @@ def to_host(array: NDArray[Any]) -> NDArray[Any]:
 def rows_where(packed: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return the rows that a mask selects."""
     return packed[chosen]
+
+
+def with_columns(packed: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return rows with more bytes behind them."""
+    return np.concatenate((packed, columns), axis=1)

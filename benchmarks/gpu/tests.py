@@ -13,7 +13,8 @@ from benchmarks.gpu.each_test import LINES
 
 # What only a device can show comes first; it measures time, so nothing runs beside it.
 ALONE = ("only_gpu.py",)
-SIDE_BY_SIDE = ("capture.py", "counting.py", "measures.py", "packing.py", "streams.py")
+SIDE_BY_SIDE = ("capture.py", "counting.py", "measures.py", "packing.py", "shortage.py")
+SIDE_BY_SIDE += ("streams.py",)
 PROCESSES = 8  # compiling kernels is most of the time
 SECONDS = 60  # for one test
 

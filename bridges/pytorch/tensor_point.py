@@ -1,6 +1,7 @@
 """TensorPoint: a capture point that packs tensors, as the pass that they belong to tells."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.dlpack import borrow
+from tensorstate_gpu._arrays.thresholds import Threshold
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_notes import Mask
 from tensorstate_gpu._process.num_threads import prefer_single_thread
@@ -72,6 +74,17 @@ class TensorPoint(CapturePoint):
             packed, neurons = pack_by_torch(by_input.view, by_input.axis, threshold, self.firing)
             self._record(packed, neurons, found, by_input, inputs)
             return
+        try:
+            self._pack_and_record(by_input, threshold, found, inputs)
+        except MemoryError:
+            if by_input.view.is_cpu:
+                raise
+            by_input = replace(by_input, view=by_input.view.cpu())  # the host may have room
+            self._pack_and_record(by_input, threshold, found, inputs)
+
+    def _pack_and_record(
+        self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None
+    ) -> None:
         with prefer_single_thread():
             states = borrow(as_importable(by_input.view), "states")
             with working_on(states):

@@ -28,7 +28,7 @@ def as_importable(tensor: torch.Tensor) -> Any:
     unchanged.
     """
     element = _ELEMENTS.get(tensor.dtype)
-    plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided
+    plain = type(tensor) in PLAIN_TYPES and tensor.layout is torch.strided
     if not plain or element is None or not (tensor.is_cpu or tensor.is_cuda):
         return tensor
     if not (address := tensor.data_ptr()):
@@ -37,6 +37,9 @@ def as_importable(tensor: torch.Tensor) -> Any:
     strides = tuple(stride * element.size for stride in tensor.stride())
     return Tensor((tensor,), address, tuple(tensor.shape), strides, element, device)
 
+
+# Of tensors that are nothing but numbers in memory. The simulated CUDA of the tests adds its own.
+PLAIN_TYPES: set[type] = {torch.Tensor}
 
 _ELEMENTS = {
     getattr(torch, name): element for name, element in ELEMENT_TYPES.items() if hasattr(torch, name)

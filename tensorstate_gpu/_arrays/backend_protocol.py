@@ -78,6 +78,9 @@ class BackendOf(Protocol[NativeT]):
     def rows_where(self, packed: Any, chosen: NDArray[np.bool_]) -> NativeT:
         """Return the rows that a mask in host memory selects."""
 
+    def with_columns(self, packed: Any, columns: NDArray[np.uint8]) -> NativeT:
+        """Return rows with bytes of the host behind them: (states, bytes) and (states, more)."""
+
     def compress(
         self, states: Tensor, layout: Layout, firing: FiringTest, *, scratch: bool = False
     ) -> NativeT:

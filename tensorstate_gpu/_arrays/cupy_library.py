@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from tensorstate_gpu._arrays.array_types import CudaArray, DLPackArray
-from tensorstate_gpu._arrays.cupy_types import CuPy, DeviceArray
+from tensorstate_gpu._arrays.cupy_types import Allocator, CuPy, DeviceArray
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module
 
 
@@ -50,6 +50,31 @@ def torch_stream(index: int) -> int:
     assert torch is not None
     stream: int = torch.cuda.current_stream(index).cuda_stream
     return stream
+
+
+@lru_cache
+def torch_allocator() -> Allocator:
+    """Return an allocator for CuPy that takes memory from torch's.
+
+    So what one frees, the other can use, and torch's statistics and limits include it.
+    """
+    return library().cuda.PythonFunctionAllocator(_memory_of_torch, _back_to_torch).malloc
+
+
+def _memory_of_torch(size: int, device: int) -> int:
+    torch, stream = loaded_module("torch"), library().cuda.get_current_stream().ptr
+    assert torch is not None
+    try:
+        address: int = torch.cuda.caching_allocator_alloc(size, device, stream)
+    except torch.cuda.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+    return address
+
+
+def _back_to_torch(address: int, device: int) -> None:
+    torch = loaded_module("torch")
+    if torch is not None:  # else the program ends
+        torch.cuda.caching_allocator_delete(address)
 
 
 def from_cuda_array_interface(array: CudaArray) -> DeviceArray:

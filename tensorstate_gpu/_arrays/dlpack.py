@@ -144,6 +144,11 @@ def _borrow_capsule(array: DLPackArray, argument: str) -> Tensor:
     address = (managed.data or 0) + managed.byte_offset
     if not managed.data and 0 not in shape:
         raise TypeError(f"{argument} has no memory behind it: {type(array).__name__}")
+    if managed.device == CUDA and address % element.size:  # after a wrong load nothing runs there
+        raise ValueError(
+            f"{argument} must begin at a multiple of {element.size} bytes on a GPU, got address "
+            f"{address:#x}"
+        )
     return Tensor((capsule, array), address, shape, strides, element, (managed.device, managed.id))
 
 

@@ -1,11 +1,13 @@
-"""Running counts: one counter per label and device."""
+"""Running counts by label: one counter for each device, whose keys contain the labels."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.backend_protocol import Counter
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -14,55 +16,106 @@ from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_fo
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 
+Label = int | str | None  # None: of rows without labels
+Device = tuple[int, int]
+
+_NUMBER = np.dtype("<u4")  # of a label, behind a row
+
 
 class LabelledCounters:
-    """One running count per label and device. The label None stands for rows without labels.
+    """Running counts by label, on each device. The label None stands for rows without labels.
 
-    Copies are independent, and in host memory.
+    Rows with labels are counted with the number of their label behind them. So a batch is counted
+    completely or not at all, one table has all labels, and rows of a label are next to each other
+    when they are in order. Copies are independent, and in host memory.
     """
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
-        self._counters: dict[tuple[Any, tuple[int, int]], Counter] = {}
+        self._numbers: dict[Label, int] = {}
+        # By whether the rows have labels, and by device.
+        self._counters: dict[tuple[bool, Device], Counter] = {}
 
     @property
     def total(self) -> int:
         return sum(counter.total for counter in self._counters.values())
 
-    def add(self, packed: Any, row_labels: NDArray[Any] | None) -> None:
-        """Count rows, by their labels if there are any (one per row)."""
+    def add(self, packed: NativeArray, row_labels: NDArray[Any] | None) -> None:
+        """Count rows, by their labels if there are any (one per row).
+
+        Rows that find no room on their device are counted by the host. Raises MemoryError, and
+        counts no row, if the host has no room either.
+        """
+        numbers = None if row_labels is None else self._numbers_of(row_labels)
         device = device_of(packed)
-        if row_labels is None:
-            self._counter(None, device).add(packed)
-            return
-        backend = backend_for(device, "")
-        mixed = row_labels.dtype.kind == "O"
-        for label in set(row_labels.tolist()) if mixed else np.unique(row_labels).tolist():
-            rows = backend.rows_where(packed, row_labels == label)
-            self._counter(label, device).add(rows)
+        try:
+            self._add(packed, numbers)
+        except MemoryError:
+            if device[0] == CPU:
+                raise
+            self._add(device_backend_for(device).to_host(packed), numbers)
+
+    def _add(self, packed: NativeArray, numbers: NDArray[np.uint32] | None) -> None:
+        device = device_of(packed)
+        if numbers is not None:
+            columns = np.zeros((len(numbers), self._key_bytes - self._row_bytes), np.uint8)
+            columns[:, : _NUMBER.itemsize] = numbers.view(np.uint8).reshape(len(numbers), -1)
+            packed = backend_for(device, "").with_columns(packed, columns)
+        self._counter(numbers is not None, device).add(packed)
+
+    @property
+    def _key_bytes(self) -> int:
+        """Of a row and the number of its label: up to 8, or whole words of 8."""
+        least = self._row_bytes + _NUMBER.itemsize
+        return least if least <= 8 else -(-least // 8) * 8
+
+    def _numbers_of(self, labels: NDArray[Any]) -> NDArray[np.uint32]:
+        """Return the number of each label; new labels get the next ones."""
+        if labels.dtype.kind == "O":  # integers and strings, which have no order
+            return np.array([self._number_of(label) for label in labels.tolist()], _NUMBER)
+        distinct, places = np.unique(labels, return_inverse=True)
+        numbers = np.array([self._number_of(label) for label in distinct.tolist()], _NUMBER)
+        return numbers[places]
+
+    def _number_of(self, label: Label) -> int:
+        return self._numbers.setdefault(label, len(self._numbers))
+
+    def _counter(self, labelled: bool, device: Device) -> Counter:
+        if (labelled, device) not in self._counters:
+            width = self._key_bytes if labelled else self._row_bytes
+            self._counters[labelled, device] = new_counter(width, device)
+        return self._counters[labelled, device]
 
     def __getstate__(self) -> dict[str, Any]:
-        counters = ((label, counter.result()) for (label, _), counter in self._counters.items())
-        return {"row_bytes": self._row_bytes, "counters": list(counters)}
+        counters = [(labelled, each.result()) for (labelled, _), each in self._counters.items()]
+        return {"row_bytes": self._row_bytes, "numbers": dict(self._numbers), "counters": counters}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["row_bytes"])  # type: ignore[misc]
-        for label, (rows, counts) in state["counters"]:
-            self._counter(label, (CPU, 0)).add(rows, counts)
+        self._numbers = state["numbers"]
+        for labelled, (rows, counts) in state["counters"]:
+            self._counter(labelled, (CPU, 0)).add(rows, counts)
 
-    def _counter(self, label: Any, device: tuple[int, int]) -> Counter:
-        if (label, device) not in self._counters:
-            self._counters[label, device] = new_counter(self._row_bytes, device)
-        return self._counters[label, device]
-
-    def histograms(self, neurons: int) -> dict[Any, StateCounts]:
+    def histograms(self, neurons: int) -> dict[Label, StateCounts]:
         """Return the counts by label. Integers are sorted before strings."""
-        by_label: dict[Any, list[StateCounts]] = {}
-        for (label, _), counter in self._counters.items():
-            counts = StateCounts.trusted(*counter.result(), neurons)
-            by_label.setdefault(label, []).append(counts)
+        by_label: dict[Label, list[StateCounts]] = {}
+        for (labelled, _), counter in self._counters.items():
+            rows, counts = counter.result()
+            for label, part in self._parts(rows) if labelled else [(None, slice(None))]:
+                own = np.ascontiguousarray(rows[part, : self._row_bytes])
+                of_label = StateCounts.trusted(own, counts[part], neurons)
+                by_label.setdefault(label, []).append(of_label)
         order = sorted(by_label, key=lambda label: (type(label).__name__, label))
         return {label: merge_all(by_label[label], neurons) for label in order}
+
+    def _parts(self, keys: Rows) -> Iterator[tuple[Label, slice]]:
+        """Return each label of keys in order, and which of them have it."""
+        columns = keys[:, self._row_bytes :][:, : _NUMBER.itemsize]
+        numbers = np.ascontiguousarray(columns).view(_NUMBER).reshape(-1)
+        labels = list(self._numbers)
+        edges = np.flatnonzero(np.diff(numbers)) + 1
+        for start, stop in pairwise([0, *edges.tolist(), len(keys)] if len(keys) else []):
+            yield labels[numbers[start]], slice(start, stop)
 
 
 def new_counter(row_bytes: int, device: tuple[int, int] = (CPU, 0)) -> Counter:

@@ -36,10 +36,11 @@ class RowsAccumulator(Accumulator):
         super().__init__(neurons)
         self._storage = storage
         self._lock = ForkSafeLock() if lock is None else lock
-        self._device: tuple[int, int] = (CPU, 0)
-        self._transfer: Transfer | None = None  # from that device
-        # The batches that are in transit, with their notes.
-        self._in_flight: collections.deque[tuple[Batches, InstanceNotes]] = collections.deque()
+        self._transfers: dict[tuple[int, int], Transfer] = {}  # by device
+        # The batches that are in transit, in order, with their notes.
+        self._in_flight: collections.deque[tuple[Transfer, Batches, InstanceNotes]] = (
+            collections.deque()
+        )
 
     @property
     def ledger(self) -> Ledger:
@@ -47,30 +48,37 @@ class RowsAccumulator(Accumulator):
 
     @property
     def rows(self) -> int:
-        return self._storage.rows + (self._transfer.rows if self._transfer else 0)
+        return self._storage.rows + sum(each.rows for each in self._transfers.values())
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
         device = device_of(packed)
-        if device != self._device:  # the model was moved to another device
-            self.collect_transferred(wait=True)
-            on_host = device[0] == CPU
-            self._transfer = None if on_host else device_backend_for(device).transfer()
-            self._device = device
-        if self._transfer is None or not len(packed):
+        if device[0] == CPU or not len(packed):
             self.collect_transferred(wait=True)
             self._storage.add(packed, batches, notes)
             return
+        if device not in self._transfers:
+            self._transfers[device] = device_backend_for(device).transfer()
+        transfer = self._transfers[device]
         self.collect_transferred(wait=False)
-        notes = self._storage.converted(notes)  # raises now, not after the transfer
-        self._transfer.send(packed)
-        self._in_flight.append((batches, notes))
-        self.ledger.add(batches, notes)
+        converted = self._storage.converted(notes)  # raises now, not after the transfer
+        try:
+            transfer.send(packed)
+        except MemoryError:  # no pinned memory, perhaps
+            self.collect_transferred(wait=True)
+            self._storage.add(device_backend_for(device).to_host(packed), batches, notes)
+            return
+        self._in_flight.append((transfer, batches, converted))
+        self.ledger.add(batches, converted)
 
     def collect_transferred(self, *, wait: bool) -> None:
-        while self._transfer and (rows := self._transfer.oldest(wait=wait)) is not None:
+        while self._in_flight:
+            transfer, batches, notes = self._in_flight[0]
+            rows = transfer.oldest(wait=wait)
+            if rows is None:
+                return
             with deferred_interrupts():  # an interrupt in between would store the batch twice
-                self._storage.add_arrived(rows, *self._in_flight[0])
-                self._transfer.drop_oldest()
+                self._storage.add_arrived(rows, batches, notes)
+                transfer.drop_oldest()
                 self._in_flight.popleft()
 
     def drain(self) -> None:
@@ -115,5 +123,5 @@ class RowsAccumulator(Accumulator):
             row += len(chunk)
 
     def cancel_transfers(self) -> None:
-        self._transfer = None
+        self._transfers.clear()
         self._in_flight.clear()

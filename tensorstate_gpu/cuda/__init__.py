@@ -7,7 +7,7 @@ from tensorstate_gpu._arrays.layout import Layout
 
 from .count import Counter as counter
 from .count import count
-from .device import rows_where, to_host, view, working_on
+from .device import rows_where, to_host, view, with_columns, working_on
 from .merge import merge
 from .pack import compress
 from .sort import sort
@@ -27,6 +27,7 @@ __all__ = [
     "to_host",
     "transfer",
     "view",
+    "with_columns",
     "working_on",
 ]
 

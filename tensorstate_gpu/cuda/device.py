@@ -6,7 +6,7 @@ package on hosts without a GPU.
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tensorstate_gpu._arrays.cupy_library import library as library
-from tensorstate_gpu._arrays.cupy_library import torch_stream
+from tensorstate_gpu._arrays.cupy_library import torch_allocator, torch_stream
 from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor
 
-from .launch import Launch, source_code
+from .launch import Launch, names_in, source_code
+
+_DONE, _NOT_READY = 0, 600  # cudaSuccess, cudaErrorNotReady
 
 
 @lru_cache
@@ -35,14 +37,23 @@ def _check_compute_capability(index: int) -> None:
 
 @contextmanager
 def working_on(tensor: Tensor) -> Iterator[None]:
-    """Enter a tensor's device, and the stream that its framework is using there."""
+    """Enter a tensor's device, and the stream and the memory that its framework uses there.
+
+    Raises RuntimeError while a CUDA graph records the stream: no host code would run in replays,
+    and they would write into results that the program has long kept.
+    """
     cupy, index = library(), tensor.device[1]
     _check_compute_capability(index)
     with cupy.cuda.Device(index):
         if any(is_torch_tensor(owner) for owner in tensor.owner):
-            with _TorchStream(torch_stream(index)).in_cupy():
+            with (
+                _TorchStream(torch_stream(index)).in_cupy(),
+                cupy.cuda.using_allocator(torch_allocator()),
+            ):
+                _check_not_recorded()
                 yield
         elif any(isinstance(owner, cupy.ndarray) for owner in tensor.owner):
+            _check_not_recorded()
             yield
         else:
             # Another library may reuse the memory on its own stream as soon as it is released.
@@ -50,6 +61,14 @@ def working_on(tensor: Tensor) -> Iterator[None]:
                 yield
             finally:
                 cupy.cuda.get_current_stream().synchronize()
+
+
+def _check_not_recorded() -> None:
+    if library().cuda.get_current_stream().is_capturing():
+        raise RuntimeError(
+            "states cannot be packed or counted in a CUDA graph: call it before the graph is "
+            "recorded, or after its replay"
+        )
 
 
 class _TorchStream:
@@ -89,17 +108,23 @@ def rows_where(packed: DeviceArray, chosen: NDArray[np.bool_]) -> DeviceArray:
     return packed[library().asarray(np.flatnonzero(chosen))]
 
 
-class OwnerStream:
-    """The device and stream that are current when this is created: those of its owner's memory.
+def with_columns(packed: DeviceArray, columns: NDArray[np.uint8]) -> DeviceArray:
+    """Rows of the device, with bytes of the host behind each."""
+    return library().concatenate((packed, library().asarray(columns)), axis=1)
 
-    CuPy reuses memory in the order of the stream on which it was allocated. Work on such memory
-    from another stream must wait for the owner's stream, and the owner's stream for that work. The
+
+class OwnerStream:
+    """The device, stream and allocator that are current when this is created: its owner's.
+
+    Memory is reused in the order of the stream on which it was allocated. Work on such memory from
+    another stream must wait for the owner's stream, and the owner's stream for that work. The
     device waits, not the host.
     """
 
     def __init__(self) -> None:
         cuda = library().cuda
         self._device, self._stream = cuda.Device(), cuda.get_current_stream()
+        self._allocator = cuda.get_allocator()
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -109,16 +134,19 @@ class OwnerStream:
         """
         cuda = library().cuda
         caller = cuda.get_current_stream()
-        if caller.ptr == self._stream.ptr and cuda.Device().id == self._device.id:
-            yield
-            return
-        before = caller.record(cuda.Event(disable_timing=True))  # an event belongs to a device
-        with self._device, self._stream:
-            self._stream.wait_event(before)
-            try:
+        with cuda.using_allocator(self._allocator):
+            if caller.ptr == self._stream.ptr and cuda.Device().id == self._device.id:
                 yield
+                return
+            before = caller.record(cuda.Event(disable_timing=True))  # an event belongs to a device
+            try:
+                with self._device, self._stream:
+                    self._stream.wait_event(before)
+                    yield
             finally:
-                caller.wait_event(self._stream.record(cuda.Event(disable_timing=True)))
+                with self._device:
+                    after = self._stream.record(cuda.Event(disable_timing=True))
+                caller.wait_event(after)  # on its own device: each has a default stream
 
 
 class AsyncHostCopy:
@@ -133,8 +161,10 @@ class AsyncHostCopy:
 
     @property
     def has_arrived(self) -> bool:
-        done: bool = self._copied.done
-        return done
+        status = library().cuda.runtime.eventQuery(self._copied.ptr)
+        if status not in (_DONE, _NOT_READY):  # an earlier kernel has failed: nothing will arrive
+            self._copied.synchronize()  # raises
+        return status == _DONE
 
     def numpy(self) -> NDArray[Any]:
         """Return the copy, which is valid while this object lives. Waits until it is complete."""
@@ -143,7 +173,9 @@ class AsyncHostCopy:
 
     def __del__(self) -> None:
         if hasattr(self, "_copied"):  # otherwise the memory is reused while the device writes to it
-            self._copied.synchronize()
+            failed = library().cuda.runtime.CUDARuntimeError  # nothing writes there any more
+            with suppress(failed):
+                self._copied.synchronize()
 
 
 def _pinned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -161,7 +193,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
     cupy = library()
     try:
         return cupy.empty(shape, dtype)
-    except cupy.cuda.memory.OutOfMemoryError as error:
+    except MemoryError as error:  # of CuPy, or of the framework whose memory it uses
         raise MemoryError(f"no room on the GPU for {dtype} of shape {shape}: {error}") from error
 
 
@@ -188,29 +220,33 @@ def _attributes(index: int) -> dict[str, int]:
 
 def run(launch: Launch) -> None:
     """Queue a kernel on the current stream."""
-    driver = library().cuda.driver
-    try:
-        kernel = _kernel(launch.source, launch.kernel, launch.defines)
-        size = launch.shared_bytes
-        if size and size > kernel.max_dynamic_shared_size_bytes:
-            kernel.max_dynamic_shared_size_bytes = size
-        kernel(launch.grid, (launch.threads,), launch.arguments, shared_mem=size)
-    except driver.CUDADriverError as error:  # a kernel is loaded at its first launch
-        if "OUT_OF_MEMORY" in str(error):
-            raise MemoryError(f"no room on the GPU to run {launch.kernel}: {error}") from error
-        raise
+    kernel = _kernels(launch.source, launch.defines, library().cuda.Device().id)[launch.kernel]
+    size = launch.shared_bytes
+    if size and size > kernel.max_dynamic_shared_size_bytes:
+        kernel.max_dynamic_shared_size_bytes = size
+    kernel(launch.grid, (launch.threads,), launch.arguments, shared_mem=size)
 
 
 @lru_cache(maxsize=1024)
-def _kernel(source: str, kernel: str, defines: tuple[tuple[str, int], ...]) -> Kernel:
-    """Compile a kernel, unless CuPy has it in its cache."""
+def _kernels(source: str, defines: tuple[tuple[str, int], ...], device: int) -> dict[str, Kernel]:
+    """Compile a file, unless CuPy has it in its cache, and load its kernels on the current device.
+
+    All of them at once, so that none between two of a batch finds no memory: MemoryError.
+    """
     options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines))
-    cupy = library()
+    cupy, code = library(), source_code(source)
     try:
-        module = cupy.RawModule(code=source_code(source), options=options)
-        return module.get_function(kernel)
+        module = cupy.RawModule(code=code, options=options)
+        kernels = {name: module.get_function(name) for name in names_in(code)}
+        for kernel in kernels.values():
+            kernel.kernel  # noqa: B018 a look at it loads it
+        return kernels
     except cupy.cuda.compiler.CompileException as error:
         version = cupy.cuda.runtime.runtimeGetVersion()
         raise RuntimeError(
             f"{source}.cu cannot be compiled for this GPU by CUDA {version // 1000}: {error}"
         ) from error
+    except cupy.cuda.driver.CUDADriverError as error:
+        if "OUT_OF_MEMORY" in str(error):
+            raise MemoryError(f"no room on the GPU to load {source}.cu: {error}") from error
+        raise

@@ -1,5 +1,6 @@
 """Kernel launches as plain data: the kernel, how to compile it, blocks and arguments."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,3 +45,8 @@ def source_code(source: str) -> str:
     for header in sorted(KERNELS.glob("*.h")):
         code = code.replace(f'#include "{header.name}"\n', header.read_text())
     return code
+
+
+def names_in(code: str) -> list[str]:
+    """Return the names of the kernels in a source."""
+    return re.findall(r"^(?:LARGE_)?KERNEL (\w+)\(", code, re.MULTILINE)

@@ -4,6 +4,7 @@ CuPy itself is simulated, as its documentation describes it; `make gpu` uses the
 """
 
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,16 +47,20 @@ class Stream:
 
     def record(self, event):
         self._log.append(f"record {self.ptr}")
+        assert event == Device.current, "an event belongs to a device"
         return self.ptr
 
     def wait_event(self, event):
-        self._log.append(f"{self.ptr} waits for {event}")
+        self._log.append(f"{self.ptr} waits for {event} on device {Device.current}")
 
     def __enter__(self):
         self._before, CURRENT[0] = CURRENT[0], self
 
     def __exit__(self, *_):
         CURRENT[0] = self._before
+
+    def is_capturing(self):
+        return False
 
     def synchronize(self):
         self._log.append(f"the host waits for {self.ptr}")
@@ -88,18 +93,20 @@ def cupy(monkeypatch):
     cuda = SimpleNamespace(
         runtime=runtime,
         Device=Device,
-        Event=lambda disable_timing: None,
+        Event=lambda disable_timing: Device.current,
         get_current_stream=lambda: CURRENT[0],
+        get_allocator=lambda: None,
+        using_allocator=lambda allocator: nullcontext(),
         compiler=SimpleNamespace(CompileException=CompileException),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         driver=SimpleNamespace(CUDADriverError=CUDADriverError),
     )
     fake = SimpleNamespace(cuda=cuda, ndarray=type("ndarray", (), {}))
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    for cached in (device.library, device._check_compute_capability, device._kernel):
+    for cached in (device.library, device._check_compute_capability, device._kernels):
         cached.cache_clear()
     yield fake
-    for cached in (device.library, device._check_compute_capability, device._kernel):
+    for cached in (device.library, device._check_compute_capability, device._kernels):
         cached.cache_clear()
 
 
@@ -137,7 +144,7 @@ def test_a_gpu_that_the_compiler_does_not_know(cupy):
 def test_no_memory_to_load_a_kernel(cupy):
     module = SimpleNamespace(get_function=raising(CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: no")))
     cupy.RawModule = lambda **_: module
-    with pytest.raises(MemoryError, match="no room on the GPU to run pack_rows: CUDA_ERROR_OUT_OF"):
+    with pytest.raises(MemoryError, match=r"no room .* to load pack_rows.cu: CUDA_ERROR_OUT_OF"):
         device.run(Launch("pack_rows", "pack_rows", (), (1, 1), ()))
     module.get_function = raising(CUDADriverError("CUDA_ERROR_ILLEGAL_ADDRESS"))
     with pytest.raises(CUDADriverError, match="ILLEGAL_ADDRESS"):
@@ -174,7 +181,10 @@ def test_work_from_another_stream_is_ordered_with_the_owner_stream(cupy):
     with home.entered():
         log.append(f"work on {CURRENT[0].ptr}")
     assert CURRENT[0] is here
-    assert log == ["record 8", "7 waits for 8", "work on 7", "record 7", "8 waits for 7"]
+    assert log == [
+        *("record 8", "7 waits for 8 on device 0", "work on 7"),
+        *("record 7", "8 waits for 7 on device 0"),
+    ]
 
 
 def test_the_default_streams_of_two_devices_are_different(cupy):
@@ -183,7 +193,10 @@ def test_the_default_streams_of_two_devices_are_different(cupy):
     home = device.OwnerStream()
     with Device(1), home.entered():
         log.append(f"work on device {Device.current}")
-    assert log == ["record 0", "0 waits for 0", "work on device 0", "record 0", "0 waits for 0"]
+    assert log == [
+        *("record 0", "0 waits for 0 on device 0", "work on device 0"),
+        *("record 0", "0 waits for 0 on device 1"),
+    ]
     assert Device.current == 0
 
 
@@ -202,8 +215,9 @@ def test_pinned_memory_lives_until_the_copy_is_complete(cupy):
     log = []
     cupy.cuda.alloc_pinned_memory = bytearray
     cupy.cuda.Event = lambda disable_timing: SimpleNamespace(
-        record=lambda: log.append("record"), synchronize=lambda: log.append("wait"), done=False
+        record=lambda: log.append("record"), synchronize=lambda: log.append("wait"), ptr=3
     )
+    cupy.cuda.runtime.eventQuery = lambda ptr: 600
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
     def get(out, blocking):
@@ -225,4 +239,4 @@ def test_failed_work_is_ordered_too(cupy):
     CURRENT[0] = Stream(8, log)
     with pytest.raises(MemoryError), home.entered():
         raise MemoryError
-    assert log[-2:] == ["record 7", "8 waits for 7"]
+    assert log[-2:] == ["record 7", "8 waits for 7 on device 0"]

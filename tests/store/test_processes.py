@@ -117,9 +117,10 @@ UNDER_WAY = """
     for point in points:
         point.declare(8)
         accumulator = point.intake.accumulator
-        accumulator._transfer = UnderWay([np.full((5, 1), 7, np.uint8), np.ones((3, 1), np.uint8)])
+        under_way = UnderWay([np.full((5, 1), 7, np.uint8), np.ones((3, 1), np.uint8)])
+        accumulator._transfers[2, 0] = under_way
         batches = ((5, 1),), ((3, 1),)
-        accumulator._in_flight.extend([(batch, InstanceNotes()) for batch in batches])
+        accumulator._in_flight.extend([(under_way, batch, InstanceNotes()) for batch in batches])
         accumulator.ledger.add(((8, 1),))
     if sys.argv[2] == "one fails":
         points[0].intake.accumulator._storage.add_arrived = None

@@ -202,3 +202,11 @@ def test_a_hook_by_hand_in_a_compiled_model():
     hook.attach(layer)
     torch.compile(layer, backend="aot_eager", fullgraph=True)(images(4, 3))
     assert hook.state_count == 4
+
+
+@pytest.mark.skipif(not hasattr(torch.Tag, "cudagraph_unsafe"), reason="an older torch")
+@pytest.mark.parametrize("name", ["capture", "skip", "begin_pass", "end_pass"])
+def test_operators_stay_out_of_cuda_graphs(name):
+    """torch.compile splits its CUDA graphs there: a replay calls no Python."""
+    operator = getattr(torch.ops.tensorstate_gpu, name).default
+    assert torch.Tag.cudagraph_unsafe in operator.tags

@@ -99,7 +99,7 @@ def test_rows_in_flight_are_bounded(machine, monkeypatch):
     parts = [batches(64)[3] for _ in range(5)]
     for rows in parts:
         record(point, machine.to_device(rows), 64)
-        assert point.intake.accumulator._transfer._bytes <= 1000 + rows.size
+        assert point.intake.accumulator._transfers[2, 0]._bytes <= 1000 + rows.size
     assert_captured(point, parts)
 
 
@@ -189,7 +189,7 @@ def test_counts_continue_in_host_memory(machine, width, monkeypatch):
     for rows in parts:
         record(point, machine.to_device(rows), 8 * width)
     assert_captured(point, parts)
-    assert point.intake.accumulator._counters._counters[None, (2, 0)]._spilled is not None
+    assert point.intake.accumulator._counters._counters[False, (2, 0)]._spilled is not None
     record(point, machine.to_device(parts[0]), 8 * width)
     assert_captured(point, [*parts, parts[0]])
 
@@ -224,12 +224,12 @@ def test_drained_counts_wait_until_the_host_has_memory(machine, width, monkeypat
 
 @pytest.mark.parametrize("width", [3, 16])
 def test_a_batch_that_fits_nowhere(machine, width, monkeypatch):
-    """No part of the batch is counted; earlier counts stay."""
+    """The host counts it, or no part of it is counted; earlier counts stay."""
     monkeypatch.setattr(Table, "_grow_for", out_of_memory)
     rows = np.random.default_rng(width).integers(0, 256, (20_000, width), np.uint8)
     point = ts.CapturePoint("layer", keep="counts")
     record(point, machine.to_device(rows[:300]), 8 * width)
-    counter = point.intake.accumulator._counters._counters[None, (2, 0)]._counter
+    counter = point.intake.accumulator._counters._counters[False, (2, 0)]._counter
     add = counter.add
 
     def add_unless_last(packed, weights=None):
@@ -237,8 +237,9 @@ def test_a_batch_that_fits_nowhere(machine, width, monkeypatch):
             raise MemoryError("no room")
         add(packed, weights)
 
+    monkeypatch.setattr(counter, "add", add_unless_last)
     with monkeypatch.context() as patch:
-        patch.setattr(counter, "add", add_unless_last)
+        patch.setattr("tensorstate_gpu._layers.counters.cpu", out_of_memory)
         with pytest.raises(MemoryError):
             record(point, machine.to_device(rows), 8 * width)
     assert_captured(point, [rows[:300]])

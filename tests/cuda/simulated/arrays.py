@@ -1,5 +1,6 @@
 """The arrays of a simulated CuPy: NumPy's, on which everything is queued on the current stream."""
 
+import ctypes
 import types
 
 import numpy as np
@@ -137,13 +138,22 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return 2, self.device_id
 
     def __dlpack__(self, *, stream=None):
-        """A capsule of host memory, which NumPy's and torch's importers accept."""
+        """A capsule that says it is of this device; located() lets other libraries import it."""
         reader, here = stream_numbered(1 if stream is None else stream), get_current_stream()
         if stream != -1 and reader != here.key:
             Stream(reader[1], reader[0]).wait_event(here.record(Event()))
         held = self._values.view(_Holding)
         held.owner = self
-        return held.__dlpack__()
+        return located(held.__dlpack__(), 2, self.device_id)
+
+
+def located(capsule, kind, index=0):
+    """Write into a DLPack capsule which device its memory is on: kind 1 is the host."""
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    device = ctypes.c_int32 * 2
+    device.from_address(pointer(capsule, b"dltensor") + 8)[:] = kind, index
+    return capsule
 
 
 class _Holding(np.ndarray):
@@ -280,7 +290,7 @@ def from_dlpack(array):
     if isinstance(array, ndarray):
         return ndarray._of(array.mem, array._values)
     stream = get_current_stream().ptr or 1
-    values = np.from_dlpack(_Capsule(array.__dlpack__(stream=stream)))
+    values = np.from_dlpack(_Capsule(located(array.__dlpack__(stream=stream), 1)))
     there = memory.UnownedMemory(values.ctypes.data, values.nbytes, values)
     return ndarray(values.shape, values.dtype, memory.MemoryPointer(there, 0), values.strides)
 

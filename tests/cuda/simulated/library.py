@@ -61,4 +61,4 @@ def reset(seed=0):
     for pool in memory.Pool.pools:
         pool.reset()
     kernels.Loading.left = None
-    device._kernel.cache_clear()
+    device._kernels.cache_clear()

@@ -37,6 +37,7 @@ class Scheduler:
         self._eagerness = self._random.choice([0, 0.05, 0.5])  # of the device, by each call
         self._queues = defaultdict(deque)
         self._error = None  # of a kernel: every later call raises it
+        self.life = object()
         self.log = []  # where the host waited
         self.capturing = set()  # streams that a CUDA graph records
 
@@ -180,7 +181,12 @@ class Event:
 
     def __init__(self, block=False, disable_timing=False, interprocess=False):
         self.marks = self.passed = 0
-        self._device = current.devices[-1]
+        self._device, self._life = current.devices[-1], GPU.life
+
+    @property
+    def is_past(self):
+        """Whether all that it was recorded behind has run, or is forgotten."""
+        return self.passed >= self.marks or self._life is not GPU.life
 
     @property
     def ptr(self):
@@ -200,11 +206,11 @@ class Event:
 
     def synchronize(self):
         GPU.check()
-        if self.passed < self.marks:
+        if not self.is_past:
             GPU.log.append("waits for an event")
-        GPU.run_until(lambda: self.passed >= self.marks)
+        GPU.run_until(lambda: self.is_past)
 
 
 def event_query(event):
     """As cupy.cuda.runtime.eventQuery: a status, also after an error."""
-    return GPU.status or (0 if event.passed >= event.marks else NOT_READY)
+    return GPU.status or (0 if event.is_past else NOT_READY)

@@ -1,6 +1,5 @@
 """Torch tensors that say they are on a GPU: operations are queued, memory comes from a pool."""
 
-import ctypes
 import threading
 from contextlib import contextmanager
 
@@ -8,6 +7,9 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from tensorstate_gpu.bridges.pytorch import tensors
+
+from .arrays import located
 from .memory import TORCH, OutOfMemoryError, PooledMemory
 from .scheduler import GPU, Device, current, stream_numbered
 
@@ -95,6 +97,12 @@ class OnCuda(torch.Tensor):
         _put(index, lambda: _copy_all(results, run()))
         return results
 
+    def get_device(self):
+        return self.index
+
+    def __repr__(self):  # of what it contains, only the device knows
+        return f"OnCuda{tuple(self.shape)}"
+
     def cpu(self):
         """Wait, and copy."""
         current_stream(self.index).synchronize()
@@ -110,8 +118,7 @@ class OnCuda(torch.Tensor):
         if stream != -1 and reader != here.key:
             Stream(*reader).wait_stream(here)
         capsule = torch._C._to_dlpack(plain(self))
-        _place(capsule, 2, self.index)
-        return capsule
+        return located(capsule, 2, self.index)
 
 
 def _put(index, run):
@@ -154,21 +161,13 @@ def on_cuda(values, index=0):
     return made
 
 
-def _place(capsule, kind, index):
-    """Write into a DLPack capsule which device its memory is on."""
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    device = ctypes.c_int32 * 2
-    device.from_address(pointer(capsule, b"dltensor") + 8)[:] = kind, index
-
-
 def from_dlpack(array):
     """As torch.from_dlpack()."""
     kind, index = array.__dlpack_device__()
     if kind != 2:
         return _from_host(array)
     capsule = array.__dlpack__(stream=current_stream(index).cuda_stream or 1)
-    return _on_cuda(torch._C._from_dlpack(capsule), index)
+    return _on_cuda(torch._C._from_dlpack(located(capsule, 1)), index)
 
 
 _from_host = torch.from_dlpack
@@ -199,6 +198,7 @@ def caching_allocator_delete(pointer):
 
 def install():
     """Be torch.cuda, in this process from now on."""
+    tensors.PLAIN_TYPES.add(OnCuda)
     torch.from_dlpack = from_dlpack
     for name in ("Stream", "stream", "current_stream"):
         setattr(torch.cuda, name, globals()[name])

@@ -1,0 +1,203 @@
+"""What only the simulated CUDA can arrange: full memory, two devices, failing kernels, graphs."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.cuda import device
+from tests.cuda.cases.streams import assert_counts, packed
+from tests.cuda.simulated.arrays import ndarray
+from tests.cuda.simulated.kernels import Loading
+from tests.cuda.simulated.memory import CUPY, TORCH, MemoryPointer, Pool, UnownedMemory
+from tests.cuda.simulated.scheduler import GPU, CUDARuntimeError, Device
+from tests.support.samples import sweep
+
+torch = pytest.importorskip("torch")
+
+LABELS = [0] * 20 + [1] * 40
+
+
+class Layer:
+    """A layer whose output is captured, and the rows that it passed."""
+
+    def __init__(self, on_cuda, keep, neurons=100):
+        self.on_cuda, self.keep, self.neurons = on_cuda, keep, neurons
+        self.module = torch.nn.Identity()
+        self.hook = ts.StateCaptureHook("layer", keep=keep)
+        self.hook.attach(self.module)
+        self.rows = []
+
+    def __call__(self, seed, index=0):
+        """Pass a batch, in which states repeat; its rows count unless this raises."""
+        numbers = torch.Generator().manual_seed(seed)
+        distinct = torch.randn(50, self.neurons, generator=numbers)
+        values = distinct[torch.randint(0, 50, (len(LABELS),), generator=numbers)]
+        with Device(index):
+            x = self.on_cuda(values, index)
+            self.hook.labels(LABELS)
+            self.module(x)
+        self.rows.append(packed(values))
+
+    def check(self):
+        rows = np.concatenate(self.rows)
+        labels = np.array(len(self.rows) * LABELS)
+        assert_counts(self.hook.histogram(), rows)
+        for label, counts in self.hook.counts_by().items():
+            assert_counts(counts, rows[labels == label])
+        if self.keep == "states":
+            np.testing.assert_array_equal(self.hook.raw_states, rows)
+
+
+@pytest.fixture(params=["states", "counts"])
+def layer(request, on_cuda):
+    return Layer(on_cuda, request.param)
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [0, 1000, 10_000, 100_000])
+def test_a_device_that_is_full_from_the_first_batch_on(on_cuda, layer, room):
+    """The model goes on: the host captures it."""
+    on_cuda(torch.empty(len(LABELS), layer.neurons))  # memory for batches
+    Pool.limit = TORCH.used + TORCH.cached + room
+    for seed in range(3):
+        layer(seed)
+    layer.check()
+
+
+def test_torchs_free_memory_is_used(on_cuda, layer):
+    """CuPy would find none; torch has it."""
+    on_cuda(torch.empty(1 << 24, dtype=torch.uint8))
+    torch.cuda.synchronize()
+    Pool.limit = TORCH.cached + 1000
+    for seed in range(3):
+        layer(seed)
+    layer.check()
+    assert not CUPY.allocations
+
+
+def test_results_are_in_torchs_memory(on_cuda):
+    x = on_cuda(torch.randn(1000, 64))
+    before = TORCH.used
+    result = ts.compress_states(x)
+    assert TORCH.used == before + result.numel()
+    del result
+    assert TORCH.used == before
+
+
+def test_torchs_lack_of_memory_is_a_memory_error(on_cuda):
+    x = on_cuda(torch.randn(1000, 64))
+    Pool.limit = TORCH.used
+    with pytest.raises(MemoryError, match=r"no room on the GPU for .*uint8.* of shape \(1000, 8\)"):
+        ts.compress_states(x)
+
+
+@sweep
+@pytest.mark.parametrize("before", [0, 1])
+def test_any_allocation_may_fail(on_cuda, layer, before, every):
+    """In the first batch, or in the next one, from some allocation on."""
+    for left in itertools.count(step=1 if every else 5):
+        layer = Layer(on_cuda, layer.keep)
+        for seed in range(before):
+            layer(seed)
+        values = on_cuda(torch.empty(len(LABELS), layer.neurons))  # is there for the batch
+        del values
+        begun = TORCH.allocations
+        TORCH.refuse_after(1 + left)
+        layer(before)
+        TORCH.refuse_after(1 << 40)
+        layer(before + 1)
+        layer.check()
+        if TORCH.allocations < begun + left:
+            return
+
+
+@pytest.mark.parametrize("neurons", [20, 100])
+def test_kernels_may_find_no_memory(on_cuda, layer, neurons):
+    """They are loaded one by one, when they are first needed: some are, the others not."""
+    for left in range(12):
+        Loading.left = None
+        layer = Layer(on_cuda, layer.keep, neurons)
+        device._kernels.cache_clear()
+        Loading.left = left
+        layer(0)
+        Loading.left = None
+        layer(1)
+        layer.check()
+
+
+# ---- devices -------------------------------------------------------------------------------------
+
+
+def test_a_model_on_two_devices_at_once(layer):
+    """As DataParallel has it. The host waits for none of them, and the batches stay in order."""
+    for seed in range(6):
+        layer(seed, index=seed % 2)
+    assert GPU.log == []
+    layer.check()
+
+
+# ---- failures ------------------------------------------------------------------------------------
+
+
+def test_a_failed_kernel_is_told(on_cuda):
+    """A kernel of the program: nothing runs on the device any more, and no rows arrive."""
+
+    def fail():
+        raise CUDARuntimeError(700, "cudaErrorIllegalAddress: an illegal memory access")
+
+    layer = Layer(on_cuda, "states")
+    layer(0)
+    GPU.put((0, 0), fail)
+    with pytest.raises(CUDARuntimeError, match="illegal memory access"):
+        GPU.finish_all()
+    with pytest.raises(CUDARuntimeError, match="illegal memory access"):
+        layer.hook.intake.accumulator.collect_transferred(wait=False)
+
+
+def test_arrays_that_begin_within_a_number():
+    memory = np.zeros(4 * 65, np.uint8)
+    there = UnownedMemory(memory.ctypes.data, memory.size, memory)
+    x = ndarray((8, 8), np.float32, MemoryPointer(there, 2))
+    with pytest.raises(ValueError, match="states must begin at a multiple of 4 bytes on a GPU"):
+        ts.compress_states(x)
+
+
+# ---- graphs --------------------------------------------------------------------------------------
+
+FUNCTIONS = {
+    "compress_states": lambda x, rows: ts.compress_states(x),
+    "decompress_states": lambda x, rows: ts.decompress_states(rows, 64),
+    "popcount": lambda x, rows: ts.popcount(rows),
+    "sort_states": lambda x, rows: ts.sort_states(rows),
+    "count_states": lambda x, rows: ts.count_states(rows),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_array_functions_refuse_to_be_recorded(on_cuda, name):
+    """Replays would overwrite what they returned."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        x = on_cuda(torch.randn(30, 64))
+        rows = ts.compress_states(x)
+        GPU.capturing.add(stream.key)
+        with pytest.raises(RuntimeError, match="in a CUDA graph: call it before the graph"):
+            FUNCTIONS[name](x, rows)
+        GPU.capturing.clear()
+        FUNCTIONS[name](x, rows)
+
+
+def test_hooks_refuse_to_be_recorded(on_cuda, layer):
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        layer(0)
+        GPU.capturing.add(stream.key)
+        with pytest.raises(ts.errors.NotCapturable, match="in a CUDA graph"):
+            layer(1)
+        GPU.capturing.clear()
+        layer(2)
+    layer.check()
