@@ -6,7 +6,7 @@ import numpy as np
 try:
     import torch
 except ImportError as error:
-    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+    raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from numpy.typing import NDArray
 from torch._subclasses.fake_tensor import is_fake, unset_fake_temporarily
 from torch.fx import Proxy
