@@ -220,11 +220,11 @@ def _attributes(index: int) -> dict[str, int]:
 
 def run(launch: Launch) -> None:
     """Queue a kernel on the current stream."""
-    kernels = _kernels(launch.source, launch.defines, library().cuda.Device().id)
-    kernel, shared = kernels[launch.kernel], launch.shared_bytes
-    if shared and shared > kernel.max_dynamic_shared_size_bytes:
-        kernel.max_dynamic_shared_size_bytes = shared
-    kernel(launch.grid, (launch.threads,), launch.arguments, shared_mem=shared)
+    kernel = _kernels(launch.source, launch.defines, library().cuda.Device().id)[launch.kernel]
+    size = launch.shared_bytes
+    if size and size > kernel.max_dynamic_shared_size_bytes:
+        kernel.max_dynamic_shared_size_bytes = size
+    kernel(launch.grid, (launch.threads,), launch.arguments, shared_mem=size)
 
 
 @lru_cache(maxsize=1024)

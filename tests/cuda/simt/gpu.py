@@ -15,10 +15,6 @@ class Gpu:
     def library(self):
         return device.library()
 
-    def wait(self):
-        """Let the device finish what is queued, so that its reports have arrived."""
-        self.library.cuda.Device().synchronize()
-
     def to_device(self, array):
         return self.library.asarray(array)
 

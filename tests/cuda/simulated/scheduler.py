@@ -116,9 +116,6 @@ class Device:
     def __init__(self, index=None):
         self.id = current.devices[-1] if index is None else index
 
-    def synchronize(self):
-        GPU.finish_all()
-
     def __enter__(self):
         current.devices.append(self.id)
         return self

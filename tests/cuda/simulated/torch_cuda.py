@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from tensorstate_gpu.bridges.pytorch import tensors
+
 from .arrays import located
 from .memory import TORCH, OutOfMemoryError, PooledMemory
 from .scheduler import GPU, Device, current, stream_numbered
@@ -94,6 +96,9 @@ class OnCuda(torch.Tensor):
         results = tree_map_only(torch.Tensor, lambda x: empty_like(x, index), early)
         _put(index, lambda: _copy_all(results, run()))
         return results
+
+    def get_device(self):
+        return self.index
 
     def __repr__(self):  # of what it contains, only the device knows
         return f"OnCuda{tuple(self.shape)}"
@@ -193,6 +198,7 @@ def caching_allocator_delete(pointer):
 
 def install():
     """Be torch.cuda, in this process from now on."""
+    tensors.PLAIN_TYPES.add(OnCuda)
     torch.from_dlpack = from_dlpack
     for name in ("Stream", "stream", "current_stream"):
         setattr(torch.cuda, name, globals()[name])
