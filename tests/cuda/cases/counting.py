@@ -243,8 +243,7 @@ def test_the_host_waits_only_for_a_device_that_is_far_behind(machine, width, rep
         patch.setattr(device, "to_host", lambda array: waits.append(array) or to_host(array))
         for number, rows in enumerate(added):
             table.add(machine.to_device(rows))
-            if reports:
-                machine.wait()
+            let_the_device_finish()
             assert reports or bool(waits) == (number >= 8)
     assert reports != bool(waits)
     assert_counted(machine, table, np.concatenate(added))
@@ -280,6 +279,10 @@ def hashed(row):
     """As in count.cu."""
     product = ((~row & (1 << 64) - 1) ^ 0xA0761D6478BD642F) * 0x9E3779B97F4A7C15
     return (product ^ product >> 64) & (1 << 64) - 1
+
+
+def let_the_device_finish():
+    device.library().cuda.get_current_stream().synchronize()
 
 
 class LimitedMemory:
@@ -320,7 +323,7 @@ def test_no_memory_to_grow(machine, width, allocations, left, monkeypatch):
             with contextlib.suppress(MemoryError):
                 table.add(machine.to_device(part))
                 added.append(part)
-            machine.wait()
+            let_the_device_finish()
         try:
             table.finish()
         except MemoryError:
@@ -348,7 +351,7 @@ def test_tables_that_cannot_grow_drain_everything(machine, width, distinct, monk
             except MemoryError:
                 drained.append(table.drain())
                 table.add(machine.to_device(rows))
-            machine.wait()
+            let_the_device_finish()
             added.append(rows)
     assert bool(drained) == (distinct == 3000)
     drained.append(table.drain())
