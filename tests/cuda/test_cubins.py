@@ -41,7 +41,9 @@ PACK += [
     for lanes in sorted({1, 64 // test["BITS"], 128 // test["BITS"]})
 ]
 PACK += [("pack_strided", test | how) for test in FLOATS for how in STRIDED]
-COUNT_WIDE = [{"UNIT": unit, "LANES": lanes} for unit in (1, 2, 4, 8, 16) for lanes in (1, 2, 8)]
+COUNT_WIDE = [
+    {"UNIT": unit, "LANES": lanes} for unit in (1, 2, 4, 8, 16) for lanes in (1, 2, 8, 32)
+]
 UNPACK = [{"INDEX": bits, "WORDS": words} for bits in (32, 64) for words in (0, 1)]
 # Kernels that read 16 bytes at a time, for numbers of these widths in bits.
 WIDE = dict.fromkeys(("pack_whole_bytes", "pack_rows", "pack_maps"), (16, 32, 64))

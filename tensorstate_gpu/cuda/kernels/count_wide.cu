@@ -65,11 +65,7 @@ struct alignas(16) Sixteen {
 
 #if UNIT == 16
 typedef uint4 Unit;
-DEVICE Sixteen join(const Unit *units) {
-    return {(u64)units->y << 32 | units->x, (u64)units->w << 32 | units->z};
-}
-#else
-#if UNIT == 8
+#elif UNIT == 8
 typedef u64 Unit;
 #elif UNIT == 4
 typedef u32 Unit;
@@ -78,30 +74,31 @@ typedef u16 Unit;
 #else
 typedef u8 Unit;
 #endif
-DEVICE Sixteen join(const Unit *units) {
-    Sixteen joined = {0, 0};
-#pragma unroll
-    for (int i = 0; i < 16 / UNIT; i++) {
-        u64 unit = (u64)units[i] << 8 * UNIT * i % 64;
-        (8 * UNIT * i < 64 ? joined.low : joined.high) |= unit;
-    }
-    return joined;
-}
-#endif
 
-// Returns sixteen bytes of a row, with zeros beyond its end. ``CHANGING``: other blocks may be writing
-// beside this row, so it is read where all blocks see the same.
+// ``CHANGING``: other blocks may be writing beside this, so it is read where all blocks see the same.
+template <bool CHANGING>
+DEVICE Unit read(const Unit *unit) {
+    return CHANGING ? read_now(unit) : read_constant(unit);
+}
+
+// Returns sixteen bytes of a row, with zeros beyond its end.
 template <bool CHANGING>
 DEVICE Sixteen sixteen(const u8 *row, i32 width, i32 number) {
-    Unit units[16 / UNIT] = {};
-#pragma unroll
-    for (int i = 0; i < 16 / UNIT; i++) {
-        i32 unit = number * (16 / UNIT) + i;
-        if (unit * UNIT >= width) continue;
-        const Unit *at = (const Unit *)row + unit;
-        units[i] = CHANGING ? read_now(at) : read_constant(at);
+    const Unit *units = (const Unit *)(row + 16 * number);
+#if UNIT == 16
+    Unit unit = read<CHANGING>(units);
+    return {(u64)unit.y << 32 | unit.x, (u64)unit.w << 32 | unit.z};
+#else
+    Sixteen bytes = {0, 0};
+    i32 left = (width - 16 * number) / UNIT;
+#pragma unroll (UNIT < 4 ? 2 : 16 / UNIT)
+    for (i32 i = 0; i < 16 / UNIT; i++) {
+        if (i >= left) break;
+        u64 unit = read<CHANGING>(units + i);
+        (8 * UNIT * i < 64 ? bytes.low : bytes.high) |= unit << 8 * UNIT * i % 64;
     }
-    return join(units);
+    return bytes;
+#endif
 }
 
 DEVICE u64 mix(Sixteen bytes, i32 number) {
@@ -301,8 +298,8 @@ LARGE_KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 widt
 }
 
 // Moves a table to a larger, empty one.
-KERNEL move_slots(const Slot *old, i64 old_slots, const u8 *old_kept, i32 width, Slot *slots,
-                  u64 mask, u8 *kept) {
+LARGE_KERNEL move_slots(const Slot *old, i64 old_slots, const u8 *old_kept, i32 width,
+                        Slot *slots, u64 mask, u8 *kept) {
     Group group = group_of_lane();
     i64 from = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / LANES;
     if (from >= old_slots) return;
