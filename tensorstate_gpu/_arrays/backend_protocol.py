@@ -42,7 +42,10 @@ class DeviceCounter(_RunningCounts, Protocol):
         """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
 
     def drain(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Move the distinct rows, in no order, and their counts to the host; none stay here."""
+        """Move rows, in no order, and their counts to the host; none stay here.
+
+        A row may be there more than once.
+        """
 
 
 class Transfer(Protocol):

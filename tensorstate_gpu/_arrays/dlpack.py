@@ -130,7 +130,7 @@ def _plain_torch_tensor(array: Any) -> Tensor | None:
     """
     torch = loaded_module("torch")
     element = None if torch is None else _torch_types().get(array.dtype)
-    if torch is None or element is None or type(array) not in (torch.Tensor, torch.nn.Parameter):
+    if torch is None or element is None or type(array) not in plain_torch_classes():
         return None
     on_cuda = array.is_cuda and torch.version.hip is None
     if array.layout is not torch.strided or array.is_neg() or not (array.is_cpu or on_cuda):
@@ -144,6 +144,14 @@ def _plain_torch_tensor(array: Any) -> Tensor | None:
     device = (CUDA, array.get_device()) if on_cuda else (CPU, 0)
     strides = tuple(stride * element.size for stride in array.stride())
     return Tensor((array,), address, tuple(array.shape), strides, element, device)
+
+
+@lru_cache
+def plain_torch_classes() -> set[type]:
+    """Return the classes of torch tensors that are no more than their memory."""
+    torch = loaded_module("torch")
+    assert torch is not None
+    return {torch.Tensor, torch.nn.Parameter}
 
 
 @lru_cache

@@ -46,7 +46,6 @@ class SpillingCounter:
         except MemoryError:
             if len(packed) < 2 * _LEAST_ROWS:
                 raise
-            self._counter.drain()  # it holds only keys of rows that were subtracted again
         half = len(packed) // 2
         drained = []
         for part in (slice(0, half), slice(half, None)):

@@ -1,5 +1,4 @@
-// What both hash tables have in common: their mixing function, how they refuse rows, and how the number
-// of distinct rows is estimated.
+// What both hash tables share: how they mix and refuse rows, and estimate how many are distinct.
 //
 // ``used`` counts the slots that rows have taken, a little late. From ``limit`` on, the table is closed to
 // new rows. Rows that were already on their way may fill it further, so a search ends after MOST_STEPS

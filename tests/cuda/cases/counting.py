@@ -242,7 +242,8 @@ def test_the_host_waits_only_for_a_device_that_is_far_behind(machine, width, rep
         patch.setattr(device, "to_host", lambda array: waits.append(array) or to_host(array))
         for number, rows in enumerate(added):
             table.add(machine.to_device(rows))
-            let_the_device_finish()
+            if reports:
+                let_the_device_finish()
             assert reports or bool(waits) == (number >= 8)
     assert reports != bool(waits)
     assert_counted(machine, table, np.concatenate(added))
