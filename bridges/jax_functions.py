@@ -5,7 +5,7 @@ from typing import Any
 try:
     import jax
 except ImportError as error:
-    raise ImportError("JAX arrays need jax: pip install 'tensorstate_gpu[jax]'") from error
+    raise ImportError("JAX arrays need jax: pip install jax") from error
 import jax.numpy as jnp
 import numpy as np
 

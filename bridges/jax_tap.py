@@ -10,7 +10,7 @@ from typing import Any
 try:
     import jax
 except ImportError as error:
-    raise ImportError("JAX arrays need jax: pip install 'tensorstate_gpu[jax]'") from error
+    raise ImportError("JAX arrays need jax: pip install jax") from error
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
@@ -211,6 +211,9 @@ def recorder(store_rows: Callable[[Any, Any], NDArray[np.uint8]]) -> Callable[[A
             part if is_batched else jnp.broadcast_to(part, (size, *part.shape))
             for part, is_batched in zip((packed, index), batched, strict=True)
         ]
+        if not any(map(is_tracer, parts)):  # JAX calls back no arrays on several devices
+            jax.effects_barrier()
+            return jnp.asarray(store_rows(*map(np.asarray, parts))), True
         return record(*parts), True  # JAX itself cannot batch ordered callbacks
 
     return lambda packed, index: record(jax.lax.stop_gradient(packed), index)

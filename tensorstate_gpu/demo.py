@@ -16,7 +16,7 @@ try:
     from torch import nn
 except ImportError as error:
     raise ImportError(
-        f"the demo needs {error.name}: pip install 'tensorstate_gpu[demo]'"
+        f"the demo needs {error.name}: pip install torch tqdm scikit-learn"
     ) from error
 
 from tensorstate_gpu._capturing.capture_block import capture
@@ -87,7 +87,7 @@ def load_digits() -> tuple[Split, Split]:
         from sklearn.datasets import load_digits as sklearn_digits
     except ImportError as error:
         raise ImportError(
-            "the digits come with scikit-learn: pip install 'tensorstate_gpu[demo]'"
+            "the digits come with scikit-learn: pip install torch tqdm scikit-learn"
         ) from error
     digits = sklearn_digits()
     images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16

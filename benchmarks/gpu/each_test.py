@@ -9,9 +9,12 @@ import pytest
 LINES = "TENSORSTATE_TEST_LINES"  # the variable that names the file
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # of xdist, whose main process writes all lines
+        config.pluginmanager.unregister(name=__name__)
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        return  # the process that collects the reports writes them
     if report.when != "call" and report.passed:
         return
     line = {"name": report.nodeid, "outcome": report.outcome, "seconds": round(report.duration, 2)}

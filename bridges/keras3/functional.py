@@ -6,7 +6,7 @@ from typing import Any
 try:
     import keras
 except ImportError as error:
-    raise ImportError("Keras layers need keras: pip install 'tensorstate_gpu[keras]'") from error
+    raise ImportError("Keras layers need keras: pip install keras tensorflow") from error
 from keras.src.models import functional
 
 from .layers import Probe, StateCapture

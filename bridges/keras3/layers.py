@@ -8,7 +8,7 @@ from typing import Any
 try:
     import keras
 except ImportError as error:
-    raise ImportError("Keras layers need keras: pip install 'tensorstate_gpu[keras]'") from error
+    raise ImportError("Keras layers need keras: pip install keras tensorflow") from error
 
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.thresholds import firing_test

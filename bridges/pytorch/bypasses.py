@@ -7,7 +7,7 @@ from collections.abc import Iterable
 try:
     import torch
 except ImportError as error:
-    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+    raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch import nn
 
 

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 try:
     import torch
 except ImportError as error:
-    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+    raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 

@@ -18,7 +18,7 @@ from typing import Any
 try:
     import torch
 except ImportError as error:
-    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+    raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 

@@ -9,7 +9,7 @@ import numpy as np
 try:
     import torch
 except ImportError as error:
-    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+    raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch.nn.utils.rnn import PackedSequence
 
 from .axis_flow import axis_in_graph

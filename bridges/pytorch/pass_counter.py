@@ -8,7 +8,7 @@ import numpy as np
 try:
     import torch
 except ImportError as error:
-    raise ImportError("PyTorch hooks need torch: pip install 'tensorstate_gpu[torch]'") from error
+    raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch import nn
 
 from .bypasses import Bypasses

@@ -15,8 +15,8 @@ def library() -> CuPy:
         import cupy as module
     except ImportError as error:
         raise ImportError(
-            "states on a GPU need CuPy: pip install 'tensorstate_gpu[cuda13]' (or cuda12, as the "
-            f"driver has it); importing it says: {error}"
+            "states on a GPU need CuPy: pip install cupy-cuda13x (or cupy-cuda12x, as the driver "
+            f"has it); importing it says: {error}"
         ) from error
     cupy: CuPy = module
     try:
@@ -24,7 +24,7 @@ def library() -> CuPy:
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise RuntimeError(
             f"CuPy finds no usable GPU: {error}. Where there is one, its driver may be older than "
-            "CuPy's CUDA: pip install 'tensorstate_gpu[cuda12]' instead of cuda13"
+            "CuPy's CUDA: pip install cupy-cuda12x instead of cupy-cuda13x"
         ) from error
     return cupy
 

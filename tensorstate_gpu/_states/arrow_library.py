@@ -7,7 +7,7 @@ try:
     import pyarrow.parquet as pq
 except ImportError as error:
     raise ImportError(
-        f"exports need {error.name or 'pyarrow'}: pip install 'tensorstate_gpu[export]'"
+        f"exports need {error.name or 'pyarrow'}: pip install pyarrow pandas"
     ) from error
 
 __all__ = ["pa", "pq", "to_pandas"]
@@ -19,6 +19,6 @@ def to_pandas(table: Any) -> Any:
         import pandas  # noqa: F401 the error of pyarrow does not name the extra
     except ImportError as error:
         raise ImportError(
-            f"frames need {error.name or 'pandas'}: pip install 'tensorstate_gpu[export]'"
+            f"frames need {error.name or 'pandas'}: pip install pyarrow pandas"
         ) from error
     return table.to_pandas()

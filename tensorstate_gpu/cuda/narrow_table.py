@@ -41,10 +41,9 @@ class NarrowTable(Table):
         if weights is None:
             blocks = min(device.multiprocessors(), -(-len(rows) // _LEAST_ROWS))
             cached = power_of_2_below(device.most_shared_bytes() // _CACHE_SLOT_BYTES)
-            targets = (pointer(refused.rows), refusals, np.uint32(cached))
-            arguments = (pointer(rows), states, *table, *targets)
-            size = _CACHE_SLOT_BYTES * cached
-            self._launch("count_rows", blocks, *arguments, threads=_THREADS, shared_bytes=size)
+            arguments = (pointer(rows), states, *table, pointer(refused.rows), refusals)
+            block = {"threads": _THREADS, "shared_bytes": _CACHE_SLOT_BYTES * cached}
+            self._launch("count_rows", blocks, *arguments, np.uint32(cached), **block)
         else:
             batch = (pointer(rows), pointer(weights), states)
             targets = (pointer(refused.rows), pointer(refused.weights), refusals)

@@ -13,14 +13,20 @@ def sort(packed: DeviceArray) -> tuple[DeviceArray, DeviceArray]:
     if not len(packed):
         return xp.zeros(1, np.int64), xp.zeros(0, np.int64)
     words = _words(packed)
-    order = xp.argsort(words[0], kind="stable")
-    for word in words[1:]:  # the last one counts most
-        order = order[xp.argsort(word[order], kind="stable")]
+    order = _order(words)
     differs = xp.zeros(len(order) - 1, np.bool_)
     for word in words:
         in_order = word[order]
         differs |= in_order[1:] != in_order[:-1]
     return _bounds(differs), order.astype(np.int64, copy=False)
+
+
+def in_order(rows: DeviceArray, counts: DeviceArray) -> tuple[DeviceArray, DeviceArray]:
+    """Return distinct rows in order, and their counts."""
+    if not len(rows):
+        return rows, counts
+    order = _order(_words(rows))
+    return take(rows, order), counts[order]
 
 
 def count_by_sorting(packed: DeviceArray) -> tuple[DeviceArray, DeviceArray]:
@@ -36,6 +42,15 @@ def take(rows: DeviceArray, chosen: DeviceArray) -> DeviceArray:
     """Return rows[chosen] of contiguous rows; in words, for CuPy copies one number a thread."""
     size = next(n for n in (8, 4, 2, 1) if (device.address(rows) | rows.shape[1]) % n == 0)
     return rows.view(f"u{size}")[chosen].view(np.uint8)
+
+
+def _order(words: DeviceArray) -> DeviceArray:
+    """Return the stable order of rows; of their words, the last one counts most."""
+    xp = device.library()
+    order = xp.argsort(words[0], kind="stable")
+    for word in words[1:]:
+        order = order[xp.argsort(word[order], kind="stable")]
+    return order
 
 
 def _bounds(differs: DeviceArray) -> DeviceArray:
@@ -54,6 +69,8 @@ def _words(packed: DeviceArray) -> DeviceArray:
     """Convert rows to uint64 words, the lowest first: (words, rows)."""
     xp = device.library()
     rows, width = packed.shape
-    padded = xp.zeros((rows, -(-width // 8) * 8), np.uint8)
-    padded[:, :width] = packed
-    return xp.ascontiguousarray(padded.view(np.uint64).T)
+    if width % 8 or device.address(packed) % 8:
+        padded = xp.zeros((rows, -(-width // 8) * 8), np.uint8)
+        padded[:, :width] = packed
+        packed = padded
+    return xp.ascontiguousarray(xp.ascontiguousarray(packed).view(np.uint64).T)

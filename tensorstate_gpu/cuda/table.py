@@ -155,9 +155,11 @@ class Table(ABC):
         numbers = device.to_host(self._numbers)
         parts = [self._on_host(start) for start in range(0, len(self._slots), _SLOTS_AT_ONCE)]
         for refused in self._unsettled:
-            rows, weights = refused.first(int(numbers[refused.place]))
-            counts = np.ones(len(rows), np.int64) if weights is None else device.to_host(weights)
-            parts.append((device.to_host(rows), counts))
+            left, weights = refused.first(int(numbers[refused.place]))
+            once = np.ones(len(left), np.int64)
+            parts.append(
+                (device.to_host(left), once if weights is None else device.to_host(weights))
+            )
         self._slots.fill(0)
         self._numbers.fill(0)
         self._unsettled, self._report, self._reported = [], None, []

@@ -1,5 +1,7 @@
 """A hash table on the device, for rows of more than 8 bytes: kernels/count_wide.cu."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,22 +13,25 @@ from .sort import take
 from .table import BLOCKS, FIRST_SLOTS, Refused, Table, pointer, power_of_2_below
 
 _THREADS = 1024  # one block for each multiprocessor
-_CACHE_SLOT_BYTES = (
-    16  # a mark, a slot and a count; half of the shared memory is left to cache rows
-)
+_CACHE_ENTRY_BYTES = 16  # beside the row
 _LEAST_ROWS = 4  # of each group of lanes
+# Widest row of so many lanes: longer rows of fewer lanes leave the cache before they are compared.
+_LANES = {64: 1, 256: 2, 512: 8, math.inf: 32}
+_FIRST_BYTES = 1 << 21
 _MOST_ROWS = (1 << 32) - 2  # of a batch: a slot has 32 bits for the number of a row
 
 
 class WideTable(Table):
     """The mark of a row is a part of its hash. The row is stored at the number of its slot."""
 
-    def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
+    def __init__(self, row_bytes: int, slots: int | None = None) -> None:
+        if slots is None:
+            slots = min(FIRST_SLOTS, power_of_2_below(_FIRST_BYTES // (16 + row_bytes) + 1))
         super().__init__(row_bytes, slots)
         self._slots, self._kept = self._empty(slots)
         # What a thread can read at once, and the threads that share a row.
         self._unit = next(unit for unit in (16, 8, 4, 2, 1) if row_bytes % unit == 0)
-        self._lanes = 1 if row_bytes <= 64 else 2 if row_bytes <= 256 else 8
+        self._lanes = next(lanes for width, lanes in _LANES.items() if row_bytes <= width)
 
     def _empty(self, slots: int) -> tuple[DeviceArray, DeviceArray]:
         if slots > 1 << 32:
@@ -50,14 +55,16 @@ class WideTable(Table):
             raise MemoryError(f"a batch has at most {_MOST_ROWS} rows, this one {len(rows)}")
         needed = -(-len(rows) * self._lanes // (_LEAST_ROWS * _THREADS))
         blocks = min(device.multiprocessors(), needed)
-        cached = power_of_2_below(device.most_shared_bytes() // 2 // _CACHE_SLOT_BYTES)
         width = np.int32(self._row_bytes)
         batch = (pointer(rows), pointer(weights), np.int64(len(rows)), width)
         table = (pointer(self._slots), np.uint64(self._size - 1), pointer(self._kept))
         targets = (pointer(refused.rows), pointer(refused.weights), self._refusals(refused))
+        entry = -(-self._row_bytes // 16) * 16 + _CACHE_ENTRY_BYTES
+        # The rest of the shared memory is for the cache of the rows that are read.
+        cached = device.most_shared_bytes() // 4 * 3 // entry
         arguments = (*batch, *table, *self._use(), *targets, np.uint32(cached))
-        shared_bytes = _CACHE_SLOT_BYTES * cached
-        self._launch("count_rows", blocks, *arguments, threads=_THREADS, shared_bytes=shared_bytes)
+        block = {"threads": _THREADS, "shared_bytes": entry * cached}
+        self._launch("count_rows", blocks, *arguments, **block)
 
     def _rank(self, rows: DeviceArray, registers: DeviceArray) -> None:
         blocks = min(BLOCKS * device.multiprocessors(), blocks_for(len(rows) * self._lanes))

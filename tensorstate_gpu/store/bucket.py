@@ -19,9 +19,7 @@ try:
         from_url,
     )
 except ImportError as error:
-    raise ImportError(
-        "stores at URLs need obstore: pip install 'tensorstate_gpu[objects]'"
-    ) from error
+    raise ImportError("stores at URLs need obstore: pip install obstore") from error
 
 from tensorstate_gpu.store.folder import Buffer
 

@@ -31,6 +31,7 @@ def wait_for_closing_writers(files: Files) -> None:
             writer.close()
 
 
+_NOT_WRITTEN = "captured states could not be written"
 _open_writers: "weakref.WeakSet[ClosableWriter]" = weakref.WeakSet()
 
 
@@ -40,10 +41,13 @@ def _close_all() -> None:
         try:
             writer.close(at_exit=True)
         except BaseException as error:  # continue with the other stores
-            problems.append(error)
+            if isinstance(error, FileNotFoundError) or not writer.files.exists():
+                print(f"{_NOT_WRITTEN}: {writer.files} was deleted", file=sys.stderr)
+            else:
+                problems.append(error)
     if problems:
         # Print the error; raising it would stop the rest of Python's exit, such as joining threads.
-        error_group = BaseExceptionGroup("captured states could not be written", problems)
+        error_group = BaseExceptionGroup(_NOT_WRITTEN, problems)
         sys.excepthook(type(error_group), error_group, None)
 
 

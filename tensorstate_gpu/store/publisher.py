@@ -47,7 +47,8 @@ class Publisher:
     def _publish(self, snapshot: CommitSnapshot, on_published: Callable[[], object]) -> None:
         layers = {name: self.record.layers.get(name) for name in snapshot.names}
         for name, (layer, layer_snapshot) in snapshot.layers.items():
-            if layer_snapshot.ledger.instances and name in layers:
+            ledger = layer_snapshot.ledger
+            if (ledger.instances or ledger.states) and name in layers:
                 layers[name] = layer.commit_entry(layer_snapshot)
         if layers != self.record.layers:
             self._publish_record(layers)

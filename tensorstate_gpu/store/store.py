@@ -2,8 +2,9 @@
 
 import contextlib
 import copy
+import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from tensorstate_gpu import information
@@ -109,6 +110,39 @@ class Store:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_files": copy.copy(self._files), "_opened_record": self.record, "_session": None}
+
+    @classmethod
+    def from_tensorstate(
+        cls,
+        path: str | os.PathLike[str],
+        to: Any,
+        *,
+        rows: int | Mapping[str, int],
+        neurons: int | Mapping[str, int],
+        instances: int | None = None,
+    ) -> "Store":
+        """Copy what TensorState has written to a new store, and open that.
+
+        Parameters
+        ----------
+        path : str or path
+            What was given to TensorState as ``storage_path`` or ``disk_path``.
+        to : str, path or obstore store
+            Where the new store is written.
+        rows, neurons : int, or a dict by layer
+            How many states and how many neurons each layer has: ``state_count`` and
+            ``max_entropy()`` there. The files do not say.
+        instances : int, optional
+            How many inputs the model was given. Without it, results of single inputs are not known.
+
+        Raises
+        ------
+        TypeError, ValueError
+            ``to`` exists, or numbers do not fit the files: too few rows, or bits of no neuron.
+        """
+        from tensorstate_gpu.store.tensorstate_import import import_store
+
+        return import_store(path, to, rows, neurons, instances)
 
     # ---- reading -------------------------------------------------------------------------------
 

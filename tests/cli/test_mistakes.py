@@ -142,7 +142,7 @@ def test_urls_that_no_store_can_have(url, on, refused):
 def test_a_url_without_obstore(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.delitem(sys.modules, "tensorstate_gpu.store.bucket", raising=False)
-    assert "pip install 'tensorstate_gpu[objects]'" in refused("info", "s3://bucket/run")
+    assert "pip install obstore" in refused("info", "s3://bucket/run")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("two\nlines"), RecursionError("deep"), KeyError(1)])

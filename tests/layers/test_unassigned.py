@@ -178,3 +178,13 @@ def test_units_that_are_missing_or_not_kept(tmp_path):
     with ts.Store(tmp_path / "run", "a") as store:
         ts.CapturePoint("layer", store).append(ROWS[:2], 2, units=["w", "x"])
     assert ts.Store(tmp_path / "run")["layer"].units().tolist() == ["u", "v", "w", "x"]
+
+
+def test_rows_of_an_unknown_number_of_inputs_are_committed(tmp_path):
+    point = new_point(tmp_path / "run")
+    point.record(rows_of(5), 16, 1, unassigned(5, None))
+    point.flush()
+    assert ts.Store(tmp_path / "run")["layer"].state_count == 5
+    point.record(rows_of(3), 16, 1, unassigned(3, None))
+    point.close()
+    assert ts.Store(tmp_path / "run")["layer"].histogram().total == 8

@@ -1,6 +1,7 @@
 """The examples run, each in a folder of its own, and print what they promise."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,10 @@ def test_example(name, backend, tmp_path):
     if "lenet5" in name:
         assert "288,000 states" in done.stdout  # 500 images of 24 x 24 positions
         assert "aIQ" in done.stdout
+    if name == "transfer_learning":
+        accuracies = [float(share) for share in re.findall(r"accuracy +(\S+) %", done.stdout)]
+        assert len(accuracies) == 3
+        assert accuracies[-1] > max(90, accuracies[0])
     if name == "tensorflow_training_loop":
         assert list((tmp_path / "logs").glob("events*"))
 

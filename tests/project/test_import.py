@@ -254,3 +254,11 @@ def test_an_import_from_a_bare_source_tree_says_what_to_do(tmp_path: Path) -> No
     message = done.stderr.splitlines()[-1]
     assert message.startswith("ImportError: tensorstate_gpu was imported from")
     assert "pip install --editable ." in message
+
+
+def test_hints_name_packages_that_can_be_installed():
+    """This package is on no index yet: its extras can be installed from a clone only."""
+    for folder in ("tensorstate_gpu", "bridges"):
+        for file in (Path(__file__).parents[2] / folder).rglob("*.py"):
+            if "cuda" not in file.parts:
+                assert "install 'tensorstate_gpu[" not in file.read_text(), file

@@ -144,6 +144,34 @@ def test_capturing_into_a_deleted_folder_is_told(stored, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+DELETED_AT_THE_END = """
+import shutil, sys
+import numpy as np
+import tensorstate_gpu as ts
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
+
+
+class Deleting(FileSystemCalls):
+    def replace(self, source, target):
+        shutil.rmtree(sys.argv[1])
+        super().replace(source, target)
+
+
+point = ts.CapturePoint("layer", sys.argv[1])
+point.declare(16)
+point.append(np.ones((35, 2), np.uint8), 35)
+Folder.system = Deleting()
+"""
+
+
+def test_a_folder_that_is_deleted_before_the_end_is_told_in_one_line(tmp_path):
+    command = [sys.executable, "-c", DELETED_AT_THE_END, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0
+    expected = f"captured states could not be written: {tmp_path / 'run'} was deleted\n"
+    assert done.stderr == expected
+
+
 def test_a_deleted_folder_can_be_used_again(stored, tmp_path):
     waiting = ts.CapturePoint("waiting", tmp_path / "run")
     shutil.rmtree(tmp_path / "run")

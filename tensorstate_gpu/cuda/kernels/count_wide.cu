@@ -1,7 +1,7 @@
 // Counting rows of more than 8 bytes in a hash table: open addressing, linear probing.
 //
 // Compiled with -DUNIT=1..16, the largest power of two that divides the width of a row: what can be read
-// at once; and with -DLANES=1..8, the threads that share a row.
+// at once; and with -DLANES=1..32, the threads that share a row.
 // A slot is 0, or the high half of its row's hash << 32 | where the row is: KEPT if the table stores it, in
 // ``kept``, at the number of the slot; or, until it has been copied there, its number in the batch + 1.
 // Neither changes while a kernel runs, so the row of a slot that is set can be read and compared. Rows are
@@ -13,6 +13,8 @@
 // A block counts frequent rows in shared memory. It takes only rows that have a slot in the table, so
 // that what it has counted is never refused in the end.
 #define CACHE_PROBES 2
+#define CLAIMED 1ull
+#define READY 2ull
 
 struct Slot {
     u64 tagged, count;
@@ -24,10 +26,11 @@ struct Table {
     u8 *kept;
 };
 
-// Entries are like slots, but refer to rows of the batch: those never change, unlike ``kept``, of which
-// the multiprocessor's own cache may hold older bytes.
+// An entry is 0, or the tag of a row | CLAIMED, and READY instead when its bytes are in ``rows``: there
+// with zeros up to ``stride``, a multiple of 16.
 struct Cache {
-    u32 size;  // a power of 2
+    u32 size, stride;
+    u8 *rows;
     u64 *tagged;
     u32 *slots, *counts;
 };
@@ -44,7 +47,7 @@ struct Group {
 
 DEVICE Group group_of_lane() {
     u32 lane = threadIdx.x % 32, part = lane % LANES;
-    return {((1u << LANES) - 1) << (lane - part), lane - part, part};
+    return {(~0u >> (32 - LANES)) << (lane - part), lane - part, part};
 }
 
 template <class Value>
@@ -56,7 +59,7 @@ DEVICE bool all_of(const Group &group, bool vote) {
     return LANES == 1 ? vote : __all_sync(group.lanes, vote);
 }
 
-struct Sixteen {
+struct alignas(16) Sixteen {
     u64 low, high;
 };
 
@@ -181,33 +184,57 @@ DEVICE Outcome find_slot(const Table &table, const Rows &batch, const u8 *row, u
     return REFUSED;
 }
 
-// ``tagged``: a hash, or what has the high half of one.
-DEVICE u32 cache_slot(const Cache &cache, u64 tagged, u32 probe) {
-    return ((u32)(tagged >> 40) + probe) & (cache.size - 1);
+DEVICE u32 cache_slot(const Cache &cache, u64 hash, u32 probe) {
+    u32 at = __umulhi((u32)(hash >> 32), cache.size) + probe;
+    return at < cache.size ? at : at - cache.size;
 }
 
-DEVICE bool add_to_cache(const Cache &cache, const Rows &batch, const u8 *row, u64 hash,
-                         const Group &group) {
+DEVICE Sixteen *cached_row(const Cache &cache, u32 at) {
+    return (Sixteen *)(cache.rows + at * cache.stride);
+}
+
+DEVICE bool is_cached_at(const Cache &cache, u32 at, const u8 *row, i32 width, const Group &group) {
+    const Sixteen *cached = cached_row(cache, at);
+    bool equal = true;
+#pragma unroll 2
+    for (i32 i = group.part; 16 * i < width; i += LANES) {
+        Sixteen one = sixteen<false>(row, width, i), two = cached[i];
+        equal &= one.low == two.low && one.high == two.high;
+    }
+    return all_of(group, equal);
+}
+
+DEVICE bool add_to_cache(const Cache &cache, const u8 *row, u64 hash, i32 width, const Group &group) {
 #pragma unroll
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
         u32 at = cache_slot(cache, hash, probe);
-        u64 there = of_first(group, cache.tagged[at]);
-        if (!same_tag(there, hash)) continue;
-        if (!equal_rows<false>(row, row_of_batch(batch, there), batch.width, group)) continue;
+        u64 there = of_first(group, *(volatile u64 *)(cache.tagged + at));
+        if (there != (tag(hash) | READY)) continue;
+        if (!is_cached_at(cache, at, row, width, group)) continue;
         if (group.part == 0) atomicAdd(cache.counts + at, 1u);
         return true;
     }
     return false;
 }
 
-// From now on the block counts this row, if there is room. One lane.
-DEVICE void note_in_cache(const Cache &cache, u64 mine, u64 slot) {
-#pragma unroll
+// From now on the block counts this row, if there is room.
+DEVICE void note_in_cache(const Cache &cache, const u8 *row, u64 hash, u64 slot, i32 width,
+                          const Group &group) {
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
-        u32 at = cache_slot(cache, mine, probe);
-        u64 there = atomicCAS(cache.tagged + at, 0ull, mine);
-        if (there == 0) cache.slots[at] = (u32)slot;
-        if (there == 0 || same_tag(there, mine)) return;
+        u32 at = cache_slot(cache, hash, probe);
+        u64 there = 0;
+        if (group.part == 0) there = atomicCAS(cache.tagged + at, 0ull, tag(hash) | CLAIMED);
+        there = of_first(group, there);
+        if (same_tag(there, hash)) return;
+        if (there) continue;
+        if (group.part == 0) cache.slots[at] = (u32)slot;
+        for (i32 i = group.part; 16 * i < width; i += LANES) {
+            cached_row(cache, at)[i] = sixteen<false>(row, width, i);
+        }
+        __threadfence_block();  // the row first, then the word that it is there
+        __syncwarp(group.lanes);
+        if (group.part == 0) *(volatile u64 *)(cache.tagged + at) = tag(hash) | READY;
+        return;
     }
 }
 
@@ -229,17 +256,18 @@ DEVICE void add_cache_to_table(const Cache &cache, const Table &table) {
 // for which there is no room, ``refused_weights`` their weights, and ``refusals`` their number.
 LARGE_KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 width, Slot *slots,
                         u64 mask, u8 *kept, u64 *used, u64 limit, u8 *refused,
-                        i64 *refused_weights, u64 *refusals, u32 cache_slots) {
+                        i64 *refused_weights, u64 *refusals, u32 cache_size) {
     SHARED_BYTES(memory);
-    u64 *tagged = (u64 *)memory;
-    u32 *cached_slots = (u32 *)(tagged + cache_slots);
-    Cache cache = {cache_slots, tagged, cached_slots, cached_slots + cache_slots};
+    u32 stride = (width + 15) / 16 * 16;
+    u64 *tagged = (u64 *)(memory + cache_size * stride);
+    u32 *cached_slots = (u32 *)(tagged + cache_size);
+    Cache cache = {cache_size, stride, memory, tagged, cached_slots, cached_slots + cache_size};
     Table table = {slots, mask, kept};
     Rows batch = {rows, width};
     empty_cache(cache);
     __syncthreads();
     Group group = group_of_lane();
-    bool leads = group.part == 0;
+    bool leads = group.part == 0, caches = !weights && cache_size;  // its counts have 32 bits
     const int at_once = 32 / LANES;
     i64 warps = (i64)gridDim.x * blockDim.x / 32;
     i64 warp = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / 32;
@@ -250,12 +278,13 @@ LARGE_KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 widt
         Outcome outcome = COUNTED;
         if (index < states) {
             u64 hash = hash_row(row, width, group), mine = tag(hash) | (u64)(index + 1), slot;
-            // The cache's counts have 32 bits.
-            if (weights || !add_to_cache(cache, batch, row, hash, group)) {
+            if (!caches || !add_to_cache(cache, row, hash, width, group)) {
                 outcome = find_slot(table, batch, row, mine, hash, open, group, slot);
                 if (outcome != REFUSED && leads) {
                     atomicAdd(&slots[slot].count, weights ? (u64)weights[index] : 1ull);
-                    if (!weights) note_in_cache(cache, mine, slot);
+                }
+                if (outcome != REFUSED && caches) {
+                    note_in_cache(cache, row, hash, slot, width, group);
                 }
             }
         }

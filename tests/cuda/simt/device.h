@@ -254,10 +254,12 @@ T __shfl_xor_sync(u32 mask, T value, u32 distance) {
 DEVICE bool __all_sync(u32 mask, bool vote) { return __ballot_sync(mask, vote) == mask; }
 // What comes before is written; other threads may see that before this one continues.
 DEVICE void __threadfence() { simt::yield(); }
+DEVICE void __threadfence_block() { simt::yield(); }
 DEVICE int __ffs(int word) { return __builtin_ffs(word); }
 DEVICE int __clz(u32 word) { return word ? __builtin_clz(word) : 32; }
 DEVICE int __popc(u32 word) { return __builtin_popcount(word); }
 DEVICE int __popcll(u64 word) { return __builtin_popcountll(word); }
+DEVICE u32 __umulhi(u32 one, u32 other) { return (u32)((u64)one * other >> 32); }
 DEVICE u64 __umul64hi(u64 one, u64 other) { return (u64)((unsigned __int128)one * other >> 64); }
 DEVICE uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return uint4{x, y, z, w}; }
 // Compares as IEEE 754 does, with the bits of infinity: NaN is beyond, and -0.0 equals 0.0.

@@ -38,7 +38,7 @@ def test_counting_brings_the_parts_together(place):
 
 
 @pytest.mark.filterwarnings("ignore:.*rematerialization")
-@pytest.mark.parametrize("transformation", [lambda function: function, jax.jit])
+@pytest.mark.parametrize("transformation", [lambda function: function, jax.jit, jax.vmap])
 @pytest.mark.parametrize("place", PLACES)
 def test_tap_records_rows_in_order(place, transformation):
     run = ts.Run()
