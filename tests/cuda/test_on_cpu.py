@@ -145,6 +145,13 @@ FAULTS = {
         "test_each_row_is_counted_or_refused[True-8]",
         "assert False",
     ),
+    "takes slots that another block has taken": (
+        "count.cu",
+        "there = atomicCAS(&table.slots[at].key, EMPTY, key);",
+        "there = EMPTY; table.slots[at].key = key;",
+        "test_table[8]",
+        "assert",
+    ),
     "moves keys without their counts": (
         "count.cu",
         "add_to_table(table, key, old[at].count, there, true, mask)",
