@@ -10,9 +10,7 @@ LINES = "TENSORSTATE_TEST_LINES"  # the variable that names the file
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(
-        config, "workerinput"
-    ):  # of xdist: the process that collects the reports writes them
+    if hasattr(config, "workerinput"):  # of xdist, whose main process writes all lines
         config.pluginmanager.unregister(name=__name__)
 
 

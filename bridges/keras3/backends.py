@@ -192,7 +192,7 @@ def _capture_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import torch
 
     from ..pytorch.other_devices import has_backend, pack_by_torch
-    from ..pytorch.tensors import as_importable, check_dense, is_real_forward
+    from ..pytorch.tensors import check_dense, is_real_forward
 
     if torch.compiler.is_compiling():
         raise NotCapturable(f"{point.name}: {_NO_XLA}")
@@ -200,7 +200,7 @@ def _capture_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
         return tensor
     check_dense(tensor, point.name)
     if has_backend(tensor):
-        pack_and_record(point, as_importable(tensor), axis)
+        pack_and_record(point, tensor, axis)
     else:
         packed, neurons = pack_by_torch(tensor, axis, point.threshold, point.firing)
         _record(point, packed, neurons, axis, tuple(tensor.shape))

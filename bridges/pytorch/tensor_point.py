@@ -22,7 +22,7 @@ from .neuron_axes import UNKNOWN, AxisRule
 from .other_devices import has_backend, pack_by_torch
 from .quantized import integers_of
 from .rows_by_input import RowsByInput, rows_by_input
-from .tensors import as_importable, check_dense
+from .tensors import check_dense
 
 
 class TensorPoint(CapturePoint):
@@ -86,7 +86,7 @@ class TensorPoint(CapturePoint):
         self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None
     ) -> None:
         with prefer_single_thread():
-            states = borrow(as_importable(by_input.view), "states")
+            states = borrow(by_input.view, "states")
             with working_on(states):
                 packed, neurons = pack(states, by_input.axis, threshold, self.firing)
                 self.intake.note_nan(states, packed)

@@ -1,6 +1,5 @@
 """PyTorch: finds the tensor to capture, and decides whether the call counts."""
 
-from typing import Any
 
 import numpy as np
 
@@ -14,36 +13,8 @@ from torch.fx import Proxy
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.utils.rnn import PackedSequence
 
-from tensorstate_gpu._arrays.dlpack import CPU, CUDA, Tensor
-from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._capturing.first_array import first_array
 from tensorstate_gpu.errors import NotCapturable
-
-
-def as_importable(tensor: torch.Tensor) -> Any:
-    """Return a tensor on a CPU or a CUDA device in the form that packing takes.
-
-    That saves a DLPack capsule: 20 us on a CPU, 100 us of the host's time on an H200. The kernels
-    run on the stream that torch is using, so nothing has to wait. Other tensors are returned
-    unchanged.
-    """
-    element = _ELEMENTS.get(tensor.dtype)
-    plain = type(tensor) in PLAIN_TYPES and tensor.layout is torch.strided
-    if not plain or element is None or not (tensor.is_cpu or tensor.is_cuda):
-        return tensor
-    if not (address := tensor.data_ptr()):
-        return tensor
-    device = (CPU, 0) if tensor.is_cpu else (CUDA, tensor.get_device())
-    strides = tuple(stride * element.size for stride in tensor.stride())
-    return Tensor((tensor,), address, tuple(tensor.shape), strides, element, device)
-
-
-# Of tensors that are nothing but numbers in memory. The simulated CUDA of the tests adds its own.
-PLAIN_TYPES: set[type] = {torch.Tensor}
-
-_ELEMENTS = {
-    getattr(torch, name): element for name, element in ELEMENT_TYPES.items() if hasattr(torch, name)
-}
 
 
 def first_tensor(value: object) -> torch.Tensor | Proxy | None:

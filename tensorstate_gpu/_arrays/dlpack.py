@@ -1,7 +1,7 @@
 """The boundary to array libraries: describes their tensors, and returns results in their type.
 
-A tensor is described by address, shape, strides, element type and device. NumPy arrays are read
-directly, all others through a DLPack capsule
+A tensor is described by address, shape, strides, element type and device. NumPy arrays and plain
+torch tensors are read directly, all others through a DLPack capsule
 (https://dmlc.github.io/dlpack/latest/c_api.html). Nothing is copied, and no framework is imported.
 """
 
@@ -9,6 +9,7 @@ import ctypes
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,37 @@ def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
     if element is None:
         raise _unsupported_array_error(argument, f"dtype {array.dtype}")
     return Tensor(array, array.ctypes.data, array.shape, array.strides, element, (CPU, 0))
+
+
+def _plain_torch_tensor(array: Any) -> Tensor | None:
+    """Describe a torch tensor that has nothing special about it; None for others.
+
+    It saves a DLPack capsule: 20 us on a CPU, 100 us of the host's time on a server with an H200.
+    The kernels run on the stream that torch is using, so nothing has to wait.
+    """
+    torch = loaded_module("torch")
+    element = None if torch is None else _torch_types().get(array.dtype)
+    if torch is None or element is None or type(array) not in (torch.Tensor, torch.nn.Parameter):
+        return None
+    on_cuda = array.is_cuda and torch.version.hip is None
+    if array.layout is not torch.strided or array.is_neg() or not (array.is_cpu or on_cuda):
+        return None
+    try:
+        address = array.data_ptr()
+    except RuntimeError:  # inside torch.func, a tensor may have no memory of its own
+        return None
+    if not address:
+        return None
+    device = (CUDA, array.get_device()) if on_cuda else (CPU, 0)
+    strides = tuple(stride * element.size for stride in array.stride())
+    return Tensor((array,), address, tuple(array.shape), strides, element, device)
+
+
+@lru_cache
+def _torch_types() -> dict[Any, ElementType]:
+    torch = loaded_module("torch")
+    names = [name for name in ELEMENT_TYPES if hasattr(torch, name)]
+    return {getattr(torch, name): ELEMENT_TYPES[name] for name in names}
 
 
 def _borrow_capsule(array: DLPackArray, argument: str) -> Tensor:
