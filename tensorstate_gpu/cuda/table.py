@@ -85,7 +85,9 @@ class Table(ABC):
         Raises MemoryError, and counts none of the rows, if the device's memory is full.
         """
         rows = aligned(rows)
-        self._settle(wait=len(self._unsettled) == _MOST_BATCHES)
+        self._settle(wait=False)
+        while len(self._unsettled) >= _MOST_BATCHES:  # what was refused may be refused again
+            self._settle(wait=True)
         self._queue(rows, weights)
         if self._report is None:
             with suppress(MemoryError):  # the rows are counted; the next batch asks again

@@ -40,7 +40,8 @@ class WideTable(Table):
         return device.library().zeros((slots, 2), np.uint64), kept
 
     def _room(self, slots: int) -> int:
-        return slots // 4 * 3  # rows take more memory than their marks
+        # The longer the rows are, the less it matters how often a search goes on.
+        return slots // 2 if self._row_bytes <= 64 else slots // 4 * 3
 
     def _grow(self, slots: int) -> None:
         new, kept = self._empty(slots)

@@ -8,6 +8,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
+from tensorstate_gpu._states import spilling_counter
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
 from tensorstate_gpu.cuda.table import Table
@@ -180,7 +181,7 @@ def test_commits_include_rows_in_flight_of_all_layers(machine, tmp_path):
 def test_counts_continue_in_host_memory(machine, width, monkeypatch):
     """Tables that never grow, and more distinct rows than fit, in one batch and in several."""
     monkeypatch.setattr(Table, "_grow_for", out_of_memory)
-    monkeypatch.setattr(sys.modules["tensorstate_gpu._states.spilling_counter"], "_LEAST_ROWS", 64)
+    monkeypatch.setattr(spilling_counter, "_LEAST_ROWS", 64)
     rng = np.random.default_rng(width)
     pool = rng.integers(0, 256, (20_000, width), np.uint8)
     pool[0], pool[1] = 0, 255
@@ -213,9 +214,7 @@ def test_drained_counts_wait_until_the_host_has_memory(machine, width, monkeypat
     point = ts.CapturePoint("layer", keep="counts")
     record(point, machine.to_device(rows[:300]), 8 * width)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            sys.modules["tensorstate_gpu._states.spilling_counter"], "_host", out_of_memory
-        )
+        patch.setattr(spilling_counter, "_host", out_of_memory)
         record(point, machine.to_device(rows), 8 * width)
         with pytest.raises(MemoryError):
             point.counts()
