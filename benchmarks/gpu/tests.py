@@ -15,7 +15,7 @@ from benchmarks.gpu.each_test import LINES
 ALONE = ("only_gpu.py",)
 SIDE_BY_SIDE = ("capture.py", "counting.py", "measures.py", "packing.py", "shortage.py")
 SIDE_BY_SIDE += ("streams.py",)
-PROCESSES = 8  # compiling kernels is most of the time
+PROCESSES = 14  # compiling kernels is most of the time
 SECONDS = 60  # for one test
 
 

@@ -1,6 +1,5 @@
 """PyTorch: finds the tensor to capture, and decides whether the call counts."""
 
-
 import numpy as np
 
 try:

@@ -130,7 +130,7 @@ def _plain_torch_tensor(array: Any) -> Tensor | None:
     """
     torch = loaded_module("torch")
     element = None if torch is None else _torch_types().get(array.dtype)
-    if torch is None or element is None or type(array) not in (torch.Tensor, torch.nn.Parameter):
+    if torch is None or element is None or type(array) not in _plain_types():
         return None
     on_cuda = array.is_cuda and torch.version.hip is None
     if array.layout is not torch.strided or array.is_neg() or not (array.is_cpu or on_cuda):
@@ -144,6 +144,16 @@ def _plain_torch_tensor(array: Any) -> Tensor | None:
     device = (CUDA, array.get_device()) if on_cuda else (CPU, 0)
     strides = tuple(stride * element.size for stride in array.stride())
     return Tensor((array,), address, tuple(array.shape), strides, element, device)
+
+
+@lru_cache
+def _plain_types() -> set[type]:
+    """Return the types of torch tensors that are numbers in memory, and nothing else.
+
+    The simulated CUDA of the tests adds its own.
+    """
+    torch = loaded_module("torch")
+    return set() if torch is None else {torch.Tensor, torch.nn.Parameter}
 
 
 @lru_cache

@@ -1,14 +1,14 @@
 """CapturePoint: captures and measures the states of one layer, for any framework."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction
+from tensorstate_gpu._capturing.input_shape import neurons_from_shape, sizes_of
 from tensorstate_gpu._capturing.intake import Intake
 from tensorstate_gpu._capturing.options import (
     CaptureKeywords,
@@ -207,9 +207,9 @@ class CapturePoint(LayerStates):
         if input_shape is None:
             self.intake.reset(None, None)
             return
-        sizes = _sizes(input_shape)
+        sizes = sizes_of(input_shape)
         axis = self._axis_for(sizes)
-        self.intake.reset(_neurons_from_shape(axis, sizes), axis)
+        self.intake.reset(neurons_from_shape(axis, sizes), axis)
 
     def _axis_for(self, sizes: Sequence[object]) -> int:
         """Return the neuron axis of activations of this shape, before there are any."""
@@ -320,18 +320,6 @@ def own_point(given: object) -> CapturePoint | None:
     """Return a capture point itself, and that of a StateCapture layer; None for other objects."""
     point: object = getattr(given, "point", given)
     return point if isinstance(point, CapturePoint) else None
-
-
-def _sizes(input_shape: object) -> tuple[object, ...]:
-    if isinstance(input_shape, str) or not isinstance(input_shape, Iterable):
-        raise TypeError(f"input_shape must be a sequence of sizes, got {input_shape!r}")
-    return tuple(input_shape)
-
-
-def _neurons_from_shape(axis: int, sizes: tuple[object, ...]) -> int:
-    if not -len(sizes) <= axis < len(sizes):
-        raise ValueError(f"input_shape {sizes} has no neuron axis {axis}")
-    return positive_integer(sizes[axis], f"input_shape[{axis}]")
 
 
 AbstractStateCapture = CapturePoint

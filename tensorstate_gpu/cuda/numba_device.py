@@ -3,7 +3,9 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 
+import numpy as np
 from numba import cuda
 
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
@@ -27,7 +29,13 @@ def run(kernel: "cuda.Kernel", blocks: int, *arrays: DeviceArray) -> None:
     # With sync=True, Numba would make the host wait for CuPy's stream.
     arguments = [cuda.as_cuda_array(_StreamlessArray(array), sync=False) for array in arrays]
     with _compiling, disable_fma():  # compiles at the first launch on each kind of GPU
-        kernel[max(blocks, _LEAST_BLOCKS), THREADS, stream](*arguments)
+        try:
+            kernel[max(blocks, _LEAST_BLOCKS), THREADS, stream](*arguments)
+        except AttributeError as error:  # numba-cuda 0.30.4 asks NumPy 2.5 for row_stack
+            raise RuntimeError(
+                f"Numba-CUDA {version('numba-cuda')} cannot compile with NumPy {np.__version__} "
+                f"({error}): install an older NumPy, or use a threshold in place of firing="
+            ) from error
 
 
 @contextmanager

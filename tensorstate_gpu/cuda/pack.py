@@ -96,6 +96,7 @@ def _test_arguments(firing: FiringTest, tables: DeviceArray | None) -> tuple[np.
 
 
 def _choose_kernel(address: int, layout: Layout, size: int) -> _Choice:
+    arguments: tuple[np.generic, ...]
     neurons, row_bytes = layout.neurons, layout.row_bytes
     by_rows = layout.neuron_stride == size or neurons == 1
     one_run = layout.run_stride == neurons * size or layout.states == 1
@@ -117,6 +118,7 @@ def _choose_kernel(address: int, layout: Layout, size: int) -> _Choice:
 
 def _choose_planes(address: int, layout: Layout, size: int) -> _Choice:
     """Like _choose_kernel(), for states that are neighbouring numbers, in one image or several."""
+    arguments: tuple[np.generic, ...]
     outer = layout.outer_shape[0] if layout.outer_shape else 1
     outer_stride = layout.outer_strides[0] if layout.outer_shape else 0
     strides = (outer_stride, layout.neuron_stride)

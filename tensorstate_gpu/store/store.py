@@ -140,9 +140,17 @@ class Store:
         TypeError, ValueError
             ``to`` exists, or numbers do not fit the files: too few rows, or bits of no neuron.
         """
-        from tensorstate_gpu.store.tensorstate_import import import_store
+        from tensorstate_gpu.store.tensorstate_import import import_layers, old_layers
 
-        return import_store(path, to, rows, neurons, instances)
+        layers = old_layers(path, rows, neurons)
+        store = cls(to, "x", commit_seconds=None)
+        try:
+            import_layers(store.session, layers, instances)
+            store.close()
+        except BaseException:
+            store.session.delete_new_store()
+            raise
+        return cls(to)
 
     # ---- reading -------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ says by how much, nor how many neurons there are.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu.errors import NoStore
-from tensorstate_gpu.store.store import Store
+from tensorstate_gpu.store.writing_session import WritingSession
 
 ByLayer = int | Mapping[str, int]
 _ROWS_AT_ONCE = 2**16
@@ -61,33 +61,26 @@ class OldLayer:
         return np.ascontiguousarray(self._array[start:stop], np.uint8)
 
 
-def import_store(
-    path: str | os.PathLike[str],
-    to: Any,
-    rows: ByLayer,
-    neurons: ByLayer,
-    instances: int | None,
-) -> Store:
-    """Write the states to a new store, or nothing; see Store.from_tensorstate()."""
+def old_layers(path: str | os.PathLike[str], rows: ByLayer, neurons: ByLayer) -> list[OldLayer]:
+    """Return the layers at a path. Raises ValueError for numbers that do not fit them."""
     layers = [OldLayer(folder, rows, neurons) for folder in _folders(Path(path).expanduser())]
     for layer in layers:
         layer.check_end()
-    store = Store(to, "x", commit_seconds=None)
-    try:
-        for layer in layers:
-            count = layer.rows
-            batches = unassigned(count, None) if instances is None else divided(count, instances)
-            ledger = Ledger()
-            ledger.add(batches)
-            ledger.mark_stored(batches)
-            capture = {"neuron_axis": None, "threshold": 0.0}
-            writer = store.session.open_layer(layer.name, layer.neurons, capture, facts=LayerFacts)
-            writer.import_capture(layer.chunks(), ledger)
-        store.close()
-    except BaseException:
-        store.session.delete_new_store()
-        raise
-    return Store(to)
+    return layers
+
+
+def import_layers(
+    session: WritingSession, layers: Iterable[OldLayer], instances: int | None
+) -> None:
+    """Write the states of layers; ``instances``: how many inputs there were, if that is known."""
+    for layer in layers:
+        count = layer.rows
+        batches = unassigned(count, None) if instances is None else divided(count, instances)
+        ledger = Ledger()
+        ledger.add(batches)
+        capture = {"neuron_axis": None, "threshold": 0.0}
+        writer = session.open_layer(layer.name, layer.neurons, capture, facts=LayerFacts)
+        writer.import_capture(layer.chunks(), ledger)
 
 
 def _folders(path: Path) -> list[Path]:

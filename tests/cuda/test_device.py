@@ -240,3 +240,19 @@ def test_failed_work_is_ordered_too(cupy):
     with pytest.raises(MemoryError), home.entered():
         raise MemoryError
     assert log[-2:] == ["record 7", "8 waits for 7 on device 0"]
+
+
+def test_a_numpy_that_numba_cuda_does_not_know(monkeypatch):
+    pytest.importorskip("numba_cuda")
+    from tensorstate_gpu.cuda import numba_device
+
+    stream = SimpleNamespace(ptr=0)
+    fake = SimpleNamespace(cuda=SimpleNamespace(get_current_stream=lambda: stream))
+    monkeypatch.setattr(device, "library", lambda: fake)
+    monkeypatch.setattr(numba_device.cuda, "default_stream", lambda: None)
+    missing = AttributeError("module 'numpy' has no attribute 'row_stack'")
+    kernel = {(128, 256, None): raising(missing)}
+    with pytest.raises(
+        RuntimeError, match=r"cannot compile with NumPy 2\.\d.*row_stack.*older NumPy"
+    ):
+        numba_device.run(kernel, 1)

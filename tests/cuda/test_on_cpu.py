@@ -145,6 +145,13 @@ FAULTS = {
         "test_each_row_is_counted_or_refused[True-8]",
         "assert False",
     ),
+    "takes slots that another block has taken": (
+        "count.cu",
+        "there = atomicCAS(&table.slots[at].key, EMPTY, key);",
+        "there = EMPTY; table.slots[at].key = key;",
+        "test_table[8]",
+        "assert",
+    ),
     "moves keys without their counts": (
         "count.cu",
         "add_to_table(table, key, old[at].count, there, true, mask)",
@@ -239,15 +246,6 @@ def test_faults_are_detected(fault, tmp_path):
     assert said in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
 
 
-# The programs of `make test`, with a fault: the first that sees it ends the process.
-@pytest.mark.parametrize("fault", thinned(list(HOST_FAULTS), ["no wait after"]))
-def test_faults_of_the_host_are_detected(fault):
-    pytest.importorskip("torch")
-    done = run_cases("streams.py", HOST_FAULT=fault)
-    assert done.returncode == 1, done.stdout[-3000:]
-    assert "1 failed" in done.stdout
-
-
 @pytest.mark.parametrize("compared", [True, False])
 def test_hashes_decide_only_where_a_search_begins(compared, tmp_path):
     """Rows are compared even if all have the same tag."""
@@ -265,6 +263,15 @@ def test_hashes_decide_only_where_a_search_begins(compared, tmp_path):
     (kernels / "count_wide.cu").write_text(code)
     done = run_cases("counting.py::test_table[16]", kernels=kernels)
     assert (done.returncode == 0) == compared, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+# The programs of `make test`, with a fault: the first that sees it ends the process.
+@pytest.mark.parametrize("fault", thinned(list(HOST_FAULTS), ["no wait after"]))
+def test_faults_of_the_host_are_detected(fault):
+    pytest.importorskip("torch")
+    done = run_cases("streams.py", HOST_FAULT=fault)
+    assert done.returncode == 1, done.stdout[-3000:]
+    assert "1 failed" in done.stdout
 
 
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="there may be a GPU")

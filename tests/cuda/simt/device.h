@@ -2,7 +2,8 @@
 // operations really wait for the others, and the compiler's sanitizers watch every access.
 //
 // Threads of a block run sequentially, each until it must wait. If a barrier is missing, a thread reads
-// data that is not written yet. Blocks run sequentially.
+// data that is not written yet. Blocks run sequentially, or two at a time: then their threads take
+// turns, and before some atomic operations others go on.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +33,7 @@ typedef unsigned long long u64;
 #define LARGE_KERNEL KERNEL
 #define DEVICE static inline
 #define SHARED static
-#define SHARED_BYTES(name) u8 *name = (u8 *)simt::machine().shared.data()
+#define SHARED_BYTES(name) u8 *name = (u8 *)simt::machine().block->shared.data()
 
 struct alignas(16) uint4 {
     u32 x, y, z, w;
@@ -43,7 +44,7 @@ struct dim3 {
 
 namespace simt {
 
-const u32 WARP = 32, STACK = 1 << 16, MOST_THREADS = 1024;
+const u32 WARP = 32, STACK = 1 << 16, MOST_THREADS = 1024, MOST_BLOCKS = 2;
 
 struct Fiber {
     ucontext_t context;
@@ -59,10 +60,16 @@ struct Rendezvous {
     u64 generation = 0;
 };
 
-struct Machine {
-    std::vector<Fiber> fibers;  // one for each thread of a block
+struct Block {
+    dim3 index;
+    std::vector<Fiber> fibers;  // one for each thread
     std::map<u32, Rendezvous> warps[MOST_THREADS / WARP];
     std::vector<u64> shared;  // of the size that the launch says
+};
+
+struct Machine {
+    Block blocks[MOST_BLOCKS];
+    Block *block = nullptr;  // the current one
     ucontext_t scheduler;
     void *scheduler_fake = nullptr;
     const void *scheduler_stack = nullptr;
@@ -70,7 +77,8 @@ struct Machine {
     Fiber *current = nullptr;
     void (*body)(void *) = nullptr;
     void *argument = nullptr;
-    dim3 block, grid;
+    dim3 grid;
+    u32 chance = 1;
 };
 
 inline Machine &machine() {
@@ -109,12 +117,12 @@ inline void resume(Fiber &fiber) {
     __sanitizer_finish_switch_fiber(m.scheduler_fake, nullptr, nullptr);
 }
 
-inline void run_block() {
-    Machine &m = machine();
-    u32 threads = (u32)m.fibers.size();
-    for (u64 &word : m.shared) word = 0xA5A5A5A5A5A5A5A5ull;
+inline void start(Block &block, dim3 index, u32 threads, u32 shared) {
+    block.index = index;
+    block.fibers.resize(threads);
+    block.shared.assign((shared + 7) / 8, 0xA5A5A5A5A5A5A5A5ull);
     for (u32 i = 0; i < threads; i++) {
-        Fiber &fiber = m.fibers[i];
+        Fiber &fiber = block.fibers[i];
         fiber.number = i;
         fiber.done = fiber.at_barrier = fiber.at_warp = false;
         fiber.fake_stack = nullptr;
@@ -124,24 +132,28 @@ inline void run_block() {
         fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, entry, 0);
     }
-    while (true) {
-        u32 done = 0, waiting = 0;
-        bool moved = false;
-        for (Fiber &fiber : m.fibers) {
-            if (!fiber.done && !fiber.at_barrier && !fiber.at_warp) {
-                resume(fiber);
-                moved = true;
-            }
-            done += fiber.done;
-            waiting += fiber.at_barrier;
+}
+
+// Runs each thread of a block until it must wait. Returns whether the block has ended.
+inline bool advance(Block &block) {
+    machine().block = &block;
+    u32 done = 0, waiting = 0, threads = (u32)block.fibers.size();
+    bool moved = false;
+    for (Fiber &fiber : block.fibers) {
+        if (!fiber.done && !fiber.at_barrier && !fiber.at_warp) {
+            resume(fiber);
+            moved = true;
         }
-        if (done == threads) return;
-        if (done + waiting == threads) {
-            for (Fiber &fiber : m.fibers) fiber.at_barrier = false;
-        } else if (!moved) {
-            fail("threads wait for others that never come");
-        }
+        done += fiber.done;
+        waiting += fiber.at_barrier;
     }
+    if (done == threads) return true;
+    if (done + waiting == threads) {
+        for (Fiber &fiber : block.fibers) fiber.at_barrier = false;
+    } else if (!moved) {
+        fail("threads wait for others that never come");
+    }
+    return false;
 }
 
 inline void barrier() {
@@ -155,7 +167,8 @@ inline const u64 *meet(u32 mask, u64 value) {
     Fiber *self = m.current;
     u32 lane = self->number % WARP, warp = self->number / WARP;
     if (!(mask >> lane & 1)) fail("a warp operation is called by a thread outside its mask");
-    Rendezvous &here = m.warps[warp][mask];
+    Block &block = *m.block;
+    Rendezvous &here = block.warps[warp][mask];
     here.values[lane] = value;
     here.arrived |= 1u << lane;
     if (here.arrived != mask) {
@@ -165,14 +178,23 @@ inline const u64 *meet(u32 mask, u64 value) {
         std::memcpy(here.all, here.values, sizeof here.all);
         here.arrived = 0;
         for (u32 i = 0; i < WARP; i++) {
-            if (mask >> i & 1) m.fibers[warp * WARP + i].at_warp = false;
+            if (mask >> i & 1) block.fibers[warp * WARP + i].at_warp = false;
         }
     }
     return here.all;
 }
 
+// Lets other threads go on, also of another block: before some atomic operations, by chance.
+inline void perhaps_yield() {
+    u32 &chance = machine().chance;
+    chance = chance * 1664525 + 1013904223;
+    if (chance >> 29 == 0) yield();
+}
+
+// ``together``: of how many blocks the threads take turns.
 template <class... Parameters>
-void launch(void (*kernel)(Parameters...), dim3 grid, u32 threads, u32 shared, void **arguments) {
+void launch(void (*kernel)(Parameters...), dim3 grid, u32 threads, u32 shared, u32 together,
+            void **arguments) {
     auto call = [&]<size_t... I>(std::index_sequence<I...>) {
         kernel(*(std::remove_const_t<Parameters> *)arguments[I]...);
     };
@@ -181,18 +203,28 @@ void launch(void (*kernel)(Parameters...), dim3 grid, u32 threads, u32 shared, v
     m.body = [](void *argument) { (*(decltype(body) *)argument)(); };
     m.argument = &body;
     m.grid = grid;
-    m.fibers.resize(threads);
-    m.shared = std::vector<u64>((shared + 7) / 8);
-    for (m.block.y = 0; m.block.y < grid.y; m.block.y++) {
-        for (m.block.x = 0; m.block.x < grid.x; m.block.x++) run_block();
+    u64 next = 0, blocks = (u64)grid.x * grid.y;
+    bool runs[MOST_BLOCKS] = {};
+    for (u64 ended = 0; ended < blocks;) {
+        for (u32 i = 0; i < together; i++) {
+            if (!runs[i] && next < blocks) {
+                start(m.blocks[i], dim3{(u32)(next % grid.x), (u32)(next / grid.x), 1}, threads, shared);
+                runs[i] = true;
+                next++;
+            }
+            if (runs[i] && advance(m.blocks[i])) {
+                runs[i] = false;
+                ended++;
+            }
+        }
     }
 }
 
 }  // namespace simt
 
-#define blockIdx (simt::machine().block)
+#define blockIdx (simt::machine().block->index)
 #define gridDim (simt::machine().grid)
-#define blockDim (dim3{(u32)simt::machine().fibers.size(), 1, 1})
+#define blockDim (dim3{(u32)simt::machine().block->fibers.size(), 1, 1})
 #define threadIdx (dim3{simt::machine().current->number, 0, 0})
 
 DEVICE void __syncthreads() { simt::barrier(); }
@@ -259,18 +291,21 @@ DEVICE void write_now(u64 *address, u64 value) { *address = value; }
 // Fibers never run at the same time: an ordinary access is atomic.
 template <class T>
 T atomicAdd(T *address, T value) {
+    simt::perhaps_yield();
     T old = *address;
     *address += value;
     return old;
 }
 template <class T>
 T atomicMax(T *address, T value) {
+    simt::perhaps_yield();
     T old = *address;
     if (*address < value) *address = value;
     return old;
 }
 template <class T>
 T atomicCAS(T *address, T expected, T value) {
+    simt::perhaps_yield();
     T old = *address;
     if (old == expected) *address = value;
     return old;

@@ -38,11 +38,14 @@ def compiler():
 @lru_cache
 def compiled(code, defines):
     """Return a library with the kernels of a file, each as launch_<name>(), for launch()."""
-    names = re.findall(r"^(?:LARGE_)?KERNEL (\w+)\(", code, re.MULTILINE)
-    for name in names:
+    _, *kernels = re.split(r"^(?:LARGE_)?KERNEL ", code, flags=re.MULTILINE)
+    names = [kernel.partition("(")[0] for kernel in kernels]
+    for name, body in zip(names, kernels, strict=True):
+        # Shared variables, unlike SHARED_BYTES, are the same memory for all blocks here.
+        together = 1 if re.search(r"\bSHARED\b", body) else 2
         code += (
             f'\nextern "C" void launch_{name}(u32 x, u32 y, u32 threads, u32 shared, void **all)'
-            f"{{ simt::launch({name}, dim3{{x, y, 1}}, threads, shared, all); }}\n"
+            f"{{ simt::launch({name}, dim3{{x, y, 1}}, threads, shared, {together}, all); }}\n"
         )
     command = ["g++", *FLAGS, *defines, f"-I{HERE}"]
     known_by = "\n".join([code, (HERE / "device.h").read_text(), compiler(), *command])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from tensorstate_gpu.bridges.pytorch import tensors
+from tensorstate_gpu._arrays import dlpack
 
 from .arrays import located
 from .memory import TORCH, OutOfMemoryError, PooledMemory
@@ -198,7 +198,7 @@ def caching_allocator_delete(pointer):
 
 def install():
     """Be torch.cuda, in this process from now on."""
-    tensors.PLAIN_TYPES.add(OnCuda)
+    dlpack._plain_types().add(OnCuda)
     torch.from_dlpack = from_dlpack
     for name in ("Stream", "stream", "current_stream"):
         setattr(torch.cuda, name, globals()[name])
