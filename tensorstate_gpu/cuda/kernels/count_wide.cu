@@ -193,7 +193,7 @@ DEVICE Sixteen *cached_row(const Cache &cache, u32 at) {
 DEVICE bool is_cached_at(const Cache &cache, u32 at, const u8 *row, i32 width, const Group &group) {
     const Sixteen *cached = cached_row(cache, at);
     bool equal = true;
-#pragma unroll 2
+#pragma unroll 1
     for (i32 i = group.part; 16 * i < width; i += LANES) {
         Sixteen one = sixteen<false>(row, width, i), two = cached[i];
         equal &= one.low == two.low && one.high == two.high;
@@ -315,7 +315,7 @@ LARGE_KERNEL move_slots(const Slot *old, i64 old_slots, const u8 *old_kept, i32 
 }
 
 // Raises the registers of an estimate of the distinct rows.
-KERNEL estimate(const u8 *rows, i64 states, i32 width, u32 *registers) {
+LARGE_KERNEL estimate(const u8 *rows, i64 states, i32 width, u32 *registers) {
     SHARED u32 ranks[REGISTERS];
     clear_registers(ranks);
     Group group = group_of_lane();
