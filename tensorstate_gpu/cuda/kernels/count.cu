@@ -63,6 +63,7 @@ DEVICE Outcome add_to_table(const Table &table, u64 key, u64 number, u64 there, 
         return COUNTED;
     }
     u64 at = first_slot(table, key);
+#pragma unroll 1  // most searches end at once
     for (u64 step = 0; step < most_steps; step++) {
         Outcome outcome = COUNTED;
         if (there == EMPTY) {
