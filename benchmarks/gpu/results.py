@@ -136,6 +136,14 @@ def training_rows(cases: dict[str, Any]) -> Iterator[list[str]]:
         yield [name, f"{1000 * bare:.1f} ms", ways]
 
 
+def tests_rows(cases: dict[str, Any]) -> Iterator[list[str]]:
+    """File, how many passed and failed, and how its process ended, where something was missed."""
+    for file, case in cases.items():
+        code = case["exit code"]
+        end = "complete" if isinstance(code, int) else code
+        yield [file, f"{case['passed']:,}", f"{len(case['failed'])}", end]
+
+
 def page_section() -> str:
     """Markdown of all that has been written; says so where nothing has."""
     parts = []
@@ -147,6 +155,9 @@ def page_section() -> str:
             words = ", ".join(f"{what} {value}" for what, value in found["machine"].items())
             table = [headings, ["---"] * len(headings), *rows(found["cases"])]
             parts += [f"{words}. {changed_since(found)}", _markdown(table)]
+    if found := read("tests"):
+        table = [["tests", "passed", "failed", "end"], ["---"] * 4, *tests_rows(found["cases"])]
+        parts += [f"Tests. {changed_since(found)}", _markdown(table)]
     return "\n\n".join(parts) or "Nothing has been measured on a GPU yet."
 
 

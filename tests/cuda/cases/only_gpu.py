@@ -303,10 +303,10 @@ def test_counts_beyond_32_bits():
 
 @pytest.mark.usefixtures("_free_device_memory")
 def test_no_memory_for_a_result():
-    pool = cupy.get_default_memory_pool()
-    x = torch.zeros(1 << 20, 64, device="cuda")
+    pool = cupy.get_default_memory_pool()  # of arrays that are not torch's
+    x = cupy.zeros((1 << 20, 64), np.float32)
     pool.free_all_blocks()
-    pool.set_limit(size=1 << 20)
+    pool.set_limit(size=pool.used_bytes() + (1 << 20))
     try:
         with pytest.raises(MemoryError, match=r"no room on the GPU .* \(1048576, 8\)"):
             ts.compress_states(x)
