@@ -99,6 +99,8 @@ def borrow(array: Any, argument: str) -> Tensor:
         return array
     if isinstance(array, np.ndarray):
         return _borrow_numpy(array, argument)
+    if is_torch_tensor(array) and (plain := _plain_torch_tensor(array)):
+        return plain
     if on_jax_devices(array):
         return _borrow_numpy(np.asarray(array), argument)  # its parts, together on the host
     if hasattr(array, "__dlpack__") and not isinstance(array, type):
