@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -150,7 +151,7 @@ def _of_one_input(tensor: torch.Tensor, axis: int, found: FoundAxis) -> RowsByIn
 class _Parts:
     """A tensor's axes, split so that inputs and positions have axes of their own."""
 
-    shape: list[int]
+    shape: tuple[int, ...]
     axis: int
     batch: int
     position: int | None
@@ -158,7 +159,7 @@ class _Parts:
     def sorted(self, tensor: torch.Tensor) -> RowsByInput:
         view = tensor.view(self.shape) if len(self.shape) > tensor.ndim else tensor
         return RowsByInput(
-            view.movedim(self.batch, 0),
+            view.movedim(self.batch, 0) if self.batch else view,
             self._moved(self.axis),
             self.shape[self.batch],
             None if self.position is None else self._moved(self.position),
@@ -168,6 +169,7 @@ class _Parts:
         return axis + 1 if axis < self.batch else axis
 
 
+@lru_cache(maxsize=1024)  # most passes have the shapes of the one before: 15 us for each layer
 def _parts(
     factors: Axes | None, shape: tuple[int, ...], neurons: int, inputs: int | None
 ) -> _Parts | None:
@@ -189,7 +191,7 @@ def _parts(
     positions = [i for i, kind in enumerate(kinds) if kind == POSITION]
     if len(batches) != 1 or kinds.count(BATCH) != 1:
         return None
-    return _Parts(sizes, axis, batches[0], positions[0] if len(positions) == 1 else None)
+    return _Parts(tuple(sizes), axis, batches[0], positions[0] if len(positions) == 1 else None)
 
 
 def _split(axis: Axis, size: int, inputs: int) -> list[tuple[str, int]]:
