@@ -96,11 +96,25 @@ FAULTS = {
         "test_pack[NCHW 7 x 7-float32-zero]",
         "assert False",
     ),
-    "writes into the next block's neurons": (
+    "writes over another block's neurons": (
         "pack_maps.cu",
-        "(first + count + 7) / 8, words",
-        "row_bytes, words",
+        "all_bytes + first / 8;",
+        "all_bytes;",
         "test_pack[NCHW 55 x 55, many channels-float32-zero]",
+        "assert False",
+    ),
+    "writes rows before they are there": (
+        "pack_planes.cu",
+        "    __syncthreads();",
+        "",
+        "test_pack[NCHW-float32-zero]",
+        "assert False",
+    ),
+    "mixes the words of groups": (
+        "pack_planes.cu",
+        "* groups + group)] = words[i]",
+        "* groups)] = words[i]",
+        "test_pack[NCHW-float32-zero]",
         "assert False",
     ),
     "waits for some threads only": (
