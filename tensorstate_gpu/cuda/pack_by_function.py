@@ -11,7 +11,7 @@ try:
     from numba import cuda
 except ImportError as error:
     raise ImportError(
-        "firing= on a GPU needs numba-cuda: pip install 'tensorstate_gpu[cuda13]' (or cuda12)"
+        "firing= on a GPU needs numba-cuda: pip install 'numba-cuda[cu13]' (or cu12)"
     ) from error
 
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
