@@ -179,9 +179,9 @@ def _strided(address: int, layout: Layout, size: int) -> _Choice:
     vectors = layout.neuron_stride == size and all(start % read == 0 for start in starts)
     arguments = (
         *(index(layout.states), index(layout.run), np.int64(layout.run_stride)),
-        *(np.int64(layout.neurons), np.int64(layout.neuron_stride)),
+        *(np.int64(layout.neurons), np.int64(layout.neuron_stride), np.int32(axes)),
         *(index(length) for length in shape),
         *(np.int64(stride) for stride in strides),
     )
-    defines = (("AXES", axes), ("INDEX", 8 * index().itemsize), ("VECTORS", int(vectors)))
+    defines = (("INDEX", 8 * index().itemsize), ("VECTORS", int(vectors)))
     return _Choice("pack_strided", "pack_strided", (blocks_for(threads), 1), arguments, defines)

@@ -30,10 +30,7 @@ FLOATS = [
     for bits, transformed, per_neuron in itertools.product((8, 16, 32, 64), (0, 1), (0, 1))
 ]
 FLOATS += [{"BITS": 16, "TRANSFORMED": 0, "PER_NEURON": 0, "HALVES": halves} for halves in (1, 2)]
-STRIDED = [
-    {"AXES": axes, "INDEX": bits, "VECTORS": vectors}
-    for axes, bits, vectors in ((0, 32, 1), (1, 32, 0), (6, 64, 0), (6, 64, 1))
-]
+STRIDED = [{"INDEX": 32, "VECTORS": 1}, {"INDEX": 32, "VECTORS": 0}, {"INDEX": 64, "VECTORS": 1}]
 PACK = [(source, test) for source in ("pack_rows", "pack_maps") for test in FLOATS]
 PACK += [
     ("pack_planes", test | {"LANES": lanes})

@@ -1,8 +1,7 @@
 // Packing with any strides, counted in bytes: a thread packs one byte of one state.
 //
-// Compiled with -DAXES=0..6, the number of axes besides the neurons and the innermost one, and with
-// -DINDEX=32 or 64, the bits of an index: divisions by 64-bit numbers are several times slower. With
-// -DVECTORS=1 the neurons of a byte are neighbours, and aligned: one read of eight.
+// Compiled with -DINDEX=32 or 64, the bits of an index: divisions by 64-bit numbers are several times
+// slower. With -DVECTORS=1 the neurons of a byte are neighbours, and aligned: one read of eight.
 #include "device.h"
 #include "firing.h"
 
@@ -12,11 +11,12 @@ typedef u32 uindex;
 typedef u64 uindex;
 #endif
 
-// ``shape_i`` and ``stride_i`` are those of the outer axes, the last axis first.
-DEVICE i64 outer_offset(uindex at, const uindex *shape, const i64 *strides) {
+// ``shape_i`` and ``stride_i`` are those of the ``axes`` outer axes, the last axis first.
+DEVICE i64 outer_offset(uindex at, i32 axes, const uindex *shape, const i64 *strides) {
     i64 offset = 0;
 #pragma unroll
-    for (int axis = 0; axis < AXES; axis++) {
+    for (int axis = 0; axis < 6; axis++) {
+        if (axis == axes) break;
         offset += (i64)(at % shape[axis]) * strides[axis];
         at /= shape[axis];
     }
@@ -24,8 +24,8 @@ DEVICE i64 outer_offset(uindex at, const uindex *shape, const i64 *strides) {
 }
 
 KERNEL pack_strided(const u8 *numbers, u8 *packed, uindex states, uindex run, i64 run_stride,
-                    i64 neurons, i64 neuron_stride, uindex shape_0, uindex shape_1, uindex shape_2,
-                    uindex shape_3, uindex shape_4, uindex shape_5, i64 stride_0, i64 stride_1,
+                    i64 neurons, i64 neuron_stride, i32 axes, uindex shape_0, uindex shape_1,
+                    uindex shape_2, uindex shape_3, uindex shape_4, uindex shape_5, i64 stride_0, i64 stride_1,
                     i64 stride_2, i64 stride_3, i64 stride_4, i64 stride_5, TEST) {
     uindex row_bytes = (uindex)((neurons + 7) / 8), thread = (uindex)blockIdx.x * 256 + threadIdx.x;
     uindex state = thread / row_bytes;
@@ -34,7 +34,7 @@ KERNEL pack_strided(const u8 *numbers, u8 *packed, uindex states, uindex run, i6
     const uindex shape[6] = {shape_0, shape_1, shape_2, shape_3, shape_4, shape_5};
     const i64 strides[6] = {stride_0, stride_1, stride_2, stride_3, stride_4, stride_5};
     const u8 *source = numbers + (i64)(state % run) * run_stride + first * neuron_stride;
-    source += outer_offset(state / run, shape, strides);
+    source += outer_offset(state / run, axes, shape, strides);
 #if VECTORS
     if (first + 8 <= neurons) {
         Neurons of = {1, (i32)neurons, 0};

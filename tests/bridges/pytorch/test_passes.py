@@ -47,7 +47,7 @@ def test_the_report_says_in_how_many_passes_a_layer_ran(backend, compiled_before
     assert [point.passes for point in run.efficiency_layers] == [(8, 8), (2, 8)]
     assert [point.instance_count for point in run.efficiency_layers] == [40, 10]
     report = run.report()
-    assert "sometimes_post_states  2 of 8 passes" in str(report)
+    assert "sometimes_post_states 2 of 8 passes" in " ".join(str(report).split())
     assert "sometimes_post_states: <b>2 of 8 passes</b>" in report._repr_html_()
     assert "always_post_states  8" not in str(report)
     assert (report.layers[1].passes, report.layers[1].model_passes) == (2, 8)
