@@ -141,7 +141,7 @@ def _plain_torch_tensor(array: Any) -> Tensor | None:
         address = array.data_ptr()
     except RuntimeError:  # inside torch.func, a tensor may have no memory of its own
         return None
-    if not address:
+    if not address or (on_cuda and address % element.size):  # which _borrow_capsule() refuses
         return None
     device = (CUDA, array.get_device()) if on_cuda else (CPU, 0)
     strides = tuple(stride * element.size for stride in array.stride())

@@ -20,6 +20,7 @@ _MAPS_OF_A_BLOCK = 32_768  # numbers: several reads for each thread, and several
 _SMALL_MAP = 256  # numbers; larger ones go to pack_planes if it can read several at a time
 _MOST_GROUPS = 4  # of 64 neurons, which a block of pack_planes packs together
 _MOST_AXES = 6  # of pack_strided
+_MOST_INT32 = 1 << 31  # neurons of a row, where kernels count them in 32 bits
 _SHORT_INDEX = (1 << 32) - (1 << 13)  # with so many threads or fewer, indices have 32 bits
 _HALVES = {"float16": 1, "bfloat16": 2}  # formats of which the GPU compares two numbers at a time
 
@@ -100,7 +101,7 @@ def _choose_kernel(address: int, layout: Layout, size: int) -> _Choice:
     neurons, row_bytes = layout.neurons, layout.row_bytes
     by_rows = layout.neuron_stride == size or neurons == 1
     one_run = layout.run_stride == neurons * size or layout.states == 1
-    without_gaps = one_run and not layout.outer_shape
+    without_gaps = one_run and not layout.outer_shape and neurons < _MOST_INT32
     if by_rows and without_gaps and address % min(16, 8 * size) == 0:
         if neurons % 8 == 0:
             total = layout.states * row_bytes
@@ -177,6 +178,7 @@ def _strided(address: int, layout: Layout, size: int) -> _Choice:
     read = min(16, 8 * size)
     starts = (address, layout.run_stride, *layout.outer_strides)
     vectors = layout.neuron_stride == size and all(start % read == 0 for start in starts)
+    vectors &= layout.neurons < _MOST_INT32
     arguments = (
         *(index(layout.states), index(layout.run), np.int64(layout.run_stride)),
         *(np.int64(layout.neurons), np.int64(layout.neuron_stride), np.int32(axes)),

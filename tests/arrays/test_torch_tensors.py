@@ -53,3 +53,22 @@ def test_tensors_without_memory_of_their_own_are_refused():
         torch.func.vmap(ts.compress_states)(X[None])
     with pytest.raises(TypeError, match="states"):
         ts.compress_states(X.to("meta"))
+
+
+class Misaligned:
+    """A tensor on a GPU that begins within a number, as far as it is asked."""
+
+    dtype, layout = torch.float32, torch.strided
+    is_cpu, is_cuda = False, True
+
+    def is_neg(self):
+        return False
+
+    def data_ptr(self):
+        return 0x1001
+
+
+def test_misaligned_cuda_tensors_are_left_to_the_check_of_capsules(monkeypatch):
+    """A kernel that loads a number from such an address fails for the rest of the process."""
+    monkeypatch.setattr(dlpack, "_plain_types", lambda: {Misaligned})
+    assert dlpack._plain_torch_tensor(Misaligned()) is None

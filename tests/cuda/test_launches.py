@@ -28,6 +28,7 @@ HUGE = {
     "NCHW": ((1 << 14, 256, 512, 512), 1, None, "pack_planes"),
     "NCHW 7 x 7": ((1 << 24, 2048, 7, 7), 1, None, "pack_maps"),
     "NCHW 63 x 63": ((1 << 16, 100, 63, 63), 1, None, "pack_maps"),
+    "very wide rows": ((2, (1 << 31) + 8), -1, None, "pack_strided"),
     "every other": ((1 << 31, 64), -1, (256, 4), "pack_strided"),
     "channels and one": ((1 << 14, 257, 512, 512), 1, None, "pack_planes"),
     "many channels": ((2, 1 << 21, 64, 64), 1, None, "pack_planes"),

@@ -124,6 +124,17 @@ def test_what_the_tests_on_a_device_said(tmp_path, monkeypatch):
     ]
 
 
+def test_each_test_has_one_line_also_where_several_processes_run_them(tmp_path):
+    (tmp_path / "cases.py").write_text("def test_one(): pass\n\ndef test_two(): pass\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]")
+    lines = tmp_path / "lines.jsonl"
+    command = [sys.executable, "-m", "pytest", "-q", "-n2", "-p", "no:cacheprovider"]
+    command += ["-p", "benchmarks.gpu.each_test", "--rootdir", str(tmp_path), "cases.py"]
+    options = {"env": {each_test.LINES: str(lines), "PYTHONPATH": str(ROOT)}}
+    bounded.run(command, 600, **options, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    assert len(lines.read_text().splitlines()) == tests.summary(lines, "cases.py")["passed"] == 2
+
+
 def test_stages_share_the_time(monkeypatch):
     """What a stage leaves goes to the others, and none takes what is theirs."""
     now = [100.0]
