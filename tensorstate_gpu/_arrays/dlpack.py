@@ -127,8 +127,8 @@ def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
 def _plain_torch_tensor(array: Any) -> Tensor | None:
     """Describe a torch tensor that has nothing special about it; None for others.
 
-    It saves a DLPack capsule: 20 us on a CPU, 100 us of the host's time on a server with an H200.
-    The kernels run on the stream that torch is using, so nothing has to wait.
+    It saves the host's time for a DLPack capsule. On a GPU, the kernels run on the stream that
+    torch is using, so nothing has to wait.
     """
     torch = loaded_module("torch")
     element = None if torch is None else _torch_types().get(array.dtype)
