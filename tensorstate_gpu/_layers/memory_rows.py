@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.batches import Batches
-from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, chunk_size
+from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, chunk_size, copy_values
 from tensorstate_gpu._layers.instance_notes import NOTES, InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.labels import MemoryLabels
 from tensorstate_gpu._layers.ledger import Ledger
@@ -77,7 +77,7 @@ class MemoryRows(ChunkedBuffer):
 
     def _write_chunks(self, chunks: Sequence[Rows]) -> None:
         if self._compressor is None:
-            kept = [chunks[0], *(chunk.copy() for chunk in chunks[1:])]
+            kept = [chunks[0], *map(_copied, chunks[1:])]
         else:
             # A codec may return its input, and only the first chunk may be kept without a copy.
             kept = [
@@ -94,6 +94,12 @@ class MemoryRows(ChunkedBuffer):
             return _read_only(cast(Rows, chunk))
         decoded = np.frombuffer(self._compressor.decode(chunk), np.uint8)
         return _read_only(decoded.reshape(-1, self._row_bytes))
+
+
+def _copied(rows: Rows) -> Rows:
+    copy = np.empty_like(rows)
+    copy_values(rows, copy)
+    return copy
 
 
 def _read_only(rows: Rows) -> Rows:
