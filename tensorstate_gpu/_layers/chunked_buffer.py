@@ -1,7 +1,6 @@
 """ChunkedBuffer: collects values into full chunks, for rows in memory and arrays in a store."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,13 @@ def copy_values(values: NDArray[Any], target: NDArray[Any]) -> None:
         target[:] = values
     else:
         cpu().copy_rows(values, target)
+
+
+def copied(values: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy of values."""
+    copy = np.empty_like(values)
+    copy_values(values, copy)
+    return copy
 
 
 class ChunkedBuffer(ABC):
@@ -60,15 +66,19 @@ class ChunkedBuffer(ABC):
         last = len(rest) - len(rest) % self._chunk_rows
         following = self._new_full_buffer()
         copy_values(rest[last:], following[: len(rest) - last])
-        starts = range(0, last, self._chunk_rows)
         full = self._buffer[: self._chunk_rows]  # a commit may have made the chunks smaller
-        self._write_chunks([full, *(rest[i : i + self._chunk_rows] for i in starts)])
+        self._write_chunks(full, rest[:last])
         self._base += self._chunk_rows + last
         self._buffer, self._filled = following, len(rest) - last
 
     @abstractmethod
-    def _write_chunks(self, chunks: Sequence[NDArray[Any]]) -> None:
-        """Append full chunks, all or none. Only the first may be stored without a copy."""
+    def _write_chunks(self, first: NDArray[Any], others: NDArray[Any]) -> None:
+        """Append full chunks, all or none: the first, which needs no copy, and any number more."""
+
+    def _split(self, values: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return the full chunks of which ``values`` consist, without a copy."""
+        starts = range(0, len(values), self._chunk_rows)
+        return [values[i : i + self._chunk_rows] for i in starts]
 
     def _enlarged(self, values: NDArray[Any], room: int) -> NDArray[Any]:
         """Return a new buffer that begins with ``values`` and holds at least ``room`` rows."""
