@@ -109,7 +109,7 @@ class TensorPoint(CapturePoint):
             batches = by_input.batches(inputs)
         else:
             kept, batches = by_input.kept(mask)
-            packed = backend_for(device_of(packed), "").rows_where(packed, kept)
+            packed = backend_for(device_of(packed)).rows_where(packed, kept)
         self.record(
             packed,
             neurons,
