@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-def working_on(tensor: Tensor) -> AbstractContextManager[None]:
+def working_on(tensor: Tensor, *, exports: bool = True) -> AbstractContextManager[None]:
     """Do nothing: the CPU has no streams."""
     return nullcontext()
 

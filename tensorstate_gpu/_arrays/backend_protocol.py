@@ -69,8 +69,11 @@ class Transfer(Protocol):
 class BackendOf(Protocol[NativeT]):
     """The functions of a backend, on arrays of its native type. All backends return equal bytes."""
 
-    def working_on(self, tensor: Tensor) -> AbstractContextManager[None]:
-        """Enter the tensor's device, and the stream that its framework uses there."""
+    def working_on(self, tensor: Tensor, *, exports: bool = True) -> AbstractContextManager[None]:
+        """Enter the tensor's device, and the stream and the memory that its framework uses there.
+
+        ``exports``: whether the caller gets arrays that are made inside.
+        """
 
     def view(self, tensor: Tensor) -> NativeT:
         """Return the same memory as a native array of unsigned integers."""

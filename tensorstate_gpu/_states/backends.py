@@ -26,8 +26,8 @@ def backend_for(device: tuple[int, int]) -> Backend:
     if device[0] == CUDA:
         return device_backend_for(device)
     raise TypeError(
-        f"states live on {device_name(*device)}; this version computes on the cpu and on cuda. Move them with "
-        ".cpu() first"
+        f"states live on {device_name(*device)}; this version computes on the cpu and on cuda. "
+        "Move them with .cpu() first"
     )
 
 
