@@ -126,6 +126,9 @@ class HostBackend(BackendOf[NDArray[Any]], Protocol):
     def counter(self, row_bytes: int) -> Counter:
         """Create an empty running count for rows of ``row_bytes`` bytes."""
 
+    def copy_rows(self, rows: NDArray[Any], target: NDArray[Any]) -> None:
+        """Copy rows to others of the same shape and dtype, on several threads if they are large."""
+
 
 class DeviceBackend(BackendOf[DeviceArray], Protocol):
     """A backend whose arrays are not in host memory."""

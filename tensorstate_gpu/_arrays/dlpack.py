@@ -65,7 +65,7 @@ class Tensor:
 
     @property
     def device_name(self) -> str:
-        return _device_name(*self.device)
+        return device_name(*self.device)
 
     def numpy(self) -> NDArray[Any]:
         """Return the same memory as a NumPy array of unsigned integers (CPU only)."""
@@ -225,11 +225,11 @@ def check_same_device(array: object, argument: str, tensor: Tensor) -> None:
     except (BufferError, RuntimeError, ValueError) as error:
         raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
     if (int(kind), index) != tensor.device:
-        name = _device_name(int(kind), index)
+        name = device_name(int(kind), index)
         raise TypeError(f"{argument} is on {name}, states are on {tensor.device_name}")
 
 
-def _device_name(kind: int, index: int) -> str:
+def device_name(kind: int, index: int) -> str:
     name = _DEVICE_NAMES.get(kind, f"DLPack device type {kind}")
     return name if kind == CPU else f"{name}:{index}"
 

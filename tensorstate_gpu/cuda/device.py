@@ -155,8 +155,12 @@ class AsyncHostCopy:
     def __init__(self, array: DeviceArray) -> None:
         self._array = array  # must live until the copy is done
         self._copy = _pinned(array.shape, array.dtype)
-        array.get(out=self._copy, blocking=False)
         self._copied = library().cuda.Event(disable_timing=True)
+        self.repeat()
+
+    def repeat(self) -> None:
+        """Copy what the array contains by then, in the order of the current stream."""
+        self._array.get(out=self._copy, blocking=False)
         self._copied.record()
 
     @property
