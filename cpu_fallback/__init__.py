@@ -8,25 +8,31 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.dlpack import Tensor
 
+from .bits import distances, transpose
 from .count import Counter as counter
 from .count import count
 from .merge import merge
+from .neurons import cofiring, firing_counts
 from .pack import compress
 from .pack_by_function import compress_by_function
 from .sort import sort
 from .unpack import decompress, popcount
 
 __all__ = [
+    "cofiring",
     "compress",
     "compress_by_function",
     "count",
     "counter",
     "decompress",
+    "distances",
+    "firing_counts",
     "merge",
     "popcount",
     "rows_where",
     "sort",
     "to_host",
+    "transpose",
     "view",
     "with_columns",
     "working_on",

@@ -22,6 +22,7 @@ LAYERS = (
     ("store",),
     ("_layers",),
     ("reporting",),
+    ("neurons",),
     ("_states",),
     ("information", "cuda", "cpu_fallback"),
     ("_arrays",),

@@ -15,7 +15,7 @@ from tensorstate_gpu._arrays.frameworks import PUBLIC_NAMES, names_without_frame
 from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
-    from tensorstate_gpu import errors, information, reporting, store, testing
+    from tensorstate_gpu import errors, information, neurons, reporting, store, testing
     from tensorstate_gpu._capturing.attaching import (
         build_efficiency_model,
         remove_state_layers,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu.store import Store
 
 # No submodule has the name of a public function: importing it would replace the function.
-_PACKAGES = ("errors", "information", "reporting", "store", "testing")
+_PACKAGES = ("errors", "information", "neurons", "reporting", "store", "testing")
 _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "AbstractStateCapture": "_capturing.capture_point",
     "CapturePoint": "_capturing.capture_point",
@@ -81,6 +81,7 @@ __all__ = [
     "get_num_threads",
     "information",
     "network_efficiency",
+    "neurons",
     "popcount",
     "remove_state_layers",
     "report",

@@ -103,6 +103,15 @@ class BackendOf(Protocol[NativeT]):
     def popcount(self, packed: Any) -> NativeT:
         """Count the firing neurons of each state: int32 of shape (states,)."""
 
+    def firing_counts(self, packed: Any) -> NativeT:
+        """Count the states in which each bit is set: int64 of shape (8 * bytes,)."""
+
+    def cofiring(self, packed: Any) -> NativeT:
+        """Count the states in which both of two bits are set: int64 (8 * bytes, 8 * bytes)."""
+
+    def distances(self, one: Any, other: Any) -> NativeT:
+        """Count the bits that differ, for each pair of rows: int32 (rows of one, of other)."""
+
     def sort(self, packed: Any) -> tuple[NativeT, NativeT]:
         """Return the bounds of the runs of equal rows, and the stable order of the rows.
 
@@ -122,6 +131,12 @@ Backend = BackendOf[NativeArray]
 
 class HostBackend(BackendOf[NDArray[Any]], Protocol):
     """The backend whose arrays are NumPy's."""
+
+    def transpose(self, packed: NDArray[np.uint8]) -> NDArray[np.uint64]:
+        """Return a row of bits for each neuron, of whole words: bit i is that of state i.
+
+        Of shape (8 * bytes, ceil(states / 64)). Bits beyond the last state are 0.
+        """
 
     def counter(self, row_bytes: int) -> Counter:
         """Create an empty running count for rows of ``row_bytes`` bytes."""

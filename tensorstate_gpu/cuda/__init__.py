@@ -5,21 +5,26 @@ from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._arrays.layout import Layout
 
+from .bits import distances
 from .count import Counter as counter
 from .count import count
 from .device import rows_where, to_host, view, with_columns, working_on
 from .merge import merge
+from .neurons import cofiring, firing_counts
 from .pack import compress
 from .sort import sort
 from .transfer import Transfer as transfer
 from .unpack import decompress, popcount
 
 __all__ = [
+    "cofiring",
     "compress",
     "compress_by_function",
     "count",
     "counter",
     "decompress",
+    "distances",
+    "firing_counts",
     "merge",
     "popcount",
     "rows_where",

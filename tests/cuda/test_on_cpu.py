@@ -230,6 +230,34 @@ FAULTS = {
         "test_each_row_is_counted_or_refused[False-16]",
         "AddressSanitizer",
     ),
+    "loses what a byte cannot hold": (
+        "neurons.cu",
+        "#define GROUPS 31",
+        "#define GROUPS 32",
+        "test_sums_of_many_words_in_a_thread[1]",
+        "assert",
+    ),
+    "reads words beyond the rows": (
+        "neurons.cu",
+        "at + 4 <= total",
+        "at < total",
+        "test_firing_counts[shape2]",
+        "AddressSanitizer",
+    ),
+    "takes states beyond the last": (
+        "bits.cu",
+        "if (state < states) word",
+        "word",
+        "test_cofiring[shape0-1]",
+        "AddressSanitizer",
+    ),
+    "compares strips that are not there yet": (
+        "bits.cu",
+        "        __syncthreads();\n#pragma unroll\n        for (i32 word",
+        "#pragma unroll\n        for (i32 word",
+        "test_distances[rows2-68]",
+        "assert",
+    ),
     "counts what it refuses": (
         "count_wide.cu",
         "if (outcome != REFUSED && leads) {",
@@ -238,6 +266,11 @@ FAULTS = {
         "",
     ),
 }
+
+
+# The cases that run the kernels of a file, where they are not in packing.py.
+CASES = dict.fromkeys(("count", "count_wide", "hash_table.h"), "counting.py")
+CASES |= dict.fromkeys(("neurons", "bits"), "neurons.py")
 
 
 # One that each watcher sees: either sanitizer, the fibers, and the comparison of the results.
@@ -254,7 +287,7 @@ def test_faults_are_detected(fault, tmp_path):
     code = (kernels / file).read_text()
     assert before in code
     (kernels / file).write_text(code.replace(before, after))
-    cases = "counting.py" if file.startswith(("count", "hash_table")) else "packing.py"
+    cases = CASES.get(file.removesuffix(".cu"), "packing.py")
     done = run_cases(f"{cases}::{case}", kernels=kernels)
     assert done.returncode != 0
     assert said in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]

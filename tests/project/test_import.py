@@ -35,6 +35,7 @@ PUBLIC = {
     "get_num_threads",
     "information",
     "network_efficiency",
+    "neurons",
     "popcount",
     "remove_state_layers",
     "report",

@@ -24,6 +24,11 @@ PACKAGES = {
         *("mutual_information", "network_efficiency", "permutation_test", "rarefaction"),
         *("total_variation", "unseen_share"),
     },
+    "tensorstate_gpu.neurons": {
+        *("EquivalentNeurons", "TopStates", "active_neurons", "always_on", "cofiring"),
+        *("correlations", "dead", "equivalent_neurons", "firing_rates", "neuron_entropies"),
+        *("patterns_seen", "top_states"),
+    },
     "tensorstate_gpu.reporting": {"LayerReport", "Report", "report"},
     "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification"},
 }
