@@ -43,6 +43,45 @@ def decompress(packed: Any, neurons: int) -> Any:
     return jnp.unpackbits(packed, axis=-1, count=neurons, bitorder="little").astype(bool)
 
 
+def namespace() -> Any:
+    """Return jax.numpy."""
+    return jnp
+
+
+def distances(one: Any, other: Any) -> Any:
+    """Like hamming_distances: int32 (states, others). Byte by byte: no array has more axes."""
+    total = jnp.zeros((len(one), len(other)), jnp.int32)
+    for byte in range(one.shape[1]):
+        differing = one[:, byte, None] ^ other[None, :, byte]
+        total += jax.lax.population_count(differing).astype(jnp.int32)
+    return total
+
+
+def isin(packed: Any, reference: Any) -> Any:
+    """Like isin: bool (states,)."""
+    rows = jnp.concatenate((reference, packed))
+    order, begins = _sorted_rows(rows)
+    runs = jnp.cumsum(begins) - 1
+    known = jnp.zeros(len(rows), bool).at[runs].max(order < len(reference))
+    found = jnp.zeros(len(rows), bool).at[order].set(known[runs])
+    return found[len(reference) :]
+
+
+def _sorted_rows(packed: Any) -> tuple[Any, Any]:
+    """Return the stable order of rows as little-endian integers, and where new ones begin."""
+    columns = [packed[:, byte] for byte in range(packed.shape[1])]
+    order = jnp.lexsort(columns)
+    rows = packed[order]
+    differs = (rows[1:] != rows[:-1]).any(axis=1)
+    first = jnp.ones(min(1, len(rows)), bool)
+    return order, jnp.concatenate((first, differs))
+
+
+def firing_counts(packed: Any) -> Any:
+    """Like popcount(axis=0): (8 * bytes,), integers of JAX's default width."""
+    return jnp.unpackbits(packed, axis=-1, bitorder="little").sum(axis=0, dtype=int)
+
+
 def popcount(packed: Any) -> Any:
     """Like popcount: int32 (states,)."""
     return jax.lax.population_count(packed).sum(axis=-1, dtype=jnp.int32)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.array_types import ArrayLibrary
 from tensorstate_gpu._arrays.dlpack import Tensor
 
 from .bits import distances, transpose
@@ -15,6 +16,7 @@ from .merge import merge
 from .neurons import cofiring, firing_counts
 from .pack import compress
 from .pack_by_function import compress_by_function
+from .row_sets import isin, unique
 from .sort import sort
 from .unpack import decompress, popcount
 
@@ -27,12 +29,15 @@ __all__ = [
     "decompress",
     "distances",
     "firing_counts",
+    "isin",
     "merge",
+    "namespace",
     "popcount",
     "rows_where",
     "sort",
     "to_host",
     "transpose",
+    "unique",
     "view",
     "with_columns",
     "working_on",
@@ -47,6 +52,11 @@ def working_on(tensor: Tensor) -> AbstractContextManager[None]:
 def view(tensor: Tensor) -> NDArray[Any]:
     """Return the same memory as a NumPy array of unsigned integers."""
     return tensor.numpy()
+
+
+def namespace() -> ArrayLibrary:
+    """Return NumPy."""
+    return np
 
 
 def to_host(array: NDArray[Any]) -> NDArray[Any]:

@@ -23,6 +23,7 @@ LAYERS = (
     ("_layers",),
     ("reporting",),
     ("neurons",),
+    ("bits",),
     ("_states",),
     ("information", "cuda", "cpu_fallback"),
     ("_arrays",),

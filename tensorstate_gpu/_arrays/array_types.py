@@ -50,6 +50,14 @@ class NativeArray(Protocol):
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
 
+class ArrayLibrary(Protocol):
+    """NumPy, CuPy or jax.numpy, as far as functions of the arrays of all of them use it."""
+
+    def concatenate(self, arrays: Any, axis: int = 0) -> Any: ...
+    def flatnonzero(self, array: Any) -> Any: ...
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any: ...
+
+
 # In a kernel every signed integer is an int64, whether it comes from Python or from an array.
 Int = int | np.int64
 Index = Int | np.unsignedinteger[Any]

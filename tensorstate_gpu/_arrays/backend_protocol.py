@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._arrays.array_types import ArrayLibrary, NativeArray
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.firing_function import FiringFunction
@@ -78,6 +78,9 @@ class BackendOf(Protocol[NativeT]):
     def to_host(self, array: Any) -> NDArray[Any]:
         """Return a native array as a NumPy array: the array itself, or a copy."""
 
+    def namespace(self) -> ArrayLibrary:
+        """Return the library of the native arrays."""
+
     def rows_where(self, packed: Any, chosen: NDArray[np.bool_]) -> NativeT:
         """Return the rows that a mask in host memory selects."""
 
@@ -121,6 +124,12 @@ class BackendOf(Protocol[NativeT]):
 
     def count(self, packed: Any) -> tuple[NativeT, NativeT]:
         """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
+
+    def unique(self, packed: Any) -> tuple[NativeT, NativeT, NativeT]:
+        """Return what count() does, and of each row the index of its distinct row: int64."""
+
+    def isin(self, packed: Any, reference: Any) -> NativeT:
+        """Return whether each row occurs in ``reference``: bool of shape (states,)."""
 
     def merge(self, parts: list[tuple[Any, Any]], row_bytes: int) -> tuple[NativeT, NativeT]:
         """Merge histograms, each in the form that count() returns, in linear time."""

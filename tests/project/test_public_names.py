@@ -16,8 +16,13 @@ import tensorstate_gpu as ts
 from tests.support.public_doctests import defined_in
 
 ROOT = Path(__file__).parent.parent.parent
-OF_A_FRAMEWORK = {"StateCapture", "StateCaptureHook", "tap"}
+OF_A_FRAMEWORK = {"PaddedCounts", "StateCapture", "StateCaptureHook", "tap"}
 PACKAGES = {
+    "tensorstate_gpu.bits": {
+        *("UniqueStates", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"),
+        *("concatenate_neurons", "hamming_distances", "isin", "nearest_states"),
+        *("slice_neurons", "states_within", "unique"),
+    },
     "tensorstate_gpu.information": {
         *("PermutationTest", "UnseenShare", "aIQ", "ceiling", "coverage", "cross_entropy"),
         *("effective_states", "efficiency", "entropy", "js_divergence", "kl_divergence"),

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tensorstate_gpu import cuda, neurons
+import tensorstate_gpu as ts
+from tensorstate_gpu import bits, cuda, neurons
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda import neurons as launches
 
@@ -76,3 +77,32 @@ def test_public_functions(machine):
             function = getattr(neurons, name)
             np.testing.assert_array_equal(function(there), function(rows), err_msg=name)
     assert neurons.top_states(there).counts.tolist() == neurons.top_states(rows).counts.tolist()
+
+
+def test_bits(on_cuda):
+    torch = pytest.importorskip("torch")
+    rows = rows_of(300, 3)
+    rows[100:200] = rows[:100]
+    others = rows[40:90]
+    one, other = on_cuda(torch.from_numpy(rows)), on_cuda(torch.from_numpy(others))
+    calls = {
+        "isin": lambda a, b: bits.isin(a, b),
+        "unique": lambda a, _: bits.unique(a),
+        "nearest": lambda a, b: bits.nearest_states(a, b),
+        "within": lambda a, b: bits.states_within(a, b, 8),
+        "and": lambda a, b: bits.bitwise_and(a[:50], b),
+        "not": lambda a, _: bits.bitwise_not(a, 21),
+        "slice": lambda a, _: bits.slice_neurons(a, 5, 24),
+        "joined": lambda a, b: bits.concatenate_neurons([a[:50], b], [21, 22]),
+        "by neuron": lambda a, _: ts.popcount(a, axis=0),
+    }
+    for name, call in calls.items():
+        found, expected = call(one, other), call(rows, others)
+        pairs = (
+            zip(found, expected, strict=True)
+            if name in ("unique", "nearest")
+            else [(found, expected)]
+        )
+        for there, here in pairs:
+            assert there.is_cuda, name
+            np.testing.assert_array_equal(there.cpu().numpy(), here, err_msg=name)
