@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Any
 
 try:
     import jax
@@ -12,6 +11,7 @@ except ImportError as error:
     raise ImportError("JAX arrays need jax: pip install jax") from error
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from tensorstate_gpu._arguments import integer, positive_integer
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -60,10 +60,10 @@ class PaddedCounts:
 
     __module__ = "tensorstate_gpu"
 
-    packed: Any
-    counts: Any
-    distinct: Any
-    total: Any
+    packed: jax.Array
+    counts: jax.Array
+    distinct: jax.Array
+    total: jax.Array
     neurons: int
     fill_value: int = 0
 
@@ -80,7 +80,7 @@ class PaddedCounts:
         return room
 
     @property
-    def overflow(self) -> Any:
+    def overflow(self) -> jax.Array:
         """Whether states were left out, or more were counted than integers hold: a bool array."""
         return self.distinct > self.size
 
@@ -107,7 +107,7 @@ class PaddedCounts:
         ]
         return functools.reduce(PaddedCounts.merge, each)
 
-    def entropy(self) -> Any:
+    def entropy(self) -> jax.Array:
         """Return the entropy of the states in bits, as an array; NaN if it is not known.
 
         That is for no states, and after an overflow.
@@ -127,19 +127,21 @@ class PaddedCounts:
         )
 
 
-def count(states: Any, neurons: int | None, size: int, fill_value: int) -> PaddedCounts:
+def count(states: ArrayLike, neurons: int | None, size: int, fill_value: int) -> PaddedCounts:
     """Count packed rows (states, bytes); see count_states() with ``size``."""
-    states = jnp.asarray(states)
-    check_packed(states.dtype.name, states.shape)
-    width = states.shape[1]
+    packed = jnp.asarray(states)
+    check_packed(packed.dtype.name, packed.shape)
+    width = packed.shape[1]
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
     room, fill = positive_integer(size, "size"), integer(fill_value, "fill_value")
     if not 0 <= fill <= 255:
         raise ValueError(f"fill_value must be from 0 to 255, got {fill}")
-    return _reduced(states, jnp.ones(len(states), int), room, bits, fill)
+    return _reduced(packed, jnp.ones(len(packed), int), room, bits, fill)
 
 
-def _reduced(packed: Any, weights: Any, size: int, neurons: int, fill: int) -> PaddedCounts:
+def _reduced(
+    packed: jax.Array, weights: jax.Array, size: int, neurons: int, fill: int
+) -> PaddedCounts:
     """Add up the weights of equal rows; those of weight 0 are not there."""
     *keys, order = jax.lax.sort(
         [weights == 0, *_words(packed), jnp.arange(len(packed))],
@@ -158,7 +160,7 @@ def _reduced(packed: Any, weights: Any, size: int, neurons: int, fill: int) -> P
     return PaddedCounts(rows, counts, begins.sum(dtype=int), weights.sum(), neurons, fill)
 
 
-def _words(packed: Any) -> list[Any]:
+def _words(packed: jax.Array) -> list[jax.Array]:
     """Return rows as 32-bit words, the highest first: their order is that of the rows."""
     rows, width = packed.shape
     words = -(-width // 4)

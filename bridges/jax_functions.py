@@ -1,5 +1,6 @@
 """JAX: the array functions inside jit, grad and vmap."""
 
+from types import ModuleType
 from typing import Any
 
 try:
@@ -43,12 +44,12 @@ def decompress(packed: Any, neurons: int) -> Any:
     return jnp.unpackbits(packed, axis=-1, count=neurons, bitorder="little").astype(bool)
 
 
-def namespace() -> Any:
+def namespace() -> ModuleType:
     """Return jax.numpy."""
     return jnp
 
 
-def distances(one: Any, other: Any) -> Any:
+def distances(one: jax.Array, other: jax.Array) -> jax.Array:
     """Like hamming_distances: int32 (states, others). Byte by byte: no array has more axes."""
     total = jnp.zeros((len(one), len(other)), jnp.int32)
     for byte in range(one.shape[1]):
@@ -57,7 +58,7 @@ def distances(one: Any, other: Any) -> Any:
     return total
 
 
-def isin(packed: Any, reference: Any) -> Any:
+def isin(packed: jax.Array, reference: jax.Array) -> jax.Array:
     """Like isin: bool (states,)."""
     rows = jnp.concatenate((reference, packed))
     order, begins = _sorted_rows(rows)
@@ -67,7 +68,7 @@ def isin(packed: Any, reference: Any) -> Any:
     return found[len(reference) :]
 
 
-def _sorted_rows(packed: Any) -> tuple[Any, Any]:
+def _sorted_rows(packed: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the stable order of rows as little-endian integers, and where new ones begin."""
     columns = [packed[:, byte] for byte in range(packed.shape[1])]
     order = jnp.lexsort(columns)
@@ -77,7 +78,7 @@ def _sorted_rows(packed: Any) -> tuple[Any, Any]:
     return order, jnp.concatenate((first, differs))
 
 
-def firing_counts(packed: Any) -> Any:
+def firing_counts(packed: jax.Array) -> jax.Array:
     """Like popcount(axis=0): (8 * bytes,), integers of JAX's default width."""
     return jnp.unpackbits(packed, axis=-1, bitorder="little").sum(axis=0, dtype=int)
 

@@ -1,12 +1,12 @@
 """The CPU backend: serial Numba kernels on the library's own thread pool, for NumPy arrays."""
 
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arrays.array_types import ArrayLibrary
 from tensorstate_gpu._arrays.dlpack import Tensor
 
 from .bits import distances, transpose
@@ -56,7 +56,7 @@ def view(tensor: Tensor) -> NDArray[Any]:
     return tensor.numpy()
 
 
-def namespace() -> ArrayLibrary:
+def namespace() -> ModuleType:
     """Return NumPy."""
     return np
 

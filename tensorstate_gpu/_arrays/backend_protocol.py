@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arrays.array_types import ArrayLibrary, NativeArray
+from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.firing_function import FiringFunction
@@ -81,8 +81,8 @@ class BackendOf(Protocol[NativeT]):
     def to_host(self, array: Any) -> NDArray[Any]:
         """Return a native array as a NumPy array: the array itself, or a copy."""
 
-    def namespace(self) -> ArrayLibrary:
-        """Return the library of the native arrays."""
+    def namespace(self) -> object:
+        """Return the library of the native arrays: an ArrayLibrary."""
 
     def rows_where(self, packed: Any, chosen: NDArray[np.bool_]) -> NativeT:
         """Return the rows that a mask in host memory selects."""

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Protocol, cast
 
-from tensorstate_gpu._arrays.array_types import ArrayLibrary, ArrayT
+from tensorstate_gpu._arrays.array_types import ArrayT
 
 _BRIDGES = "tensorstate_gpu.bridges"
 
@@ -38,7 +38,7 @@ class JaxFunctions(Protocol):
     def firing_counts(self, states: ArrayT) -> ArrayT: ...
     def distances(self, one: ArrayT, other: ArrayT) -> ArrayT: ...
     def isin(self, states: ArrayT, reference: ArrayT) -> ArrayT: ...
-    def namespace(self) -> ArrayLibrary: ...
+    def namespace(self) -> object: ...
 
 
 class PaddedHistogram(Protocol):

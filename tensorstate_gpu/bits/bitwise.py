@@ -2,9 +2,9 @@
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
-from tensorstate_gpu._arrays.array_types import ArrayT
+from tensorstate_gpu._arrays.array_types import AnyArray, ArrayT
 from tensorstate_gpu._states.packed_arguments import check_neurons
 from tensorstate_gpu.bits.operands import Functions, apply, check_same_width
 from tensorstate_gpu.bits.tails import with_clear_tail
@@ -90,21 +90,23 @@ def bitwise_not(states: ArrayT, neurons: int | None = None) -> ArrayT:
     array([[6]], dtype=uint8)
     """
 
-    def inverted(functions: Functions, packed: Any) -> Any:
+    def inverted(functions: Functions, packed: AnyArray) -> AnyArray:
         width = packed.shape[1]
         count = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
         return with_clear_tail(functions.namespace(), ~packed, count)
 
-    result: ArrayT = apply(inverted, states=states)
-    return result
+    result = apply(inverted, states=states)
+    return cast(ArrayT, result)
 
 
-def _combined(operation: Callable[[Any, Any], Any], one: ArrayT, other: ArrayT) -> ArrayT:
-    def combined(_: Functions, left: Any, right: Any) -> Any:
+def _combined(
+    operation: Callable[[AnyArray, AnyArray], AnyArray], one: ArrayT, other: ArrayT
+) -> ArrayT:
+    def combined(_: Functions, left: AnyArray, right: AnyArray) -> AnyArray:
         check_same_width(left, right)
         if len(left) != len(right) and 1 not in (len(left), len(right)):
             raise ValueError(f"one has {len(left)} states, other has {len(right)}")
         return operation(left, right)
 
-    result: ArrayT = apply(combined, one=one, other=other)
-    return result
+    result = apply(combined, one=one, other=other)
+    return cast(ArrayT, result)

@@ -1,13 +1,18 @@
 """Hamming distances between states: in how many neurons they differ."""
 
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._arrays.array_types import ArrayT
-from tensorstate_gpu._arrays.backend_protocol import Backend
-from tensorstate_gpu.bits.operands import Functions, apply, apply_natively, check_same_width
+from tensorstate_gpu._arrays.array_types import AnyArray, ArrayT
+from tensorstate_gpu.bits.operands import (
+    Functions,
+    Sorting,
+    apply,
+    apply_natively,
+    check_same_width,
+)
 
 _TILE_BYTES = 1 << 26  # of distances at a time, where only some of them are kept
 
@@ -40,12 +45,12 @@ def hamming_distances(one: ArrayT, other: ArrayT) -> ArrayT:
            [0]], dtype=int32)
     """
 
-    def distances(functions: Functions, left: Any, right: Any) -> Any:
+    def distances(functions: Functions, left: AnyArray, right: AnyArray) -> AnyArray:
         check_same_width(left, right)
         return functions.distances(left, right)
 
-    result: ArrayT = apply(distances, one=one, other=other)
-    return result
+    result = apply(distances, one=one, other=other)
+    return cast(ArrayT, result)
 
 
 def nearest_states(states: ArrayT, among: ArrayT) -> tuple[ArrayT, ArrayT]:
@@ -78,17 +83,17 @@ def nearest_states(states: ArrayT, among: ArrayT) -> tuple[ArrayT, ArrayT]:
     ([1, 0], [1, 0])
     """
 
-    def nearest(functions: Functions, left: Any, right: Any) -> Any:
+    def nearest(functions: Functions, left: AnyArray, right: AnyArray) -> tuple[AnyArray, AnyArray]:
         check_same_width(left, right)
         if not len(right):
             raise ValueError("among is empty; at least one state is needed")
         xp = functions.namespace()
-        tiles: list[Any] = [functions.distances(part, right) for part in _tiles(left, right)]
+        tiles: list[AnyArray] = [functions.distances(part, right) for part in _tiles(left, right)]
         index = xp.concatenate([tile.argmin(axis=1) for tile in tiles])
         return index, xp.concatenate([tile.min(axis=1) for tile in tiles])
 
-    found: tuple[ArrayT, ArrayT] = apply(nearest, states=states, among=among)
-    return found
+    result = apply(nearest, states=states, among=among)
+    return cast(tuple[ArrayT, ArrayT], result)
 
 
 def states_within(one: ArrayT, other: ArrayT, distance: int) -> ArrayT:
@@ -121,23 +126,23 @@ def states_within(one: ArrayT, other: ArrayT, distance: int) -> ArrayT:
     """
     limit = integer(distance, "distance")
 
-    def within(backend: Backend, left: Any, right: Any) -> Any:
+    def within(backend: Sorting, left: AnyArray, right: AnyArray) -> AnyArray:
         check_same_width(left, right)
         xp = backend.namespace()
         columns = max(1, len(right))
         found, start = [xp.zeros((0, 2), np.int64)], 0
         for part in _tiles(left, right):
-            pairs: Any = backend.distances(part, right)
+            pairs = backend.distances(part, right)
             flat = xp.flatnonzero((pairs <= limit).reshape(-1)).reshape(-1, 1) + start * columns
             found.append(xp.concatenate((flat // columns, flat % columns), axis=1))
             start += len(part)
         return xp.concatenate(found)
 
-    result: ArrayT = apply_natively(within, one=one, other=other)
-    return result
+    result = apply_natively(within, one=one, other=other)
+    return cast(ArrayT, result)
 
 
-def _tiles(states: Any, others: Any) -> list[Any]:
+def _tiles(states: AnyArray, others: AnyArray) -> list[AnyArray]:
     """Cut states into parts with few enough distances; at least one part."""
     rows = max(1, _TILE_BYTES // (4 * max(1, len(others))))
     return [states[start : start + rows] for start in range(0, max(1, len(states)), rows)]

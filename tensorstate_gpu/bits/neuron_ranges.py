@@ -1,10 +1,10 @@
 """Ranges of neurons, at any bit: taken out of packed states, and joined."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._arrays.array_types import ArrayT
+from tensorstate_gpu._arrays.array_types import AnyArray, ArrayLibrary, ArrayT
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.packed_arguments import check_neurons
 from tensorstate_gpu.bits.operands import Functions, apply
@@ -37,7 +37,7 @@ def slice_neurons(states: ArrayT, start: int, stop: int) -> ArrayT:
     array([[3]], dtype=uint8)
     """
 
-    def taken(functions: Functions, packed: Any) -> Any:
+    def taken(functions: Functions, packed: AnyArray) -> AnyArray:
         bits = 8 * packed.shape[1]
         first, last = integer(start, "start"), integer(stop, "stop")
         if not 0 <= first < last <= bits:
@@ -54,8 +54,8 @@ def slice_neurons(states: ArrayT, start: int, stop: int) -> ArrayT:
             low = low | high
         return with_clear_tail(xp, low, last - first)
 
-    result: ArrayT = apply(taken, states=states)
-    return result
+    result = apply(taken, states=states)
+    return cast(ArrayT, result)
 
 
 def concatenate_neurons(parts: Sequence[ArrayT], neurons: Sequence[int]) -> ArrayT:
@@ -92,7 +92,7 @@ def concatenate_neurons(parts: Sequence[ArrayT], neurons: Sequence[int]) -> Arra
             f"{len(counts)}"
         )
 
-    def joined(functions: Functions, *arrays: Any) -> Any:
+    def joined(functions: Functions, *arrays: AnyArray) -> AnyArray:
         if len({len(packed) for packed in arrays}) > 1:
             raise ValueError(
                 f"parts have {', '.join(str(len(packed)) for packed in arrays)} states"
@@ -105,17 +105,17 @@ def concatenate_neurons(parts: Sequence[ArrayT], neurons: Sequence[int]) -> Arra
         clear = [with_clear_tail(xp, *each) for each in zip(arrays, checked, strict=True)]
         return _joined(xp, clear, checked)
 
-    result: ArrayT = apply(joined, **{f"parts[{i}]": part for i, part in enumerate(parts)})
-    return result
+    result = apply(joined, **{f"parts[{i}]": part for i, part in enumerate(parts)})
+    return cast(ArrayT, result)
 
 
-def _joined(xp: Any, parts: list[Any], neurons: list[int]) -> Any:
+def _joined(xp: ArrayLibrary, parts: list[AnyArray], neurons: list[int]) -> AnyArray:
     """Return the concatenation: whole bytes, and the bits of one that the next part continues."""
-    pieces: list[Any] = []
-    begun, filled = None, 0  # a column of bytes, of which so many bits are filled
+    nothing = xp.zeros((len(parts[0]), 1), parts[0].dtype)
+    pieces: list[AnyArray] = []
+    begun, filled = nothing, 0  # a column of bytes, of which so many bits are filled
     for packed, count in zip(parts, neurons, strict=True):
         if filled:
-            nothing = xp.zeros((len(packed), 1), packed.dtype)
             low = xp.concatenate((packed << filled, nothing), axis=1)
             packed = low | xp.concatenate((begun, packed >> (8 - filled)), axis=1)
         whole, filled = divmod(filled + count, 8)

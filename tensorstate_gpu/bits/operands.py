@@ -1,17 +1,32 @@
 """Packed states as operands: where they are, and the functions that compute there."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, cast
 
-from tensorstate_gpu._arrays.backend_protocol import Backend
+from tensorstate_gpu._arrays.array_types import AnyArray, ArrayLibrary, NativeArray
 from tensorstate_gpu._arrays.dlpack import export_like
-from tensorstate_gpu._arrays.frameworks import JaxFunctions, jax_in_place
+from tensorstate_gpu._arrays.frameworks import jax_in_place
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_packed
 
-Functions = Backend | JaxFunctions
+
+class Functions(Protocol):
+    """What a backend, or the bridge of JAX, computes of arrays that are there."""
+
+    def namespace(self) -> ArrayLibrary: ...
+    def distances(self, one: AnyArray, other: AnyArray, /) -> AnyArray: ...
+    def isin(self, states: AnyArray, reference: AnyArray, /) -> AnyArray: ...
 
 
-def apply(operation: Callable[..., Any], **operands: Any) -> Any:
+class Sorting(Functions, Protocol):
+    """What only a backend computes."""
+
+    def unique(self, states: AnyArray, /) -> tuple[AnyArray, AnyArray, AnyArray]: ...
+
+
+Results = AnyArray | tuple[AnyArray, ...]
+
+
+def apply(operation: Callable[..., Results], **operands: object) -> object:
     """Return ``operation(functions, *operands)``, in the array type of the first operand.
 
     It is called with native arrays, and with the functions of their backend; for arrays of JAX that
@@ -27,7 +42,7 @@ def apply(operation: Callable[..., Any], **operands: Any) -> Any:
     return apply_natively(operation, **operands)
 
 
-def apply_natively(operation: Callable[..., Any], **operands: object) -> Any:
+def apply_natively(operation: Callable[..., Results], **operands: object) -> object:
     """Like apply(), but never inside a transformation of JAX: TypeError.
 
     For results whose shapes depend on the numbers.
@@ -43,19 +58,25 @@ def apply_natively(operation: Callable[..., Any], **operands: object) -> Any:
     with backend.working_on(tensor):
         result = operation(backend, *(backend.view(packed) for _, packed in borrowed.values()))
         if isinstance(result, tuple):
-            return tuple(export_like(each, first) for each in result)
-        return export_like(result, first)
+            return tuple(_exported(each, first) for each in result)
+        return _exported(result, first)
 
 
-def _checked(argument: str, states: Any) -> Any:
+def _exported(array: AnyArray, like: object) -> object:
+    exported: object = export_like(cast(NativeArray, array), like)
+    return exported
+
+
+def _checked(argument: str, states: object) -> object:
     """Return an array for JAX. Raises TypeError or ValueError unless it has packed states."""
     if not hasattr(states, "dtype"):
         raise TypeError(f"{argument} must be an array, got {type(states).__name__}")
-    check_packed(str(states.dtype), states.shape, argument)
-    return states
+    array = cast(AnyArray, states)
+    check_packed(str(array.dtype), array.shape, argument)
+    return array
 
 
-def check_same_width(one: Any, other: Any) -> None:
+def check_same_width(one: AnyArray, other: AnyArray) -> None:
     """Raise ValueError if the rows of two arrays have different numbers of bytes."""
     if one.shape[1] != other.shape[1]:
         raise ValueError(f"rows have {one.shape[1]} and {other.shape[1]} bytes")

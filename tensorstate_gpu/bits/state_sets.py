@@ -1,10 +1,15 @@
 """States as elements of sets: the distinct ones, and which states are among others."""
 
-from typing import Any, Generic, NamedTuple
+from typing import Generic, NamedTuple, cast
 
-from tensorstate_gpu._arrays.array_types import ArrayT
-from tensorstate_gpu._arrays.backend_protocol import Backend
-from tensorstate_gpu.bits.operands import Functions, apply, apply_natively, check_same_width
+from tensorstate_gpu._arrays.array_types import AnyArray, ArrayT
+from tensorstate_gpu.bits.operands import (
+    Functions,
+    Sorting,
+    apply,
+    apply_natively,
+    check_same_width,
+)
 
 
 class UniqueStates(NamedTuple, Generic[ArrayT]):
@@ -54,11 +59,11 @@ def unique(states: ArrayT) -> UniqueStates[ArrayT]:
     ([0, 3], [1, 2], [1, 0, 1])
     """
 
-    def found(backend: Backend, packed: Any) -> Any:
+    def found(backend: Sorting, packed: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
         return backend.unique(packed)
 
-    result: tuple[ArrayT, ArrayT, ArrayT] = apply_natively(found, states=states)
-    return UniqueStates(*result)
+    result = apply_natively(found, states=states)
+    return UniqueStates(*cast(tuple[ArrayT, ArrayT, ArrayT], result))
 
 
 def isin(states: ArrayT, reference: ArrayT) -> ArrayT:
@@ -86,9 +91,9 @@ def isin(states: ArrayT, reference: ArrayT) -> ArrayT:
     array([ True, False,  True])
     """
 
-    def found(functions: Functions, packed: Any, among: Any) -> Any:
+    def found(functions: Functions, packed: AnyArray, among: AnyArray) -> AnyArray:
         check_same_width(packed, among)
         return functions.isin(packed, among)
 
-    result: ArrayT = apply(found, states=states, reference=reference)
-    return result
+    result = apply(found, states=states, reference=reference)
+    return cast(ArrayT, result)

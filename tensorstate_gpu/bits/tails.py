@@ -1,9 +1,9 @@
 """The bits of a row beyond its neurons."""
 
-from typing import Any
+from tensorstate_gpu._arrays.array_types import AnyArray, ArrayLibrary
 
 
-def with_clear_tail(xp: Any, packed: Any, neurons: int) -> Any:
+def with_clear_tail(xp: ArrayLibrary, packed: AnyArray, neurons: int) -> AnyArray:
     """Return rows (states, ceil(neurons / 8)) whose bits beyond their neurons are 0.
 
     ``xp``: the library of the array.
