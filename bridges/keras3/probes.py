@@ -87,11 +87,12 @@ def _new_probe(
     probes: list[Probe] = []
     for number, site in enumerate(sites or [None], 1):
         symbols = _symbolic_tensors(wanted.layer, wanted.place, site)
-        point = _new_point(model, name_of_call(wanted.name, number), wanted.layer, symbols, options)
+        call_of = wanted.name if probes else None
+        name = name_of_call(wanted.name, number)
+        point = _new_point(model, name, call_of, wanted.layer, symbols, options)
         if probes:
             first = probes[0].point
             first.later_calls = (*first.later_calls, point)
-            point.intake.log.call_of = first.name
         created.append(point)
         probes.append(Probe(point))
         _check_symbols(probes[-1], symbols)
@@ -100,7 +101,12 @@ def _new_probe(
 
 
 def _new_point(
-    model: Any, name: str, layer: Any, symbols: Sequence[Any], options: CaptureOptions
+    model: Any,
+    name: str,
+    call_of: str | None,
+    layer: Any,
+    symbols: Sequence[Any],
+    options: CaptureOptions,
 ) -> KerasPoint:
     """Create a capture point, with the axis of its layer unless the user gave one."""
     axis, origin = _axis_of(model, layer, symbols)
@@ -108,7 +114,7 @@ def _new_point(
         origin = "given"
     elif axis is not None:
         options = dataclasses.replace(options, neuron_axis=axis)
-    point = KerasPoint(name, options=options)
+    point = KerasPoint(name, options=options, call_of=call_of)
     point.intake.axis_origin = origin
     return point
 

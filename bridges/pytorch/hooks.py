@@ -62,9 +62,10 @@ class StateCaptureHook(TensorPoint, Receiver):
         disk_path: Any = None,
         *,
         options: CaptureOptions | None = None,
+        call_of: str | None = None,
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
-        super().__init__(name, disk_path, options=options, **keywords)
+        super().__init__(name, disk_path, options=options, call_of=call_of, **keywords)
         self._begin(PassCounter())
 
     def _begin(self, counter: PassCounter) -> None:
@@ -237,9 +238,9 @@ class StateCaptureHook(TensorPoint, Receiver):
     def add_later_call(self) -> "StateCaptureHook":
         """Create the capture point of the next call of the module within a pass."""
         number = len(self.later_calls) + 2
-        hook = StateCaptureHook(name_of_call(self.name, number), options=self.options)
+        called = name_of_call(self.name, number)
+        hook = StateCaptureHook(called, options=self.options, call_of=self.name)
         hook.answer_to([name_of_call(name, number) for name in self.other_names])
-        hook.intake.log.call_of = self.name
         hook._rule, hook._passes, hook._filter = self._rule, self._passes, self._filter
         hook._use_log(self.pass_log.of_later_call())
         hook.note(self.intake.pending_notes)

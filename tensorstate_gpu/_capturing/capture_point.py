@@ -88,8 +88,10 @@ class CapturePoint(LayerStates):
         disk_path: Any = None,
         *,
         options: CaptureOptions | None = None,
+        call_of: str | None = None,
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
+        """``options``, ``call_of``: of points that bridges create; see LayerFacts."""
         if not isinstance(name, str) or not name:
             raise TypeError(f"name must be a non-empty str, got {name!r}")
         self.name = name
@@ -99,7 +101,7 @@ class CapturePoint(LayerStates):
         if not isinstance(self.options.neuron_axis, int | None):
             axis = self.options.neuron_axis
             raise TypeError(f"neuron_axis of one capture point must be an int, got {axis!r}")
-        self.intake = Intake(name, self.options)
+        self.intake = Intake(name, self.options, call_of)
         # Called with a capture point that this one has created, and the one that it comes after.
         self.new_point_listeners: list[Callable[[CapturePoint, CapturePoint], None]] = []
         self.later_calls: Sequence[CapturePoint] = ()  # of the same layer, within a pass
@@ -244,6 +246,12 @@ class CapturePoint(LayerStates):
 
     def facts(self) -> LayerFacts:
         return self.intake.log.facts()
+
+    @property
+    def ran_in_every_pass(self) -> bool:
+        """Whether the layer ran in each pass of its model that has ended, as far as is known."""
+        passes = self.intake.log.facts_to_store().passes
+        return passes is None or passes[0] == passes[1]
 
     @property
     def nan_share(self) -> float:

@@ -90,11 +90,15 @@ class Run(Mapping[str, CapturePoint]):
 
     @property
     def instance_count(self) -> int:
-        """Number of model inputs so far. Raises ValueError if it differs between layers."""
-        counts = {point.instance_count for point in self._points.values()}
+        """Number of model inputs so far, as the layers have seen them that ran in every pass.
+
+        Raises ValueError if these differ, or if no layer ran in every pass.
+        """
+        counts = {p.instance_count for p in self._points.values() if p.ran_in_every_pass}
         if len(counts) != 1:
             each = {name: point.instance_count for name, point in self._points.items()}
-            raise ValueError(f"layers have seen different numbers of inputs: {each}")
+            what = "layers have seen different numbers of inputs" if counts else _NO_FULL_LAYER
+            raise ValueError(f"{what}: {each}")
         return counts.pop()
 
     def labels(
@@ -175,4 +179,5 @@ class Run(Mapping[str, CapturePoint]):
             return html_table(("layer",), [(name,) for name in self])
 
 
+_NO_FULL_LAYER = "the number of inputs is unknown, because no layer ran in every pass"
 _SHOWN_NAMES = 4  # by repr()

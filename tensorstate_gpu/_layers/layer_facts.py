@@ -84,14 +84,14 @@ class PassSource(Protocol):
 class LayerLog:
     """Collects the facts of a layer while it is captured.
 
-    ``earlier``: those of an earlier capture that this one continues.
+    ``earlier``: those of an earlier capture that this one continues. ``call_of``: as in LayerFacts.
     """
 
-    def __init__(self, earlier: LayerFacts | None = None) -> None:
+    def __init__(self, earlier: LayerFacts | None = None, *, call_of: str | None = None) -> None:
         self.pass_source: PassSource | None = None
         self.begin(earlier)
         self.other_names: tuple[str, ...] = () if earlier is None else earlier.other_names
-        self.call_of = None if earlier is None else earlier.call_of
+        self.call_of = call_of if earlier is None else earlier.call_of
 
     def begin(self, earlier: LayerFacts | None = None) -> None:
         """Forget what was noted of passes and batches, and continue an earlier capture, if any."""
