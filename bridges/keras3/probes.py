@@ -6,9 +6,10 @@ from typing import Any
 
 import keras
 
-from tensorstate_gpu._capturing.capture_point import CapturePoint, name_of_call
+from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable, warn_of_guesses
+from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .backends import first_tensor
 from .call_sites import Node, call_sites

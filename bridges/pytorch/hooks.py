@@ -9,10 +9,10 @@ except ImportError as error:
 from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
-from tensorstate_gpu._capturing.capture_point import name_of_call
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .forward_passes import ForwardPasses
 from .neuron_axes import UNKNOWN, axis_rule_of

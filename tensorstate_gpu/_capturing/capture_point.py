@@ -23,6 +23,7 @@ from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu.reporting.layer_names import name_of_call
 
 
 class CapturePoint(LayerStates):
@@ -309,19 +310,6 @@ class CapturePoint(LayerStates):
             f"{type(self).__name__}({self.name!r}, keep={self.keep!r}, "
             f"neurons={self.neurons}, {self.state_count:,} states)"
         )
-
-
-def name_of_call(name: str, number: int) -> str:
-    """Return the name of the capture point of a layer's second, third, ... call within a pass.
-
-    >>> name_of_call("relu_post_states", 2), name_of_call("relu_post_states", 1)
-    ('relu:2_post_states', 'relu_post_states')
-    """
-    if number == 1:
-        return name
-    endings = ("_post_states", "_pre_states", "_states")
-    place = next((ending for ending in endings if name.endswith(ending)), "")
-    return f"{name.removesuffix(place)}:{number}{place}"
 
 
 def own_point(given: object) -> CapturePoint | None:
