@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.run import Run
+from tensorstate_gpu._layers.layer_facts import spatial_shape
 
 from .jax_functions import compress, is_tracer
 
@@ -151,11 +152,12 @@ def record_in_graph(
     packed = compress(states, axis, _first_given(threshold, point.threshold))
     axis %= states.ndim
     neurons, instances = states.shape[axis], 1 if axis == 0 else states.shape[0]
+    sizes = spatial_shape(states.shape, axis)
     point.intake.check_neurons(neurons)
 
     def record(rows: NDArray[np.uint8], layer: int) -> None:
         to = point if layers is None else layers.point(layer)
-        to.record(rows, neurons, axis % x.ndim, instances, axis_origin)
+        to.record(rows, neurons, axis % x.ndim, instances, axis_origin, spatial_shape=sizes)
 
     if not is_tracer(packed) and not is_tracer(index):
         point.intake.wait_for_pending()

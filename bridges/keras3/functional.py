@@ -10,6 +10,7 @@ except ImportError as error:
 from keras.src.models import functional
 
 from .layers import Probe, StateCapture
+from .passes import ModelPasses
 
 Probes = dict[int, dict[str, Probe]]
 
@@ -59,7 +60,10 @@ class EfficiencyModel(Functional):
     """The model that build_efficiency_model makes from a functional model.
 
     Its copies, and models loaded from its files, have ``efficiency_layers`` too; these are empty.
+    ``model_passes`` counts the passes of the model; copies count none.
     """
+
+    model_passes: ModelPasses | None = None
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
         names = kwargs.pop("efficiency_layers", None)
@@ -68,6 +72,12 @@ class EfficiencyModel(Functional):
         points = {layer.point.name: layer.point for layer in captures}
         if names is None or names:
             self.efficiency_layers = [points[name] for name in names or points]
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None, **kwargs: Any) -> Any:
+        kwargs |= {"training": training, "mask": mask}
+        if self.model_passes is None:
+            return super().call(inputs, **kwargs)
+        return self.model_passes.around(self, super().call, (inputs,), kwargs)
 
     def get_config(self) -> dict[str, Any]:
         names = [point.name for point in getattr(self, "efficiency_layers", ())]

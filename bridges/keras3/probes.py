@@ -14,8 +14,10 @@ from tensorstate_gpu.reporting.layer_names import name_of_call
 from .backends import first_tensor
 from .call_sites import Node, call_sites
 from .functional import Probes
-from .layers import KerasPoint, Probe
+from .layers import Probe
 from .neuron_axes import followed_axis, formats, own_axis
+from .points import KerasPoint
+from .positions import counts_positions
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def new_probes(
     return probes
 
 
-def points_of(probes: Probes) -> Iterator[CapturePoint]:
+def points_of(probes: Probes) -> Iterator[KerasPoint]:
     """Yield the capture points of all probes, those of later calls after the first."""
     for places in probes.values():
         for probe in places.values():
@@ -117,6 +119,7 @@ def _new_point(
         options = dataclasses.replace(options, neuron_axis=axis)
     point = KerasPoint(name, options=options, call_of=call_of)
     point.intake.axis_origin = origin
+    point.counts_positions = counts_positions(symbols, model, options.mask)
     return point
 
 

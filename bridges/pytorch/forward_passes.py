@@ -10,7 +10,12 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from tensorstate_gpu._capturing.pass_notes import Mask, PassNotes, validated_mask
+from tensorstate_gpu._capturing.pass_notes import (
+    Mask,
+    PassNotes,
+    common_beginning,
+    validated_mask,
+)
 from tensorstate_gpu.errors import warn_of_guesses, warn_of_skipped, warn_of_unmasked
 
 from .axis_flow import AxisFlow, KnownAxes
@@ -224,7 +229,7 @@ class ForwardPasses(OwnHook):
             if not (name and key == name) and self._sizes(tensor) == mask.shape
         ]
         if fitting:
-            _, tensor = max(fitting, key=lambda each: _common_beginning(each[0], name))
+            _, tensor = max(fitting, key=lambda each: common_beginning(each[0], name))
             known.mark_positions(tensor, self._position_axis(tensor))
 
     def _position_axis(self, tensor: torch.Tensor) -> int:
@@ -271,12 +276,6 @@ class ForwardPasses(OwnHook):
         self._skipped.update(dict.fromkeys(new, True))
         if new:
             warn_of_skipped(new)
-
-
-def _common_beginning(one: str, other: str) -> int:
-    """Return how many characters two names have in common at their beginning."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 class _Watcher(MarkingHook):

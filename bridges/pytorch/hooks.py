@@ -18,7 +18,7 @@ from .forward_passes import ForwardPasses
 from .neuron_axes import UNKNOWN, axis_rule_of
 from .operator import Receiver
 from .other_devices import check_devices
-from .pass_counter import PassCounter, PassLog
+from .pass_counter import ModuleLog, PassCounter
 from .pass_filter import PassFilter
 from .tensor_point import TensorPoint
 from .tensors import first_tensor, sequences_of
@@ -75,9 +75,9 @@ class StateCaptureHook(TensorPoint, Receiver):
 
     def count_passes(self, counter: PassCounter) -> None:
         """Note from now on in which passes of a model this layer ran."""
-        self._use_log(PassLog(counter))
+        self._use_log(ModuleLog(counter))
 
-    def _use_log(self, log: PassLog) -> None:
+    def _use_log(self, log: ModuleLog) -> None:
         self.pass_log = self.intake.log.pass_source = log
 
     def follow(self, passes: ForwardPasses, filter: PassFilter | None = None) -> None:

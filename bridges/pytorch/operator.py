@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .axis_flow import axis_in_graph
 from .marked_classes import MarkingHook
-from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter, PassLog
+from .pass_counter import NOT_IN_CUDA_GRAPHS, ModuleLog, PassCounter
 from .tensors import is_exporting, is_real_forward, shared_tensor
 
 
@@ -35,7 +35,7 @@ class Receiver(MarkingHook):
         self._key_and_active = np.array([key, True], np.int64)
         # The operator declares that it mutates this tensor, so torch.compile keeps the call.
         self._anchor = shared_tensor(self._key_and_active)
-        self.pass_log = PassLog(counter)
+        self.pass_log = ModuleLog(counter)
 
     @property
     def active(self) -> bool:

@@ -11,6 +11,8 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch import nn
 
+from tensorstate_gpu._capturing.pass_log import PassLog, next_pass
+
 from .bypasses import Bypasses
 from .marked_classes import MarkingHook
 from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
@@ -71,24 +73,19 @@ class PassCounter(MarkingHook):
         self._clock[0] = clock
 
 
-def next_pass(clock: Any) -> Any:
-    """Return the time of the pass that begins next. One that failed has no end."""
-    return clock + 1 + clock % 2
-
-
-class PassLog:
-    """In how many passes of a model a layer ran, since it was attached or reset."""
+class ModuleLog(PassLog):
+    """In how many passes of a model a module ran, and what is known to have run it otherwise."""
 
     def __init__(self, counter: PassCounter) -> None:
         self.counter = counter
         self._expected: int | None = None
         self._calls = (0, 0)  # the clock of the last call, and how many calls there were by then
         self._module: weakref.ref[nn.Module] | None = None
-        self.restart()
+        super().__init__(counter)
 
-    def of_later_call(self) -> "PassLog":
+    def of_later_call(self) -> "ModuleLog":
         """Return the log of another call of the layer, in which it has not run yet."""
-        log = PassLog(self.counter)
+        log = ModuleLog(self.counter)
         log._start = log._last = self._start
         log._expected, log._module = self._expected, self._module
         return log
@@ -103,9 +100,7 @@ class PassLog:
         self._module = None
 
     def restart(self) -> None:
-        """Count from zero."""
-        self._start = self._last = self.counter.clock
-        self._ran = 0
+        super().restart()
         self._bypass: str | None = None
 
     def expect_pass(self) -> None:
@@ -114,9 +109,7 @@ class PassLog:
 
     def note(self, clock: int) -> bool:
         """Note that the layer ran at a time. Return whether the expected pass has ended."""
-        if clock % 2 and clock > self._last:
-            self._last = clock
-            self._ran += 1
+        self.note_run(clock)
         ended = self.is_past(clock)
         if ended:
             self._expected = None
@@ -132,20 +125,7 @@ class PassLog:
         self._calls = (clock, calls + 1 if clock == last and clock % 2 else 1)
         return self._calls[1]
 
-    def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
-        """Return in how many passes the layer ran, and how many there were; None if none were.
-
-        ``ended``: leave out a pass that still runs, or has failed.
-        """
-        clock, ran = self.counter.clock, self._ran
-        if ended and clock % 2:
-            ran -= self._last == clock
-            clock -= 1
-        total = (clock + 1) // 2 - (self._start + 1) // 2
-        return (ran, total) if total > 0 else None
-
     def bypass(self) -> str | None:
-        """Return what has run the layer without its hook in some passes, if that is known."""
         module = None if self._module is None else self._module()
         bypasses, passes = self.counter.bypasses, self.passes()
         if module is not None and bypasses is not None and passes and passes[0] < passes[1]:

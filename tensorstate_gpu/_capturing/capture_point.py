@@ -55,10 +55,12 @@ class CapturePoint(LayerStates):
     batch_axis : int
         The axis of a model's inputs along which its instances lie: 1 for models whose inputs are
         (sequence, batch, ...). PyTorch only.
-    mask : str, optional
-        The argument of the model that is its mask (inputs, positions), such as "attention_mask":
-        rows of positions where it is zero are not captured. Where layers of a PyTorch model are
-        captured together; Run.labels() takes a mask itself.
+    mask : str or True, optional
+        The argument of the model, or the input of a functional model of Keras, that is its mask
+        (inputs, positions), such as "attention_mask": rows of positions where it is zero are not
+        captured. True stands for the mask that Keras makes itself, as in Embedding(mask_zero=True).
+        A name is for layers of a model that are captured together; Run.labels() takes a mask
+        itself.
     merge_calls : bool
         Whether the calls of a module within one forward pass share a capture point, as those of a
         recurrent cell. By default, each has its own: ``relu_post_states``, ``relu:2_post_states``.

@@ -114,7 +114,7 @@ class Run(Mapping[str, CapturePoint]):
         ``units``: one integer or string per input, which says which inputs belong together: frames
         of a clip, views of one image. They are kept next to the labels; see CapturePoint.units().
         ``mask``: (inputs, positions), true where a position of an input counts: rows of other
-        positions, such as padding, are not captured. PyTorch only.
+        positions, such as padding, are not captured.
 
         Raises TypeError or ValueError for anything else. A pass with another number of inputs is
         captured without labels, and a warning says so.

@@ -1,6 +1,7 @@
 """LayerFacts: what is known of a layer besides its states; stores keep it in their record."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -46,6 +47,17 @@ class LayerFacts:
             _numbers(found.get("spatial_shape")),
             found.get("shuffled") is True,
         )
+
+
+def spatial_shape(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    """Return the sizes of activations without neurons, along ``axis``, and without inputs.
+
+    Inputs are along axis 0, unless that is the axis of the neurons.
+
+    >>> spatial_shape((32, 7, 9, 64), 3), spatial_shape((64, 7), 0)
+    ((7, 9), (7,))
+    """
+    return tuple(size for i, size in enumerate(shape) if i not in (0, axis))
 
 
 def _numbers(found: object) -> tuple[int, ...] | None:

@@ -43,9 +43,7 @@ class WritingSession:
                 raise ValueError(f"{self._files} already has states of {name!r}")
             known = self._opened_record.layers
             if known and name not in known and not may_be_new:
-                raise ValueError(
-                    f"{self._files} holds the layers {list(known)}, and not {name!r}"
-                )
+                raise ValueError(f"{self._files} holds the layers {list(known)}, and not {name!r}")
             committed = self.writer.record.layers.get(name)
             if committed is not None:
                 check_same_capture(f"{self._files}: {name}", capture, committed.capture)

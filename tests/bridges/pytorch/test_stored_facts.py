@@ -155,7 +155,9 @@ def test_inputs_are_unknown_where_no_layer_ran_in_every_pass():
     model = Skipping()
     with ts.capture(model, "sometimes") as run:
         run_passes(model, "x-")
-    with pytest.raises(ValueError, match="no layer ran in every pass: {'sometimes_post_states': 5}"):
+    with pytest.raises(
+        ValueError, match="no layer ran in every pass: {'sometimes_post_states': 5}"
+    ):
         assert run.instance_count
 
 
