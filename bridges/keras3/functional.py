@@ -9,8 +9,10 @@ except ImportError as error:
     raise ImportError("Keras layers need keras: pip install keras tensorflow") from error
 from keras.src.models import functional
 
+from .backends import first_tensor
 from .layers import Probe, StateCapture
 from .passes import ModelPasses
+from .points import KerasPoint
 
 Probes = dict[int, dict[str, Probe]]
 
@@ -117,14 +119,37 @@ def functional_layers(model: Any) -> Iterator[Any]:
 
 def with_captures(model: Any, probes: Probes) -> Any:
     """Return a new model of the same layers, with capture layers where there are probes."""
-    copy = _restore_layer_order(model, _rebuild(model, _inserter(probes)), EfficiencyModel)
-    places = probes.get(id(model))
-    if places is None:
+    places = probes.get(id(model), {})
+    call = _inserter(probes)
+    if "before" in places:
+        call = _with_captured_input(model, places["before"].point, call)
+    copy = _restore_layer_order(model, _rebuild(model, call), EfficiencyModel)
+    if "after" not in places:
         return copy
     point = places["after"].point
     whole = keras.Model(copy.input, StateCapture(point.name, point=point)(copy.output))
     whole.output_names = copy.output_names
     return _restore_layer_order(model, whole, EfficiencyModel)
+
+
+def _with_captured_input(model: Any, point: KerasPoint, call: Callable[..., Any]) -> Any:
+    """Return a function like ``call``, whose layers take the first input of a model captured."""
+    name = first_tensor(model.inputs).name
+    capture, captured = StateCapture(point.name, point=point), {}
+
+    def replaced(value: Any) -> Any:
+        history = getattr(value, "_keras_history", None)
+        if history is None or history.operation.name != name:
+            return value
+        if id(value) not in captured:
+            captured[id(value)] = capture(value)
+        return captured[id(value)]
+
+    def call_with_captured(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = keras.tree.map_structure(replaced, (args, kwargs))
+        return call(layer, *args, **kwargs)
+
+    return call_with_captured
 
 
 def without_captures(model: Any, points: Sequence[Any]) -> Any:

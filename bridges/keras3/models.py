@@ -122,8 +122,6 @@ def attach(
     probes = _probes(model, chosen, method, options, existing, inside=False)
     try:
         missing = set(probes) - {id(layer) for layer in (model, *functional_layers(model))}
-        if "before" in probes.get(id(model), ()):
-            raise NotCapturable(f"the inputs of {model.name} itself: use capture()")
         if missing:
             names = [name for name, layer in chosen if id(layer) in missing]
             raise NotCapturable(

@@ -183,7 +183,8 @@ class StateCaptureHook(TensorPoint, Receiver):
         self,
         tensor: torch.Tensor,
         clock: int,
-        traced: str | None,
+        traced: str | None = None,
+        inputs: int | None = None,
         sequences: PackedSequence | None = None,
     ) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
@@ -193,7 +194,7 @@ class StateCaptureHook(TensorPoint, Receiver):
         hook = self._of_this_call(clock)
         hook._note_pass(clock)
         try:
-            hook._capture(tensor, traced, sequences)
+            hook._capture(tensor, traced, inputs, sequences)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise

@@ -115,7 +115,7 @@ def attach_in_place(
     root = _unwrapped(model)
     selected = None if options.when is None else PassFilter(options.when, root)
     hooks: list[StateCaptureHook] = []
-    counter = PassCounter()
+    counter = PassCounter(options.batch_axis)
     try:
         for name, module in chosen:
             for place in METHODS[method]:

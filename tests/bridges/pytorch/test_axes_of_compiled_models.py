@@ -132,7 +132,7 @@ def test_what_is_known_of_a_graph_ends_with_it():
     del model
     torch.compiler.reset()
     gc.collect()
-    assert len(graph_axes._axes_of) == 0
+    assert len(graph_axes._axes) == 0
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

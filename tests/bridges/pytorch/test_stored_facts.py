@@ -139,7 +139,7 @@ def test_a_later_call_first_appears_in_a_resumed_capture(tmp_path):
     assert run["act:2_post_states"].instance_count == 10
     assert passes_of(store) == [(5, 5), (2, 5)] * 2
     assert store["act:2_post_states"].call_of == "act_post_states"
-    with pytest.raises(ValueError, match="holds the layers .*, and not 'other'"):
+    with pytest.raises(ValueError, match=r"holds the layers .*, and not 'other'"):
         ts.CapturePoint("other", ts.Store(tmp_path / "run", "a"))
 
 
@@ -155,9 +155,7 @@ def test_inputs_are_unknown_where_no_layer_ran_in_every_pass():
     model = Skipping()
     with ts.capture(model, "sometimes") as run:
         run_passes(model, "x-")
-    with pytest.raises(
-        ValueError, match="no layer ran in every pass: {'sometimes_post_states': 5}"
-    ):
+    with pytest.raises(ValueError, match="no layer ran in every pass"):
         assert run.instance_count
 
 
