@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.utils._pytree import tree_map
 
-from .factors import BATCH, POSITION, Axes, Factor, only_whole, without
+from .factors import BATCH, NEURON, POSITION, Axes, Factor, has, only_whole, without
 from .known_axes import KnownAxes
 
 
@@ -98,11 +98,17 @@ class _GraphAxes:
     """
 
     def __init__(self, batch_axis: int, *, has_begin: bool) -> None:
-        self._known = KnownAxes()
+        self._begin()
         self._batch_axis = batch_axis
         self._has_begin = has_begin
         self._followed: set[str] = set()  # names of nodes
         self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}  # of tensors without data, by id
+
+    def _begin(self) -> None:
+        self._known = KnownAxes()
+        # Nothing tells yet whether there will be a mask. Positions are followed apart: they may
+        # contradict neurons, which the others then are.
+        self._with_positions = KnownAxes()
 
     def describe(self, node: Node) -> TracedAxes:
         """Return what is known of a node."""
@@ -112,21 +118,27 @@ class _GraphAxes:
         if not self._has_begin:
             return TracedAxes(axes and without(without(axes, BATCH), POSITION), cause)
         lost = self._known.why_inputs_are_lost(tensor)
-        return TracedAxes(axes and only_whole(axes, BATCH, self._known.inputs), cause, lost)
+        if axes is not None:
+            axes = _joined(axes, self._with_positions.axes(tensor))
+            axes = only_whole(axes, BATCH, self._known.inputs)
+        return TracedAxes(axes, cause, lost)
 
     def mark_input(self, node: Node) -> None:
         """Mark the inputs, and positions, of a tensor that the model is given."""
         if not self._has_begin:  # then the inputs of the graph are those of another function
-            self._known, self._has_begin = KnownAxes(), True
+            self._begin()
+            self._has_begin = True
             self._followed |= {each.name for each in node.graph.nodes}
         self._mark(self._value_of(node))
 
     def _mark(self, tensor: Any) -> None:
         if not isinstance(tensor, Tensor):
             return
-        self._known.mark_inputs([tensor], self._batch_axis)
+        for known in (self._known, self._with_positions):
+            known.mark_inputs([tensor], self._batch_axis)
         if self._known.axes(tensor) is not None and tensor.ndim in (2, 3):
-            self._known.mark_positions(tensor, 1 if self._batch_axis % tensor.ndim == 0 else 0)
+            place = 1 if self._batch_axis % tensor.ndim == 0 else 0
+            self._with_positions.mark_positions(tensor, place)
 
     def _follow_new_nodes(self, graph: Graph) -> None:
         for each in graph.nodes:
@@ -145,7 +157,8 @@ class _GraphAxes:
             elif isinstance(function, str):
                 function = getattr(Tensor, function)
             kwargs = tree_map(self._value_of, node.kwargs)
-            self._known.follow(function, args, kwargs, self._value_of(node))
+            for known in (self._known, self._with_positions):
+                known.follow(function, args, kwargs, self._value_of(node))
 
     def _value_of(self, argument: Any) -> Any:
         """Return what stands for an argument of a node: for a node, tensors with plain shapes."""
@@ -164,6 +177,12 @@ class _GraphAxes:
 
 
 _axes: "weakref.WeakKeyDictionary[Graph, _GraphAxes]" = weakref.WeakKeyDictionary()
+
+
+def _joined(axes: Axes, with_positions: Axes | None) -> Axes:
+    """Return axes with those of the others that count positions, where no neurons are."""
+    pairs = zip(axes, with_positions or axes, strict=True)
+    return tuple(b if has(b, POSITION) and not has(a, NEURON) else a for a, b in pairs)
 
 
 def _with_plain_shape(tensor: Tensor) -> Tensor:
