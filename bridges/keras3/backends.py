@@ -260,7 +260,7 @@ def _tell_jax(tell: Callable[[Any], None], like: Any, value: Any) -> None:
     from .. import jax_functions, jax_tap
 
     if not jax_functions.is_tracer(like):
-        jax.effects_barrier()
+        jax.effects_barrier()  # type: ignore[no-untyped-call]
         tell(None if value is None else np.asarray(value))
         return
 

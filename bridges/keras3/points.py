@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_log import PassLog
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
@@ -87,7 +88,7 @@ class KerasPoint(CapturePoint):
 
     def record(
         self,
-        packed: object,
+        packed: NativeArray,
         neurons: int,
         axis: int,
         instances: int | Batches,
@@ -127,8 +128,8 @@ class KerasPoint(CapturePoint):
         return mask
 
     def _masked(
-        self, packed: object, instances: int, mask: Mask, sizes: tuple[int, ...]
-    ) -> tuple[object, int | Batches]:
+        self, packed: NativeArray, instances: int, mask: Mask, sizes: tuple[int, ...]
+    ) -> tuple[NativeArray, int | Batches]:
         """Return the rows that a mask keeps, and whose they are."""
         kept = kept_rows(mask, sizes, instances)
         if isinstance(kept, str):

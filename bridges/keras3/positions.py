@@ -92,5 +92,5 @@ def _keeps_positions(layer: Any) -> bool:
     if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
         return bool(layer.return_sequences)
     if isinstance(layer, keras.layers.Conv1D):
-        return layer.padding != "valid" and layer.data_format == "channels_last"
+        return bool(layer.padding != "valid" and layer.data_format == "channels_last")
     return isinstance(layer, _KEEPING_LAYERS)

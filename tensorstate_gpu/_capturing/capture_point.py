@@ -251,12 +251,6 @@ class CapturePoint(LayerStates):
         return self.intake.log.facts()
 
     @property
-    def ran_in_every_pass(self) -> bool:
-        """Whether the layer ran in each pass of its model that has ended, as far as is known."""
-        passes = self.intake.log.facts_to_store().passes
-        return passes is None or passes[0] == passes[1]
-
-    @property
     def nan_share(self) -> float:
         with self._read_lock():
             return self.intake.nan_share

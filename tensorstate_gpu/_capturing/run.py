@@ -94,7 +94,7 @@ class Run(Mapping[str, CapturePoint]):
 
         Raises ValueError if these differ, or if no layer ran in every pass.
         """
-        counts = {p.instance_count for p in self._points.values() if p.ran_in_every_pass}
+        counts = {p.instance_count for p in self._points.values() if _ran_in_every_pass(p)}
         if len(counts) != 1:
             each = {name: point.instance_count for name, point in self._points.items()}
             what = "layers have seen different numbers of inputs" if counts else _NO_FULL_LAYER
@@ -177,6 +177,12 @@ class Run(Mapping[str, CapturePoint]):
             return self.report()._repr_html_()
         except (NoCapturePoints, NothingCaptured, PassesMissed):
             return html_table(("layer",), [(name,) for name in self])
+
+
+def _ran_in_every_pass(point: CapturePoint) -> bool:
+    """Return whether a layer ran in each pass of its model that has ended, as far as is known."""
+    passes = point.intake.log.facts_to_store().passes
+    return passes is None or passes[0] == passes[1]
 
 
 _NO_FULL_LAYER = "the number of inputs is unknown, because no layer ran in every pass"

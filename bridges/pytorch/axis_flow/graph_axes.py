@@ -62,8 +62,8 @@ def mark_input_in_graph(batch_axis: int) -> None:
 
 
 # As torch.compiler.assume_constant_result() does, which imports the compiler, and takes a second.
-for function in (axes_in_graph, mark_input_in_graph):
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+axes_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
+mark_input_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _axes_of_now(batch_axis: int) -> tuple[Graph, "_GraphAxes"]:
