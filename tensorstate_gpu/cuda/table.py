@@ -52,8 +52,8 @@ class Table(ABC):
         # The number of distinct rows; then for each unsettled batch that of its refused rows.
         self._numbers = device.library().zeros(2 + _MOST_BATCHES, np.uint64)
         self._unsettled: list[Refused] = []
-        self._report: device.AsyncHostCopy | None = None  # of the numbers
-        self._reported: list[Refused] = []  # what it is about
+        self._report: device.AsyncHostCopy | None = None  # of the numbers; the same for all batches
+        self._reported: list[Refused] | None = None  # what it is about, until it has arrived
 
     def __len__(self) -> int:
         """Return the number of distinct rows. Waits for the device."""
@@ -89,10 +89,16 @@ class Table(ABC):
         while len(self._unsettled) >= _MOST_BATCHES:  # what was refused may be refused again
             self._settle(wait=True)
         self._queue(rows, weights)
-        if self._report is None:
+        if self._reported is None:
             with suppress(MemoryError):  # the rows are counted; the next batch asks again
-                self._report = device.AsyncHostCopy(self._numbers)
-                self._reported = self._unsettled.copy()
+                self._ask_for_report()
+
+    def _ask_for_report(self) -> None:
+        if self._report is None:
+            self._report = device.AsyncHostCopy(self._numbers)
+        else:
+            self._report.repeat()
+        self._reported = self._unsettled.copy()
 
     def finish(self) -> None:
         """Count the refused rows as well. Waits for the device.
@@ -119,12 +125,12 @@ class Table(ABC):
         """
         if wait:
             numbers, reported = device.to_host(self._numbers), self._unsettled.copy()
-        elif self._report is not None and self._report.has_arrived:
+        elif self._report and self._reported is not None and self._report.has_arrived:
             numbers, reported = self._report.numpy(), self._reported
         else:
             return
         distinct, refusals = int(numbers[0]), {each: int(numbers[each.place]) for each in reported}
-        self._report, self._reported = None, []
+        self._reported = None
         if any(refusals.values()):
             self._grow_for(distinct, sum(refusals.values()))
         elif distinct > self.room:
@@ -164,7 +170,7 @@ class Table(ABC):
             )
         self._slots.fill(0)
         self._numbers.fill(0)
-        self._unsettled, self._report, self._reported = [], None, []
+        self._unsettled, self._reported = [], None
         rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         return rows, counts
 
