@@ -7,7 +7,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_log import PassLog
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
@@ -88,7 +87,7 @@ class KerasPoint(CapturePoint):
 
     def record(
         self,
-        packed: NativeArray,
+        packed: object,
         neurons: int,
         axis: int,
         instances: int | Batches,
@@ -128,15 +127,15 @@ class KerasPoint(CapturePoint):
         return mask
 
     def _masked(
-        self, packed: NativeArray, instances: int, mask: Mask, sizes: tuple[int, ...]
-    ) -> tuple[NativeArray, int | Batches]:
+        self, packed: Any, instances: int, mask: Mask, sizes: tuple[int, ...]
+    ) -> tuple[object, int | Batches]:
         """Return the rows that a mask keeps, and whose they are."""
         kept = kept_rows(mask, sizes, instances)
         if isinstance(kept, str):
             self._tell_of_mask(kept)
             return packed, instances
         rows, batches = kept
-        return backend_for(device_of(packed), "").rows_where(packed, rows), batches
+        return backend_for(device_of(packed)).rows_where(packed, rows), batches
 
     def _tell_of_mask(self, cause: str) -> None:
         if not self._told_of_mask:

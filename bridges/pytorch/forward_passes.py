@@ -196,13 +196,16 @@ class ForwardPasses(OwnHook):
         notes = self._users[0].notes_now()
         current.mask = self._mask(given, notes)
         first = given.first_with(axis)
-        current.inputs = (notes.inputs or given.listed) if first is None else first.shape[axis]
+        listed = notes.inputs or len(given.listed) or None
+        current.inputs = listed if first is None else first.shape[axis]
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
         ndims = (tensor.ndim for _, tensor in given.tensors)
         current.signature = (id(current.module), *ndims, current.inputs == 1, positions)
         if current.signature not in self._done and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
+            if first is None and given.listed:
+                flow.known.mark_listed(given.listed)
             if current.mask is not None:
                 self._mark_positions(flow.known, given, current.mask)
             current.follow(flow)
