@@ -160,7 +160,10 @@ _NO_XLA = (
 )
 
 
-def tell_host(tell: Callable[[Any], None], like: Any, value: Any = None) -> None:
+Tell = Callable[[NDArray[np.generic] | None], None]
+
+
+def tell_host(tell: Tell, like: object, value: object = None) -> None:
     """Call ``tell`` with a tensor as a NumPy array, or with None, whenever this place is executed.
 
     ``like``: a tensor of this place. Nothing is told where a model cannot be captured.
@@ -169,12 +172,8 @@ def tell_host(tell: Callable[[Any], None], like: Any, value: Any = None) -> None
 
 
 def tell_of_call(
-    begin: Callable[[Any], None],
-    end: Callable[[Any], None],
-    like: Any,
-    value: Any,
-    call: Callable[[], Any],
-) -> Any:
+    begin: Tell, end: Tell, like: object, value: object, call: Callable[[], object]
+) -> object:
     """Call a function; tell the host before and after all that it captures, as tell_host() does.
 
     ``value``: what ``begin`` is told; ``end`` is told None.
@@ -187,13 +186,14 @@ def tell_of_call(
     return result
 
 
-def _tell_tensorflow(tell: Callable[[Any], None], like: Any, value: Any) -> Any:
+def _tell_tensorflow(tell: Tell, like: object, value: object) -> object:
     """Return the operation that tells, in a graph."""
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
 
     if tf.executing_eagerly():
-        return tell(None if value is None else tf.convert_to_tensor(value).numpy())
+        tell(None if value is None else tf.convert_to_tensor(value).numpy())
+        return None
     if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         return None
     given = [] if value is None else [value]
@@ -201,12 +201,8 @@ def _tell_tensorflow(tell: Callable[[Any], None], like: Any, value: Any) -> Any:
 
 
 def _tell_tensorflow_of_call(
-    begin: Callable[[Any], None],
-    end: Callable[[Any], None],
-    like: Any,
-    value: Any,
-    call: Callable[[], Any],
-) -> Any:
+    begin: Tell, end: Tell, like: object, value: object, call: Callable[[], object]
+) -> object:
     """TensorFlow does not keep the order of captures in branches; control dependencies do."""
     import tensorflow as tf
 
@@ -253,7 +249,7 @@ def _capture_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
     return jax_tap.record_in_graph(tensor, point, axis)
 
 
-def _tell_jax(tell: Callable[[Any], None], like: Any, value: Any) -> None:
+def _tell_jax(tell: Tell, like: object, value: object) -> None:
     import jax
     import jax.numpy as jnp
 
@@ -272,7 +268,7 @@ def _tell_jax(tell: Callable[[Any], None], like: Any, value: Any) -> None:
     jax_tap.recorder(told)(given, jnp.zeros((), jnp.int32))
 
 
-def _tell_torch(tell: Callable[[Any], None], like: Any, value: Any) -> None:
+def _tell_torch(tell: Tell, like: object, value: object) -> None:
     import torch
 
     from ..pytorch.tensors import is_real_pass

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -14,6 +14,12 @@ from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 
 from .backends import first_tensor, in_symbolic_call, is_recomputation, tell_of_call
 from .training_mode import takes_call
+
+
+class Symbol(Protocol):
+    """A symbolic tensor of Keras."""
+
+    name: str
 
 
 class ModelPasses:
@@ -30,8 +36,12 @@ class ModelPasses:
         self._options = options
 
     def around(
-        self, model: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+        self,
+        model: object,
+        call: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> object:
         """Call a model, and count the pass whenever a backend executes it."""
         tensor = first_tensor((args, kwargs))
         if not self._counts(tensor):
@@ -40,7 +50,7 @@ class ModelPasses:
         mask = argument(model, name, args, kwargs) if isinstance(name, str) else None
         return tell_of_call(self._begin, self._end, tensor, mask, lambda: call(*args, **kwargs))
 
-    def _counts(self, tensor: Any) -> bool:
+    def _counts(self, tensor: object) -> bool:
         if tensor is None or in_symbolic_call(tensor):
             return False
         return takes_call(self._options) and not is_recomputation()
@@ -54,17 +64,20 @@ class ModelPasses:
         self.mask = None
 
 
-def argument(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def argument(
+    model: object, name: str, args: Sequence[object], kwargs: Mapping[str, object]
+) -> object:
     """Return what a call of a model passes as an argument, or as an input of that name."""
     if name in kwargs:
         return kwargs[name]
     names = input_names(model)
-    if args and isinstance(args[0], Mapping):
-        return args[0].get(name)
+    if args and isinstance(args[0], dict):
+        inputs: dict[str, object] = args[0]
+        return inputs.get(name)
     if args and name in names:
-        given = keras.tree.flatten(args[0])
+        given: list[object] = keras.tree.flatten(args[0])
         return given[names.index(name)] if len(given) == len(names) else None
-    parameters = list(inspect.signature(type(model).call).parameters)[1:]
+    parameters = list(inspect.signature(getattr(type(model), "call")).parameters)[1:]  # noqa: B009
     place = parameters.index(name) if name in parameters else len(args)
     return args[place] if place < len(args) else None
 
@@ -79,6 +92,7 @@ def check_mask(model: Any, name: object) -> None:
         raise ValueError(f"mask: {model.name} has no input {name!r}; there are {', '.join(names)}")
 
 
-def input_names(model: Any) -> list[str]:
+def input_names(model: object) -> list[str]:
     """Return the names of the inputs of a functional model."""
-    return [tensor.name for tensor in getattr(model, "inputs", None) or []]
+    inputs: list[Symbol] = getattr(model, "inputs", None) or []
+    return [tensor.name for tensor in inputs]

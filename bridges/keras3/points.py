@@ -76,9 +76,9 @@ class KerasPoint(CapturePoint):
     def note_next_pass(self, notes: PassNotes) -> None:
         """Do nothing: models are called by functions of Keras, which also choose the batches."""
 
-    def note_own_mask(self, mask: NDArray[np.generic]) -> None:
+    def note_own_mask(self, mask: NDArray[np.generic] | None) -> None:
         """Take Keras' own mask of the next batch."""
-        self._own_mask = mask.astype(np.bool_) if mask.ndim == 2 else None
+        self._own_mask = None if mask is None or mask.ndim != 2 else mask.astype(np.bool_)
 
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)

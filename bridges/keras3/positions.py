@@ -1,7 +1,7 @@
 """Keras 3: whether the graph of a model tells that an axis counts the positions of a mask."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 
@@ -17,17 +17,35 @@ _KEEPING_LAYERS = (
 )
 
 
-def counts_positions(tensors: Sequence[Any], model: Any, mask: object) -> bool:
+class Node(Protocol):
+    """A call of a layer in a graph of Keras."""
+
+    is_input: bool
+    input_tensors: "list[Symbol]"
+
+
+class Operation(Protocol):
+    """A layer of Keras, or an operation."""
+
+    _inbound_nodes: list[Node]
+
+
+class Symbol(Protocol):
+    """A symbolic tensor of Keras."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    _keras_history: tuple[Operation, int, int]
+
+
+def counts_positions(tensors: Sequence[Symbol], model: object, mask: object) -> bool:
     """Return whether axis 1 of symbolic tensors counts the positions that a mask is about.
 
     Those are the positions of the model's first input of two or more axes; of several, of the one
     whose name begins most like the ``mask``'s, if that is a name.
     """
-    inputs = [
-        tensor
-        for tensor in getattr(model, "inputs", None) or []
-        if len(tensor.shape) >= 2 and tensor.name != mask
-    ]
+    given_to_model: list[Symbol] = getattr(model, "inputs", None) or []
+    inputs = [tensor for tensor in given_to_model if len(tensor.shape) >= 2 and tensor.name != mask]
     if not inputs:
         return False
     name = mask if isinstance(mask, str) else ""
@@ -36,22 +54,25 @@ def counts_positions(tensors: Sequence[Any], model: Any, mask: object) -> bool:
     return any(id(about) in _sources(tensor, given) for tensor in tensors)
 
 
-def _given_to_nested(model: Any) -> dict[int, list[Any]]:
+def _given_to_nested(model: Any) -> dict[int, list[Symbol]]:
     """Return what nested models are called with, by the ids of their inputs."""
-    given: dict[int, list[Any]] = {}
+    given: dict[int, list[Symbol]] = {}
     for nested in filter(is_functional, model._flatten_layers(include_self=False)):
-        inner = _graph_of(nested)
-        for node in nested._inbound_nodes:
-            for tensor, outer in zip(inner.inputs, node.input_tensors, strict=False):
+        inputs, _ = _ends_of(nested)
+        nodes: list[Node] = nested._inbound_nodes
+        for node in nodes:
+            for tensor, outer in zip(inputs, node.input_tensors, strict=False):
                 given.setdefault(id(tensor), []).append(outer)
     return given
 
 
-def _graph_of(model: Any) -> Any:
-    return model._functional if isinstance(model, keras.Sequential) else model
+def _ends_of(model: Any) -> tuple[list[Symbol], list[Symbol]]:
+    """Return the inputs and outputs of a functional model."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    return graph.inputs, graph.outputs
 
 
-def _sources(tensor: Any, given: Mapping[int, Sequence[Any]]) -> set[int]:
+def _sources(tensor: Symbol, given: Mapping[int, Sequence[Symbol]]) -> set[int]:
     """Return the inputs, by id, whose positions axis 1 of a symbolic tensor counts.
 
     ``given``: what nested models are called with, by the ids of their inputs.
@@ -71,18 +92,18 @@ def _sources(tensor: Any, given: Mapping[int, Sequence[Any]]) -> set[int]:
     return found
 
 
-def _with_the_same_positions(tensor: Any) -> Sequence[Any]:
+def _with_the_same_positions(tensor: Symbol) -> Sequence[Symbol]:
     """Return the tensors that a layer takes whose axis 1 counts what that of its output does."""
     layer, _, position = tensor._keras_history
     if is_functional(layer):
-        return [_graph_of(layer).outputs[position]]
-    inputs: Sequence[Any] = _node_of(tensor).input_tensors
+        return [_ends_of(layer)[1][position]]
+    inputs = _node_of(tensor).input_tensors
     if is_by_element(layer):
         return inputs
     return inputs[:1] if _keeps_positions(layer) else []
 
 
-def _node_of(tensor: Any) -> Any:
+def _node_of(tensor: Symbol) -> Node:
     layer, number, _ = tensor._keras_history
     return layer._inbound_nodes[number]
 

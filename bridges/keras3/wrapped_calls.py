@@ -4,7 +4,7 @@ import functools
 import gc
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 
@@ -17,11 +17,18 @@ from .points import KerasPoint
 from .probes import points_of
 
 
-def wrap(layer: Any, places: dict[str, Probe], retrace_users: Callable[[], None]) -> None:
+class Callee(Protocol):
+    """A layer or a model of Keras."""
+
+    call: Any
+    supports_jit: bool
+
+
+def wrap(layer: Callee, places: dict[str, Probe], retrace_users: Callable[[], None]) -> None:
     """Capture the calls of a layer."""
     original, jit = layer.call, layer.supports_jit
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         if "before" in places:
             args, kwargs = map_first_argument(
                 lambda x: places["before"].capture(x, lambda: own_mask(layer, x)), args, kwargs
@@ -45,12 +52,15 @@ def wrap(layer: Any, places: dict[str, Probe], retrace_users: Callable[[], None]
 
 
 def count_passes(
-    model: Any, passes: ModelPasses, points: Sequence[KerasPoint], retrace_users: Callable[[], None]
+    model: Callee,
+    passes: ModelPasses,
+    points: Sequence[KerasPoint],
+    retrace_users: Callable[[], None],
 ) -> None:
     """Count the passes of a model, until all points are detached."""
     original, attached = model.call, len(points)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         return passes.around(model, original, args, kwargs)
 
     restore = _replace_call(model, call)
@@ -66,24 +76,34 @@ def count_passes(
         point.detach_with(leave)
 
 
-def _replace_call(layer: Any, call: Callable[..., Any]) -> Callable[[], bool]:
+class _Wrapper:
+    """What a layer has in place of its call. ``before``: what was set at the layer itself."""
+
+    def __init__(self, layer: Callee, call: Callable[..., object]) -> None:
+        functools.update_wrapper(self, layer.call)  # also copies what another wrapper has
+        self._call, self.is_over = call, False
+        own: dict[str, object] = vars(layer)
+        self.before = own.get("call")
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self._call(*args, **kwargs)
+
+
+def _replace_call(layer: Callee, call: Callable[..., object]) -> Callable[[], bool]:
     """Let a layer run ``call``. Return a function that undoes it, and whether it was still to do.
 
     Calls that were replaced one after the other may be restored in any order.
     """
-    own = layer.__dict__.get("call")
-    functools.update_wrapper(call, layer.call)
-    wrapper: Any = call
-    wrapper.before, wrapper.is_over = own, False
-    layer.call = call
+    wrapper = _Wrapper(layer, call)
+    layer.call = wrapper
+    own: dict[str, object] = vars(layer)
 
     def restore() -> bool:
         was_there, wrapper.is_over = not wrapper.is_over, True
-        while getattr(layer.__dict__.get("call"), "is_over", False):
-            before = layer.call.before
+        while isinstance(top := own.get("call"), _Wrapper) and top.is_over:
             del layer.call
-            if before is not None:
-                layer.call = before
+            if top.before is not None:
+                layer.call = top.before
         return was_there
 
     return restore

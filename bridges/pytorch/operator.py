@@ -12,7 +12,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch.nn.utils.rnn import PackedSequence
 
-from .axis_flow import axes_in_graph
+from .axis_flow import axes_in_graph, note_captured, traced_axes
 from .marked_classes import MarkingHook
 from .pass_counter import NOT_IN_CUDA_GRAPHS, ModuleLog, PassCounter
 from .tensors import is_exporting, is_real_forward, shared_tensor
@@ -105,6 +105,7 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
     if receiver is not None and is_real_forward(x):
         time, inputs = clock.tolist()
         receiver.receive(x, time, traced, inputs or None)
+        note_captured(x, traced_axes(traced).axes)
 
 
 def _skip(anchor: torch.Tensor) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.utils._pytree import tree_map
 
+from .across_graphs import axes_of_captured
 from .factors import BATCH, NEURON, POSITION, Axes, Factor, has, only_whole, without
 from .known_axes import KnownAxes
 
@@ -140,6 +141,12 @@ class _GraphAxes:
             place = 1 if self._batch_axis % tensor.ndim == 0 else 0
             self._with_positions.mark_positions(tensor, place)
 
+    def _take_over(self, tensor: Tensor, axes: Axes) -> None:
+        """Note what the graph before this one knows of a tensor."""
+        self._has_begin |= any(has(axis, BATCH) for axis in axes)
+        for known in (self._known, self._with_positions):
+            known.note_axes(tensor, axes)
+
     def _follow_new_nodes(self, graph: Graph) -> None:
         for each in graph.nodes:
             if each.name not in self._followed:
@@ -148,7 +155,11 @@ class _GraphAxes:
 
     def _follow(self, node: Node) -> None:
         if node.op == "placeholder" and _is_given(node):
-            self._mark(self._value_of(node))
+            before = _axes_before(node)
+            if before is None:
+                self._mark(self._value_of(node))
+            else:
+                self._take_over(self._value_of(node), before)
         elif node.op in ("call_function", "call_method"):
             function: Any = node.target
             args = tree_map(self._value_of, node.args)
@@ -177,6 +188,12 @@ class _GraphAxes:
 
 
 _axes: "weakref.WeakKeyDictionary[Graph, _GraphAxes]" = weakref.WeakKeyDictionary()
+
+
+def _axes_before(node: Node) -> Axes | None:
+    """Return what the graph before this one knows of a placeholder's tensor."""
+    example = node.meta["grapharg"].example if "grapharg" in node.meta else None
+    return axes_of_captured(example) if isinstance(example, Tensor) else None
 
 
 def _joined(axes: Axes, with_positions: Axes | None) -> Axes:

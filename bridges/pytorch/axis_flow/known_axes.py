@@ -1,13 +1,24 @@
 """KnownAxes: what is known of the axes of tensors, call by call."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .calls import Call, axes_of_outputs, name_of, tensors_in
-from .factors import BATCH, NEURON, Axes, batch, has, neuron_axis, neuron_places, others, position
+from .factors import (
+    BATCH,
+    NEURON,
+    Axes,
+    batch,
+    has,
+    neuron_axis,
+    neuron_places,
+    others,
+    position,
+    size_of,
+)
 from .listed_inputs import ListedInputs
 from .same_shape import rule_of
 from .sequences import note_inverse
@@ -29,10 +40,10 @@ class KnownAxes:
     def __init__(self) -> None:
         self.inputs: int | None = None  # the batch size
         self.takes_one_input = False  # what was taken for several inputs is one
-        self._axes: Any = WeakTensorKeyDictionary()
-        self._weights: Any = WeakTensorKeyDictionary()
-        self._lost_at: Any = WeakTensorKeyDictionary()
-        self._inputs_lost_at: Any = WeakTensorKeyDictionary()
+        self._axes: MutableMapping[Tensor, Axes] = WeakTensorKeyDictionary()
+        self._weights: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
+        self._lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+        self._inputs_lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._listed = ListedInputs()
 
     # ---- what is known -------------------------------------------------------------------------
@@ -71,6 +82,13 @@ class KnownAxes:
                 axes = list(others(tensor.shape))
                 axes[axis] = batch(size)
                 self._axes[tensor] = tuple(axes)
+
+    def note_axes(self, tensor: Tensor, axes: Axes) -> None:
+        """Note what is known of a tensor from elsewhere."""
+        self._axes[tensor] = axes
+        sizes = [size_of(axis) for axis in axes if has(axis, BATCH) and len(axis) == 1]
+        if self.inputs is None and sizes:
+            self.inputs = sizes[0]
 
     def mark_listed(self, tensors: Sequence[Tensor]) -> None:
         """Mark the tensors of a list that a model is given: each is an input."""

@@ -1,14 +1,14 @@
 """ListedInputs: tensors that a model is given in a list, until they are put into one batch."""
 
 import weakref
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import MutableMapping, Sequence
 
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .calls import Call
 
+Row = tuple["weakref.ref[Tensor]", int]
 _JOINING = {"stack", "cat", "concat", "concatenate"}
 
 
@@ -21,9 +21,12 @@ class ListedInputs:
 
     def __init__(self) -> None:
         self.count = 0
-        self._number: Any = WeakTensorKeyDictionary()  # of the input that a tensor is made from
-        self._row: Any = WeakTensorKeyDictionary()  # a tensor, and which of its rows this one is
-        self._written: Any = WeakTensorKeyDictionary()  # the rows of a tensor that are inputs
+        self._number: MutableMapping[Tensor, int] = (
+            WeakTensorKeyDictionary()
+        )  # of the input that a tensor is made from
+        # A tensor, and which of its rows another one is; and the rows of a tensor that are inputs.
+        self._row: MutableMapping[Tensor, Row] = WeakTensorKeyDictionary()
+        self._written: MutableMapping[Tensor, set[int]] = WeakTensorKeyDictionary()
 
     def mark(self, tensors: Sequence[Tensor]) -> None:
         """Mark the tensors of a list that the model is given."""
@@ -57,13 +60,13 @@ class ListedInputs:
             if row is not None:
                 self._row[call.out] = row
 
-    def write(self, target: Tensor, index: Any, value: Any) -> Tensor | None:
+    def write(self, target: Tensor, index: object, value: object) -> Tensor | None:
         """Note that a tensor is written to. Return the one whose rows now are all of the inputs."""
         number = self._number.get(value) if isinstance(value, Tensor) else None
         row = self._row.get(target) or _row_at(target, index)
         if number is None or row is None or row[1] != number:
             return None
-        whole: Tensor | None = row[0]()
+        whole = row[0]()
         if whole is None or len(whole) != self.count:
             return None
         written = self._written.setdefault(whole, set())
@@ -71,7 +74,7 @@ class ListedInputs:
         return whole if len(written) == self.count else None
 
 
-def _row_at(tensor: Tensor, index: Any) -> tuple["weakref.ref[Tensor]", int] | None:
+def _row_at(tensor: Tensor, index: object) -> Row | None:
     """Return a tensor and the row that an index begins with, if it does."""
     first = index[0] if isinstance(index, tuple) and index else index
     if type(first) is not int or not tensor.ndim:

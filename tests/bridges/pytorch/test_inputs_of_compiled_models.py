@@ -113,3 +113,41 @@ def test_a_mask_that_is_an_argument_of_a_compiled_model_is_not_seen():
     ):
         call(images(2, 5, 3), torch.ones(2, 5))
     assert run["layer"].state_count == 10
+
+
+class Broken(nn.Module):
+    """Three graphs: what crosses between them was captured, or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act, self.out = nn.Conv1d(3, 8, 3), nn.ReLU(), nn.GELU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        torch._dynamo.graph_break()
+        x = self.act(x)
+        torch._dynamo.graph_break()
+        return self.out(x.mT)
+
+
+def test_what_was_captured_is_known_behind_a_graph_break():
+    model = Broken()
+    call = torch.compile(model, backend="eager")
+    with ts.capture(model, "*") as run, torch.no_grad():
+        for labels in ([0, 1], [2, 2, 1]):
+            with run.labels(labels):
+                call(images(len(labels), 3, 10))
+    found = {name: (point.axis, point.axis_origin) for name, point in run.items()}
+    assert [*found.values()] == [(1, "layer"), (1, "flow"), (2, "flow")]
+    assert in_each(run) == {name: {0: 8, 1: 16, 2: 16} for name in run}
+
+
+def test_what_was_not_captured_is_a_guess_behind_a_graph_break():
+    model = Broken()
+    call = torch.compile(model, backend="eager")
+    with (
+        pytest.warns(ts.errors.GuessedAxisWarning, match="act_post_states"),
+        torch.no_grad(),
+        ts.capture(model, "act"),
+    ):
+        call(images(2, 3, 10))
