@@ -15,7 +15,7 @@ from tensorstate_gpu._arrays.frameworks import PUBLIC_NAMES, names_without_frame
 from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
-    from tensorstate_gpu import errors, information, reporting, store, testing
+    from tensorstate_gpu import bits, errors, information, neurons, reporting, store, testing
     from tensorstate_gpu._capturing.attaching import (
         build_efficiency_model,
         remove_state_layers,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu._states.packing import compress_states, decompress_states
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
     from tensorstate_gpu._states.state_counts import StateCounts
+    from tensorstate_gpu.bridges.jax_counts import PaddedCounts
     from tensorstate_gpu.bridges.jax_tap import tap
     from tensorstate_gpu.bridges.keras3.layers import StateCapture
     from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu.store import Store
 
 # No submodule has the name of a public function: importing it would replace the function.
-_PACKAGES = ("errors", "information", "reporting", "store", "testing")
+_PACKAGES = ("bits", "errors", "information", "neurons", "reporting", "store", "testing")
 _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "AbstractStateCapture": "_capturing.capture_point",
     "CapturePoint": "_capturing.capture_point",
@@ -64,6 +65,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
 __all__ = [
     "AbstractStateCapture",
     "CapturePoint",
+    "PaddedCounts",
     "Run",
     "StateCapture",
     "StateCaptureHook",
@@ -71,6 +73,7 @@ __all__ = [
     "Store",
     "__version__",
     "aIQ",
+    "bits",
     "build_efficiency_model",
     "capture",
     "compress_states",
@@ -81,6 +84,7 @@ __all__ = [
     "get_num_threads",
     "information",
     "network_efficiency",
+    "neurons",
     "popcount",
     "remove_state_layers",
     "report",

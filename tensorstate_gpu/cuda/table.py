@@ -17,6 +17,7 @@ FIRST_SLOTS = 1 << 14
 BLOCKS = 4  # of each multiprocessor, for kernels without a large cache
 _MOST_GROWTH = 8  # at a time, for it is not known how many of the refused rows are distinct
 _MOST_BATCHES = 8  # of which it is not known how many of their rows were refused
+_LEAST_REPORTED = 1 << 20  # bytes of rows, whose memory is not to wait for a report
 _SLOTS_AT_ONCE = 1 << 16  # that move to the host
 
 
@@ -89,9 +90,14 @@ class Table(ABC):
         while len(self._unsettled) >= _MOST_BATCHES:  # what was refused may be refused again
             self._settle(wait=True)
         self._queue(rows, weights)
-        if self._reported is None:
+        if self._reported is None and self._report_is_due():
             with suppress(MemoryError):  # the rows are counted; the next batch asks again
                 self._ask_for_report()
+
+    def _report_is_due(self) -> bool:
+        """Return whether the batches wait that are worth the 30 us of the host for a report."""
+        waiting = sum(refused.rows.size for refused in self._unsettled)
+        return waiting >= _LEAST_REPORTED or len(self._unsettled) >= _MOST_BATCHES // 2
 
     def _ask_for_report(self) -> None:
         if self._report is None:

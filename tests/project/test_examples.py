@@ -5,13 +5,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.support.samples import thinned
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-ON_ONE_BACKEND = {"pytorch_lenet5": "", "tensorflow_training_loop": "tensorflow"}
+ON_ONE_BACKEND = {
+    "pytorch_lenet5": "",
+    "efficiency_study": "",
+    "tensorflow_training_loop": "tensorflow",
+}
 RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax", "torch")]
 RUNS += [
     (path.stem, ON_ONE_BACKEND.get(path.stem, "jax" if "two_layer" in path.stem else "tensorflow"))
@@ -20,7 +25,8 @@ RUNS += [
 ]
 # The others take minutes. TensorFlow's way to capture is also that of docs/keras.md, whose code
 # test_readme.py runs.
-SAMPLE = [("two_layer_network", "jax")]
+SAMPLE = [("two_layer_network", "jax"), ("efficiency_study", "")]
+ARGUMENTS = {"efficiency_study": ["--quick"]}
 
 
 @pytest.mark.slow
@@ -29,7 +35,7 @@ def test_example(name, backend, tmp_path):
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["HOME"] = str(tmp_path)  # without data that was downloaded before
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py")],
+        [sys.executable, str(EXAMPLES / f"{name}.py"), *ARGUMENTS.get(name, [])],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -45,9 +51,16 @@ def test_example(name, backend, tmp_path):
         accuracies = [float(share) for share in re.findall(r"accuracy +(\S+) %", done.stdout)]
         assert len(accuracies) == 3
         assert accuracies[-1] > max(90, accuracies[0])
+    if name == "efficiency_study":
+        rows = [line.split() for line in done.stdout.splitlines()[2:]]
+        assert [row[:3] for row in rows[:2]] == [["1/4", "yes", "0%"], ["1/4", "yes", "75%"]]
+        accuracies = [float(row[5]) for row in rows]
+        assert accuracies[0] > accuracies[1]  # with 75 % random labels
+        picture = ElementTree.parse(tmp_path / "efficiency_study.svg").getroot()
+        assert len([shape for shape in picture.iter() if shape.tag.endswith("circle")]) == 4 + 3 + 3
     if name == "tensorflow_training_loop":
         assert list((tmp_path / "logs").glob("events*"))
 
 
 def test_every_example_is_run():
-    assert len(RUNS) == 9
+    assert len(RUNS) == 10
