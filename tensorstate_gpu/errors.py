@@ -13,7 +13,9 @@ Examples
 run the model first
 """
 
+import sys
 import warnings
+from types import FrameType
 
 __all__ = [
     "DamagedStore",
@@ -121,40 +123,61 @@ class SkippedLayersWarning(UserWarning):
     """Layers that ``attach_to`` matches are not captured: what they pass has no tensor."""
 
 
+# Libraries between a line of the user and a warning, by the names of their modules.
+_LIBRARIES = {
+    *("tensorstate_gpu", "torch", "keras", "tensorflow", "jax", "torchvision", "timm"),
+    *("transformers", "contextlib", "concurrent", "threading"),
+}
+
+
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Issue a warning that points to the line of the user's program that has led here.
+
+    That is the innermost line outside this package and the frameworks. A thread of a framework has
+    none, and the warning points to ``sys`` there.
+    """
+    # Python 3.12 can skip files by itself (skip_file_prefixes); 3.11 cannot.
+    level, frame = 1, sys._getframe()
+    while frame is not None and _is_of_library(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_of_library(frame: FrameType) -> bool:
+    module: object = frame.f_globals.get("__name__")
+    return str(module).partition(".")[0] in _LIBRARIES
+
+
 def warn_of_unmasked(layers: list[str]) -> None:
     """Issue an UnmaskedLayerWarning that names the layers."""
-    warnings.warn(
+    warn_user(
         f"the mask does not apply to {_listed(layers)}: all rows are captured",
         UnmaskedLayerWarning,
-        stacklevel=3,
     )
 
 
 def warn_of_guesses(layers: list[str]) -> None:
     """Issue a GuessedAxisWarning that names the layers."""
-    warnings.warn(
+    warn_user(
         f"the neuron axis is a guess for {_listed(layers)}: neuron_axis= sets it",
         GuessedAxisWarning,
-        stacklevel=3,
     )
 
 
 def warn_of_skipped(layers: list[str]) -> None:
     """Issue a SkippedLayersWarning that names the layers."""
-    warnings.warn(
+    warn_user(
         f"there is no tensor in what these layers pass, and they are skipped: {_listed(layers)}",
         SkippedLayersWarning,
-        stacklevel=3,
     )
 
 
 def warn_of_shuffled(layer: str) -> None:
     """Issue a ShuffledInputsWarning that names the layer."""
-    warnings.warn(
+    warn_user(
         f"{layer}: fit() has shuffled the inputs, so their positions and labels do not belong to "
         "the states; pass shuffle=False to fit(), or capture predict()",
         ShuffledInputsWarning,
-        stacklevel=4,
     )
 
 

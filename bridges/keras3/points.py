@@ -73,8 +73,9 @@ class KerasPoint(CapturePoint):
         self.intake.wait_for_pending()
         super().note(notes)
 
-    def note_next_pass(self, notes: PassNotes) -> None:
-        """Do nothing: models are called by functions of Keras, which also choose the batches."""
+    def note_next_pass(self, notes: PassNotes) -> bool:
+        """Return False: functions of Keras call models and choose the batches, so nothing holds."""
+        return False
 
     def note_own_mask(self, mask: NDArray[np.generic] | None) -> None:
         """Take Keras' own mask of the next batch."""

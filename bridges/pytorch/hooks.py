@@ -101,9 +101,10 @@ class StateCaptureHook(TensorPoint, Receiver):
     def _takes_pass_at(self, clock: int) -> bool:
         return self.capture_on and (self._filter is None or self._filter.accepts(clock))
 
-    def note_next_pass(self, notes: PassNotes) -> None:
+    def note_next_pass(self, notes: PassNotes) -> bool:
         self.note(notes)
         self.pass_log.expect_pass()
+        return True
 
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)

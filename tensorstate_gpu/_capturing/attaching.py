@@ -1,6 +1,5 @@
 """Attaches capture points to models, and removes them."""
 
-import warnings
 from typing import Any
 
 from tensorstate_gpu._arrays.frameworks import bridge_of
@@ -14,7 +13,7 @@ from tensorstate_gpu._capturing.attachment import (
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.run import Run
-from tensorstate_gpu.errors import NoCapturePoints
+from tensorstate_gpu.errors import NoCapturePoints, warn_user
 
 
 class AttachedPoints(list[CapturePoint]):
@@ -122,10 +121,9 @@ def _warn_of_other_options(kept: list[CapturePoint], attachment: Attachment) -> 
     """Warn if points that a model already has, and keeps, have other options than those given."""
     options = attachment.options
     if others := [point.name for point in kept if options.differs_from(point.options)]:
-        warnings.warn(
+        warn_user(
             f"{', '.join(others)}: these capture points exist, and keep their other options; "
-            "remove_state_layers() removes them",
-            stacklevel=3,
+            "remove_state_layers() removes them"
         )
 
 

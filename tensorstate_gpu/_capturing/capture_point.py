@@ -189,12 +189,13 @@ class CapturePoint(LayerStates):
         """Let notes hold for all batches of this thread, in place of those of the next batches."""
         self.intake.begin_notes(notes)
 
-    def note_next_pass(self, notes: PassNotes) -> None:
+    def note_next_pass(self, notes: PassNotes) -> bool:
         """Set the notes of the model's next forward pass, where passes are known: in PyTorch.
 
-        Elsewhere it does the same as note().
+        Elsewhere it does the same as note(). Returns whether the notes hold then.
         """
         self.note(notes)
+        return True
 
     def answer_to(self, names: Sequence[str]) -> None:
         """Set the names that the capture point has besides its own: those of a tied layer."""
@@ -278,12 +279,14 @@ class CapturePoint(LayerStates):
             )
         if self.intake.is_stopped:
             return NothingCaptured(
-                f"{self.name}: nothing captured: it is a copy, or no longer at a layer. A layer "
-                "in a graph that was traced before captures nothing: capture the outer model"
+                f"{self.name}: nothing captured: it is a copy, or no longer at a layer (run the "
+                "model inside the `with ts.capture(...)` block). A layer in a graph that was "
+                "traced before captures nothing: capture the outer model"
             )
         return NothingCaptured(
-            f"{self.name}: nothing captured yet. Run the model; a layer that is never called "
-            "captures nothing (exclude= it)"
+            f"{self.name}: nothing captured yet. Run the model (inside the `with ts.capture(...)` "
+            "block, if it is captured by one); a layer that is never called captures nothing "
+            "(exclude= it)"
         )
 
     def __setattr__(self, name: str, value: object) -> None:

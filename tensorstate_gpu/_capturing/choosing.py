@@ -1,13 +1,19 @@
 """Chooses the layers to capture: what matches, the model itself, and names that match nothing."""
 
 import difflib
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
-from tensorstate_gpu._capturing.matching import listed, match, names_of_layers, texts_of
-from tensorstate_gpu.errors import NoLayerMatches, UnmatchedNameWarning
+from tensorstate_gpu._capturing.matching import (
+    Layers,
+    closest_first,
+    listed,
+    match,
+    names_of_layers,
+    texts_of,
+)
+from tensorstate_gpu.errors import NoLayerMatches, UnmatchedNameWarning, warn_user
 
 Missing = Literal["error", "warn"]
 _MISSING = ("error", "warn")
@@ -41,11 +47,11 @@ def choose(
     except NoLayerMatches as error:
         if missing == "error":
             raise
-        warnings.warn(str(error), UnmatchedNameWarning, stacklevel=4)
+        warn_user(str(error), UnmatchedNameWarning)
         chosen = []
     else:
         texts = texts_of([*layers, whole], bridge.class_names)
-        _warn_of_names([*_names_in(wanted), *_names_in(unwanted)], texts)
+        _warn_of_names([*_names_in(wanted), *_names_in(unwanted)], texts, layers)
     others = {names[0]: names[1:] for names, _ in names_of_layers(layers) if names[1:]}
     return chosen, {name: others[name] for name, _ in chosen if name in others}
 
@@ -72,13 +78,13 @@ def _names_in(patterns: object) -> list[str]:
     return [each for each in given if not set("*?[") & set(each)]
 
 
-def _warn_of_names(names: Sequence[str], texts: Sequence[str]) -> None:
+def _warn_of_names(names: Sequence[str], texts: Sequence[str], layers: Layers) -> None:
     for name in dict.fromkeys(names):
         if name not in texts:
             closest = difflib.get_close_matches(name, texts, 1)
             hint = f"; is it {closest[0]!r}?" if closest else ""
-            warnings.warn(
-                f"{name!r} is the name of no layer, and of no class of layers{hint}",
+            warn_user(
+                f"{name!r} is the name of no layer, and of no class of layers{hint}; there are: "
+                f"{closest_first(layers, [name], shown=5)}",
                 UnmatchedNameWarning,
-                stacklevel=5,
             )

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes, valid
 from tensorstate_gpu._layers.layer_facts import LayerLog
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._states.not_a_number import count_nan
+from tensorstate_gpu.errors import warn_user
 
 
 class Intake:
@@ -286,9 +286,8 @@ class Intake:
 
 
 def _warn_of_misfit(notes: InstanceNotes, instances: int) -> None:
-    # Without the name of the layer, so that Python shows it once.
-    warnings.warn(
+    # Without the name of the layer, so that Python shows it once for each line.
+    warn_user(
         f"labels are for {notes.length} inputs, and a pass had {instances}: it is captured without "
-        "labels",
-        stacklevel=3,
+        "labels"
     )

@@ -5,6 +5,7 @@ functions.
 """
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -142,8 +143,20 @@ def _matcher(
     if isinstance(pattern, type):
         return lambda name, layer: isinstance(layer, pattern)
     if callable(pattern):
+        _check_takes_two(pattern, argument)
         return lambda name, layer: bool(pattern(name, layer))
     raise _pattern_error(pattern, argument)
+
+
+def _check_takes_two(predicate: Callable[..., object], argument: str) -> None:
+    try:
+        signature = inspect.signature(predicate)
+    except ValueError:  # some functions of C have none
+        return
+    try:
+        signature.bind("name", "layer")
+    except TypeError:
+        raise TypeError(f"{argument} function must take (name, layer)") from None
 
 
 def _matches_any(pattern: str, texts: Iterable[str]) -> bool:
@@ -159,8 +172,15 @@ def _pattern_error(pattern: object, argument: str) -> TypeError:
 
 
 def _nothing_matched(layers: Layers, attach_to: object, exclude: object) -> str:
-    shown = [f"{name} ({type(layer).__name__})" for name, layer in layers]
     words = [pattern for pattern in listed(attach_to) if isinstance(pattern, str)]
+    excluding = f" with exclude={exclude!r}" if exclude else ""
+    there_are = closest_first(layers, words, shown=20)
+    return f"attach_to={attach_to!r}{excluding} matches no layer; there are: {there_are}"
+
+
+def closest_first(layers: Layers, words: Sequence[str], shown: int) -> str:
+    """List layers and their classes, those first that are most similar to one of the words."""
+    texts = [f"{name} ({type(layer).__name__})" for name, layer in layers]
     if words:
         closeness = {
             text: max(
@@ -168,9 +188,8 @@ def _nothing_matched(layers: Layers, attach_to: object, exclude: object) -> str:
                 for word in words
                 for part in (name, type(layer).__name__)
             )
-            for text, (name, layer) in zip(shown, layers, strict=True)
+            for text, (name, layer) in zip(texts, layers, strict=True)
         }
-        shown.sort(key=lambda text: -closeness[text])
-    text = ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
-    excluding = f" with exclude={exclude!r}" if exclude else ""
-    return f"attach_to={attach_to!r}{excluding} matches no layer; there are: {text or 'none'}"
+        texts.sort(key=lambda text: -closeness[text])
+    more = f" and {len(texts) - shown} more" if len(texts) > shown else ""
+    return ", ".join(texts[:shown]) + more or "none"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.instance_notes import InstanceNotes
 from tensorstate_gpu._layers.labels import validated_labels
+from tensorstate_gpu.errors import warn_user
 
 Mask = NDArray[np.bool_]  # (inputs, positions)
 
@@ -107,14 +108,19 @@ class Noted(Protocol):
 class NoteBlock:
     """What ``run.labels(y)`` returns: in a ``with`` statement, the notes hold for the block.
 
-    ``points``: returns the capture points; more may appear in the block.
+    ``points``: returns the capture points; more may appear in the block. ``needed``: whether the
+    notes hold in the block only, so that they are lost if no ``with`` statement enters it.
     """
 
-    def __init__(self, points: Callable[[], Iterable[Noted]], notes: PassNotes) -> None:
+    def __init__(
+        self, points: Callable[[], Iterable[Noted]], notes: PassNotes, *, needed: bool
+    ) -> None:
         self._points, self._notes = points, notes
         self._before = NO_NOTES
+        self._lost = needed and notes.inputs is not None
 
     def __enter__(self) -> None:
+        self._lost = False
         for point in self._points():
             self._before = point.block_notes
             point.begin_notes(self._notes.within(self._before))
@@ -122,3 +128,11 @@ class NoteBlock:
     def __exit__(self, *error: object) -> None:
         for point in self._points():
             point.begin_notes(self._before)
+
+    def __del__(self) -> None:
+        # In a line without ``with``, Python deletes the block at once: the warning points there.
+        if self._lost:
+            warn_user(
+                "on Keras, labels hold inside a block: use `with run.labels(y_batch):` around each "
+                "batch"
+            )

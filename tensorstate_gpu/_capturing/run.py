@@ -76,11 +76,17 @@ class Run(Mapping[str, CapturePoint]):
     def __getitem__(self, name: str | int) -> CapturePoint:
         points = self._points
         if isinstance(name, int):
-            return list(points.values())[name]
+            return self._point_at(name)
         if name not in points:
             others = {point.name: point.other_names for point in points.values()}
             name = find_name(others, name, of="run")
         return points[name]
+
+    def _point_at(self, index: int) -> CapturePoint:
+        points = list(self._points.values())
+        if not -len(points) <= index < len(points):
+            raise IndexError(f"run has {with_noun(len(points), 'layer')}, got index {index}")
+        return points[index]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._points)
@@ -116,13 +122,14 @@ class Run(Mapping[str, CapturePoint]):
         ``mask``: (inputs, positions), true where a position of an input counts: rows of other
         positions, such as padding, are not captured.
 
+        On Keras, all this holds inside a ``with`` block only; without one, a warning says so.
+
         Raises TypeError or ValueError for anything else. A pass with another number of inputs is
         captured without labels, and a warning says so.
         """
         notes = PassNotes.from_arguments(labels, units, mask)
-        for point in self._points.values():
-            point.note_next_pass(notes)
-        return NoteBlock(self._by_name.values, notes)
+        hold = [point.note_next_pass(notes) for point in self._points.values()]
+        return NoteBlock(self._by_name.values, notes, needed=not all(hold))
 
     @contextmanager
     def paused(self) -> Iterator[None]:

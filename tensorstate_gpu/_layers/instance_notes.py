@@ -26,6 +26,10 @@ class InstanceNotes(NamedTuple):
 
 NOTHING = InstanceNotes()
 NOTES = InstanceNotes._fields
+_REMEDIES = {
+    "labels": "counts_by(labels) takes them now, `with run.labels(y_batch):` around each pass",
+    "units": "`with run.labels(y_batch, units=...):` around each pass sets them",
+}
 
 
 def validated_notes(labels: object, units: object, instances: int) -> InstanceNotes:
@@ -61,7 +65,8 @@ class NoteColumn:
         """Raise LabelsMissing if some of the instances have none."""
         if missing := instances - self.count:
             raise LabelsMissing(
-                f"{missing} of {instances} instances were captured without {self._what}"
+                f"{missing} of {instances} instances were captured without {self._what}; "
+                f"{_REMEDIES[self._what]}"
             )
 
     def snapshot(self) -> "NoteColumn":

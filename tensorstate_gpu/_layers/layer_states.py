@@ -15,6 +15,7 @@ from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import (
     InputsUnknown,
+    LabelsMissing,
     LedgerError,
     NothingCaptured,
     PassesMissed,
@@ -230,12 +231,14 @@ class LayerStates(ABC):
 
     @contextmanager
     def _naming_layer(self) -> Iterator[None]:
-        """Say in an InputsUnknown error which layer it is, and why."""
+        """Say in errors about labels and inputs which layer it is; of unknown inputs, also why."""
         try:
             yield
         except InputsUnknown as error:
             cause = self.attributes().get("inputs_unknown", "")
             raise InputsUnknown(f"{self.name}: {error}{cause and f' ({cause})'}") from None
+        except LabelsMissing as error:
+            raise LabelsMissing(f"{self.name}: {error}") from None
 
     @abstractmethod
     def attributes(self) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 import math
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from tensorstate_gpu._arguments import non_negative, positive_integer
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
-from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu.errors import NothingCaptured, warn_user
 from tensorstate_gpu.information.entropies import entropy
 from tensorstate_gpu.information.estimators import Estimator
 
@@ -216,10 +215,9 @@ def _layer_values(efficiencies: Any) -> Iterable[Any]:
     if points is not None:
         values, missing = measure_layers(points, lambda point: point.efficiency())
         if missing:
-            warnings.warn(
+            warn_user(
                 f"nothing was captured of {', '.join(missing)}: the network's efficiency is that "
-                "of the other layers",
-                stacklevel=3,
+                "of the other layers"
             )
         return values
     if isinstance(efficiencies, Mapping):

@@ -192,6 +192,12 @@ class Report:
         return html_table(HEADINGS, rows) + html_summary(self.summary())
 
 
+_ADVICE = (
+    ": use run.report() after `with ts.capture(...) as run:`, or pass the model that "
+    "build_efficiency_model() returned"
+)
+
+
 def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report:
     """Measure all capture points of a model, Run or Store.
 
@@ -212,7 +218,8 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
     """
     points = getattr(model, "efficiency_layers", None)
     if not points:
-        raise NoCapturePoints(f"{type(model).__name__} has no capture points to report")
+        advice = _ADVICE if points is None else ""
+        raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
     layers, missing = measure_layers(
         points,
         lambda point: LayerReport.of_layer(point, point.histogram()),

@@ -144,7 +144,8 @@ READS = {
 @pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
 def test_reading_an_empty_capture_raises(read, keep):
     point = ts.CapturePoint("the layer", keep=keep)
-    with pytest.raises(ValueError, match="the layer: nothing captured yet"):
+    block = r"inside the `with ts\.capture\(\.\.\.\)` block"
+    with pytest.raises(ValueError, match=f"the layer: nothing captured yet.*{block}"):
         read(point)
     point.declare(5)
     point.append(np.empty((0, 1), np.uint8), 0)  # an empty batch is no capture

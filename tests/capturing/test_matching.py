@@ -93,6 +93,18 @@ def test_exclude_wins_over_the_plain_name():
         names("head", "h*")
 
 
+@pytest.mark.parametrize("wrong", [lambda layer: True, lambda: True, lambda a, b, c: True])
+def test_a_predicate_takes_the_name_and_the_layer(wrong):
+    for argument, call in (("attach_to", [wrong]), ("exclude", ["*", wrong])):
+        with pytest.raises(TypeError, match=rf"{argument} function must take \(name, layer\)"):
+            names(*call)
+
+
+def test_errors_inside_a_predicate_stay():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        names(lambda name, layer: name + 1 if layer is None else 1 + layer)
+
+
 def test_case_matters():
     with pytest.raises(ValueError, match="matches no layer"):
         names("HEAD")

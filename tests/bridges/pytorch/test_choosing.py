@@ -134,6 +134,19 @@ def test_names_in_lists_that_match_nothing_are_told():
         ts.build_efficiency_model(model, "*", exclude="0.7")
 
 
+def test_an_unmatched_name_is_told_at_the_line_of_the_user_with_names_that_there_are():
+    def attach():
+        ts.build_efficiency_model(network(), ["Conv2d", "Linaer"])
+        for names in (["Conv2d", "Linaer"], "Linaer"):
+            with ts.capture(network(), names, missing="warn"):
+                pass
+
+    with pytest.warns(UnmatchedNameWarning, match=r"there are: 2 \(Linear\), 1 ") as told:
+        attach()
+    assert [warning.filename for warning in told] == [__file__] * 3
+    assert str(told[0].message).endswith("0.0 (Conv2d) and 1 more")
+
+
 def test_one_list_for_many_models():
     with pytest.warns(UnmatchedNameWarning, match=r"'LSTM' matches no layer; there are"):
         model = ts.build_efficiency_model(network(), "LSTM", missing="warn")
@@ -190,8 +203,9 @@ def test_points_by_number_and_by_the_name_of_their_layer(tmp_path):
     assert "2" in run
     assert run.get("3") is None
     assert run.report()["2"].states == ts.Store(tmp_path / "run")["2"].state_count == 3
-    with pytest.raises(IndexError):
-        run[2]
+    for index in (2, -3):
+        with pytest.raises(IndexError, match=f"run has 2 layers, got index {index}"):
+            run[index]
 
 
 def test_a_layer_with_two_points_is_named_in_full():

@@ -179,8 +179,14 @@ def test_labels_hold_for_one_forward_pass():
         run.labels([1] * 8)
         model(BATCH)
         model(BATCH[:2])
-    with pytest.raises(ValueError, match="2 of 10 instances were captured without labels"):
+    message = (
+        r"0_post_states: 2 of 10 instances were captured without labels; counts_by\(labels\) .*"
+        r"`with run\.labels\(y_batch\):`"
+    )
+    with pytest.raises(ts.errors.LabelsMissing, match=message):
         run["0_post_states"].counts_by()
+    with pytest.raises(ts.errors.LabelsMissing, match=r"without units; .*units=\.\.\."):
+        run["0_post_states"].units()
 
 
 class Fails(nn.Module):
@@ -237,9 +243,12 @@ def test_a_pass_does_not_fail_for_labels_of_the_wrong_length(keep, length):
     with ts.capture(model, "Linear", keep=keep) as run:
         with (
             run.labels([1] * length),
-            pytest.warns(UserWarning, match=f"labels are for {length} inputs, and a pass had 8"),
+            pytest.warns(
+                UserWarning, match=f"labels are for {length} inputs, and a pass had 8"
+            ) as told,
         ):
             model(BATCH)
+        assert {warning.filename for warning in told} == {__file__}
         with run.labels(range(8)):
             model(BATCH)
     for point in run.efficiency_layers:

@@ -64,9 +64,12 @@ def test_labels_hold_in_their_block_only(images):
     with ts.capture(model, "dense") as run:
         with run.labels(Y[:20]):
             model(images[:20])
-        run.labels(Y[:20])
+        with pytest.warns(UserWarning, match=r"use `with run\.labels\(y_batch\):`") as told:
+            run.labels(Y[:20])
+        assert [warning.filename for warning in told] == [__file__]
+        run.labels(None)  # says nothing, so nothing is lost
         model(images[:20])
-    with pytest.raises(ts.errors.LabelsMissing, match="20 of 40 instances"):
+    with pytest.raises(ts.errors.LabelsMissing, match="dense_states: 20 of 40 instances"):
         run["dense_states"].counts_by()
 
 
