@@ -144,8 +144,8 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def _is_of_library(frame: FrameType) -> bool:
-    module: object = frame.f_globals.get("__name__")
-    return str(module).partition(".")[0] in _LIBRARIES
+    module: object = frame.f_globals.get("__name__")  # code that torch generates has none
+    return module is None or str(module).partition(".")[0] in _LIBRARIES
 
 
 def warn_of_unmasked(layers: list[str]) -> None:

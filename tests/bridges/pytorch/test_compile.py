@@ -101,9 +101,10 @@ def test_a_compiled_pass_does_not_fail_for_labels_of_the_wrong_length(backend):
         torch.no_grad(),
         ts.capture(model, "Conv2d") as run,
         run.labels([3, 1]),
-        pytest.warns(UserWarning, match="labels are for 2 inputs, and a pass had 3"),
+        pytest.warns(UserWarning, match="labels are for 2 inputs, and a pass had 3") as told,
     ):
         call(images(3, 1, 6, 6))
+    assert {warning.filename for warning in told} == {__file__}
     assert (run["0_post_states"].state_count, run.instance_count) == (48, 3)
     with pytest.raises(ts.errors.LabelsMissing, match="3 of 3 instances"):
         run["0_post_states"].counts_by()
