@@ -16,6 +16,7 @@ from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.interrupts import deferred_interrupts
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LedgerError
@@ -100,6 +101,14 @@ class Accumulator(ABC):
     @abstractmethod
     def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
         """Return one histogram per label, sorted by label; by default for the captured labels."""
+
+    @abstractmethod
+    def grouped(self, groups: int | None) -> GroupedCounts:
+        """Return the counts by group of instances; ``groups``: how many, by default as kept."""
+
+    @abstractmethod
+    def grouped_by_label(self, groups: int | None, labels: Any = None) -> dict[Any, GroupedCounts]:
+        """Return the counts by group for each label, sorted by label."""
 
     @abstractmethod
     def chunks(self) -> Iterator[Rows]:
