@@ -4,6 +4,9 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, sizes_of
 from tensorstate_gpu._layers.counters import LabelledCounters
