@@ -20,7 +20,7 @@ from tensorstate_gpu.information.estimates import (
 )
 from tensorstate_gpu.information.group_table import GroupTable
 from tensorstate_gpu.information.rarefactions import rarefaction
-from tensorstate_gpu.information.replicates import Replicates, combined
+from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
 
 
 def estimate_network_efficiency(efficiencies: Iterable[Estimate]) -> Estimate:
@@ -166,7 +166,7 @@ def estimate_mutual_information(by_label: Mapping[object, object]) -> Estimate:
             states.rows,
             None,
             False,
-            (max(0.0, plugin - value), max(0.0, value - plugin)),
+            bias_of(value, plugin, replicates),
             replicates,
             states.instances,
         )

@@ -17,7 +17,7 @@ from tensorstate_gpu.information.estimators import estimate as corrected
 from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 from tensorstate_gpu.information.rarefactions import rarefaction
-from tensorstate_gpu.information.replicates import Replicates, combined
+from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
 
 Measure = Literal["entropy", "efficiency"]
 Quality = Literal["good", "rough", "bounds only"]
@@ -133,8 +133,9 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     -----
     Value: Chao, Wang and Jost (2013). Standard error: the delete-a-group jackknife, over groups of
     whole instances, so rows of one instance may be alike. Interval: value - t se to value + t se +
-    (value - plug-in), since some bias is left; it holds where the coverage is at least 0.9, and is
-    not given elsewhere. See docs/statistics.md.
+    b, where b is what may be left of the bias: value - plug-in, or twice the jackknife's estimate
+    if that is more. It holds where the coverage is at least 0.9, and is not given elsewhere; see
+    docs/statistics.md.
 
     Examples
     --------
@@ -181,7 +182,7 @@ def _entropy_of_source(table: GroupTable, neurons: int | None) -> Estimate:
             table.rows,
             _design_effect(table, plugin),
             value < found,
-            (0.0, max(0.0, value - plugin)),
+            bias_of(value, plugin, replicates),
             replicates,
             table.instances,
         )

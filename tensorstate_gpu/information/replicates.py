@@ -18,14 +18,15 @@ class Replicates:
 
     Groups of many rows thus count as much as their rows do. All deviations together are 0: that
     fewer rows have a greater bias is no error by chance. ``groups``: how many groups of equal size
-    would say as much.
+    would say as much. ``bias``: what the common part of the deviations says of the bias.
 
     Source: Wolter, "Introduction to variance estimation" (2007), chapter 4, for the delete-a-group
-    jackknife.
+    jackknife; Quenouille (1956) for its bias.
     """
 
     deviations: tuple[float, ...]
     groups: float
+    bias: float
 
     @classmethod
     def of(cls, table: GroupTable, value: float, without: Callable[[int], float]) -> Replicates:
@@ -36,9 +37,9 @@ class Replicates:
             (1 - share) * (without(group) - value) if 0 < own < rows else 0.0
             for group, (own, share) in enumerate(zip(each, shares, strict=True))
         ]
-        shift = math.fsum(deviations)
-        centred = (each - share * shift for each, share in zip(deviations, shares, strict=True))
-        return cls(tuple(centred), 1 / math.fsum(share**2 for share in shares))
+        bias = math.fsum(deviations)
+        centred = (own - share * bias for own, share in zip(deviations, shares, strict=True))
+        return cls(tuple(centred), 1 / math.fsum(share**2 for share in shares), bias)
 
     @property
     def standard_error(self) -> float | None:
@@ -53,6 +54,17 @@ class Replicates:
         """Half the width of a 95 % interval; None if there are too few groups."""
         error = self.standard_error
         return None if error is None else error * student_quantile(self.groups - 1)
+
+
+def bias_of(value: float, plugin: float, replicates: Replicates) -> tuple[float, float]:
+    """Return how far the source may be below and above a value because of the value's bias.
+
+    As far as the value is from the plug-in, on the other side; or twice what the jackknife says of
+    the bias, if that is more: where rows of an instance are alike, the first is too little.
+    """
+    too_high = max(0.0, plugin - value, 2 * replicates.bias)
+    too_low = max(0.0, value - plugin, -2 * replicates.bias)
+    return too_high, too_low
 
 
 def student_quantile(degrees: float) -> float:
@@ -88,4 +100,6 @@ def combined(
         measure([value + own for value, own in zip(values, each, strict=True)]) - whole
         for each in zip(*(part.deviations for part in parts), strict=True)
     )
-    return Replicates(deviations, min(part.groups for part in parts))
+    biased = [value + part.bias for value, part in zip(values, parts, strict=True)]
+    bias = measure(biased) - whole
+    return Replicates(deviations, min(part.groups for part in parts), bias)

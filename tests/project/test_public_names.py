@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent.parent.parent
 OF_A_FRAMEWORK = {"StateCapture", "StateCaptureHook", "tap"}
 PACKAGES = {
     "tensorstate_gpu.information": {
+        *("Estimate", "estimate", "estimate_aIQ", "estimate_difference"),
+        *("estimate_mutual_information", "estimate_network_efficiency"),
         *("PermutationTest", "UnseenShare", "aIQ", "ceiling", "coverage", "cross_entropy"),
         *("effective_states", "efficiency", "entropy", "js_divergence", "kl_divergence"),
         *("mutual_information", "network_efficiency", "permutation_test", "rarefaction"),

@@ -1,0 +1,117 @@
+"""Sources of states whose entropy is known exactly, with rows that depend on each other.
+
+A source draws instances independently. Most are populations: a fixed number of instances, each with
+its rows, of which an instance is drawn with replacement; the entropy of all rows together is then
+the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.uint8]  # (instances, rows, bytes)
+POPULATION = 200_000  # instances
+
+
+@dataclass(frozen=True)
+class Source:
+    """``draw``: returns the packed rows of so many instances. ``truth``: the entropy in bits."""
+
+    name: str
+    neurons: int
+    rows: int
+    truth: float
+    draw: Callable[[int, np.random.Generator], Rows]
+
+
+def _packed(numbers: NDArray[np.integer], neurons: int) -> Rows:
+    """Return the states with these numbers: neuron k fires if bit k is set."""
+    width = -(-neurons // 8)
+    words = np.ascontiguousarray(numbers, "<u4")[..., None]
+    return words.view(np.uint8)[..., :width]
+
+
+def population(name: str, neurons: int, numbers: NDArray[np.integer]) -> Source:
+    """A source that draws from these instances: the numbers of their states, (instances, rows)."""
+    shares = np.unique(numbers, return_counts=True)[1] / numbers.size
+    truth = -float((shares * np.log2(shares)).sum())
+
+    def draw(instances: int, rng: np.random.Generator) -> Rows:
+        return _packed(numbers[rng.integers(0, len(numbers), instances)], neurons)
+
+    return Source(name, neurons, numbers.shape[1], truth, draw)
+
+
+def zipf(rows: int, states: int = 100_000) -> Source:
+    """States with probabilities 1 / rank. An instance's rows repeat its own few states."""
+    rng = np.random.default_rng(1)
+    p = 1 / np.arange(1, states + 1)
+    numbers = rng.choice(states, (POPULATION, max(1, rows // 5)), p=p / p.sum())
+    chosen = rng.integers(0, numbers.shape[1], (POPULATION, rows))
+    return population(
+        f"Zipf, {rows} rows" if rows > 1 else "Zipf, independent rows",
+        17,
+        np.take_along_axis(numbers, chosen, 1),
+    )
+
+
+def topics(rows: int = 25, kinds: int = 50, states: int = 2000) -> Source:
+    """Each instance is of a kind, and a kind has states of its own: as classes of images."""
+    rng = np.random.default_rng(2)
+    weights = rng.gamma(0.03, size=(kinds, states))
+    cumulated = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
+    kind = rng.integers(0, kinds, POPULATION // 4)
+    places = rng.random((len(kind), rows))
+    numbers = [np.searchsorted(cumulated[k], at) for k, at in zip(kind, places, strict=True)]
+    return population(f"kinds of instances, {rows} rows", 11, np.array(numbers))
+
+
+def flipped(neurons: int = 16, prototypes: int = 40, flips: float = 0.03, rows: int = 16) -> Source:
+    """Prototypes of which each row flips some neurons; half of an instance's rows are one row."""
+    rng = np.random.default_rng(3)
+    base = rng.integers(0, 1 << neurons, prototypes)
+    chosen = base[rng.integers(0, prototypes, POPULATION // 4)]
+    flip = (rng.random((len(chosen), rows, neurons)) < flips) @ (1 << np.arange(neurons))
+    flip[:, : rows // 2] = flip[:, :1]
+    return population(f"flipped prototypes, {rows} rows", neurons, chosen[:, None] ^ flip)
+
+
+def independent(neurons: int, chance: float) -> Source:
+    """Independent neurons and rows."""
+    own = -sum(p * math.log2(p) for p in (chance, 1 - chance))
+
+    def draw(instances: int, rng: np.random.Generator) -> Rows:
+        bits = rng.random((instances, 1, neurons)) < chance
+        return np.packbits(bits, axis=2, bitorder="little")
+
+    return Source(f"{neurons} independent neurons", neurons, 1, neurons * own, draw)
+
+
+def digits(neurons: int = 12, size: int = 3, stride: int = 1) -> Source:
+    """Handwritten digits under random filters, as a first convolution sees them."""
+    from sklearn.datasets import load_digits
+
+    images = load_digits().images / 16
+    rng = np.random.default_rng(4)
+    windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))
+    windows = windows[:, ::stride, ::stride].reshape(len(images), -1, size * size)
+    filters = rng.normal(size=(size * size, neurons))
+    fires = windows @ filters > 0.5
+    return population("digits, 12 filters, 36 rows", neurons, fires @ (1 << np.arange(neurons)))
+
+
+def all_sources() -> list[Source]:
+    return [
+        digits(),
+        topics(),
+        flipped(),
+        zipf(25),
+        zipf(1),
+        independent(10, 0.2),
+        independent(20, 0.2),
+    ]

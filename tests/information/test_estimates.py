@@ -1,0 +1,322 @@
+"""Estimates: their values, errors and intervals; what they say where they cannot know."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tensorstate_gpu.information import (
+    Estimate,
+    aIQ,
+    ceiling,
+    coverage,
+    efficiency,
+    entropy,
+    estimate,
+    estimate_aIQ,
+    estimate_difference,
+    estimate_mutual_information,
+    estimate_network_efficiency,
+    mutual_information,
+    network_efficiency,
+    rarefaction,
+)
+from tensorstate_gpu.information.bounds import _NO_COINCIDENCE
+from tensorstate_gpu.information.replicates import student_quantile
+
+SHARES = np.array([0.4, 0.3, 0.2, 0.05, 0.03, 0.02])
+
+
+def drawn(seed=0, rows=100, groups=32, shares=SHARES):
+    return np.random.default_rng(seed).multinomial(rows, shares, size=groups)
+
+
+def test_values():
+    groups = drawn()
+    total = groups.sum(axis=0)
+    found = estimate(groups, neurons=3)
+    assert found.value == float(found) == entropy(total, estimator="chao-wang-jost")
+    assert found.plugin == pytest.approx(entropy(total), abs=1e-12)
+    assert found.slope == pytest.approx(entropy(total) - rarefaction(total, 1600), abs=1e-12)
+    assert (found.rows, found.instances, found.coverage) == (3200, 3200, 1.0)
+    assert (found.quality, found.is_cut) == ("good", False)
+    assert found.confidence_interval == (found.lower, found.upper)
+    assert 0.8 < found.design_effect < 1.5  # the rows are independent
+
+
+def test_the_standard_error_is_that_of_the_delete_a_group_jackknife():
+    groups = drawn()
+    found, total = estimate(groups), groups.sum(axis=0)
+    without = np.array([entropy(total - group, estimator="chao-wang-jost") for group in groups])
+    expected = math.sqrt(31 / 32 * ((without - without.mean()) ** 2).sum())
+    assert found.standard_error == pytest.approx(expected, rel=1e-9)
+    exact = math.sqrt(float((SHARES * np.log2(SHARES) ** 2).sum()) - entropy(SHARES) ** 2)
+    assert found.standard_error == pytest.approx(exact / math.sqrt(3200), rel=0.3)
+
+
+def test_groups_count_by_their_rows():
+    """Half of all rows in one group say as much as three or four equal groups."""
+    groups = drawn(groups=16)
+    groups[0] *= 15
+    found = estimate(groups)
+    assert 3 < found.replicates.groups < 4
+    assert found.standard_error is None
+    assert (found.quality, found.confidence_interval) == ("bounds only", None)
+
+
+def test_rows_that_depend_on_each_other_widen_the_interval():
+    instances = np.random.default_rng(1).choice(len(SHARES), 320, p=SHARES)
+    states = np.eye(len(SHARES), dtype=np.int64)[instances]
+    one_row, ten_rows = (estimate(states.reshape(32, 10, -1).sum(axis=1) * n) for n in (1, 10))
+    assert ten_rows.standard_error == pytest.approx(one_row.standard_error, rel=0.1)
+    assert ten_rows.design_effect == pytest.approx(10 * one_row.design_effect, rel=0.1)
+
+
+def test_the_coverage_is_that_of_other_groups():
+    groups = np.zeros((10, 3), np.int64)
+    groups[:, 0], groups[0, 1], groups[1, 2] = 3, 10, 1
+    assert coverage(groups.sum(axis=0)) == 1 - 1 / 41
+    assert estimate(groups).coverage == 1 - 11 / 41
+
+
+@pytest.mark.parametrize(
+    ("alone", "quality"), [(4, "good"), (6, "rough"), (9, "rough"), (11, "bounds only")]
+)
+def test_qualities(alone, quality):
+    groups = np.zeros((20, 1 + alone), np.int64)
+    groups[:, 0] = np.bincount(np.arange(100 - alone) % 20)
+    groups[np.arange(alone), np.arange(1, 1 + alone)] = 1
+    assert estimate(groups).quality == quality
+
+
+# ---- where little is known ----------------------------------------------------------------------
+
+
+def test_all_rows_different():
+    """The floor: 2 log2 N - 4.49, less what pairs within a group could have told."""
+    found = estimate(np.eye(1000, dtype=np.int64).reshape(20, 50, 1000).sum(axis=1), neurons=100)
+    assert (found.coverage, found.quality) == (0, "bounds only")
+    assert found.confidence_interval is None
+    expected = 2 * math.log2(1000) + math.log2(1 - 1 / 20) - 2 * math.log2(4.7439)
+    assert found.lower == pytest.approx(expected)
+    assert (found.upper, found.how) == (100, ("no coincidences", "neurons"))
+    assert found.slope == pytest.approx(1)
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_the_constant_of_the_floor():
+    """A state that is so probable occurs twice in 95 of 100 samples of N instances."""
+    instances = 10**6
+    chance = 2 ** (_NO_COINCIDENCE / 2) / instances
+    none, once = (1 - chance) ** instances, instances * chance * (1 - chance) ** (instances - 1)
+    assert none + once == pytest.approx(0.05, abs=1e-5)
+
+
+def test_one_state():
+    found = estimate(np.full((32, 1), 9), neurons=4)
+    assert (found.value, found.lower, found.upper) == (0, 0, 0)
+    assert (found.standard_error, found.quality, found.design_effect) == (0, "good", None)
+
+
+@pytest.mark.parametrize("groups", [[[5, 3]], [[5, 3], [0, 0]], [[5, 3], [1, 2]]])
+def test_too_few_groups(groups):
+    found = estimate(groups, neurons=1)
+    assert (found.standard_error, found.quality, found.lower) == (None, "bounds only", 0)
+    assert found.upper == 1
+    assert "None" in repr(found) or found.design_effect is None
+
+
+def test_a_value_above_the_neurons_is_cut():
+    groups = np.random.default_rng(3).multinomial(4, np.full(128, 1 / 128), size=32)
+    above = estimate(groups)
+    assert above.value > 7
+    cut = estimate(groups, neurons=7)
+    assert (cut.value, cut.is_cut, above.is_cut) == (7, True, False)
+    assert cut.standard_error == above.standard_error  # the cut hides no error
+    assert estimate(groups, "efficiency", neurons=7).is_cut
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "words"),
+    [
+        ([], TypeError, "groups must be GroupedCounts"),
+        ([1, 2], TypeError, "groups must be GroupedCounts"),
+        ([[0.5, 1.0]], TypeError, "groups must be GroupedCounts"),
+        ([[0, 0], [0, 0]], ValueError, "only zeros"),
+        ([[1, -1], [2, 2]], ValueError, "not negative"),
+        (np.empty((2, 0), np.int64), ValueError, "empty"),
+        ([[2**62, 1], [2**62, 1]], OverflowError, "int64"),
+    ],
+)
+def test_invalid_groups(groups, error, words):
+    with pytest.raises(error, match=words):
+        estimate(groups)
+
+
+def test_invalid_arguments():
+    groups = drawn()
+    with pytest.raises(ValueError, match="measure must be one of entropy, efficiency"):
+        estimate(groups, "aIQ")
+    with pytest.raises(ValueError, match="the efficiency needs neurons"):
+        estimate(groups, "efficiency")
+    with pytest.raises(ValueError, match="6 states are more than 2 neurons"):
+        estimate(groups, neurons=2)
+    with pytest.raises(ValueError, match="neurons must be greater than 0"):
+        estimate(groups, neurons=0)
+
+
+# ---- measures of several values -----------------------------------------------------------------
+
+
+def test_efficiency():
+    groups = drawn()
+    bits, share = estimate(groups, neurons=3), estimate(groups, "efficiency", neurons=3)
+    total = groups.sum(axis=0)
+    assert share.value == efficiency(total, 3, estimator="chao-wang-jost")
+    for name in ("plugin", "lower", "upper", "slope", "standard_error"):
+        assert getattr(share, name) == pytest.approx(getattr(bits, name) / 3), name
+    assert share.upper < ceiling(3200, 3)
+
+
+def test_network_efficiency_and_aIQ():
+    layers = [estimate(drawn(seed), "efficiency", neurons=n) for seed, n in ((1, 3), (2, 5))]
+    network = estimate_network_efficiency(layers)
+    assert network.value == network_efficiency([layer.value for layer in layers])
+    assert network.plugin == network_efficiency([layer.plugin for layer in layers])
+    relative = [layer.standard_error / layer.value for layer in layers]
+    errors = network.standard_error / network.value
+    assert errors == pytest.approx(math.hypot(*relative) / 2, rel=0.5)
+    quotient = estimate_aIQ(network, 0.9, 2)
+    assert quotient.value == pytest.approx(aIQ(network.value, 0.9, 2))
+    growth = aIQ(network.value, 0.9, 2) / (3 * network.value)
+    assert quotient.standard_error == pytest.approx(growth * network.standard_error, rel=1e-2)
+    assert (network.quality, quotient.quality) == ("good", "good")
+
+
+def test_a_network_is_as_good_as_its_worst_layer():
+    good = estimate(drawn(), "efficiency", neurons=3)
+    singles = np.eye(3200, dtype=np.int64).reshape(32, 100, 3200).sum(axis=1)
+    network = estimate_network_efficiency([good, estimate(singles, "efficiency", neurons=64)])
+    assert (network.quality, network.coverage) == ("bounds only", 0)
+    assert network.how == ("interval, no coincidences", "interval, neurons")
+    assert network.lower < network.value < network.upper
+
+
+def test_a_layer_that_does_nothing():
+    dead = estimate(np.full((32, 1), 100), "efficiency", neurons=3)
+    network = estimate_network_efficiency([dead, estimate(drawn(), "efficiency", neurons=3)])
+    assert (network.value, network.standard_error, estimate_aIQ(network, 0.9, 2).value) == (0, 0, 0)
+
+
+def test_the_difference_of_networks_on_the_same_instances():
+    """What is special about the instances cancels."""
+    rng = np.random.default_rng(5)
+    common = rng.multinomial(1, SHARES, size=(32, 100)).argmax(axis=2)
+    first = np.array([np.bincount(group, minlength=6) for group in common])
+    second = np.array([np.bincount(np.minimum(group, 4), minlength=6) for group in common])
+    one, two = estimate(first), estimate(second)
+    found = estimate_difference(one, two)
+    assert found.value == one.value - two.value
+    assert found.standard_error < min(one.standard_error, two.standard_error) / 2
+    assert found.lower < found.value < found.upper
+    assert estimate_difference(two, one).lower == pytest.approx(-found.upper)
+    independent = estimate_difference(one, estimate(drawn(9)))
+    expected = math.hypot(one.standard_error, estimate(drawn(9)).standard_error)
+    assert independent.standard_error == pytest.approx(expected, rel=0.4)
+
+
+@pytest.mark.parametrize("other", [drawn(rows=99), drawn(groups=31)])
+def test_other_instances_are_refused(other):
+    one, other = estimate(drawn()), estimate(other)
+    for measure in (estimate_difference, lambda *parts: estimate_network_efficiency(parts)):
+        with pytest.raises(ValueError, match="must be of the same instances"):
+            measure(one, other)
+
+
+def test_what_is_no_estimate():
+    with pytest.raises(TypeError, match="efficiencies must be Estimates, got float"):
+        estimate_network_efficiency([0.5])
+    with pytest.raises(ValueError, match="efficiencies is empty"):
+        estimate_network_efficiency([])
+    with pytest.raises(TypeError, match="first and second must be Estimates"):
+        estimate_difference(estimate(drawn()), 1.0)
+    with pytest.raises(ValueError, match="weight must be greater than 0"):
+        estimate_aIQ(estimate(drawn(), "efficiency", neurons=3), 0.9, 0)
+
+
+# ---- labels -------------------------------------------------------------------------------------
+
+
+def labelled(told, seed=0, states=6):
+    """Three labels; the state of a row is that of its label as often as ``told`` says."""
+    rng = np.random.default_rng(seed)
+    tables = {}
+    for label in range(3):
+        own = np.eye(states)[label]
+        tables[label] = rng.multinomial(30, told * own + (1 - told) / states, size=32)
+    return tables
+
+
+def test_mutual_information():
+    tables = labelled(0.6)
+    found = estimate_mutual_information(tables)
+    assert found.value == pytest.approx(
+        mutual_information([table.sum(axis=0) for table in tables.values()])
+    )
+    p = 0.6 * np.eye(3, 6) + 0.4 / 6
+    truth = entropy(p.sum(axis=0)) - entropy(p[0])
+    assert found.confidence_interval[0] < truth < found.confidence_interval[1]
+    assert found.upper - found.value < 0.1
+    assert found.plugin > found.value
+
+
+def test_labels_that_tell_nothing():
+    found = estimate_mutual_information(labelled(0.0, seed=1))
+    assert found.confidence_interval[0] == 0
+    assert found.value < 0.02
+    assert found.standard_error > 0  # also where the value is cut at 0
+
+
+def test_labels_that_tell_everything():
+    tables = {n: np.full((32, 1), 5) * np.eye(3, dtype=np.int64)[n] for n in range(3)}
+    found = estimate_mutual_information(tables)
+    assert found.value == pytest.approx(math.log2(3))
+    assert found.upper == pytest.approx(math.log2(3))
+
+
+@pytest.mark.parametrize(
+    ("by_label", "error", "words"),
+    [
+        ({}, ValueError, "by_label is empty"),
+        ({math.nan: [[1, 2]], 1: [[1, 2]]}, ValueError, "a label of by_label is NaN"),
+        ({0: [[1, 2]], 1: [[1, 2, 3]]}, ValueError, "the same groups and states"),
+        ({0: [[1, 2]], 1: [[1, 2], [2, 1]]}, ValueError, "the same groups and states"),
+        ({0: [1, 2]}, TypeError, "groups must be"),
+    ],
+)
+def test_invalid_labels(by_label, error, words):
+    with pytest.raises(error, match=words):
+        estimate_mutual_information(by_label)
+
+
+def test_one_label_tells_nothing():
+    found = estimate_mutual_information({"all": drawn()})
+    assert (found.value, found.lower, found.upper) == (0, 0, 0)
+
+
+def test_an_estimate_does_not_change_and_is_json():
+    found = estimate(drawn(), neurons=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.value = 1.0
+    assert found == estimate(drawn(), neurons=3)
+    as_dict = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert as_dict["confidence_interval"] == [found.lower, found.upper]
+    assert "replicates" not in as_dict
+    assert isinstance(found, Estimate)
+
+
+@pytest.mark.parametrize(("degrees", "quantile"), [(7, 2.3646), (15, 2.1314), (31, 2.0395)])
+def test_quantiles_of_t(degrees, quantile):
+    assert student_quantile(degrees) == pytest.approx(quantile, abs=1e-3)
