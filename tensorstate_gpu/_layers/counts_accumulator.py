@@ -14,6 +14,7 @@ from tensorstate_gpu._layers.instance_groups import SampleTallies, groups_of, in
 from tensorstate_gpu._layers.instance_notes import InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu.errors import RowsNotKept
@@ -80,12 +81,16 @@ class CountsAccumulator(Accumulator):
         self._ledger.note_pieces("labels")  # raises an error if some are missing
         return self._counters.histograms(self.neurons)
 
-    def grouped(self, groups: int | None) -> GroupedCounts:
+    def _compute_groups(
+        self, groups: int | None, progress: ProgressCallback | None
+    ) -> GroupedCounts:
         self._require_groups(groups)
         self._ledger.require_assigned()
         return self._samples.with_all_counts(self._counters.histograms_by_group(self.neurons))
 
-    def grouped_by_label(self, groups: int | None, labels: Any = None) -> dict[Any, GroupedCounts]:
+    def grouped_by_label(
+        self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
+    ) -> dict[Any, GroupedCounts]:
         self._require_groups(groups)
         _refuse_labels(labels)
         self._ledger.note_pieces("labels")  # raises an error if some are missing

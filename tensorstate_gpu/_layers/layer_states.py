@@ -139,23 +139,34 @@ class LayerStates(ABC):
         with self._read_lock(), self._naming_layer():
             return self._require_accumulator().histograms_by_label(labels)
 
-    def grouped(self, groups: int | None = None) -> GroupedCounts:
+    def grouped(
+        self, groups: int | None = None, *, progress: ProgressCallback | None = None
+    ) -> GroupedCounts:
         """Return the counts by group of instances, which show the errors of measures.
 
         All instances of a unit are in one group, which a hash of the unit decides; see
         Run.labels(). Without units, that of an instance's number. ``groups``: how many; by default
-        those of the capture, or 32. With keep="counts", they must be kept: ``groups=32``. Raises
-        InputsUnknown if some states belong to no known instance.
+        those of the capture, or 32. With keep="counts", they must be kept: ``groups=32``.
+        ``progress`` is called with the number of rows counted so far. Raises InputsUnknown if some
+        states belong to no known instance.
         """
         with self._read_lock(), self._naming_layer():
-            return self._require_accumulator().grouped(self._group_number(groups))
+            number = self._group_number(groups)
+            return self._require_accumulator().grouped(number, progress)
 
-    def grouped_by(self, labels: Any = None, groups: int | None = None) -> dict[Any, GroupedCounts]:
+    def grouped_by(
+        self,
+        labels: Any = None,
+        groups: int | None = None,
+        *,
+        progress: ProgressCallback | None = None,
+    ) -> dict[Any, GroupedCounts]:
         """Return the counts by group for each label; see grouped() and counts_by()."""
         if labels is not None:
             self._warn_if_shuffled()
         with self._read_lock(), self._naming_layer():
-            return self._require_accumulator().grouped_by_label(self._group_number(groups), labels)
+            number = self._group_number(groups)
+            return self._require_accumulator().grouped_by_label(number, labels, progress)
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error; information.estimate."""

@@ -29,6 +29,7 @@ from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -117,23 +118,31 @@ class RowsAccumulator(Accumulator):
             counters.add(chunk, pieces.read(first, last + 1)[instances - first])
         return counters.histograms(self.neurons)
 
-    def grouped(self, groups: int | None) -> GroupedCounts:
+    def _compute_groups(
+        self, groups: int | None, progress: ProgressCallback | None
+    ) -> GroupedCounts:
         self.collect_transferred(wait=True)
         self.ledger.require_assigned()
-        samples, counters = self._count_by_group(groups or GROUPS, lambda: None)
+        samples, counters = self._count_by_group(groups, lambda: None, progress)
         return samples.with_all_counts(counters.histograms_by_group(self.neurons))
 
-    def grouped_by_label(self, groups: int | None, labels: Any = None) -> dict[Any, GroupedCounts]:
+    def grouped_by_label(
+        self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
+    ) -> dict[Any, GroupedCounts]:
         self.collect_transferred(wait=True)
         read = self._label_reader(labels)
         read()  # raises an error if some are missing
-        samples, counters = self._count_by_group(groups or GROUPS, read)
+        samples, counters = self._count_by_group(groups, read, progress)
         return samples.with_counts(counters.histograms_by_group(self.neurons))
 
     def _count_by_group(
-        self, groups: int, labels: Callable[[], SlidingReader | None]
+        self,
+        given: int | None,
+        labels: Callable[[], SlidingReader | None],
+        progress: ProgressCallback | None,
     ) -> tuple[SampleTallies, LabelledCounters]:
         """Count instances, and their rows. ``labels`` returns a reader of labels, or None."""
+        groups = GROUPS if given is None else given
         samples, counters = SampleTallies(groups), LabelledCounters(self.row_bytes, groups)
         notes = _Notes(labels(), self._unit_reader())
         for start in range(0, self.ledger.count, _INSTANCES):
@@ -146,6 +155,8 @@ class RowsAccumulator(Accumulator):
             places = instances - first
             row_labels = None if own is None else own[places]
             counters.add(chunk, row_labels, groups_of(hashes, groups)[places])
+            if progress is not None:
+                progress(counters.total)
         return samples, counters
 
     def _label_reader(self, labels: Any) -> Callable[[], SlidingReader]:

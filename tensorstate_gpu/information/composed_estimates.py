@@ -96,8 +96,8 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
     >>> from tensorstate_gpu.information import estimate
     >>> groups = np.random.default_rng(0).multinomial(100, [0.5, 0.25, 0.25], size=32)
     >>> found = estimate_difference(estimate(groups), estimate(groups))
-    >>> found.value, found.standard_error
-    (0.0, 0.0)
+    >>> f"{found.value} +- {found.standard_error:.4f} bits"
+    '0.0 +- 0.0012 bits'
     """
     one, other = parts = _estimates([first, second], "first and second")
     effects = [part.design_effect for part in parts if part.design_effect is not None]

@@ -170,7 +170,10 @@ def _checked_neurons(table: GroupTable, neurons: int | None) -> int | None:
 
 def _entropy_of_source(table: GroupTable, neurons: int | None) -> Estimate:
     found, plugin = chao_wang_jost(table.all_groups()), entropy(table.total)
-    replicates = Replicates.of(table, found, lambda group: chao_wang_jost(table.without(group)))
+    noise = second_order_error(table)
+    replicates = Replicates.of(
+        table, found, lambda group: chao_wang_jost(table.without(group)), noise
+    )
     value = min(found, math.inf if neurons is None else neurons)
     return with_interval(
         Estimate(
@@ -207,6 +210,15 @@ def with_interval(estimate: Estimate) -> Estimate:
     lower, upper = max(low, estimate.lower), min(high, estimate.upper)
     how = ("interval", "interval" if upper == high else estimate.how[1])
     return dataclasses.replace(estimate, lower=lower, upper=upper, how=how)
+
+
+def second_order_error(table: GroupTable) -> float:
+    """Return the standard deviation, in bits, of the entropy of equally likely states.
+
+    It is that of chi squared / (2 N), times the mean design effect.
+    """
+    degrees = int(np.count_nonzero(table.total)) - 1
+    return table.clustering * math.sqrt(2 * degrees) / (2 * table.rows * math.log(2))
 
 
 def chao_wang_jost(sample: CountsOfCounts) -> float:

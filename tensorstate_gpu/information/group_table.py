@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -101,6 +102,25 @@ class GroupTable:
         for places in self.places:
             groups[places] += 1
         return int(self.total[groups == 1].sum())
+
+    @property
+    def clustering(self) -> float:
+        """How much more often rows of a group have the same state than if rows were independent.
+
+        1 if they are independent; 0 for a single state. Pearson's statistic of states and groups by
+        its degrees of freedom: the mean design effect of Rao and Scott, "The analysis of
+        categorical data from complex sample surveys" (1981).
+        """
+        rows = self.rows_by_group
+        present = np.flatnonzero(rows)
+        freedom = (len(present) - 1) * (int(np.count_nonzero(self.total)) - 1)
+        if not freedom:
+            return 0.0
+        squares = math.fsum(
+            float((self.counts[g] ** 2.0 / self.total[self.places[g]]).sum()) / int(rows[g])
+            for g in present
+        )
+        return max(0.0, self.rows * (squares - 1) / freedom)
 
     def all_groups(self) -> CountsOfCounts:
         """Return the counts of counts of all groups together."""

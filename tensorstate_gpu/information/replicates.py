@@ -19,6 +19,8 @@ class Replicates:
     Groups of many rows thus count as much as their rows do. All deviations together are 0: that
     fewer rows have a greater bias is no error by chance. ``groups``: how many groups of equal size
     would say as much. ``bias``: what the common part of the deviations says of the bias.
+    ``noise``: the part of the standard error that deviations do not show, because it is not linear:
+    all there is where all states are equally likely.
 
     Source: Wolter, "Introduction to variance estimation" (2007), chapter 4, for the delete-a-group
     jackknife; Quenouille (1956) for its bias.
@@ -27,9 +29,16 @@ class Replicates:
     deviations: tuple[float, ...]
     groups: float
     bias: float
+    noise: float
 
     @classmethod
-    def of(cls, table: GroupTable, value: float, without: Callable[[int], float]) -> Replicates:
+    def of(
+        cls,
+        table: GroupTable,
+        value: float,
+        without: Callable[[int], float],
+        noise: float = 0.0,
+    ) -> Replicates:
         """Measure without each group in turn. ``without`` returns the measure without one."""
         rows, each = table.rows, table.rows_by_group.tolist()
         shares = [own / rows for own in each]
@@ -39,7 +48,7 @@ class Replicates:
         ]
         bias = math.fsum(deviations)
         centred = (own - share * bias for own, share in zip(deviations, shares, strict=True))
-        return cls(tuple(centred), 1 / math.fsum(share**2 for share in shares), bias)
+        return cls(tuple(centred), 1 / math.fsum(share**2 for share in shares), bias, noise)
 
     @property
     def standard_error(self) -> float | None:
@@ -47,7 +56,7 @@ class Replicates:
         if self.groups < LEAST_GROUPS:
             return None
         squares = math.fsum(deviation**2 for deviation in self.deviations)
-        return math.sqrt(squares * self.groups / (self.groups - 1))
+        return math.hypot(math.sqrt(squares * self.groups / (self.groups - 1)), self.noise)
 
     @property
     def margin(self) -> float | None:
@@ -101,5 +110,9 @@ def combined(
         for each in zip(*(part.deviations for part in parts), strict=True)
     )
     biased = [value + part.bias for value, part in zip(values, parts, strict=True)]
-    bias = measure(biased) - whole
-    return Replicates(deviations, min(part.groups for part in parts), bias)
+    noise = (
+        measure([*values[:place], values[place] + part.noise, *values[place + 1 :]]) - whole
+        for place, part in enumerate(parts)
+    )
+    groups = min(part.groups for part in parts)
+    return Replicates(deviations, groups, measure(biased) - whole, math.hypot(*noise))

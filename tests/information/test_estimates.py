@@ -51,6 +51,7 @@ def test_the_standard_error_is_that_of_the_delete_a_group_jackknife():
     found, total = estimate(groups), groups.sum(axis=0)
     without = np.array([entropy(total - group, estimator="chao-wang-jost") for group in groups])
     expected = math.sqrt(31 / 32 * ((without - without.mean()) ** 2).sum())
+    expected = math.hypot(expected, found.replicates.noise)
     assert found.standard_error == pytest.approx(expected, rel=1e-9)
     exact = math.sqrt(float((SHARES * np.log2(SHARES) ** 2).sum()) - entropy(SHARES) ** 2)
     assert found.standard_error == pytest.approx(exact / math.sqrt(3200), rel=0.3)
@@ -64,6 +65,16 @@ def test_groups_count_by_their_rows():
     assert 3 < found.replicates.groups < 4
     assert found.standard_error is None
     assert (found.quality, found.confidence_interval) == ("bounds only", None)
+
+
+def test_equally_likely_states_have_an_error_too():
+    """The linear part is 0; what is left has the variance of chi squared / (2 N)."""
+    found = [estimate(drawn(seed, 30, shares=[0.25] * 4), neurons=2) for seed in range(200)]
+    values = np.array([each.value for each in found])
+    assert np.mean([each.standard_error for each in found]) > values.std()
+    assert all(each.lower <= 2 <= each.upper for each in found)
+    noise = math.sqrt(2 * 3) / (2 * 960 * math.log(2))
+    assert np.mean([each.replicates.noise for each in found]) == pytest.approx(noise, rel=0.1)
 
 
 def test_rows_that_depend_on_each_other_widen_the_interval():

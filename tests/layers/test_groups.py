@@ -69,7 +69,7 @@ def test_by_label(way):
     by_label = captured(labels=LABELS, **way).grouped_by()
     assert list(by_label) == [0, 1, 2]
     for label, grouped in by_label.items():
-        assert_groups(grouped, expected(32, of_instance, LABELS == label))
+        assert_groups(grouped, expected(32, of_instance, label == LABELS))
         assert grouped.sample.number == 100
     assert sum(grouped.sample.fingerprint for grouped in by_label.values()) % 2**64 == (
         captured().grouped().sample.fingerprint
@@ -94,7 +94,7 @@ def test_counts_by_label_and_in_all_do_not_depend_on_groups():
     assert with_groups.histogram() == without.histogram()
 
 
-@pytest.mark.parametrize("groups", [2, 16, 1024])
+@pytest.mark.parametrize("groups", [2, 16, 64])
 def test_the_number_of_groups(groups, tmp_path):
     points = [
         captured(groups=groups),
@@ -191,7 +191,9 @@ def test_counts_that_were_not_kept_by_group():
 def test_units_of_some_instances_only(way):
     point = captured(units=UNITS, **way)
     point.append(ROWS[:3], 1)
-    with pytest.raises(ts.errors.LabelsMissing, match="1 of 301 instances .* without units"):
+    with pytest.raises(
+        ts.errors.LabelsMissing, match="1 of 301 instances were captured without units"
+    ):
         point.grouped()
 
 

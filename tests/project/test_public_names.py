@@ -26,7 +26,7 @@ PACKAGES = {
         *("mutual_information", "network_efficiency", "permutation_test", "rarefaction"),
         *("total_variation", "unseen_share"),
     },
-    "tensorstate_gpu.reporting": {"LayerReport", "Report", "report"},
+    "tensorstate_gpu.reporting": {"LabelTable", "LayerReport", "Report", "report"},
     "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification"},
 }
 MODULES = {

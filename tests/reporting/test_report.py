@@ -49,7 +49,16 @@ def test_numbers(run):
         "nan": 0.0,
         "other_names": (),
         "always_fires": False,
+        "coverage": 1.0,
+        "quality": "good",
+        "slope": first.slope,
+        "estimate": 1.0,
+        "standard_error": first.standard_error,
+        "lower": first.lower,
+        "upper": 1.0,
     }
+    assert 0.99 < first.lower < 1 - first.standard_error < 1
+    assert 0 < first.slope < 0.01
     assert (second.distinct, second.entropy, second.efficiency) == (2, 1.0, 0.25)
     assert report.network_efficiency == run.network_efficiency() == pytest.approx(0.5)
     assert report.aiq == pytest.approx((0.5**3 * 0.5) ** (1 / 4))
@@ -64,10 +73,14 @@ def test_the_ceiling_of_few_states():
 
 def test_the_table(run):
     assert str(ts.report(run, 0.9)).splitlines() == [
-        "layer   axis  neurons  states  distinct     entropy  efficiency  ceiling",
-        "------  ----  -------  ------  --------  ----------  ----------  -------",
-        "first      1        2   1,200         4  2.000 bits     100.0 %  100.0 %",
-        "second     1        4   1,200         2  1.000 bits      25.0 %  100.0 %",
+        "layer   axis  neurons  states  distinct     entropy  efficiency  ceiling  coverage"
+        "      95 % range  quality",
+        "------  ----  -------  ------  --------  ----------  ----------  -------  --------"
+        "  --------------  -------",
+        "first      1        2   1,200         4  2.000 bits     100.0 %  100.0 %   100.0 %"
+        "  99.9 - 100.0 %     good",
+        "second     1        4   1,200         2  1.000 bits      25.0 %  100.0 %   100.0 %"
+        "               -    rough",
         "",
         "network efficiency  50.0 %",
         "accuracy            90.0 %",
@@ -111,14 +124,15 @@ class Cells(html.parser.HTMLParser):
 
 def test_html_shows_the_same_and_escapes_names():
     name = '<script>alert(1)</script> & "it\'s"'
-    report = ts.report(ts.Run([point(name, [0, 1], 2)]), 0.5)
+    report = ts.report(ts.Run([point(name, [0, 1] * 9, 2)]), 0.5)
     parsed = Cells()
     parsed.feed(report._repr_html_())
     assert set(parsed.tags) == {"table", "tr", "th", "td", "p", "br", "b"}
     assert "".join(parsed.texts).count(name) == 1
-    row = ["1", "2", "2", "2", "1.000 bits", "50.0 %", "50.0 %"]
+    row = ["1", "2", "18", "2", "1.000 bits", "50.0 %", "100.0 %", "100.0 %"]
+    row += [report.layers[0].cells()[-2], "good"]
     assert parsed.texts[-len(row) - 6 : -6] == row
-    assert parsed.texts[-6:][1::2] == ["50.0 %", "50.0 %", "50.0 %"]
+    assert [text.split(" (")[0] for text in parsed.texts[-6:][1::2]] == ["50.0 %"] * 3
 
 
 def test_as_dict_is_json(run):
@@ -222,3 +236,124 @@ def test_a_run_of_many_layers_is_shown_in_a_line_or_as_its_table(run):
     assert "layer52.with.a.long&lt;name&gt;_post_states" in empty._repr_html_()
     assert run._repr_html_() == run.report()._repr_html_()
     assert ts.Run([])._repr_html_().startswith("<table>")
+
+
+# ---- how far to trust the numbers ---------------------------------------------------------------
+
+
+def wide_point(name="wide", rows=500, neurons=100, seed=0, **options):
+    """A capture point of rows that are all different."""
+    made = ts.CapturePoint(name, **options)
+    made.declare(neurons, 1)
+    bits = np.random.default_rng(seed).random((rows, neurons)) < 0.1
+    made.append(np.packbits(bits, axis=1, bitorder="little"), rows)
+    return made
+
+
+def test_a_layer_of_too_few_states_is_marked():
+    report = ts.report(ts.Run([wide_point(), point("narrow", [0, 1, 2, 3] * 125, 2)]), 0.9)
+    wide, narrow = report.layers
+    assert (wide.quality, narrow.quality, report.quality) == ("bounds only", "good", "bounds only")
+    assert wide.coverage == 0
+    assert wide.efficiency < wide.lower < wide.upper < 1
+    assert (wide.is_at_ceiling, narrow.is_at_ceiling) == (True, False)
+    lines = dict(line.split("  ", 1) for line in str(report).splitlines()[5:])
+    for label, limits in (
+        ("network efficiency", report.network_range),
+        ("aIQ (beta 2)", report.aiq_range),
+    ):
+        low, high = (f"{100 * limit:.1f}" for limit in limits)
+        assert lines[label].endswith(f"% (bounds only: {low} - {high} %)")
+    assert lines["at the ceiling"].strip() == "wide: more states would show a higher entropy"
+    assert "bounds only" in report._repr_html_()
+    assert json.loads(json.dumps(report.as_dict()))["layers"][0]["quality"] == "bounds only"
+
+
+def test_ranges_of_good_layers():
+    run = ts.Run([point("a", [0, 1, 2, 3, 0] * 400, 2), point("b", [0, 1, 0, 0, 1] * 400, 3)])
+    report = run.report(0.9)
+    assert report.quality == "good"
+    low, high = report.network_range
+    assert low < report.network_efficiency < high < low + 0.05
+    assert f"(95 % range: {100 * low:.1f} - {100 * high:.1f} %)" in str(report)
+    assert "at the ceiling" not in str(report)
+    assert report.aiq_range[0] < report.aiq < report.aiq_range[1]
+
+
+def test_counts_have_a_range_if_they_are_kept_by_group():
+    rows, counts, grouped = (
+        wide_point(rows=5000, neurons=6, **options)
+        for options in ({}, {"keep": "counts"}, {"keep": "counts", "groups": 32})
+    )
+    whole, alone, same = (ts.Run([each]).report() for each in (rows, counts, grouped))
+    assert same == whole
+    assert same.quality == "good"
+    assert (alone.quality, alone.network_range, alone.layers[0].lower) == ("rough", None, None)
+    assert alone.layers[0].coverage == pytest.approx(same.layers[0].coverage, abs=0.01)
+    assert alone.layers[0].slope == pytest.approx(same.layers[0].slope)
+
+
+def test_states_of_unknown_inputs_have_no_range():
+    made = wide_point(rows=50, neurons=6)
+    made.record(np.zeros((100, 1), np.uint8), 6, 1, ((2, -100),))
+    (layer,) = ts.Run([made]).report().layers
+    assert (layer.states, layer.lower, layer.quality) == (150, None, "rough")
+
+
+def test_layers_of_different_inputs_have_no_common_range():
+    report = ts.Run([wide_point("a", 600), wide_point("b", 500)]).report()
+    assert report.network_range is None
+    assert "(bounds only)" in str(report)
+
+
+# ---- by label -----------------------------------------------------------------------------------
+
+
+def labelled(name="layer", **options):
+    """Three labels: the state of a row tells it in two cases of three."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 3000)
+    states = np.where(rng.random(3000) < 2 / 3, labels, rng.integers(0, 3, 3000))
+    made = ts.CapturePoint(name, **options)
+    made.declare(2, 1)
+    made.append(states.astype(np.uint8)[:, None], 3000, labels)
+    return made
+
+
+def test_a_table_by_label():
+    made = labelled()
+    report = ts.Run([made]).report(by_label=True)
+    (table,) = report.by_label
+    assert (table.layer, table.labels, table.quality) == ("layer", (0, 1, 2), "good")
+    for label, measures in zip(table.labels, table.measures, strict=True):
+        counts = made.counts_by()[label]
+        assert (measures.layer, measures.states) == (str(label), counts.total)
+        assert measures.entropy == counts.entropy()
+        assert measures.quality == "good"
+    shares = np.full((3, 3), 1 / 9) + np.eye(3) * 2 / 3
+    truth = math.log2(3) - ts.entropy(shares[0])
+    assert table.lower < truth < table.upper
+    lines = str(report).splitlines()
+    assert lines[lines.index("layer, by label") + 1].split()[:2] == ["label", "states"]
+    assert lines[-1].startswith("a state tells of its label  0.")
+    assert "a state tells of its label" in report._repr_html_()
+    assert json.loads(json.dumps(report.as_dict()))["by_label"][0]["labels"] == [0, 1, 2]
+
+
+def test_a_table_by_label_of_counts():
+    grouped = labelled(keep="counts", groups=32)
+    assert ts.report(ts.Run([grouped]), by_label=True) == ts.report(
+        ts.Run([labelled()]), by_label=True
+    )
+    (table,) = ts.Run([labelled(keep="counts")]).report(by_label=True).by_label
+    assert (table.lower, table.quality) == (None, "rough")
+    assert table.information == pytest.approx(0.599, abs=0.05)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_a_table_without_labels_says_so(keep):
+    report = ts.Run([point("plain", [0, 1] * 9, 2, keep=keep)]).report(by_label=True)
+    assert report.by_label[0].as_list() is None
+    expected = "plain: 18 of 18 instances were captured without labels"
+    assert str(report).splitlines()[-1] == expected
+    assert "without labels" in report._repr_html_()

@@ -81,6 +81,18 @@ def flipped(neurons: int = 16, prototypes: int = 40, flips: float = 0.03, rows: 
     return population(f"flipped prototypes, {rows} rows", neurons, chosen[:, None] ^ flip)
 
 
+def uniform(states: int, rows: int) -> Source:
+    """Equally likely states; all rows of an instance have the same."""
+
+    def draw(instances: int, rng: np.random.Generator) -> Rows:
+        numbers = rng.integers(0, states, (instances, 1)).repeat(rows, axis=1)
+        return _packed(numbers, neurons)
+
+    neurons = (states - 1).bit_length()
+    name = f"{states:,} equally likely states, {rows} rows"
+    return Source(name, neurons, rows, math.log2(states), draw)
+
+
 def independent(neurons: int, chance: float) -> Source:
     """Independent neurons and rows."""
     own = -sum(p * math.log2(p) for p in (chance, 1 - chance))
