@@ -14,7 +14,7 @@ from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 
-_UNPACKED = 1 << 24  # bytes of unpacked states at a time
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
 
 
 class GroupedCounts:
@@ -146,11 +146,9 @@ class GroupedCounts:
 
 
 def _firing(part: StateCounts) -> NDArray[np.int64]:
-    """Return in how many rows each neuron fires: (neurons,)."""
-    firing = np.zeros(part.neurons, np.int64)
-    step = max(1, _UNPACKED // part.neurons)
-    for start in range(0, len(part), step):
-        rows = slice(start, start + step)
-        bits = np.unpackbits(part.packed[rows], axis=1, count=part.neurons, bitorder="little")
-        firing += part.counts[rows] @ bits
-    return firing
+    """Return in how many rows each neuron fires, (neurons,): exact below 2**53 rows.
+
+    The counts are added up by the value of each byte, and these sums by bit.
+    """
+    firing = [np.bincount(column, part.counts, minlength=256) @ _BITS for column in part.packed.T]
+    return np.concatenate(firing).astype(np.int64)[: part.neurons]

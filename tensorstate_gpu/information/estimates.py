@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
@@ -12,7 +13,6 @@ import numpy as np
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu.information.bounds import greatest_entropy, least_entropy
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
-from tensorstate_gpu.information.entropies import entropy
 from tensorstate_gpu.information.estimators import estimate as corrected
 from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
@@ -169,11 +169,14 @@ def _checked_neurons(table: GroupTable, neurons: int | None) -> int | None:
 
 
 def _entropy_of_source(table: GroupTable, neurons: int | None) -> Estimate:
-    found, plugin = chao_wang_jost(table.all_groups()), entropy(table.total)
+    @functools.cache
+    def without(group: int) -> tuple[float, float]:
+        return _both_entropies(table.without(group))
+
+    found, plugin = _both_entropies(table.all_groups())
     noise = second_order_error(table)
-    replicates = Replicates.of(
-        table, found, lambda group: chao_wang_jost(table.without(group)), noise
-    )
+    replicates = Replicates.of(table, found, lambda group: without(group)[0], noise)
+    of_sample = Replicates.of(table, plugin, lambda group: without(group)[1])
     value = min(found, math.inf if neurons is None else neurons)
     return with_interval(
         Estimate(
@@ -183,13 +186,18 @@ def _entropy_of_source(table: GroupTable, neurons: int | None) -> Estimate:
             *_bounds(table, value, replicates, neurons),
             coverage_of(table),
             table.rows,
-            _design_effect(table, plugin),
+            _design_effect(table, plugin, of_sample.standard_error),
             value < found,
             bias_of(value, plugin, replicates),
             replicates,
             table.instances,
         )
     )
+
+
+def _both_entropies(sample: CountsOfCounts) -> tuple[float, float]:
+    """Return the estimated entropy of the source, and that of the sample, in bits."""
+    return chao_wang_jost(sample), plug_in(sample) / math.log(2)
 
 
 def _bounds(
@@ -235,11 +243,8 @@ def coverage_of(table: GroupTable) -> float:
     return 1 - table.rows_in_one_group / table.rows
 
 
-def _design_effect(table: GroupTable, plugin: float) -> float | None:
+def _design_effect(table: GroupTable, plugin: float, error: float | None) -> float | None:
     """Return the variance of the plug-in by the jackknife, relative to that of independent rows."""
-    error = Replicates.of(
-        table, plugin, lambda group: plug_in(table.without(group)) / math.log(2)
-    ).standard_error
     p = table.total[table.total > 0] / table.rows
     of_a_row = float((p * np.log2(p) ** 2).sum()) - plugin**2
     if error is None or of_a_row < 1e-9:  # equally frequent states: the plug-in cannot vary

@@ -89,7 +89,7 @@ def uniform(states: int, rows: int) -> Source:
         return _packed(numbers, neurons)
 
     neurons = (states - 1).bit_length()
-    name = f"{states:,} equally likely states, {rows} rows"
+    name = f"{states:,} equal states, " + ("independent rows" if rows == 1 else f"{rows} rows")
     return Source(name, neurons, rows, math.log2(states), draw)
 
 
@@ -118,12 +118,16 @@ def digits(neurons: int = 12, size: int = 3, stride: int = 1) -> Source:
 
 
 def all_sources() -> list[Source]:
+    """Rows that are independent, that repeat within instances, and real ones."""
     return [
         digits(),
         topics(),
         flipped(),
         zipf(25),
         zipf(1),
+        uniform(16, 1),
+        uniform(1024, 4),
+        uniform(1 << 24, 1),
         independent(10, 0.2),
         independent(20, 0.2),
     ]
