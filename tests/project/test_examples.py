@@ -11,15 +11,23 @@ import pytest
 from tests.support.samples import thinned
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-ON_ONE_BACKEND = {"pytorch_lenet5": "", "tensorflow_training_loop": "tensorflow"}
+ON_ONE_BACKEND = {
+    "output_distributions": "",
+    "pytorch_lenet5": "",
+    "tensorflow_training_loop": "tensorflow",
+}
 RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax", "torch")]
 RUNS += [
     (path.stem, ON_ONE_BACKEND.get(path.stem, "jax" if "two_layer" in path.stem else "tensorflow"))
     for path in sorted(EXAMPLES.glob("*.py"))
     if path.stem not in ("data", "keras_lenet5")
 ]
-# Both ways to capture, by layers and by a probe in JAX; the others take minutes.
-SAMPLE = [("keras_lenet5", "tensorflow"), ("two_layer_network", "jax")]
+# Both ways to capture, by layers and by a probe in JAX, and what takes seconds; others take minutes.
+SAMPLE = [
+    ("keras_lenet5", "tensorflow"),
+    ("output_distributions", ""),
+    ("two_layer_network", "jax"),
+]
 
 
 @pytest.mark.slow
@@ -44,9 +52,18 @@ def test_example(name, backend, tmp_path):
         accuracies = [float(share) for share in re.findall(r"accuracy +(\S+) %", done.stdout)]
         assert len(accuracies) == 3
         assert accuracies[-1] > max(90, accuracies[0])
+    if name == "output_distributions":
+        bits = [float(number) for number in re.findall(r"([\d.]+) bits", done.stdout)]
+        right, wrong, cost, *divergences = bits
+        assert right < wrong / 3
+        assert right < cost < 0.5  # the cost of a label is that of being undecided, and more
+        assert divergences[::2] == sorted(divergences[::2])  # with the noise
+        assert divergences[1::2] == sorted(divergences[1::2])
+        assert divergences[-1] < 1
+        assert "of unlimited images (good)" in done.stdout
     if name == "tensorflow_training_loop":
         assert list((tmp_path / "logs").glob("events*"))
 
 
 def test_every_example_is_run():
-    assert len(RUNS) == 9
+    assert len(RUNS) == 10
