@@ -71,9 +71,10 @@ def main() -> None:
 
     # The hidden layer, of which 500 images are only a sample.
     found = run["1"].estimate("efficiency")
+    low, high = 100 * found.lower, 100 * found.upper
     print(
         f"efficiency of the hidden layer: {100 * found.plugin:.1f} % in the sample, "
-        f"{100 * found.lower:.1f} to {100 * found.upper:.1f} % of unlimited images ({found.quality})"
+        f"{low:.1f} to {high:.1f} % of unlimited images ({found.quality})"
     )
 
 

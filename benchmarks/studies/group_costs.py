@@ -1,8 +1,9 @@
 """What counts by group cost: time and memory, beside counts without groups.
 
 ``python -m benchmarks.studies.group_costs`` prints a table. Batches of 200 inputs are appended to
-capture points that keep counts, with and without groups, in turns; each number is the median of
-many batches. Then it compares reading: the histogram and the grouped counts of the same rows.
+capture points that keep counts, with and without groups, in turns; each number is the lower
+quartile of many batches, so that other programs disturb it little. Then it compares reading: the
+histogram and the grouped counts of the same rows.
 """
 
 import statistics
@@ -53,7 +54,7 @@ def measured(layer: tuple[int, int, int, float]) -> list[str]:
         for point, own in zip(points, times, strict=True):
             own.append(seconds(lambda point=point, batch=batch: point.append(batch, INPUTS)))
         kept.append(batch, INPUTS)
-    per_row = [1e9 * statistics.median(own) / len(batches[0]) for own in times]
+    per_row = [1e9 * statistics.quantiles(own)[0] / len(batches[0]) for own in times]
     distinct = len(points[0].histogram()), sum(map(len, points[1].grouped().parts))
     reading = seconds(kept.histogram), seconds(kept.grouped), seconds(kept.estimate)
     rows = kept.state_count

@@ -52,7 +52,7 @@ def _measure_layer(
     """Return the measures of a layer and its estimated efficiency, and its table by label."""
     before = progress.done
 
-    def counted(rows: int) -> None:
+    def counted(rows: int, *_: int) -> None:
         progress.to(before + rows)
 
     if by_label:

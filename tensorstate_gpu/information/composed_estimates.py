@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from tensorstate_gpu.information.class_information import check_labels
 from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
@@ -18,9 +18,11 @@ from tensorstate_gpu.information.estimates import (
     function_of,
     with_interval,
 )
-from tensorstate_gpu.information.group_table import GroupTable
+from tensorstate_gpu.information.group_table import GroupTable, Ints
 from tensorstate_gpu.information.rarefactions import rarefaction
 from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
+
+Label = TypeVar("Label")
 
 
 def estimate_network_efficiency(efficiencies: Iterable[Estimate]) -> Estimate:
@@ -120,7 +122,7 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
     )
 
 
-def estimate_mutual_information(by_label: Mapping[object, object]) -> Estimate:
+def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     """Return how much the state of a row tells about its label, in bits, with its error.
 
     Parameters
@@ -194,17 +196,22 @@ def _together(each: Sequence[object]) -> object:
         if isinstance(first, Mergeable):
             first = first.merge(other)
         else:
-            first = _added(np.asarray(first), np.asarray(other))
+            first = _added(_counts(first), _counts(other))
     return first
 
 
-def _added(one: NDArray[np.generic], other: NDArray[np.generic]) -> NDArray[np.generic]:
+def _counts(groups: object) -> Ints:
+    """Return an array that a GroupTable has accepted."""
+    counts: ArrayLike = groups  # type: ignore[assignment]
+    return np.asarray(counts).astype(np.int64)
+
+
+def _added(one: Ints, other: Ints) -> Ints:
     if one.shape != other.shape:
         raise ValueError(
             f"all labels must have the same groups and states, got {one.shape} and {other.shape}"
         )
-    added: NDArray[np.generic] = one + other
-    return added
+    return one + other
 
 
 @runtime_checkable

@@ -67,7 +67,7 @@ class LabelTable:
     @classmethod
     def of_groups(cls, name: str, by_label: Mapping[Label, GroupedCounts]) -> "LabelTable":
         """Measure the counts of each label, by group."""
-        found = information.estimate_mutual_information({**by_label})
+        found = information.estimate_mutual_information(by_label)
         measures = [
             LayerReport.of(_shown(label), grouped.together(), grouped.estimate("efficiency"))
             for label, grouped in by_label.items()

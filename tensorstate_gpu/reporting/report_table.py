@@ -168,7 +168,8 @@ def summarise(
         tuple(missing),
         _varying_efficiency(layers),
         max((layer.quality for layer in layers), key=QUALITIES.index),
-        *(None if found is None else (found.lower, found.upper) for found in (network, quotient)),
+        None if network is None else (network.lower, network.upper),
+        None if quotient is None else (quotient.lower, quotient.upper),
     )
 
 

@@ -22,7 +22,7 @@ RUNS += [
     for path in sorted(EXAMPLES.glob("*.py"))
     if path.stem not in ("data", "keras_lenet5")
 ]
-# Both ways to capture, by layers and by a probe in JAX, and what takes seconds; others take minutes.
+# Both ways to capture, by layers and by a probe in JAX, and what is quick; others take minutes.
 SAMPLE = [
     ("keras_lenet5", "tensorflow"),
     ("output_distributions", ""),
