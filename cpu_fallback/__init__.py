@@ -14,11 +14,13 @@ from .merge import merge
 from .pack import compress
 from .pack_by_function import compress_by_function
 from .sort import sort
+from .threads import in_parallel
 from .unpack import decompress, popcount
 
 __all__ = [
     "compress",
     "compress_by_function",
+    "copy_rows",
     "count",
     "counter",
     "decompress",
@@ -33,7 +35,7 @@ __all__ = [
 ]
 
 
-def working_on(tensor: Tensor) -> AbstractContextManager[None]:
+def working_on(tensor: Tensor, *, exports: bool = True) -> AbstractContextManager[None]:
     """Do nothing: the CPU has no streams."""
     return nullcontext()
 
@@ -46,6 +48,18 @@ def view(tensor: Tensor) -> NDArray[Any]:
 def to_host(array: NDArray[Any]) -> NDArray[Any]:
     """Return the array, which is in host memory already."""
     return array
+
+
+def copy_rows(rows: NDArray[Any], target: NDArray[Any]) -> None:
+    """Copy rows to others of the same shape and dtype, on several threads if they are large.
+
+    The pages of new memory are what takes long: 16 threads fill them five times as fast as one.
+    """
+
+    def task(start: int, stop: int) -> None:
+        target[start:stop] = rows[start:stop]
+
+    in_parallel(task, len(rows), rows.nbytes)
 
 
 def rows_where(packed: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """TensorPoint: a capture point that packs tensors, as the pass that they belong to tells."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +86,9 @@ class TensorPoint(CapturePoint):
     def _pack_and_record(
         self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None
     ) -> None:
-        with prefer_single_thread():
+        # The threads that the passes of a CPU keep busy are idle while a device computes.
+        threads = prefer_single_thread() if by_input.view.is_cpu else nullcontext()
+        with threads:
             states = borrow(by_input.view, "states")
             with working_on(states):
                 packed, neurons = pack(states, by_input.axis, threshold, self.firing)
@@ -106,7 +109,7 @@ class TensorPoint(CapturePoint):
             batches = by_input.batches(inputs)
         else:
             kept, batches = by_input.kept(mask)
-            packed = backend_for(device_of(packed), "").rows_where(packed, kept)
+            packed = backend_for(device_of(packed)).rows_where(packed, kept)
         self.record(
             packed,
             neurons,

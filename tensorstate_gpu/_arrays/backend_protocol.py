@@ -69,8 +69,11 @@ class Transfer(Protocol):
 class BackendOf(Protocol[NativeT]):
     """The functions of a backend, on arrays of its native type. All backends return equal bytes."""
 
-    def working_on(self, tensor: Tensor) -> AbstractContextManager[None]:
-        """Enter the tensor's device, and the stream that its framework uses there."""
+    def working_on(self, tensor: Tensor, *, exports: bool = True) -> AbstractContextManager[None]:
+        """Enter the tensor's device, and the stream and the memory that its framework uses there.
+
+        ``exports``: whether the caller gets arrays that are made inside.
+        """
 
     def view(self, tensor: Tensor) -> NativeT:
         """Return the same memory as a native array of unsigned integers."""
@@ -125,6 +128,9 @@ class HostBackend(BackendOf[NDArray[Any]], Protocol):
 
     def counter(self, row_bytes: int) -> Counter:
         """Create an empty running count for rows of ``row_bytes`` bytes."""
+
+    def copy_rows(self, rows: NDArray[Any], target: NDArray[Any]) -> None:
+        """Copy rows to others of the same shape and dtype, on several threads if they are large."""
 
 
 class DeviceBackend(BackendOf[DeviceArray], Protocol):

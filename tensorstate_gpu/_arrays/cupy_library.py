@@ -2,9 +2,10 @@
 
 from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 from tensorstate_gpu._arrays.array_types import CudaArray, DLPackArray
-from tensorstate_gpu._arrays.cupy_types import Allocator, CuPy, DeviceArray
+from tensorstate_gpu._arrays.cupy_types import Allocator, CuPy, DeviceArray, Pointer
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module
 
 
@@ -56,7 +57,8 @@ def torch_stream(index: int) -> int:
 def torch_allocator() -> Allocator:
     """Return an allocator for CuPy that takes memory from torch's.
 
-    So what one frees, the other can use, and torch's statistics and limits include it.
+    So what one frees, the other can use, and torch's statistics and limits include it. No mode of
+    torch that is active, such as one that counts operations, notices it.
     """
     return library().cuda.PythonFunctionAllocator(_memory_of_torch, _back_to_torch).malloc
 
@@ -69,6 +71,40 @@ def _memory_of_torch(size: int, device: int) -> int:
     except torch.cuda.OutOfMemoryError as error:
         raise MemoryError(str(error)) from error
     return address
+
+
+# Of torch_tensor_allocator(), by their addresses.
+_torch_tensors: "WeakValueDictionary[int, Any]" = WeakValueDictionary()
+
+
+def torch_tensor_allocator(size: int) -> Pointer:
+    """Allocate memory for CuPy on torch's current stream: that of a tensor of torch.
+
+    as_torch_tensor() finds it, so that torch knows its results, and record_stream() works.
+    """
+    torch, cupy = loaded_module("torch"), library()
+    assert torch is not None
+    index = cupy.cuda.Device().id
+    try:
+        tensor = torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", index))
+    except torch.cuda.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+    memory = cupy.cuda.UnownedMemory(tensor.data_ptr(), size, tensor, index)
+    _torch_tensors[tensor.data_ptr()] = tensor
+    return cupy.cuda.MemoryPointer(memory, 0)
+
+
+def as_torch_tensor(array: DeviceArray) -> Any:
+    """Return a contiguous array as the tensor of torch in whose memory it is; None if in no such.
+
+    The memory of an empty array is nobody's.
+    """
+    torch, tensor = loaded_module("torch"), _torch_tensors.get(array.data.mem.ptr)
+    if torch is None or tensor is None or not (array.size and array.flags.c_contiguous):
+        return None
+    start = array.data.ptr - array.data.mem.ptr
+    of_array = tensor[start : start + array.nbytes].view(getattr(torch, array.dtype.name))
+    return of_array.view(array.shape)
 
 
 def _back_to_torch(address: int, device: int) -> None:

@@ -12,12 +12,26 @@ from tensorstate_gpu._arrays.array_types import DLPackArray, Shape
 Index = Any  # whatever NumPy's arrays are indexed by
 
 
-class _Pointer(Protocol):
+class _Memory(Protocol):
     @property
     def ptr(self) -> int: ...
 
 
-Allocator = Callable[[int], _Pointer]  # of a number of bytes
+class Pointer(Protocol):
+    """A place in memory that is allocated."""
+
+    @property
+    def ptr(self) -> int: ...
+    @property
+    def mem(self) -> _Memory: ...
+
+
+class _Flags(Protocol):
+    @property
+    def c_contiguous(self) -> bool: ...
+
+
+Allocator = Callable[[int], Pointer]  # of a number of bytes
 
 
 class DeviceArray(Protocol):
@@ -30,7 +44,11 @@ class DeviceArray(Protocol):
     @property
     def size(self) -> int: ...
     @property
-    def data(self) -> _Pointer: ...
+    def nbytes(self) -> int: ...
+    @property
+    def flags(self) -> _Flags: ...
+    @property
+    def data(self) -> Pointer: ...
     @property
     def T(self) -> "DeviceArray": ...
     @property
@@ -57,7 +75,7 @@ class DeviceArray(Protocol):
 
 class _NewArray(DeviceArray, Protocol):
     def __init__(
-        self, shape: Shape, dtype: DTypeLike, memptr: _Pointer, strides: Shape, /
+        self, shape: Shape, dtype: DTypeLike, memptr: Pointer, strides: Shape, /
     ) -> None: ...
 
 
@@ -108,7 +126,7 @@ class _Compiler(Protocol):
     def CompileException(self) -> type[Exception]: ...
 
 
-class _Memory(Protocol):
+class _PythonAllocator(Protocol):
     @property
     def malloc(self) -> Allocator: ...
 
@@ -131,10 +149,10 @@ class _Cuda(Protocol):
     def using_allocator(self, allocator: Allocator, /) -> AbstractContextManager[None]: ...
     def PythonFunctionAllocator(
         self, allocate: Callable[[int, int], int], free: Callable[[int, int], None], /
-    ) -> _Memory: ...
+    ) -> _PythonAllocator: ...
     def alloc_pinned_memory(self, size: int) -> memoryview: ...
-    def UnownedMemory(self, pointer: int, size: int, owner: object, device: int) -> object: ...
-    def MemoryPointer(self, memory: object, offset: int) -> _Pointer: ...
+    def UnownedMemory(self, pointer: int, size: int, owner: object, device: int) -> _Memory: ...
+    def MemoryPointer(self, memory: _Memory, offset: int) -> Pointer: ...
 
 
 class Kernel(Protocol):

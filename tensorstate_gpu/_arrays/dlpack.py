@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._arrays import cupy_library
 from tensorstate_gpu._arrays.array_types import DLPackArray, NativeArray
+from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, ElementType, accepted_types
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module, on_jax_devices
 
@@ -65,7 +66,7 @@ class Tensor:
 
     @property
     def device_name(self) -> str:
-        return _device_name(*self.device)
+        return device_name(*self.device)
 
     def numpy(self) -> NDArray[Any]:
         """Return the same memory as a NumPy array of unsigned integers (CPU only)."""
@@ -225,11 +226,11 @@ def check_same_device(array: object, argument: str, tensor: Tensor) -> None:
     except (BufferError, RuntimeError, ValueError) as error:
         raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
     if (int(kind), index) != tensor.device:
-        name = _device_name(int(kind), index)
+        name = device_name(int(kind), index)
         raise TypeError(f"{argument} is on {name}, states are on {tensor.device_name}")
 
 
-def _device_name(kind: int, index: int) -> str:
+def device_name(kind: int, index: int) -> str:
     name = _DEVICE_NAMES.get(kind, f"DLPack device type {kind}")
     return name if kind == CPU else f"{name}:{index}"
 
@@ -255,6 +256,10 @@ def export_like(result: NativeArray, like: object) -> Any:
     """
     if isinstance(like, np.ndarray):
         return result
+    if is_torch_tensor(like) and not isinstance(result, np.ndarray):
+        tensor = cupy_library.as_torch_tensor(cast(DeviceArray, result))
+        if tensor is not None:
+            return tensor
     from_dlpack = _find_from_dlpack(type(like), like)
     return result if from_dlpack is None else from_dlpack(result)
 

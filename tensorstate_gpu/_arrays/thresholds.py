@@ -32,9 +32,11 @@ Threshold = numbers.Real | float | Sequence[float] | DLPackArray
 Number = float | Fraction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FiringTest:
     """The test ``low <= key <= high``, for one threshold, or one per neuron.
+
+    It is equal to itself alone: that of one threshold is made once, and can be looked up by it.
 
     ``low`` and ``high`` are signed integers of the element's width, in arrays of shape (1,) or
     (neurons,). ``bias`` and ``flip`` define the key; if both are 0, the key is the bits themselves.

@@ -67,7 +67,7 @@ class LabelledCounters:
         if numbers is not None:
             columns = np.zeros((len(numbers), self._key_bytes - self._row_bytes), np.uint8)
             columns[:, : _NUMBER.itemsize] = numbers.view(np.uint8).reshape(len(numbers), -1)
-            packed = backend_for(device, "").with_columns(packed, columns)
+            packed = backend_for(device).with_columns(packed, columns)
         self._counter(numbers is not None, device).add(packed)
 
     @property

@@ -1,7 +1,7 @@
 """MemoryRows: packed rows in memory; store/layer_writer.py is its counterpart on disk."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Protocol, cast
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.batches import Batches
-from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, chunk_size
+from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, chunk_size, copied
 from tensorstate_gpu._layers.instance_notes import NOTES, InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.labels import MemoryLabels
 from tensorstate_gpu._layers.ledger import Ledger
@@ -75,15 +75,12 @@ class MemoryRows(ChunkedBuffer):
         """Return them unchanged: memory can hold any labels."""
         return notes
 
-    def _write_chunks(self, chunks: Sequence[Rows]) -> None:
+    def _write_chunks(self, first: Rows, others: Rows) -> None:
         if self._compressor is None:
-            kept = [chunks[0], *(chunk.copy() for chunk in chunks[1:])]
-        else:
-            # A codec may return its input, and only the first chunk may be kept without a copy.
-            kept = [
-                self._compressor.encode(chunk) for chunk in (chunks[0], *map(np.copy, chunks[1:]))
-            ]
-        self._full += kept
+            self._full += [first, *self._split(copied(others))]
+        else:  # a codec may return its input
+            chunks = (first, *map(copied, self._split(others)))
+            self._full += [self._compressor.encode(chunk) for chunk in chunks]
 
     def chunks(self) -> Iterator[Rows]:
         last = [_read_only(self._buffer[: self._filled])] if self._filled else []

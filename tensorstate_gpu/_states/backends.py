@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.backend_protocol import Backend, DeviceBackend, HostBackend
-from tensorstate_gpu._arrays.dlpack import CPU, CUDA, Tensor
+from tensorstate_gpu._arrays.dlpack import CPU, CUDA, Tensor, device_name
 
 
 def device_of(array: NativeArray) -> tuple[int, int]:
@@ -15,19 +15,19 @@ def device_of(array: NativeArray) -> tuple[int, int]:
 
 def backend_of(tensor: Tensor) -> Backend:
     """Return the backend of a tensor's device. Raises TypeError if there is none."""
-    return backend_for(tensor.device, tensor.device_name)
+    return backend_for(tensor.device)
 
 
 @lru_cache
-def backend_for(device: tuple[int, int], name: str) -> Backend:
+def backend_for(device: tuple[int, int]) -> Backend:
     """Return the backend of a DLPack device. Raises TypeError if there is none."""
     if device[0] == CPU:
         return cpu()
     if device[0] == CUDA:
         return device_backend_for(device)
     raise TypeError(
-        f"states live on {name}; this version computes on the cpu and on cuda. Move them with "
-        ".cpu() first"
+        f"states live on {device_name(*device)}; this version computes on the cpu and on cuda. "
+        "Move them with .cpu() first"
     )
 
 

@@ -101,8 +101,8 @@ def compress_states(
 
 
 def working_on(tensor: Tensor) -> AbstractContextManager[None]:
-    """Enter the tensor's device, and the stream that its framework uses there."""
-    return backend_of(tensor).working_on(tensor)
+    """Enter the tensor's device, stream and memory, for arrays that no caller gets."""
+    return backend_of(tensor).working_on(tensor, exports=False)
 
 
 def pack(

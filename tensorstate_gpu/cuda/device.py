@@ -14,7 +14,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tensorstate_gpu._arrays.cupy_library import library as library
-from tensorstate_gpu._arrays.cupy_library import torch_allocator, torch_stream
+from tensorstate_gpu._arrays.cupy_library import (
+    torch_allocator,
+    torch_stream,
+    torch_tensor_allocator,
+)
 from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor
@@ -36,9 +40,10 @@ def _check_compute_capability(index: int) -> None:
 
 
 @contextmanager
-def working_on(tensor: Tensor) -> Iterator[None]:
+def working_on(tensor: Tensor, *, exports: bool = True) -> Iterator[None]:
     """Enter a tensor's device, and the stream and the memory that its framework uses there.
 
+    ``exports``: whether the caller gets arrays that are made inside.
     Raises RuntimeError while a CUDA graph records the stream: no host code would run in replays,
     and they would write into results that the program has long kept.
     """
@@ -46,9 +51,10 @@ def working_on(tensor: Tensor) -> Iterator[None]:
     _check_compute_capability(index)
     with cupy.cuda.Device(index):
         if any(is_torch_tensor(owner) for owner in tensor.owner):
+            allocator = torch_tensor_allocator if exports else torch_allocator()
             with (
                 _TorchStream(torch_stream(index)).in_cupy(),
-                cupy.cuda.using_allocator(torch_allocator()),
+                cupy.cuda.using_allocator(allocator),
             ):
                 _check_not_recorded()
                 yield
@@ -155,8 +161,12 @@ class AsyncHostCopy:
     def __init__(self, array: DeviceArray) -> None:
         self._array = array  # must live until the copy is done
         self._copy = _pinned(array.shape, array.dtype)
-        array.get(out=self._copy, blocking=False)
         self._copied = library().cuda.Event(disable_timing=True)
+        self.repeat()
+
+    def repeat(self) -> None:
+        """Copy what the array contains by then, in the order of the current stream."""
+        self._array.get(out=self._copy, blocking=False)
         self._copied.record()
 
     @property

@@ -1,6 +1,7 @@
 """Packing on the GPU: the strides decide which kernel is used, never the logical layout."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tensorstate_gpu._arrays.thresholds import FiringTest
 from . import device
 from .launch import MOST_BLOCKS, THREADS, Launch, blocks_for
 
+_LARGEST_READ = 16  # bytes, which must be aligned
 _BYTES_PER_THREAD = 4  # of pack_whole_bytes
 _ROWS_BITS = 8 * 4096  # of the streams of pack_rows and pack_maps
 _MAPS_BITS = 8 * 16384
@@ -60,23 +62,39 @@ def pack_launch(
     ``tables``: a device array (2, neurons) of the lowest and highest keys if there is one threshold
     for each neuron, otherwise None.
     """
-    size = states.element.size
-    chosen = _choose_kernel(states.address, layout, size)
-    halves = 0 if tables is not None else _HALVES.get(states.element.name, 0)
-    transformed = not halves and bool(firing.bias or firing.flip)
-    defines = (
-        ("BITS", 8 * size),
-        ("TRANSFORMED", int(transformed)),
-        ("PER_NEURON", int(tables is not None)),
-        ("HALVES", halves),
-        *chosen.defines,
-    )
-    test = _test_arguments(firing, tables)
-    if halves:
-        test = (_threshold(firing, states.element), *test[1:])
+    chosen = _choose_kernel(states.address % _LARGEST_READ, layout, states.element.size)
+    if tables is None:
+        defines, test = _one_test(firing, states.element)
+    else:
+        defines, test = _test(firing, states.element, device.address(tables))
     addresses = np.uint64(states.address), np.uint64(packed)
     arguments = (*addresses, *chosen.arguments, *test)
-    return Launch(chosen.source, chosen.kernel, defines, chosen.grid, arguments)
+    return Launch(chosen.source, chosen.kernel, (*defines, *chosen.defines), chosen.grid, arguments)
+
+
+def _test(
+    firing: FiringTest, element: ElementType, tables: int = 0
+) -> tuple[tuple[tuple[str, int], ...], tuple[np.generic, ...]]:
+    """Return the defines of a test, and the arguments low, high, bias, flip, lows and highs.
+
+    ``tables``: where the device has the keys of each neuron, if there are some.
+    """
+    halves = 0 if tables else _HALVES.get(element.name, 0)
+    transformed = not halves and bool(firing.bias or firing.flip)
+    defines = (
+        ("BITS", 8 * element.size),
+        ("TRANSFORMED", int(transformed)),
+        ("PER_NEURON", int(tables != 0)),
+        ("HALVES", halves),
+    )
+    kind = firing.low.dtype
+    transform = np.array([firing.bias, firing.flip], f"u{kind.itemsize}").view(kind)
+    low = _threshold(firing, element) if halves else firing.low[0]
+    highs = tables and tables + firing.low.nbytes
+    return defines, (low, firing.high[0], *transform, np.uint64(tables), np.uint64(highs))
+
+
+_one_test = lru_cache(maxsize=256)(_test)
 
 
 def _threshold(firing: FiringTest, element: ElementType) -> np.int16:
@@ -87,22 +105,15 @@ def _threshold(firing: FiringTest, element: ElementType) -> np.int16:
     return np.int16(key if key >= 0 else (-1 - key) - (1 << 15))
 
 
-def _test_arguments(firing: FiringTest, tables: DeviceArray | None) -> tuple[np.generic, ...]:
-    """Return the arguments low, high, bias, flip, lows, highs."""
-    kind = firing.low.dtype
-    transform = np.array([firing.bias, firing.flip], f"u{kind.itemsize}").view(kind)
-    lows = 0 if tables is None else device.address(tables)
-    highs = 0 if tables is None else lows + tables.shape[1] * kind.itemsize
-    return (firing.low[0], firing.high[0], *transform, np.uint64(lows), np.uint64(highs))
-
-
-def _choose_kernel(address: int, layout: Layout, size: int) -> _Choice:
+@lru_cache(maxsize=1024)  # of the layers of some models, whose passes have the same shapes
+def _choose_kernel(offset: int, layout: Layout, size: int) -> _Choice:
+    """Return the kernel for numbers that begin ``offset`` bytes behind an aligned address."""
     arguments: tuple[np.generic, ...]
     neurons, row_bytes = layout.neurons, layout.row_bytes
     by_rows = layout.neuron_stride == size or neurons == 1
     one_run = layout.run_stride == neurons * size or layout.states == 1
     without_gaps = one_run and not layout.outer_shape and neurons < _MOST_INT32
-    if by_rows and without_gaps and address % min(16, 8 * size) == 0:
+    if by_rows and without_gaps and offset % min(_LARGEST_READ, 8 * size) == 0:
         if neurons % 8 == 0:
             total = layout.states * row_bytes
             grid = (blocks_for(-(-total // _BYTES_PER_THREAD)), 1)
@@ -113,11 +124,11 @@ def _choose_kernel(address: int, layout: Layout, size: int) -> _Choice:
             arguments = (np.int64(layout.states), np.int32(neurons), np.int32(rows))
             return _Choice("pack_rows", "pack_rows", grid, arguments)
     if layout.run_stride == size and len(layout.outer_shape) <= 1 and layout.run > 1:
-        return _choose_planes(address, layout, size)
-    return _strided(address, layout, size)
+        return _choose_planes(offset, layout, size)
+    return _strided(offset, layout, size)
 
 
-def _choose_planes(address: int, layout: Layout, size: int) -> _Choice:
+def _choose_planes(offset: int, layout: Layout, size: int) -> _Choice:
     """Like _choose_kernel(), for states that are neighbouring numbers, in one image or several."""
     arguments: tuple[np.generic, ...]
     outer = layout.outer_shape[0] if layout.outer_shape else 1
@@ -125,8 +136,8 @@ def _choose_planes(address: int, layout: Layout, size: int) -> _Choice:
     strides = (outer_stride, layout.neuron_stride)
     groups = -(-layout.neurons // 64)
     if any(stride % size for stride in strides):
-        return _strided(address, layout, size)
-    lanes = _lanes(address, layout.run, strides, size)
+        return _strided(offset, layout, size)
+    lanes = _lanes(offset, layout.run, strides, size)
     chunk = _maps_of_a_block(layout.run, layout.neurons)
     blocks = outer * -(-layout.neurons // max(chunk, 1))
     contiguous = layout.neuron_stride == layout.run * size and blocks <= MOST_BLOCKS[0]
@@ -146,10 +157,10 @@ def _choose_planes(address: int, layout: Layout, size: int) -> _Choice:
     return _Choice("pack_planes", "pack_planes", grid, arguments, (("LANES", lanes),))
 
 
-def _lanes(address: int, run: int, strides: tuple[int, int], size: int) -> int:
+def _lanes(offset: int, run: int, strides: tuple[int, int], size: int) -> int:
     """Return how many neighbouring positions one read of 16 or 8 bytes has everywhere; else 1."""
-    for read in (16, 8):
-        aligned = all(number % read == 0 for number in (address, run * size, *strides))
+    for read in (_LARGEST_READ, 8):
+        aligned = all(number % read == 0 for number in (offset, run * size, *strides))
         if aligned and read > size:
             return read // size
     return 1
@@ -162,7 +173,7 @@ def _maps_of_a_block(run: int, neurons: int) -> int:
     return min(most, wanted, -(-neurons // 32) * 32)
 
 
-def _strided(address: int, layout: Layout, size: int) -> _Choice:
+def _strided(offset: int, layout: Layout, size: int) -> _Choice:
     """Like _choose_kernel(), for any strides."""
     axes = len(layout.outer_shape)
     if axes > _MOST_AXES:
@@ -175,8 +186,8 @@ def _strided(address: int, layout: Layout, size: int) -> _Choice:
     missing = _MOST_AXES - axes
     shape = (*reversed(layout.outer_shape), *[1] * missing)
     strides = (*reversed(layout.outer_strides), *[0] * missing)
-    read = min(16, 8 * size)
-    starts = (address, layout.run_stride, *layout.outer_strides)
+    read = min(_LARGEST_READ, 8 * size)
+    starts = (offset, layout.run_stride, *layout.outer_strides)
     vectors = layout.neuron_stride == size and all(start % read == 0 for start in starts)
     vectors &= layout.neurons < _MOST_INT32
     arguments = (

@@ -17,6 +17,7 @@ FIRST_SLOTS = 1 << 14
 BLOCKS = 4  # of each multiprocessor, for kernels without a large cache
 _MOST_GROWTH = 8  # at a time, for it is not known how many of the refused rows are distinct
 _MOST_BATCHES = 8  # of which it is not known how many of their rows were refused
+_LEAST_REPORTED = 1 << 20  # bytes of rows, whose memory is not to wait for a report
 _SLOTS_AT_ONCE = 1 << 16  # that move to the host
 
 
@@ -52,8 +53,8 @@ class Table(ABC):
         # The number of distinct rows; then for each unsettled batch that of its refused rows.
         self._numbers = device.library().zeros(2 + _MOST_BATCHES, np.uint64)
         self._unsettled: list[Refused] = []
-        self._report: device.AsyncHostCopy | None = None  # of the numbers
-        self._reported: list[Refused] = []  # what it is about
+        self._report: device.AsyncHostCopy | None = None  # of the numbers; the same for all batches
+        self._reported: list[Refused] | None = None  # what it is about, until it has arrived
 
     def __len__(self) -> int:
         """Return the number of distinct rows. Waits for the device."""
@@ -89,10 +90,21 @@ class Table(ABC):
         while len(self._unsettled) >= _MOST_BATCHES:  # what was refused may be refused again
             self._settle(wait=True)
         self._queue(rows, weights)
-        if self._report is None:
+        if self._reported is None and self._report_is_due():
             with suppress(MemoryError):  # the rows are counted; the next batch asks again
-                self._report = device.AsyncHostCopy(self._numbers)
-                self._reported = self._unsettled.copy()
+                self._ask_for_report()
+
+    def _report_is_due(self) -> bool:
+        """Return whether the batches wait that are worth the 30 us of the host for a report."""
+        waiting = sum(refused.rows.size for refused in self._unsettled)
+        return waiting >= _LEAST_REPORTED or len(self._unsettled) >= _MOST_BATCHES // 2
+
+    def _ask_for_report(self) -> None:
+        if self._report is None:
+            self._report = device.AsyncHostCopy(self._numbers)
+        else:
+            self._report.repeat()
+        self._reported = self._unsettled.copy()
 
     def finish(self) -> None:
         """Count the refused rows as well. Waits for the device.
@@ -119,12 +131,12 @@ class Table(ABC):
         """
         if wait:
             numbers, reported = device.to_host(self._numbers), self._unsettled.copy()
-        elif self._report is not None and self._report.has_arrived:
+        elif self._report and self._reported is not None and self._report.has_arrived:
             numbers, reported = self._report.numpy(), self._reported
         else:
             return
         distinct, refusals = int(numbers[0]), {each: int(numbers[each.place]) for each in reported}
-        self._report, self._reported = None, []
+        self._reported = None
         if any(refusals.values()):
             self._grow_for(distinct, sum(refusals.values()))
         elif distinct > self.room:
@@ -164,7 +176,7 @@ class Table(ABC):
             )
         self._slots.fill(0)
         self._numbers.fill(0)
-        self._unsettled, self._report, self._reported = [], None, []
+        self._unsettled, self._reported = [], None
         rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         return rows, counts
 

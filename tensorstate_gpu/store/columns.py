@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer
+from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, copied
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.background_writer import SubmitJob
@@ -173,10 +173,10 @@ class Column(ChunkedBuffer):
         if full_chunks < len(committed.checksums):
             self.append(reader.chunk(full_chunks))
 
-    def _write_chunks(self, chunks: Sequence[NDArray[Any]]) -> None:
-        first = self._base // self._chunk_rows
+    def _write_chunks(self, first: NDArray[Any], others: NDArray[Any]) -> None:
+        number = self._base // self._chunk_rows
         self._chunk_rows_fixed = True
-        for index, chunk in enumerate([chunks[0], *map(np.copy, chunks[1:])], first):
+        for index, chunk in enumerate([first, *map(copied, self._split(others))], number):
             self._submit(partial(self._write_full_chunk, index, chunk), chunk.nbytes)
 
     def _new_full_buffer(self) -> NDArray[Any]:

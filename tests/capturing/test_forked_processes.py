@@ -1,5 +1,6 @@
 """Forked processes: what they capture would be lost, so it is refused there."""
 
+import gc
 import multiprocessing
 import sys
 
@@ -32,12 +33,15 @@ class Embedded(Dataset):
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
-def test_workers_of_a_data_loader_do_not_capture(keep):
+def test_workers_of_a_data_loader_do_not_capture(keep, monkeypatch):
+    # So many seconds torch waits for each worker of an iterator that is given up.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     model = ts.build_efficiency_model(torch.nn.Linear(4, 2), "*", keep=keep)
     assert len([*DataLoader(Embedded(model))]) == 8
     loader = DataLoader(Embedded(model), num_workers=2, multiprocessing_context="fork")
     with pytest.raises(ts.errors.OtherProcess, match=r"Linear_post_states: process \d+ captures"):
         next(iter(loader))
+    gc.collect()  # the iterator, while torch waits for so short a time
     assert model.efficiency_layers[0].state_count == 8
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu import cpu_fallback
 from tensorstate_gpu.cpu_fallback import threads
 
 X = np.random.default_rng(0).standard_normal((1 << 17, 64), dtype=np.float32)
@@ -40,6 +41,22 @@ def test_the_number_that_was_set():
         assert sum(t.name.startswith("tensorstate") for t in threading.enumerate()) <= 4 + 4
     ts.set_num_threads(None)
     assert ts.get_num_threads() == len(os.sched_getaffinity(0))
+
+
+def test_large_rows_are_copied_by_all_threads():
+    class Target:
+        def __init__(self):
+            self.rows, self.threads = np.zeros((5000, 1000), np.uint8), []
+
+        def __setitem__(self, key, value):
+            self.threads.append(threading.current_thread().name)
+            self.rows[key] = value
+
+    ts.set_num_threads(3)
+    rows, target = np.random.default_rng(0).integers(0, 256, (5000, 1000), np.uint8), Target()
+    cpu_fallback.copy_rows(rows, target)
+    assert len(target.threads) == 3
+    assert np.array_equal(target.rows, rows)
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, "2", True])

@@ -43,3 +43,8 @@ def capture_hooks_of(model: nn.Module) -> list[StateCaptureHook]:
 def images(*shape: int, seed: int = 0) -> torch.Tensor:
     """Normally distributed numbers from a generator of their own."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def perceptron() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 4))

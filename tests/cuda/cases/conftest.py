@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tensorstate_gpu.cuda import launch
+from tensorstate_gpu.cuda import launch, narrow_table, wide_table
 from tests.cuda import simulated
 from tests.cuda.simt.gpu import Gpu
 from tests.cuda.simulated.faults import FAULTS
@@ -17,6 +17,13 @@ ON_GPU = bool(os.environ.get("TENSORSTATE_TEST_GPU"))
 @pytest.fixture(scope="session")
 def machine():
     return Gpu()
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Of 128 threads: each reads several rows, and finds some in its block's cache."""
+    for module in (narrow_table, wide_table):
+        monkeypatch.setattr(module, "_THREADS", 128)
 
 
 @pytest.fixture

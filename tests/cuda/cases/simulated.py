@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu import cpu_fallback
+from tensorstate_gpu._layers import chunked_buffer
+from tensorstate_gpu._process.num_threads import min_bytes_per_thread
 from tensorstate_gpu.cuda import device
 from tests.cuda.cases.streams import assert_counts, packed
 from tests.cuda.simulated.arrays import ndarray
@@ -200,4 +203,23 @@ def test_hooks_refuse_to_be_recorded(on_cuda, layer):
             layer(1)
         GPU.capturing.clear()
         layer(2)
+    layer.check()
+
+
+# ---- the host's threads --------------------------------------------------------------------------
+
+
+def test_rows_of_a_device_are_stored_by_several_threads(on_cuda, monkeypatch):
+    """While a CPU computes a pass, its threads are busy; while a device does, they are idle."""
+    least = []
+    copy = cpu_fallback.copy_rows
+    monkeypatch.setattr(
+        cpu_fallback, "copy_rows", lambda *rows: least.append(min_bytes_per_thread()) or copy(*rows)
+    )
+    monkeypatch.setattr(chunked_buffer, "_SMALL", 0)
+    layer = Layer(on_cuda, "states")
+    for seed in range(3):
+        layer(seed)
+        GPU.finish_all()  # so that the next pass stores the rows
+    assert set(least) == {1 << 20}
     layer.check()

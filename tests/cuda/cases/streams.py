@@ -106,6 +106,23 @@ def assert_counts(found, rows):
     np.testing.assert_array_equal(found.counts, counts)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_results_live_until_the_streams_that_torch_was_told_of_have_read_them(on_cuda, seed):
+    values = torch.randn(1000, 64, generator=torch.Generator().manual_seed(seed))
+    x, other = on_cuda(values), torch.cuda.Stream()
+    result = ts.compress_states(x)
+    other.wait_stream(torch.cuda.current_stream(0))
+    with torch.cuda.stream(other):
+        torch.cuda._sleep(LATE)
+        read = ts.decompress_states(result, 64)
+    result.record_stream(other)
+    del result
+    overwritten = ts.compress_states(on_cuda(torch.ones(1000, 64)))
+    torch.cuda.synchronize()
+    np.testing.assert_array_equal(read.cpu().numpy(), values.numpy() > 0)
+    del overwritten
+
+
 @pytest.mark.parametrize("seed", thinned(list(range(SEEDS)), range(SAMPLE)))
 def test_programs(on_cuda, seed):
     Program(seed, on_cuda).run()

@@ -36,8 +36,15 @@ def compiler():
 
 
 @lru_cache
+def fibers():
+    """Load what all kernels call."""
+    return ctypes.CDLL(built("fibers", (HERE / "fibers.cpp").read_text()), ctypes.RTLD_GLOBAL)
+
+
+@lru_cache
 def compiled(code, defines):
     """Return a library with the kernels of a file, each as launch_<name>(), for launch()."""
+    fibers()
     _, *kernels = re.split(r"^(?:LARGE_)?KERNEL ", code, flags=re.MULTILINE)
     names = [kernel.partition("(")[0] for kernel in kernels]
     for name, body in zip(names, kernels, strict=True):
@@ -45,12 +52,19 @@ def compiled(code, defines):
         together = 1 if re.search(r"\bSHARED\b", body) else 2
         code += (
             f'\nextern "C" void launch_{name}(u32 x, u32 y, u32 threads, u32 shared, void **all)'
-            f"{{ simt::launch({name}, dim3{{x, y, 1}}, threads, shared, {together}, all); }}\n"
+            f"{{ simt::run([](void **all) {{ simt::call({name}, all); }}, all, dim3{{x, y, 1}},"
+            f" threads, shared, {together}); }}\n"
         )
+    title = "-".join([names[0], *(define.removeprefix("-D") for define in defines)])
+    return ctypes.CDLL(built(title, code, defines))
+
+
+def built(title, code, defines=()):
+    """The path of the library of a source; compiled once, by whichever process needs it first."""
     command = ["g++", *FLAGS, *defines, f"-I{HERE}"]
-    known_by = "\n".join([code, (HERE / "device.h").read_text(), compiler(), *command])
-    digest = hashlib.sha256(known_by.encode()).hexdigest()[:20]
-    name = "-".join([names[0], *(define.removeprefix("-D") for define in defines), digest])
+    headers = [header.read_text() for header in sorted(HERE.glob("*.h"))]
+    known_by = "\n".join([code, *headers, compiler(), *command])
+    name = f"{title}-{hashlib.sha256(known_by.encode()).hexdigest()[:20]}"
     library = BUILT / f"{name}.so"
     if not library.exists():
         BUILT.mkdir(parents=True, exist_ok=True)
@@ -62,7 +76,7 @@ def compiled(code, defines):
         subprocess.run([*command, str(own), "-o", str(new)], check=True, env=environment)
         new.replace(library)
         own.unlink()
-    return ctypes.CDLL(str(library))
+    return str(library)
 
 
 def launch(kernel, grid, threads, shared_bytes, arguments):

@@ -45,7 +45,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def data(self):
         address = self._values.ctypes.data if self.size else 0
-        return types.SimpleNamespace(ptr=address, device_id=self.device_id)
+        return types.SimpleNamespace(ptr=address, device_id=self.device_id, mem=self.mem)
 
     # ---- without work of the device ------------------------------------------------------------
 

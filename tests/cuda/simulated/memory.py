@@ -98,6 +98,7 @@ class PooledMemory:
         self._life = pool.life
         self.bytes = pool.take(size, self.stream)
         self.ptr, self.size = self.bytes.ctypes.data, size
+        self.readers = set()  # other streams, whose work so far ends before it is reused
 
     @property
     def __array_interface__(self):
@@ -105,6 +106,8 @@ class PooledMemory:
 
     def __del__(self):
         if hasattr(self, "bytes"):
+            for stream in self.readers:
+                GPU.finish(stream)
             self._pool.give_back(self.stream, self.bytes, self._life)
 
 

@@ -1,6 +1,7 @@
 """Torch tensors that say they are on a GPU: operations are queued, memory comes from a pool."""
 
 import threading
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
@@ -67,6 +68,7 @@ class OnCuda(torch.Tensor):
     """A tensor of host memory that says it is on a GPU."""
 
     is_cuda, is_cpu = True, False
+    is_borrowed = False  # whether its memory is that of another library
     index = 0
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -103,6 +105,11 @@ class OnCuda(torch.Tensor):
     def __repr__(self):  # of what it contains, only the device knows
         return f"OnCuda{tuple(self.shape)}"
 
+    def record_stream(self, stream):
+        """Does nothing for memory that is not of a tensor of torch's, like torch."""
+        if not self.is_borrowed:
+            _of_tensors[_storage(self)].readers.add(stream.key)
+
     def cpu(self):
         """Wait, and copy."""
         current_stream(self.index).synchronize()
@@ -125,6 +132,9 @@ def _put(index, run):
     GPU.put(current_stream(index).key, run)
 
 
+_of_tensors = weakref.WeakValueDictionary()  # the memory of tensors, by address
+
+
 def _storage(tensor):
     return tensor.untyped_storage().data_ptr()
 
@@ -144,9 +154,22 @@ def empty_like(tensor, index=0):
     """A tensor of the shape and strides of another, in memory of torch's pool."""
     size = tensor.numel() * tensor.itemsize
     if not size:
-        return _on_cuda(torch.empty_like(tensor), index)
-    memory = torch.from_numpy(np.asarray(_taken(size, current_stream(index).key)))
+        return _on_cuda(torch.empty_like(tensor, device="cpu"), index)
+    taken = _taken(size, current_stream(index).key)
+    _of_tensors[taken.ptr] = taken
+    memory = torch.from_numpy(np.asarray(taken))
     return _on_cuda(memory.view(tensor.dtype).as_strided(tensor.shape, tensor.stride()), index)
+
+
+def empty(*shape, dtype=None, device=None, **options):
+    """As torch.empty()."""
+    if device is None or torch.device(device).type != "cuda":
+        return _empty_on_host(*shape, dtype=dtype, device=device, **options)
+    like = _empty_on_host(*shape, dtype=dtype, device="meta")
+    return empty_like(like, torch.device(device).index)
+
+
+_empty_on_host = torch.empty
 
 
 def _copy_all(targets, sources):
@@ -167,7 +190,9 @@ def from_dlpack(array):
     if kind != 2:
         return _from_host(array)
     capsule = array.__dlpack__(stream=current_stream(index).cuda_stream or 1)
-    return _on_cuda(torch._C._from_dlpack(located(capsule, 1)), index)
+    made = _on_cuda(torch._C._from_dlpack(located(capsule, 1)), index)
+    made.is_borrowed = True
+    return made
 
 
 _from_host = torch.from_dlpack
@@ -199,7 +224,7 @@ def caching_allocator_delete(pointer):
 def install():
     """Be torch.cuda, in this process from now on."""
     dlpack._plain_types().add(OnCuda)
-    torch.from_dlpack = from_dlpack
+    torch.from_dlpack, torch.empty = from_dlpack, empty
     for name in ("Stream", "stream", "current_stream"):
         setattr(torch.cuda, name, globals()[name])
     for name in ("caching_allocator_alloc", "caching_allocator_delete"):

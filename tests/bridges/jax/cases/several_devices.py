@@ -40,7 +40,10 @@ def test_counting_brings_the_parts_together(place):
 @pytest.mark.filterwarnings("ignore:.*rematerialization")
 @pytest.mark.parametrize("transformation", [lambda function: function, jax.jit, jax.vmap])
 @pytest.mark.parametrize("place", PLACES)
-def test_tap_records_rows_in_order(place, transformation):
+def test_tap_records_rows_in_order(request, place, transformation):
+    if (place, transformation) == ("in parts", jax.jit) and jax.__version_info__ < (0, 10):
+        refused = pytest.mark.xfail(raises=jax.errors.JaxRuntimeError, strict=True)
+        request.applymarker(refused)
     run = ts.Run()
     x = jax.device_put(X, PLACES[place])
     tapped = transformation(lambda x: ts.tap(x, "x", run))(x)
