@@ -20,13 +20,17 @@ POPULATION = 200_000  # instances
 
 @dataclass(frozen=True)
 class Source:
-    """``draw``: returns the packed rows of so many instances. ``truth``: the entropy in bits."""
+    """``draw``: returns the packed rows of so many instances. ``truth``: the entropy in bits.
+
+    ``frames``: instances in a row that belong together.
+    """
 
     name: str
     neurons: int
     rows: int
     truth: float
     draw: Callable[[int, np.random.Generator], Rows]
+    frames: int = 1
 
 
 def _packed(numbers: NDArray[np.integer], neurons: int) -> Rows:
@@ -60,15 +64,34 @@ def zipf(rows: int, states: int = 100_000) -> Source:
     )
 
 
-def topics(rows: int = 25, kinds: int = 50, states: int = 2000) -> Source:
+def topics(rows: int = 25) -> Source:
     """Each instance is of a kind, and a kind has states of its own: as classes of images."""
+    return population(f"kinds of instances, {rows} rows", 11, _of_kinds(rows))
+
+
+def clips(rows: int = 10, frames: int = 8) -> Source:
+    """Clips of frames that are alike: in each frame, a tenth of the rows is from elsewhere."""
+    rng = np.random.default_rng(5)
+    numbers = np.repeat(_of_kinds(rows)[:, None], frames, axis=1)
+    others = rng.permutation(numbers.ravel()).reshape(numbers.shape)
+    numbers = np.where(rng.random(numbers.shape) < 0.1, others, numbers)
+    whole = population("", 11, numbers.reshape(len(numbers), -1))
+
+    def draw(instances: int, rng: np.random.Generator) -> Rows:
+        drawn = whole.draw(-(-instances // frames), rng)
+        return drawn.reshape(-1, rows, drawn.shape[-1])[:instances]
+
+    name = f"clips of {frames} frames, {rows} rows each"
+    return Source(name, 11, rows, whole.truth, draw, frames)
+
+
+def _of_kinds(rows: int, kinds: int = 50, states: int = 2000) -> NDArray[np.integer]:
     rng = np.random.default_rng(2)
     weights = rng.gamma(0.03, size=(kinds, states))
     cumulated = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
     kind = rng.integers(0, kinds, POPULATION // 4)
     places = rng.random((len(kind), rows))
-    numbers = [np.searchsorted(cumulated[k], at) for k, at in zip(kind, places, strict=True)]
-    return population(f"kinds of instances, {rows} rows", 11, np.array(numbers))
+    return np.array([np.searchsorted(cumulated[k], at) for k, at in zip(kind, places, strict=True)])
 
 
 def flipped(neurons: int = 16, prototypes: int = 40, flips: float = 0.03, rows: int = 16) -> Source:
@@ -122,6 +145,7 @@ def all_sources() -> list[Source]:
     return [
         digits(),
         topics(),
+        clips(),
         flipped(),
         zipf(25),
         zipf(1),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.studies.intervals import page
-from benchmarks.studies.intervals.sources import all_sources, flipped, topics, zipf
+from benchmarks.studies.intervals.sources import all_sources, clips, flipped, topics, zipf
 from benchmarks.studies.intervals.study import RESULTS, SEED, SIZES, cell, study
 
 FOUND = json.loads(RESULTS.read_text())["cells"]
@@ -44,6 +44,13 @@ def test_a_sample_of_it(source, instances):
 def test_a_sample_without_intervals():
     some = cell(zipf(25), 100, 10, SEED)
     assert (some.printed, some.held, some.above_lower, some.below_upper) == (0, None, 1, 1)
+
+
+def test_frames_of_clips_need_units():
+    """They repeat states, so that each frame alone would seem to say more than it does."""
+    some = cell(clips(), 8000, 15, SEED)
+    assert (some.printed, some.held) == (1, 1)
+    assert some.rows_held < 0.5
 
 
 @pytest.mark.long
