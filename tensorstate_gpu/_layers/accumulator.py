@@ -111,7 +111,10 @@ class Accumulator(ABC):
         """Return the counts by group of instances; ``groups``: how many, by default as kept."""
         now = self.ledger, self.ledger.rows, self.ledger.count, groups
         if self._cached_groups is None or self._cached_groups[0] != now:
-            self._cached_groups = now, self._compute_groups(groups, progress)
+            counted = self._compute_groups(groups, progress)
+            if (rows := sum(part.total for part in counted.parts)) != self.ledger.rows:
+                raise LedgerError(f"{self.ledger.rows} rows were captured, {rows} counted")
+            self._cached_groups = now, counted
         return self._cached_groups[1]
 
     @abstractmethod
