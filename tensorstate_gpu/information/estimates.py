@@ -31,7 +31,7 @@ def quality_of(coverage: float) -> Quality:
     return "good" if coverage >= GOOD else "rough" if coverage >= ROUGH else "bounds only"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Estimate:
     """A measure of the source of a sample, and how far it can be trusted. float() gives the value.
 
@@ -99,6 +99,15 @@ class Estimate:
         """The 95 % interval of the measure of the source; None if there are bounds only."""
         return None if self.quality == "bounds only" else (self.lower, self.upper)
 
+    def __repr__(self) -> str:
+        error = self.standard_error
+        margin = "" if error is None else f" +- {error:.2g}"
+        word = "bounds" if self.confidence_interval is None else "95 % interval"
+        return (
+            f"Estimate({self.value:.4g}{margin}, {word} {self.lower:.4g} to {self.upper:.4g}, "
+            f"{self.quality}, coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
+        )
+
     def as_dict(self) -> dict[str, object]:
         """Return all of it but for what only computes with it, ready for JSON."""
         shown = [field.name for field in dataclasses.fields(self) if field.repr]
@@ -141,9 +150,9 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     --------
     >>> import numpy as np
     >>> groups = np.random.default_rng(1).multinomial(100, [0.5, 0.25, 0.25], size=32)
-    >>> found = estimate(groups)
-    >>> f"{found.value:.2f} +- {found.standard_error:.2f} bits, {found.quality}"
-    '1.50 +- 0.01 bits, good'
+    >>> estimate(groups)  # doctest: +NORMALIZE_WHITESPACE
+    Estimate(1.499 +- 0.0087, 95 % interval 1.482 to 1.518, good, coverage 100.0 %,
+    3,200 instances)
     """
     if measure not in get_args(Measure):
         raise ValueError(f"measure must be one of {', '.join(get_args(Measure))}, got {measure!r}")

@@ -201,7 +201,7 @@ def test_mnist_of_other_number_types(mnist, tmp_path, capsys):
     doubles = [(images.astype(float), labels.astype(np.uint8)) for images, labels in mnist]
     path = write(tmp_path / "doubles.gz", doubles)
     assert main(["demo", "--epochs", "1", "--mnist", str(path)]) == 0
-    assert len(table(capsys.readouterr().out)) == 9
+    assert len(table(capsys.readouterr().out)) == 10
 
 
 def test_bad_epochs(capsys):
