@@ -1,5 +1,6 @@
 """JAX: the array functions inside jit, grad and vmap."""
 
+from types import ModuleType
 from typing import Any
 
 try:
@@ -41,6 +42,45 @@ def compress(x: Any, neuron_axis: int, threshold: Any) -> Any:
 def decompress(packed: Any, neurons: int) -> Any:
     """Like decompress_states: bool (states, neurons)."""
     return jnp.unpackbits(packed, axis=-1, count=neurons, bitorder="little").astype(bool)
+
+
+def namespace() -> ModuleType:
+    """Return jax.numpy."""
+    return jnp
+
+
+def distances(one: jax.Array, other: jax.Array) -> jax.Array:
+    """Like hamming_distances: int32 (states, others). Byte by byte: no array has more axes."""
+    total = jnp.zeros((len(one), len(other)), jnp.int32)
+    for byte in range(one.shape[1]):
+        differing = one[:, byte, None] ^ other[None, :, byte]
+        total += jax.lax.population_count(differing).astype(jnp.int32)
+    return total
+
+
+def isin(packed: jax.Array, reference: jax.Array) -> jax.Array:
+    """Like isin: bool (states,)."""
+    rows = jnp.concatenate((reference, packed))
+    order, begins = _sorted_rows(rows)
+    runs = jnp.cumsum(begins) - 1
+    known = jnp.zeros(len(rows), bool).at[runs].max(order < len(reference))
+    found = jnp.zeros(len(rows), bool).at[order].set(known[runs])
+    return found[len(reference) :]
+
+
+def _sorted_rows(packed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the stable order of rows as little-endian integers, and where new ones begin."""
+    columns = [packed[:, byte] for byte in range(packed.shape[1])]
+    order = jnp.lexsort(columns)
+    rows = packed[order]
+    differs = (rows[1:] != rows[:-1]).any(axis=1)
+    first = jnp.ones(min(1, len(rows)), bool)
+    return order, jnp.concatenate((first, differs))
+
+
+def firing_counts(packed: jax.Array) -> jax.Array:
+    """Like popcount(axis=0): (8 * bytes,), integers of JAX's default width."""
+    return jnp.unpackbits(packed, axis=-1, bitorder="little").sum(axis=0, dtype=int)
 
 
 def popcount(packed: Any) -> Any:

@@ -1,6 +1,7 @@
 """The CPU backend: serial Numba kernels on the library's own thread pool, for NumPy arrays."""
 
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -8,27 +9,37 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.dlpack import Tensor
 
+from .bits import distances, transpose
 from .count import Counter as counter
 from .count import count
 from .merge import merge
+from .neurons import cofiring, firing_counts
 from .pack import compress
 from .pack_by_function import compress_by_function
+from .row_sets import isin, unique
 from .sort import sort
 from .threads import in_parallel
 from .unpack import decompress, popcount
 
 __all__ = [
+    "cofiring",
     "compress",
     "compress_by_function",
     "copy_rows",
     "count",
     "counter",
     "decompress",
+    "distances",
+    "firing_counts",
+    "isin",
     "merge",
+    "namespace",
     "popcount",
     "rows_where",
     "sort",
     "to_host",
+    "transpose",
+    "unique",
     "view",
     "with_columns",
     "working_on",
@@ -43,6 +54,11 @@ def working_on(tensor: Tensor, *, exports: bool = True) -> AbstractContextManage
 def view(tensor: Tensor) -> NDArray[Any]:
     """Return the same memory as a NumPy array of unsigned integers."""
     return tensor.numpy()
+
+
+def namespace() -> ModuleType:
+    """Return NumPy."""
+    return np
 
 
 def to_host(array: NDArray[Any]) -> NDArray[Any]:

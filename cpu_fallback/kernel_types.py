@@ -20,6 +20,7 @@ Cells = KernelArray[np.uint16, np.uint16]
 Words = KernelArray[np.uint64, np.uint64]
 Ints32 = KernelArray[np.int32, Int]
 Ints = KernelArray[np.int64, Int]
+Sums = Ints32 | Ints
 Scratch = tuple[Words, Ints | None, Ints]  # of radix.sort_run
 
 # The firing test as an argument of kernels: low, high, bias, flip, lows, highs. See lanes.py.
@@ -31,6 +32,8 @@ Mask = Callable[[Int, Test, Int], np.uint64]
 Plane = Callable[[Int, Test, Int, Int, Int], None]
 Load = Callable[[Int], np.uint64]
 Store = Callable[[np.uint64, Int], None]
+AddBits = Callable[[Int, Int, Int], None]
+CountPairs = Callable[[Int, Int], int]
 Differ = Callable[[Int, Int], bool]
 
 # What an intrinsic returns to Numba: its signature, and the generator of its code.

@@ -11,15 +11,16 @@ from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 from llvmlite.ir import Value
 from numba import types
+from numba.core import cgutils
 from numba.core.base import BaseContext as Context
 from numba.core.typing import Signature
 from numba.extending import intrinsic
 from numba.types import Type
 
 from .intrinsics import emit_load, emit_store
-from .kernel_types import Declared, Int, Mask, Plane, Store, Values
+from .kernel_types import AddBits, CountPairs, Declared, Int, Mask, Plane, Store, Values
 
-_BIT, _BYTE, _WORD = ir.IntType(1), ir.IntType(8), ir.IntType(64)
+_BIT, _BYTE, _COUNT, _WORD = map(ir.IntType, (1, 8, 32, 64))
 
 
 def _splat(builder: Builder, value: Value, lanes: int) -> Value:
@@ -164,6 +165,60 @@ def _make_store_bools(lanes: int) -> Store:
     return store_bools
 
 
+def _make_add_bits(rows: int) -> AddBits:
+    @intrinsic
+    def add_bits(typing: object, source: Type, stride: Type, target: Type) -> Declared:
+        """Add bit i of each of ``rows`` words, ``stride`` apart, to the byte at ``target`` + i."""
+
+        def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
+            source, stride, target = args
+            kind = ir.VectorType(_BYTE, 64)
+            sums = emit_load(builder, target, kind)
+            for _ in range(rows):
+                word = emit_load(builder, source, _WORD)
+                bits = builder.bitcast(word, ir.VectorType(_BIT, 64))
+                sums = builder.add(sums, builder.zext(bits, kind))
+                source = builder.add(source, stride)
+            emit_store(builder, sums, target)
+            return context.get_dummy_value()
+
+        return types.none(types.int64, types.int64, types.int64), code
+
+    return add_bits
+
+
+def _make_count_differences(blocks: int) -> CountPairs:
+    """``blocks`` of 64 bytes: at most 31, for a byte of a sum holds no more than 255."""
+
+    @intrinsic
+    def count_differences(typing: object, one: Type, other: Type) -> Declared:
+        """Count the bits that differ between the bytes at two addresses."""
+
+        def code(context: Context, builder: Builder, signature: Signature, args: Values) -> Value:
+            one, other = args
+            kind, wide = ir.VectorType(_BYTE, 64), ir.VectorType(_COUNT, 64)
+            ones = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(kind, [kind]), "llvm.ctpop.v64i8"
+            )
+            add = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(_COUNT, [wide]),
+                "llvm.vector.reduce.add.v64i32",
+            )
+            sums: Value = ir.Constant(kind, None)
+            for block in range(blocks):
+                offset = ir.Constant(_WORD, 64 * block)
+                left, right = (
+                    emit_load(builder, builder.add(side, offset), kind) for side in (one, other)
+                )
+                sums = builder.add(sums, builder.call(ones, [builder.xor(left, right)]))
+            return builder.zext(builder.call(add, [builder.zext(sums, wide)]), _WORD)
+
+        return types.int64(types.int64, types.int64), code
+
+    return count_differences
+
+
 # The intrinsics, with their types inside kernels.
 store_transposed: Callable[[Int, Int, Int, Int], None] = intrinsic(_store_transposed)
 firing_mask_1, firing_mask_8, firing_mask_16, firing_mask_32, firing_mask_64 = map(
@@ -173,3 +228,5 @@ add_plane_1, add_plane_16, add_plane_64 = map(_make_add_plane, (1, 16, 64))
 store_bools_8, store_bools_16, store_bools_32, store_bools_64 = map(
     _make_store_bools, (8, 16, 32, 64)
 )
+add_bits_1, add_bits_8 = map(_make_add_bits, (1, 8))
+count_differences_64, count_differences_512 = map(_make_count_differences, (1, 8))

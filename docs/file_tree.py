@@ -22,6 +22,8 @@ LAYERS = (
     ("store",),
     ("_layers",),
     ("reporting",),
+    ("neurons",),
+    ("bits",),
     ("_states",),
     ("information", "cuda", "cpu_fallback"),
     ("_arrays",),

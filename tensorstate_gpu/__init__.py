@@ -15,7 +15,7 @@ from tensorstate_gpu._arrays.frameworks import PUBLIC_NAMES, names_without_frame
 from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
-    from tensorstate_gpu import errors, information, reporting, store, testing
+    from tensorstate_gpu import bits, errors, information, neurons, reporting, store, testing
     from tensorstate_gpu._capturing.attaching import (
         build_efficiency_model,
         remove_state_layers,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu._states.packing import compress_states, decompress_states
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
     from tensorstate_gpu._states.state_counts import StateCounts
+    from tensorstate_gpu.bridges.jax_counts import PaddedCounts
     from tensorstate_gpu.bridges.jax_tap import tap
     from tensorstate_gpu.bridges.keras3.layers import StateCapture
     from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu.store import Store
 
 # No submodule has the name of a public function: importing it would replace the function.
-_PACKAGES = ("errors", "information", "reporting", "store", "testing")
+_PACKAGES = ("bits", "errors", "information", "neurons", "reporting", "store", "testing")
 _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "AbstractStateCapture": "_capturing.capture_point",
     "CapturePoint": "_capturing.capture_point",
@@ -67,6 +68,7 @@ __all__ = [
     "AbstractStateCapture",
     "CapturePoint",
     "GroupedCounts",
+    "PaddedCounts",
     "Run",
     "StateCapture",
     "StateCaptureHook",
@@ -74,6 +76,7 @@ __all__ = [
     "Store",
     "__version__",
     "aIQ",
+    "bits",
     "build_efficiency_model",
     "capture",
     "compress_states",
@@ -84,6 +87,7 @@ __all__ = [
     "get_num_threads",
     "information",
     "network_efficiency",
+    "neurons",
     "popcount",
     "remove_state_layers",
     "report",

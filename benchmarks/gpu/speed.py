@@ -13,6 +13,7 @@ import tensorstate_gpu as ts
 from benchmarks.gpu.bounded import check_time
 from benchmarks.gpu.clock import Case, Place
 from benchmarks.gpu.results import write
+from tensorstate_gpu.neurons import cofiring
 
 DTYPES = ("float32", "bfloat16", "float16")
 # Name -> shape, neuron axis, and whether the memory is channels last.
@@ -64,6 +65,13 @@ def cases(place: Place) -> Iterator[tuple[str, Callable[[], Case]]]:
         )
     for states, neurons in ((8_000_000, 64), (50_000_000, 20)):
         yield f"unpack {states:,} x {neurons}", lambda s=states, n=neurons: unpacking(place, s, n)
+    for states, neurons in ((50_000_000, 20), (20_000_000, 64), (2_000_000, 512)):
+        yield (
+            f"firing rates {states:,} x {neurons}",
+            lambda s=states, n=neurons: adding_up(place, s, n),
+        )
+    for states, neurons in ((8_000_000, 64), (1_000_000, 512), (200_000, 2048)):
+        yield f"co-firing {states:,} x {neurons}", lambda s=states, n=neurons: pairing(place, s, n)
     yield "count 32 bytes, 1 M rows of 100,000", lambda: counting_few(place)
 
 
@@ -116,14 +124,54 @@ def packed_by_cupy(x: torch.Tensor, axis: int) -> Any:
     return cupy.packbits(cupy.from_dlpack(padded_firing(x, axis)).ravel(), bitorder="little")
 
 
-def unpacking(place: Place, states: int, neurons: int) -> Case:
-    states = place.size(states, 10)
-    shape = (states, (neurons + 7) // 8)
-    packed = torch.randint(0, 256, shape, device=place.device, dtype=torch.uint8)
-    places = torch.arange(8, device=place.device, dtype=torch.uint8)
+def random_states(place: Place, states: int, neurons: int) -> torch.Tensor:
+    shape = (place.size(states, 10), (neurons + 7) // 8)
+    return torch.randint(0, 256, shape, device=place.device, dtype=torch.uint8)
+
+
+def unpacked_by_torch(packed: torch.Tensor) -> torch.Tensor:
+    places = torch.arange(8, device=packed.device, dtype=torch.uint8)
+    return (packed[:, :, None] >> places & 1).view(len(packed), -1)
+
+
+def adding_up(place: Place, states: int, neurons: int) -> Case:
+    packed = random_states(place, states, neurons)
 
     def by_torch() -> torch.Tensor:
-        return (packed[:, :, None] >> places & 1).view(states, -1)[:, :neurons].bool()
+        return unpacked_by_torch(packed).sum(0)
+
+    assert torch.equal(ts.popcount(packed, axis=0), by_torch())
+    return {
+        "rows": len(packed),
+        "moved": packed.nbytes,
+        **place.both(lambda: ts.popcount(packed, axis=0)),
+        "rivals": {"torch, unpack and sum": place.seconds(by_torch, RIVAL_ROUNDS)},
+    }
+
+
+def pairing(place: Place, states: int, neurons: int) -> Case:
+    """With the result's copy to the host, for both."""
+    packed = random_states(place, states, neurons)
+
+    def by_torch() -> torch.Tensor:
+        firing = unpacked_by_torch(packed).float()
+        return (firing.T @ firing).cpu()
+
+    assert (by_torch().numpy() == cofiring(packed)).all()
+    return {
+        "rows": len(packed),
+        "moved": packed.nbytes,
+        "seconds": place.seconds(lambda: cofiring(packed)),
+        "rivals": {"torch, unpack and matmul": place.seconds(by_torch, RIVAL_ROUNDS)},
+    }
+
+
+def unpacking(place: Place, states: int, neurons: int) -> Case:
+    packed = random_states(place, states, neurons)
+    states = len(packed)
+
+    def by_torch() -> torch.Tensor:
+        return unpacked_by_torch(packed)[:, :neurons].bool()
 
     assert torch.equal(ts.decompress_states(packed, neurons), by_torch())
     return {

@@ -75,7 +75,10 @@ MEASURES = ["case", "rate", "x best rival (range)", "x limit (range)"]
 # cases named capture[...].
 TABLES = {
     **dict.fromkeys(
-        ("pack", "unpack", "popcount", "count", "count_trained_lenet", "merge", "sort"),
+        (
+            *("pack", "unpack", "popcount", "count", "count_trained_lenet", "merge", "sort"),
+            *("rates", "cofiring"),
+        ),
         (MEASURES, cells),
     ),
     "capture": (OVERHEADS, capture_cells),

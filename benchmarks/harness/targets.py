@@ -97,6 +97,16 @@ TARGETS = [
         lambda n, c: rate(c) / REFERENCE_SORT[n] if n in REFERENCE_SORT else None,
     ),
     Target(
+        "firing rates: times unpacking and a product or a sum",
+        5,
+        lambda n, c: _to("rival", c) if n.startswith("rates[") else None,
+    ),
+    Target(
+        "co-firing: times unpacking and a product",
+        2,
+        lambda n, c: _to("rival", c) if n.startswith("cofiring[") else None,
+    ),
+    Target(
         "two threads: times one",
         1.8,
         lambda n, c: (

@@ -81,6 +81,9 @@ class BackendOf(Protocol[NativeT]):
     def to_host(self, array: Any) -> NDArray[Any]:
         """Return a native array as a NumPy array: the array itself, or a copy."""
 
+    def namespace(self) -> object:
+        """Return the library of the native arrays: an ArrayLibrary."""
+
     def rows_where(self, packed: Any, chosen: NDArray[np.bool_]) -> NativeT:
         """Return the rows that a mask in host memory selects."""
 
@@ -106,6 +109,15 @@ class BackendOf(Protocol[NativeT]):
     def popcount(self, packed: Any) -> NativeT:
         """Count the firing neurons of each state: int32 of shape (states,)."""
 
+    def firing_counts(self, packed: Any) -> NativeT:
+        """Count the states in which each bit is set: int64 of shape (8 * bytes,)."""
+
+    def cofiring(self, packed: Any) -> NativeT:
+        """Count the states in which both of two bits are set: int64 (8 * bytes, 8 * bytes)."""
+
+    def distances(self, one: Any, other: Any) -> NativeT:
+        """Count the bits that differ, for each pair of rows: int32 (rows of one, of other)."""
+
     def sort(self, packed: Any) -> tuple[NativeT, NativeT]:
         """Return the bounds of the runs of equal rows, and the stable order of the rows.
 
@@ -116,6 +128,12 @@ class BackendOf(Protocol[NativeT]):
     def count(self, packed: Any) -> tuple[NativeT, NativeT]:
         """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
 
+    def unique(self, packed: Any) -> tuple[NativeT, NativeT, NativeT]:
+        """Return what count() does, and of each row the index of its distinct row: int64."""
+
+    def isin(self, packed: Any, reference: Any) -> NativeT:
+        """Return whether each row occurs in ``reference``: bool of shape (states,)."""
+
     def merge(self, parts: list[tuple[Any, Any]], row_bytes: int) -> tuple[NativeT, NativeT]:
         """Merge histograms, each in the form that count() returns, in linear time."""
 
@@ -125,6 +143,12 @@ Backend = BackendOf[NativeArray]
 
 class HostBackend(BackendOf[NDArray[Any]], Protocol):
     """The backend whose arrays are NumPy's."""
+
+    def transpose(self, packed: NDArray[np.uint8]) -> NDArray[np.uint64]:
+        """Return a row of bits for each neuron, of whole words: bit i is that of state i.
+
+        Of shape (8 * bytes, ceil(states / 64)). Bits beyond the last state are 0.
+        """
 
     def counter(self, row_bytes: int) -> Counter:
         """Create an empty running count for rows of ``row_bytes`` bytes."""

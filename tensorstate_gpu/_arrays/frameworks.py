@@ -16,11 +16,17 @@ _BRIDGES = "tensorstate_gpu.bridges"
 
 # Public names that need a framework: their modules below ``tensorstate_gpu``.
 PUBLIC_NAMES = {
+    "PaddedCounts": "bridges.jax_counts",
     "StateCapture": "bridges.keras3.functional",  # imports all parts of a saved model
     "StateCaptureHook": "bridges.pytorch.hooks",
     "tap": "bridges.jax_tap",
 }
-_FRAMEWORKS = {"StateCapture": "keras", "StateCaptureHook": "torch", "tap": "jax"}
+_FRAMEWORKS = {
+    "PaddedCounts": "jax",
+    "StateCapture": "keras",
+    "StateCaptureHook": "torch",
+    "tap": "jax",
+}
 
 
 class JaxFunctions(Protocol):
@@ -29,6 +35,38 @@ class JaxFunctions(Protocol):
     def compress(self, states: ArrayT, neuron_axis: int, threshold: Any) -> ArrayT: ...
     def decompress(self, states: ArrayT, neurons: int) -> ArrayT: ...
     def popcount(self, states: ArrayT) -> ArrayT: ...
+    def firing_counts(self, states: ArrayT) -> ArrayT: ...
+    def distances(self, one: ArrayT, other: ArrayT) -> ArrayT: ...
+    def isin(self, states: ArrayT, reference: ArrayT) -> ArrayT: ...
+    def namespace(self) -> object: ...
+
+
+class PaddedHistogram(Protocol):
+    """PaddedCounts of the JAX bridge, for type checkers."""
+
+    packed: Any
+    counts: Any
+    distinct: Any
+    total: Any
+    neurons: int
+    fill_value: int
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def overflow(self) -> Any: ...
+    def merge(self, other: Any, /) -> "PaddedHistogram": ...
+    def merge_over(self, axis_name: str) -> "PaddedHistogram": ...
+    def entropy(self) -> Any: ...
+    def to_counts(self) -> Any: ...
+
+
+class JaxCounts(Protocol):
+    """Counting in the JAX bridge, in arrays of a fixed size."""
+
+    def count(
+        self, states: object, neurons: int | None, size: int, fill_value: int
+    ) -> PaddedHistogram: ...
 
 
 def loaded_module(name: str) -> ModuleType | None:
@@ -93,6 +131,11 @@ def on_jax_devices(array: object) -> bool:
         return False
     devices = array.devices()
     return len(devices) > 1 or any(each.platform == "cpu" and each.id for each in devices)
+
+
+def jax_counts() -> JaxCounts:
+    """Return the part of the JAX bridge that counts. Raises ImportError without JAX."""
+    return cast(JaxCounts, import_module(f"{_BRIDGES}.jax_counts"))
 
 
 def _jax_functions() -> JaxFunctions:

@@ -55,8 +55,8 @@ def _with_weights(bridge: Bridge, model: object) -> list[object]:
     found = [layer for _, layer in bridge.all_layers(model) if bridge.has_kernel(layer)]
     if not found:
         raise NoLayerMatches(
-            f"no layer of {type(model).__name__} has weights of two or more axes: attach_to= names "
-            'others, and "*" stands for all'
+            f"no layer of {type(model).__name__} has weights of two or more axes (before the first "
+            'call, Keras layers may have none yet): attach_to= names others, and "*" stands for all'
         )
     return found
 

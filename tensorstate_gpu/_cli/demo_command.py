@@ -13,7 +13,7 @@ def demo(options: argparse.Namespace) -> int:
     """Run the demo, print its table, and optionally save its states and results."""
     folder = None if options.save is None else Path(os.path.expanduser(options.save))
     if folder is not None and folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} exists and is not empty; it is not overwritten")
+        raise ValueError(f"{folder} exists and is not empty; it is not overwritten: choose another")
     run, report = main_job(options.mnist, options.seed, options.epochs)
     print(f"\n{report}")
     if folder is not None:

@@ -54,7 +54,7 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--to",
         choices=("parquet", "zip"),
         required=True,
-        help="parquet: one file per layer; zip: one file for zarr.storage.ZipStore",
+        help="parquet: one file per layer; zip: one file, a zarr.storage.ZipStore of other programs",
     )
     export.add_argument(
         "--out",

@@ -13,7 +13,9 @@ from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.backends import backend_of
 
 
-def borrow_packed(states: object, *, or_bool: bool = False) -> tuple[Backend, Tensor]:
+def borrow_packed(
+    states: object, argument: str = "states", *, or_bool: bool = False
+) -> tuple[Backend, Tensor]:
     """Describe packed states (states, bytes), and find the backend of their device.
 
     With ``or_bool`` also unpacked ones (states, neurons), as rows of bytes that are 0 or 1.
@@ -23,20 +25,20 @@ def borrow_packed(states: object, *, or_bool: bool = False) -> tuple[Backend, Te
     if jax_tracing(states) is not None:
         raise TypeError(
             "inside a JAX transformation the number of distinct states is not known: return the "
-            "packed rows, and sort or count them outside"
+            "packed rows, and sort or count them outside, or give count_states a size="
         )
-    packed = borrow(states, "states")
+    packed = borrow(states, argument)
     is_bool = or_bool and packed.element.name == "bool"
-    check_packed("uint8" if is_bool else packed.element.name, packed.shape)
+    check_packed("uint8" if is_bool else packed.element.name, packed.shape, argument)
     return backend_of(packed), packed
 
 
-def check_packed(dtype: str, shape: tuple[int, ...]) -> None:
+def check_packed(dtype: str, shape: tuple[int, ...], argument: str = "states") -> None:
     """Raise TypeError or ValueError unless this is a uint8 array (states, bytes >= 1)."""
     if dtype != "uint8":
-        raise TypeError(f"states must be packed (uint8), got {dtype}")
+        raise TypeError(f"{argument} must be packed (uint8), got {dtype}")
     if len(shape) != 2 or shape[1] == 0:
-        raise ValueError(f"states must have shape (states, bytes >= 1), got {shape}")
+        raise ValueError(f"{argument} must have shape (states, bytes >= 1), got {shape}")
 
 
 def check_neurons(neurons: Any, width: int, argument: str) -> int:

@@ -9,6 +9,7 @@ from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, DLPackArray
 from tensorstate_gpu._arrays.backend_protocol import Backend
 from tensorstate_gpu._arrays.dlpack import CPU, Tensor, export_like
+from tensorstate_gpu._arrays.frameworks import PaddedHistogram, jax_counts
 from tensorstate_gpu._states.backends import device_backend_for
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
@@ -79,9 +80,21 @@ def sort_states(states: Any, state_count: int | None = None) -> tuple[Any, Any]:
         return export_like(edges, states), export_like(index, states)
 
 
+@overload
 def count_states(
     states: DLPackArray | CudaArray | HasHistogram, neurons: int | None = None
-) -> StateCounts:
+) -> StateCounts: ...
+@overload
+def count_states(
+    states: object, neurons: int | None = None, *, size: int, fill_value: int = 0
+) -> PaddedHistogram: ...
+def count_states(
+    states: Any,
+    neurons: int | None = None,
+    *,
+    size: int | None = None,
+    fill_value: int | None = None,
+) -> StateCounts | PaddedHistogram:
     """Count how often each distinct packed state occurs. Exact: rows are compared byte by byte.
 
     Parameters
@@ -90,6 +103,16 @@ def count_states(
         A layer of a store is counted chunk by chunk: it may be larger than memory.
     neurons : int, optional
         How many bits of a row are neurons; all of them by default.
+    size : int, optional
+        For JAX, also inside ``jit``, ``vmap`` and ``scan``: the number of distinct states that
+        the result has room for, with the conventions of ``jnp.unique``. It says whether there
+        were more. Bits beyond ``neurons`` are not looked for there.
+    fill_value : int
+        With ``size``: the bytes of rows that are not needed, 0 by default.
+
+    Returns
+    -------
+    StateCounts; with ``size`` a PaddedCounts, which is a pytree of arrays
 
     Raises
     ------
@@ -103,6 +126,10 @@ def count_states(
     >>> counts.state_ids(), counts.counts
     ([b'\\x00', b'\\x03'], array([1, 2]))
     """
+    if size is not None:
+        return jax_counts().count(states, neurons, size, fill_value or 0)
+    if fill_value is not None:
+        raise TypeError("fill_value needs size=")
     if isinstance(states, HasHistogram):
         if neurons not in (None, states.neurons):
             raise ValueError(f"{states.name} has {states.neurons} neurons, not {neurons}")

@@ -5,27 +5,37 @@ from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._arrays.layout import Layout
 
+from .bits import distances
 from .count import Counter as counter
 from .count import count
+from .device import library as namespace
 from .device import rows_where, to_host, view, with_columns, working_on
 from .merge import merge
+from .neurons import cofiring, firing_counts
 from .pack import compress
+from .row_sets import isin, unique
 from .sort import sort
 from .transfer import Transfer as transfer
 from .unpack import decompress, popcount
 
 __all__ = [
+    "cofiring",
     "compress",
     "compress_by_function",
     "count",
     "counter",
     "decompress",
+    "distances",
+    "firing_counts",
+    "isin",
     "merge",
+    "namespace",
     "popcount",
     "rows_where",
     "sort",
     "to_host",
     "transfer",
+    "unique",
     "view",
     "with_columns",
     "working_on",

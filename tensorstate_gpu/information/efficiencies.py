@@ -154,7 +154,7 @@ def aIQ(net_efficiency: float, accuracy: float, weight: float) -> float:
     Parameters
     ----------
     net_efficiency, accuracy : float
-        Ratios without unit, >= 0.
+        Ratios without unit, >= 0; an accuracy of 97 % is 0.97.
     weight : float
         Weight of the accuracy, > 0: the paper's beta.
 
@@ -225,9 +225,11 @@ def _layer_values(efficiencies: Any) -> Iterable[Any]:
     if isinstance(efficiencies, Mapping):
         return efficiencies.values()
     values = efficiencies.tolist() if hasattr(efficiencies, "tolist") else efficiencies
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+    is_model = callable(efficiencies)  # a sequential one can be iterated
+    if is_model or isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise TypeError(
             "efficiencies must be numbers, a mapping of name to number, or a model with "
-            f"efficiency_layers, got {type(efficiencies).__name__}"
+            "efficiency_layers, as build_efficiency_model() and capture() return, got "
+            f"{type(efficiencies).__name__}"
         )
     return values

@@ -28,8 +28,9 @@ class FolderLock:
         except BlockingIOError as error:
             os.close(descriptor)
             raise StoreInUse(
-                f"{folder} is being written already, by another process or another Store; "
-                "a store has one writer at a time"
+                f"{folder} is being written already, by another process or another Store, which "
+                "may still be open in this one: close() it, or open it in a `with` block. "
+                "A store has one writer at a time"
             ) from error
         self._descriptor = descriptor
         _acquired.add(self)

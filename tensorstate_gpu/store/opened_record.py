@@ -1,6 +1,7 @@
 """Opening a store: reads its commit record, or creates the first one."""
 
 import json
+import zipfile
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +24,8 @@ def read_record(files: Files) -> Record:
 def _missing_store_reason(files: Files) -> str:
     if not isinstance(files, Folder) or files.path.is_dir():
         return ""
+    if zipfile.is_zipfile(files.path):
+        return ": it is a zip file. Unpack it into a folder, and open that"
     return ": it is a file" if files.path.exists() else ": there is no such folder"
 
 
@@ -44,7 +47,10 @@ def _read_existing_record(files: Files, resume: bool) -> Record | None:
     if not files.has_content():
         return None
     if not resume:
-        raise ValueError(f"{files} exists and is not empty; it is not overwritten")
+        raise ValueError(
+            f"{files} exists and is not empty; it is not overwritten. Choose another path, or "
+            'continue a store by Store(path, mode="a")'
+        )
     return read_record(files)
 
 

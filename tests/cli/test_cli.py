@@ -218,7 +218,9 @@ def test_bad_seed(seed, capsys):
 def test_a_folder_with_content_is_refused_before_the_work(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     said = refused(capsys, "demo", "--save", tmp_path)  # one line: no bar of any progress
-    assert re.fullmatch(r"tensorstate: .* is not empty; it is not overwritten", said)
+    assert re.fullmatch(
+        r"tensorstate: .* is not empty; it is not overwritten: choose another", said
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 

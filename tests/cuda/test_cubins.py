@@ -41,6 +41,7 @@ PACK += [("pack_strided", test | how) for test in FLOATS for how in STRIDED]
 COUNT_WIDE = [
     {"UNIT": unit, "LANES": lanes} for unit in (1, 2, 4, 8, 16) for lanes in (1, 2, 8, 32)
 ]
+BITS = [("neurons", {}), *(("bits", {"WORDS": words}) for words in (0, 1))]
 UNPACK = [{"INDEX": bits, "WORDS": words} for bits in (32, 64) for words in (0, 1)]
 # Kernels that read 16 bytes at a time, for numbers of these widths in bits.
 WIDE = dict.fromkeys(("pack_whole_bytes", "pack_rows", "pack_maps"), (16, 32, 64))
@@ -51,7 +52,7 @@ def cubin(source, defines, architecture):
         arch=architecture,
         std="c++17",
         ftz=True,  # like CuPy
-        define_macro=[(name, str(value)) for name, value in defines.items()],
+        define_macro=[(name, str(value)) for name, value in defines.items()] or None,
     )
     return bytes(Program(source_code(source), "c++", options).compile("cubin").code)
 
@@ -121,6 +122,6 @@ def test_cubins(every, architecture, tmp_path):
     work = PACK + [("unpack", defines) for defines in UNPACK]
     work += [("count", {"WIDTH": width}) for width in range(1, 9)]
     work += [("count_wide", defines) for defines in COUNT_WIDE]
-    work = sample(work, 6, every, seed=architecture)
+    work = sample(work, 6, every, seed=architecture) + BITS
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda each: check(*each, architecture, tmp_path), work))

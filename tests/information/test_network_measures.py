@@ -50,6 +50,12 @@ class Point:
         return self.value
 
 
+def test_a_model_without_capture_points_is_no_list_of_numbers():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))  # can be iterated
+    with pytest.raises(TypeError, match=r"as build_efficiency_model\(\) and capture\(\) return"):
+        network_efficiency(model)
+
+
 def test_network_efficiency():
     assert network_efficiency([0.25, 1]) == 0.5
     assert network_efficiency([0.3]) == 0.3

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.support.samples import thinned
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ON_ONE_BACKEND = {
+    "efficiency_study": "",
     "output_distributions": "",
     "pytorch_lenet5": "",
     "tensorflow_training_loop": "tensorflow",
@@ -24,7 +26,8 @@ RUNS += [
 ]
 # The others take minutes. TensorFlow's way to capture is also that of docs/keras.md, whose code
 # test_readme.py runs.
-SAMPLE = [("output_distributions", ""), ("two_layer_network", "jax")]
+SAMPLE = [("two_layer_network", "jax"), ("efficiency_study", ""), ("output_distributions", "")]
+ARGUMENTS = {"efficiency_study": ["--quick"]}
 
 
 @pytest.mark.slow
@@ -33,7 +36,7 @@ def test_example(name, backend, tmp_path):
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["HOME"] = str(tmp_path)  # without data that was downloaded before
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py")],
+        [sys.executable, str(EXAMPLES / f"{name}.py"), *ARGUMENTS.get(name, [])],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -58,9 +61,16 @@ def test_example(name, backend, tmp_path):
         assert divergences[1::2] == sorted(divergences[1::2])
         assert divergences[-1] < 1
         assert "of unlimited images (good)" in done.stdout
+    if name == "efficiency_study":
+        rows = [line.split() for line in done.stdout.splitlines()[2:]]
+        assert [row[:3] for row in rows[:2]] == [["1/4", "yes", "0%"], ["1/4", "yes", "75%"]]
+        accuracies = [float(row[5]) for row in rows]
+        assert accuracies[0] > accuracies[1]  # with 75 % random labels
+        picture = ElementTree.parse(tmp_path / "efficiency_study.svg").getroot()
+        assert len([shape for shape in picture.iter() if shape.tag.endswith("circle")]) == 4 + 3 + 3
     if name == "tensorflow_training_loop":
         assert list((tmp_path / "logs").glob("events*"))
 
 
 def test_every_example_is_run():
-    assert len(RUNS) == 10
+    assert len(RUNS) == 11

@@ -16,8 +16,13 @@ import tensorstate_gpu as ts
 from tests.support.public_doctests import defined_in
 
 ROOT = Path(__file__).parent.parent.parent
-OF_A_FRAMEWORK = {"StateCapture", "StateCaptureHook", "tap"}
+OF_A_FRAMEWORK = {"PaddedCounts", "StateCapture", "StateCaptureHook", "tap"}
 PACKAGES = {
+    "tensorstate_gpu.bits": {
+        *("UniqueStates", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"),
+        *("concatenate_neurons", "hamming_distances", "isin", "nearest_states"),
+        *("slice_neurons", "states_within", "unique"),
+    },
     "tensorstate_gpu.information": {
         *("Estimate", "estimate", "estimate_aIQ", "estimate_difference"),
         *("estimate_mutual_information", "estimate_network_efficiency"),
@@ -25,6 +30,11 @@ PACKAGES = {
         *("effective_states", "efficiency", "entropy", "js_divergence", "kl_divergence"),
         *("mutual_information", "network_efficiency", "permutation_test", "rarefaction"),
         *("total_variation", "unseen_share"),
+    },
+    "tensorstate_gpu.neurons": {
+        *("EquivalentNeurons", "TopStates", "active_neurons", "always_on", "cofiring"),
+        *("correlations", "dead", "equivalent_neurons", "firing_rates", "neuron_entropies"),
+        *("patterns_seen", "top_states"),
     },
     "tensorstate_gpu.reporting": {"LabelTable", "LayerReport", "Report", "report"},
     "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification"},

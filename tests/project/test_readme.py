@@ -56,6 +56,16 @@ def test_the_code_of_the_page_on_statistics_prints_what_it_says(tmp_path):
         assert done.stdout.split() == re.findall(r"print.*  # ([\w.]+)", program)
 
 
+@pytest.mark.slow
+def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
+    page = (ROOT / "docs/neurons.md").read_text()
+    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        command = [sys.executable, "-W", "error", "-c", program]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == re.findall(r"print.*?  # (.*)", program)
+
+
 def committed(path):
     try:
         return any(ts.Store(path).record.layers.values())

@@ -10,6 +10,7 @@ import zarr
 from zarr.storage import ZipStore
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.errors import NoStore
 from tests.support.labelled_store import ROWS, rewrite
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
@@ -32,6 +33,10 @@ def test_a_zip_that_zarr_reads(run, tmp_path):
     np.testing.assert_array_equal(group["a"][:], ROWS)
     np.testing.assert_array_equal(group["labels/a"][:], np.arange(7))
     np.testing.assert_array_equal(group["b"][:], ROWS[:12])
+    with pytest.raises(
+        NoStore, match=r"run.zip holds no captured states: it is a zip file. Unpack"
+    ):
+        ts.Store(tmp_path / "run.zip")
     with zipfile.ZipFile(tmp_path / "run.zip") as archive:
         archive.extractall(tmp_path / "again")
     again = ts.Store(tmp_path / "again")

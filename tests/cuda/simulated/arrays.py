@@ -79,7 +79,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     # ---- queued --------------------------------------------------------------------------------
 
     def __setitem__(self, key, value):
-        target, value = self._values[key], _kept(value)
+        value = _kept(value)
+        if isinstance(key, ndarray):
+            _put(lambda: self._values.__setitem__(key._values, _values_of(value)))
+            return
+        target = self._values[key]
         _put(lambda: np.copyto(target, _values_of(value)))
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
@@ -167,7 +171,7 @@ def _queued_method(name):
     return call
 
 
-for _name in ("sum", "any", "all", "max", "min", "argmax"):
+for _name in ("sum", "any", "all", "max", "min", "argmax", "argmin"):
     setattr(ndarray, _name, _queued_method(_name))
 
 

@@ -1,0 +1,132 @@
+"""Samples of states as arguments: packed rows on any device, or histograms, with their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.array_types import CudaArray, DLPackArray
+from tensorstate_gpu._states.backends import cpu
+from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
+from tensorstate_gpu._states.sort_and_count import HasHistogram, count_states
+from tensorstate_gpu._states.state_counts import StateCounts
+
+States = DLPackArray | CudaArray | HasHistogram | StateCounts
+Ints = NDArray[np.int64]
+_SampleT = TypeVar("_SampleT", StateCounts, "_Rows")
+
+
+class Sample(Protocol):
+    """States with repetitions, of which sums are computed without unpacking."""
+
+    @property
+    def neurons(self) -> int: ...
+
+    @property
+    def total(self) -> int:
+        """The number of states, with repetitions."""
+
+    def firing_counts(self) -> Ints:
+        """In how many states each neuron fires: (neurons,)."""
+
+    def cofiring(self) -> Ints:
+        """In how many states both of two neurons fire: (neurons, neurons)."""
+
+    def active_neurons(self) -> Ints:
+        """How many states have 0, 1, ... firing neurons: (neurons + 1,)."""
+
+
+def sample_of(states: States, neurons: int | None) -> Sample:
+    """Return the sample that an argument of a public function is.
+
+    Raises TypeError or ValueError for an argument that is none, for an empty one, and for states
+    with bits beyond their neurons.
+    """
+    if isinstance(states, (StateCounts, HasHistogram)):
+        return _Histogram(counts_of(states, neurons))
+    return _not_empty(_Rows(states, neurons))
+
+
+def counts_of(states: States, neurons: int | None) -> StateCounts:
+    """Return the histogram of an argument of a public function. Raises as sample_of() does."""
+    if not isinstance(states, StateCounts):
+        return _not_empty(count_states(states, neurons))
+    if neurons not in (None, states.neurons):
+        raise ValueError(f"states has {states.neurons} neurons, not {neurons}")
+    return _not_empty(states)
+
+
+def _not_empty(sample: _SampleT) -> _SampleT:
+    if not sample.total:
+        raise ValueError("states is empty; at least one state is needed")
+    return sample
+
+
+class _Rows:
+    """Packed rows, on any device."""
+
+    def __init__(self, states: object, neurons: int | None) -> None:
+        self._backend, self._packed = borrow_packed(states)
+        width = self._packed.shape[1]
+        self.neurons = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
+        self.total = self._packed.shape[0]
+
+    def firing_counts(self) -> Ints:
+        backend = self._backend
+        with backend.working_on(self._packed):
+            counts: Ints = backend.to_host(backend.firing_counts(backend.view(self._packed)))
+        if counts[self.neurons :].any():
+            raise ValueError(f"states have bits set beyond their {self.neurons} neurons")
+        return counts[: self.neurons]
+
+    def cofiring(self) -> Ints:
+        self.firing_counts()  # checks the bits
+        backend = self._backend
+        with backend.working_on(self._packed):
+            both: Ints = backend.to_host(backend.cofiring(backend.view(self._packed)))
+        return both[: self.neurons, : self.neurons]
+
+    def active_neurons(self) -> Ints:
+        self.firing_counts()  # checks the bits
+        backend = self._backend
+        with backend.working_on(self._packed):
+            firing = backend.popcount(backend.view(self._packed))
+            # Numbers of 4 bytes are counted like states.
+            rows, counts = backend.count(firing.view(np.uint8).reshape(-1, 4))
+            numbers, states = backend.to_host(rows), backend.to_host(counts)
+        found = np.zeros(self.neurons + 1, np.int64)
+        found[numbers.view(np.int32)[:, 0]] = states
+        return found
+
+
+class _Histogram:
+    """Distinct states, and how often each occurred."""
+
+    def __init__(self, states: StateCounts) -> None:
+        self._states = states
+        self.neurons, self.total = states.neurons, states.total
+
+    def firing_counts(self) -> Ints:
+        return self._sum(cpu().firing_counts)[: self.neurons]
+
+    def cofiring(self) -> Ints:
+        return self._sum(cpu().cofiring)[: self.neurons, : self.neurons]
+
+    def active_neurons(self) -> Ints:
+        found = np.zeros(self.neurons + 1, np.int64)
+        np.add.at(found, cpu().popcount(self._states.packed), self._states.counts)
+        return found
+
+    def _sum(self, of_rows: Callable[[NDArray[np.uint8]], Ints]) -> Ints:
+        """Return the sum over states with repetitions, from sums over some of the distinct ones.
+
+        One for each binary digit of the counts: few states occur often, so they get fewer.
+        """
+        packed, counts = self._states.packed, self._states.counts
+        total = of_rows(packed[counts & 1 == 1])
+        for digit in range(1, int(counts.max()).bit_length()):
+            total += of_rows(packed[counts >> digit & 1 == 1]) << digit
+        return total
