@@ -33,8 +33,20 @@ def least_entropy(table: GroupTable, value: float, replicates: Replicates) -> Bo
     return max(0.0, value - replicates.margin), "chao-wang-jost"
 
 
+def unseen_entropy(table: GroupTable) -> float:
+    """Return the bits that a state may add that the sample has not, with 95 % confidence.
+
+    Its share is below 3 / N then, for N rows that count as independent (the rule of three: Hanley
+    and Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983).
+    """
+    instances = table.instances.independent
+    rows = table.rows / max(1.0, table.clustering) if table.clustering else instances
+    share = min(0.5, 3 / max(rows, instances))
+    return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+
+
 def greatest_entropy(table: GroupTable, neurons: int | None) -> Bound:
-    """Return the number of neurons; or the sum of their entropies, if it is less.
+    """Return the number of neurons; or the sum of their entropies and its error, if it is less.
 
     Neurons that depend on each other have less entropy than the sum.
     """
@@ -49,9 +61,9 @@ def greatest_entropy(table: GroupTable, neurons: int | None) -> Bound:
         value,
         lambda group: _sum_of_entropies(total - firing[group], table.rows - int(each[group])),
     ).margin
-    if margin is None or value + margin >= most:
+    if margin is None or value + margin + unseen_entropy(table) >= most:
         return most, "neurons"
-    return value + margin, "entropies of the neurons"
+    return value + margin + unseen_entropy(table), "entropies of the neurons"
 
 
 def _sum_of_entropies(firing: NDArray[np.int64], rows: int) -> float:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from tensorstate_gpu._arguments import positive_integer
-from tensorstate_gpu.information.bounds import greatest_entropy, least_entropy
+from tensorstate_gpu.information.bounds import greatest_entropy, least_entropy, unseen_entropy
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.information.estimators import estimate as corrected
 from tensorstate_gpu.information.estimators import plug_in
@@ -197,7 +197,7 @@ def _entropy_of_source(table: GroupTable, neurons: int | None) -> Estimate:
             table.rows,
             _design_effect(table, plugin, of_sample.standard_error),
             value < found,
-            bias_of(value, plugin, replicates),
+            bias_of(value, plugin, replicates, unseen_entropy(table)),
             replicates,
             table.instances,
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tensorstate_gpu.information.group_table import GroupTable
 
-LEAST_GROUPS = 8  # of equal size, or as unequal as so many: fewer say too little of an error
+LEAST_GROUPS = 16  # of equal size, or as unequal as so many: fewer say too little of an error
 _NORMAL = 1.959963984540054  # the 97.5 % quantile of a normal distribution
 
 
@@ -65,14 +65,17 @@ class Replicates:
         return None if error is None else error * student_quantile(self.groups - 1)
 
 
-def bias_of(value: float, plugin: float, replicates: Replicates) -> tuple[float, float]:
+def bias_of(
+    value: float, plugin: float, replicates: Replicates, unseen: float = 0.0
+) -> tuple[float, float]:
     """Return how far the source may be below and above a value because of the value's bias.
 
     As far as the value is from the plug-in, on the other side; or twice what the jackknife says of
     the bias, if that is more: where rows of an instance are alike, the first is too little.
+    ``unseen``: how much a state that no instance has may add at least.
     """
     too_high = max(0.0, plugin - value, 2 * replicates.bias)
-    too_low = max(0.0, value - plugin, -2 * replicates.bias)
+    too_low = max(unseen, value - plugin, -2 * replicates.bias)
     return too_high, too_low
 
 

@@ -117,9 +117,24 @@ def test_the_constant_of_the_floor():
 
 
 def test_one_state():
+    """Another state may have a share of up to 3 / N: the rule of three."""
     found = estimate(np.full((32, 1), 9), neurons=4)
-    assert (found.value, found.lower, found.upper) == (0, 0, 0)
+    assert (found.value, found.lower) == (0, 0)
+    assert found.upper == pytest.approx(entropy([3, 288 - 3]))
     assert (found.standard_error, found.quality, found.design_effect) == (0, "good", None)
+
+
+@pytest.mark.parametrize("chance", [0.01, 0.05])
+def test_a_state_that_few_samples_have(chance):
+    """In 61 and 8 of 100 samples, no instance has it."""
+    truth = entropy([chance, 1 - chance])
+    rng, held = np.random.default_rng(4), 0
+    for _ in range(100):
+        groups = np.zeros((50, 2), np.int64)
+        groups[np.arange(50), (rng.random(50) < chance).astype(int)] = 1
+        found = estimate(groups, neurons=1)
+        held += found.lower <= truth <= found.upper
+    assert held >= 92
 
 
 @pytest.mark.parametrize("groups", [[[5, 3]], [[5, 3], [0, 0]], [[5, 3], [1, 2]]])

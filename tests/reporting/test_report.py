@@ -124,12 +124,12 @@ class Cells(html.parser.HTMLParser):
 
 def test_html_shows_the_same_and_escapes_names():
     name = '<script>alert(1)</script> & "it\'s"'
-    report = ts.report(ts.Run([point(name, [0, 1] * 9, 2)]), 0.5)
+    report = ts.report(ts.Run([point(name, [0, 1] * 30, 2)]), 0.5)
     parsed = Cells()
     parsed.feed(report._repr_html_())
     assert set(parsed.tags) == {"table", "tr", "th", "td", "p", "br", "b"}
     assert "".join(parsed.texts).count(name) == 1
-    row = ["1", "2", "18", "2", "1.000 bits", "50.0 %", "100.0 %", "100.0 %"]
+    row = ["1", "2", "60", "2", "1.000 bits", "50.0 %", "100.0 %", "100.0 %"]
     row += [report.layers[0].cells()[-2], "good"]
     assert parsed.texts[-len(row) - 6 : -6] == row
     assert [text.split(" (")[0] for text in parsed.texts[-6:][1::2]] == ["50.0 %"] * 3

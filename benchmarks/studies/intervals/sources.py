@@ -116,6 +116,16 @@ def uniform(states: int, rows: int) -> Source:
     return Source(name, neurons, rows, math.log2(states), draw)
 
 
+def rare(chance: float, rows: int = 10) -> Source:
+    """Two states, one of them rare; all rows of an instance have the same."""
+
+    def draw(instances: int, rng: np.random.Generator) -> Rows:
+        return _packed((rng.random((instances, 1)) < chance).repeat(rows, axis=1), 4)
+
+    truth = -sum(p * math.log2(p) for p in (chance, 1 - chance))
+    return Source(f"a state of {100 * chance:.0f} %, {rows} rows", 4, rows, truth, draw)
+
+
 def independent(neurons: int, chance: float) -> Source:
     """Independent neurons and rows."""
     own = -sum(p * math.log2(p) for p in (chance, 1 - chance))
@@ -149,6 +159,8 @@ def all_sources() -> list[Source]:
         flipped(),
         zipf(25),
         zipf(1),
+        rare(0.02),
+        rare(0.1),
         uniform(16, 1),
         uniform(1024, 4),
         uniform(1 << 24, 1),

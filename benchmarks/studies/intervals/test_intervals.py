@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.studies.intervals import page
-from benchmarks.studies.intervals.sources import all_sources, clips, flipped, topics, zipf
+from benchmarks.studies.intervals.sources import all_sources, clips, flipped, rare, topics, zipf
 from benchmarks.studies.intervals.study import RESULTS, SEED, SIZES, cell, study
 
 FOUND = json.loads(RESULTS.read_text())["cells"]
@@ -44,6 +44,12 @@ def test_a_sample_of_it(source, instances):
 def test_a_sample_without_intervals():
     some = cell(zipf(25), 100, 10, SEED)
     assert (some.printed, some.held, some.above_lower, some.below_upper) == (0, None, 1, 1)
+
+
+def test_a_state_that_no_input_has_shown():
+    some = cell(rare(0.02), 50, 40, SEED)
+    assert (some.printed, some.rows_held < 0.75) == (1, True)
+    assert some.held >= 0.92
 
 
 def test_frames_of_clips_need_units():
