@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.run import Run
+from tensorstate_gpu._layers.layer_facts import spatial_shape
 
 from .jax_functions import compress, is_tracer
 
@@ -151,11 +152,12 @@ def record_in_graph(
     packed = compress(states, axis, _first_given(threshold, point.threshold))
     axis %= states.ndim
     neurons, instances = states.shape[axis], 1 if axis == 0 else states.shape[0]
+    sizes = spatial_shape(states.shape, axis)
     point.intake.check_neurons(neurons)
 
     def record(rows: NDArray[np.uint8], layer: int) -> None:
         to = point if layers is None else layers.point(layer)
-        to.record(rows, neurons, axis % x.ndim, instances, axis_origin)
+        to.record(rows, neurons, axis % x.ndim, instances, axis_origin, spatial_shape=sizes)
 
     if not is_tracer(packed) and not is_tracer(index):
         point.intake.wait_for_pending()
@@ -245,17 +247,30 @@ def _raise_where_order_is_lost(point: CapturePoint) -> None:
 
 def _flax_initialises() -> bool:
     """Return whether Flax runs a module only to create its parameters."""
-    linen = sys.modules.get("flax.linen.module")
-    module = None if linen is None else linen._context.module_stack[-1]
-    if module is not None and module.scope is not None:
+    module = _linen_module()
+    if module is not None:
         return bool(module.is_initializing())
     if "flax.nnx" not in sys.modules:
         return False
     return any(code.co_name == "lazy_init" and "flax" in code.co_filename for code in _callers())
 
 
+def _linen_module() -> Any:
+    """Return the module of Flax's Linen whose method runs now; None if there is none."""
+    linen = sys.modules.get("flax.linen")
+    if linen is None:
+        return None
+    holders = (frame.f_locals.get("self") for frame in _frames())
+    modules = (holder for holder in holders if isinstance(holder, linen.Module))
+    return next((module for module in modules if module.scope is not None), None)
+
+
 def _callers() -> Iterator[CodeType]:
+    return (frame.f_code for frame in _frames())
+
+
+def _frames() -> Iterator[FrameType]:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        yield frame.f_code
+        yield frame
         frame = frame.f_back

@@ -1,16 +1,19 @@
 """Keras 3: hands tensors to a capture point on each backend, also inside graphs."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, accepted_types
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.first_array import first_array
+from tensorstate_gpu._layers.layer_facts import spatial_shape
 from tensorstate_gpu._states.packing import pack, working_on
 from tensorstate_gpu.errors import NotCapturable
 
@@ -62,7 +65,8 @@ def _record(
     point: CapturePoint, packed: object, neurons: int, axis: int, shape: tuple[int, ...]
 ) -> None:
     axis %= len(shape)
-    point.record(packed, neurons, axis, 1 if axis == 0 else shape[0])
+    instances = 1 if axis == 0 else shape[0]
+    point.record(packed, neurons, axis, instances, spatial_shape=spatial_shape(shape, axis))
 
 
 def capture_tensor(point: CapturePoint, tensor: Any, axis: int) -> Any:
@@ -156,6 +160,63 @@ _NO_XLA = (
 )
 
 
+Tell = Callable[[NDArray[np.generic] | None], None]
+
+
+def tell_host(tell: Tell, like: object, value: object = None) -> None:
+    """Call ``tell`` with a tensor as a NumPy array, or with None, whenever this place is executed.
+
+    ``like``: a tensor of this place. Nothing is told where a model cannot be captured.
+    """
+    _TELL_BY_BACKEND[keras.backend.backend()](tell, like, value)
+
+
+def tell_of_call(
+    begin: Tell, end: Tell, like: object, value: object, call: Callable[[], object]
+) -> object:
+    """Call a function; tell the host before and after all that it captures, as tell_host() does.
+
+    ``value``: what ``begin`` is told; ``end`` is told None.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _tell_tensorflow_of_call(begin, end, like, value, call)
+    tell_host(begin, like, value)
+    result = call()
+    tell_host(end, like)
+    return result
+
+
+def _tell_tensorflow(tell: Tell, like: object, value: object) -> object:
+    """Return the operation that tells, in a graph."""
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    if tf.executing_eagerly():
+        tell(None if value is None else tf.convert_to_tensor(value).numpy())
+        return None
+    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        return None
+    given = [] if value is None else [value]
+    return tf.py_function(lambda *values: tell(values[0].numpy() if values else None), given, [])
+
+
+def _tell_tensorflow_of_call(
+    begin: Tell, end: Tell, like: object, value: object, call: Callable[[], object]
+) -> object:
+    """TensorFlow does not keep the order of captures in branches; control dependencies do."""
+    import tensorflow as tf
+
+    begun = _tell_tensorflow(begin, like, value)
+    graph = tf.compat.v1.get_default_graph() if begun is not None else None
+    with tf.control_dependencies([begun] if graph else []):
+        before = len(graph.get_operations()) if graph else 0
+        result = call()
+    made = graph.get_operations()[before:] if graph else []
+    with tf.control_dependencies([each for each in made if each.op_def.is_stateful]):
+        _tell_tensorflow(end, like, None)
+    return result
+
+
 def _capture_tensorflow(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
@@ -188,6 +249,35 @@ def _capture_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
     return jax_tap.record_in_graph(tensor, point, axis)
 
 
+def _tell_jax(tell: Tell, like: object, value: object) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    from .. import jax_functions, jax_tap
+
+    if not jax_functions.is_tracer(like):
+        jax.effects_barrier()  # type: ignore[no-untyped-call]
+        tell(None if value is None else np.asarray(value))
+        return
+
+    def told(values: Any, _: object) -> NDArray[np.uint8]:
+        tell(None if value is None else np.asarray(values))
+        return np.zeros(values.shape[:-2], np.uint8)
+
+    given = jnp.zeros((1, 1), jnp.uint8) if value is None else jnp.asarray(value)
+    jax_tap.recorder(told)(given, jnp.zeros((), jnp.int32))
+
+
+def _tell_torch(tell: Tell, like: object, value: object) -> None:
+    import torch
+
+    from ..pytorch.tensors import is_real_pass
+
+    is_real = not isinstance(like, torch.Tensor) or is_real_pass(like)
+    if is_real and not torch.compiler.is_compiling():
+        tell(None if value is None else torch.as_tensor(value).detach().cpu().numpy())
+
+
 def _capture_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import torch
 
@@ -207,6 +297,7 @@ def _capture_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
     return tensor
 
 
+_TELL_BY_BACKEND = {"tensorflow": _tell_tensorflow, "jax": _tell_jax, "torch": _tell_torch}
 _CAPTURE_BY_BACKEND = {
     "tensorflow": _capture_tensorflow,
     "jax": _capture_jax,

@@ -9,7 +9,10 @@ except ImportError as error:
     raise ImportError("Keras layers need keras: pip install keras tensorflow") from error
 from keras.src.models import functional
 
+from .backends import first_tensor
 from .layers import Probe, StateCapture
+from .passes import ModelPasses
+from .points import KerasPoint
 
 Probes = dict[int, dict[str, Probe]]
 
@@ -59,7 +62,10 @@ class EfficiencyModel(Functional):
     """The model that build_efficiency_model makes from a functional model.
 
     Its copies, and models loaded from its files, have ``efficiency_layers`` too; these are empty.
+    ``model_passes`` counts the passes of the model; copies count none.
     """
+
+    model_passes: ModelPasses | None = None
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
         names = kwargs.pop("efficiency_layers", None)
@@ -68,6 +74,12 @@ class EfficiencyModel(Functional):
         points = {layer.point.name: layer.point for layer in captures}
         if names is None or names:
             self.efficiency_layers = [points[name] for name in names or points]
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None, **kwargs: Any) -> Any:
+        kwargs |= {"training": training, "mask": mask}
+        if self.model_passes is None:
+            return super().call(inputs, **kwargs)
+        return self.model_passes.around(self, super().call, (inputs,), kwargs)
 
     def get_config(self) -> dict[str, Any]:
         names = [point.name for point in getattr(self, "efficiency_layers", ())]
@@ -107,14 +119,37 @@ def functional_layers(model: Any) -> Iterator[Any]:
 
 def with_captures(model: Any, probes: Probes) -> Any:
     """Return a new model of the same layers, with capture layers where there are probes."""
-    copy = _restore_layer_order(model, _rebuild(model, _inserter(probes)), EfficiencyModel)
-    places = probes.get(id(model))
-    if places is None:
+    places = probes.get(id(model), {})
+    call = _inserter(probes)
+    if "before" in places:
+        call = _with_captured_input(model, places["before"].point, call)
+    copy = _restore_layer_order(model, _rebuild(model, call), EfficiencyModel)
+    if "after" not in places:
         return copy
     point = places["after"].point
     whole = keras.Model(copy.input, StateCapture(point.name, point=point)(copy.output))
     whole.output_names = copy.output_names
     return _restore_layer_order(model, whole, EfficiencyModel)
+
+
+def _with_captured_input(model: Any, point: KerasPoint, call: Callable[..., Any]) -> Any:
+    """Return a function like ``call``, whose layers take the first input of a model captured."""
+    name = first_tensor(model.inputs).name
+    capture, captured = StateCapture(point.name, point=point), {}
+
+    def replaced(value: Any) -> Any:
+        history = getattr(value, "_keras_history", None)
+        if history is None or history.operation.name != name:
+            return value
+        if id(value) not in captured:
+            captured[id(value)] = capture(value)
+        return captured[id(value)]
+
+    def call_with_captured(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = keras.tree.map_structure(replaced, (args, kwargs))
+        return call(layer, *args, **kwargs)
+
+    return call_with_captured
 
 
 def without_captures(model: Any, points: Sequence[Any]) -> Any:

@@ -1,7 +1,7 @@
 """Keras 3: StateCapture, a layer that captures, also inside graphs and jit."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,10 @@ except ImportError as error:
 
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.thresholds import firing_test
-from tensorstate_gpu._capturing.capture_point import AbstractStateCapture, CapturePoint
+from tensorstate_gpu._capturing.capture_point import AbstractStateCapture
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
-from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu._layers.layer_states import LayerStates
-from tensorstate_gpu.errors import NotCapturable, warn_of_shuffled
+from tensorstate_gpu.errors import NotCapturable
 
 from .backends import (
     capture_tensor,
@@ -24,9 +23,11 @@ from .backends import (
     in_symbolic_call,
     number_of_this_call,
     supports_jit,
+    tell_host,
     unsupported_reason,
 )
-from .input_order import is_shuffled
+from .masks import own_mask
+from .points import KerasPoint
 from .training_mode import check_when, takes_call
 
 # The attributes that a StateCapture layer forwards to its capture point: everything that reads
@@ -36,62 +37,6 @@ _FORWARDED_NAMES = frozenset(name for name in dir(LayerStates) if not name.start
 }
 
 _OPTIONS = frozenset(CaptureKeywords.__annotations__)
-
-
-class KerasPoint(CapturePoint):
-    """A capture point that receives batches from Keras until it is detached."""
-
-    _unwrap: Callable[[], None] | None = None
-
-    def detach_with(self, unwrap: Callable[[], None]) -> None:
-        """Set the function that detach() calls: it unwraps the layer calls of this point."""
-        self._unwrap = unwrap
-
-    def detach(self) -> None:
-        """Stop capturing, and ignore batches of functions that were traced before."""
-        self.intake.stop()
-        unwrap, self._unwrap = self._unwrap, None
-        if unwrap is not None:
-            unwrap()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_unwrap": None}  # a copy is at no layer
-
-    @property
-    def block_notes(self) -> PassNotes:
-        return self.intake.pending_notes
-
-    def begin_notes(self, notes: PassNotes) -> None:
-        """Let notes hold for the next batches, whatever thread of a backend they arrive in."""
-        self.note(notes)
-
-    def _axis_for(self, sizes: Sequence[object]) -> int:
-        return self.axis_of(len(sizes))
-
-    def axis_of(self, ndim: int) -> int:
-        """Return the axis of the neurons of tensors with so many axes."""
-        if self.neuron_axis is not None:
-            return self.neuron_axis
-        return 1 if keras.config.image_data_format() == "channels_first" and ndim in (4, 5) else -1
-
-    def note(self, notes: PassNotes) -> None:
-        """Set the notes of each batch from now on. Raises NotCapturable for a mask."""
-        self.note_next_pass(notes)
-        self.intake.wait_for_pending()
-        super().note(notes)
-
-    def note_next_pass(self, notes: PassNotes) -> None:
-        """Do nothing: nothing tells where a pass ends. Raises NotCapturable for a mask."""
-        if notes.mask is not None:
-            raise NotCapturable(f"{self.name}: masks are for PyTorch")
-
-    def record(self, *arguments: Any) -> None:
-        if self.capture_on and self.intake.is_open and is_shuffled():
-            self.intake.log.shuffled = True
-            if self.intake.pending_notes is not NO_NOTES:
-                warn_of_shuffled(self.name)
-                self.intake.pending_notes = NO_NOTES
-        super().record(*arguments)
 
 
 class CaptureLayerType(type(keras.layers.Layer)):  # type: ignore[misc]
@@ -159,13 +104,18 @@ class StateCapture(keras.layers.Layer, metaclass=CaptureLayerType):  # type: ign
         super().__init__(name=layer_name, autocast=False, **keywords)
         self.supports_masking = True
         self.point = point or KerasPoint(name or self.name, disk_path, **own)
+        if point is None and isinstance(self.point.options.mask, str):
+            raise NotCapturable(
+                "mask= names an input of a model, which a layer by itself does not know: use "
+                "capture() or build_efficiency_model(), or mask=True for Keras' own masks"
+            )
 
     def build(self, *_: Any) -> None:
         """Nothing to build: the layer has no weights."""
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        return Probe(self.point).capture(inputs)
+        return Probe(self.point).capture(inputs, lambda: own_mask(self, inputs))
 
     def compute_output_spec(self, inputs: Any) -> Any:
         Probe(self.point).capture(inputs)
@@ -189,6 +139,7 @@ class StateCapture(keras.layers.Layer, metaclass=CaptureLayerType):  # type: ign
             "threshold": list(threshold) if isinstance(threshold, tuple) else threshold,
             "neuron_axis": self.point.neuron_axis,
             "when": self.point.options.when,
+            "mask": self.point.options.mask is True or None,
         }
         # Without the path: a loaded model must not write to the store of the saved one.
         return {**super().get_config(), **own}
@@ -206,6 +157,10 @@ class StateCapture(keras.layers.Layer, metaclass=CaptureLayerType):  # type: ign
         if name in _FORWARDED_NAMES and "point" in self.__dict__:
             return getattr(self.point, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def _no_mask() -> None:
+    """Return no mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +181,15 @@ class Probe:
             return self
         return (self, *self.later)[number_of_this_call(self.sites) - 1]
 
-    def capture(self, value: Any) -> Any:
+    def capture(self, value: Any, own_mask: Callable[[], Any] = _no_mask) -> Any:
         """Capture the first tensor, and return the value to continue with.
 
-        Inside a graph, the returned tensor ensures that the capture is executed.
+        Inside a graph, the returned tensor ensures that the capture is executed. ``own_mask``:
+        returns Keras' own mask of the tensor, or None.
         """
-        return self.of_this_call()._capture(value)
+        return self.of_this_call()._capture(value, own_mask)
 
-    def _capture(self, value: Any) -> Any:
+    def _capture(self, value: Any, own_mask: Callable[[], Any]) -> Any:
         tensor = first_tensor(value)
         if tensor is None:
             raise TypeError(f"{self.point.name}: no tensor in {type(value).__name__}")
@@ -243,6 +199,8 @@ class Probe:
             return value
         if not takes_call(self.point.options):
             return value
+        if self.point.options.mask is True and (mask := own_mask()) is not None:
+            tell_host(self.point.note_own_mask, tensor, mask)
         captured = capture_tensor(self.point, tensor, self.check(tensor))
         if captured is tensor:
             return value

@@ -1,9 +1,8 @@
 """Keras 3: attaches capture points to models and removes them."""
 
 import functools
-import gc
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -12,19 +11,20 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
-from .backends import supports_jit
 from .functional import (
     Probes,
     children,
     functional_layers,
     is_functional,
-    map_first_argument,
     with_captures,
     without_captures,
 )
-from .layers import KerasPoint, Probe, StateCapture
+from .layers import StateCapture
+from .passes import ModelPasses, check_mask
+from .points import KerasPoint
 from .probes import Wanted, new_probes, points_of, release_names
 from .training_mode import check_when
+from .wrapped_calls import count_passes, retrace, traced_users, wrap
 
 METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after")}
 _SUFFIX = {"before": "_pre_states", "after": "_states"}
@@ -112,7 +112,7 @@ def attach(
     method: str,
     options: CaptureOptions,
     existing: Collection[str] = (),
-) -> tuple[Any, list[CapturePoint]]:
+) -> tuple[Any, list[KerasPoint]]:
     """Return a new model that shares layers and weights, and has capture layers.
 
     A subclassed model cannot be rebuilt. Its chosen layers' calls are wrapped in place.
@@ -122,8 +122,6 @@ def attach(
     probes = _probes(model, chosen, method, options, existing, inside=False)
     try:
         missing = set(probes) - {id(layer) for layer in (model, *functional_layers(model))}
-        if "before" in probes.get(id(model), ()):
-            raise NotCapturable(f"the inputs of {model.name} itself: use capture()")
         if missing:
             names = [name for name, layer in chosen if id(layer) in missing]
             raise NotCapturable(
@@ -134,8 +132,12 @@ def attach(
     except BaseException:
         release_names(points_of(probes))
         raise
+    points = [*points_of(probes)]
+    new_model.model_passes = _passes_of(model) or ModelPasses(options)
+    for point in points:
+        point.belong_to(new_model.model_passes)
     _copy_compile_config(new_model, model)
-    return new_model, [*points_of(probes)]
+    return new_model, points
 
 
 def attach_in_place(
@@ -144,16 +146,19 @@ def attach_in_place(
     method: str,
     options: CaptureOptions,
     existing: Collection[str] = (),
-) -> list[CapturePoint]:
+) -> list[KerasPoint]:
     """Wrap the calls of the chosen layers. detach() unwraps them."""
     probes = _probes(model, chosen, method, options, existing, inside=True)
     wrapped = [layer for _, layer in chosen if id(layer) in probes]
-    users = [model, *_traced_users(wrapped)]
-    retrace_users = functools.partial(_retrace, [weakref.ref(user) for user in users])
+    users = [model, *traced_users(wrapped)]
+    retrace_users = functools.partial(retrace, [weakref.ref(user) for user in users])
     for layer in wrapped:
-        _wrap(layer, probes[id(layer)], retrace_users)
+        wrap(layer, probes[id(layer)], retrace_users)
+    points = [*points_of(probes)]
+    if points:
+        count_passes(model, ModelPasses(options), points, retrace_users)
     retrace_users()
-    return [*points_of(probes)]
+    return points
 
 
 def detach(points: Iterable[CapturePoint]) -> None:
@@ -178,6 +183,12 @@ def without(model: Any, points: Sequence[CapturePoint]) -> Any:
     return new_model
 
 
+def _passes_of(model: Any) -> ModelPasses | None:
+    """Return what counts the passes of points that a functional model already has."""
+    captures = (layer for layer in functional_layers(model) if isinstance(layer, StateCapture))
+    return next((layer.point.model_passes for layer in captures if layer.point.model_passes), None)
+
+
 def _probes(
     model: Any,
     chosen: Sequence[tuple[str, Any]],
@@ -188,6 +199,7 @@ def _probes(
     inside: bool,
 ) -> Probes:
     check_when(options, model)
+    check_mask(model, options.mask)
     wanted = [
         Wanted(path, layer, place, name)
         for path, layer in chosen
@@ -205,79 +217,3 @@ def _copy_compile_config(new_model: Any, model: Any) -> None:
     if keras.backend.backend() != "jax" and config["jit_compile"]:
         config["jit_compile"] = "auto"  # models that capture are not compiled on these backends
     new_model.compile(**config)
-
-
-# ---- wrapping calls ----------------------------------------------------------------------------
-
-
-def _wrap(layer: Any, places: dict[str, Probe], retrace_users: Callable[[], None]) -> None:
-    original, own = layer.call, layer.__dict__.get("call")
-
-    @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if "before" in places:
-            args, kwargs = map_first_argument(places["before"].capture, args, kwargs)
-        result = original(*args, **kwargs)
-        return places["after"].capture(result) if "after" in places else result
-
-    jit = layer.supports_jit
-
-    def unwrap() -> None:
-        if layer.__dict__.get("call") is call:
-            del layer.call
-            if own is not None:
-                layer.call = own
-            layer.supports_jit = jit
-            retrace_users()
-
-    layer.call = call
-    layer.supports_jit = supports_jit() and jit
-    for point in points_of({id(layer): places}):
-        assert isinstance(point, KerasPoint)
-        point.detach_with(unwrap)
-
-
-def _traced_users(layers: Sequence[Any]) -> list[Any]:
-    """Return all models of the program that contain one of these layers, and were traced.
-
-    Only the garbage collector knows them all: a layer does not know the models that it is in.
-    """
-    found = (each for each in gc.get_objects() if issubclass(type(each), keras.Model))
-    wanted = {id(layer) for layer in layers}
-    return [
-        model
-        for model in found
-        if any(getattr(model, name, None) is not None for name in _TRACED)
-        and not wanted.isdisjoint(map(id, model._flatten_layers()))
-    ]
-
-
-_TRACED = ("train_function", "test_function", "predict_function")
-
-
-def _retrace(models: Iterable[weakref.ref[Any]]) -> None:
-    """Rebuild traced functions, which would ignore the change. A running fit() keeps its own."""
-    for reference in models:
-        model = reference()
-        if model is None:
-            continue
-        _update_jit_setting(model)
-        for name in _TRACED:
-            if getattr(model, name, None) is not None:
-                getattr(model, f"make_{name}")(force=True)
-
-
-def _update_jit_setting(model: Any) -> None:
-    """Disable XLA while a captured layer cannot be compiled, and restore it afterwards."""
-    if not isinstance(model, keras.Model):
-        return
-    supported = all(layer.supports_jit for layer in model._flatten_layers())
-    if supported and model in _jit_before:
-        model._jit_compile = _jit_before.pop(model)
-    elif not supported and model._jit_compile is not False:
-        _jit_before[model] = model._jit_compile
-        model._jit_compile = False
-
-
-# The former value of jit_compile: True, or None if Keras had not resolved it.
-_jit_before: "weakref.WeakKeyDictionary[Any, bool | None]" = weakref.WeakKeyDictionary()

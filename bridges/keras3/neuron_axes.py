@@ -73,7 +73,7 @@ def _follow(tensor: Any, outer: dict[int, Any]) -> int | None:
         return 1
     if isinstance(layer, keras.layers.Permute):
         return _permuted(_follow(inputs[0], outer), layer.dims)
-    if _is_by_element(layer):
+    if is_by_element(layer):
         found = {axis for axis in _axes(inputs, outer, len(tensor.shape)) if axis is not None}
         return found.pop() if len(found) == 1 else None
     return None
@@ -95,7 +95,8 @@ def _permuted(axis: int | None, dims: Sequence[int]) -> int | None:
     return None if axis is None or axis not in dims else list(dims).index(axis) + 1
 
 
-def _is_by_element(layer: Any) -> bool:
+def is_by_element(layer: Any) -> bool:
+    """Return whether the axes of a layer's output, or an operation's, are those of its inputs."""
     name = type(layer).__name__
     if isinstance(layer, keras.layers.Layer):
         return name in _LAYERS_BY_ELEMENT

@@ -6,15 +6,18 @@ from typing import Any
 
 import keras
 
-from tensorstate_gpu._capturing.capture_point import CapturePoint, name_of_call
+from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable, warn_of_guesses
+from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .backends import first_tensor
 from .call_sites import Node, call_sites
 from .functional import Probes
-from .layers import KerasPoint, Probe
+from .layers import Probe
 from .neuron_axes import followed_axis, formats, own_axis
+from .points import KerasPoint
+from .positions import counts_positions
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def new_probes(
     return probes
 
 
-def points_of(probes: Probes) -> Iterator[CapturePoint]:
+def points_of(probes: Probes) -> Iterator[KerasPoint]:
     """Yield the capture points of all probes, those of later calls after the first."""
     for places in probes.values():
         for probe in places.values():
@@ -87,11 +90,12 @@ def _new_probe(
     probes: list[Probe] = []
     for number, site in enumerate(sites or [None], 1):
         symbols = _symbolic_tensors(wanted.layer, wanted.place, site)
-        point = _new_point(model, name_of_call(wanted.name, number), wanted.layer, symbols, options)
+        call_of = wanted.name if probes else None
+        name = name_of_call(wanted.name, number)
+        point = _new_point(model, name, call_of, wanted.layer, symbols, options)
         if probes:
             first = probes[0].point
             first.later_calls = (*first.later_calls, point)
-            point.intake.log.call_of = first.name
         created.append(point)
         probes.append(Probe(point))
         _check_symbols(probes[-1], symbols)
@@ -100,7 +104,12 @@ def _new_probe(
 
 
 def _new_point(
-    model: Any, name: str, layer: Any, symbols: Sequence[Any], options: CaptureOptions
+    model: Any,
+    name: str,
+    call_of: str | None,
+    layer: Any,
+    symbols: Sequence[Any],
+    options: CaptureOptions,
 ) -> KerasPoint:
     """Create a capture point, with the axis of its layer unless the user gave one."""
     axis, origin = _axis_of(model, layer, symbols)
@@ -108,8 +117,9 @@ def _new_point(
         origin = "given"
     elif axis is not None:
         options = dataclasses.replace(options, neuron_axis=axis)
-    point = KerasPoint(name, options=options)
+    point = KerasPoint(name, options=options, call_of=call_of)
     point.intake.axis_origin = origin
+    point.counts_positions = counts_positions(symbols, model, options.mask)
     return point
 
 

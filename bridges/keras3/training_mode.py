@@ -10,12 +10,10 @@ from tensorstate_gpu.errors import NotCapturable
 
 
 def check_when(options: CaptureOptions, model: object = None) -> None:
-    """Raise an error for a ``when`` or a ``mask`` that is not available in Keras.
+    """Raise an error for a ``when`` that is not available in Keras.
 
     ``model``: the one that is captured, if it is known.
     """
-    if options.mask is not None:
-        raise NotCapturable("mask= names an argument of a PyTorch model; it is not for Keras")
     if callable(options.when):
         raise NotCapturable(
             "when= as a function is not for Keras, whose graphs do not call it in each pass: "

@@ -10,7 +10,12 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from tensorstate_gpu._capturing.pass_notes import Mask, PassNotes, validated_mask
+from tensorstate_gpu._capturing.pass_notes import (
+    Mask,
+    PassNotes,
+    common_beginning,
+    validated_mask,
+)
 from tensorstate_gpu.errors import warn_of_guesses, warn_of_skipped, warn_of_unmasked
 
 from .axis_flow import AxisFlow, KnownAxes
@@ -191,13 +196,16 @@ class ForwardPasses(OwnHook):
         notes = self._users[0].notes_now()
         current.mask = self._mask(given, notes)
         first = given.first_with(axis)
-        current.inputs = (notes.inputs or given.listed) if first is None else first.shape[axis]
+        listed = notes.inputs or len(given.listed) or None
+        current.inputs = listed if first is None else first.shape[axis]
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
         ndims = (tensor.ndim for _, tensor in given.tensors)
         current.signature = (id(current.module), *ndims, current.inputs == 1, positions)
         if current.signature not in self._done and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
+            if first is None and given.listed:
+                flow.known.mark_listed(given.listed)
             if current.mask is not None:
                 self._mark_positions(flow.known, given, current.mask)
             current.follow(flow)
@@ -224,7 +232,7 @@ class ForwardPasses(OwnHook):
             if not (name and key == name) and self._sizes(tensor) == mask.shape
         ]
         if fitting:
-            _, tensor = max(fitting, key=lambda each: _common_beginning(each[0], name))
+            _, tensor = max(fitting, key=lambda each: common_beginning(each[0], name))
             known.mark_positions(tensor, self._position_axis(tensor))
 
     def _position_axis(self, tensor: torch.Tensor) -> int:
@@ -271,12 +279,6 @@ class ForwardPasses(OwnHook):
         self._skipped.update(dict.fromkeys(new, True))
         if new:
             warn_of_skipped(new)
-
-
-def _common_beginning(one: str, other: str) -> int:
-    """Return how many characters two names have in common at their beginning."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 class _Watcher(MarkingHook):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .axis_flow import KnownAxes
+from .axis_flow import KnownAxes, TracedAxes, traced_axes
 from .axis_flow.factors import BATCH, POSITION, Axes, neuron_axis, only_whole
 from .forward_passes import ForwardPasses
 from .neuron_axes import AxisRule
@@ -48,12 +48,13 @@ def find_axis(
     """Find the neuron axis of a tensor of a layer, and what its other axes count.
 
     ``given``: the axis that the user gave. ``passes``: of the model, if the layer is one of a
-    model. ``traced``: of a tensor in a compiled graph, what axis_in_graph() returned. The
+    model. ``traced``: of a tensor in a compiled graph, what axes_in_graph() returned. The
     axis that was found ``before`` stays, so that all rows mean the same.
     """
     known = None if passes is None else passes.current.known_axes
     factors = None if known is None else known.axes(tensor)
-    found = before or _neurons_of(tensor, rule, given, known, traced)
+    graph = None if traced is None else traced_axes(traced)
+    found = before or _neurons_of(tensor, rule, given, known, graph)
     found = replace(found, batch_second=rule.batch_second, missed=False)
     if known is not None and passes is not None:
         mask = passes.current.mask
@@ -65,6 +66,8 @@ def find_axis(
     if passes is not None and passes.was_followed():
         lost = "the layer did not run in the passes that were followed"
         return replace(found, followed=True, missed=True, inputs_lost=lost)
+    if graph is not None and graph.inputs_lost is not None:
+        return replace(found, factors=graph.axes, followed=True, inputs_lost=graph.inputs_lost)
     return found
 
 
@@ -73,16 +76,16 @@ def _neurons_of(
     rule: AxisRule,
     given: int | None,
     known: KnownAxes | None,
-    traced: str | None,
+    graph: TracedAxes | None,
 ) -> FoundAxis:
     if given is not None:
         return FoundAxis(given, GIVEN, tensor.ndim)
     followed = neuron_axis(None if known is None else known.axes(tensor))
-    cause = traced or "this pass was not followed"
+    cause = "this pass was not followed"
     if known is not None:
         cause = known.why_unknown(tensor)
-    elif traced is not None and traced.isdecimal():
-        followed = int(traced)
+    elif graph is not None:
+        followed, cause = neuron_axis(graph.axes), graph.cause
     if followed is not None and not rule.defined:
         return FoundAxis(followed, FLOW, tensor.ndim)
     return _by_rule(rule, tensor.shape, cause)

@@ -13,11 +13,11 @@ class Given(NamedTuple):
     """What a model is given in one pass.
 
     ``tensors``: with the name of the argument that each is, or is part of; "" where it has none.
-    ``listed``: number of tensors in the first list of tensors: each of these is an input.
+    ``listed``: the tensors of the first list of tensors, if there is one: each is an input.
     """
 
     tensors: list[tuple[str, torch.Tensor]]
-    listed: int | None
+    listed: list[torch.Tensor]
 
     def named(self, name: str) -> torch.Tensor | None:
         """Return the tensor that is an argument."""
@@ -38,8 +38,8 @@ def given_to(names: Sequence[str], args: tuple[object, ...], kwargs: Mapping[str
     values = [*positional, *kwargs.items()]
     tensors = [(name, tensor) for name, value in values for tensor in tensors_of(value)]
     lists = (value for _, value in values if isinstance(value, list) and value)
-    of_tensors = (len(each) for each in lists if all(isinstance(t, torch.Tensor) for t in each))
-    return Given(tensors, next(of_tensors, None))
+    of_tensors = (each for each in lists if all(isinstance(t, torch.Tensor) for t in each))
+    return Given(tensors, next(of_tensors, []))
 
 
 def parameters_of(module: nn.Module) -> tuple[list[str], bool]:

@@ -9,16 +9,16 @@ except ImportError as error:
 from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
-from tensorstate_gpu._capturing.capture_point import name_of_call
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .forward_passes import ForwardPasses
 from .neuron_axes import UNKNOWN, axis_rule_of
 from .operator import Receiver
 from .other_devices import check_devices
-from .pass_counter import PassCounter, PassLog
+from .pass_counter import ModuleLog, PassCounter
 from .pass_filter import PassFilter
 from .tensor_point import TensorPoint
 from .tensors import first_tensor, sequences_of
@@ -62,9 +62,10 @@ class StateCaptureHook(TensorPoint, Receiver):
         disk_path: Any = None,
         *,
         options: CaptureOptions | None = None,
+        call_of: str | None = None,
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
-        super().__init__(name, disk_path, options=options, **keywords)
+        super().__init__(name, disk_path, options=options, call_of=call_of, **keywords)
         self._begin(PassCounter())
 
     def _begin(self, counter: PassCounter) -> None:
@@ -74,9 +75,9 @@ class StateCaptureHook(TensorPoint, Receiver):
 
     def count_passes(self, counter: PassCounter) -> None:
         """Note from now on in which passes of a model this layer ran."""
-        self._use_log(PassLog(counter))
+        self._use_log(ModuleLog(counter))
 
-    def _use_log(self, log: PassLog) -> None:
+    def _use_log(self, log: ModuleLog) -> None:
         self.pass_log = self.intake.log.pass_source = log
 
     def follow(self, passes: ForwardPasses, filter: PassFilter | None = None) -> None:
@@ -182,7 +183,8 @@ class StateCaptureHook(TensorPoint, Receiver):
         self,
         tensor: torch.Tensor,
         clock: int,
-        traced: str | None,
+        traced: str | None = None,
+        inputs: int | None = None,
         sequences: PackedSequence | None = None,
     ) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
@@ -192,7 +194,7 @@ class StateCaptureHook(TensorPoint, Receiver):
         hook = self._of_this_call(clock)
         hook._note_pass(clock)
         try:
-            hook._capture(tensor, traced, sequences)
+            hook._capture(tensor, traced, inputs, sequences)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
@@ -237,9 +239,9 @@ class StateCaptureHook(TensorPoint, Receiver):
     def add_later_call(self) -> "StateCaptureHook":
         """Create the capture point of the next call of the module within a pass."""
         number = len(self.later_calls) + 2
-        hook = StateCaptureHook(name_of_call(self.name, number), options=self.options)
+        called = name_of_call(self.name, number)
+        hook = StateCaptureHook(called, options=self.options, call_of=self.name)
         hook.answer_to([name_of_call(name, number) for name in self.other_names])
-        hook.intake.log.call_of = self.name
         hook._rule, hook._passes, hook._filter = self._rule, self._passes, self._filter
         hook._use_log(self.pass_log.of_later_call())
         hook.note(self.intake.pending_notes)

@@ -103,6 +103,11 @@ def attach_in_place(
     existing: Collection[str] = (),
 ) -> list[StateCaptureHook]:
     """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
+    if options.mask is True:
+        raise NotCapturable(
+            "mask=True stands for the masks that Keras makes; name the argument of the model that "
+            "is its mask"
+        )
     check_devices(model, options.firing)
     rules = find_rules(model)
     bypassed = inside_replaced(model.modules())
@@ -110,7 +115,7 @@ def attach_in_place(
     root = _unwrapped(model)
     selected = None if options.when is None else PassFilter(options.when, root)
     hooks: list[StateCaptureHook] = []
-    counter = PassCounter()
+    counter = PassCounter(options.batch_axis)
     try:
         for name, module in chosen:
             for place in METHODS[method]:

@@ -12,9 +12,9 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch.nn.utils.rnn import PackedSequence
 
-from .axis_flow import axis_in_graph
+from .axis_flow import axes_in_graph, note_captured, traced_axes
 from .marked_classes import MarkingHook
-from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter, PassLog
+from .pass_counter import NOT_IN_CUDA_GRAPHS, ModuleLog, PassCounter
 from .tensors import is_exporting, is_real_forward, shared_tensor
 
 
@@ -35,7 +35,7 @@ class Receiver(MarkingHook):
         self._key_and_active = np.array([key, True], np.int64)
         # The operator declares that it mutates this tensor, so torch.compile keeps the call.
         self._anchor = shared_tensor(self._key_and_active)
-        self.pass_log = PassLog(counter)
+        self.pass_log = ModuleLog(counter)
 
     @property
     def active(self) -> bool:
@@ -56,10 +56,10 @@ class Receiver(MarkingHook):
             if not is_exporting():
                 clock = self.pass_log.counter.tensor
                 plain = tensor.detach()  # now the last node of the graph
-                traced = axis_in_graph(self.batch_axis)
+                traced = axes_in_graph(self.batch_axis)
                 torch.ops.tensorstate_gpu.capture(plain, self._anchor, clock, traced)
         elif self.active and is_real_forward(tensor):
-            self.receive(tensor, self.pass_log.counter.clock, None, sequences)
+            self.receive(tensor, self.pass_log.counter.clock, sequences=sequences)
 
     def deliver_nothing(self) -> None:
         """Like deliver(), of a call that passes no tensor."""
@@ -73,12 +73,14 @@ class Receiver(MarkingHook):
         self,
         tensor: torch.Tensor,
         clock: int,
-        traced: str | None,
+        traced: str | None = None,
+        inputs: int | None = None,
         sequences: PackedSequence | None = None,
     ) -> None:
         """Receive a tensor of a forward pass that counts, and the clock of its PassCounter.
 
-        ``traced``: of a tensor in a compiled graph, what axis_in_graph() returned.
+        ``traced``: of a tensor in a compiled graph, what axes_in_graph() returned. ``inputs``: the
+        number of the model's inputs, if such a graph knows it.
         """
         raise NotImplementedError
 
@@ -101,7 +103,9 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
     """Called by compiled graphs. Does nothing if the receiver no longer exists."""
     receiver = _receiver_of(anchor)
     if receiver is not None and is_real_forward(x):
-        receiver.receive(x, int(clock), traced)
+        time, inputs = clock.tolist()
+        receiver.receive(x, time, traced, inputs or None)
+        note_captured(x, traced_axes(traced).axes)
 
 
 def _skip(anchor: torch.Tensor) -> None:

@@ -11,6 +11,9 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch import nn
 
+from tensorstate_gpu._capturing.pass_log import PassLog, next_pass
+
+from .axis_flow import mark_input_in_graph
 from .bypasses import Bypasses
 from .marked_classes import MarkingHook
 from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
@@ -24,8 +27,11 @@ class PassCounter(MarkingHook):
     and they cannot run a capture before the begin of its pass, or after the end.
     """
 
-    def __init__(self) -> None:
-        self._clock = np.zeros(1, np.int64)
+    counts_passes = True  # which tells the graphs of models from others
+
+    def __init__(self, batch_axis: int = 0) -> None:
+        self._batch_axis = batch_axis
+        self._clock = np.zeros(2, np.int64)  # and the number of inputs, if a graph knows it
         self.tensor = shared_tensor(self._clock)
         self.bypasses: Bypasses | None = None
 
@@ -46,13 +52,22 @@ class PassCounter(MarkingHook):
         """Called as a pre-hook."""
         if torch.compiler.is_compiling():
             if not is_exporting():
-                torch.ops.tensorstate_gpu.begin_pass(self.tensor)
+                self._begin_in_graph(args, kwargs)
             return
         tensor = first_tensor((args, kwargs))
         if is_real_pass(self.tensor if tensor is None else tensor):
-            self._clock[0] = next_pass(self.clock)
+            self._clock[:] = next_pass(self.clock), 0
             if self.bypasses is not None:
                 self.bypasses.note_pass()
+
+    def _begin_in_graph(self, args: Any, kwargs: Any) -> None:
+        given = None
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, torch.Tensor) and value.ndim:
+                plain = value.detach()  # now the last node of the graph
+                mark_input_in_graph(self._batch_axis)
+                given = plain if given is None else given
+        torch.ops.tensorstate_gpu.begin_pass(self.tensor, given, self._batch_axis)
 
     def end_pass(self, module: Any, args: Any, output: Any) -> None:
         """Called as a hook. A pass that failed has no end."""
@@ -60,7 +75,7 @@ class PassCounter(MarkingHook):
             if not is_exporting():
                 torch.ops.tensorstate_gpu.end_pass(self.tensor)
         else:
-            self._clock += self._clock % 2
+            self._clock[0] += self._clock[0] % 2
 
     def __getstate__(self) -> int:
         return self.clock
@@ -71,24 +86,19 @@ class PassCounter(MarkingHook):
         self._clock[0] = clock
 
 
-def next_pass(clock: Any) -> Any:
-    """Return the time of the pass that begins next. One that failed has no end."""
-    return clock + 1 + clock % 2
-
-
-class PassLog:
-    """In how many passes of a model a layer ran, since it was attached or reset."""
+class ModuleLog(PassLog):
+    """In how many passes of a model a module ran, and what is known to have run it otherwise."""
 
     def __init__(self, counter: PassCounter) -> None:
         self.counter = counter
         self._expected: int | None = None
         self._calls = (0, 0)  # the clock of the last call, and how many calls there were by then
         self._module: weakref.ref[nn.Module] | None = None
-        self.restart()
+        super().__init__(counter)
 
-    def of_later_call(self) -> "PassLog":
+    def of_later_call(self) -> "ModuleLog":
         """Return the log of another call of the layer, in which it has not run yet."""
-        log = PassLog(self.counter)
+        log = ModuleLog(self.counter)
         log._start = log._last = self._start
         log._expected, log._module = self._expected, self._module
         return log
@@ -103,9 +113,7 @@ class PassLog:
         self._module = None
 
     def restart(self) -> None:
-        """Count from zero."""
-        self._start = self._last = self.counter.clock
-        self._ran = 0
+        super().restart()
         self._bypass: str | None = None
 
     def expect_pass(self) -> None:
@@ -114,9 +122,7 @@ class PassLog:
 
     def note(self, clock: int) -> bool:
         """Note that the layer ran at a time. Return whether the expected pass has ended."""
-        if clock % 2 and clock > self._last:
-            self._last = clock
-            self._ran += 1
+        self.note_run(clock)
         ended = self.is_past(clock)
         if ended:
             self._expected = None
@@ -132,20 +138,7 @@ class PassLog:
         self._calls = (clock, calls + 1 if clock == last and clock % 2 else 1)
         return self._calls[1]
 
-    def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
-        """Return in how many passes the layer ran, and how many there were; None if none were.
-
-        ``ended``: leave out a pass that still runs, or has failed.
-        """
-        clock, ran = self.counter.clock, self._ran
-        if ended and clock % 2:
-            ran -= self._last == clock
-            clock -= 1
-        total = (clock + 1) // 2 - (self._start + 1) // 2
-        return (ran, total) if total > 0 else None
-
     def bypass(self) -> str | None:
-        """Return what has run the layer without its hook in some passes, if that is known."""
         module = None if self._module is None else self._module()
         bypasses, passes = self.counter.bypasses, self.passes()
         if module is not None and bypasses is not None and passes and passes[0] < passes[1]:
@@ -158,28 +151,36 @@ _tag = getattr(torch.Tag, "cudagraph_unsafe", None)
 NOT_IN_CUDA_GRAPHS = () if _tag is None else (_tag,)
 
 _library: Any = torch.library.Library("tensorstate_gpu", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define("begin_pass(Tensor(a!) clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
+_library.define(
+    "begin_pass(Tensor(a!) clock, Tensor? given, int batch_axis) -> ()", tags=NOT_IN_CUDA_GRAPHS
+)
 _library.define("end_pass(Tensor(a!) clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
-def _begin_pass(clock: torch.Tensor) -> None:
+def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int) -> None:
     """Called by compiled graphs, perhaps with a copy of the tensor, which they copy back.
 
-    Written without torch: activation checkpointing saves the clock, and rejects a changed tensor.
+    ``given``: the first tensor that the model is given. Written without torch: activation
+    checkpointing saves the clock, and rejects a changed tensor.
     """
     if is_real_pass(clock):
         time = clock.numpy()
-        time[:] = next_pass(time)
+        time[:] = next_pass(time[0]), _size(given, batch_axis)
+
+
+def _size(given: torch.Tensor | None, axis: int) -> int:
+    """Return the size of an axis, 0 if there is none."""
+    return given.shape[axis] if given is not None and -given.ndim <= axis < given.ndim else 0
 
 
 def _end_pass(clock: torch.Tensor) -> None:
     """Called by compiled graphs."""
     if is_real_pass(clock):
         time = clock.numpy()
-        time += time % 2
+        time[0] += time[0] % 2
 
 
-def _do_nothing(clock: torch.Tensor) -> None:
+def _do_nothing(clock: torch.Tensor, *_: object) -> None:
     """Traced passes do not count."""
 
 

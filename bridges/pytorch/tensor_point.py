@@ -52,12 +52,16 @@ class TensorPoint(CapturePoint):
         return any(of == kind and not found.missed for (of, _), found in self._found.items())
 
     def _capture(
-        self, tensor: torch.Tensor, traced: str | None, sequences: PackedSequence | None
+        self,
+        tensor: torch.Tensor,
+        traced: str | None,
+        inputs: int | None,
+        sequences: PackedSequence | None,
     ) -> None:
         """Pack a tensor, and record its rows.
 
-        ``traced``: what a compiled graph knows of it. ``sequences``: those whose data it is. Raises
-        TypeError or ValueError if its numbers cannot be packed.
+        ``traced``, ``inputs``: what a compiled graph knows of it, and of the pass. ``sequences``:
+        those whose data it is. Raises TypeError or ValueError if its numbers cannot be packed.
         """
         check_dense(tensor, self.name)
         if tensor.is_neg():
@@ -66,9 +70,8 @@ class TensorPoint(CapturePoint):
         threshold = self.threshold
         if tensor.is_quantized:
             tensor, threshold = self._of_quantized(tensor, found.axis)
-        inputs = None
         if self._passes is not None:
-            inputs = self._passes.inputs or self.intake.notes_now().inputs
+            inputs = self._passes.inputs or inputs or self.intake.notes_now().inputs
         by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
         packed: NativeArray
         if not has_backend(by_input.view):
@@ -122,8 +125,17 @@ class TensorPoint(CapturePoint):
 
     def _applicable(self, by_input: RowsByInput) -> Mask | None:
         """Return the mask of the pass, if it applies to the rows of a tensor; else say so once."""
-        mask = None if self._passes is None else self._passes.current.mask
-        if self._passes is None or mask is None or not (cause := by_input.why_not_masked(mask)):
+        if self._passes is None:
+            return None
+        mask = self._passes.current.mask
+        began_in_graph = self._passes.current.signature is None
+        if began_in_graph:
+            mask = self.intake.notes_now().mask
+        if mask is not None:
+            cause = by_input.why_not_masked(mask)
+        else:  # the arguments of a compiled model are not seen
+            cause = "its pass is compiled" if began_in_graph and self.options.mask else ""
+        if not cause:
             return mask
         if not self._told_of_mask:
             self._told_of_mask = True

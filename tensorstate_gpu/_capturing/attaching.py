@@ -1,20 +1,18 @@
 """Attaches capture points to models, and removes them."""
 
 import warnings
-from typing import Any, Unpack
+from typing import Any
 
 from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.attachment import (
     Attachment,
-    Method,
     check_store_layers,
     plan_attachment,
     release_names,
+    same_arguments,
 )
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
-from tensorstate_gpu._capturing.choosing import Missing
-from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu.errors import NoCapturePoints
 
@@ -30,17 +28,8 @@ class AttachedPoints(list[CapturePoint]):
         return list, ()
 
 
-@takes_options
-def build_efficiency_model(
-    model: Any,
-    attach_to: Any = None,
-    exclude: Any = (),
-    method: Method = "after",
-    storage_path: Any = None,
-    *,
-    missing: Missing = "error",
-    **options: Unpack[CaptureKeywords],
-) -> Any:
+@same_arguments(plan_attachment)
+def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
     """Attach capture points to the layers of a model.
 
     Parameters
@@ -80,7 +69,7 @@ def build_efficiency_model(
         Before anything is attached: for an unsupported model, an unknown method or
         keep, or if no layer matches (the message lists the layers).
     """
-    attachment = plan_attachment(model, attach_to, exclude, method, storage_path, missing, options)
+    attachment = plan_attachment(model, *where, **how)
     bridge = attachment.bridge
     existing = _attached_points(model)
     wanted = attachment.point_names
@@ -90,10 +79,10 @@ def build_efficiency_model(
     bare = bridge.without(model, others)
     names = {point.name for point in kept}
     chosen = attachment.chosen if bare is model else attachment.chosen_in(bare)
-    captured, points = bridge.attach(bare, chosen, method, attachment.options, names)
+    captured, points = bridge.attach(bare, chosen, attachment.method, attachment.options, names)
     attachment.tell_other_names(points)
     try:
-        check_store_layers(storage_path)
+        check_store_layers(attachment.options.disk_path)
     except ValueError:
         bridge.remove(captured, points)
         release_names(points)

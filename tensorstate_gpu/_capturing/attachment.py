@@ -1,16 +1,19 @@
 """Attachment: which layers of a model are to be captured, where and how, checked beforehand."""
 
+import inspect
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack
 
 from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.choosing import Missing, choose
-from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Method = Literal["before", "after", "both"]
 
 
@@ -51,16 +54,33 @@ class Attachment:
                     point.answer_to([self.bridge.point_name(name, place) for name in names])
 
 
+def same_arguments(source: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Show the parameters of one function at another, which passes its arguments on to it."""
+
+    def with_signature(function: Callable[..., R]) -> Callable[P, R]:
+        shown, own = inspect.signature(source), inspect.signature(function)
+        shown = shown.replace(return_annotation=own.return_annotation)
+        function.__signature__ = shown  # type: ignore[attr-defined]
+        return function
+
+    return with_signature
+
+
+@takes_options
 def plan_attachment(
-    model: object,
-    attach_to: object,
-    exclude: object,
-    method: Method,
-    storage_path: Any,
-    missing: Missing,
-    options: CaptureKeywords,
+    model: Any,
+    attach_to: Any = None,
+    exclude: Any = (),
+    method: Method = "after",
+    storage_path: Any = None,
+    *,
+    missing: Missing = "error",
+    **options: Unpack[CaptureKeywords],
 ) -> Attachment:
-    """Check the arguments of a capture, and choose the layers. Raises TypeError or ValueError."""
+    """Check the arguments of a capture, and choose the layers. Raises TypeError or ValueError.
+
+    These are the arguments of capture() and build_efficiency_model(), which describes them.
+    """
     bridge: Bridge = bridge_of(model)
     checked = CaptureOptions.from_arguments(storage_path, options)
     if not isinstance(method, str) or method not in bridge.METHODS:

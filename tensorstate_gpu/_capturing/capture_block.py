@@ -3,16 +3,14 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Any, NoReturn, Unpack
+from typing import Any, NoReturn
 
 from tensorstate_gpu._capturing.attachment import (
-    Method,
     check_store_layers,
     plan_attachment,
     release_names,
+    same_arguments,
 )
-from tensorstate_gpu._capturing.choosing import Missing
-from tensorstate_gpu._capturing.options import CaptureKeywords, takes_options
 from tensorstate_gpu._capturing.run import Run
 
 _USAGE = "capture() captures inside a block only: with ts.capture(model, ...) as run:"
@@ -48,17 +46,8 @@ class CaptureBlock(AbstractContextManager[Run, None]):
         return f"<{_USAGE}>"
 
 
-@takes_options
-def capture(
-    model: Any,
-    attach_to: Any = None,
-    exclude: Any = (),
-    method: Method = "after",
-    storage_path: Any = None,
-    *,
-    missing: Missing = "error",
-    **options: Unpack[CaptureKeywords],
-) -> CaptureBlock:
+@same_arguments(plan_attachment)
+def capture(model: object, *where: Any, **how: Any) -> CaptureBlock:
     """Capture inside a ``with`` block; these capture points are detached when it ends.
 
     Takes the same parameters as build_efficiency_model. Capture points that the model already has
@@ -75,28 +64,18 @@ def capture(
     >>> run["0_post_states"].state_count
     10
     """
-    return CaptureBlock(
-        _captured(model, attach_to, exclude, method, storage_path, missing, options)
-    )
+    return CaptureBlock(_captured(model, *where, **how))
 
 
 @contextmanager
-def _captured(
-    model: object,
-    attach_to: object,
-    exclude: object,
-    method: Method,
-    storage_path: Any,
-    missing: Missing,
-    options: CaptureKeywords,
-) -> Iterator[Run]:
-    attachment = plan_attachment(model, attach_to, exclude, method, storage_path, missing, options)
-    bridge = attachment.bridge
-    points = bridge.attach_in_place(model, attachment.chosen, method, attachment.options)
+def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
+    attachment = plan_attachment(model, *where, **how)
+    bridge, options = attachment.bridge, attachment.options
+    points = bridge.attach_in_place(model, attachment.chosen, attachment.method, options)
     attachment.tell_other_names(points)
     try:
         run = Run(points)
-        check_store_layers(storage_path)
+        check_store_layers(options.disk_path)
     except ValueError:  # for example, two layers with the same name
         bridge.detach(points)
         release_names(points)

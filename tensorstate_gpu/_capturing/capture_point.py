@@ -23,6 +23,7 @@ from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu.reporting.layer_names import name_of_call
 
 
 class CapturePoint(LayerStates):
@@ -54,10 +55,12 @@ class CapturePoint(LayerStates):
     batch_axis : int
         The axis of a model's inputs along which its instances lie: 1 for models whose inputs are
         (sequence, batch, ...). PyTorch only.
-    mask : str, optional
-        The argument of the model that is its mask (inputs, positions), such as "attention_mask":
-        rows of positions where it is zero are not captured. Where layers of a PyTorch model are
-        captured together; Run.labels() takes a mask itself.
+    mask : str or True, optional
+        The argument of the model, or the input of a functional model of Keras, that is its mask
+        (inputs, positions), such as "attention_mask": rows of positions where it is zero are not
+        captured. True stands for the mask that Keras makes itself, as in Embedding(mask_zero=True).
+        A name is for layers of a model that are captured together; Run.labels() takes a mask
+        itself.
     merge_calls : bool
         Whether the calls of a module within one forward pass share a capture point, as those of a
         recurrent cell. By default, each has its own: ``relu_post_states``, ``relu:2_post_states``.
@@ -92,8 +95,10 @@ class CapturePoint(LayerStates):
         disk_path: Any = None,
         *,
         options: CaptureOptions | None = None,
+        call_of: str | None = None,
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
+        """``options``, ``call_of``: of points that bridges create; see LayerFacts."""
         if not isinstance(name, str) or not name:
             raise TypeError(f"name must be a non-empty str, got {name!r}")
         self.name = name
@@ -103,7 +108,7 @@ class CapturePoint(LayerStates):
         if not isinstance(self.options.neuron_axis, int | None):
             axis = self.options.neuron_axis
             raise TypeError(f"neuron_axis of one capture point must be an int, got {axis!r}")
-        self.intake = Intake(name, self.options)
+        self.intake = Intake(name, self.options, call_of)
         # Called with a capture point that this one has created, and the one that it comes after.
         self.new_point_listeners: list[Callable[[CapturePoint, CapturePoint], None]] = []
         self.later_calls: Sequence[CapturePoint] = ()  # of the same layer, within a pass
@@ -305,19 +310,6 @@ class CapturePoint(LayerStates):
             f"{type(self).__name__}({self.name!r}, keep={self.keep!r}, "
             f"neurons={self.neurons}, {self.state_count:,} states)"
         )
-
-
-def name_of_call(name: str, number: int) -> str:
-    """Return the name of the capture point of a layer's second, third, ... call within a pass.
-
-    >>> name_of_call("relu_post_states", 2), name_of_call("relu_post_states", 1)
-    ('relu:2_post_states', 'relu_post_states')
-    """
-    if number == 1:
-        return name
-    endings = ("_post_states", "_pre_states", "_states")
-    place = next((ending for ending in endings if name.endswith(ending)), "")
-    return f"{name.removesuffix(place)}:{number}{place}"
 
 
 def own_point(given: object) -> CapturePoint | None:

@@ -34,7 +34,7 @@ class Intake:
     reference to the store, which it only reads.
     """
 
-    def __init__(self, name: str, options: CaptureOptions) -> None:
+    def __init__(self, name: str, options: CaptureOptions, call_of: str | None = None) -> None:
         self.name, self.options = name, options
         self.axis_origin: str | None = None
         self.inputs_unknown: str | None = None  # why some rows belong to no known input
@@ -43,7 +43,7 @@ class Intake:
         self._stopped = False
         self._pauses = 0
         self.scope = NoteScope()
-        self.log = LayerLog()
+        self.log = LayerLog(call_of=call_of)
         self._open_sink()
         self.log.begin(self.sink.earlier_facts())
 
@@ -64,7 +64,10 @@ class Intake:
             return CountsSink(self.name, options.groups)
         if options.disk_path is None:
             return MemorySink(self.name, options.compressor)
-        return StoreSink(self.name, options, self, self.lock, self.log.facts_to_store)
+        is_later_call = self.log.call_of is not None
+        return StoreSink(
+            self.name, options, self, self.lock, self.log.facts_to_store, may_be_new=is_later_call
+        )
 
     # ---- batches -------------------------------------------------------------------------------
 

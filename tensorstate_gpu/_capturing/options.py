@@ -43,7 +43,7 @@ class CaptureKeywords(TypedDict, total=False):
     firing: FiringFunction | None
     neuron_axis: NeuronAxis | None
     batch_axis: int
-    mask: str | None
+    mask: str | Literal[True] | None
     merge_calls: bool
     when: When | None
     compressor: Any
@@ -62,7 +62,7 @@ class CaptureOptions:
     firing: FiringFunction | None = None
     neuron_axis: NeuronAxis | None = None
     batch_axis: int = 0
-    mask: str | None = None
+    mask: str | Literal[True] | None = None
     merge_calls: bool = False
     when: When | None = None
     compressor: Any = None
@@ -80,10 +80,10 @@ class CaptureOptions:
             )
         if not isinstance(self.merge_calls, bool):
             raise TypeError(f"merge_calls must be a bool, got {self.merge_calls!r}")
-        if self.mask is not None and not isinstance(self.mask, str):
+        if not (self.mask is None or self.mask is True or isinstance(self.mask, str)):
             raise TypeError(
-                f"mask must name an argument of the model, got {type(self.mask).__name__}; "
-                "run.labels(mask=...) takes a mask itself"
+                "mask must name an argument of the model, or be True for Keras' own mask, got "
+                f"{type(self.mask).__name__}; run.labels(mask=...) takes a mask itself"
             )
         if not (self.when in (None, *WHEN) or callable(self.when)):
             raise ValueError(f"when must be one of {WHEN} or a function, got {self.when!r}")

@@ -77,6 +77,16 @@ def validated_mask(mask: object) -> Mask:
     return array.astype(np.bool_)
 
 
+def common_beginning(one: str, other: str) -> int:
+    """Return how many characters two names have in common at their beginning.
+
+    Of several model inputs, a mask is about the one whose name begins most like its own:
+    decoder_attention_mask is about decoder_input_ids.
+    """
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
 class NoteScope(threading.local):
     """The notes that hold in this thread."""
 

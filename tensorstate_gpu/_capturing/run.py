@@ -90,11 +90,15 @@ class Run(Mapping[str, CapturePoint]):
 
     @property
     def instance_count(self) -> int:
-        """Number of model inputs so far. Raises ValueError if it differs between layers."""
-        counts = {point.instance_count for point in self._points.values()}
+        """Number of model inputs so far, as the layers have seen them that ran in every pass.
+
+        Raises ValueError if these differ, or if no layer ran in every pass.
+        """
+        counts = {p.instance_count for p in self._points.values() if _ran_in_every_pass(p)}
         if len(counts) != 1:
             each = {name: point.instance_count for name, point in self._points.items()}
-            raise ValueError(f"layers have seen different numbers of inputs: {each}")
+            what = "layers have seen different numbers of inputs" if counts else _NO_FULL_LAYER
+            raise ValueError(f"{what}: {each}")
         return counts.pop()
 
     def labels(
@@ -110,7 +114,7 @@ class Run(Mapping[str, CapturePoint]):
         ``units``: one integer or string per input, which says which inputs belong together: frames
         of a clip, views of one image. They are kept next to the labels; see CapturePoint.units().
         ``mask``: (inputs, positions), true where a position of an input counts: rows of other
-        positions, such as padding, are not captured. PyTorch only.
+        positions, such as padding, are not captured.
 
         Raises TypeError or ValueError for anything else. A pass with another number of inputs is
         captured without labels, and a warning says so.
@@ -177,4 +181,11 @@ class Run(Mapping[str, CapturePoint]):
             return html_table(("layer",), [(name,) for name in self])
 
 
+def _ran_in_every_pass(point: CapturePoint) -> bool:
+    """Return whether a layer ran in each pass of its model that has ended, as far as is known."""
+    passes = point.intake.log.facts_to_store().passes
+    return passes is None or passes[0] == passes[1]
+
+
+_NO_FULL_LAYER = "the number of inputs is unknown, because no layer ran in every pass"
 _SHOWN_NAMES = 4  # by repr()

@@ -137,7 +137,7 @@ class StoreSink:
     """Keeps every row, in a store. Before a commit, the store waits for ``source``.
 
     ``facts``: returns what a commit says of the layer. It must not refer to the store, which would
-    then never be collected.
+    then never be collected. ``may_be_new``: see WritingSession.claim().
     """
 
     def __init__(
@@ -147,13 +147,16 @@ class StoreSink:
         source: "BatchSource",
         lock: ForkSafeLock,
         facts: Callable[[], LayerFacts],
+        may_be_new: bool,
     ) -> None:
         from tensorstate_gpu.store.stores_by_path import store_for  # slow to import: zarr
 
         self._name, self._lock, self._facts = name, lock, facts
         self.store = store_for(options.disk_path, name)
         self._session = self.store.session
-        self._found = self._session.claim(name, options.firing_rule(), source)
+        self._found = self._session.claim(
+            name, options.firing_rule(), source, may_be_new=may_be_new
+        )
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
         writer = self._session.open_layer(self._name, neurons, attributes, facts=self._facts)

@@ -54,7 +54,7 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--to",
         choices=("parquet", "zip"),
         required=True,
-        help="parquet: one file per layer; zip: one file, a zarr.storage.ZipStore of other programs",
+        help="parquet: one file per layer; zip: one file, which zarr.storage.ZipStore reads",
     )
     export.add_argument(
         "--out",

@@ -1,6 +1,7 @@
 """LayerFacts: what is known of a layer besides its states; stores keep it in their record."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -48,6 +49,17 @@ class LayerFacts:
         )
 
 
+def spatial_shape(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    """Return the sizes of activations without neurons, along ``axis``, and without inputs.
+
+    Inputs are along axis 0, unless that is the axis of the neurons.
+
+    >>> spatial_shape((32, 7, 9, 64), 3), spatial_shape((64, 7), 0)
+    ((7, 9), (7,))
+    """
+    return tuple(size for i, size in enumerate(shape) if i not in (0, axis))
+
+
 def _numbers(found: object) -> tuple[int, ...] | None:
     if found is None:
         return None
@@ -84,14 +96,14 @@ class PassSource(Protocol):
 class LayerLog:
     """Collects the facts of a layer while it is captured.
 
-    ``earlier``: those of an earlier capture that this one continues.
+    ``earlier``: those of an earlier capture that this one continues. ``call_of``: as in LayerFacts.
     """
 
-    def __init__(self, earlier: LayerFacts | None = None) -> None:
+    def __init__(self, earlier: LayerFacts | None = None, *, call_of: str | None = None) -> None:
         self.pass_source: PassSource | None = None
         self.begin(earlier)
         self.other_names: tuple[str, ...] = () if earlier is None else earlier.other_names
-        self.call_of = None if earlier is None else earlier.call_of
+        self.call_of = call_of if earlier is None else earlier.call_of
 
     def begin(self, earlier: LayerFacts | None = None) -> None:
         """Forget what was noted of passes and batches, and continue an earlier capture, if any."""

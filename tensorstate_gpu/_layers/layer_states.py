@@ -79,7 +79,7 @@ class LayerStates(ABC):
         """In how many passes of its model the layer ran, and how many there were.
 
         Counted from attaching or resetting; in a store, over all captures into it. None where it is
-        not known: for Keras and JAX, for hooks attached by hand, and as long as only parts of the
+        not known: for JAX, for points attached by hand, and as long as only parts of the
         model were called.
         """
         return self.facts().passes

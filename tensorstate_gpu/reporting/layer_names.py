@@ -1,8 +1,20 @@
-"""Finds the states of a layer by their name, or by that of the layer."""
+"""Names of states: those of later calls of a layer; states found by the name of their layer."""
 
 from collections.abc import Mapping, Sequence
 
 _ENDINGS = ("_post_states", "_pre_states", "_states")
+
+
+def name_of_call(name: str, number: int) -> str:
+    """Return the name of the states of a layer's second, third, ... call within a pass.
+
+    >>> name_of_call("relu_post_states", 2), name_of_call("relu_post_states", 1)
+    ('relu:2_post_states', 'relu_post_states')
+    """
+    if number == 1:
+        return name
+    place = next((ending for ending in _ENDINGS if name.endswith(ending)), "")
+    return f"{name.removesuffix(place)}:{number}{place}"
 
 
 def find_name(names: Mapping[str, Sequence[str]], wanted: str, *, of: str) -> str:

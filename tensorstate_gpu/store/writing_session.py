@@ -26,21 +26,24 @@ class WritingSession:
         self._unfinished: set[str] = set()  # of the claimed names
         self._lock = ForkSafeLock()
 
-    def claim(self, name: str, capture: dict[str, Any], source: BatchSource) -> LayerRecord | None:
+    def claim(
+        self, name: str, capture: dict[str, Any], source: BatchSource, *, may_be_new: bool = False
+    ) -> LayerRecord | None:
         """Reserve a layer's name for a capture point, and return what is already committed of it.
 
-        Raises ValueError if the name is claimed already, or if the options differ from those
-        committed.
+        ``may_be_new``: whether a store that is resumed need not have the layer: a later call of a
+        layer appears while the model runs, whose pass must not fail for it.
+
+        Raises ValueError if the name is claimed already, if a store that is resumed lacks it, or if
+        the options differ from those committed.
         """
         self.writer.life.check_open()
         with self._lock:
             if name in self._claimed:
                 raise ValueError(f"{self._files} already has states of {name!r}")
-            if self._opened_record.layers and name not in self._opened_record.layers:
-                raise ValueError(
-                    f"{self._files} holds the layers {list(self._opened_record.layers)}, "
-                    f"and not {name!r}"
-                )
+            known = self._opened_record.layers
+            if known and name not in known and not may_be_new:
+                raise ValueError(f"{self._files} holds the layers {list(known)}, and not {name!r}")
             committed = self.writer.record.layers.get(name)
             if committed is not None:
                 check_same_capture(f"{self._files}: {name}", capture, committed.capture)

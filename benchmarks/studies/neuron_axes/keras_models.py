@@ -26,6 +26,7 @@ KERAS: Mapping[str, tuple[int, int]] = {
     **dict.fromkeys(("ConvNeXtTiny", "DenseNet121", "EfficientNetB0"), (32, 64)),
     **dict.fromkeys(("EfficientNetV2B0", "MobileNet", "MobileNetV2", "MobileNetV3Small"), (32, 64)),
     **dict.fromkeys(("ResNet50", "ResNet50V2", "VGG16"), (32, 64)),
+    "InceptionResNetV2": (75, 96),
     "Xception": (71, 96),
 }
 

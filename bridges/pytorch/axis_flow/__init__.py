@@ -1,8 +1,17 @@
 """PyTorch: follows through one forward pass which axes hold neurons, and which model inputs."""
 
 from . import sequences, sizes, weighted  # noqa: F401 (they register their rules)
-from .graph_axes import axis_in_graph
+from .across_graphs import note_captured
+from .graph_axes import TracedAxes, axes_in_graph, mark_input_in_graph, traced_axes
 from .known_axes import KnownAxes
 from .mode import AxisFlow
 
-__all__ = ["AxisFlow", "KnownAxes", "axis_in_graph"]
+__all__ = [
+    "AxisFlow",
+    "KnownAxes",
+    "TracedAxes",
+    "axes_in_graph",
+    "mark_input_in_graph",
+    "note_captured",
+    "traced_axes",
+]

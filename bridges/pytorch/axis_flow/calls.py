@@ -92,6 +92,8 @@ def name_of(function: Any) -> str:
     """Return the name that rules have; of an operator of another library, with its library."""
     if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         library, operator, *_ = str(function).split(".")
+        if library == "quantized":
+            return _without_quantization(operator) or f"{library}.{operator}"
         return operator if library == "aten" else f"{library}.{operator}"
     name: str = getattr(function, "__name__", "")
     if getattr(function, "__module__", None) == "_operator":  # in compiled graphs
@@ -104,6 +106,26 @@ def name_of(function: Any) -> str:
     return name
 
 
+def _without_quantization(operator: str) -> str:
+    """Return the name of the function that a quantised operator begins with; "" if none has a rule.
+
+    >>> _without_quantization("conv2d_relu"), _without_quantization("leaky_relu")
+    ('conv2d', 'leaky_relu')
+    """
+    name = operator.removeprefix("quantized_")
+    while name not in RULES:
+        shorter = next((name.removesuffix(e) for e in _ENDINGS if name.endswith(e)), None)
+        if shorter is None:
+            return ""
+        name = shorter
+    return name
+
+
+# What quantised operators do after, or besides, the function that they are named for.
+_ENDINGS = (
+    *("_leaky_relu", "_relu", "_tanh", "_scalar", "_add"),
+    *("_dynamic", "_fp16", "_byte", "_4bit", "_2bit"),
+)
 _PROPERTIES = {"T", "mT", "H", "mH", "data", "real", "imag"}
 
 

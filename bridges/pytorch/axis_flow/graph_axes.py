@@ -4,68 +4,162 @@ A compiled pass calls no functions that could be followed. But a graph has a nod
 with tensors without data that show its shapes.
 """
 
+import functools
+import json
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.utils._pytree import tree_map
 
-from .factors import neuron_axis
+from .across_graphs import axes_of_captured
+from .factors import BATCH, NEURON, POSITION, Axes, Factor, has, only_whole, without
 from .known_axes import KnownAxes
 
 
-def axis_in_graph(batch_axis: int) -> str:
-    """Return the neuron axis of the tensor of which the graph that is made now has the last node.
+class TracedAxes(NamedTuple):
+    """What a compiled graph knows of a tensor.
 
-    Called by code that is compiled; the result is a constant of the graph. Where the axis is not
-    known, it says why. ``batch_axis``: of the tensors that the graph is given.
+    ``axes``: None if nothing is known. ``cause``: why its neurons are not. ``inputs_lost``: why its
+    inputs are not; None if the graph does not contain the begin of the pass, and so knows none.
+    """
+
+    axes: Axes | None
+    cause: str
+    inputs_lost: str | None = None
+
+
+@functools.lru_cache(maxsize=1024)
+def traced_axes(text: str) -> TracedAxes:
+    """Return what axes_in_graph() has written."""
+    axes, cause, inputs_lost = json.loads(text)
+    if axes is not None:
+        axes = tuple(tuple(Factor(*factor) for factor in axis) for axis in axes)
+    return TracedAxes(axes, cause, inputs_lost)
+
+
+def axes_in_graph(batch_axis: int) -> str:
+    """Return what is known of the tensor of which the graph that is made now has the last node.
+
+    Called by code that is compiled; the result is a constant of the graph, TracedAxes as text.
+    ``batch_axis``: of the tensors that the graph is given.
     """
     try:
-        graph = _graph_of_now()
-        axes = _axes_of.setdefault(graph, _GraphAxes(batch_axis))
-        return axes.describe(next(iter(reversed(graph.nodes))))
+        graph, axes = _axes_of_now(batch_axis)
+        return json.dumps(axes.describe(next(iter(reversed(graph.nodes)))))
     except Exception:  # torch may represent graphs in other ways in later versions
-        return "this compiled graph was not followed"
+        return json.dumps(TracedAxes(None, "this compiled graph was not followed"))
+
+
+def mark_input_in_graph(batch_axis: int) -> None:
+    """Note that the last node of the graph is a copy of a tensor that the model is given."""
+    try:
+        graph, axes = _axes_of_now(batch_axis)
+        axes.mark_input(next(iter(reversed(graph.nodes))).args[0])
+    except Exception:
+        return
 
 
 # As torch.compiler.assume_constant_result() does, which imports the compiler, and takes a second.
-axis_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
+axes_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
+mark_input_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _graph_of_now() -> Graph:
+def _axes_of_now(batch_axis: int) -> tuple[Graph, "_GraphAxes"]:
+    """Return the graph that is made now, and what is known of it."""
     from torch._dynamo.symbolic_convert import InstructionTranslator
 
-    graph: Graph = InstructionTranslator.current_tx().output.graph
-    return graph
+    made = InstructionTranslator.current_tx().output
+    graph: Graph = made.graph
+    if graph not in _axes:
+        _axes[graph] = _GraphAxes(batch_axis, has_begin=_is_of_a_model(made.root_tx))
+    return graph, _axes[graph]
+
+
+def _is_of_a_model(frame: Any) -> bool:
+    """Return whether a graph is made of the forward of a module whose passes are counted.
+
+    Then the module has called our hooks before, in graphs of their own.
+    """
+    module = next((frame.f_locals.get(name) for name in frame.f_code.co_varnames[:1]), None)
+    if not isinstance(module, nn.Module):
+        return False
+    if frame.f_code is not getattr(module.forward, "__code__", None):
+        return False  # what comes after a graph break, among others
+    holders = (getattr(hook, "__self__", None) for hook in module._forward_pre_hooks.values())
+    return any(getattr(holder, "counts_passes", False) for holder in holders)
 
 
 class _GraphAxes:
-    """What is known of the nodes of a graph that grows. It keeps no nodes: these keep the graph."""
+    """What is known of the nodes of a graph that grows. It keeps no nodes: these keep the graph.
 
-    def __init__(self, batch_axis: int) -> None:
-        self._known = KnownAxes()
+    ``has_begin``: whether the graph is given what the model is given.
+    """
+
+    def __init__(self, batch_axis: int, *, has_begin: bool) -> None:
+        self._begin()
         self._batch_axis = batch_axis
+        self._has_begin = has_begin
         self._followed: set[str] = set()  # names of nodes
         self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}  # of tensors without data, by id
 
-    def describe(self, node: Node) -> str:
-        """Return the neuron axis of a node as a number, or why it is not known."""
-        for each in node.graph.nodes:
+    def _begin(self) -> None:
+        self._known = KnownAxes()
+        # Nothing tells yet whether there will be a mask. Positions are followed apart: they may
+        # contradict neurons, which the others then are.
+        self._with_positions = KnownAxes()
+
+    def describe(self, node: Node) -> TracedAxes:
+        """Return what is known of a node."""
+        self._follow_new_nodes(node.graph)
+        tensor = self._value_of(node)
+        axes, cause = self._known.axes(tensor), self._known.why_unknown(tensor)
+        if not self._has_begin:
+            return TracedAxes(axes and without(without(axes, BATCH), POSITION), cause)
+        lost = self._known.why_inputs_are_lost(tensor)
+        if axes is not None:
+            axes = _joined(axes, self._with_positions.axes(tensor))
+            axes = only_whole(axes, BATCH, self._known.inputs)
+        return TracedAxes(axes, cause, lost)
+
+    def mark_input(self, node: Node) -> None:
+        """Mark the inputs, and positions, of a tensor that the model is given."""
+        if not self._has_begin:  # then the inputs of the graph are those of another function
+            self._begin()
+            self._has_begin = True
+            self._followed |= {each.name for each in node.graph.nodes}
+        self._mark(self._value_of(node))
+
+    def _mark(self, tensor: Any) -> None:
+        if not isinstance(tensor, Tensor):
+            return
+        for known in (self._known, self._with_positions):
+            known.mark_inputs([tensor], self._batch_axis)
+        if self._known.axes(tensor) is not None and tensor.ndim in (2, 3):
+            place = 1 if self._batch_axis % tensor.ndim == 0 else 0
+            self._with_positions.mark_positions(tensor, place)
+
+    def _take_over(self, tensor: Tensor, axes: Axes) -> None:
+        """Note what the graph before this one knows of a tensor."""
+        self._has_begin |= any(has(axis, BATCH) for axis in axes)
+        for known in (self._known, self._with_positions):
+            known.note_axes(tensor, axes)
+
+    def _follow_new_nodes(self, graph: Graph) -> None:
+        for each in graph.nodes:
             if each.name not in self._followed:
                 self._followed.add(each.name)
                 self._follow(each)
-        tensor = self._value_of(node)
-        axis = neuron_axis(self._known.axes(tensor))
-        if axis is not None:
-            return str(axis)
-        return self._known.why_unknown(tensor)
 
     def _follow(self, node: Node) -> None:
         if node.op == "placeholder" and _is_given(node):
-            value = self._value_of(node)
-            self._known.mark_inputs([value] if isinstance(value, Tensor) else [], self._batch_axis)
+            before = _axes_before(node)
+            if before is None:
+                self._mark(self._value_of(node))
+            else:
+                self._take_over(self._value_of(node), before)
         elif node.op in ("call_function", "call_method"):
             function: Any = node.target
             args = tree_map(self._value_of, node.args)
@@ -74,7 +168,8 @@ class _GraphAxes:
             elif isinstance(function, str):
                 function = getattr(Tensor, function)
             kwargs = tree_map(self._value_of, node.kwargs)
-            self._known.follow(function, args, kwargs, self._value_of(node))
+            for known in (self._known, self._with_positions):
+                known.follow(function, args, kwargs, self._value_of(node))
 
     def _value_of(self, argument: Any) -> Any:
         """Return what stands for an argument of a node: for a node, tensors with plain shapes."""
@@ -92,7 +187,19 @@ class _GraphAxes:
         return self._stand_ins[id(value)][1]
 
 
-_axes_of: "weakref.WeakKeyDictionary[Graph, _GraphAxes]" = weakref.WeakKeyDictionary()
+_axes: "weakref.WeakKeyDictionary[Graph, _GraphAxes]" = weakref.WeakKeyDictionary()
+
+
+def _axes_before(node: Node) -> Axes | None:
+    """Return what the graph before this one knows of a placeholder's tensor."""
+    example = node.meta["grapharg"].example if "grapharg" in node.meta else None
+    return axes_of_captured(example) if isinstance(example, Tensor) else None
+
+
+def _joined(axes: Axes, with_positions: Axes | None) -> Axes:
+    """Return axes with those of the others that count positions, where no neurons are."""
+    pairs = zip(axes, with_positions or axes, strict=True)
+    return tuple(b if has(b, POSITION) and not has(a, NEURON) else a for a, b in pairs)
 
 
 def _with_plain_shape(tensor: Tensor) -> Tensor:

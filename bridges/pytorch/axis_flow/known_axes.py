@@ -1,13 +1,25 @@
 """KnownAxes: what is known of the axes of tensors, call by call."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .calls import Call, axes_of_outputs, name_of, tensors_in
-from .factors import BATCH, Axes, batch, has, neuron_axis, neuron_places, others, position
+from .factors import (
+    BATCH,
+    NEURON,
+    Axes,
+    batch,
+    has,
+    neuron_axis,
+    neuron_places,
+    others,
+    position,
+    size_of,
+)
+from .listed_inputs import ListedInputs
 from .same_shape import rule_of
 from .sequences import note_inverse
 from .views import axes_of_target
@@ -28,10 +40,11 @@ class KnownAxes:
     def __init__(self) -> None:
         self.inputs: int | None = None  # the batch size
         self.takes_one_input = False  # what was taken for several inputs is one
-        self._axes: Any = WeakTensorKeyDictionary()
-        self._weights: Any = WeakTensorKeyDictionary()
-        self._lost_at: Any = WeakTensorKeyDictionary()
-        self._inputs_lost_at: Any = WeakTensorKeyDictionary()
+        self._axes: MutableMapping[Tensor, Axes] = WeakTensorKeyDictionary()
+        self._weights: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
+        self._lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+        self._inputs_lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+        self._listed = ListedInputs()
 
     # ---- what is known -------------------------------------------------------------------------
 
@@ -70,6 +83,18 @@ class KnownAxes:
                 axes[axis] = batch(size)
                 self._axes[tensor] = tuple(axes)
 
+    def note_axes(self, tensor: Tensor, axes: Axes) -> None:
+        """Note what is known of a tensor from elsewhere."""
+        self._axes[tensor] = axes
+        sizes = [size_of(axis) for axis in axes if has(axis, BATCH) and len(axis) == 1]
+        if self.inputs is None and sizes:
+            self.inputs = sizes[0]
+
+    def mark_listed(self, tensors: Sequence[Tensor]) -> None:
+        """Mark the tensors of a list that a model is given: each is an input."""
+        self._listed.mark(tensors)
+        self.inputs = len(tensors) if self.inputs is None else self.inputs
+
     def mark_positions(self, tensor: Tensor, axis: int) -> None:
         """Mark the axis of a model input that counts positions, such as those of tokens."""
         axes = list(self.axes(tensor) or others(tensor.shape))
@@ -99,10 +124,19 @@ class KnownAxes:
         call = Call(name, func, args, kwargs, outputs, *known)
         note_inverse(call)
         self.takes_one_input |= takes_inputs_for_neurons(call)
+        has_all_inputs = self._listed.follow(call)
         for output, axes in zip(outputs, axes_of_outputs(call, rule_of(name)), strict=True):
             if isinstance(output, Tensor):
                 self._note_inputs(call, output, axes)
                 self._note(call, output, axes)
+        if has_all_inputs:
+            self._note_all_inputs(call.out)
+
+    def _note_all_inputs(self, tensor: Tensor) -> None:
+        """Note that axis 0 counts the inputs that the model was given in a list."""
+        axes = self.axes(tensor) or others(tensor.shape)
+        if not has(axes[0], NEURON):
+            self._axes[tensor] = (batch(len(tensor)), *axes[1:])
 
     def _note_inputs(self, call: Call, output: Tensor, axes: Axes | None) -> None:
         """Note where a tensor's inputs were lost, before its axes are noted."""
@@ -132,6 +166,10 @@ class KnownAxes:
 
         One whose neurons were elsewhere is lost.
         """
+        whole = self._listed.write(target, index, value)
+        if whole is not None:
+            self._note_all_inputs(whole)
+            return
         before, written = self.axes(target), self.axes(value)
         found = None if written is None else axes_of_target(target, index, written)
         if before is None:

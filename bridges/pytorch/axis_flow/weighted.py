@@ -32,18 +32,23 @@ def takes_inputs_for_neurons(call: Call) -> bool:
     """Return whether a layer shows that what was taken for the model's inputs is one input."""
     axes = call.input_axes
     if call.name.startswith("conv") and call.name != "conv_tbc":
-        weight = call.argument(1, "weight")
-        return bool(axes) and len(axes or ()) < weight.ndim and has((axes or ())[0], BATCH)
+        return bool(axes) and len(axes or ()) < _kernel_axes(call) and has((axes or ())[0], BATCH)
     return call.name == "linear" and len(axes or ()) == 1 and has((axes or ())[0], BATCH)
+
+
+def _kernel_axes(call: Call) -> int:
+    """Return the number of axes of a convolution's kernel: as many as those of batched inputs."""
+    weight = call.argument(1, "weight")
+    return weight.ndim if isinstance(weight, Tensor) else call.out.ndim  # quantised ones are packed
 
 
 @rule("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc")
 def _convolution(call: Call) -> Result:
-    x, weight, shape = call.input, call.argument(1, "weight"), call.shape
+    x, shape = call.input, call.shape
     axes = call.known(x)
     if call.name == "conv_tbc":
         return (*_leading(axes and axes[:2], shape[:2]), neuron(shape[2]))
-    if x.ndim < weight.ndim:  # without a batch axis
+    if x.ndim < _kernel_axes(call):  # without a batch axis
         return (neuron(shape[0]), *others(shape[1:]))
     return (*_leading(axes and axes[:1], shape[:1]), neuron(shape[1]), *others(shape[2:]))
 
@@ -209,7 +214,10 @@ def _keeps_neurons(call: Call) -> bool:
     return axes is not None and bool(neuron_places(axes)) and not weighted
 
 
-@rule("batch_norm group_norm instance_norm native_batch_norm native_group_norm")
+@rule(
+    "batch_norm batch_norm1d batch_norm2d batch_norm3d group_norm instance_norm native_batch_norm "
+    "native_group_norm"
+)
 def _channel_norm(call: Call) -> Result:
     axes, shape = call.input_axes, call.shape
     if _keeps_neurons(call):

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -131,7 +132,7 @@ def test_what_is_known_of_a_graph_ends_with_it():
     del model
     torch.compiler.reset()
     gc.collect()
-    assert len(graph_axes._axes_of) == 0
+    assert len(graph_axes._axes) == 0
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -158,6 +159,25 @@ def test_passes_that_overlap_leave_the_setting_of_pytorch_as_it_was():
     eager.end()
     call(images(2, 3))
     assert backend.frame_count == 1
+
+
+def test_while_a_pass_is_followed_compiled_models_of_other_threads_stay_compiled():
+    backend = CompileCounter()
+    other = torch.compile(lambda x: x + 1, backend=backend)
+
+    def call_other(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        other(x)
+        assert backend.frame_count == 0  # in this thread, which is followed
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(other, x).result()
+        assert backend.frame_count == 1
+        return model.act(x)
+
+    model = Calls(call_other)
+    with ts.capture(model, "act", neuron_axis=1):
+        model(images(2, 3))
+    torch.compile(lambda x: x + 2, backend=backend)(images(2, 3))
+    assert backend.frame_count == 2
 
 
 @pytest.mark.parametrize("error", [AttributeError, RuntimeError])

@@ -148,7 +148,7 @@ def test_what_is_no_mask_is_refused():
     model = Tagger()
     with pytest.raises(ValueError, match="Tagger has no argument 'attention_mask'; there are ids,"):
         ts.capture(model, "token", mask="attention_mask").__enter__()
-    with pytest.raises(TypeError, match="mask must name an argument of the model, got Tensor"):
+    with pytest.raises(TypeError, match=r"mask must name an argument of the model, .* got Tensor"):
         ts.capture(model, "token", mask=MASK).__enter__()
     with ts.capture(model, "token") as run:
         with pytest.raises(

@@ -136,9 +136,45 @@ def test_a_network_that_is_quantised_statically():
         output = network(x)
     assert torch.equal(output, network(x))
     origins = {name: point.axis_origin for name, point in run.items()}
-    assert list(origins.values()) == ["layer", "rule", "layer", "rule", "layer"]
+    assert list(origins.values()) == ["layer", "flow", "layer", "flow", "layer"]
     for name, point in run.items():
         out = seen[name.removesuffix("_post_states")].dequantize()
         assert point.axis == 1
         expected = ts.compress_states(out.contiguous().numpy(), neuron_axis=1)
         np.testing.assert_array_equal(point.raw_states, expected)
+
+
+def _packed_conv(channels, *, inputs=4):
+    weight = torch.quantize_per_tensor(images(channels, inputs, 1, 1), 0.1, 0, torch.qint8)
+    return torch.ops.quantized.conv2d_prepack(weight, None, [1, 1], [0, 0], [1, 1], 1)
+
+
+def _packed_linear(features):
+    weight = torch.quantize_per_tensor(images(features, 4), 0.1, 0, torch.qint8)
+    return torch.ops.quantized.linear_prepack(weight, None)
+
+
+def _conv(x):
+    return torch.ops.quantized.conv2d_relu(x, _packed_conv(6), 0.1, 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "axis"),
+    [
+        (_conv, 1),
+        (lambda x: torch.ops.quantized.add_relu(_conv(x), _conv(x), 0.1, 3), 1),
+        (lambda x: torch.ops.quantized.mul_scalar(_conv(x), 2.0), 1),
+        (lambda x: torch.ops.quantized.cat([_conv(x), _conv(x)], 1, 0.1, 3), 1),
+        (lambda x: torch.ops.quantized.leaky_relu(_conv(x).mT, 0.1, False, 0.1, 3), 1),
+        (lambda x: torch.ops.quantized.linear(x.mT, _packed_linear(6), 0.1, 3), 3),
+        (lambda x: torch.ops.quantized.linear_dynamic(x.dequantize().mT, _packed_linear(6)), 3),
+    ],
+)
+def test_quantised_operators_are_followed(function, axis):
+    q = quantized(images(2, 4, 4, 4), torch.quint8)
+    model = nn.Sequential(Returns(lambda x: function(q)), nn.Identity())
+    with ts.capture(model, "1") as run, run.labels([0, 1]):
+        model(q)
+    point = run["1_post_states"]
+    assert (point.axis, point.axis_origin) == (axis, "flow")
+    assert list(point.counts_by()) == [0, 1]

@@ -54,3 +54,61 @@ def test_inputs_that_lie_within_an_axis():
     assert (point.instance_count, point.states_per_instance()) == (5, 7)
     each = rows_of_input(output.reshape(7, 3, 9), 2, 1)
     np.testing.assert_array_equal(point.raw_states[:21], np.concatenate(each))
+
+
+class Detector(nn.Module):
+    """Takes images of different sizes, in a list."""
+
+    def __init__(self, into_batch):
+        super().__init__()
+        self.into_batch, self.conv, self.act = into_batch, nn.Conv2d(3, 4, 3), nn.ReLU()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, listed):
+        batch = self.into_batch([(image - 1) / 2 for image in listed])
+        return self.head(self.act(self.conv(batch)).mean((2, 3)))
+
+
+def written_by_index(listed):
+    batch = listed[0].new_zeros(len(listed), 3, 8, 8)
+    for i in range(len(listed)):
+        batch[i, :, : listed[i].shape[1], : listed[i].shape[2]].copy_(listed[i])
+    return batch
+
+
+def written_by_row(listed):
+    batch = torch.zeros(len(listed), 3, 8, 8)
+    for image, row in zip(listed, batch, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
+    return batch
+
+
+def resized(listed):
+    return torch.stack([nn.functional.interpolate(image[None], (8, 8))[0] for image in listed])
+
+
+def joined(listed):
+    return torch.cat([nn.functional.interpolate(image[None], (8, 8)) for image in listed])
+
+
+@pytest.mark.parametrize("into_batch", [written_by_index, written_by_row, resized, joined])
+def test_images_in_a_list_are_the_inputs(into_batch):
+    model = Detector(into_batch)
+    listed = [images(3, 8, 8), images(3, 6, 7), images(3, 7, 8)]
+    with ts.capture(model, ["conv", "act", "head"]) as run:
+        for labels in ([0, 1, 2], [3, 3, 4]):
+            with run.labels(labels):
+                model(listed)
+    assert run.instance_count == 6
+    for name, each in (("conv", 36), ("act", 36), ("head", 1)):
+        counts = run[name].counts_by()
+        found = {label: histogram.total for label, histogram in counts.items()}
+        assert found == {0: each, 1: each, 2: each, 3: 2 * each, 4: each}
+
+
+def test_images_of_a_list_in_another_order_have_no_labels():
+    model = Detector(lambda listed: resized(listed[::-1]))
+    with ts.capture(model, "conv") as run, run.labels([0, 1]):
+        model([images(3, 8, 8), images(3, 6, 7)])
+    with pytest.raises(ts.errors.InputsUnknown):
+        run["conv"].counts_by()

@@ -132,6 +132,33 @@ def test_a_layer_that_first_runs_in_a_resumed_capture(tmp_path):
     assert ts.Store(tmp_path / "run")["sometimes_post_states"].passes == (2, 7)
 
 
+def test_a_later_call_first_appears_in_a_resumed_capture(tmp_path):
+    captured(tmp_path / "run", "--")
+    run = captured(tmp_path / "run", "x-x")
+    store = ts.Store(tmp_path / "run")
+    assert run["act:2_post_states"].instance_count == 10
+    assert passes_of(store) == [(5, 5), (2, 5)] * 2
+    assert store["act:2_post_states"].call_of == "act_post_states"
+    with pytest.raises(ValueError, match=r"holds the layers .*, and not 'other'"):
+        ts.CapturePoint("other", ts.Store(tmp_path / "run", "a"))
+
+
+def test_layers_that_skip_passes_do_not_keep_a_capture_from_being_resumed(tmp_path):
+    run = captured(tmp_path / "run", "x--")
+    assert run.instance_count == 15
+    store = ts.Store(tmp_path / "run", "a")
+    with store, ts.capture(Skipping(), ["Conv1d", "ReLU"], storage_path=store) as run:
+        assert run.instance_count == 15
+
+
+def test_inputs_are_unknown_where_no_layer_ran_in_every_pass():
+    model = Skipping()
+    with ts.capture(model, "sometimes") as run:
+        run_passes(model, "x-")
+    with pytest.raises(ValueError, match="no layer ran in every pass"):
+        assert run.instance_count
+
+
 def test_passes_count_from_a_reset(tmp_path):
     model = ts.build_efficiency_model(Skipping(), "Conv1d", storage_path=tmp_path / "run")
     run_passes(model, "x-")

@@ -98,10 +98,21 @@ def test_the_model_itself(images, build):
         np.testing.assert_array_equal(point.raw_states, ts.compress_states(outputs))
 
 
-def test_the_inputs_of_a_model_itself():
-    model = convolutional()
-    with pytest.raises(ts.errors.NotCapturable, match=r"inputs of .* itself: use capture\(\)"):
-        ts.build_efficiency_model(model, model, method="before")
+def test_the_inputs_of_a_model_itself(images):
+    first, second = keras.Input((8, 8, 2), name="first"), keras.Input((3,), name="second")
+    inner = convolutional()
+    joined = keras.layers.Add(name="joined")([inner(first), second])
+    model = keras.Model([first, second], keras.layers.Dense(2, name="last")(joined))
+    others = np.ones((len(images), 3), "float32")
+    captured = ts.build_efficiency_model(model, [model, "last"], method="both")
+    outputs = captured.predict([images, others], verbose=0)
+    run = ts.Run(captured.efficiency_layers)
+    assert len(run) == 4
+    states = run[f"{model.name}_pre_states"].raw_states
+    np.testing.assert_array_equal(states, ts.compress_states(images))
+    np.testing.assert_array_equal(outputs, model.predict([images, others], verbose=0))
+    bare = ts.remove_state_layers(captured)
+    assert names(bare.layers) == names(model.layers)
 
 
 def test_a_second_call_decides_alone(images):

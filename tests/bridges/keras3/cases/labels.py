@@ -82,15 +82,6 @@ def test_labels_that_fit_would_shuffle_are_left_out(images, targets):
         run["dense_states"].counts_by()
 
 
-def test_masks_are_refused():
-    model = convolutional()
-    with (
-        ts.capture(model, "conv") as run,
-        pytest.raises(ts.errors.NotCapturable, match="masks are for PyTorch"),
-    ):
-        run.labels(mask=[[True]])
-
-
 class SmallClassifier(keras.Model):
     """A subclassed model that uses one pooling and one normalisation several times."""
 

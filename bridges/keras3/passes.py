@@ -1,0 +1,98 @@
+"""Keras 3: ModelPasses counts the passes of a model, and has the mask of the one that runs."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu._capturing.pass_log import next_pass
+from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
+
+from .backends import first_tensor, in_symbolic_call, is_recomputation, tell_of_call
+from .training_mode import takes_call
+
+
+class Symbol(Protocol):
+    """A symbolic tensor of Keras."""
+
+    name: str
+
+
+class ModelPasses:
+    """The passes of a model that are captured.
+
+    Backends tell of them whenever they execute the model, in its order: its ``clock`` is that of
+    the batch that arrives. ``mask``: (inputs, positions) of the pass that runs, if the options name
+    an argument of the model for it.
+    """
+
+    def __init__(self, options: CaptureOptions) -> None:
+        self.clock = 0
+        self.mask: Mask | None = None
+        self._options = options
+
+    def around(
+        self,
+        model: object,
+        call: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> object:
+        """Call a model, and count the pass whenever a backend executes it."""
+        tensor = first_tensor((args, kwargs))
+        if not self._counts(tensor):
+            return call(*args, **kwargs)
+        name = self._options.mask
+        mask = argument(model, name, args, kwargs) if isinstance(name, str) else None
+        return tell_of_call(self._begin, self._end, tensor, mask, lambda: call(*args, **kwargs))
+
+    def _counts(self, tensor: object) -> bool:
+        if tensor is None or in_symbolic_call(tensor):
+            return False
+        return takes_call(self._options) and not is_recomputation()
+
+    def _begin(self, mask: NDArray[np.generic] | None) -> None:
+        self.clock = next_pass(self.clock)
+        self.mask = validated_mask(mask) if mask is not None and mask.ndim == 2 else None
+
+    def _end(self, _: object) -> None:
+        self.clock += self.clock % 2
+        self.mask = None
+
+
+def argument(
+    model: object, name: str, args: Sequence[object], kwargs: Mapping[str, object]
+) -> object:
+    """Return what a call of a model passes as an argument, or as an input of that name."""
+    if name in kwargs:
+        return kwargs[name]
+    names = input_names(model)
+    if args and isinstance(args[0], dict):
+        inputs: dict[str, object] = args[0]
+        return inputs.get(name)
+    if args and name in names:
+        given: list[object] = keras.tree.flatten(args[0])
+        return given[names.index(name)] if len(given) == len(names) else None
+    parameters = list(inspect.signature(getattr(type(model), "call")).parameters)[1:]  # noqa: B009
+    place = parameters.index(name) if name in parameters else len(args)
+    return args[place] if place < len(args) else None
+
+
+def check_mask(model: Any, name: object) -> None:
+    """Raise ValueError if ``mask`` names no input of a functional model.
+
+    Others may take a dict of inputs, whose keys nothing tells.
+    """
+    names = input_names(model)
+    if isinstance(name, str) and names and name not in names:
+        raise ValueError(f"mask: {model.name} has no input {name!r}; there are {', '.join(names)}")
+
+
+def input_names(model: object) -> list[str]:
+    """Return the names of the inputs of a functional model."""
+    inputs: list[Symbol] = getattr(model, "inputs", None) or []
+    return [tensor.name for tensor in inputs]

@@ -1,0 +1,147 @@
+"""Keras 3: KerasPoint, a capture point that receives batches from the backends of Keras."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.pass_log import PassLog
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
+from tensorstate_gpu._layers.batches import Batches
+from tensorstate_gpu._states.backends import backend_for, device_of
+from tensorstate_gpu.errors import warn_of_shuffled, warn_of_unmasked
+
+from .input_order import is_shuffled
+from .masks import kept_rows
+from .passes import ModelPasses
+
+
+class KerasPoint(CapturePoint):
+    """A capture point that receives batches from Keras until it is detached."""
+
+    model_passes: ModelPasses | None = None  # of the model that it captures
+    counts_positions = False  # whether axis 1 is known to count those of a mask
+    _pass_log: PassLog | None = None
+    _unwrap: tuple[Callable[[], None], ...] = ()
+    _own_mask: Mask | None = None  # of the next batch
+    _told_of_mask = False
+
+    def belong_to(self, passes: ModelPasses) -> None:
+        """Count in which passes of a model the layer runs, and take their masks."""
+        self.model_passes = passes
+        self._pass_log = self.intake.log.pass_source = PassLog(passes)
+
+    def detach_with(self, unwrap: Callable[[], None]) -> None:
+        """Add a function that detach() calls: it unwraps calls of a layer, or of the model."""
+        self._unwrap = (*self._unwrap, unwrap)
+
+    def detach(self) -> None:
+        """Stop capturing, and ignore batches of functions that were traced before."""
+        self.intake.stop()
+        if self._pass_log is not None:
+            self._pass_log.stop()
+        all_of_them, self._unwrap = self._unwrap, ()
+        for unwrap in all_of_them:
+            unwrap()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _OF_THE_MODEL}
+
+    @property
+    def block_notes(self) -> PassNotes:
+        return self.intake.pending_notes
+
+    def begin_notes(self, notes: PassNotes) -> None:
+        """Let notes hold for the next batches, whatever thread of a backend they arrive in."""
+        self.note(notes)
+
+    def _axis_for(self, sizes: Sequence[object]) -> int:
+        return self.axis_of(len(sizes))
+
+    def axis_of(self, ndim: int) -> int:
+        """Return the axis of the neurons of tensors with so many axes."""
+        if self.neuron_axis is not None:
+            return self.neuron_axis
+        return 1 if keras.config.image_data_format() == "channels_first" and ndim in (4, 5) else -1
+
+    def note(self, notes: PassNotes) -> None:
+        """Set the notes of each batch from now on."""
+        self.intake.wait_for_pending()
+        super().note(notes)
+
+    def note_next_pass(self, notes: PassNotes) -> None:
+        """Do nothing: models are called by functions of Keras, which also choose the batches."""
+
+    def note_own_mask(self, mask: NDArray[np.generic] | None) -> None:
+        """Take Keras' own mask of the next batch."""
+        self._own_mask = None if mask is None or mask.ndim != 2 else mask.astype(np.bool_)
+
+    def reset_states(self, input_shape: Any = None) -> None:
+        super().reset_states(input_shape)
+        if self._pass_log is not None:
+            self._pass_log.restart()
+
+    def record(
+        self,
+        packed: object,
+        neurons: int,
+        axis: int,
+        instances: int | Batches,
+        axis_origin: str | None = None,
+        inputs_unknown: str | None = None,
+        spatial_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        if self.intake.is_stopped:
+            return
+        if self._pass_log is not None and self.model_passes is not None:
+            self._pass_log.note_run(self.model_passes.clock)
+        if not (self.capture_on and self.intake.is_open):
+            return
+        if is_shuffled():
+            self._note_shuffled()
+        if isinstance(instances, int) and (mask := self._take_mask()) is not None:
+            packed, instances = self._masked(packed, instances, mask, spatial_shape or ())
+        super().record(packed, neurons, axis, instances, axis_origin, inputs_unknown, spatial_shape)
+
+    def _note_shuffled(self) -> None:
+        self.intake.log.shuffled = True
+        if self.intake.pending_notes is not NO_NOTES:
+            warn_of_shuffled(self.name)
+            self.intake.pending_notes = NO_NOTES
+
+    def _take_mask(self) -> Mask | None:
+        """Return the mask of the batch that arrives: its own, the user's, or that of the pass."""
+        own, self._own_mask = self._own_mask, None
+        if own is not None:
+            return own
+        mask = self.intake.pending_notes.mask
+        if mask is None and self.model_passes is not None:
+            mask = self.model_passes.mask
+        if mask is not None and not self.counts_positions:
+            self._tell_of_mask("its positions were not followed")
+            return None
+        return mask
+
+    def _masked(
+        self, packed: Any, instances: int, mask: Mask, sizes: tuple[int, ...]
+    ) -> tuple[object, int | Batches]:
+        """Return the rows that a mask keeps, and whose they are."""
+        kept = kept_rows(mask, sizes, instances)
+        if isinstance(kept, str):
+            self._tell_of_mask(kept)
+            return packed, instances
+        rows, batches = kept
+        return backend_for(device_of(packed)).rows_where(packed, rows), batches
+
+    def _tell_of_mask(self, cause: str) -> None:
+        if not self._told_of_mask:
+            self._told_of_mask = True
+            warn_of_unmasked([f"{self.name} ({cause})"])
+
+
+# What a point has for the model that it is attached to, and a copy has not.
+_OF_THE_MODEL = {"model_passes", "_pass_log", "_unwrap"}

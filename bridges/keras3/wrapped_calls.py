@@ -1,0 +1,155 @@
+"""Keras 3: wraps the calls of layers and models in place, and unwraps them."""
+
+import functools
+import gc
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import keras
+
+from .backends import supports_jit
+from .functional import map_first_argument
+from .layers import Probe
+from .masks import own_mask
+from .passes import ModelPasses
+from .points import KerasPoint
+from .probes import points_of
+
+
+class Callee(Protocol):
+    """A layer or a model of Keras."""
+
+    call: Any
+    supports_jit: bool
+
+
+def wrap(layer: Callee, places: dict[str, Probe], retrace_users: Callable[[], None]) -> None:
+    """Capture the calls of a layer."""
+    original, jit = layer.call, layer.supports_jit
+
+    def call(*args: object, **kwargs: object) -> object:
+        if "before" in places:
+            args, kwargs = map_first_argument(
+                lambda x: places["before"].capture(x, lambda: own_mask(layer, x)), args, kwargs
+            )
+        result = original(*args, **kwargs)
+        if "after" not in places:
+            return result
+        first = next(iter((*args, *kwargs.values())), None)
+        return places["after"].capture(result, lambda: own_mask(layer, first, result))
+
+    restore = _replace_call(layer, call)
+
+    def unwrap() -> None:
+        if restore():
+            layer.supports_jit = jit
+            retrace_users()
+
+    layer.supports_jit = supports_jit() and jit
+    for point in points_of({id(layer): places}):
+        point.detach_with(unwrap)
+
+
+def count_passes(
+    model: Callee,
+    passes: ModelPasses,
+    points: Sequence[KerasPoint],
+    retrace_users: Callable[[], None],
+) -> None:
+    """Count the passes of a model, until all points are detached."""
+    original, attached = model.call, len(points)
+
+    def call(*args: object, **kwargs: object) -> object:
+        return passes.around(model, original, args, kwargs)
+
+    restore = _replace_call(model, call)
+
+    def leave() -> None:
+        nonlocal attached
+        attached -= 1
+        if not attached and restore():
+            retrace_users()
+
+    for point in points:
+        point.belong_to(passes)
+        point.detach_with(leave)
+
+
+class _Wrapper:
+    """What a layer has in place of its call. ``before``: what was set at the layer itself."""
+
+    def __init__(self, layer: Callee, call: Callable[..., object]) -> None:
+        functools.update_wrapper(self, layer.call)  # also copies what another wrapper has
+        self._call, self.is_over = call, False
+        own: dict[str, object] = vars(layer)
+        self.before = own.get("call")
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self._call(*args, **kwargs)
+
+
+def _replace_call(layer: Callee, call: Callable[..., object]) -> Callable[[], bool]:
+    """Let a layer run ``call``. Return a function that undoes it, and whether it was still to do.
+
+    Calls that were replaced one after the other may be restored in any order.
+    """
+    wrapper = _Wrapper(layer, call)
+    layer.call = wrapper
+    own: dict[str, object] = vars(layer)
+
+    def restore() -> bool:
+        was_there, wrapper.is_over = not wrapper.is_over, True
+        while isinstance(top := own.get("call"), _Wrapper) and top.is_over:
+            del layer.call
+            if top.before is not None:
+                layer.call = top.before
+        return was_there
+
+    return restore
+
+
+def traced_users(layers: Sequence[Any]) -> list[Any]:
+    """Return all models of the program that contain one of these layers, and were traced.
+
+    Only the garbage collector knows them all: a layer does not know the models that it is in.
+    """
+    found = (each for each in gc.get_objects() if issubclass(type(each), keras.Model))
+    wanted = {id(layer) for layer in layers}
+    return [
+        model
+        for model in found
+        if any(getattr(model, name, None) is not None for name in _TRACED)
+        and not wanted.isdisjoint(map(id, model._flatten_layers()))
+    ]
+
+
+_TRACED = ("train_function", "test_function", "predict_function")
+
+
+def retrace(models: Iterable[weakref.ref[Any]]) -> None:
+    """Rebuild traced functions, which would ignore the change. A running fit() keeps its own."""
+    for reference in models:
+        model = reference()
+        if model is None:
+            continue
+        _update_jit_setting(model)
+        for name in _TRACED:
+            if getattr(model, name, None) is not None:
+                getattr(model, f"make_{name}")(force=True)
+
+
+def _update_jit_setting(model: Any) -> None:
+    """Disable XLA while a captured layer cannot be compiled, and restore it afterwards."""
+    if not isinstance(model, keras.Model):
+        return
+    supported = all(layer.supports_jit for layer in model._flatten_layers())
+    if supported and model in _jit_before:
+        model._jit_compile = _jit_before.pop(model)
+    elif not supported and model._jit_compile is not False:
+        _jit_before[model] = model._jit_compile
+        model._jit_compile = False
+
+
+# The former value of jit_compile: True, or None if Keras had not resolved it.
+_jit_before: "weakref.WeakKeyDictionary[Any, bool | None]" = weakref.WeakKeyDictionary()
