@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu._capturing.run import Run
     from tensorstate_gpu._process.num_threads import get_num_threads, set_num_threads
     from tensorstate_gpu._states.bits import popcount
+    from tensorstate_gpu._states.grouped_counts import GroupedCounts
     from tensorstate_gpu._states.packing import compress_states, decompress_states
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
     from tensorstate_gpu._states.state_counts import StateCounts
@@ -42,6 +43,7 @@ _PACKAGES = ("bits", "errors", "information", "neurons", "reporting", "store", "
 _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "AbstractStateCapture": "_capturing.capture_point",
     "CapturePoint": "_capturing.capture_point",
+    "GroupedCounts": "_states.grouped_counts",
     "Run": "_capturing.run",
     "StateCounts": "_states.state_counts",
     "Store": "store",
@@ -65,6 +67,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
 __all__ = [
     "AbstractStateCapture",
     "CapturePoint",
+    "GroupedCounts",
     "PaddedCounts",
     "Run",
     "StateCapture",

@@ -72,6 +72,10 @@ class CapturePoint(LayerStates):
     compressor : numcodecs codec, optional
         Compresses rows in memory. The default is None: states of wide layers hardly compress, and a
         codec is slower than packing (docs/performance.md).
+    groups : int, optional
+        Count the states of so many groups of instances apart, for errors of measures; see
+        grouped(). With keep="states", reading does it, by default for 32. With keep="counts", the
+        default is not to: groups take time and memory (docs/statistics.md).
 
     Raises
     ------

@@ -61,7 +61,7 @@ class Intake:
     def _new_sink(self) -> Sink:
         options = self.options
         if options.keep == "counts":
-            return CountsSink(self.name)
+            return CountsSink(self.name, options.groups)
         if options.disk_path is None:
             return MemorySink(self.name, options.compressor)
         is_later_call = self.log.call_of is not None
@@ -105,7 +105,9 @@ class Intake:
         """Return how states are captured, as JSON, for the store."""
         origin = {} if self.axis_origin is None else {"axis_origin": self.axis_origin}
         unknown = {} if self.inputs_unknown is None else {"inputs_unknown": self.inputs_unknown}
-        return {"neuron_axis": self.axis, **origin, **unknown, **self.options.firing_rule()}
+        groups = {} if self.options.groups is None else {"groups": self.options.groups}
+        rule = self.options.firing_rule()
+        return {"neuron_axis": self.axis, **origin, **unknown, **rule, **groups}
 
     def append(
         self, packed: NDArray[np.uint8], instances: int, labels: Any = None, units: Any = None

@@ -18,6 +18,7 @@ from tensorstate_gpu._arrays.firing_function import (
     plain_function,
 )
 from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
+from tensorstate_gpu._layers.instance_groups import checked_groups
 from tensorstate_gpu._layers.memory_rows import check_compressor
 
 KEEP = ("states", "counts")
@@ -46,6 +47,7 @@ class CaptureKeywords(TypedDict, total=False):
     merge_calls: bool
     when: When | None
     compressor: Any
+    groups: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class CaptureOptions:
     merge_calls: bool = False
     when: When | None = None
     compressor: Any = None
+    groups: int | None = None
     disk_path: Any = None
 
     def __post_init__(self) -> None:
@@ -91,6 +94,7 @@ class CaptureOptions:
             "firing": checked_firing_function(self.firing, self.threshold),
             "neuron_axis": _checked_axes(self.neuron_axis),
             "batch_axis": integer(self.batch_axis, "batch_axis"),
+            "groups": None if self.groups is None else checked_groups(self.groups),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

@@ -161,11 +161,13 @@ class Run(Mapping[str, CapturePoint]):
         """Return the geometric mean of the layers' efficiencies."""
         return information.network_efficiency(self)
 
-    def report(self, accuracy: float | None = None, beta: float = 2) -> "Report":
+    def report(
+        self, accuracy: float | None = None, beta: float = 2, *, by_label: bool = False
+    ) -> "Report":
         """Return the table of measures; see tensorstate_gpu.report."""
         from tensorstate_gpu.reporting import report
 
-        return report(self, accuracy, beta)
+        return report(self, accuracy, beta, by_label=by_label)
 
     def save(self, path: Any) -> None:
         """Write all captured rows to a new store. Raises ValueError if the path exists."""

@@ -120,10 +120,14 @@ class MemorySink(_NoStore):
 
 
 class CountsSink(_NoStore):
-    """Keeps running counts."""
+    """Keeps running counts, also by group if ``groups`` says for how many."""
+
+    def __init__(self, name: str, groups: int | None) -> None:
+        super().__init__(name)
+        self._groups = groups
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
-        return CountsAccumulator(neurons)
+        return CountsAccumulator(neurons, self._groups)
 
     def copied(self, accumulator: Accumulator | None) -> tuple["CountsSink", Accumulator | None]:
         return self, accumulator.copy() if isinstance(accumulator, CountsAccumulator) else None

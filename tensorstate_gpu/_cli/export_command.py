@@ -58,7 +58,7 @@ def _write(
 ) -> tuple[str, str]:
     name = f"{state_key(layer.name)}.parquet"
     if only_counts:
-        counts, _ = count_layer(layer, False, progress)
+        counts = count_layer(layer, progress)
         counts.to_parquet(folder / name)
         return name, with_noun(len(counts), "state")
     before = progress.done

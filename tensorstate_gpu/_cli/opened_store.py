@@ -2,21 +2,19 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.counters import count_chunks
 from tensorstate_gpu._process.progress import Progress
-from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.store import Store, StoredLayer
 from tensorstate_gpu.store.commit_record import KEY
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.folder import Folder
 
 STATES, RESULTS = "states.zarr", "results.json"  # in the folder that demo --save writes
-ByLabel = dict[Any, StateCounts]
 
 
 def open_store(path: str) -> tuple[Store, Path | None]:
@@ -35,16 +33,11 @@ def committed_chunks(store: Store) -> int:
     return sum(len(array.checksums) for array in arrays if array is not None)
 
 
-def count_layer(
-    layer: StoredLayer, by_label: bool, progress: Progress
-) -> tuple[StateCounts, ByLabel | None]:
-    chunks = layer.chunks()  # raises an error without rows
+def count_layer(layer: StoredLayer, progress: Progress) -> StateCounts:
+    """Count the states of a layer. Raises an error if it has no rows."""
+    chunks = layer.chunks()
     assert layer.neurons is not None
-    if not by_label:
-        return count_chunks(_with_progress(chunks, progress), layer.neurons), None
-    counts = layer.counts_by()
-    progress.add(len(layer))
-    return merge_all(list(counts.values()), layer.neurons), counts
+    return count_chunks(_with_progress(chunks, progress), layer.neurons)
 
 
 def _with_progress(

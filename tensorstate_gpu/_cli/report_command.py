@@ -1,15 +1,21 @@
 """``tensorstate report``: prints a store's table of measures, and tables by label."""
 
 import argparse
+import dataclasses
+import functools
 import json
 from pathlib import Path
-from typing import Any
 
-from tensorstate_gpu._cli.opened_store import ByLabel, count_layer, open_store
+from tensorstate_gpu._cli.opened_store import count_layer, open_store
 from tensorstate_gpu._process.progress import Progress
-from tensorstate_gpu.reporting.report_table import LayerReport, Report, summarise
-from tensorstate_gpu.reporting.text import printable_name, text_table
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu.information import Estimate
+from tensorstate_gpu.reporting import LabelTable, LayerReport, Report
+from tensorstate_gpu.reporting.layer_report import NOT_BY_GROUP, measured_groups
+from tensorstate_gpu.reporting.report_table import summarise
 from tensorstate_gpu.store import StoredLayer
+
+Measured = tuple[LayerReport, Estimate | None]
 
 
 def report(options: argparse.Namespace) -> int:
@@ -19,27 +25,47 @@ def report(options: argparse.Namespace) -> int:
         raise ValueError(f"{store} holds no rows")
     # If no layer has rows, counting raises the error.
     layers = [layer for layer in store.efficiency_layers if len(layer)] or store.efficiency_layers
-    measured = {layer.name for layer in layers}
+    names = {layer.name for layer in layers}
     labelled = {layer.name: _missing_labels_reason(layer) is None for layer in layers}
     wanted = {name for name in labelled if options.by_label and labelled[name]}
     with Progress("counting", sum(map(len, layers)), "states") as progress:
-        counted = [count_layer(layer, layer.name in wanted, progress) for layer in layers]
-    measures = [
-        LayerReport.of_layer(layer, counts)
-        for layer, (counts, _) in zip(layers, counted, strict=True)
-    ]
-    summary = _summary(measures, [name for name in store if name not in measured], results)
-    by_label = {layer.name: by for layer, (_, by) in zip(layers, counted, strict=True)}
-    if options.json:
-        labels = {"labels": {name: _as_json(by) for name, by in by_label.items()}}
-        print(json.dumps(summary.as_dict() | (labels if options.by_label else {}), indent=2))
+        measured = [_measure_layer(layer, layer.name in wanted, progress) for layer in layers]
+    missing = [name for name in store if name not in names]
+    summary = _summary([whole for whole, _ in measured], missing, results)
+    if not options.by_label:
+        print(json.dumps(summary.as_dict(), indent=2) if options.json else summary)
         return 0
-    tables = [_label_table(layer, by_label[layer.name]) for layer in layers]
-    print("\n\n".join([str(summary), *(tables if options.by_label else [])]))
+    tables = [
+        table or LabelTable(layer.name, missing=_missing_labels_reason(layer))
+        for layer, (_, table) in zip(layers, measured, strict=True)
+    ]
+    if options.json:
+        print(json.dumps(summary.as_dict() | _as_json(tables), indent=2))
+    else:
+        print(dataclasses.replace(summary, by_label=tuple(tables)))
     return 0
 
 
-def _summary(layers: list[LayerReport], missing: list[str], results: Path | None) -> Report:
+def _measure_layer(
+    layer: StoredLayer, by_label: bool, progress: Progress
+) -> tuple[Measured, LabelTable | None]:
+    """Return the measures of a layer and its estimated efficiency, and its table by label."""
+    before = progress.done
+
+    def counted(rows: int, *_: int) -> None:
+        progress.to(before + rows)
+
+    if by_label:
+        groups = layer.grouped_by(progress=counted)
+        whole = measured_groups(layer, functools.reduce(GroupedCounts.merge, groups.values()))
+        return whole, LabelTable.of_groups(layer.name, groups)
+    try:
+        return measured_groups(layer, layer.grouped(progress=counted)), None
+    except NOT_BY_GROUP:
+        return (LayerReport.of_layer(layer, count_layer(layer, progress), None), None), None
+
+
+def _summary(layers: list[Measured], missing: list[str], results: Path | None) -> Report:
     if results is None or not results.exists():
         return summarise(layers, None, 2, missing)
     try:
@@ -62,21 +88,13 @@ def _missing_labels_reason(layer: StoredLayer) -> str | None:
     return None
 
 
-def _label_table(layer: StoredLayer, counts: ByLabel | None) -> str:
-    if counts is None:
-        return f"{printable_name(layer.name)}: {_missing_labels_reason(layer)}"
-    rows = [LayerReport.of(printable_name(str(label)), by).cells() for label, by in counts.items()]
-    headings = ("label", "states", "distinct", "entropy", "efficiency", "ceiling")
-    table = text_table([headings, *((row[0], *row[3:]) for row in rows)])
-    return f"{printable_name(layer.name)}, by label\n{table}"
+def _as_json(tables: list[LabelTable]) -> dict[str, object]:
+    told = {
+        table.layer: {name: getattr(table, name) for name in _INFORMATION}
+        for table in tables
+        if table.information is not None
+    }
+    return {"labels": {table.layer: table.as_list() for table in tables}, "label_information": told}
 
 
-def _as_json(counts: ByLabel | None) -> list[dict[str, Any]] | None:
-    if counts is None:
-        return None
-    measures = {label: LayerReport.of("", by) for label, by in counts.items()}
-    names = ("states", "distinct", "entropy", "efficiency", "ceiling")
-    return [
-        {"label": label, **{name: getattr(of_label, name) for name in names}}
-        for label, of_label in measures.items()
-    ]
+_INFORMATION = ("information", "lower", "upper", "quality")

@@ -16,6 +16,8 @@ from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.interrupts import deferred_interrupts
+from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LedgerError
@@ -29,6 +31,8 @@ class Accumulator(ABC):
         self.row_bytes = row_bytes(neurons)
         # The last histogram, with the ledger and the number of rows that it was computed from.
         self._cached_histogram: tuple[Ledger, int, StateCounts] | None = None
+        # The same by group, with the number of instances and that of groups.
+        self._cached_groups: tuple[tuple[Ledger, int, int, int | None], GroupedCounts] | None = None
 
     @property
     @abstractmethod
@@ -100,6 +104,29 @@ class Accumulator(ABC):
     @abstractmethod
     def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
         """Return one histogram per label, sorted by label; by default for the captured labels."""
+
+    def grouped(
+        self, groups: int | None, progress: ProgressCallback | None = None
+    ) -> GroupedCounts:
+        """Return the counts by group of instances; ``groups``: how many, by default as kept."""
+        now = self.ledger, self.ledger.rows, self.ledger.count, groups
+        if self._cached_groups is None or self._cached_groups[0] != now:
+            counted = self._compute_groups(groups, progress)
+            if (rows := sum(part.total for part in counted.parts)) != self.ledger.rows:
+                raise LedgerError(f"{self.ledger.rows} rows were captured, {rows} counted")
+            self._cached_groups = now, counted
+        return self._cached_groups[1]
+
+    @abstractmethod
+    def _compute_groups(
+        self, groups: int | None, progress: ProgressCallback | None
+    ) -> GroupedCounts: ...
+
+    @abstractmethod
+    def grouped_by_label(
+        self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
+    ) -> dict[Any, GroupedCounts]:
+        """Return the counts by group for each label, sorted by label."""
 
     @abstractmethod
     def chunks(self) -> Iterator[Rows]:

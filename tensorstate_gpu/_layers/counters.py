@@ -1,6 +1,6 @@
-"""Running counts by label: one counter for each device, whose keys contain the labels."""
+"""Running counts by label and group: one counter for each device, whose keys contain both."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -23,30 +23,37 @@ _NUMBER = np.dtype("<u4")  # of a label, behind a row
 
 
 class LabelledCounters:
-    """Running counts by label, on each device. The label None stands for rows without labels.
+    """Running counts by label and group, on each device. None stands for rows without labels.
 
-    Rows with labels are counted with the number of their label behind them. So a batch is counted
-    completely or not at all, one table has all labels, and rows of a label are next to each other
-    when they are in order. Copies are independent, and in host memory.
+    Rows with labels or groups are counted with a number of both behind them. So a batch is counted
+    completely or not at all, one table has all labels and groups, and rows of a label are next to
+    each other when they are in order. Copies are independent, and in host memory.
+
+    ``groups``: their number.
     """
 
-    def __init__(self, row_bytes: int) -> None:
-        self._row_bytes = row_bytes
+    def __init__(self, row_bytes: int, groups: int = 1) -> None:
+        self._row_bytes, self._groups = row_bytes, groups
         self._numbers: dict[Label, int] = {}
-        # By whether the rows have labels, and by device.
+        # By whether the rows have numbers, and by device.
         self._counters: dict[tuple[bool, Device], Counter] = {}
 
     @property
     def total(self) -> int:
         return sum(counter.total for counter in self._counters.values())
 
-    def add(self, packed: NativeArray, row_labels: NDArray[Any] | None) -> None:
-        """Count rows, by their labels if there are any (one per row).
+    def add(
+        self,
+        packed: NativeArray,
+        row_labels: NDArray[Any] | None,
+        row_groups: NDArray[np.integer] | None = None,
+    ) -> None:
+        """Count rows, by their labels and groups if there are any (one per row).
 
         Rows that find no room on their device are counted by the host. Raises MemoryError, and
         counts no row, if the host has no room either.
         """
-        numbers = None if row_labels is None else self._numbers_of(row_labels)
+        numbers = self._numbers_of_rows(row_labels, row_groups)
         device = device_of(packed)
         try:
             self._add(packed, numbers)
@@ -65,9 +72,18 @@ class LabelledCounters:
 
     @property
     def _key_bytes(self) -> int:
-        """Of a row and the number of its label: up to 8, or whole words of 8."""
+        """Of a row and the number of its label and group: up to 8, or whole words of 8."""
         least = self._row_bytes + _NUMBER.itemsize
         return least if least <= 8 else -(-least // 8) * 8
+
+    def _numbers_of_rows(
+        self, labels: NDArray[Any] | None, groups: NDArray[np.integer] | None
+    ) -> NDArray[np.uint32] | None:
+        """Return a number for each row's label and group; None if rows have neither."""
+        if groups is None:
+            return None if labels is None else self._numbers_of(labels) * _NUMBER.type(self._groups)
+        first = self._number_of(None) if labels is None else self._numbers_of(labels)
+        return first * _NUMBER.type(self._groups) + groups.astype(_NUMBER)
 
     def _numbers_of(self, labels: NDArray[Any]) -> NDArray[np.uint32]:
         """Return the number of each label; new labels get the next ones."""
@@ -78,44 +94,67 @@ class LabelledCounters:
         return numbers[places]
 
     def _number_of(self, label: Label) -> int:
-        return self._numbers.setdefault(label, len(self._numbers))
+        number = self._numbers.setdefault(label, len(self._numbers))
+        if (number + 1) * self._groups > 2**32:
+            raise OverflowError(f"more than {number:,} labels in {self._groups} groups")
+        return number
 
-    def _counter(self, labelled: bool, device: Device) -> Counter:
-        if (labelled, device) not in self._counters:
-            width = self._key_bytes if labelled else self._row_bytes
-            self._counters[labelled, device] = new_counter(width, device)
-        return self._counters[labelled, device]
+    def _counter(self, numbered: bool, device: Device) -> Counter:
+        if (numbered, device) not in self._counters:
+            width = self._key_bytes if numbered else self._row_bytes
+            self._counters[numbered, device] = new_counter(width, device)
+        return self._counters[numbered, device]
 
     def __getstate__(self) -> dict[str, Any]:
-        counters = [(labelled, each.result()) for (labelled, _), each in self._counters.items()]
-        return {"row_bytes": self._row_bytes, "numbers": dict(self._numbers), "counters": counters}
+        counters = [(numbered, each.result()) for (numbered, _), each in self._counters.items()]
+        sizes = {"row_bytes": self._row_bytes, "groups": self._groups}
+        return {**sizes, "numbers": dict(self._numbers), "counters": counters}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["row_bytes"])  # type: ignore[misc]
+        self.__init__(state["row_bytes"], state["groups"])  # type: ignore[misc]
         self._numbers = state["numbers"]
-        for labelled, (rows, counts) in state["counters"]:
-            self._counter(labelled, (CPU, 0)).add(rows, counts)
+        for numbered, (rows, counts) in state["counters"]:
+            self._counter(numbered, (CPU, 0)).add(rows, counts)
 
     def histograms(self, neurons: int) -> dict[Label, StateCounts]:
         """Return the counts by label. Integers are sorted before strings."""
         by_label: dict[Label, list[StateCounts]] = {}
-        for (labelled, _), counter in self._counters.items():
-            rows, counts = counter.result()
-            for label, part in self._parts(rows) if labelled else [(None, slice(None))]:
-                own = np.ascontiguousarray(rows[part, : self._row_bytes])
-                of_label = StateCounts.trusted(own, counts[part], neurons)
-                by_label.setdefault(label, []).append(of_label)
-        order = sorted(by_label, key=lambda label: (type(label).__name__, label))
-        return {label: merge_all(by_label[label], neurons) for label in order}
+        for label, _, part in self._parts(neurons):
+            by_label.setdefault(label, []).append(part)
+        return {label: merge_all(by_label[label], neurons) for label in _in_order(by_label)}
 
-    def _parts(self, keys: Rows) -> Iterator[tuple[Label, slice]]:
-        """Return each label of keys in order, and which of them have it."""
+    def histograms_by_group(self, neurons: int) -> dict[Label, list[StateCounts]]:
+        """Return the counts by label, and for each label by group. All rows have a group."""
+        by_label: dict[Label, list[list[StateCounts]]] = {}
+        for label, group, part in self._parts(neurons):
+            by_label.setdefault(label, [[] for _ in range(self._groups)])[group].append(part)
+        return {
+            label: [merge_all(parts, neurons) for parts in by_label[label]]
+            for label in _in_order(by_label)
+        }
+
+    def _parts(self, neurons: int) -> Iterator[tuple[Label, int, StateCounts]]:
+        """Return labels, groups and their counts; the same may come once for each device."""
+        for (numbered, _), counter in self._counters.items():
+            rows, counts = counter.result()
+            runs = self._runs(rows) if numbered else [(None, 0, slice(None))]
+            for label, group, part in runs:
+                own = np.ascontiguousarray(rows[part, : self._row_bytes])
+                yield label, group, StateCounts.trusted(own, counts[part], neurons)
+
+    def _runs(self, keys: Rows) -> Iterator[tuple[Label, int, slice]]:
+        """Return each label and group of keys in order, and which of them have both."""
         columns = keys[:, self._row_bytes :][:, : _NUMBER.itemsize]
         numbers = np.ascontiguousarray(columns).view(_NUMBER).reshape(-1)
         labels = list(self._numbers)
         edges = np.flatnonzero(np.diff(numbers)) + 1
         for start, stop in pairwise([0, *edges.tolist(), len(keys)] if len(keys) else []):
-            yield labels[numbers[start]], slice(start, stop)
+            number, group = divmod(int(numbers[start]), self._groups)
+            yield labels[number], group, slice(start, stop)
+
+
+def _in_order(labels: Iterable[Label]) -> list[Label]:
+    return sorted(labels, key=lambda label: (type(label).__name__, label))
 
 
 def new_counter(row_bytes: int, device: tuple[int, int] = (CPU, 0)) -> Counter:

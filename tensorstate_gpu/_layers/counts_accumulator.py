@@ -4,25 +4,34 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, sizes_of
 from tensorstate_gpu._layers.counters import LabelledCounters
+from tensorstate_gpu._layers.instance_groups import SampleTallies, groups_of, instance_hashes
 from tensorstate_gpu._layers.instance_notes import InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
+from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu.errors import RowsNotKept
 
 
 class CountsAccumulator(Accumulator):
-    """Keeps only running counts, one histogram per label. Distinct states bound its memory."""
+    """Keeps only running counts, one histogram per label. Distinct states bound its memory.
 
-    def __init__(self, neurons: int) -> None:
+    ``groups``: for how many groups of instances each is kept; None for no groups.
+    """
+
+    def __init__(self, neurons: int, groups: int | None = None) -> None:
         super().__init__(neurons)
         self._ledger = Ledger()
-        self._counters = LabelledCounters(self.row_bytes)
+        self._groups = groups
+        self._counters = LabelledCounters(self.row_bytes, groups or 1)
+        self._samples = SampleTallies(groups or 1)
 
     @property
     def ledger(self) -> Ledger:
@@ -34,21 +43,32 @@ class CountsAccumulator(Accumulator):
 
     def copy(self) -> "CountsAccumulator":
         """Return an independent copy, in host memory."""
-        twin = CountsAccumulator(self.neurons)
+        twin = CountsAccumulator(self.neurons, self._groups)
         twin._ledger, twin._counters = copy.deepcopy(self._ledger), copy.copy(self._counters)
+        twin._samples = copy.deepcopy(self._samples)
         return twin
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
-        labels = None
-        if notes.labels is not None and not any(map(is_unassigned, batches)):
-            labels = notes.labels.repeat(sizes_of(batches))
-        self._count_rows(packed, labels)
+        row_labels = row_groups = None
+        if not any(map(is_unassigned, batches)):
+            sizes = sizes_of(batches)
+            row_labels = None if notes.labels is None else notes.labels.repeat(sizes)
+            if self._groups is not None:
+                hashes = instance_hashes(self._ledger.instances, len(sizes), notes.units)
+                row_groups = groups_of(hashes, self._groups).repeat(sizes)
+                self._samples.add(hashes, notes.labels, has_units=notes.units is not None)
+        self._count_rows(packed, row_labels, row_groups)
         self._ledger.add(batches, notes)
         self._ledger.mark_stored(batches)
 
-    def _count_rows(self, packed: Any, row_labels: NDArray[Any] | None = None) -> None:
+    def _count_rows(
+        self,
+        packed: Any,
+        row_labels: NDArray[Any] | None = None,
+        row_groups: NDArray[np.integer] | None = None,
+    ) -> None:
         if len(packed):
-            self._counters.add(packed, row_labels)
+            self._counters.add(packed, row_labels, row_groups)
 
     def _compute_histogram(self) -> StateCounts:
         return merge_all(list(self._counters.histograms(self.neurons).values()), self.neurons)
@@ -57,12 +77,36 @@ class CountsAccumulator(Accumulator):
         raise _rows_unavailable_error()
 
     def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
-        if labels is not None:
-            raise RowsNotKept(
-                'only counts are kept: give labels during capture, or use keep="states"'
-            )
+        _refuse_labels(labels)
         self._ledger.note_pieces("labels")  # raises an error if some are missing
         return self._counters.histograms(self.neurons)
+
+    def _compute_groups(
+        self, groups: int | None, progress: ProgressCallback | None
+    ) -> GroupedCounts:
+        self._require_groups(groups)
+        self._ledger.require_assigned()
+        return self._samples.with_all_counts(self._counters.histograms_by_group(self.neurons))
+
+    def grouped_by_label(
+        self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
+    ) -> dict[Any, GroupedCounts]:
+        self._require_groups(groups)
+        _refuse_labels(labels)
+        self._ledger.note_pieces("labels")  # raises an error if some are missing
+        return self._samples.with_counts(self._counters.histograms_by_group(self.neurons))
+
+    def _require_groups(self, groups: int | None) -> None:
+        """Raise an error if counts are not kept by group, or for other groups than these."""
+        if self._groups is None:
+            raise RowsNotKept(
+                'only counts are kept, and not by group: keep="counts" needs groups=32, or another '
+                "number, for standard errors"
+            )
+        if groups not in (None, self._groups):
+            raise RowsNotKept(f"counts are kept for {self._groups} groups, not for {groups}")
+        if self._ledger.notes["units"].count:
+            self._ledger.note_pieces("units")  # raises an error if some are missing
 
     def chunks(self) -> Iterator[Rows]:
         raise _rows_unavailable_error()
@@ -72,6 +116,11 @@ class CountsAccumulator(Accumulator):
 
     def cancel_transfers(self) -> None:
         """Nothing to do: no rows are in transit."""
+
+
+def _refuse_labels(labels: Any) -> None:
+    if labels is not None:
+        raise RowsNotKept('only counts are kept: give labels during capture, or use keep="states"')
 
 
 def _rows_unavailable_error() -> RowsNotKept:

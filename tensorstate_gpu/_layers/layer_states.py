@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.instance_groups import checked_groups
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import (
     InputsUnknown,
@@ -21,6 +23,8 @@ from tensorstate_gpu.errors import (
     PassesMissed,
     warn_of_shuffled,
 )
+from tensorstate_gpu.information import Estimate
+from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.estimators import Estimator
 
 if TYPE_CHECKING:
@@ -135,6 +139,42 @@ class LayerStates(ABC):
             self._warn_if_shuffled()
         with self._read_lock(), self._naming_layer():
             return self._require_accumulator().histograms_by_label(labels)
+
+    def grouped(
+        self, groups: int | None = None, *, progress: ProgressCallback | None = None
+    ) -> GroupedCounts:
+        """Return the counts by group of instances, which show the errors of measures.
+
+        All instances of a unit are in one group, which a hash of the unit decides; see
+        Run.labels(). Without units, that of an instance's number. ``groups``: how many; by default
+        those of the capture, or 32. With keep="counts", they must be kept: ``groups=32``.
+        ``progress`` is called with the number of rows counted so far. Raises InputsUnknown if some
+        states belong to no known instance.
+        """
+        with self._read_lock(), self._naming_layer():
+            number = self._group_number(groups)
+            return self._require_accumulator().grouped(number, progress)
+
+    def grouped_by(
+        self,
+        labels: Any = None,
+        groups: int | None = None,
+        *,
+        progress: ProgressCallback | None = None,
+    ) -> dict[Any, GroupedCounts]:
+        """Return the counts by group for each label; see grouped() and counts_by()."""
+        if labels is not None:
+            self._warn_if_shuffled()
+        with self._read_lock(), self._naming_layer():
+            number = self._group_number(groups)
+            return self._require_accumulator().grouped_by_label(number, labels, progress)
+
+    def estimate(self, measure: Measure = "entropy") -> Estimate:
+        """Return the entropy or efficiency of the source, with its error; information.estimate."""
+        return self.grouped().estimate(measure)
+
+    def _group_number(self, groups: int | None) -> int | None:
+        return self.attributes().get("groups") if groups is None else checked_groups(groups)
 
     def counts(self, index: Any = None) -> NDArray[np.int64]:
         """Return how often each distinct state occurred, aligned with ``state_ids(index)``."""

@@ -1,7 +1,7 @@
 """RowsAccumulator: every row of a layer, in memory or in a store; counted on demand."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,25 @@ from tensorstate_gpu._layers.counters import (
     count_chunks,
     new_counter,
 )
+from tensorstate_gpu._layers.instance_groups import (
+    GROUPS,
+    Hashes,
+    SampleTallies,
+    groups_of,
+    instance_hashes,
+)
 from tensorstate_gpu._layers.instance_notes import InstanceNotes
 from tensorstate_gpu._layers.labels import SlidingReader, validated_labels
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.backends import device_backend_for, device_of
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
+
+_INSTANCES = 1 << 16  # whose notes are read at a time
 
 
 class RowsAccumulator(Accumulator):
@@ -99,18 +110,68 @@ class RowsAccumulator(Accumulator):
         return StateCounts.trusted(*counter.result(), self.neurons)
 
     def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
-        ledger = self.ledger
-        if labels is None:
-            self.collect_transferred(wait=True)
-            pieces = SlidingReader(ledger.note_pieces("labels"))
-        else:
-            ledger.require_assigned()
-            pieces = SlidingReader([validated_labels(labels, ledger.count)])
+        self.collect_transferred(wait=True)
+        pieces = self._label_reader(labels)()
         counters = LabelledCounters(self.row_bytes)
         for chunk, instances in self._chunks_with_instances():
             first, last = int(instances[0]), int(instances[-1])
             counters.add(chunk, pieces.read(first, last + 1)[instances - first])
         return counters.histograms(self.neurons)
+
+    def _compute_groups(
+        self, groups: int | None, progress: ProgressCallback | None
+    ) -> GroupedCounts:
+        self.collect_transferred(wait=True)
+        self.ledger.require_assigned()
+        samples, counters = self._count_by_group(groups, lambda: None, progress)
+        return samples.with_all_counts(counters.histograms_by_group(self.neurons))
+
+    def grouped_by_label(
+        self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
+    ) -> dict[Any, GroupedCounts]:
+        self.collect_transferred(wait=True)
+        read = self._label_reader(labels)
+        read()  # raises an error if some are missing
+        samples, counters = self._count_by_group(groups, read, progress)
+        return samples.with_counts(counters.histograms_by_group(self.neurons))
+
+    def _count_by_group(
+        self,
+        given: int | None,
+        labels: Callable[[], SlidingReader | None],
+        progress: ProgressCallback | None,
+    ) -> tuple[SampleTallies, LabelledCounters]:
+        """Count instances, and their rows. ``labels`` returns a reader of labels, or None."""
+        groups = GROUPS if given is None else given
+        samples, counters = SampleTallies(groups), LabelledCounters(self.row_bytes, groups)
+        notes = _Notes(labels(), self._unit_reader())
+        for start in range(0, self.ledger.count, _INSTANCES):
+            hashes, own = notes.read(start, min(start + _INSTANCES, self.ledger.count))
+            samples.add(hashes, own, has_units=notes.has_units)
+        notes = _Notes(labels(), self._unit_reader())
+        for chunk, instances in self._chunks_with_instances():
+            first, last = int(instances[0]), int(instances[-1])
+            hashes, own = notes.read(first, last + 1)
+            places = instances - first
+            row_labels = None if own is None else own[places]
+            counters.add(chunk, row_labels, groups_of(hashes, groups)[places])
+            if progress is not None:
+                progress(counters.total)
+        return samples, counters
+
+    def _label_reader(self, labels: Any) -> Callable[[], SlidingReader]:
+        """Return what returns a reader of captured or given labels, one for each instance."""
+        if labels is None:
+            return lambda: SlidingReader(self.ledger.note_pieces("labels"))
+        self.ledger.require_assigned()
+        given = validated_labels(labels, self.ledger.count)
+        return lambda: SlidingReader([given])
+
+    def _unit_reader(self) -> SlidingReader | None:
+        """Return a reader of the units; None if none were given."""
+        if not self.ledger.notes["units"].count:
+            return None
+        return SlidingReader(self.ledger.note_pieces("units"))
 
     def chunks(self) -> Iterator[Rows]:
         self.collect_transferred(wait=True)
@@ -125,3 +186,17 @@ class RowsAccumulator(Accumulator):
     def cancel_transfers(self) -> None:
         self._transfers.clear()
         self._in_flight.clear()
+
+
+class _Notes:
+    """Reads the hashes of the units of instances, and their labels if there are any, in order."""
+
+    def __init__(self, labels: SlidingReader | None, units: SlidingReader | None) -> None:
+        self._labels, self._units = labels, units
+        self.has_units = units is not None
+
+    def read(self, start: int, stop: int) -> tuple[Hashes, NDArray[Any] | None]:
+        """Return those of instances [start, stop)."""
+        units = None if self._units is None else self._units.read(start, stop)
+        labels = None if self._labels is None else self._labels.read(start, stop)
+        return instance_hashes(start, stop - start, units), labels

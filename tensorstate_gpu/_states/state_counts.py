@@ -38,8 +38,9 @@ class StateCounts:
     >>> a = StateCounts(np.array([[0], [2]], np.uint8), np.array([3, 1]), neurons=2)
     >>> (a + a).counts
     array([6, 2])
-    >>> a
-    StateCounts(2 distinct of 4 states, 2 neurons, entropy 0.811 bits, efficiency 40.6 %)
+    >>> a  # doctest: +NORMALIZE_WHITESPACE
+    StateCounts(2 distinct of 4 states, 2 neurons, entropy 0.811 bits, efficiency 40.6 %,
+    coverage 75.0 %)
     """
 
     __module__ = "tensorstate_gpu"
@@ -201,7 +202,8 @@ class StateCounts:
             return f"StateCounts(empty, {self._neurons} neurons)"
         return (
             f"StateCounts({len(self):,} distinct of {self.total:,} states, {self._neurons:,} "
-            f"neurons, entropy {self.entropy():.3f} bits, efficiency {self.efficiency():.1%})"
+            f"neurons, entropy {self.entropy():.3f} bits, efficiency {self.efficiency():.1%}, "
+            f"coverage {information.coverage(self):.1%})"
         ).replace("%", " %")
 
     def __reduce__(self) -> tuple[Any, ...]:

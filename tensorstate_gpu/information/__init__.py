@@ -1,6 +1,12 @@
 """Measures of histograms of states: pure functions of counts. Entropies are in bits."""
 
 from tensorstate_gpu.information.class_information import mutual_information
+from tensorstate_gpu.information.composed_estimates import (
+    estimate_aIQ,
+    estimate_difference,
+    estimate_mutual_information,
+    estimate_network_efficiency,
+)
 from tensorstate_gpu.information.coverages import coverage
 from tensorstate_gpu.information.divergences import (
     cross_entropy,
@@ -10,11 +16,13 @@ from tensorstate_gpu.information.divergences import (
 )
 from tensorstate_gpu.information.efficiencies import aIQ, ceiling, efficiency, network_efficiency
 from tensorstate_gpu.information.entropies import effective_states, entropy
+from tensorstate_gpu.information.estimates import Estimate, estimate
 from tensorstate_gpu.information.label_permutations import PermutationTest, permutation_test
 from tensorstate_gpu.information.rarefactions import rarefaction
 from tensorstate_gpu.information.unseen_states import UnseenShare, unseen_share
 
 __all__ = [
+    "Estimate",
     "PermutationTest",
     "UnseenShare",
     "aIQ",
@@ -24,6 +32,11 @@ __all__ = [
     "effective_states",
     "efficiency",
     "entropy",
+    "estimate",
+    "estimate_aIQ",
+    "estimate_difference",
+    "estimate_mutual_information",
+    "estimate_network_efficiency",
     "js_divergence",
     "kl_divergence",
     "mutual_information",

@@ -87,12 +87,17 @@ def check_for_pairs(estimator: Estimator) -> None:
         raise ValueError("the estimator 'nsb' has no number of possible pairs of state and label")
 
 
+def check_labels(by_label: Mapping[Any, object]) -> None:
+    """Raise ValueError if a label is NaN."""
+    if any(label != label for label in by_label):
+        raise ValueError("a label of by_label is NaN, which is no class")
+
+
 def _histograms(by_label: object) -> tuple[Ints, list[Ints]]:
     """Return the counts of the states of all labels together, and of those of each label."""
     values = by_label
     if isinstance(by_label, Mapping):
-        if any(label != label for label in by_label):
-            raise ValueError("a label of by_label is NaN, which is no class")
+        check_labels(by_label)
         values = list(by_label.values())
     if isinstance(values, list) and values and all(isinstance(v, Mergeable) for v in values):
         return _merged(values).counts, [value.counts for value in values]

@@ -75,12 +75,12 @@ def _enough_neurons(sample: CountsOfCounts, neurons: int | None) -> int:
 
 def miller_madow(sample: CountsOfCounts) -> float:
     """Miller (1955): plus (D - 1) / (2 N)."""
-    return _plug_in(sample) + (sample.distinct - 1) / (2 * sample.rows)
+    return plug_in(sample) + (sample.distinct - 1) / (2 * sample.rows)
 
 
 def grassberger(sample: CountsOfCounts) -> float:
     """Grassberger (2003), equation 35. It does not correct the term of N."""
-    return _plug_in(sample) - _mean(_grassberger_rest, sample)
+    return plug_in(sample) - _mean(_grassberger_rest, sample)
 
 
 def jackknife(sample: CountsOfCounts) -> float:
@@ -141,7 +141,7 @@ def singleton_odds(sample: CountsOfCounts) -> float:
     return (sample.rows - 1) * max(once - 1, 0) / 2
 
 
-def _plug_in(sample: CountsOfCounts) -> float:
+def plug_in(sample: CountsOfCounts) -> float:
     rows = float(sample.rows)
     return sample.total(lambda n: n / rows * np.log(rows / n))
 
@@ -149,7 +149,7 @@ def _plug_in(sample: CountsOfCounts) -> float:
 def _corrected(sample: CountsOfCounts, rest: Callable[[Floats], Floats]) -> float:
     """Return the plug-in + r(N) - mean of r(n)."""
     of_all = float(rest(np.array([float(sample.rows)]))[0])
-    return _plug_in(sample) + of_all - _mean(rest, sample)
+    return plug_in(sample) + of_all - _mean(rest, sample)
 
 
 def _mean(value: Callable[[Floats], Floats], sample: CountsOfCounts) -> float:

@@ -2,128 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
-from tensorstate_gpu._states.bits import popcount
-from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import NoCapturePoints
+from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.efficiencies import measure_layers
+from tensorstate_gpu.information.estimates import QUALITIES, Quality
 from tensorstate_gpu.reporting.html import html_summary, html_table
+from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_names import find_name
-from tensorstate_gpu.reporting.text import format_percent, printable_name, text_table
-
-HEADINGS = ("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling")
-
-
-class Layer(Protocol):
-    """What the table says of a layer besides its measures; capture points and stored layers."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def other_names(self) -> tuple[str, ...]: ...
-    @property
-    def axis(self) -> int | None: ...
-    @property
-    def axis_origin(self) -> str | None: ...
-    @property
-    def passes(self) -> tuple[int, int] | None: ...
-    @property
-    def nan_share(self) -> float: ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LayerReport:
-    """Measures of one layer: ``entropy`` in bits, ``efficiency`` and ``ceiling`` from 0 to 1.
-
-    ``ceiling`` is the highest efficiency that this number of states could show: min(1, log2(states)
-    / neurons). ``axis`` is the axis of the neurons, and ``axis_origin`` where it is known from:
-    "given", "layer", "flow", "rule", "guess", or None where it was declared. ``passes`` and
-    ``model_passes``: in how many passes of the model the layer ran, and how many there were; None
-    if that is not known. ``fires`` is false if no neuron fires in any state; ``nan`` is then the
-    share of NaN in the first batch, from 0 to 1. ``always_fires``: whether all neurons fire in all
-    states. ``other_names``: those of a layer that is registered under several.
-    """
-
-    __module__ = "tensorstate_gpu.reporting"
-
-    layer: str
-    axis: int | None
-    neurons: int
-    states: int
-    distinct: int
-    entropy: float
-    efficiency: float
-    ceiling: float
-    axis_origin: str | None = None
-    passes: int | None = None
-    model_passes: int | None = None
-    fires: bool = True
-    nan: float = 0.0
-    other_names: tuple[str, ...] = ()
-    always_fires: bool = False
-
-    @classmethod
-    def of(cls, name: str, counts: StateCounts) -> "LayerReport":
-        """Return the measures of a histogram; nothing else is known of it."""
-        return cls(
-            name,
-            None,
-            counts.neurons,
-            counts.total,
-            len(counts),
-            counts.entropy(),
-            counts.efficiency(),
-            information.ceiling(counts.total, counts.neurons),
-            fires=bool(counts.packed.any()),
-            always_fires=_always_fires(counts),
-        )
-
-    @classmethod
-    def of_layer(cls, layer: Layer, counts: StateCounts) -> "LayerReport":
-        """Return the measures of a capture point or a stored layer with this histogram."""
-        ran, passes = layer.passes or (None, None)
-        measured = cls.of(layer.name, counts)
-        return dataclasses.replace(
-            measured,
-            axis=layer.axis,
-            axis_origin=layer.axis_origin,
-            passes=ran,
-            model_passes=passes,
-            nan=0.0 if measured.fires else layer.nan_share,
-            other_names=layer.other_names,
-        )
-
-    def why_constant(self) -> str:
-        """Return why all rows have the same state, so that the efficiency is 0; else nothing.
-
-        NaN are told apart from what does not fire for another reason.
-        """
-        if self.always_fires:
-            return "all neurons always fire: exclude= it, or choose a threshold="
-        if self.fires:
-            return "is always in the same state" if self.distinct == 1 else ""
-        nan = f": {format_percent(self.nan)} of its first batch are NaN" if self.nan else ""
-        return f"never fires{nan}"
-
-    def cells(self) -> tuple[str, ...]:
-        return (
-            self.layer,
-            "-" if self.axis is None else f"{self.axis} {self.axis_origin or ''}".rstrip(),
-            f"{self.neurons:,}",
-            f"{self.states:,}",
-            f"{self.distinct:,}",
-            f"{self.entropy:.3f} bits",
-            format_percent(self.efficiency),
-            format_percent(self.ceiling),
-        )
-
-
-def _always_fires(counts: StateCounts) -> bool:
-    return len(counts) == 1 and int(popcount(counts.packed)[0]) == counts.neurons
+from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport, measured_layer
+from tensorstate_gpu.reporting.text import format_percent, format_range, printable_name, text_table
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -134,6 +26,10 @@ class Report:
     softmax outputs are; one of them makes that of the network 0. None if there is no such layer, or
     no other one.
     ``missing``: names of the layers of which nothing was captured. The measures leave them out.
+    ``quality``: the least of the layers'. ``network_range``, ``aiq_range``: where the network's
+    efficiency and aIQ for unlimited inputs are with 95 % confidence; None unless there is an
+    estimate of each layer, and all are of the same inputs.
+    ``by_label``: a table by label for each layer, if they were asked for.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -145,6 +41,10 @@ class Report:
     aiq: float | None = None
     missing: tuple[str, ...] = ()
     varying_efficiency: float | None = None
+    quality: Quality = "bounds only"
+    network_range: tuple[float, float] | None = None
+    aiq_range: tuple[float, float] | None = None
+    by_label: tuple[LabelTable, ...] = ()
 
     def __getitem__(self, name: str) -> LayerReport:
         """Return the measures of one layer. Raises KeyError if it is not in the table."""
@@ -159,15 +59,16 @@ class Report:
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).
 
-        They name layers that are always in one state, those that ran only in some passes of the
-        model, whose inputs are a part of it, and the other names of layers.
+        They name layers that are always in one state or at their ceiling, those that ran only in
+        some passes of the model, whose inputs are a part of it, and the other names of layers.
         """
-        lines = [("network efficiency", format_percent(self.network_efficiency))]
+        lines = [("network efficiency", self._marked(self.network_efficiency, self.network_range))]
         if self.varying_efficiency is not None:
             lines.append(("without constant layers", format_percent(self.varying_efficiency)))
         if self.accuracy is not None and self.aiq is not None:
             lines.append(("accuracy", format_percent(self.accuracy)))
-            lines.append((f"aIQ (beta {self.beta:g})", format_percent(self.aiq)))
+            aiq = self._marked(self.aiq, self.aiq_range)
+            lines.append((f"aIQ (beta {self.beta:g})", aiq))
         for layer in self.layers:
             if reason := layer.why_constant():
                 lines.append((layer.layer, reason))
@@ -175,21 +76,33 @@ class Report:
                 lines.append((layer.layer, f"{layer.passes:,} of {layer.model_passes:,} passes"))
             if layer.other_names:
                 lines.append((layer.layer, f"also {', '.join(layer.other_names)}"))
+        if at_ceiling := [layer.layer for layer in self.layers if layer.is_at_ceiling]:
+            names = ", ".join(map(printable_name, at_ceiling))
+            lines.append(("at the ceiling", f"{names}: more states would show a higher entropy"))
         if self.missing:
             lines.append(("nothing captured of", ", ".join(map(printable_name, self.missing))))
         return lines
+
+    def _marked(self, value: float, limits: tuple[float, float] | None) -> str:
+        """Return a measure of the network with what is known of it for unlimited inputs."""
+        if limits is None:
+            return format_percent(value) + self.quality.startswith("bounds") * " (bounds only)"
+        word = "bounds only" if self.quality == "bounds only" else "95 % range"
+        return f"{format_percent(value)} ({word}: {format_range(*limits)})"
 
     def __str__(self) -> str:
         table = text_table([HEADINGS, *(layer.cells() for layer in self.layers)])
         summary = self.summary()
         width = max(len(label) for label, _ in summary)
-        return "\n".join([table, "", *(f"{label:<{width}}  {value}" for label, value in summary)])
+        lines = [table, "", *(f"{label:<{width}}  {value}" for label, value in summary)]
+        return "\n\n".join(["\n".join(lines), *map(str, self.by_label)])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = [layer.cells() for layer in self.layers]
-        return html_table(HEADINGS, rows) + html_summary(self.summary())
+        tables = [html_table(HEADINGS, rows) + html_summary(self.summary())]
+        return "".join([*tables, *(table._repr_html_() for table in self.by_label)])
 
 
 _ADVICE = (
@@ -198,7 +111,9 @@ _ADVICE = (
 )
 
 
-def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report:
+def report(
+    model: Any, accuracy: float | None = None, beta: float = 2, *, by_label: bool = False
+) -> Report:
     """Measure all capture points of a model, Run or Store.
 
     Layers of which nothing was captured are left out, and named in ``missing`` of the result.
@@ -210,6 +125,8 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
         The model's accuracy, from 0 to 1. If given, the report includes the aIQ.
     beta : float
         Weight of the accuracy in the aIQ.
+    by_label : bool
+        Whether to add a table for each layer with its measures by label; see ``run.labels()``.
 
     Raises
     ------
@@ -220,17 +137,22 @@ def report(model: Any, accuracy: float | None = None, beta: float = 2) -> Report
     if not points:
         advice = _ADVICE if points is None else ""
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
-    layers, missing = measure_layers(
-        points,
-        lambda point: LayerReport.of_layer(point, point.histogram()),
-    )
-    return summarise(layers, accuracy, beta, missing)
+    measured, missing = measure_layers(points, measured_layer)
+    whole = summarise(measured, accuracy, beta, missing)
+    if not by_label:
+        return whole
+    tables = tuple(LabelTable.of_layer(each) for each in points if each.name not in missing)
+    return dataclasses.replace(whole, by_label=tables)
 
 
 def summarise(
-    layers: list[LayerReport], accuracy: float | None, beta: float, missing: Iterable[str] = ()
+    measured: Sequence[tuple[LayerReport, Estimate | None]],
+    accuracy: float | None,
+    beta: float,
+    missing: Iterable[str] = (),
 ) -> Report:
-    """Combine the measures of layers into those of the network."""
+    """Combine the measures of layers, and their estimates, into those of the network."""
+    layers = [layer for layer, _ in measured]
     efficiency = information.network_efficiency([layer.efficiency for layer in layers])
     beta = real(beta, "beta")
     if accuracy is not None:
@@ -240,9 +162,30 @@ def summarise(
         if not 0 < beta < math.inf:
             raise ValueError(f"beta must be finite and greater than 0, got {beta}")
     aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
+    network = _network_estimate([estimate for _, estimate in measured])
+    quotient = None
+    if network is not None and accuracy is not None:
+        quotient = information.estimate_aIQ(network, accuracy, beta)
     return Report(
-        tuple(layers), efficiency, accuracy, beta, aiq, tuple(missing), _varying_efficiency(layers)
+        tuple(layers),
+        efficiency,
+        accuracy,
+        beta,
+        aiq,
+        tuple(missing),
+        _varying_efficiency(layers),
+        max((layer.quality for layer in layers), key=QUALITIES.index),
+        None if network is None else (network.lower, network.upper),
+        None if quotient is None else (quotient.lower, quotient.upper),
     )
+
+
+def _network_estimate(layers: Sequence[Estimate | None]) -> Estimate | None:
+    """Return the estimated efficiency of the network, if all layers have one of the same inputs."""
+    found = [layer for layer in layers if layer is not None]
+    if len(found) < len(layers) or any(layer.sample != found[0].sample for layer in found):
+        return None
+    return information.estimate_network_efficiency(found)
 
 
 def _varying_efficiency(layers: list[LayerReport]) -> float | None:

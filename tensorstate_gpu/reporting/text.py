@@ -31,6 +31,15 @@ def format_percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def format_range(low: float, high: float) -> str:
+    """Return a range of fractions as percentages.
+
+    >>> format_range(0.1, 0.123)
+    '10.0 - 12.3 %'
+    """
+    return f"{100 * low:.1f} - {100 * high:.1f} %"
+
+
 def format_number(value: int | None) -> str:
     """Return a number with thousands separators; a dash for None."""
     return "-" if value is None else f"{value:,}"

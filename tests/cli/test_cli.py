@@ -18,6 +18,7 @@ from tensorstate_gpu._cli.main import main
 
 HEADING = (
     "layer                  axis  neurons   states  distinct      entropy  efficiency  ceiling"
+    "  coverage"
 )
 
 
@@ -30,8 +31,8 @@ def table(output):
     """The lines of the table and of the measures below it."""
     lines = output.splitlines()
     start = next(at for at, line in enumerate(lines) if line.startswith("layer "))
-    end = next(at for at, line in enumerate(lines) if line.startswith("aIQ "))
-    return lines[start : end + 1]
+    ends = [at for at, line in enumerate([*lines, ""]) if at > start and not line]
+    return lines[start : ends[1]]  # the first empty line is below the table
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +47,22 @@ def saved(tmp_path_factory):
 def test_the_demo_prints_its_table(saved):
     done, folder = saved
     lines = table(done.stdout)
-    assert lines[0] == HEADING
+    assert lines[0].startswith(HEADING)
+    assert lines[0].endswith("quality")
+    assert [line.split()[-1] for line in lines[2:5]] == ["good", "only", "only"]
     layers = {line.split()[0]: line.split()[1:5] for line in lines[2:5]}
     assert layers == {
         "conv_1_post_states": ["1", "layer", "20", "288,000"],
         "conv_2_post_states": ["1", "layer", "50", "32,000"],
         "conv_3_post_states": ["1", "layer", "100", "500"],
     }
-    assert [line.rsplit(None, 2)[0].rstrip() for line in lines[6:]] == [
+    assert [re.split("  +", line)[0] for line in lines[6:]] == [
         "network efficiency",
         "accuracy",
         "aIQ (beta 2)",
+        "at the ceiling",
     ]
+    assert all("(bounds only: " in lines[place] for place in (6, 8))
     assert float(lines[7].split()[1]) > 30  # percent: one epoch learns something
     assert "1,297 images to learn from, 500 to judge and capture with" in done.stdout
     assert f"tensorstate report {folder}" in done.stdout
@@ -101,7 +106,10 @@ def test_report_by_the_digits_that_were_saved(saved, capsys):
 def test_report_of_the_bare_states(saved, capsys):
     done, folder = saved
     assert main(["report", str(folder / "states.zarr")]) == 0
-    assert capsys.readouterr().out.splitlines() == table(done.stdout)[:-2]  # no accuracy, no aIQ
+    without = [line for line in table(done.stdout) if not line.startswith(("accuracy", "aIQ"))]
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        line.split() for line in without
+    ]
 
 
 def test_the_demo_is_deterministic_by_its_seed(saved, capsys):
@@ -193,7 +201,7 @@ def test_mnist_of_other_number_types(mnist, tmp_path, capsys):
     doubles = [(images.astype(float), labels.astype(np.uint8)) for images, labels in mnist]
     path = write(tmp_path / "doubles.gz", doubles)
     assert main(["demo", "--epochs", "1", "--mnist", str(path)]) == 0
-    assert len(table(capsys.readouterr().out)) == 9
+    assert len(table(capsys.readouterr().out)) == 10
 
 
 def test_bad_epochs(capsys):

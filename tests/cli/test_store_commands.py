@@ -24,12 +24,16 @@ pytestmark = pytest.mark.usefixtures("small_chunks")
 def test_report_by_label(did, run):
     code, out, errors = did("report", run, "--by-label")
     assert (code, errors) == (0, "")
-    whole, labelled, without = out.split("\n\n", 2)[0], *out.rstrip("\n").split("\n\n")[2:]
+    whole, _, labelled, told, without = out.rstrip("\n").split("\n\n")
     assert [line.split()[0] for line in whole.splitlines()[2:]] == ["a", "b"]
     lines = labelled.splitlines()
     assert lines[0] == "a, by label"
-    assert lines[1].split() == ["label", "states", "distinct", "entropy", "efficiency", "ceiling"]
+    assert lines[1].split() == [
+        *("label", "states", "distinct", "entropy", "efficiency", "ceiling", "coverage"),
+        *("95", "%", "range", "quality"),
+    ]
     assert [line.split()[:3] for line in lines[3:]] == [[str(k), "5", "5"] for k in range(7)]
+    assert told.startswith("a state tells of its label  ")
     assert without == "b: no labels were stored"
 
 
@@ -41,14 +45,16 @@ def test_report_in_json(did, run):
     code, out, _ = did("report", run, "--json", "--by-label")
     found = json.loads(out)
     assert found.pop("labels")["b"] is None
+    assert list(found.pop("label_information")) == ["a"]
     assert found == expected
     by_label = json.loads(out)["labels"]["a"]
     expected = ts.Store(run)["a"].counts_by()
     assert [one["label"] for one in by_label] == list(range(7))
     assert [one["entropy"] for one in by_label] == [one.entropy() for one in expected.values()]
     assert set(by_label[0]) == {
-        "label", "states", "distinct", "entropy", "efficiency", "ceiling"
-    }  # fmt: skip
+        *("label", "states", "distinct", "entropy", "efficiency", "ceiling", "coverage", "quality"),
+        *("estimate", "standard_error", "lower", "upper"),
+    }
 
 
 def test_a_tilde_is_the_home_folder(did, run, monkeypatch):
@@ -112,7 +118,8 @@ def test_a_layer_that_is_called_as_the_demos_files(did, tmp_path):
             point.declare(16)
             point.append(ROWS, 35)
     code, out, _ = did("report", tmp_path / "run")
-    assert (code, out.count("states.zarr")) == (0, 1)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[2:4]] == ["states.zarr", "results.json"]
 
 
 # ---- verify --------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from tests.support.samples import thinned
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ON_ONE_BACKEND = {
-    "pytorch_lenet5": "",
     "efficiency_study": "",
+    "output_distributions": "",
+    "pytorch_lenet5": "",
     "tensorflow_training_loop": "tensorflow",
 }
 RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax", "torch")]
@@ -25,7 +26,7 @@ RUNS += [
 ]
 # The others take minutes. TensorFlow's way to capture is also that of docs/keras.md, whose code
 # test_readme.py runs.
-SAMPLE = [("two_layer_network", "jax"), ("efficiency_study", "")]
+SAMPLE = [("two_layer_network", "jax"), ("efficiency_study", ""), ("output_distributions", "")]
 ARGUMENTS = {"efficiency_study": ["--quick"]}
 
 
@@ -51,6 +52,15 @@ def test_example(name, backend, tmp_path):
         accuracies = [float(share) for share in re.findall(r"accuracy +(\S+) %", done.stdout)]
         assert len(accuracies) == 3
         assert accuracies[-1] > max(90, accuracies[0])
+    if name == "output_distributions":
+        bits = [float(number) for number in re.findall(r"([\d.]+) bits", done.stdout)]
+        right, wrong, cost, *divergences = bits
+        assert right < wrong / 3
+        assert right < cost < 0.5  # the cost of a label is that of being undecided, and more
+        assert divergences[::2] == sorted(divergences[::2])  # with the noise
+        assert divergences[1::2] == sorted(divergences[1::2])
+        assert divergences[-1] < 1
+        assert "of unlimited images (good)" in done.stdout
     if name == "efficiency_study":
         rows = [line.split() for line in done.stdout.splitlines()[2:]]
         assert [row[:3] for row in rows[:2]] == [["1/4", "yes", "0%"], ["1/4", "yes", "75%"]]
@@ -63,4 +73,4 @@ def test_example(name, backend, tmp_path):
 
 
 def test_every_example_is_run():
-    assert len(RUNS) == 10
+    assert len(RUNS) == 11

@@ -18,6 +18,7 @@ OPTIONAL = ("torch", "sklearn", "tqdm", "cupy", "keras", "jax", "tensorflow")
 PUBLIC = {
     "AbstractStateCapture",
     "CapturePoint",
+    "GroupedCounts",
     "PaddedCounts",
     "Run",
     "StateCapture",

@@ -24,6 +24,8 @@ PACKAGES = {
         *("slice_neurons", "states_within", "unique"),
     },
     "tensorstate_gpu.information": {
+        *("Estimate", "estimate", "estimate_aIQ", "estimate_difference"),
+        *("estimate_mutual_information", "estimate_network_efficiency"),
         *("PermutationTest", "UnseenShare", "aIQ", "ceiling", "coverage", "cross_entropy"),
         *("effective_states", "efficiency", "entropy", "js_divergence", "kl_divergence"),
         *("mutual_information", "network_efficiency", "permutation_test", "rarefaction"),
@@ -34,7 +36,7 @@ PACKAGES = {
         *("correlations", "dead", "equivalent_neurons", "firing_rates", "neuron_entropies"),
         *("patterns_seen", "top_states"),
     },
-    "tensorstate_gpu.reporting": {"LayerReport", "Report", "report"},
+    "tensorstate_gpu.reporting": {"LabelTable", "LayerReport", "Report", "report"},
     "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification"},
 }
 MODULES = {

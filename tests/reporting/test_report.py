@@ -49,7 +49,16 @@ def test_numbers(run):
         "nan": 0.0,
         "other_names": (),
         "always_fires": False,
+        "coverage": 1.0,
+        "quality": "good",
+        "slope": first.slope,
+        "estimate": 1.0,
+        "standard_error": first.standard_error,
+        "lower": first.lower,
+        "upper": 1.0,
     }
+    assert 0.99 < first.lower < 1 - first.standard_error < 1
+    assert 0 < first.slope < 0.01
     assert (second.distinct, second.entropy, second.efficiency) == (2, 1.0, 0.25)
     assert report.network_efficiency == run.network_efficiency() == pytest.approx(0.5)
     assert report.aiq == pytest.approx((0.5**3 * 0.5) ** (1 / 4))
@@ -64,10 +73,14 @@ def test_the_ceiling_of_few_states():
 
 def test_the_table(run):
     assert str(ts.report(run, 0.9)).splitlines() == [
-        "layer   axis  neurons  states  distinct     entropy  efficiency  ceiling",
-        "------  ----  -------  ------  --------  ----------  ----------  -------",
-        "first      1        2   1,200         4  2.000 bits     100.0 %  100.0 %",
-        "second     1        4   1,200         2  1.000 bits      25.0 %  100.0 %",
+        "layer   axis  neurons  states  distinct     entropy  efficiency  ceiling  coverage"
+        "      95 % range  quality",
+        "------  ----  -------  ------  --------  ----------  ----------  -------  --------"
+        "  --------------  -------",
+        "first      1        2   1,200         4  2.000 bits     100.0 %  100.0 %   100.0 %"
+        "  99.9 - 100.0 %     good",
+        "second     1        4   1,200         2  1.000 bits      25.0 %  100.0 %   100.0 %"
+        "               -    rough",
         "",
         "network efficiency  50.0 %",
         "accuracy            90.0 %",
@@ -111,14 +124,15 @@ class Cells(html.parser.HTMLParser):
 
 def test_html_shows_the_same_and_escapes_names():
     name = '<script>alert(1)</script> & "it\'s"'
-    report = ts.report(ts.Run([point(name, [0, 1], 2)]), 0.5)
+    report = ts.report(ts.Run([point(name, [0, 1] * 30, 2)]), 0.5)
     parsed = Cells()
     parsed.feed(report._repr_html_())
     assert set(parsed.tags) == {"table", "tr", "th", "td", "p", "br", "b"}
     assert "".join(parsed.texts).count(name) == 1
-    row = ["1", "2", "2", "2", "1.000 bits", "50.0 %", "50.0 %"]
+    row = ["1", "2", "60", "2", "1.000 bits", "50.0 %", "100.0 %", "100.0 %"]
+    row += [report.layers[0].cells()[-2], "good"]
     assert parsed.texts[-len(row) - 6 : -6] == row
-    assert parsed.texts[-6:][1::2] == ["50.0 %", "50.0 %", "50.0 %"]
+    assert [text.split(" (")[0] for text in parsed.texts[-6:][1::2]] == ["50.0 %"] * 3
 
 
 def test_as_dict_is_json(run):

@@ -8,6 +8,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
+from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._states import spilling_counter
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
@@ -81,6 +82,24 @@ def test_labels(machine, keep, kind):
         distinct, counts = oracle.count(np.concatenate(parts))
         np.testing.assert_array_equal(found[label].packed, distinct)
         np.testing.assert_array_equal(found[label].counts, counts)
+
+
+@pytest.mark.parametrize("units", [False, True])
+def test_groups(machine, units):
+    """Batches in either memory, with labels or not, are in the groups in which rows would be."""
+    kept, counted = ts.CapturePoint("layer"), ts.CapturePoint("layer", keep="counts", groups=32)
+    for number, rows in enumerate(batches(20)):
+        instances = len(rows) // 2
+        notes = PassNotes.from_arguments(
+            [each % 3 for each in range(instances)] if number % 2 else None,
+            [each // 4 for each in range(instances)] if units else None,
+            None,
+        )
+        for point in (kept, counted):
+            point.note(notes)
+            record(point, machine.to_device(rows) if number else rows, 20)
+    assert counted.grouped() == kept.grouped()
+    assert counted.estimate() == kept.estimate()
 
 
 def test_rows_that_are_changed_after_the_call(machine):

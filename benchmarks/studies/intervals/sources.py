@@ -1,0 +1,169 @@
+"""Sources of states whose entropy is known exactly, with rows that depend on each other.
+
+A source draws instances independently. Most are populations: a fixed number of instances, each with
+its rows, of which an instance is drawn with replacement; the entropy of all rows together is then
+the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.uint8]  # (instances, rows, bytes)
+POPULATION = 200_000  # instances
+
+
+@dataclass(frozen=True)
+class Source:
+    """``draw``: returns the packed rows of so many instances. ``truth``: the entropy in bits.
+
+    ``frames``: instances in a row that belong together.
+    """
+
+    name: str
+    neurons: int
+    rows: int
+    truth: float
+    draw: Callable[[int, np.random.Generator], Rows]
+    frames: int = 1
+
+
+def _packed(numbers: NDArray[np.integer], neurons: int) -> Rows:
+    """Return the states with these numbers: neuron k fires if bit k is set."""
+    width = -(-neurons // 8)
+    words = np.ascontiguousarray(numbers, "<u4")[..., None]
+    return words.view(np.uint8)[..., :width]
+
+
+def population(name: str, neurons: int, numbers: NDArray[np.integer]) -> Source:
+    """A source that draws from these instances: the numbers of their states, (instances, rows)."""
+    shares = np.unique(numbers, return_counts=True)[1] / numbers.size
+    truth = -float((shares * np.log2(shares)).sum())
+
+    def draw(instances: int, rng: np.random.Generator) -> Rows:
+        return _packed(numbers[rng.integers(0, len(numbers), instances)], neurons)
+
+    return Source(name, neurons, numbers.shape[1], truth, draw)
+
+
+def zipf(rows: int, states: int = 100_000) -> Source:
+    """States with probabilities 1 / rank. An instance's rows repeat its own few states."""
+    rng = np.random.default_rng(1)
+    p = 1 / np.arange(1, states + 1)
+    numbers = rng.choice(states, (POPULATION, max(1, rows // 5)), p=p / p.sum())
+    chosen = rng.integers(0, numbers.shape[1], (POPULATION, rows))
+    return population(
+        f"Zipf, {rows} rows" if rows > 1 else "Zipf, independent rows",
+        17,
+        np.take_along_axis(numbers, chosen, 1),
+    )
+
+
+def topics(rows: int = 25) -> Source:
+    """Each instance is of a kind, and a kind has states of its own: as classes of images."""
+    return population(f"kinds of instances, {rows} rows", 11, _of_kinds(rows))
+
+
+def clips(rows: int = 10, frames: int = 8) -> Source:
+    """Clips of frames that are alike: in each frame, a tenth of the rows is from elsewhere."""
+    rng = np.random.default_rng(5)
+    numbers = np.repeat(_of_kinds(rows)[:, None], frames, axis=1)
+    others = rng.permutation(numbers.ravel()).reshape(numbers.shape)
+    numbers = np.where(rng.random(numbers.shape) < 0.1, others, numbers)
+    whole = population("", 11, numbers.reshape(len(numbers), -1))
+
+    def draw(instances: int, rng: np.random.Generator) -> Rows:
+        drawn = whole.draw(-(-instances // frames), rng)
+        return drawn.reshape(-1, rows, drawn.shape[-1])[:instances]
+
+    name = f"clips of {frames} frames, {rows} rows each"
+    return Source(name, 11, rows, whole.truth, draw, frames)
+
+
+def _of_kinds(rows: int, kinds: int = 50, states: int = 2000) -> NDArray[np.integer]:
+    rng = np.random.default_rng(2)
+    weights = rng.gamma(0.03, size=(kinds, states))
+    cumulated = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
+    kind = rng.integers(0, kinds, POPULATION // 4)
+    places = rng.random((len(kind), rows))
+    return np.array([np.searchsorted(cumulated[k], at) for k, at in zip(kind, places, strict=True)])
+
+
+def flipped(neurons: int = 16, prototypes: int = 40, flips: float = 0.03, rows: int = 16) -> Source:
+    """Prototypes of which each row flips some neurons; half of an instance's rows are one row."""
+    rng = np.random.default_rng(3)
+    base = rng.integers(0, 1 << neurons, prototypes)
+    chosen = base[rng.integers(0, prototypes, POPULATION // 4)]
+    flip = (rng.random((len(chosen), rows, neurons)) < flips) @ (1 << np.arange(neurons))
+    flip[:, : rows // 2] = flip[:, :1]
+    return population(f"flipped prototypes, {rows} rows", neurons, chosen[:, None] ^ flip)
+
+
+def uniform(states: int, rows: int) -> Source:
+    """Equally likely states; all rows of an instance have the same."""
+
+    def draw(instances: int, rng: np.random.Generator) -> Rows:
+        numbers = rng.integers(0, states, (instances, 1)).repeat(rows, axis=1)
+        return _packed(numbers, neurons)
+
+    neurons = (states - 1).bit_length()
+    name = f"{states:,} equal states, " + ("independent rows" if rows == 1 else f"{rows} rows")
+    return Source(name, neurons, rows, math.log2(states), draw)
+
+
+def rare(chance: float, rows: int = 10) -> Source:
+    """Two states, one of them rare; all rows of an instance have the same."""
+
+    def draw(instances: int, rng: np.random.Generator) -> Rows:
+        return _packed((rng.random((instances, 1)) < chance).repeat(rows, axis=1), 4)
+
+    truth = -sum(p * math.log2(p) for p in (chance, 1 - chance))
+    return Source(f"a state of {100 * chance:.0f} %, {rows} rows", 4, rows, truth, draw)
+
+
+def independent(neurons: int, chance: float) -> Source:
+    """Independent neurons and rows."""
+    own = -sum(p * math.log2(p) for p in (chance, 1 - chance))
+
+    def draw(instances: int, rng: np.random.Generator) -> Rows:
+        bits = rng.random((instances, 1, neurons)) < chance
+        return np.packbits(bits, axis=2, bitorder="little")
+
+    return Source(f"{neurons} independent neurons", neurons, 1, neurons * own, draw)
+
+
+def digits(neurons: int = 12, size: int = 3, stride: int = 1) -> Source:
+    """Handwritten digits under random filters, as a first convolution sees them."""
+    from sklearn.datasets import load_digits
+
+    images = load_digits().images / 16
+    rng = np.random.default_rng(4)
+    windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))
+    windows = windows[:, ::stride, ::stride].reshape(len(images), -1, size * size)
+    filters = rng.normal(size=(size * size, neurons))
+    fires = windows @ filters > 0.5
+    return population("digits, 12 filters, 36 rows", neurons, fires @ (1 << np.arange(neurons)))
+
+
+def all_sources() -> list[Source]:
+    """Rows that are independent, that repeat within instances, and real ones."""
+    return [
+        digits(),
+        topics(),
+        clips(),
+        flipped(),
+        zipf(25),
+        zipf(1),
+        rare(0.02),
+        rare(0.1),
+        uniform(16, 1),
+        uniform(1024, 4),
+        uniform(1 << 24, 1),
+        independent(10, 0.2),
+        independent(20, 0.2),
+    ]

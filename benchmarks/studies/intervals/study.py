@@ -1,0 +1,140 @@
+"""How often 95 % intervals contain the truth, by coverage of the sample.
+
+``python -m benchmarks.studies.intervals`` draws 300 samples of each size from each source that
+benchmarks/results/intervals.json lacks, and adds what it finds to that file, within an hour for
+all; ``--page`` writes the table and the picture of docs/statistics.md from it.
+
+The estimates are those of capture points, from states to the interval. Beside each interval, the
+study says what the usual one would do: the same value, with an error as if rows were independent;
+for clips, the interval without units=, as if their frames were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tensorstate_gpu as ts
+from benchmarks.studies.intervals.sources import Rows, Source, all_sources
+from tensorstate_gpu.information import Estimate
+
+ROOT = Path(__file__).resolve().parents[3]
+RESULTS = ROOT / "benchmarks/results/intervals.json"
+SAMPLES, SEED = 300, 16
+SIZES = (50, 100, 200, 500, 2000, 8000, 40_000)  # instances
+ROWS = 300_000  # of a sample at most
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What samples of one size from one source gave.
+
+    Shares of the samples: ``printed``: with an interval; ``held``: of these, whose interval
+    contains the truth; ``rows_held``: of these, for which the usual interval does.
+    ``above_lower``, ``below_upper``: for which the truth is on the right side of a bound. ``bias``,
+    ``width``: means, in bits.
+    """
+
+    source: str
+    rows: int
+    instances: int
+    truth: float
+    samples: int
+    coverage: float
+    printed: float
+    held: float | None
+    rows_held: float | None
+    above_lower: float
+    below_upper: float
+    bias: float
+    width: float | None
+    design_effect: float
+
+
+def estimated(source: Source, instances: int, rng: np.random.Generator) -> tuple[Estimate, bool]:
+    """The estimate of a sample, and whether an interval for independent rows holds the truth."""
+    rows = source.draw(instances, rng)
+    if source.frames > 1:
+        units = np.arange(instances) // source.frames
+        alone = captured(source, rows).estimate()
+        holds = alone.lower <= source.truth <= alone.upper
+        return captured(source, rows, units).estimate(), holds
+    point = captured(source, rows)
+    found, p = point.estimate(), point.counts() / point.state_count
+    variance = max(0.0, float((p * np.log2(p) ** 2).sum()) - point.entropy() ** 2)
+    return found, abs(found.value - source.truth) <= 1.96 * math.sqrt(variance / point.state_count)
+
+
+def captured(source: Source, rows: Rows, units: NDArray[np.int64] | None = None) -> ts.CapturePoint:
+    """A capture point with rows (instances, rows, bytes)."""
+    point = ts.CapturePoint(source.name)
+    point.declare(source.neurons, 1)
+    packed = np.ascontiguousarray(rows.reshape(-1, rows.shape[-1]))
+    point.append(packed, len(rows), units=units)
+    return point
+
+
+def cell(source: Source, instances: int, samples: int, seed: int) -> Cell:
+    """Draw samples, and say how often bounds and intervals held."""
+    drawn = [
+        estimated(source, instances, np.random.default_rng((seed, instances, number)))
+        for number in range(samples)
+    ]
+    truth, found = source.truth, [one for one, _ in drawn]
+    printed = [one for one in drawn if one[0].confidence_interval is not None]
+    intervals = [one.confidence_interval for one, _ in printed]
+    effects = [one.design_effect for one in found if one.design_effect is not None]
+    return Cell(
+        source.name,
+        source.rows,
+        instances,
+        truth,
+        samples,
+        _mean([one.coverage for one in found]),
+        len(printed) / samples,
+        _mean([low <= truth <= high for low, high in intervals]) if printed else None,
+        _mean([holds for _, holds in printed]) if printed else None,
+        _mean([one.lower <= truth for one in found]),
+        _mean([truth <= one.upper for one in found]),
+        _mean([one.value - truth for one in found]),
+        _mean([high - low for low, high in intervals]) if printed else None,
+        _mean(effects) if effects else 0.0,
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 5)
+
+
+def study(samples: int, known: Sequence[str] = ()) -> list[Cell]:
+    """All cells of the sources that are not known."""
+    cells = []
+    for source in all_sources():
+        for instances in () if source.name in known else SIZES:
+            if instances * source.rows <= ROWS:
+                cells.append(cell(source, instances, samples, SEED))
+                print(cells[-1], flush=True)
+    return cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--page", action="store_true", help="write docs/statistics.md")
+    options = parser.parse_args()
+    cells = json.loads(RESULTS.read_text())["cells"] if RESULTS.exists() else []
+    if not options.page:
+        cells += map(asdict, study(SAMPLES, [found["source"] for found in cells]))
+        order = [source.name for source in all_sources()]
+        cells.sort(key=lambda found: order.index(found["source"]))
+        RESULTS.write_text(json.dumps({"cells": cells}, indent=1) + "\n")
+        return
+    from benchmarks.studies.intervals import page
+
+    page.write(cells)

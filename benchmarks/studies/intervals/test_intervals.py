@@ -1,0 +1,73 @@
+"""The study of intervals: a sample of it, all of it, and its page."""
+
+import json
+
+import pytest
+
+from benchmarks.studies.intervals import page
+from benchmarks.studies.intervals.sources import all_sources, clips, flipped, rare, topics, zipf
+from benchmarks.studies.intervals.study import RESULTS, SEED, SIZES, cell, study
+
+FOUND = json.loads(RESULTS.read_text())["cells"]
+
+
+def test_intervals_hold_wherever_they_are_printed():
+    shown = page.with_intervals(FOUND)
+    assert len(shown) > 15
+    assert min(one["held"] for one in shown) >= 0.92
+    assert min(one["rows_held"] for one in shown) < 0.5  # the study sees errors that are too small
+
+
+def test_bounds_hold_also_where_there_is_no_interval():
+    assert min(one["above_lower"] for one in FOUND) >= 0.92
+    assert min(one["below_upper"] for one in FOUND) >= 0.92
+    assert any(one["printed"] == 0 for one in FOUND)
+
+
+def test_the_page_has_the_table_and_the_picture_of_the_file():
+    text = page.PAGE.read_text()
+    assert text == page.written_page(FOUND, text), "python -m benchmarks.studies.intervals --page"
+    assert page.PICTURE.read_text() == page.picture(FOUND)
+
+
+@pytest.mark.parametrize(
+    ("source", "instances"), [(topics, 500), (flipped, 2000)], ids=["topics", "flipped"]
+)
+def test_a_sample_of_it(source, instances):
+    """The same samples as in the file, the first of them."""
+    some = cell(source(), instances, 25, SEED)
+    assert some.printed == 1
+    assert some.held >= 0.92
+    assert min(some.above_lower, some.below_upper) >= 0.92
+
+
+def test_a_sample_without_intervals():
+    some = cell(zipf(25), 100, 10, SEED)
+    assert (some.printed, some.held, some.above_lower, some.below_upper) == (0, None, 1, 1)
+
+
+def test_a_state_that_no_input_has_shown():
+    some = cell(rare(0.02), 50, 40, SEED)
+    assert (some.printed, some.rows_held < 0.75) == (1, True)
+    assert some.held >= 0.92
+
+
+def test_frames_of_clips_need_units():
+    """They repeat states, so that each frame alone would seem to say more than it does."""
+    some = cell(clips(), 8000, 15, SEED)
+    assert (some.printed, some.held) == (1, 1)
+    assert some.rows_held < 0.5
+
+
+@pytest.mark.long
+def test_all_of_it():
+    again = study(50)
+    assert len(again) == len(FOUND)
+    for one in again:  # of few samples, the share may be less by chance
+        assert one.held is None or one.printed < 0.5 or one.held >= 0.85
+        assert min(one.above_lower, one.below_upper) >= 0.85
+
+
+def test_the_file_is_that_of_the_sources():
+    assert list(dict.fromkeys(one["source"] for one in FOUND)) == [s.name for s in all_sources()]
+    assert {one["instances"] for one in FOUND} == set(SIZES)

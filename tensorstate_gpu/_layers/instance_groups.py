@@ -1,0 +1,96 @@
+"""Groups of instances for standard errors: whole units, each in a group by a hash of its id."""
+
+import functools
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu.information.group_table import SampledInstances
+
+GROUPS = 32  # by default
+MOST_GROUPS = 1024
+
+Hashes = NDArray[np.uint64]
+Label = int | str | None  # None: of instances without labels
+
+
+def checked_groups(groups: object) -> int:
+    """Return a number of groups. Raises TypeError or ValueError unless it is from 2 to 1,024."""
+    number = integer(groups, "groups")
+    if not 2 <= number <= MOST_GROUPS:
+        raise ValueError(f"groups must be from 2 to {MOST_GROUPS:,}, got {number}")
+    return number
+
+
+def hashes_of(units: NDArray[np.generic]) -> Hashes:
+    """Return a hash of each unit: of integers by SplitMix64, of strings by BLAKE2.
+
+    They are the same on every machine. Steele, Lea and Flood, "Fast splittable pseudorandom number
+    generators" (2014).
+    """
+    if units.dtype.kind not in "iu":
+        return np.array([_hash_of(unit) for unit in units.tolist()], np.uint64)
+    x = units.astype(np.uint64)  # negative ones modulo 2**64
+    x += np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _hash_of(unit: object) -> int:
+    if isinstance(unit, int):  # among strings
+        return int(hashes_of(np.array([unit]))[0])
+    digest = hashlib.blake2b(str(unit).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def groups_of(hashes: Hashes, groups: int) -> NDArray[np.int64]:
+    """Return the group of each unit, from 0 to groups - 1."""
+    return (hashes % np.uint64(groups)).astype(np.int64)
+
+
+def instance_hashes(first: int, count: int, units: NDArray[np.generic] | None) -> Hashes:
+    """Return the hashes of consecutive instances: of their units, or else of their numbers."""
+    return hashes_of(np.arange(first, first + count) if units is None else units)
+
+
+class SampleTallies:
+    """Counts the instances of a sample by label and group, in memory for the labels only."""
+
+    def __init__(self, groups: int) -> None:
+        self._groups = groups
+        self._by_label: dict[Label, SampledInstances] = {}
+
+    def add(self, hashes: Hashes, labels: NDArray[np.generic] | None, *, has_units: bool) -> None:
+        """Count instances, each with the hash of its unit."""
+        if labels is None:
+            self._add(None, hashes, has_units)
+            return
+        for label in dict.fromkeys(labels.tolist()):
+            self._add(label, hashes[labels == label], has_units)
+
+    def _add(self, label: Label, hashes: Hashes, has_units: bool) -> None:
+        by_group = np.bincount(groups_of(hashes, self._groups), minlength=self._groups)
+        total = int(hashes.sum()) if len(hashes) else 0  # modulo 2**64, as the sum of both
+        more = SampledInstances(tuple(by_group.tolist()), total, has_units)
+        known = self._by_label.get(label)
+        self._by_label[label] = more if known is None else known.merge(more)
+
+    def with_counts(self, parts: dict[Label, list[StateCounts]]) -> dict[Label, GroupedCounts]:
+        """Return the grouped counts of each label, from its histogram of each group."""
+        return {label: _grouped(each, self._by_label[label]) for label, each in parts.items()}
+
+    def with_all_counts(self, parts: dict[Label, list[StateCounts]]) -> GroupedCounts:
+        """Return the grouped counts of all labels together."""
+        sample = functools.reduce(SampledInstances.merge, self._by_label.values())
+        each = list(zip(*parts.values(), strict=True))
+        neurons = each[0][0].neurons
+        return _grouped([merge_all(list(part), neurons) for part in each], sample)
+
+
+def _grouped(parts: list[StateCounts], sample: SampledInstances) -> GroupedCounts:
+    return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)

@@ -1,0 +1,237 @@
+"""Estimates of measures of several layers, of labels, and of two networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tensorstate_gpu.information.class_information import check_labels
+from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
+from tensorstate_gpu.information.entropies import entropy
+from tensorstate_gpu.information.estimates import (
+    Estimate,
+    chao_wang_jost,
+    coverage_of,
+    function_of,
+    with_interval,
+)
+from tensorstate_gpu.information.group_table import GroupTable, Ints
+from tensorstate_gpu.information.rarefactions import rarefaction
+from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
+
+Label = TypeVar("Label")
+
+
+def estimate_network_efficiency(efficiencies: Iterable[Estimate]) -> Estimate:
+    """Return the geometric mean of the efficiencies of a network's layers, with its error.
+
+    Parameters
+    ----------
+    efficiencies : iterable of Estimate
+        Of each layer, by `estimate` with the measure "efficiency".
+
+    Returns
+    -------
+    Estimate
+        Its coverage is the least of the layers'.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If these are no Estimates, if there are none, or if they are not of the same instances.
+    """
+    parts = _estimates(efficiencies, "efficiencies")
+    return function_of(parts, lambda values: network_efficiency([max(0.0, v) for v in values]))
+
+
+def estimate_aIQ(efficiency: Estimate, accuracy: float, weight: float) -> Estimate:
+    """Return the artificial intelligence quotient, with the error of the network's efficiency.
+
+    Parameters
+    ----------
+    efficiency : Estimate
+        Of the network: `estimate_network_efficiency`.
+    accuracy, weight : float
+        As for `aIQ`. The accuracy counts as exact.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``efficiency`` is no Estimate; as for `aIQ`.
+    """
+    return function_of(
+        _estimates([efficiency], "efficiency"),
+        lambda values: aIQ(max(0.0, values[0]), accuracy, weight),
+    )
+
+
+def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
+    """Return how much more the first measure is than the second, with its error.
+
+    Both are of the same instances, so what is special about these instances cancels: the error is
+    often much smaller than that of either.
+
+    Parameters
+    ----------
+    first, second : Estimate
+        Of two layers or networks that have seen the same instances.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is no Estimate, or if their instances are not the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tensorstate_gpu.information import estimate
+    >>> groups = np.random.default_rng(0).multinomial(100, [0.5, 0.25, 0.25], size=32)
+    >>> found = estimate_difference(estimate(groups), estimate(groups))
+    >>> f"{found.value} +- {found.standard_error:.4f} bits"
+    '0.0 +- 0.0012 bits'
+    """
+    one, other = parts = _estimates([first, second], "first and second")
+    effects = [part.design_effect for part in parts if part.design_effect is not None]
+    return with_interval(
+        Estimate(
+            one.value - other.value,
+            one.plugin - other.plugin,
+            one.plugin_of_half - other.plugin_of_half,
+            one.lower - other.upper,
+            one.upper - other.lower,
+            (f"{one.how[0]}, {other.how[1]}", f"{one.how[1]}, {other.how[0]}"),
+            min(one.coverage, other.coverage),
+            one.rows + other.rows,
+            max(effects, default=None),
+            one.is_cut or other.is_cut,
+            (one.bias[0] + other.bias[1], one.bias[1] + other.bias[0]),
+            combined([part.replicates for part in parts], (0.0, 0.0), _difference),
+            one.sample,
+        )
+    )
+
+
+def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
+    """Return how much the state of a row tells about its label, in bits, with its error.
+
+    Parameters
+    ----------
+    by_label : mapping of label to GroupedCounts, or to integers of shape (groups, states)
+        What ``grouped_by()`` of a capture point or stored layer returns. The same group of each
+        label has the same instances; of arrays, the same entry is the same state.
+
+    Returns
+    -------
+    Estimate
+        The difference of entropies is above the truth where states were seen seldom, so the
+        interval reaches further down than up.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no labels or no rows, if a label is NaN, or if the numbers of groups, neurons
+        or states differ.
+    """
+    check_labels(by_label)
+    each = list(by_label.values())
+    if not each:
+        raise ValueError("by_label is empty; at least one label is needed")
+    tables = [GroupTable.of(groups) for groups in each]
+    states = GroupTable.of(_together(each))
+    parts = _labels(tables), states, GroupTable.joined(tables)
+    exact = _information(*(chao_wang_jost(part.all_groups()) for part in parts))
+    replicates = Replicates.of(
+        states, exact, lambda g: _information(*(chao_wang_jost(part.without(g)) for part in parts))
+    )
+    of_labels, plugin = entropy(parts[0].total), _information(*(entropy(p.total) for p in parts))
+    value = min(of_labels, max(0.0, exact))
+    return with_interval(
+        Estimate(
+            value,
+            plugin,
+            _information(*(rarefaction(p.total, max(1, states.rows // 2)) for p in parts)),
+            0.0,
+            of_labels,
+            ("nothing", "entropy of the labels"),
+            coverage_of(parts[2]),
+            states.rows,
+            None,
+            False,
+            bias_of(value, plugin, replicates),
+            replicates,
+            states.instances,
+        )
+    )
+
+
+def _information(labels: float, states: float, pairs: float) -> float:
+    return labels + states - pairs
+
+
+def _difference(values: Sequence[float]) -> float:
+    return values[0] - values[1]
+
+
+def _labels(tables: Sequence[GroupTable]) -> GroupTable:
+    """Return the table in which each label is a state."""
+    rows = np.array([table.rows_by_group for table in tables])
+    return GroupTable.of(rows.T)
+
+
+def _together(each: Sequence[object]) -> object:
+    """Return the counts of all labels together."""
+    first, *others = each
+    for other in others:
+        if isinstance(first, Mergeable):
+            first = first.merge(other)
+        else:
+            first = _added(_counts(first), _counts(other))
+    return first
+
+
+def _counts(groups: object) -> Ints:
+    """Return an array that a GroupTable has accepted."""
+    counts: ArrayLike = groups  # type: ignore[assignment]
+    return np.asarray(counts).astype(np.int64)
+
+
+def _added(one: Ints, other: Ints) -> Ints:
+    if one.shape != other.shape:
+        raise ValueError(
+            f"all labels must have the same groups and states, got {one.shape} and {other.shape}"
+        )
+    return one + other
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """Histograms by group, such as GroupedCounts."""
+
+    def merge(self, other: object, /) -> object: ...
+
+
+def _estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]:
+    """Return estimates of the same instances, at least one."""
+    parts = list(given)
+    for part in parts:
+        if not isinstance(part, Estimate):
+            raise TypeError(f"{argument} must be Estimates, got {type(part).__name__}")
+    if not parts:
+        raise ValueError(f"{argument} is empty; at least one Estimate is needed")
+    if any(part.sample != parts[0].sample for part in parts):
+        raise ValueError(
+            f"{argument} must be of the same instances, in the same groups: their errors depend on "
+            "each other"
+        )
+    return parts

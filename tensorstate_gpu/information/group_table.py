@@ -1,0 +1,162 @@
+"""GroupTable: how often each state occurred in each group of instances, for jackknives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tensorstate_gpu.information.counts_argument import weights as check_weights
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SampledInstances:
+    """Which instances a sample has: their number in each group, and the sum of their units' hashes.
+
+    Samples of the same instances are equal. ``has_units``: whether instances may belong together.
+    """
+
+    by_group: tuple[int, ...]
+    fingerprint: int = 0  # modulo 2**64
+    has_units: bool = False
+
+    @property
+    def number(self) -> int:
+        return sum(self.by_group)
+
+    @property
+    def independent(self) -> int:
+        """How many instances are known not to depend on each other."""
+        return sum(map(bool, self.by_group)) if self.has_units else self.number
+
+    def merge(self, other: SampledInstances) -> SampledInstances:
+        """Return the sample of both. They have the same number of groups."""
+        return SampledInstances(
+            tuple(a + b for a, b in zip(self.by_group, other.by_group, strict=True)),
+            (self.fingerprint + other.fingerprint) % 2**64,
+            self.has_units or other.has_units,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupTable:
+    """Counts of states by group, without the zeros.
+
+    ``total``, (states,): the counts of all groups together. ``places`` and ``counts``: for each
+    group, the numbers of the states that occur in it, each once, and how often they do.
+    ``firing``, (groups, neurons): in how many rows of a group each neuron fires, if that is known.
+    """
+
+    total: Ints
+    places: tuple[Ints, ...]
+    counts: tuple[Ints, ...]
+    instances: SampledInstances
+    neurons: int | None = None
+    firing: Ints | None = None
+
+    @classmethod
+    def of(cls, groups: object) -> GroupTable:
+        """Read an object that has a table, or an array (groups, states), whose rows are instances.
+
+        Raises TypeError or ValueError for anything else, and for a table without rows.
+        """
+        table = groups.group_table() if isinstance(groups, Grouped) else _of_array(groups)
+        if not table.rows:
+            raise ValueError("groups holds no rows; at least one is needed")
+        return table
+
+    @classmethod
+    def joined(cls, tables: Sequence[GroupTable]) -> GroupTable:
+        """Return one table of all, in which no state of one is a state of another."""
+        starts = np.cumsum([0, *(len(table.total) for table in tables)])[:-1]
+        shifted = [
+            [start + places for places in table.places]
+            for start, table in zip(starts.tolist(), tables, strict=True)
+        ]
+        return cls(
+            np.concatenate([table.total for table in tables]),
+            tuple(map(np.concatenate, zip(*shifted, strict=True))),
+            tuple(map(np.concatenate, zip(*(table.counts for table in tables), strict=True))),
+            tables[0].instances,
+        )
+
+    @property
+    def rows(self) -> int:
+        return int(self.total.sum())
+
+    @property
+    def rows_by_group(self) -> Ints:
+        return np.array([int(counts.sum()) for counts in self.counts], np.int64)
+
+    @property
+    def rows_in_one_group(self) -> int:
+        """The number of rows whose state occurs in no other group."""
+        groups = np.zeros(len(self.total), np.int64)
+        for places in self.places:
+            groups[places] += 1
+        return int(self.total[groups == 1].sum())
+
+    @property
+    def clustering(self) -> float:
+        """How much more often rows of a group have the same state than if rows were independent.
+
+        1 if they are independent; 0 for a single state. Pearson's statistic of states and groups by
+        its degrees of freedom: the mean design effect of Rao and Scott, "The analysis of
+        categorical data from complex sample surveys" (1981).
+        """
+        rows = self.rows_by_group
+        present = np.flatnonzero(rows)
+        freedom = (len(present) - 1) * (int(np.count_nonzero(self.total)) - 1)
+        if not freedom:
+            return 0.0
+        squares = math.fsum(
+            float((self.counts[g] ** 2.0 / self.total[self.places[g]]).sum()) / int(rows[g])
+            for g in present
+        )
+        return max(0.0, self.rows * (squares - 1) / freedom)
+
+    def all_groups(self) -> CountsOfCounts:
+        """Return the counts of counts of all groups together."""
+        return CountsOfCounts.of(self.total, "groups", needed_by="an estimate")
+
+    def without(self, group: int) -> CountsOfCounts:
+        """Return the counts of counts without one group, of at least one row."""
+        rest = self.total.copy()
+        rest[self.places[group]] -= self.counts[group]
+        return CountsOfCounts.of(rest, "groups", needed_by="an estimate")
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """Histograms by group that know their states, such as GroupedCounts."""
+
+    def group_table(self) -> GroupTable: ...
+
+
+def _of_array(groups: object) -> GroupTable:
+    given: ArrayLike = groups  # type: ignore[assignment]
+    table = np.asarray(given)
+    if table.ndim != 2 or table.dtype.kind not in "iu":
+        raise TypeError(
+            "groups must be GroupedCounts, or integers of shape (groups, states), "
+            f"got {table.dtype} of shape {table.shape}"
+        )
+    check_weights(table.ravel(), "groups")
+    if float(table.sum(dtype=np.float64)) >= 2.0**63:
+        raise OverflowError("the counts of groups add up to more than int64 holds")
+    counts = table.astype(np.int64)
+    places = tuple(np.flatnonzero(row) for row in counts)
+    by_group = tuple(counts.sum(axis=1).tolist())
+    return GroupTable(
+        counts.sum(axis=0),
+        places,
+        tuple(row[where] for row, where in zip(counts, places, strict=True)),
+        SampledInstances(by_group),
+    )

@@ -1,0 +1,132 @@
+"""LabelTable: the measures of one layer by label, and how much its states tell about the label."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Protocol
+
+from tensorstate_gpu import information
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
+from tensorstate_gpu.information.estimates import ROUGH, Quality
+from tensorstate_gpu.reporting.html import html_summary, html_table
+from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
+from tensorstate_gpu.reporting.text import printable_name, text_table
+
+_SHOWN = (0, *range(3, len(HEADINGS)))  # of the columns: not the axis, nor the neurons
+_NAMES = ("states", "distinct", "entropy", "efficiency", "ceiling", "coverage", "quality")
+_NAMES_OF_ESTIMATE = ("estimate", "standard_error", "lower", "upper")
+
+Label = int | str
+
+
+class LabelledLayer(Protocol):
+    """A capture point or a stored layer."""
+
+    @property
+    def name(self) -> str: ...
+    def counts_by(self) -> dict[Label, StateCounts]: ...
+    def grouped_by(self) -> dict[Label, GroupedCounts]: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class LabelTable:
+    """The measures of one layer by label.
+
+    ``information``: the bits that a state tells about its label, by the estimator of Chao, Wang and
+    Jost. It is from ``lower`` to ``upper`` with 95 % confidence; ``quality`` says whether this is
+    an interval. Both are None, and the quality is at most "rough", where counts are not kept by
+    group. ``missing``: why there are no measures.
+    """
+
+    __module__ = "tensorstate_gpu.reporting"
+
+    layer: str
+    labels: tuple[Label, ...] = ()
+    measures: tuple[LayerReport, ...] = ()
+    information: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    quality: Quality = "bounds only"
+    missing: str | None = None
+
+    @classmethod
+    def of_layer(cls, layer: LabelledLayer) -> "LabelTable":
+        """Measure the states of each label that was given during capture."""
+        try:
+            return cls.of_groups(layer.name, layer.grouped_by())
+        except RowsNotKept:
+            pass
+        except LabelsMissing as error:
+            return cls._without(layer.name, error)
+        try:
+            return cls.of_counts(layer.name, layer.counts_by())
+        except LabelsMissing as error:
+            return cls._without(layer.name, error)
+
+    @classmethod
+    def _without(cls, name: str, error: LabelsMissing) -> "LabelTable":
+        return cls(name, missing=str(error).removeprefix(f"{name}: "))
+
+    @classmethod
+    def of_groups(cls, name: str, by_label: Mapping[Label, GroupedCounts]) -> "LabelTable":
+        """Measure the counts of each label, by group."""
+        found = information.estimate_mutual_information(by_label)
+        measures = [
+            LayerReport.of(_shown(label), grouped.together(), grouped.estimate("efficiency"))
+            for label, grouped in by_label.items()
+        ]
+        limits = found.lower, found.upper
+        return cls(name, tuple(by_label), tuple(measures), found.value, *limits, found.quality)
+
+    @classmethod
+    def of_counts(cls, name: str, by_label: Mapping[Label, StateCounts]) -> "LabelTable":
+        """Measure the counts of each label; nothing tells how their rows depend on each other."""
+        measures = tuple(LayerReport.of(_shown(label), each) for label, each in by_label.items())
+        covered = min(each.coverage for each in measures) >= ROUGH
+        told = information.mutual_information({**by_label})
+        quality: Quality = "rough" if covered else "bounds only"
+        return cls(name, tuple(by_label), measures, told, quality=quality)
+
+    def as_list(self) -> list[dict[str, object]] | None:
+        """Return the measures of each label, ready for JSON; None if there are none."""
+        if self.missing is not None:
+            return None
+        names = (*_NAMES, *_NAMES_OF_ESTIMATE)
+        return [
+            {"label": label, **{name: getattr(each, name) for name in names}}
+            for label, each in zip(self.labels, self.measures, strict=True)
+        ]
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Return the line below the table, as a pair (label, value)."""
+        if self.information is None:
+            return []
+        limits = ""
+        if self.lower is not None and self.upper is not None:
+            word = "bounds only" if self.quality == "bounds only" else "95 % range"
+            limits = f" ({word}: {self.lower:.3f} - {self.upper:.3f} bits)"
+        return [("a state tells of its label", f"{self.information:.3f} bits{limits}")]
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        headings = ("label", *HEADINGS[1:])
+        rows = (headings, *(each.cells() for each in self.measures))
+        return [tuple(row[place] for place in _SHOWN) for row in rows]
+
+    def __str__(self) -> str:
+        name = printable_name(self.layer)
+        if self.missing is not None:
+            return f"{name}: {self.missing}"
+        below = [f"{label}  {value}" for label, value in self.summary()]
+        return "\n".join([f"{name}, by label", text_table(self._cells()), "", *below])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        headings, *rows = self._cells()
+        title = html_summary([(self.layer, self.missing or "by label")])
+        return title + html_table(headings, rows) + html_summary(self.summary())
+
+
+def _shown(label: Label) -> str:
+    return printable_name(str(label))

@@ -1,0 +1,204 @@
+"""LayerReport: the measures of one layer, and how far to trust them."""
+
+import dataclasses
+import math
+from typing import Protocol
+
+from tensorstate_gpu import information
+from tensorstate_gpu._states.bits import popcount
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
+from tensorstate_gpu.information import Estimate
+from tensorstate_gpu.information.estimates import Quality, quality_of
+from tensorstate_gpu.reporting.text import format_percent, format_range
+
+HEADINGS = (
+    *("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling"),
+    *("coverage", "95 % range", "quality"),
+)
+
+
+class Layer(Protocol):
+    """A layer in the table: a capture point or a stored layer."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def other_names(self) -> tuple[str, ...]: ...
+    @property
+    def axis(self) -> int | None: ...
+    @property
+    def axis_origin(self) -> str | None: ...
+    @property
+    def passes(self) -> tuple[int, int] | None: ...
+    @property
+    def nan_share(self) -> float: ...
+    def histogram(self) -> StateCounts: ...
+    def grouped(self) -> GroupedCounts: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerReport:
+    """Measures of one layer: ``entropy`` in bits, ``efficiency`` and ``ceiling`` from 0 to 1.
+
+    ``ceiling`` is the highest efficiency that this number of states could show: min(1, log2(states)
+    / neurons). ``axis`` is the axis of the neurons, and ``axis_origin`` where it is known from:
+    "given", "layer", "flow", "rule", "guess", or None where it was declared. ``passes`` and
+    ``model_passes``: in how many passes of the model the layer ran, and how many there were; None
+    if that is not known. ``fires`` is false if no neuron fires in any state; ``nan`` is then the
+    share of NaN in the first batch, from 0 to 1. ``always_fires``: whether all neurons fire in all
+    states. ``other_names``: those of a layer that is registered under several.
+
+    How far to trust these numbers: ``coverage``, from 0 to 1, and ``slope``, the bits of entropy
+    that the second half of the rows has added. ``estimate`` is the efficiency that the layer would
+    show of unlimited inputs, with its ``standard_error``; it is from ``lower`` to ``upper`` with 95
+    % confidence. ``quality`` says whether this is an interval, which may be "good" or "rough", or
+    "bounds only"; see docs/statistics.md. All four are None, and the quality is at most "rough",
+    where counts are not kept by group.
+    """
+
+    __module__ = "tensorstate_gpu.reporting"
+
+    layer: str
+    axis: int | None
+    neurons: int
+    states: int
+    distinct: int
+    entropy: float
+    efficiency: float
+    ceiling: float
+    axis_origin: str | None = None
+    passes: int | None = None
+    model_passes: int | None = None
+    fires: bool = True
+    nan: float = 0.0
+    other_names: tuple[str, ...] = ()
+    always_fires: bool = False
+    coverage: float = 0.0
+    quality: Quality = "bounds only"
+    slope: float = 0.0
+    estimate: float | None = None
+    standard_error: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+
+    @classmethod
+    def of(
+        cls, name: str, counts: StateCounts, efficiency: Estimate | None = None
+    ) -> "LayerReport":
+        """Return the measures of a histogram, and its estimated efficiency, if there is one."""
+        measured = cls(
+            name,
+            None,
+            counts.neurons,
+            counts.total,
+            len(counts),
+            counts.entropy(),
+            counts.efficiency(),
+            information.ceiling(counts.total, counts.neurons),
+            fires=bool(counts.packed.any()),
+            always_fires=_always_fires(counts),
+        )
+        if efficiency is None:
+            return measured._with_coverage(counts)
+        return dataclasses.replace(
+            measured,
+            coverage=efficiency.coverage,
+            quality=efficiency.quality,
+            slope=efficiency.slope * counts.neurons,
+            estimate=efficiency.value,
+            standard_error=efficiency.standard_error,
+            lower=efficiency.lower,
+            upper=efficiency.upper,
+        )
+
+    def _with_coverage(self, counts: StateCounts) -> "LayerReport":
+        """Return it with what a histogram tells, which is not how rows depend on each other."""
+        coverage = information.coverage(counts)
+        half = information.rarefaction(counts, max(1, counts.total // 2))
+        quality = quality_of(coverage)
+        return dataclasses.replace(
+            self,
+            coverage=coverage,
+            quality="rough" if quality == "good" else quality,
+            slope=self.entropy - half,
+        )
+
+    @classmethod
+    def of_layer(
+        cls, layer: Layer, counts: StateCounts, efficiency: Estimate | None
+    ) -> "LayerReport":
+        """Return the measures of a capture point or a stored layer with this histogram."""
+        ran, passes = layer.passes or (None, None)
+        measured = cls.of(layer.name, counts, efficiency)
+        return dataclasses.replace(
+            measured,
+            axis=layer.axis,
+            axis_origin=layer.axis_origin,
+            passes=ran,
+            model_passes=passes,
+            nan=0.0 if measured.fires else layer.nan_share,
+            other_names=layer.other_names,
+        )
+
+    @property
+    def is_at_ceiling(self) -> bool:
+        """Whether the entropy says how many rows there were, not what the layer can do."""
+        return self.slope > 0.5 or self.entropy > 0.95 * math.log2(self.states) > 0
+
+    def why_constant(self) -> str:
+        """Return why all rows have the same state, so that the efficiency is 0; else nothing.
+
+        NaN are told apart from what does not fire for another reason.
+        """
+        if self.always_fires:
+            return "all neurons always fire: exclude= it, or choose a threshold="
+        if self.fires:
+            return "is always in the same state" if self.distinct == 1 else ""
+        nan = f": {format_percent(self.nan)} of its first batch are NaN" if self.nan else ""
+        return f"never fires{nan}"
+
+    def cells(self) -> tuple[str, ...]:
+        return (
+            self.layer,
+            "-" if self.axis is None else f"{self.axis} {self.axis_origin or ''}".rstrip(),
+            f"{self.neurons:,}",
+            f"{self.states:,}",
+            f"{self.distinct:,}",
+            f"{self.entropy:.3f} bits",
+            format_percent(self.efficiency),
+            format_percent(self.ceiling),
+            format_percent(self.coverage),
+            "-"
+            if self.lower is None or self.upper is None
+            else format_range(self.lower, self.upper),
+            self.quality,
+        )
+
+
+def _format_range(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else format_range(low, high)
+
+
+def _always_fires(counts: StateCounts) -> bool:
+    return len(counts) == 1 and int(popcount(counts.packed)[0]) == counts.neurons
+
+
+def measured_layer(layer: Layer) -> tuple[LayerReport, Estimate | None]:
+    """Return the measures of a capture point or a stored layer, and its estimated efficiency."""
+    try:
+        grouped = layer.grouped()
+    except NOT_BY_GROUP:
+        return LayerReport.of_layer(layer, layer.histogram(), None), None
+    return measured_groups(layer, grouped)
+
+
+# Of states of no known input, or where only counts were kept, and not by group.
+NOT_BY_GROUP = (LabelsMissing, RowsNotKept)
+
+
+def measured_groups(layer: Layer, grouped: GroupedCounts) -> tuple[LayerReport, Estimate]:
+    """Return the same of a layer whose states are counted already."""
+    found = grouped.estimate("efficiency")
+    return LayerReport.of_layer(layer, grouped.together(), found), found

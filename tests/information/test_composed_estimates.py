@@ -1,0 +1,157 @@
+"""Estimates of networks, of differences, and of what states tell about labels."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tensorstate_gpu.information import (
+    aIQ,
+    ceiling,
+    efficiency,
+    entropy,
+    estimate,
+    estimate_aIQ,
+    estimate_difference,
+    estimate_mutual_information,
+    estimate_network_efficiency,
+    mutual_information,
+    network_efficiency,
+)
+from tests.information.test_estimates import SHARES, drawn
+
+
+def test_efficiency():
+    groups = drawn()
+    bits, share = estimate(groups, neurons=3), estimate(groups, "efficiency", neurons=3)
+    total = groups.sum(axis=0)
+    assert share.value == efficiency(total, 3, estimator="chao-wang-jost")
+    for name in ("plugin", "lower", "upper", "slope", "standard_error"):
+        assert getattr(share, name) == pytest.approx(getattr(bits, name) / 3), name
+    assert share.upper < ceiling(3200, 3)
+
+
+def test_network_efficiency_and_aIQ():
+    layers = [estimate(drawn(seed), "efficiency", neurons=n) for seed, n in ((1, 3), (2, 5))]
+    network = estimate_network_efficiency(layers)
+    assert network.value == network_efficiency([layer.value for layer in layers])
+    assert network.plugin == network_efficiency([layer.plugin for layer in layers])
+    relative = [layer.standard_error / layer.value for layer in layers]
+    errors = network.standard_error / network.value
+    assert errors == pytest.approx(math.hypot(*relative) / 2, rel=0.5)
+    quotient = estimate_aIQ(network, 0.9, 2)
+    assert quotient.value == pytest.approx(aIQ(network.value, 0.9, 2))
+    growth = aIQ(network.value, 0.9, 2) / (3 * network.value)
+    assert quotient.standard_error == pytest.approx(growth * network.standard_error, rel=1e-2)
+    assert (network.quality, quotient.quality) == ("good", "good")
+
+
+def test_a_network_is_as_good_as_its_worst_layer():
+    good = estimate(drawn(), "efficiency", neurons=3)
+    singles = np.eye(3200, dtype=np.int64).reshape(32, 100, 3200).sum(axis=1)
+    network = estimate_network_efficiency([good, estimate(singles, "efficiency", neurons=64)])
+    assert (network.quality, network.coverage) == ("bounds only", 0)
+    assert network.how == ("interval, no coincidences", "interval, neurons")
+    assert network.lower < network.value < network.upper
+
+
+def test_a_layer_that_does_nothing():
+    dead = estimate(np.full((32, 1), 100), "efficiency", neurons=3)
+    network = estimate_network_efficiency([dead, estimate(drawn(), "efficiency", neurons=3)])
+    assert (network.value, network.standard_error, estimate_aIQ(network, 0.9, 2).value) == (0, 0, 0)
+
+
+def test_the_difference_of_networks_on_the_same_instances():
+    """What is special about the instances cancels."""
+    rng = np.random.default_rng(5)
+    common = rng.multinomial(1, SHARES, size=(32, 100)).argmax(axis=2)
+    first = np.array([np.bincount(group, minlength=6) for group in common])
+    second = np.array([np.bincount(np.minimum(group, 4), minlength=6) for group in common])
+    one, two = estimate(first), estimate(second)
+    found = estimate_difference(one, two)
+    assert found.value == one.value - two.value
+    assert found.standard_error < min(one.standard_error, two.standard_error) / 2
+    assert found.lower < found.value < found.upper
+    assert estimate_difference(two, one).lower == pytest.approx(-found.upper)
+    independent = estimate_difference(one, estimate(drawn(9)))
+    expected = math.hypot(one.standard_error, estimate(drawn(9)).standard_error)
+    assert independent.standard_error == pytest.approx(expected, rel=0.4)
+
+
+@pytest.mark.parametrize("other", [drawn(rows=99), drawn(groups=31)])
+def test_other_instances_are_refused(other):
+    one, other = estimate(drawn()), estimate(other)
+    for measure in (estimate_difference, lambda *parts: estimate_network_efficiency(parts)):
+        with pytest.raises(ValueError, match="must be of the same instances"):
+            measure(one, other)
+
+
+def test_what_is_no_estimate():
+    with pytest.raises(TypeError, match="efficiencies must be Estimates, got float"):
+        estimate_network_efficiency([0.5])
+    with pytest.raises(ValueError, match="efficiencies is empty"):
+        estimate_network_efficiency([])
+    with pytest.raises(TypeError, match="first and second must be Estimates"):
+        estimate_difference(estimate(drawn()), 1.0)
+    with pytest.raises(ValueError, match="weight must be greater than 0"):
+        estimate_aIQ(estimate(drawn(), "efficiency", neurons=3), 0.9, 0)
+
+
+# ---- labels -------------------------------------------------------------------------------------
+
+
+def labelled(told, seed=0, states=6):
+    """Three labels; the state of a row is that of its label as often as ``told`` says."""
+    rng = np.random.default_rng(seed)
+    tables = {}
+    for label in range(3):
+        own = np.eye(states)[label]
+        tables[label] = rng.multinomial(30, told * own + (1 - told) / states, size=32)
+    return tables
+
+
+def test_mutual_information():
+    tables = labelled(0.6)
+    found = estimate_mutual_information(tables)
+    assert found.value == pytest.approx(
+        mutual_information([table.sum(axis=0) for table in tables.values()])
+    )
+    p = 0.6 * np.eye(3, 6) + 0.4 / 6
+    truth = entropy(p.sum(axis=0)) - entropy(p[0])
+    assert found.confidence_interval[0] < truth < found.confidence_interval[1]
+    assert found.upper - found.value < 0.1
+    assert found.plugin > found.value
+
+
+def test_labels_that_tell_nothing():
+    found = estimate_mutual_information(labelled(0.0, seed=1))
+    assert found.confidence_interval[0] == 0
+    assert found.value < 0.02
+    assert found.standard_error > 0  # also where the value is cut at 0
+
+
+def test_labels_that_tell_everything():
+    tables = {n: np.full((32, 1), 5) * np.eye(3, dtype=np.int64)[n] for n in range(3)}
+    found = estimate_mutual_information(tables)
+    assert found.value == pytest.approx(math.log2(3))
+    assert found.upper == pytest.approx(math.log2(3))
+
+
+@pytest.mark.parametrize(
+    ("by_label", "error", "words"),
+    [
+        ({}, ValueError, "by_label is empty"),
+        ({math.nan: [[1, 2]], 1: [[1, 2]]}, ValueError, "a label of by_label is NaN"),
+        ({0: [[1, 2]], 1: [[1, 2, 3]]}, ValueError, "the same groups and states"),
+        ({0: [[1, 2]], 1: [[1, 2], [2, 1]]}, ValueError, "the same groups and states"),
+        ({0: [1, 2]}, TypeError, "groups must be"),
+    ],
+)
+def test_invalid_labels(by_label, error, words):
+    with pytest.raises(error, match=words):
+        estimate_mutual_information(by_label)
+
+
+def test_one_label_tells_nothing():
+    found = estimate_mutual_information({"all": drawn()})
+    assert (found.value, found.lower, found.upper) == (0, 0, 0)

@@ -1,0 +1,60 @@
+"""Tables by label: the measures of each label, and what a state tells about it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tests.reporting.test_report import point
+
+
+def labelled(name="layer", **options):
+    """Three labels: the state of a row tells it in two cases of three."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 3000)
+    states = np.where(rng.random(3000) < 2 / 3, labels, rng.integers(0, 3, 3000))
+    made = ts.CapturePoint(name, **options)
+    made.declare(2, 1)
+    made.append(states.astype(np.uint8)[:, None], 3000, labels)
+    return made
+
+
+def test_a_table_by_label():
+    made = labelled()
+    report = ts.Run([made]).report(by_label=True)
+    (table,) = report.by_label
+    assert (table.layer, table.labels, table.quality) == ("layer", (0, 1, 2), "good")
+    for label, measures in zip(table.labels, table.measures, strict=True):
+        counts = made.counts_by()[label]
+        assert (measures.layer, measures.states) == (str(label), counts.total)
+        assert measures.entropy == counts.entropy()
+        assert measures.quality == "good"
+    shares = np.full((3, 3), 1 / 9) + np.eye(3) * 2 / 3
+    truth = math.log2(3) - ts.entropy(shares[0])
+    assert table.lower < truth < table.upper
+    lines = str(report).splitlines()
+    assert lines[lines.index("layer, by label") + 1].split()[:2] == ["label", "states"]
+    assert lines[-1].startswith("a state tells of its label  0.")
+    assert "a state tells of its label" in report._repr_html_()
+    assert json.loads(json.dumps(report.as_dict()))["by_label"][0]["labels"] == [0, 1, 2]
+
+
+def test_a_table_by_label_of_counts():
+    grouped = labelled(keep="counts", groups=32)
+    assert ts.report(ts.Run([grouped]), by_label=True) == ts.report(
+        ts.Run([labelled()]), by_label=True
+    )
+    (table,) = ts.Run([labelled(keep="counts")]).report(by_label=True).by_label
+    assert (table.lower, table.quality) == (None, "rough")
+    assert table.information == pytest.approx(0.599, abs=0.05)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_a_table_without_labels_says_so(keep):
+    report = ts.Run([point("plain", [0, 1] * 9, 2, keep=keep)]).report(by_label=True)
+    assert report.by_label[0].as_list() is None
+    expected = "plain: 18 of 18 instances were captured without labels"
+    assert str(report).splitlines()[-1].startswith(expected)
+    assert "without labels" in report._repr_html_()
