@@ -137,7 +137,8 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     none, and the warning points to ``sys`` there.
     """
     # Python 3.12 can skip files by itself (skip_file_prefixes); 3.11 cannot.
-    level, frame = 1, sys._getframe()
+    level = 1
+    frame: FrameType | None = sys._getframe()
     while frame is not None and _is_of_library(frame):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
