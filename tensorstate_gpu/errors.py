@@ -14,8 +14,8 @@ run the model first
 """
 
 import sys
+import types
 import warnings
-from types import FrameType
 
 __all__ = [
     "DamagedStore",
@@ -138,13 +138,13 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """
     # Python 3.12 can skip files by itself (skip_file_prefixes); 3.11 cannot.
     level = 1
-    frame: FrameType | None = sys._getframe()
+    frame: types.FrameType | None = sys._getframe()
     while frame is not None and _is_of_library(frame):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 
 
-def _is_of_library(frame: FrameType) -> bool:
+def _is_of_library(frame: types.FrameType) -> bool:
     module: object = frame.f_globals.get("__name__")  # code that torch generates has none
     return module is None or str(module).partition(".")[0] in _LIBRARIES
 
