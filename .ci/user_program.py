@@ -48,6 +48,6 @@ try:
 except TypeError as error:
     print(f"refused as it should be: {error}")
 try:
-    ts.count_states(packed, neurons="12")  # type: ignore[arg-type]
+    ts.count_states(packed, neurons="12")  # type: ignore[call-overload]
 except TypeError as error:
     print(f"{bits:.3f} bits; refused as it should be: {error}")
