@@ -25,6 +25,9 @@ from cuda.core import Program, ProgramOptions
 ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120"]
 MOST_REGISTERS = 128
 MOST_REGISTERS_OF = {"count_rows": 64}  # for blocks of 1024 threads
+# With a threshold for each neuron, reading the thresholds takes more. Of 310 such variants, 11
+# spill 8 bytes, and two on sm_75 take 138 and 147 registers.
+PER_NEURON_REGISTERS, PER_NEURON_STACK = 160, 8
 FLOATS = [
     {"BITS": bits, "TRANSFORMED": transformed, "PER_NEURON": per_neuron, "HALVES": 0}
     for bits, transformed, per_neuron in itertools.product((8, 16, 32, 64), (0, 1), (0, 1))
@@ -95,11 +98,16 @@ def check(source, defines, architecture, folder):
     assert used
     assert set(used) == set(sass)
     for kernel, amounts in used.items():
-        assert amounts["STACK"] == amounts["LOCAL"] == 0, (kernel, amounts)
-        assert amounts["REG"] <= MOST_REGISTERS_OF.get(kernel, MOST_REGISTERS), (kernel, amounts)
+        per_neuron = bool(defines.get("PER_NEURON"))
+        most = PER_NEURON_REGISTERS if per_neuron else MOST_REGISTERS
+        assert amounts["REG"] <= MOST_REGISTERS_OF.get(kernel, most), (kernel, amounts)
+        stack = PER_NEURON_STACK if per_neuron else 0
+        assert amounts["STACK"] <= stack, (kernel, amounts)
+        assert amounts["LOCAL"] == 0, (kernel, amounts)
         loads = {name for name in sass[kernel] if name.startswith("LDG")}
         assert loads
-        assert not any(name.startswith(("LDL", "STL")) for name in sass[kernel]), kernel
+        spills = any(name.startswith(("LDL", "STL")) for name in sass[kernel])
+        assert per_neuron or not spills, kernel
         wide = any(".128" in name for name in loads)
         meant = defines.get("BITS") in WIDE.get(kernel, ())
         meant |= kernel == "pack_planes" and defines["LANES"] * defines["BITS"] == 128
