@@ -11,6 +11,10 @@ from tests.cuda import simulated
 from tests.cuda.simt.gpu import Gpu
 from tests.cuda.simulated.faults import FAULTS
 
+# What other files of cases assert with; their failures show values, too.
+for shared in ("streams", "tables"):
+    pytest.register_assert_rewrite(f"tests.cuda.cases.{shared}")
+
 ON_GPU = bool(os.environ.get("TENSORSTATE_TEST_GPU"))
 
 
