@@ -53,4 +53,6 @@ def verdict(tool: str, code: int, output: str) -> dict[str, Any]:
     ran = banner in output and bool(words) and f"{len(CASES)} passed" in output
     if not ran or not words[0].isdigit():
         return {"errors": None, "exit code": code, "said": "\n".join(lines[-5:])[:300]}
-    return {"errors": int(words[0]), "exit code": code, "said": last.strip("= ")}
+    found = {"errors": int(words[0]), "exit code": code, "said": last.strip("= ")}
+    places = sorted({line.strip("= ")[:200] for line in lines if " access at " in line})
+    return {**found, "places": places[:10]} if places else found

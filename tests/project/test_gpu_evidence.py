@@ -183,6 +183,9 @@ def test_sanitizers_that_did_not_run_are_no_success():
     assert sanitizers.verdict("memcheck", 0, clean)["errors"] == 0
     assert sanitizers.verdict("racecheck", 0, races)["errors"] == 0
     assert sanitizers.verdict("memcheck", 9, clean.replace(": 0", ": 4"))["errors"] == 4
+    place = "Race reported between Read access at count_rows+0x310"
+    raced = races.replace(": 0", ": 2") + f"========= Error: {place}\n"
+    assert sanitizers.verdict("racecheck", 9, raced)["places"] == [f"Error: {place}"]
     for output in (
         "",
         passed,
