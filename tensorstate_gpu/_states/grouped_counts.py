@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tensorstate_gpu import information
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.sums_over_states import sum_over_states
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
-
-_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
 
 
 class GroupedCounts:
@@ -105,14 +103,13 @@ class GroupedCounts:
     def group_table(self) -> GroupTable:
         """Return the counts with a number for each state, for estimates."""
         packed = np.concatenate([part.packed for part in self._parts])
-        edges, order = cpu().sort(packed)
-        numbers = np.empty(len(packed), np.int64)
-        numbers[order] = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+        distinct, _, numbers = cpu().unique(packed)
         ends = np.cumsum([len(part) for part in self._parts])[:-1]
         counts = [part.counts for part in self._parts]
-        total = np.zeros(len(edges) - 1, np.int64)
+        total = np.zeros(len(distinct), np.int64)
         np.add.at(total, numbers, np.concatenate(counts))
-        firing = np.array([_firing(part) for part in self._parts])
+        sums = [sum_over_states(part, cpu().firing_counts) for part in self._parts]
+        firing = np.array(sums)[:, : self.neurons]
         places = tuple(np.split(numbers, ends))
         return GroupTable(total, places, tuple(counts), self._sample, self.neurons, firing)
 
@@ -143,12 +140,3 @@ class GroupedCounts:
     def __reduce__(self) -> tuple[object, ...]:
         sample = self._sample
         return GroupedCounts, (self._parts, sample.by_group, sample.fingerprint, sample.has_units)
-
-
-def _firing(part: StateCounts) -> NDArray[np.int64]:
-    """Return in how many rows each neuron fires, (neurons,): exact below 2**53 rows.
-
-    The counts are added up by the value of each byte, and these sums by bit.
-    """
-    firing = [np.bincount(column, part.counts, minlength=256) @ _BITS for column in part.packed.T]
-    return np.concatenate(firing).astype(np.int64)[: part.neurons]

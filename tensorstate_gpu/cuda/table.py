@@ -95,7 +95,7 @@ class Table(ABC):
                 self._ask_for_report()
 
     def _report_is_due(self) -> bool:
-        """Return whether the batches wait that are worth the 30 us of the host for a report."""
+        """Return whether the batches that wait are worth the host's time for a report."""
         waiting = sum(refused.rows.size for refused in self._unsettled)
         return waiting >= _LEAST_REPORTED or len(self._unsettled) >= _MOST_BATCHES // 2
 

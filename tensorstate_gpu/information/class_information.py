@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate_gpu.information.counts_argument import weights as check_weights
+from tensorstate_gpu.information.counts_argument import count_table
 from tensorstate_gpu.information.entropies import entropy
 from tensorstate_gpu.information.estimators import Estimator, check_estimator
 
@@ -101,16 +101,8 @@ def _histograms(by_label: object) -> tuple[Ints, list[Ints]]:
         values = list(by_label.values())
     if isinstance(values, list) and values and all(isinstance(v, Mergeable) for v in values):
         return _merged(values).counts, [value.counts for value in values]
-    table = np.asarray(values)
-    if table.ndim != 2 or table.dtype.kind not in "iu":
-        raise TypeError(
-            "by_label must hold StateCounts, or integers of shape (labels, states), "
-            f"got {table.dtype} of shape {table.shape}"
-        )
-    check_weights(table.ravel(), "by_label")
-    if float(table.sum(dtype=np.float64)) >= 2.0**63:
-        raise OverflowError("the counts of by_label add up to more than int64 holds")
-    counts = table.astype(np.int64)
+    accepted = "hold StateCounts, or integers of shape (labels, states)"
+    counts = count_table(values, "by_label", accepted)
     return counts.sum(axis=0), list(counts)
 
 

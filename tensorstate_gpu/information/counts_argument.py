@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._arrays import cupy_library
@@ -34,6 +34,22 @@ def weights(counts: Weights, argument: str) -> NDArray[Any]:
     if high == 0:
         raise ValueError(f"{argument} holds only zeros; at least one positive weight is needed")
     return values
+
+
+def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int64]:
+    """Return a table of counts, of two dimensions, from an array of integers >= 0.
+
+    Raises TypeError for anything else, with what is ``accepted``, ValueError as weights() does, and
+    OverflowError if the sum is no int64.
+    """
+    given: ArrayLike = values  # type: ignore[assignment]
+    table = np.asarray(given)
+    if table.ndim != 2 or table.dtype.kind not in "iu":
+        raise TypeError(f"{argument} must {accepted}, got {table.dtype} of shape {table.shape}")
+    weights(table.ravel(), argument)
+    if float(table.sum(dtype=np.float64)) >= 2.0**63:
+        raise OverflowError(f"the counts of {argument} add up to more than int64 holds")
+    return table.astype(np.int64)
 
 
 def _array(values: Any, argument: str) -> NDArray[Any]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from tensorstate_gpu.information.counts_argument import weights as check_weights
+from tensorstate_gpu.information.counts_argument import count_table
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 
 Ints = NDArray[np.int64]
@@ -141,17 +141,8 @@ class Grouped(Protocol):
 
 
 def _of_array(groups: object) -> GroupTable:
-    given: ArrayLike = groups  # type: ignore[assignment]
-    table = np.asarray(given)
-    if table.ndim != 2 or table.dtype.kind not in "iu":
-        raise TypeError(
-            "groups must be GroupedCounts, or integers of shape (groups, states), "
-            f"got {table.dtype} of shape {table.shape}"
-        )
-    check_weights(table.ravel(), "groups")
-    if float(table.sum(dtype=np.float64)) >= 2.0**63:
-        raise OverflowError("the counts of groups add up to more than int64 holds")
-    counts = table.astype(np.int64)
+    accepted = "be GroupedCounts, or integers of shape (groups, states)"
+    counts = count_table(groups, "groups", accepted)
     places = tuple(np.flatnonzero(row) for row in counts)
     by_group = tuple(counts.sum(axis=1).tolist())
     return GroupTable(

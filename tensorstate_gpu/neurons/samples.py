@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.sort_and_count import HasHistogram, count_states
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.sums_over_states import sum_over_states
 
 States = DLPackArray | CudaArray | HasHistogram | StateCounts
 Ints = NDArray[np.int64]
@@ -110,23 +110,12 @@ class _Histogram:
         self.neurons, self.total = states.neurons, states.total
 
     def firing_counts(self) -> Ints:
-        return self._sum(cpu().firing_counts)[: self.neurons]
+        return sum_over_states(self._states, cpu().firing_counts)[: self.neurons]
 
     def cofiring(self) -> Ints:
-        return self._sum(cpu().cofiring)[: self.neurons, : self.neurons]
+        return sum_over_states(self._states, cpu().cofiring)[: self.neurons, : self.neurons]
 
     def active_neurons(self) -> Ints:
         found = np.zeros(self.neurons + 1, np.int64)
         np.add.at(found, cpu().popcount(self._states.packed), self._states.counts)
         return found
-
-    def _sum(self, of_rows: Callable[[NDArray[np.uint8]], Ints]) -> Ints:
-        """Return the sum over states with repetitions, from sums over some of the distinct ones.
-
-        One for each binary digit of the counts: few states occur often, so they get fewer.
-        """
-        packed, counts = self._states.packed, self._states.counts
-        total = of_rows(packed[counts & 1 == 1])
-        for digit in range(1, int(counts.max()).bit_length()):
-            total += of_rows(packed[counts >> digit & 1 == 1]) << digit
-        return total

@@ -24,8 +24,8 @@ from cuda.core import Program, ProgramOptions
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120"]
 MOST_REGISTERS = 128
-# Blocks of count_rows have 1024 threads. On sm_75, pack_planes takes 135 to 147 for 8-bit numbers.
-MOST_REGISTERS_OF = {"count_rows": 64, "pack_planes": 160}
+MOST_REGISTERS_OF = {"count_rows": 64}  # for blocks of 1024 threads
+PLANES_OF_BYTES_ON_SM_75 = 147  # registers, of pack_planes for 8-bit numbers
 # Of 310 variants with a threshold for each neuron, 11 spill 8 bytes.
 PER_NEURON_STACK = 8
 FLOATS = [
@@ -99,7 +99,10 @@ def check(source, defines, architecture, folder):
     assert set(used) == set(sass)
     for kernel, amounts in used.items():
         per_neuron = bool(defines.get("PER_NEURON"))
-        assert amounts["REG"] <= MOST_REGISTERS_OF.get(kernel, MOST_REGISTERS), (kernel, amounts)
+        most = MOST_REGISTERS_OF.get(kernel, MOST_REGISTERS)
+        if (kernel, architecture, defines.get("BITS")) == ("pack_planes", "sm_75", 8):
+            most = PLANES_OF_BYTES_ON_SM_75
+        assert amounts["REG"] <= most, (kernel, amounts)
         stack = PER_NEURON_STACK if per_neuron else 0
         assert amounts["STACK"] <= stack, (kernel, amounts)
         assert amounts["LOCAL"] == 0, (kernel, amounts)
