@@ -55,6 +55,21 @@ def test_a_network_is_as_good_as_its_worst_layer():
     assert network.lower < network.value < network.upper
 
 
+def test_what_a_network_has_of_its_layers():
+    cut = estimate(np.random.default_rng(3).multinomial(100, np.full(8, 1 / 8), size=32), neurons=3)
+    bits = estimate(drawn(), neurons=6)
+    assert (cut.is_cut, bits.is_cut) == (True, False)
+    for layers in ([cut, bits], [bits, cut]):
+        network = estimate_network_efficiency(layers)
+        assert network.is_cut
+        assert network.rows == 6400
+        assert network.how == ("interval", ", ".join(dict.fromkeys(e.how[1] for e in layers)))
+        effects = [each.design_effect for each in layers]
+        assert network.design_effect == max(effects) > min(effects)
+    singles = estimate(np.eye(100, dtype=np.int64), neurons=64)
+    assert estimate_network_efficiency([singles, singles]).how == ("no coincidences", "neurons")
+
+
 def test_a_layer_that_does_nothing():
     dead = estimate(np.full((32, 1), 100), "efficiency", neurons=3)
     network = estimate_network_efficiency([dead, estimate(drawn(), "efficiency", neurons=3)])

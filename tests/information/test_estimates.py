@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import tensorstate_gpu as ts
 from tensorstate_gpu.information import (
     Estimate,
     coverage,
@@ -14,7 +15,8 @@ from tensorstate_gpu.information import (
     estimate,
     rarefaction,
 )
-from tensorstate_gpu.information.bounds import _NO_COINCIDENCE
+from tensorstate_gpu.information.bounds import _NO_COINCIDENCE, unseen_entropy
+from tensorstate_gpu.information.group_table import GroupTable
 from tensorstate_gpu.information.replicates import student_quantile
 
 SHARES = np.array([0.4, 0.3, 0.2, 0.05, 0.03, 0.02])
@@ -76,6 +78,24 @@ def test_rows_that_depend_on_each_other_widen_the_interval():
     assert ten_rows.design_effect == pytest.approx(10 * one_row.design_effect, rel=0.1)
 
 
+def test_the_noise_depends_on_instances_not_on_rows():
+    groups = drawn()
+    noise = estimate(groups).replicates.noise
+    assert estimate(10 * groups).replicates.noise == pytest.approx(noise)
+
+
+def test_the_design_effect_is_relative_to_independent_rows():
+    shares = np.array([0.9, *[0.01] * 10])  # a row says 4.5 bits**2
+    groups = drawn(shares=shares)
+    total = groups.sum(axis=0)
+    without = np.array([entropy(total - group) for group in groups])
+    jackknife = 31 / 32 * ((without - without.mean()) ** 2).sum()
+    p = total / total.sum()
+    of_a_row = (p * np.log2(p) ** 2).sum() - entropy(total) ** 2
+    assert abs(of_a_row - 1) > 0.5
+    assert estimate(groups).design_effect == pytest.approx(jackknife * 3200 / of_a_row)
+
+
 def test_the_coverage_is_that_of_other_groups():
     groups = np.zeros((10, 3), np.int64)
     groups[:, 0], groups[0, 1], groups[1, 2] = 3, 10, 1
@@ -84,7 +104,7 @@ def test_the_coverage_is_that_of_other_groups():
 
 
 @pytest.mark.parametrize(
-    ("alone", "quality"), [(4, "good"), (6, "rough"), (9, "rough"), (11, "bounds only")]
+    ("alone", "quality"), [(4, "good"), (5, "good"), (6, "rough"), (10, "rough"), (11, "bounds only")]
 )
 def test_qualities(alone, quality):
     groups = np.zeros((20, 1 + alone), np.int64)
@@ -106,6 +126,34 @@ def test_all_rows_different():
     assert (found.upper, found.how) == (100, ("no coincidences", "neurons"))
     assert found.slope == pytest.approx(1)
     json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_the_floor_is_between_nothing_and_the_neurons():
+    assert estimate(np.eye(4, dtype=np.int64)).lower == 0
+    singles = np.eye(1000, dtype=np.int64).reshape(20, 50, 1000).sum(axis=1)
+    found = estimate(singles, neurons=10)
+    assert (found.lower, found.upper) == (10, 10)
+
+
+def test_an_interval_is_within_the_bounds():
+    groups = np.ones((20, 2), np.int64)
+    groups[1:, 1] = 0  # one instance in 21 has the other state
+    found = estimate(groups, neurons=1)
+    assert (found.lower, found.upper, found.how) == (0, 1, ("interval", "neurons"))
+
+
+def test_one_row():
+    found = estimate([[1], [0]])
+    assert (found.value, found.plugin_of_half, found.rows) == (0, 0, 1)
+
+
+def test_what_a_state_that_was_not_seen_may_add():
+    few = GroupTable.of([[2], [1]])
+    assert unseen_entropy(few) == 1  # a share of at most one half
+    parts = [ts.StateCounts(np.array([[0], [1]], np.uint8), n, 1) for n in ([6, 6], [6, 7])]
+    table = ts.GroupedCounts(parts, [2, 2]).group_table()
+    assert 0 < table.clustering < 1  # so 25 rows of 4 instances count as 25
+    assert unseen_entropy(table) == pytest.approx(entropy([3, 25 - 3]))
 
 
 def test_the_constant_of_the_floor():

@@ -9,6 +9,7 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing
 from tensorstate_gpu._layers.instance_groups import groups_of, hashes_of
+from tensorstate_gpu.information.replicates import student_quantile
 from tests.support.kept_rows import assert_counts
 from tests.support.points import new_point, rows_of
 
@@ -260,6 +261,28 @@ def test_grouped_counts_merge_with_their_like_only():
     assert repr(two) == "GroupedCounts(2 groups, 0 instances, 0 states, 3 neurons)"
 
 
+def test_an_estimate_has_the_neurons_of_its_counts():
+    with pytest.raises(ValueError, match="groups has 5 neurons, got neurons=6"):
+        ts.information.estimate(captured().grouped(), neurons=6)
+
+
+def test_coverage_is_of_rows_not_of_instances():
+    parts = [
+        ts.StateCounts(np.array([[0], [1]], np.uint8), [3, 3], 1),
+        ts.StateCounts(np.array([[0]], np.uint8), [6], 1),
+    ]
+    assert ts.GroupedCounts(parts, [2, 2]).estimate().coverage == 1 - 3 / 12
+
+
+def test_only_groups_are_independent_where_instances_may_belong_together():
+    singles = np.arange(200, dtype=np.uint8).reshape(20, 10, 1)
+    parts = [ts.count_states(each, 8) for each in singles]
+    for has_units, independent in ((False, 200), (True, 20)):
+        found = ts.GroupedCounts(parts, [10] * 20, has_units=has_units).estimate()
+        expected = 2 * np.log2(independent) + np.log2(1 - 1 / 20) - 2 * np.log2(4.7439)
+        assert found.lower == pytest.approx(min(8, expected))
+
+
 def test_the_table_numbers_states_across_groups():
     grouped = captured().grouped()
     table = grouped.group_table()
@@ -283,3 +306,19 @@ def test_the_upper_bound_by_the_neurons_own_entropies():
     assert found.how == ("no coincidences", "entropies of the neurons")
     assert truth < found.upper < 1.05 * truth
     assert found.lower < truth
+    firing = point.grouped().group_table().firing
+    each = np.array([part.total for part in point.grouped().parts])
+
+    def bits(firing, rows):
+        p = firing / rows
+        own = -(p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum()
+        return own + 200 / (2 * rows * np.log(2))
+
+    value, share = bits(firing.sum(axis=0), 2000), each / 2000
+    without = [bits(firing.sum(axis=0) - firing[g], 2000 - each[g]) for g in range(32)]
+    deviations = (1 - share) * (np.array(without) - value)
+    deviations -= share * deviations.sum()
+    groups = 1 / (share**2).sum()
+    error = np.sqrt((deviations**2).sum() * groups / (groups - 1))
+    margin = error * student_quantile(groups - 1)
+    assert found.upper == pytest.approx(value + margin + ts.entropy([3, 2000 - 3]), rel=1e-9)

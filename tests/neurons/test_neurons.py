@@ -133,6 +133,8 @@ def test_top_states(given_as):
     assert top.counts.tolist() == [2, 2, 1]
     assert top.shares.tolist() == [2 / 6, 2 / 6, 1 / 6]
     assert len(neurons.top_states(*given_as(bits), most=100).counts) == 4
+    with pytest.raises(ValueError, match="most must be greater than 0"):
+        neurons.top_states(*given_as(bits), most=0)
 
 
 def test_captured_and_stored_layers(tmp_path):
