@@ -112,3 +112,41 @@ def test_images_of_a_list_in_another_order_have_no_labels():
         model([images(3, 8, 8), images(3, 6, 7)])
     with pytest.raises(ts.errors.InputsUnknown):
         run["conv"].counts_by()
+
+
+def rows_in_another_order(listed):
+    batch = torch.zeros(len(listed), 3, 8, 8)
+    for i in range(len(listed)):
+        batch[-1 - i] = listed[i]
+    return batch
+
+
+def one_row_only(listed):
+    batch = torch.zeros(len(listed), 3, 8, 8)
+    batch[0] = listed[0]
+    return batch
+
+
+def channels_of_a_batch(listed):
+    batch = torch.zeros(3, len(listed), 8, 8)
+    for image, channel in zip(listed, batch.unbind(1), strict=True):
+        channel.copy_(image)
+    return batch
+
+
+@pytest.mark.parametrize(
+    "into_batch",
+    [
+        rows_in_another_order,
+        one_row_only,
+        channels_of_a_batch,
+        lambda listed: torch.stack(listed, 1),
+        lambda listed: torch.stack([listed[0] + listed[1], *listed[1:]]),
+    ],
+)
+def test_batches_whose_rows_are_not_the_images_of_the_list_have_no_labels(into_batch):
+    model = Detector(lambda listed: into_batch([image + 0 for image in listed]))
+    with ts.capture(model, "conv") as run, run.labels([0, 1, 2]):
+        model([images(3, 8, 8, seed=seed) for seed in range(3)])
+    with pytest.raises(ts.errors.InputsUnknown):
+        run["conv"].counts_by()

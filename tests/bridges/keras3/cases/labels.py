@@ -1,5 +1,7 @@
 """Labels of inputs: given for each batch, or afterwards, where the order of the inputs is known."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -71,6 +73,14 @@ def test_labels_hold_in_their_block_only(images):
         model(images[:20])
     with pytest.raises(ts.errors.LabelsMissing, match="dense_states: 20 of 40 instances"):
         run["dense_states"].counts_by()
+
+
+def test_a_block_that_is_entered_says_nothing(images):
+    with ts.capture(convolutional(), "dense") as run, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with run.labels(Y[:20]):
+            pass
+    assert [str(each.message) for each in told if "hold inside a block" in str(each.message)] == []
 
 
 def test_labels_that_fit_would_shuffle_are_left_out(images, targets):

@@ -110,3 +110,94 @@ def test_a_capture_layer_takes_the_mask_of_its_input():
     model.predict(WORDS, verbose=0)
     assert capture.state_count == 13
     assert ts.StateCapture.from_config(capture.get_config()).point.options.mask is True
+
+
+@pytest.mark.parametrize("mask", [True, "padding_mask"])
+def test_a_mask_ends_with_its_pass(mask):
+    model = padded()
+    with ts.capture(model, "dense", method="both", mask=mask) as run:
+        model.predict([WORDS, MASK], verbose=0)
+        assert [point.state_count for point in run.values()] == [13, 13]
+        model.get_layer("dense")(np.ones((3, 6, 8), "float32"))
+    assert [point.state_count for point in run.values()] == [31, 31]
+
+
+def test_inputs_in_a_dict():
+    model = padded()
+    with ts.capture(model, "dense", mask="padding_mask") as run:
+        model({"words": WORDS, "padding_mask": MASK})
+    assert run["dense"].state_count == 13
+
+
+def test_what_keeps_positions():
+    words = keras.Input((6,), dtype="int32", name="words")
+    mask = keras.Input((6,), dtype="int32", name="padding_mask")
+    x = layers.ReLU(name="relu")(layers.Embedding(20, 8)(words))
+    x = layers.Conv1D(8, 3, padding="same", name="conv")(x)
+    inside = keras.Input((6, 8))
+    x = keras.Model(inside, layers.ReLU()(inside), name="inner")(x)
+    model = keras.Model([words, mask], layers.Dense(4, name="after")(x))
+    with ts.capture(model, ["relu", "conv", "after"], mask="padding_mask") as run:
+        model.predict([WORDS, MASK], verbose=0)
+    assert [point.state_count for point in run.values()] == [13] * 3
+
+
+def test_each_position_has_several_rows():
+    frames = keras.Input((6, 5, 3))
+    model = keras.Model(frames, layers.Dense(4, name="dense")(frames))
+    x = np.random.default_rng(0).standard_normal((3, 6, 5, 3)).astype("float32")
+    with ts.capture(model, "dense") as run:
+        with run.labels(mask=MASK):
+            model.predict_on_batch(x)
+        model.predict_on_batch(x)
+    rows = run["dense"].raw_states
+    kept = rows[-90:].reshape(18, 5, -1)[MASK.astype(bool).ravel()]
+    np.testing.assert_array_equal(rows[:-90], kept.reshape(65, -1))
+
+
+def test_of_several_inputs_a_mask_is_about_the_one_that_is_named_like_it():
+    encoded, decoded, mask = (
+        keras.Input((6,), dtype="int32", name=name)
+        for name in ("encoder_words", "decoder_words", "decoder_mask")
+    )
+    both = [layers.Embedding(20, 8, name=n)(x) for n, x in (("e", encoded), ("d", decoded))]
+    model = keras.Model([encoded, decoded, mask], layers.Add()(both))
+    with (
+        pytest.warns(ts.errors.UnmaskedLayerWarning, match="e_states .its positions were not"),
+        ts.capture(model, ["e", "d"], mask="decoder_mask") as run,
+    ):
+        model.predict([WORDS, WORDS, MASK], verbose=0)
+    assert (run["e"].state_count, run["d"].state_count) == (18, 13)
+
+
+def test_a_layer_that_destroys_the_mask_keeps_all_rows():
+    class Unaware(layers.Layer):
+        def call(self, x):
+            return x + 1
+
+    words = keras.Input((6,), dtype="int32")
+    x = Unaware(name="unaware")(layers.Embedding(20, 8, mask_zero=True, name="embedding")(words))
+    model = keras.Model(words, x)
+    with ts.capture(model, ["embedding", "unaware"], mask=True) as run:
+        model.predict(WORDS, verbose=0)
+    assert (run["embedding"].state_count, run["unaware"].state_count) == (13, 18)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_the_mask_of_a_subclassed_model_does_not_apply(by_name):
+    class Masked(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(4, name="dense")
+
+        def call(self, x, keep=None):
+            return self.dense(x)
+
+    model, x = Masked(), np.ones((3, 6, 2), "float32")
+    model(x)
+    with (
+        pytest.warns(ts.errors.UnmaskedLayerWarning, match="its positions were not followed"),
+        ts.capture(model, "dense", mask="keep") as run,
+    ):
+        model(x, keep=MASK) if by_name else model(x, MASK)
+    assert run["dense"].state_count == 18
