@@ -18,10 +18,12 @@ from .pack import compress
 from .pack_by_function import compress_by_function
 from .row_sets import isin, unique
 from .sort import sort
+from .stage import append_to_stage
 from .threads import in_parallel
 from .unpack import decompress, popcount
 
 __all__ = [
+    "append_to_stage",
     "cofiring",
     "compress",
     "compress_by_function",
@@ -46,7 +48,9 @@ __all__ = [
 ]
 
 
-def working_on(tensor: Tensor, *, exports: bool = True) -> AbstractContextManager[None]:
+def working_on(
+    tensor: Tensor, *, exports: bool = True, recorded: bool = False
+) -> AbstractContextManager[None]:
     """Do nothing: the CPU has no streams."""
     return nullcontext()
 

@@ -30,6 +30,7 @@ __all__ = [
     "NothingCaptured",
     "OtherProcess",
     "PassesMissed",
+    "RowsLost",
     "RowsNotKept",
     "ShuffledInputsWarning",
     "SkippedLayersWarning",
@@ -81,6 +82,13 @@ class PassesMissed(TensorStateError, RuntimeError):
     """A layer ran without its capture point in some passes: it has a part of its states only.
 
     The message says in how many passes, what has bypassed the capture point, and what to do.
+    """
+
+
+class RowsLost(TensorStateError, RuntimeError):
+    """Rows of a layer have found no room in its stage (``stage_rows=``): it has not all batches.
+
+    The message says how many rows, and what to do.
     """
 
 

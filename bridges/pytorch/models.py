@@ -23,6 +23,7 @@ from .neuron_axes import find_rules
 from .other_devices import check_devices, check_has_numbers
 from .pass_counter import PassCounter
 from .pass_filter import PassFilter
+from .staged_hook import StagedHook
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 
@@ -114,6 +115,7 @@ def attach_in_place(
     passes = ForwardPasses(options.batch_axis, options.mask)
     root = _unwrapped(model)
     selected = None if options.when is None else PassFilter(options.when, root)
+    kind = StateCaptureHook if options.stage_rows is None else StagedHook
     hooks: list[StateCaptureHook] = []
     counter = PassCounter(options.batch_axis)
     try:
@@ -122,7 +124,7 @@ def attach_in_place(
                 if point_name(name, place) in existing:
                     continue
                 own = options.of_layer(name, module)
-                hook = StateCaptureHook(point_name(name, place), options=own)
+                hook = kind(point_name(name, place), options=own)
                 hooks.append(hook)
                 hook.count_passes(counter)
                 _check_hooks_run(name, module, bypassed)

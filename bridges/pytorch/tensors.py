@@ -79,17 +79,26 @@ def sequences_of(value: object, tensor: torch.Tensor) -> PackedSequence | None:
     return None
 
 
-def is_real_forward(tensor: torch.Tensor) -> bool:
-    """Return whether a call counts. Raises an error where its values cannot be captured."""
+def is_real_forward(tensor: torch.Tensor, *, recorded: bool = False) -> bool:
+    """Return whether a call counts. Raises an error where its values cannot be captured.
+
+    ``recorded``: whether a CUDA graph may record the capture.
+    """
     if not is_real_pass(tensor):
         return False
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         raise TypeError("states cannot be captured inside torch.func transforms (vmap, grad, jvp)")
-    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+    if not recorded and is_recorded(tensor):
         raise NotCapturable(
-            "states cannot be captured in a CUDA graph, which calls no hooks when it is replayed"
+            "states cannot be captured in a CUDA graph, which calls no hooks when it is replayed; "
+            "with stage_rows= they can"
         )
     return True
+
+
+def is_recorded(tensor: torch.Tensor) -> bool:
+    """Return whether a CUDA graph records what is done with a tensor now."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def is_real_pass(tensor: torch.Tensor | Proxy) -> bool:

@@ -69,10 +69,13 @@ class Transfer(Protocol):
 class BackendOf(Protocol[NativeT]):
     """The functions of a backend, on arrays of its native type. All backends return equal bytes."""
 
-    def working_on(self, tensor: Tensor, *, exports: bool = True) -> AbstractContextManager[None]:
+    def working_on(
+        self, tensor: Tensor, *, exports: bool = True, recorded: bool = False
+    ) -> AbstractContextManager[None]:
         """Enter the tensor's device, and the stream and the memory that its framework uses there.
 
-        ``exports``: whether the caller gets arrays that are made inside.
+        ``exports``: whether the caller gets arrays that are made inside. ``recorded``: whether a
+        CUDA graph may record what is done inside; if not, that is a RuntimeError.
         """
 
     def view(self, tensor: Tensor) -> NativeT:
@@ -102,6 +105,14 @@ class BackendOf(Protocol[NativeT]):
         self, states: Tensor, layout: Layout, function: FiringFunction
     ) -> NativeT:
         """Like compress(), but with a function of one number that Numba compiles."""
+
+    def append_to_stage(self, packed: Any, inputs: int, labels: Any, stage: Any) -> None:
+        """Append a batch of packed rows, at least one, to StageArrays on the same device.
+
+        Whole, or if it does not fit, not at all: its rows are then counted as lost. Only the memory
+        of the stage says which. ``inputs``: to how many inputs the rows belong, or UNKNOWN.
+        ``labels``: None, or one for each input (int64).
+        """
 
     def decompress(self, packed: Any, neurons: int) -> NativeT:
         """Unpack into bool of shape (states, neurons)."""

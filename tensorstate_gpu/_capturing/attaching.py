@@ -49,8 +49,8 @@ def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
         then, and an UnmatchedNameWarning says so. A name in a list that matches no layer is told
         in such a warning, too.
     **options
-        keep, threshold, firing, neuron_axis, batch_axis, mask, merge_calls, when, compressor and
-        groups, as in CapturePoint; they apply to every layer.
+        keep, threshold, firing, neuron_axis, batch_axis, mask, merge_calls, when, compressor,
+        groups and stage_rows, as in CapturePoint; they apply to every layer.
 
     Returns
     -------

@@ -76,6 +76,9 @@ class CapturePoint(LayerStates):
         Count the states of so many groups of instances apart, for errors of measures; see
         grouped(). With keep="states", reading does it, by default for 32. With keep="counts", the
         default is not to: groups take time and memory (docs/statistics.md).
+    stage_rows : int, optional
+        So many packed rows may wait on the device until they are read. Captures can then be a part
+        of a CUDA graph. Where layers of a PyTorch model are captured together (docs/pytorch.md).
 
     Raises
     ------
@@ -87,6 +90,7 @@ class CapturePoint(LayerStates):
     __module__ = "tensorstate_gpu"
 
     capture_on: bool = True
+    takes_stage_rows = False
 
     @takes_options
     def __init__(
@@ -105,6 +109,11 @@ class CapturePoint(LayerStates):
         self.options = (
             CaptureOptions.from_arguments(disk_path, keywords) if options is None else options
         )
+        if self.options.stage_rows is not None and not self.takes_stage_rows:
+            raise ValueError(
+                f"{name}: stage_rows= is for layers of a PyTorch model that are captured together: "
+                "use capture() or build_efficiency_model()"
+            )
         if not isinstance(self.options.neuron_axis, int | None):
             axis = self.options.neuron_axis
             raise TypeError(f"neuron_axis of one capture point must be an int, got {axis!r}")
@@ -200,6 +209,10 @@ class CapturePoint(LayerStates):
         """
         self.note(notes)
         return True
+
+    def static_labels(self, labels: object) -> None:
+        """See Run.static_labels(). Raises ValueError: only captures with stage_rows= have some."""
+        raise ValueError(f"{self.name}: static labels are for captures with stage_rows=")
 
     def answer_to(self, names: Sequence[str]) -> None:
         """Set the names that the capture point has besides its own: those of a tied layer."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypedDict, TypeVar
 
-from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arguments import integer, positive_integer
 from tensorstate_gpu._arrays.firing_function import (
     FiringFunction,
     checked_firing_function,
@@ -48,6 +48,7 @@ class CaptureKeywords(TypedDict, total=False):
     when: When | None
     compressor: Any
     groups: int | None
+    stage_rows: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class CaptureOptions:
     when: When | None = None
     compressor: Any = None
     groups: int | None = None
+    stage_rows: int | None = None
     disk_path: Any = None
 
     def __post_init__(self) -> None:
@@ -95,9 +97,27 @@ class CaptureOptions:
             "neuron_axis": _checked_axes(self.neuron_axis),
             "batch_axis": integer(self.batch_axis, "batch_axis"),
             "groups": None if self.groups is None else checked_groups(self.groups),
+            "stage_rows": self._checked_stage_rows(),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def _checked_stage_rows(self) -> int | None:
+        if self.stage_rows is None:
+            return None
+        decided_by_host = {
+            "when": self.when,
+            "mask": self.mask,
+            "firing": self.firing,
+            "threshold": None if isinstance(self.threshold, (int, float)) else self.threshold,
+        }
+        for name, given in decided_by_host.items():
+            if given is not None:
+                raise ValueError(
+                    f"stage_rows= takes one int or float as threshold, and no when=, mask= or "
+                    f"firing=, which graphs cannot decide; got {name}={given!r}"
+                )
+        return positive_integer(self.stage_rows, "stage_rows")
 
     def __getstate__(self) -> tuple[Any, ...]:
         changed = {

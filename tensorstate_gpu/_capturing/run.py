@@ -131,6 +131,23 @@ class Run(Mapping[str, CapturePoint]):
         hold = [point.note_next_pass(notes) for point in self._points.values()]
         return NoteBlock(self._by_name.values, notes, needed=not all(hold))
 
+    def static_labels(self, labels: object) -> None:
+        """Label the inputs of all later batches of a capture with ``stage_rows=``.
+
+        ``labels``: an int64 tensor on the device of the model, one for each input. It is not
+        copied: each batch has the labels that are in it when the batch runs, also in a CUDA graph
+        that is replayed. A layer that sees another number of inputs gets none. None ends it.
+
+        Raises TypeError or ValueError for anything else, and without ``stage_rows=``.
+        """
+        for point in self._points.values():
+            point.static_labels(labels)
+
+    def drain(self) -> None:
+        """Count what waits on devices, as all reading does; see ``stage_rows=``."""
+        for point in self._points.values():
+            point.intake.wait_for_pending()
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Capture nothing inside a ``with`` block, in any thread."""

@@ -50,7 +50,8 @@ class CountsAccumulator(Accumulator):
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
         row_labels = row_groups = None
-        if not any(map(is_unassigned, batches)):
+        by_instance = notes.labels is not None or self._groups is not None
+        if by_instance and not any(map(is_unassigned, batches)):
             sizes = sizes_of(batches)
             row_labels = None if notes.labels is None else notes.labels.repeat(sizes)
             if self._groups is not None:

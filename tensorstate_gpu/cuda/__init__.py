@@ -15,10 +15,12 @@ from .neurons import cofiring, firing_counts
 from .pack import compress
 from .row_sets import isin, unique
 from .sort import sort
+from .stage import append_to_stage
 from .transfer import Transfer as transfer
 from .unpack import decompress, popcount
 
 __all__ = [
+    "append_to_stage",
     "cofiring",
     "compress",
     "compress_by_function",

@@ -40,12 +40,12 @@ def _check_compute_capability(index: int) -> None:
 
 
 @contextmanager
-def working_on(tensor: Tensor, *, exports: bool = True) -> Iterator[None]:
+def working_on(tensor: Tensor, *, exports: bool = True, recorded: bool = False) -> Iterator[None]:
     """Enter a tensor's device, and the stream and the memory that its framework uses there.
 
     ``exports``: whether the caller gets arrays that are made inside.
-    Raises RuntimeError while a CUDA graph records the stream: no host code would run in replays,
-    and they would write into results that the program has long kept.
+    Raises RuntimeError while a CUDA graph records the stream, unless that is meant (``recorded``):
+    replays run no host code, and would write into results that the program has long kept.
     """
     cupy, index = library(), tensor.device[1]
     _check_compute_capability(index)
@@ -56,10 +56,10 @@ def working_on(tensor: Tensor, *, exports: bool = True) -> Iterator[None]:
                 _TorchStream(torch_stream(index)).in_cupy(),
                 cupy.cuda.using_allocator(allocator),
             ):
-                _check_not_recorded()
+                _check_not_recorded(recorded)
                 yield
         elif any(isinstance(owner, cupy.ndarray) for owner in tensor.owner):
-            _check_not_recorded()
+            _check_not_recorded(recorded)
             yield
         else:
             # Another library may reuse the memory on its own stream as soon as it is released.
@@ -69,8 +69,8 @@ def working_on(tensor: Tensor, *, exports: bool = True) -> Iterator[None]:
                 cupy.cuda.get_current_stream().synchronize()
 
 
-def _check_not_recorded() -> None:
-    if library().cuda.get_current_stream().is_capturing():
+def _check_not_recorded(may_be: bool) -> None:
+    if not may_be and library().cuda.get_current_stream().is_capturing():
         raise RuntimeError(
             "states cannot be packed or counted in a CUDA graph: call it before the graph is "
             "recorded, or after its replay"

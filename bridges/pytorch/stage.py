@@ -1,0 +1,246 @@
+"""PyTorch: Stage, where packed rows of a layer wait, and to which a CUDA graph can append."""
+
+import json
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("PyTorch hooks need torch: pip install torch") from error
+from numpy.typing import NDArray
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._arrays.backend_protocol import Backend
+from tensorstate_gpu._arrays.dlpack import borrow
+from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._arrays.stage_arrays import (
+    ACTIVE,
+    BATCH_INPUTS,
+    BATCH_ROWS,
+    BATCHES,
+    INPUTS,
+    LABELLED,
+    LABELS,
+    LOST,
+    ROWS,
+    UNKNOWN,
+    StageArrays,
+)
+from tensorstate_gpu._layers.batches import Batch, Batches, appended, divided, unassigned
+from tensorstate_gpu._states.backends import backend_of
+from tensorstate_gpu._states.packing import pack
+from tensorstate_gpu.errors import NotCapturable
+
+from .axis_flow.factors import BATCH
+from .found_axis import FoundAxis
+from .other_devices import has_backend
+from .tensors import check_dense, is_real_pass, is_recorded
+
+
+class Placement(NamedTuple):
+    """Where the neurons and the inputs are in the tensors of a layer, and which neurons fire.
+
+    ``inputs``: the axis that counts the inputs; None if they are not known.
+    """
+
+    axis: int
+    inputs: int | None
+    ndim: int
+    neurons: int
+    threshold: float
+
+
+class Staged(NamedTuple):
+    """What waits in a stage: rows, whose they are, and the labels of the inputs, if all have one.
+
+    ``lost``: how many rows have found no room.
+    """
+
+    rows: torch.Tensor
+    batches: Batches
+    labels: NDArray[np.int64] | None
+    lost: int
+
+
+class Stage:
+    """Rows that wait on their device until drain(), at most ``capacity``.
+
+    The addresses of its memory never change, and nothing about a batch is decided by the host. So
+    append() may be recorded by a CUDA graph: each replay appends the rows of its batch. Compiled
+    graphs refer to the tensors ``rows``, ``status`` and ``notes``, and to ``placement`` as text,
+    which is the same for equal layers and in all processes.
+    """
+
+    def __init__(self, capacity: int, placement: Placement, device: torch.device) -> None:
+        self.neurons = placement.neurons
+        self.placement = json.dumps(placement)
+        self.labels: torch.Tensor | None = None
+        with unset_fake_temporarily(), torch.inference_mode(False):
+            width = row_bytes(placement.neurons)
+            self.rows = _fixed(capacity, width, dtype=torch.uint8, device=device)
+            self.status = _fixed(ACTIVE + 1, dtype=torch.int64, device=device)
+            self.notes = _fixed(LABELS + 1, capacity, dtype=torch.int64, device=device)
+
+    def set_active(self, active: bool) -> None:
+        """Let batches be appended from now on, or passed over; also those of recorded graphs.
+
+        It takes effect in the order of the current stream. The host does not wait.
+        """
+        self.status[ACTIVE:].fill_(int(active))
+
+    def append(self, tensor: torch.Tensor) -> None:
+        """Append a batch; may be recorded by a CUDA graph. Raises ValueError if it does not fit."""
+        arguments = (self.rows, self.status, self.notes, self.labels, self.placement)
+        torch.ops.tensorstate_gpu.stage(tensor, *arguments)
+
+    def drain(self) -> Staged | None:
+        """Return what waits, to be used before release(). Waits for the device.
+
+        None if no batch has come. Raises NotCapturable while a CUDA graph records the stream.
+        """
+        self._wait()
+        status = self.status.cpu().tolist()
+        if not status[BATCHES] and not status[LOST]:
+            return None
+        notes = self.notes[:, : max(status[BATCHES], status[INPUTS])].cpu().numpy()
+        batches: list[Batch] = []
+        for rows, inputs in notes[[BATCH_ROWS, BATCH_INPUTS], : status[BATCHES]].T.tolist():
+            known = inputs != UNKNOWN
+            appended(batches, divided(rows, inputs) if known else unassigned(rows, None))
+        labelled = status[LABELLED] == status[BATCHES] > 0
+        labels = notes[LABELS, : status[INPUTS]].copy() if labelled else None
+        return Staged(self.rows[: status[ROWS]], tuple(batches), labels, status[LOST])
+
+    def release(self) -> None:
+        """Make room for other rows, after those of drain() were used."""
+        self.status[:ACTIVE].fill_(0)
+        self._wait()  # for whatever stream the next batches come on
+
+    def _wait(self) -> None:
+        if is_recorded(self.status):
+            raise NotCapturable("states cannot be read while a CUDA graph is recorded")
+        if self.status.is_cuda:
+            torch.cuda.synchronize(self.status.device)
+
+    def why_unknown(self, lost: str) -> str | None:
+        """Return why it is not known which rows belong to which input; None if it is."""
+        if _placement(self.placement).inputs is not None:
+            return None
+        return lost or "in a stage, inputs must be along an axis of their own"
+
+
+def _fixed(*shape: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return a tensor of zeros that compiled graphs use where it is, and do not copy.
+
+    As torch._dynamo.mark_static_address() marks it, which takes seconds to import.
+    """
+    tensor = torch.empty(*shape, dtype=dtype, device=device).fill_(0)
+    tensor._dynamo_static_input_type = "unguarded"  # type: ignore[attr-defined]
+    return tensor
+
+
+def placement_of(tensor: torch.Tensor, found: FoundAxis, threshold: Any, name: str) -> Placement:
+    """Return where neurons and inputs are. Raises TypeError or ValueError for other tensors."""
+    check_dense(tensor, name)
+    if not has_backend(tensor):
+        raise NotCapturable(f"{name}: stage_rows= is for the cpu and cuda, not {tensor.device}")
+    if tensor.is_quantized:
+        raise TypeError(f"{name}: quantized tensors cannot be staged: capture without stage_rows=")
+    if not -tensor.ndim <= found.axis < tensor.ndim:
+        raise ValueError(
+            f"{name}: neuron_axis is {found.axis}, and a tensor has {tensor.ndim} axes"
+        )
+    axis = found.axis % tensor.ndim
+    inputs = _axis_of_inputs(found, axis, tensor.ndim)
+    return Placement(axis, inputs, tensor.ndim, tensor.shape[axis], threshold)
+
+
+def _axis_of_inputs(found: FoundAxis, axis: int, ndim: int) -> int | None:
+    """Return the axis that counts the inputs, and nothing else; None if there is none.
+
+    Only where the pass was not followed are inputs along axis 0, as nothing else is known.
+    """
+    axes = [[factor.kind for factor in factors] for factors in found.factors or ()]
+    if [BATCH] in axes:
+        return axes.index([BATCH])
+    usual = 1 if found.batch_second and ndim == 3 else 0
+    return None if found.followed or usual == axis else usual
+
+
+@lru_cache(maxsize=1024)
+def _placement(text: str) -> Placement:
+    return Placement(*json.loads(text))
+
+
+# ---- the operator --------------------------------------------------------------------------------
+
+# Without the tag that keeps operators out of CUDA graphs: nothing here is decided by the host.
+_library: Any = torch.library.Library("tensorstate_gpu", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define(
+    "stage(Tensor x, Tensor(a!) rows, Tensor(b!) status, Tensor(c!) notes, Tensor? labels, "
+    "str placement) -> ()"
+)
+
+
+def _stage(
+    x: torch.Tensor,
+    rows: torch.Tensor,
+    status: torch.Tensor,
+    notes: torch.Tensor,
+    labels: torch.Tensor | None,
+    placement: str,
+) -> None:
+    """Pack a batch and append it. Called by compiled graphs, and while CUDA graphs are recorded."""
+    if not is_real_pass(x) or not x.numel():
+        return
+    place = _placement(placement)
+    if (x.ndim, x.shape[place.axis]) != (place.ndim, place.neurons):
+        raise ValueError(
+            f"a batch has the shape {tuple(x.shape)}; the stage is for {place.ndim} axes, with "
+            f"{place.neurons} neurons along axis {place.axis}"
+        )
+    if x.device != rows.device:
+        raise ValueError(f"the stage is on {rows.device}, and a batch on {x.device}")
+    inputs = UNKNOWN if place.inputs is None else x.shape[place.inputs]
+    view, axis = _inputs_first(x, place)
+    states = borrow(view, "states")
+    backend = backend_of(states)
+    with backend.working_on(states, exports=False, recorded=True):
+        packed, _ = pack(states, axis, place.threshold)
+        stage = StageArrays(*(_native(tensor, backend) for tensor in (rows, status, notes)))
+        fits = labels is not None and labels.device == x.device and len(labels) == inputs
+        given = _native(labels, backend) if labels is not None and fits else None
+        backend.append_to_stage(packed, inputs, given, stage)
+
+
+def _inputs_first(x: torch.Tensor, place: Placement) -> tuple[torch.Tensor, int]:
+    """Return a view whose rows are sorted by input, and the axis of its neurons."""
+    if not place.inputs:
+        return x, place.axis
+    return x.movedim(place.inputs, 0), place.axis + (place.axis < place.inputs)
+
+
+def _native(tensor: torch.Tensor, backend: Backend) -> NativeArray:
+    return tensor.numpy() if tensor.is_cpu else backend.view(borrow(tensor, "stage"))
+
+
+def checked_labels(labels: object) -> torch.Tensor:
+    """Return a tensor of labels. Raises TypeError or ValueError for anything else."""
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
+        kind = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise TypeError(f"static labels must be a torch tensor of int64, got {kind}")
+    if labels.ndim != 1 or not labels.is_contiguous():
+        raise ValueError(f"static labels must be contiguous and 1-D, got {tuple(labels.shape)}")
+    return labels
+
+
+def _stage_fake(x: torch.Tensor, *_: object) -> None:
+    """Do nothing: traced calls are not captured."""
+
+
+_library.impl("stage", _stage, "CompositeExplicitAutograd")
+torch.library.register_fake("tensorstate_gpu::stage", _stage_fake, lib=_library)

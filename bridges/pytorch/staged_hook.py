@@ -1,0 +1,202 @@
+"""PyTorch: StagedHook, a capture point whose captures may be a part of a CUDA graph."""
+
+import threading
+import weakref
+from typing import Any
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("PyTorch hooks need torch: pip install torch") from error
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+from tensorstate_gpu._arrays.dlpack import borrow
+from tensorstate_gpu._capturing.pass_notes import PassNotes
+from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._states.backends import backend_of
+from tensorstate_gpu._states.packing import working_on
+from tensorstate_gpu.errors import NotCapturable, RowsLost
+
+from .found_axis import FoundAxis
+from .hooks import StateCaptureHook
+from .operator import Receiver
+from .pass_counter import ModuleLog, PassCounter
+from .stage import Stage, Staged, checked_labels, placement_of
+from .tensors import is_exporting, is_real_forward, is_recorded
+
+# A CUDA graph writes into the stages that it was recorded with, whether or not their captures have
+# ended. It also reads the weights of its layers, so it cannot be used longer than these.
+_recorded: "weakref.WeakKeyDictionary[nn.Module, list[object]]" = weakref.WeakKeyDictionary()
+
+
+class StagedHook(StateCaptureHook):
+    """A capture point whose rows wait on their device, in a Stage, until they are read.
+
+    The first pass tells where the neurons are, and creates the stage. Compiled graphs contain the
+    operator that captures until then, and from then on, made anew, one that CUDA graphs may record.
+    """
+
+    takes_stage_rows = True
+    _stage: Stage | None = None
+    _static_labels: torch.Tensor | None = None
+    _lost = 0  # rows
+
+    def _begin(self, counter: PassCounter) -> None:
+        super()._begin(counter)
+        self._drains = threading.Lock()
+
+    def _use_log(self, log: ModuleLog) -> None:
+        self.pass_log = log  # the intake gets none: replays do not tell that they are passes
+
+    # ---- batches -------------------------------------------------------------------------------
+
+    def deliver(self, tensor: torch.Tensor, sequences: PackedSequence | None = None) -> None:
+        """Like Receiver.deliver(); in a CUDA graph that is recorded, whenever it is replayed."""
+        stage = self._stage
+        if torch.compiler.is_compiling():
+            if stage is None:
+                super().deliver(tensor, sequences)
+            elif not is_exporting():
+                stage.append(tensor.detach())
+        elif is_real_forward(tensor, recorded=True):
+            if is_recorded(tensor):
+                self._keep_for_graph()
+            self.receive(tensor, self.pass_log.counter.clock, sequences=sequences)
+
+    def _keep_for_graph(self) -> None:
+        """Keep the stage as long as the layer; see _recorded."""
+        if self._stage is None:
+            raise NotCapturable(
+                f"{self.name}: run the model once before a CUDA graph is recorded, to create the "
+                "stage; inside `with run.paused():` that pass does not count"
+            )
+        module = None if self._module is None else self._module()
+        if module is not None:
+            _recorded.setdefault(module, []).append((self._stage, self._static_labels))
+
+    def receive(
+        self,
+        tensor: torch.Tensor,
+        clock: int,
+        traced: str | None = None,
+        inputs: int | None = None,
+        sequences: PackedSequence | None = None,
+    ) -> None:
+        """Append the states of one batch to the stage; create it for the first one."""
+        self._of_this_call(clock)
+        try:
+            found = self._axis_of(tensor, traced)
+            if self._stage is None:
+                self._create_stage(tensor, found)
+            assert self._stage is not None
+            self._stage.append(tensor.detach())
+        except (TypeError, ValueError) as error:
+            error.add_note(f"while capturing {self.name}")
+            raise
+
+    def add_later_call(self) -> StateCaptureHook:
+        """Raise NotCapturable: a compiled graph that is replayed does not tell calls apart."""
+        raise NotCapturable(
+            f"{self.name} is called several times in a pass: with stage_rows=, give "
+            "merge_calls=True, or exclude= it"
+        )
+
+    def _create_stage(self, tensor: torch.Tensor, found: FoundAxis) -> None:
+        assert self.options.stage_rows is not None
+        placement = placement_of(tensor, found, self.threshold, self.name)
+        stage = Stage(self.options.stage_rows, placement, tensor.device)
+        stage.set_active(self.active)
+        stage.labels = self._static_labels
+        self._stage, self._found_first = stage, found
+        self.intake.add_barrier(self._drain)
+
+    def takes_pass(self) -> bool:
+        """Return True: the pass is followed, for the stage, even if it does not count."""
+        return True
+
+    def _set_active(self, active: bool) -> None:
+        self._key_and_active[1] = active
+        if self._stage is not None:
+            self._stage.set_active(active)
+
+    active = Receiver.active.setter(_set_active)  # type: ignore[attr-defined]
+
+    # ---- labels --------------------------------------------------------------------------------
+
+    def note(self, notes: PassNotes) -> None:
+        """Raise ValueError for labels of one pass, which graphs would not see."""
+        if notes.inputs is not None:
+            raise ValueError(
+                f"{self.name}: with stage_rows=, labels are a tensor that graphs read, and masks "
+                "are not known: use run.static_labels(tensor)"
+            )
+        super().note(notes)
+
+    def static_labels(self, labels: object) -> None:
+        """See Run.static_labels()."""
+        self._static_labels = None if labels is None else checked_labels(labels)
+        if self._stage is not None:
+            self._stage.labels = self._static_labels
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Record what waits in the stage. What was staged in a pause is dropped."""
+        # A store that records may itself wait for pending batches: they are these.
+        if self._stage is None or not self._drains.acquire(blocking=False):
+            return
+        try:
+            staged = self._stage.drain()
+            if staged is not None:
+                if self.intake.is_open and self.capture_on:
+                    self._record_staged(staged)
+                self._stage.release()
+        finally:
+            self._drains.release()
+
+    def _record_staged(self, staged: Staged) -> None:
+        assert self._stage is not None
+        self._lost += staged.lost
+        found, scope = self._found_first, self.intake.scope
+        before, scope.notes = scope.notes, PassNotes(labels=staged.labels)
+        try:
+            rows = borrow(staged.rows, "rows")
+            with working_on(rows):
+                self.record(
+                    backend_of(rows).view(rows),
+                    self._stage.neurons,
+                    found.axis,
+                    staged.batches,
+                    found.origin,
+                    self._stage.why_unknown(found.inputs_lost),
+                )
+        finally:
+            scope.notes = before
+
+    def _find_accumulator(self) -> Accumulator | None:
+        if self._lost:
+            raise RowsLost(
+                f"{self.name}: {self._lost:,} rows have found no room among the "
+                f"{self.options.stage_rows:,} of its stage: read more often (run.drain()), or give "
+                "a larger stage_rows=; reset_states() starts over"
+            )
+        return super()._find_accumulator()
+
+    def reset_states(self, input_shape: object = None) -> None:
+        super().reset_states(input_shape)
+        self._lost = 0
+
+    # ---- copies --------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _OF_THE_STAGE}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._drains = threading.Lock()
+
+
+# What a copy has not: it has what was captured.
+_OF_THE_STAGE = {"_stage", "_static_labels", "_drains"}
