@@ -94,8 +94,8 @@ class Stage:
 
     def append(self, tensor: torch.Tensor) -> None:
         """Append a batch; may be recorded by a CUDA graph. Raises ValueError if it does not fit."""
-        arguments = (self.rows, self.status, self.notes, self.labels, self.placement)
-        torch.ops.tensorstate_gpu.stage(tensor, *arguments)
+        operator = torch.ops.tensorstate_gpu.stage if torch.compiler.is_compiling() else _stage
+        operator(tensor, self.rows, self.status, self.notes, self.labels, self.placement)
 
     def drain(self) -> Staged | None:
         """Return what waits, to be used before release(). Waits for the device.

@@ -40,6 +40,27 @@ def on_cuda():
     return torch_cuda.on_cuda
 
 
+class _CudaGraph:
+    """A CUDA graph of torch; simulated.torch_cuda.Graph stands for it."""
+
+    def __init__(self):
+        import torch
+
+        self._graph = torch.cuda.CUDAGraph()
+        self.recorded = lambda: torch.cuda.graph(self._graph)
+        self.replay = self._graph.replay
+
+
+@pytest.fixture
+def new_graph():
+    """Creates a CUDA graph."""
+    if ON_GPU:
+        return _CudaGraph
+    from tests.cuda.simulated import torch_cuda
+
+    return torch_cuda.Graph
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _installed():
     if "SIMT_KERNELS" in os.environ:  # with faults

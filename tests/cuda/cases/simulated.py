@@ -187,7 +187,7 @@ def test_array_functions_refuse_to_be_recorded(on_cuda, name):
     with torch.cuda.stream(stream):
         x = on_cuda(torch.randn(30, 64))
         rows = ts.compress_states(x)
-        GPU.capturing.add(stream.key)
+        GPU.capturing[stream.key] = []
         with pytest.raises(RuntimeError, match="in a CUDA graph: call it before the graph"):
             FUNCTIONS[name](x, rows)
         GPU.capturing.clear()
@@ -198,7 +198,7 @@ def test_hooks_refuse_to_be_recorded(on_cuda, layer):
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         layer(0)
-        GPU.capturing.add(stream.key)
+        GPU.capturing[stream.key] = []
         with pytest.raises(ts.errors.NotCapturable, match="in a CUDA graph"):
             layer(1)
         GPU.capturing.clear()

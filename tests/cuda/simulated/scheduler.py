@@ -39,12 +39,18 @@ class Scheduler:
         self._error = None  # of a kernel: every later call raises it
         self.life = object()
         self.log = []  # where the host waited
-        self.capturing = set()  # streams that a CUDA graph records
+        self.capturing = {}  # what CUDA graphs record, by stream
 
     def put(self, stream, run, is_ready=lambda: True):
-        """Queue work on a stream. The device may then come a little further, on any stream."""
+        """Queue work on a stream. The device may then come a little further, on any stream.
+
+        If a CUDA graph records the stream, the work is only recorded.
+        """
         self.check()
         with self.lock:
+            if stream in self.capturing:
+                self.capturing[stream].append(Work(run, is_ready))
+                return
             self._queues[stream].append(Work(run, is_ready))
             while self._random.random() < self._eagerness:
                 self._step()
@@ -60,10 +66,12 @@ class Scheduler:
 
     def finish(self, stream):
         """Wait for a stream."""
+        self._check_not_capturing(stream)
         self.log.append(f"waits for stream {stream[1]:#x}")
         self.run_until(lambda: not self._queues[stream])
 
     def finish_all(self):
+        self._check_not_capturing(*self.capturing)
         self.run_until(lambda: not any(self._queues.values()))
 
     def _step(self):
@@ -79,6 +87,10 @@ class Scheduler:
         else:
             queue.popleft()
         return True
+
+    def _check_not_capturing(self, *streams):
+        if any(stream in self.capturing for stream in streams):
+            raise CUDARuntimeError(900, "cudaErrorStreamCaptureUnsupported: the host waits")
 
     def check(self):
         """Raise the error that a kernel caused, as every call of CUDA does from then on."""

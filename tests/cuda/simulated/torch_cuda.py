@@ -64,6 +64,28 @@ def current_stream(device=None):
     return entered[-1] if entered else Stream(index, 0)
 
 
+class Graph:
+    """A CUDA graph: what is queued on its stream while it is recorded, to be queued again."""
+
+    def __init__(self):
+        self._stream, self._work = Stream(), []
+
+    @contextmanager
+    def recorded(self):
+        """As torch.cuda.graph()."""
+        GPU.finish_all()
+        GPU.capturing[self._stream.key] = self._work
+        try:
+            with stream(self._stream):
+                yield
+        finally:
+            del GPU.capturing[self._stream.key]
+
+    def replay(self):
+        for work in self._work:
+            GPU.put(current_stream().key, *work)
+
+
 class OnCuda(torch.Tensor):
     """A tensor of host memory that says it is on a GPU."""
 
@@ -231,6 +253,6 @@ def install():
         setattr(torch.cuda, name, globals()[name])
     torch.cuda.current_device = lambda: current.devices[-1]
     torch.cuda.is_current_stream_capturing = lambda: current_stream().key in GPU.capturing
-    torch.cuda.synchronize = GPU.finish_all
+    torch.cuda.synchronize = lambda device=None: GPU.finish_all()
     torch.cuda._sleep = lambda cycles: None
     torch.cuda.empty_cache = TORCH.free_all_blocks
