@@ -70,7 +70,7 @@ class StateCaptureHook(TensorPoint, Receiver):
 
     def _begin(self, counter: PassCounter) -> None:
         self.later_calls = []
-        self.batch_axis = self.options.batch_axis
+        self.batch_axis = str(self.options.batch_axis)
         self._register(counter)
 
     def count_passes(self, counter: PassCounter) -> None:

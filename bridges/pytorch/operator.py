@@ -25,7 +25,7 @@ class Receiver(MarkingHook):
     tensor: a number would be a constant of the graph, and each layer would need a graph of its own.
     """
 
-    batch_axis = 0  # of the inputs of the model
+    batch_axis = "0"  # of the inputs of the model; see axes_in_graph()
 
     def _register(self, counter: PassCounter) -> None:
         key = next(_new_keys)

@@ -30,7 +30,7 @@ class PassCounter(MarkingHook):
     counts_passes = True  # which tells the graphs of models from others
 
     def __init__(self, batch_axis: int = 0) -> None:
-        self._batch_axis = batch_axis
+        self._batch_axis = str(batch_axis)  # see axes_in_graph()
         self._clock = np.zeros(2, np.int64)  # and the number of inputs, if a graph knows it
         self.tensor = shared_tensor(self._clock)
         self.bypasses: Bypasses | None = None
@@ -67,7 +67,7 @@ class PassCounter(MarkingHook):
                 plain = value.detach()  # now the last node of the graph
                 mark_input_in_graph(self._batch_axis)
                 given = plain if given is None else given
-        torch.ops.tensorstate_gpu.begin_pass(self.tensor, given, self._batch_axis)
+        torch.ops.tensorstate_gpu.begin_pass(self.tensor, given, int(self._batch_axis))
 
     def end_pass(self, module: Any, args: Any, output: Any) -> None:
         """Called as a hook. A pass that failed has no end."""

@@ -40,23 +40,24 @@ def traced_axes(text: str) -> TracedAxes:
     return TracedAxes(axes, cause, inputs_lost)
 
 
-def axes_in_graph(batch_axis: int) -> str:
+def axes_in_graph(batch_axis: str) -> str:
     """Return what is known of the tensor of which the graph that is made now has the last node.
 
     Called by code that is compiled; the result is a constant of the graph, TracedAxes as text.
-    ``batch_axis``: of the tensors that the graph is given.
+    ``batch_axis``: of the tensors that the graph is given, as text: of numbers, torch.compile makes
+    symbols with dynamic=True.
     """
     try:
-        graph, axes = _axes_of_now(batch_axis)
+        graph, axes = _axes_of_now(int(batch_axis))
         return json.dumps(axes.describe(next(iter(reversed(graph.nodes)))))
     except Exception:  # torch may represent graphs in other ways in later versions
         return json.dumps(TracedAxes(None, "this compiled graph was not followed"))
 
 
-def mark_input_in_graph(batch_axis: int) -> None:
+def mark_input_in_graph(batch_axis: str) -> None:
     """Note that the last node of the graph is a copy of a tensor that the model is given."""
     try:
-        graph, axes = _axes_of_now(batch_axis)
+        graph, axes = _axes_of_now(int(batch_axis))
         axes.mark_input(next(iter(reversed(graph.nodes))).args[0])
     except Exception:
         return
