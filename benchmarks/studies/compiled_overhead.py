@@ -1,4 +1,4 @@
-"""What a capture costs in a compiled model, where little else happens: three small layers, inductor.
+"""What a capture costs in a compiled model where little else happens: three small layers, inductor.
 
 ``python -m benchmarks.studies.compiled_overhead`` prints a table for docs/performance.md. All ways
 are timed in turn, in one process and one thread, by the processor time of that thread. A ratio is

@@ -19,6 +19,7 @@ from tensorstate_gpu.bridges.pytorch.staged_hook import StagedHook
 from tests.support.samples import thinned
 from tests.support.torch_models import expected_rows, images
 
+KEEP = ("states", "counts")
 # torch itself, when it imports its compiler
 INDUCTOR = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
 
@@ -64,11 +65,7 @@ def staged(model: nn.Module, rows: int = 10_000, **options: object) -> ts.Run:
 @pytest.mark.parametrize(
     ("keep", "backend"),
     thinned(
-        [
-            (keep, how)
-            for keep in ("states", "counts")
-            for how in ("eager", "aot_eager", "compiled")
-        ],
+        [(keep, how) for keep in KEEP for how in ("eager", "aot_eager", "compiled")],
         [("states", "eager"), ("counts", "aot_eager")],
     ),
 )
@@ -388,6 +385,12 @@ def test_compiled_graphs_use_the_stage_where_it_is():
     assert fixed[-1] >= {"torch.uint8", "torch.int64"}
 
 
-def test_the_operator_may_be_in_cuda_graphs():
-    operator = torch.ops.tensorstate_gpu.stage.default
-    assert getattr(torch.Tag, "cudagraph_unsafe", None) not in operator.tags
+@pytest.mark.long  # it imports inductor
+@INDUCTOR
+def test_inductor_splits_cuda_graphs_at_a_capture_but_not_at_a_stage():
+    from torch._inductor.utils import is_cudagraph_unsafe_fx_node
+
+    graph = torch.fx.Graph()
+    for name, splits in {"stage": False, "capture": True, "begin_pass": True}.items():
+        operator = getattr(torch.ops.tensorstate_gpu, name).default
+        assert is_cudagraph_unsafe_fx_node(graph.call_function(operator)) == splits, name

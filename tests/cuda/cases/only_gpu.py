@@ -13,6 +13,7 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
+from tensorstate_gpu.cuda import device
 
 LONG = 400_000_000  # clock cycles that a stream sleeps: a fifth of a second or more
 
@@ -248,3 +249,75 @@ def test_user_functions(name, dtype):
         expected = ts.compress_states(array, neuron_axis=1, firing=FUNCTIONS[name])
         found = ts.compress_states(array.cuda(), neuron_axis=1, firing=FUNCTIONS[name])
         assert torch.equal(found.cpu(), expected)
+
+
+# ---- CUDA graphs ---------------------------------------------------------------------------------
+
+STEPS, BATCH = 100, 128
+
+
+class TwoLayers(torch.nn.Module):
+    """Returns what both layers pass, so that it is known exactly."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.one = torch.nn.Sequential(torch.nn.Linear(64, 100), torch.nn.ReLU())
+        self.two = torch.nn.Sequential(torch.nn.Linear(100, 20), torch.nn.ReLU())
+
+    def forward(self, x):
+        one = self.one(x)
+        return one, self.two(one)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("stage_rows", [None, 5000])
+def test_a_hundred_steps_of_reduce_overhead(stage_rows, training):
+    """Exact with graphs that are split at each layer, and with graphs that append to stages."""
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    model, seen = TwoLayers().cuda(), [[], []]
+    call = torch.compile(model, mode="reduce-overhead")
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    with (
+        ts.capture(model, "ReLU", keep="counts", stage_rows=stage_rows) as run,
+        torch.set_grad_enabled(training),
+    ):
+        for step in range(STEPS):
+            torch.compiler.cudagraph_mark_step_begin()
+            outputs = call(torch.randn(BATCH, 64, device="cuda"))
+            for rows, output in zip(seen, outputs, strict=True):
+                rows.append(packed_on_the_host(output))
+            if training:
+                optimizer.zero_grad()
+                outputs[1].square().mean().backward()
+                optimizer.step()
+            if step % 20 == 0:
+                run.drain()
+        assert not counters["inductor"]["cudagraph_skips"]
+        assert run.instance_count == STEPS * BATCH
+    for point, rows in zip(run.values(), seen, strict=True):
+        distinct, counts = oracle.count(np.concatenate(rows))
+        np.testing.assert_array_equal(point.histogram().packed, distinct)
+        np.testing.assert_array_equal(point.histogram().counts, counts)
+
+
+@pytest.mark.parametrize("stage_rows", [None, 5000])
+def test_kernels_of_a_replay(stage_rows):
+    """What is captured in stages runs inside the graphs: the host queues no kernel of ours."""
+    model = TwoLayers().cuda()
+    call = torch.compile(model, mode="reduce-overhead")
+    x = torch.randn(BATCH, 64, device="cuda")
+    with ts.capture(model, "ReLU", keep="counts", stage_rows=stage_rows), torch.no_grad():
+        for _ in range(5):
+            torch.compiler.cudagraph_mark_step_begin()
+            call(x)
+        launched = []
+        run, device.run = device.run, lambda launch: launched.append(launch) or run(launch)
+        try:
+            torch.compiler.cudagraph_mark_step_begin()
+            call(x)
+        finally:
+            device.run = run
+    assert bool(launched) == (stage_rows is None)
