@@ -1,6 +1,5 @@
 """Appending batches of packed rows to a stage on the CPU; cuda/stage.py is its counterpart."""
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -19,27 +18,24 @@ from tensorstate_gpu._arrays.stage_arrays import (
     StageArrays,
 )
 
-_lock = threading.Lock()  # a GPU appends in the order of its stream
-
 
 def append_to_stage(
     packed: NDArray[np.uint8], inputs: int, labels: NDArray[np.int64] | None, stage: Any
 ) -> None:
     """Append a batch, whole or not at all; see the Backend protocol."""
     rows, status, notes = StageArrays(*stage)
-    with _lock:
-        if not status[ACTIVE]:
-            return
-        begin, end = status[ROWS], status[ROWS] + len(packed)
-        if end > len(rows):
-            status[LOST] += len(packed)
-            return
-        rows[begin:end] = packed
-        batch, first = status[BATCHES], status[INPUTS]
-        notes[BATCH_ROWS, batch], notes[BATCH_INPUTS, batch] = len(packed), inputs
-        if labels is not None:
-            notes[LABELS, first : first + inputs] = labels
-        status[ROWS] = end
-        status[INPUTS] += max(inputs, 0)
-        status[BATCHES] += 1
-        status[LABELLED] += labels is not None
+    if not status[ACTIVE]:
+        return
+    begin, end = status[ROWS], status[ROWS] + len(packed)
+    if end > len(rows):
+        status[LOST] += len(packed)
+        return
+    rows[begin:end] = packed
+    batch, first = status[BATCHES], status[INPUTS]
+    notes[BATCH_ROWS, batch], notes[BATCH_INPUTS, batch] = len(packed), inputs
+    if labels is not None:
+        notes[LABELS, first : first + inputs] = labels
+    status[ROWS] = end
+    status[INPUTS] += max(inputs, 0)
+    status[BATCHES] += 1
+    status[LABELLED] += labels is not None

@@ -31,6 +31,7 @@ from tensorstate_gpu._arrays.stage_arrays import (
     StageArrays,
 )
 from tensorstate_gpu._layers.batches import Batch, Batches, appended, divided, unassigned
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._states.backends import backend_of
 from tensorstate_gpu._states.packing import pack
 from tensorstate_gpu.errors import NotCapturable
@@ -39,6 +40,10 @@ from .axis_flow.factors import BATCH
 from .found_axis import FoundAxis
 from .other_devices import has_backend
 from .tensors import check_dense, is_real_pass, is_recorded
+
+# Held while the host appends a batch, and from drain() to release(): no batch comes in between.
+# Replays of CUDA graphs do not ask for it.
+APPENDING = ForkSafeLock()
 
 
 class Placement(NamedTuple):
@@ -98,9 +103,10 @@ class Stage:
         operator(tensor, self.rows, self.status, self.notes, self.labels, self.placement)
 
     def drain(self) -> Staged | None:
-        """Return what waits, to be used before release(). Waits for the device.
+        """Return what waits, to be used before release(), all under APPENDING.
 
-        None if no batch has come. Raises NotCapturable while a CUDA graph records the stream.
+        Waits for the device. Returns None if no batch has come. Raises NotCapturable while a CUDA
+        graph records the stream.
         """
         self._wait()
         status = self.status.cpu().tolist()
@@ -214,7 +220,8 @@ def _stage(
         stage = StageArrays(*(_native(tensor, backend) for tensor in (rows, status, notes)))
         fits = labels is not None and labels.device == x.device and len(labels) == inputs
         given = _native(labels, backend) if labels is not None and fits else None
-        backend.append_to_stage(packed, inputs, given, stage)
+        with APPENDING:
+            backend.append_to_stage(packed, inputs, given, stage)
 
 
 def _inputs_first(x: torch.Tensor, place: Placement) -> tuple[torch.Tensor, int]:

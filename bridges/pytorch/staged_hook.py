@@ -1,6 +1,5 @@
 """PyTorch: StagedHook, a capture point whose captures may be a part of a CUDA graph."""
 
-import threading
 import weakref
 from typing import Any
 
@@ -21,8 +20,8 @@ from tensorstate_gpu.errors import NotCapturable, RowsLost
 from .found_axis import FoundAxis
 from .hooks import StateCaptureHook
 from .operator import Receiver
-from .pass_counter import ModuleLog, PassCounter
-from .stage import Stage, Staged, checked_labels, placement_of
+from .pass_counter import ModuleLog
+from .stage import APPENDING, Stage, Staged, checked_labels, placement_of
 from .tensors import is_exporting, is_real_forward, is_recorded
 
 # A CUDA graph writes into the stages that it was recorded with, whether or not their captures have
@@ -41,10 +40,6 @@ class StagedHook(StateCaptureHook):
     _stage: Stage | None = None
     _static_labels: torch.Tensor | None = None
     _lost = 0  # rows
-
-    def _begin(self, counter: PassCounter) -> None:
-        super()._begin(counter)
-        self._drains = threading.Lock()
 
     def _use_log(self, log: ModuleLog) -> None:
         self.pass_log = log  # the intake gets none: replays do not tell that they are passes
@@ -143,20 +138,15 @@ class StagedHook(StateCaptureHook):
 
     def _drain(self) -> None:
         """Record what waits in the stage. What was staged in a pause is dropped."""
-        # A store that records may itself wait for pending batches: they are these.
-        if self._stage is None or not self._drains.acquire(blocking=False):
-            return
-        try:
-            staged = self._stage.drain()
-            if staged is not None:
+        stage = self._stage
+        with APPENDING:
+            staged = None if stage is None else stage.drain()
+            if stage is not None and staged is not None:
                 if self.intake.is_open and self.capture_on:
-                    self._record_staged(staged)
-                self._stage.release()
-        finally:
-            self._drains.release()
+                    self._record_staged(stage, staged)
+                stage.release()
 
-    def _record_staged(self, staged: Staged) -> None:
-        assert self._stage is not None
+    def _record_staged(self, stage: Stage, staged: Staged) -> None:
         self._lost += staged.lost
         found, scope = self._found_first, self.intake.scope
         before, scope.notes = scope.notes, PassNotes(labels=staged.labels)
@@ -165,11 +155,11 @@ class StagedHook(StateCaptureHook):
             with working_on(rows):
                 self.record(
                     backend_of(rows).view(rows),
-                    self._stage.neurons,
+                    stage.neurons,
                     found.axis,
                     staged.batches,
                     found.origin,
-                    self._stage.why_unknown(found.inputs_lost),
+                    stage.why_unknown(found.inputs_lost),
                 )
         finally:
             scope.notes = before
@@ -193,10 +183,6 @@ class StagedHook(StateCaptureHook):
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name not in _OF_THE_STAGE}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._drains = threading.Lock()
-
 
 # What a copy has not: it has what was captured.
-_OF_THE_STAGE = {"_stage", "_static_labels", "_drains"}
+_OF_THE_STAGE = {"_stage", "_static_labels"}

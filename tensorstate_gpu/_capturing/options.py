@@ -105,17 +105,18 @@ class CaptureOptions:
     def _checked_stage_rows(self) -> int | None:
         if self.stage_rows is None:
             return None
-        decided_by_host = {
+        not_staged = {
             "when": self.when,
             "mask": self.mask,
+            "storage_path": self.disk_path,
             "firing": self.firing,
             "threshold": None if isinstance(self.threshold, (int, float)) else self.threshold,
         }
-        for name, given in decided_by_host.items():
+        for name, given in not_staged.items():
             if given is not None:
                 raise ValueError(
-                    f"stage_rows= takes one int or float as threshold, and no when=, mask= or "
-                    f"firing=, which graphs cannot decide; got {name}={given!r}"
+                    "stage_rows= takes one int or float as threshold, and no when=, mask=, firing= "
+                    f"or storage_path=; got {name}={given!r}"
                 )
         return positive_integer(self.stage_rows, "stage_rows")
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -309,6 +310,24 @@ def test_training_in_checkpoints_counts_each_batch_once():
         assert run["inner.3"].state_count == 15
 
 
+def test_no_batch_is_lost_between_reading_and_making_room():
+    model = nn.Linear(6, 4)
+    x = images(3, 6)
+    with ts.capture(model, "Linear", keep="counts", stage_rows=10_000) as run:
+
+        def work() -> None:
+            with torch.no_grad():
+                for _ in range(100):
+                    model(x)
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            run.drain()
+        assert run[0].state_count == 900
+
+
 # ---- options, copies -----------------------------------------------------------------------------
 
 
@@ -317,6 +336,7 @@ def test_training_in_checkpoints_counts_each_batch_once():
     [
         ({"stage_rows": 0}, "stage_rows must be greater than 0"),
         ({"stage_rows": 10, "when": "train"}, "no when=.* got when='train'"),
+        ({"stage_rows": 10, "storage_path": "run.zarr"}, "got storage_path='run.zarr'"),
         ({"stage_rows": 10, "mask": "mask"}, "got mask='mask'"),
         ({"stage_rows": 10, "firing": lambda x: x > 1}, "got firing="),
         ({"stage_rows": 10, "threshold": [0.0, 1.0]}, "takes one int or float as threshold"),
