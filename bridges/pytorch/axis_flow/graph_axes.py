@@ -8,6 +8,7 @@ import functools
 import json
 import weakref
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class TracedAxes(NamedTuple):
 @functools.lru_cache(maxsize=1024)
 def traced_axes(text: str) -> TracedAxes:
     """Return what axes_in_graph() has written."""
-    axes, cause, inputs_lost = json.loads(text)
+    axes, cause, inputs_lost = json.loads(unquote(text))
     if axes is not None:
         axes = tuple(tuple(Factor(*factor) for factor in axis) for axis in axes)
     return TracedAxes(axes, cause, inputs_lost)
@@ -49,9 +50,14 @@ def axes_in_graph(batch_axis: str) -> str:
     """
     try:
         graph, axes = _axes_of_now(int(batch_axis))
-        return json.dumps(axes.describe(next(iter(reversed(graph.nodes)))))
+        return _as_text(axes.describe(next(iter(reversed(graph.nodes)))))
     except Exception:  # torch may represent graphs in other ways in later versions
-        return json.dumps(TracedAxes(None, "this compiled graph was not followed"))
+        return _as_text(TracedAxes(None, "this compiled graph was not followed"))
+
+
+def _as_text(axes: TracedAxes) -> str:
+    """Without quotation marks, which inductor's cpp_wrapper does not escape."""
+    return quote(json.dumps(axes), safe="[], ")
 
 
 def mark_input_in_graph(batch_axis: str) -> None:

@@ -150,10 +150,11 @@ def _note(model: Network, x: torch.Tensor, seen: list[list[np.ndarray]]) -> None
 @pytest.mark.parametrize("stage_rows", thinned([None, 1000], [1000]))
 def test_graphs_of_equal_models_are_the_same_text(stage_rows):
     """Else another process, where other layers were captured before, could not use its cache."""
-    texts = []
+    texts, constants = [], set()
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Call:
         texts[-1].append(graph.print_readable(print_output=False))
+        constants.update(c for node in graph.graph.nodes for c in node.args if isinstance(c, str))
         return graph.forward
 
     for _ in range(2):
@@ -166,6 +167,7 @@ def test_graphs_of_equal_models_are_the_same_text(stage_rows):
                 call(images(8, 6, seed=seed))
     assert texts[0] == texts[1]
     assert any("tensorstate_gpu" in text for text in texts[0])
+    assert not any('"' in text for text in constants), "cpp_wrapper does not escape them"
 
 
 PROGRAM = """
