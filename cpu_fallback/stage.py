@@ -1,7 +1,5 @@
 """Appending batches of packed rows to a stage on the CPU; cuda/stage.py is its counterpart."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,10 +18,13 @@ from tensorstate_gpu._arrays.stage_arrays import (
 
 
 def append_to_stage(
-    packed: NDArray[np.uint8], inputs: int, labels: NDArray[np.int64] | None, stage: Any
+    packed: NDArray[np.uint8],
+    inputs: int,
+    labels: NDArray[np.int64] | None,
+    stage: StageArrays[NDArray[np.int64]],
 ) -> None:
     """Append a batch, whole or not at all; see the Backend protocol."""
-    rows, status, notes = StageArrays(*stage)
+    rows, status, notes = stage
     if not status[ACTIVE]:
         return
     begin, end = status[ROWS], status[ROWS] + len(packed)

@@ -1,6 +1,7 @@
 """PyTorch: Stage, where packed rows of a layer wait, and to which a CUDA graph can append."""
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -149,32 +150,40 @@ def _fixed(*shape: int, dtype: torch.dtype, device: torch.device) -> torch.Tenso
     return tensor
 
 
-def placement_of(tensor: torch.Tensor, found: FoundAxis, threshold: Any, name: str) -> Placement:
-    """Return where neurons and inputs are. Raises TypeError or ValueError for other tensors."""
+def placement_of(
+    tensor: torch.Tensor, found: FoundAxis, threshold: float, inputs: int | None, name: str
+) -> Placement:
+    """Return where neurons and inputs are in the tensors of a layer.
+
+    ``inputs``: how many the pass has, if it is known. Raises TypeError or ValueError for a tensor
+    that cannot be staged.
+    """
     check_dense(tensor, name)
     if not has_backend(tensor):
         raise NotCapturable(f"{name}: stage_rows= is for the cpu and cuda, not {tensor.device}")
     if tensor.is_quantized:
         raise TypeError(f"{name}: quantized tensors cannot be staged: capture without stage_rows=")
     if not -tensor.ndim <= found.axis < tensor.ndim:
-        raise ValueError(
-            f"{name}: neuron_axis is {found.axis}, and a tensor has {tensor.ndim} axes"
-        )
+        raise ValueError(f"{name}: the neuron axis is {found.axis} of {tensor.ndim}")
     axis = found.axis % tensor.ndim
-    inputs = _axis_of_inputs(found, axis, tensor.ndim)
-    return Placement(axis, inputs, tensor.ndim, tensor.shape[axis], threshold)
+    of_inputs = _axis_of_inputs(found, axis, tensor.shape, inputs)
+    return Placement(axis, of_inputs, tensor.ndim, tensor.shape[axis], threshold)
 
 
-def _axis_of_inputs(found: FoundAxis, axis: int, ndim: int) -> int | None:
+def _axis_of_inputs(
+    found: FoundAxis, axis: int, shape: Sequence[int], inputs: int | None
+) -> int | None:
     """Return the axis that counts the inputs, and nothing else; None if there is none.
 
-    Only where the pass was not followed are inputs along axis 0, as nothing else is known.
+    Only where the pass was not followed are inputs along axis 0, if that has as many entries.
     """
     axes = [[factor.kind for factor in factors] for factors in found.factors or ()]
     if [BATCH] in axes:
         return axes.index([BATCH])
-    usual = 1 if found.batch_second and ndim == 3 else 0
-    return None if found.followed or usual == axis else usual
+    usual = 1 if found.batch_second and len(shape) == 3 else 0
+    if found.followed or usual == axis or inputs not in (None, shape[usual]):
+        return None
+    return usual
 
 
 @lru_cache(maxsize=1024)

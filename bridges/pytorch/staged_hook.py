@@ -82,10 +82,9 @@ class StagedHook(StateCaptureHook):
         self._of_this_call(clock)
         try:
             found = self._axis_of(tensor, traced)
-            if self._stage is None:
-                self._create_stage(tensor, found)
-            assert self._stage is not None
-            self._stage.append(tensor.detach())
+            with APPENDING:  # another thread may create it
+                stage = self._stage or self._create_stage(tensor, found, inputs)
+            stage.append(tensor.detach())
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {self.name}")
             raise
@@ -97,14 +96,15 @@ class StagedHook(StateCaptureHook):
             "merge_calls=True, or exclude= it"
         )
 
-    def _create_stage(self, tensor: torch.Tensor, found: FoundAxis) -> None:
+    def _create_stage(self, tensor: torch.Tensor, found: FoundAxis, inputs: int | None) -> Stage:
         assert self.options.stage_rows is not None
-        placement = placement_of(tensor, found, self.threshold, self.name)
+        placement = placement_of(tensor, found, self.threshold, inputs, self.name)
         stage = Stage(self.options.stage_rows, placement, tensor.device)
         stage.set_active(self.active)
         stage.labels = self._static_labels
         self._stage, self._found_first = stage, found
         self.intake.add_barrier(self._drain)
+        return stage
 
     def takes_pass(self) -> bool:
         """Return True: the pass is followed, for the stage, even if it does not count."""

@@ -4,9 +4,11 @@ What appends a batch reads and writes this memory only: no size of it is known t
 CUDA graph can append a batch each time that it is replayed.
 """
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from tensorstate_gpu._arrays.array_types import NativeArray
+
+ArrayT = TypeVar("ArrayT", bound=NativeArray)
 
 # What each number of ``status`` is. ROWS, INPUTS and BATCHES are waiting; LOST rows found no room,
 # and LABELLED batches have labels. If ACTIVE is 0, batches are not appended, and not lost either.
@@ -17,13 +19,13 @@ BATCH_ROWS, BATCH_INPUTS, LABELS = range(3)
 UNKNOWN = -1
 
 
-class StageArrays(NamedTuple):
+class StageArrays(NamedTuple, Generic[ArrayT]):
     """Rows that wait, and what is known of them.
 
     ``rows``: uint8 (capacity, bytes). ``status``: 6 integers of 64 bits. ``notes``: integers of 64
     bits (3, capacity); no batch and no input has less than one row.
     """
 
-    rows: NativeArray
-    status: NativeArray
-    notes: NativeArray
+    rows: ArrayT
+    status: ArrayT
+    notes: ArrayT

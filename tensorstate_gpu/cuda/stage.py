@@ -13,7 +13,7 @@ _BYTES_PER_THREAD = 4
 
 
 def append_to_stage(
-    packed: DeviceArray, inputs: int, labels: DeviceArray | None, stage: StageArrays
+    packed: DeviceArray, inputs: int, labels: DeviceArray | None, stage: StageArrays[DeviceArray]
 ) -> None:
     """Append a batch, whole or not at all; see the Backend protocol.
 

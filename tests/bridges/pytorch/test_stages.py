@@ -272,6 +272,25 @@ def test_inputs_that_share_an_axis_with_others_are_unknown(compiled):
             _ = run["linear"].instance_count
 
 
+def test_inputs_behind_a_graph_break_are_not_guessed():
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            torch._dynamo.graph_break()
+            return self.linear(x.flatten(0, 1))
+
+    model = Broken()
+    call = torch.compile(model, backend="eager")
+    with torch.no_grad(), ts.capture(model, "linear", stage_rows=1000) as run:
+        call(images(3, 5, 6))
+        assert run["linear"].state_count == 15
+        with pytest.raises(ts.errors.InputsUnknown):
+            _ = run["linear"].instance_count
+
+
 def test_inputs_along_another_axis():
     model = nn.Linear(6, 4)
     x = images(7, 3, 6)  # seven positions of three inputs
