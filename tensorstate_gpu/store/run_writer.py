@@ -16,10 +16,10 @@ from tensorstate_gpu.store.closing_at_exit import register_for_exit
 from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
 from tensorstate_gpu.store.commit_record import LayerRecord, Record
+from tensorstate_gpu.store.committer import CommitSnapshot, Committer
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.options import WriterOptions
-from tensorstate_gpu.store.committer import CommitSnapshot, Committer
 from tensorstate_gpu.store.writer_life import WriterLife
 
 
