@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu._capturing.capture_block import capture
     from tensorstate_gpu._capturing.capture_point import AbstractStateCapture, CapturePoint
     from tensorstate_gpu._capturing.run import Run
+    from tensorstate_gpu._process.memory_limit import get_memory_limit, set_memory_limit
     from tensorstate_gpu._process.num_threads import get_num_threads, set_num_threads
     from tensorstate_gpu._states.bits import popcount
     from tensorstate_gpu._states.grouped_counts import GroupedCounts
@@ -54,12 +55,14 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "count_states": "_states.sort_and_count",
     "decompress_states": "_states.packing",
     "entropy": "information",
+    "get_memory_limit": "_process.memory_limit",
     "get_num_threads": "_process.num_threads",
     "network_efficiency": "information",
     "popcount": "_states.bits",
     "remove_state_layers": "_capturing.attaching",
     "report": "reporting",
     "reset_efficiency_model": "_capturing.attaching",
+    "set_memory_limit": "_process.memory_limit",
     "set_num_threads": "_process.num_threads",
     "sort_states": "_states.sort_and_count",
 }
@@ -84,6 +87,7 @@ __all__ = [
     "decompress_states",
     "entropy",
     "errors",
+    "get_memory_limit",
     "get_num_threads",
     "information",
     "network_efficiency",
@@ -93,6 +97,7 @@ __all__ = [
     "report",
     "reporting",
     "reset_efficiency_model",
+    "set_memory_limit",
     "set_num_threads",
     "sort_states",
     "store",
