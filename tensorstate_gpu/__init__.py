@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu._states.packing import compress_states, decompress_states
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
     from tensorstate_gpu._states.state_counts import StateCounts
+    from tensorstate_gpu._states.stored_counts import StoredCounts
     from tensorstate_gpu.bridges.jax_counts import PaddedCounts
     from tensorstate_gpu.bridges.jax_tap import tap
     from tensorstate_gpu.bridges.keras3.layers import StateCapture
@@ -48,6 +49,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "Run": "_capturing.run",
     "StateCounts": "_states.state_counts",
     "Store": "store",
+    "StoredCounts": "_states.stored_counts",
     "aIQ": "information",
     "build_efficiency_model": "_capturing.attaching",
     "capture": "_capturing.capture_block",
@@ -77,6 +79,7 @@ __all__ = [
     "StateCaptureHook",
     "StateCounts",
     "Store",
+    "StoredCounts",
     "__version__",
     "aIQ",
     "bits",

@@ -54,6 +54,15 @@ def explicit_memory_limit() -> int | None:
     return _size(text, "TENSORSTATE_MEMORY_LIMIT") if text else None
 
 
+def working_memory() -> int:
+    """Return how many bytes of arrays keep the process at the limit, or 150 MB above.
+
+    The interpreter with NumPy and Numba takes 180 MB, and freed memory is not all returned at once.
+    """
+    limit = get_memory_limit()
+    return limit - min(limit // 4, 100 << 20)
+
+
 def _size(limit: int | str, name: str) -> int:
     size = _parsed(limit, name) if isinstance(limit, str) else integer(limit, name)
     if size < LEAST:

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu import information
 from tensorstate_gpu._arguments import positive_integer, unmasked
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._states.backends import cpu
+from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
-from tensorstate_gpu.information.estimators import Estimator
 
 
-class StateCounts:
+class StateCounts(MeasuredCounts):
     """How often each distinct state occurred.
 
     Parameters
@@ -112,23 +111,6 @@ class StateCounts:
         occurrences, states = np.unique(self._counts, return_counts=True)
         return occurrences, states.astype(np.int64)
 
-    def entropy(self, alpha: float = 1, estimator: Estimator = "plugin") -> float:
-        """Return the Rényi entropy of order alpha, in bits. Raises ValueError if empty.
-
-        ``estimator`` as for `information.entropy`.
-        """
-        return information.entropy(self, alpha, estimator)
-
-    def max_entropy(self) -> int:
-        """Return the entropy if all states were equally likely, in bits: the number of neurons."""
-        return self._neurons
-
-    def efficiency(
-        self, alpha1: float = 1, alpha2: float | None = None, estimator: Estimator = "plugin"
-    ) -> float:
-        """Return entropy(alpha1) / entropy(alpha2), or / neurons. Raises ValueError if empty."""
-        return information.efficiency(self, self._neurons, alpha1, alpha2, estimator)
-
     def merge(self, other: StateCounts) -> StateCounts:
         """Return the sum of both histograms. Raises ValueError if the numbers of neurons differ."""
         if not isinstance(other, StateCounts):
@@ -196,15 +178,6 @@ class StateCounts:
 
     def __hash__(self) -> int:
         return hash((self._neurons, self._packed.tobytes(), self._counts.tobytes()))
-
-    def __repr__(self) -> str:
-        if not len(self):
-            return f"StateCounts(empty, {self._neurons} neurons)"
-        return (
-            f"StateCounts({len(self):,} distinct of {self.total:,} states, {self._neurons:,} "
-            f"neurons, entropy {self.entropy():.3f} bits, efficiency {self.efficiency():.1%}, "
-            f"coverage {information.coverage(self):.1%})"
-        ).replace("%", " %")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StateCounts, (self._packed, self._counts, self._neurons)
