@@ -162,11 +162,6 @@ class Counter:
         in_tables = [_ordered(table) for table in self._tables if len(table)]
         return [*self._runs, *in_tables]
 
-    def clear(self) -> None:
-        """Forget all rows, but not the memory in which they are collected."""
-        self._tables, self._in_tables = [new_table(self._row_bytes)], 0
-        self._runs, self._filled, self._total = [], 0, 0
-
     def result(self) -> Histogram:
         if not self._runs:
             return merge(self.histograms(), self._row_bytes)

@@ -133,14 +133,13 @@ class LayerStates(ABC):
             self._warn_if_shuffled()
         with self._read_lock(), self._naming_layer():
             accumulator = self._require_accumulator()
-            if to is not None:
-                return saved(
-                    accumulator.counted() if index is None else accumulator.counts_of(index), to
-                )
             if index is None:
-                return accumulator.histogram()
-            counts = accumulator.counts_of(index)
-            return counts.load() if isinstance(counts, StoredCounts) else counts
+                counts = accumulator.histogram() if to is None else accumulator.counted()
+            else:
+                counts = accumulator.counts_of(index)
+        if to is not None:
+            return saved(counts, to)
+        return counts.load() if isinstance(counts, StoredCounts) else counts
 
     def counted(self) -> StateCounts | StoredCounts:
         """Count the distinct states of all instances: in files, where memory is short."""

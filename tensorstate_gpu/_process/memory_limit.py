@@ -57,10 +57,11 @@ def explicit_memory_limit() -> int | None:
 def working_memory() -> int:
     """Return how many bytes of arrays keep the process at the limit, or 150 MB above.
 
-    The interpreter with NumPy and Numba takes 180 MB, and freed memory is not all returned at once.
+    The interpreter with NumPy, Numba and zarr takes 200 MB, and freed memory is not all returned at
+    once.
     """
     limit = get_memory_limit()
-    return limit - min(limit // 4, 100 << 20)
+    return limit - min(limit // 2, 128 << 20)
 
 
 def _size(limit: int | str, name: str) -> int:

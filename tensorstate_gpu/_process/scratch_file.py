@@ -29,12 +29,21 @@ class ScratchFile:
     def append(self, values: NDArray[np.generic]) -> int:
         """Write a contiguous array. Return where it begins, for read()."""
         start = self._size
-        self._file.seek(start)
-        rest = values.data.cast("B")
-        while len(rest):  # a nearly full disk may write only a part
-            rest = rest[self._file.write(rest) :]
+        try:
+            self._write(start, values.data.cast("B"))
+        except OSError as error:
+            error.add_note(
+                "counting continues in temporary files where memory is short: TMPDIR names the "
+                "folder for them, set_memory_limit() how much memory there is"
+            )
+            raise
         self._size = start + values.nbytes
         return start
+
+    def _write(self, start: int, rest: memoryview) -> None:
+        self._file.seek(start)
+        while len(rest):  # a nearly full disk may write only a part
+            rest = rest[self._file.write(rest) :]
 
     def read(self, start: int, values: NDArray[np.generic]) -> None:
         """Fill a contiguous array with what was written at ``start``."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.backend_protocol import HostCounter
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.merging_runs import loaded, merged
@@ -35,7 +36,7 @@ class ExternalCounter:
     ) -> None:
         self._row_bytes, self._folder = row_bytes, folder
         self._budget = working_memory() if budget is None else budget
-        self._counter = cpu().counter(row_bytes, self._budget)
+        self._counter = self._new_counter()
         self._runs: list[ScratchRun] = []
         self._in_runs = 0  # rows
 
@@ -69,9 +70,12 @@ class ExternalCounter:
         # Meanwhile most of the budget is the counter's.
         self._runs.append(self._written(self._runs_in_memory(), self._budget // 4))
         self._in_runs += self._counter.total
-        self._counter.clear()
+        self._counter = self._new_counter()
         if len(self._runs) >= _MOST_RUNS:
             self._compact()
+
+    def _new_counter(self) -> HostCounter:
+        return cpu().counter(self._row_bytes, self._budget)
 
     def _runs_in_memory(self) -> list[MemoryRun]:
         return [MemoryRun(*histogram) for histogram in self._counter.histograms()]

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._process.num_threads import get_num_threads
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.sorted_runs import (
@@ -49,7 +50,8 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
     waiting: deque[Future[Histogram]] = deque()
     try:
         for low, high in pairwise([None, *cuts, None]):
-            waiting.append(pool.submit(merge, low, high))
+            with deferred_interrupts():  # else a thread that has just begun may never end
+                waiting.append(pool.submit(merge, low, high))
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:

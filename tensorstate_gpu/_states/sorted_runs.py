@@ -29,7 +29,9 @@ def order_key(row: NDArray[np.uint8]) -> bytes:
 
 def narrowest(most: int) -> np.dtype[np.unsignedinteger]:
     """Return the smallest type of counts up to ``most``."""
-    return np.min_scalar_type(most)
+    # Not np.min_scalar_type(): zarr does not know the "unsigned long long" that it may return.
+    kinds = (np.dtype(kind) for kind in (np.uint8, np.uint16, np.uint32, np.uint64))
+    return next(kind for kind in kinds if most < 2 ** (8 * kind.itemsize))
 
 
 class SortedRun(Protocol):

@@ -104,10 +104,12 @@ class KeptRun:
         self.sizes = [min(states.chunk_rows, states.rows - start) for start in starts]
 
     def read(self, first: int, last: int) -> Histogram:
-        rows = [self._readers["states"].chunk(index) for index in range(first, last)]
-        counts = [self._readers["counts"].chunk(index) for index in range(first, last)]
-        nothing = np.empty((0, self._width), np.uint8)
-        return np.concatenate([nothing, *rows]), np.concatenate([*counts, []]).astype(np.int64)
+        chunks = range(first, last)
+        rows = [self._readers["states"].chunk(index) for index in chunks]
+        # Each to int64: together with an array of uint64 they would become floats.
+        counts = [self._readers["counts"].chunk(index).astype(np.int64) for index in chunks]
+        none = np.empty((0, self._width), np.uint8), np.empty(0, np.int64)
+        return np.concatenate([none[0], *rows]), np.concatenate([none[1], *counts])
 
 
 def open_counts(path: Any) -> StoredCounts:

@@ -79,9 +79,6 @@ def test_all_rows_are_in_the_histograms_that_are_taken_away():
         np.testing.assert_array_equal(testing.count(states)[0], states)
         assert counts.min() > 0
     assert sum(counts.sum() for _, counts in parts) == len(rows)
-    counter.clear()
-    assert counter.total == len(counter.result()[0]) == 0
-    assert not counter.is_full
 
 
 def test_a_batch_for_which_there_is_no_memory_is_not_counted(monkeypatch):

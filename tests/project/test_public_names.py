@@ -37,7 +37,7 @@ PACKAGES = {
         *("patterns_seen", "top_states"),
     },
     "tensorstate_gpu.reporting": {"LabelTable", "LayerReport", "Report", "report"},
-    "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification"},
+    "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification", "open_counts"},
 }
 MODULES = {
     "tensorstate_gpu.testing": {

@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tensorstate_gpu import information, store
 from tensorstate_gpu._process.scratch_file import ScratchFile
 from tensorstate_gpu._states import external_counter, merging_runs, sorted_runs
 from tensorstate_gpu._states.external_counter import ExternalCounter
-from tensorstate_gpu._states.sorted_runs import ScratchRun
+from tensorstate_gpu._states.sorted_runs import MemoryRun, ScratchRun
 from tensorstate_gpu.cpu_fallback import running_counts
 from tensorstate_gpu.store.folder import FileSystemCalls
 
@@ -221,6 +222,16 @@ def test_kept_in_memory_and_merged_to_a_path():
         one.save("memory://counts-two")
 
 
+def test_counts_that_no_float_holds(tmp_path):
+    rows = np.array([[1], [2]], np.uint8)
+    counts = ts.StateCounts(rows, [2**53 + 1, 2**62 + 1], 8)
+    stored_counts = ts.StoredCounts([MemoryRun(counts.packed, counts.counts)], 8)
+    kept = stored_counts.save(tmp_path / "counts.zarr")
+    assert kept.load() == stored_counts.load() == counts
+    assert kept.total == counts.total
+    assert [part.tolist() for part in kept.counts_of_counts()] == [[2**53 + 1, 2**62 + 1], [1, 1]]
+
+
 def test_no_rows(tmp_path):
     kept = ts.count_states(np.empty((0, 3), np.uint8), to=tmp_path / "counts.zarr")
     assert len(kept) == kept.total == len(kept.load()) == 0
@@ -320,17 +331,17 @@ class Failing:
 
     def __init__(self, monkeypatch, first, lasts, code=errno.ENOSPC):
         self.writes, self._failing, self._code = 0, range(first, first + lasts), code
-        append, write = ScratchFile.append, FileSystemCalls.write
+        append, write = ScratchFile._write, FileSystemCalls.write
 
-        def failing_append(file, values):
+        def failing_append(file, start, values):
             self._next(file)
-            return append(file, values)
+            append(file, start, values)
 
         def failing_write(system, path, parts):
             self._next(path)
             return write(system, path, parts)
 
-        monkeypatch.setattr(ScratchFile, "append", failing_append)
+        monkeypatch.setattr(ScratchFile, "_write", failing_append)
         monkeypatch.setattr(FileSystemCalls, "write", failing_write)
 
     def _next(self, file):
@@ -353,15 +364,16 @@ def test_a_write_that_fails_is_told_before_a_batch_is_taken_and_tried_again(
     for k in range(1, number + 1, max(1, number // 8)):
         with monkeypatch.context() as patch:
             Failing(patch, k, lasts, code)
-            counter, told = ExternalCounter(8, BUDGET), 0
+            counter, told, notes = ExternalCounter(8, BUDGET), 0, []
             for batch in batches:
                 while True:
                     before = counter.total
                     try:
                         counter.add(batch)
                         break
-                    except OSError:
+                    except OSError as error:
                         told += 1
+                        notes.append(*error.__notes__)
                         assert counter.total == before
             for _ in range(lasts + 1):
                 try:
@@ -369,6 +381,7 @@ def test_a_write_that_fails_is_told_before_a_batch_is_taken_and_tried_again(
                     break
                 except OSError:
                     told += 1
+            assert all("TMPDIR" in note for note in notes)
             assert told, f"nobody was told of write {k} of {number}"
             assert ts.StoredCounts(runs, 64).load() == expected
 
@@ -403,3 +416,67 @@ def test_a_file_that_ends_early_is_an_error():
     run._file._file.truncate(11)
     with pytest.raises(OSError, match="ends at byte"):
         run.read(0, 1)
+
+
+# ---- interrupts, too little memory, forks ------------------------------------------------------
+
+
+def test_no_memory_while_counts_move_to_a_file(monkeypatch):
+    """Everything added before is kept, the batch is not taken, and the next call tries again."""
+    rows = inputs(8)["new"]
+    counter = ExternalCounter(8, BUDGET)
+    batches = iter(np.array_split(rows, 30))
+    while not counter._counter.is_full:
+        counter.add(next(batches))
+    before, batch = counter.total, next(batches)
+
+    def no_memory(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merging_runs.cpu(), "merge", no_memory)
+        patch.setattr(merging_runs, "_alone", no_memory)
+        with pytest.raises(MemoryError):
+            counter.add(batch)
+    assert counter.total == before
+    counter.add(batch)
+    for rest in batches:
+        counter.add(rest)
+    assert ts.StateCounts.trusted(*counter.result(), 64) == ts.count_states(rows)
+
+
+def test_an_interrupt_while_counts_are_saved_leaves_nothing(tmp_path, monkeypatch):
+    counts = stored(inputs(8)["skewed"])
+    write, calls = FileSystemCalls.write, []
+
+    def interrupted(system, path, parts):
+        calls.append(path)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        write(system, path, parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tensorstate_gpu.store.kept_counts._CHUNK_BYTES", 1 << 13)
+        patch.setattr(FileSystemCalls, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            counts.save(tmp_path / "counts.zarr")
+    assert not [*tmp_path.iterdir()]
+    assert counts.save(tmp_path / "counts.zarr").load() == counts.load()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_reads_and_counts_on_by_itself():
+    rows = inputs(8)["new"]
+    counter = counter_of(rows)
+    expected = ts.count_states(rows).entropy()
+    twice = ts.count_states(np.concatenate([rows, rows])).counts.sum()
+    child = os.fork()
+    if child == 0:
+        counter.add(rows)  # spills to files of its own
+        both = ts.StoredCounts(counter.runs(), 64)
+        os._exit(0 if both.total == twice and both.entropy() == pytest.approx(expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    counts = ts.StoredCounts(counter.runs(), 64)
+    assert counts.total == len(rows)
+    assert counts.entropy() == pytest.approx(expected, rel=1e-14)
