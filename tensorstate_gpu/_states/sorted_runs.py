@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,9 @@ class ScratchRun:
             for start in range(0, len(rows), step):
                 run._append(rows[start : start + step], counts[start : start + step])
         return run
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("counts in temporary files cannot be copied or pickled: save() them first")
 
     def _append(self, rows: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
         most = int(counts.max())

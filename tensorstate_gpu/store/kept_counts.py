@@ -91,6 +91,7 @@ class KeptRun:
     """The histogram of a store of counts as a sorted run; its blocks are the chunks."""
 
     def __init__(self, files: Files, record: CountsRecord) -> None:
+        self._made_of = files, record
         width = row_bytes(record.neurons)
         shapes: dict[str, tuple[int, ...]] = {"states": (width,), "counts": (), "fences": (width,)}
         self._readers = {
@@ -102,6 +103,9 @@ class KeptRun:
         states = record.arrays["states"]
         starts = range(0, states.rows, states.chunk_rows)
         self.sizes = [min(states.chunk_rows, states.rows - start) for start in starts]
+
+    def __reduce__(self) -> tuple[type["KeptRun"], tuple[Files, CountsRecord]]:
+        return KeptRun, self._made_of  # another process reads the same files
 
     def read(self, first: int, last: int) -> Histogram:
         chunks = range(first, last)

@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import pickle
 import shutil
 import signal
 
@@ -211,6 +212,16 @@ def test_kept_counts_are_arrays_for_every_zarr_client(tmp_path):
     np.testing.assert_array_equal(group["states"][:], expected.packed)
     np.testing.assert_array_equal(group["counts"][:], expected.counts)
     assert group["counts"].dtype == np.uint16
+
+
+def test_pickles_read_the_same_files(tmp_path):
+    rows = inputs(8)["skewed"]
+    counts = stored(rows)
+    with pytest.raises(TypeError, match=r"save\(\) them first"):
+        pickle.dumps(counts)
+    kept = counts.save(tmp_path / "counts.zarr")
+    kept.count_of(rows[0])
+    assert pickle.loads(pickle.dumps(kept)).load() == ts.count_states(rows)
 
 
 def test_kept_in_memory_and_merged_to_a_path():
