@@ -45,10 +45,11 @@ class Counter:
     @property
     def is_full(self) -> bool:
         """Whether its histograms take so much of the budget that they should be taken away."""
-        return self._budget is not None and 3 * self._nbytes > self._budget
+        return self._budget is not None and 3 * self.nbytes > self._budget
 
     @property
-    def _nbytes(self) -> int:
+    def nbytes(self) -> int:
+        """How many bytes its histograms take. Tables are small beside those, if there are any."""
         return sum(map(_nbytes, self._runs))
 
     def add(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None = None) -> None:
@@ -81,7 +82,8 @@ class Counter:
         run(add, [(table, *part) for table, part in zip(self._tables, parts, strict=False)])
         self._in_tables += len(rows)
         if self._has_outgrown_tables():
-            self._empty_tables()
+            with suppress(MemoryError):  # the rows are counted; the next batch tries again
+                self._empty_tables()
 
     def _has_outgrown_tables(self) -> bool:
         """Return whether there are too many states, or so many that rows should repeat more.
@@ -95,10 +97,14 @@ class Counter:
         return self._in_tables < least * known
 
     def _empty_tables(self) -> None:
-        for table in self._tables:
-            if len(table):
-                self._push(_ordered(table))
+        """Move everything from the tables to histograms; nothing, if there is no memory for it."""
+        histograms = self._histograms_of_tables()
         self._tables, self._in_tables = [new_table(self._row_bytes)], 0
+        for histogram in histograms:
+            self._push(histogram)
+
+    def _histograms_of_tables(self) -> list[Histogram]:
+        return [_ordered(table) for table in self._tables if len(table)]
 
     # ---- while most rows are new ---------------------------------------------------------------
 
@@ -149,7 +155,7 @@ class Counter:
     def _has_room_to_merge(self) -> bool:
         if self._budget is None:
             return True
-        return 3 * (self._nbytes + sum(map(_nbytes, self._runs[-2:]))) <= 2 * self._budget
+        return 3 * (self.nbytes + sum(map(_nbytes, self._runs[-2:]))) <= 2 * self._budget
 
     def _merge_last_two(self) -> None:
         self._runs[-2:] = [merge(self._runs[-2:], self._row_bytes)]
@@ -159,8 +165,7 @@ class Counter:
     def histograms(self) -> list[Histogram]:
         """Return histograms, each in order, which together are the counts. For reading only."""
         self._count_collected()
-        in_tables = [_ordered(table) for table in self._tables if len(table)]
-        return [*self._runs, *in_tables]
+        return [*self._runs, *self._histograms_of_tables()]
 
     def result(self) -> Histogram:
         if not self._runs:

@@ -31,6 +31,10 @@ class _RunningCounts(Protocol):
 class Counter(_RunningCounts, Protocol):
     """Running counts whose result is in the host's memory."""
 
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes the counts take in the host's memory, if they are many."""
+
     def result(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
 

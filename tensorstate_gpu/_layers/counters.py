@@ -12,6 +12,7 @@ from tensorstate_gpu._arrays.backend_protocol import Counter
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.memory_rows import Rows
+from tensorstate_gpu._process.memory_limit import get_memory_limit
 from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_for, device_of
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
@@ -23,6 +24,7 @@ Device = tuple[int, int]
 WeightedRows = tuple[Rows, NDArray[np.int64] | None]
 
 _NUMBER = np.dtype("<u4")  # of a label, behind a row
+_COPIES = 4  # of what a counter has, until there is a histogram for each label and group
 
 
 class LabelledCounters:
@@ -44,6 +46,18 @@ class LabelledCounters:
     @property
     def total(self) -> int:
         return sum(counter.total for counter in self._counters.values())
+
+    def check_room(self) -> None:
+        """Raise MemoryError if the results would not fit into get_memory_limit()."""
+        needed, limit = (
+            _COPIES * sum(each.nbytes for each in self._counters.values()),
+            get_memory_limit(),
+        )
+        if needed > limit:
+            raise MemoryError(
+                f"the counts by label or group need {needed:,} bytes or more, the memory limit is "
+                f"{limit:,} bytes: raise it by set_memory_limit()"
+            )
 
     def add(
         self,

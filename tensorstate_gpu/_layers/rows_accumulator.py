@@ -121,6 +121,7 @@ class RowsAccumulator(Accumulator):
         for chunk, instances in self._chunks_with_instances():
             first, last = int(instances[0]), int(instances[-1])
             counters.add(chunk, pieces.read(first, last + 1)[instances - first])
+            counters.check_room()
         return counters.histograms(self.neurons)
 
     def _compute_groups(
@@ -160,6 +161,7 @@ class RowsAccumulator(Accumulator):
             places = instances - first
             row_labels = None if own is None else own[places]
             counters.add(chunk, row_labels, groups_of(hashes, groups)[places])
+            counters.check_room()
             if progress is not None:
                 progress(counters.total)
         return samples, counters

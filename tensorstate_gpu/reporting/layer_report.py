@@ -202,8 +202,9 @@ def measured_layer(layer: Layer) -> tuple[LayerReport, Estimate | None]:
     return measured_groups(layer, grouped)
 
 
-# Of states of no known input, or where only counts were kept, and not by group.
-NOT_BY_GROUP = (LabelsMissing, RowsNotKept)
+# Of states of no known input; where only counts were kept, and not by group; where counts by group
+# are more than memory holds.
+NOT_BY_GROUP = (LabelsMissing, RowsNotKept, MemoryError)
 
 
 def measured_groups(layer: Layer, grouped: GroupedCounts) -> tuple[LayerReport, Estimate]:

@@ -115,6 +115,29 @@ def test_histograms_that_cannot_be_merged_yet_are_kept(monkeypatch):
     check(counter, rows)
 
 
+def test_tables_that_cannot_be_sorted_yet_are_kept(monkeypatch):
+    rows = next(inputs(8))
+    counter = Counter(8)
+    ordered, calls = module.in_order, []
+
+    def only_once(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise MemoryError
+        return ordered(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "in_order", only_once)
+        patch.setattr(module, "thread_ranges", lambda rows, _: [(0, rows // 2), (rows // 2, rows)])
+        for batch in np.array_split(rows[:4000], 10):
+            counter.add(batch)
+        with pytest.raises(MemoryError):
+            counter.add(rows[4000:])
+    assert counter.total == 4000
+    counter.add(rows[4000:])
+    check(counter, rows)
+
+
 def test_a_result_does_not_change_when_more_is_counted():
     rows = next(inputs(8))
     counter = Counter(8)

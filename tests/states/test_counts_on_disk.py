@@ -315,6 +315,24 @@ def test_a_layer_beyond_the_limit(layer, tmp_path, monkeypatch):
     assert fresh.histogram() == expected
 
 
+def test_a_report_beyond_the_limit_has_no_ranges(layer, tmp_path, monkeypatch):
+    expected = ts.Store(tmp_path / "run.zarr").report().layers[0]
+    assert expected.estimate is not None
+    fresh = ts.Store(tmp_path / "run.zarr")["layer"]
+    monkeypatch.setattr(external_counter, "working_memory", lambda: BUDGET)
+    monkeypatch.setattr("tensorstate_gpu._process.memory_limit.LEAST", 1)
+    ts.set_memory_limit(BUDGET)
+    for grouped in (fresh.grouped, lambda: fresh.counts_by(np.arange(len(fresh)) % 3)):
+        with pytest.raises(MemoryError, match="by label or group need"):
+            grouped()
+    found = ts.Store(tmp_path / "run.zarr").report().layers[0]
+    assert found.estimate is found.lower is None
+    assert found.entropy == pytest.approx(expected.entropy, rel=1e-14)
+    assert (found.distinct, found.states) == (expected.distinct, expected.states)
+    assert found.fires
+    assert not found.always_fires
+
+
 def test_a_layer_without_a_limit_is_loaded(layer, tmp_path, monkeypatch):
     expected = layer.histogram()
     fresh = ts.Store(tmp_path / "run.zarr")["layer"]
