@@ -165,6 +165,19 @@ def test_a_parquet_file_of_them(tmp_path):
     assert table.equals(ts.count_states(rows).to_arrow(), check_metadata=True)
 
 
+def test_what_neurons_do():
+    rows = inputs(8)["skewed"]
+    counts, expected = stored(rows), ts.count_states(rows)
+    for measure in (ts.neurons.firing_rates, ts.neurons.cofiring, ts.neurons.active_neurons):
+        np.testing.assert_array_equal(measure(counts), measure(expected))
+    assert ts.neurons.patterns_seen(counts) == len(expected)
+    np.testing.assert_array_equal(
+        ts.neurons.top_states(counts).packed, ts.neurons.top_states(expected).packed
+    )
+    with pytest.raises(ValueError, match="64 neurons, not 63"):
+        ts.neurons.firing_rates(counts, 63)
+
+
 def test_merging():
     kinds = inputs(8)
     parts = [stored(kinds["new"]), stored(kinds["skewed"]), ts.count_states(kinds["rare"])]
