@@ -30,8 +30,9 @@ def order_key(row: NDArray[np.uint8]) -> bytes:
 def narrowest(most: int) -> np.dtype[np.unsignedinteger]:
     """Return the smallest type of counts up to ``most``."""
     # Not np.min_scalar_type(): zarr does not know the "unsigned long long" that it may return.
-    kinds = (np.dtype(kind) for kind in (np.uint8, np.uint16, np.uint32, np.uint64))
-    return next(kind for kind in kinds if most < 2 ** (8 * kind.itemsize))
+    size = next(size for size in (1, 2, 4, 8) if most < 2 ** (8 * size))
+    found: np.dtype[np.unsignedinteger] = np.dtype(f"u{size}")
+    return found
 
 
 class SortedRun(Protocol):
