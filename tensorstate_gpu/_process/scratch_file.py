@@ -3,7 +3,6 @@
 import os
 import tempfile
 import weakref
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +13,14 @@ from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 class ScratchFile:
     """Arrays on disk, for as long as this object lives. Several threads may read.
 
-    ``folder``: where the file is; by default in ``tempfile.gettempdir()``. Raises OSError if it
-    cannot be created or written. After a fork, both processes may read what was written before.
+    It is in ``tempfile.gettempdir()``. Raises OSError if it cannot be created or written. After a
+    fork, both processes may read what was written before.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self) -> None:
         # Without a name from the start on Linux, and unlinked at once on other systems: a process
         # that is killed leaves nothing.
-        self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         weakref.finalize(self, self._file.close)  # the garbage collector would warn
         self._size = 0
         self._lock = ForkSafeLock()

@@ -1,7 +1,6 @@
 """ExternalCounter: running counts in bounded memory, of which the rest is in temporary files."""
 
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +26,11 @@ class ExternalCounter:
     A run that cannot be written raises OSError in the next call of add(), before it takes any row;
     everything added so far stays in memory, and each later call tries again.
 
-    ``budget``: the bytes that it may use; by default those of working_memory(). ``folder``: for
-    temporary files.
+    ``budget``: the bytes that it may use; by default those of working_memory().
     """
 
-    def __init__(
-        self, row_bytes: int, budget: int | None = None, folder: Path | None = None
-    ) -> None:
-        self._row_bytes, self._folder = row_bytes, folder
+    def __init__(self, row_bytes: int, budget: int | None = None) -> None:
+        self._row_bytes = row_bytes
         self._budget = working_memory() if budget is None else budget
         self._counter = self._new_counter()
         self._runs: list[ScratchRun] = []
@@ -82,7 +78,7 @@ class ExternalCounter:
 
     def _written(self, runs: list[MemoryRun] | list[ScratchRun], budget: int) -> ScratchRun:
         pieces = merged(runs, self._row_bytes, budget)
-        return ScratchRun.of(self._row_bytes, pieces, self._folder)
+        return ScratchRun.of(self._row_bytes, pieces)
 
     def _compact(self) -> None:
         """Merge the shorter half of the runs."""

@@ -20,7 +20,6 @@ from tensorstate_gpu._states.sorted_runs import (
     SortedRun,
     length,
     part_of,
-    rows_of_block,
 )
 
 _MOST_ROWS = 1 << 20  # of a range: larger ones gain nothing
@@ -32,15 +31,14 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
 
     ``budget``: the bytes that this may take. Ranges are merged on all threads, some in advance.
     """
+    threads = get_num_threads()
+    rows = min(_MOST_ROWS, budget // ((threads + 1) * _COPIES * (row_bytes + 8)))
     if len(runs) < 2:
         for run in runs:
-            yield from _alone(run)
+            yield from _alone(run, rows)
         return
-    threads = get_num_threads()
-    each = budget // ((threads + 1) * _COPIES * (row_bytes + 8))
-    rows = min(_MOST_ROWS, each)
     # Of each run, a range also reads a part of a block that it does not need.
-    cuts = _cuts(runs, max(rows // 2, rows - len(runs) * rows_of_block(row_bytes)))
+    cuts = _cuts(runs, max(rows // 2, rows - sum(max(run.sizes, default=0) for run in runs)))
 
     def merge(low: bytes | None, high: bytes | None) -> Histogram:
         parts = [part_of(run, low, high) for run in runs]
@@ -60,8 +58,9 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _alone(run: SortedRun) -> Iterator[Histogram]:
-    step = max(1, _MOST_ROWS // max(run.sizes, default=1))
+def _alone(run: SortedRun, rows: int) -> Iterator[Histogram]:
+    """Yield a run as it is, about so many rows at a time."""
+    step = max(1, rows // max(run.sizes, default=1))
     for first in range(0, len(run.sizes), step):
         yield run.read(first, min(first + step, len(run.sizes)))
 

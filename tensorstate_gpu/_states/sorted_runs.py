@@ -2,7 +2,6 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NoReturn, Protocol
 
 import numpy as np
@@ -91,19 +90,17 @@ class ScratchRun:
     The counts of a block have the smallest type that holds them.
     """
 
-    def __init__(self, row_bytes: int, folder: Path | None = None) -> None:
-        self._row_bytes, self._file = row_bytes, ScratchFile(folder)
+    def __init__(self, row_bytes: int) -> None:
+        self._row_bytes, self._file = row_bytes, ScratchFile()
         self._places: list[tuple[int, int, np.dtype[np.unsignedinteger]]] = []
         self.fences: list[bytes] = []
         self.sizes: list[int] = []
         self.most = 0
 
     @classmethod
-    def of(
-        cls, row_bytes: int, pieces: Iterable[Histogram], folder: Path | None = None
-    ) -> "ScratchRun":
+    def of(cls, row_bytes: int, pieces: Iterable[Histogram]) -> "ScratchRun":
         """Write histograms, each of which is above the previous one."""
-        run = cls(row_bytes, folder)
+        run = cls(row_bytes)
         step = rows_of_block(row_bytes)
         for rows, counts in pieces:
             for start in range(0, len(rows), step):

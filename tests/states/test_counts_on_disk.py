@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import signal
+import tempfile
 
 import numpy as np
 import pytest
@@ -116,6 +117,15 @@ def test_no_range_takes_more_than_its_share(monkeypatch):
     assert found == len(ts.count_states(rows))
     assert len(sizes) > 5
     assert max(sizes) <= most + (2 * len(runs) + 1) * block
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_pieces_of_wide_rows_keep_to_the_budget(runs):
+    rows = inputs(1024, 2000)["in order"]
+    parts = [MemoryRun(part, np.ones(len(part), np.int64)) for part in np.array_split(rows, runs)]
+    pieces = list(merging_runs.merged(parts, 1024, 2_000_000))
+    assert sum(len(counts) for _, counts in pieces) == 2000
+    assert max(part.nbytes for part, _ in pieces) <= 2_000_000 // merging_runs._COPIES
 
 
 def test_measures():
@@ -446,9 +456,10 @@ def test_a_failed_write_of_the_result_leaves_nothing(tmp_path, monkeypatch):
     assert counts.save(path).load() == expected
 
 
-def test_a_temporary_file_has_no_name(tmp_path):
+def test_a_temporary_file_has_no_name(tmp_path, monkeypatch):
     """So a process that is killed leaves none."""
-    run = ScratchRun.of(8, [(inputs(8)["in order"][:10], np.ones(10, np.int64))], tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run = ScratchRun.of(8, [(inputs(8)["in order"][:10], np.ones(10, np.int64))])
     assert not [*tmp_path.iterdir()]
     assert run.read(0, 1)[1].sum() == 10
 
