@@ -30,6 +30,7 @@ __all__ = [
     "NothingCaptured",
     "OtherProcess",
     "PassesMissed",
+    "RanksDisagree",
     "RowsNotKept",
     "ShuffledInputsWarning",
     "SkippedLayersWarning",
@@ -81,6 +82,13 @@ class PassesMissed(TensorStateError, RuntimeError):
     """A layer ran without its capture point in some passes: it has a part of its states only.
 
     The message says in how many passes, what has bypassed the capture point, and what to do.
+    """
+
+
+class RanksDisagree(TensorStateError, ValueError):
+    """Ranks have captured different layers, or other neurons: their states cannot be merged.
+
+    Every rank raises it, so that none waits for another.
     """
 
 

@@ -1,0 +1,48 @@
+"""Ranks that are threads of this process: fast enough for many cases by chance."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+
+class ThreadRanks:
+    """One of several threads, which exchange through a list that all have; see the protocol Ranks."""
+
+    def __init__(self, rank, board, barrier):
+        self.rank, self.size = rank, len(board)
+        self._board, self._barrier = board, barrier
+
+    def of_all(self, value):
+        self._board[self.rank] = value
+        self._barrier.wait()
+        values = list(self._board)
+        self._barrier.wait()  # before anyone writes the next value
+        return values
+
+    def gathered(self, value, dst):
+        values = self.of_all(value)
+        return values if self.rank == dst else None
+
+    def exchanged(self, array, sizes):
+        assert array.dtype in (np.uint8, np.int64)
+        assert sum(sizes) == len(array)
+        sent = np.split(array, np.cumsum(sizes)[:-1])
+        return [parts[self.rank] for parts in self.of_all(sent)]
+
+
+def on_ranks(size, program):
+    """What program(ranks) returns on each of so many ranks, or the exception that it raises.
+
+    A rank that waits for one that has ended fails after some seconds, as a job would hang.
+    """
+    board, barrier = [None] * size, threading.Barrier(size, timeout=10)
+
+    def run(rank):
+        try:
+            return program(ThreadRanks(rank, board, barrier))
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(run, range(size)))
