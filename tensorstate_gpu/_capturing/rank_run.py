@@ -74,7 +74,10 @@ class RankLayer:
 
 
 class RankRun(Mapping[str, RankLayer]):
-    """The layers of a run with the states of all ranks, in the model's order; see Run.sync()."""
+    """The layers of a run with the states of all ranks, in the model's order; see Run.sync().
+
+    ``run["relu_post_states"]``, ``run["relu"]`` and ``run[0]`` are layers, as those of a Run are.
+    """
 
     __module__ = "tensorstate_gpu"
 
@@ -88,7 +91,9 @@ class RankRun(Mapping[str, RankLayer]):
         """The layers, in the model's order."""
         return list(self._layers.values())
 
-    def __getitem__(self, name: str) -> RankLayer:
+    def __getitem__(self, name: str | int) -> RankLayer:
+        if isinstance(name, int):
+            return self.efficiency_layers[name]
         others = {layer.name: layer.other_names for layer in self._layers.values()}
         return self._layers[find_name(others, name, of="run")]
 

@@ -28,17 +28,14 @@ def counts_by_chance(seed, neurons, rows):
     return ts.count_states(ts.compress_states(states.astype(np.float32)), neurons=neurons)
 
 
-@st.composite
-def histograms_of_ranks(draw):
-    neurons = draw(st.sampled_from([1, 7, 8, 9, 63, 64, 65, 130]))
-    rows = draw(st.lists(st.sampled_from([0, 1, 5, 300]), min_size=1, max_size=5))
-    seed = draw(st.integers(0, 2**32))
-    return [counts_by_chance(seed + rank, neurons, each) for rank, each in enumerate(rows)]
-
-
-@given(histograms_of_ranks())
+@given(
+    neurons=st.sampled_from([1, 7, 8, 9, 63, 64, 65, 130]),
+    rows=st.lists(st.sampled_from([0, 1, 5, 300]), min_size=1, max_size=5),
+    seed=st.integers(0, 2**32),
+)
 @settings(max_examples=40, deadline=None)
-def test_ranks_have_the_histogram_of_one_process(parts):
+def test_ranks_have_the_histogram_of_one_process(neurons, rows, seed):
+    parts = [counts_by_chance(seed + rank, neurons, each) for rank, each in enumerate(rows)]
     whole = merge_all(parts, parts[0].neurons)
     merged = on_ranks(len(parts), lambda ranks: parts[ranks.rank].merge_ranks(ranks))
     assert merge_all([each.own for each in merged], whole.neurons) == whole
@@ -148,8 +145,8 @@ def test_owners_are_spread_evenly_and_always_the_same():
     packed = np.arange(40000, dtype="<u4").view(np.uint8).reshape(-1, 4)
     shares = np.bincount(owners(packed, 5), minlength=5)
     assert abs(shares - 8000).max() < 400
-    # On other ranks, machines and versions of this package, too: a rank may be restarted.
-    assert owners(packed[:12], 5).tolist() == [0]
+    # On ranks of other machines, too.
+    assert owners(packed[:12], 5).tolist() == [0, 3, 2, 4, 2, 4, 2, 1, 4, 1, 3, 4]
 
 
 def test_without_ranks_there_is_nothing_to_merge(monkeypatch):

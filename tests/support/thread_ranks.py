@@ -7,7 +7,7 @@ import numpy as np
 
 
 class ThreadRanks:
-    """One of several threads, which exchange through a list that all have; see the protocol Ranks."""
+    """One of several threads, which exchange through a list; see the protocol Ranks."""
 
     def __init__(self, rank, board, barrier):
         self.rank, self.size = rank, len(board)
