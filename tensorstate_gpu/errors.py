@@ -34,6 +34,7 @@ __all__ = [
     "RowsNotKept",
     "ShuffledInputsWarning",
     "SkippedLayersWarning",
+    "SliceOfNeurons",
     "StoreClosed",
     "StoreInUse",
     "TensorStateError",
@@ -90,6 +91,10 @@ class RanksDisagree(TensorStateError, ValueError):
 
     Every rank raises it, so that none waits for another.
     """
+
+
+class SliceOfNeurons(TensorStateError, ValueError):
+    """This rank has a slice of a layer's neurons only; Run.sync() joins the slices of all ranks."""
 
 
 class RowsNotKept(TensorStateError, ValueError):

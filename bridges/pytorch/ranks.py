@@ -13,6 +13,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.frameworks import NO_RANKS
+from tensorstate_gpu._arrays.ranks_protocol import FormerRanks
 
 ValueT = TypeVar("ValueT")
 ElementT = TypeVar("ElementT", bound=np.generic)
@@ -27,6 +28,7 @@ class TorchRanks:
     def __init__(self, group: dist.ProcessGroup, device: torch.device) -> None:
         self._group, self._device = group, device
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self.places = dist.get_process_group_ranks(group)
 
     def of_all(self, value: ValueT) -> list[ValueT]:
         values: list[ValueT] = [value] * self.size
@@ -35,8 +37,7 @@ class TorchRanks:
 
     def gathered(self, value: ValueT, dst: int) -> list[ValueT] | None:
         values = [value] * self.size if dst == self.rank else None
-        place = dist.get_global_rank(self._group, dst)
-        dist.gather_object(value, values, dst=place, group=self._group)
+        dist.gather_object(value, values, dst=self.places[dst], group=self._group)
         return values
 
     def exchanged(self, array: NDArray[ElementT], sizes: Sequence[int]) -> list[NDArray[ElementT]]:
@@ -53,6 +54,9 @@ class TorchRanks:
         dist.all_to_all_single(received, sent, group=self._group)
         incoming: list[int] = received.tolist()
         return incoming
+
+    def __reduce__(self) -> tuple[type[FormerRanks], tuple[int, int, list[int]]]:
+        return FormerRanks, (self.rank, self.size, self.places)
 
 
 def ranks_of(process_group: object) -> TorchRanks:

@@ -1,13 +1,14 @@
 """Merges the capture points of all ranks of a job: they agree on layers, then exchange states."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.rank_run import RankLayer, RankRun
+from tensorstate_gpu._capturing.spread import Spread
 from tensorstate_gpu._layers.counters import Label, in_order
 from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
@@ -18,19 +19,30 @@ from tensorstate_gpu._states.state_counts import (
     owned,
     with_tallies,
 )
-from tensorstate_gpu.errors import LabelsMissing, NothingCaptured, RowsNotKept
+from tensorstate_gpu.errors import LabelsMissing, NotCapturable, NothingCaptured, RowsNotKept
 from tensorstate_gpu.information.group_table import SampledInstances
 
 
-def merged(points: Sequence[CapturePoint], ranks: Ranks) -> RankRun:
-    """Merge the states of all ranks. Collective; see Run.sync()."""
+def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> RankRun:
+    """Merge the states of all ranks. Collective; see Run.sync().
+
+    ``find_points``: what it raises on one rank is an error on all.
+    """
     parts: dict[str, _Parts] = {}
+    points: list[CapturePoint] = []
 
     def read() -> list[_Facts]:
-        parts.update({point.name: _parts(point) for point in points})
-        return [_facts(point, parts[point.name]) for point in points]
+        points.extend(find_points())
+        facts = []
+        for point in points:
+            spread = None if point.spread is None else point.spread.among(ranks.places)
+            parts[point.name] = _parts(point, spread)
+            facts.append(_facts(point, spread, parts[point.name], ranks))
+        return facts
 
     mergings = [_Merging.of(facts) for facts in _by_layer(agreed(ranks, read))]
+    for point in points:
+        parts[point.name] = _joined(point, parts[point.name])
     found = [each.owned(parts.get(each.name, _NOTHING), ranks) for each in mergings]
     counts = iter(with_tallies(ranks, [own for owns in found for own in owns.histograms]))
     return RankRun(
@@ -49,12 +61,35 @@ class _Parts:
     by_label: dict[Label, StateCounts] | None = None
     groups: GroupedCounts | None = None
 
+    def own_share(self, spread: Spread) -> "_Parts":
+        """Return this rank's share of what several ranks have copies of."""
+        assert self.whole is not None
+        by_label = groups = None
+        if self.by_label is not None:
+            by_label = {label: spread.own_share(part) for label, part in self.by_label.items()}
+        if self.groups is not None:
+            sample = (
+                self.groups.sample if spread.is_first else self.groups.sample.without_instances()
+            )
+            own = [spread.own_share(part) for part in self.groups.parts]
+            groups = GroupedCounts(own, sample.by_group, sample.fingerprint, sample.has_units)
+        return _Parts(spread.own_share(self.whole), by_label, groups)
+
 
 _NOTHING = _Parts()
 
 
-def _parts(point: CapturePoint) -> _Parts:
+def _parts(point: CapturePoint, spread: Spread | None) -> _Parts:
+    """Read what this rank has, but for slices of neurons, which are to be joined first."""
+    if point.may_be_slice:
+        raise NotCapturable(
+            f"{point.name}: a plain tensor in a tensor parallel model may be a slice, a copy, or "
+            "rows of its own: say which by run.sync(layouts=...)"
+        )
     try:
+        if point.has_slices:
+            point.slices()  # raises here what would be raised while others wait
+            return _NOTHING
         whole = point.histogram()
     except NothingCaptured:
         return _NOTHING
@@ -63,7 +98,15 @@ def _parts(point: CapturePoint) -> _Parts:
         by_label = point.counts_by()
     with suppress(LabelsMissing, RowsNotKept):  # of no known input, or counts without groups
         groups = point.grouped()
-    return _Parts(whole, by_label, groups)
+    parts = _Parts(whole, by_label, groups)
+    return parts if spread is None else parts.own_share(spread)
+
+
+def _joined(point: CapturePoint, parts: _Parts) -> _Parts:
+    """Join slices of neurons with those of other ranks, if there are any. Collective."""
+    if point.spread is None or not point.has_slices or point.neurons is None:
+        return parts
+    return _Parts(point.spread.joined(point.slices(), point.neurons))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +124,22 @@ class _Facts:
     states: int
     labels: tuple[Label, ...] | None
     sample: SampledInstances | None
+    place: int  # of the rank, in the whole job
+    partners: tuple[int, ...]  # ranks that have the same rows
 
 
-def _facts(point: CapturePoint, parts: _Parts) -> _Facts:
+def _facts(point: CapturePoint, spread: Spread | None, parts: _Parts, ranks: Ranks) -> _Facts:
     return _Facts(
         point.name,
         point.other_names,
         point.call_of is not None,
         str(point.options.firing_rule()),
-        point.neurons,
-        0 if parts.whole is None else parts.whole.total,
+        point.neurons if spread is None else spread.neurons,
+        point.state_count,
         None if parts.by_label is None else tuple(parts.by_label),
         None if parts.groups is None else parts.groups.sample,
+        ranks.places[ranks.rank],
+        () if spread is None else spread.partners,
     )
 
 
@@ -142,6 +189,7 @@ class _Merging:
         captured = [each for each in facts if each.states]
         check_sum(each.states for each in captured)
         same_on_all([each.neurons for each in captured], f"{name}: the number of neurons")
+        _check_partners(captured, name)
         labels = [each.labels for each in captured]
         samples = [each.sample for each in captured]
         return cls(
@@ -178,6 +226,17 @@ class _Merging:
         if self.sample is not None:
             groups = RankGroups(own.groups, self.sample, ranks)
         return RankLayer(self.name, self.other_names, whole, by_label, groups)
+
+
+def _check_partners(captured: Sequence[_Facts], name: str) -> None:
+    """Raise RanksDisagree unless all ranks that have the same rows are here, with as many."""
+    states = {each.place: each.states for each in captured}
+    for each in captured:
+        for partner in each.partners:
+            same_on_all(
+                [each.states, states.get(partner, 0)],
+                f"{name}: the number of rows of ranks {each.place} and {partner}, which share them",
+            )
 
 
 def _union(labels: Sequence[tuple[Label, ...] | None]) -> tuple[Label, ...] | None:

@@ -168,9 +168,7 @@ class RankGroups:
 
     __slots__ = ("_own", "_ranks", "_sample")
 
-    def __init__(
-        self, own: Sequence[StateCounts], sample: SampledInstances, ranks: Ranks | None
-    ) -> None:
+    def __init__(self, own: Sequence[StateCounts], sample: SampledInstances, ranks: Ranks) -> None:
         """``own``: of each group, the states that this rank owns. ``sample``: that of all ranks."""
         self._own, self._sample, self._ranks = tuple(own), sample, ranks
 
@@ -196,6 +194,3 @@ class RankGroups:
 
     def __repr__(self) -> str:
         return f"RankGroups({len(self)} groups, {self._sample.number:,} instances)"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return RankGroups, (self._own, self._sample, None)

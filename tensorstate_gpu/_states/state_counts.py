@@ -247,7 +247,7 @@ class RankCounts(MeasuredCounts):
     __slots__ = ("_firing", "_own", "_ranks", "_tally")
 
     def __init__(
-        self, own: StateCounts, tally: Tally, firing: NDArray[np.int64], ranks: Ranks | None
+        self, own: StateCounts, tally: Tally, firing: NDArray[np.int64], ranks: Ranks
     ) -> None:
         """``tally``: counts that occur, and how many states have each. ``firing``: by neuron."""
         self._own, self._tally, self._firing, self._ranks = own, tally, firing, ranks
@@ -286,9 +286,6 @@ class RankCounts(MeasuredCounts):
         whole = gathered(self._ranks, [self._own], dst)
         return None if whole is None else whole[0]
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return RankCounts, (self._own, self._tally, self._firing, None)
-
 
 def owned(ranks: Ranks, parts: Sequence[StateCounts]) -> list[StateCounts]:
     """Return of each histogram what this rank owns, with the counts of all ranks.
@@ -300,15 +297,11 @@ def owned(ranks: Ranks, parts: Sequence[StateCounts]) -> list[StateCounts]:
     return [StateCounts.trusted(*part, neurons) for part in exchange(ranks, histograms, neurons)]
 
 
-def gathered(
-    ranks: Ranks | None, owns: Sequence[StateCounts], dst: int
-) -> list[StateCounts] | None:
+def gathered(ranks: Ranks, owns: Sequence[StateCounts], dst: int) -> list[StateCounts] | None:
     """Return whole histograms at rank ``dst``, None at the others. Collective.
 
-    ``owns``: what this rank owns of each. ``ranks``: None for a copy, which has none.
+    ``owns``: what this rank owns of each.
     """
-    if ranks is None:
-        raise RuntimeError("a copy cannot gather: it belongs to no process group")
     if not 0 <= integer(dst, "dst") < ranks.size:
         raise ValueError(f"dst must be from 0 to {ranks.size - 1}, got {dst}")
     of_ranks = ranks.gathered(list(owns), dst)

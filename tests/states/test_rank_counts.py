@@ -137,7 +137,7 @@ def test_a_copy_measures_and_cannot_gather():
     copied = pickle.loads(pickle.dumps(merged))
     assert copied.entropy() == merged.entropy()
     assert copied.own == merged.own
-    with pytest.raises(RuntimeError, match="a copy cannot gather"):
+    with pytest.raises(RuntimeError, match="a copy cannot communicate"):
         copied.gather()
 
 
