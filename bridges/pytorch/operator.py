@@ -55,6 +55,8 @@ class Receiver(MarkingHook):
         if torch.compiler.is_compiling():
             if not is_exporting():
                 clock = self.pass_log.counter.tensor
+                if type(tensor).__name__ == "DTensor":  # of which operators know no placement
+                    tensor = tensor.to_local()  # type: ignore[attr-defined]
                 plain = tensor.detach()  # now the last node of the graph
                 traced = axes_in_graph(self.batch_axis)
                 torch.ops.tensorstate_gpu.capture(plain, self._anchor, clock, traced)

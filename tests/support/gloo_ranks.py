@@ -1,7 +1,7 @@
-"""Ranks that are processes with gloo: they run the programs of a module, one after the other.
+"""Ranks that are processes with gloo: they run the programs of modules, one after the other.
 
 To start a process that imports torch takes seconds, so one group runs all programs: the functions
-of the module whose names begin with ``program_``. The first that fails ends the group.
+of its modules whose names begin with ``program_``. The first that fails ends the group.
 """
 
 import functools
@@ -18,19 +18,19 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 240
 
 
-def run_programs(module, size):
+def run_programs(modules, size):
     """What each program returned on each rank: {name: [of rank 0, ...]}. Fails with its errors."""
-    found, errors = _run_once(module, size)
+    found, errors = _run_once(modules, size)
     assert not errors, errors
     return found
 
 
 @functools.cache
-def _run_once(module, size):
+def _run_once(modules, size):
     with tempfile.TemporaryDirectory() as folder:
         ranks = [
             subprocess.Popen(
-                [sys.executable, "-m", __name__, module, str(size), str(rank), folder],
+                [sys.executable, "-m", __name__, modules, str(size), str(rank), folder],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -49,7 +49,15 @@ def _run_once(module, size):
     return {name: [each[name] for each in found] for name in found[0]}, ""
 
 
-def main(module, size, rank, folder):
+def programs_of(modules):
+    """The programs of modules, whose names are separated by commas."""
+    for module in modules.split(","):
+        for name, program in [*vars(importlib.import_module(module)).items()]:
+            if name.startswith("program_"):
+                yield name, program
+
+
+def main(modules, size, rank, folder):
     import torch
     import torch.distributed as dist
 
@@ -62,12 +70,11 @@ def main(module, size, rank, folder):
         timeout=timedelta(seconds=60),
     )
     found = {}
-    for name, program in vars(importlib.import_module(module)).items():
-        if name.startswith("program_"):
-            try:
-                found[name] = program(int(rank), int(size))
-            except BaseException:
-                sys.exit(f"{name} failed on rank {rank}\n{traceback.format_exc()}")
+    for name, program in programs_of(modules):
+        try:
+            found[name] = program(int(rank), int(size))
+        except BaseException:
+            sys.exit(f"{name} failed on rank {rank}\n{traceback.format_exc()}")
     Path(folder, rank).write_bytes(pickle.dumps(found))
     dist.barrier()
     dist.destroy_process_group()

@@ -6,20 +6,20 @@ import torch.distributed as dist
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.pytorch import ranks
-from tests.bridges.pytorch import rank_programs
-from tests.support.gloo_ranks import run_programs
+from tests.bridges.pytorch import parallel_programs, rank_programs
+from tests.support.gloo_ranks import programs_of, run_programs
 from tests.support.samples import thinned
 
 SIZES = thinned([2, 4], [2])
-PROGRAMS = [name for name in vars(rank_programs) if name.startswith("program_")]
+MODULES = f"{rank_programs.__name__},{parallel_programs.__name__}"
 
 
 def outcomes(size):
-    return run_programs(rank_programs.__name__, size)
+    return run_programs(MODULES, size)
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", [name for name, _ in programs_of(MODULES)])
 def test_ranks_agree_with_one_process(program, size):
     """The programs check that themselves."""
     assert len(outcomes(size)[program]) == size
