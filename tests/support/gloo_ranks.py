@@ -1,12 +1,13 @@
 """Ranks that are processes with gloo: they run the programs of modules, one after the other.
 
 To start a process that imports torch takes seconds, so one group runs all programs: the functions
-of its modules whose names begin with ``program_``. The first that fails ends the group.
+whose names begin with ``program_`` or, for `make test-all`, with ``long_program_``. The first that
+fails ends the group.
 """
 
-import functools
 import importlib
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,19 +19,27 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 240
 
 
-def run_programs(modules, size):
+def programs_of(module, *, long):
+    """The names of a module's programs, which is not imported; ``long``: also of the long ones."""
+    text = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
+    return re.findall(rf"^def ({'(?:long_)?' if long else ''}program_\w+)", text, re.MULTILINE)
+
+
+def run_programs(modules, size, *, long=False):
     """What each program returned on each rank: {name: [of rank 0, ...]}. Fails with its errors."""
-    found, errors = _run_once(modules, size)
-    assert not errors, errors
-    return found
-
-
-@functools.cache
-def _run_once(modules, size):
     with tempfile.TemporaryDirectory() as folder:
         ranks = [
             subprocess.Popen(
-                [sys.executable, "-m", __name__, modules, str(size), str(rank), folder],
+                [
+                    sys.executable,
+                    "-m",
+                    __name__,
+                    str(size),
+                    str(rank),
+                    folder,
+                    str(int(long)),
+                    *modules,
+                ],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -43,21 +52,12 @@ def _run_once(modules, size):
         finally:
             for rank in ranks:
                 rank.kill()
-        if any(rank.returncode for rank in ranks):
-            return {}, "\n\n".join(said)
+        assert not any(rank.returncode for rank in ranks), "\n\n".join(said)
         found = [pickle.loads(Path(folder, str(rank)).read_bytes()) for rank in range(size)]
-    return {name: [each[name] for each in found] for name in found[0]}, ""
+    return {name: [each[name] for each in found] for name in found[0]}
 
 
-def programs_of(modules):
-    """The programs of modules, whose names are separated by commas."""
-    for module in modules.split(","):
-        for name, program in [*vars(importlib.import_module(module)).items()]:
-            if name.startswith("program_"):
-                yield name, program
-
-
-def main(modules, size, rank, folder):
+def main(size, rank, folder, long, *modules):
     import torch
     import torch.distributed as dist
 
@@ -70,11 +70,12 @@ def main(modules, size, rank, folder):
         timeout=timedelta(seconds=60),
     )
     found = {}
-    for name, program in programs_of(modules):
-        try:
-            found[name] = program(int(rank), int(size))
-        except BaseException:
-            sys.exit(f"{name} failed on rank {rank}\n{traceback.format_exc()}")
+    for module in modules:
+        for name in programs_of(module, long=bool(int(long))):
+            try:
+                found[name] = getattr(importlib.import_module(module), name)(int(rank), int(size))
+            except BaseException:
+                sys.exit(f"{name} failed on rank {rank}\n{traceback.format_exc()}")
     Path(folder, rank).write_bytes(pickle.dumps(found))
     dist.barrier()
     dist.destroy_process_group()

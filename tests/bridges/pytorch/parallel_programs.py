@@ -69,7 +69,7 @@ def program_tensor_parallel(rank, size):
         check_gathered(run.sync(layouts=plain_layouts(mesh)), whole, rank)
 
 
-def program_compiled_tensor_parallel(rank, size):
+def long_program_compiled_tensor_parallel(rank, size):
     mesh = mesh_of(size)
     batches = [numbers(20, 6, seed=seed) for seed in range(size // 2)]
     whole = captured(network(), *batches)
@@ -115,7 +115,7 @@ def program_sequence_parallel(rank, size):
     check_gathered(captured(net, own).sync(), whole, rank)
 
 
-def program_mixes_of_placements(rank, size):
+def long_program_mixes_of_placements(rank, size):
     """All placements on both axes of a mesh; 13 and 3 do not divide by the number of ranks."""
     mesh = mesh_of(size)
     net = nn.Sequential(nn.ReLU())

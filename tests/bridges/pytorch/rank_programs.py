@@ -46,7 +46,7 @@ def counts_by_chance(seed, neurons, rows):
 
 def program_histograms_by_chance(rank, size):
     random = np.random.default_rng(7)  # the same on all ranks
-    for seed in range(0, 600, 30):
+    for seed in range(0, 240, 30):
         neurons = int(random.choice([1, 8, 9, 64, 65, 200]))
         rows = random.choice([0, 1, 20, 2000], size)
         parts = [counts_by_chance(seed + each, neurons, rows[each]) for each in range(size)]
@@ -89,7 +89,7 @@ def program_another_object(rank, size):
     return error_of(lambda: counts_by_chance(0, 8, 20).merge_ranks("world"))
 
 
-def program_data_parallel(rank, size):
+def long_program_data_parallel(rank, size):
     """DDP: the gradients are averaged, and the states of all ranks are those of one process."""
     net = nn.parallel.DistributedDataParallel(model())
     own = torch.randn(16, 6, generator=torch.Generator().manual_seed(rank))

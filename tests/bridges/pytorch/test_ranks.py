@@ -6,46 +6,58 @@ import torch.distributed as dist
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.pytorch import ranks
-from tests.bridges.pytorch import parallel_programs, rank_programs
-from tests.support.gloo_ranks import programs_of, run_programs
+from tests.support.gloo_ranks import run_programs
 from tests.support.samples import thinned
 
-SIZES = thinned([2, 4], [2])
-MODULES = f"{rank_programs.__name__},{parallel_programs.__name__}"
+MODULES = "tests.bridges.pytorch.rank_programs", "tests.bridges.pytorch.parallel_programs"
 
 
-def outcomes(size):
-    return run_programs(MODULES, size)
+@pytest.mark.parametrize("size", thinned([2, 4], [2]))
+def test_ranks_agree_with_one_process(size):
+    """The programs check that themselves. One test, since a group takes seconds to start."""
+    said = run_programs(MODULES, size, long=size > 2)
+    check_groups(*said["program_a_part_of_the_ranks"], *said["program_another_object"])
+    check_disagreement(said["program_disagreeing"])
+    for outcome in said["program_slices"]:
+        check_slices(*outcome)
+    for kind, message in said["program_partial_sums"]:
+        assert kind == "NotCapturable"
+        assert message.startswith("2_post_states: its tensor is the partial sum of a rank")
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("program", [name for name, _ in programs_of(MODULES)])
-def test_ranks_agree_with_one_process(program, size):
-    """The programs check that themselves."""
-    assert len(outcomes(size)[program]) == size
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_only_ranks_of_the_group_may_merge(size):
-    *others, of_group = outcomes(size)["program_a_part_of_the_ranks"]
+def check_groups(*outcomes):
+    """Ranks without a group, the rank that has one, and what is no group."""
+    size = len(outcomes) // 2
+    *others, of_group = outcomes[:size]
     assert of_group is None
     for kind, message in others:
         assert kind == "ValueError"
         assert "does not belong to process_group" in message
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_disagreement_is_an_error_on_every_rank(size):
-    message = "the number of neurons: some ranks have 8, others 9"
-    assert outcomes(size)["program_disagreeing"] == [("RanksDisagree", message)] * size
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_a_process_group_is_needed(size):
-    for kind, message in outcomes(size)["program_another_object"]:
+    for kind, message in outcomes[size:]:
         assert kind == "TypeError"
         assert "process_group must be a group of torch.distributed" in message
         assert "got str" in message
+
+
+def check_disagreement(outcomes):
+    message = "the number of neurons: some ranks have 8, others 9"
+    assert outcomes == [("RanksDisagree", message)] * len(outcomes)
+
+
+def check_slices(entropy, report, sync, counts, no_mesh, no_placements):
+    """Slices of neurons are not taken for layers."""
+    neurons = "0_post_states: this rank has 12 of 24 neurons"
+    assert entropy == ("SliceOfNeurons", f"{neurons}; run.sync() joins those of all ranks")
+    assert report == entropy
+    assert sync[0] == "NotCapturable"
+    assert sync[1].startswith("1_post_states: a plain tensor in a tensor parallel model")
+    assert counts[0] == "NotCapturable"
+    assert counts[1].startswith(neurons)
+    assert 'keep="states", without a store' in counts[1]
+    assert no_mesh[0] == "TypeError"
+    assert "layouts= must have a DeviceMesh" in no_mesh[1]
+    assert no_placements[0] == "ValueError"
+    assert "a placement for each axis of the mesh" in no_placements[1]
 
 
 def test_without_a_process_group():
