@@ -47,8 +47,8 @@ class Layout:
 
     def cuts(self, dim: int, axis: int) -> bool:
         """Return whether an axis of the mesh cuts an axis of the tensor."""
-        placement = self.placements[dim]
-        return placement.is_shard() and placement.dim % len(self.shape) == axis % len(self.shape)
+        placement, ndim = self.placements[dim], len(self.shape)
+        return bool(placement.is_shard() and placement.dim % ndim == axis % ndim)
 
     def _kind(self, dim: int, axis: int, name: str) -> Any:
         from torch.distributed.tensor import Shard

@@ -212,15 +212,15 @@ class _Merging:
             none = [empty] * len(self.sample.by_group)
             sent += none if parts.groups is None else parts.groups.parts
         if not sent:
-            whole = owned(ranks, [empty if parts.whole is None else parts.whole])
-            return _Owned(whole, [])
+            return _Owned(owned(ranks, [empty if parts.whole is None else parts.whole]), [])
         own = owned(ranks, sent)
         whole = merge_all(own[labels:] or own, self.neurons)
         return _Owned([whole, *own[:labels]], own[labels:])
 
     def layer(self, own: _Owned, counts: Iterator[RankCounts], ranks: Ranks) -> RankLayer:
         """Return the merged layer. ``counts``: those of all ranks, of each histogram."""
-        whole, *of_labels = [next(counts) for _ in own.histograms] or [None]
+        whole = next(counts) if own.histograms else None
+        of_labels = [next(counts) for _ in own.histograms[1:]]
         by_label = None if self.labels is None else dict(zip(self.labels, of_labels, strict=True))
         groups = None
         if self.sample is not None:

@@ -125,9 +125,9 @@ def agreed(ranks: Ranks, find: Callable[[], FoundT]) -> list[FoundT]:
     answers = ranks.of_all((said, found))
     if failure is not None:
         raise failure
-    for rank, (error, _) in enumerate(answers):
-        if error is not None:
-            raise RanksDisagree(f"rank {rank} has nothing to merge: {error}")
+    for rank, (problem, _) in enumerate(answers):
+        if problem is not None:
+            raise RanksDisagree(f"rank {rank} has nothing to merge: {problem}")
     return [value for _, value in answers if value is not None]
 
 

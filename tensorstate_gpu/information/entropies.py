@@ -186,7 +186,7 @@ def _relative_weights(
     largest is excluded because 1 + 1e-20 is 1: the contribution of rare states would be lost.
     """
     if states is not None:
-        yield np.ones(1), np.zeros(1), states[top : top + 1] - 1.0
+        yield np.ones(1), np.zeros(1), (states[top : top + 1] - 1).astype(np.float64)
     for begin, end in ((0, top), (top + 1, len(weights))):
         part = weights[begin:end]
         size = _CHUNK if isinstance(part, np.ndarray) else max(len(part), 1)  # one chunk on a GPU
