@@ -115,6 +115,20 @@ def local_part(tensor: torch.Tensor) -> tuple[torch.Tensor, Layout | None]:
     return tensor, layout
 
 
+def part_in_graph(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the part of a tensor that this rank has, while torch.compile makes a graph.
+
+    Operators are not told how a DTensor is spread. Raises NotCapturable for partial sums.
+    """
+    if type(tensor).__name__ != "DTensor":  # what torch.compile can find out
+        return tensor
+    whole: Any = tensor
+    if any(placement.is_partial() for placement in whole.placements):
+        raise NotCapturable("partial sums of ranks do not fire yet: exclude= the layer")
+    part: torch.Tensor = whole.to_local()
+    return part
+
+
 def is_spread(tensor: object) -> bool:
     """Return whether a tensor is a DTensor, without importing what defines it."""
     module = loaded_module("torch.distributed.tensor")

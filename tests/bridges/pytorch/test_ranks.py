@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import Partial, Replicate, Shard
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.pytorch import ranks
+from tensorstate_gpu.bridges.pytorch.spread_tensors import part_in_graph
 from tests.support.gloo_ranks import run_programs
 from tests.support.samples import thinned
 
@@ -89,3 +91,21 @@ def test_tensors_are_where_the_backend_needs_them(backends, device, monkeypatch)
     monkeypatch.setattr(dist, "get_backend_config", lambda group: backends)
     monkeypatch.setattr(torch, "get_device_module", lambda kind: OneDevice)
     assert ranks._device_of(None) == torch.device(device)
+
+
+class DTensor:
+    """As torch.compile shows one: by the name of its class."""
+
+    def __init__(self, *placements):
+        self.placements = placements
+
+    def to_local(self):
+        return "the part of this rank"
+
+
+def test_compiled_graphs_get_the_part_of_a_rank():
+    plain = torch.ones(2)
+    assert part_in_graph(plain) is plain
+    assert part_in_graph(DTensor(Shard(0), Replicate())) == "the part of this rank"
+    with pytest.raises(ts.errors.NotCapturable, match="partial sums"):
+        part_in_graph(DTensor(Shard(0), Partial()))
