@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,9 +124,7 @@ class GroupedCounts:
         counts = [part.counts for part in self._parts]
         total = np.zeros(len(distinct), np.int64)
         np.add.at(total, numbers, np.concatenate(counts))
-        sums = [
-            sum_over_states(part.packed, part.counts, cpu().firing_counts) for part in self._parts
-        ]
+        sums = [self._sum(group, cpu().firing_counts) for group in range(len(self))]
         firing = np.array(sums)[:, : self.neurons]
         places = tuple(np.split(numbers, ends))
         return GroupTable(
@@ -134,8 +132,13 @@ class GroupedCounts:
         )
 
     def _cofiring(self, group: int) -> NDArray[np.int64]:
-        both = sum_over_states(self._parts[group], cpu().cofiring)
-        return both[: self.neurons, : self.neurons]
+        return self._sum(group, cpu().cofiring)[: self.neurons, : self.neurons]
+
+    def _sum(
+        self, group: int, of_rows: Callable[[NDArray[np.uint8]], NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        part = self._parts[group]
+        return sum_over_states(part.packed, part.counts, of_rows)
 
     def __add__(self, other: object) -> GroupedCounts:
         return self.merge(other) if isinstance(other, GroupedCounts) else NotImplemented
