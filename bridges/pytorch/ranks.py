@@ -1,5 +1,7 @@
 """PyTorch: TorchRanks, the processes of a process group of torch.distributed."""
 
+from __future__ import annotations  # a torch without distributed has no ProcessGroup
+
 from collections.abc import Sequence
 from typing import TypeVar
 

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from tensorstate_gpu._arrays.frameworks import loaded_module
+from tensorstate_gpu._arrays.frameworks import loaded_module, ranks_of
 from tensorstate_gpu._capturing.spread import Spread, Step
 from tensorstate_gpu.errors import NotCapturable
 
 from .definitions import neurons as defined_neurons
-from .ranks import ranks_of
 
 
 @dataclass(frozen=True, slots=True)
