@@ -141,3 +141,21 @@ def program_fully_sharded(rank, size):
         run = net if attach_first else ts.build_efficiency_model(net, LAYERS)
         net(batches[rank]).square().mean().backward()
         check_gathered(ts.Run(run.efficiency_layers).sync(), whole, rank)
+
+
+def long_program_pipeline(rank, size):
+    """A stage runs on made-up numbers first, to learn the shape of what it passes on."""
+    from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
+
+    torch.manual_seed(rank)
+    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    stage = PipelineStage(net, rank, size, torch.device("cpu"))
+    schedule = ScheduleGPipe(
+        stage, n_microbatches=8, loss_fn=lambda out, y: (out - y).square().mean()
+    )
+    given = [numbers(64, 6)] if rank == 0 else []
+    target = numbers(64, 6, seed=1) if rank == size - 1 else None
+    with ts.capture(net, "*") as run:
+        schedule.step(*given, target=target)
+    assert run[0].state_count == 64
+    assert run[0].passes == (8, 8)

@@ -1,12 +1,15 @@
 """Ranks of torch.distributed: states of all ranks, merged by gloo, against one process."""
 
+import sys
+import types
+
 import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import Partial, Replicate, Shard
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.pytorch import ranks
+from tensorstate_gpu.bridges.pytorch import ranks, tensors
 from tensorstate_gpu.bridges.pytorch.spread_tensors import part_in_graph
 from tests.support.gloo_ranks import run_programs
 from tests.support.samples import thinned
@@ -109,3 +112,17 @@ def test_compiled_graphs_get_the_part_of_a_rank():
     assert part_in_graph(DTensor(Shard(0), Replicate())) == "the part of this rank"
     with pytest.raises(ts.errors.NotCapturable, match="partial sums"):
         part_in_graph(DTensor(Shard(0), Partial()))
+
+
+@pytest.mark.parametrize("name", ["_forward_metadata_inference", "_shape_inference"])
+def test_a_pipeline_that_asks_for_shapes_is_not_captured(name, monkeypatch):
+    """It runs a stage on zeros, in functions that are called so in some version of torch."""
+    monkeypatch.setitem(sys.modules, tensors._STAGES, types.ModuleType(tensors._STAGES))
+    stages = {"__name__": tensors._STAGES}
+    exec(f"def {name}(run): return run()", stages)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    with ts.capture(net) as run:
+        stages[name](lambda: net(torch.zeros(8, 3)))
+        net(torch.ones(5, 3))
+    assert run[0].state_count == 5
+    assert run[0].passes == (1, 1)
