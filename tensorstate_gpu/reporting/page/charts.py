@@ -37,7 +37,7 @@ def _efficiency() -> Spec:
     percent = alt.Scale(domain=[0, 100])
     told = ["layer:N", "efficiency:Q", "lower:Q", "upper:Q", "ceiling:Q", "quality:N"]
     bars = base.mark_bar(color=BLUE, stroke=BLUE, height={"band": 0.6}).encode(
-        x=alt.X("efficiency:Q", title="efficiency in %", scale=percent),
+        x=alt.X("efficiency:Q", title="efficiency in %", scale=percent, stack=None),
         y=layer,
         fillOpacity=alt.FillOpacity(
             "quality:O",
