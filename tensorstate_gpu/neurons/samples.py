@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Protocol, TypeVar
 
@@ -125,12 +125,16 @@ class _Histogram:
         return self._states.pieces() if isinstance(self._states, StoredCounts) else [self._states]
 
     def firing_counts(self) -> Ints:
-        each = (sum_over_states(piece, cpu().firing_counts) for piece in self._pieces())
-        return reduce(np.add, each)[: self.neurons]
+        return self._sum(cpu().firing_counts)[: self.neurons]
 
     def cofiring(self) -> Ints:
-        each = (sum_over_states(piece, cpu().cofiring) for piece in self._pieces())
-        return reduce(np.add, each)[: self.neurons, : self.neurons]
+        return self._sum(cpu().cofiring)[: self.neurons, : self.neurons]
+
+    def _sum(self, of_rows: Callable[[NDArray[np.uint8]], Ints]) -> Ints:
+        pieces = self._pieces()
+        return reduce(
+            np.add, (sum_over_states(piece.packed, piece.counts, of_rows) for piece in pieces)
+        )
 
     def active_neurons(self) -> Ints:
         found = np.zeros(self.neurons + 1, np.int64)
