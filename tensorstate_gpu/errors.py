@@ -30,10 +30,12 @@ __all__ = [
     "NothingCaptured",
     "OtherProcess",
     "PassesMissed",
+    "RanksDisagree",
     "RowsLost",
     "RowsNotKept",
     "ShuffledInputsWarning",
     "SkippedLayersWarning",
+    "SliceOfNeurons",
     "StoreClosed",
     "StoreInUse",
     "TensorStateError",
@@ -90,6 +92,17 @@ class RowsLost(TensorStateError, RuntimeError):
 
     The message says how many rows, and what to do.
     """
+
+
+class RanksDisagree(TensorStateError, ValueError):
+    """Ranks have captured different layers, or other neurons: their states cannot be merged.
+
+    Every rank raises it, so that none waits for another.
+    """
+
+
+class SliceOfNeurons(TensorStateError, ValueError):
+    """This rank has a slice of a layer's neurons only; Run.sync() joins the slices of all ranks."""
 
 
 class RowsNotKept(TensorStateError, ValueError):

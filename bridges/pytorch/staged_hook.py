@@ -21,6 +21,7 @@ from .found_axis import FoundAxis
 from .hooks import StateCaptureHook
 from .operator import Receiver
 from .pass_counter import ModuleLog
+from .spread_tensors import local_part, part_in_graph
 from .stage import APPENDING, Stage, Staged, checked_labels, placement_of
 from .tensors import is_exporting, is_real_forward, is_recorded
 
@@ -53,7 +54,7 @@ class StagedHook(StateCaptureHook):
             if stage is None:
                 super().deliver(tensor, sequences)
             elif not is_exporting():
-                stage.append(tensor.detach())
+                stage.append(part_in_graph(tensor).detach())
         elif is_real_forward(tensor, recorded=True):
             if is_recorded(tensor):
                 self._keep_for_graph()
@@ -82,9 +83,12 @@ class StagedHook(StateCaptureHook):
         self._of_this_call(clock)
         try:
             found = self._axis_of(tensor, traced)
+            part, layout = local_part(tensor)
             with APPENDING:  # another thread may create it
-                stage = self._stage or self._create_stage(tensor, found, inputs)
-            stage.append(tensor.detach())
+                if (stage := self._stage) is None:
+                    self._note_layout(layout, part, found)
+                    stage = self._create_stage(part, found, inputs)
+            stage.append(part.detach())
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {self.name}")
             raise
