@@ -32,6 +32,7 @@ __all__ = [
     "PassesMissed",
     "RowsNotKept",
     "ShuffledInputsWarning",
+    "SinkFailedWarning",
     "SkippedLayersWarning",
     "StoreClosed",
     "StoreInUse",
@@ -109,6 +110,10 @@ class GuessedAxisWarning(UserWarning):
 
 class ShuffledInputsWarning(UserWarning):
     """Inputs are selected by their position, but Keras has shuffled them during training."""
+
+
+class SinkFailedWarning(UserWarning):
+    """What a StateMonitor logs to raised an error; training goes on without that chart."""
 
 
 class UnmaskedLayerWarning(UserWarning):

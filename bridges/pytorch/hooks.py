@@ -8,6 +8,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
@@ -54,6 +55,7 @@ class StateCaptureHook(TensorPoint, Receiver):
     later_calls: "list[StateCaptureHook]"
     _filter: PassFilter | None = None
     _was_skipped = False  # in a call without a tensor
+    _before = False  # whether it captures the inputs of its module
 
     @takes_options
     def __init__(
@@ -87,6 +89,12 @@ class StateCaptureHook(TensorPoint, Receiver):
         """
         self._passes, self._filter = passes, filter
         passes.add_user(self)
+
+    @property
+    def followed_passes(self) -> ForwardPasses:
+        """The passes of the model, from which the axes of tensors are known."""
+        assert self._passes is not None
+        return self._passes
 
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""
@@ -124,15 +132,16 @@ class StateCaptureHook(TensorPoint, Receiver):
                 "build_efficiency_model()"
             )
         check_devices(module, self.firing)
-        if before:
-            function = self.before_with_kwargs
-            handle = module.register_forward_pre_hook(function, with_kwargs=True)
-        else:
-            handle = module.register_forward_hook(self)
-        self.active = True
+        self._before = before
         self._take_rule_of(module)
         self.pass_log.watch(module)
-        self.bind(module, handle)
+        self.join(module)
+
+    def _hook_onto(self, module: torch.nn.Module) -> tuple[RemovableHandle, ...]:
+        self.active = True
+        if not self._before:
+            return (module.register_forward_hook(self),)
+        return (module.register_forward_pre_hook(self.before_with_kwargs, with_kwargs=True),)
 
     def detach(self) -> None:
         """Remove the hook from the module that it is attached to, if any."""
@@ -140,10 +149,13 @@ class StateCaptureHook(TensorPoint, Receiver):
             for hook in (self, *self.later_calls):
                 hook.pass_log.end()
             self.remove()
-            self.active = False  # for compiled graphs that do not check whether they still fit
             if self._passes is not None:
                 self._passes.remove_user(self)
                 self._passes = None
+
+    def remove(self) -> None:
+        super().remove()
+        self.active = False  # for compiled graphs that do not check whether they still fit
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
         """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
@@ -241,7 +253,7 @@ class StateCaptureHook(TensorPoint, Receiver):
         """Create the capture point of the next call of the module within a pass."""
         number = len(self.later_calls) + 2
         called = name_of_call(self.name, number)
-        hook = StateCaptureHook(called, options=self.options, call_of=self.name)
+        hook = self._new_of_call(called)
         hook.answer_to([name_of_call(name, number) for name in self.other_names])
         hook._rule, hook._passes, hook._filter = self._rule, self._passes, self._filter
         hook._use_log(self.pass_log.of_later_call())
@@ -253,6 +265,10 @@ class StateCaptureHook(TensorPoint, Receiver):
             tell(hook, before)
         hook.new_point_listeners = self.new_point_listeners
         return hook
+
+    def _new_of_call(self, name: str) -> "StateCaptureHook":
+        """Return a new capture point for another call of the module."""
+        return StateCaptureHook(name, options=self.options, call_of=self.name)
 
     def later_calls_of_store(self) -> "list[StateCaptureHook]":
         """Create the capture points of later calls that the store already has rows of."""
@@ -273,5 +289,6 @@ class StateCaptureHook(TensorPoint, Receiver):
 
 # What a hook has for the model that it is attached to, and a copy has not.
 _OF_THE_MODEL = {
-    *("_handles", "_module", "_passes", "_filter", "_anchor", "_key_and_active", "pass_log"),
+    *("_handles", "_module", "_own_module", "_passes", "_filter", "_anchor", "_key_and_active"),
+    "pass_log",
 }

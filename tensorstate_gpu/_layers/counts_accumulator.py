@@ -24,12 +24,13 @@ class CountsAccumulator(Accumulator):
     """Keeps only running counts, one histogram per label. Distinct states bound its memory.
 
     ``groups``: for how many groups of instances each is kept; None for no groups.
+    ``first``: the number of the first instance, which decides its group where it has no unit.
     """
 
-    def __init__(self, neurons: int, groups: int | None = None) -> None:
+    def __init__(self, neurons: int, groups: int | None = None, first: int = 0) -> None:
         super().__init__(neurons)
         self._ledger = Ledger()
-        self._groups = groups
+        self._groups, self._first = groups, first
         self._counters = LabelledCounters(self.row_bytes, groups or 1)
         self._samples = SampleTallies(groups or 1)
 
@@ -43,7 +44,7 @@ class CountsAccumulator(Accumulator):
 
     def copy(self) -> "CountsAccumulator":
         """Return an independent copy, in host memory."""
-        twin = CountsAccumulator(self.neurons, self._groups)
+        twin = CountsAccumulator(self.neurons, self._groups, self._first)
         twin._ledger, twin._counters = copy.deepcopy(self._ledger), copy.copy(self._counters)
         twin._samples = copy.deepcopy(self._samples)
         return twin
@@ -54,7 +55,8 @@ class CountsAccumulator(Accumulator):
             sizes = sizes_of(batches)
             row_labels = None if notes.labels is None else notes.labels.repeat(sizes)
             if self._groups is not None:
-                hashes = instance_hashes(self._ledger.instances, len(sizes), notes.units)
+                first = self._first + self._ledger.instances
+                hashes = instance_hashes(first, len(sizes), notes.units)
                 row_groups = groups_of(hashes, self._groups).repeat(sizes)
                 self._samples.add(hashes, notes.labels, has_units=notes.units is not None)
         self._count_rows(packed, row_labels, row_groups)

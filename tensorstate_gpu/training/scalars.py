@@ -1,0 +1,39 @@
+"""Scalars: the measures of a phase of training, as numbers with names for charts."""
+
+from collections.abc import Mapping
+
+from tensorstate_gpu import information
+from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.neurons import dead
+from tensorstate_gpu.reporting.layer_names import layer_labels
+
+Scalars = dict[str, float]
+
+
+def phase_scalars(prefix: str, counts: Mapping[str, StateCounts]) -> Scalars:
+    """Return the measures of layers by name, and the network's efficiency, if there are layers.
+
+    ``counts``: the histograms of layers by the names of their states, none of them empty.
+    """
+    if not counts:
+        return {}
+    labels = layer_labels(counts)
+    layers = {labels[name]: layer_scalars(part) for name, part in counts.items()}
+    network = information.network_efficiency([each["efficiency"] for each in layers.values()])
+    by_layer = {
+        f"{prefix}{measure}/{label}": value
+        for label, measures in layers.items()
+        for measure, value in measures.items()
+    }
+    return {f"{prefix}efficiency": network, **by_layer}
+
+
+def layer_scalars(counts: StateCounts) -> Scalars:
+    """Return the measures of a layer."""
+    return {
+        "efficiency": counts.efficiency(),
+        "entropy": counts.entropy(),
+        "ceiling": information.ceiling(counts.total, counts.neurons),
+        "coverage": information.coverage(counts),
+        "dead_share": len(dead(counts)) / counts.neurons,
+    }
