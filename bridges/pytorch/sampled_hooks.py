@@ -45,11 +45,11 @@ class SampledHook(StateCaptureHook):
     ) -> None:
         room = self._sampler.room(self.name)
         chosen = by_input if room is None else by_input.sampled(room, self._sampler.step)
-        self._sampler.pass_over(self.name, by_input.rows - chosen.rows)
         if chosen.rows:
             # Of whole inputs fewer may be left than the pass has.
             inputs = inputs if chosen.inputs is None else chosen.inputs
             super()._keep(chosen, threshold, found, inputs)
+        self._sampler.pass_over(self.name, by_input.rows - chosen.rows)
 
     def record(
         self,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.batches import Batches
 
-_ODD = 2_654_435_761  # Knuth's multiplicative hash: neighbouring steps begin far apart
+_ODD = 2_654_435_761  # of Knuth's multiplicative hash, of which the highest bits count
 
 
 class Sampler(Protocol):
@@ -25,7 +25,7 @@ class Sampler(Protocol):
         """Return how many more states of a layer are asked for; None for all."""
 
     def pass_over(self, name: str, states: int) -> None:
-        """Note states that are not asked for."""
+        """Note states that are not asked for, beside those of a layer that were recorded last."""
 
     def record(self, name: str, packed: object, neurons: int, batches: Batches) -> None:
         """Take packed rows (states, bytes) of a layer, and whose they are."""
@@ -60,7 +60,7 @@ def whole_inputs(sizes: Sequence[int], room: int, step: int) -> range | None:
     ``sizes``: rows of each input. None if not even one fits.
 
     >>> whole_inputs([2, 2, 2, 2], 4, step=0), whole_inputs([2, 2, 2, 2], 4, step=1)
-    (range(0, 2), range(2, 4))
+    (range(0, 2), range(1, 3))
     >>> whole_inputs([5, 5], 4, step=0)
     """
     ends = np.cumsum(sizes)
@@ -84,4 +84,4 @@ def spaced_rows(rows: int, room: int, step: int) -> NDArray[np.int64]:
 
 
 def _place(step: int, among: int) -> int:
-    return step * _ODD % among
+    return ((step * _ODD % 2**32) * among) >> 32

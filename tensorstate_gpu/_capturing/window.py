@@ -21,6 +21,7 @@ class Piece:
     """Counts of a step, or of all: those that were loaded, and those that are still being added."""
 
     step: int
+    passed_over: int = 0
     loaded: list[StateCounts | GroupedCounts] = field(default_factory=list)
     running: CountsAccumulator | None = None
 
@@ -45,7 +46,6 @@ class CountsWindow:
     """The counts of a layer: of the last ``size`` captured steps, or of all if it is None.
 
     ``groups``: for how many groups of inputs counts are kept apart; None for no groups.
-    ``passed_over``: the number of states of captured steps that were not asked for.
     """
 
     def __init__(self, size: int | None, groups: int | None) -> None:
@@ -53,7 +53,6 @@ class CountsWindow:
         self._pieces: deque[Piece] = deque()
         self._instances = 0
         self.neurons = 0
-        self.passed_over = 0
 
     def add(self, step: int | None, packed: NativeArray, neurons: int, batches: Batches) -> None:
         """Add rows of a step; in a window, the oldest step leaves when there are more than fit.
@@ -68,6 +67,15 @@ class CountsWindow:
             piece.running = CountsAccumulator(neurons, self._groups, first=self._instances)
         piece.running.append(packed, batches, trusted=True)
         self._instances += totals(batches)[0]
+
+    def pass_over(self, states: int) -> None:
+        """Note states that are not asked for, of the step that was added to last."""
+        self._pieces[-1].passed_over += states
+
+    @property
+    def passed_over(self) -> int:
+        """The number of states of the same steps that were not asked for."""
+        return sum(piece.passed_over for piece in self._pieces)
 
     def _piece_of(self, step: int) -> Piece:
         if not self._pieces or (self._size is not None and self._pieces[-1].step != step):
@@ -103,7 +111,7 @@ class CountsWindow:
         return {
             "neurons": self.neurons,
             "instances": self._instances,
-            "passed_over": self.passed_over,
+            "passed_over": np.array([piece.passed_over for piece in self._pieces], np.int64),
             "steps": np.array([piece.step for piece in self._pieces], np.int64),
             "sizes": np.array([len(part) for part in parts], np.int64),
             "packed": np.concatenate([empty.packed, *(part.packed for part in parts)]),
@@ -114,26 +122,28 @@ class CountsWindow:
 
     def load(self, state: State) -> None:
         """Go on from what state() has returned. Of more steps than fit, the last are kept."""
-        self.neurons, self._instances, self.passed_over = (
-            integer(state[name], name) for name in ("neurons", "instances", "passed_over")
-        )
-        steps, sizes, packed, counts, by_group, fingerprints = (
+        self.neurons = integer(state["neurons"], "neurons")
+        self._instances = integer(state["instances"], "instances")
+        steps, passed_over, sizes, packed, counts, by_group, fingerprints = (
             np.asarray(state[name])
-            for name in ("steps", "sizes", "packed", "counts", "instances_by_group", "fingerprints")
+            for name in (
+                *("steps", "passed_over", "sizes", "packed", "counts"),
+                *("instances_by_group", "fingerprints"),
+            )
         )
         edges = np.cumsum(sizes)[:-1]
         pairs = zip(np.split(packed, edges), np.split(counts, edges), strict=True)
         parts = [StateCounts(rows, numbers, self.neurons) for rows, numbers in pairs]
         each = len(parts) // max(len(steps), 1)
         self._pieces = deque()
-        for i, step in enumerate(steps.tolist()):
+        for i, (step, left) in enumerate(zip(steps.tolist(), passed_over.tolist(), strict=True)):
             own = parts[i * each : (i + 1) * each]
             if len(by_group):
                 fingerprint = int(fingerprints.view(np.uint64)[i])
                 loaded: StateCounts | GroupedCounts = GroupedCounts(own, by_group[i], fingerprint)
             else:
                 loaded = own[0]
-            self._pieces.append(Piece(step, [loaded]))
+            self._pieces.append(Piece(step, left, [loaded]))
         self._drop_oldest()
 
 

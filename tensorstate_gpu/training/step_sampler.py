@@ -90,10 +90,10 @@ class StepSampler:
     # ---- what is captured ----------------------------------------------------------------------
 
     def pass_over(self, name: str, states: int) -> None:
-        """Note states that are not asked for."""
+        """Note states that are not asked for, beside those of a layer that were recorded last."""
         if states:
             with self._lock:
-                self.window_of(self.phase, name).passed_over += states
+                self.window_of(self.phase, name).pass_over(states)
 
     def record(self, name: str, packed: NativeArray, neurons: int, batches: Batches) -> None:
         """Count packed rows (states, bytes) of a layer, of the inputs that ``batches`` says."""
