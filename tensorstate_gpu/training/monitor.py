@@ -126,6 +126,11 @@ class StateMonitor:
         """The number of optimizer steps so far."""
         return self._sampler.step
 
+    @property
+    def is_capturing(self) -> bool:
+        """Whether passes that run now are captured."""
+        return self._sampler.wants_now()
+
     def step(self, number: int | None = None) -> None:
         """End an optimizer step: all passes since the last call belong to it.
 
