@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.studies.neuron_axes.torchvision_models import import_torchvision
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    import_torchvision()  # which both frameworks import
     import transformers
     from transformers import EarlyStoppingCallback, TrainerCallback
 
