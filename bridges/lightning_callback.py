@@ -16,7 +16,6 @@ from tensorstate_gpu.training.monitor import StateMonitor
 from tensorstate_gpu.training.monitor_options import MonitorKeywords
 
 
-
 class EfficiencyMonitor(Callback):
     """Logs the efficiency of layers, and other measures, from some steps of the training.
 

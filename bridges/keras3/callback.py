@@ -79,9 +79,7 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
         attachment = plan_attachment(
             model, self._attach_to, self._exclude, self._method, keep="counts", **self._options
         )
-        points = models.attach_in_place(
-            model, attachment.chosen, self._method, attachment.options
-        )
+        points = models.attach_in_place(model, attachment.chosen, self._method, attachment.options)
         self._run = Run(points)
 
     def _detach(self) -> None:

@@ -295,9 +295,7 @@ def entrances(model: nn.Module) -> list[nn.Module]:
         module
         for module in (model, *model.children())
         if module is model
-        or not (
-            next(module.children(), None) is None or isinstance(module, torch.jit.ScriptModule)
-        )
+        or not (next(module.children(), None) is None or isinstance(module, torch.jit.ScriptModule))
     ]
 
 

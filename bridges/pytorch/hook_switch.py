@@ -1,4 +1,4 @@
-"""PyTorch: HookSwitch takes hooks off a model while nothing is to be captured, and puts them back."""
+"""PyTorch: HookSwitch takes hooks off a model while nothing is captured, and puts them back."""
 
 import sys
 import weakref

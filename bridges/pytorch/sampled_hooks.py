@@ -1,4 +1,4 @@
-"""PyTorch: SampledHook, a capture point that takes the passes and states that a sampler asks for."""
+"""PyTorch: SampledHook, a capture point that takes the states that a sampler asks for."""
 
 import torch
 from torch.nn.utils.rnn import PackedSequence

@@ -1,4 +1,4 @@
-"""MonitorOfTrainer: the monitor of a callback, which follows the epochs and restarts of a trainer."""
+"""MonitorOfTrainer: the monitor of a callback, through epochs and restarts of its trainer."""
 
 from collections.abc import Mapping
 from typing import Any, Unpack

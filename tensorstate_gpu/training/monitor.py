@@ -245,9 +245,7 @@ class StateMonitor:
             for name, value in self.phase_scalars(phase, f"{phase}/", process_group).items()
         }
 
-    def phase_scalars(
-        self, phase: str, prefix: str = "", process_group: object = None
-    ) -> Scalars:
+    def phase_scalars(self, phase: str, prefix: str = "", process_group: object = None) -> Scalars:
         """Return the measures of one phase, with another beginning of their names."""
         windows = self._sampler.windows.get(phase, {})
         counts = {name: window.counts() for name, window in windows.items()}
@@ -330,6 +328,7 @@ def _positive_or_none(value: object, argument: str) -> int | None:
 
 def _checked_phases(phases: Sequence[str]) -> tuple[str, ...]:
     if isinstance(phases, str) or not set(phases) <= {TRAIN, EVAL}:
-        raise ValueError(f'phases must be of "train" and "eval", got {phases!r}; others are those '
-                         "of during()")
+        raise ValueError(
+            f'phases must be of "train" and "eval", got {phases!r}; others are those of during()'
+        )
     return tuple(phases)

@@ -50,7 +50,7 @@ def check_state(state: object, layers: Collection[str], rule: str, groups: int |
     """
     if not isinstance(state, Mapping) or "format" not in state:
         raise TypeError(
-            f"state must be what state_dict() of a StateMonitor returned, got {type(state).__name__}"
+            f"state must be of state_dict() of a StateMonitor, got {type(state).__name__}"
         )
     if (found := integer(state["format"], "format")) != FORMAT:
         raise ValueError(f"state has the format {found}; this version reads {FORMAT}")

@@ -24,6 +24,7 @@ PUBLIC = {
     "StateCapture",
     "StateCaptureHook",
     "StateCounts",
+    "StateMonitor",
     "Store",
     "__version__",
     "aIQ",
@@ -49,6 +50,7 @@ PUBLIC = {
     "store",
     "tap",
     "testing",
+    "training",
 }
 
 # The finder and the small job, for a fresh interpreter.

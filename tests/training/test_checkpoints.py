@@ -1,4 +1,4 @@
-"""The state of a monitor: a training that is resumed has the counts of one that was never killed."""
+"""The state of a monitor: a training that is resumed counts like one that was never killed."""
 
 import io
 
@@ -89,7 +89,7 @@ def test_a_state_does_not_change_with_the_training():
 def test_a_smaller_window_keeps_the_last_steps():
     model, monitor = monitored({"window": 3})
     train(model, range(9), monitor)
-    short_model, short = monitored({"window": 2})
+    _, short = monitored({"window": 2})
     short.load_state_dict(monitor.state_dict())
     last_model, last = monitored({"window": 2})
     train(last_model, range(9), last)

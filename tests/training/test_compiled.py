@@ -26,7 +26,8 @@ def graphs(counted):
 def test_steps_of_a_compiled_model(monitored):
     model, made = network(), []
     compiled = torch.compile(model, backend=graphs(made))
-    monitor = ts.StateMonitor({"model": model, "compiled": compiled}[monitored], "*", every_n_steps=3)
+    given = {"model": model, "compiled": compiled}[monitored]
+    monitor = ts.StateMonitor(given, "*", every_n_steps=3)
     for step in range(10):
         compiled(batch(step))
         monitor.step()

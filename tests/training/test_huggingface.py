@@ -88,7 +88,9 @@ def test_logs_history_and_reporters(tmp_path):
     assert entries(trained, "efficiency/hidden")[-1] == monitor.counts("hidden").efficiency()
     for name in ("efficiency", "eval_efficiency", "eval_dead_share/head"):
         assert [logs[name] for logs in reporter.seen if name in logs] == entries(trained, name)
-    assert all("efficiency" not in entry for entry in trained.state.log_history if "eval_loss" in entry)
+    assert all(
+        "efficiency" not in entry for entry in trained.state.log_history if "eval_loss" in entry
+    )
     assert monitor.scalars().keys() == {name for name in monitor.scalars() if name[:6] == "train/"}
 
 

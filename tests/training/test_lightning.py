@@ -37,16 +37,16 @@ class Net(pl.LightningModule):
         self.net = network()
         self.passes = {"train": 0, "eval": 0}  # of inputs, without the sanity check
 
-    def training_step(self, x, _):
+    def training_step(self, x, number):
         self.passes["train"] += len(x[0])
         return self.net(x[0]).square().mean()
 
-    def validation_step(self, x, _):
+    def validation_step(self, x, number):
         if not self.trainer.sanity_checking:
             self.passes["eval"] += len(x[0])
         self.net(x[0])
 
-    def test_step(self, x, _):
+    def test_step(self, x, number):
         self.net(x[0])
 
     def configure_optimizers(self):
@@ -123,7 +123,9 @@ def test_charts(tmp_path):
     callback = EfficiencyMonitor("Linear", every_n_steps=2)
     trainer(tmp_path, callback, logger=logger, log_every_n_steps=2).fit(Net(), loader(), loader(8))
     head, *rows = (tmp_path / "lightning_logs/version_0/metrics.csv").read_text().splitlines()
-    columns = dict(zip(head.split(","), zip(*(row.split(",") for row in rows), strict=True), strict=True))
+    columns = dict(
+        zip(head.split(","), zip(*(row.split(",") for row in rows), strict=True), strict=True)
+    )
     assert len([*filter(None, columns["train/efficiency"])]) == 3
     assert len([*filter(None, columns["eval/efficiency"])]) == 1
 
@@ -153,7 +155,7 @@ def test_two_callbacks_of_one_trainer(tmp_path):
 
 def test_an_error_in_validation_ends_the_phase(tmp_path):
     class Failing(Net):
-        def validation_step(self, x, _):
+        def validation_step(self, x, number):
             raise OSError
 
     callback = EfficiencyMonitor("Linear")

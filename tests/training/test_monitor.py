@@ -183,7 +183,7 @@ def test_a_window_holds_exactly_the_last_captured_steps(window):
     for step in range(9):
         model(batch(step))
         model(batch(100 + step))
-        captured = [each for each in range(0, step + 1, 2)][-window:]
+        captured = list(range(0, step + 1, 2))[-window:]
         with monitor.paused():
             expected = states_of(model, *(batch(n + each) for each in captured for n in (0, 100)))
         assert monitor.counts("0") == expected

@@ -70,7 +70,9 @@ def test_training_and_validation_apart():
 
 
 @pytest.mark.each_process
-@pytest.mark.parametrize(("update_freq", "batches"), [("epoch", []), ("batch", [0, 1, 2]), (2, [1])])
+@pytest.mark.parametrize(
+    ("update_freq", "batches"), [("epoch", []), ("batch", [0, 1, 2]), (2, [1])]
+)
 def test_update_freq(update_freq, batches):
     model, later = network(), Later()
     callbacks = [StateEfficiency("hidden", update_freq=update_freq), later]
@@ -124,12 +126,14 @@ def test_a_fit_that_failed_leaves_nothing_to_the_next():
     assert model.get_layer("hidden").call == call
 
 
-@pytest.mark.parametrize(("update_freq", "kind"), [("often", ValueError), (0, ValueError), (1.5, TypeError)])
+@pytest.mark.parametrize(
+    ("update_freq", "kind"), [("often", ValueError), (0, ValueError), (1.5, TypeError)]
+)
 def test_a_bad_frequency(update_freq, kind):
     with pytest.raises(kind, match="update_freq must be"):
         StateEfficiency(update_freq=update_freq)
 
 
 def test_a_monitor_of_a_keras_model_says_what_to_use():
-    with pytest.raises(ts.errors.NotCapturable, match="training.StateEfficiency is a callback"):
+    with pytest.raises(ts.errors.NotCapturable, match=r"training\.StateEfficiency is a callback"):
         ts.StateMonitor(network())
