@@ -1,5 +1,6 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 try:
@@ -12,7 +13,8 @@ from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
-from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu._capturing.saved_point import load_point, saved_point
+from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .forward_passes import ForwardPasses
@@ -117,6 +119,33 @@ class StateCaptureHook(TensorPoint, Receiver):
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
         self.pass_log.restart()
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the counts, and what is known of the layer, as integers, strings and tensors.
+
+        torch.load(weights_only=True) reads it. Raises RowsNotKept unless ``keep="counts"``: for
+        rows, a store is made to be resumed.
+        """
+        self._check_counts()
+        with self.intake.lock:
+            return saved_point(self.intake)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what state_dict() returned, in place of what was captured.
+
+        Raises TypeError or ValueError, and changes nothing, if it is of another layer, or has
+        another firing rule or number of groups.
+        """
+        self._check_counts()
+        load_point(self.intake, state)
+        self.pass_log.restart()
+
+    def _check_counts(self) -> None:
+        if self.keep != "counts":
+            raise RowsNotKept(
+                f'{self.name}: state_dict() is for counts: capture with keep="counts", or into a '
+                "store, which a later capture can resume"
+            )
 
     def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
         """Capture the outputs of a module from now on; ``before``: its inputs.

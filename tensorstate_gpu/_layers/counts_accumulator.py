@@ -39,6 +39,25 @@ class CountsAccumulator(Accumulator):
         return self._ledger
 
     @property
+    def groups(self) -> int | None:
+        """For how many groups of instances counts are kept; None for no groups."""
+        return self._groups
+
+    @property
+    def counters(self) -> LabelledCounters:
+        """The counts by label and group."""
+        return self._counters
+
+    @property
+    def samples(self) -> SampleTallies:
+        """The instances by label and group."""
+        return self._samples
+
+    def replace(self, ledger: Ledger, counters: LabelledCounters, samples: SampleTallies) -> None:
+        """Go on from these counts, and from what is known of their instances."""
+        self._ledger, self._counters, self._samples = ledger, counters, samples
+
+    @property
     def rows(self) -> int:
         return self._counters.total
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
-
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._arrays.frameworks import as_tensor
+from tensorstate_gpu._arrays.saved_arrays import arrays_for_tensors, tensors_for_arrays
 from tensorstate_gpu._capturing.window import CountsWindow, State
 
 FORMAT = 1
@@ -15,15 +13,8 @@ Windows = Mapping[str, Mapping[str, CountsWindow]]  # by phase and layer
 def saved_windows(windows: Windows) -> dict[str, dict[str, State]]:
     """Return the counts of all phases and layers, with tensors for arrays."""
     return {
-        phase: {name: _with_tensors(window.state()) for name, window in layers.items()}
+        phase: {name: tensors_for_arrays(window.state()) for name, window in layers.items()}
         for phase, layers in windows.items()
-    }
-
-
-def _with_tensors(state: State) -> State:
-    return {
-        name: as_tensor(value) if isinstance(value, np.ndarray) else value
-        for name, value in state.items()
     }
 
 
@@ -35,12 +26,8 @@ def loaded_windows(
     for phase, layers in saved.items():
         loaded[phase] = {name: CountsWindow(size, groups) for name in layers}
         for name, state in layers.items():
-            loaded[phase][name].load({key: _on_host(value) for key, value in state.items()})
+            loaded[phase][name].load(arrays_for_tensors(dict(state)))
     return loaded
-
-
-def _on_host(value: object) -> object:
-    return value.cpu().numpy() if hasattr(value, "cpu") else value
 
 
 def check_state(state: object, layers: Collection[str], rule: str, groups: int | None) -> None:
