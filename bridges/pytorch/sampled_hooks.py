@@ -1,9 +1,12 @@
 """PyTorch: SampledHook, a capture point that takes the states that a sampler asks for."""
 
+from typing import cast
+
 import torch
 from torch.nn.utils.rnn import PackedSequence
 from torch.profiler import record_function
 
+from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.thresholds import Threshold
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sampling import Sampler
@@ -66,7 +69,6 @@ class SampledHook(StateCaptureHook):
         intake.sink.before_batch()
         with intake.lock:
             intake.declare(neurons, axis)  # which checks that there are as many as before
-            batches = instances
-            if isinstance(batches, int):
-                batches = divided(len(packed), batches)  # type: ignore[arg-type]
-            self._sampler.record(self.name, packed, neurons, batches)
+            rows = cast(NativeArray, packed)
+            whole = divided(len(rows), instances) if isinstance(instances, int) else instances
+            self._sampler.record(self.name, rows, neurons, whole)

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._layers.batches import Batches
 
 _ODD = 2_654_435_761  # of Knuth's multiplicative hash, of which the highest bits count
@@ -27,7 +28,7 @@ class Sampler(Protocol):
     def pass_over(self, name: str, states: int) -> None:
         """Note states that are not asked for, beside those of a layer that were recorded last."""
 
-    def record(self, name: str, packed: object, neurons: int, batches: Batches) -> None:
+    def record(self, name: str, packed: NativeArray, neurons: int, batches: Batches) -> None:
         """Take packed rows (states, bytes) of a layer, and whose they are."""
 
 

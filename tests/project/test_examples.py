@@ -29,12 +29,9 @@ RUNS += [
     for path in sorted(EXAMPLES.glob("*.py"))
     if path.stem not in ("data", "keras_lenet5")
 ]
-# The others take minutes. TensorFlow's way to capture is also that of docs/keras.md, whose code
-# test_readme.py runs.
-SAMPLE = [
-    *(("two_layer_network", "jax"), ("efficiency_study", ""), ("output_distributions", "")),
-    ("pruning", ""),
-]
+# The others take longer, some of them minutes. Keras' ways to capture are also those of
+# docs/keras.md, whose code test_readme.py runs.
+SAMPLE = [("efficiency_study", "")]
 ARGUMENTS = {"efficiency_study": ["--quick"]}
 # Lightning and transformers import torchvision, which may be built for another torch here.
 WITH_TORCHVISION = ("huggingface_training", "lightning_training")
