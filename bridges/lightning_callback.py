@@ -1,7 +1,11 @@
 """Lightning: EfficiencyMonitor, a callback that logs the efficiency of layers during training."""
 
+import os
+import tempfile
+import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Unpack
 
 try:
@@ -48,6 +52,10 @@ class EfficiencyMonitor(Callback):
         self._own = MonitorOfTrainer(attach_to, exclude, **options)
         self._key = self._generate_state_key(attach_to=repr(attach_to), exclude=repr(exclude))
         self._block = ExitStack()
+        # Where a process that the trainer starts, and to which this callback is copied, leaves its
+        # counts for this one: strategies that spawn return nothing of a callback.
+        self._process = os.getpid()
+        self._home = Path(tempfile.gettempdir(), f"tensorstate_gpu-{uuid.uuid4().hex}.pt")
 
     @property
     def monitor(self) -> StateMonitor | None:
@@ -59,12 +67,15 @@ class EfficiencyMonitor(Callback):
         return self._key
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._fetch()
         if not is_overridden("configure_model", pl_module):  # which makes the layers later
             self._own.begin(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._block.close()
         self._own.end()
+        if os.getpid() != self._process and trainer.is_global_zero:
+            torch.save(self._own.state_dict(), self._home)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -133,7 +144,17 @@ class EfficiencyMonitor(Callback):
     # ---- checkpoints ---------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
+        self._fetch()
         return self._own.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self._own.load_state_dict(state_dict)
+
+    def _fetch(self) -> None:
+        """Take the counts of a process that the trainer has started."""
+        if os.getpid() == self._process and self._home.exists():
+            self._own.load_state_dict(torch.load(self._home, weights_only=True))
+            self._home.unlink()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_block": ExitStack()}

@@ -38,7 +38,7 @@ trainer = transformers.Trainer(
     model,
     transformers.TrainingArguments(
         "bert",
-        num_train_epochs=8,
+        num_train_epochs=5,
         learning_rate=2e-3,
         per_device_train_batch_size=32,
         eval_strategy="epoch",

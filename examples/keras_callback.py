@@ -21,7 +21,9 @@ model = keras.Sequential(
         layers.Dense(10, name="pred"),
     ]
 )
-model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+model.compile(
+    "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+)
 history = model.fit(
     *train,
     validation_data=test,

@@ -131,7 +131,8 @@ class SkippedLayersWarning(UserWarning):
 # Libraries between a line of the user and a warning, by the names of their modules.
 _LIBRARIES = {
     *("tensorstate_gpu", "torch", "keras", "tensorflow", "jax", "torchvision", "timm"),
-    *("transformers", "contextlib", "concurrent", "threading"),
+    *("transformers", "lightning", "pytorch_lightning", "accelerate"),
+    *("contextlib", "concurrent", "threading"),
 }
 
 

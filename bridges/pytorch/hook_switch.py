@@ -45,10 +45,9 @@ class HookSwitch:
         self._watches = [PassWatch(self, part, part is root) for part in entrances(root)]
 
     @property
-    def names(self) -> dict[str, tuple[str, ...]]:
-        """The names of the capture points, each with its other names."""
-        every = [point for hook in self._hooks for point in (hook, *hook.later_calls)]
-        return {point.name: point.other_names for point in every}
+    def points(self) -> list[StateCaptureHook]:
+        """The capture points, with those of later calls that were made so far."""
+        return [point for hook in self._hooks for point in (hook, *hook.later_calls)]
 
     def in_training(self) -> bool:
         """Return whether the model is in training mode."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._layers.batches import Batches
 
 _ODD = 2_654_435_761  # of Knuth's multiplicative hash, of which the highest bits count
@@ -36,8 +37,8 @@ class Switch(Protocol):
     """Capture points at a model that a sampler has them leave while it asks for nothing."""
 
     @property
-    def names(self) -> dict[str, tuple[str, ...]]:
-        """The names of the capture points, each with its other names."""
+    def points(self) -> Sequence[CapturePoint]:
+        """The capture points, with those of later calls that were made so far."""
 
     def in_training(self) -> bool:
         """Return whether the model is in training mode."""

@@ -55,6 +55,10 @@ class MonitorOfTrainer:
         self.monitor.step(number)
         return captured and number > before
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is at no model, and has the counts so far."""
+        return {**vars(self), "monitor": None, "_model": None, "_loaded": self.state_dict()}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the counts so far for a checkpoint; nothing if there are none."""
         if self.monitor is None:

@@ -114,6 +114,7 @@ class StateMonitor:
         self._switch = bridge.attach_switched(
             model, attachment.chosen, method, attachment.options, self._sampler
         )
+        attachment.tell_other_names(self._switch.points)
         self._sampler.in_training = self._switch.in_training
         self._removed = False
         self._told: set[object] = set()  # what has been warned of
@@ -271,8 +272,10 @@ class StateMonitor:
             )
 
     def _window_of(self, name: str, phase: str) -> CountsWindow:
-        names = dict.fromkeys(self._sampler.windows.get(phase, {}), ()) | self._switch.names
-        found = find_name(names, name, of="monitor")
+        others = {point.name: point.other_names for point in self._switch.points}
+        # Of later calls, a checkpoint may have counts before they are made again.
+        others = dict.fromkeys(self._sampler.windows.get(phase, {}), ()) | others
+        found = find_name(others, name, of="monitor")
         window = self._sampler.windows.get(phase, {}).get(found)
         if window is None or not window.neurons:
             phases = ", ".join(self._sampler.windows) or "none"

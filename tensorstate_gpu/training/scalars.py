@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from tensorstate_gpu import information
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu.neurons import dead
 from tensorstate_gpu.reporting.layer_names import layer_labels
 
 Scalars = dict[str, float]
@@ -30,10 +31,18 @@ def phase_scalars(prefix: str, counts: Mapping[str, StateCounts]) -> Scalars:
 
 def layer_scalars(counts: StateCounts) -> Scalars:
     """Return the measures of a layer."""
+    entropy = counts.entropy()
     return {
-        "efficiency": counts.efficiency(),
-        "entropy": counts.entropy(),
+        "efficiency": entropy / counts.neurons,
+        "entropy": entropy,
         "ceiling": information.ceiling(counts.total, counts.neurons),
         "coverage": information.coverage(counts),
-        "dead_share": len(dead(counts)) / counts.neurons,
+        "dead_share": _dead_share(counts),
     }
+
+
+def _dead_share(counts: StateCounts) -> float:
+    """Return the share of neurons that fire in no state, without counting in how many they do."""
+    ever = np.bitwise_or.reduce(counts.packed, axis=0)
+    fires = np.unpackbits(ever, count=counts.neurons, bitorder="little")
+    return 1 - float(fires.mean())

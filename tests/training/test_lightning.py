@@ -153,6 +153,22 @@ def test_two_callbacks_of_one_trainer(tmp_path):
     assert second.monitor.counts("net.2").total == 24
 
 
+@pytest.mark.long
+def test_counts_of_a_process_that_is_spawned(tmp_path):
+    callback = EfficiencyMonitor("net.0", every_n_steps=2)
+    spawning = trainer(tmp_path, callback, strategy="ddp_spawn", devices=1)
+    spawning.fit(Net(), loader(), loader(16))
+    assert callback.monitor is None
+    here = ts.StateMonitor(model := Net(), "net.0")
+    here.load_state_dict(callback.state_dict()["monitor"])
+    assert here.counts("net.0").total == 3 * 8
+    assert here.counts("net.0", "eval").total == 16
+    assert not callback._home.exists()
+    trainer(tmp_path, callback).test(model, loader(24), verbose=False)
+    assert callback.monitor.counts("net.0").total == 3 * 8
+    assert callback.monitor.counts("net.0", "test").total == 24
+
+
 def test_an_error_in_validation_ends_the_phase(tmp_path):
     class Failing(Net):
         def validation_step(self, x, number):

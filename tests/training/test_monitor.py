@@ -248,6 +248,8 @@ def test_a_layer_that_is_called_twice():
 
 def test_scalars_are_the_measures_of_the_counts():
     model = network()
+    with torch.no_grad():
+        model[2].bias[1] = -9  # a neuron that never fires
     monitor = ts.StateMonitor(model, "Linear", method="both")
     model(images(40, 6))
     scalars = monitor.scalars()
@@ -256,9 +258,18 @@ def test_scalars_are_the_measures_of_the_counts():
     assert scalars["train/entropy/2_post"] == counts.entropy()
     assert scalars["train/ceiling/2_post"] == ts.information.ceiling(40, 4)
     assert scalars["train/coverage/2_post"] == ts.information.coverage(counts)
-    assert scalars["train/dead_share/2_post"] == len(ts.neurons.dead(counts)) / 4
-    layers = [monitor.counts(name).efficiency() for name in monitor._switch.names]
+    assert scalars["train/dead_share/2_post"] == len(ts.neurons.dead(counts)) / 4 == 0.25
+    names = [f"{layer}_{place}_states" for layer in (0, 2) for place in ("pre", "post")]
+    layers = [monitor.counts(name).efficiency() for name in names]
     assert scalars["train/efficiency"] == ts.network_efficiency(layers)
+
+
+def test_a_layer_with_two_names_answers_to_both():
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    model.append(model[0])
+    monitor = ts.StateMonitor(model, "Linear")
+    model(batch(0))
+    assert monitor.counts("2") == monitor.counts("0")
 
 
 def test_captures_appear_in_a_profile():
