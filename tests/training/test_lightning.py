@@ -1,5 +1,7 @@
 """EfficiencyMonitor: a callback of Lightning's Trainer."""
 
+import pickle
+
 import pytest
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -100,10 +102,11 @@ def test_two_callbacks_of_one_trainer(kit, tmp_path):
 
 
 @pytest.mark.long
-def test_counts_of_a_process_that_is_spawned(kit, tmp_path):
+def test_counts_of_a_process_that_the_trainer_starts(kit, tmp_path):
     callback = kit.EfficiencyMonitor("net.0", every_n_steps=2)
-    spawning = kit.trainer(tmp_path, callback, strategy="ddp_spawn", devices=1)
-    spawning.fit(kit.Net(), kit.loader(), kit.loader(16))
+    # One that is spawned would import torchvision before the kit can repair it.
+    starting = kit.trainer(tmp_path, callback, strategy="ddp_fork", devices=1)
+    starting.fit(kit.Net(), kit.loader(), kit.loader(16))
     assert callback.monitor is None
     here = ts.StateMonitor(model := kit.Net(), "net.0")
     here.load_state_dict(callback.state_dict()["monitor"])
@@ -113,6 +116,16 @@ def test_counts_of_a_process_that_is_spawned(kit, tmp_path):
     kit.trainer(tmp_path, callback).test(model, kit.loader(24), verbose=False)
     assert callback.monitor.counts("net.0").total == 3 * 8
     assert callback.monitor.counts("net.0", "test").total == 24
+
+
+def test_a_copy_has_the_counts_and_is_at_no_model(kit, tmp_path):
+    callback = kit.EfficiencyMonitor("net.0", every_n_steps=2)
+    kit.trainer(tmp_path, callback).fit(kit.Net(), kit.loader())
+    copied = pickle.loads(pickle.dumps(callback))
+    assert copied.monitor is None
+    here = ts.StateMonitor(kit.Net(), "net.0")
+    here.load_state_dict(copied.state_dict()["monitor"])
+    assert here.counts("net.0") == callback.monitor.counts("net.0")
 
 
 def test_an_error_in_validation_ends_the_phase(kit, tmp_path):
