@@ -57,7 +57,7 @@ class StateCaptureHook(TensorPoint, Receiver):
     later_calls: "list[StateCaptureHook]"
     _filter: PassFilter | None = None
     _was_skipped = False  # in a call without a tensor
-    _before = False  # whether it captures the inputs of its module
+    _place = "post"  # at its module
 
     @takes_options
     def __init__(
@@ -161,14 +161,14 @@ class StateCaptureHook(TensorPoint, Receiver):
                 "build_efficiency_model()"
             )
         check_devices(module, self.firing)
-        self._before = before
+        self._place = "pre" if before else "post"
         self._take_rule_of(module)
         self.pass_log.watch(module)
         self.join(module)
 
     def _hook_onto(self, module: torch.nn.Module) -> tuple[RemovableHandle, ...]:
         self.active = True
-        if not self._before:
+        if self._place == "post":
             return (module.register_forward_hook(self),)
         return (module.register_forward_pre_hook(self.before_with_kwargs, with_kwargs=True),)
 
