@@ -285,6 +285,7 @@ class StateCaptureHook(TensorPoint, Receiver):
         hook = self._new_of_call(called)
         hook.answer_to([name_of_call(name, number) for name in self.other_names])
         hook._rule, hook._passes, hook._filter = self._rule, self._passes, self._filter
+        hook._module, hook._place = self._module, self._place
         hook._use_log(self.pass_log.of_later_call())
         hook.note(self.intake.pending_notes)
         hook.intake.scope = self.intake.scope

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.counts_argument import weights as check_weights
-from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, tallied
 from tensorstate_gpu.information.estimators import Estimator, check_estimator, estimate
 
 _CHUNK = 1 << 16  # weights at a time, so that temporary arrays stay in the cache
@@ -92,6 +92,9 @@ def entropy(
     order = check_order(alpha, "alpha")
     check_estimator(estimator, order)
     if estimator == "plugin":
+        tally = tallied(counts, "counts")
+        if tally is not None:
+            return _plug_in(tally.counts, order, tally.states)
         return _plug_in(check_weights(counts, "counts"), order)
     sample = CountsOfCounts.of(counts, "counts", needed_by=f"the estimator {estimator!r}")
     known: int | None = getattr(counts, "neurons", None) if neurons is None else neurons
@@ -133,20 +136,25 @@ def effective_states(
     3.0
     """
     if check_order(alpha, "alpha") == 0 and estimator == "plugin":
+        tally = tallied(counts, "counts")
+        if tally is not None:
+            return float(tally.distinct)
         return float(np.count_nonzero(check_weights(counts, "counts")))
     bits = entropy(counts, alpha, estimator, neurons)
     return math.exp2(bits) if bits < sys.float_info.max_exp else math.inf
 
 
-def _plug_in(weights: NDArray[Any], order: float) -> float:
+def _plug_in(weights: NDArray[Any], order: float, states: NDArray[np.int64] | None = None) -> float:
+    """Return the entropy of weights; ``states``: how many states have each, by default one."""
     if order == 0:
-        return math.log2(int(np.count_nonzero(weights)))
+        return math.log2(int(np.count_nonzero(weights) if states is None else states.sum()))
     top = int(weights.argmax())
     scale = float(weights[top])
 
     def total(term: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> float:
         return math.fsum(
-            float(term(*pair).sum()) for pair in _relative_weights(weights, top, scale)
+            float(term(w, log).sum() if times is None else term(w, log) @ times)
+            for w, log, times in _relative_weights(weights, top, scale, states)
         )
 
     # Underflow to 0 is the correct limit here, whatever the caller has set with np.seterr.
@@ -170,22 +178,29 @@ def _excess_over_top_weight(total: Callable[..., float], rest: float, order: flo
 
 
 def _relative_weights(
-    weights: NDArray[Any], top: int, scale: float
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    weights: NDArray[Any], top: int, scale: float, states: NDArray[np.int64] | None
+) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]]:
     """Yield chunks of the positive weights except the largest: relative to it, and their logs.
 
-    The largest is excluded because 1 + 1e-20 is 1: the contribution of rare states would be lost.
+    Also yields how many states have each, if ``states`` says so; then all weights are positive. The
+    largest is excluded because 1 + 1e-20 is 1: the contribution of rare states would be lost.
     """
-    for part in (weights[:top], weights[top + 1 :]):
+    if states is not None:
+        yield np.ones(1), np.zeros(1), (states[top : top + 1] - 1).astype(np.float64)
+    for begin, end in ((0, top), (top + 1, len(weights))):
+        part = weights[begin:end]
         size = _CHUNK if isinstance(part, np.ndarray) else max(len(part), 1)  # one chunk on a GPU
         for start in range(0, len(part), size):
             chunk = part[start : start + size].astype(np.float64)
             chunk = chunk[chunk > 0]
+            times = None
+            if states is not None:
+                times = states[begin:end][start : start + size].astype(np.float64)
             ratio = chunk / scale
             if ratio.size and float(ratio.min()) < sys.float_info.min:  # the quotient is subnormal
-                yield ratio, np.log(chunk) - math.log(scale)
+                yield ratio, np.log(chunk) - math.log(scale), times
             elif ratio.size:
-                yield ratio, np.log(ratio)
+                yield ratio, np.log(ratio), times
 
 
 def _log2_1p(x: float) -> float:
