@@ -131,33 +131,3 @@ def program_checkpoints(rank, size):
     dist.barrier()
     if rank == 0:
         shutil.rmtree(folder[0])
-
-
-def program_monitors(rank, size):
-    """A monitor on each rank: measures of all ranks, also of phases that one rank alone has."""
-    net = model()
-    monitor = ts.StateMonitor(net, "Linear", every_n_steps=1)
-    everything = ts.StateMonitor(net, "Linear", every_n_steps=1)
-    for step in range(3):
-        net(inputs(rank)[: 3 + rank])
-        monitor.step()
-        with everything.paused():
-            pass
-    if rank == 0:
-        net.eval()
-        net(inputs(rank)[:2])
-    everything.remove()
-    merged = monitor.scalars(dist.group.WORLD)
-    # One process that has seen the inputs of all ranks.
-    one = ts.StateMonitor(net, "Linear", every_n_steps=1)
-    monitor.remove()
-    net.train()
-    for other in range(size):
-        for _ in range(3):
-            net(inputs(other)[: 3 + other])
-    net.eval()
-    net(inputs(0)[:2])
-    assert merged == one.scalars()
-    attach_to = "Linear" if rank == 0 else "ReLU"
-    other = ts.StateMonitor(net, attach_to)
-    return error_of(lambda: other.scalars(dist.group.WORLD))
