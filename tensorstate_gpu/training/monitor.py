@@ -7,7 +7,7 @@ from typing import Any
 
 from tensorstate_gpu._arguments import integer, positive_integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction
-from tensorstate_gpu._arrays.frameworks import bridge_of
+from tensorstate_gpu._arrays.frameworks import bridge_of, ranks_of
 from tensorstate_gpu._capturing.attachment import Method, plan_attachment
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.options import NeuronAxis
@@ -18,6 +18,7 @@ from tensorstate_gpu.errors import NothingCaptured, SinkFailedWarning, warn_user
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.training.loggers import check_sink, hand_to
+from tensorstate_gpu.training.over_ranks import counts_over_ranks
 from tensorstate_gpu.training.saved_state import (
     FORMAT,
     check_state,
@@ -242,16 +243,25 @@ class StateMonitor:
         """
         return {
             name: value
-            for phase in self._sampler.windows
+            for phase in self._phases_over_ranks(process_group)
             for name, value in self.phase_scalars(phase, f"{phase}/", process_group).items()
         }
+
+    def _phases_over_ranks(self, process_group: object) -> list[str]:
+        """Return the phases that some rank has captured, in one order."""
+        own = list(self._sampler.windows)
+        if process_group is None:
+            return own
+        return sorted({phase for each in ranks_of(process_group).of_all(own) for phase in each})
 
     def phase_scalars(self, phase: str, prefix: str = "", process_group: object = None) -> Scalars:
         """Return the measures of one phase, with another beginning of their names."""
         windows = self._sampler.windows.get(phase, {})
+        if process_group is not None:
+            merged = counts_over_ranks(windows, self._layers, process_group)
+            return phase_scalars(prefix, merged)
         counts = {name: window.counts() for name, window in windows.items()}
-        merged = {name: _over_ranks(part, process_group) for name, part in counts.items()}
-        return phase_scalars(prefix, {name: part for name, part in merged.items() if part.total})
+        return phase_scalars(prefix, {name: part for name, part in counts.items() if part.total})
 
     def log(self, sink: object, process_group: object = None) -> None:
         """Hand the scalars to a sink: an object with add_scalar, log_metrics or log, or a function.
@@ -315,14 +325,6 @@ class StateMonitor:
     def __repr__(self) -> str:
         layers = with_noun(len(self._layers), "layer")
         return f"StateMonitor({layers}, {with_noun(self.global_step, 'step')})"
-
-
-def _over_ranks(counts: StateCounts, process_group: object) -> StateCounts:
-    """Return the counts of all ranks of a group; these ones without a group."""
-    if process_group is None:
-        return counts
-    merged: StateCounts = counts.merge_ranks(process_group)  # type: ignore[attr-defined]
-    return merged
 
 
 def _positive_or_none(value: object, argument: str) -> int | None:

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from tensorstate_gpu import information
-from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu.reporting.layer_names import layer_labels
 
 Scalars = dict[str, float]
 
 
-def phase_scalars(prefix: str, counts: Mapping[str, StateCounts]) -> Scalars:
+def phase_scalars(prefix: str, counts: Mapping[str, StateCounts | RankCounts]) -> Scalars:
     """Return the measures of layers by name, and the network's efficiency, if there are layers.
 
     ``counts``: the histograms of layers by the names of their states, none of them empty.
@@ -29,7 +29,7 @@ def phase_scalars(prefix: str, counts: Mapping[str, StateCounts]) -> Scalars:
     return {f"{prefix}efficiency": network, **by_layer}
 
 
-def layer_scalars(counts: StateCounts) -> Scalars:
+def layer_scalars(counts: StateCounts | RankCounts) -> Scalars:
     """Return the measures of a layer."""
     entropy = counts.entropy()
     return {
@@ -41,8 +41,10 @@ def layer_scalars(counts: StateCounts) -> Scalars:
     }
 
 
-def _dead_share(counts: StateCounts) -> float:
+def _dead_share(counts: StateCounts | RankCounts) -> float:
     """Return the share of neurons that fire in no state, without counting in how many they do."""
+    if isinstance(counts, RankCounts):  # of which no rank has all states
+        return float((counts.firing_counts() == 0).mean())
     ever = np.bitwise_or.reduce(counts.packed, axis=0)
     fires = np.unpackbits(ever, count=counts.neurons, bitorder="little")
     return 1 - float(fires.mean())
