@@ -18,6 +18,7 @@ LAYERS = (
     ("_cli",),
     ("demo.py",),
     ("bridges",),
+    ("training",),
     ("_capturing",),
     ("store",),
     ("_layers",),

@@ -15,7 +15,16 @@ from tensorstate_gpu._arrays.frameworks import PUBLIC_NAMES, names_without_frame
 from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
-    from tensorstate_gpu import bits, errors, information, neurons, reporting, store, testing
+    from tensorstate_gpu import (
+        bits,
+        errors,
+        information,
+        neurons,
+        reporting,
+        store,
+        testing,
+        training,
+    )
     from tensorstate_gpu._capturing.attaching import (
         build_efficiency_model,
         remove_state_layers,
@@ -40,9 +49,12 @@ if TYPE_CHECKING:
     from tensorstate_gpu.information import aIQ, entropy, network_efficiency
     from tensorstate_gpu.reporting import report
     from tensorstate_gpu.store import Store
+    from tensorstate_gpu.training import StateMonitor
 
 # No submodule has the name of a public function: importing it would replace the function.
-_PACKAGES = ("bits", "errors", "information", "neurons", "reporting", "store", "testing")
+_PACKAGES = (
+    *("bits", "errors", "information", "neurons", "reporting", "store", "testing", "training"),
+)
 _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "AbstractStateCapture": "_capturing.capture_point",
     "CapturePoint": "_capturing.capture_point",
@@ -51,6 +63,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "RankRun": "_capturing.rank_run",
     "Run": "_capturing.run",
     "StateCounts": "_states.state_counts",
+    "StateMonitor": "training",
     "Store": "store",
     "StoredCounts": "_states.stored_counts",
     "aIQ": "information",
@@ -83,6 +96,7 @@ __all__ = [
     "StateCapture",
     "StateCaptureHook",
     "StateCounts",
+    "StateMonitor",
     "Store",
     "StoredCounts",
     "__version__",
@@ -111,6 +125,7 @@ __all__ = [
     "store",
     "tap",
     "testing",
+    "training",
 ]
 # help() and `from tensorstate_gpu import *` read each name that is listed.
 for _name in names_without_framework():

@@ -34,6 +34,7 @@ __all__ = [
     "RowsLost",
     "RowsNotKept",
     "ShuffledInputsWarning",
+    "SinkFailedWarning",
     "SkippedLayersWarning",
     "SliceOfNeurons",
     "StoreClosed",
@@ -132,6 +133,10 @@ class ShuffledInputsWarning(UserWarning):
     """Inputs are selected by their position, but Keras has shuffled them during training."""
 
 
+class SinkFailedWarning(UserWarning):
+    """What a StateMonitor logs to raised an error; training goes on without that chart."""
+
+
 class UnmaskedLayerWarning(UserWarning):
     """A mask does not apply to a layer, all of whose rows are captured, those of padding too."""
 
@@ -147,7 +152,8 @@ class SkippedLayersWarning(UserWarning):
 # Libraries between a line of the user and a warning, by the names of their modules.
 _LIBRARIES = {
     *("tensorstate_gpu", "torch", "keras", "tensorflow", "jax", "torchvision", "timm"),
-    *("transformers", "contextlib", "concurrent", "threading"),
+    *("transformers", "lightning", "pytorch_lightning", "accelerate"),
+    *("contextlib", "concurrent", "threading"),
 }
 
 

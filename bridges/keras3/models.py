@@ -3,12 +3,13 @@
 import functools
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu._capturing.sampling import Sampler
 from tensorstate_gpu.errors import NotCapturable
 
 from .functional import (
@@ -159,6 +160,21 @@ def attach_in_place(
         count_passes(model, ModelPasses(options), points, retrace_users)
     retrace_users()
     return points
+
+
+def attach_switched(
+    model: Any,
+    chosen: Sequence[tuple[str, Any]],
+    method: str,
+    options: CaptureOptions,
+    sampler: Sampler,
+) -> NoReturn:
+    """Raise NotCapturable: between passes, Keras' graphs cannot be without capture points."""
+    raise NotCapturable(
+        "StateMonitor is for PyTorch models: for fit() of a Keras model, "
+        "tensorstate_gpu.training.StateEfficiency is a callback, and a loop of your own can use "
+        'capture(model, ..., keep="counts")'
+    )
 
 
 def detach(points: Iterable[CapturePoint]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu._capturing.pass_notes import (
     Mask,
@@ -115,10 +116,7 @@ class ForwardPasses(OwnHook):
                 f"mask: {type(model).__name__} has no argument {self._mask_name!r}; there are "
                 f"{', '.join(self._names)}"
             )
-        for module in (model, *model.children()):
-            leaf = next(module.children(), None) is None
-            if module is model or not (leaf or isinstance(module, torch.jit.ScriptModule)):
-                self._watchers.append(_Watcher(self, module))
+        self._watchers += [_Watcher(self, module) for module in entrances(model)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy follows nothing."""
@@ -131,11 +129,21 @@ class ForwardPasses(OwnHook):
         """Stop watching the model when its last hook has been removed."""
         self._users.remove(user)
         if not self._users:
-            for hook in (*self._watchers, *self._ends):
-                hook.remove()
+            self.leave()
             self._watchers.clear()
-            self._ends.clear()
-            self.current.stop_following()
+
+    def leave(self) -> None:
+        """Stop watching the model until rejoin(). What was followed is still known then."""
+        for hook in (*self._watchers, *self._ends):
+            hook.remove()
+        self._ends.clear()
+        self._has_end.clear()
+        self.current.stop_following()
+
+    def rejoin(self) -> None:
+        """Watch the model again."""
+        for watcher in self._watchers:
+            watcher.rejoin()
 
     def note_guess(self, name: str, cause: str) -> None:
         """Warn of a guess, at the end of the pass that is followed, or now."""
@@ -289,25 +297,38 @@ class ForwardPasses(OwnHook):
             warn_of_skipped(new)
 
 
+def entrances(model: nn.Module) -> list[nn.Module]:
+    """Return the modules through which a model is used: itself, and its children with children."""
+    return [
+        module
+        for module in (model, *model.children())
+        if module is model
+        or not (next(module.children(), None) is None or isinstance(module, torch.jit.ScriptModule))
+    ]
+
+
 class _Watcher(MarkingHook):
     """Sees the calls of one module."""
 
     def __init__(self, passes: ForwardPasses, module: nn.Module) -> None:
         self._passes = passes
-        before = module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True)
-        self.bind(module, before)
+        self.join(module)
+
+    def _hook_onto(self, module: nn.Module) -> tuple[RemovableHandle, ...]:
+        return (module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True),)
 
     def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Called as a pre-hook."""
-        if not torch.compiler.is_compiling():
+        # Without handles it has left the module in this very call.
+        if not torch.compiler.is_compiling() and self._handles:
             self._passes.begin(module, args, kwargs, sys._getframe(1))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a module whose class could not be marked has a hook that does nothing."""
-        return _Idle, ()
+        return IdleWatcher, ()
 
 
-class _Idle:
+class IdleWatcher:
     """A copy of a watcher."""
 
     def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 try:
@@ -8,10 +9,12 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
-from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu._capturing.saved_point import load_point, saved_point
+from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .forward_passes import ForwardPasses
@@ -54,6 +57,7 @@ class StateCaptureHook(TensorPoint, Receiver):
     later_calls: "list[StateCaptureHook]"
     _filter: PassFilter | None = None
     _was_skipped = False  # in a call without a tensor
+    _place = "post"  # at its module
 
     @takes_options
     def __init__(
@@ -88,6 +92,12 @@ class StateCaptureHook(TensorPoint, Receiver):
         self._passes, self._filter = passes, filter
         passes.add_user(self)
 
+    @property
+    def followed_passes(self) -> ForwardPasses:
+        """The passes of the model, from which the axes of tensors are known."""
+        assert self._passes is not None
+        return self._passes
+
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""
         past = self.pass_log.is_past(self.pass_log.counter.clock)
@@ -110,6 +120,33 @@ class StateCaptureHook(TensorPoint, Receiver):
         super().reset_states(input_shape)
         self.pass_log.restart()
 
+    def state_dict(self) -> dict[str, object]:
+        """Return the counts, and what is known of the layer, as integers, strings and tensors.
+
+        torch.load(weights_only=True) reads it. Raises RowsNotKept unless ``keep="counts"``: for
+        rows, a store is made to be resumed.
+        """
+        self._check_counts()
+        with self.intake.lock:
+            return saved_point(self.intake)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what state_dict() returned, in place of what was captured.
+
+        Raises TypeError or ValueError, and changes nothing, if it is of another layer, or has
+        another firing rule or number of groups.
+        """
+        self._check_counts()
+        load_point(self.intake, state)
+        self.pass_log.restart()
+
+    def _check_counts(self) -> None:
+        if self.keep != "counts":
+            raise RowsNotKept(
+                f'{self.name}: state_dict() is for counts: capture with keep="counts", or into a '
+                "store, which a later capture can resume"
+            )
+
     def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:
         """Capture the outputs of a module from now on; ``before``: its inputs.
 
@@ -124,16 +161,16 @@ class StateCaptureHook(TensorPoint, Receiver):
                 "build_efficiency_model()"
             )
         check_devices(module, self.firing)
-        if before:
-            function = self.before_with_kwargs
-            handle = module.register_forward_pre_hook(function, with_kwargs=True)
-        else:
-            handle = module.register_forward_hook(self)
-        self.active = True
         self._place = "pre" if before else "post"
         self._take_rule_of(module)
         self.pass_log.watch(module)
-        self.bind(module, handle)
+        self.join(module)
+
+    def _hook_onto(self, module: torch.nn.Module) -> tuple[RemovableHandle, ...]:
+        self.active = True
+        if self._place == "post":
+            return (module.register_forward_hook(self),)
+        return (module.register_forward_pre_hook(self.before_with_kwargs, with_kwargs=True),)
 
     def detach(self) -> None:
         """Remove the hook from the module that it is attached to, if any."""
@@ -141,10 +178,13 @@ class StateCaptureHook(TensorPoint, Receiver):
             for hook in (self, *self.later_calls):
                 hook.pass_log.end()
             self.remove()
-            self.active = False  # for compiled graphs that do not check whether they still fit
             if self._passes is not None:
                 self._passes.remove_user(self)
                 self._passes = None
+
+    def remove(self) -> None:
+        super().remove()
+        self.active = False  # for compiled graphs that do not check whether they still fit
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
         """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
@@ -242,7 +282,7 @@ class StateCaptureHook(TensorPoint, Receiver):
         """Create the capture point of the next call of the module within a pass."""
         number = len(self.later_calls) + 2
         called = name_of_call(self.name, number)
-        hook = StateCaptureHook(called, options=self.options, call_of=self.name)
+        hook = self._new_of_call(called)
         hook.answer_to([name_of_call(name, number) for name in self.other_names])
         hook._rule, hook._passes, hook._filter = self._rule, self._passes, self._filter
         hook._module, hook._place = self._module, self._place
@@ -255,6 +295,10 @@ class StateCaptureHook(TensorPoint, Receiver):
             tell(hook, before)
         hook.new_point_listeners = self.new_point_listeners
         return hook
+
+    def _new_of_call(self, name: str) -> "StateCaptureHook":
+        """Return a new capture point for another call of the module."""
+        return StateCaptureHook(name, options=self.options, call_of=self.name)
 
     def later_calls_of_store(self) -> "list[StateCaptureHook]":
         """Create the capture points of later calls that the store already has rows of."""
@@ -275,5 +319,6 @@ class StateCaptureHook(TensorPoint, Receiver):
 
 # What a hook has for the model that it is attached to, and a copy has not.
 _OF_THE_MODEL = {
-    *("_handles", "_module", "_passes", "_filter", "_anchor", "_key_and_active", "pass_log"),
+    *("_handles", "_module", "_own_module", "_passes", "_filter", "_anchor", "_key_and_active"),
+    "pass_log",
 }

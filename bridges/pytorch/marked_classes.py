@@ -21,6 +21,7 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu.errors import NotCapturable
 
@@ -40,11 +41,16 @@ class MarkingHook(OwnHook):
 
     _handles: tuple[Any, ...] = ()
     _module: "weakref.ref[nn.Module] | None" = None
+    _own_module: "weakref.ref[nn.Module] | None" = None  # also after leaving it
 
-    def bind(self, module: nn.Module, *handles: Any) -> None:
-        """Mark a module, at which this hook was registered under these handles."""
-        self._handles = handles
-        self._module = weakref.ref(module)
+    def _hook_onto(self, module: nn.Module) -> tuple[RemovableHandle, ...]:
+        """Register this hook at a module, and return the handles."""
+        raise NotImplementedError
+
+    def join(self, module: nn.Module) -> None:
+        """Register this hook at a module, and mark it."""
+        self._handles = self._hook_onto(module)
+        self._module = self._own_module = weakref.ref(module)
         mark(module)
         if may_be_in_unchecked_graph(plain_class(module)):
             _forget_graphs()
@@ -57,6 +63,11 @@ class MarkingHook(OwnHook):
         if self._module is not None and (module := self._module()) is not None:
             mark(module)
             self._module = None
+
+    def rejoin(self) -> None:
+        """Register this hook again at the module that it was removed from, if that still exists."""
+        if self._own_module is not None and (module := self._own_module()) is not None:
+            self.join(module)
 
 
 def mark(module: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """PyTorch: attaches capture points to the modules of a model."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 try:
@@ -11,18 +11,21 @@ from torch import nn
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu._capturing.sampling import Sampler
 from tensorstate_gpu.errors import NotCapturable
 
 from .bypasses import inside_replaced
 from .definitions import has_kernel as has_kernel
 from .definitions import neurons as neurons
 from .forward_passes import ForwardPasses
+from .hook_switch import HookSwitch
 from .hooks import StateCaptureHook
 from .marked_classes import plain_class
 from .neuron_axes import find_rules
 from .other_devices import check_devices, check_has_numbers
 from .pass_counter import PassCounter
 from .pass_filter import PassFilter
+from .sampled_hooks import SampledHook
 from .staged_hook import StagedHook
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
@@ -96,12 +99,18 @@ def attach(
     return model, attach_in_place(model, chosen, method, options, existing)
 
 
+def _new_hook(name: str, options: CaptureOptions) -> StateCaptureHook:
+    kind = StateCaptureHook if options.stage_rows is None else StagedHook
+    return kind(name, options=options)
+
+
 def attach_in_place(
     model: nn.Module,
     chosen: Sequence[tuple[str, nn.Module]],
     method: str,
     options: CaptureOptions,
     existing: Collection[str] = (),
+    new_hook: Callable[[str, CaptureOptions], StateCaptureHook] = _new_hook,
 ) -> list[StateCaptureHook]:
     """Add a hook for each chosen layer and place, all or none, except for ``existing`` names."""
     if options.mask is True:
@@ -115,7 +124,6 @@ def attach_in_place(
     passes = ForwardPasses(options.batch_axis, options.mask)
     root = _unwrapped(model)
     selected = None if options.when is None else PassFilter(options.when, root)
-    kind = StateCaptureHook if options.stage_rows is None else StagedHook
     hooks: list[StateCaptureHook] = []
     counter = PassCounter(options.batch_axis)
     try:
@@ -124,7 +132,7 @@ def attach_in_place(
                 if point_name(name, place) in existing:
                     continue
                 own = options.of_layer(name, module)
-                hook = kind(point_name(name, place), options=own)
+                hook = new_hook(point_name(name, place), own)
                 hooks.append(hook)
                 hook.count_passes(counter)
                 _check_hooks_run(name, module, bypassed)
@@ -141,6 +149,24 @@ def attach_in_place(
             hook.intake.sink.release_name()
         raise
     return hooks
+
+
+def attach_switched(
+    model: nn.Module,
+    chosen: Sequence[tuple[str, nn.Module]],
+    method: str,
+    options: CaptureOptions,
+    sampler: Sampler,
+) -> HookSwitch:
+    """Like attach_in_place(), for a sampler. The hooks leave the model until it asks for them."""
+    hooks: list[SampledHook] = []
+
+    def new_hook(name: str, options: CaptureOptions) -> SampledHook:
+        hooks.append(SampledHook(name, options, sampler))
+        return hooks[-1]
+
+    attach_in_place(model, chosen, method, options, new_hook=new_hook)
+    return HookSwitch(model, _unwrapped(model), hooks, sampler)
 
 
 def _check_hooks_run(name: str, module: nn.Module, bypassed: set[nn.Module]) -> None:

@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu._capturing.pass_log import PassLog, next_pass
 
@@ -43,10 +44,16 @@ class PassCounter(MarkingHook):
     def attach(self, model: nn.Module) -> None:
         """Count the passes of a model."""
         self.bypasses = Bypasses(model)
+        self.join(model)
+
+    def _hook_onto(self, module: nn.Module) -> tuple[RemovableHandle, ...]:
         # Before the hook that captures the inputs of the model itself.
-        begin = model.register_forward_pre_hook(self.begin_pass, with_kwargs=True, prepend=True)
-        end = model.register_forward_hook(self.end_pass)
-        self.bind(model, begin, end)
+        begin = module.register_forward_pre_hook(self.begin_pass, with_kwargs=True, prepend=True)
+        return begin, module.register_forward_hook(self.end_pass)
+
+    def rejoin(self) -> None:
+        self._clock[0] += self._clock[0] % 2  # the pass in which it left has no end
+        super().rejoin()
 
     def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook."""

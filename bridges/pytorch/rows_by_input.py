@@ -1,7 +1,8 @@
 """PyTorch: which rows of a tensor belong to which input of the model, and to which position."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate_gpu._capturing.pass_notes import Mask
+from tensorstate_gpu._capturing.sampling import spaced_rows, whole_inputs
 from tensorstate_gpu._layers.batches import Batches, divided, ragged, unassigned
 
 from .axis_flow.factors import BATCH, OTHER, POSITION, SEQUENCES, Axes, Axis
@@ -78,6 +80,41 @@ class RowsByInput:
         kept = np.broadcast_to(mask.reshape(shape), whole)
         each = kept.reshape(self.inputs, -1)
         return each.ravel(), ragged(each.sum(1).tolist())
+
+    def sampled(self, room: int, step: int) -> "RowsByInput":
+        """Return at most ``room`` of the rows, which the step decides.
+
+        Those of whole inputs, in a view, as long as they fit; else evenly spaced ones, in a copy.
+        """
+        if self.rows <= room:
+            return self
+        sizes = self._rows_of_inputs()
+        chosen = None if sizes is None else whole_inputs(sizes, room, step)
+        if sizes is None or chosen is None:
+            return self._spaced(sizes, spaced_rows(self.rows, room, step))
+        if self.sizes is None:
+            view = self.view[chosen.start : chosen.stop]
+            return replace(self, view=view, inputs=len(chosen))
+        start, stop = sum(sizes[: chosen.start]), sum(sizes[: chosen.stop])
+        own = self.sizes[chosen.start : chosen.stop]
+        return replace(self, view=self.view[start:stop], inputs=len(chosen), sizes=own)
+
+    def _rows_of_inputs(self) -> Sequence[int] | None:
+        """Return the number of rows of each input; None if it is not known which are whose."""
+        if self.sizes is not None or self.inputs is None:
+            return self.sizes
+        return [self.rows // self.inputs] * self.inputs
+
+    def _spaced(self, sizes: Sequence[int] | None, numbers: NDArray[np.int64]) -> "RowsByInput":
+        """Return the rows with these numbers."""
+        moved = self.view.movedim(self.axis, -1)
+        places = np.unravel_index(numbers, moved.shape[:-1])
+        rows = moved[tuple(torch.from_numpy(place).to(moved.device) for place in places)]
+        if sizes is None:
+            return RowsByInput(rows, 1, None, cause=self.cause)
+        of_input = np.searchsorted(np.cumsum(sizes), numbers, side="right")
+        kept = tuple(np.bincount(of_input, minlength=len(sizes)).tolist())
+        return RowsByInput(rows, 1, len(sizes), sizes=kept)
 
 
 def rows_by_input(

@@ -84,6 +84,12 @@ class TensorPoint(CapturePoint):
         if self._passes is not None:
             inputs = self._passes.inputs or inputs or self.intake.notes_now().inputs
         by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
+        self._keep(by_input, threshold, found, inputs)
+
+    def _keep(
+        self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None
+    ) -> None:
+        """Pack and record rows, on the host where their device has no backend, or no room."""
         packed: NativeArray
         if not has_backend(by_input.view):
             packed, neurons = pack_by_torch(by_input.view, by_input.axis, threshold, self.firing)

@@ -5,10 +5,14 @@ program has not imported.
 """
 
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import ArrayT
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
@@ -22,8 +26,17 @@ PUBLIC_NAMES = {
     "StateCaptureHook": "bridges.pytorch.hooks",
     "tap": "bridges.jax_tap",
 }
+# The callbacks of tensorstate_gpu.training, in the same way.
+CALLBACKS = {
+    "EfficiencyCallback": "bridges.huggingface_callback",
+    "EfficiencyMonitor": "bridges.lightning_callback",
+    "StateEfficiency": "bridges.keras3.callback",
+}
 _FRAMEWORKS = {
+    "EfficiencyCallback": "transformers",
+    "EfficiencyMonitor": "lightning",
     "PaddedCounts": "jax",
+    "StateEfficiency": "keras",
     "StateCapture": "keras",
     "StateCaptureHook": "torch",
     "tap": "jax",
@@ -75,9 +88,9 @@ def loaded_module(name: str) -> ModuleType | None:
     return sys.modules.get(name)
 
 
-def names_without_framework() -> list[str]:
+def names_without_framework(names: Iterable[str] = PUBLIC_NAMES) -> list[str]:
     """Return the public names whose framework is not installed."""
-    return [name for name, module in _FRAMEWORKS.items() if not _is_installed(module)]
+    return [name for name in names if not _is_installed(_FRAMEWORKS[name])]
 
 
 def _is_installed(module: str) -> bool:
@@ -85,6 +98,13 @@ def _is_installed(module: str) -> bool:
         return module in sys.modules or find_spec(module) is not None
     except ImportError:  # of an import hook that forbids it
         return False
+
+
+def as_tensor(array: NDArray[np.generic]) -> object:
+    """Return a torch tensor with a copy of an array. torch must have been imported."""
+    torch = sys.modules["torch"]
+    tensor: object = torch.from_numpy(array.copy())
+    return tensor
 
 
 def is_torch_tensor(value: object) -> bool:

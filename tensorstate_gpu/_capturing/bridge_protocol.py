@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu._capturing.sampling import Sampler, Switch
 
 Chosen = Sequence[tuple[str, Any]]  # names of layers, and the layers
 
@@ -67,6 +68,19 @@ class Bridge(Protocol):
         existing: Collection[str] = (),
     ) -> Sequence[CapturePoint]:
         """Like attach(), but always to the model itself."""
+
+    def attach_switched(
+        self,
+        model: Any,
+        chosen: Chosen,
+        method: str,
+        options: CaptureOptions,
+        sampler: Sampler,
+    ) -> Switch:
+        """Like attach_in_place(), for a sampler; the points leave the model until it needs them.
+
+        Raises NotCapturable if the framework has no such points.
+        """
 
     def detach(self, points: Iterable[CapturePoint]) -> None:
         """Detach these capture points. What they have captured stays."""

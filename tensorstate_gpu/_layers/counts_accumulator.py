@@ -24,12 +24,13 @@ class CountsAccumulator(Accumulator):
     """Keeps only running counts, one histogram per label. Distinct states bound its memory.
 
     ``groups``: for how many groups of instances each is kept; None for no groups.
+    ``first``: the number of the first instance, which decides its group where it has no unit.
     """
 
-    def __init__(self, neurons: int, groups: int | None = None) -> None:
+    def __init__(self, neurons: int, groups: int | None = None, first: int = 0) -> None:
         super().__init__(neurons)
         self._ledger = Ledger()
-        self._groups = groups
+        self._groups, self._first = groups, first
         self._counters = LabelledCounters(self.row_bytes, groups or 1)
         self._samples = SampleTallies(groups or 1)
 
@@ -38,12 +39,31 @@ class CountsAccumulator(Accumulator):
         return self._ledger
 
     @property
+    def groups(self) -> int | None:
+        """For how many groups of instances counts are kept; None for no groups."""
+        return self._groups
+
+    @property
+    def counters(self) -> LabelledCounters:
+        """The counts by label and group."""
+        return self._counters
+
+    @property
+    def samples(self) -> SampleTallies:
+        """The instances by label and group."""
+        return self._samples
+
+    def replace(self, ledger: Ledger, counters: LabelledCounters, samples: SampleTallies) -> None:
+        """Go on from these counts, and from what is known of their instances."""
+        self._ledger, self._counters, self._samples = ledger, counters, samples
+
+    @property
     def rows(self) -> int:
         return self._counters.total
 
     def copy(self) -> "CountsAccumulator":
         """Return an independent copy, in host memory."""
-        twin = CountsAccumulator(self.neurons, self._groups)
+        twin = CountsAccumulator(self.neurons, self._groups, self._first)
         twin._ledger, twin._counters = copy.deepcopy(self._ledger), copy.copy(self._counters)
         twin._samples = copy.deepcopy(self._samples)
         return twin
@@ -55,7 +75,8 @@ class CountsAccumulator(Accumulator):
             sizes = sizes_of(batches)
             row_labels = None if notes.labels is None else notes.labels.repeat(sizes)
             if self._groups is not None:
-                hashes = instance_hashes(self._ledger.instances, len(sizes), notes.units)
+                first = self._first + self._ledger.instances
+                hashes = instance_hashes(first, len(sizes), notes.units)
                 row_groups = groups_of(hashes, self._groups).repeat(sizes)
                 self._samples.add(hashes, notes.labels, has_units=notes.units is not None)
         self._count_rows(packed, row_labels, row_groups)

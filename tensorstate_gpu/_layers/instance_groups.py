@@ -59,11 +59,14 @@ def instance_hashes(first: int, count: int, units: NDArray[np.generic] | None) -
 
 
 class SampleTallies:
-    """Counts the instances of a sample by label and group, in memory for the labels only."""
+    """Counts the instances of a sample by label and group, in memory for the labels only.
+
+    ``by_label``: the instances of each label so far.
+    """
 
     def __init__(self, groups: int) -> None:
         self._groups = groups
-        self._by_label: dict[Label, SampledInstances] = {}
+        self.by_label: dict[Label, SampledInstances] = {}
 
     def add(self, hashes: Hashes, labels: NDArray[np.generic] | None, *, has_units: bool) -> None:
         """Count instances, each with the hash of its unit."""
@@ -77,16 +80,16 @@ class SampleTallies:
         by_group = np.bincount(groups_of(hashes, self._groups), minlength=self._groups)
         total = int(hashes.sum()) if len(hashes) else 0  # modulo 2**64, as the sum of both
         more = SampledInstances(tuple(by_group.tolist()), total, has_units)
-        known = self._by_label.get(label)
-        self._by_label[label] = more if known is None else known.merge(more)
+        known = self.by_label.get(label)
+        self.by_label[label] = more if known is None else known.merge(more)
 
     def with_counts(self, parts: dict[Label, list[StateCounts]]) -> dict[Label, GroupedCounts]:
         """Return the grouped counts of each label, from its histogram of each group."""
-        return {label: _grouped(each, self._by_label[label]) for label, each in parts.items()}
+        return {label: _grouped(each, self.by_label[label]) for label, each in parts.items()}
 
     def with_all_counts(self, parts: dict[Label, list[StateCounts]]) -> GroupedCounts:
         """Return the grouped counts of all labels together."""
-        sample = functools.reduce(SampledInstances.merge, self._by_label.values())
+        sample = functools.reduce(SampledInstances.merge, self.by_label.values())
         each = list(zip(*parts.values(), strict=True))
         neurons = each[0][0].neurons
         return _grouped([merge_all(list(part), neurons) for part in each], sample)

@@ -1,6 +1,7 @@
 """Names of states: those of later calls of a layer; states found by the name of their layer."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 _ENDINGS = ("_post_states", "_pre_states", "_states")
 
@@ -13,8 +14,8 @@ def name_of_call(name: str, number: int) -> str:
     """
     if number == 1:
         return name
-    place = next((ending for ending in _ENDINGS if name.endswith(ending)), "")
-    return f"{name.removesuffix(place)}:{number}{place}"
+    layer = _layer_of(name)
+    return f"{layer}:{number}{name.removeprefix(layer)}"
 
 
 def find_name(names: Mapping[str, Sequence[str]], wanted: str, *, of: str) -> str:
@@ -34,3 +35,24 @@ def find_name(names: Mapping[str, Sequence[str]], wanted: str, *, of: str) -> st
         if found:
             raise KeyError(f"{of} has several states of {wanted!r}: {found}")
     raise KeyError(f"{of} has no states of {wanted!r}; there are {list(names)}")
+
+
+def layer_labels(names: Iterable[str]) -> dict[str, str]:
+    """Return short names of states: that of their layer, if it has no others here.
+
+    >>> layer_labels(["conv_post_states"])
+    {'conv_post_states': 'conv'}
+    >>> layer_labels(["conv_pre_states", "conv_post_states"])
+    {'conv_pre_states': 'conv_pre', 'conv_post_states': 'conv_post'}
+    """
+    layers = {name: _layer_of(name) for name in names}
+    often = Counter(layers.values())
+    return {
+        name: layer if often[layer] == 1 else name.removesuffix("_states")
+        for name, layer in layers.items()
+    }
+
+
+def _layer_of(name: str) -> str:
+    ending = next((ending for ending in _ENDINGS if name.endswith(ending)), "")
+    return name.removesuffix(ending) or name

@@ -14,7 +14,12 @@ from tests.support.samples import thinned
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ON_ONE_BACKEND = {
     "efficiency_study": "",
+    "huggingface_training": "",
+    "keras_callback": "torch",
+    "lightning_training": "",
+    "monitored_training": "",
     "output_distributions": "",
+    "pruning": "",
     "pytorch_lenet5": "",
     "tensorflow_training_loop": "tensorflow",
 }
@@ -28,6 +33,16 @@ RUNS += [
 # docs/keras.md, whose code test_readme.py runs.
 SAMPLE = [("efficiency_study", "")]
 ARGUMENTS = {"efficiency_study": ["--quick"]}
+# Lightning and transformers import torchvision, which may be built for another torch here.
+WITH_TORCHVISION = ("huggingface_training", "lightning_training")
+PRELUDE = f"""
+import runpy, sys
+sys.path.insert(0, {str(EXAMPLES.parent)!r})
+from benchmarks.studies.neuron_axes.torchvision_models import import_torchvision
+import_torchvision()
+sys.path[0] = {str(EXAMPLES)!r}
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
 
 
 @pytest.mark.slow
@@ -35,8 +50,9 @@ ARGUMENTS = {"efficiency_study": ["--quick"]}
 def test_example(name, backend, tmp_path):
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["HOME"] = str(tmp_path)  # without data that was downloaded before
+    prelude = ["-c", PRELUDE] if name in WITH_TORCHVISION else []
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py"), *ARGUMENTS.get(name, [])],
+        [sys.executable, *prelude, str(EXAMPLES / f"{name}.py"), *ARGUMENTS.get(name, [])],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -68,9 +84,27 @@ def test_example(name, backend, tmp_path):
         assert accuracies[0] > accuracies[1]  # with 75 % random labels
         picture = ElementTree.parse(tmp_path / "efficiency_study.svg").getroot()
         assert len([shape for shape in picture.iter() if shape.tag.endswith("circle")]) == 4 + 3 + 3
+    if name == "pruning":
+        before, after = (
+            [float(number) for number in re.findall(r"[\d.]+", line)]
+            for line in done.stdout.splitlines()
+        )
+        neurons, entropy, efficiency, accuracy = before
+        assert after[0] < neurons / 2
+        assert (after[1], after[3]) == (entropy, accuracy)
+        assert after[2] > 2 * efficiency
+    if name == "monitored_training":
+        assert list((tmp_path / "runs").glob("events*"))
+    if name == "lightning_training":
+        assert "stopped after" in done.stdout
+        assert list(tmp_path.glob("lightning_logs/*/metrics.csv"))
+    if name == "huggingface_training":
+        assert "best efficiency" in done.stdout
+    if name == "keras_callback":
+        assert "val_efficiency/hidden" in (tmp_path / "training.csv").read_text()
     if name == "tensorflow_training_loop":
         assert list((tmp_path / "logs").glob("events*"))
 
 
 def test_every_example_is_run():
-    assert len(RUNS) == 11
+    assert len(RUNS) == 16

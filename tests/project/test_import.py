@@ -24,6 +24,7 @@ PUBLIC = {
     "StateCapture",
     "StateCaptureHook",
     "StateCounts",
+    "StateMonitor",
     "Store",
     "StoredCounts",
     "__version__",
@@ -52,6 +53,7 @@ PUBLIC = {
     "store",
     "tap",
     "testing",
+    "training",
 }
 
 # The finder and the small job, for a fresh interpreter.

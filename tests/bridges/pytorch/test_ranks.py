@@ -14,7 +14,10 @@ from tensorstate_gpu.bridges.pytorch.spread_tensors import part_in_graph
 from tests.support.gloo_ranks import run_programs
 from tests.support.samples import thinned
 
-MODULES = "tests.bridges.pytorch.rank_programs", "tests.bridges.pytorch.parallel_programs"
+MODULES = (
+    *("tests.bridges.pytorch.rank_programs", "tests.bridges.pytorch.parallel_programs"),
+    "tests.training.rank_programs",
+)
 
 
 @pytest.mark.parametrize("size", thinned([2, 4], [2]))
@@ -23,6 +26,9 @@ def test_ranks_agree_with_one_process(size):
     said = run_programs(MODULES, size, long=size > 2)
     check_groups(*said["program_a_part_of_the_ranks"], *said["program_another_object"])
     check_disagreement(said["program_disagreeing"])
+    for kind, message in said["program_monitors_of_other_layers"]:
+        assert kind == "RanksDisagree"
+        assert message.startswith("the layers of the monitors: some ranks have ['0_post_states'")
     for outcome in said["program_slices"]:
         check_slices(*outcome)
     for kind, message in said["program_partial_sums"]:

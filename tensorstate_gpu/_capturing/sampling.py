@@ -1,0 +1,89 @@
+"""Which inputs or rows of a batch are captured where not all are: a function of the step alone."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._layers.batches import Batches
+
+_ODD = 2_654_435_761  # of Knuth's multiplicative hash, of which the highest bits count
+
+
+class Sampler(Protocol):
+    """Says what is to be captured, and takes it."""
+
+    @property
+    def step(self) -> int:
+        """The number of the step."""
+
+    def wants_now(self) -> bool:
+        """Return whether the pass that runs is captured."""
+
+    def room(self, name: str) -> int | None:
+        """Return how many more states of a layer are asked for; None for all."""
+
+    def pass_over(self, name: str, states: int) -> None:
+        """Note states that are not asked for, beside those of a layer that were recorded last."""
+
+    def record(self, name: str, packed: NativeArray, neurons: int, batches: Batches) -> None:
+        """Take packed rows (states, bytes) of a layer, and whose they are."""
+
+
+class Switch(Protocol):
+    """Capture points at a model that a sampler has them leave while it asks for nothing."""
+
+    @property
+    def points(self) -> Sequence[CapturePoint]:
+        """The capture points, with those of later calls that were made so far."""
+
+    def in_training(self) -> bool:
+        """Return whether the model is in training mode."""
+
+    def is_model_alive(self) -> bool:
+        """Return whether the model still exists."""
+
+    def missed_passes(self) -> int:
+        """Return how many passes in evaluation mode ran unnoticed in compiled code."""
+
+    def turn(self, on: bool) -> None:
+        """Attach the capture points, or let them leave the model."""
+
+    def close(self) -> None:
+        """Leave the model for good."""
+
+
+def whole_inputs(sizes: Sequence[int], room: int, step: int) -> range | None:
+    """Return consecutive inputs that fit: as many as do, from one that the step decides.
+
+    ``sizes``: rows of each input. None if not even one fits.
+
+    >>> whole_inputs([2, 2, 2, 2], 4, step=0), whole_inputs([2, 2, 2, 2], 4, step=1)
+    (range(0, 2), range(1, 3))
+    >>> whole_inputs([5, 5], 4, step=0)
+    """
+    ends = np.cumsum(sizes)
+    before = ends - sizes
+    stops = np.searchsorted(ends, before + room, side="right")
+    lengths = stops - np.arange(len(ends))
+    if not len(ends) or not lengths.any():
+        return None
+    longest = np.flatnonzero(lengths == lengths.max())
+    start = int(longest[_place(step, len(longest))])
+    return range(start, int(stops[start]))
+
+
+def spaced_rows(rows: int, room: int, step: int) -> NDArray[np.int64]:
+    """Return the numbers of ``room`` evenly spaced rows, of which the step decides the first.
+
+    >>> spaced_rows(10, 3, step=0)
+    array([0, 3, 6])
+    """
+    return (np.arange(room) * rows + _place(step, rows)) // max(room, 1)
+
+
+def _place(step: int, among: int) -> int:
+    return ((step * _ODD % 2**32) * among) >> 32

@@ -1,0 +1,74 @@
+"""MonitorOfTrainer: the monitor of a callback, through epochs and restarts of its trainer."""
+
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+from tensorstate_gpu._arguments import integer
+from tensorstate_gpu.training.monitor import StateMonitor
+from tensorstate_gpu.training.monitor_options import MonitorKeywords
+from tensorstate_gpu.training.step_sampler import TRAIN
+
+
+class MonitorOfTrainer:
+    """Creates the monitor when the trainer has a model, and the next one with the counts so far.
+
+    ``monitor``: None before that. Without a window, the counts of training begin anew with each
+    epoch.
+    """
+
+    def __init__(
+        self, attach_to: object, exclude: object, **options: Unpack[MonitorKeywords]
+    ) -> None:
+        self.monitor: StateMonitor | None = None
+        self._attach_to, self._exclude, self._options = attach_to, exclude, options
+        self._model: object = None
+        self._epoch = -1
+        self._loaded: Mapping[str, Any] | None = None  # before there is a monitor
+
+    def begin(self, model: object) -> StateMonitor:
+        """Return the monitor of a model, at which it is from now on."""
+        if self.monitor is None or self._model is not model:
+            earlier = self.state_dict()
+            self.monitor = StateMonitor(model, self._attach_to, self._exclude, **self._options)
+            self._model = model
+            if earlier:
+                self.load_state_dict(earlier)
+        return self.monitor
+
+    def end(self) -> None:
+        """Take the monitor off its model. Its counts can still be read."""
+        if self.monitor is not None:
+            self.monitor.remove()
+        self._model = None
+
+    def begin_epoch(self, number: int) -> None:
+        """Begin an epoch, or go on with the one that was interrupted."""
+        if number != self._epoch and self.monitor is not None:
+            self._epoch = number
+            if self._options.get("window") is None:
+                self.monitor.reset(TRAIN)
+
+    def step(self, number: int) -> bool:
+        """End the step of the trainer that has this number; return whether it was captured."""
+        assert self.monitor is not None
+        captured, before = self.monitor.is_capturing, self.monitor.global_step
+        self.monitor.step(number)
+        return captured and number > before
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is at no model, and has the counts so far."""
+        return {**vars(self), "monitor": None, "_model": None, "_loaded": self.state_dict()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counts so far for a checkpoint; nothing if there are none."""
+        if self.monitor is None:
+            return dict(self._loaded or {})
+        return {"epoch": self._epoch, "monitor": self.monitor.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint, now or when there is a monitor."""
+        if self.monitor is None:
+            self._loaded = state
+        elif state:
+            self.monitor.load_state_dict(state["monitor"])
+            self._epoch = integer(state["epoch"], "epoch")

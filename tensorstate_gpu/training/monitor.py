@@ -1,0 +1,339 @@
+"""StateMonitor: captures some steps of a training job, and measures them for charts."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from tensorstate_gpu._arguments import integer, positive_integer
+from tensorstate_gpu._arrays.firing_function import FiringFunction
+from tensorstate_gpu._arrays.frameworks import bridge_of, ranks_of
+from tensorstate_gpu._capturing.attachment import Method, plan_attachment
+from tensorstate_gpu._capturing.bridge_protocol import Bridge
+from tensorstate_gpu._capturing.options import NeuronAxis
+from tensorstate_gpu._capturing.window import CountsWindow
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import NothingCaptured, SinkFailedWarning, warn_user
+from tensorstate_gpu.reporting.layer_names import find_name
+from tensorstate_gpu.reporting.text import with_noun
+from tensorstate_gpu.training.loggers import check_sink, hand_to
+from tensorstate_gpu.training.over_ranks import counts_over_ranks
+from tensorstate_gpu.training.saved_state import (
+    FORMAT,
+    check_state,
+    loaded_windows,
+    saved_windows,
+)
+from tensorstate_gpu.training.scalars import Scalars, phase_scalars
+from tensorstate_gpu.training.step_sampler import EVAL, TRAIN, StepSampler
+
+
+class StateMonitor:
+    """Captures some steps of the training of a PyTorch model, and measures its layers.
+
+    Between the steps that it captures, the model has no capture points. docs/training.md describes
+    what is captured, and the callbacks for Lightning, Hugging Face and Keras.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    attach_to, exclude, method
+        Which layers to capture, and where; as for build_efficiency_model.
+    every_n_steps : int
+        Capture all forward passes of every so many optimizer steps, and of the first.
+    states_per_step : int, optional
+        Take at most so many states of each layer and step: those of whole inputs where they fit,
+        else evenly spaced ones. None takes all.
+    window : int, optional
+        Count the states of the last so many captured steps; by default, of all since reset().
+    phases : sequence of str
+        Which passes to capture: "train" stands for those of a model in training mode, "eval" for
+        the others. In "eval", each pass is captured, and counts as a step.
+    groups : int, optional
+        Keep the counts of so many groups of inputs apart, for standard errors; see grouped().
+    threshold, firing, neuron_axis
+        As for CapturePoint.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As build_efficiency_model; NotCapturable for a Keras model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Linear(3, 4)
+    >>> monitor = StateMonitor(model, "Linear", every_n_steps=2)
+    >>> for _ in range(4):
+    ...     _ = model(torch.ones(10, 3))
+    ...     monitor.step()
+    >>> monitor.counts("Linear").total  # of steps 0 and 2
+    20
+    """
+
+    __module__ = "tensorstate_gpu.training"
+
+    def __init__(
+        self,
+        model: object,
+        attach_to: object = None,
+        exclude: object = (),
+        *,
+        every_n_steps: int = 50,
+        states_per_step: int | None = 4096,
+        window: int | None = None,
+        phases: Sequence[str] = (TRAIN, EVAL),
+        groups: int | None = None,
+        method: Method = "after",
+        threshold: object = 0.0,
+        firing: FiringFunction | None = None,
+        neuron_axis: NeuronAxis | None = None,
+    ) -> None:
+        self._sampler = StepSampler(
+            positive_integer(every_n_steps, "every_n_steps"),
+            _positive_or_none(states_per_step, "states_per_step"),
+            _positive_or_none(window, "window"),
+            _checked_phases(phases),
+            groups,
+        )
+        bridge: Bridge = bridge_of(model)
+        attachment = plan_attachment(
+            model,
+            attach_to,
+            exclude,
+            method,
+            keep="counts",
+            threshold=threshold,
+            firing=firing,
+            neuron_axis=neuron_axis,
+            groups=groups,
+        )
+        self._layers = attachment.point_names
+        self._rule = json.dumps(attachment.options.firing_rule())
+        self._window, self._groups, self._phases = window, groups, tuple(phases)
+        self._switch = bridge.attach_switched(
+            model, attachment.chosen, method, attachment.options, self._sampler
+        )
+        attachment.tell_other_names(self._switch.points)
+        self._sampler.in_training = self._switch.in_training
+        self._removed = False
+        self._told: set[object] = set()  # what has been warned of
+        self._follow()
+
+    # ---- when ----------------------------------------------------------------------------------
+
+    @property
+    def global_step(self) -> int:
+        """The number of optimizer steps so far."""
+        return self._sampler.step
+
+    @property
+    def is_capturing(self) -> bool:
+        """Whether passes that run now are captured."""
+        return self._sampler.wants_now()
+
+    def step(self, number: int | None = None) -> None:
+        """End an optimizer step: all passes since the last call belong to it.
+
+        ``number``: how many there have been, if the trainer counts them; the same number as before
+        does nothing. Raises ValueError if it is smaller.
+        """
+        before = self.global_step
+        now = before + 1 if number is None else integer(number, "number")
+        if now < before:
+            raise ValueError(
+                f"steps must not go backwards: got {now} after {before}. load_state_dict() goes "
+                "back to a checkpoint"
+            )
+        if now == before:
+            return
+        if now == before + 1:
+            self._warn_if_nothing_ran()
+        self._sampler.begin_step(now)
+        self._warn_of_missed_passes()
+        self._follow()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Capture nothing inside a ``with`` block, in any thread."""
+        with self._followed(self._sampler.paused()):
+            yield
+
+    @contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Count all passes inside a ``with`` block as those of a phase, whatever the mode.
+
+        Each is captured, unless the phase is "train", of which steps are sampled.
+        """
+        if not isinstance(phase, str) or not phase:
+            raise TypeError(f"phase must be a non-empty str, got {phase!r}")
+        with self._followed(self._sampler.during(phase)):
+            yield
+
+    @contextmanager
+    def _followed(self, block: AbstractContextManager[None]) -> Iterator[None]:
+        try:
+            with block:
+                self._follow()
+                yield
+        finally:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Attach the capture points if passes that run now are captured, and detach them if not."""
+        if not self._removed:
+            self._switch.turn(self._sampler.wants_now())
+
+    def reset(self, phase: str | None = None) -> None:
+        """Delete the counts of a phase, or of all."""
+        self._sampler.reset(phase)
+
+    def remove(self) -> None:
+        """Take everything off the model. The counts can still be read."""
+        self._removed = True
+        self._switch.close()
+
+    def _warn_if_nothing_ran(self) -> None:
+        """Warn once if no pass of the model ran in a step that was to be captured."""
+        if self._removed or self._sampler.passes_seen or not self._sampler.wants_now():
+            return
+        cause = (
+            "no layer that it captures ran. A model that has been replaced needs a new monitor"
+            if self._switch.is_model_alive()
+            else "its model no longer exists. The model that is trained now needs a new monitor"
+        )
+        self._warn_once("nothing ran", f"the StateMonitor captured nothing: {cause}")
+
+    def _warn_of_missed_passes(self) -> None:
+        if EVAL in self._phases and self._switch.missed_passes():
+            self._warn_once(
+                "missed",
+                "a compiled model ran in evaluation mode between two captured steps, where the "
+                'StateMonitor does not notice it: use `with monitor.during("eval"):`',
+            )
+
+    def _warn_once(self, key: object, message: str, kind: type[Warning] = UserWarning) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            warn_user(message, kind)
+
+    # ---- what ----------------------------------------------------------------------------------
+
+    def counts(self, name: str, phase: str = TRAIN) -> StateCounts:
+        """Return how often each state of a layer occurred in a phase.
+
+        ``name``: of the layer, or of its states: "conv" or "conv_post_states". Raises KeyError for
+        an unknown name, NothingCaptured if no pass of the phase was captured.
+        """
+        return self._window_of(name, phase).counts()
+
+    def grouped(self, name: str, phase: str = TRAIN) -> GroupedCounts:
+        """Return the same by group of inputs, which needs ``groups``: it shows standard errors."""
+        return self._window_of(name, phase).grouped()
+
+    def passed_over(self, name: str, phase: str = TRAIN) -> int:
+        """Return how many states of captured steps were left out, as ``states_per_step`` asks."""
+        return self._window_of(name, phase).passed_over
+
+    def scalars(self, process_group: object = None) -> Scalars:
+        """Return the measures of each phase and layer, by names such as ``train/efficiency/conv``.
+
+        ``process_group``: merge the counts of its ranks first; each of them must call this.
+        """
+        return {
+            name: value
+            for phase in self._phases_over_ranks(process_group)
+            for name, value in self.phase_scalars(phase, f"{phase}/", process_group).items()
+        }
+
+    def _phases_over_ranks(self, process_group: object) -> list[str]:
+        """Return the phases that some rank has captured, in one order."""
+        own = list(self._sampler.windows)
+        if process_group is None:
+            return own
+        return sorted({phase for each in ranks_of(process_group).of_all(own) for phase in each})
+
+    def phase_scalars(self, phase: str, prefix: str = "", process_group: object = None) -> Scalars:
+        """Return the measures of one phase, with another beginning of their names."""
+        windows = self._sampler.windows.get(phase, {})
+        if process_group is not None:
+            merged = counts_over_ranks(windows, self._layers, process_group)
+            return phase_scalars(prefix, merged)
+        counts = {name: window.counts() for name, window in windows.items()}
+        return phase_scalars(prefix, {name: part for name, part in counts.items() if part.total})
+
+    def log(self, sink: object, process_group: object = None) -> None:
+        """Hand the scalars to a sink: an object with add_scalar, log_metrics or log, or a function.
+
+        A function is called with the scalars and the number of steps. If a sink raises an error, a
+        SinkFailedWarning says so, once, and the training goes on.
+        """
+        check_sink(sink)
+        scalars = self.scalars(process_group)
+        try:
+            hand_to(sink, scalars, self.global_step)
+        except Exception as error:
+            self._warn_once(
+                id(sink),
+                f"{type(sink).__name__} raised {type(error).__name__}: {error}. The training goes "
+                "on without what it should have shown",
+                SinkFailedWarning,
+            )
+
+    def _window_of(self, name: str, phase: str) -> CountsWindow:
+        others = {point.name: point.other_names for point in self._switch.points}
+        # Of later calls, a checkpoint may have counts before they are made again.
+        others = dict.fromkeys(self._sampler.windows.get(phase, {}), ()) | others
+        found = find_name(others, name, of="monitor")
+        window = self._sampler.windows.get(phase, {}).get(found)
+        if window is None or not window.neurons:
+            phases = ", ".join(self._sampler.windows) or "none"
+            raise NothingCaptured(
+                f"{found}: nothing captured in the phase {phase!r}; phases so far: {phases}"
+            )
+        return window
+
+    # ---- checkpoints ---------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, object]:
+        """Return everything as integers, strings and tensors, in dicts and lists.
+
+        Call it between steps. torch.load(weights_only=True) reads it.
+        """
+        return {
+            "format": FORMAT,
+            "global_step": self.global_step,
+            "layers": sorted(self._layers),
+            "firing": self._rule,
+            "groups": self._groups or 0,
+            "counts": saved_windows(self._sampler.windows),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what state_dict() returned.
+
+        Raises TypeError or ValueError, and changes nothing, if it is of other layers, or has
+        another firing rule or number of groups. The sampling and the window may differ: of more
+        steps than fit, the last are kept.
+        """
+        check_state(state, self._layers, self._rule, self._groups)
+        step = integer(state["global_step"], "global_step")
+        self._sampler.load(step, loaded_windows(state["counts"], self._window, self._groups))
+        self._follow()
+
+    def __repr__(self) -> str:
+        layers = with_noun(len(self._layers), "layer")
+        return f"StateMonitor({layers}, {with_noun(self.global_step, 'step')})"
+
+
+def _positive_or_none(value: object, argument: str) -> int | None:
+    return None if value is None else positive_integer(value, argument)
+
+
+def _checked_phases(phases: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(phases, str) or not set(phases) <= {TRAIN, EVAL}:
+        raise ValueError(
+            f'phases must be of "train" and "eval", got {phases!r}; others are those of during()'
+        )
+    return tuple(phases)

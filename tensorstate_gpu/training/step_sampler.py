@@ -1,0 +1,125 @@
+"""StepSampler: which passes and states a monitor asks for, and their counts by phase and layer."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._capturing.window import CountsWindow
+from tensorstate_gpu._layers.batches import Batches, totals
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+
+TRAIN, EVAL = "train", "eval"
+
+
+class StepSampler:
+    """Decides by the number of the step, and keeps what is captured.
+
+    In the phase "train", a step is what step() of the monitor ends. In every other phase, each pass
+    is a step, and is captured.
+
+    ``in_training``: whether the model is in training mode. ``windows``: by phase, then by the name
+    of the layer's states.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int,
+        states_per_step: int | None,
+        window: int | None,
+        phases: tuple[str, ...],
+        groups: int | None,
+    ) -> None:
+        self.step = 0
+        self.in_training: Callable[[], bool] = lambda: True
+        self.windows: dict[str, dict[str, CountsWindow]] = {}
+        self.passes_seen = False  # since the step began
+        self._every, self._most = every_n_steps, states_per_step
+        self._phases, self._window, self._groups = phases, window, groups
+        self._pauses = 0
+        self._forced: list[str] = []
+        self._taken: Counter[str] = Counter()  # states of each layer in this step
+        self._lock = ForkSafeLock()
+
+    # ---- what is asked for ---------------------------------------------------------------------
+
+    @property
+    def phase(self) -> str:
+        """The phase of a pass that runs now."""
+        if self._forced:
+            return self._forced[-1]
+        return TRAIN if self.in_training() else EVAL
+
+    def wants_now(self) -> bool:
+        """Return whether a pass that runs now is captured."""
+        phase = self.phase
+        if self._pauses or not (self._forced or phase in self._phases):
+            return False
+        return phase != TRAIN or self.step % self._every == 0
+
+    def begin_step(self, number: int) -> None:
+        """End the step, and begin another."""
+        with self._lock:
+            self.step = number
+            self._taken.clear()
+            self.passes_seen = False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._pauses -= 1
+
+    @contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        self._forced.append(phase)
+        try:
+            yield
+        finally:
+            self._forced.pop()
+
+    def room(self, name: str) -> int | None:
+        """Return how many more states of a layer are asked for; None for all."""
+        self.passes_seen = True
+        if self._most is None or self.phase != TRAIN:
+            return self._most
+        return self._most - self._taken[name]
+
+    # ---- what is captured ----------------------------------------------------------------------
+
+    def pass_over(self, name: str, states: int) -> None:
+        """Note states that are not asked for, beside those of a layer that were recorded last."""
+        if states:
+            with self._lock:
+                self.window_of(self.phase, name).pass_over(states)
+
+    def record(self, name: str, packed: NativeArray, neurons: int, batches: Batches) -> None:
+        """Count packed rows (states, bytes) of a layer, of the inputs that ``batches`` says."""
+        phase = self.phase
+        with self._lock:
+            is_training = phase == TRAIN
+            step = self.step if is_training else None
+            self.window_of(phase, name).add(step, packed, neurons, batches)
+            if is_training:
+                self._taken[name] += totals(batches)[1]
+
+    def reset(self, phase: str | None) -> None:
+        """Delete the counts of a phase, or of all."""
+        with self._lock:
+            for each in [phase] if phase is not None else [*self.windows]:
+                self.windows.pop(each, None)
+
+    def load(self, step: int, windows: dict[str, dict[str, CountsWindow]]) -> None:
+        """Go on at the begin of a step, with these counts."""
+        with self._lock:
+            self.begin_step(step)
+            self.windows = windows
+
+    def window_of(self, phase: str, name: str) -> CountsWindow:
+        """Return the counts of a layer in a phase; new ones if there are none yet."""
+        layers = self.windows.setdefault(phase, {})
+        if name not in layers:
+            layers[name] = CountsWindow(self._window, self._groups)
+        return layers[name]

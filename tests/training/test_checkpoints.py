@@ -1,0 +1,150 @@
+"""The state of a monitor: a training that is resumed counts like one that was never killed."""
+
+import io
+
+import pytest
+import torch
+
+import tensorstate_gpu as ts
+from tests.support.training_loops import batch, network, train
+
+OPTIONS = {
+    "all": {},
+    "window": {"window": 3},
+    "few states": {"states_per_step": 5},
+    "groups": {"groups": 4},
+    "window of groups": {"window": 3, "groups": 4},
+}
+
+
+def saved(*states):
+    """States as torch.load() has them, from files that need no trust."""
+    file = io.BytesIO()
+    torch.save(states, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def monitored(options):
+    model = network()
+    return model, ts.StateMonitor(model, "Linear", every_n_steps=2, **options)
+
+
+def evaluate(model, step):
+    model.eval()
+    with torch.no_grad():
+        model(batch(1000 + step))
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_killed_at_27_and_resumed_from_23(options):
+    model, monitor = monitored(options)
+    train(model, range(23), monitor)
+    evaluate(model, 23)
+    weights, state = saved(model.state_dict(), monitor.state_dict())
+    train(model, range(23, 27), monitor)
+    train(model, range(27, 40), monitor)  # never killed
+    evaluate(model, 40)
+
+    resumed_model, resumed = monitored(options)
+    resumed_model.load_state_dict(weights)
+    resumed.load_state_dict(state)
+    train(resumed_model, range(23, 40), resumed)
+    evaluate(resumed_model, 40)
+    assert resumed.scalars() == monitor.scalars()
+    assert resumed.global_step == monitor.global_step == 40
+    for phase in ("train", "eval"):
+        assert resumed.counts("0", phase) == monitor.counts("0", phase)
+        assert resumed.passed_over("0", phase) == monitor.passed_over("0", phase)
+        if "groups" in options:
+            assert resumed.grouped("0", phase) == monitor.grouped("0", phase)
+
+
+def kinds_in(state):
+    if isinstance(state, dict):
+        return {kind for pair in state.items() for part in pair for kind in kinds_in(part)}
+    if isinstance(state, list):
+        return {kind for part in state for kind in kinds_in(part)}
+    return {type(state)}
+
+
+def test_only_integers_strings_and_tensors():
+    model, monitor = monitored({"groups": 4})
+    assert kinds_in(monitor.state_dict()) == {int, str}
+    train(model, range(3), monitor)
+    assert kinds_in(monitor.state_dict()) == {int, str, torch.Tensor}
+
+
+def test_a_state_does_not_change_with_the_training():
+    model, monitor = monitored({})
+    train(model, range(3), monitor)
+    state = monitor.state_dict()
+    before = monitor.counts("0")
+    train(model, range(3, 9), monitor)
+    monitor.load_state_dict(state)
+    assert monitor.counts("0") == before
+    assert monitor.global_step == 3
+
+
+def test_a_smaller_window_keeps_the_last_steps():
+    model, monitor = monitored({"window": 3})
+    train(model, range(9), monitor)
+    _, short = monitored({"window": 2})
+    short.load_state_dict(monitor.state_dict())
+    last_model, last = monitored({"window": 2})
+    train(last_model, range(9), last)
+    assert short.counts("0") == last.counts("0")
+
+
+def test_inputs_that_are_not_known_are_saved_without_groups():
+    class Shuffled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.expert = torch.nn.Linear(6, 9)
+
+        def forward(self, x):
+            return self.expert(x[torch.randperm(len(x))])
+
+    model = Shuffled()
+    monitor, other = (ts.StateMonitor(model, "expert", groups=4) for _ in range(2))
+    with other.paused():
+        model(batch(0))
+    other.load_state_dict(*saved(monitor.state_dict()))
+    assert other.counts("expert") == monitor.counts("expert")
+    with pytest.raises(ts.errors.InputsUnknown):
+        other.grouped("expert")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attach_to": "ReLU"}, "other layers: only there are 0_post_states, 2_post_states; only"),
+        ({"threshold": 0.5}, 'another firing rule: {"threshold": 0.5}, here it is {"threshold": 0'),
+        ({"groups": 8}, "another number of groups: 8, here it is None"),
+    ],
+)
+def test_the_state_of_another_model(options, message):
+    model, monitor = monitored({})
+    train(model, range(3), monitor)
+    state = monitor.state_dict()
+    if "attach_to" in options:
+        monitor = ts.StateMonitor(model, **options)
+    else:
+        state = ts.StateMonitor(model, "Linear", **options).state_dict()
+    before = monitor.scalars()
+    with pytest.raises(ValueError, match=message.replace("{", r"\{")):
+        monitor.load_state_dict(state)
+    assert monitor.scalars() == before
+
+
+@pytest.mark.parametrize("state", [None, {}, {"weight": torch.ones(3)}, [1]])
+def test_something_else_than_a_state(state):
+    _, monitor = monitored({})
+    with pytest.raises(TypeError, match="state_dict\\(\\) of a StateMonitor"):
+        monitor.load_state_dict(state)
+
+
+def test_a_format_of_the_future():
+    _, monitor = monitored({})
+    with pytest.raises(ValueError, match="the format 7; this version reads 1"):
+        monitor.load_state_dict({**monitor.state_dict(), "format": 7})
