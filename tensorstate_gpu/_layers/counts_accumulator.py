@@ -11,7 +11,7 @@ from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, sizes_of
 from tensorstate_gpu._layers.counters import LabelledCounters
 from tensorstate_gpu._layers.instance_groups import SampleTallies, groups_of, instance_hashes
-from tensorstate_gpu._layers.instance_notes import InstanceNotes
+from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.progress import ProgressCallback
@@ -32,6 +32,7 @@ class CountsAccumulator(Accumulator):
         self._groups = groups
         self._counters = LabelledCounters(self.row_bytes, groups or 1)
         self._samples = SampleTallies(groups or 1)
+        self._pass_end = self._ledger.position(), self._samples
 
     @property
     def ledger(self) -> Ledger:
@@ -60,6 +61,19 @@ class CountsAccumulator(Accumulator):
         self._count_rows(packed, row_labels, row_groups)
         self._ledger.add(batches, notes)
         self._ledger.mark_stored(batches)
+
+    def mark_pass_end(self) -> None:
+        self._pass_end = self._ledger.position(), self._samples.copy()
+        self._counters.hold()
+
+    def rewind_pass(self) -> None:
+        self._counters.take_back()
+        position, self._samples = self._pass_end
+        notes = {what: NoteColumn(what, count=count) for what, count in position.notes.items()}
+        self._ledger = self._ledger.first(position, notes)
+
+    def release_pass(self) -> None:
+        self._counters.release()
 
     def _count_rows(
         self,

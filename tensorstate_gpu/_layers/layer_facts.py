@@ -25,6 +25,11 @@ class LayerFacts:
     spatial_shape: tuple[int, ...] | None = None
     shuffled: bool = False
 
+    @property
+    def runs_always(self) -> bool:
+        """Whether the layer ran in each pass of its model, as far as is known."""
+        return self.passes is None or self.passes[0] == self.passes[1]
+
     def to_json(self) -> dict[str, object]:
         """Return what is known, without what is not."""
         return {

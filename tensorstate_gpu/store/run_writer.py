@@ -2,13 +2,15 @@
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.layer_facts import LayerFacts
+from tensorstate_gpu._layers.pass_starts import PassStarts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
 from tensorstate_gpu.store.buffer_pool import BufferPool
@@ -20,6 +22,7 @@ from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.publisher import CommitSnapshot, Publisher
+from tensorstate_gpu.store.rewinding import delete_forgotten, position_in, rewound
 from tensorstate_gpu.store.writer_life import WriterLife
 
 
@@ -50,6 +53,7 @@ class RunWriter:
         self._publisher = Publisher(files, record)
         self.compressor = options.compressor
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
+        self._pass_starts = PassStarts()
         self._names: dict[str, None] = dict.fromkeys(record.layers)
         self._layers: dict[str, LayerWriter] = {}
         self._sources: weakref.WeakSet[BatchSource] = weakref.WeakSet()
@@ -132,7 +136,7 @@ class RunWriter:
         Raises the error of a background thread, if there was one since the last call.
         """
         self.check_writable()
-        if not self._clock.starts_new_pass(name, len(self._names)):
+        if not self._pass_starts.begins_with(name, len(self._names)):
             return
         self._mark_pass_end()
         if self._clock.is_due() and not self._queued_commits:
@@ -161,9 +165,31 @@ class RunWriter:
             self._background.wait()
             with self._lock:
                 for layer in self._layers.values():
-                    layer.rewind()
+                    layer.rewind_pass()
         finally:
             self._rejects_batches = False
+
+    def rewind(self, instances: int | Mapping[str, int]) -> None:
+        """Commit, and forget all but the first ``instances`` of each layer; see Store.rewind()."""
+        while True:
+            self.life.check_open()
+            self.commit()
+            with deferred_interrupts(), self._lock:
+                if not (self._clock.rows or self._queued_commits):  # of another thread, since then
+                    self._rewind(rewound(self.files, self.record, instances))
+                    return
+
+    def _rewind(self, after: Record) -> None:
+        before = self.record
+        self._publisher.rewind(after)
+        try:
+            for name, layer in self._layers.items():
+                layer.rewind(position_in(after, name))
+        except BaseException:
+            self.life.stop()  # no row is lost: all are committed, or forgotten
+            raise
+        with contextlib.suppress(OSError):  # verify() tells of what is left
+            delete_forgotten(self.files, before, after)
 
     def check_writable(self) -> None:
         """Wait for queue space. Raises StoreClosed, or the error of a background thread."""

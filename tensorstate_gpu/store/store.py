@@ -248,6 +248,30 @@ class Store:
         """
         self.session.commit()
 
+    def rewind(self, instances: int | Mapping[str, int]) -> None:
+        """Forget all inputs after the first ``instances``, for good, and commit that.
+
+        A program that goes on from a checkpoint captures the inputs after it a second time. Rewind
+        the store to those that the checkpoint has seen: ``run.instance_count`` when it was saved,
+        after a commit(). Between two forward passes; capture points, if there are any, follow. A
+        kill leaves the store as it was, or rewound.
+
+        Parameters
+        ----------
+        instances : int, or a dict by layer
+            How many inputs to keep. If layers ran in some passes only, a dict with the
+            ``instance_count`` of each layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A layer has fewer inputs, or the number would divide inputs whose states cannot be told
+            apart.
+        OSError
+            Writing failed. The store is as it was, but for what commit() does.
+        """
+        self.session.rewind(instances)
+
     def close(self) -> None:
         """Commit the remaining data and release the lock. Not needed with mode "r"."""
         if self._session is not None:

@@ -176,3 +176,8 @@ class _ReadOnlyRows:
         raise TypeError("committed states are only read")
 
     add_arrived = add
+
+    def mark_pass_end(self) -> None:
+        """Nothing to do: no batches come."""
+
+    rewind_pass = mark_pass_end

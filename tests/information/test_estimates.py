@@ -104,7 +104,8 @@ def test_the_coverage_is_that_of_other_groups():
 
 
 @pytest.mark.parametrize(
-    ("alone", "quality"), [(4, "good"), (5, "good"), (6, "rough"), (10, "rough"), (11, "bounds only")]
+    ("alone", "quality"),
+    [(4, "good"), (5, "good"), (6, "rough"), (10, "rough"), (11, "bounds only")],
 )
 def test_qualities(alone, quality):
     groups = np.zeros((20, 1 + alone), np.int64)
