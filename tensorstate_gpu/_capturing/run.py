@@ -162,12 +162,19 @@ class Run(Mapping[str, CapturePoint]):
         return information.network_efficiency(self)
 
     def report(
-        self, accuracy: float | None = None, beta: float = 2, *, by_label: bool = False
+        self,
+        accuracy: float | None = None,
+        beta: float = 2,
+        *,
+        by_label: bool = False,
+        include_out_of_step: bool = False,
     ) -> "Report":
         """Return the table of measures; see tensorstate_gpu.report."""
         from tensorstate_gpu.reporting import report
 
-        return report(self, accuracy, beta, by_label=by_label)
+        return report(
+            self, accuracy, beta, by_label=by_label, include_out_of_step=include_out_of_step
+        )
 
     def save(self, path: Any) -> None:
         """Write all captured rows to a new store. Raises ValueError if the path exists."""

@@ -86,6 +86,11 @@ class LayerStates(ABC):
         return self.facts().passes
 
     @property
+    def failed_passes(self) -> int:
+        """How many of the model's passes have failed, and so may not have come to the layer."""
+        return self.facts().failed
+
+    @property
     def other_names(self) -> tuple[str, ...]:
         """The other names, of a layer that is registered in its model under several."""
         return self.facts().other_names

@@ -145,6 +145,11 @@ class LayerWriter:
         """Number of instances whose rows are stored, as far as it is known."""
         return self.ledger.stored[0]
 
+    @property
+    def runs_always(self) -> bool:
+        """Whether the layer runs in every pass of its model, as far as is known."""
+        return self._facts().runs_always
+
     def add(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
         """Store batches and enter them in the ledger.
 

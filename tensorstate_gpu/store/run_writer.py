@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from tensorstate_gpu._layers.broken_passes import PassStarts, is_broken
 from tensorstate_gpu._layers.layer_facts import LayerFacts
-from tensorstate_gpu._layers.pass_starts import PassStarts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import StoreClosed
@@ -31,6 +31,9 @@ class BatchSource(Protocol):
 
     def wait_for_pending(self) -> None:
         """Wait for batches that a framework is still computing."""
+
+    def in_pass(self) -> bool | None:
+        """Return whether a pass of the model has begun and not ended, if that is known."""
 
 
 class RunWriter:
@@ -147,16 +150,14 @@ class RunWriter:
             for layer in self._layers.values():
                 layer.mark_pass_end()
 
-    def discard_incomplete_pass(self) -> None:
-        """Discard the batches of a forward pass that an exception ended.
-
-        There are such batches if the layers have seen different numbers of inputs.
-        """
+    def discard_broken_pass(self) -> bool:
+        """Discard the batches of a pass that an exception ended. Return whether there were any."""
         if not self.life.is_open():
-            return
+            return False
         self.drain_all()
-        if len({layer.instance_count for layer in self._layers.values()}) <= 1:
-            return
+        layers = [(each.instance_count, each.runs_always) for each in self._layers.values()]
+        if not is_broken(layers, [source.in_pass() for source in self._sources]):
+            return False
         with self._lock:
             self._rejects_batches = (
                 True  # rewinding must not race with other threads that add batches
@@ -168,6 +169,7 @@ class RunWriter:
                     layer.rewind_pass()
         finally:
             self._rejects_batches = False
+        return True
 
     def rewind(self, instances: int | Mapping[str, int]) -> None:
         """Commit, and forget all but the first ``instances`` of each layer; see Store.rewind()."""

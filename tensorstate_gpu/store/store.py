@@ -188,11 +188,17 @@ class Store:
         """Geometric mean of the layers' efficiencies."""
         return information.network_efficiency(self)
 
-    def report(self, accuracy: float | None = None, beta: float = 2) -> "Report":
+    def report(
+        self,
+        accuracy: float | None = None,
+        beta: float = 2,
+        *,
+        include_out_of_step: bool = False,
+    ) -> "Report":
         """Return the table of measures; see tensorstate_gpu.report."""
         from tensorstate_gpu.reporting import report
 
-        return report(self, accuracy, beta)
+        return report(self, accuracy, beta, include_out_of_step=include_out_of_step)
 
     def info(self) -> dict[str, Any]:
         """Return what is committed, and the size of its files, as plain numbers and strings.
@@ -282,7 +288,7 @@ class Store:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None and self._session is not None:
-            self._session.discard_incomplete_pass()
+            self._session.discard_broken_pass()
         self.close()
 
     def __str__(self) -> str:

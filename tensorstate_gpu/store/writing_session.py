@@ -105,9 +105,9 @@ class WritingSession:
             self._claimed.discard(name)
             self._unfinished.discard(name)
 
-    def discard_incomplete_pass(self) -> None:
-        """Discard the batches of a forward pass that an exception ended."""
-        self.writer.discard_incomplete_pass()
+    def discard_broken_pass(self) -> bool:
+        """Discard the batches of a pass that an exception ended. Return whether there were any."""
+        return self.writer.discard_broken_pass()
 
     def rewind(self, instances: int | Mapping[str, int]) -> None:
         """Forget the last instances; see Store.rewind()."""
