@@ -93,7 +93,7 @@ def test_capture_points_follow(path, instances):
     """Those of an open store go on from there, with chunks and labels in memory or written."""
     with ts.Store(path, "a", commit_seconds=None) as store:
         points = {name: ts.CapturePoint(name, store) for name in NEURONS}
-        for last in (instances + 5, INSTANCES):
+        for last in (instances + 5, INSTANCES, INSTANCES):
             store.rewind(instances)
             for name, point in points.items():
                 assert point.instance_count == instances
@@ -112,6 +112,18 @@ def test_capture_points_follow(path, instances):
     for name in NEURONS:  # what zarr clients see
         shape = json.loads((path / name / "zarr.json").read_text())["shape"]
         assert shape[0] == len(rows_of_layer(name))
+
+
+def test_an_array_that_was_deleted_is_described_before_it_has_chunks(path):
+    """A kill between a record and the zarr.json of its arrays would else lose them."""
+    with ts.Store(path, "a", commit_seconds=None) as store:
+        point = ts.CapturePoint("conv", store)
+        store.rewind(0)
+        assert not (path / "conv").exists()
+        point.append(rows_of_layer("conv"), INSTANCES)
+        store.session.writer._background.wait()
+        assert (path / "conv/c/0/0").exists()
+        assert (path / "conv/zarr.json").exists()
 
 
 def test_layers_of_different_inputs_are_brought_into_step(tmp_path):
