@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu._states.grouped_counts import GroupedCounts
     from tensorstate_gpu._states.packing import compress_states, decompress_states
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
-    from tensorstate_gpu._states.state_counts import StateCounts
+    from tensorstate_gpu._states.state_counts import StateCounts, merge
     from tensorstate_gpu.bridges.jax_counts import PaddedCounts
     from tensorstate_gpu.bridges.jax_tap import tap
     from tensorstate_gpu.bridges.keras3.layers import StateCapture
@@ -55,6 +55,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "decompress_states": "_states.packing",
     "entropy": "information",
     "get_num_threads": "_process.num_threads",
+    "merge": "_states.state_counts",
     "network_efficiency": "information",
     "popcount": "_states.bits",
     "remove_state_layers": "_capturing.attaching",
@@ -86,6 +87,7 @@ __all__ = [
     "errors",
     "get_num_threads",
     "information",
+    "merge",
     "network_efficiency",
     "neurons",
     "popcount",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.counts_argument import weights as check_weights
-from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, tally
 from tensorstate_gpu.information.estimators import Estimator, check_estimator, estimate
 
 _CHUNK = 1 << 16  # weights at a time, so that temporary arrays stay in the cache
@@ -144,15 +144,36 @@ def _plug_in(weights: NDArray[Any], order: float) -> float:
     top = int(weights.argmax())
     scale = float(weights[top])
 
+    repeated = _repeated_counts(weights)
+
     def total(term: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> float:
-        return math.fsum(
-            float(term(*pair).sum()) for pair in _relative_weights(weights, top, scale)
-        )
+        if repeated is None:
+            parts = _relative_weights(weights, top, scale)
+            return math.fsum(float(term(*pair).sum()) for pair in parts)
+        counts, states = repeated
+        ratios = counts / scale
+        return math.fsum((states * term(ratios, np.log(ratios))).tolist())
 
     # Underflow to 0 is the correct limit here, whatever the caller has set with np.seterr.
     with np.errstate(under="ignore", over="ignore"):
         rest = total(lambda w, _: w)
         return _log2_1p(rest) + _excess_over_top_weight(total, rest, order)
+
+
+def _repeated_counts(weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Return the counts that occur, and how many states have each, but for the largest count.
+
+    None unless these are far fewer than the states.
+    """
+    if len(weights) <= _CHUNK or not isinstance(weights, np.ndarray) or weights.dtype.kind == "f":
+        return None
+    if int(weights.max()) >= 2**63:
+        return None
+    counts, states = tally(weights.astype(np.int64, copy=False))
+    if len(counts) > len(weights) // 16:
+        return None
+    states[counts.argmax()] -= 1
+    return counts, states
 
 
 def _excess_over_top_weight(total: Callable[..., float], rest: float, order: float) -> float:
