@@ -250,6 +250,14 @@ class LayerStates(ABC):
         """
         self._arrow_rows().to_parquet(path, progress)
 
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the table of to_arrow() as a stream, for other Arrow libraries. Needs pyarrow.
+
+        ``polars.DataFrame(layer)`` and ``pyarrow.table(layer)`` call it; the rows are read chunk by
+        chunk.
+        """
+        return self._arrow_rows().to_stream(requested_schema)
+
     def _arrow_rows(self) -> "ArrowRows":
         from tensorstate_gpu._layers.arrow_rows import ArrowRows
 

@@ -92,7 +92,13 @@ def entropy(
     order = check_order(alpha, "alpha")
     check_estimator(estimator, order)
     if estimator == "plugin":
-        return _plug_in(check_weights(counts, "counts"), order)
+        weights = check_weights(counts, "counts")
+        repeated = _repeated_counts(weights)
+        return (
+            _plug_in(weights, order)
+            if repeated is None
+            else _plug_in(repeated[0], order, repeated[1])
+        )
     sample = CountsOfCounts.of(counts, "counts", needed_by=f"the estimator {estimator!r}")
     known: int | None = getattr(counts, "neurons", None) if neurons is None else neurons
     return estimate(sample, estimator, order, known)
@@ -138,32 +144,12 @@ def effective_states(
     return math.exp2(bits) if bits < sys.float_info.max_exp else math.inf
 
 
-def _plug_in(weights: NDArray[Any], order: float) -> float:
-    if order == 0:
-        return math.log2(int(np.count_nonzero(weights)))
-    top = int(weights.argmax())
-    scale = float(weights[top])
+def _repeated_counts(
+    weights: NDArray[Any],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Return the counts that occur, and how many states have each: far fewer terms to sum.
 
-    repeated = _repeated_counts(weights)
-
-    def total(term: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> float:
-        if repeated is None:
-            parts = _relative_weights(weights, top, scale)
-            return math.fsum(float(term(*pair).sum()) for pair in parts)
-        counts, states = repeated
-        ratios = counts / scale
-        return math.fsum((states * term(ratios, np.log(ratios))).tolist())
-
-    # Underflow to 0 is the correct limit here, whatever the caller has set with np.seterr.
-    with np.errstate(under="ignore", over="ignore"):
-        rest = total(lambda w, _: w)
-        return _log2_1p(rest) + _excess_over_top_weight(total, rest, order)
-
-
-def _repeated_counts(weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Return the counts that occur, and how many states have each, but for the largest count.
-
-    None unless these are far fewer than the states.
+    None if weights are not many counts, on the host, that repeat. Great counts may be listed twice.
     """
     if len(weights) <= _CHUNK or not isinstance(weights, np.ndarray) or weights.dtype.kind == "f":
         return None
@@ -172,8 +158,27 @@ def _repeated_counts(weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]
     counts, states = tally(weights.astype(np.int64, copy=False))
     if len(counts) > len(weights) // 16:
         return None
-    states[counts.argmax()] -= 1
-    return counts, states
+    order = np.argsort(counts)  # the sum does not depend on the order of the weights
+    return counts[order], states[order]
+
+
+def _plug_in(weights: NDArray[Any], order: float, states: NDArray[np.int64] | None = None) -> float:
+    """Return the entropy of weights; ``states``: how many states have each, by default one."""
+    if order == 0:
+        return math.log2(int(np.count_nonzero(weights) if states is None else states.sum()))
+    top = int(weights.argmax())
+    scale = float(weights[top])
+
+    def total(term: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> float:
+        return math.fsum(
+            float(term(w, log).sum() if times is None else term(w, log) @ times)
+            for w, log, times in _relative_weights(weights, top, scale, states)
+        )
+
+    # Underflow to 0 is the correct limit here, whatever the caller has set with np.seterr.
+    with np.errstate(under="ignore", over="ignore"):
+        rest = total(lambda w, _: w)
+        return _log2_1p(rest) + _excess_over_top_weight(total, rest, order)
 
 
 def _excess_over_top_weight(total: Callable[..., float], rest: float, order: float) -> float:
@@ -191,22 +196,29 @@ def _excess_over_top_weight(total: Callable[..., float], rest: float, order: flo
 
 
 def _relative_weights(
-    weights: NDArray[Any], top: int, scale: float
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    weights: NDArray[Any], top: int, scale: float, states: NDArray[np.int64] | None
+) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]]:
     """Yield chunks of the positive weights except the largest: relative to it, and their logs.
 
-    The largest is excluded because 1 + 1e-20 is 1: the contribution of rare states would be lost.
+    Also yields how many states have each, if ``states`` says so; then all weights are positive. The
+    largest is excluded because 1 + 1e-20 is 1: the contribution of rare states would be lost.
     """
-    for part in (weights[:top], weights[top + 1 :]):
+    if states is not None:
+        yield np.ones(1), np.zeros(1), (states[top : top + 1] - 1).astype(np.float64)
+    for begin, end in ((0, top), (top + 1, len(weights))):
+        part = weights[begin:end]
         size = _CHUNK if isinstance(part, np.ndarray) else max(len(part), 1)  # one chunk on a GPU
         for start in range(0, len(part), size):
             chunk = part[start : start + size].astype(np.float64)
             chunk = chunk[chunk > 0]
+            times = None
+            if states is not None:
+                times = states[begin:end][start : start + size].astype(np.float64)
             ratio = chunk / scale
             if ratio.size and float(ratio.min()) < sys.float_info.min:  # the quotient is subnormal
-                yield ratio, np.log(chunk) - math.log(scale)
+                yield ratio, np.log(chunk) - math.log(scale), times
             elif ratio.size:
-                yield ratio, np.log(ratio)
+                yield ratio, np.log(ratio), times
 
 
 def _log2_1p(x: float) -> float:

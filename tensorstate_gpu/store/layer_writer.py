@@ -99,7 +99,9 @@ class LayerWriter:
         self._run = run
         self._row_source: RowSource | None = None
         empty = np.empty((0, row_bytes(neurons)), np.uint8)
-        self._states = run.column(state_key(name), empty, ("state", "byte"), run.compressor)
+        # Names of its own: xarray takes dimensions of one name for the same one, of one size.
+        dimensions = f"{name}_state", f"{name}_byte"
+        self._states = run.column(state_key(name), empty, dimensions, run.compressor)
         self._notes = {what: NoteArray(name, what, run.column) for what in NOTES}
         self._ledger_array = LedgerArray(name, run.column)
         # What this writer committed last: the position of the snapshot, and its record.
