@@ -71,7 +71,10 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
 
 
 class Counter:
-    """Running counts of packed states; see the Backend protocol. Not thread-safe."""
+    """Running counts of packed states; see the Backend protocol. Not thread-safe.
+
+    add() raises MemoryError, and counts none of the rows, if there is no memory for more states.
+    """
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
@@ -100,11 +103,18 @@ class Counter:
             return part
 
         tables = sorted(run(task, parts), key=len)
-        if not len(self._table):
-            self._table = tables.pop()
-        for part in tables:
-            distinct, counts = part.entries()
-            self._table.add(distinct, counts, 0, len(distinct), _never_stop)
+        table = self._table if len(self._table) else tables.pop()
+        added: list[Histogram] = []
+        try:
+            for part in tables:
+                distinct, counts = part.entries()
+                table.add(distinct, counts, 0, len(distinct), _never_stop)
+                added.append((distinct, counts))
+        except MemoryError:
+            for distinct, counts in reversed(added):
+                table.take_back(distinct, counts, 0, len(distinct))
+            raise
+        self._table = table
 
     def result(self) -> Histogram:
         rows, counts = self._table.entries()

@@ -50,15 +50,16 @@ class CountsAccumulator(Accumulator):
         return twin
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
-        row_labels = row_groups = None
+        row_labels = row_groups = hashes = None
         if not any(map(is_unassigned, batches)):
             sizes = sizes_of(batches)
             row_labels = None if notes.labels is None else notes.labels.repeat(sizes)
             if self._groups is not None:
                 hashes = instance_hashes(self._ledger.instances, len(sizes), notes.units)
                 row_groups = groups_of(hashes, self._groups).repeat(sizes)
-                self._samples.add(hashes, notes.labels, has_units=notes.units is not None)
         self._count_rows(packed, row_labels, row_groups)
+        if hashes is not None:
+            self._samples.add(hashes, notes.labels, has_units=notes.units is not None)
         self._ledger.add(batches, notes)
         self._ledger.mark_stored(batches)
 
@@ -81,8 +82,15 @@ class CountsAccumulator(Accumulator):
         row_labels: NDArray[Any] | None = None,
         row_groups: NDArray[np.integer] | None = None,
     ) -> None:
-        if len(packed):
+        if not len(packed):
+            return
+        try:
             self._counters.add(packed, row_labels, row_groups)
+        except MemoryError as error:
+            raise MemoryError(
+                f"{error}. What was captured before can be read. A store takes any number of rows "
+                "(storage_path=), and counts them later; or leave out layers (exclude=)"
+            ) from error
 
     def _compute_histogram(self) -> StateCounts:
         return merge_all(list(self._counters.histograms(self.neurons).values()), self.neurons)

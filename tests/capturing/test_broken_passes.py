@@ -32,7 +32,7 @@ class Breaking(torch.nn.Module):
 def model():
     torch.manual_seed(0)
     linear = torch.nn.Linear
-    return torch.nn.Sequential(linear(3, 16), torch.nn.ReLU(), Breaking(), linear(16, 8))
+    return torch.nn.Sequential(linear(3, 16), linear(16, 16), Breaking(), linear(16, 8))
 
 
 def data():
@@ -44,7 +44,7 @@ def capture(model, inputs, error=None, labels=None, broken_at=None, **options):
     batches = inputs.split(5)
     broken_at = len(batches) - 1 if broken_at is None else broken_at
     try:
-        with ts.capture(model, ["Linear", "ReLU"], **options) as run:
+        with ts.capture(model, "Linear", **options) as run:
             for number, batch in enumerate(batches):
                 model[2].error = error if number == broken_at else None
                 first = 5 * number
