@@ -1,4 +1,4 @@
-"""PassNotes: what is said about the inputs of a forward pass, by a ``with`` block or before it."""
+"""PassNotes: labels, units and masks of the inputs of a pass, from ``run.labels(...)``."""
 
 import threading
 from collections.abc import Callable, Iterable

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu import information
 from tensorstate_gpu._states.backends import cpu
@@ -111,7 +112,13 @@ class GroupedCounts:
         sums = [sum_over_states(part, cpu().firing_counts) for part in self._parts]
         firing = np.array(sums)[:, : self.neurons]
         places = tuple(np.split(numbers, ends))
-        return GroupTable(total, places, tuple(counts), self._sample, self.neurons, firing)
+        return GroupTable(
+            total, places, tuple(counts), self._sample, self.neurons, firing, self._cofiring
+        )
+
+    def _cofiring(self, group: int) -> NDArray[np.int64]:
+        both = sum_over_states(self._parts[group], cpu().cofiring)
+        return both[: self.neurons, : self.neurons]
 
     def __add__(self, other: object) -> GroupedCounts:
         return self.merge(other) if isinstance(other, GroupedCounts) else NotImplemented

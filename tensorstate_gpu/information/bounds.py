@@ -1,14 +1,19 @@
 """Bounds of an entropy that hold where too little of the source was seen to estimate it."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu.information.dependence_trees import code_lengths, with_constant
 from tensorstate_gpu.information.group_table import GroupTable
 from tensorstate_gpu.information.replicates import Replicates
 
 Bound = tuple[float, str]  # in bits, and where it is from
+Ints = NDArray[np.int64]
+# About a second of one core: 500 neurons with 100,000 distinct states, or 1,000 with few.
+MOST_PAIRS_OF_WORDS = 2**30
 _NO_COINCIDENCE = 2 * math.log2(4.7439)  # bits; see least_entropy()
 
 
@@ -45,25 +50,55 @@ def unseen_entropy(table: GroupTable) -> float:
     return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
 
 
-def greatest_entropy(table: GroupTable, neurons: int | None) -> Bound:
-    """Return the number of neurons; or the sum of their entropies and its error, if it is less.
+def greatest_entropy(table: GroupTable, neurons: int | None, *, by_tree: bool) -> Bound:
+    """Return an entropy that the source's does not exceed, with 95 % confidence.
 
-    Neurons that depend on each other have less entropy than the sum.
+    The least of: the number of neurons; the sum of the neurons' own entropies, which is more than
+    that of neurons that depend on each other; and, if asked for, the length of a code that knows
+    some of these dependences, see dependence_trees. The last two with what their errors add, and
+    what is not in the sample.
     """
-    most = math.inf if neurons is None else float(neurons)
-    if table.firing is None:
-        return most, "neurons"
-    total = table.firing.sum(axis=0)
-    firing, each = table.firing, table.rows_by_group
-    value = _sum_of_entropies(total, table.rows)
-    margin = Replicates.of(
+    bounds: list[Bound] = [(math.inf if neurons is None else float(neurons), "neurons")]
+    if table.firing is not None:
+        more = _by_the_neurons(table, table.firing), "entropies of the neurons"
+        bounds.append(more)
+    if by_tree and table.cofiring is not None and _pairs_of_words(table) < MOST_PAIRS_OF_WORDS:
+        bounds.append((_by_a_tree(table, table.cofiring), "dependence tree"))
+    return min(bounds, key=lambda bound: bound[0])
+
+
+def _by_the_neurons(table: GroupTable, firing: Ints) -> float:
+    total, each = firing.sum(axis=0), table.rows_by_group
+    return _with_error(
         table,
-        value,
+        _sum_of_entropies(total, table.rows),
         lambda group: _sum_of_entropies(total - firing[group], table.rows - int(each[group])),
-    ).margin
-    if margin is None or value + margin + unseen_entropy(table) >= most:
-        return most, "neurons"
-    return value + margin + unseen_entropy(table), "entropies of the neurons"
+    )
+
+
+def _by_a_tree(table: GroupTable, cofiring: Callable[[int], Ints]) -> float:
+    each = table.rows_by_group
+    bits = code_lengths(len(each), lambda group: with_constant(cofiring(group), int(each[group])))
+    total = float(bits.sum())
+    return _with_error(
+        table,
+        total / table.rows,
+        lambda group: (total - bits[group]) / (table.rows - each[group]),
+    )
+
+
+def _with_error(table: GroupTable, value: float, without: Callable[[int], float]) -> float:
+    margin = Replicates.of(table, value, without).margin
+    return math.inf if margin is None else value + margin + unseen_entropy(table)
+
+
+def _pairs_of_words(table: GroupTable) -> int:
+    """Return about how many words of 64 states are compared for a tree.
+
+    What is computed with the array of all pairs of a group takes as long as 16 words of each pair.
+    """
+    words = sum(16 + -(-len(places) // 64) for places in table.places)
+    return 2 * words * (table.neurons or 0) ** 2
 
 
 def _sum_of_entropies(firing: NDArray[np.int64], rows: int) -> float:

@@ -41,8 +41,8 @@ class Estimate:
     show of it.
     ``lower``, ``upper``: between them the measure of the source is, with 95 % confidence each; and
     ``how`` they are known: by the "interval", by "chao-wang-jost" minus its error, by "no
-    coincidences" between instances, by the number of "neurons", by the "entropies of the neurons";
-    or "nothing".
+    coincidences" between instances, by the number of "neurons", by the "entropies of the neurons"
+    or a "dependence tree" of them; or "nothing".
     ``coverage``: the share of rows whose state also occurs in another group of instances.
     ``rows``, ``instances``: the size of the sample.
     ``design_effect``: how much more the plug-in varies than if rows were independent; None if that
@@ -213,7 +213,8 @@ def _bounds(
     table: GroupTable, value: float, replicates: Replicates, neurons: int | None
 ) -> tuple[float, float, tuple[str, str]]:
     least, least_how = least_entropy(table, value, replicates)
-    most, most_how = greatest_entropy(table, neurons)
+    by_tree = coverage_of(table) < ROUGH  # elsewhere there is an interval, which is narrower
+    most, most_how = greatest_entropy(table, neurons, by_tree=by_tree)
     return min(least, most), most, (least_how, most_how)
 
 

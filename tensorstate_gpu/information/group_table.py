@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -52,6 +52,7 @@ class GroupTable:
     ``total``, (states,): the counts of all groups together. ``places`` and ``counts``: for each
     group, the numbers of the states that occur in it, each once, and how often they do.
     ``firing``, (groups, neurons): in how many rows of a group each neuron fires, if that is known.
+    ``cofiring``: returns (neurons, neurons) for a group, in how many of its rows both of two fire.
     """
 
     total: Ints
@@ -60,6 +61,7 @@ class GroupTable:
     instances: SampledInstances
     neurons: int | None = None
     firing: Ints | None = None
+    cofiring: Callable[[int], Ints] | None = None
 
     @classmethod
     def of(cls, groups: object) -> GroupTable:

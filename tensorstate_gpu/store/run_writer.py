@@ -18,10 +18,10 @@ from tensorstate_gpu.store.closing_at_exit import register_for_exit
 from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
 from tensorstate_gpu.store.commit_record import LayerRecord, Record
+from tensorstate_gpu.store.committer import CommitSnapshot, Committer
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.options import WriterOptions
-from tensorstate_gpu.store.publisher import CommitSnapshot, Publisher
 from tensorstate_gpu.store.rewinding import delete_forgotten, position_in, rewound
 from tensorstate_gpu.store.writer_life import WriterLife
 
@@ -53,7 +53,7 @@ class RunWriter:
         options: WriterOptions,
     ) -> None:
         self.files = files
-        self._publisher = Publisher(files, record)
+        self._committer = Committer(files, record)
         self.compressor = options.compressor
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
         self._pass_starts = PassStarts()
@@ -74,7 +74,7 @@ class RunWriter:
     @property
     def record(self) -> Record:
         """The last published record."""
-        return self._publisher.record
+        return self._committer.record
 
     # ---- layers --------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class RunWriter:
             self._names.pop(name, None)
             if self._layers.pop(name, None) is None and self.record.layers.get(name) is None:
                 return
-            self._background.submit(lambda: self._publisher.delete_layer(name), exclusive=True)
+            self._background.submit(lambda: self._committer.delete_layer(name), exclusive=True)
         self._background.wait()
 
     # ---- batches -------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ class RunWriter:
 
     def _rewind(self, after: Record) -> None:
         before = self.record
-        self._publisher.rewind(after)
+        self._committer.rewind(after)
         try:
             for name, layer in self._layers.items():
                 layer.rewind(position_in(after, name))
@@ -253,7 +253,7 @@ class RunWriter:
         with self._lock:
             snapshot = self._take_snapshot()
             self._queued_commits += 1
-            self._publisher.submit(snapshot, self._background.submit, self._on_published)
+            self._committer.submit(snapshot, self._background.submit, self._on_published)
 
     def _on_published(self) -> None:
         with self._lock:

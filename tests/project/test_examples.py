@@ -24,9 +24,9 @@ RUNS += [
     for path in sorted(EXAMPLES.glob("*.py"))
     if path.stem not in ("data", "keras_lenet5")
 ]
-# The others take minutes. TensorFlow's way to capture is also that of docs/keras.md, whose code
-# test_readme.py runs.
-SAMPLE = [("two_layer_network", "jax"), ("efficiency_study", ""), ("output_distributions", "")]
+# The others take longer, some of them minutes. Keras' ways to capture are also those of
+# docs/keras.md, whose code test_readme.py runs.
+SAMPLE = [("efficiency_study", "")]
 ARGUMENTS = {"efficiency_study": ["--quick"]}
 
 

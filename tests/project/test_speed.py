@@ -31,7 +31,7 @@ def test_kernels_keep_up_and_the_guard_sees_those_that_do_not(what):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_plain_loops_give_what_our_calls_give():
     for name, (ours, plain) in guarded_kernels.cases().items():
         np.testing.assert_array_equal(ours(), plain(), err_msg=name)

@@ -1,4 +1,4 @@
-"""Publisher: commits the partial chunks, then the record, then the arrays' shapes."""
+"""Committer: commits the partial chunks, then the record, then the arrays' shapes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class CommitSnapshot(NamedTuple):
     layers: dict[str, tuple[LayerWriter, LayerSnapshot]]
 
 
-class Publisher:
+class Committer:
     """Publishes commits one after the other, in background jobs. A failed job can be repeated.
 
     ``record``: the last published record.
