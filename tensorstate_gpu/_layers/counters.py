@@ -69,7 +69,7 @@ class LabelledCounters:
 
     def _on_host(self, key: Key, rows: NativeArray) -> Rows:
         counter = self._counters[key]
-        return counter.to_host(rows) if isinstance(counter, SpillingCounter) else rows
+        return counter.to_host(rows) if isinstance(counter, SpillingCounter) else np.asarray(rows)
 
     def _result(self, key: Key) -> Histogram:
         counted = self._counters[key].result()
@@ -105,7 +105,7 @@ class LabelledCounters:
             packed = backend_for(device).with_columns(packed, columns)
         held: NativeArray = packed
         if self._held is not None and numbers is None and device[0] == CPU:
-            held = packed.copy()  # the next batch may be packed into the same memory
+            held = np.array(packed)  # a copy: the next batch may be packed into the same memory
         key = (numbers is not None, device)
         self._counter(key).add(packed)
         if self._held is not None:

@@ -106,7 +106,7 @@ class StoredLayer(LayerStates):
     def ndim(self) -> int:
         return 2
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return all packed rows, in order: uint8 (rows, bytes)."""
         if copy is False:
             raise ValueError(f"{self.name}: the rows are in a store, so an array of them is a copy")

@@ -37,6 +37,7 @@ PUBLIC = {
     "errors",
     "get_num_threads",
     "information",
+    "merge",
     "network_efficiency",
     "neurons",
     "popcount",
