@@ -9,13 +9,15 @@ from pathlib import Path
 from tensorstate_gpu._cli.opened_store import count_layer, open_store
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
-from tensorstate_gpu.information import Estimate
-from tensorstate_gpu.reporting import LabelTable, LayerReport, Report
-from tensorstate_gpu.reporting.layer_report import NOT_BY_GROUP, measured_groups
+from tensorstate_gpu.reporting import LabelTable, Report
+from tensorstate_gpu.reporting.layer_report import (
+    NOT_BY_GROUP,
+    Measured,
+    measured_counts,
+    measured_groups,
+)
 from tensorstate_gpu.reporting.report_table import summarise
 from tensorstate_gpu.store import StoredLayer
-
-Measured = tuple[LayerReport, Estimate | None]
 
 
 def report(options: argparse.Namespace) -> int:
@@ -49,7 +51,7 @@ def report(options: argparse.Namespace) -> int:
 def _measure_layer(
     layer: StoredLayer, by_label: bool, progress: Progress
 ) -> tuple[Measured, LabelTable | None]:
-    """Return the measures of a layer and its estimated efficiency, and its table by label."""
+    """Measure a layer, also by label if that is wanted."""
     before = progress.done
 
     def counted(rows: int, *_: int) -> None:
@@ -62,7 +64,7 @@ def _measure_layer(
     try:
         return measured_groups(layer, layer.grouped(progress=counted)), None
     except NOT_BY_GROUP:
-        return (LayerReport.of_layer(layer, count_layer(layer, progress), None), None), None
+        return measured_counts(layer, count_layer(layer, progress)), None
 
 
 def _summary(layers: list[Measured], missing: list[str], results: Path | None) -> Report:

@@ -79,7 +79,8 @@ def tree_of(both: Ints) -> Ints:
 def _mutual_information(both: Ints, neuron: int) -> Floats:
     """Return how many bits one neuron tells of each, times the number of rows."""
     joint = _joint(both, np.arange(len(both)), np.array(neuron)).astype(np.float64)
-    expected = joint.sum(axis=0) * joint.sum(axis=1, keepdims=True) / joint.sum(axis=(0, 1))
+    rows = max(1, int(both[0, 0]))
+    expected = joint.sum(axis=0) * joint.sum(axis=1, keepdims=True) / rows
     ratios = np.divide(joint, expected, out=np.ones_like(joint), where=joint > 0)
     found: Floats = (joint * np.log2(ratios)).sum(axis=(0, 1))
     return found

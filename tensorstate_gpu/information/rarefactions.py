@@ -56,6 +56,12 @@ def rarefaction(counts: Weights, rows: int) -> float:
     drawn, total = positive_integer(rows, "rows"), sample.rows
     if drawn > total:
         raise ValueError(f"rows must be at most the {total} rows of the sample, got {drawn}")
+    return rarefied(sample, drawn)
+
+
+def rarefied(sample: CountsOfCounts, drawn: int) -> float:
+    """Return the expected entropy of some rows of a sample that has as many."""
+    total = sample.rows
     n, states = sample.floats()
     with np.errstate(under="ignore"):
         many = n * (drawn / total) >= _MANY

@@ -1,7 +1,24 @@
-"""Tables of measures, of layers and of the network."""
+"""Tables of measures, of layers and of the network, and figures of them."""
 
+from tensorstate_gpu.reporting.figures import (
+    plot_correlations,
+    plot_discovery,
+    plot_efficiency,
+    plot_firing_rates,
+    plot_rank_frequency,
+)
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_report import LayerReport
 from tensorstate_gpu.reporting.report_table import Report, report
 
-__all__ = ["LabelTable", "LayerReport", "Report", "report"]
+__all__ = [
+    "LabelTable",
+    "LayerReport",
+    "Report",
+    "plot_correlations",
+    "plot_discovery",
+    "plot_efficiency",
+    "plot_firing_rates",
+    "plot_rank_frequency",
+    "report",
+]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tensorstate_gpu import information
 from tensorstate_gpu._states.bits import popcount
@@ -11,6 +11,7 @@ from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Quality, quality_of
+from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.text import format_percent, format_range
 
 HEADINGS = (
@@ -204,10 +205,6 @@ class LayerReport:
         )
 
 
-def _format_range(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else format_range(low, high)
-
-
 def _inputs_of(layer: Layer) -> int | None:
     try:
         return layer.instance_count
@@ -219,12 +216,20 @@ def _always_fires(counts: StateCounts) -> bool:
     return len(counts) == 1 and int(popcount(counts.packed)[0]) == counts.neurons
 
 
-def measured_layer(layer: Layer) -> tuple[LayerReport, Estimate | None]:
-    """Return the measures of a capture point or a stored layer, and its estimated efficiency."""
+class Measured(NamedTuple):
+    """A layer's measures, its estimated efficiency if there is one, and what figures need."""
+
+    report: LayerReport
+    estimate: Estimate | None
+    profile: LayerProfile
+
+
+def measured_layer(layer: Layer) -> Measured:
+    """Measure a capture point or a stored layer."""
     try:
         grouped = layer.grouped()
     except NOT_BY_GROUP:
-        return LayerReport.of_layer(layer, layer.histogram(), None), None
+        return measured_counts(layer, layer.histogram())
     return measured_groups(layer, grouped)
 
 
@@ -232,7 +237,14 @@ def measured_layer(layer: Layer) -> tuple[LayerReport, Estimate | None]:
 NOT_BY_GROUP = (LabelsMissing, RowsNotKept)
 
 
-def measured_groups(layer: Layer, grouped: GroupedCounts) -> tuple[LayerReport, Estimate]:
-    """Return the same of a layer whose states are counted already."""
-    found = grouped.estimate("efficiency")
-    return LayerReport.of_layer(layer, grouped.together(), found), found
+def measured_groups(layer: Layer, grouped: GroupedCounts) -> Measured:
+    """Measure a layer whose states are counted already, by group."""
+    return measured_counts(layer, grouped.together(), grouped.estimate("efficiency"))
+
+
+def measured_counts(
+    layer: Layer, counts: StateCounts, efficiency: Estimate | None = None
+) -> Measured:
+    """Measure a layer whose states are counted already."""
+    report = LayerReport.of_layer(layer, counts, efficiency)
+    return Measured(report, efficiency, LayerProfile.of(layer.name, counts))

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
@@ -15,8 +15,26 @@ from tensorstate_gpu.information.estimates import QUALITIES, Quality
 from tensorstate_gpu.reporting.html import html_summary, html_table
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_names import find_name
-from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport, measured_layer
+from tensorstate_gpu.reporting.layer_profile import LayerProfile
+from tensorstate_gpu.reporting.layer_report import (
+    HEADINGS,
+    LayerReport,
+    Measured,
+    measured_layer,
+)
 from tensorstate_gpu.reporting.text import format_percent, format_range, printable_name, text_table
+from tensorstate_gpu.reporting.tidy_tables import (
+    as_arrow,
+    as_pandas,
+    label_columns,
+    layer_columns,
+    neuron_columns,
+    repetition_columns,
+)
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -34,6 +52,10 @@ class Report:
     ``out_of_step``: names of layers that have seen other inputs than most, as after a pass that has
     failed in its middle. They are in the table; whether the measures of the network are of them as
     well is ``includes_out_of_step``.
+    ``profiles``: for each layer what figures show of its neurons and states.
+
+    As tables with a row for each layer, neuron, label, or number of repetitions: to_pandas(),
+    neurons_to_pandas(), classes_to_pandas() and repetitions_to_pandas(); and the same to_arrow().
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -51,6 +73,7 @@ class Report:
     by_label: tuple[LabelTable, ...] = ()
     out_of_step: tuple[str, ...] = ()
     includes_out_of_step: bool = False
+    profiles: tuple[LayerProfile, ...] = dataclasses.field(default=(), compare=False)
 
     def __getitem__(self, name: str) -> LayerReport:
         """Return the measures of one layer. Raises KeyError if it is not in the table."""
@@ -59,8 +82,42 @@ class Report:
         return layers[find_name(others, name, of="report")]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Return plain numbers and strings, ready for JSON, but for the profiles."""
+        fields = dataclasses.asdict(dataclasses.replace(self, profiles=()))
+        del fields["profiles"]
+        return fields
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the measures, with a row for each layer. ``axis_origin`` and so on may be None."""
+        return as_pandas(layer_columns(self.layers))
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """Return the table of to_pandas()."""
+        return as_arrow(layer_columns(self.layers))
+
+    def neurons_to_pandas(self) -> "pandas.DataFrame":
+        """Return in how many states each neuron fires, their share, and its entropy in bits."""
+        return as_pandas(neuron_columns(self.profiles))
+
+    def neurons_to_arrow(self) -> "pyarrow.Table":
+        """Return the table of neurons_to_pandas()."""
+        return as_arrow(neuron_columns(self.profiles))
+
+    def classes_to_pandas(self) -> "pandas.DataFrame":
+        """Return the measures of each label, if the report was made with by_label=True."""
+        return as_pandas(label_columns(self.by_label))
+
+    def classes_to_arrow(self) -> "pyarrow.Table":
+        """Return the table of classes_to_pandas()."""
+        return as_arrow(label_columns(self.by_label))
+
+    def repetitions_to_pandas(self) -> "pandas.DataFrame":
+        """Return how many distinct states occurred how often."""
+        return as_pandas(repetition_columns(self.profiles))
+
+    def repetitions_to_arrow(self) -> "pyarrow.Table":
+        """Return the table of repetitions_to_pandas()."""
+        return as_arrow(repetition_columns(self.profiles))
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).
@@ -170,19 +227,19 @@ def report(
 
 
 def summarise(
-    measured: Sequence[tuple[LayerReport, Estimate | None]],
+    measured: Sequence[Measured],
     accuracy: float | None,
     beta: float,
     missing: Iterable[str] = (),
     include_out_of_step: bool = False,
 ) -> Report:
     """Combine the measures of layers, and their estimates, into those of the network."""
-    every = [layer for layer, _ in measured]
+    every = [each.report for each in measured]
     out_of_step = _out_of_step(every)
     counted = measured
     if not include_out_of_step:
-        counted = [each for each in measured if each[0].layer not in out_of_step]
-    layers = [layer for layer, _ in counted]
+        counted = [each for each in measured if each.report.layer not in out_of_step]
+    layers = [each.report for each in counted]
     efficiency = information.network_efficiency([layer.efficiency for layer in layers])
     beta = real(beta, "beta")
     if accuracy is not None:
@@ -192,7 +249,7 @@ def summarise(
         if not 0 < beta < math.inf:
             raise ValueError(f"beta must be finite and greater than 0, got {beta}")
     aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
-    network = _network_estimate([estimate for _, estimate in counted])
+    network = _network_estimate([each.estimate for each in counted])
     quotient = None
     if network is not None and accuracy is not None:
         quotient = information.estimate_aIQ(network, accuracy, beta)
@@ -209,6 +266,7 @@ def summarise(
         None if quotient is None else (quotient.lower, quotient.upper),
         out_of_step=out_of_step,
         includes_out_of_step=include_out_of_step,
+        profiles=tuple(each.profile for each in measured),
     )
 
 

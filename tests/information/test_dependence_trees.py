@@ -78,6 +78,13 @@ def test_code_lengths_by_hand():
         assert any(lengths[g] == pytest.approx(bits) for bits in (expected, other_way))
 
 
+def test_a_fold_that_has_all_rows():
+    """Nothing is left to make its tree of: each neuron takes one bit."""
+    empty = pairs(np.zeros((0, 3), np.int64))
+    lengths = code_lengths(8, lambda g: empty if g else pairs(chain(20, 3, 0)))
+    assert lengths.tolist() == [60] + [0] * 7
+
+
 def captured(bits, each=1):
     point = new_point(neurons=bits.shape[1])
     point.append(np.packbits(bits, axis=1, bitorder="little"), len(bits) // each)

@@ -36,7 +36,10 @@ PACKAGES = {
         *("correlations", "dead", "equivalent_neurons", "firing_rates", "neuron_entropies"),
         *("patterns_seen", "top_states"),
     },
-    "tensorstate_gpu.reporting": {"LabelTable", "LayerReport", "Report", "report"},
+    "tensorstate_gpu.reporting": {
+        *("LabelTable", "LayerReport", "Report", "plot_correlations", "plot_discovery"),
+        *("plot_efficiency", "plot_firing_rates", "plot_rank_frequency", "report"),
+    },
     "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification"},
 }
 MODULES = {

@@ -1,5 +1,6 @@
 """What the documents show is true: the README's code runs, and its links lead somewhere."""
 
+import os
 import re
 import subprocess
 import sys
@@ -64,6 +65,21 @@ def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines() == re.findall(r"print.*?  # (.*)", program)
+
+
+@pytest.mark.long
+def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
+    page = (ROOT / "docs/reports.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    environment = os.environ | {"MPLBACKEND": "Agg"}
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", page)
+    assert sorted(pictures) == sorted(path.name for path in tmp_path.glob("*.png"))
+    assert len(pictures) == 5
 
 
 def committed(path):

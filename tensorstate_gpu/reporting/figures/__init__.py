@@ -1,0 +1,13 @@
+"""Figures of reports by matplotlib: functions of a report, or its tidy tables, that return Axes."""
+
+from tensorstate_gpu.reporting.figures.efficiency_figure import plot_efficiency
+from tensorstate_gpu.reporting.figures.neuron_figures import plot_correlations, plot_firing_rates
+from tensorstate_gpu.reporting.figures.state_figures import plot_discovery, plot_rank_frequency
+
+__all__ = [
+    "plot_correlations",
+    "plot_discovery",
+    "plot_efficiency",
+    "plot_firing_rates",
+    "plot_rank_frequency",
+]

@@ -1,0 +1,123 @@
+"""What all figures share: new axes, colours that can be told apart, and tables as arguments."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu.reporting.report_table import Report
+from tensorstate_gpu.reporting.tidy_tables import Columns
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
+
+# Okabe and Ito, "Color universal design" (2008): colours that the colour-blind can tell apart.
+# Lines differ in their dashes, too, so that they can be told apart in grey.
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"),
+)
+GREY = "#767676"
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+
+
+class Table(Protocol):
+    """Columns by name, such as a pandas frame or an Arrow table."""
+
+    def __getitem__(self, name: str, /) -> object: ...
+
+
+class LineStyle(TypedDict):
+    color: str
+    linestyle: str | tuple[int, tuple[int, ...]]
+
+
+def columns_of(given: Report | Table, of_report: Callable[[Report], Columns]) -> Table:
+    """Return the table that a figure shows: that of a report, or the one that was given."""
+    return of_report(given) if isinstance(given, Report) else given
+
+
+def column(table: Table, name: str) -> NDArray[np.generic]:
+    """Return a column. Raises ValueError if the table has none of that name."""
+    try:
+        return np.asarray(table[name])
+    except KeyError:
+        raise ValueError(f"the table has no column {name!r}") from None
+
+
+def integers(table: Table, name: str) -> NDArray[np.int64]:
+    """Return a column of whole numbers."""
+    return column(table, name).astype(np.int64)
+
+
+def floats(table: Table, name: str) -> NDArray[np.float64]:
+    """Return a column of numbers, in which None is NaN."""
+    return column(table, name).astype(np.float64)
+
+
+def by_layer(
+    table: Table, layers: str | Sequence[str] | None
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Return each layer, or each of those named, and where its rows are.
+
+    Raises ValueError for a name that the table has not, and for a table without rows.
+    """
+    names = column(table, "layer").astype(str)
+    known = list(dict.fromkeys(names.tolist()))
+    if not known:
+        raise ValueError("the table has no rows")
+    wanted = known if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"no layer {name!r}; there are {', '.join(known)}")
+    return ((name, names == name) for name in wanted)
+
+
+def new_axes(ax: Axes | None, width: float = 7, height: float = 4) -> Axes:
+    """Return the axes that were given, or those of a new figure of this size in inches."""
+    if ax is not None:
+        return ax
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            f"figures need {error.name or 'matplotlib'}: pip install matplotlib"
+        ) from error
+    _, made = plt.subplots(figsize=(width, height), layout="constrained")
+    return made
+
+
+def line_styles() -> Iterator[LineStyle]:
+    """Return the look of each line, by colours and dashes that repeat only together."""
+    colours = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+    for turn in itertools.count():
+        for place, colour in enumerate(colours):
+            yield {"color": colour, "linestyle": _DASHES[(place + turn) % len(_DASHES)]}
+
+
+def plain(ax: Axes, grid: Literal["both", "x"]) -> None:
+    """Leave out the frame, and draw a light grid along an axis."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis=grid, color="#dddddd", linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def name_layers(ax: Axes, names: Sequence[str]) -> None:
+    """Write names of layers along the vertical axis, as they are: a $ begins no formula.
+
+    Of more than a hundred, one every so often.
+    """
+    step = -(-len(names) // 100)
+    ax.set_yticks(range(0, len(names), step), names[::step])
+    for label in ax.get_yticklabels():
+        label.set_parse_math(False)
+
+
+def plain_names(legend: Legend) -> None:
+    """Show the names of a legend as they are."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -1,0 +1,158 @@
+"""How often neurons fire, and which of them fire together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu.neurons import correlations
+from tensorstate_gpu.neurons.samples import States
+from tensorstate_gpu.reporting.figures.canvas import (
+    BLUE,
+    ORANGE,
+    RED,
+    Table,
+    by_layer,
+    columns_of,
+    floats,
+    name_layers,
+    new_axes,
+    plain,
+    plain_names,
+)
+from tensorstate_gpu.reporting.figures.efficiency_figure import TALLEST
+from tensorstate_gpu.reporting.report_table import Report
+from tensorstate_gpu.reporting.text import with_noun
+from tensorstate_gpu.reporting.tidy_tables import neuron_columns
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_firing_rates(
+    report: Report | Table, layers: str | Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the firing rate of each neuron, with a row of dots for each layer.
+
+    Neurons that never fired in this sample, and those that always did, have marks of their own, and
+    their numbers are written beside them.
+
+    Parameters
+    ----------
+    report : Report, or a table as its neurons_to_pandas() returns
+    layers : str or sequence of str, optional
+        By default all.
+    ax : matplotlib Axes, optional
+        By default those of a new figure.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If there is no such layer, or if the table has no rows, or not these columns.
+    """
+    table = columns_of(report, lambda report: neuron_columns(report.profiles))
+    chosen = list(by_layer(table, layers))
+    ax = new_axes(ax, 8, min(TALLEST, 1.6 + 0.45 * len(chosen)))
+    percent = 100 * floats(table, "rate")
+    for place, (_, rows) in enumerate(chosen):
+        own = percent[rows]
+        # Evenly spread over the height of the row, in an order that does not look like one.
+        heights = place + 0.6 * ((np.arange(len(own)) * 0.618034) % 1 - 0.5)
+        kinds = [(own == 0, "x", RED), (own == 100, "^", ORANGE)]
+        changing = (own > 0) & (own < 100)
+        ax.plot(own[changing], heights[changing], "o", color=BLUE, ms=3, alpha=0.6, mec="none")
+        for where, marker, colour in kinds:
+            ax.plot(own[where], heights[where], marker, color=colour, ms=5, clip_on=False)
+        ax.annotate(
+            _silent_and_constant(own),
+            (100, place),
+            xytext=(10, 0),
+            textcoords="offset points",
+            va="center",
+            annotation_clip=False,
+        )
+    for marker, colour, word in (("x", RED, "never fires"), ("^", ORANGE, "always fires")):
+        ax.plot([], [], marker, color=colour, label=word)
+    ax.invert_yaxis()
+    name_layers(ax, [name for name, _ in chosen])
+    ax.set(xlim=(-1, 101), xlabel="firing rate in %")
+    plain(ax, "x")
+    plain_names(ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2))
+    return ax
+
+
+def _silent_and_constant(percent: NDArray[np.float64]) -> str:
+    counted = {"dead": int((percent == 0).sum()), "always on": int((percent == 100).sum())}
+    return ", ".join(f"{number:,} {word}" for word, number in counted.items() if number)
+
+
+def plot_correlations(
+    states: States | NDArray[np.float64], neurons: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw which neurons fire together as a heat map, with neurons that do so side by side.
+
+    Parameters
+    ----------
+    states : as for `neurons.correlations`, or what that has returned
+        Packed states, StateCounts, a capture point, a layer of a Store; or (neurons, neurons).
+    neurons : int, optional
+        How many bits of a packed row are neurons; all of them by default.
+    ax : matplotlib Axes, optional
+        By default those of a new figure.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    TypeError, ValueError
+        As for `neurons.correlations`; also if fewer than two neurons ever change.
+
+    Notes
+    -----
+    Neurons are in the order of their angles in the plane of the two greatest principal components
+    (Friendly, "Corrgrams", The American Statistician 56, 2002). Those that never change are left
+    out: a correlation with them is not defined.
+    """
+    matrix = _as_correlations(states, neurons)
+    changing = np.flatnonzero(~np.isnan(matrix.diagonal()))
+    if len(changing) < 2:
+        raise ValueError(f"fewer than two neurons change: {len(changing)} of {len(matrix)}")
+    order = changing[_by_angle(matrix[np.ix_(changing, changing)])]
+    ax = new_axes(ax, 6, 5)
+    image = ax.imshow(matrix[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1)
+    ax.figure.colorbar(image, ax=ax, label="correlation")
+    ax.set(xlabel="neurons, in the order of what they do", ylabel="neurons")
+    if len(order) < len(matrix):
+        constant = with_noun(len(matrix) - len(order), "constant neuron")
+        ax.set_title(f"without {constant}", size=10)
+    return ax
+
+
+def _as_correlations(
+    states: States | NDArray[np.float64], neurons: int | None
+) -> NDArray[np.float64]:
+    if isinstance(states, np.ndarray) and states.dtype.kind == "f":
+        return states
+    return correlations(states, neurons)
+
+
+def _by_angle(matrix: NDArray[np.float64]) -> NDArray[np.int64]:
+    first, second = np.linalg.eigh(matrix)[1][:, [-1, -2]].T
+    angles = np.arctan2(second, first)
+    # Cut the circle at its widest gap.
+    order = np.argsort(angles, kind="stable")
+    gaps = np.diff(angles[order], append=angles[order[0]] + 2 * np.pi)
+    return np.roll(order, -1 - int(np.argmax(gaps)))

@@ -1,0 +1,46 @@
+"""LayerProfile: what figures show of a layer besides its measures, small whatever its states."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.neurons import cofiring
+from tensorstate_gpu.neurons.samples import sample_of
+
+Ints = NDArray[np.int64]
+# Of pairs of neurons, times 64 distinct states: about 50 ms of one core. 256 neurons with 64,000.
+MOST_PAIRS_OF_WORDS = 2**26
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LayerProfile:
+    """How often each neuron of a layer fires, and how often its states repeat.
+
+    ``firing``, (neurons,): in how many of ``states`` states each neuron fires.
+    ``repetitions``: how many distinct states occurred how often.
+    ``cofiring``, (neurons, neurons): in how many states both of two neurons fire; None if that
+    would take long.
+    """
+
+    layer: str
+    states: int
+    firing: Ints
+    repetitions: CountsOfCounts
+    cofiring: Ints | None
+
+    @classmethod
+    def of(cls, layer: str, counts: StateCounts) -> LayerProfile:
+        """Return the profile of a histogram of at least one state."""
+        words = counts.neurons**2 * -(-len(counts) // 64)
+        return cls(
+            layer,
+            counts.total,
+            sample_of(counts, None).firing_counts(),
+            CountsOfCounts.of(counts.counts, "counts", needed_by="a profile"),
+            cofiring(counts) if words < MOST_PAIRS_OF_WORDS else None,
+        )

@@ -1,0 +1,112 @@
+"""Tidy tables of a report: columns of plain values, as Arrow tables or pandas frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensorstate_gpu.reporting.label_table import LabelTable
+from tensorstate_gpu.reporting.layer_profile import LayerProfile
+from tensorstate_gpu.reporting.layer_report import LayerReport
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+Columns = Mapping[str, Sequence[object] | np.ndarray[tuple[int], np.dtype[np.generic]]]
+
+
+def layer_columns(layers: Sequence[LayerReport]) -> Columns:
+    """A row for each layer, with all its measures."""
+    names = [field.name for field in dataclasses.fields(LayerReport)]
+    columns = {name: [getattr(layer, name) for layer in layers] for name in names}
+    return columns | {"other_names": [", ".join(layer.other_names) for layer in layers]}
+
+
+def neuron_columns(profiles: Sequence[LayerProfile]) -> Columns:
+    """A row for each neuron: how often it fires, also as a share, and its own entropy in bits."""
+    rates = _joined([profile.firing / profile.states for profile in profiles])
+    shares = np.stack([rates, 1 - rates])
+    logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
+    return {
+        "layer": _repeated([(profile.layer, len(profile.firing)) for profile in profiles]),
+        "neuron": _joined([np.arange(len(profile.firing)) for profile in profiles]),
+        "fires": _joined([profile.firing for profile in profiles]),
+        "rate": rates,
+        "entropy": np.abs((shares * logs).sum(axis=0)),
+    }
+
+
+def label_columns(tables: Sequence[LabelTable]) -> Columns:
+    """A row for each label of each layer. Labels are texts if any of them is one."""
+    tables = [table for table in tables if table.missing is None]
+    labels = [label for table in tables for label in table.labels]
+    texts = any(isinstance(label, str) for label in labels)
+    measures = layer_columns([each for table in tables for each in table.measures])
+    return {
+        "layer": _repeated([(table.layer, len(table.labels)) for table in tables]),
+        "label": [str(label) if texts else label for label in labels],
+        **{name: measures[name] for name in _OF_LABELS},
+    }
+
+
+# The others are those of the layer, whatever the label.
+_OF_LABELS = (
+    *("states", "distinct", "entropy", "efficiency", "ceiling", "coverage", "quality", "slope"),
+    *("estimate", "standard_error", "lower", "upper"),
+)
+
+
+def repetition_columns(profiles: Sequence[LayerProfile]) -> Columns:
+    """How many distinct states of each layer occurred how often, seldom ones first."""
+    each = []
+    for profile in profiles:
+        times, index = np.unique(profile.repetitions.counts, return_inverse=True)
+        distinct = np.zeros(len(times), np.int64)
+        np.add.at(distinct, index, profile.repetitions.states)
+        each.append((times, distinct))
+    return {
+        "layer": _repeated(
+            [
+                (profile.layer, len(times))
+                for profile, (times, _) in zip(profiles, each, strict=True)
+            ]
+        ),
+        "times": _joined([times for times, _ in each]),
+        "distinct": _joined([distinct for _, distinct in each]),
+    }
+
+
+def _joined(
+    arrays: list[np.ndarray[tuple[int], np.dtype[np.generic]]],
+) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+    return np.concatenate(arrays) if arrays else np.zeros(0)
+
+
+def _repeated(names: list[tuple[str, int]]) -> list[str]:
+    return [name for name, times in names for _ in range(times)]
+
+
+def as_arrow(columns: Columns) -> pyarrow.Table:
+    """Return columns as an Arrow table."""
+    from tensorstate_gpu._states.arrow_library import pa
+
+    return pa.table({name: pa.array(each, _TYPES.get(name)) for name, each in columns.items()})
+
+
+# Of columns whose values may all be None.
+_TYPES = {
+    **dict.fromkeys(("axis", "passes", "model_passes"), "int64"),
+    **dict.fromkeys(("estimate", "standard_error", "lower", "upper"), "double"),
+    "axis_origin": "string",
+}
+
+
+def as_pandas(columns: Columns) -> pandas.DataFrame:
+    """Return columns as a pandas frame."""
+    from tensorstate_gpu._states.arrow_library import to_pandas
+
+    return to_pandas(as_arrow(columns))

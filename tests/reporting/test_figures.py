@@ -1,0 +1,172 @@
+"""Figures of reports: what the axes show, and what is refused."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu import neurons, reporting
+from tests.support.points import new_point
+
+matplotlib.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
+
+
+def captured(name, bits, **options):
+    point = new_point(name=name, neurons=bits.shape[1], **options)
+    point.append(np.packbits(bits, axis=1, bitorder="little"), len(bits))
+    return point
+
+
+@pytest.fixture
+def run():
+    """A layer that is well known, one of which every state is new, and one without groups."""
+    rng = np.random.default_rng(0)
+    known = rng.random((640, 3)) < 0.5
+    wide = rng.random((640, 40)) < 0.5
+    wide[:, :2], wide[:, 2] = False, True
+    return ts.Run(
+        [
+            captured("known", known),
+            captured("a $wide$ one", wide),
+            captured("c", known, keep="counts"),
+        ]
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left_open():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(params=["report", "pandas", "arrow"])
+def given(request, run):
+    """A function that returns a figure's argument: the report, or its table by this name."""
+    report = run.report()
+    if request.param == "report":
+        return lambda _: report
+    return lambda name: getattr(report, f"{name}to_{request.param}")()
+
+
+def test_efficiency(run, given):
+    report = run.report()
+    ax = reporting.plot_efficiency(given(""))
+    widths = sorted(bar.get_width() for bar in ax.patches)
+    assert widths == pytest.approx(sorted(100 * layer.efficiency for layer in report.layers))
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert words == ["95 % interval", "95 % bounds", "ceiling", "good", "rough", "bounds only"]
+    known, wide, _ = report.layers
+    (interval, bounds) = ax.collections
+    assert interval.get_segments()[0][:, 0] == pytest.approx([100 * known.lower, 100 * known.upper])
+    assert bounds.get_segments()[0][:, 0] == pytest.approx([100 * wide.lower, 100 * wide.upper])
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["known", "a $wide$ one", "c"]
+    assert not any(label.get_parse_math() for label in ax.get_yticklabels())
+    ax.figure.canvas.draw()
+
+
+def test_rank_frequency(run, given):
+    ax = reporting.plot_rank_frequency(given("repetitions_"), ["known", "a $wide$ one"])
+    known, wide = ax.lines
+    counts = np.sort(run["known"].counts())[::-1]
+    ranks, times = known.get_data()
+    drawn = [times[np.searchsorted(ranks, rank)] for rank in range(1, len(counts) + 1)]
+    np.testing.assert_array_equal(drawn, counts)
+    np.testing.assert_array_equal(wide.get_data(), [[1, 640], [1, 1]])
+    assert known.get_linestyle() != wide.get_linestyle()
+    ax.figure.canvas.draw()
+
+
+def test_discovery(run, given):
+    ax = reporting.plot_discovery(given("repetitions_"), "known")
+    (line,) = ax.lines
+    rows, bits = line.get_data()
+    assert rows.tolist() == [1, 2, 5, 10, 20, 40, 80, 160, 320, 640]
+    counts = run["known"].counts()
+    expected = [ts.information.rarefaction(counts, int(each)) for each in rows]
+    assert bits == pytest.approx(expected)
+    gained = expected[-1] - expected[-2]
+    assert (
+        ax.get_legend().get_texts()[0].get_text() == f"known (+{gained:.2f} bits by the last half)"
+    )
+    ax.figure.canvas.draw()
+
+
+def test_firing_rates(run, given):
+    ax = reporting.plot_firing_rates(given("neurons_"))
+    rates = np.sort(np.concatenate([line.get_xdata() for line in ax.lines]))
+    expected = np.concatenate([neurons.firing_rates(point) for point in run.values()])
+    assert rates == pytest.approx(np.sort(100 * expected))
+    assert [text.get_text() for text in ax.texts] == ["", "2 dead, 1 always on", ""]
+    ax.figure.canvas.draw()
+
+
+def test_correlations_of_neurons_that_change():
+    """Two groups of neurons that fire together, shuffled, and one that never fires."""
+    rng = np.random.default_rng(1)
+    groups = rng.random((500, 2)) < 0.5
+    bits = np.concatenate([groups[:, [0, 1, 0, 1, 0, 1]], np.zeros((500, 1), bool)], axis=1)
+    for states in (captured("layer", bits), neurons.correlations(captured("layer", bits))):
+        ax = reporting.plot_correlations(states)
+        shown = ax.images[0].get_array()
+        assert shown.shape == (6, 6)
+        np.testing.assert_allclose(shown[:3, :3], 1)
+        np.testing.assert_allclose(shown[3:, 3:], 1)
+        assert np.abs(shown[:3, 3:]).max() < 0.2
+        assert ax.get_title() == "without 1 constant neuron"
+        ax.figure.canvas.draw()
+
+
+def test_axes_of_the_user(run):
+    report = run.report()
+    _, axes = plt.subplots(2, 2)
+    for plot, ax in zip(
+        (
+            reporting.plot_efficiency,
+            reporting.plot_rank_frequency,
+            reporting.plot_discovery,
+            reporting.plot_firing_rates,
+        ),
+        axes.flat,
+        strict=True,
+    ):
+        assert plot(report, ax=ax) is ax
+    assert len(plt.get_fignums()) == 1
+
+
+@pytest.mark.parametrize(
+    "plot",
+    [
+        reporting.plot_efficiency,
+        reporting.plot_rank_frequency,
+        reporting.plot_discovery,
+        reporting.plot_firing_rates,
+    ],
+)
+def test_what_is_no_table(run, plot):
+    with pytest.raises(ValueError, match="the table has no column 'layer'"):
+        plot(run.report().to_pandas().rename(columns={"layer": "name"}))
+    with pytest.raises(ValueError, match="the table has no rows"):
+        plot(run.report().neurons_to_pandas()[:0])
+    assert not plt.get_fignums()
+
+
+def test_a_layer_that_is_not_there(run):
+    with pytest.raises(ValueError, match="no layer 'conv'; there are known, a \\$wide\\$ one, c"):
+        reporting.plot_discovery(run.report(), "conv")
+    assert not plt.get_fignums()
+
+
+def test_neurons_that_never_change():
+    bits = np.array([[1, 0, 1], [1, 1, 1]], bool)
+    with pytest.raises(ValueError, match="fewer than two neurons change: 1 of 3"):
+        reporting.plot_correlations(captured("layer", bits))
+
+
+def test_thousands_of_layers():
+    layer = ts.Run([captured("one", np.eye(3, dtype=bool))]).report().to_pandas()
+    many = layer.loc[[0] * 1000].reset_index(drop=True)
+    ax = reporting.plot_efficiency(many)
+    assert ax.figure.get_size_inches()[1] == 30
+    assert len(ax.get_yticklabels()) == 100
