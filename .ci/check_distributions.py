@@ -19,7 +19,8 @@ ROOTS = {
     "bridges": "tensorstate_gpu/bridges",
     "cpu_fallback": "tensorstate_gpu/cpu_fallback",
 }
-KERNELS = "tensorstate_gpu/cuda/kernels"  # whose files are data
+# Folders whose other files are data: CUDA sources, and the parts of an HTML page.
+WITH_DATA = ("tensorstate_gpu/cuda/kernels", "tensorstate_gpu/reporting/page")
 
 
 def wanted_in_wheel(tree: Path) -> set[str]:
@@ -28,7 +29,8 @@ def wanted_in_wheel(tree: Path) -> set[str]:
     for root, place in ROOTS.items():
         for source in _sources(tree / root):
             files.add(f"{place}/{source.relative_to(tree / root).as_posix()}")
-    return files | {f"{KERNELS}/{path.name}" for path in (tree / KERNELS).glob("*.*")}
+    data = (path for folder in WITH_DATA for path in (tree / folder).glob("*.*"))
+    return files | {path.relative_to(tree).as_posix() for path in data}
 
 
 def _sources(root: Path) -> Iterator[Path]:

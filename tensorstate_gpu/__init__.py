@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     )
     from tensorstate_gpu._capturing.capture_block import capture
     from tensorstate_gpu._capturing.capture_point import AbstractStateCapture, CapturePoint
+    from tensorstate_gpu._capturing.rank_run import RankRun
     from tensorstate_gpu._capturing.run import Run
     from tensorstate_gpu._process.num_threads import get_num_threads, set_num_threads
     from tensorstate_gpu._states.bits import popcount
     from tensorstate_gpu._states.grouped_counts import GroupedCounts
     from tensorstate_gpu._states.packing import compress_states, decompress_states
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
-    from tensorstate_gpu._states.state_counts import StateCounts, merge
+    from tensorstate_gpu._states.state_counts import RankCounts, StateCounts, merge
     from tensorstate_gpu.bridges.jax_counts import PaddedCounts
     from tensorstate_gpu.bridges.jax_tap import tap
     from tensorstate_gpu.bridges.keras3.layers import StateCapture
@@ -44,6 +45,8 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "AbstractStateCapture": "_capturing.capture_point",
     "CapturePoint": "_capturing.capture_point",
     "GroupedCounts": "_states.grouped_counts",
+    "RankCounts": "_states.state_counts",
+    "RankRun": "_capturing.rank_run",
     "Run": "_capturing.run",
     "StateCounts": "_states.state_counts",
     "Store": "store",
@@ -70,6 +73,8 @@ __all__ = [
     "CapturePoint",
     "GroupedCounts",
     "PaddedCounts",
+    "RankCounts",
+    "RankRun",
     "Run",
     "StateCapture",
     "StateCaptureHook",

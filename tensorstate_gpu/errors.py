@@ -30,9 +30,11 @@ __all__ = [
     "NothingCaptured",
     "OtherProcess",
     "PassesMissed",
+    "RanksDisagree",
     "RowsNotKept",
     "ShuffledInputsWarning",
     "SkippedLayersWarning",
+    "SliceOfNeurons",
     "StoreClosed",
     "StoreInUse",
     "TensorStateError",
@@ -82,6 +84,17 @@ class PassesMissed(TensorStateError, RuntimeError):
 
     The message says in how many passes, what has bypassed the capture point, and what to do.
     """
+
+
+class RanksDisagree(TensorStateError, ValueError):
+    """Ranks have captured different layers, or other neurons: their states cannot be merged.
+
+    Every rank raises it, so that none waits for another.
+    """
+
+
+class SliceOfNeurons(TensorStateError, ValueError):
+    """This rank has a slice of a layer's neurons only; Run.sync() joins the slices of all ranks."""
 
 
 class RowsNotKept(TensorStateError, ValueError):

@@ -1,5 +1,6 @@
 """PyTorch: follows the axes through the first forward pass of each kind of inputs."""
 
+import functools
 import sys
 import threading
 import weakref
@@ -23,6 +24,7 @@ from .axis_flow.mode import is_running
 from .eager_passes import EAGER
 from .given_tensors import Given, given_to, parameters_of
 from .marked_classes import MarkingHook, OwnHook
+from .spread_tensors import has_spread_weights
 
 _MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
 
@@ -154,6 +156,12 @@ class ForwardPasses(OwnHook):
         known = current.known_axes
         alone = known is not None and known.takes_one_input
         return 1 if alone or current.signature in self._one_input else current.inputs
+
+    @functools.cached_property
+    def is_parallel(self) -> bool:
+        """Whether layers of the model compute with parts of their weights, asked in a pass."""
+        root = None if self._root is None else self._root()
+        return root is not None and has_spread_weights(root)
 
     def was_followed(self) -> bool:
         """Return whether earlier passes of this kind were followed. If so, the next is, too."""

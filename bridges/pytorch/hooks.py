@@ -130,6 +130,7 @@ class StateCaptureHook(TensorPoint, Receiver):
         else:
             handle = module.register_forward_hook(self)
         self.active = True
+        self._place = "pre" if before else "post"
         self._take_rule_of(module)
         self.pass_log.watch(module)
         self.bind(module, handle)
@@ -244,6 +245,7 @@ class StateCaptureHook(TensorPoint, Receiver):
         hook = StateCaptureHook(called, options=self.options, call_of=self.name)
         hook.answer_to([name_of_call(name, number) for name in self.other_names])
         hook._rule, hook._passes, hook._filter = self._rule, self._passes, self._filter
+        hook._module, hook._place = self._module, self._place
         hook._use_log(self.pass_log.of_later_call())
         hook.note(self.intake.pending_notes)
         hook.intake.scope = self.intake.scope

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .axis_flow import axes_in_graph, note_captured, traced_axes
 from .marked_classes import MarkingHook
 from .pass_counter import NOT_IN_CUDA_GRAPHS, ModuleLog, PassCounter
+from .spread_tensors import part_in_graph
 from .tensors import is_exporting, is_real_forward, shared_tensor
 
 
@@ -55,7 +56,7 @@ class Receiver(MarkingHook):
         if torch.compiler.is_compiling():
             if not is_exporting():
                 clock = self.pass_log.counter.tensor
-                plain = tensor.detach()  # now the last node of the graph
+                plain = part_in_graph(tensor).detach()  # now the last node of the graph
                 traced = axes_in_graph(self.batch_axis)
                 torch.ops.tensorstate_gpu.capture(plain, self._anchor, clock, traced)
         elif self.active and is_real_forward(tensor):

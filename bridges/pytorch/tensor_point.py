@@ -1,11 +1,13 @@
 """TensorPoint: a capture point that packs tensors, as the pass that they belong to tells."""
 
+import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate_gpu._arrays.array_types import NativeArray
@@ -18,11 +20,12 @@ from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu._states.packing import pack, working_on
 
 from .forward_passes import ForwardPasses
-from .found_axis import GUESS, FoundAxis, find_axis
+from .found_axis import GUESS, LAYER, FoundAxis, find_axis
 from .neuron_axes import UNKNOWN, AxisRule
 from .other_devices import has_backend, pack_by_torch
 from .quantized import integers_of
 from .rows_by_input import RowsByInput, rows_by_input
+from .spread_tensors import Layout, layout_by_weight, layout_given, local_part
 from .tensors import check_dense
 
 
@@ -35,6 +38,11 @@ class TensorPoint(CapturePoint):
     _rule: AxisRule | None = None
     _passes: ForwardPasses | None = None
     _told_of_mask = False
+    _module: "weakref.ref[nn.Module] | None" = None
+    _place = "post"
+    _layout: Layout | None = None  # of the first tensor
+    _ndim = 0  # of the last tensor
+    may_be_slice = False  # of a tensor parallel model, without a sign of how it is spread
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
@@ -63,10 +71,13 @@ class TensorPoint(CapturePoint):
         ``traced``, ``inputs``: what a compiled graph knows of it, and of the pass. ``sequences``:
         those whose data it is. Raises TypeError or ValueError if its numbers cannot be packed.
         """
+        given = tensor
+        tensor, layout = local_part(given)
         check_dense(tensor, self.name)
         if tensor.is_neg():
-            tensor = tensor.resolve_neg()
-        found = self._axis_of(tensor, traced)
+            tensor = given = tensor.resolve_neg()
+        found = self._axis_of(given, traced)
+        self._note_layout(layout, tensor, found)
         threshold = self.threshold
         if tensor.is_quantized:
             tensor, threshold = self._of_quantized(tensor, found.axis)
@@ -141,6 +152,37 @@ class TensorPoint(CapturePoint):
             self._told_of_mask = True
             self._passes.note_unmasked(self.name, cause)
         return None
+
+    def _note_layout(self, layout: Layout | None, tensor: torch.Tensor, found: FoundAxis) -> None:
+        """Note how the first tensor is spread over ranks, and that others are as well.
+
+        ``tensor``: the part that this rank has.
+        """
+        self._ndim = tensor.ndim
+        if self.intake.accumulator is not None:  # most batches are not the first
+            if layout is not None and not layout.is_like(self._layout):
+                raise ValueError(
+                    f"{self.name}: a batch is spread over ranks as {layout.placements}, earlier "
+                    "ones are not; reset_states() starts over"
+                )
+            return
+        module = None if self._module is None else self._module()
+        if layout is None and module is not None and found.origin == LAYER:
+            axis = found.axis % tensor.ndim
+            layout = layout_by_weight(module, self._place, tensor.shape, axis, self.name)
+        self._layout = layout
+        self.may_be_slice = layout is None and self._passes is not None and self._passes.is_parallel
+        if layout is not None:
+            axis = found.axis
+            self.use_spread(layout.spread(axis, self.name), tensor.shape[axis])
+
+    def spread_as(self, mesh: object, placements: Sequence[object]) -> None:
+        axis, own = self.axis, self.neurons
+        if axis is None or own is None or not self._ndim:
+            return  # nothing captured here: no rank has slices of the same rows
+        layout = layout_given(mesh, placements, self._ndim, axis, own)
+        self.use_spread(layout.spread(axis, self.name), own)
+        self.may_be_slice = False
 
     def _of_quantized(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, Any]:
         if self.firing is not None:

@@ -1,5 +1,7 @@
 """PyTorch: finds the tensor to capture, and decides whether the call counts."""
 
+import sys
+
 import numpy as np
 
 try:
@@ -12,6 +14,7 @@ from torch.fx import Proxy
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.utils.rnn import PackedSequence
 
+from tensorstate_gpu._arrays.frameworks import loaded_module
 from tensorstate_gpu._capturing.first_array import first_array
 from tensorstate_gpu.errors import NotCapturable
 
@@ -100,7 +103,7 @@ def is_real_pass(tensor: torch.Tensor | Proxy) -> bool:
     plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
     if tensor.is_meta or (not plain and is_fake(tensor)):
         return False
-    if torch._C._get_tracing_state() is not None or _make_fx_traces():
+    if torch._C._get_tracing_state() is not None or _make_fx_traces() or _pipeline_probes():
         return False
     # A forward pass inside backward is activation checkpointing: these rows were captured before.
     recomputing: bool = torch._C._current_graph_task_id() != -1
@@ -109,6 +112,20 @@ def is_real_pass(tensor: torch.Tensor | Proxy) -> bool:
 
 def _make_fx_traces() -> bool:
     return torch._C._len_torch_dispatch_stack() > 0 and get_proxy_mode() is not None
+
+
+def _pipeline_probes() -> bool:
+    """Return whether a stage of a pipeline runs on made-up numbers, to learn its output's shape."""
+    frame = None if loaded_module(_STAGES) is None else sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name in _PROBES and frame.f_globals.get("__name__") == _STAGES:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_STAGES = "torch.distributed.pipelining.stage"
+_PROBES = {"_forward_metadata_inference", "_shape_inference"}  # in 2.13, and in older versions
 
 
 def shared_tensor(array: NDArray[np.int64]) -> torch.Tensor:

@@ -28,7 +28,13 @@ class HasCounts(Protocol):
     def counts(self) -> Any: ...
 
 
-Weights = ArrayLike | DLPackArray | HasCounts
+class HasCountsOfCounts(Protocol):
+    """A histogram that knows how many states occurred how often, such as a RankCounts."""
+
+    def counts_of_counts(self) -> tuple[Any, Any]: ...
+
+
+Weights = ArrayLike | DLPackArray | HasCounts | HasCountsOfCounts
 
 # Functions that return the caller's own array type have it as this type variable.
 ArrayT = TypeVar("ArrayT", bound=DLPackArray)

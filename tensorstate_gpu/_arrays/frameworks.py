@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, Protocol, cast
 
 from tensorstate_gpu._arrays.array_types import ArrayT
+from tensorstate_gpu._arrays.ranks_protocol import Ranks
 
 _BRIDGES = "tensorstate_gpu.bridges"
 
@@ -90,6 +91,26 @@ def is_torch_tensor(value: object) -> bool:
     """Return whether a value is a torch.Tensor, without importing torch."""
     torch = loaded_module("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+class _RanksOfTorch(Protocol):
+    """The part of the PyTorch bridge that communicates."""
+
+    def ranks_of(self, process_group: object) -> Ranks: ...
+
+
+def ranks_of(process_group: object) -> Ranks:
+    """Return the ranks of a process group of torch.distributed; None stands for the default one.
+
+    Raises RuntimeError if there is none: without one, a program is a single process.
+    """
+    if loaded_module("torch") is None:
+        raise RuntimeError(NO_RANKS)
+    bridge = cast(_RanksOfTorch, import_module(f"{_BRIDGES}.pytorch.ranks"))
+    return bridge.ranks_of(process_group)
+
+
+NO_RANKS = "there are no ranks: call torch.distributed.init_process_group() first, in each process"
 
 
 def bridge_of(model: Any) -> Any:

@@ -1,7 +1,7 @@
 """CapturePoint: captures and measures the states of one layer, for any framework."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -17,12 +17,13 @@ from tensorstate_gpu._capturing.options import (
     takes_options,
 )
 from tensorstate_gpu._capturing.pass_notes import PassNotes
+from tensorstate_gpu._capturing.spread import Spread
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
-from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu.errors import NotCapturable, NothingCaptured, SliceOfNeurons
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
 
@@ -87,6 +88,7 @@ class CapturePoint(LayerStates):
     __module__ = "tensorstate_gpu"
 
     capture_on: bool = True
+    may_be_slice = False  # whether it is not known which neurons of the layer these are
 
     @takes_options
     def __init__(
@@ -112,6 +114,7 @@ class CapturePoint(LayerStates):
         # Called with a capture point that this one has created, and the one that it comes after.
         self.new_point_listeners: list[Callable[[CapturePoint, CapturePoint], None]] = []
         self.later_calls: Sequence[CapturePoint] = ()  # of the same layer, within a pass
+        self.spread: Spread | None = None  # over ranks, as far as it is known
 
     @property
     def keep(self) -> Keep:
@@ -216,10 +219,12 @@ class CapturePoint(LayerStates):
         """
         if input_shape is None:
             self.intake.reset(None, None)
+            self.spread = None
             return
         sizes = sizes_of(input_shape)
         axis = self._axis_for(sizes)
         self.intake.reset(neurons_from_shape(axis, sizes), axis)
+        self.spread = None
 
     def _axis_for(self, sizes: Sequence[object]) -> int:
         """Return the neuron axis of activations of this shape, before there are any."""
@@ -274,6 +279,40 @@ class CapturePoint(LayerStates):
         """
         self.intake.wait_for_pending()
         return self.intake.lock
+
+    def spread_as(self, mesh: object, placements: Sequence[object]) -> None:
+        """Note how plain tensors are spread over ranks; see Run.sync()."""
+        raise TypeError(f"{self.name}: layouts= is for layers of PyTorch")
+
+    def use_spread(self, spread: Spread, own: int) -> None:
+        """Note how the states are spread over ranks, of which this one has ``own`` neurons.
+
+        Raises NotCapturable if it is a slice that is kept so that it cannot be joined.
+        """
+        if spread.has_slices and (self.keep == "counts" or self.disk_path is not None):
+            raise NotCapturable(
+                f"{self.name}: this rank has {own} of {spread.neurons} neurons, and only rows in "
+                'memory can be joined with those of other ranks: keep="states", without a store'
+            )
+        self.spread = spread
+
+    @property
+    def has_slices(self) -> bool:
+        """Whether this rank has a slice of the neurons only."""
+        return self.spread is not None and self.spread.has_slices
+
+    def slices(self) -> Iterator[NDArray[np.uint8]]:
+        """Return the packed rows of this rank, in chunks, whatever neurons they are of."""
+        with self._read_lock():
+            return super()._require_accumulator().chunks()
+
+    def _require_accumulator(self) -> Accumulator:
+        if self.spread is not None and self.spread.has_slices:
+            raise SliceOfNeurons(
+                f"{self.name}: this rank has {self.neurons} of {self.spread.neurons} neurons; "
+                "run.sync() joins those of all ranks"
+            )
+        return super()._require_accumulator()
 
     def _no_states_error(self) -> NothingCaptured:
         if self.passes is not None and not self.passes[0]:

@@ -1,12 +1,15 @@
 """Run: the capture points of one model."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
+from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
+from tensorstate_gpu._capturing.rank_merging import merged
+from tensorstate_gpu._capturing.rank_run import RankRun
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
 from tensorstate_gpu.reporting.html import html_table
 from tensorstate_gpu.reporting.layer_names import find_name
@@ -156,6 +159,31 @@ class Run(Mapping[str, CapturePoint]):
         """
         for point in self._points.values():
             point.close()
+
+    def sync(
+        self,
+        process_group: object = None,
+        *,
+        layouts: Mapping[str, tuple[object, Sequence[object]]] | None = None,
+    ) -> RankRun:
+        """Return the layers with the states of all ranks of a job. Collective: all ranks call it.
+
+        Labels, and counts by group, are merged where all ranks have them. What this run has does
+        not change. ``process_group``: of torch.distributed, by default that of all ranks.
+        ``layouts``: in tensor parallel models, how the plain tensors of layers are spread over
+        ranks: ``{"act": (mesh, [Shard(-1)])}``. What layers pass as DTensor is known.
+
+        Raises RuntimeError without a process group, ValueError if this process does not belong to
+        it, and RanksDisagree, on every rank, if ranks have captured different layers, other numbers
+        of neurons, or with other thresholds; or if another rank cannot read its states.
+        """
+
+        def points() -> list[CapturePoint]:
+            for name, (mesh, placements) in (layouts or {}).items():
+                self[name].spread_as(mesh, placements)
+            return list(self._points.values())
+
+        return merged(points, ranks_of(process_group))
 
     def network_efficiency(self) -> float:
         """Return the geometric mean of the layers' efficiencies."""

@@ -17,6 +17,9 @@ def new_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--by-label", action="store_true", help="add a table by label for each labelled layer"
     )
+    report.add_argument(
+        "--html", metavar="FILE", help="also write a page with charts, a new file without a network"
+    )
     _add_store_command(commands, "verify", "check all committed files; exit status 1 if damaged")
     _add_store_command(commands, "info", "summarise a store without reading its states")
     _add_export(commands)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tensorstate_gpu._cli.opened_store import count_layer, open_store
@@ -16,36 +17,60 @@ from tensorstate_gpu.reporting.layer_report import (
     measured_counts,
     measured_groups,
 )
+from tensorstate_gpu.reporting.page.write import check_page
 from tensorstate_gpu.reporting.report_table import summarise
-from tensorstate_gpu.store import StoredLayer
+from tensorstate_gpu.store import Store, StoredLayer
 
 
 def report(options: argparse.Namespace) -> int:
-    """Print the table of measures, and optionally a table by label for each layer."""
+    """Print the table of measures, and optionally a table by label for each layer; write a page."""
     store, results = open_store(options.store)
     if not len(store):
         raise ValueError(f"{store} holds no rows")
+    if options.html is not None:
+        check_page(options.html)
+    whole = _measured(store, options.by_label, results)
+    if options.html is not None:
+        whole.to_html(options.html, origin=_origin(store))
+    if options.json:
+        fields = dataclasses.replace(whole, by_label=()).as_dict()
+        print(json.dumps(fields | (_as_json(whole.by_label) if options.by_label else {}), indent=2))
+        return 0
+    print(whole)
+    if options.html is not None:
+        print(f"\nThe page with charts: {options.html}")
+    return 0
+
+
+def _measured(store: Store, by_label: bool, results: Path | None) -> Report:
     # If no layer has rows, counting raises the error.
     layers = [layer for layer in store.efficiency_layers if len(layer)] or store.efficiency_layers
-    names = {layer.name for layer in layers}
-    labelled = {layer.name: _missing_labels_reason(layer) is None for layer in layers}
-    wanted = {name for name in labelled if options.by_label and labelled[name]}
+    reasons = {layer.name: _missing_labels_reason(layer) for layer in layers}
     with Progress("counting", sum(map(len, layers)), "states") as progress:
-        measured = [_measure_layer(layer, layer.name in wanted, progress) for layer in layers]
-    missing = [name for name in store if name not in names]
-    summary = _summary([whole for whole, _ in measured], missing, results)
-    if not options.by_label:
-        print(json.dumps(summary.as_dict(), indent=2) if options.json else summary)
-        return 0
-    tables = [
-        table or LabelTable(layer.name, missing=_missing_labels_reason(layer))
+        measured = [
+            _measure_layer(layer, by_label and reasons[layer.name] is None, progress)
+            for layer in layers
+        ]
+    missing = [name for name in store if name not in reasons]
+    whole = _summary([each for each, _ in measured], missing, results)
+    if not by_label:
+        return whole
+    tables = (
+        table or LabelTable(layer.name, missing=reasons[layer.name])
         for layer, (_, table) in zip(layers, measured, strict=True)
-    ]
-    if options.json:
-        print(json.dumps(summary.as_dict() | _as_json(tables), indent=2))
-    else:
-        print(dataclasses.replace(summary, by_label=tuple(tables)))
-    return 0
+    )
+    return dataclasses.replace(whole, by_label=tuple(tables))
+
+
+def _origin(store: Store) -> dict[str, str]:
+    """What the page says about where the states are from."""
+    record = store.record
+    return {
+        "store": str(store),
+        "begun": record.started,
+        "committed": record.committed or "never",
+        "commits": f"{record.commits:,}",
+    }
 
 
 def _measure_layer(
@@ -90,7 +115,7 @@ def _missing_labels_reason(layer: StoredLayer) -> str | None:
     return None
 
 
-def _as_json(tables: list[LabelTable]) -> dict[str, object]:
+def _as_json(tables: Sequence[LabelTable]) -> dict[str, object]:
     told = {
         table.layer: {name: getattr(table, name) for name in _INFORMATION}
         for table in tables

@@ -163,7 +163,7 @@ class LabelledCounters:
         by_label: dict[Label, list[StateCounts]] = {}
         for label, _, part in self._parts(neurons):
             by_label.setdefault(label, []).append(part)
-        return {label: merge_all(by_label[label], neurons) for label in _in_order(by_label)}
+        return {label: merge_all(by_label[label], neurons) for label in in_order(by_label)}
 
     def histograms_by_group(self, neurons: int) -> dict[Label, list[StateCounts]]:
         """Return the counts by label, and for each label by group. All rows have a group."""
@@ -172,7 +172,7 @@ class LabelledCounters:
             by_label.setdefault(label, [[] for _ in range(self._groups)])[group].append(part)
         return {
             label: [merge_all(parts, neurons) for parts in by_label[label]]
-            for label in _in_order(by_label)
+            for label in in_order(by_label)
         }
 
     def _parts(self, neurons: int) -> Iterator[tuple[Label, int, StateCounts]]:
@@ -203,7 +203,8 @@ def without(counted: Histogram, taken_back: Histogram) -> Histogram:
     return both[0][left], both[1][left]
 
 
-def _in_order(labels: Iterable[Label]) -> list[Label]:
+def in_order(labels: Iterable[Label]) -> list[Label]:
+    """Return labels in order: integers before strings."""
     return sorted(labels, key=lambda label: (type(label).__name__, label))
 
 

@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 
+def check_new(path: object) -> None:
+    """Raise what new_file() would raise for a path, before work starts."""
+    _raise_if_exists(_local_path(path))
+
+
 @contextlib.contextmanager
 def new_file(path: Any) -> Iterator[BinaryIO]:
     """Create a file: it gets its name at the end of the block, and is deleted after an exception.

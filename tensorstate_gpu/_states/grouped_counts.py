@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu import information
+from tensorstate_gpu._arrays.frameworks import ranks_of
+from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
-from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
+from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
 from tensorstate_gpu._states.sums_over_states import sum_over_states
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
@@ -101,6 +105,17 @@ class GroupedCounts:
         merged = self._sample.merge(other._sample)
         return GroupedCounts(parts, merged.by_group, merged.fingerprint, merged.has_units)
 
+    def merge_ranks(self, process_group: object = None) -> RankGroups:
+        """Return the counts of all ranks of a job. Collective; see StateCounts.merge_ranks()."""
+        ranks = ranks_of(process_group)
+        own = self.neurons, self._sample, sum(part.total for part in self._parts)
+        neurons, samples, totals = zip(*agreed(ranks, lambda: own), strict=True)
+        same_on_all(neurons, "the number of neurons")
+        same_on_all([len(sample.by_group) for sample in samples], "the number of groups")
+        check_sum(totals)
+        sample = functools.reduce(SampledInstances.merge, samples)
+        return RankGroups(owned(ranks, self._parts), sample, ranks)
+
     def group_table(self) -> GroupTable:
         """Return the counts with a number for each state, for estimates."""
         packed = np.concatenate([part.packed for part in self._parts])
@@ -109,7 +124,7 @@ class GroupedCounts:
         counts = [part.counts for part in self._parts]
         total = np.zeros(len(distinct), np.int64)
         np.add.at(total, numbers, np.concatenate(counts))
-        sums = [sum_over_states(part, cpu().firing_counts) for part in self._parts]
+        sums = [self._sum(group, cpu().firing_counts) for group in range(len(self))]
         firing = np.array(sums)[:, : self.neurons]
         places = tuple(np.split(numbers, ends))
         return GroupTable(
@@ -117,8 +132,13 @@ class GroupedCounts:
         )
 
     def _cofiring(self, group: int) -> NDArray[np.int64]:
-        both = sum_over_states(self._parts[group], cpu().cofiring)
-        return both[: self.neurons, : self.neurons]
+        return self._sum(group, cpu().cofiring)[: self.neurons, : self.neurons]
+
+    def _sum(
+        self, group: int, of_rows: Callable[[NDArray[np.uint8]], NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        part = self._parts[group]
+        return sum_over_states(part.packed, part.counts, of_rows)
 
     def __add__(self, other: object) -> GroupedCounts:
         return self.merge(other) if isinstance(other, GroupedCounts) else NotImplemented
@@ -147,3 +167,40 @@ class GroupedCounts:
     def __reduce__(self) -> tuple[object, ...]:
         sample = self._sample
         return GroupedCounts, (self._parts, sample.by_group, sample.fingerprint, sample.has_units)
+
+
+class RankGroups:
+    """How often each distinct state occurred in each group of instances, on all ranks of a job.
+
+    Each rank owns a part of the states. ``GroupedCounts.merge_ranks()`` and ``Run.sync()`` return
+    it.
+    """
+
+    __slots__ = ("_own", "_ranks", "_sample")
+
+    def __init__(self, own: Sequence[StateCounts], sample: SampledInstances, ranks: Ranks) -> None:
+        """``own``: of each group, the states that this rank owns. ``sample``: that of all ranks."""
+        self._own, self._sample, self._ranks = tuple(own), sample, ranks
+
+    @property
+    def sample(self) -> SampledInstances:
+        """Which instances all ranks have."""
+        return self._sample
+
+    def __len__(self) -> int:
+        """Return the number of groups."""
+        return len(self._own)
+
+    def gather(self, dst: int = 0) -> GroupedCounts | None:
+        """Return the counts of all states at rank ``dst`` of the group, None at the others.
+
+        Collective. Raises as RankCounts.gather() does.
+        """
+        parts = gathered(self._ranks, self._own, dst)
+        if parts is None:
+            return None
+        sample = self._sample
+        return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
+
+    def __repr__(self) -> str:
+        return f"RankGroups({len(self)} groups, {self._sample.number:,} instances)"

@@ -1,22 +1,35 @@
-"""StateCounts: an immutable histogram of states. Merging is associative and commutative."""
+"""StateCounts: an immutable histogram of states. Merging is associative and commutative.
+
+RankCounts is that of all ranks of a job.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu import information
-from tensorstate_gpu._arguments import positive_integer, unmasked
+from tensorstate_gpu._arguments import integer, positive_integer, unmasked
+from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
+from tensorstate_gpu._states.count_checks import check_counts
+from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
-from tensorstate_gpu.information.estimators import Estimator
+from tensorstate_gpu._states.rank_exchange import (
+    Tally,
+    agreed,
+    check_sum,
+    exchange,
+    same_on_all,
+    summarised,
+)
 
 
-class StateCounts:
+class StateCounts(MeasuredCounts):
     """How often each distinct state occurred.
 
     Parameters
@@ -52,7 +65,7 @@ class StateCounts:
         neurons = positive_integer(neurons, "neurons")
         rows = np.array(unmasked(packed, "packed"), order="C")
         numbers = np.array(unmasked(counts, "counts"))
-        _check(rows, numbers, neurons)
+        check_counts(rows, numbers, neurons)
         self._set_arrays(rows, numbers.astype(np.int64), neurons)
 
     def _set_arrays(self, rows: NDArray[np.uint8], counts: NDArray[np.int64], neurons: int) -> None:
@@ -113,28 +126,26 @@ class StateCounts:
         occurrences, states = np.unique(self._counts, return_counts=True)
         return occurrences, states.astype(np.int64)
 
-    def entropy(self, alpha: float = 1, estimator: Estimator = "plugin") -> float:
-        """Return the Rényi entropy of order alpha, in bits. Raises ValueError if empty.
-
-        ``estimator`` as for `information.entropy`.
-        """
-        return information.entropy(self, alpha, estimator)
-
-    def max_entropy(self) -> int:
-        """Return the entropy if all states were equally likely, in bits: the number of neurons."""
-        return self._neurons
-
-    def efficiency(
-        self, alpha1: float = 1, alpha2: float | None = None, estimator: Estimator = "plugin"
-    ) -> float:
-        """Return entropy(alpha1) / entropy(alpha2), or / neurons. Raises ValueError if empty."""
-        return information.efficiency(self, self._neurons, alpha1, alpha2, estimator)
-
     def merge(self, other: StateCounts) -> StateCounts:
         """Return the sum of both histograms. Raises ValueError if the numbers of neurons differ."""
         if not isinstance(other, StateCounts):
             raise TypeError(f"other must be StateCounts, got {type(other).__name__}")
         return merge_all([self, other], self._neurons)
+
+    def merge_ranks(self, process_group: object = None) -> RankCounts:
+        """Return the sum of the histograms of all ranks of a job. Collective: all ranks call it.
+
+        ``process_group``: of torch.distributed, by default that of all ranks.
+
+        Raises RuntimeError without a process group, ValueError if this process does not belong to
+        it, and RanksDisagree, on every rank, if the numbers of neurons differ.
+        """
+        ranks = ranks_of(process_group)
+        own = self._neurons, self.total
+        neurons, totals = zip(*agreed(ranks, lambda: own), strict=True)
+        same_on_all(neurons, "the number of neurons")
+        check_sum(totals)
+        return with_tallies(ranks, owned(ranks, [self]))[0]
 
     def aligned_counts(self, other: StateCounts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the counts of both for each state that occurs in either, in order, with zeros.
@@ -198,15 +209,6 @@ class StateCounts:
     def __hash__(self) -> int:
         return hash((self._neurons, self._packed.tobytes(), self._counts.tobytes()))
 
-    def __repr__(self) -> str:
-        if not len(self):
-            return f"StateCounts(empty, {self._neurons} neurons)"
-        return (
-            f"StateCounts({len(self):,} distinct of {self.total:,} states, {self._neurons:,} "
-            f"neurons, entropy {self.entropy():.3f} bits, efficiency {self.efficiency():.1%}, "
-            f"coverage {information.coverage(self):.1%})"
-        ).replace("%", " %")
-
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle is as trustworthy as its source: checking the order of 10**8 states takes longer
         # than reading them.
@@ -265,34 +267,88 @@ def _same_neurons(part: StateCounts, neurons: int) -> StateCounts:
     return part
 
 
-def _check(packed: NDArray[Any], counts: NDArray[Any], neurons: int) -> None:
-    width = row_bytes(neurons)
-    if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != width or width == 0:
-        raise ValueError(
-            f"packed must be uint8 of shape (distinct, {width}) for {neurons} neurons, "
-            f"got {packed.dtype} of shape {packed.shape}"
-        )
-    if counts.dtype.kind not in "iu" or counts.shape != packed.shape[:1]:
-        raise ValueError(
-            f"counts must be integers of shape ({len(packed)},), "
-            f"got {counts.dtype} of shape {counts.shape}"
-        )
-    if len(counts) and not 1 <= counts.min() <= counts.max() < 2**63:
-        raise ValueError(
-            f"counts must be from 1 to 2**63 - 1, got {counts.min()} to {counts.max()}"
-        )
-    if not _is_ascending(packed):
-        raise ValueError("packed must be distinct and in order as little-endian integers")
+class RankCounts(MeasuredCounts):
+    """How often each distinct state occurred on all ranks of a job.
+
+    Each rank owns a part of the states, so none needs room for all. What the measures need of them
+    is known to every rank: how many states occurred how often. So measures are the same on all
+    ranks, and no rank waits for another; only gather() communicates.
+
+    ``StateCounts.merge_ranks()`` and ``Run.sync()`` return it. Copies cannot communicate.
+    """
+
+    __module__ = "tensorstate_gpu"
+
+    __slots__ = ("_firing", "_own", "_ranks", "_tally")
+
+    def __init__(
+        self, own: StateCounts, tally: Tally, firing: NDArray[np.int64], ranks: Ranks
+    ) -> None:
+        """``tally``: counts that occur, and how many states have each. ``firing``: by neuron."""
+        self._own, self._tally, self._firing, self._ranks = own, tally, firing, ranks
+
+    @property
+    def own(self) -> StateCounts:
+        """The states that this rank owns, and no other, with the counts of all ranks."""
+        return self._own
+
+    @property
+    def neurons(self) -> int:
+        return self._own.neurons
+
+    @property
+    def total(self) -> int:
+        counts, states = self._tally
+        return int(counts @ states)
+
+    def __len__(self) -> int:
+        return int(self._tally[1].sum())
+
+    def counts_of_counts(self) -> Tally:
+        """Return each count that occurs, ascending, and the number of states that have it."""
+        counts, states = self._tally
+        return counts.copy(), states.copy()
+
+    def firing_counts(self) -> NDArray[np.int64]:
+        """Return in how many states, with repetitions, each neuron fires: (neurons,)."""
+        return self._firing.copy()
+
+    def gather(self, dst: int = 0) -> StateCounts | None:
+        """Return the whole histogram at rank ``dst`` of the group, None at the others. Collective.
+
+        Raises RuntimeError for a copy, and ValueError, on every rank, if there is no such rank.
+        """
+        whole = gathered(self._ranks, [self._own], dst)
+        return None if whole is None else whole[0]
 
 
-def _is_ascending(packed: NDArray[np.uint8]) -> bool:
-    """Return whether each row is greater than the previous one, comparing from the last byte."""
-    undecided = np.arange(max(len(packed) - 1, 0))
-    for byte in range(packed.shape[1] - 1, -1, -1):
-        before, after = packed[undecided, byte], packed[undecided + 1, byte]
-        if (before > after).any():
-            return False
-        undecided = undecided[before == after]
-        if not len(undecided):
-            return True
-    return False
+def owned(ranks: Ranks, parts: Sequence[StateCounts]) -> list[StateCounts]:
+    """Return of each histogram what this rank owns, with the counts of all ranks.
+
+    Collective; every rank has as many parts, of the same neurons.
+    """
+    neurons = parts[0].neurons
+    histograms = [(part.packed, part.counts) for part in parts]
+    return [StateCounts.trusted(*part, neurons) for part in exchange(ranks, histograms, neurons)]
+
+
+def gathered(ranks: Ranks, owns: Sequence[StateCounts], dst: int) -> list[StateCounts] | None:
+    """Return whole histograms at rank ``dst``, None at the others. Collective.
+
+    ``owns``: what this rank owns of each.
+    """
+    if not 0 <= integer(dst, "dst") < ranks.size:
+        raise ValueError(f"dst must be from 0 to {ranks.size - 1}, got {dst}")
+    of_ranks = ranks.gathered(list(owns), dst)
+    if of_ranks is None:
+        return None
+    return [merge_all(list(parts), parts[0].neurons) for parts in zip(*of_ranks, strict=True)]
+
+
+def with_tallies(ranks: Ranks, owns: Sequence[StateCounts]) -> list[RankCounts]:
+    """Return the counts of all ranks, from what this rank owns of each. Collective."""
+    summaries = summarised(ranks, [(own.packed, own.counts) for own in owns])
+    return [
+        RankCounts(own, tally, firing[: own.neurons], ranks)
+        for own, (tally, firing) in zip(owns, summaries, strict=True)
+    ]

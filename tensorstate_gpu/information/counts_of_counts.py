@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ class CountsOfCounts:
 
         Raises the errors of `weights`, and TypeError or ValueError for weights that are not counts.
         """
+        if (found := tallied(counts, argument)) is not None:
+            return found
         values = check_weights(counts, argument)
         if values.dtype.kind == "f":
             _check_whole(values, argument, needed_by)
@@ -66,6 +69,26 @@ class CountsOfCounts:
             float((self.states[block] * term(self.counts[block].astype(np.float64))).sum())
             for block in blocks
         )
+
+
+@runtime_checkable
+class Tallied(Protocol):
+    """A histogram that knows how many states occurred how often, such as a RankCounts."""
+
+    def counts_of_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+
+
+def tallied(counts: Weights, argument: str) -> CountsOfCounts | None:
+    """Return the counts of counts of a histogram that has no array of counts here, else None.
+
+    Raises ValueError if it is empty.
+    """
+    if hasattr(counts, "counts") or not isinstance(counts, Tallied):
+        return None
+    found = CountsOfCounts(*counts.counts_of_counts())
+    if not found.rows:
+        raise ValueError(f"{argument} is empty; at least one state is needed")
+    return found
 
 
 def _check_whole(values: NDArray[np.floating], argument: str, needed_by: str) -> None:

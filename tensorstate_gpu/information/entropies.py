@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.counts_argument import weights as check_weights
-from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, tally
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, tallied, tally
 from tensorstate_gpu.information.estimators import Estimator, check_estimator, estimate
 
 _CHUNK = 1 << 16  # weights at a time, so that temporary arrays stay in the cache
@@ -92,13 +92,14 @@ def entropy(
     order = check_order(alpha, "alpha")
     check_estimator(estimator, order)
     if estimator == "plugin":
+        found = tallied(counts, "counts")
+        if found is not None:
+            return _plug_in(found.counts, order, found.states)
         weights = check_weights(counts, "counts")
         repeated = _repeated_counts(weights)
-        return (
-            _plug_in(weights, order)
-            if repeated is None
-            else _plug_in(repeated[0], order, repeated[1])
-        )
+        if repeated is not None:
+            return _plug_in(repeated[0], order, repeated[1])
+        return _plug_in(weights, order)
     sample = CountsOfCounts.of(counts, "counts", needed_by=f"the estimator {estimator!r}")
     known: int | None = getattr(counts, "neurons", None) if neurons is None else neurons
     return estimate(sample, estimator, order, known)
@@ -139,6 +140,9 @@ def effective_states(
     3.0
     """
     if check_order(alpha, "alpha") == 0 and estimator == "plugin":
+        found = tallied(counts, "counts")
+        if found is not None:
+            return float(found.distinct)
         return float(np.count_nonzero(check_weights(counts, "counts")))
     bits = entropy(counts, alpha, estimator, neurons)
     return math.exp2(bits) if bits < sys.float_info.max_exp else math.inf

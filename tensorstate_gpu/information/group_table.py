@@ -36,6 +36,10 @@ class SampledInstances:
         """How many instances are known not to depend on each other."""
         return sum(map(bool, self.by_group)) if self.has_units else self.number
 
+    def without_instances(self) -> SampledInstances:
+        """Return a sample of no instances, in as many groups."""
+        return SampledInstances((0,) * len(self.by_group), 0, self.has_units)
+
     def merge(self, other: SampledInstances) -> SampledInstances:
         """Return the sample of both. They have the same number of groups."""
         return SampledInstances(

@@ -11,6 +11,8 @@ from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.information.hypergeometric import hypergeometric
 
 Floats = NDArray[np.float64]
+_FEW = 100  # expected rows of a state up to which many states are computed at a time
+_BLOCK = 1 << 14  # of them
 _MANY = 1e4  # expected rows of a state from which three moments of their number suffice
 
 
@@ -59,16 +61,46 @@ def rarefaction(counts: Weights, rows: int) -> float:
     return rarefied(sample, drawn)
 
 
-def rarefied(sample: CountsOfCounts, drawn: int) -> float:
-    """Return the expected entropy of some rows of a sample that has as many."""
+def rarefied(sample: CountsOfCounts, drawn: int, moments_from: float = _MANY) -> float:
+    """Return the expected entropy of some rows of a sample that has as many.
+
+    ``moments_from``: the expected number of rows of a state from which moments suffice. From 100
+    on, the result is exact to about 1e-8 bits, and takes no long time whatever the counts.
+    """
     total = sample.rows
     n, states = sample.floats()
+    means = n * (drawn / total)
+    many = means >= moments_from
+    few = (means < min(_FEW, moments_from)) & (n <= (total - drawn) / 2)
     with np.errstate(under="ignore"):
-        many = n * (drawn / total) >= _MANY
         nats = float(states[many] @ _by_moments(n[many], float(drawn), float(total)))
-        for count, times in zip(sample.counts[~many], states[~many], strict=True):
+        for block in _blocks(np.flatnonzero(few)):
+            nats += float(states[block] @ _by_ratios(n[block], float(drawn), float(total)))
+        others = ~many & ~few
+        for count, times in zip(sample.counts[others], states[others], strict=True):
             nats += float(times) * _by_distribution(int(count), drawn, total)
     return max(0.0, nats / math.log(2))
+
+
+def _blocks(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return places in parts, so that temporary arrays stay in the cache."""
+    return [places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK)]
+
+
+def _by_ratios(n: Floats, drawn: float, total: float) -> Floats:
+    """Return the expected -(j / m) ln(j / m) of j of m drawn rows, of many counts at a time.
+
+    Of few expected rows, j = 0 is probable enough to begin with.
+    """
+    weight, norm, sums = np.ones_like(n), np.ones_like(n), np.zeros_like(n)
+    most = float(n.max(initial=0)) * drawn / total
+    for j in range(int(min(drawn, n.max(initial=0), most + 12 * math.sqrt(most) + 40))):
+        weight *= (n - j).clip(min=0) * (drawn - j) / ((j + 1) * (total - n - drawn + j + 1))
+        norm += weight
+        share = (j + 1) / drawn
+        sums -= weight * (share * math.log(share))
+    result: Floats = sums / norm
+    return result
 
 
 def _by_moments(n: Floats, drawn: float, total: float) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -110,10 +111,13 @@ class _Histogram:
         self.neurons, self.total = states.neurons, states.total
 
     def firing_counts(self) -> Ints:
-        return sum_over_states(self._states, cpu().firing_counts)[: self.neurons]
+        return self._sum(cpu().firing_counts)[: self.neurons]
 
     def cofiring(self) -> Ints:
-        return sum_over_states(self._states, cpu().cofiring)[: self.neurons, : self.neurons]
+        return self._sum(cpu().cofiring)[: self.neurons, : self.neurons]
+
+    def _sum(self, of_rows: Callable[[NDArray[np.uint8]], Ints]) -> Ints:
+        return sum_over_states(self._states.packed, self._states.counts, of_rows)
 
     def active_neurons(self) -> Ints:
         found = np.zeros(self.neurons + 1, np.int64)

@@ -108,7 +108,8 @@ class LabelTable:
             limits = f" ({word}: {self.lower:.3f} - {self.upper:.3f} bits)"
         return [("a state tells of its label", f"{self.information:.3f} bits{limits}")]
 
-    def _cells(self) -> list[tuple[str, ...]]:
+    def cells(self) -> list[tuple[str, ...]]:
+        """Return the headings, and a row for each label."""
         headings = ("label", *HEADINGS[1:])
         rows = (headings, *(each.cells() for each in self.measures))
         return [tuple(row[place] for place in _SHOWN) for row in rows]
@@ -118,12 +119,12 @@ class LabelTable:
         if self.missing is not None:
             return f"{name}: {self.missing}"
         below = [f"{label}  {value}" for label, value in self.summary()]
-        return "\n".join([f"{name}, by label", text_table(self._cells()), "", *below])
+        return "\n".join([f"{name}, by label", text_table(self.cells()), "", *below])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        headings, *rows = self._cells()
+        headings, *rows = self.cells()
         title = html_summary([(self.layer, self.missing or "by label")])
         return title + html_table(headings, rows) + html_summary(self.summary())
 

@@ -3,7 +3,8 @@
 import collections
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
@@ -22,6 +23,7 @@ from tensorstate_gpu.reporting.layer_report import (
     Measured,
     measured_layer,
 )
+from tensorstate_gpu.reporting.page.write import write_page
 from tensorstate_gpu.reporting.text import format_percent, format_range, printable_name, text_table
 from tensorstate_gpu.reporting.tidy_tables import (
     as_arrow,
@@ -118,6 +120,35 @@ class Report:
     def repetitions_to_arrow(self) -> "pyarrow.Table":
         """Return the table of repetitions_to_pandas()."""
         return as_arrow(repetition_columns(self.profiles))
+
+    def to_html(
+        self,
+        path: str | PathLike[str],
+        *,
+        title: str = "How the network uses its neurons",
+        origin: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write a page with sentences, charts and tables: one file that needs no network.
+
+        Parameters
+        ----------
+        path : str or path
+            A new file, such as "report.html".
+        title : str
+            Its heading.
+        origin : mapping of str to str, optional
+            What the page says about where the states are from, such as the model and its data.
+
+        Raises
+        ------
+        ImportError
+            If jinja2, altair or vl-convert-python is not installed.
+        ValueError
+            If the file exists: it is not overwritten.
+        OSError
+            If it cannot be written. Nothing is left then.
+        """
+        write_page(self, path, title, origin or {})
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,17 @@ from tensorstate_gpu.reporting.layer_report import LayerReport
 if TYPE_CHECKING:
     import pandas
     import pyarrow
+
+
+@runtime_checkable
+class HasMeasures(Protocol):
+    """What figures need of a Report, which imports this module."""
+
+    @property
+    def layers(self) -> tuple[LayerReport, ...]: ...
+    @property
+    def profiles(self) -> tuple[LayerProfile, ...]: ...
+
 
 Columns = Mapping[str, Sequence[object] | np.ndarray[tuple[int], np.dtype[np.generic]]]
 

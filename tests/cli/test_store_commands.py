@@ -57,6 +57,21 @@ def test_report_in_json(did, run):
     }
 
 
+def test_a_report_as_a_page(did, run, tmp_path):
+    page = tmp_path / "report.html"
+    code, out, errors = did("report", run, "--html", page)
+    assert (code, errors) == (0, "")
+    assert out.endswith(f"\n\nThe page with charts: {page}\n")
+    text = page.read_text(encoding="utf-8")
+    assert f"<dt>store</dt><dd>{run}</dd>" in text
+    assert "<h2>By label</h2>" not in text
+    code, _, errors = did("report", run, "--html", page)
+    assert (code, errors) == (2, f"tensorstate: {page} exists; it is not overwritten\n")
+    code, out, _ = did("report", run, "--json", "--by-label", "--html", tmp_path / "labels.html")
+    assert json.loads(out)["labels"]["b"] is None
+    assert "<h2>By label</h2>" in (tmp_path / "labels.html").read_text(encoding="utf-8")
+
+
 def test_a_tilde_is_the_home_folder(did, run, monkeypatch):
     monkeypatch.setenv("HOME", str(run.parent))
     monkeypatch.setenv("USERPROFILE", str(run.parent))

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu.reporting.report_table import Report
-from tensorstate_gpu.reporting.tidy_tables import Columns
+from tensorstate_gpu.reporting.tidy_tables import Columns, HasMeasures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,9 +35,9 @@ class LineStyle(TypedDict):
     linestyle: str | tuple[int, tuple[int, ...]]
 
 
-def columns_of(given: Report | Table, of_report: Callable[[Report], Columns]) -> Table:
+def columns_of(given: HasMeasures | Table, of_report: Callable[[HasMeasures], Columns]) -> Table:
     """Return the table that a figure shows: that of a report, or the one that was given."""
-    return of_report(given) if isinstance(given, Report) else given
+    return of_report(given) if isinstance(given, HasMeasures) else given
 
 
 def column(table: Table, name: str) -> NDArray[np.generic]:

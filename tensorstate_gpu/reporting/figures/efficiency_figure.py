@@ -19,8 +19,7 @@ from tensorstate_gpu.reporting.figures.canvas import (
     plain,
     plain_names,
 )
-from tensorstate_gpu.reporting.report_table import Report
-from tensorstate_gpu.reporting.tidy_tables import layer_columns
+from tensorstate_gpu.reporting.tidy_tables import HasMeasures, layer_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +29,7 @@ _HATCHES = {"good": "", "rough": "", "bounds only": "////"}
 TALLEST = 30  # inches: layers share it from about 100 on
 
 
-def plot_efficiency(report: Report | Table, ax: Axes | None = None) -> Axes:
+def plot_efficiency(report: HasMeasures | Table, ax: Axes | None = None) -> Axes:
     """Draw a bar for the efficiency of each layer, in the order of the report.
 
     A line shows where the efficiency for unlimited inputs is with 95 % confidence: an interval, or

@@ -24,16 +24,15 @@ from tensorstate_gpu.reporting.figures.canvas import (
     plain_names,
 )
 from tensorstate_gpu.reporting.figures.efficiency_figure import TALLEST
-from tensorstate_gpu.reporting.report_table import Report
 from tensorstate_gpu.reporting.text import with_noun
-from tensorstate_gpu.reporting.tidy_tables import neuron_columns
+from tensorstate_gpu.reporting.tidy_tables import HasMeasures, neuron_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def plot_firing_rates(
-    report: Report | Table, layers: str | Sequence[str] | None = None, ax: Axes | None = None
+    report: HasMeasures | Table, layers: str | Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw the firing rate of each neuron, with a row of dots for each layer.
 
@@ -130,7 +129,7 @@ def plot_correlations(
     changing = np.flatnonzero(~np.isnan(matrix.diagonal()))
     if len(changing) < 2:
         raise ValueError(f"fewer than two neurons change: {len(changing)} of {len(matrix)}")
-    order = changing[_by_angle(matrix[np.ix_(changing, changing)])]
+    order = changing[by_angle(matrix[np.ix_(changing, changing)])]
     ax = new_axes(ax, 6, 5)
     image = ax.imshow(matrix[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1)
     ax.figure.colorbar(image, ax=ax, label="correlation")
@@ -149,7 +148,8 @@ def _as_correlations(
     return correlations(states, neurons)
 
 
-def _by_angle(matrix: NDArray[np.float64]) -> NDArray[np.int64]:
+def by_angle(matrix: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the order of neurons by what they do, from their correlations."""
     first, second = np.linalg.eigh(matrix)[1][:, [-1, -2]].T
     angles = np.arctan2(second, first)
     # Cut the circle at its widest gap.

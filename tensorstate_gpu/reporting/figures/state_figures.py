@@ -20,8 +20,7 @@ from tensorstate_gpu.reporting.figures.canvas import (
     plain,
     plain_names,
 )
-from tensorstate_gpu.reporting.report_table import Report
-from tensorstate_gpu.reporting.tidy_tables import repetition_columns
+from tensorstate_gpu.reporting.tidy_tables import HasMeasures, repetition_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +29,7 @@ Layers = str | Sequence[str] | None
 
 
 def plot_rank_frequency(
-    report: Report | Table, layers: Layers = None, ax: Axes | None = None
+    report: HasMeasures | Table, layers: Layers = None, ax: Axes | None = None
 ) -> Axes:
     """Draw how often each state occurred, the most frequent one first, on logarithmic axes.
 
@@ -71,7 +70,9 @@ def plot_rank_frequency(
     return ax
 
 
-def plot_discovery(report: Report | Table, layers: Layers = None, ax: Axes | None = None) -> Axes:
+def plot_discovery(
+    report: HasMeasures | Table, layers: Layers = None, ax: Axes | None = None
+) -> Axes:
     """Draw the entropy that fewer rows of the same sample would show, for each layer.
 
     The legend says how many bits the second half of the rows has added. If that is 1, the entropy
@@ -86,8 +87,8 @@ def plot_discovery(report: Report | Table, layers: Layers = None, ax: Axes | Non
         sample = CountsOfCounts(
             integers(table, "times")[places], integers(table, "distinct")[places]
         )
-        rows = _halved(sample.rows)
-        bits = [rarefied(sample, int(each)) for each in rows]
+        rows = halved(sample.rows)
+        bits = [rarefied(sample, int(each), moments_from=100) for each in rows]
         gained = f" (+{bits[-1] - bits[-2]:.2f} bits by the last half)" if len(bits) > 1 else ""
         ax.plot(rows, bits, marker="o", markersize=3.5, label=name + gained, **style)
     ax.set_xscale("log", base=2)
@@ -97,11 +98,11 @@ def plot_discovery(report: Report | Table, layers: Layers = None, ax: Axes | Non
     return ax
 
 
-def _repetitions(report: Report | Table) -> Table:
+def _repetitions(report: HasMeasures | Table) -> Table:
     return columns_of(report, lambda report: repetition_columns(report.profiles))
 
 
-def _halved(rows: int) -> NDArray[np.int64]:
+def halved(rows: int) -> NDArray[np.int64]:
     """Return all rows, half of them, a quarter, ..., ascending."""
     halves = [rows >> step for step in range(rows.bit_length())]
     return np.array(halves[::-1], np.int64)

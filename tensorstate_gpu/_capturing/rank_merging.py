@@ -1,0 +1,256 @@
+"""Merges the capture points of all ranks of a job: they agree on layers, then exchange states."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tensorstate_gpu._arrays.ranks_protocol import Ranks
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.rank_run import RankLayer, RankRun
+from tensorstate_gpu._capturing.spread import Spread
+from tensorstate_gpu._layers.counters import Label, in_order
+from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
+from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
+from tensorstate_gpu._states.state_counts import (
+    RankCounts,
+    StateCounts,
+    merge_all,
+    owned,
+    with_tallies,
+)
+from tensorstate_gpu.errors import LabelsMissing, NotCapturable, NothingCaptured, RowsNotKept
+from tensorstate_gpu.information.group_table import SampledInstances
+
+
+def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> RankRun:
+    """Merge the states of all ranks. Collective; see Run.sync().
+
+    ``find_points``: what it raises on one rank is an error on all.
+    """
+    parts: dict[str, _Parts] = {}
+    points: list[CapturePoint] = []
+
+    def read() -> list[_Facts]:
+        points.extend(find_points())
+        facts = []
+        for point in points:
+            spread = None if point.spread is None else point.spread.among(ranks.places)
+            parts[point.name] = _parts(point, spread)
+            facts.append(_facts(point, spread, parts[point.name], ranks))
+        return facts
+
+    mergings = [_Merging.of(facts) for facts in _by_layer(agreed(ranks, read))]
+    for point in points:
+        parts[point.name] = _joined(point, parts[point.name])
+    found = [each.owned(parts.get(each.name, _NOTHING), ranks) for each in mergings]
+    counts = iter(with_tallies(ranks, [own for owns in found for own in owns.histograms]))
+    return RankRun(
+        each.layer(owns, counts, ranks) for each, owns in zip(mergings, found, strict=True)
+    )
+
+
+# ---- what this rank has --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The states of a layer on this rank; None stands for what there is not."""
+
+    whole: StateCounts | None = None
+    by_label: dict[Label, StateCounts] | None = None
+    groups: GroupedCounts | None = None
+
+    def own_share(self, spread: Spread) -> "_Parts":
+        """Return this rank's share of what several ranks have copies of."""
+        assert self.whole is not None
+        by_label = groups = None
+        if self.by_label is not None:
+            by_label = {label: spread.own_share(part) for label, part in self.by_label.items()}
+        if self.groups is not None:
+            sample = (
+                self.groups.sample if spread.is_first else self.groups.sample.without_instances()
+            )
+            own = [spread.own_share(part) for part in self.groups.parts]
+            groups = GroupedCounts(own, sample.by_group, sample.fingerprint, sample.has_units)
+        return _Parts(spread.own_share(self.whole), by_label, groups)
+
+
+_NOTHING = _Parts()
+
+
+def _parts(point: CapturePoint, spread: Spread | None) -> _Parts:
+    """Read what this rank has, but for slices of neurons, which are to be joined first."""
+    if point.may_be_slice:
+        raise NotCapturable(
+            f"{point.name}: a plain tensor in a tensor parallel model may be a slice, a copy, or "
+            "rows of its own: say which by run.sync(layouts=...)"
+        )
+    try:
+        if point.has_slices:
+            point.slices()  # raises here what would be raised while others wait
+            return _NOTHING
+        whole = point.histogram()
+    except NothingCaptured:
+        return _NOTHING
+    by_label = groups = None
+    with suppress(LabelsMissing):
+        by_label = point.counts_by()
+    with suppress(LabelsMissing, RowsNotKept):  # of no known input, or counts without groups
+        groups = point.grouped()
+    parts = _Parts(whole, by_label, groups)
+    return parts if spread is None else parts.own_share(spread)
+
+
+def _joined(point: CapturePoint, parts: _Parts) -> _Parts:
+    """Join slices of neurons with those of other ranks, if there are any. Collective."""
+    if point.spread is None or not point.has_slices or point.neurons is None:
+        return parts
+    return _Parts(point.spread.joined(point.slices(), point.neurons))
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a rank tells the others of a layer.
+
+    ``labels``, ``sample``: which labels there are, and which inputs; None if that is not known.
+    """
+
+    name: str
+    other_names: tuple[str, ...]
+    is_later_call: bool
+    rule: str  # when a neuron fires
+    neurons: int | None
+    states: int
+    labels: tuple[Label, ...] | None
+    sample: SampledInstances | None
+    place: int  # of the rank, in the whole job
+    partners: tuple[int, ...]  # ranks that have the same rows
+
+
+def _facts(point: CapturePoint, spread: Spread | None, parts: _Parts, ranks: Ranks) -> _Facts:
+    return _Facts(
+        point.name,
+        point.other_names,
+        point.call_of is not None,
+        str(point.options.firing_rule()),
+        point.neurons if spread is None else spread.neurons,
+        point.state_count,
+        None if parts.by_label is None else tuple(parts.by_label),
+        None if parts.groups is None else parts.groups.sample,
+        ranks.places[ranks.rank],
+        () if spread is None else spread.partners,
+    )
+
+
+# ---- what the ranks agree on ---------------------------------------------------------------------
+
+
+def _by_layer(each: Sequence[Sequence[_Facts]]) -> list[list[_Facts]]:
+    """Return what the ranks say of each layer. Raises RanksDisagree if a rank lacks a layer.
+
+    A rank without inputs has no capture points of later calls: these appear in the first pass.
+    """
+    for rank, facts in enumerate(each):
+        same_on_all(
+            [[layer.name for layer in of if not layer.is_later_call] for of in (each[0], facts)],
+            f"the layers, of ranks 0 and {rank}",
+        )
+    longest = max(each, key=len)
+    return [
+        [layer for facts in each for layer in facts if layer.name == wanted.name]
+        for wanted in longest
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """What this rank owns of a layer: histograms of all states, and by label; and by group."""
+
+    histograms: list[StateCounts]
+    groups: list[StateCounts]
+
+
+@dataclass(frozen=True, slots=True)
+class _Merging:
+    """How all ranks merge a layer. ``neurons``: None if none has captured it."""
+
+    name: str
+    other_names: tuple[str, ...]
+    neurons: int | None
+    labels: tuple[Label, ...] | None
+    sample: SampledInstances | None
+
+    @classmethod
+    def of(cls, facts: Sequence[_Facts]) -> "_Merging":
+        """Agree on a layer, from what ranks say of it. Raises RanksDisagree if they cannot."""
+        name = facts[0].name
+        same_on_all([each.rule for each in facts], f"{name}: when a neuron fires")
+        captured = [each for each in facts if each.states]
+        check_sum(each.states for each in captured)
+        same_on_all([each.neurons for each in captured], f"{name}: the number of neurons")
+        _check_partners(captured, name)
+        labels = [each.labels for each in captured]
+        samples = [each.sample for each in captured]
+        return cls(
+            name,
+            facts[0].other_names,
+            captured[0].neurons if captured else None,
+            _union(labels),
+            _whole_sample(samples, name),
+        )
+
+    def owned(self, parts: _Parts, ranks: Ranks) -> _Owned:
+        """Exchange the states of the layer. Collective."""
+        if self.neurons is None:
+            return _Owned([], [])
+        empty = StateCounts.empty(self.neurons)
+        by_label = parts.by_label or {}
+        sent = [by_label.get(label, empty) for label in self.labels or ()]
+        labels = len(sent)
+        if self.sample is not None:
+            none = [empty] * len(self.sample.by_group)
+            sent += none if parts.groups is None else parts.groups.parts
+        if not sent:
+            return _Owned(owned(ranks, [empty if parts.whole is None else parts.whole]), [])
+        own = owned(ranks, sent)
+        whole = merge_all(own[labels:] or own, self.neurons)
+        return _Owned([whole, *own[:labels]], own[labels:])
+
+    def layer(self, own: _Owned, counts: Iterator[RankCounts], ranks: Ranks) -> RankLayer:
+        """Return the merged layer. ``counts``: those of all ranks, of each histogram."""
+        whole = next(counts) if own.histograms else None
+        of_labels = [next(counts) for _ in own.histograms[1:]]
+        by_label = None if self.labels is None else dict(zip(self.labels, of_labels, strict=True))
+        groups = None
+        if self.sample is not None:
+            groups = RankGroups(own.groups, self.sample, ranks)
+        return RankLayer(self.name, self.other_names, whole, by_label, groups)
+
+
+def _check_partners(captured: Sequence[_Facts], name: str) -> None:
+    """Raise RanksDisagree unless all ranks that have the same rows are here, with as many."""
+    states = {each.place: each.states for each in captured}
+    for each in captured:
+        for partner in each.partners:
+            same_on_all(
+                [each.states, states.get(partner, 0)],
+                f"{name}: the number of rows of ranks {each.place} and {partner}, which share them",
+            )
+
+
+def _union(labels: Sequence[tuple[Label, ...] | None]) -> tuple[Label, ...] | None:
+    """Return the labels of all ranks, in order; None if a rank has inputs without labels."""
+    known = [each for each in labels if each is not None]
+    if not known or len(known) < len(labels):
+        return None
+    return tuple(in_order({label for each in known for label in each}))
+
+
+def _whole_sample(samples: Sequence[SampledInstances | None], name: str) -> SampledInstances | None:
+    """Return the inputs of all ranks; None if a rank has states that are not counted by group."""
+    known = [each for each in samples if each is not None]
+    if not known or len(known) < len(samples):
+        return None
+    same_on_all([len(each.by_group) for each in known], f"{name}: the number of groups")
+    return functools.reduce(SampledInstances.merge, known)

@@ -1,0 +1,60 @@
+"""MeasuredCounts: the measures that all histograms of states have, wherever their counts are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import cast
+
+from tensorstate_gpu import information
+from tensorstate_gpu._arrays.array_types import Weights
+from tensorstate_gpu.information.estimators import Estimator
+
+
+class MeasuredCounts(ABC):
+    """A histogram of states, as the functions of ``information`` take it."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def neurons(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """The number of states counted, including repetitions."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of distinct states."""
+
+    def entropy(self, alpha: float = 1, estimator: Estimator = "plugin") -> float:
+        """Return the Rényi entropy of order alpha, in bits. Raises ValueError if empty.
+
+        ``estimator`` as for `information.entropy`.
+        """
+        return information.entropy(self._weights, alpha, estimator)
+
+    def max_entropy(self) -> int:
+        """Return the entropy if all states were equally likely, in bits: the number of neurons."""
+        return self.neurons
+
+    def efficiency(
+        self, alpha1: float = 1, alpha2: float | None = None, estimator: Estimator = "plugin"
+    ) -> float:
+        """Return entropy(alpha1) / entropy(alpha2), or / neurons. Raises ValueError if empty."""
+        return information.efficiency(self._weights, self.neurons, alpha1, alpha2, estimator)
+
+    @property
+    def _weights(self) -> Weights:
+        return cast(Weights, self)  # each subclass has counts, or counts of counts
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        if not len(self):
+            return f"{kind}(empty, {self.neurons} neurons)"
+        return (
+            f"{kind}({len(self):,} distinct of {self.total:,} states, {self.neurons:,} "
+            f"neurons, entropy {self.entropy():.3f} bits, efficiency {self.efficiency():.1%}, "
+            f"coverage {information.coverage(self._weights):.1%})"
+        ).replace("%", " %")

@@ -1,0 +1,148 @@
+"""The charts of a page, as Vega-Lite specifications. Their data is put in by the page's script.
+
+Each is written once, however many layers there are.
+"""
+
+import altair as alt
+
+from tensorstate_gpu.reporting.figures.canvas import BLUE, ORANGE, RED
+
+Spec = dict[str, object]
+
+
+def all_charts() -> dict[str, Spec]:
+    """Return the specification of each chart by its name."""
+    return {
+        "efficiency": _efficiency(),
+        "discovery": _discovery(),
+        "ranks": _ranks(),
+        "rates": _rates(),
+        "rate_bins": _rate_bins(),
+        "correlations": _correlations(),
+    }
+
+
+def _spec(chart: alt.Chart | alt.LayerChart | alt.FacetChart) -> Spec:
+    spec: Spec = chart.properties(width="container", autosize="fit-x").to_dict()
+    return spec
+
+
+def _base(description: str) -> alt.Chart:
+    return alt.Chart(alt.NamedData("values"), description=description)
+
+
+def _efficiency() -> Spec:
+    base = _base("Efficiency of each layer, its 95 % range, and its ceiling")
+    layer = alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(labelLimit=200))
+    percent = alt.Scale(domain=[0, 100])
+    told = ["layer:N", "efficiency:Q", "lower:Q", "upper:Q", "ceiling:Q", "quality:N"]
+    bars = base.mark_bar(color=BLUE, stroke=BLUE, height={"band": 0.6}).encode(
+        x=alt.X("efficiency:Q", title="efficiency in %", scale=percent, stack=None),
+        y=layer,
+        fillOpacity=alt.FillOpacity(
+            "quality:O",
+            scale=alt.Scale(domain=["good", "rough", "bounds only"], range=[1, 0.6, 0.15]),
+            legend=None,
+        ),
+        tooltip=told,
+    )
+    ranges = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("lower:Q", scale=percent),
+        x2="upper:Q",
+        y=layer,
+        strokeDash=alt.StrokeDash(
+            "quality:N",
+            scale=alt.Scale(
+                domain=["good", "rough", "bounds only"], range=[[1, 0], [1, 0], [4, 3]]
+            ),
+            legend=None,
+        ),
+        tooltip=told,
+    )
+    ceilings = base.mark_point(shape="diamond", filled=True, color=ORANGE, size=50).encode(
+        x=alt.X("ceiling:Q", scale=percent), y=layer, tooltip=told
+    )
+    return _spec(alt.layer(bars, ranges, ceilings))
+
+
+def _discovery() -> Spec:
+    return _spec(
+        _base("The entropy that fewer rows of the same sample would show")
+        .mark_line(color=BLUE, point=True)
+        .encode(
+            x=alt.X("rows:Q", scale=alt.Scale(type="log", base=2), title="rows"),
+            y=alt.Y("bits:Q", title="entropy in bits"),
+            tooltip=["rows:Q", alt.Tooltip("bits:Q", format=".3f")],
+        )
+    )
+
+
+def _ranks() -> Spec:
+    return _spec(
+        _base("How often each state occurred, by its rank")
+        .mark_line(color=BLUE, interpolate="step-after")
+        .encode(
+            x=alt.X("rank:Q", scale=alt.Scale(type="log"), title="rank of the state"),
+            y=alt.Y("times:Q", scale=alt.Scale(type="log"), title="times it occurred"),
+            tooltip=["rank:Q", "times:Q"],
+        )
+    )
+
+
+def _rates() -> Spec:
+    return _spec(
+        _base("The firing rate of each neuron")
+        .mark_point(filled=True, size=36)
+        .encode(
+            x=alt.X("neuron:Q", title="neuron"),
+            y=alt.Y("rate:Q", title="firing rate in %", scale=alt.Scale(domain=[0, 100])),
+            color=_kinds(),
+            shape=alt.Shape(
+                "kind:N", scale=alt.Scale(domain=_KINDS, range=["circle", "cross", "triangle-up"])
+            ),
+            tooltip=["neuron:Q", alt.Tooltip("rate:Q", format=".2f"), "kind:N"],
+        )
+    )
+
+
+def _rate_bins() -> Spec:
+    return _spec(
+        _base("How many neurons have which firing rate")
+        .mark_bar()
+        .encode(
+            x=alt.X("from:Q", title="firing rate in %", scale=alt.Scale(domain=[0, 100])),
+            x2="to:Q",
+            y=alt.Y("neurons:Q", title="neurons"),
+            color=_kinds(),
+            tooltip=["from:Q", "to:Q", "neurons:Q", "kind:N"],
+        )
+    )
+
+
+_KINDS = ["changes", "never fires", "always fires"]
+
+
+def _kinds() -> alt.Color:
+    return alt.Color(
+        "kind:N",
+        scale=alt.Scale(domain=_KINDS, range=[BLUE, RED, ORANGE]),
+        legend=alt.Legend(title=None, orient="top"),
+    )
+
+
+def _correlations() -> Spec:
+    return _spec(
+        _base("Which neurons fire together: their correlations")
+        .mark_rect()
+        .encode(
+            x=alt.X("x:O", axis=None),
+            y=alt.Y("y:O", axis=None),
+            color=alt.Color(
+                "correlation:Q",
+                scale=alt.Scale(scheme="redblue", domain=[1, -1]),
+                legend=alt.Legend(title="correlation"),
+            ),
+            tooltip=["one:Q", "other:Q", alt.Tooltip("correlation:Q", format=".2f")],
+        )
+        .properties(height=320)
+    )

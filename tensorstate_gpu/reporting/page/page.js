@@ -1,0 +1,117 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const captions = {
+    rates: "Firing rate of each neuron",
+    rate_bins: "How many neurons have which firing rate",
+    discovery: "Entropy that fewer rows would show",
+    ranks: "How often each state occurred",
+    correlations: "Which neurons fire together",
+  };
+
+  const kind = (rate) => (rate === 0 ? "never fires" : rate === 100 ? "always fires" : "changes");
+  const named = (rows, ...names) =>
+    rows.map((row) => Object.fromEntries(names.map((name, i) => [name, row[i]])));
+  const rowsOf = {
+    efficiency: () => data.efficiency,
+    rates: (layer) => layer.rates.map((rate, neuron) => ({ neuron, rate, kind: kind(rate) })),
+    rate_bins: (layer) => named(layer.rate_bins, "from", "to", "neurons", "kind"),
+    discovery: (layer) => named(layer.discovery, "rows", "bits"),
+    ranks: (layer) => named(layer.ranks, "rank", "times"),
+    correlations: (layer) => {
+      const bytes = Int8Array.from(atob(layer.correlations), (c) => c.charCodeAt(0));
+      const size = layer.neurons.length;
+      return Array.from(bytes, (value, i) => ({
+        x: i % size,
+        y: Math.floor(i / size),
+        one: layer.neurons[i % size],
+        other: layer.neurons[Math.floor(i / size)],
+        correlation: value / 100,
+      }));
+    },
+  };
+
+  const config = () => {
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(name).trim();
+    const text = { labelColor: colour("--text"), titleColor: colour("--text") };
+    return {
+      background: "transparent",
+      view: { stroke: null },
+      axis: { ...text, gridColor: colour("--line"), domainColor: colour("--soft"), tickColor: colour("--soft") },
+      legend: text,
+      rule: { color: colour("--text") },
+      font: "system-ui, sans-serif",
+    };
+  };
+
+  const draw = (place, name, layer) => {
+    const spec = structuredClone(data.charts[name]);
+    spec.datasets = { values: rowsOf[name](layer) };
+    if (name === "efficiency") spec.height = 24 * data.efficiency.length;
+    return vegaEmbed(place, spec, { actions: false, renderer: "svg", config: config() });
+  };
+
+  const drawLayer = async (details) => {
+    const layer = data.layers[Number(details.dataset.layer)];
+    const charts = details.querySelector(".charts");
+    charts.replaceChildren();
+    for (const name of Object.keys(captions).filter((name) => name in layer)) {
+      const figure = document.createElement("figure");
+      const caption = document.createElement("figcaption");
+      caption.textContent = captions[name];
+      const place = document.createElement("div");
+      figure.append(caption, place);
+      charts.append(figure);
+      await draw(place, name, layer);
+    }
+    details.dataset.drawn = "yes";
+  };
+
+  const drawAll = () => {
+    const drawn = [draw(document.querySelector('[data-chart="efficiency"]'), "efficiency")];
+    for (const details of document.querySelectorAll("details.layer[open]")) drawn.push(drawLayer(details));
+    return Promise.all(drawn);
+  };
+
+  for (const details of document.querySelectorAll("details.layer")) {
+    details.addEventListener("toggle", () => {
+      if (details.open && !details.dataset.drawn) drawLayer(details);
+    });
+  }
+  dark.addEventListener("change", drawAll);
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details.layer")) details.open = true;
+  });
+  const openTarget = () => {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    if (target && target.matches("details")) target.open = true;
+  };
+  addEventListener("hashchange", openTarget);
+
+  // Numbers in cells have units and commas; a range is sorted by its beginning.
+  const value = (cell) => {
+    const number = parseFloat(cell.textContent.replaceAll(",", ""));
+    return Number.isNaN(number) ? cell.textContent : number;
+  };
+  const compare = (a, b) =>
+    typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+  for (const table of document.querySelectorAll("table.sortable")) {
+    table.tHead.querySelectorAll("button").forEach((button, column) => {
+      button.addEventListener("click", () => {
+        const heading = button.parentElement;
+        const order = heading.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+        for (const other of table.tHead.querySelectorAll("th")) other.setAttribute("aria-sort", "none");
+        heading.setAttribute("aria-sort", order);
+        const sign = order === "ascending" ? 1 : -1;
+        const rows = [...table.tBodies[0].rows];
+        rows.sort((a, b) => sign * compare(value(a.cells[column]), value(b.cells[column])));
+        table.tBodies[0].append(...rows);
+      });
+    });
+  }
+
+  openTarget();
+  drawAll().then(() => (document.documentElement.dataset.ready = "yes"));
+})();

@@ -1,0 +1,104 @@
+"""What a page says about a network and its layers, in plain words."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tensorstate_gpu.reporting.layer_profile import LayerProfile
+from tensorstate_gpu.reporting.layer_report import LayerReport
+from tensorstate_gpu.reporting.text import format_percent, format_range, with_noun
+
+
+class Network(Protocol):
+    """What a Report has, which makes pages: they cannot import it."""
+
+    @property
+    def layers(self) -> tuple[LayerReport, ...]: ...
+    @property
+    def profiles(self) -> tuple[LayerProfile, ...]: ...
+    @property
+    def network_efficiency(self) -> float: ...
+    @property
+    def accuracy(self) -> float | None: ...
+    @property
+    def beta(self) -> float: ...
+    @property
+    def aiq(self) -> float | None: ...
+
+
+def about_network(report: Network) -> list[str]:
+    """What the reader should know first."""
+    efficiency = format_percent(report.network_efficiency)
+    sentences = [
+        f"In this sample, the network uses {efficiency} of its capacity: the geometric mean of "
+        f"{with_noun(len(report.layers), 'layer')}."
+    ]
+    if report.accuracy is not None and report.aiq is not None:
+        sentences.append(
+            f"With an accuracy of {format_percent(report.accuracy)}, its aIQ is "
+            f"{format_percent(report.aiq)} (beta {report.beta:g})."
+        )
+    least = min(report.layers, key=lambda layer: layer.efficiency)
+    if len(report.layers) > 1:
+        sentences.append(
+            f"{least.layer} uses the least of its capacity, {format_percent(least.efficiency)}."
+        )
+    if unknown := [layer.layer for layer in report.layers if layer.quality == "bounds only"]:
+        which = " and ".join(unknown) if len(unknown) < 3 else f"{len(unknown)} layers"
+        sentences.append(
+            f"The inputs were too few to measure what {which} can do: the numbers are those of "
+            "this sample, and more inputs would raise them."
+        )
+    return sentences
+
+
+def about_layer(layer: LayerReport, profile: LayerProfile | None) -> list[str]:
+    """What the numbers of a layer say, and what to do."""
+    sentences = [_efficiency(layer)]
+    if reason := layer.why_constant():
+        sentences.append(f"It {_without_it(reason)}.")
+    elif layer.is_at_ceiling:
+        sentences.append(
+            f"It is at its ceiling: {layer.states:,} states can show no more than "
+            f"{format_percent(layer.ceiling)}. Capture more inputs."
+        )
+    if profile is not None and not layer.why_constant():
+        sentences += _neurons(profile)
+    if layer.passes != layer.model_passes:
+        sentences.append(
+            f"It ran in {layer.passes:,} of {layer.model_passes:,} passes of the model, so its "
+            "inputs are a part of the others'."
+        )
+    if layer.axis_origin == "guess":
+        sentences.append(
+            f"That axis {layer.axis} counts its neurons is a guess: neuron_axis= says which does."
+        )
+    return sentences
+
+
+def _efficiency(layer: LayerReport) -> str:
+    shown = format_percent(layer.efficiency)
+    if layer.lower is None or layer.upper is None:
+        return f"{layer.layer} uses {shown} of its capacity in this sample."
+    limits = format_range(layer.lower, layer.upper)
+    if layer.quality == "bounds only":
+        return (
+            f"{layer.layer} shows {shown} of its capacity. With unlimited inputs it would be "
+            f"somewhere in {limits}."
+        )
+    return (
+        f"{layer.layer} uses {shown} of its capacity; with unlimited inputs it would be in "
+        f"{limits} (95 % confidence)."
+    )
+
+
+def _without_it(reason: str) -> str:
+    """A reason that begins with a verb, after "It"."""
+    return reason.replace("all neurons always fire", "is always on: all neurons always fire")
+
+
+def _neurons(profile: LayerProfile) -> list[str]:
+    neurons = len(profile.firing)
+    dead, always = int((profile.firing == 0).sum()), int((profile.firing == profile.states).sum())
+    told = [(dead, "never fired"), (always, "always fired")]
+    return [f"{number:,} of {neurons:,} neurons {what}." for number, what in told if number]

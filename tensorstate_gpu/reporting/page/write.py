@@ -1,0 +1,114 @@
+"""Writes the page of a report: one HTML file that opens from disk, without a network."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from importlib import resources
+from os import PathLike
+
+from tensorstate_gpu._process.new_files import check_new, new_file
+from tensorstate_gpu._version import __version__
+from tensorstate_gpu.reporting.layer_report import HEADINGS
+from tensorstate_gpu.reporting.page.layer_data import layer_data
+from tensorstate_gpu.reporting.page.sentences import Network, about_layer, about_network
+
+_FILES = resources.files("tensorstate_gpu.reporting.page")
+_FRAMEWORKS = ("torch", "keras", "tensorflow", "jax", "numpy")
+
+
+def check_page(path: str | PathLike[str]) -> None:
+    """Raise what write_page() would raise, as far as that is known before work starts."""
+    check_new(path)
+    _check_libraries()
+
+
+def write_page(
+    report: Network, path: str | PathLike[str], title: str, origin: Mapping[str, str]
+) -> None:
+    """Write the page of a report. Nothing is left if that fails.
+
+    Raises ImportError if a library is missing, ValueError if the file exists, OSError if it cannot
+    be written.
+    """
+    check_page(path)
+    page = page_of(report, title, origin)
+    with new_file(path) as file:
+        file.write(page.encode())
+
+
+def page_of(report: Network, title: str, origin: Mapping[str, str]) -> str:
+    """Return the page as HTML. ``origin``: what is written about where the states are from."""
+    _check_libraries()
+    import jinja2
+    import vl_convert
+
+    from tensorstate_gpu.reporting.page.charts import all_charts
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    profiles = {profile.layer: profile for profile in report.profiles}
+    layers = report.layers
+    page: str = environment.from_string(_text("page.html")).render(
+        title=title,
+        report=report,
+        headings=HEADINGS,
+        sentences=about_network(report),
+        about=[about_layer(layer, profiles.get(layer.layer)) for layer in layers],
+        data={
+            "charts": all_charts(),
+            "efficiency": _efficiencies(report),
+            "layers": [
+                layer_data(profiles[layer.layer]) if layer.layer in profiles else {}
+                for layer in layers
+            ],
+        },
+        origin=dict(origin) | _versions(),
+        style=_text("page.css"),
+        script=_text("page.js"),
+        vega=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+    )
+    return page
+
+
+def _check_libraries() -> None:
+    try:
+        import altair  # noqa: F401
+        import jinja2  # noqa: F401
+        import vl_convert  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"HTML pages need {error.name or 'altair'}: pip install jinja2 altair vl-convert-python"
+        ) from error
+
+
+def _text(name: str) -> str:
+    return _FILES.joinpath(name).read_text(encoding="utf-8")
+
+
+def _efficiencies(report: Network) -> list[dict[str, object]]:
+    return [
+        {"layer": layer.layer, "quality": layer.quality}
+        | {name: _percent(getattr(layer, name)) for name in _SHARES}
+        for layer in report.layers
+    ]
+
+
+_SHARES = ("efficiency", "lower", "upper", "ceiling")
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 2)
+
+
+def _versions() -> dict[str, str]:
+    """The versions of what is installed, without importing it."""
+    versions = {"tensorstate_gpu": __version__, "Python": platform.python_version()}
+    for name in _FRAMEWORKS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,203 @@
+"""Run.sync(): capture points of ranks, here threads, against one process with all inputs."""
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu._capturing import run as run_module
+from tests.support.points import new_point, rows_of
+from tests.support.thread_ranks import on_ranks
+
+OPTIONS = [{"keep": "states"}, {"keep": "counts"}, {"keep": "counts", "groups": 8}]
+
+
+@pytest.fixture(autouse=True)
+def ranks_are_given(monkeypatch):
+    """process_group= of sync() is the ranks themselves."""
+    monkeypatch.setattr(run_module, "ranks_of", lambda ranks: ranks)
+
+
+def point_of(inputs, name="layer", labels=False, units=False, **options):
+    """A capture point with some of the same 40 inputs, two states each."""
+    point = new_point(name=name, neurons=5, **options)
+    rows = rows_of(80, neurons=5).reshape(40, 2, -1)
+    for number in inputs:
+        point.append(
+            rows[number],
+            1,
+            labels=[number % 3] if labels else None,
+            units=[f"clip {number // 2}"] if units else None,
+        )
+    return point
+
+
+PARTS = [range(25), range(0), range(25, 38), range(38, 40)]  # uneven, and a rank without inputs
+
+
+def synchronised(make, parts=PARTS):
+    """What sync() returns on each rank, and the run of one process with all inputs."""
+    found = on_ranks(len(parts), lambda ranks: ts.Run([make(parts[ranks.rank])]).sync(ranks))
+    for each in found:
+        if isinstance(each, Exception):
+            raise each
+    return found, make([number for part in parts for number in part])
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("labels", [False, True])
+def test_all_ranks_have_the_counts_of_one_process(options, labels):
+    found, whole = synchronised(lambda part: point_of(part, labels=labels, **options))
+    for run in found:
+        layer = run["layer"]
+        assert layer.entropy() == pytest.approx(whole.entropy(), rel=1e-14)
+        assert layer.efficiency(2) == pytest.approx(whole.efficiency(2), rel=1e-14)
+        assert run.network_efficiency() == pytest.approx(whole.efficiency(), rel=1e-14)
+        assert (layer.state_count, layer.neurons) == (80, 5)
+        assert list(run) == ["layer"]
+        assert repr(run) == "RankRun(1 layer, 80 states)"
+        if not labels:
+            with pytest.raises(ts.errors.LabelsMissing, match="without a label"):
+                layer.counts_by()
+            continue
+        exact = whole.counts_by()
+        assert list(layer.counts_by()) == list(exact)
+        for label, counts in layer.counts_by().items():
+            assert counts.entropy() == pytest.approx(exact[label].entropy(), rel=1e-14)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_gathered_states_are_those_of_one_process(options):
+    def gather(ranks):
+        run = ts.Run([point_of(PARTS[ranks.rank], labels=True, units=True, **options)])
+        layer = run.sync(ranks)["layer"]
+        labelled = {label: part.gather(2) for label, part in layer.counts_by().items()}
+        grouped = layer.grouped().gather(2) if options != {"keep": "counts"} else None
+        return layer.histogram().gather(2), labelled, grouped
+
+    found = on_ranks(4, gather)
+    assert found[0] == (None, {0: None, 1: None, 2: None}, None)
+    whole = point_of(range(40), labels=True, units=True, **options)
+    histogram, labelled, grouped = found[2]
+    assert histogram == whole.histogram()
+    assert labelled == whole.counts_by()
+    if options == {"keep": "counts"}:
+        return
+    assert grouped == whole.grouped()  # units decide the groups, so ranks do not change them
+    assert grouped.estimate().value == whole.estimate().value
+
+
+def test_counts_without_groups_have_none():
+    found, _ = synchronised(lambda part: point_of(part, keep="counts"))
+    with pytest.raises(ts.errors.RowsNotKept, match="groups=32"):
+        found[0]["layer"].grouped()
+
+
+def test_labels_that_a_rank_lacks_are_left_out():
+    def sync(ranks):
+        run = ts.Run([point_of(PARTS[ranks.rank], labels=ranks.rank == 0)])
+        return run.sync(ranks)["layer"]
+
+    for layer in on_ranks(4, sync):
+        assert layer.state_count == 80
+        with pytest.raises(ts.errors.LabelsMissing):
+            layer.counts_by()
+
+
+def test_labels_of_one_rank_alone():
+    labels = [["cat"], ["dog", "eel"], []]
+
+    def sync(ranks):
+        point = new_point(neurons=5)
+        own = labels[ranks.rank]
+        if own:
+            point.append(rows_of(len(own), neurons=5), len(own), labels=own)
+        by_label = ts.Run([point]).sync(ranks)["layer"].counts_by()
+        return {label: counts.total for label, counts in by_label.items()}
+
+    assert on_ranks(3, sync) == [{"cat": 1, "dog": 1, "eel": 1}] * 3
+
+
+def test_layers_keep_their_order_and_other_names():
+    def sync(ranks):
+        points = [point_of(PARTS[ranks.rank], name=f"{name}_post_states") for name in "ba"]
+        points[0].answer_to(["tied_post_states"])
+        run = ts.Run(points).sync(ranks)
+        assert run["tied"] is run["b"]
+        return list(run)
+
+    assert on_ranks(4, sync) == [["b_post_states", "a_post_states"]] * 4
+
+
+def test_a_layer_that_no_rank_has_captured():
+    def sync(ranks):
+        points = [point_of(PARTS[ranks.rank], name="used"), ts.CapturePoint("unused")]
+        return ts.Run(points).sync(ranks)
+
+    for run in on_ranks(4, sync):
+        assert run["unused"].neurons is None
+        with pytest.raises(ts.errors.NothingCaptured, match="unused: nothing captured, on no rank"):
+            run["unused"].entropy()
+        with pytest.warns(UserWarning, match="nothing was captured of unused"):
+            assert run.network_efficiency() == run["used"].efficiency()
+
+
+def test_later_calls_appear_where_the_model_ran():
+    """A rank without inputs does not know how often a pass calls a layer."""
+
+    def sync(ranks):
+        points = [point_of(PARTS[ranks.rank], name="act_post_states")]
+        if len(PARTS[ranks.rank]):
+            later = new_point(name="act:2_post_states", neurons=3, call_of="act_post_states")
+            later.append(rows_of(4, neurons=3), 4)
+            points.append(later)
+        return {name: layer.state_count for name, layer in ts.Run(points).sync(ranks).items()}
+
+    assert on_ranks(4, sync) == [{"act_post_states": 80, "act:2_post_states": 12}] * 4
+
+
+DISAGREEING = {
+    "another layer": ({"name": "other"}, "the layers"),
+    "other neurons": ({"neurons": 6}, "layer: the number of neurons"),
+    "another threshold": ({"threshold": 0.5}, "layer: when a neuron fires"),
+    "other groups": ({"groups": 4}, "layer: the number of groups"),
+}
+
+
+@pytest.mark.parametrize("kind", DISAGREEING)
+def test_ranks_that_disagree_are_an_error_on_every_rank(kind):
+    different, message = DISAGREEING[kind]
+
+    def sync(ranks):
+        options = {"neurons": 5, "name": "layer"} | (different if ranks.rank == 1 else {})
+        point = new_point(**options)
+        point.append(rows_of(4, neurons=options["neurons"]), 4)
+        return ts.Run([point]).sync(ranks)
+
+    found = on_ranks(3, sync)
+    assert {type(error) for error in found} == {ts.errors.RanksDisagree}
+    assert len({str(error) for error in found}) == 1
+    assert message in str(found[0])
+
+
+def test_an_error_of_one_rank_ends_all():
+    def sync(ranks):
+        point = point_of(PARTS[ranks.rank])
+        if ranks.rank == 2:
+            point.histogram = lambda: 1 / 0
+        return ts.Run([point]).sync(ranks)
+
+    found = on_ranks(4, sync)
+    assert [type(error) for error in found] == [
+        *[ts.errors.RanksDisagree] * 2,
+        ZeroDivisionError,
+        ts.errors.RanksDisagree,
+    ]
+    assert "rank 2 has nothing to merge: ZeroDivisionError: division by zero" in str(found[0])
+
+
+def test_the_run_itself_does_not_change():
+    point = point_of(range(9))
+    before = point.histogram()
+    on_ranks(1, lambda ranks: ts.Run([point]).sync(ranks))
+    assert point.histogram() == before
+    assert np.array_equal(point.raw_states, point_of(range(9)).raw_states)

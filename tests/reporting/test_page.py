@@ -1,0 +1,188 @@
+"""The HTML page of a report: one file without a network, whatever the layers are called."""
+
+import base64
+import dataclasses
+import html.parser
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu import neurons
+from tensorstate_gpu.reporting.page import layer_data
+from tests.support.points import new_point
+
+HOSTILE = "</script><script>alert(1)</script> & \"x\" '$a$'"
+
+
+def captured(name, bits, **options):
+    point = new_point(name=name, neurons=bits.shape[1], **options)
+    point.append(np.packbits(bits, axis=1, bitorder="little"), len(bits), np.arange(len(bits)) % 3)
+    return point
+
+
+@pytest.fixture(scope="module")
+def run():
+    rng = np.random.default_rng(0)
+    known = rng.random((640, 6)) < 0.3
+    wide = rng.random((640, 40)) < 0.5
+    wide[:, :2], wide[:, 2] = False, True
+    return ts.Run(
+        [
+            captured("known", known),
+            captured(HOSTILE, wide),
+            captured("静か", np.zeros((640, 4), bool)),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    run.report(0.9, by_label=True).to_html(path, title="A <title>", origin={"model": "LeNet & Co"})
+    return path.read_text(encoding="utf-8")
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects what is shown, the scripts, and everything that would be loaded."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown, self.scripts, self.loaded, self.inside = [], [], [], None
+
+    def handle_starttag(self, tag, attributes):
+        if tag in ("script", "style"):
+            self.inside = tag
+        given = dict(attributes)
+        self.loaded += [given[name] for name in ("src", "data", "poster") if name in given]
+        self.loaded += [given["href"]] if "href" in given and given["href"][0] != "#" else []
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, text):
+        {None: self.shown, "script": self.scripts, "style": []}[self.inside].append(text)
+
+
+@pytest.fixture(scope="module")
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    return reader
+
+
+def data_of(read):
+    return json.loads(read.scripts[0])
+
+
+def test_the_page_loads_nothing(page, read):
+    assert read.loaded == []
+    assert "default-src 'none'" in page
+    assert len(page.encode()) < 3_000_000
+
+
+def test_names_are_shown_as_they_are(read):
+    shown = " ".join(read.shown)
+    assert shown.count(HOSTILE) >= 3
+    assert "静か" in shown
+    assert "A <title>" in shown
+    assert "LeNet & Co" in shown
+    assert len(read.scripts) == 3  # the data, the charting library, and the page's own
+    assert [layer["layer"] for layer in data_of(read)["efficiency"]] == ["known", HOSTILE, "静か"]
+
+
+def test_it_says_what_the_table_says(run, read):
+    report = run.report(0.9)
+    shown = " ".join(" ".join(read.shown).split())
+    for layer in report.layers:
+        for cell in layer.cells():
+            assert cell in shown
+    for _, value in report.summary():
+        assert value in shown
+
+
+def test_sentences(read):
+    shown = " ".join(" ".join(read.shown).split())
+    known, wide, silent = (layer["efficiency"] for layer in data_of(read)["efficiency"])
+    assert f"known uses {known:.1f} % of its capacity; with unlimited inputs" in shown
+    assert f"{HOSTILE} shows {wide:.1f} % of its capacity. With unlimited inputs" in shown
+    assert "It is at its ceiling: 640 states can show no more than 23.3 %." in shown
+    assert "2 of 40 neurons never fired. 1 of 40 neurons always fired." in shown
+    assert "It never fires." in shown
+    assert silent == 0
+
+
+def test_charts_have_the_numbers_of_the_layer(run, read):
+    known, wide, _ = data_of(read)["layers"]
+    assert known["rates"] == pytest.approx(100 * neurons.firing_rates(run["known"]), abs=0.01)
+    rows, bits = known["discovery"][-1]
+    assert (rows, bits) == (640, pytest.approx(run["known"].entropy(), abs=1e-4))
+    counts = np.sort(run["known"].counts())[::-1]
+    for rank, times in known["ranks"][:-1]:
+        assert counts[rank - 1] == times
+    assert wide["ranks"] == [[1, 1], [641, 1]]
+
+
+def test_correlations_of_a_layer(run, read):
+    wide = data_of(read)["layers"][1]
+    chosen = wide["neurons"]
+    assert sorted(chosen) == list(range(3, 40))
+    found = np.frombuffer(base64.b64decode(wide["correlations"]), np.int8).reshape(37, 37)
+    expected = neurons.correlations(run[HOSTILE])[np.ix_(chosen, chosen)]
+    np.testing.assert_allclose(found / 100, expected, atol=0.0051)
+
+
+def test_many_neurons_become_a_histogram(monkeypatch):
+    monkeypatch.setattr(layer_data, "MOST_NEURONS", 30)
+    rng = np.random.default_rng(0)
+    bits = rng.random((500, 40)) < rng.random(40)
+    bits[:, 0], bits[:, 1:3] = True, False
+    (profile,) = ts.Run([captured("wide", bits)]).report().profiles
+    data = layer_data.layer_data(profile)
+    assert "rates" not in data
+    assert sum(number for _, _, number, _ in data["rate_bins"]) == 40
+    assert {kind: n for _, _, n, kind in data["rate_bins"][-2:]} == {
+        "never fires": 2,
+        "always fires": 1,
+    }
+
+
+def test_long_lines_are_thinned():
+    counts = ts.StateCounts(
+        np.arange(60_000, dtype=np.uint16).view(np.uint8).reshape(-1, 2), np.arange(1, 60_001), 16
+    )
+    ranks = layer_data.layer_data(layer_data.LayerProfile.of("layer", counts))["ranks"]
+    assert len(ranks) <= layer_data.MOST_POINTS
+    assert ranks[0] == [1, 60_000]
+    assert ranks[-1] == [60_001, 1]
+
+
+def test_fifty_layers_fit(tmp_path):
+    rng = np.random.default_rng(0)
+    one = ts.Run([captured("layer", rng.random((300, 400)) < 0.2)]).report()
+    many = dataclasses.replace(one, layers=one.layers * 50, profiles=one.profiles * 50)
+    many.to_html(tmp_path / "many.html")
+    assert (tmp_path / "many.html").stat().st_size < 3_000_000
+
+
+def test_a_file_in_the_way(run, tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(ValueError, match=r"report\.html exists; it is not overwritten"):
+        run.report().to_html(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == "mine"
+
+
+def test_a_folder_that_is_not_there(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"report\.html"):
+        run.report().to_html(tmp_path / "none" / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("library", ["altair", "jinja2", "vl_convert"])
+def test_a_library_that_is_missing(run, tmp_path, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=f"HTML pages need {library}: pip install jinja2 altair"):
+        run.report().to_html(tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
