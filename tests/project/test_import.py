@@ -20,6 +20,7 @@ PUBLIC = {
     "CapturePoint",
     "GroupedCounts",
     "PaddedCounts",
+    "RankCounts",
     "Run",
     "StateCapture",
     "StateCaptureHook",

@@ -174,7 +174,7 @@ def test_what_cannot_be_merged():
 
 def test_a_pickle_is_read_without_looking_at_the_order_of_states(monkeypatch):
     data = pickle.dumps(small())
-    monkeypatch.setattr("tensorstate_gpu._states.state_counts._is_ascending", None)
+    monkeypatch.setattr("tensorstate_gpu._states.count_checks._is_ascending", None)
     assert pickle.loads(data) == small_as_trusted()
 
 
