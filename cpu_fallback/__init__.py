@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.dlpack import Tensor
 
 from .bits import distances, transpose
-from .count import Counter as counter
 from .count import count
 from .merge import merge
 from .neurons import cofiring, firing_counts
 from .pack import compress
 from .pack_by_function import compress_by_function
 from .row_sets import isin, unique
+from .running_counts import Counter as counter
 from .sort import sort
 from .threads import in_parallel
 from .unpack import decompress, popcount

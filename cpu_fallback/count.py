@@ -10,19 +10,15 @@ from numpy.typing import NDArray
 from .merge import Histogram, count_by_sorting, in_order, merge
 from .narrow_table import NarrowTable
 from .table import StopRule, Table
-from .threads import in_parallel, run, thread_ranges
+from .threads import in_parallel
 from .wide_table import WideTable
 
 _SLACK = 64  # a table asks the stop rule when it is nearly full
 
 
-def _new_table(row_bytes: int, most: int = 0) -> Table:
+def new_table(row_bytes: int, most: int = 0) -> Table:
+    """Create an empty table; ``most``: the maximum number of rows, if known."""
     return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes, most)
-
-
-def _never_stop(distinct: int, seen: int, to_come: int) -> bool:
-    """A stop rule that never stops."""
-    return False
 
 
 def _stop_when_distinct(row_bytes: int) -> StopRule:
@@ -54,7 +50,7 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
 
     def task(start: int, stop: int) -> tuple[list[Histogram], tuple[int, int]]:
         """Count some rows in a table. Return its histogram, and the range not counted yet."""
-        table = _new_table(width, stop - start)
+        table = new_table(width, stop - start)
         done = table.add(rows, None, start, stop, stop_rule)
         # Sorting a few rows again is cheaper than merging a few with many.
         if done < stop and done - start < stop - done:
@@ -68,55 +64,3 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
     if rest:
         parts.append(count_by_sorting(rows, rest))
     return merge([part for part in parts if len(part[0])], width)
-
-
-class Counter:
-    """Running counts of packed states; see the Backend protocol. Not thread-safe.
-
-    add() raises MemoryError, and counts none of the rows, if there is no memory for more states.
-    """
-
-    def __init__(self, row_bytes: int) -> None:
-        self._row_bytes = row_bytes
-        self._table = _new_table(row_bytes)
-        self._total = 0
-
-    @property
-    def total(self) -> int:
-        return self._total
-
-    def add(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None = None) -> None:
-        rows = np.ascontiguousarray(packed)
-        parts = thread_ranges(len(rows), len(rows) * (32 + self._row_bytes))
-        # Separate tables for the threads pay off for many rows of few states. They are then merged
-        # into the common one, which is at least as much work as the number of states in it.
-        if weights is None and len(parts) > 1 and 4 * len(self._table) < len(rows):
-            self._add_in_parallel(rows, parts)
-        else:
-            self._table.add(rows, weights, 0, len(rows), _never_stop)
-        self._total += len(rows) if weights is None else int(weights.sum())
-
-    def _add_in_parallel(self, rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> None:
-        def task(start: int, stop: int) -> Table:
-            part = _new_table(self._row_bytes)
-            part.add(rows, None, start, stop, _never_stop)
-            return part
-
-        tables = sorted(run(task, parts), key=len)
-        table = self._table if len(self._table) else tables.pop()
-        added: list[Histogram] = []
-        try:
-            for part in tables:
-                distinct, counts = part.entries()
-                table.add(distinct, counts, 0, len(distinct), _never_stop)
-                added.append((distinct, counts))
-        except MemoryError:
-            for distinct, counts in reversed(added):
-                table.take_back(distinct, counts, 0, len(distinct))
-            raise
-        self._table = table
-
-    def result(self) -> Histogram:
-        rows, counts = self._table.entries()
-        threads = len(thread_ranges(len(rows), 48 * len(rows)))
-        return in_order(rows.copy(), counts.copy(), threads)

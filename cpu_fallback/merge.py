@@ -8,7 +8,7 @@ from .intrinsics import address_of
 from .kernel_types import Bytes, Int, Ints, Words
 from .radix import sort_buckets, split_buckets, to_buckets
 from .sort import gather_rows, run_bounds, sort_ranges
-from .threads import run, split_ranges
+from .threads import run, split_ranges, thread_ranges
 from .words import compare_rows, copy_row, store_bytes
 
 # Distinct rows in order (distinct, bytes), and their int64 counts.
@@ -22,6 +22,14 @@ def count_by_sorting(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> H
     keys, index = sort_ranges(rows, parts)
     bounds = run_bounds(rows, keys, index)
     return gather_rows(rows, index[bounds[:-1]], len(parts)), np.diff(bounds)
+
+
+def count_weighted(rows: NDArray[np.uint8], weights: NDArray[np.int64]) -> Histogram:
+    """Count rows, at least one, each as often as its weight says."""
+    parts = thread_ranges(len(rows), 48 * len(rows))
+    keys, index = sort_ranges(rows, parts)
+    starts = run_bounds(rows, keys, index)[:-1]
+    return gather_rows(rows, index[starts], len(parts)), np.add.reduceat(weights[index], starts)
 
 
 def in_order(rows: NDArray[np.uint8], counts: NDArray[np.int64], threads: int) -> Histogram:

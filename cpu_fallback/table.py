@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 StopRule = Callable[[int, int, int], bool]
 
 
+def never_stop(distinct: int, seen: int, to_come: int) -> bool:
+    """A stop rule that never stops."""
+    return False
+
+
 class Table(ABC):
     """A hash table of rows and their counts."""
 

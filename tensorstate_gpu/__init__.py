@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from tensorstate_gpu._capturing.capture_point import AbstractStateCapture, CapturePoint
     from tensorstate_gpu._capturing.rank_run import RankRun
     from tensorstate_gpu._capturing.run import Run
+    from tensorstate_gpu._process.memory_limit import get_memory_limit, set_memory_limit
     from tensorstate_gpu._process.num_threads import get_num_threads, set_num_threads
     from tensorstate_gpu._states.bits import popcount
     from tensorstate_gpu._states.grouped_counts import GroupedCounts
     from tensorstate_gpu._states.packing import compress_states, decompress_states
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
     from tensorstate_gpu._states.state_counts import RankCounts, StateCounts, merge
+    from tensorstate_gpu._states.stored_counts import StoredCounts
     from tensorstate_gpu.bridges.jax_counts import PaddedCounts
     from tensorstate_gpu.bridges.jax_tap import tap
     from tensorstate_gpu.bridges.keras3.layers import StateCapture
@@ -50,6 +52,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "Run": "_capturing.run",
     "StateCounts": "_states.state_counts",
     "Store": "store",
+    "StoredCounts": "_states.stored_counts",
     "aIQ": "information",
     "build_efficiency_model": "_capturing.attaching",
     "capture": "_capturing.capture_block",
@@ -57,6 +60,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "count_states": "_states.sort_and_count",
     "decompress_states": "_states.packing",
     "entropy": "information",
+    "get_memory_limit": "_process.memory_limit",
     "get_num_threads": "_process.num_threads",
     "merge": "_states.state_counts",
     "network_efficiency": "information",
@@ -64,6 +68,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "remove_state_layers": "_capturing.attaching",
     "report": "reporting",
     "reset_efficiency_model": "_capturing.attaching",
+    "set_memory_limit": "_process.memory_limit",
     "set_num_threads": "_process.num_threads",
     "sort_states": "_states.sort_and_count",
 }
@@ -80,6 +85,7 @@ __all__ = [
     "StateCaptureHook",
     "StateCounts",
     "Store",
+    "StoredCounts",
     "__version__",
     "aIQ",
     "bits",
@@ -90,6 +96,7 @@ __all__ = [
     "decompress_states",
     "entropy",
     "errors",
+    "get_memory_limit",
     "get_num_threads",
     "information",
     "merge",
@@ -100,6 +107,7 @@ __all__ = [
     "report",
     "reporting",
     "reset_efficiency_model",
+    "set_memory_limit",
     "set_num_threads",
     "sort_states",
     "store",

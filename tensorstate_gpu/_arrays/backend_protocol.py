@@ -31,8 +31,27 @@ class _RunningCounts(Protocol):
 class Counter(_RunningCounts, Protocol):
     """Running counts whose result is in the host's memory."""
 
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes the counts take in the host's memory, if they are many."""
+
     def result(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
+
+
+class HostCounter(Counter, Protocol):
+    """Running counts in the host's memory, which can be taken away when a budget is full."""
+
+    @property
+    def rows_at_a_time(self) -> int:
+        """The largest batch that is counted within the budget."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the counts take so much of the budget that they should be taken away."""
+
+    def histograms(self) -> list[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+        """Return histograms, each in order, which together are the counts. For reading only."""
 
 
 class DeviceCounter(_RunningCounts, Protocol):
@@ -153,8 +172,11 @@ class HostBackend(BackendOf[NDArray[Any]], Protocol):
         Of shape (8 * bytes, ceil(states / 64)). Bits beyond the last state are 0.
         """
 
-    def counter(self, row_bytes: int) -> Counter:
-        """Create an empty running count for rows of ``row_bytes`` bytes."""
+    def counter(self, row_bytes: int, budget: int | None = None) -> HostCounter:
+        """Create an empty running count for rows of ``row_bytes`` bytes.
+
+        ``budget``: the bytes up to which it is not full; it needs them all to count a batch.
+        """
 
     def copy_rows(self, rows: NDArray[Any], target: NDArray[Any]) -> None:
         """Copy rows to others of the same shape and dtype, on several threads if they are large."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._layers.counters import count_chunks
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.store import Store, StoredLayer
 from tensorstate_gpu.store.commit_record import KEY
 from tensorstate_gpu.store.files import files_at
@@ -33,7 +34,7 @@ def committed_chunks(store: Store) -> int:
     return sum(len(array.checksums) for array in arrays if array is not None)
 
 
-def count_layer(layer: StoredLayer, progress: Progress) -> StateCounts:
+def count_layer(layer: StoredLayer, progress: Progress) -> StateCounts | StoredCounts:
     """Count the states of a layer. Raises an error if it has no rows."""
     chunks = layer.chunks()
     assert layer.neurons is not None

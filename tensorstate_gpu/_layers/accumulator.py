@@ -20,6 +20,7 @@ from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.errors import LedgerError
 
 
@@ -29,8 +30,8 @@ class Accumulator(ABC):
     def __init__(self, neurons: int) -> None:
         self.neurons = neurons
         self.row_bytes = row_bytes(neurons)
-        # The last histogram, with the ledger and the number of rows that it was computed from.
-        self._cached_histogram: tuple[Ledger, int, StateCounts] | None = None
+        # The last counts, with the ledger and the number of rows that it was computed from.
+        self._cached_counts: tuple[Ledger, int, StateCounts | StoredCounts] | None = None
         # The same by group, with the number of instances and that of groups.
         self._cached_groups: tuple[tuple[Ledger, int, int, int | None], GroupedCounts] | None = None
 
@@ -74,15 +75,24 @@ class Accumulator(ABC):
                 self._add(packed, batches, notes)
 
     def histogram(self) -> StateCounts:
-        """Count all rows so far."""
-        if self._cached_histogram is not None:
-            ledger, rows, counts = self._cached_histogram
+        """Count all rows so far. Raises MemoryError beyond a memory limit that was set."""
+        counts = self.counted()
+        if isinstance(counts, StateCounts):
+            return counts
+        loaded = counts.load()
+        self._cached_counts = self.ledger, self.ledger.rows, loaded
+        return loaded
+
+    def counted(self) -> StateCounts | StoredCounts:
+        """Count all rows so far: on disk, where memory is short."""
+        if self._cached_counts is not None:
+            ledger, rows, counts = self._cached_counts
             if ledger is self.ledger and rows == ledger.rows:
                 return counts
-        counts = self._compute_histogram()
+        counts = self._compute_counts()
         if counts.total != self.ledger.rows:
             raise LedgerError(f"{self.ledger.rows} rows were captured, {counts.total} counted")
-        self._cached_histogram = self.ledger, self.ledger.rows, counts
+        self._cached_counts = self.ledger, self.ledger.rows, counts
         return counts
 
     @property
@@ -95,10 +105,10 @@ class Accumulator(ABC):
         """Add the rows of at least one batch, with the notes of all its instances."""
 
     @abstractmethod
-    def _compute_histogram(self) -> StateCounts: ...
+    def _compute_counts(self) -> StateCounts | StoredCounts: ...
 
     @abstractmethod
-    def histogram_of(self, index: Any) -> StateCounts:
+    def counts_of(self, index: Any) -> StateCounts | StoredCounts:
         """Count the rows of some instances. Raises ValueError if only counts are kept."""
 
     @abstractmethod

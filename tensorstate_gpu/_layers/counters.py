@@ -12,15 +12,20 @@ from tensorstate_gpu._arrays.backend_protocol import Counter
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.memory_rows import Rows
+from tensorstate_gpu._process.memory_limit import get_memory_limit
 from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_for, device_of
+from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.spilling_counter import Histogram, SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.stored_counts import StoredCounts
 
 Label = int | str | None  # None: of rows without labels
 Device = tuple[int, int]
 Key = tuple[bool, Device]  # whether the rows have numbers, and where they are
+WeightedRows = tuple[Rows, NDArray[np.int64] | None]
 
 _NUMBER = np.dtype("<u4")  # of a label, behind a row
+_COPIES = 4  # of what a counter has, until there is a histogram for each label and group
 
 
 class LabelledCounters:
@@ -76,6 +81,18 @@ class LabelledCounters:
         if key not in self._taken_back:
             return counted
         return without(counted, self._taken_back[key].result())
+
+    def check_room(self) -> None:
+        """Raise MemoryError if the results would not fit into get_memory_limit()."""
+        needed, limit = (
+            _COPIES * sum(each.nbytes for each in self._counters.values()),
+            get_memory_limit(),
+        )
+        if needed > limit:
+            raise MemoryError(
+                f"the counts by label or group need {needed:,} bytes or more, the memory limit is "
+                f"{limit:,} bytes: raise it by set_memory_limit()"
+            )
 
     def add(
         self,
@@ -214,9 +231,16 @@ def new_counter(row_bytes: int, device: tuple[int, int] = (CPU, 0)) -> Counter:
     return SpillingCounter(device_backend_for(device), row_bytes)
 
 
-def count_chunks(chunks: Iterator[Rows], neurons: int) -> StateCounts:
-    """Count rows that are given in chunks (rows, bytes)."""
-    counter = new_counter(row_bytes(neurons))
-    for chunk in chunks:
-        counter.add(chunk)
+def count_chunks(chunks: Iterable[Rows], neurons: int) -> StateCounts | StoredCounts:
+    """Count rows that are given in chunks (rows, bytes): in files, where memory is short."""
+    return count_weighted(((chunk, None) for chunk in chunks), neurons)
+
+
+def count_weighted(chunks: Iterable[WeightedRows], neurons: int) -> StateCounts | StoredCounts:
+    """Count rows that are given in chunks, each row as often as its weight says, or once."""
+    counter = ExternalCounter(row_bytes(neurons))
+    for chunk, weights in chunks:
+        counter.add(chunk, weights)
+    if counter.has_spilled:
+        return StoredCounts(counter.runs(), neurons)
     return StateCounts.trusted(*counter.result(), neurons)

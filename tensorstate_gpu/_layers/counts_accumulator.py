@@ -92,10 +92,10 @@ class CountsAccumulator(Accumulator):
                 "(storage_path=), and counts them later; or leave out layers (exclude=)"
             ) from error
 
-    def _compute_histogram(self) -> StateCounts:
+    def _compute_counts(self) -> StateCounts:
         return merge_all(list(self._counters.histograms(self.neurons).values()), self.neurons)
 
-    def histogram_of(self, index: Any) -> StateCounts:
+    def counts_of(self, index: Any) -> StateCounts:
         raise _rows_unavailable_error()
 
     def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:

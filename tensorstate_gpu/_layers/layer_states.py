@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.stored_counts import Path, StoredCounts, saved
 from tensorstate_gpu.errors import (
     InputsUnknown,
     LabelsMissing,
@@ -119,18 +120,36 @@ class LayerStates(ABC):
             accumulator = self._require_accumulator()
             return accumulator.chunks(), accumulator.ledger.snapshot()
 
-    def histogram(self, index: Any = None) -> StateCounts:
+    @overload
+    def histogram(self, index: Any = None) -> StateCounts: ...
+    @overload
+    def histogram(self, index: Any = None, *, to: Path) -> StoredCounts: ...
+    def histogram(self, index: Any = None, *, to: Path | None = None) -> StateCounts | StoredCounts:
         """Count the distinct states, of all instances or of those selected by ``index``.
 
         ``index`` is an int, a slice, or an array of ints or bools over the instances. It needs
-        keep="states". Raises InputsUnknown if it selects some, but not all, of several instances
-        whose states cannot be told apart. Warns of inputs that Keras has shuffled.
+        keep="states". ``to``: the path of a new store of counts; the result is then a StoredCounts,
+        which may be larger than memory. Raises InputsUnknown if the index selects some, but not
+        all, of several instances whose states cannot be told apart, and MemoryError without ``to``
+        for counts beyond a limit that was set (set_memory_limit). Warns of inputs that Keras has
+        shuffled.
         """
         if index is not None:
             self._warn_if_shuffled()
         with self._read_lock(), self._naming_layer():
             accumulator = self._require_accumulator()
-            return accumulator.histogram() if index is None else accumulator.histogram_of(index)
+            if index is None:
+                counts = accumulator.histogram() if to is None else accumulator.counted()
+            else:
+                counts = accumulator.counts_of(index)
+        if to is not None:
+            return saved(counts, to)
+        return counts.load() if isinstance(counts, StoredCounts) else counts
+
+    def counted(self) -> StateCounts | StoredCounts:
+        """Count the distinct states of all instances: in files, where memory is short."""
+        with self._read_lock(), self._naming_layer():
+            return self._require_accumulator().counted()
 
     def counts_by(self, labels: Any = None) -> dict[Any, StateCounts]:
         """Return one StateCounts per label, computed in one pass over the rows.
@@ -209,7 +228,7 @@ class LayerStates(ABC):
 
         None gives the maximum, max_entropy(). ``estimator`` as for `information.entropy`.
         """
-        return self.max_entropy() if alpha is None else self.histogram().entropy(alpha, estimator)
+        return self.max_entropy() if alpha is None else self.counted().entropy(alpha, estimator)
 
     def max_entropy(self) -> int:
         """Return the entropy of equally likely states, in bits: the number of neurons."""
@@ -222,7 +241,7 @@ class LayerStates(ABC):
         self, alpha1: float = 1, alpha2: float | None = None, estimator: Estimator = "plugin"
     ) -> float:
         """Return entropy(alpha1) / entropy(alpha2); None stands for the number of neurons."""
-        return self.histogram().efficiency(alpha1, alpha2, estimator)
+        return self.counted().efficiency(alpha1, alpha2, estimator)
 
     def to_arrow(self) -> Any:
         """Return all rows as an Arrow table.

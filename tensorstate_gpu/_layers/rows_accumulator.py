@@ -13,8 +13,9 @@ from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
 from tensorstate_gpu._layers.counters import (
     LabelledCounters,
+    WeightedRows,
     count_chunks,
-    new_counter,
+    count_weighted,
 )
 from tensorstate_gpu._layers.instance_groups import (
     GROUPS,
@@ -33,6 +34,7 @@ from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.stored_counts import StoredCounts
 
 _INSTANCES = 1 << 16  # whose notes are read at a time
 
@@ -97,17 +99,20 @@ class RowsAccumulator(Accumulator):
         with self._lock:
             self.collect_transferred(wait=True)
 
-    def _compute_histogram(self) -> StateCounts:
+    def _compute_counts(self) -> StateCounts | StoredCounts:
         return count_chunks(self.chunks(), self.neurons)
 
-    def histogram_of(self, index: Any) -> StateCounts:
+    def counts_of(self, index: Any) -> StateCounts | StoredCounts:
         weights = self.ledger.selection_counts(index)
-        counter = new_counter(self.row_bytes)
+        return count_weighted(self._weighted_chunks(weights), self.neurons)
+
+    def _weighted_chunks(self, weights: NDArray[np.int64]) -> Iterator[WeightedRows]:
+        """Return the rows of instances that have a weight, with the weights of their instances."""
+        once = weights.max(initial=0) <= 1
         for chunk, instances in self._chunks_with_instances():
             row_weights = weights[instances]
             chosen = row_weights > 0
-            counter.add(chunk[chosen], row_weights[chosen])
-        return StateCounts.trusted(*counter.result(), self.neurons)
+            yield chunk[chosen], None if once else row_weights[chosen]
 
     def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
         self.collect_transferred(wait=True)
@@ -116,6 +121,7 @@ class RowsAccumulator(Accumulator):
         for chunk, instances in self._chunks_with_instances():
             first, last = int(instances[0]), int(instances[-1])
             counters.add(chunk, pieces.read(first, last + 1)[instances - first])
+            counters.check_room()
         return counters.histograms(self.neurons)
 
     def _compute_groups(
@@ -155,6 +161,7 @@ class RowsAccumulator(Accumulator):
             places = instances - first
             row_labels = None if own is None else own[places]
             counters.add(chunk, row_labels, groups_of(hashes, groups)[places])
+            counters.check_room()
             if progress is not None:
                 progress(counters.total)
         return samples, counters

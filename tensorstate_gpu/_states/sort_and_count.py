@@ -1,5 +1,6 @@
 """Sorting and counting packed states."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -10,10 +11,14 @@ from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, DLPackArray
 from tensorstate_gpu._arrays.backend_protocol import Backend
 from tensorstate_gpu._arrays.dlpack import CPU, Tensor, export_like
 from tensorstate_gpu._arrays.frameworks import PaddedHistogram, jax_counts
+from tensorstate_gpu._process.memory_limit import explicit_memory_limit
 from tensorstate_gpu._states.backends import cpu, device_backend_for
+from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
+from tensorstate_gpu._states.sorted_runs import SortedRun
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.stored_counts import Path, StoredCounts, saved
 
 _STREAMED_BYTES = 1 << 26  # of a mapped file that are counted at a time
 
@@ -30,7 +35,10 @@ class HasHistogram(Protocol):
     @property
     def state_count(self) -> int: ...
 
+    @overload
     def histogram(self) -> StateCounts: ...
+    @overload
+    def histogram(self, *, to: Path) -> StoredCounts: ...
 
 
 @overload
@@ -88,6 +96,10 @@ def count_states(
 ) -> StateCounts: ...
 @overload
 def count_states(
+    states: DLPackArray | CudaArray | HasHistogram, neurons: int | None = None, *, to: Path
+) -> StoredCounts: ...
+@overload
+def count_states(
     states: object, neurons: int | None = None, *, size: int, fill_value: int = 0
 ) -> PaddedHistogram: ...
 def count_states(
@@ -96,7 +108,8 @@ def count_states(
     *,
     size: int | None = None,
     fill_value: int | None = None,
-) -> StateCounts | PaddedHistogram:
+    to: Path | None = None,
+) -> StateCounts | StoredCounts | PaddedHistogram:
     """Count how often each distinct packed state occurs. Exact: rows are compared byte by byte.
 
     Parameters
@@ -112,15 +125,21 @@ def count_states(
         were more. Bits beyond ``neurons`` are not looked for there.
     fill_value : int
         With ``size``: the bytes of rows that are not needed, 0 by default.
+    to : str or path, optional
+        Where to write the counts, in a new store: they may be larger than memory.
+        get_memory_limit() bounds what is in memory meanwhile. Arrays may be np.memmap.
 
     Returns
     -------
-    StateCounts; with ``size`` a PaddedCounts, which is a pytree of arrays
+    StateCounts; with ``to`` a StoredCounts; with ``size`` a PaddedCounts, a pytree of arrays
 
     Raises
     ------
     TypeError, ValueError
-        For packed states that are not 2-D uint8, or have bits set beyond ``neurons``.
+        For packed states that are not 2-D uint8, or have bits set beyond ``neurons``; for ``to``,
+        if the path exists.
+    MemoryError
+        Without ``to``, if the counts are larger than a limit that was set; see set_memory_limit.
 
     Examples
     --------
@@ -130,21 +149,43 @@ def count_states(
     ([b'\\x00', b'\\x03'], array([1, 2]))
     """
     if size is not None:
+        if to is not None:
+            raise TypeError("size and to exclude each other")
         return jax_counts().count(states, neurons, size, fill_value or 0)
     if fill_value is not None:
         raise TypeError("fill_value needs size=")
     if isinstance(states, HasHistogram):
         if neurons not in (None, states.neurons):
             raise ValueError(f"{states.name} has {states.neurons} neurons, not {neurons}")
-        return states.histogram()
+        return states.histogram() if to is None else states.histogram(to=to)
     backend, packed = borrow_packed(states)
     width = packed.shape[1]
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
     with backend.working_on(packed):
+        if packed.device[0] == CPU and (to is not None or _needs_files(packed)):
+            stored = StoredCounts(_runs(packed.numpy()), bits)
+            return stored.load() if to is None else stored.save(to)
         is_file = isinstance(states, np.memmap) and states.nbytes > _STREAMED_BYTES
         count = _count_by_parts if is_file else _count_rows
         rows, counts = count(backend, packed)
-        return StateCounts.trusted(rows, counts, bits)
+    counted = StateCounts.trusted(rows, counts, bits)
+    return counted if to is None else saved(counted, to)
+
+
+def _needs_files(packed: Tensor) -> bool:
+    """Return whether counting takes more than a limit that was set."""
+    limit = explicit_memory_limit()
+    rows, width = packed.shape
+    # Where all rows differ: keys, order, and the result, of which the rows are a copy.
+    return limit is not None and rows * (width + 40) > limit
+
+
+def _runs(rows: NDArray[np.uint8]) -> Sequence[SortedRun]:
+    """Count rows in bounded memory."""
+    counter = ExternalCounter(rows.shape[1])
+    for start in range(0, len(rows), counter.rows_at_a_time):
+        counter.add(rows[start : start + counter.rows_at_a_time])
+    return counter.runs()
 
 
 def _count_by_parts(

@@ -28,6 +28,10 @@ class SpillingCounter:
         drained = sum(int(counts.sum()) for _, counts in self._drained)
         return self._counter.total + drained + (self._spilled.total if self._spilled else 0)
 
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._spilled is None else self._spilled.nbytes
+
     def add(self, packed: NativeArray, weights: NativeArray | None = None) -> None:
         """Like Counter.add(). Raises MemoryError, and counts no row, if host memory is full too."""
         try:

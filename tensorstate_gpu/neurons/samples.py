@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -13,11 +14,13 @@ from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.sort_and_count import HasHistogram, count_states
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.sums_over_states import sum_over_states
 
-States = DLPackArray | CudaArray | HasHistogram | StateCounts
+States = DLPackArray | CudaArray | HasHistogram | StateCounts | StoredCounts
 Ints = NDArray[np.int64]
-_SampleT = TypeVar("_SampleT", StateCounts, "_Rows")
+_SampleT = TypeVar("_SampleT", StateCounts, StoredCounts, "_Rows")
+_CountsT = TypeVar("_CountsT", StateCounts, StoredCounts)
 
 
 class Sample(Protocol):
@@ -46,6 +49,8 @@ def sample_of(states: States, neurons: int | None) -> Sample:
     Raises TypeError or ValueError for an argument that is none, for an empty one, and for states
     with bits beyond their neurons.
     """
+    if isinstance(states, StoredCounts):
+        return _Histogram(_checked(states, neurons))
     if isinstance(states, (StateCounts, HasHistogram)):
         return _Histogram(counts_of(states, neurons))
     return _not_empty(_Rows(states, neurons))
@@ -53,11 +58,17 @@ def sample_of(states: States, neurons: int | None) -> Sample:
 
 def counts_of(states: States, neurons: int | None) -> StateCounts:
     """Return the histogram of an argument of a public function. Raises as sample_of() does."""
+    if isinstance(states, StoredCounts):
+        return _checked(states, neurons).load()
     if not isinstance(states, StateCounts):
         return _not_empty(count_states(states, neurons))
-    if neurons not in (None, states.neurons):
-        raise ValueError(f"states has {states.neurons} neurons, not {neurons}")
-    return _not_empty(states)
+    return _checked(states, neurons)
+
+
+def _checked(counts: _CountsT, neurons: int | None) -> _CountsT:
+    if neurons not in (None, counts.neurons):
+        raise ValueError(f"states has {counts.neurons} neurons, not {neurons}")
+    return _not_empty(counts)
 
 
 def _not_empty(sample: _SampleT) -> _SampleT:
@@ -104,11 +115,14 @@ class _Rows:
 
 
 class _Histogram:
-    """Distinct states, and how often each occurred."""
+    """Distinct states, and how often each occurred: in memory, or read piece by piece."""
 
-    def __init__(self, states: StateCounts) -> None:
+    def __init__(self, states: StateCounts | StoredCounts) -> None:
         self._states = states
         self.neurons, self.total = states.neurons, states.total
+
+    def _pieces(self) -> Iterable[StateCounts]:
+        return self._states.pieces() if isinstance(self._states, StoredCounts) else [self._states]
 
     def firing_counts(self) -> Ints:
         return self._sum(cpu().firing_counts)[: self.neurons]
@@ -117,9 +131,13 @@ class _Histogram:
         return self._sum(cpu().cofiring)[: self.neurons, : self.neurons]
 
     def _sum(self, of_rows: Callable[[NDArray[np.uint8]], Ints]) -> Ints:
-        return sum_over_states(self._states.packed, self._states.counts, of_rows)
+        pieces = self._pieces()
+        return reduce(
+            np.add, (sum_over_states(piece.packed, piece.counts, of_rows) for piece in pieces)
+        )
 
     def active_neurons(self) -> Ints:
         found = np.zeros(self.neurons + 1, np.int64)
-        np.add.at(found, cpu().popcount(self._states.packed), self._states.counts)
+        for piece in self._pieces():
+            np.add.at(found, cpu().popcount(piece.packed), piece.counts)
         return found

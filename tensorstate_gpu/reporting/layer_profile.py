@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
-from tensorstate_gpu.neurons import cofiring
 from tensorstate_gpu.neurons.samples import sample_of
 
 Ints = NDArray[np.int64]
@@ -34,13 +34,14 @@ class LayerProfile:
     cofiring: Ints | None
 
     @classmethod
-    def of(cls, layer: str, counts: StateCounts) -> LayerProfile:
+    def of(cls, layer: str, counts: StateCounts | StoredCounts) -> LayerProfile:
         """Return the profile of a histogram of at least one state."""
+        sample = sample_of(counts, None)
         words = counts.neurons**2 * -(-len(counts) // 64)
         return cls(
             layer,
             counts.total,
-            sample_of(counts, None).firing_counts(),
-            CountsOfCounts.of(counts.counts, "counts", needed_by="a profile"),
-            cofiring(counts) if words < MOST_PAIRS_OF_WORDS else None,
+            sample.firing_counts(),
+            CountsOfCounts.of(counts, "counts", needed_by="a profile"),
+            sample.cofiring() if words < MOST_PAIRS_OF_WORDS else None,
         )

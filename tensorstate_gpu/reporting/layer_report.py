@@ -4,10 +4,14 @@ import dataclasses
 import math
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tensorstate_gpu import information
 from tensorstate_gpu._states.bits import popcount
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Quality, quality_of
@@ -39,7 +43,7 @@ class Layer(Protocol):
     def instance_count(self) -> int: ...
     @property
     def nan_share(self) -> float: ...
-    def histogram(self) -> StateCounts: ...
+    def counted(self) -> StateCounts | StoredCounts: ...
     def grouped(self) -> GroupedCounts: ...
 
 
@@ -94,7 +98,7 @@ class LayerReport:
 
     @classmethod
     def of(
-        cls, name: str, counts: StateCounts, efficiency: Estimate | None = None
+        cls, name: str, counts: StateCounts | StoredCounts, efficiency: Estimate | None = None
     ) -> "LayerReport":
         """Return the measures of a histogram, and its estimated efficiency, if there is one."""
         measured = cls(
@@ -106,7 +110,7 @@ class LayerReport:
             counts.entropy(),
             counts.efficiency(),
             information.ceiling(counts.total, counts.neurons),
-            fires=bool(counts.packed.any()),
+            fires=len(counts) > 1 or bool(_only_state(counts).any()),
             always_fires=_always_fires(counts),
         )
         if efficiency is None:
@@ -122,7 +126,7 @@ class LayerReport:
             upper=efficiency.upper,
         )
 
-    def _with_coverage(self, counts: StateCounts) -> "LayerReport":
+    def _with_coverage(self, counts: StateCounts | StoredCounts) -> "LayerReport":
         """Return it with what a histogram tells, which is not how rows depend on each other."""
         coverage = information.coverage(counts)
         half = information.rarefaction(counts, max(1, counts.total // 2))
@@ -136,7 +140,7 @@ class LayerReport:
 
     @classmethod
     def of_layer(
-        cls, layer: Layer, counts: StateCounts, efficiency: Estimate | None
+        cls, layer: Layer, counts: StateCounts | StoredCounts, efficiency: Estimate | None
     ) -> "LayerReport":
         """Return the measures of a capture point or a stored layer with this histogram."""
         ran, passes = layer.passes or (None, None)
@@ -212,8 +216,12 @@ def _inputs_of(layer: Layer) -> int | None:
         return None
 
 
-def _always_fires(counts: StateCounts) -> bool:
-    return len(counts) == 1 and int(popcount(counts.packed)[0]) == counts.neurons
+def _always_fires(counts: StateCounts | StoredCounts) -> bool:
+    return len(counts) == 1 and int(popcount(_only_state(counts))[0]) == counts.neurons
+
+
+def _only_state(counts: StateCounts | StoredCounts) -> NDArray[np.uint8]:
+    return (counts.top(1) if isinstance(counts, StoredCounts) else counts).packed
 
 
 class Measured(NamedTuple):
@@ -229,12 +237,13 @@ def measured_layer(layer: Layer) -> Measured:
     try:
         grouped = layer.grouped()
     except NOT_BY_GROUP:
-        return measured_counts(layer, layer.histogram())
+        return measured_counts(layer, layer.counted())
     return measured_groups(layer, grouped)
 
 
-# Of states of no known input, or where only counts were kept, and not by group.
-NOT_BY_GROUP = (LabelsMissing, RowsNotKept)
+# Of states of no known input; where only counts were kept, and not by group; where counts by group
+# are more than memory holds.
+NOT_BY_GROUP = (LabelsMissing, RowsNotKept, MemoryError)
 
 
 def measured_groups(layer: Layer, grouped: GroupedCounts) -> Measured:
@@ -243,7 +252,7 @@ def measured_groups(layer: Layer, grouped: GroupedCounts) -> Measured:
 
 
 def measured_counts(
-    layer: Layer, counts: StateCounts, efficiency: Estimate | None = None
+    layer: Layer, counts: StateCounts | StoredCounts, efficiency: Estimate | None = None
 ) -> Measured:
     """Measure a layer whose states are counted already."""
     report = LayerReport.of_layer(layer, counts, efficiency)

@@ -7,8 +7,9 @@ are written once, before the record that lists them. Each commit rewrites the la
 an array; the beginning of that chunk does not change.
 """
 
+from tensorstate_gpu.store.kept_counts import open_counts
 from tensorstate_gpu.store.store import Store
 from tensorstate_gpu.store.stored_layer import StoredLayer
 from tensorstate_gpu.store.verification import Verification
 
-__all__ = ["Store", "StoredLayer", "Verification"]
+__all__ = ["Store", "StoredLayer", "Verification", "open_counts"]

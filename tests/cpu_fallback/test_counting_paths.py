@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.cpu_fallback.count import Counter
+from tensorstate_gpu.cpu_fallback.running_counts import Counter
 
 ROWS = 150_000
 WIDTHS = [1, 3, 7, 8, 9, 16, 64]

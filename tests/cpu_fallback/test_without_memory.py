@@ -78,7 +78,7 @@ def test_a_batch_is_counted_completely_or_not_at_all(width, weighted, memory):
 @pytest.mark.parametrize("width", [8, 16])
 def test_tables_of_threads_are_merged_completely_or_not_at_all(width, memory, monkeypatch):
     monkeypatch.setattr(
-        sys.modules["tensorstate_gpu.cpu_fallback.count"],
+        sys.modules["tensorstate_gpu.cpu_fallback.running_counts"],
         "thread_ranges",
         lambda rows, _: [(i * rows // 3, (i + 1) * rows // 3) for i in range(3)],
     )

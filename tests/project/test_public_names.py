@@ -40,7 +40,7 @@ PACKAGES = {
         *("LabelTable", "LayerReport", "Report", "plot_correlations", "plot_discovery"),
         *("plot_efficiency", "plot_firing_rates", "plot_rank_frequency", "report"),
     },
-    "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification"},
+    "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification", "open_counts"},
 }
 MODULES = {
     "tensorstate_gpu.testing": {

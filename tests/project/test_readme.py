@@ -57,6 +57,15 @@ def test_the_code_of_the_page_on_statistics_prints_what_it_says(tmp_path):
         assert done.stdout.split() == re.findall(r"print.*  # ([\w.]+)", program)
 
 
+def test_the_code_of_the_page_on_scale_runs(tmp_path, monkeypatch):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/scale.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(program, names)
+    assert names["again"].load() == ts.count_states(names["rows"])
+    assert len(names["again"]) == len(names["counts"]) == 300_000
+
+
 @pytest.mark.slow
 def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
     page = (ROOT / "docs/neurons.md").read_text()

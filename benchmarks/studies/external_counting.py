@@ -1,0 +1,192 @@
+"""Counts beyond a memory limit: ``python -m benchmarks.studies.external_counting``.
+
+This library, DuckDB and Polars read the same states, from a store or a Parquet file, each in a
+process of its own with two threads. They compute the entropy; "to file", they write all counts too.
+The programs take turns, round by round. Polars has no memory limit: it may take up to --most.
+
+``--rows 1e7`` and ``--rounds 1`` make it short. Files are in --folder, and are deleted.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import tensorstate_gpu as ts
+
+BATCH_BYTES = 1 << 23
+# name: (bytes of a state, share of the rows, number of distinct states among so many rows)
+CASES = {
+    "8 bytes, all distinct": (8, 1.0, 1.0),
+    "8 bytes, 1 % distinct": (8, 1.0, 0.01),
+    "64 bytes, all distinct": (64, 0.2, 1.0),
+}
+OURS, TO_FILE, DUCKDB, DUCKDB_TO_FILE, POLARS = (
+    "tensorstate_gpu",
+    "tensorstate_gpu, to file",
+    "DuckDB",
+    "DuckDB, to file",
+    "Polars",
+)
+
+
+def batches(width: int, rows: int, distinct: int) -> Iterator[np.ndarray]:
+    """States by chance, of which about so many are distinct."""
+    rng = np.random.default_rng(0)
+    size = BATCH_BYTES // width
+    for start in range(0, rows, size):
+        numbers = rng.integers(0, distinct, min(size, rows - start), dtype=np.uint64)
+        words = np.arange(width // 8, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (numbers[:, None] + words) * np.uint64(0xD1342543DE82EF95)
+        if distinct >= rows:  # a number for each row: all states differ
+            numbers = np.arange(start, start + len(numbers), dtype=np.uint64)
+            mixed = (numbers[:, None] + words) * np.uint64(0xD1342543DE82EF95)
+        mixed ^= mixed >> np.uint64(32)
+        yield mixed.view(np.uint8).reshape(-1, width)
+
+
+def write_inputs(folder: Path, width: int, rows: int, distinct: int) -> None:
+    run = ts.Store(folder / "run.zarr", "x")
+    point = ts.CapturePoint("layer", run)
+    point.declare(8 * width)
+    kind = pa.uint64() if width == 8 else pa.binary(width)
+    with pq.ParquetWriter(folder / "states.parquet", pa.schema([("k", kind)])) as writer:
+        for states in batches(width, rows, distinct):
+            point.append(states, len(states))
+            column = pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(width), len(states), [None, pa.py_buffer(states)]
+            )
+            writer.write_table(pa.table({"k": column.view(kind)}), row_group_size=1 << 20)
+    run.close()
+
+
+def ours(folder: Path, limit: int, out: Path | None) -> float:
+    ts.set_memory_limit(limit)
+    layer = ts.Store(folder / "run.zarr")["layer"]
+    return layer.entropy() if out is None else layer.histogram(to=out).entropy()
+
+
+ENTROPY = "log2(sum(n)) - sum(n * log2(n)) / sum(n)"
+
+
+def duckdb(folder: Path, limit: int, out: Path | None) -> float:
+    import duckdb as library
+
+    settings = {"memory_limit": f"{limit}B", "threads": 2, "temp_directory": str(folder / "temp")}
+    base = library.connect(config={**settings, "preserve_insertion_order": False})
+    counts = f"SELECT k, count(*) AS n FROM '{folder / 'states.parquet'}' GROUP BY k"
+    if out is None:
+        return base.execute(f"SELECT {ENTROPY} FROM ({counts})").fetchall()[0][0]
+    base.execute(f"COPY ({counts}) TO '{out}' (FORMAT parquet)")
+    return base.execute(f"SELECT {ENTROPY} FROM '{out}'").fetchall()[0][0]
+
+
+def polars(folder: Path, limit: int, out: Path | None) -> float:
+    import polars as pl
+
+    n = pl.col("len").cast(pl.Float64)
+    entropy = n.sum().log(2) - (n * n.log(2)).sum() / n.sum()
+    counts = pl.scan_parquet(folder / "states.parquet").group_by("k").len()
+    return counts.select(entropy).collect(engine="streaming").item()
+
+
+PROGRAMS = {OURS: ours, TO_FILE: ours, DUCKDB: duckdb, DUCKDB_TO_FILE: duckdb, POLARS: polars}
+
+
+def child(program: str, folder: str, limit: str, most: str) -> None:
+    """Run one program, and print what it took as JSON."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        out = Path(temporary) / "counts.parquet" if "to file" in program else None
+        if program == POLARS:
+            resource.setrlimit(resource.RLIMIT_DATA, (int(most), int(most)))
+        tempfile.tempdir = temporary
+        PROGRAMS[program](warm_up(Path(temporary)), int(limit), None)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+        begun, cpu = time.perf_counter(), time.process_time()
+        entropy = PROGRAMS[program](Path(folder), int(limit), out)
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "MB": peak / 1e3, "entropy": entropy}))
+
+
+def warm_up(folder: Path) -> Path:
+    """Write a few states, so that libraries are imported and kernels compiled before the clock."""
+    few = folder / "few"
+    few.mkdir()
+    write_inputs(few, 8, 1 << 20, 1 << 20)
+    return few
+
+
+def measure(program: str, folder: Path, limit: int, most: int) -> dict[str, float] | None:
+    """Run one program in a process of its own; None if it ran out of memory."""
+    command = [sys.executable, "-m", __spec__.name, "--child", program, str(folder), str(limit)]
+    threads = {"POLARS_MAX_THREADS": "2", "TENSORSTATE_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [*command, str(most)], capture_output=True, text=True, env=os.environ | threads
+    )
+    if done.returncode == 0:
+        return json.loads(done.stdout)
+    if done.returncode > 0 and "memory" not in done.stderr.lower():
+        raise RuntimeError(f"{program}: {done.stderr}")
+    return None
+
+
+def table(case: str, found: dict[str, list[dict[str, float] | None]]) -> Iterator[str]:
+    """Lines of the table: medians, and the ratio of wall times of the same round to DuckDB's."""
+    for program, rounds in found.items():
+        if None in rounds:
+            yield f"| {case} | {program} | out of memory | | | |"
+            continue
+        median = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
+        rival = found[DUCKDB_TO_FILE if "to file" in program else DUCKDB]
+        ratio = "-"
+        if None not in rival and program not in (DUCKDB, DUCKDB_TO_FILE):
+            ratios = [b["seconds"] / a["seconds"] for a, b in zip(rounds, rival, strict=True)]
+            ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
+        yield (
+            f"| {case} | {program} | {median['seconds']:.1f} s | {median['cpu']:.1f} s | "
+            f"{median['MB']:.0f} MB | {ratio} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=float, default=1e8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit", type=float, default=1e9)
+    parser.add_argument("--most", type=float, default=6e9)
+    parser.add_argument("--folder", default=tempfile.gettempdir())
+    options = parser.parse_args()
+    print("| states | program | wall | CPU | peak memory | DuckDB's wall time by this one's |")
+    print("|---|---|---|---|---|---|")
+    for case, (width, share, distinct) in CASES.items():
+        rows = int(options.rows * share)
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            write_inputs(Path(folder), width, rows, int(rows * distinct))
+            found = {program: [] for program in PROGRAMS}
+            for _ in range(options.rounds):
+                for program, rounds in found.items():
+                    limits = int(options.limit), int(options.most)
+                    rounds.append(measure(program, Path(folder), *limits))
+        entropies = [each["entropy"] for rounds in found.values() for each in rounds if each]
+        assert max(entropies) - min(entropies) < 1e-6, entropies
+        print("\n".join(table(case, found)), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+    else:
+        main()

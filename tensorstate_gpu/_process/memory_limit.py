@@ -1,0 +1,120 @@
+"""The working memory of counting: beyond it, counts go to temporary files."""
+
+import os
+import re
+from pathlib import Path
+
+from tensorstate_gpu._arguments import integer
+
+LEAST = 64 << 20  # what a sort of one batch and the merge of many runs need
+_SHARE = 0.6  # of the memory of the machine, or of the container
+_UNKNOWN = 4 << 30  # where the system does not tell how much memory there is
+_PROC, _CONTROL_GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+
+_chosen: int | None = None
+
+
+def get_memory_limit() -> int:
+    """Return how many bytes of memory counting may use before it continues in temporary files.
+
+    This is the limit given to set_memory_limit(), or else the environment variable
+    TENSORSTATE_MEMORY_LIMIT, or else 0.6 of the memory of this machine, or of its control group
+    (the limit of a container). Raises ValueError if the variable is not a size of 64 MiB or more.
+    """
+    limit = explicit_memory_limit()
+    return int(_SHARE * _memory()) if limit is None else limit
+
+
+def set_memory_limit(limit: int | str | None) -> None:
+    """Set how much memory counting may use: bytes, or text such as "2GB" or "512 MiB".
+
+    None restores the default. Counts that need more are sorted in temporary files without a name
+    (in the folder that ``tempfile.gettempdir()`` returns), and measured from there. A limit also
+    bounds results: a StateCounts that is larger raises MemoryError. Without one, results are
+    bounded by the memory of the machine.
+
+    Raises TypeError or ValueError for what is not a size of at least 64 MiB.
+
+    Examples
+    --------
+    >>> set_memory_limit("2GB")
+    >>> get_memory_limit()
+    2000000000
+    >>> set_memory_limit(None)
+    """
+    global _chosen
+    _chosen = None if limit is None else _size(limit, "limit")
+
+
+def explicit_memory_limit() -> int | None:
+    """Return the limit that the user has set, in the program or by the environment."""
+    if _chosen is not None:
+        return _chosen
+    text = os.environ.get("TENSORSTATE_MEMORY_LIMIT")
+    return _size(text, "TENSORSTATE_MEMORY_LIMIT") if text else None
+
+
+def working_memory() -> int:
+    """Return how many bytes of arrays keep the process at the limit, or 150 MB above.
+
+    The interpreter with NumPy, Numba and zarr takes 200 MB, and freed memory is not all returned at
+    once.
+    """
+    limit = get_memory_limit()
+    return limit - min(limit // 2, 128 << 20)
+
+
+def _size(limit: int | str, name: str) -> int:
+    size = _parsed(limit, name) if isinstance(limit, str) else integer(limit, name)
+    if size < LEAST:
+        raise ValueError(f"{name} must be at least 64 MiB ({LEAST:,} bytes), got {limit!r}")
+    return size
+
+
+def _parsed(text: str, name: str) -> int:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    if found is None or (found[3] and not found[2]):
+        raise ValueError(f'{name} must be a size such as "2GB" or "512 MiB", got {text!r}')
+    unit = (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " ")
+    return int(float(found[1]) * unit)
+
+
+def _memory() -> int:
+    """Return the bytes that this process may have at most, by the machine or its control group."""
+    limits = [size for size in (_of_machine(), *_of_control_groups()) if size is not None]
+    return min(limits, default=_UNKNOWN)
+
+
+def _of_machine() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return None
+
+
+def _of_control_groups() -> list[int]:
+    """Return the limits of the control groups that this process is in, of version 2 and 1."""
+    try:
+        lines = (_PROC / "self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return []
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        base = _CONTROL_GROUPS / controllers
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        group = base / path.lstrip("/")
+        # In a container, the path may be one of the host, which is not visible inside.
+        folders = {base, group, *(each for each in group.parents if each.is_relative_to(base))}
+        found += [size for folder in folders if (size := _number_in(folder / name)) is not None]
+    return found
+
+
+def _number_in(file: Path) -> int | None:
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None  # "max": no limit

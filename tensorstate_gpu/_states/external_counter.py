@@ -1,0 +1,99 @@
+"""ExternalCounter: running counts in bounded memory, of which the rest is in temporary files."""
+
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.backend_protocol import HostCounter
+from tensorstate_gpu._process.memory_limit import working_memory
+from tensorstate_gpu._states.backends import cpu
+from tensorstate_gpu._states.merging_runs import loaded, merged
+from tensorstate_gpu._states.sorted_runs import (
+    Histogram,
+    MemoryRun,
+    ScratchRun,
+    SortedRun,
+    length,
+)
+
+_MOST_RUNS = 64  # then the shorter half becomes one: rows that return do not fill the disk
+
+
+class ExternalCounter:
+    """Counts rows in a Counter of the host; when that is full, its counts become a sorted run.
+
+    A run that cannot be written raises OSError in the next call of add(), before it takes any row;
+    everything added so far stays in memory, and each later call tries again.
+
+    ``budget``: the bytes that it may use; by default those of working_memory().
+    """
+
+    def __init__(self, row_bytes: int, budget: int | None = None) -> None:
+        self._row_bytes = row_bytes
+        self._budget = working_memory() if budget is None else budget
+        self._counter = self._new_counter()
+        self._runs: list[ScratchRun] = []
+        self._in_runs = 0  # rows
+
+    @property
+    def total(self) -> int:
+        return self._in_runs + self._counter.total
+
+    @property
+    def has_spilled(self) -> bool:
+        """Whether a part of the counts is in files."""
+        return bool(self._runs)
+
+    @property
+    def rows_at_a_time(self) -> int:
+        """The number of rows up to which a batch is counted whole or not at all."""
+        return self._counter.rows_at_a_time
+
+    def add(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None = None) -> None:
+        """Count the rows of ``packed`` (states, bytes), each ``weights`` times (default: once)."""
+        if self._counter.is_full:
+            self._spill()
+        for start in range(0, len(packed), self.rows_at_a_time):
+            part = slice(start, start + self.rows_at_a_time)
+            if self._counter.is_full:
+                with suppress(OSError):  # this batch has begun; the next one raises it
+                    self._spill()
+            self._counter.add(packed[part], None if weights is None else weights[part])
+
+    def _spill(self) -> None:
+        """Move all counts from memory to a run."""
+        # Meanwhile most of the budget is the counter's.
+        self._runs.append(self._written(self._runs_in_memory(), self._budget // 4))
+        self._in_runs += self._counter.total
+        self._counter = self._new_counter()
+        if len(self._runs) >= _MOST_RUNS:
+            self._compact()
+
+    def _new_counter(self) -> HostCounter:
+        return cpu().counter(self._row_bytes, self._budget)
+
+    def _runs_in_memory(self) -> list[MemoryRun]:
+        return [MemoryRun(*histogram) for histogram in self._counter.histograms()]
+
+    def _written(self, runs: list[MemoryRun] | list[ScratchRun], budget: int) -> ScratchRun:
+        pieces = merged(runs, self._row_bytes, budget)
+        return ScratchRun.of(self._row_bytes, pieces)
+
+    def _compact(self) -> None:
+        """Merge the shorter half of the runs."""
+        runs = sorted(self._runs, key=length)
+        half = len(runs) // 2
+        self._runs = [*runs[half:], self._written(runs[:half], self._budget // 2)]
+
+    def runs(self) -> list[SortedRun]:
+        """Return sorted runs that together are the counts. Memory is for whoever merges them."""
+        if self._runs and self._counter.total:
+            self._spill()
+        return [*self._runs] if self._runs else [*self._runs_in_memory()]
+
+    def result(self) -> Histogram:
+        """Return the distinct rows in order, and their int64 counts, in memory."""
+        if not self._runs:
+            return self._counter.result()
+        return loaded(self.runs(), self._row_bytes, self._budget // 4)

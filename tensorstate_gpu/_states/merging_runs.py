@@ -1,0 +1,90 @@
+"""Merges sorted runs range by range, in order and in bounded memory.
+
+All runs are cut at the same states, so a range of one is merged with the same range of the others.
+The cuts are among the first rows of blocks: no distribution of states makes a range larger than its
+share.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+
+from tensorstate_gpu._process.interrupts import deferred_interrupts
+from tensorstate_gpu._process.num_threads import get_num_threads
+from tensorstate_gpu._states.backends import cpu
+from tensorstate_gpu._states.sorted_runs import (
+    Histogram,
+    SortedRun,
+    length,
+    part_of,
+)
+
+_MOST_ROWS = 1 << 20  # of a range: larger ones gain nothing
+_COPIES = 4  # of the rows of a range: read, merged once, merged again, and written by the caller
+
+
+def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[Histogram]:
+    """Yield all rows in order, each once, with the sums of their counts, piece by piece.
+
+    ``budget``: the bytes that this may take. Ranges are merged on all threads, some in advance.
+    """
+    threads = get_num_threads()
+    rows = min(_MOST_ROWS, budget // ((threads + 1) * _COPIES * (row_bytes + 8)))
+    if len(runs) < 2:
+        for run in runs:
+            yield from _alone(run, rows)
+        return
+    # Of each run, a range also reads a part of a block that it does not need.
+    cuts = _cuts(runs, max(rows // 2, rows - sum(max(run.sizes, default=0) for run in runs)))
+
+    def merge(low: bytes | None, high: bytes | None) -> Histogram:
+        parts = [part_of(run, low, high) for run in runs]
+        return cpu().merge([part for part in parts if len(part[0])], row_bytes)
+
+    pool = ThreadPoolExecutor(threads, "tensorstate merge")
+    waiting: deque[Future[Histogram]] = deque()
+    try:
+        for low, high in pairwise([None, *cuts, None]):
+            with deferred_interrupts():  # else a thread that has just begun may never end
+                waiting.append(pool.submit(merge, low, high))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # without waiting for the result of what nobody wants
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _alone(run: SortedRun, rows: int) -> Iterator[Histogram]:
+    """Yield a run as it is, about so many rows at a time."""
+    step = max(1, rows // max(run.sizes, default=1))
+    for first in range(0, len(run.sizes), step):
+        yield run.read(first, min(first + step, len(run.sizes)))
+
+
+def _cuts(runs: Sequence[SortedRun], most: int) -> list[bytes]:
+    """Return keys between which all runs together have about ``most`` rows, or one block."""
+    blocks = sorted(pair for run in runs for pair in zip(run.fences, run.sizes, strict=True))
+    cuts: list[bytes] = []
+    rows = 0
+    for (fence, size), (following, _) in pairwise(blocks):
+        rows += size
+        if rows >= most and following != fence:
+            cuts.append(following)
+            rows = 0
+    return cuts
+
+
+def loaded(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Histogram:
+    """Return all rows in order, with the sums of their counts, in memory."""
+    most = sum(map(length, runs))
+    rows, counts = np.empty((most, row_bytes), np.uint8), np.empty(most, np.int64)
+    found = 0
+    for some_rows, some_counts in merged(runs, row_bytes, budget):
+        part = slice(found, found + len(some_counts))
+        rows[part], counts[part] = some_rows, some_counts
+        found = part.stop
+    return rows[:found], counts[:found]  # the memory behind them was never written

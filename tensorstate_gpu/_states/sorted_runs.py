@@ -1,0 +1,134 @@
+"""Sorted runs: histograms in order, in files or in memory, of which any range can be read."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from typing import NoReturn, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._process.scratch_file import ScratchFile
+
+Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]  # as a backend returns them
+
+# A block is the least that is read. Blocks of wide rows are larger, because the first row of each
+# stays in memory.
+_BLOCK_BYTES, _LEAST_BLOCK_ROWS = 1 << 15, 128
+
+
+def rows_of_block(row_bytes: int) -> int:
+    """Return how many rows a full block has."""
+    return max(_LEAST_BLOCK_ROWS, _BLOCK_BYTES // row_bytes)
+
+
+def order_key(row: NDArray[np.uint8]) -> bytes:
+    """Return bytes that are in the order of packed rows as little-endian integers."""
+    return row.tobytes()[::-1]
+
+
+def narrowest(most: int) -> np.dtype[np.unsignedinteger]:
+    """Return the smallest type of counts up to ``most``."""
+    # Not np.min_scalar_type(): zarr does not know the "unsigned long long" that it may return.
+    size = next(size for size in (1, 2, 4, 8) if most < 2 ** (8 * size))
+    found: np.dtype[np.unsignedinteger] = np.dtype(f"u{size}")
+    return found
+
+
+class SortedRun(Protocol):
+    """Distinct rows in order, and their counts, in blocks.
+
+    ``fences``: the order_key() of the first row of each block. ``sizes``: the number of rows of
+    each block. ``most``: no count is greater.
+    """
+
+    fences: list[bytes]
+    sizes: list[int]
+    most: int
+
+    def read(self, first: int, last: int) -> Histogram:
+        """Return the blocks [first, last)."""
+
+
+def length(run: SortedRun) -> int:
+    """Return the number of distinct rows in a run."""
+    return sum(run.sizes)
+
+
+def part_of(run: SortedRun, low: bytes | None, high: bytes | None) -> Histogram:
+    """Return the rows from ``low`` on that are below ``high``; None for no limit."""
+    first = 0 if low is None else max(0, bisect_right(run.fences, low) - 1)
+    last = len(run.fences) if high is None else bisect_left(run.fences, high)
+    rows, counts = run.read(first, max(first, last))
+    start = 0 if low is None else place_of(rows, low)
+    stop = len(rows) if high is None else place_of(rows, high)
+    return rows[start:stop], counts[start:stop]
+
+
+def place_of(rows: NDArray[np.uint8], key: bytes) -> int:
+    """Return the place of the first of some rows in order that is not below a key."""
+    return bisect_left(range(len(rows)), key, key=lambda place: order_key(rows[place]))
+
+
+class MemoryRun:
+    """A histogram in memory as a sorted run."""
+
+    def __init__(self, rows: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
+        self._rows, self._counts, self._step = rows, counts, rows_of_block(rows.shape[1])
+        starts = range(0, len(rows), self._step)
+        self.fences = [order_key(rows[start]) for start in starts]
+        self.sizes = [min(self._step, len(rows) - start) for start in starts]
+        self.most = int(counts.max(initial=0))
+
+    def read(self, first: int, last: int) -> Histogram:
+        part = slice(first * self._step, last * self._step)
+        return self._rows[part], self._counts[part]
+
+
+class ScratchRun:
+    """A sorted run in a file without a name: the rows and counts of each block, as they are.
+
+    The counts of a block have the smallest type that holds them.
+    """
+
+    def __init__(self, row_bytes: int) -> None:
+        self._row_bytes, self._file = row_bytes, ScratchFile()
+        self._places: list[tuple[int, int, np.dtype[np.unsignedinteger]]] = []
+        self.fences: list[bytes] = []
+        self.sizes: list[int] = []
+        self.most = 0
+
+    @classmethod
+    def of(cls, row_bytes: int, pieces: Iterable[Histogram]) -> "ScratchRun":
+        """Write histograms, each of which is above the previous one."""
+        run = cls(row_bytes)
+        step = rows_of_block(row_bytes)
+        for rows, counts in pieces:
+            for start in range(0, len(rows), step):
+                run._append(rows[start : start + step], counts[start : start + step])
+        return run
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("counts in temporary files cannot be copied or pickled: save() them first")
+
+    def _append(self, rows: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
+        most = int(counts.max())
+        small = counts.astype(narrowest(most))
+        place = self._file.append(np.ascontiguousarray(rows)), self._file.append(small), small.dtype
+        self._places.append(place)
+        self.fences.append(order_key(rows[0]))
+        self.sizes.append(len(rows))
+        self.most = max(self.most, most)
+
+    def read(self, first: int, last: int) -> Histogram:
+        size = sum(self.sizes[first:last])
+        rows, counts = np.empty((size, self._row_bytes), np.uint8), np.empty(size, np.int64)
+        done = 0
+        for block in range(first, last):
+            part = slice(done, done + self.sizes[block])
+            of_rows, of_counts, dtype = self._places[block]
+            self._file.read(of_rows, rows[part])
+            small = np.empty(self.sizes[block], dtype)
+            self._file.read(of_counts, small)
+            counts[part] = small
+            done = part.stop
+        return rows, counts

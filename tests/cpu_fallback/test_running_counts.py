@@ -1,0 +1,152 @@
+"""Running counts that outgrow their table: collected, sorted in batches, and merged."""
+
+import numpy as np
+import pytest
+
+from tensorstate_gpu import testing
+from tensorstate_gpu.cpu_fallback import running_counts as module
+from tensorstate_gpu.cpu_fallback.running_counts import Counter
+
+WIDTHS = [1, 3, 8, 9, 64, 300]
+ROWS = 6000
+
+
+@pytest.fixture(autouse=True)
+def _small_tables(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_IN_TABLES", 1000)
+    monkeypatch.setattr(module, "_MOST_COLLECTED", 1 << 16)
+
+
+def inputs(width):
+    """Rows of kinds that take different ways: new ones, repeated ones, and one after the other."""
+    rng = np.random.default_rng(width)
+    new = rng.integers(0, 256, (ROWS, width), dtype=np.uint8)
+    few = new[rng.integers(0, 100, ROWS)]
+    skewed = new[(rng.random(ROWS) ** 3 * ROWS).astype(int)]
+    low_words_only = np.zeros_like(new)
+    low_words_only[:, : width // 2] = new[:, : width // 2]
+    cyclic = new[np.arange(ROWS) % 1500]
+    yield from (new, few, skewed, low_words_only, cyclic, new[np.lexsort(new.T)])
+    yield np.concatenate([few, new, few, skewed, new])
+
+
+def batches(rows):
+    """Small ones that are collected, large ones that are not, and empty ones."""
+    return np.array_split(rows, [1, 3, 3, 700, 900, 901, 2000, 4500, 4600])
+
+
+def check(counter, rows, weights=None):
+    states, counts = counter.result()
+    wanted, numbers = testing.count(rows if weights is None else rows.repeat(weights, axis=0))
+    np.testing.assert_array_equal(states, wanted)
+    np.testing.assert_array_equal(counts, numbers)
+    assert counts.dtype == np.int64
+    assert counter.total == numbers.sum()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("budget", [None, 1 << 18])
+def test_counts_are_those_of_the_oracle(width, budget):
+    for rows in inputs(width):
+        counter = Counter(width, budget)
+        for batch in batches(rows):
+            counter.add(batch)
+        check(counter, rows)
+        counter.add(rows[:5])  # reading has changed nothing
+        check(counter, np.concatenate([rows, rows[:5]]))
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_weights(width):
+    rows = next(inputs(width))
+    weights = np.random.default_rng(0).integers(1, 4, len(rows))
+    counter = Counter(width)
+    for batch, own in zip(batches(rows), batches(weights), strict=True):
+        counter.add(batch, own)
+    counter.add(rows[:100])
+    check(counter, np.concatenate([rows, rows[:100]]), np.concatenate([weights, np.ones(100, int)]))
+
+
+def test_all_rows_are_in_the_histograms_that_are_taken_away():
+    rows = next(inputs(8))
+    counter = Counter(8, 1 << 18)
+    for batch in batches(rows):
+        counter.add(batch)
+    parts = counter.histograms()
+    assert len(parts) > 1
+    assert counter.is_full
+    for states, counts in parts:
+        np.testing.assert_array_equal(testing.count(states)[0], states)
+        assert counts.min() > 0
+    assert sum(counts.sum() for _, counts in parts) == len(rows)
+
+
+def test_a_batch_for_which_there_is_no_memory_is_not_counted(monkeypatch):
+    rows = next(inputs(8))
+    counter = Counter(8)
+    counter.add(rows[:1000])
+    counter.add(rows[1000:1500])
+
+    def no_memory(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "count", no_memory)
+        with pytest.raises(MemoryError):
+            counter.add(rows[1500:3400])  # the rows collected so far have to be counted first
+        assert counter.total == 1500
+    counter.add(rows[1500:3400])
+    check(counter, rows[:3400])
+
+
+def test_histograms_that_cannot_be_merged_yet_are_kept(monkeypatch):
+    rows = next(inputs(8))
+    counter = Counter(8)
+
+    def no_memory(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "merge", no_memory)
+        for batch in batches(rows):
+            counter.add(batch)
+        with pytest.raises(MemoryError):
+            counter.result()
+    check(counter, rows)
+
+
+def test_tables_that_cannot_be_sorted_yet_are_kept(monkeypatch):
+    rows = next(inputs(8))
+    counter = Counter(8)
+    ordered, calls = module.in_order, []
+
+    def only_once(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise MemoryError
+        return ordered(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "in_order", only_once)
+        patch.setattr(module, "thread_ranges", lambda rows, _: [(0, rows // 2), (rows // 2, rows)])
+        for batch in np.array_split(rows[:4000], 10):
+            counter.add(batch)
+        with pytest.raises(MemoryError):
+            counter.add(rows[4000:])
+    assert counter.total == 4000
+    counter.add(rows[4000:])
+    check(counter, rows)
+
+
+def test_a_result_does_not_change_when_more_is_counted():
+    rows = next(inputs(8))
+    counter = Counter(8)
+    counter.add(rows[:5000])
+    states, counts = counter.result()
+    before = states.copy(), counts.copy()
+    for array in (states, counts):
+        array.flags.writeable = False  # as a StateCounts does
+    counter.add(rows)
+    check(counter, np.concatenate([rows[:5000], rows]))
+    np.testing.assert_array_equal(states, before[0])
+    np.testing.assert_array_equal(counts, before[1])

@@ -1,0 +1,82 @@
+"""The memory limit: given, from the environment, or a share of what the machine has."""
+
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu._process import memory_limit as module
+
+
+@pytest.fixture(autouse=True)
+def _default_again(monkeypatch):
+    monkeypatch.delenv("TENSORSTATE_MEMORY_LIMIT", raising=False)
+    yield
+    ts.set_memory_limit(None)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [
+        (100_000_000, 100_000_000),
+        ("2GB", 2 * 10**9),
+        ("1.5 gib", 3 << 29),
+        (" 512MiB ", 512 << 20),
+        ("70000000", 70_000_000),
+        ("1T", 10**12),
+        ("300000 kB", 300_000_000),
+    ],
+)
+def test_sizes(given, size, monkeypatch):
+    ts.set_memory_limit(given)
+    assert ts.get_memory_limit() == module.explicit_memory_limit() == size
+    ts.set_memory_limit(None)
+    assert module.explicit_memory_limit() is None
+    monkeypatch.setenv("TENSORSTATE_MEMORY_LIMIT", str(given))
+    assert ts.get_memory_limit() == module.explicit_memory_limit() == size
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "", "GB", "2 EB", "2 iB", "-2GB", "63MiB", []])
+def test_bad_sizes(bad, monkeypatch):
+    with pytest.raises((TypeError, ValueError), match="limit must be"):
+        ts.set_memory_limit(bad)
+    if isinstance(bad, str) and bad:
+        monkeypatch.setenv("TENSORSTATE_MEMORY_LIMIT", bad)
+        with pytest.raises(ValueError, match=r"TENSORSTATE_MEMORY_LIMIT must be"):
+            ts.get_memory_limit()
+
+
+def a_machine(monkeypatch, folder, memory, groups, limits):
+    """Set what the system tells: the memory, the control groups of this process, their limits."""
+    monkeypatch.setattr(module, "_of_machine", lambda: memory)
+    monkeypatch.setattr(module, "_PROC", folder / "proc")
+    monkeypatch.setattr(module, "_CONTROL_GROUPS", folder / "groups")
+    (folder / "proc/self").mkdir(parents=True)
+    if groups is not None:
+        (folder / "proc/self/cgroup").write_text(groups)
+    for name, text in limits.items():
+        file = folder / "groups" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("memory", "groups", "limits", "expected"),
+    [
+        (10_000, None, {}, 6000),  # not Linux
+        (None, None, {}, int(0.6 * (4 << 30))),  # Windows
+        (10_000, "0::/\n", {"memory.max": "5000\n"}, 3000),  # a container
+        (10_000, "0::/\n", {"memory.max": "max\n"}, 6000),
+        (10_000, "0::/a/b\n", {"a/memory.max": "1000\n", "a/b/memory.max": "max\n"}, 600),
+        (10_000, "0::/of/the/host\n", {"memory.max": "2000\n"}, 1200),
+        (10_000, "3:cpu:/\n5:memory:/a\n", {"memory/a/memory.limit_in_bytes": "500\n"}, 300),
+        (10_000, "5:memory:/\n", {"memory/memory.limit_in_bytes": f"{2**63}\n"}, 6000),
+    ],
+)
+def test_a_share_of_the_memory_that_there_is(
+    memory, groups, limits, expected, tmp_path, monkeypatch
+):
+    a_machine(monkeypatch, tmp_path, memory, groups, limits)
+    assert ts.get_memory_limit() == expected
+
+
+def test_this_machine():
+    assert 1 << 28 < ts.get_memory_limit() < 1 << 50

@@ -1,0 +1,60 @@
+"""Counting within a memory limit: the whole process stays below it, or at most 150 MB above."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+MARGIN = 150 << 20
+CASES = [
+    (8, 6_000_000, "128MB", "new"),
+    (8, 40_000_000, "256MB", "new"),
+    (8, 40_000_000, "256MB", "cyclic"),
+    (64, 8_000_000, "256MB", "new"),
+    (2048, 400_000, "256MB", "new"),
+    (8, 60_000_000, "2GB", "new"),
+]
+PROGRAM = """
+    import pathlib, sys, tempfile
+    import numpy as np
+    import tensorstate_gpu as ts
+
+    def peak():
+        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+    width, rows, limit, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "run.zarr"
+        run = ts.Store(path, "x")
+        point = ts.CapturePoint("layer", run)
+        point.declare(8 * width)
+        batch = (1 << 20) // width
+        for start in range(0, rows, batch):
+            seed = start // batch % (10**9 if kind == "new" else 100)
+            made = np.random.default_rng(seed).integers(0, 256, (batch, width), np.uint8)
+            point.append(made, batch)
+        run.close()
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+        ts.set_memory_limit(limit)
+        layer = ts.Store(path)["layer"]
+        entropy = layer.entropy()
+        kept = layer.histogram(to=pathlib.Path(folder) / "counts.zarr")
+        assert kept.total == len(layer)
+        assert kept.entropy() == entropy
+        print(peak(), ts.get_memory_limit(), len(kept))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.long
+@pytest.mark.parametrize(("width", "rows", "limit", "kind"), CASES)
+def test_the_process_stays_near_the_limit(width, rows, limit, kind):
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(width), str(rows), limit, kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stderr
+    peak, bytes_allowed, distinct = map(int, done.stdout.split())
+    assert distinct > 1000
+    assert peak <= bytes_allowed + MARGIN
+    print(f"{peak / 1e6:.0f} MB for {distinct:,} states within {limit}")
