@@ -21,6 +21,7 @@ PUBLIC = {
     "GroupedCounts",
     "PaddedCounts",
     "RankCounts",
+    "RankRun",
     "Run",
     "StateCapture",
     "StateCaptureHook",
