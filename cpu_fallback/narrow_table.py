@@ -34,6 +34,11 @@ class NarrowTable(Table):
         _rehash(self._slots, slots)
         self._slots = slots
 
+    def take_back(
+        self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
+    ) -> None:
+        self._used = _take_back(packed, weights, start, stop, self._slots)
+
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the distinct rows (distinct, bytes), in no order, and their counts."""
         rows = np.empty((self._used, self._row_bytes), np.uint8)
@@ -103,6 +108,36 @@ def _rehash(old: Words, new: Words) -> None:
             while new[place, 1] != 0:
                 place = (place + 1) & mask
             new[place, 0], new[place, 1] = old[i, 0], old[i, 1]
+
+
+@kernel
+def _take_back(packed: Bytes, weights: Ints | None, start: int, stop: int, slots: Words) -> int:
+    """Count rows less often; return how many keys are left. Those of count 0 are removed."""
+    width = packed.shape[1]
+    row, end = address_of(packed) + start * width, address_of(packed) + packed.size
+    mask, shift = len(slots) - 1, _shift_for(slots)
+    first = 0  # a slot that is empty before keys are removed: no key is beyond it
+    while slots[first, 1] != 0:
+        first += 1
+    for i in range(start, stop):
+        key = row_word(row, 0, width, end)
+        place = _slot_of(key, shift)
+        while slots[place, 1] == 0 or slots[place, 0] != key:
+            place = (place + 1) & mask
+        slots[place, 1] -= np.uint64(1) if weights is None else np.uint64(weights[i])
+        row += width
+    used = 0
+    for step in range(1, len(slots) + 1):
+        old = (first + step) & mask
+        key, count = slots[old, 0], slots[old, 1]
+        slots[old, 1] = 0
+        if count != 0:
+            place = _slot_of(key, shift)
+            while slots[place, 1] != 0:
+                place = (place + 1) & mask
+            slots[place, 0], slots[place, 1] = key, count
+            used += 1
+    return used
 
 
 @kernel

@@ -76,10 +76,18 @@ class Counter:
         more = max(0, len(parts) - len(self._tables))
         self._tables += [new_table(self._row_bytes) for _ in range(more)]
 
+        added: list[tuple[Table, int, int]] = []
+
         def add(table: Table, start: int, stop: int) -> None:
             table.add(rows, weights, start, stop, never_stop)
+            added.append((table, start, stop))
 
-        run(add, [(table, *part) for table, part in zip(self._tables, parts, strict=False)])
+        try:
+            run(add, [(table, *part) for table, part in zip(self._tables, parts, strict=False)])
+        except MemoryError:
+            for table, *part in added:
+                table.take_back(rows, weights, *part)
+            raise
         self._in_tables += len(rows)
         if self._has_outgrown_tables():
             with suppress(MemoryError):  # the rows are counted; the next batch tries again

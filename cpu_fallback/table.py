@@ -32,15 +32,31 @@ class Table(ABC):
         stop: int,
         stop_rule: StopRule,
     ) -> int:
-        """Count rows [start, stop), each ``weights`` times (default once); return where it ends."""
+        """Count rows [start, stop), each ``weights`` times (default once); return where it ends.
+
+        Raises MemoryError, and counts none of the rows, if there is no memory for more states.
+        """
         done = start
         while done < stop:
             done = self._insert(packed, weights, done, stop)
             if done < stop:
                 if stop_rule(self._used, done - start, stop - done):
                     break
-                self._grow()
+                try:
+                    self._grow()
+                except MemoryError as error:
+                    self.take_back(packed, weights, start, done)
+                    raise MemoryError(
+                        f"no memory for more than {self._used:,} states of {packed.shape[1]:,} "
+                        f"bytes: none of {stop - start:,} rows was counted ({error})"
+                    ) from error
         return done
+
+    @abstractmethod
+    def take_back(
+        self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
+    ) -> None:
+        """Count rows no longer that were counted last. Needs no memory."""
 
     @abstractmethod
     def _insert(

@@ -39,14 +39,24 @@ class WideTable(Table):
 
     def _grow(self) -> None:
         factor = 4 if len(self._slots) < 1 << 18 else 2
-        self._slots = np.zeros(len(self._slots) * factor, np.uint64)
-        _insert_all(self._rows, self._used, self._slots)
+        slots = np.zeros(len(self._slots) * factor, np.uint64)
         if len(self._rows) <= self._used + _BATCH:
-            rows = np.empty((len(self._slots) // 2, self._rows.shape[1]), np.uint8)
+            rows = np.empty((len(slots) // 2, self._rows.shape[1]), np.uint8)
             counts = np.empty(len(rows), np.int64)
             rows[: self._used] = self._rows[: self._used]
             counts[: self._used] = self._counts[: self._used]
             self._rows, self._counts = rows, counts
+        _insert_all(self._rows, self._used, slots)
+        self._slots = slots
+
+    def take_back(
+        self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
+    ) -> None:
+        _take_back(packed, weights, start, stop, self._slots, self._rows, self._counts)
+        while self._used and not self._counts[self._used - 1]:  # rows that came last
+            self._used -= 1
+        self._slots.fill(0)
+        _insert_all(self._rows, self._used, self._slots)
 
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the distinct rows (distinct, bytes) in order of arrival, and their counts."""
@@ -100,6 +110,30 @@ def _insert_rows(
             row += width
         done += count
     return done, used
+
+
+@kernel
+def _take_back(
+    packed: Bytes,
+    weights: Ints | None,
+    start: int,
+    stop: int,
+    slots: Words,
+    rows: Bytes,
+    counts: Ints,
+) -> None:
+    """Count rows less often. Their slots stay."""
+    width, mask = packed.shape[1], len(slots) - 1
+    row, kept = address_of(packed) + start * width, address_of(rows)
+    index_mask = (np.uint64(1) << np.uint64(_INDEX_BITS)) - np.uint64(1)
+    for i in range(start, stop):
+        place = np.int64(hash_row(row, width)) & mask
+        entry = np.int64(slots[place] & index_mask) - 1
+        while not rows_equal(row, kept + entry * width, width):
+            place = (place + 1) & mask
+            entry = np.int64(slots[place] & index_mask) - 1
+        counts[entry] -= 1 if weights is None else weights[i]
+        row += width
 
 
 @kernel

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu._states.grouped_counts import GroupedCounts
     from tensorstate_gpu._states.packing import compress_states, decompress_states
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
-    from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
+    from tensorstate_gpu._states.state_counts import RankCounts, StateCounts, merge
     from tensorstate_gpu._states.stored_counts import StoredCounts
     from tensorstate_gpu.bridges.jax_counts import PaddedCounts
     from tensorstate_gpu.bridges.jax_tap import tap
@@ -75,6 +75,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "entropy": "information",
     "get_memory_limit": "_process.memory_limit",
     "get_num_threads": "_process.num_threads",
+    "merge": "_states.state_counts",
     "network_efficiency": "information",
     "popcount": "_states.bits",
     "remove_state_layers": "_capturing.attaching",
@@ -112,6 +113,7 @@ __all__ = [
     "get_memory_limit",
     "get_num_threads",
     "information",
+    "merge",
     "network_efficiency",
     "neurons",
     "popcount",

@@ -32,6 +32,7 @@ class ModelPasses:
 
     def __init__(self, options: CaptureOptions) -> None:
         self.clock = 0
+        self.failed = 0  # passes, before the one that runs
         self.mask: Mask | None = None
         self._options = options
 
@@ -56,6 +57,7 @@ class ModelPasses:
         return takes_call(self._options) and not is_recomputation()
 
     def _begin(self, mask: NDArray[np.generic] | None) -> None:
+        self.failed += self.clock % 2
         self.clock = next_pass(self.clock)
         self.mask = validated_mask(mask) if mask is not None and mask.ndim == 2 else None
 

@@ -4,6 +4,7 @@ import weakref
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 try:
     import torch
@@ -32,7 +33,8 @@ class PassCounter(MarkingHook):
 
     def __init__(self, batch_axis: int = 0) -> None:
         self._batch_axis = str(batch_axis)  # see axes_in_graph()
-        self._clock = np.zeros(2, np.int64)  # and the number of inputs, if a graph knows it
+        # The time, the number of inputs if a graph knows it, and how many passes have failed.
+        self._clock = np.zeros(3, np.int64)
         self.tensor = shared_tensor(self._clock)
         self.bypasses: Bypasses | None = None
 
@@ -40,6 +42,11 @@ class PassCounter(MarkingHook):
     def clock(self) -> int:
         """The time now."""
         return int(self._clock[0])
+
+    @property
+    def failed(self) -> int:
+        """How many passes have failed, before the one that runs."""
+        return int(self._clock[2])
 
     def attach(self, model: nn.Module) -> None:
         """Count the passes of a model."""
@@ -63,7 +70,7 @@ class PassCounter(MarkingHook):
             return
         tensor = first_tensor((args, kwargs))
         if is_real_pass(self.tensor if tensor is None else tensor):
-            self._clock[:] = next_pass(self.clock), 0
+            _begin(self._clock, 0)
             if self.bypasses is not None:
                 self.bypasses.note_pass()
 
@@ -107,6 +114,7 @@ class ModuleLog(PassLog):
         """Return the log of another call of the layer, in which it has not run yet."""
         log = ModuleLog(self.counter)
         log._start = log._last = self._start
+        log._failed_before = self._failed_before
         log._expected, log._module = self._expected, self._module
         return log
 
@@ -171,8 +179,11 @@ def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int
     checkpointing saves the clock, and rejects a changed tensor.
     """
     if is_real_pass(clock):
-        time = clock.numpy()
-        time[:] = next_pass(time[0]), _size(given, batch_axis)
+        _begin(clock.numpy(), _size(given, batch_axis))
+
+
+def _begin(time: NDArray[np.int64], inputs: int) -> None:
+    time[:] = next_pass(time[0]), inputs, time[2] + time[0] % 2
 
 
 def _size(given: torch.Tensor | None, axis: int) -> int:

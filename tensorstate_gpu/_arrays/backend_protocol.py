@@ -57,6 +57,9 @@ class HostCounter(Counter, Protocol):
 class DeviceCounter(_RunningCounts, Protocol):
     """Counts on a device that may run out of memory. add() then raises, and counts no row."""
 
+    def to_host(self, rows: Any) -> NDArray[np.uint8]:
+        """Return rows that were added before as a NumPy array."""
+
     def result(self) -> tuple[DeviceArray, DeviceArray]:
         """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
 

@@ -1,6 +1,6 @@
 """capture(): capture points for the duration of a ``with`` block."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
@@ -11,6 +11,8 @@ from tensorstate_gpu._capturing.attachment import (
     release_names,
     same_arguments,
 )
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.run import Run
 
 _USAGE = "capture() captures inside a block only: with ts.capture(model, ...) as run:"
@@ -53,7 +55,7 @@ def capture(model: object, *where: Any, **how: Any) -> CaptureBlock:
     Takes the same parameters as build_efficiency_model. Capture points that the model already has
     are not touched. The Run can be read after the block. A store made from a path is then closed,
     and can be opened with ``mode="a"`` at once; a Store that you opened stays open. If an exception
-    ends the block in the middle of a forward pass, that pass is discarded from a store.
+    ends the block in the middle of a forward pass, that pass is discarded.
 
     Examples
     --------
@@ -80,14 +82,31 @@ def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
         bridge.detach(points)
         release_names(points)
         raise
+    marks = PassMarks()
+    if options.disk_path is None:
+        _mark_passes(points, marks)
     try:
         yield run
     except BaseException:
-        for point in run.efficiency_layers:
-            point.intake.sink.discard_incomplete_pass()
+        _discard_broken_pass(run, marks)
         if not any(point.state_count for point in run.efficiency_layers):
             release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
         raise
     finally:
         bridge.detach(points)
+        marks.release()
         run.close()
+
+
+def _mark_passes(points: Sequence[CapturePoint], marks: PassMarks) -> None:
+    for point in points:
+        point.intake.begin_marks(marks)
+        point.new_point_listeners.append(lambda new, _: new.intake.begin_marks(marks))
+
+
+def _discard_broken_pass(run: Run, marks: PassMarks) -> None:
+    points = run.efficiency_layers
+    stored = [point.intake.sink.discard_broken_pass() for point in points]
+    if marks.discard_broken_pass() or any(stored):
+        for point in points:
+            point.intake.log.leave_out_failed_pass()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import integer, positive_integer
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, NoteScope, PassNotes
 from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
 from tensorstate_gpu._layers.accumulator import Accumulator
@@ -19,6 +20,7 @@ from tensorstate_gpu._layers.batches import Batches, totals
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes, validated_notes
 from tensorstate_gpu._layers.layer_facts import LayerLog
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._states.not_a_number import count_nan
 from tensorstate_gpu.errors import warn_user
 
@@ -43,6 +45,7 @@ class Intake:
         self._stopped = False
         self._pauses = 0
         self.scope = NoteScope()
+        self.marks: PassMarks | None = None  # of the passes of a run in memory
         self.log = LayerLog(call_of=call_of)
         self._open_sink()
         self.log.begin(self.sink.earlier_facts())
@@ -78,6 +81,8 @@ class Intake:
                 neurons = positive_integer(neurons, "neurons")
                 self.axis = None if axis is None else integer(axis, "axis")
                 self.accumulator = self.sink.open(neurons, self.attributes())
+                if self.marks is not None:
+                    self.accumulator.mark_pass_end()
                 return
             self.check_neurons(neurons)
             if self._resumed and axis != self.axis:
@@ -116,7 +121,7 @@ class Intake:
         if type(packed) is not np.ndarray:
             raise TypeError(f"packed must be a NumPy array, got {type(packed).__name__}")
         instances = integer(instances, "instances")
-        self.sink.before_batch()
+        self._before_batch()
         with self.lock:
             if self.accumulator is None:
                 raise ValueError(f"{self.name}: declare() the neurons before append()")
@@ -150,7 +155,7 @@ class Intake:
         """
         if not self.is_open:
             return
-        self.sink.before_batch()
+        self._before_batch()
         with self.lock:  # no reset by another thread may come between declare and append
             self.axis_origin = axis_origin or self.axis_origin
             self.inputs_unknown = inputs_unknown or self.inputs_unknown
@@ -164,6 +169,12 @@ class Intake:
             self.log.note_spatial_shape(spatial_shape)
         if not fits:
             _warn_of_misfit(notes, count)
+
+    def _before_batch(self) -> None:
+        self.sink.before_batch()
+        marks = self.marks  # another thread may end the block
+        if marks is not None:
+            marks.before_batch(self.name)
 
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""
@@ -201,6 +212,42 @@ class Intake:
         """True after stop()."""
         return self._stopped
 
+    # ---- broken passes -------------------------------------------------------------------------
+
+    def begin_marks(self, marks: PassMarks) -> None:
+        """Let the batches of a pass that breaks be taken back, where no store does that."""
+        self.marks = marks
+        marks.add(self)
+
+    def progress(self) -> tuple[int, bool]:
+        """Return how many instances there are, and whether the layer runs in every pass."""
+        instances = 0 if self.accumulator is None else self.accumulator.ledger.instances
+        return instances, self.log.facts_to_store().runs_always
+
+    def in_pass(self) -> bool | None:
+        """Return whether a pass of the model has begun and not ended, if that is known."""
+        return self.log.in_pass()
+
+    def mark_pass_end(self) -> None:
+        """Remember what there is at the end of a forward pass."""
+        with self.lock:
+            if self.accumulator is not None:
+                self.accumulator.mark_pass_end()
+
+    def rewind_pass(self) -> None:
+        """Discard what was added since the last mark."""
+        self.wait_for_pending()
+        with self.lock, deferred_interrupts():
+            if self.accumulator is not None:
+                self.accumulator.rewind_pass()
+
+    def release_pass(self) -> None:
+        """Mark no further passes."""
+        self.marks = None
+        with self.lock:
+            if self.accumulator is not None:
+                self.accumulator.release_pass()
+
     # ---- copies --------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
@@ -226,7 +273,7 @@ class Intake:
         self._barriers = []
         self._resumed = False
         self.pending_notes = NO_NOTES
-        self._pauses, self.scope = 0, NoteScope()
+        self._pauses, self.scope, self.marks = 0, NoteScope(), None
         if self.accumulator is None and (found := self.sink.existing()) is not None:
             self.accumulator, self.axis = found
 

@@ -11,6 +11,10 @@ class Clock(Protocol):
     def clock(self) -> int:
         """The time now."""
 
+    @property
+    def failed(self) -> int:
+        """How many passes have failed, before the one that runs."""
+
 
 def next_pass(clock: Any) -> Any:
     """Return the time of the pass that begins next, or an array of it. One that failed has no end.
@@ -26,6 +30,7 @@ class _Stopped:
     """A clock that stands still."""
 
     clock: int
+    failed: int
 
 
 class PassLog:
@@ -37,12 +42,19 @@ class PassLog:
 
     def stop(self) -> None:
         """Count no further passes."""
-        self._counter = _Stopped(self._counter.clock)
+        self._counter = _Stopped(self._counter.clock, self._counter.failed)
+
+    def leave_out_failed_pass(self) -> None:
+        """Count no further passes, nor one that has begun and not ended."""
+        clock = self._counter.clock
+        self._ran -= clock % 2 and self._last == clock
+        self._counter = _Stopped(clock - clock % 2, self._counter.failed)
 
     def restart(self) -> None:
         """Count from zero."""
         self._start = self._last = self._counter.clock
         self._ran = 0
+        self._failed_before = self._counter.failed
 
     def note_run(self, clock: int) -> None:
         """Note that the layer ran at a time. Outside of passes, that does not count."""
@@ -61,6 +73,15 @@ class PassLog:
             clock -= 1
         total = (clock + 1) // 2 - (self._start + 1) // 2
         return (ran, total) if total > 0 else None
+
+    def failed(self, *, ended: bool = False) -> int:
+        """Return how many passes have failed; one that still runs may do so."""
+        running = 0 if ended else self._counter.clock % 2
+        return self._counter.failed - self._failed_before + running
+
+    def in_pass(self) -> bool | None:
+        """Return whether a pass has begun and not ended; None if there were none."""
+        return None if self.passes() is None else self._counter.clock % 2 == 1
 
     def bypass(self) -> str | None:
         """Return what has run the layer without its capture point in some passes, if known."""

@@ -103,7 +103,7 @@ class Run(Mapping[str, CapturePoint]):
 
         Raises ValueError if these differ, or if no layer ran in every pass.
         """
-        counts = {p.instance_count for p in self._points.values() if _ran_in_every_pass(p)}
+        counts = {p.instance_count for p in self._points.values() if _runs_always(p)}
         if len(counts) != 1:
             each = {name: point.instance_count for name, point in self._points.items()}
             what = "layers have seen different numbers of inputs" if counts else _NO_FULL_LAYER
@@ -206,12 +206,19 @@ class Run(Mapping[str, CapturePoint]):
         return information.network_efficiency(self)
 
     def report(
-        self, accuracy: float | None = None, beta: float = 2, *, by_label: bool = False
+        self,
+        accuracy: float | None = None,
+        beta: float = 2,
+        *,
+        by_label: bool = False,
+        include_out_of_step: bool = False,
     ) -> "Report":
         """Return the table of measures; see tensorstate_gpu.report."""
         from tensorstate_gpu.reporting import report
 
-        return report(self, accuracy, beta, by_label=by_label)
+        return report(
+            self, accuracy, beta, by_label=by_label, include_out_of_step=include_out_of_step
+        )
 
     def save(self, path: Any) -> None:
         """Write all captured rows to a new store. Raises ValueError if the path exists."""
@@ -232,10 +239,9 @@ class Run(Mapping[str, CapturePoint]):
             return html_table(("layer",), [(name,) for name in self])
 
 
-def _ran_in_every_pass(point: CapturePoint) -> bool:
+def _runs_always(point: CapturePoint) -> bool:
     """Return whether a layer ran in each pass of its model that has ended, as far as is known."""
-    passes = point.intake.log.facts_to_store().passes
-    return passes is None or passes[0] == passes[1]
+    return point.intake.log.facts_to_store().runs_always
 
 
 _NO_FULL_LAYER = "the number of inputs is unknown, because no layer ran in every pass"

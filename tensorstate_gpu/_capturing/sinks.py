@@ -61,8 +61,11 @@ class Sink(Protocol):
     def close(self) -> None:
         """Commit buffered rows. Closes a store made from a path, if no other layer needs it."""
 
-    def discard_incomplete_pass(self) -> None:
-        """Discard the batches of a forward pass that an exception ended."""
+    def discard_broken_pass(self) -> bool:
+        """Discard the batches of a pass that an exception ended, of all layers of the store.
+
+        Return whether there were any.
+        """
 
 
 class _NoStore:
@@ -96,7 +99,11 @@ class _NoStore:
     def _do_nothing(self) -> None:
         """Nothing to do."""
 
-    remove = release_name = flush = close = discard_incomplete_pass = _do_nothing
+    remove = release_name = flush = close = _do_nothing
+
+    def discard_broken_pass(self) -> bool:
+        """Nothing to do: PassMarks does it."""
+        return False
 
 
 class MemorySink(_NoStore):
@@ -200,8 +207,8 @@ class StoreSink:
     def close(self) -> None:
         self._session.finish(self._name)
 
-    def discard_incomplete_pass(self) -> None:
-        self._session.discard_incomplete_pass()
+    def discard_broken_pass(self) -> bool:
+        return self._session.discard_broken_pass()
 
 
 class CommittedSink(_NoStore):

@@ -149,3 +149,15 @@ class Accumulator(ABC):
     @abstractmethod
     def cancel_transfers(self) -> None:
         """Drop batches in transit, because all rows will be deleted."""
+
+    @abstractmethod
+    def mark_pass_end(self) -> None:
+        """Remember what there is at the end of a forward pass, and how to return to it."""
+
+    @abstractmethod
+    def rewind_pass(self) -> None:
+        """Discard what was added since the last mark, once."""
+
+    @abstractmethod
+    def release_pass(self) -> None:
+        """Free memory that only rewind_pass() needs: it will not be called."""

@@ -48,6 +48,12 @@ class ArrowRows:
     def to_parquet(self, path: Any, progress: ProgressCallback | None = None) -> None:
         write_batches(self.schema, self.batches(), path, progress)
 
+    def to_stream(self, requested_schema: object) -> object:
+        """Return the rows as a capsule of the Arrow PyCapsule interface, read as it is consumed."""
+        reader = pa.RecordBatchReader.from_batches(self.schema, self.batches())
+        capsule: object = reader.__arrow_c_stream__(requested_schema)
+        return capsule
+
     def batches(self) -> Iterator[Any]:
         """Yield the rows, in order, as record batches of at most PIECE_ROWS."""
         row = 0

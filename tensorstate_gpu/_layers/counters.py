@@ -15,12 +15,13 @@ from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.memory_limit import get_memory_limit
 from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_for, device_of
 from tensorstate_gpu._states.external_counter import ExternalCounter
-from tensorstate_gpu._states.spilling_counter import SpillingCounter
+from tensorstate_gpu._states.spilling_counter import Histogram, SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu._states.stored_counts import StoredCounts
 
 Label = int | str | None  # None: of rows without labels
 Device = tuple[int, int]
+Key = tuple[bool, Device]  # whether the rows have numbers, and where they are
 WeightedRows = tuple[Rows, NDArray[np.int64] | None]
 
 _NUMBER = np.dtype("<u4")  # of a label, behind a row
@@ -40,12 +41,46 @@ class LabelledCounters:
     def __init__(self, row_bytes: int, groups: int = 1) -> None:
         self._row_bytes, self._groups = row_bytes, groups
         self._numbers: dict[Label, int] = {}
-        # By whether the rows have numbers, and by device.
-        self._counters: dict[tuple[bool, Device], Counter] = {}
+        self._counters: dict[Key, Counter] = {}
+        self._held: list[tuple[Key, NativeArray]] | None = None  # None: batches are not held
+        self._taken_back: dict[Key, Counter] = {}  # what counts no longer, in host memory
 
     @property
     def total(self) -> int:
-        return sum(counter.total for counter in self._counters.values())
+        counted, taken = self._counters.values(), self._taken_back.values()
+        return sum(each.total for each in counted) - sum(each.total for each in taken)
+
+    def hold(self) -> None:
+        """Hold the rows of the next batches, and no longer those of earlier ones."""
+        self._held = []
+
+    def release(self) -> None:
+        """Hold no rows any more."""
+        self._held = None
+
+    def take_back(self) -> None:
+        """Count the batches that are held no longer, and release them.
+
+        Tables do not forget rows, so these are counted apart, and subtracted when counts are read.
+        """
+        taken = dict(self._taken_back)
+        for key, rows in self._held or ():
+            counter = new_counter(rows.shape[1])
+            if key in taken:
+                counter.add(*taken[key].result())
+            counter.add(self._on_host(key, rows))
+            taken[key] = counter
+        self._taken_back, self._held = taken, None
+
+    def _on_host(self, key: Key, rows: NativeArray) -> Rows:
+        counter = self._counters[key]
+        return counter.to_host(rows) if isinstance(counter, SpillingCounter) else np.asarray(rows)
+
+    def _result(self, key: Key) -> Histogram:
+        counted = self._counters[key].result()
+        if key not in self._taken_back:
+            return counted
+        return without(counted, self._taken_back[key].result())
 
     def check_room(self) -> None:
         """Raise MemoryError if the results would not fit into get_memory_limit()."""
@@ -85,7 +120,13 @@ class LabelledCounters:
             columns = np.zeros((len(numbers), self._key_bytes - self._row_bytes), np.uint8)
             columns[:, : _NUMBER.itemsize] = numbers.view(np.uint8).reshape(len(numbers), -1)
             packed = backend_for(device).with_columns(packed, columns)
-        self._counter(numbers is not None, device).add(packed)
+        held: NativeArray = packed
+        if self._held is not None and numbers is None and device[0] == CPU:
+            held = np.array(packed)  # a copy: the next batch may be packed into the same memory
+        key = (numbers is not None, device)
+        self._counter(key).add(packed)
+        if self._held is not None:
+            self._held.append((key, held))
 
     @property
     def _key_bytes(self) -> int:
@@ -116,14 +157,15 @@ class LabelledCounters:
             raise OverflowError(f"more than {number:,} labels in {self._groups} groups")
         return number
 
-    def _counter(self, numbered: bool, device: Device) -> Counter:
-        if (numbered, device) not in self._counters:
+    def _counter(self, key: Key) -> Counter:
+        if key not in self._counters:
+            numbered, device = key
             width = self._key_bytes if numbered else self._row_bytes
-            self._counters[numbered, device] = new_counter(width, device)
-        return self._counters[numbered, device]
+            self._counters[key] = new_counter(width, device)
+        return self._counters[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        counters = [(numbered, each.result()) for (numbered, _), each in self._counters.items()]
+        counters = [(key[0], self._result(key)) for key in self._counters]
         sizes = {"row_bytes": self._row_bytes, "groups": self._groups}
         return {**sizes, "numbers": dict(self._numbers), "counters": counters}
 
@@ -131,7 +173,7 @@ class LabelledCounters:
         self.__init__(state["row_bytes"], state["groups"])  # type: ignore[misc]
         self._numbers = state["numbers"]
         for numbered, (rows, counts) in state["counters"]:
-            self._counter(numbered, (CPU, 0)).add(rows, counts)
+            self._counter((numbered, (CPU, 0))).add(rows, counts)
 
     def histograms(self, neurons: int) -> dict[Label, StateCounts]:
         """Return the counts by label. Integers are sorted before strings."""
@@ -152,9 +194,9 @@ class LabelledCounters:
 
     def _parts(self, neurons: int) -> Iterator[tuple[Label, int, StateCounts]]:
         """Return labels, groups and their counts; the same may come once for each device."""
-        for (numbered, _), counter in self._counters.items():
-            rows, counts = counter.result()
-            runs = self._runs(rows) if numbered else [(None, 0, slice(None))]
+        for key in self._counters:
+            rows, counts = self._result(key)
+            runs = self._runs(rows) if key[0] else [(None, 0, slice(None))]
             for label, group, part in runs:
                 own = np.ascontiguousarray(rows[part, : self._row_bytes])
                 yield label, group, StateCounts.trusted(own, counts[part], neurons)
@@ -168,6 +210,14 @@ class LabelledCounters:
         for start, stop in pairwise([0, *edges.tolist(), len(keys)] if len(keys) else []):
             number, group = divmod(int(numbers[start]), self._groups)
             yield labels[number], group, slice(start, stop)
+
+
+def without(counted: Histogram, taken_back: Histogram) -> Histogram:
+    """Return a histogram without a part of it."""
+    rows, counts = taken_back
+    both = cpu().merge([counted, (rows, -counts)], rows.shape[1])
+    left = both[1] > 0
+    return both[0][left], both[1][left]
 
 
 def in_order(labels: Iterable[Label]) -> list[Label]:

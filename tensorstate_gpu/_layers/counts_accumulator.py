@@ -11,7 +11,7 @@ from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, sizes_of
 from tensorstate_gpu._layers.counters import LabelledCounters
 from tensorstate_gpu._layers.instance_groups import SampleTallies, groups_of, instance_hashes
-from tensorstate_gpu._layers.instance_notes import InstanceNotes
+from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.progress import ProgressCallback
@@ -33,6 +33,7 @@ class CountsAccumulator(Accumulator):
         self._groups, self._first = groups, first
         self._counters = LabelledCounters(self.row_bytes, groups or 1)
         self._samples = SampleTallies(groups or 1)
+        self._pass_end = self._ledger.position(), self._samples
 
     @property
     def ledger(self) -> Ledger:
@@ -69,7 +70,7 @@ class CountsAccumulator(Accumulator):
         return twin
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
-        row_labels = row_groups = None
+        row_labels = row_groups = hashes = None
         by_instance = notes.labels is not None or self._groups is not None
         if by_instance and not any(map(is_unassigned, batches)):
             sizes = sizes_of(batches)
@@ -78,10 +79,24 @@ class CountsAccumulator(Accumulator):
                 first = self._first + self._ledger.instances
                 hashes = instance_hashes(first, len(sizes), notes.units)
                 row_groups = groups_of(hashes, self._groups).repeat(sizes)
-                self._samples.add(hashes, notes.labels, has_units=notes.units is not None)
         self._count_rows(packed, row_labels, row_groups)
+        if hashes is not None:
+            self._samples.add(hashes, notes.labels, has_units=notes.units is not None)
         self._ledger.add(batches, notes)
         self._ledger.mark_stored(batches)
+
+    def mark_pass_end(self) -> None:
+        self._pass_end = self._ledger.position(), self._samples.copy()
+        self._counters.hold()
+
+    def rewind_pass(self) -> None:
+        self._counters.take_back()
+        position, self._samples = self._pass_end
+        notes = {what: NoteColumn(what, count=count) for what, count in position.notes.items()}
+        self._ledger = self._ledger.first(position, notes)
+
+    def release_pass(self) -> None:
+        self._counters.release()
 
     def _count_rows(
         self,
@@ -89,8 +104,15 @@ class CountsAccumulator(Accumulator):
         row_labels: NDArray[Any] | None = None,
         row_groups: NDArray[np.integer] | None = None,
     ) -> None:
-        if len(packed):
+        if not len(packed):
+            return
+        try:
             self._counters.add(packed, row_labels, row_groups)
+        except MemoryError as error:
+            raise MemoryError(
+                f"{error}. What was captured before can be read. A store takes any number of rows "
+                "(storage_path=), and counts them later; or leave out layers (exclude=)"
+            ) from error
 
     def _compute_counts(self) -> StateCounts:
         return merge_all(list(self._counters.histograms(self.neurons).values()), self.neurons)

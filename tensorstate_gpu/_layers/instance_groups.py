@@ -83,6 +83,12 @@ class SampleTallies:
         known = self.by_label.get(label)
         self.by_label[label] = more if known is None else known.merge(more)
 
+    def copy(self) -> "SampleTallies":
+        """Return an independent copy."""
+        twin = SampleTallies(self._groups)
+        twin._by_label = self._by_label.copy()  # of values that never change
+        return twin
+
     def with_counts(self, parts: dict[Label, list[StateCounts]]) -> dict[Label, GroupedCounts]:
         """Return the grouped counts of each label, from its histogram of each group."""
         return {label: _grouped(each, self.by_label[label]) for label, each in parts.items()}

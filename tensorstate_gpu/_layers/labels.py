@@ -24,6 +24,15 @@ class MemoryLabels:
     def __init__(self) -> None:
         self._labels: list[NDArray[Any]] = []
 
+    @classmethod
+    def first(cls, pieces: Iterable[NDArray[Any]], count: int) -> "MemoryLabels":
+        """Return the first labels of a series of arrays."""
+        self = cls()
+        for piece in pieces:
+            self.add(piece[:count])
+            count -= len(piece[:count])
+        return self
+
     def add(self, labels: NDArray[Any]) -> None:
         self._labels.append(labels)
 

@@ -16,6 +16,7 @@ class LayerFacts:
     ``spatial_shape``: the sizes of the activations without instances and neurons, if all have the
     same.
     ``shuffled``: whether a framework has put inputs into an order of its own.
+    ``failed``: how many of the passes have failed, and so may not have come to the layer.
     """
 
     passes: tuple[int, int] | None = None
@@ -24,6 +25,15 @@ class LayerFacts:
     call_of: str | None = None
     spatial_shape: tuple[int, ...] | None = None
     shuffled: bool = False
+    failed: int = 0
+
+    @property
+    def runs_always(self) -> bool:
+        """Whether the layer runs in each pass of its model that does not fail, as far as is known.
+
+        A pass may fail before it comes to the layer, or after.
+        """
+        return self.passes is None or self.passes[0] >= self.passes[1] - self.failed
 
     def to_json(self) -> dict[str, object]:
         """Return what is known, without what is not."""
@@ -46,6 +56,7 @@ class LayerFacts:
             _text(found.get("call_of")),
             _numbers(found.get("spatial_shape")),
             found.get("shuffled") is True,
+            (_numbers([found.get("failed", 0)]) or (0,))[0],
         )
 
 
@@ -88,6 +99,15 @@ class PassSource(Protocol):
 
         ``ended``: leave out a pass that still runs, or has failed.
         """
+
+    def failed(self, *, ended: bool = False) -> int:
+        """Return how many passes have failed; ``ended``: leave out one that still runs."""
+
+    def in_pass(self) -> bool | None:
+        """Return whether a pass has begun and not ended; None if there were none."""
+
+    def leave_out_failed_pass(self) -> None:
+        """Count no further passes, nor one that has begun and not ended."""
 
     def bypass(self) -> str | None:
         """Return what has run the layer without its capture point, if that is known."""
@@ -136,7 +156,18 @@ class LayerLog:
             self.call_of,
             shapes[0] if len(shapes) == 1 else None,
             self.shuffled,
+            (0 if earlier is None else earlier.failed)
+            + (0 if source is None else source.failed(ended=ended)),
         )
+
+    def in_pass(self) -> bool | None:
+        """Return whether a pass has begun and not ended, if that is known."""
+        return None if self.pass_source is None else self.pass_source.in_pass()
+
+    def leave_out_failed_pass(self) -> None:
+        """Count no further passes, nor one that has begun and not ended: it was taken back."""
+        if self.pass_source is not None:
+            self.pass_source.leave_out_failed_pass()
 
     def _passes(self, new: tuple[int, int] | None) -> tuple[int, int] | None:
         """Return all passes. They are not known if those of the earlier capture are not."""

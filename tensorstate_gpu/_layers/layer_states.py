@@ -87,6 +87,11 @@ class LayerStates(ABC):
         return self.facts().passes
 
     @property
+    def failed_passes(self) -> int:
+        """How many of the model's passes have failed, and so may not have come to the layer."""
+        return self.facts().failed
+
+    @property
     def other_names(self) -> tuple[str, ...]:
         """The other names, of a layer that is registered in its model under several."""
         return self.facts().other_names
@@ -263,6 +268,14 @@ class LayerStates(ABC):
         interrupt.
         """
         self._arrow_rows().to_parquet(path, progress)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the table of to_arrow() as a stream, for other Arrow libraries. Needs pyarrow.
+
+        ``polars.DataFrame(layer)`` and ``pyarrow.table(layer)`` call it; the rows are read chunk by
+        chunk.
+        """
+        return self._arrow_rows().to_stream(requested_schema)
 
     def _arrow_rows(self) -> "ArrowRows":
         from tensorstate_gpu._layers.arrow_rows import ArrowRows

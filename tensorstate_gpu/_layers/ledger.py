@@ -1,8 +1,8 @@
 """Ledger: which rows belong to which instance (model input)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,14 @@ from tensorstate_gpu._layers.batches import (
 )
 from tensorstate_gpu._layers.instance_notes import NOTES, NOTHING, InstanceNotes, NoteColumn
 from tensorstate_gpu.errors import InputsUnknown
+
+
+class Position(NamedTuple):
+    """How much a layer had at one time: instances, rows, and notes by name."""
+
+    instances: int
+    rows: int
+    notes: Mapping[str, int]
 
 
 class Ledger:
@@ -137,6 +145,15 @@ class Ledger:
         ``instances`` and ``rows`` count from there.
         """
         return first(islice(self._batches, start, None), instances, rows)
+
+    def position(self) -> Position:
+        """Return how much there is now."""
+        notes = {what: column.count for what, column in self.notes.items()}
+        return Position(self.instances, self.rows, notes)
+
+    def first(self, position: Position, notes: dict[str, NoteColumn]) -> "Ledger":
+        """Return a ledger of what there was at a position, with these notes; all of it stored."""
+        return Ledger.from_batches(self.first_batches(position.instances, position.rows), notes)
 
     def snapshot(self) -> "Ledger":
         """Return a copy of the current ledger. Its notes can be read once."""

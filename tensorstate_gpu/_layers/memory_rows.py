@@ -40,6 +40,12 @@ class RowStorage(Protocol):
     def chunks(self) -> Iterator[Rows]:
         """Return the current rows, in order, in read-only chunks (rows, bytes)."""
 
+    def mark_pass_end(self) -> None:
+        """Remember the end of a forward pass, to which rewind_pass() returns."""
+
+    def rewind_pass(self) -> None:
+        """Discard what was added since the last mark."""
+
 
 class MemoryRows(ChunkedBuffer):
     """All rows in memory. A numcodecs codec, if given, encodes each full chunk."""
@@ -53,6 +59,7 @@ class MemoryRows(ChunkedBuffer):
         self._compressor = compressor
         self._full: list[Any] = []
         self.ledger = Ledger({name: NoteColumn(name, MemoryLabels()) for name in NOTES})
+        self.mark_pass_end()
 
     def copy(self) -> "MemoryRows":
         """Return an independent copy. It shares the full chunks, which never change."""
@@ -81,6 +88,25 @@ class MemoryRows(ChunkedBuffer):
         else:  # a codec may return its input
             chunks = (first, *map(copied, self._split(others)))
             self._full += [self._compressor.encode(chunk) for chunk in chunks]
+
+    def mark_pass_end(self) -> None:
+        self._pass_end = self.ledger.position()
+
+    def rewind_pass(self) -> None:
+        position = self._pass_end
+        full = position.rows // self._chunk_rows
+        if full < len(self._full):  # the last row is in a full chunk
+            self._buffer = self._decode(self._full[full]).copy()
+            self._base = full * self._chunk_rows
+            del self._full[full:]
+        self._filled = position.rows - self._base
+        notes = {
+            what: NoteColumn(
+                what, MemoryLabels.first(self.ledger.notes[what].pieces(), count), count
+            )
+            for what, count in position.notes.items()
+        }
+        self.ledger = self.ledger.first(position, notes)
 
     def chunks(self) -> Iterator[Rows]:
         last = [_read_only(self._buffer[: self._filled])] if self._filled else []

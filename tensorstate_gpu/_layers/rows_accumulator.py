@@ -190,6 +190,16 @@ class RowsAccumulator(Accumulator):
             yield chunk, self.ledger.instances_of_rows(row, row + len(chunk))
             row += len(chunk)
 
+    def mark_pass_end(self) -> None:
+        self._storage.mark_pass_end()
+
+    def rewind_pass(self) -> None:
+        self.collect_transferred(wait=True)
+        self._storage.rewind_pass()
+
+    def release_pass(self) -> None:
+        """Nothing to do: a mark is a few numbers."""
+
     def cancel_transfers(self) -> None:
         self._transfers.clear()
         self._in_flight.clear()

@@ -12,13 +12,15 @@ from tensorstate_gpu._arrays.backend_protocol import Backend
 from tensorstate_gpu._arrays.dlpack import CPU, Tensor, export_like
 from tensorstate_gpu._arrays.frameworks import PaddedHistogram, jax_counts
 from tensorstate_gpu._process.memory_limit import explicit_memory_limit
-from tensorstate_gpu._states.backends import device_backend_for
+from tensorstate_gpu._states.backends import cpu, device_backend_for
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.sorted_runs import SortedRun
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import Path, StoredCounts, saved
+
+_STREAMED_BYTES = 1 << 26  # of a mapped file that are counted at a time
 
 
 @runtime_checkable
@@ -113,7 +115,8 @@ def count_states(
     Parameters
     ----------
     states : uint8 array of shape (states, bytes), capture point or layer of a Store
-        A layer of a store is counted chunk by chunk: it may be larger than memory.
+        A layer of a store is counted chunk by chunk: it may be larger than memory. So may a
+        np.memmap.
     neurons : int, optional
         How many bits of a row are neurons; all of them by default.
     size : int, optional
@@ -162,7 +165,9 @@ def count_states(
         if packed.device[0] == CPU and (to is not None or _needs_files(packed)):
             stored = StoredCounts(_runs(packed.numpy()), bits)
             return stored.load() if to is None else stored.save(to)
-        rows, counts = _count_rows(backend, packed)
+        is_file = isinstance(states, np.memmap) and states.nbytes > _STREAMED_BYTES
+        count = _count_by_parts if is_file else _count_rows
+        rows, counts = count(backend, packed)
     counted = StateCounts.trusted(rows, counts, bits)
     return counted if to is None else saved(counted, to)
 
@@ -181,6 +186,17 @@ def _runs(rows: NDArray[np.uint8]) -> Sequence[SortedRun]:
     for start in range(0, len(rows), counter.rows_at_a_time):
         counter.add(rows[start : start + counter.rows_at_a_time])
     return counter.runs()
+
+
+def _count_by_parts(
+    backend: Backend, packed: Tensor
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Count rows of a file, which may exceed memory: only distinct ones take any."""
+    rows, width = backend.view(packed), packed.shape[1]
+    counter, step = cpu().counter(width), _STREAMED_BYTES // width + 1
+    for start in range(0, packed.shape[0], step):
+        counter.add(rows[start : start + step])
+    return counter.result()
 
 
 def _count_rows(backend: Backend, packed: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -42,6 +42,10 @@ class SpillingCounter:
             with suppress(MemoryError):  # the rows are counted; the next reader tries again
                 self._spill()
 
+    def to_host(self, rows: NativeArray) -> NDArray[np.uint8]:
+        """Return rows that were added before, in host memory."""
+        return self._counter.to_host(rows)
+
     def _add_by_halves(self, packed: NativeArray, weights: NativeArray | None) -> list[Histogram]:
         """Count rows, by halves if they do not fit. Return the counts that had to be drained."""
         try:

@@ -3,6 +3,9 @@
 A histogram is a pair: the distinct rows in order (distinct, bytes), and their int64 counts.
 """
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
@@ -67,6 +70,11 @@ class Counter:
             if len(rows):
                 self._counts.add(rows, weights)
                 self._total += len(rows) if weights is None else int(weights.sum())
+
+    def to_host(self, rows: DeviceArray) -> NDArray[np.uint8]:
+        """Return rows that were added before: after the work that made them, on any stream."""
+        with self._owner_stream.entered():
+            return device.to_host(rows)
 
     def result(self) -> Histogram:
         with self._owner_stream.entered():

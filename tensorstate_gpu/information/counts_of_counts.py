@@ -41,7 +41,7 @@ class CountsOfCounts:
             _check_whole(values, argument, needed_by)
         if int(values.max()) >= 2**63:
             raise ValueError(f"{argument} must be at most 2**63 - 1, got {values.max()}")
-        return cls(*_tally(values.astype(np.int64, copy=False)))
+        return cls(*tally(values.astype(np.int64, copy=False)))
 
     @property
     def rows(self) -> int:
@@ -97,7 +97,7 @@ def _check_whole(values: NDArray[np.floating], argument: str, needed_by: str) ->
         raise ValueError(f"{needed_by} needs integer counts: {argument} has {fractions[0]}")
 
 
-def _tally(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def tally(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the positive values, and how often each occurs. Great ones may be repeated."""
     if not isinstance(values, np.ndarray):  # CuPy's, which NumPy hands the call on to
         distinct, times = (part.get() for part in np.unique(values, return_counts=True))

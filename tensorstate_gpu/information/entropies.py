@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.counts_argument import weights as check_weights
-from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, tallied
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, tallied, tally
 from tensorstate_gpu.information.estimators import Estimator, check_estimator, estimate
 
 _CHUNK = 1 << 16  # weights at a time, so that temporary arrays stay in the cache
@@ -92,10 +92,14 @@ def entropy(
     order = check_order(alpha, "alpha")
     check_estimator(estimator, order)
     if estimator == "plugin":
-        tally = tallied(counts, "counts")
-        if tally is not None:
-            return _plug_in(tally.counts, order, tally.states)
-        return _plug_in(check_weights(counts, "counts"), order)
+        found = tallied(counts, "counts")
+        if found is not None:
+            return _plug_in(found.counts, order, found.states)
+        weights = check_weights(counts, "counts")
+        repeated = _repeated_counts(weights)
+        if repeated is not None:
+            return _plug_in(repeated[0], order, repeated[1])
+        return _plug_in(weights, order)
     sample = CountsOfCounts.of(counts, "counts", needed_by=f"the estimator {estimator!r}")
     known: int | None = getattr(counts, "neurons", None) if neurons is None else neurons
     return estimate(sample, estimator, order, known)
@@ -136,12 +140,30 @@ def effective_states(
     3.0
     """
     if check_order(alpha, "alpha") == 0 and estimator == "plugin":
-        tally = tallied(counts, "counts")
-        if tally is not None:
-            return float(tally.distinct)
+        found = tallied(counts, "counts")
+        if found is not None:
+            return float(found.distinct)
         return float(np.count_nonzero(check_weights(counts, "counts")))
     bits = entropy(counts, alpha, estimator, neurons)
     return math.exp2(bits) if bits < sys.float_info.max_exp else math.inf
+
+
+def _repeated_counts(
+    weights: NDArray[Any],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Return the counts that occur, and how many states have each: far fewer terms to sum.
+
+    None if weights are not many counts, on the host, that repeat. Great counts may be listed twice.
+    """
+    if len(weights) <= _CHUNK or not isinstance(weights, np.ndarray) or weights.dtype.kind == "f":
+        return None
+    if int(weights.max()) >= 2**63:
+        return None
+    counts, states = tally(weights.astype(np.int64, copy=False))
+    if len(counts) > len(weights) // 16:
+        return None
+    order = np.argsort(counts)  # the sum does not depend on the order of the weights
+    return counts[order], states[order]
 
 
 def _plug_in(weights: NDArray[Any], order: float, states: NDArray[np.int64] | None = None) -> float:

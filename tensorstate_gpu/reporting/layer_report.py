@@ -12,7 +12,7 @@ from tensorstate_gpu._states.bits import popcount
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
-from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
+from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Quality, quality_of
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
@@ -38,6 +38,10 @@ class Layer(Protocol):
     @property
     def passes(self) -> tuple[int, int] | None: ...
     @property
+    def failed_passes(self) -> int: ...
+    @property
+    def instance_count(self) -> int: ...
+    @property
     def nan_share(self) -> float: ...
     def counted(self) -> StateCounts | StoredCounts: ...
     def grouped(self) -> GroupedCounts: ...
@@ -53,7 +57,9 @@ class LayerReport:
     ``model_passes``: in how many passes of the model the layer ran, and how many there were; None
     if that is not known. ``fires`` is false if no neuron fires in any state; ``nan`` is then the
     share of NaN in the first batch, from 0 to 1. ``always_fires``: whether all neurons fire in all
-    states. ``other_names``: those of a layer that is registered under several.
+    states. ``other_names``: those of a layer that is registered under several. ``inputs``: how many
+    inputs of the model it has seen, if that is known; ``failed_passes``: how many passes have
+    failed, perhaps before they came to the layer.
 
     How far to trust these numbers: ``coverage``, from 0 to 1, and ``slope``, the bits of entropy
     that the second half of the rows has added. ``estimate`` is the efficiency that the layer would
@@ -87,6 +93,8 @@ class LayerReport:
     standard_error: float | None = None
     lower: float | None = None
     upper: float | None = None
+    inputs: int | None = None
+    failed_passes: int = 0
 
     @classmethod
     def of(
@@ -145,7 +153,26 @@ class LayerReport:
             model_passes=passes,
             nan=0.0 if measured.fires else layer.nan_share,
             other_names=layer.other_names,
+            inputs=_inputs_of(layer),
+            failed_passes=layer.failed_passes,
         )
+
+    @property
+    def runs_always(self) -> bool:
+        """Whether the layer runs in every pass that does not fail, as far as is known."""
+        if self.passes is None or self.model_passes is None:
+            return True
+        return self.passes >= self.model_passes - self.failed_passes
+
+    def is_in_step_with(self, other: "LayerReport") -> bool:
+        """Return whether both layers may have seen the same inputs.
+
+        One that is called several times in a pass may have as many times the inputs.
+        """
+        if self.passes is not None and other.passes not in (None, self.passes):
+            return False
+        least, most = sorted((self.inputs or 0, other.inputs or 0))
+        return not least or most % least == 0
 
     @property
     def is_at_ceiling(self) -> bool:
@@ -180,6 +207,13 @@ class LayerReport:
             else format_range(self.lower, self.upper),
             self.quality,
         )
+
+
+def _inputs_of(layer: Layer) -> int | None:
+    try:
+        return layer.instance_count
+    except InputsUnknown:
+        return None
 
 
 def _always_fires(counts: StateCounts | StoredCounts) -> bool:

@@ -1,5 +1,6 @@
 """Report: the table of measures, per layer and for the network."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,6 +51,9 @@ class Report:
     efficiency and aIQ for unlimited inputs are with 95 % confidence; None unless there is an
     estimate of each layer, and all are of the same inputs.
     ``by_label``: a table by label for each layer, if they were asked for.
+    ``out_of_step``: names of layers that have seen other inputs than most, as after a pass that has
+    failed in its middle. They are in the table; whether the measures of the network are of them as
+    well is ``includes_out_of_step``.
     ``profiles``: for each layer what figures show of its neurons and states.
 
     As tables with a row for each layer, neuron, label, or number of repetitions: to_pandas(),
@@ -69,6 +73,8 @@ class Report:
     network_range: tuple[float, float] | None = None
     aiq_range: tuple[float, float] | None = None
     by_label: tuple[LabelTable, ...] = ()
+    out_of_step: tuple[str, ...] = ()
+    includes_out_of_step: bool = False
     profiles: tuple[LayerProfile, ...] = dataclasses.field(default=(), compare=False)
 
     def __getitem__(self, name: str) -> LayerReport:
@@ -160,8 +166,12 @@ class Report:
         for layer in self.layers:
             if reason := layer.why_constant():
                 lines.append((layer.layer, reason))
-            if layer.passes != layer.model_passes:
-                lines.append((layer.layer, f"{layer.passes:,} of {layer.model_passes:,} passes"))
+            if layer.layer in self.out_of_step:
+                lines.append((layer.layer, self._why_out_of_step(layer)))
+            elif layer.passes != layer.model_passes:
+                failed = f", {layer.failed_passes:,} failed" if layer.failed_passes else ""
+                passes = f"{layer.passes:,} of {layer.model_passes:,} passes{failed}"
+                lines.append((layer.layer, passes))
             if layer.other_names:
                 lines.append((layer.layer, f"also {', '.join(layer.other_names)}"))
         if at_ceiling := [layer.layer for layer in self.layers if layer.is_at_ceiling]:
@@ -170,6 +180,12 @@ class Report:
         if self.missing:
             lines.append(("nothing captured of", ", ".join(map(printable_name, self.missing))))
         return lines
+
+    def _why_out_of_step(self, layer: LayerReport) -> str:
+        others = {each.inputs for each in self.layers if each.layer not in self.out_of_step}
+        told = ", ".join(f"{inputs:,}" for inputs in sorted(filter(None, others)))
+        left_out = "" if self.includes_out_of_step else ", and is not in the network efficiency"
+        return f"out of step: it has seen {layer.inputs:,} inputs, others {told}{left_out}"
 
     def _marked(self, value: float, limits: tuple[float, float] | None) -> str:
         """Return a measure of the network with what is known of it for unlimited inputs."""
@@ -200,7 +216,12 @@ _ADVICE = (
 
 
 def report(
-    model: Any, accuracy: float | None = None, beta: float = 2, *, by_label: bool = False
+    model: Any,
+    accuracy: float | None = None,
+    beta: float = 2,
+    *,
+    by_label: bool = False,
+    include_out_of_step: bool = False,
 ) -> Report:
     """Measure all capture points of a model, Run or Store.
 
@@ -215,6 +236,9 @@ def report(
         Weight of the accuracy in the aIQ.
     by_label : bool
         Whether to add a table for each layer with its measures by label; see ``run.labels()``.
+    include_out_of_step : bool
+        Whether the measures of the network are also of layers that have seen other inputs than
+        most, as after a pass that has failed in its middle. They are named in any case.
 
     Raises
     ------
@@ -226,7 +250,7 @@ def report(
         advice = _ADVICE if points is None else ""
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
     measured, missing = measure_layers(points, measured_layer)
-    whole = summarise(measured, accuracy, beta, missing)
+    whole = summarise(measured, accuracy, beta, missing, include_out_of_step)
     if not by_label:
         return whole
     tables = tuple(LabelTable.of_layer(each) for each in points if each.name not in missing)
@@ -238,9 +262,15 @@ def summarise(
     accuracy: float | None,
     beta: float,
     missing: Iterable[str] = (),
+    include_out_of_step: bool = False,
 ) -> Report:
     """Combine the measures of layers, and their estimates, into those of the network."""
-    layers = [each.report for each in measured]
+    every = [each.report for each in measured]
+    out_of_step = _out_of_step(every)
+    counted = measured
+    if not include_out_of_step:
+        counted = [each for each in measured if each.report.layer not in out_of_step]
+    layers = [each.report for each in counted]
     efficiency = information.network_efficiency([layer.efficiency for layer in layers])
     beta = real(beta, "beta")
     if accuracy is not None:
@@ -250,12 +280,12 @@ def summarise(
         if not 0 < beta < math.inf:
             raise ValueError(f"beta must be finite and greater than 0, got {beta}")
     aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
-    network = _network_estimate([each.estimate for each in measured])
+    network = _network_estimate([each.estimate for each in counted])
     quotient = None
     if network is not None and accuracy is not None:
         quotient = information.estimate_aIQ(network, accuracy, beta)
     return Report(
-        tuple(layers),
+        tuple(every),
         efficiency,
         accuracy,
         beta,
@@ -265,8 +295,23 @@ def summarise(
         max((layer.quality for layer in layers), key=QUALITIES.index),
         None if network is None else (network.lower, network.upper),
         None if quotient is None else (quotient.lower, quotient.upper),
+        out_of_step=out_of_step,
+        includes_out_of_step=include_out_of_step,
         profiles=tuple(each.profile for each in measured),
     )
+
+
+def _out_of_step(layers: Sequence[LayerReport]) -> tuple[str, ...]:
+    """Return the names of layers that have seen other inputs than most: than the fewest, if equal.
+
+    Not those that run in some passes only, which has nothing to do with passes that fail.
+    """
+    always = [layer for layer in layers if layer.runs_always and layer.inputs]
+    if not always:
+        return ()
+    seen = collections.Counter((layer.inputs or 0, layer.passes) for layer in always)
+    most = min(always, key=lambda layer: (-seen[layer.inputs or 0, layer.passes], layer.inputs))
+    return tuple(layer.layer for layer in always if not layer.is_in_step_with(most))
 
 
 def _network_estimate(layers: Sequence[Estimate | None]) -> Estimate | None:

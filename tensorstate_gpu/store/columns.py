@@ -208,6 +208,9 @@ class Column(ChunkedBuffer):
             for index in range(full_chunks, len(self._checksums)):
                 del self._checksums[index]
         self._filled = rows - self._base
+        self._written_metadata = None  # a record of fewer rows has changed it
+        if not rows:  # and has deleted the array
+            self._codec = None
 
     def chunks(self, snapshot: ColumnSnapshot) -> Iterator[NDArray[Any]]:
         """Read the values up to a snapshot. The jobs that wrote them must be done."""

@@ -1,32 +1,15 @@
-"""CommitClock: decides when to commit, and recognises the end of a forward pass."""
+"""CommitClock: decides when to commit."""
 
 import time
 
 
 class CommitClock:
-    """Counts rows and seconds since the last commit, and recognises the start of a forward pass.
-
-    A new pass starts when the layer that is called first in a pass is called again.
-    """
+    """Counts rows and seconds since the last commit."""
 
     def __init__(self, commit_rows: int | None, commit_seconds: float | None) -> None:
         self.rows = 0  # since the last commit
         self._commit_rows, self._commit_seconds = commit_rows, commit_seconds
         self._last_commit = self._last_batch = time.monotonic()
-        self._first_layer: str | None = None
-        self._batches_since_first = 0
-
-    def starts_new_pass(self, name: str, layers: int) -> bool:
-        """Return whether the next batch, of the layer ``name``, starts a new forward pass."""
-        self._batches_since_first += 1
-        # Choose a new first layer if the model no longer calls the old one.
-        if self._first_layer is None or self._batches_since_first > 10 * layers:
-            self._first_layer, self._batches_since_first = name, 0
-            return False
-        if name != self._first_layer:
-            return False
-        self._batches_since_first = 0
-        return True
 
     def record_batch(self, rows: int) -> None:
         """Count the rows of a batch."""

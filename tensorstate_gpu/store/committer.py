@@ -11,6 +11,7 @@ from tensorstate_gpu.store.commit_record import FORMAT, KEY, LayerRecord, Record
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import layer_keys
 from tensorstate_gpu.store.layer_writer import LayerSnapshot, LayerWriter
+from tensorstate_gpu.store.rewinding import shrink_arrays
 
 
 class CommitSnapshot(NamedTuple):
@@ -66,6 +67,15 @@ class Committer:
         for array in layer_keys(name):
             for key in self._files.list_sizes(array):
                 self._files.delete(key)
+
+    def rewind(self, rewound: Record) -> None:
+        """Publish a record that lists less than the last one.
+
+        If this is interrupted, the store has what the last record lists, or what this one does.
+        """
+        shrink_arrays(self._files, self.record, rewound)
+        if rewound.layers != self.record.layers:
+            self._publish_record(rewound.layers)
 
     def _publish_record(self, layers: dict[str, LayerRecord | None]) -> None:
         record = dataclasses.replace(

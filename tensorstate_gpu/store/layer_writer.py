@@ -13,7 +13,7 @@ from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.batches import Batch, Batches
 from tensorstate_gpu._layers.instance_notes import NOTES, InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.layer_facts import LayerFacts
-from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._layers.ledger import Ledger, Position
 from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.store.columns import Column, ColumnSnapshot
 from tensorstate_gpu.store.commit_record import LayerRecord
@@ -99,7 +99,9 @@ class LayerWriter:
         self._run = run
         self._row_source: RowSource | None = None
         empty = np.empty((0, row_bytes(neurons)), np.uint8)
-        self._states = run.column(state_key(name), empty, ("state", "byte"), run.compressor)
+        # Names of its own: xarray takes dimensions of one name for the same one, of one size.
+        dimensions = f"{name}_state", f"{name}_byte"
+        self._states = run.column(state_key(name), empty, dimensions, run.compressor)
         self._notes = {what: NoteArray(name, what, run.column) for what in NOTES}
         self._ledger_array = LedgerArray(name, run.column)
         # What this writer committed last: the position of the snapshot, and its record.
@@ -145,6 +147,11 @@ class LayerWriter:
         """Number of instances whose rows are stored, as far as it is known."""
         return self.ledger.stored[0]
 
+    @property
+    def runs_always(self) -> bool:
+        """Whether the layer runs in every pass of its model, as far as is known."""
+        return self._facts().runs_always
+
     def add(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
         """Store batches and enter them in the ledger.
 
@@ -187,19 +194,23 @@ class LayerWriter:
         return self._run.read(self._states)
 
     def mark_pass_end(self) -> None:
-        """Remember the end of a forward pass, to which rewind() returns."""
-        notes = {what: column.count for what, column in self.ledger.notes.items()}
-        self._pass_end = self.ledger.instances, self.ledger.rows, notes
+        """Remember the end of a forward pass, to which rewind_pass() returns."""
+        self._pass_end = self.ledger.position()
 
-    def rewind(self) -> None:
+    def rewind_pass(self) -> None:
         """Discard what was added since the last mark. All jobs must be done."""
-        instances, rows, notes = self._pass_end
-        self._states.rewind(rows)
+        self.rewind(self._pass_end)
+
+    def rewind(self, position: Position) -> None:
+        """Discard what was added after a position. All jobs must be done."""
+        self._states.rewind(position.rows)
         for what, array in self._notes.items():
-            array.rewind(notes[what])
-        self.ledger = self._new_ledger(self.ledger.first_batches(instances, rows))
+            array.rewind(position.notes[what])
+        batches = self.ledger.first_batches(position.instances, position.rows)
+        self.ledger = self._new_ledger(batches)
         self._ledger_array.rewind(self.ledger)
         self._last_commit = None
+        self.mark_pass_end()
 
     # ---- called by commits ---------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class LedgerArray:
     def __init__(self, name: str, column: Callable[..., Column]) -> None:
         empty = np.empty((0, len(COLUMNS)), np.int64)
         codec = ZstdCodec(level=1)  # the numbers are small
-        names = ("batch", "column")
+        names = (f"{name}_batch", "column")
         self._column = column(ledger_key(name), empty, names, codec, CHUNK_BYTES)
         # Of the batches in the array: instances, states, and states of no known instance.
         self._totals = (0, 0, 0)

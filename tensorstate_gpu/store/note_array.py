@@ -48,7 +48,8 @@ class NoteArray:
         # Labels compress well, and are few compared with the rows.
         self._kind = kind
         codec = ZstdCodec(level=1)
-        self._column = self._new_column(self._key, empty_column(kind), ("instance",), codec)
+        dimensions = (f"{self._layer}_instance",)
+        self._column = self._new_column(self._key, empty_column(kind), dimensions, codec)
         return self._column
 
     def converted(self, values: NDArray[Any] | None) -> NDArray[Any] | None:

@@ -2,13 +2,15 @@
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from tensorstate_gpu._layers.broken_passes import PassStarts, is_broken
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import StoreClosed
 from tensorstate_gpu.store.background_writer import BackgroundWriter
 from tensorstate_gpu.store.buffer_pool import BufferPool
@@ -20,6 +22,7 @@ from tensorstate_gpu.store.committer import CommitSnapshot, Committer
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.options import WriterOptions
+from tensorstate_gpu.store.rewinding import delete_forgotten, position_in, rewound
 from tensorstate_gpu.store.writer_life import WriterLife
 
 
@@ -28,6 +31,9 @@ class BatchSource(Protocol):
 
     def wait_for_pending(self) -> None:
         """Wait for batches that a framework is still computing."""
+
+    def in_pass(self) -> bool | None:
+        """Return whether a pass of the model has begun and not ended, if that is known."""
 
 
 class RunWriter:
@@ -50,6 +56,7 @@ class RunWriter:
         self._committer = Committer(files, record)
         self.compressor = options.compressor
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
+        self._pass_starts = PassStarts()
         self._names: dict[str, None] = dict.fromkeys(record.layers)
         self._layers: dict[str, LayerWriter] = {}
         self._sources: weakref.WeakSet[BatchSource] = weakref.WeakSet()
@@ -132,7 +139,7 @@ class RunWriter:
         Raises the error of a background thread, if there was one since the last call.
         """
         self.check_writable()
-        if not self._clock.starts_new_pass(name, len(self._names)):
+        if not self._pass_starts.begins_with(name, len(self._names)):
             return
         self._mark_pass_end()
         if self._clock.is_due() and not self._queued_commits:
@@ -143,16 +150,14 @@ class RunWriter:
             for layer in self._layers.values():
                 layer.mark_pass_end()
 
-    def discard_incomplete_pass(self) -> None:
-        """Discard the batches of a forward pass that an exception ended.
-
-        There are such batches if the layers have seen different numbers of inputs.
-        """
+    def discard_broken_pass(self) -> bool:
+        """Discard the batches of a pass that an exception ended. Return whether there were any."""
         if not self.life.is_open():
-            return
+            return False
         self.drain_all()
-        if len({layer.instance_count for layer in self._layers.values()}) <= 1:
-            return
+        layers = [(each.instance_count, each.runs_always) for each in self._layers.values()]
+        if not is_broken(layers, [source.in_pass() for source in self._sources]):
+            return False
         with self._lock:
             self._rejects_batches = (
                 True  # rewinding must not race with other threads that add batches
@@ -161,9 +166,32 @@ class RunWriter:
             self._background.wait()
             with self._lock:
                 for layer in self._layers.values():
-                    layer.rewind()
+                    layer.rewind_pass()
         finally:
             self._rejects_batches = False
+        return True
+
+    def rewind(self, instances: int | Mapping[str, int]) -> None:
+        """Commit, and forget all but the first ``instances`` of each layer; see Store.rewind()."""
+        while True:
+            self.life.check_open()
+            self.commit()
+            with deferred_interrupts(), self._lock:
+                if not (self._clock.rows or self._queued_commits):  # of another thread, since then
+                    self._rewind(rewound(self.files, self.record, instances))
+                    return
+
+    def _rewind(self, after: Record) -> None:
+        before = self.record
+        self._committer.rewind(after)
+        try:
+            for name, layer in self._layers.items():
+                layer.rewind(position_in(after, name))
+        except BaseException:
+            self.life.stop()  # no row is lost: all are committed, or forgotten
+            raise
+        with contextlib.suppress(OSError):  # verify() tells of what is left
+            delete_forgotten(self.files, before, after)
 
     def check_writable(self) -> None:
         """Wait for queue space. Raises StoreClosed, or the error of a background thread."""

@@ -188,11 +188,17 @@ class Store:
         """Geometric mean of the layers' efficiencies."""
         return information.network_efficiency(self)
 
-    def report(self, accuracy: float | None = None, beta: float = 2) -> "Report":
+    def report(
+        self,
+        accuracy: float | None = None,
+        beta: float = 2,
+        *,
+        include_out_of_step: bool = False,
+    ) -> "Report":
         """Return the table of measures; see tensorstate_gpu.report."""
         from tensorstate_gpu.reporting import report
 
-        return report(self, accuracy, beta)
+        return report(self, accuracy, beta, include_out_of_step=include_out_of_step)
 
     def info(self) -> dict[str, Any]:
         """Return what is committed, and the size of its files, as plain numbers and strings.
@@ -248,6 +254,30 @@ class Store:
         """
         self.session.commit()
 
+    def rewind(self, instances: int | Mapping[str, int]) -> None:
+        """Forget all inputs after the first ``instances``, for good, and commit that.
+
+        A program that goes on from a checkpoint captures the inputs after it a second time. Rewind
+        the store to those that the checkpoint has seen: ``run.instance_count`` when it was saved,
+        after a commit(). Between two forward passes; capture points, if there are any, follow. A
+        kill leaves the store as it was, or rewound.
+
+        Parameters
+        ----------
+        instances : int, or a dict by layer
+            How many inputs to keep. If layers ran in some passes only, a dict with the
+            ``instance_count`` of each layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A layer has fewer inputs, or the number would divide inputs whose states cannot be told
+            apart.
+        OSError
+            Writing failed. The store is as it was, but for what commit() does.
+        """
+        self.session.rewind(instances)
+
     def close(self) -> None:
         """Commit the remaining data and release the lock. Not needed with mode "r"."""
         if self._session is not None:
@@ -258,7 +288,7 @@ class Store:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None and self._session is not None:
-            self._session.discard_incomplete_pass()
+            self._session.discard_broken_pass()
         self.close()
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
@@ -32,7 +32,8 @@ class StoredLayer(LayerStates):
 
     Rows are read chunk by chunk, and counted on demand, so a layer may exceed memory.
     ``len(layer)`` is the number of rows; ``layer[start:stop]`` reads packed rows, uint8 (states,
-    bytes).
+    bytes). ``shape``, ``dtype`` and ``np.asarray(layer)`` are those of an array of them. A pickle
+    refers to the store, and reads the same rows.
     """
 
     __module__ = "tensorstate_gpu.store"
@@ -92,6 +93,25 @@ class StoredLayer(LayerStates):
     def __len__(self) -> int:
         return self.state_count
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, bytes), as of an array of the packed rows."""
+        return len(self), 0 if self.committed is None else self.committed.row_bytes
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        return np.dtype(np.uint8)
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return all packed rows, in order: uint8 (rows, bytes)."""
+        if copy is False:
+            raise ValueError(f"{self.name}: the rows are in a store, so an array of them is a copy")
+        return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
+
     def __getitem__(self, rows: slice) -> Rows:
         if not isinstance(rows, slice):
             raise TypeError(f"rows must be indexed by a slice, got {type(rows).__name__} {rows!r}")
@@ -99,9 +119,7 @@ class StoredLayer(LayerStates):
         if step != 1:
             raise ValueError(f"a slice of rows must have a step of 1, got {step}")
         if start >= stop:
-            return np.empty(
-                (0, self._require_committed.row_bytes if self.committed else 0), np.uint8
-            )
+            return np.empty((0, self.shape[1]), self.dtype)
         return np.concatenate(self._states.read(start, stop))
 
     @cached_property
@@ -176,3 +194,8 @@ class _ReadOnlyRows:
         raise TypeError("committed states are only read")
 
     add_arrived = add
+
+    def mark_pass_end(self) -> None:
+        """Nothing to do: no batches come."""
+
+    rewind_pass = mark_pass_end

@@ -124,6 +124,10 @@ class WriterLife:
     def abandon(self) -> None:
         """Discard what is not committed: the store was deleted and must not be written again."""
         self._deleted = True
+        self.stop()
+
+    def stop(self) -> None:
+        """Close without a commit."""
         if self.is_own_process:  # the threads do not exist in a forked child
             self._background.cancel()
         self._end()

@@ -1,6 +1,6 @@
 """WritingSession: a store as capture points use it; claims layer names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tensorstate_gpu._layers.layer_facts import LayerFacts
@@ -105,9 +105,15 @@ class WritingSession:
             self._claimed.discard(name)
             self._unfinished.discard(name)
 
-    def discard_incomplete_pass(self) -> None:
-        """Discard the batches of a forward pass that an exception ended."""
-        self.writer.discard_incomplete_pass()
+    def discard_broken_pass(self) -> bool:
+        """Discard the batches of a pass that an exception ended. Return whether there were any."""
+        return self.writer.discard_broken_pass()
+
+    def rewind(self, instances: int | Mapping[str, int]) -> None:
+        """Forget the last instances; see Store.rewind()."""
+        self.writer.life.check_open()
+        self.writer.wait_for_pending()
+        self.writer.rewind(instances)
 
     def flush(self) -> None:
         """Commit if this process can still write. Raises StoreClosed if rows are lost."""

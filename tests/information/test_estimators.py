@@ -168,9 +168,9 @@ class OnAnotherDevice:
 
 
 def test_counts_on_a_device_are_sorted_there():
-    from tensorstate_gpu.information.counts_of_counts import _tally
+    from tensorstate_gpu.information.counts_of_counts import tally
 
-    counts, states = _tally(OnAnotherDevice(np.array([0, 5, 1, 1, 0, 2**30])))
+    counts, states = tally(OnAnotherDevice(np.array([0, 5, 1, 1, 0, 2**30])))
     assert (counts.tolist(), states.tolist()) == ([1, 5, 2**30], [2, 1, 1])
 
 

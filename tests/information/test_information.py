@@ -93,6 +93,28 @@ def test_the_widest_range_of_floats():
     assert entropy([1.7e308, 5e-324, 1.7e308], 0.5001) == 1
 
 
+@pytest.mark.parametrize("alpha", ORDERS)
+def test_the_entropy_of_many_counts_that_repeat(alpha):
+    """They are summed by count: exactly, in whatever order they are, and as weights are."""
+    rng = np.random.default_rng(0)
+    counts = rng.geometric(0.3, 100_000)
+    counts[:3] = 2**40, 2**40, 2**40 - 1  # greater than what is tallied in a table
+    found = entropy(counts, alpha)
+    assert found == entropy(rng.permutation(counts), alpha)
+    assert found == entropy(counts.astype(np.uint64), alpha)
+    assert found == pytest.approx(entropy(counts.astype(float), alpha), rel=1e-15)
+    small, times = np.unique(counts, return_counts=True)
+    with decimal.localcontext() as context:
+        context.prec = 60
+        total = decimal.Decimal(int(counts.sum()))
+        nats = sum(
+            -int(m) * (int(c) / total) * (int(c) / total).ln()
+            for c, m in zip(small, times, strict=True)
+        )
+        exact = float(nats / decimal.Decimal(2).ln())
+    assert alpha != 1 or found == pytest.approx(exact, rel=4e-16)
+
+
 def test_one_state_has_no_entropy():
     for alpha in ORDERS:
         assert entropy([0, 5, 0], alpha) == 0

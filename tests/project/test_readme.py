@@ -100,7 +100,7 @@ def committed(path):
 
 @pytest.mark.slow
 def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
-    capture, reading = re.findall(
+    capture, reading, training = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
     )
     with subprocess.Popen([sys.executable, "-c", capture], cwd=tmp_path) as killed:
@@ -109,13 +109,19 @@ def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
             time.sleep(0.05)
         killed.kill()
     again = capture + "print(run.instance_count)\n" + reading
+    interrupted = training.replace(", 30):", ", 17):")  # after the checkpoint of step 10
+    programs = [again, interrupted, training]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", again], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", EACH, *programs],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     found, _, table = done.stdout.partition(" inputs are there\n")
     assert 0 < int(found) <= 200_000
     assert table.startswith("200000\nlayer ")  # with those that were there, and none twice
+    assert table.splitlines()[-2:] == ["544", "960"]  # after 17 steps, and all 30
 
 
 @pytest.mark.parametrize(

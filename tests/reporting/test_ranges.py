@@ -69,6 +69,7 @@ def test_states_of_unknown_inputs_have_no_range():
 
 
 def test_layers_of_different_inputs_have_no_common_range():
-    report = ts.Run([wide_point("a", 600), wide_point("b", 500)]).report()
+    run = ts.Run([wide_point("a", 600), wide_point("b", 500)])
+    report = run.report(include_out_of_step=True)
     assert report.network_range is None
     assert "(bounds only)" in str(report)

@@ -56,6 +56,8 @@ def test_numbers(run):
         "standard_error": first.standard_error,
         "lower": first.lower,
         "upper": 1.0,
+        "inputs": 1200,
+        "failed_passes": 0,
     }
     assert 0.99 < first.lower < 1 - first.standard_error < 1
     assert 0 < first.slope < 0.01
@@ -105,7 +107,7 @@ def test_an_unknown_axis():
 
 
 def test_a_layer_that_does_nothing(recwarn):
-    report = ts.report(ts.Run([point("dead", [0] * 5, 4), point("live", [0, 1], 4)]), 0.9)
+    report = ts.report(ts.Run([point("dead", [0] * 4, 4), point("live", [0, 1], 4)]), 0.9)
     assert (report.layers[0].efficiency, report.network_efficiency, report.aiq) == (0, 0, 0)
     assert not recwarn.list
 

@@ -178,3 +178,17 @@ def test_other_array_types():
     bare = DLPackArray(packed, "uint8")
     assert np.array_equal(ts.decompress_states(bare, 40), oracle.decompress(packed, 40))
     assert_counts(ts.count_states(bare), packed)
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_a_mapped_file_is_counted_in_parts(width, tmp_path, monkeypatch):
+    """Counting all of it at once would take memory for all of its rows, to sort them."""
+    monkeypatch.setattr("tensorstate_gpu._states.sort_and_count._STREAMED_BYTES", 1000)
+    monkeypatch.setattr("tensorstate_gpu.cpu_fallback.count", None)
+    rows = np.random.default_rng(0).integers(0, 3, (5001, width), np.uint8)
+    rows.tofile(tmp_path / "rows")
+    mapped = np.memmap(tmp_path / "rows", np.uint8, "r", shape=rows.shape)
+    packed, counts = oracle.count(rows)
+    assert ts.count_states(mapped) == ts.StateCounts(packed, counts, 8 * width)
+    packed, counts = oracle.count(rows[7:2000:3])
+    assert ts.count_states(mapped[7:2000:3]) == ts.StateCounts(packed, counts, 8 * width)

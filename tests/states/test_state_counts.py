@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.testing import packed_states
@@ -151,3 +152,32 @@ def test_totals_close_to_the_largest():
     assert (counted(2**62) + counted(1, 2**62 - 2)).total == 2**63 - 1
     with pytest.raises(OverflowError, match="more than int64 holds"):
         counted(2**63 - 513, 256, 257)  # the sum as floats is smaller
+
+
+@given(st.lists(counts_of_20_neurons, min_size=1, max_size=9))
+@settings(deadline=None)
+def test_any_number_of_parts_is_merged_at_once(parts):
+    assert ts.merge(parts) == ts.merge(iter(parts)) == sum(parts)
+
+
+def test_what_cannot_be_merged():
+    with pytest.raises(ValueError, match="parts is empty"):
+        ts.merge([])
+    with pytest.raises(TypeError, match="parts must be StateCounts, got ndarray"):
+        ts.merge([small(), np.ones(3)])
+    with pytest.raises(ValueError, match="cannot merge counts of 8 neurons with 2"):
+        ts.merge([small(), small_of_8()])
+    most = ts.StateCounts(np.array([[1]], np.uint8), np.array([2**62]), 2)
+    with pytest.raises(OverflowError, match="more than int64 holds"):
+        ts.merge([most, most])
+
+
+def test_a_pickle_is_read_without_looking_at_the_order_of_states(monkeypatch):
+    data = pickle.dumps(small())
+    monkeypatch.setattr("tensorstate_gpu._states.count_checks._is_ascending", None)
+    assert pickle.loads(data) == small_as_trusted()
+
+
+def small_as_trusted():
+    counts = np.array([[0], [1], [3]], np.uint8), np.array([1, 2, 1])
+    return ts.StateCounts.trusted(*counts, 2)

@@ -122,7 +122,7 @@ def test_a_pass_is_discarded(committed_before, added, tmp_path):
         append(other, [1])  # a pass begins, and calls the second layer more often
         append(point, LENGTHS[20 : 20 + added])
         point.flush()
-        store.session.discard_incomplete_pass()
+        store.session.discard_broken_pass()
         assert point.instance_count == 2 * len(kept)
         for layer in (point, other):
             append(layer, [3, 1, 2])

@@ -10,7 +10,7 @@ import pytest
 
 from tensorstate_gpu.store.folder import Folder
 from tests.support import store_runs
-from tests.support.forgetful_disk import Disk, RecordingSystem
+from tests.support.forgetful_disk import Disk, File, RecordingSystem
 from tests.support.samples import sample, sweep
 from tests.support.store_runs import (
     Capture,
@@ -31,16 +31,21 @@ def recorded(path, durability, monkeypatch):
     return system.operations
 
 
-def after_each(operations, path, chances, most=None):
+def after_each(operations, path, chances, most=None, before=None):
     """Yields how many instances must be there, for each disk that may be found at ``path``.
 
-    Where there are more than ``most`` such disks, a sample of them.
+    Where there are more than ``most`` such disks, a sample of them. ``before``: where a copy of
+    what was on the disk before the operations is.
     """
     disks = [(number, chance) for number in range(len(operations)) for chance in chances]
     chosen = {*sample(disks, most or len(disks))}
     disk, returned = Disk(), 0
     for folder in reversed(path.parents):  # what was there before
         disk.now[folder] = disk.sure[folder] = "folder"
+    for found in [] if before is None else [before, *before.rglob("*")]:
+        place = path / found.relative_to(before)
+        target = "folder" if found.is_dir() else File(*2 * [found.read_bytes()])
+        disk.now[place] = disk.sure[place] = target
     for number, (operation, *arguments) in enumerate(operations):
         if operation == "returned":
             returned = arguments[0]
@@ -71,6 +76,23 @@ def test_what_a_commit_returned_is_there_after_a_power_cut(every, quick_path, mo
             Capture(path, "process").run()
             check_finished(path)
     print(f"{cuts} power cuts after {len(operations)} operations")
+
+
+@sweep
+def test_a_rewound_store_after_a_power_cut(every, quick_path, tmp_path, monkeypatch):
+    path, whole = quick_path, tmp_path / "whole"
+    Capture(path, "power").run()
+    shutil.copytree(path, whole)
+    system = RecordingSystem()
+    monkeypatch.setattr(Folder, "system", system)
+    store_runs.rewind(path, "power")
+    monkeypatch.undo()
+    operations = [*system.operations, ("returned", store_runs.REWOUND), ("fsync", path)]
+    either = {store_runs.REWOUND, store_runs.INSTANCES}
+    for number, returned in after_each(
+        operations, path, (0, 0.5, 1), None if every else 20, before=whole
+    ):
+        assert committed_instances(path) in ({returned} if returned else either), number
 
 
 def test_the_simulation_would_see_missing_fsyncs(tmp_path, monkeypatch):

@@ -40,6 +40,11 @@ class StoreMachine(RuleBasedStateMachine):
         for name, point in self.points.items():
             assert point.instance_count == self.committed
             point.declare(8 * WIDTHS[name])
+        self.forget()
+
+    def forget(self):
+        """Of what was appended, keep what is committed."""
+        for name in WIDTHS:
             self.rows[name] = self.rows[name][: self.committed]
             self.labels[name] = self.labels[name][: self.committed]
 
@@ -60,6 +65,15 @@ class StoreMachine(RuleBasedStateMachine):
     def commit(self):
         self.store.commit()
         self.committed = self.appended
+
+    @rule(share=st.floats(0, 1), reopened=st.booleans())
+    def rewind(self, share, reopened):
+        if reopened:
+            self.close_and_go_on()
+        self.readers = []  # of rows that are about to be forgotten
+        self.committed = int(share * self.appended)
+        self.store.rewind(self.committed)
+        self.forget()
 
     @rule()
     def close_and_go_on(self):

@@ -151,6 +151,15 @@ def check_finished(path):
         assert ts.count_states(layer) == counts
 
 
+REWOUND = 12  # instances, of the first two batches
+
+
+def rewind(path, durability="process"):
+    """Forget all but the first instances of a store."""
+    with ts.Store(path, "a", durability=durability, commit_seconds=None) as store:
+        store.rewind(REWOUND)
+
+
 class CountingSystem(FileSystemCalls):
     """Calls ``before(number, operation, path)`` at each operation that changes the disk."""
 

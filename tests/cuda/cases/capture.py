@@ -8,6 +8,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
+from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._states import spilling_counter
 from tensorstate_gpu.cuda import device
@@ -100,6 +101,34 @@ def test_groups(machine, units):
             record(point, machine.to_device(rows) if number else rows, 20)
     assert counted.grouped() == kept.grouped()
     assert counted.estimate() == kept.estimate()
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_a_broken_pass_is_taken_back(machine, keep, labelled):
+    """Its rows were made on other streams, and some by the host; labels do not change that."""
+    options = {"groups": 8} if keep == "counts" else {}
+    marks = PassMarks()
+    points = [ts.CapturePoint(name, keep=keep, **options) for name in "abc"]
+    twin = ts.CapturePoint("twin", keep=keep, **options)
+    for point in points:
+        point.intake.begin_marks(marks)
+    parts, streams = batches(20, (40, 8, 400)), []
+    for number, rows in enumerate(parts):
+        streams.append(machine.library.cuda.Stream())
+        for place, point in enumerate([*points, twin] if number < 2 else points[:2]):
+            if labelled:
+                point.labels([i % 3 for i in range(len(rows) // 2)])
+            with streams[-1]:
+                record(point, rows if place == 1 else machine.to_device(rows), 20)
+    assert marks.discard_broken_pass()
+    for point in points:
+        assert_captured(point, parts[:2])
+        assert point.grouped() == twin.grouped()
+        assert not labelled or point.counts_by() == twin.counts_by()
+        point.labels(None)
+        record(point, machine.to_device(parts[2]), 20)
+        assert_captured(point, parts)
 
 
 def test_rows_that_are_changed_after_the_call(machine):

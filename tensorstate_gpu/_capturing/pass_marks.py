@@ -1,0 +1,59 @@
+"""PassMarks: marks where the forward passes of layers end, and takes a broken pass back."""
+
+from typing import Protocol
+
+from tensorstate_gpu._layers.broken_passes import PassStarts, is_broken
+
+
+class MarkedLayer(Protocol):
+    """What receives the batches of a layer: an Intake."""
+
+    name: str
+
+    def progress(self) -> tuple[int, bool]:
+        """Return how many instances there are, and whether the layer runs in every pass."""
+
+    def in_pass(self) -> bool | None:
+        """Return whether a pass of the model has begun and not ended, if that is known."""
+
+    def mark_pass_end(self) -> None:
+        """Remember what there is at the end of a forward pass."""
+
+    def rewind_pass(self) -> None:
+        """Discard what was added since the last mark."""
+
+    def release_pass(self) -> None:
+        """Mark no further passes."""
+
+
+class PassMarks:
+    """The layers of a run in memory. A store does the same for the layers that it keeps."""
+
+    def __init__(self) -> None:
+        self._layers: list[MarkedLayer] = []
+        self._starts = PassStarts()
+
+    def add(self, layer: MarkedLayer) -> None:
+        """Mark the passes of one more layer."""
+        self._layers.append(layer)
+
+    def before_batch(self, name: str) -> None:
+        """Mark the end of a pass, if the next batch, of the layer ``name``, starts a new one."""
+        if self._starts.begins_with(name, len(self._layers)):
+            for layer in self._layers:
+                layer.mark_pass_end()
+
+    def discard_broken_pass(self) -> bool:
+        """Discard the batches of a pass that an exception ended. Return whether there were any."""
+        layers = self._layers
+        broken = is_broken(
+            [layer.progress() for layer in layers], [layer.in_pass() for layer in layers]
+        )
+        for layer in layers if broken else ():
+            layer.rewind_pass()
+        return broken
+
+    def release(self) -> None:
+        """Mark no further passes."""
+        for layer in self._layers:
+            layer.release_pass()
