@@ -86,7 +86,7 @@ class SampleTallies:
     def copy(self) -> "SampleTallies":
         """Return an independent copy."""
         twin = SampleTallies(self._groups)
-        twin._by_label = self._by_label.copy()  # of values that never change
+        twin.by_label = self.by_label.copy()  # of values that never change
         return twin
 
     def with_counts(self, parts: dict[Label, list[StateCounts]]) -> dict[Label, GroupedCounts]:
