@@ -36,9 +36,9 @@ class EfficiencyCallback(TrainerCallback):
         Those of StateMonitor: every_n_steps (optimizer steps), states_per_step, window, groups,
         method, threshold, firing, neuron_axis.
 
-    Examples
-    --------
-    >>> EfficiencyCallback("Linear").add_to(trainer)  # doctest: +SKIP
+    Notes
+    -----
+    ``EfficiencyCallback("Linear").add_to(trainer)`` before ``trainer.train()``.
     """
 
     __module__ = "tensorstate_gpu.training"

@@ -36,9 +36,9 @@ class EfficiencyMonitor(Callback):
         Those of StateMonitor: every_n_steps (of ``trainer.global_step``), states_per_step, window,
         groups, method, threshold, firing, neuron_axis.
 
-    Examples
-    --------
-    >>> trainer = Trainer(callbacks=[EfficiencyMonitor("Linear")])  # doctest: +SKIP
+    Notes
+    -----
+    ``Trainer(callbacks=[EfficiencyMonitor("Linear")])``.
     """
 
     __module__ = "tensorstate_gpu.training"

@@ -39,9 +39,9 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
     TypeError, ValueError
         For a bad ``update_freq``; for the others when fit() begins.
 
-    Examples
-    --------
-    >>> model.fit(x, y, callbacks=[StateEfficiency("Dense")])  # doctest: +SKIP
+    Notes
+    -----
+    ``model.fit(x, y, callbacks=[StateEfficiency("Dense")])``.
     """
 
     __module__ = "tensorstate_gpu.training"

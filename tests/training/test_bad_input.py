@@ -141,7 +141,9 @@ class Function:
         self.seen = {name: (value, step) for name, value in scalars.items()}
 
 
-@pytest.mark.parametrize("sink", [Writer(), Logger(), WandbRun(), Function()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "sink", [Writer(), Logger(), WandbRun(), Function()], ids=lambda s: type(s).__name__
+)
 def test_sinks(sink):
     model = network()
     monitor = ts.StateMonitor(model, every_n_steps=1)
