@@ -9,7 +9,7 @@ from tests.support.torch_models import hooks_of
 # Warnings of transformers are not ours to mend; ours are errors.
 pytestmark = [
     pytest.mark.long,  # to import the Trainer and to run it takes seconds
-    pytest.mark.filterwarnings("default"),
+    pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error:::tensorstate_gpu"),
 ]
 

@@ -9,9 +9,10 @@ import tensorstate_gpu as ts
 from tests.support.torch_models import hooks_of
 from tests.support.training_loops import batch
 
-# Warnings of Lightning are not ours to mend; ours are errors.
+# Warnings of Lightning are not ours to mend; ours are errors. They are ignored, and not shown: to
+# show one, the main process of several would import Lightning.
 pytestmark = [
-    pytest.mark.filterwarnings("default"),
+    pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error:::tensorstate_gpu"),
 ]
 
