@@ -64,7 +64,11 @@ def neuron_entropies(states: States, neurons: int | None = None) -> NDArray[np.f
     >>> neuron_entropies(np.array([[0b01], [0b01], [0b00], [0b00]], np.uint8), neurons=2)
     array([1., 0.])
     """
-    rates = firing_rates(states, neurons)
+    return entropies_of(firing_rates(states, neurons))
+
+
+def entropies_of(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the entropies in bits of neurons with these firing rates, from 0 to 1."""
     shares = np.stack((rates, 1 - rates))
     logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
     bits: NDArray[np.float64] = np.abs((shares * logs).sum(axis=0))

@@ -77,7 +77,14 @@ def correlations(
            [-1.,  1.]])
     """
     sample = sample_of(states, neurons)
-    both = sample.cofiring() / sample.total
+    return correlations_of(sample.cofiring(), sample.total, constant)
+
+
+def correlations_of(
+    cofiring: NDArray[np.int64], states: int, constant: float = math.nan
+) -> NDArray[np.float64]:
+    """Return the correlations of neurons of which these numbers fire together in so many states."""
+    both = cofiring / states
     rates = both.diagonal()
     deviations = np.sqrt(rates * (1 - rates))
     covariances = both - rates[:, None] * rates

@@ -13,8 +13,9 @@ from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.neurons.samples import sample_of
 
 Ints = NDArray[np.int64]
-# Of pairs of neurons, times 64 distinct states: about 50 ms of one core. 256 neurons with 64,000.
-MOST_PAIRS_OF_WORDS = 2**26
+# Of pairs of neurons, times 64 distinct states: 256 neurons with 16,000. Every report computes it,
+# also one of which no page is made, so it has to be little: 5 ms of an EPYC core.
+MOST_PAIRS_OF_WORDS = 2**24
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

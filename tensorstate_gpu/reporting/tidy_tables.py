@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from tensorstate_gpu.neurons.rates import entropies_of
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.layer_report import LayerReport
@@ -39,15 +40,13 @@ def layer_columns(layers: Sequence[LayerReport]) -> Columns:
 
 def neuron_columns(profiles: Sequence[LayerProfile]) -> Columns:
     """A row for each neuron: how often it fires, also as a share, and its own entropy in bits."""
-    rates = _joined([profile.firing / profile.states for profile in profiles])
-    shares = np.stack([rates, 1 - rates])
-    logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
+    rates = _joined([profile.firing / profile.states for profile in profiles]).astype(np.float64)
     return {
         "layer": _repeated([(profile.layer, len(profile.firing)) for profile in profiles]),
         "neuron": _joined([np.arange(len(profile.firing)) for profile in profiles]),
         "fires": _joined([profile.firing for profile in profiles]),
         "rate": rates,
-        "entropy": np.abs((shares * logs).sum(axis=0)),
+        "entropy": entropies_of(rates),
     }
 
 

@@ -71,8 +71,11 @@ def test_rank_frequency(run, given):
     known, wide = ax.lines
     counts = np.sort(run["known"].counts())[::-1]
     ranks, times = known.get_data()
-    drawn = [times[np.searchsorted(ranks, rank)] for rank in range(1, len(counts) + 1)]
-    np.testing.assert_array_equal(drawn, counts)
+    steps = list(dict.fromkeys(counts.tolist()))  # from the first to the last rank of each count
+    firsts = [1 + int((counts > times).sum()) for times in steps]
+    lasts = [int((counts >= times).sum()) for times in steps]
+    np.testing.assert_array_equal(ranks.reshape(-1, 2), np.transpose([firsts, lasts]))
+    np.testing.assert_array_equal(times, np.repeat(steps, 2))
     np.testing.assert_array_equal(wide.get_data(), [[1, 640], [1, 1]])
     assert known.get_linestyle() != wide.get_linestyle()
     ax.figure.canvas.draw()

@@ -39,24 +39,8 @@ def plot_firing_rates(
     Neurons that never fired in this sample, and those that always did, have marks of their own, and
     their numbers are written beside them.
 
-    Parameters
-    ----------
-    report : Report, or a table as its neurons_to_pandas() returns
-    layers : str or sequence of str, optional
-        By default all.
-    ax : matplotlib Axes, optional
-        By default those of a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
-    ValueError
-        If there is no such layer, or if the table has no rows, or not these columns.
+    ``report``: a Report, or a table as its neurons_to_pandas() returns. Other parameters, returns
+    and raises as `plot_rank_frequency`.
     """
     table = columns_of(report, lambda report: neuron_columns(report.profiles))
     chosen = list(by_layer(table, layers))

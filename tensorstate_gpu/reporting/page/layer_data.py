@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu.information.rarefactions import rarefied
+from tensorstate_gpu.neurons.synchrony import correlations_of
 from tensorstate_gpu.reporting.figures.neuron_figures import by_angle
 from tensorstate_gpu.reporting.figures.state_figures import halved
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
@@ -82,11 +83,9 @@ def _correlations(profile: LayerProfile) -> Data:
     chosen = np.sort(most[variances[most] > 0])
     if len(chosen) < 2:
         return {}
-    both = profile.cofiring[np.ix_(chosen, chosen)] / profile.states
-    deviations = np.sqrt(variances[chosen])
-    matrix = (both - np.outer(rates[chosen], rates[chosen])) / np.outer(deviations, deviations)
+    matrix = correlations_of(profile.cofiring[np.ix_(chosen, chosen)], profile.states)
     order = by_angle(matrix)
-    ordered = (100 * matrix[np.ix_(order, order)]).round().clip(-100, 100).astype(np.int8)
+    ordered = (100 * matrix[np.ix_(order, order)]).round().astype(np.int8)
     return {
         "neurons": chosen[order].tolist(),
         "correlations": base64.b64encode(ordered.tobytes()).decode(),

@@ -1,0 +1,186 @@
+"""Counts on disk: full and failing disks, interrupts, too little memory, forks."""
+
+import errno
+import os
+import shutil
+import signal
+import tempfile
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu._process.scratch_file import ScratchFile
+from tensorstate_gpu._states import merging_runs
+from tensorstate_gpu._states.external_counter import ExternalCounter
+from tensorstate_gpu._states.sorted_runs import ScratchRun
+from tensorstate_gpu.store.folder import FileSystemCalls
+from tests.support.runs_on_disk import (
+    BUDGET,
+    counter_of,
+    inputs,
+    small_runs,  # noqa: F401
+    stored,
+)
+
+pytestmark = pytest.mark.usefixtures("small_runs")
+
+
+# ---- failures ----------------------------------------------------------------------------------
+
+
+class Failing:
+    """Lets writes fail, from one on, so many of them."""
+
+    def __init__(self, monkeypatch, first, lasts, code=errno.ENOSPC):
+        self.writes, self._failing, self._code = 0, range(first, first + lasts), code
+        append, write = ScratchFile._write, FileSystemCalls.write
+
+        def failing_append(file, start, values):
+            self._next(file)
+            append(file, start, values)
+
+        def failing_write(system, path, parts):
+            self._next(path)
+            return write(system, path, parts)
+
+        monkeypatch.setattr(ScratchFile, "_write", failing_append)
+        monkeypatch.setattr(FileSystemCalls, "write", failing_write)
+
+    def _next(self, file):
+        self.writes += 1
+        if self.writes in self._failing:
+            raise OSError(self._code, os.strerror(self._code), str(file))
+
+
+@pytest.mark.parametrize(("lasts", "code"), [(1, errno.EIO), (4, errno.ENOSPC)])
+def test_a_write_that_fails_is_told_before_a_batch_is_taken_and_tried_again(
+    lasts, code, monkeypatch
+):
+    rows = inputs(8)["changing"]
+    expected = ts.count_states(rows)
+    batches = np.array_split(rows, 60)
+    with monkeypatch.context() as patch:
+        system = Failing(patch, 0, 0)
+        counter_of(rows, parts=60).runs()
+        number = system.writes
+    for k in range(1, number + 1, max(1, number // 8)):
+        with monkeypatch.context() as patch:
+            Failing(patch, k, lasts, code)
+            counter, told, notes = ExternalCounter(8, BUDGET), 0, []
+            for batch in batches:
+                while True:
+                    before = counter.total
+                    try:
+                        counter.add(batch)
+                        break
+                    except OSError as error:
+                        told += 1
+                        notes.append(*error.__notes__)
+                        assert counter.total == before
+            for _ in range(lasts + 1):
+                try:
+                    runs = counter.runs()
+                    break
+                except OSError:
+                    told += 1
+            assert all("TMPDIR" in note for note in notes)
+            assert told, f"nobody was told of write {k} of {number}"
+            assert ts.StoredCounts(runs, 64).load() == expected
+
+
+def test_a_failed_write_of_the_result_leaves_nothing(tmp_path, monkeypatch):
+    rows = inputs(8)["skewed"]
+    monkeypatch.setattr("tensorstate_gpu.store.kept_counts._CHUNK_BYTES", 1 << 13)
+    path = tmp_path / "counts.zarr"
+    counts = stored(rows)
+    with monkeypatch.context() as patch:
+        system = Failing(patch, 0, 0)
+        expected = counts.save(path).load()
+    shutil.rmtree(path)
+    for k in range(1, system.writes + 1):
+        with monkeypatch.context() as patch:
+            Failing(patch, k, 1)
+            with pytest.raises(OSError, match="No space left on device"):
+                counts.save(path)
+        assert not [*tmp_path.iterdir()]
+    assert counts.save(path).load() == expected
+
+
+def test_a_temporary_file_has_no_name(tmp_path, monkeypatch):
+    """So a process that is killed leaves none."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run = ScratchRun.of(8, [(inputs(8)["in order"][:10], np.ones(10, np.int64))])
+    assert not [*tmp_path.iterdir()]
+    assert run.read(0, 1)[1].sum() == 10
+
+
+def test_a_file_that_ends_early_is_an_error():
+    run = ScratchRun.of(8, [(inputs(8)["new"][:10], np.ones(10, np.int64))])
+    run._file._file.truncate(11)
+    with pytest.raises(OSError, match="ends at byte"):
+        run.read(0, 1)
+
+
+# ---- interrupts, too little memory, forks ------------------------------------------------------
+
+
+def test_no_memory_while_counts_move_to_a_file(monkeypatch):
+    """Everything added before is kept, the batch is not taken, and the next call tries again."""
+    rows = inputs(8)["new"]
+    counter = ExternalCounter(8, BUDGET)
+    batches = iter(np.array_split(rows, 30))
+    while not counter._counter.is_full:
+        counter.add(next(batches))
+    before, batch = counter.total, next(batches)
+
+    def no_memory(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merging_runs.cpu(), "merge", no_memory)
+        patch.setattr(merging_runs, "_alone", no_memory)
+        with pytest.raises(MemoryError):
+            counter.add(batch)
+    assert counter.total == before
+    counter.add(batch)
+    for rest in batches:
+        counter.add(rest)
+    assert ts.StateCounts.trusted(*counter.result(), 64) == ts.count_states(rows)
+
+
+def test_an_interrupt_while_counts_are_saved_leaves_nothing(tmp_path, monkeypatch):
+    counts = stored(inputs(8)["skewed"])
+    write, calls = FileSystemCalls.write, []
+
+    def interrupted(system, path, parts):
+        calls.append(path)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        write(system, path, parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tensorstate_gpu.store.kept_counts._CHUNK_BYTES", 1 << 13)
+        patch.setattr(FileSystemCalls, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            counts.save(tmp_path / "counts.zarr")
+    assert not [*tmp_path.iterdir()]
+    assert counts.save(tmp_path / "counts.zarr").load() == counts.load()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_reads_and_counts_on_by_itself():
+    rows = inputs(8)["new"]
+    counter = counter_of(rows)
+    expected = ts.count_states(rows).entropy()
+    twice = ts.count_states(np.concatenate([rows, rows])).counts.sum()
+    child = os.fork()
+    if child == 0:
+        counter.add(rows)  # spills to files of its own
+        both = ts.StoredCounts(counter.runs(), 64)
+        os._exit(0 if both.total == twice and both.entropy() == pytest.approx(expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    counts = ts.StoredCounts(counter.runs(), 64)
+    assert counts.total == len(rows)
+    assert counts.entropy() == pytest.approx(expected, rel=1e-14)
