@@ -86,7 +86,8 @@ def test_stores_with_other_dimension_names_go_on(tmp_path, monkeypatch):
 
 
 def test_xarray_opens_a_store(tmp_path):
-    xarray = pytest.importorskip("xarray")
+    import xarray
+
     dataset = xarray.open_zarr(write_run(tmp_path / "run"), consolidated=False)
     assert dict(dataset.sizes) == {"a_state": 35, "a_byte": 2, "b_state": 12, "b_byte": 2}
     np.testing.assert_array_equal(dataset["a"], ROWS)
