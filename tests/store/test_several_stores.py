@@ -1,4 +1,4 @@
-"""Several stores read as one: equal to one capture of everything; what does not belong is refused."""
+"""Several stores read as one equal one capture of everything; what does not belong is refused."""
 
 import os
 import pickle
