@@ -8,7 +8,7 @@ it.
 import base64
 import dataclasses
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -18,6 +18,8 @@ from tensorstate_gpu._layers.batches import Batches, is_unassigned, totals
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu.errors import DamagedStore, NoStore, UnknownFormat
 from tensorstate_gpu.store.keys import LABELS, LEDGERS, UNITS
+
+Value = TypeVar("Value")
 
 FORMAT = 3
 READABLE_FORMATS = (2, 3)  # what they differ in: docs/store.md
@@ -158,6 +160,10 @@ class Record:
     """Everything that is committed. A layer is None until its first batch is committed.
 
     ``format``: that of the record that was read; FORMAT is written.
+    ``closed``: whether the last writer has ended properly, with everything that it captured. False
+    while it is at work, and for good if it was killed; None if the record does not say.
+    ``run``: of the store and its copies, a name that no other store has. ``writer``: the same of
+    the last writer.
     """
 
     version: str  # of the library that wrote the store
@@ -166,6 +172,9 @@ class Record:
     commits: int = 0
     layers: dict[str, LayerRecord | None] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
+    closed: bool | None = None
+    run: str | None = None
+    writer: str | None = None
 
     @property
     def groups(self) -> list[str]:
@@ -178,6 +187,29 @@ class Record:
         }
         return [group for group, is_present in present.items() if is_present]
 
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks are committed, of all arrays."""
+        arrays = [
+            array
+            for layer in self.layers.values()
+            if layer is not None
+            for array in (layer.states, layer.ledger, *layer.notes.values())
+        ]
+        return sum(len(array.checksums) for array in arrays if array is not None)
+
+    def facts_of(self, name: str) -> LayerFacts | None:
+        """Return what is known of a layer besides its states; None if nothing is.
+
+        A layer of which nothing is committed has run in none of the passes that were.
+        """
+        layers = [layer for layer in self.layers.values() if layer is not None]
+        committed = self.layers.get(name)
+        if committed is not None:
+            return committed.facts
+        passes = [layer.facts.passes[1] for layer in layers if layer.facts.passes is not None]
+        return LayerFacts(passes=(0, max(passes))) if passes else None
+
     def to_bytes(self) -> bytes:
         about = {
             "format": FORMAT,
@@ -185,6 +217,9 @@ class Record:
             "started": self.started,
             "committed": self.committed,
             "commits": self.commits,
+            "closed": self.closed,
+            "run": self.run,
+            "writer": self.writer,
             "layers": {
                 name: None if layer is None else layer.to_json()
                 for name, layer in self.layers.items()
@@ -214,6 +249,9 @@ class Record:
                     for name, layer in about["layers"].items()
                 },
                 about["format"],
+                _optional(bool, about.get("closed")),
+                _optional(str, about.get("run")),
+                _optional(str, about.get("writer")),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedStore(f"{where}/{KEY} is damaged: {error!r}") from error
@@ -265,6 +303,12 @@ def _checksum(document: dict[str, Any]) -> str:
     checked = {key: value for key, value in document.items() if key != "consolidated_metadata"}
     text = json.dumps(checked, sort_keys=True, separators=(",", ":"))
     return f"{google_crc32c.value(text.encode()):08x}"
+
+
+def _optional(kind: type[Value], found: object) -> Value | None:
+    if found is None or isinstance(found, kind):
+        return found
+    raise ValueError(f"{found!r} is not a {kind.__name__}")
 
 
 def _validated_count(number: Any) -> int:

@@ -15,10 +15,14 @@ from tensorstate_gpu.store.rewinding import shrink_arrays
 
 
 class CommitSnapshot(NamedTuple):
-    """What a commit will publish: all names of layers, and snapshots of those with rows."""
+    """What a commit will publish: all names of layers, and snapshots of those with rows.
+
+    ``closed``: whether it is the last commit, of a writer that ends properly.
+    """
 
     names: list[str]
     layers: dict[str, tuple[LayerWriter, LayerSnapshot]]
+    closed: bool = False
 
 
 class Committer:
@@ -51,8 +55,8 @@ class Committer:
             ledger = layer_snapshot.ledger
             if (ledger.instances or ledger.states) and name in layers:
                 layers[name] = layer.commit_entry(layer_snapshot)
-        if layers != self.record.layers:
-            self._publish_record(layers)
+        if (layers, snapshot.closed) != (self.record.layers, self.record.closed):
+            self._publish_record(layers, closed=snapshot.closed)
         on_published()
 
     def _update_metadata(self, name: str, layer: LayerWriter) -> None:
@@ -77,14 +81,17 @@ class Committer:
         if rewound.layers != self.record.layers:
             self._publish_record(rewound.layers)
 
-    def _publish_record(self, layers: dict[str, LayerRecord | None]) -> None:
-        record = dataclasses.replace(
-            self.record,
-            committed=datetime.now(UTC).isoformat(timespec="seconds"),
-            commits=self.record.commits + 1,
-            layers=layers,
-            format=FORMAT,
-        )
+    def _publish_record(
+        self, layers: dict[str, LayerRecord | None], *, closed: bool = False
+    ) -> None:
+        record = dataclasses.replace(self.record, format=FORMAT, closed=closed)
+        if layers != self.record.layers:
+            record = dataclasses.replace(
+                record,
+                committed=datetime.now(UTC).isoformat(timespec="seconds"),
+                commits=self.record.commits + 1,
+                layers=layers,
+            )
         for group in set(record.groups) - set(self.record.groups):
             self._files.write(f"{group}/{KEY}", group_document({}))
         self._files.sync()

@@ -41,7 +41,10 @@ PACKAGES = {
         *("LabelTable", "LayerReport", "Report", "plot_correlations", "plot_discovery"),
         *("plot_efficiency", "plot_firing_rates", "plot_rank_frequency", "report"),
     },
-    "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification", "open_counts"},
+    "tensorstate_gpu.store": {
+        *("JoinedLayer", "Store", "StoredLayer", "Stores", "Verification", "open_counts"),
+        "open_stores",
+    },
     "tensorstate_gpu.training": {"StateMonitor"},
 }
 MODULES = {

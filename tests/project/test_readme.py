@@ -100,7 +100,7 @@ def committed(path):
 
 @pytest.mark.slow
 def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
-    capture, reading, training = re.findall(
+    capture, reading, training, _ = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
     )
     with subprocess.Popen([sys.executable, "-c", capture], cwd=tmp_path) as killed:
@@ -122,6 +122,19 @@ def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
     assert 0 < int(found) <= 200_000
     assert table.startswith("200000\nlayer ")  # with those that were there, and none twice
     assert table.splitlines()[-2:] == ["544", "960"]  # after 17 steps, and all 30
+
+
+def test_the_code_of_the_page_on_several_stores_runs(tmp_path, monkeypatch):
+    *_, program = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second time, all ranks resume
+        names = {}
+        exec(program, names)
+        layer = names["every"]["layer"]
+        assert layer.instance_count == layer.histogram().total == 400
+        assert layer.histogram() == ts.count_states(ts.compress_states(names["inputs"]), 8)
 
 
 @pytest.mark.parametrize(
