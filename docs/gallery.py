@@ -39,7 +39,7 @@ SECTIONS = {
 NAMES = [name for names in SECTIONS.values() for name in names]
 # The backend of the examples that use Keras; those that choose one themselves are not here.
 BACKENDS = {
-    "two_layer_network": "jax",
+    "two_layer_network": "torch",
     "keras_lenet5": "torch",
     "colab_cifar10": "torch",
     "subclassed_cifar10": "tensorflow",
