@@ -74,6 +74,8 @@ def run(name: str, folder: Path, backend: str = "") -> subprocess.CompletedProce
         "MPLBACKEND": "Agg",
         "KERAS_BACKEND": backend or BACKENDS.get(name, ""),
         "HOME": str(folder),
+        # Matplotlib's list of fonts, which takes seconds to make.
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
     }
     with_torchvision = ["-c", _WITH_TORCHVISION] if name in WITH_TORCHVISION else []
     program = [*with_torchvision, str(EXAMPLES / f"{name}.py"), *ARGUMENTS.get(name, [])]

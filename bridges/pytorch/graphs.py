@@ -35,9 +35,8 @@ class _Tracer(fx.Tracer):
 
     def __init__(self, wanted: Collection[str]) -> None:
         super().__init__()
-        self._wanted = {
-            name for name in wanted if not any(each.startswith(f"{name}.") for each in wanted)
-        }
+        holders = {name[:at] for name in wanted for at, char in enumerate(name) if char == "."}
+        self._wanted = set(wanted) - holders
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         of_torch = plain_class(m).__module__.startswith(_OF_TORCH)

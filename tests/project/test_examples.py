@@ -37,12 +37,14 @@ def test_example(name, backend, tmp_path):
 @pytest.mark.parametrize("name", QUICK)
 def test_quick_example(name, tmp_path, monkeypatch, capsys):
     matplotlib.use("Agg")
+    from matplotlib import pyplot  # at home, where its list of fonts is
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))  # without data that was downloaded before
     monkeypatch.syspath_prepend(gallery.EXAMPLES)
     monkeypatch.delitem(sys.modules, "data", raising=False)
     runpy.run_path(str(gallery.EXAMPLES / f"{name}.py"), run_name="__main__")
-    matplotlib.pyplot.close("all")
+    pyplot.close("all")
     check(name, capsys.readouterr().out, tmp_path)
 
 

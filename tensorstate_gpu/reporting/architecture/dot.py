@@ -52,8 +52,7 @@ def quoted(lines: Sequence[str]) -> str:
 def _escaped(line: str) -> str:
     printable = "".join(char if char.isprintable() else " " for char in line)
     # Graphviz reads &amp; and its like in labels.
-    escaped = printable.replace("&", "&amp;").replace("\\", "\\\\").replace('"', r"\"")
-    return escaped
+    return printable.replace("&", "&amp;").replace("\\", "\\\\").replace('"', r"\"")
 
 
 def drawn(source: str, file_format: str, dpi: int) -> bytes:

@@ -19,7 +19,7 @@ from tensorstate_gpu.reporting.architecture.colours import (
     text_on,
 )
 from tensorstate_gpu.reporting.architecture.dot import Box, dot_source, drawn
-from tensorstate_gpu.reporting.architecture.model_graph import GraphNode, Graphs, ModelGraph
+from tensorstate_gpu.reporting.architecture.model_graph import GraphNode, Graphs
 from tensorstate_gpu.reporting.layer_names import layer_of
 from tensorstate_gpu.reporting.text import with_noun
 
@@ -98,9 +98,14 @@ def draw_architecture(model: object, report: Report, colour_by: Measure = "effic
     states = _states_by_layer(report)
     graph = cast(Graphs, graphs_of(model)).graph_of(model, [*states])
     dead = {each.layer: float((each.firing == 0).mean()) for each in report.profiles}
-    looks = {name: look_of(report[name], dead[name], colour_by) for name in states.values()}
-    boxes = [_box(node, looks, states) for node in graph.nodes]
-    return Drawing(dot_source(boxes, graph.edges, _caption(graph, states, colour_by)))
+    looks = {each.layer: look_of(each, dead[each.layer], colour_by) for each in report.layers}
+    names = [_states_of(node, states) for node in graph.nodes]
+    boxes = [
+        _box(node, None if name is None else looks[name])
+        for node, name in zip(graph.nodes, names, strict=True)
+    ]
+    absent = len(set(states.values()).difference(names))
+    return Drawing(dot_source(boxes, graph.edges, _caption(graph.note, absent, colour_by)))
 
 
 def _states_by_layer(report: Report) -> dict[str, str]:
@@ -112,24 +117,23 @@ def _states_by_layer(report: Report) -> dict[str, str]:
     return found
 
 
-def _box(node: GraphNode, looks: Mapping[str, Look], states: Mapping[str, str]) -> Box:
+def _states_of(node: GraphNode, states: Mapping[str, str]) -> str | None:
+    """Return the name of the states of a call of a layer: its own, or those of all calls."""
+    if node.layer is None:
+        return None
+    return states.get(f"{node.layer}:{node.call}", states.get(node.layer))
+
+
+def _box(node: GraphNode, look: Look | None) -> Box:
     if node.layer is None:
         return Box((node.name or node.kind,), text="#606060", border="")
     lines = (node.layer if node.call == 1 else f"{node.layer}, call {node.call}", node.kind)
-    name = states.get(f"{node.layer}:{node.call}", states.get(node.layer))
-    if name is None:
+    if look is None:
         return Box(lines, fill="#eeeeee")
-    look = looks[name]
     border = "dashed" if look.is_dashed else "solid"
     return Box((*lines, look.words), look.fill, text_on(look.fill), border)
 
 
-def _caption(graph: ModelGraph, states: Mapping[str, str], measure: Measure) -> list[str]:
-    shown = {node.layer for node in graph.nodes} | {
-        f"{node.layer}:{node.call}" for node in graph.nodes
-    }
-    absent = set(states.values()) - {name for layer, name in states.items() if layer in shown}
-    lines = [legend(measure), graph.note]
-    if absent:
-        lines.append(f"not in this graph: {with_noun(len(absent), 'captured layer')}")
-    return ["", *(line for line in lines if line)]
+def _caption(note: str, absent: int, measure: Measure) -> list[str]:
+    missing = f"not in this graph: {with_noun(absent, 'captured layer')}" if absent else ""
+    return ["", *(line for line in (legend(measure), note, missing) if line)]
