@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tensorstate_gpu as ts
+from tests.support.drawings import with_graphviz
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -77,6 +78,7 @@ def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
 
 
 @pytest.mark.long
+@with_graphviz
 def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     page = (ROOT / "docs/reports.md").read_text()
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -88,7 +90,7 @@ def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     assert done.returncode == 0, done.stderr
     pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", page)
     assert sorted(pictures) == sorted(path.name for path in tmp_path.glob("*.png"))
-    assert len(pictures) == 5
+    assert len(pictures) == 7
 
 
 def committed(path):
