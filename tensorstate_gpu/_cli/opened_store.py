@@ -28,6 +28,16 @@ def open_store(path: str) -> tuple[Store, Path | None]:
     return Store(path), None
 
 
+def only_layer(store: Store, name: str | None) -> StoredLayer:
+    """Return a layer by its name, or the only one. Raises ValueError if there is no such layer."""
+    if name is None and len(store) != 1:
+        raise ValueError(f"{store} has the layers {store.names}: --layer says which")
+    try:
+        return store[store.names[0] if name is None else name]
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+
+
 def committed_chunks(store: Store) -> int:
     layers = [layer for layer in store.record.layers.values() if layer is not None]
     arrays = [array for layer in layers for array in (layer.states, layer.labels, layer.ledger)]

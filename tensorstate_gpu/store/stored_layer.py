@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -112,15 +113,25 @@ class StoredLayer(LayerStates):
             raise ValueError(f"{self.name}: the rows are in a store, so an array of them is a copy")
         return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
 
-    def __getitem__(self, rows: slice) -> Rows:
+    def __getitem__(self, index: slice | tuple[slice, ...]) -> Rows:
+        """Read the rows of a slice; a tuple of slices also selects bytes, as Dask does."""
+        rows, *others = index if isinstance(index, tuple) and index else (index,)
         if not isinstance(rows, slice):
             raise TypeError(f"rows must be indexed by a slice, got {type(rows).__name__} {rows!r}")
         start, stop, step = rows.indices(len(self))
         if step != 1:
             raise ValueError(f"a slice of rows must have a step of 1, got {step}")
         if start >= stop:
-            return np.empty((0, self.shape[1]), self.dtype)
-        return np.concatenate(self._states.read(start, stop))
+            return np.empty((0, self.shape[1]), self.dtype)[:, *others]
+        return np.concatenate(list(self._states.read(start, stop)))[:, *others]
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Rows]:
+        """Return an iterator over the packed rows [start, stop), by default all, in chunks."""
+        if (start, stop) == (0, None):
+            return super().chunks()
+        with self._naming_layer():
+            self._require_accumulator()
+        return self._states.read(*slice(start, stop).indices(len(self))[:2])
 
     @cached_property
     def _states(self) -> ArrayReader:
@@ -136,6 +147,13 @@ class StoredLayer(LayerStates):
         if self.committed is None:
             raise self._no_states_error()
         return self.committed
+
+    def identity(self) -> str:
+        """Return a text that is another one for other states, wherever the store is mounted."""
+        states = self._require_committed.states
+        checksum = google_crc32c.value(np.array(states.checksums, "<u4").tobytes())
+        store = str(self._files).rstrip("/").rpartition("/")[2]
+        return f"{self.name} of {store}, {states.rows:,} rows ({checksum:08x})"
 
     def accumulator(self) -> Accumulator | None:
         """Return the accumulator of the rows; None if there are none."""
