@@ -57,7 +57,7 @@ def arrays(tmp_path):
     path = new_store(tmp_path / "run.zarr", rows)
     return rows, {
         "numpy": da.from_array(rows, chunks=(99, 1)),
-        "layer": da.from_array(ts.Store(path)["layer0"], chunks=(300, -1)),
+        "layer": da.from_array(ts.Store(path)["layer0"], chunks=(300, 1)),
         "zarr": da.from_zarr(path / "layer0"),
         "one chunk": da.from_array(rows, chunks=-1),
     }
