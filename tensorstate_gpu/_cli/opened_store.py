@@ -47,6 +47,16 @@ def open_one(path: str) -> tuple[Store, Path | None]:
     return Store(path), None
 
 
+def only_layer(store: Store | Stores, name: str | None) -> StoredRows:
+    """Return a layer by its name, or the only one. Raises ValueError if there is no such layer."""
+    if name is None and len(store) != 1:
+        raise ValueError(f"{store} has the layers {store.names}: --layer says which")
+    try:
+        return store[store.names[0] if name is None else name]
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+
+
 def count_layer(layer: StoredRows, progress: Progress) -> StateCounts | StoredCounts:
     """Count the states of a layer. Raises an error if it has no rows."""
     chunks = layer.chunks()
