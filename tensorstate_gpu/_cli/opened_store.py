@@ -28,6 +28,17 @@ def open_store(path: str) -> tuple[Store, Path | None]:
     return Store(path), None
 
 
+def origin_of(store: Store) -> dict[str, str]:
+    """Return what a page says about where the states of a store are from."""
+    record = store.record
+    return {
+        "store": str(store),
+        "begun": record.started,
+        "committed": record.committed or "never",
+        "commits": f"{record.commits:,}",
+    }
+
+
 def committed_chunks(store: Store) -> int:
     layers = [layer for layer in store.record.layers.values() if layer is not None]
     arrays = [array for layer in layers for array in (layer.states, layer.labels, layer.ledger)]
