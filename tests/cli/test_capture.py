@@ -123,13 +123,13 @@ def test_the_commands_of_the_docs(did, users_folder):
     (program,) = re.findall(r"```python\n(.*?)```", shown, re.DOTALL)
     (users_folder / "mine.py").write_text(program)
     page, store = (line.split()[1:] for line in shown.splitlines() if re.match("tensor.* c", line))
-    code, out, errors = did(*page)
+    code, out, errors = did(*page, "--limit", 100)
     assert (code, errors) == (0, "")
     assert out.endswith("\n\nThe page with charts: report.html\n")
     text = Path("report.html").read_text(encoding="utf-8")
     for name, value in [("model", "mine:model"), ("inputs", "mine:images")]:
         assert f"<dt>{name}</dt><dd>{value}</dd>" in text
-    assert did(*store)[0] == 0
+    assert did(*store, "--limit", 100)[0] == 0
     assert (*ts.Store("run.zarr"),) == ("0_post_states",)
     assert ts.Store("run.zarr")["0"].counts_by().keys() == {*range(10)}
 

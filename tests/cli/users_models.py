@@ -35,7 +35,6 @@ class Net(torch.nn.Module):
 
 class Stopped(Net):
     def forward(self, x):
-        self.first(x)
         raise KeyboardInterrupt
 
 
