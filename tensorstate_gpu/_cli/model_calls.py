@@ -22,7 +22,7 @@ def call_of(model: object, device: str | None) -> Call:
     ValueError for a device of a Keras model.
     """
     if (keras := loaded_module("keras")) is None or not isinstance(model, keras.layers.Layer):
-        return _torch_call(model, device)  # type: ignore[arg-type]
+        return _torch_call(model, device)
     if device is not None:
         raise ValueError(
             "--device is for PyTorch: Keras has put the model where its backend puts all of them"
