@@ -18,9 +18,7 @@ def new_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--by-label", action="store_true", help="add a table by label for each labelled layer"
     )
-    report.add_argument(
-        "--html", metavar="FILE", help="also write a page with charts, a new file without a network"
-    )
+    _add_page(report)
     _add_store_command(commands, "verify", "check all committed files; exit status 1 if damaged")
     _add_store_command(commands, "info", "summarise a store without reading its states")
     _add_export(commands)
@@ -33,6 +31,7 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     demo.add_argument(
         "--save", metavar="DIR", help="save the captured states and the results in this folder"
     )
+    _add_page(demo)
     demo.add_argument(
         "--seed", type=int, default=0, help="random seed for weights and batches (default 0)"
     )
@@ -99,9 +98,7 @@ def _add_capture(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     capture.add_argument(
         "--device", help="put a PyTorch model and its inputs here, such as cuda or cuda:1"
     )
-    capture.add_argument(
-        "--html", metavar="FILE", help="also write a page with charts, a new file without a network"
-    )
+    _add_page(capture)
     capture.set_defaults(command="capture")
 
 
@@ -145,6 +142,12 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     export.add_argument(
         "--layer", metavar="NAME", action="append", help="export only this layer; can be repeated"
+    )
+
+
+def _add_page(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--html", metavar="FILE", help="also write a page with charts, a new file without a network"
     )
 
 

@@ -80,7 +80,8 @@ def test_charts_and_names(opened, address):
     page = opened(address)
     assert page.title() == HOSTILE
     bars = page.locator('[data-chart="efficiency"] svg .mark-rect path')
-    assert bars.count() == 3
+    opacities = [float(bar.get_attribute("fill-opacity")) for bar in bars.all()]
+    assert opacities == [1, 0.15, 0.15]  # good, and twice bounds only
     open_layer(page, 2)
     assert page.locator("#layer-2 summary").inner_text().startswith(HOSTILE)
     charts = page.locator("#layer-2 .charts figure")

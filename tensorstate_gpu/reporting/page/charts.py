@@ -41,7 +41,9 @@ def _efficiency() -> Spec:
         y=layer,
         fillOpacity=alt.FillOpacity(
             "quality:O",
-            scale=alt.Scale(domain=["good", "rough", "bounds only"], range=[1, 0.6, 0.15]),
+            scale=alt.Scale(
+                type="ordinal", domain=["good", "rough", "bounds only"], range=[1, 0.6, 0.15]
+            ),
             legend=None,
         ),
         tooltip=told,
