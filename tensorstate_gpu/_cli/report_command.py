@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tensorstate_gpu._cli.opened_store import count_layer, open_store
+from tensorstate_gpu._cli.opened_store import count_layer, open_store, origin_of
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu.reporting import LabelTable, Report
@@ -32,7 +32,7 @@ def report(options: argparse.Namespace) -> int:
         check_page(options.html)
     whole = _measured(store, options.by_label, results)
     if options.html is not None:
-        whole.to_html(options.html, origin=_origin(store))
+        whole.to_html(options.html, origin=origin_of(store))
     if options.json:
         fields = dataclasses.replace(whole, by_label=()).as_dict()
         print(json.dumps(fields | (_as_json(whole.by_label) if options.by_label else {}), indent=2))
@@ -63,19 +63,6 @@ def _measured(store: Store | Stores, by_label: bool, results: Path | None) -> Re
         for layer, (_, table) in zip(layers, measured, strict=True)
     )
     return dataclasses.replace(whole, by_label=tuple(tables))
-
-
-def _origin(store: Store | Stores) -> dict[str, str]:
-    """What the page says about where the states are from."""
-    if isinstance(store, Stores):
-        return {"stores": str(store)}
-    record = store.record
-    return {
-        "store": str(store),
-        "begun": record.started,
-        "committed": record.committed or "never",
-        "commits": f"{record.commits:,}",
-    }
 
 
 def _measure_layer(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
+from tensorstate_gpu._html import html_bar, html_summary, html_table
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.efficiencies import measure_layers
 from tensorstate_gpu.information.estimates import QUALITIES, Quality
-from tensorstate_gpu.reporting.html import html_summary, html_table
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
@@ -207,8 +207,15 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows = [layer.cells() for layer in self.layers]
-        tables = [html_table(HEADINGS, rows) + html_summary(self.summary())]
+        tables = [html_table(HEADINGS, rows, list(map(_bar, self.layers)))]
+        tables.append(html_summary(self.summary()))
         return "".join([*tables, *(table._repr_html_() for table in self.by_label)])
+
+
+def _bar(layer: LayerReport) -> str:
+    lower, upper = layer.lower, layer.upper
+    limits = None if lower is None or upper is None else (lower, upper)
+    return html_bar(layer.efficiency, limits, dashed=layer.quality == "bounds only")
 
 
 _ADVICE = (
