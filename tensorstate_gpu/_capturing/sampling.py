@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._layers.batches import Batches
+from tensorstate_gpu._layers.batches import Batches, ragged, sizes_of
 
 _ODD = 2_654_435_761  # of Knuth's multiplicative hash, of which the highest bits count
 
@@ -56,7 +56,7 @@ class Switch(Protocol):
         """Leave the model for good."""
 
 
-def whole_inputs(sizes: Sequence[int], room: int, step: int) -> range | None:
+def whole_inputs(sizes: Sequence[int] | NDArray[np.int64], room: int, step: int) -> range | None:
     """Return consecutive inputs that fit: as many as do, from one that the step decides.
 
     ``sizes``: rows of each input. None if not even one fits.
@@ -74,6 +74,26 @@ def whole_inputs(sizes: Sequence[int], room: int, step: int) -> range | None:
     longest = np.flatnonzero(lengths == lengths.max())
     start = int(longest[_place(step, len(longest))])
     return range(start, int(stops[start]))
+
+
+def sampled(batches: Batches, room: int, step: int) -> tuple[NDArray[np.bool_], Batches]:
+    """Return of each row whether it is one of ``room`` that the step decides, and whose those are.
+
+    Those of whole inputs as long as they fit, else evenly spaced ones. ``batches``: more rows than
+    that, of known inputs.
+
+    >>> sampled(((3, 2),), 4, step=0)[0].tolist(), sampled(((3, 2),), 4, step=0)[1]
+    ([True, True, True, True, False, False], ((2, 2),))
+    """
+    sizes = sizes_of(batches)
+    of_input = np.repeat(np.arange(len(sizes)), sizes)
+    inputs = whole_inputs(sizes, room, step)
+    if inputs is not None:
+        kept = (inputs.start <= of_input) & (of_input < inputs.stop)
+        return kept, ragged(sizes[inputs.start : inputs.stop].tolist())
+    kept = np.zeros(len(of_input), np.bool_)
+    kept[spaced_rows(len(kept), room, step)] = True
+    return kept, ragged(np.bincount(of_input[kept], minlength=len(sizes)).tolist())
 
 
 def spaced_rows(rows: int, room: int, step: int) -> NDArray[np.int64]:
