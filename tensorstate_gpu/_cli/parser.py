@@ -18,6 +18,11 @@ def new_parser() -> argparse.ArgumentParser:
         "--by-label", action="store_true", help="add a table by label for each labelled layer"
     )
     report.add_argument(
+        "--include-out-of-step",
+        action="store_true",
+        help="also count layers in the network's measures that have seen other inputs than most",
+    )
+    report.add_argument(
         "--html", metavar="FILE", help="also write a page with charts, a new file without a network"
     )
     _add_store_command(commands, "verify", "check all committed files; exit status 1 if damaged")

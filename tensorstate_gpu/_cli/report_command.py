@@ -29,7 +29,7 @@ def report(options: argparse.Namespace) -> int:
         raise ValueError(f"{store} holds no rows")
     if options.html is not None:
         check_page(options.html)
-    whole = _measured(store, options.by_label, results)
+    whole = _measured(store, options, results)
     if options.html is not None:
         whole.to_html(options.html, origin=_origin(store))
     if options.json:
@@ -42,7 +42,9 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(store: Store, by_label: bool, results: Path | None) -> Report:
+def _measured(store: Store, options: argparse.Namespace, results: Path | None) -> Report:
+    by_label: bool = options.by_label
+    out_of_step: bool = options.include_out_of_step
     # If no layer has rows, counting raises the error.
     layers = [layer for layer in store.efficiency_layers if len(layer)] or store.efficiency_layers
     reasons = {layer.name: _missing_labels_reason(layer) for layer in layers}
@@ -52,7 +54,7 @@ def _measured(store: Store, by_label: bool, results: Path | None) -> Report:
             for layer in layers
         ]
     missing = [name for name in store if name not in reasons]
-    whole = _summary([each for each, _ in measured], missing, results)
+    whole = _summary([each for each, _ in measured], missing, results, out_of_step)
     if not by_label:
         return whole
     tables = (
@@ -92,14 +94,17 @@ def _measure_layer(
         return measured_counts(layer, count_layer(layer, progress)), None
 
 
-def _summary(layers: list[Measured], missing: list[str], results: Path | None) -> Report:
+def _summary(
+    layers: list[Measured], missing: list[str], results: Path | None, out_of_step: bool
+) -> Report:
     if results is None or not results.exists():
-        return summarise(layers, None, 2, missing)
+        return summarise(layers, None, 2, missing, out_of_step)
     try:
         saved = json.loads(results.read_text())
         if not isinstance(saved, dict):
             raise ValueError(f"a {type(saved).__name__}")
-        return summarise(layers, saved.get("accuracy"), saved.get("beta", 2), missing)
+        accuracy, beta = saved.get("accuracy"), saved.get("beta", 2)
+        return summarise(layers, accuracy, beta, missing, out_of_step)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{results} is not what demo --save wrote: {error}") from error
 
