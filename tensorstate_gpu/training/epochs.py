@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._capturing.sampling import TRAIN
 from tensorstate_gpu.training.monitor import StateMonitor
 from tensorstate_gpu.training.monitor_options import MonitorKeywords
-from tensorstate_gpu.training.step_sampler import TRAIN
 
 
 class MonitorOfTrainer:
