@@ -18,6 +18,11 @@ def new_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--by-label", action="store_true", help="add a table by label for each labelled layer"
     )
+    report.add_argument(
+        "--include-out-of-step",
+        action="store_true",
+        help="also count layers in the network's measures that have seen other inputs than most",
+    )
     _add_unfinished(report)
     _add_page(report)
     _add_store_command(commands, "verify", "check all committed files; exit status 1 if damaged")
