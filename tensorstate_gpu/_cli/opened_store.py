@@ -34,7 +34,8 @@ def open_store(options: argparse.Namespace) -> tuple[Store | Stores, Path | None
 
 def stores_of(options: argparse.Namespace) -> list[str]:
     """Return the paths and URLs of a command's stores, with all that match its patterns."""
-    return [found for given in options.stores for found in matching_paths(given)]
+    given: list[str] = options.stores
+    return [str(found) for each in given for found in matching_paths(each)]
 
 
 def open_one(path: str) -> tuple[Store, Path | None]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Literal
 
 from tensorstate_gpu.errors import NoStore, UnfinishedStore
 from tensorstate_gpu.store.joinable import check_joinable
@@ -17,7 +17,7 @@ _OPENED_AT_ONCE = 16  # hides the latency of an object store
 Unfinished = Literal["refuse", "accept"]
 
 
-def open_stores(stores: Any, *, unfinished: Unfinished = "refuse") -> Stores:
+def open_stores(stores: object, *, unfinished: Unfinished = "refuse") -> Stores:
     """Open several stores, such as those of the ranks of a job, and read them as one.
 
     Parameters
@@ -76,7 +76,7 @@ def open_stores(stores: Any, *, unfinished: Unfinished = "refuse") -> Stores:
     return found
 
 
-def _each(stores: Any) -> Iterable[Any]:
+def _each(stores: object) -> Iterable[object]:
     if isinstance(stores, Stores):
         return stores.parts
     if isinstance(stores, (str, os.PathLike, Store)) or not isinstance(stores, Iterable):
@@ -84,5 +84,5 @@ def _each(stores: Any) -> Iterable[Any]:
     return [part for given in stores for part in _each(given)]
 
 
-def _opened(place: Any) -> Store:
+def _opened(place: object) -> Store:
     return place if isinstance(place, Store) else Store(place)

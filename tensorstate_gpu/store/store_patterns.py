@@ -2,8 +2,8 @@
 
 import glob
 import os
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.store.files import files_at, names_in_memory
@@ -11,7 +11,7 @@ from tensorstate_gpu.store.files import files_at, names_in_memory
 _WILDCARDS = "*?["
 
 
-def matching_paths(path: Any) -> list[Any]:
+def matching_paths(path: object) -> Sequence[object]:
     """Return the places that a pattern matches, by name; any other path as it is.
 
     Raises NoStore if none match, and ValueError for a URL with a pattern before its last part.

@@ -250,6 +250,8 @@ MISSING = object()
         (("attributes", "tensorstate", "commits"), -1),
         (("attributes", "tensorstate", "commits"), True),
         (("attributes", "tensorstate", "started"), MISSING),
+        (("attributes", "tensorstate", "closed"), 1),
+        (("attributes", "tensorstate", "run"), 5),
         (OF_LAYER, 5),
         (OF_LAYER, {}),
         ((*OF_LAYER, "neurons"), 0),
