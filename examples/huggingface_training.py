@@ -62,6 +62,7 @@ trainer = transformers.Trainer(
 )
 # The activations of the feed-forward layers: what the first of their two products passes.
 EfficiencyCallback("*intermediate.dense", every_n_steps=4).add_to(trainer)
+trainer.remove_callback(transformers.PrinterCallback)  # the lines below are enough
 trainer.train()
 evaluations = [entry for entry in trainer.state.log_history if "eval_efficiency" in entry]
 for entry in evaluations:

@@ -43,6 +43,7 @@ trainer = pl.Trainer(
     log_every_n_steps=10,
     enable_progress_bar=False,
     enable_checkpointing=False,
+    enable_model_summary=False,
     callbacks=[
         EfficiencyMonitor("ReLU", every_n_steps=10),
         # Stop when the layers no longer find other states for the images of the test set.
