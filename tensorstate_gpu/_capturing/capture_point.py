@@ -84,7 +84,7 @@ class CapturePoint(LayerStates):
     Raises
     ------
     TypeError, ValueError
-        An option is invalid, or ``disk_path`` is combined with ``keep="counts"``. Every measure
+        An option is invalid, or ``compressor`` is combined with ``keep="counts"``. Every measure
         raises ValueError while nothing is captured.
     """
 

@@ -41,6 +41,11 @@ class ExternalCounter:
         return self._in_runs + self._counter.total
 
     @property
+    def nbytes(self) -> int:
+        """How many bytes its histograms in memory take."""
+        return self._counter.nbytes
+
+    @property
     def has_spilled(self) -> bool:
         """Whether a part of the counts is in files."""
         return bool(self._runs)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
-from tensorstate_gpu.store.commit_record import KEY, Record
+from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.folder import Folder
 
@@ -68,3 +68,11 @@ def check_same_capture(what: str, new: dict[str, Any], committed: dict[str, Any]
     for key, value in json.loads(json.dumps(new)).items():
         if key not in committed or committed[key] != value:
             raise ValueError(f"{what} was captured with {committed}, not with {key} = {value}")
+
+
+def check_same_keep(what: str, keep: str, groups: int | None, committed: LayerRecord) -> None:
+    """Raise ValueError if a layer has kept something else before; counts, also by other groups."""
+    if keep != committed.keep:
+        raise ValueError(f'{what} was captured with keep="{committed.keep}", not keep="{keep}"')
+    if keep == "counts" and groups != committed.groups:
+        raise ValueError(f"{what} was captured with groups={committed.groups}, not groups={groups}")

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
+from tensorstate_gpu._layers.counts_accumulator import rows_not_kept
 from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.labels import from_column
 from tensorstate_gpu._layers.layer_facts import LayerFacts
@@ -23,6 +24,7 @@ from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import note_key, state_key
 from tensorstate_gpu.store.labels import StoredLabels
 from tensorstate_gpu.store.ledger_array import read_batches
+from tensorstate_gpu.store.opened_counts import opened_counts
 
 Rows = NDArray[np.uint8]
 
@@ -30,7 +32,8 @@ Rows = NDArray[np.uint8]
 class StoredLayer(LayerStates):
     """The committed states of one layer. It has the same measures as a capture point.
 
-    Rows are read chunk by chunk, and counted on demand, so a layer may exceed memory.
+    Rows are read chunk by chunk, and counted on demand, so a layer may exceed memory. A layer of
+    keep="counts" has no rows: what needs them raises RowsNotKept.
     ``len(layer)`` is the number of rows; ``layer[start:stop]`` reads packed rows, uint8 (states,
     bytes). ``shape``, ``dtype`` and ``np.asarray(layer)`` are those of an array of them. A pickle
     refers to the store, and reads the same rows.
@@ -51,7 +54,7 @@ class StoredLayer(LayerStates):
 
     @property
     def state_count(self) -> int:
-        return 0 if self.committed is None else self.committed.states.rows
+        return 0 if self.committed is None else self.committed.rows
 
     @property
     def instance_count(self) -> int:
@@ -85,7 +88,9 @@ class StoredLayer(LayerStates):
     def labels(self) -> NDArray[Any]:
         """Return the label of each instance. Raises ValueError if some instances have none."""
         with self._naming_layer():
-            return np.concatenate(list(self._require_accumulator().ledger.note_pieces("labels")))
+            accumulator = self._require_accumulator()
+            accumulator.chunks()  # raises an error where only counts are kept
+            return np.concatenate(list(accumulator.ledger.note_pieces("labels")))
 
     def __repr__(self) -> str:
         return f"StoredLayer({self.name!r}, {len(self)} states of {self.neurons} neurons)"
@@ -116,6 +121,8 @@ class StoredLayer(LayerStates):
         if not isinstance(rows, slice):
             raise TypeError(f"rows must be indexed by a slice, got {type(rows).__name__} {rows!r}")
         start, stop, step = rows.indices(len(self))
+        if self.committed is not None and self.committed.counts is not None:
+            raise rows_not_kept(f"{self._files}: {self.name!r}")
         if step != 1:
             raise ValueError(f"a slice of rows must have a step of 1, got {step}")
         if start >= stop:
@@ -142,10 +149,12 @@ class StoredLayer(LayerStates):
         return self._accumulator
 
     @cached_property
-    def _accumulator(self) -> RowsAccumulator | None:
+    def _accumulator(self) -> Accumulator | None:
         layer = self.committed
         if layer is None:
             return None
+        if layer.counts is not None:
+            return opened_counts(self._files, self.name, layer)[0]
         notes = {
             what: NoteColumn(
                 what,

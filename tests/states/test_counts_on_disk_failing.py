@@ -91,7 +91,7 @@ def test_a_write_that_fails_is_told_before_a_batch_is_taken_and_tried_again(
 
 def test_a_failed_write_of_the_result_leaves_nothing(tmp_path, monkeypatch):
     rows = inputs(8)["skewed"]
-    monkeypatch.setattr("tensorstate_gpu.store.kept_counts._CHUNK_BYTES", 1 << 13)
+    monkeypatch.setattr("tensorstate_gpu.store.kept_runs._CHUNK_BYTES", 1 << 13)
     path = tmp_path / "counts.zarr"
     counts = stored(rows)
     with monkeypatch.context() as patch:
@@ -160,7 +160,7 @@ def test_an_interrupt_while_counts_are_saved_leaves_nothing(tmp_path, monkeypatc
         write(system, path, parts)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tensorstate_gpu.store.kept_counts._CHUNK_BYTES", 1 << 13)
+        patch.setattr("tensorstate_gpu.store.kept_runs._CHUNK_BYTES", 1 << 13)
         patch.setattr(FileSystemCalls, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             counts.save(tmp_path / "counts.zarr")
