@@ -170,6 +170,7 @@ class CountsWriter:
     def delete_replaced(self) -> None:
         """Delete the files of all runs that were merged: nothing more is committed."""
         self._delete_replaced(self._replaced)
+        self._delete_left_overs()
 
     # ---- runs ----------------------------------------------------------------------------------
 
