@@ -1,6 +1,6 @@
 """KeptCounters: running counts by label and group, of which a store keeps what was committed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -66,6 +66,15 @@ class CountsPart:
             return self._runs
 
 
+def joined(parts: Iterable[RunsByKind]) -> RunsByKind:
+    """Return all runs of some parts."""
+    found: RunsByKind = {}
+    for part in parts:
+        for numbered, runs in part.items():
+            found.setdefault(numbered, []).extend(runs)
+    return found
+
+
 def _runs_of(counter: Counter) -> list[SortedRun]:
     if isinstance(counter, ExternalCounter):
         return counter.runs()
@@ -124,8 +133,11 @@ class KeptCounters(LabelledCounters):
 
     # ---- taking counts away --------------------------------------------------------------------
 
-    def take(self) -> CountsPart:
-        """Take all counts away, to be written. Until kept() is called, they are read from here."""
+    def take(self) -> tuple[CountsPart, ...]:
+        """Take all counts away, to be written. Return what waits for it: also what was taken before.
+
+        It is read from here until replace_kept() is called.
+        """
         with self._lock:
             part = CountsPart(self._counters, self._taken_back, self._rewrites)
             self._taken_away += part.total
@@ -133,17 +145,17 @@ class KeptCounters(LabelledCounters):
             self._held_is_taken_away = bool(self._held)
             if not part.is_empty:
                 self._waiting.append(part)
-            return part
+            return tuple(self._waiting)
 
-    def replace_kept(self, part: CountsPart, kept: RunsByKind) -> None:
-        """Note what the store has, now that a part is written."""
+    def replace_kept(self, written: Collection[CountsPart], kept: RunsByKind) -> None:
+        """Note what the store has, now that some parts are written."""
         with self._lock:
             self._kept = kept
-            self._waiting = [waiting for waiting in self._waiting if waiting is not part]
+            self._waiting = [part for part in self._waiting if part not in written]
 
-    def nbytes_of(self, part: CountsPart) -> int:
-        """Return about how many bytes of memory a part takes, or more."""
-        return min(self._budget, part.total * (self._key_bytes + 8))
+    def nbytes_of(self, parts: Collection[CountsPart]) -> int:
+        """Return about how many bytes of memory parts take, or more."""
+        return sum(min(self._budget, part.total * (self._key_bytes + 8)) for part in parts)
 
     def hold(self) -> None:
         super().hold()
@@ -160,12 +172,8 @@ class KeptCounters(LabelledCounters):
     def runs(self) -> RunsByKind:
         """Return sorted runs that together are all counts."""
         with self._lock:
-            found = {numbered: list(runs) for numbered, runs in self._kept.items()}
             now = CountsPart(self._counters, self._taken_back, False)
-            for part in [*self._waiting, now]:
-                for numbered, runs in part.runs().items():
-                    found.setdefault(numbered, []).extend(runs)
-            return found
+            return joined([self._kept, *(part.runs() for part in [*self._waiting, now])])
 
     def counted(self, neurons: int) -> StateCounts | StoredCounts:
         """Return all counts together: in files, where memory is short."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from tensorstate_gpu._layers.kept_counters import CountsPart, summed
+from tensorstate_gpu._layers.kept_counters import CountsPart, joined, summed
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Position
 from tensorstate_gpu._process.memory_limit import working_memory
@@ -25,16 +25,18 @@ NO_ROWS = ArrayRecord(0, 1, ())
 _MERGED = 2  # a run is merged with newer ones that have half as many rows, or more
 
 Kept = tuple[RunRecord, SortedRun]
+Parts = tuple[CountsPart, ...]
 
 
 class CountsSnapshot(NamedTuple):
     """The counts of a layer at one point in time, to be committed.
 
-    ``part``: those since the last snapshot. ``size_of_part``: the bytes of memory that it takes.
+    ``parts``: those that were not written when it was taken. ``size_of_parts``: the bytes of memory
+    that they take.
     """
 
-    part: CountsPart
-    size_of_part: int
+    parts: Parts
+    size_of_parts: int
     ledger: LedgerSnapshot
     labels: tuple[Label, ...]
     noted: Mapping[str, int]
@@ -43,7 +45,15 @@ class CountsSnapshot(NamedTuple):
 
     def size(self) -> int:
         """Bytes of memory that the snapshot holds."""
-        return self.size_of_part + self.ledger.array.partial_chunk.nbytes
+        return self.size_of_parts + self.ledger.array.partial_chunk.nbytes
+
+
+class _Replaced(NamedTuple):
+    """A run that was merged with others, before a commit. ``key``: of its files."""
+
+    key: str
+    run: "weakref.ref[SortedRun]"
+    commit: int
 
 
 class CountsWriter:
@@ -72,11 +82,12 @@ class CountsWriter:
         assert found.counts is not None
         self._last_number = max((each.number for each in found.counts.runs), default=0)
         self._found_left_overs = False
-        # What the last job has written, and for which part.
-        self._written: tuple[CountsPart, list[Kept]] | None = None
-        self._last_commit: tuple[CountsSnapshot, LayerRecord] | None = None
-        # Keys of runs that were merged, with who may still read them; the newest ones come last.
-        self._replaced: list[list[tuple[str, weakref.ref[SortedRun]]]] = [[]]
+        # Which parts were written, as far as snapshots may still have them.
+        self._kept_parts: weakref.WeakSet[CountsPart] = weakref.WeakSet()
+        # What the last job has written, and for which parts.
+        self._written: tuple[Parts, list[Kept]] | None = None
+        self._replaced: list[_Replaced] = []
+        self._commits = 0
 
     # ---- called by the accumulator and by the run ----------------------------------------------
 
@@ -116,10 +127,10 @@ class CountsWriter:
         """Take the counts since the last commit away, to be committed."""
         counters, ledger = self.accumulator.kept, self.accumulator.ledger
         counters.layers = self._run.layers
-        part = counters.take()
+        parts = counters.take()
         return CountsSnapshot(
-            part,
-            counters.nbytes_of(part),
+            parts,
+            counters.nbytes_of(parts),
             self._ledger_array.snapshot(ledger),
             tuple(counters.labels),
             {what: column.count for what, column in ledger.notes.items()},
@@ -130,20 +141,19 @@ class CountsWriter:
     def write_partial_chunks(self, snapshot: CountsSnapshot) -> None:
         """Write the counts of a snapshot as sorted runs, merged with those that are similar."""
         self._ledger_array.write_partial_chunk(snapshot.ledger)
-        if not snapshot.part.is_empty:
+        if parts := self._not_kept(snapshot):
             self._delete_left_overs()
-            self._written = snapshot.part, self._runs_with(snapshot.part)
+            self._written = parts, self._runs_with(parts)
+
+    def _not_kept(self, snapshot: CountsSnapshot) -> Parts:
+        """Return the parts of a snapshot that no earlier commit has written."""
+        return tuple(part for part in snapshot.parts if part not in self._kept_parts)
 
     def commit_entry(self, snapshot: CountsSnapshot) -> LayerRecord:
         """Return the entry for the commit record, after all files were written."""
-        if self._written is not None and self._written[0] is snapshot.part:
+        if self._written is not None and self._written[0] == self._not_kept(snapshot):
             self._keep(*self._written)
             self._written = None
-        if self._last_commit is None or self._last_commit[0] is not snapshot:
-            self._last_commit = snapshot, self._entry(snapshot)
-        return self._last_commit[1]
-
-    def _entry(self, snapshot: CountsSnapshot) -> LayerRecord:
         ledger, records = snapshot.ledger, tuple(record for record, _ in self._kept)
         counts = CountsEntry(records, snapshot.labels, snapshot.noted, snapshot.samples)
         if ledger.states != counts.total:
@@ -164,22 +174,27 @@ class CountsWriter:
     def update_metadata(self, layer: LayerRecord) -> None:
         """Write the number of batches for zarr clients. Delete runs merged before this commit."""
         self._ledger_array.update_metadata(layer.ledger, self.name)
-        self._replaced.append([])
-        self._delete_replaced(self._replaced[:-2])
+        self._commits += 1
+        # Other processes have had the time of a commit to read them; this one says when it is done.
+        for each in [each for each in self._replaced if each.commit + 2 <= self._commits]:
+            if each.run() is None:
+                self._delete(each.key)
+                self._replaced.remove(each)
 
     def delete_replaced(self) -> None:
         """Delete the files of all runs that were merged: nothing more is committed."""
-        self._delete_replaced(self._replaced)
+        self._found_left_overs = False
         self._delete_left_overs()
 
     # ---- runs ----------------------------------------------------------------------------------
 
-    def _runs_with(self, part: CountsPart) -> list[Kept]:
-        """Write the counts of a part. Return what the store has then."""
+    def _runs_with(self, parts: Parts) -> list[Kept]:
+        """Write the counts of some parts. Return what the store has then."""
         kept, number = list(self._kept), self._last_number
-        for numbered, more in part.runs().items():
+        rewrites = any(part.rewrites for part in parts)
+        for numbered, more in joined(part.runs() for part in parts).items():
             own = [each for each in kept if each[0].numbered == numbered]
-            merged = own if part.rewrites else _merged_with(sum(map(length, more)), own)
+            merged = own if rewrites else _merged_with(sum(map(length, more)), own)
             number += 1
             sources = [*(run for _, run in merged), *more]
             new = self._write(number, numbered, sources)
@@ -197,27 +212,21 @@ class CountsWriter:
         record = RunRecord(number, numbered, written.tally.total, written.most, written.arrays)
         return [(record, opened_run(files, self.name, width, record))]
 
-    def _keep(self, part: CountsPart, kept: list[Kept]) -> None:
-        """Take over what was written of a part."""
+    def _keep(self, parts: Parts, kept: list[Kept]) -> None:
+        """Take over what was written of some parts."""
         numbers = {record.number for record, _ in kept}
-        self._replaced[-1] += [
-            (run_key(self.name, record.number), weakref.ref(run))
+        self._replaced += [
+            _Replaced(run_key(self.name, record.number), weakref.ref(run), self._commits)
             for record, run in self._kept
             if record.number not in numbers
         ]
         self._last_number = max([self._last_number, *numbers])
         self._kept = kept
-        self.accumulator.kept.replace_kept(part, by_kind(kept))
-
-    def _delete_replaced(self, commits: list[list[tuple[str, weakref.ref[SortedRun]]]]) -> None:
-        """Delete the files of runs that these commits have replaced, if nobody here reads them."""
-        for replaced in commits:
-            for each in [each for each in replaced if each[1]() is None]:
-                self._delete(each[0])
-                replaced.remove(each)
+        self.accumulator.kept.replace_kept(parts, by_kind(kept))
+        self._kept_parts.update(parts)
 
     def _delete_left_overs(self) -> None:
-        """Delete what a killed writer has left, once."""
+        """Delete the files of all runs that are not kept, such as those of a killed writer, once."""
         if not self._found_left_overs:
             listed = {run_key(self.name, record.number) for record, _ in self._kept}
             for key in self._run.files.list_sizes(state_key(self.name)):

@@ -108,8 +108,8 @@ def test_labels_and_groups(groups, path):
 def test_runs_are_few_and_files_of_merged_ones_go(path):
     with ts.Store(path, "x", commit_seconds=None) as store:
         point = counting_point(store)
-        for first in range(0, 3000, 30):
-            append(point, first, first + 30)
+        for first in range(0, 3000, 75):
+            append(point, first, first + 75)
             store.commit()
             runs = store.record.layers["layer"].counts.runs
             sizes = [run.arrays["states"].rows for run in runs]

@@ -126,4 +126,6 @@ def kill_rewinding(path, durability, kills):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])  # 0 kills: at each operation
+    main(
+        Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    )  # 0 kills: at each operation
