@@ -31,11 +31,15 @@ def open_store(path: str) -> tuple[Store, Path | None]:
 def committed_chunks(store: Store) -> int:
     layers = [layer for layer in store.record.layers.values() if layer is not None]
     arrays = [array for layer in layers for array in (layer.states, layer.labels, layer.ledger)]
+    counts = [layer.counts for layer in layers if layer.counts is not None]
+    arrays += [array for each in counts for run in each.runs for array in run.arrays.values()]
     return sum(len(array.checksums) for array in arrays if array is not None)
 
 
 def count_layer(layer: StoredLayer, progress: Progress) -> StateCounts | StoredCounts:
     """Count the states of a layer. Raises an error if it has no rows."""
+    if layer.committed is not None and layer.committed.counts is not None:
+        return layer.counted()
     chunks = layer.chunks()
     assert layer.neurons is not None
     return count_chunks(_with_progress(chunks, progress), layer.neurons)

@@ -134,7 +134,7 @@ class KeptCounters(LabelledCounters):
     # ---- taking counts away --------------------------------------------------------------------
 
     def take(self) -> tuple[CountsPart, ...]:
-        """Take all counts away, to be written. Return what waits for it: also what was taken before.
+        """Take all counts away, to be written. Return them, and what was taken and still waits.
 
         It is read from here until replace_kept() is called.
         """

@@ -226,7 +226,7 @@ class CountsWriter:
         self._kept_parts.update(parts)
 
     def _delete_left_overs(self) -> None:
-        """Delete the files of all runs that are not kept, such as those of a killed writer, once."""
+        """Delete the files of runs that are not kept, once: those of a killed writer."""
         if not self._found_left_overs:
             listed = {run_key(self.name, record.number) for record, _ in self._kept}
             for key in self._run.files.list_sizes(state_key(self.name)):
