@@ -251,9 +251,11 @@ def count_chunks(chunks: Iterable[Rows], neurons: int) -> StateCounts | StoredCo
     return count_weighted(((chunk, None) for chunk in chunks), neurons)
 
 
-def count_weighted(chunks: Iterable[WeightedRows], neurons: int) -> StateCounts | StoredCounts:
+def count_weighted(
+    chunks: Iterable[WeightedRows], neurons: int, budget: int | None = None
+) -> StateCounts | StoredCounts:
     """Count rows that are given in chunks, each row as often as its weight says, or once."""
-    counter = ExternalCounter(row_bytes(neurons))
+    counter = ExternalCounter(row_bytes(neurons), budget)
     for chunk, weights in chunks:
         counter.add(chunk, weights)
     if counter.has_spilled:

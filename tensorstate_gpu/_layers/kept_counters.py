@@ -177,7 +177,7 @@ class KeptCounters(LabelledCounters):
 
     def counted(self, neurons: int) -> StateCounts | StoredCounts:
         """Return all counts together: in files, where memory is short."""
-        return count_weighted(self._rows_of(self.runs()), neurons)
+        return count_weighted(self._rows_of(self.runs()), neurons, working_memory() // 4)
 
     def _rows_of(self, runs: RunsByKind) -> Iterator[Histogram]:
         for numbered, some in runs.items():

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._process.interrupts import deferred_interrupts
+from tensorstate_gpu._states.merging_runs import MOST
 from tensorstate_gpu._states.sorted_runs import Histogram, SortedRun, length, narrowest, order_key
 from tensorstate_gpu._states.tallies import Tally
 from tensorstate_gpu.store.array_record import ArrayRecord
@@ -86,7 +87,7 @@ def write_run(
     """
     rows_at_most = max(1, sum(map(length, sources)))
     chunk_rows = min(max(_LEAST_CHUNK_ROWS, _CHUNK_BYTES // row_bytes), rows_at_most)
-    dtype = narrowest(sum(run.most for run in sources))
+    dtype = narrowest(min(MOST, sum(run.most for run in sources)))
     states = _column(files, under, "states", np.empty((0, row_bytes), np.uint8), chunk_rows)
     numbers = _column(files, under, "counts", np.empty(0, dtype), chunk_rows)
     fence_rows = min(chunk_rows, -(-rows_at_most // chunk_rows))
