@@ -18,12 +18,8 @@ from tensorstate_gpu._states.stored_counts import StoredCounts, runs_of
 from tensorstate_gpu._states.tallies import Tally
 from tensorstate_gpu._version import __version__
 from tensorstate_gpu.errors import NoStore, UnknownFormat
-from tensorstate_gpu.store.commit_record import (
-    KEY,
-    ArrayRecord,
-    check_document,
-    group_document,
-)
+from tensorstate_gpu.store.array_record import ArrayRecord
+from tensorstate_gpu.store.commit_record import KEY, check_document, group_document
 from tensorstate_gpu.store.files import Files, files_at
 from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.kept_runs import KeptRun, write_run

@@ -9,8 +9,9 @@ from zarr.codecs import ZstdCodec
 from tensorstate_gpu._layers.batches import Batch, Batches, totals
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu.errors import DamagedStore
+from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
-from tensorstate_gpu.store.commit_record import ArrayRecord, LayerRecord
+from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import ledger_key
 

@@ -8,9 +8,10 @@ from tensorstate_gpu._layers.batches import first, is_unassigned, totals
 from tensorstate_gpu._layers.instance_notes import NOTES
 from tensorstate_gpu._layers.ledger import Position
 from tensorstate_gpu.errors import InputsUnknown, RowsNotKept
+from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.chunks import checksum
 from tensorstate_gpu.store.columns import ArrayReader
-from tensorstate_gpu.store.commit_record import ArrayRecord, LayerRecord, Record, with_checksum
+from tensorstate_gpu.store.commit_record import LayerRecord, Record, with_checksum
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import ledger_key, note_key, state_key
 from tensorstate_gpu.store.ledger_array import COLUMNS, read_batches

@@ -10,15 +10,10 @@ import google_crc32c
 
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.errors import DamagedStore
+from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
-from tensorstate_gpu.store.commit_record import (
-    KEY,
-    ArrayRecord,
-    LayerRecord,
-    Record,
-    check_document,
-)
+from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record, check_document
 from tensorstate_gpu.store.counts_entry import RunRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.kept_runs import array_key, run_arrays
