@@ -11,7 +11,6 @@ import time
 
 import numpy as np
 import pytest
-import sklearn.datasets
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
@@ -96,6 +95,8 @@ def test_report_by_the_digits_that_were_saved(saved, capsys):
     _, folder = saved
     assert main(["report", str(folder), "--by-label", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
+    import sklearn.datasets
+
     digits = [int(digit) for digit in sklearn.datasets.load_digits().target]
     for layer in report["layers"]:
         by_label = report["labels"][layer["layer"]]

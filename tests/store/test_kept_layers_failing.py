@@ -38,7 +38,7 @@ def operations(path):
 @sweep
 def test_a_failing_operation_is_told_and_the_capture_goes_on(every, code, lasts, quick_path):
     path = quick_path
-    for k in sample(range(1, operations(path) + 1), 6, every, seed=str(code)):
+    for k in sample(range(1, operations(path) + 1), 4, every, seed=str(code)):
         told, kept, failed_ones = [], [], set()
 
         def before(number, operation, file, k=k, failed_ones=failed_ones):
