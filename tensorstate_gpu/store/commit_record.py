@@ -212,7 +212,7 @@ class Record:
         """Parse a record. Raises ValueError if it is none, of another format, or damaged."""
         about = _record_attribute(data, where)
         if about.get("format") not in READABLE_FORMATS:
-            readable = " and ".join(map(str, READABLE_FORMATS))
+            readable = ", ".join(map(str, READABLE_FORMATS))
             raise UnknownFormat(
                 f"{where} has format {about.get('format')}, this version reads {readable}; "
                 f"it was written by tensorstate_gpu {about.get('version')}"
