@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
     from tensorstate_gpu.information import aIQ, entropy, network_efficiency
     from tensorstate_gpu.reporting import report
-    from tensorstate_gpu.store import Store
+    from tensorstate_gpu.store import Store, open_stores
     from tensorstate_gpu.training import StateMonitor
 
 # No submodule has the name of a public function: importing it would replace the function.
@@ -77,6 +77,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "get_num_threads": "_process.num_threads",
     "merge": "_states.state_counts",
     "network_efficiency": "information",
+    "open_stores": "store",
     "popcount": "_states.bits",
     "remove_state_layers": "_capturing.attaching",
     "report": "reporting",
@@ -116,6 +117,7 @@ __all__ = [
     "merge",
     "network_efficiency",
     "neurons",
+    "open_stores",
     "popcount",
     "remove_state_layers",
     "report",

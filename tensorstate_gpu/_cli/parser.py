@@ -17,11 +17,13 @@ def new_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--by-label", action="store_true", help="add a table by label for each labelled layer"
     )
+    _add_unfinished(report)
     report.add_argument(
         "--html", metavar="FILE", help="also write a page with charts, a new file without a network"
     )
     _add_store_command(commands, "verify", "check all committed files; exit status 1 if damaged")
-    _add_store_command(commands, "info", "summarise a store without reading its states")
+    info = _add_store_command(commands, "info", "summarise a store without reading its states")
+    info.set_defaults(unfinished="accept")
     _add_export(commands)
     return parser
 
@@ -53,6 +55,7 @@ def _add_store_command(
 def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     export = commands.add_parser("export", help="export the layers of a store as Parquet or zip")
     _add_store(export, "export")
+    _add_unfinished(export)
     export.add_argument(
         "--to",
         choices=("parquet", "zip"),
@@ -73,8 +76,22 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
 
 
+def _add_unfinished(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--unfinished",
+        choices=("refuse", "accept"),
+        default="refuse",
+        help="of several stores, whether to read what those have committed whose writer is at "
+        "work or was killed (default: refuse)",
+    )
+
+
 def _add_store(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument(
-        "store", metavar="STORE", help="path or URL of a store, or the folder of demo --save"
+        "stores",
+        metavar="STORE",
+        nargs="+",
+        help="path or URL of a store, or the folder of demo --save; several stores, or a pattern "
+        "in quotes, are read as one",
     )
     command.set_defaults(command=name)

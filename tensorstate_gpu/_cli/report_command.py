@@ -19,12 +19,13 @@ from tensorstate_gpu.reporting.layer_report import (
 )
 from tensorstate_gpu.reporting.page.write import check_page
 from tensorstate_gpu.reporting.report_table import summarise
-from tensorstate_gpu.store import Store, StoredLayer
+from tensorstate_gpu.store import Store, Stores
+from tensorstate_gpu.store.stored_rows import StoredRows
 
 
 def report(options: argparse.Namespace) -> int:
     """Print the table of measures, and optionally a table by label for each layer; write a page."""
-    store, results = open_store(options.store)
+    store, results = open_store(options)
     if not len(store):
         raise ValueError(f"{store} holds no rows")
     if options.html is not None:
@@ -42,9 +43,9 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(store: Store, by_label: bool, results: Path | None) -> Report:
-    # If no layer has rows, counting raises the error.
-    layers = [layer for layer in store.efficiency_layers if len(layer)] or store.efficiency_layers
+def _measured(store: Store | Stores, by_label: bool, results: Path | None) -> Report:
+    every: Sequence[StoredRows] = store.efficiency_layers
+    layers = [layer for layer in every if len(layer)] or every  # counting none raises the error
     reasons = {layer.name: _missing_labels_reason(layer) for layer in layers}
     with Progress("counting", sum(map(len, layers)), "states") as progress:
         measured = [
@@ -53,6 +54,8 @@ def _measured(store: Store, by_label: bool, results: Path | None) -> Report:
         ]
     missing = [name for name in store if name not in reasons]
     whole = _summary([each for each, _ in measured], missing, results)
+    if isinstance(store, Stores):
+        whole = dataclasses.replace(whole, notes=tuple(store.report_notes))
     if not by_label:
         return whole
     tables = (
@@ -62,8 +65,10 @@ def _measured(store: Store, by_label: bool, results: Path | None) -> Report:
     return dataclasses.replace(whole, by_label=tuple(tables))
 
 
-def _origin(store: Store) -> dict[str, str]:
+def _origin(store: Store | Stores) -> dict[str, str]:
     """What the page says about where the states are from."""
+    if isinstance(store, Stores):
+        return {"stores": str(store)}
     record = store.record
     return {
         "store": str(store),
@@ -74,7 +79,7 @@ def _origin(store: Store) -> dict[str, str]:
 
 
 def _measure_layer(
-    layer: StoredLayer, by_label: bool, progress: Progress
+    layer: StoredRows, by_label: bool, progress: Progress
 ) -> tuple[Measured, LabelTable | None]:
     """Measure a layer, also by label if that is wanted."""
     before = progress.done
@@ -104,14 +109,14 @@ def _summary(layers: list[Measured], missing: list[str], results: Path | None) -
         raise ValueError(f"{results} is not what demo --save wrote: {error}") from error
 
 
-def _missing_labels_reason(layer: StoredLayer) -> str | None:
-    committed = layer.committed
-    if committed is not None and committed.unassigned:
-        return f"{committed.unassigned} of {committed.states.rows} states belong to no known input"
-    if committed is None or committed.labels is None:
+def _missing_labels_reason(layer: StoredRows) -> str | None:
+    if layer.unassigned_count:
+        return f"{layer.unassigned_count} of {len(layer)} states belong to no known input"
+    labels, instances = layer.note_count("labels"), layer.instance_count
+    if not labels:
         return "no labels were stored"
-    if committed.labels.rows < committed.instances:
-        return f"labels were stored for {committed.labels.rows} of {committed.instances} instances"
+    if labels < instances:
+        return f"labels were stored for {labels} of {instances} instances"
     return None
 
 

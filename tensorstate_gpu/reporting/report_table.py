@@ -55,6 +55,7 @@ class Report:
     failed in its middle. They are in the table; whether the measures of the network are of them as
     well is ``includes_out_of_step``.
     ``profiles``: for each layer what figures show of its neurons and states.
+    ``notes``: what is to be known of the stores that were read, as pairs (label, text).
 
     As tables with a row for each layer, neuron, label, or number of repetitions: to_pandas(),
     neurons_to_pandas(), classes_to_pandas() and repetitions_to_pandas(); and the same to_arrow().
@@ -76,6 +77,7 @@ class Report:
     out_of_step: tuple[str, ...] = ()
     includes_out_of_step: bool = False
     profiles: tuple[LayerProfile, ...] = dataclasses.field(default=(), compare=False)
+    notes: tuple[tuple[str, str], ...] = ()
 
     def __getitem__(self, name: str) -> LayerReport:
         """Return the measures of one layer. Raises KeyError if it is not in the table."""
@@ -179,7 +181,7 @@ class Report:
             lines.append(("at the ceiling", f"{names}: more states would show a higher entropy"))
         if self.missing:
             lines.append(("nothing captured of", ", ".join(map(printable_name, self.missing))))
-        return lines
+        return [*lines, *self.notes]
 
     def _why_out_of_step(self, layer: LayerReport) -> str:
         others = {each.inputs for each in self.layers if each.layer not in self.out_of_step}
@@ -223,7 +225,7 @@ def report(
     by_label: bool = False,
     include_out_of_step: bool = False,
 ) -> Report:
-    """Measure all capture points of a model, Run or Store.
+    """Measure all capture points of a model or Run, or the layers of a Store or of several.
 
     Layers of which nothing was captured are left out, and named in ``missing`` of the result.
 
@@ -251,6 +253,7 @@ def report(
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
     measured, missing = measure_layers(points, measured_layer)
     whole = summarise(measured, accuracy, beta, missing, include_out_of_step)
+    whole = dataclasses.replace(whole, notes=tuple(getattr(model, "report_notes", ())))
     if not by_label:
         return whole
     tables = tuple(LabelTable.of_layer(each) for each in points if each.name not in missing)

@@ -7,7 +7,7 @@ it.
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import google_crc32c
 
@@ -19,6 +19,8 @@ from tensorstate_gpu.errors import DamagedStore, NoStore, UnknownFormat
 from tensorstate_gpu.store.array_record import ArrayRecord, validated_count, validated_integer
 from tensorstate_gpu.store.counts_entry import CountsEntry, RunRecord
 from tensorstate_gpu.store.keys import LABELS, LEDGERS, UNITS, run_key, state_key
+
+Value = TypeVar("Value")
 
 FORMAT = 3
 COUNTS_FORMAT = 4  # where layers keep counts: older releases do not know them
@@ -56,6 +58,12 @@ class LayerRecord:
     def rows(self) -> int:
         """The number of rows: those that are kept, or those that were counted."""
         return self.states.rows if self.counts is None else self.counts.total
+
+    @property
+    def run_arrays(self) -> list[ArrayRecord]:
+        """The arrays of all sorted runs, of a layer that keeps counts."""
+        runs = () if self.counts is None else self.counts.runs
+        return [array for run in runs for array in run.arrays.values()]
 
     def run_bytes(self, run: RunRecord) -> int:
         """Return the bytes of each row of a sorted run of this layer."""
@@ -162,6 +170,10 @@ class Record:
     """Everything that is committed. A layer is None until its first batch is committed.
 
     ``format``: that of the record that was read.
+    ``closed``: whether the last writer has ended properly, with everything that it captured. False
+    while it is at work, and for good if it was killed; None if the record does not say.
+    ``run``: of the store and its copies, a name that no other store has. ``writer``: the same of
+    the last writer.
     """
 
     version: str  # of the library that wrote the store
@@ -170,6 +182,9 @@ class Record:
     commits: int = 0
     layers: dict[str, LayerRecord | None] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
+    closed: bool | None = None
+    run: str | None = None
+    writer: str | None = None
 
     @property
     def groups(self) -> list[str]:
@@ -193,6 +208,29 @@ class Record:
         keeps_counts = any(layer and layer.counts is not None for layer in self.layers.values())
         return COUNTS_FORMAT if keeps_counts else FORMAT
 
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks are committed, of all arrays."""
+        arrays = [
+            array
+            for layer in self.layers.values()
+            if layer is not None
+            for array in (layer.states, layer.ledger, *layer.notes.values(), *layer.run_arrays)
+        ]
+        return sum(len(array.checksums) for array in arrays if array is not None)
+
+    def facts_of(self, name: str) -> LayerFacts | None:
+        """Return what is known of a layer besides its states; None if nothing is.
+
+        A layer of which nothing is committed has run in none of the passes that were.
+        """
+        layers = [layer for layer in self.layers.values() if layer is not None]
+        committed = self.layers.get(name)
+        if committed is not None:
+            return committed.facts
+        passes = [layer.facts.passes[1] for layer in layers if layer.facts.passes is not None]
+        return LayerFacts(passes=(0, max(passes))) if passes else None
+
     def to_bytes(self) -> bytes:
         about = {
             "format": self.written_format,
@@ -200,6 +238,9 @@ class Record:
             "started": self.started,
             "committed": self.committed,
             "commits": self.commits,
+            "closed": self.closed,
+            "run": self.run,
+            "writer": self.writer,
             "layers": {
                 name: None if layer is None else layer.to_json()
                 for name, layer in self.layers.items()
@@ -229,6 +270,9 @@ class Record:
                     for name, layer in about["layers"].items()
                 },
                 about["format"],
+                _optional(bool, about.get("closed")),
+                _optional(str, about.get("run")),
+                _optional(str, about.get("writer")),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedStore(f"{where}/{KEY} is damaged: {error!r}") from error
@@ -280,3 +324,9 @@ def _checksum(document: dict[str, Any]) -> str:
     checked = {key: value for key, value in document.items() if key != "consolidated_metadata"}
     text = json.dumps(checked, sort_keys=True, separators=(",", ":"))
     return f"{google_crc32c.value(text.encode()):08x}"
+
+
+def _optional(kind: type[Value], found: object) -> Value | None:
+    if found is None or isinstance(found, kind):
+        return found
+    raise ValueError(f"{found!r} is not a {kind.__name__}")

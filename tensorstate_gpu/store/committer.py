@@ -15,10 +15,14 @@ from tensorstate_gpu.store.written_layer import Snapshot, WrittenLayer
 
 
 class CommitSnapshot(NamedTuple):
-    """What a commit will publish: all names of layers, and snapshots of those with rows."""
+    """What a commit will publish: all names of layers, and snapshots of those with rows.
+
+    ``closed``: whether it is the last commit, of a writer that ends properly.
+    """
 
     names: list[str]
     layers: dict[str, tuple[WrittenLayer, Snapshot]]
+    closed: bool = False
 
 
 class Committer:
@@ -53,8 +57,8 @@ class Committer:
             has_some = ledger.instances or ledger.states or layers.get(name) is not None
             if has_some and name in layers:
                 layers[name] = layer.commit_entry(layer_snapshot)
-        if layers != self.record.layers:
-            self._publish_record(layers)
+        if (layers, snapshot.closed) != (self.record.layers, self.record.closed):
+            self._publish_record(layers, closed=snapshot.closed)
         on_published()
 
     def _update_metadata(self, name: str, layer: WrittenLayer) -> None:
@@ -79,13 +83,17 @@ class Committer:
         if rewound.layers != self.record.layers:
             self._publish_record(rewound.layers)
 
-    def _publish_record(self, layers: dict[str, LayerRecord | None]) -> None:
-        record = dataclasses.replace(
-            self.record,
-            committed=datetime.now(UTC).isoformat(timespec="seconds"),
-            commits=self.record.commits + 1,
-            layers=layers,
-        )
+    def _publish_record(
+        self, layers: dict[str, LayerRecord | None], *, closed: bool = False
+    ) -> None:
+        record = dataclasses.replace(self.record, closed=closed)
+        if layers != self.record.layers:
+            record = dataclasses.replace(
+                record,
+                committed=datetime.now(UTC).isoformat(timespec="seconds"),
+                commits=self.record.commits + 1,
+                layers=layers,
+            )
         record = dataclasses.replace(record, format=record.written_format)
         for group in set(record.groups) - set(self.record.groups):
             self._files.write(f"{group}/{KEY}", group_document({}))

@@ -20,6 +20,7 @@ def describe(files: Files, record: Record) -> dict[str, Any]:
         "started": record.started,
         "committed": record.committed,
         "commits": record.commits,
+        "closed": record.closed,
         **_all_files(files, record, sizes),
         "layers": [_describe(*layer, arrays, sizes) for layer in record.layers.items()],
     }

@@ -273,10 +273,13 @@ class RunWriter:
         for layer in list(self._layers.values()):
             layer.drain()
 
-    def submit_commit(self) -> None:
-        """Queue a commit of all batches so far for the background threads."""
+    def submit_commit(self, *, closed: bool = False) -> None:
+        """Queue a commit of all batches so far for the background threads.
+
+        ``closed``: the record says that the writer has ended properly.
+        """
         with self._lock:
-            snapshot = self._take_snapshot()
+            snapshot = self._take_snapshot(closed)
             self._queued_commits += 1
             self._committer.submit(snapshot, self._background.submit, self._on_published)
 
@@ -284,11 +287,11 @@ class RunWriter:
         with self._lock:
             self._queued_commits -= 1
 
-    def _take_snapshot(self) -> CommitSnapshot:
+    def _take_snapshot(self, closed: bool) -> CommitSnapshot:
         with self._lock:
             self._clock.mark_committed()
             layers = {name: (layer, layer.snapshot()) for name, layer in self._layers.items()}
-            return CommitSnapshot(list(self._names), layers)
+            return CommitSnapshot(list(self._names), layers, closed)
 
     def _commit_when_idle(self) -> None:
         with self._lock:

@@ -23,6 +23,7 @@ class WritingSession:
     def __init__(self, files: Files, opened_record: Record, writer: RunWriter) -> None:
         self._files, self._opened_record, self.writer = files, opened_record, writer
         self.created_from_path = False
+        self._broken = False  # an exception has ended the block of a capture
         self._claimed: set[str] = set()
         self._unfinished: set[str] = set()  # of the claimed names
         self._lock = ForkSafeLock()
@@ -72,16 +73,8 @@ class WritingSession:
             raise ValueError(f"{self._files} holds {missing} too, which are not captured now")
 
     def earlier_facts(self, name: str) -> LayerFacts | None:
-        """Return what was committed of a layer besides its states before the store was opened.
-
-        A layer that is not committed has run in none of the passes that were.
-        """
-        layers = [layer for layer in self._opened_record.layers.values() if layer is not None]
-        committed = self._opened_record.layers.get(name)
-        if committed is not None:
-            return committed.facts
-        passes = [layer.facts.passes[1] for layer in layers if layer.facts.passes is not None]
-        return LayerFacts(passes=(0, max(passes))) if passes else None
+        """Return what was committed of a layer besides its states before the store was opened."""
+        return self._opened_record.facts_of(name)
 
     def open_layer(
         self,
@@ -127,7 +120,12 @@ class WritingSession:
             self._unfinished.discard(name)
 
     def discard_broken_pass(self) -> bool:
-        """Discard the batches of a pass that an exception ended. Return whether there were any."""
+        """Discard the batches of a pass that an exception ended. Return whether there were any.
+
+        With the store of a path, the exception ends the whole run: its record then does not say
+        that it was closed. A Store of the user may go on.
+        """
+        self._broken = True
         return self.writer.discard_broken_pass()
 
     def rewind(self, instances: int | Mapping[str, int]) -> None:
@@ -146,7 +144,7 @@ class WritingSession:
             self._unfinished.discard(name)
             closes = self.created_from_path and not self._unfinished
         if closes:
-            self.close()
+            self.close(finished=not self._broken)
         else:
             self.flush()
 
@@ -156,10 +154,10 @@ class WritingSession:
         self.writer.wait_for_pending()
         self.writer.commit_between_passes()
 
-    def close(self) -> None:
-        """Close the store; see Store.close()."""
+    def close(self, *, finished: bool = True) -> None:
+        """Close the store; see Store.close(). ``finished``: no exception has ended the capture."""
         self.writer.wait_for_pending()
-        self.writer.life.close()
+        self.writer.life.close(finished=finished)
 
     def delete_new_store(self) -> None:
         """Delete everything that was written to a new store."""

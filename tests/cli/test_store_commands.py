@@ -195,6 +195,7 @@ def test_info(did, run):
         "started": record.started,
         "committed": record.committed,
         "commits": 1,
+        "closed": True,
         "bytes": sum(file.stat().st_size for file in files) - 4,
         "not_committed": {"files": 1, "bytes": 4},
     })  # fmt: skip

@@ -46,6 +46,7 @@ PUBLIC = {
     "merge",
     "network_efficiency",
     "neurons",
+    "open_stores",
     "popcount",
     "remove_state_layers",
     "report",

@@ -38,10 +38,14 @@ PACKAGES = {
         *("patterns_seen", "top_states"),
     },
     "tensorstate_gpu.reporting": {
-        *("LabelTable", "LayerReport", "Report", "plot_correlations", "plot_discovery"),
-        *("plot_efficiency", "plot_firing_rates", "plot_rank_frequency", "report"),
+        *("Drawing", "LabelTable", "LayerReport", "Report", "draw_architecture"),
+        *("plot_correlations", "plot_discovery", "plot_efficiency", "plot_firing_map"),
+        *("plot_firing_rates", "plot_rank_frequency", "report"),
     },
-    "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification", "open_counts"},
+    "tensorstate_gpu.store": {
+        *("JoinedLayer", "Store", "StoredLayer", "Stores", "Verification", "open_counts"),
+        "open_stores",
+    },
     "tensorstate_gpu.training": {"StateMonitor"},
 }
 MODULES = {

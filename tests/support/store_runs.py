@@ -58,8 +58,9 @@ def rows_of_layer(name, first=0, last=INSTANCES):
 
 def boundaries():
     """How many instances each published commit has, in order: the first is a new store."""
-    done, ends = 0, [0]
+    done, ends = 0, []
     for program in PROGRAMS:
+        ends.append(done)  # opening a store publishes that a writer is at work
         for step in [*program, "commit"]:  # close() commits
             if step != "commit":
                 done += step
