@@ -186,6 +186,13 @@ class CapturePoint(LayerStates):
                 packed, neurons, axis, instances, axis_origin, inputs_unknown, spatial_shape
             )
 
+    def takes_batch(self) -> bool:
+        """Return whether a batch that the layer passes now is captured."""
+        return self.capture_on and self.intake.is_open
+
+    def discard_broken_pass(self) -> None:
+        """Drop rows of a pass that an exception has ended, if they wait in a stage."""
+
     def labels(self, labels: object) -> None:
         """Set the labels of the next batches: one integer or string per instance.
 

@@ -47,6 +47,29 @@ def open_one(path: str) -> tuple[Store, Path | None]:
     return Store(path), None
 
 
+def only_layer(store: Store | Stores, name: str | None) -> StoredRows:
+    """Return a layer by its name, or the only one. Raises ValueError if there is no such layer."""
+    if name is None and len(store) != 1:
+        raise ValueError(f"{store} has the layers {store.names}: --layer says which")
+    try:
+        return store[store.names[0] if name is None else name]
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+
+
+def origin_of(store: Store | Stores) -> dict[str, str]:
+    """Return what a page says about where the states are from."""
+    if isinstance(store, Stores):
+        return {"stores": str(store)}
+    record = store.record
+    return {
+        "store": str(store),
+        "begun": record.started,
+        "committed": record.committed or "never",
+        "commits": f"{record.commits:,}",
+    }
+
+
 def count_layer(layer: StoredRows, progress: Progress) -> StateCounts | StoredCounts:
     """Count the states of a layer. Raises an error if it has no rows."""
     if layer.keeps_counts:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tensorstate_gpu._cli.opened_store import count_layer, open_store
+from tensorstate_gpu._cli.opened_store import count_layer, open_store, origin_of
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu.reporting import LabelTable, Report
@@ -30,9 +30,9 @@ def report(options: argparse.Namespace) -> int:
         raise ValueError(f"{store} holds no rows")
     if options.html is not None:
         check_page(options.html)
-    whole = _measured(store, options.by_label, results)
+    whole = _measured(store, options, results)
     if options.html is not None:
-        whole.to_html(options.html, origin=_origin(store))
+        whole.to_html(options.html, origin=origin_of(store))
     if options.json:
         fields = dataclasses.replace(whole, by_label=()).as_dict()
         print(json.dumps(fields | (_as_json(whole.by_label) if options.by_label else {}), indent=2))
@@ -43,7 +43,9 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(store: Store | Stores, by_label: bool, results: Path | None) -> Report:
+def _measured(store: Store | Stores, options: argparse.Namespace, results: Path | None) -> Report:
+    by_label: bool = options.by_label
+    out_of_step: bool = options.include_out_of_step
     every: Sequence[StoredRows] = store.efficiency_layers
     layers = [layer for layer in every if len(layer)] or every  # counting none raises the error
     reasons = {layer.name: _missing_labels_reason(layer) for layer in layers}
@@ -53,7 +55,7 @@ def _measured(store: Store | Stores, by_label: bool, results: Path | None) -> Re
             for layer in layers
         ]
     missing = [name for name in store if name not in reasons]
-    whole = _summary([each for each, _ in measured], missing, results)
+    whole = _summary([each for each, _ in measured], missing, results, out_of_step)
     if isinstance(store, Stores):
         whole = dataclasses.replace(whole, notes=tuple(store.report_notes))
     if not by_label:
@@ -63,19 +65,6 @@ def _measured(store: Store | Stores, by_label: bool, results: Path | None) -> Re
         for layer, (_, table) in zip(layers, measured, strict=True)
     )
     return dataclasses.replace(whole, by_label=tuple(tables))
-
-
-def _origin(store: Store | Stores) -> dict[str, str]:
-    """What the page says about where the states are from."""
-    if isinstance(store, Stores):
-        return {"stores": str(store)}
-    record = store.record
-    return {
-        "store": str(store),
-        "begun": record.started,
-        "committed": record.committed or "never",
-        "commits": f"{record.commits:,}",
-    }
 
 
 def _measure_layer(
@@ -97,14 +86,17 @@ def _measure_layer(
         return measured_counts(layer, count_layer(layer, progress)), None
 
 
-def _summary(layers: list[Measured], missing: list[str], results: Path | None) -> Report:
+def _summary(
+    layers: list[Measured], missing: list[str], results: Path | None, out_of_step: bool
+) -> Report:
     if results is None or not results.exists():
-        return summarise(layers, None, 2, missing)
+        return summarise(layers, None, 2, missing, out_of_step)
     try:
         saved = json.loads(results.read_text())
         if not isinstance(saved, dict):
             raise ValueError(f"a {type(saved).__name__}")
-        return summarise(layers, saved.get("accuracy"), saved.get("beta", 2), missing)
+        accuracy, beta = saved.get("accuracy"), saved.get("beta", 2)
+        return summarise(layers, accuracy, beta, missing, out_of_step)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{results} is not what demo --save wrote: {error}") from error
 

@@ -1,7 +1,8 @@
 """Sorted runs: histograms in order, in files or in memory, of which any range can be read."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import NoReturn, Protocol
 
 import google_crc32c
@@ -39,7 +40,8 @@ class SortedRun(Protocol):
     """Distinct rows in order, and their counts, in blocks.
 
     ``fences``: the order_key() of the first row of each block. ``sizes``: the number of rows of
-    each block. ``most``: no count is greater.
+    each block; of a RangeOfRun, the first and the last may have fewer. ``most``: no count is
+    greater.
     """
 
     fences: list[bytes]
@@ -57,9 +59,20 @@ def length(run: SortedRun) -> int:
 
 def part_of(run: SortedRun, low: bytes | None, high: bytes | None) -> Histogram:
     """Return the rows from ``low`` on that are below ``high``; None for no limit."""
+    blocks = blocks_between(run, low, high)
+    return _cut(*run.read(blocks.start, blocks.stop), low, high)
+
+
+def blocks_between(run: SortedRun, low: bytes | None, high: bytes | None) -> slice:
+    """Return which blocks of a run may have rows from ``low`` on that are below ``high``."""
     first = 0 if low is None else max(0, bisect_right(run.fences, low) - 1)
     last = len(run.fences) if high is None else bisect_left(run.fences, high)
-    rows, counts = run.read(first, max(first, last))
+    return slice(first, max(first, last))
+
+
+def _cut(
+    rows: NDArray[np.uint8], counts: NDArray[np.int64], low: bytes | None, high: bytes | None
+) -> Histogram:
     start = 0 if low is None else place_of(rows, low)
     stop = len(rows) if high is None else place_of(rows, high)
     return rows[start:stop], counts[start:stop]
@@ -83,6 +96,42 @@ class MemoryRun:
     def read(self, first: int, last: int) -> Histogram:
         part = slice(first * self._step, last * self._step)
         return self._rows[part], self._counts[part]
+
+
+class RangeOfRun:
+    """The rows of a run from ``low`` on that are below ``high``, as a run; None for no limit."""
+
+    def __init__(self, run: SortedRun, low: bytes | None, high: bytes | None) -> None:
+        self._run, self._low, self._high = run, low, high
+        blocks = blocks_between(run, low, high)
+        self._first = blocks.start
+        self.fences = [fence if low is None else max(fence, low) for fence in run.fences[blocks]]
+        self.sizes, self.most = run.sizes[blocks], run.most
+
+    def read(self, first: int, last: int) -> Histogram:
+        rows, counts = self._run.read(self._first + first, self._first + last)
+        return _cut(rows, counts, self._low, self._high)
+
+
+class JoinedRun:
+    """Runs, each of which is above the previous one, as one run; there is at least one."""
+
+    def __init__(self, runs: Sequence[SortedRun]) -> None:
+        self._runs = tuple(runs)
+        self._starts = [0, *accumulate(len(run.fences) for run in runs)]
+        self.fences = [fence for run in runs for fence in run.fences]
+        self.sizes = [size for run in runs for size in run.sizes]
+        self.most = max(run.most for run in runs)
+
+    def read(self, first: int, last: int) -> Histogram:
+        places = zip(self._runs, pairwise(self._starts), strict=True)
+        parts = [
+            run.read(max(first - start, 0), min(last, stop) - start)
+            for run, (start, stop) in places
+            if start < last and first < stop
+        ]
+        rows, counts = zip(*parts or [self._runs[0].read(0, 0)], strict=True)
+        return np.concatenate(rows), np.concatenate(counts)
 
 
 class ScratchRun:

@@ -7,6 +7,7 @@ are written once, before the record that lists them. Each commit rewrites the la
 an array; the beginning of that chunk does not change.
 """
 
+from tensorstate_gpu.store.counted_parts import count_part, merge_counts, merge_range
 from tensorstate_gpu.store.joined_layer import JoinedLayer
 from tensorstate_gpu.store.kept_counts import open_counts
 from tensorstate_gpu.store.opening_stores import open_stores
@@ -21,6 +22,9 @@ __all__ = [
     "StoredLayer",
     "Stores",
     "Verification",
+    "count_part",
+    "merge_counts",
+    "merge_range",
     "open_counts",
     "open_stores",
 ]

@@ -112,13 +112,13 @@ class ArrayReader:
             # where its thread holds a lock of zarr's that the read needs to end.
             reader.shutdown(wait=False, cancel_futures=True)
 
-    def read(self, start: int, stop: int) -> list[NDArray[Any]]:
-        """Read the values [start, stop), as a list of arrays."""
+    def read(self, start: int, stop: int) -> Iterator[NDArray[Any]]:
+        """Read the values [start, stop), in arrays of a chunk or less."""
         size = self._committed.chunk_rows
         first = start // size
         ends = ((start - i * size, stop - i * size) for i in range(first, -(-stop // size)))
         pieces = zip(self.chunks(first, max(first, -(-stop // size))), ends, strict=True)
-        return [piece[max(begin, 0) : end] for piece, (begin, end) in pieces]
+        return (piece[max(begin, 0) : end] for piece, (begin, end) in pieces)
 
 
 class ColumnSnapshot(NamedTuple):

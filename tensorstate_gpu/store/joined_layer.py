@@ -39,6 +39,10 @@ class JoinedLayer(StoredRows):
     def records(self) -> Sequence[LayerRecord]:
         return [record for part in self._parts for record in part.records]
 
+    @property
+    def places(self) -> Sequence[str]:
+        return [part.place for part in self._parts]
+
     def facts(self) -> LayerFacts:
         return self._facts
 
@@ -78,13 +82,11 @@ class _JoinedReader:
     def chunks(self) -> Iterator[Rows]:
         return chain.from_iterable(part.reader.chunks() for part in self._parts)
 
-    def read(self, start: int, stop: int) -> list[Rows]:
+    def read(self, start: int, stop: int) -> Iterator[Rows]:
         first = int(np.searchsorted(self._ends, start, side="right"))
         last = int(np.searchsorted(self._ends, stop, side="left"))
-        pieces: list[Rows] = []
         for part, end in zip(
             self._parts[first : last + 1], self._ends[first : last + 1], strict=True
         ):
             begin = end - len(part)
-            pieces += part.reader.read(max(start - begin, 0), min(stop, end) - begin)
-        return pieces
+            yield from part.reader.read(max(start - begin, 0), min(stop, end) - begin)

@@ -50,6 +50,10 @@ class StoredLayer(StoredRows):
         """Where its store is."""
         return str(self._files)
 
+    @property
+    def places(self) -> Sequence[str]:
+        return [self.place]
+
     def facts(self) -> LayerFacts:
         return LayerFacts() if self.committed is None else self.committed.facts
 

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any, Protocol
 
+import google_crc32c
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -30,8 +31,8 @@ class RowReader(Protocol):
     def chunks(self) -> Iterator[Rows]:
         """Read all rows, in order, in chunks."""
 
-    def read(self, start: int, stop: int) -> Sequence[Rows]:
-        """Read the rows [start, stop), as a list of arrays."""
+    def read(self, start: int, stop: int) -> Iterator[Rows]:
+        """Read the rows [start, stop), in arrays of a chunk or less."""
 
 
 class StoredRows(LayerStates):
@@ -46,6 +47,11 @@ class StoredRows(LayerStates):
     @abstractmethod
     def reader(self) -> RowReader:
         """What reads its rows. Raises NothingCaptured if there are none."""
+
+    @property
+    @abstractmethod
+    def places(self) -> Sequence[str]:
+        """The paths or URLs of its stores."""
 
     @abstractmethod
     def batches(self) -> Iterator[Batch]:
@@ -83,7 +89,7 @@ class StoredRows(LayerStates):
 
     def _require_rows(self) -> None:
         if self.keeps_counts:
-            raise rows_not_kept(f"{self.records_place}: {self.name!r}")
+            raise rows_not_kept(f"{self.places[0]}: {self.name!r}")
 
     @property
     def neurons(self) -> int | None:
@@ -136,7 +142,9 @@ class StoredRows(LayerStates):
             raise ValueError(f"{self.name}: the rows are in a store, so an array of them is a copy")
         return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
 
-    def __getitem__(self, rows: slice) -> Rows:
+    def __getitem__(self, index: slice | tuple[slice, ...]) -> Rows:
+        """Read the rows of a slice; a tuple of slices also selects bytes, as Dask does."""
+        rows, *others = index if isinstance(index, tuple) and index else (index,)
         if not isinstance(rows, slice):
             raise TypeError(f"rows must be indexed by a slice, got {type(rows).__name__} {rows!r}")
         self._require_rows()
@@ -144,8 +152,26 @@ class StoredRows(LayerStates):
         if step != 1:
             raise ValueError(f"a slice of rows must have a step of 1, got {step}")
         if start >= stop:
-            return np.empty((0, self.shape[1]), self.dtype)
-        return np.concatenate(self.reader.read(start, stop))
+            return np.empty((0, self.shape[1]), self.dtype)[:, *others]
+        return np.concatenate(list(self.reader.read(start, stop)))[:, *others]
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Rows]:
+        """Return an iterator over the packed rows [start, stop), by default all, in chunks."""
+        if (start, stop) == (0, None):
+            return super().chunks()
+        self._require_rows()
+        with self._naming_layer():
+            self._require_accumulator()
+        return self.reader.read(*slice(start, stop).indices(len(self))[:2])
+
+    def identity(self) -> str:
+        """Return a text that is another one for other states, wherever the stores are mounted."""
+        arrays = [array for record in self.records for array in (record.states, *record.run_arrays)]
+        found = [checksum for array in arrays for checksum in array.checksums]
+        checksum = google_crc32c.value(np.array(found, "<u4").tobytes())
+        store = self.places[0].rstrip("/").rpartition("/")[2] if self.places else "no store"
+        others = f" and {len(self.places) - 1:,} more" if len(self.places) > 1 else ""
+        return f"{self.name} of {store}{others}, {len(self):,} rows ({checksum:08x})"
 
     def accumulator(self) -> Accumulator | None:
         """Return the accumulator of the rows; None if there are none."""

@@ -17,7 +17,9 @@ from tests.support.public_doctests import defined_in
 
 ROOT = Path(__file__).parent.parent.parent
 CALLBACKS = {"EfficiencyCallback", "EfficiencyMonitor", "StateEfficiency"}
-OF_A_FRAMEWORK = {"PaddedCounts", "StateCapture", "StateCaptureHook", "tap", *CALLBACKS}
+OF_A_FRAMEWORK = {
+    *("PaddedCounts", "StateCapture", "StateCaptureHook", "count_stores", "tap", *CALLBACKS),
+}
 PACKAGES = {
     "tensorstate_gpu.bits": {
         *("UniqueStates", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"),
@@ -44,7 +46,7 @@ PACKAGES = {
     },
     "tensorstate_gpu.store": {
         *("JoinedLayer", "Store", "StoredLayer", "Stores", "Verification", "open_counts"),
-        "open_stores",
+        *("count_part", "merge_counts", "merge_range", "open_stores"),
     },
     "tensorstate_gpu.training": {"StateMonitor"},
 }
