@@ -73,6 +73,8 @@ def origin_of(store: Store | Stores) -> dict[str, str]:
 
 def count_layer(layer: StoredRows, progress: Progress) -> StateCounts | StoredCounts:
     """Count the states of a layer. Raises an error if it has no rows."""
+    if layer.keeps_counts:
+        return layer.counted()
     chunks = layer.chunks()
     assert layer.neurons is not None
     return count_chunks(_with_progress(chunks, progress), layer.neurons)

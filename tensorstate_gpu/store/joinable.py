@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from tensorstate_gpu._layers.instance_notes import NOTES
-from tensorstate_gpu.errors import StoresDisagree
+from tensorstate_gpu.errors import RowsNotKept, StoresDisagree
 from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.store import Store
 
@@ -23,6 +23,7 @@ def check_joinable(stores: Sequence[Store]) -> None:
         _check_names(filled[0], store)
         for name, layer in store.record.layers.items():
             if layer is not None:
+                _check_rows(name, store, layer)
                 first, expected = known.setdefault(name, (store, layer))
                 _check_layer(name, (first, expected), (store, layer))
 
@@ -55,6 +56,14 @@ def _check_names(one: Store, other: Store) -> None:
     name = next(name for name in (*one.names, *other.names) if name in differing)
     has, lacks = (one, other) if name in one.names else (other, one)
     raise StoresDisagree(f"{has} has the layer {name!r}, and {lacks} has not: it has {lacks.names}")
+
+
+def _check_rows(name: str, store: Store, layer: LayerRecord) -> None:
+    if layer.counts is not None:
+        raise RowsNotKept(
+            f"{store} keeps counts of {name!r}, and only stores of rows are read as one: "
+            "ts.merge() adds histograms, and StoredCounts.merge() those on disk"
+        )
 
 
 def _check_layer(

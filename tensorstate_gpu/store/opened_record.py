@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
-from tensorstate_gpu.store.commit_record import FORMAT, KEY, Record
+from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.folder import Folder
 
@@ -42,7 +42,8 @@ def claim_and_read_record(files: Files, *, resume: bool) -> Record:
         record = _new_record() if found is None else found
         # Published at once: the run is at work again, and nobody else may write from now on.
         run, writer = record.run or uuid4().hex, uuid4().hex
-        record = dataclasses.replace(record, closed=False, run=run, writer=writer, format=FORMAT)
+        record = dataclasses.replace(record, closed=False, run=run, writer=writer)
+        record = dataclasses.replace(record, format=record.written_format)
         files.write(KEY, record.to_bytes())
         files.sync()
         return record
@@ -73,3 +74,11 @@ def check_same_capture(what: str, new: dict[str, Any], committed: dict[str, Any]
     for key, value in json.loads(json.dumps(new)).items():
         if key not in committed or committed[key] != value:
             raise ValueError(f"{what} was captured with {committed}, not with {key} = {value}")
+
+
+def check_same_keep(what: str, keep: str, groups: int | None, committed: LayerRecord) -> None:
+    """Raise ValueError if a layer has kept something else before; counts, also by other groups."""
+    if keep != committed.keep:
+        raise ValueError(f'{what} was captured with keep="{committed.keep}", not keep="{keep}"')
+    if keep == "counts" and groups != committed.groups:
+        raise ValueError(f"{what} was captured with groups={committed.groups}, not groups={groups}")

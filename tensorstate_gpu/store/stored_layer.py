@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batch
 from tensorstate_gpu._layers.labels import from_column
 from tensorstate_gpu._layers.layer_facts import LayerFacts
@@ -15,13 +16,15 @@ from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import note_key, state_key
 from tensorstate_gpu.store.ledger_array import read_batches
+from tensorstate_gpu.store.opened_counts import opened_counts
 from tensorstate_gpu.store.stored_rows import StoredRows
 
 
 class StoredLayer(StoredRows):
     """The committed states of one layer. It has the same measures as a capture point.
 
-    Rows are read chunk by chunk, and counted on demand, so a layer may exceed memory.
+    Rows are read chunk by chunk, and counted on demand, so a layer may exceed memory. A layer of
+    keep="counts" has no rows: what needs them raises RowsNotKept.
     ``len(layer)`` is the number of rows; ``layer[start:stop]`` reads packed rows, uint8 (states,
     bytes). ``shape``, ``dtype`` and ``np.asarray(layer)`` are those of an array of them. A pickle
     refers to the store, and reads the same rows.
@@ -69,6 +72,11 @@ class StoredLayer(StoredRows):
             return iter(())
         reader = ArrayReader(self._files, note_key(what, self.name), array, ())
         return map(from_column, reader.chunks())
+
+    def _open_accumulator(self) -> Accumulator | None:
+        if self.committed is not None and self.committed.counts is not None:
+            return opened_counts(self._files, self.name, self.committed)[0]
+        return super()._open_accumulator()
 
     @property
     def _require_committed(self) -> LayerRecord:

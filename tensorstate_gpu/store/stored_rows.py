@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batch, Batches
+from tensorstate_gpu._layers.counts_accumulator import rows_not_kept
 from tensorstate_gpu._layers.instance_notes import NOTES, InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._layers.ledger import Ledger
@@ -64,7 +65,7 @@ class StoredRows(LayerStates):
 
     @property
     def state_count(self) -> int:
-        return sum(record.states.rows for record in self.records)
+        return sum(record.rows for record in self.records)
 
     @property
     def instance_count(self) -> int:
@@ -79,7 +80,16 @@ class StoredRows(LayerStates):
 
     def note_count(self, what: str) -> int:
         """Return how many instances have a label, or a unit."""
-        return sum(notes.rows for each in self.records if (notes := each.notes[what]) is not None)
+        return sum(each.noted[what] for each in self.records)
+
+    @property
+    def keeps_counts(self) -> bool:
+        """Whether counts are kept, and no rows."""
+        return any(record.counts is not None for record in self.records)
+
+    def _require_rows(self) -> None:
+        if self.keeps_counts:
+            raise rows_not_kept(f"{self.places[0]}: {self.name!r}")
 
     @property
     def neurons(self) -> int | None:
@@ -103,6 +113,7 @@ class StoredRows(LayerStates):
 
     def labels(self) -> NDArray[Any]:
         """Return the label of each instance. Raises ValueError if some instances have none."""
+        self._require_rows()
         with self._naming_layer():
             return np.concatenate(list(self._require_accumulator().ledger.note_pieces("labels")))
 
@@ -136,6 +147,7 @@ class StoredRows(LayerStates):
         rows, *others = index if isinstance(index, tuple) and index else (index,)
         if not isinstance(rows, slice):
             raise TypeError(f"rows must be indexed by a slice, got {type(rows).__name__} {rows!r}")
+        self._require_rows()
         start, stop, step = rows.indices(len(self))
         if step != 1:
             raise ValueError(f"a slice of rows must have a step of 1, got {step}")
@@ -147,13 +159,15 @@ class StoredRows(LayerStates):
         """Return an iterator over the packed rows [start, stop), by default all, in chunks."""
         if (start, stop) == (0, None):
             return super().chunks()
+        self._require_rows()
         with self._naming_layer():
             self._require_accumulator()
         return self.reader.read(*slice(start, stop).indices(len(self))[:2])
 
     def identity(self) -> str:
         """Return a text that is another one for other states, wherever the stores are mounted."""
-        found = [checksum for record in self.records for checksum in record.states.checksums]
+        arrays = [array for record in self.records for array in (record.states, *record.run_arrays)]
+        found = [checksum for array in arrays for checksum in array.checksums]
         checksum = google_crc32c.value(np.array(found, "<u4").tobytes())
         store = self.places[0].rstrip("/").rpartition("/")[2] if self.places else "no store"
         others = f" and {len(self.places) - 1:,} more" if len(self.places) > 1 else ""
@@ -164,7 +178,10 @@ class StoredRows(LayerStates):
         return self._accumulator
 
     @cached_property
-    def _accumulator(self) -> RowsAccumulator | None:
+    def _accumulator(self) -> Accumulator | None:
+        return self._open_accumulator()
+
+    def _open_accumulator(self) -> Accumulator | None:
         if not self.records:
             return None
         notes = {

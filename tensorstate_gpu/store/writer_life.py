@@ -21,6 +21,9 @@ class FinalCommit(Protocol):
     def submit_commit(self, *, closed: bool = False) -> None:
         """Queue a commit of all batches so far for the background threads."""
 
+    def delete_replaced(self) -> None:
+        """Delete files that commits have replaced, and which readers might still have needed."""
+
     def reject_batches(self, reject: bool) -> None:
         """Reject further batches, or accept them again."""
 
@@ -105,6 +108,7 @@ class WriterLife:
         self._writer.drain_all()
         self._writer.reject_batches(True)  # no batch of another thread may follow the last commit
         self._writer.submit_commit(closed=closed)
+        self._background.submit(self._writer.delete_replaced, exclusive=True)
         self._background.wait()
 
     def close_in_background(self) -> None:
@@ -120,6 +124,7 @@ class WriterLife:
         if self.files.exists():
             self._writer.drain_all()
             self._writer.submit_commit()  # after the chunks that drain_all() has queued
+            self._background.submit(self._writer.delete_replaced, exclusive=True)
         self._background.submit(self._end, exclusive=True)
 
     def abandon(self) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record
+from tensorstate_gpu.store.counts_writer import CountsWriter
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
-from tensorstate_gpu.store.opened_record import check_same_capture
+from tensorstate_gpu.store.opened_record import check_same_capture, check_same_keep
 from tensorstate_gpu.store.run_writer import BatchSource, RunWriter
 
 
@@ -28,10 +29,18 @@ class WritingSession:
         self._lock = ForkSafeLock()
 
     def claim(
-        self, name: str, capture: dict[str, Any], source: BatchSource, *, may_be_new: bool = False
+        self,
+        name: str,
+        capture: dict[str, Any],
+        source: BatchSource,
+        *,
+        may_be_new: bool = False,
+        keep: str = "states",
+        groups: int | None = None,
     ) -> LayerRecord | None:
         """Reserve a layer's name for a capture point, and return what is already committed of it.
 
+        ``keep``, ``groups``: options of the capture. A layer that keeps counts goes on with these.
         ``may_be_new``: whether a store that is resumed need not have the layer: a later call of a
         layer appears while the model runs, whose pass must not fail for it.
 
@@ -48,6 +57,7 @@ class WritingSession:
             committed = self.writer.record.layers.get(name)
             if committed is not None:
                 check_same_capture(f"{self._files}: {name}", capture, committed.capture)
+                check_same_keep(f"{self._files}: {name}", keep, groups, committed)
             self._claimed.add(name)
             self._unfinished.add(name)
             self.writer.claim(name, source)
@@ -76,6 +86,17 @@ class WritingSession:
     ) -> LayerWriter:
         """Return the writer of a claimed layer. ``facts``: returns what a commit says of it."""
         return self.writer.open_layer(name, neurons, capture, committed, facts)
+
+    def open_counts(
+        self,
+        name: str,
+        neurons: int,
+        capture: dict[str, Any],
+        committed: LayerRecord | None,
+        facts: Callable[[], LayerFacts],
+    ) -> CountsWriter:
+        """Return the writer of a claimed layer that keeps counts."""
+        return self.writer.open_counts(name, neurons, capture, committed, facts)
 
     def before_batch(self, name: str) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""

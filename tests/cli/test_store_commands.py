@@ -217,6 +217,7 @@ def test_info(did, run):
     parts = [*(run / "a").rglob("*"), *(run / "labels/a").rglob("*")]
     assert layers[0] == {
         "name": "a",
+        "keep": "states",
         "neurons": 16,
         "axis": 1,
         "threshold": 0.0,

@@ -161,7 +161,7 @@ def counts_of(path):
         ((4,), {}, r"run holds \['1_post_states'\] too, which are not captured now"),
         ((4, 5), {"threshold": 1.0}, "0_post_states was captured with .*not with threshold = 1.0"),
         ((4, 5), {"method": "both"}, "holds the layers .*, and not '0_pre_states'"),
-        ((4, 5), {"keep": "counts"}, 'disk_path .*for keep="states"'),
+        ((4, 5), {"keep": "counts"}, 'was captured with keep="states", not keep="counts"'),
     ],
     ids=str,
 )
