@@ -13,11 +13,12 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 try:
-    import dask
     import dask.array
 except ImportError as error:
     raise ImportError("Dask arrays need dask: pip install 'dask[array]'") from error
 import numpy as np
+from dask.base import compute
+from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
@@ -109,9 +110,9 @@ def count_stores(
     >>> count_stores("memory://of-dask").counts
     array([1, 2])
     """
-    single = isinstance(paths, str | os.PathLike)
-    layers = [(path, _layer(path, layer)) for path in ([paths] if single else paths)]
-    layers = [(path, each) for path, each in layers if len(each)]
+    every: list[Path] = [paths] if isinstance(paths, str | os.PathLike) else [*paths]
+    found = [(path, _layer(path, layer)) for path in every]
+    layers = [(path, each) for path, each in found if len(each)]
     if not layers:
         raise NothingCaptured("the stores hold no states")
     _check_alike(layers)
@@ -149,13 +150,11 @@ class _Job(NamedTuple):
         return counts
 
     def _in_memory(self, client: object) -> StateCounts:
-        tasks = [
-            dask.delayed(_count)(read, arguments, self.neurons) for read, arguments in self.parts
-        ]
+        tasks = [delayed(_count)(read, arguments, self.neurons) for read, arguments in self.parts]
         while len(tasks) > 1:
             starts = range(0, len(tasks), _MERGED_AT_A_TIME)
-            tasks = [dask.delayed(merge)(tasks[k : k + _MERGED_AT_A_TIME]) for k in starts]
-        (counts,) = dask.compute(*tasks, scheduler=client)
+            tasks = [delayed(merge)(tasks[k : k + _MERGED_AT_A_TIME]) for k in starts]
+        (counts,) = compute(*tasks, scheduler=client)
         result: StateCounts = counts
         return result
 
@@ -164,13 +163,11 @@ class _Job(NamedTuple):
         _check_new(path)
         of = max(1, len(self.parts))
         runs = [
-            dask.delayed(_write_part)(
-                *part, Share("part", number, of, self.whole), self.neurons, path
-            )
+            delayed(_write_part)(*part, Share("part", number, of, self.whole), self.neurons, path)
             for number, part in enumerate(self.parts)
         ]
-        ranges = [dask.delayed(_merge_range)(runs, number, of, path) for number in range(of)]
-        dask.compute(*ranges, scheduler=client)
+        ranges = [delayed(_merge_range)(runs, number, of, path) for number in range(of)]
+        compute(*ranges, scheduler=client)
         _delete_parts(path)
         return open_counts(path)
 
