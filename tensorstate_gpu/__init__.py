@@ -49,7 +49,13 @@ if TYPE_CHECKING:
     from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
     from tensorstate_gpu.information import aIQ, entropy, network_efficiency
     from tensorstate_gpu.reporting import report
-    from tensorstate_gpu.store import Store, count_part, merge_counts, merge_range
+    from tensorstate_gpu.store import (
+        Store,
+        count_part,
+        merge_counts,
+        merge_range,
+        open_stores,
+    )
     from tensorstate_gpu.training import StateMonitor
 
 # No submodule has the name of a public function: importing it would replace the function.
@@ -81,6 +87,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "merge_counts": "store",
     "merge_range": "store",
     "network_efficiency": "information",
+    "open_stores": "store",
     "popcount": "_states.bits",
     "remove_state_layers": "_capturing.attaching",
     "report": "reporting",
@@ -124,6 +131,7 @@ __all__ = [
     "merge_range",
     "network_efficiency",
     "neurons",
+    "open_stores",
     "popcount",
     "remove_state_layers",
     "report",

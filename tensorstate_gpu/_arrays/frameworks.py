@@ -140,13 +140,22 @@ def bridge_of(model: Any) -> Any:
 
     Raises TypeError if the argument is not a model of an imported framework.
     """
+    return import_module(f"{_package_of(model)}.models")
+
+
+def graphs_of(model: object) -> object:
+    """Return the module of a model's bridge that has its graph. Raises TypeError as bridge_of()."""
+    return import_module(f"{_package_of(model)}.graphs")
+
+
+def _package_of(model: object) -> str:
     keras, torch = loaded_module("keras"), loaded_module("torch")
     if keras is not None and isinstance(
         model, keras.layers.Layer
     ):  # with the torch backend it is also a torch module
-        return import_module(f"{_BRIDGES}.keras3.models")
+        return f"{_BRIDGES}.keras3"
     if torch is not None and isinstance(model, torch.nn.Module):
-        return import_module(f"{_BRIDGES}.pytorch.models")
+        return f"{_BRIDGES}.pytorch"
     hint = "" if loaded_module("jax") is None else "; in functions of JAX, tap() captures"
     raise TypeError(
         f"model must be a Keras model or a torch.nn.Module, got {type(model).__name__}{hint}"

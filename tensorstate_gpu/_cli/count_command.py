@@ -10,7 +10,7 @@ from tensorstate_gpu.store import count_part
 
 def count(options: argparse.Namespace) -> int:
     """Count a part of the rows; all of them are the only part of one."""
-    store, _ = open_store(options.store)
+    store, _ = open_store(options)
     layer = only_layer(store, options.layer)
     number, of = options.part
     with Progress("counting", len(layer) // of, "states") as progress:

@@ -23,6 +23,7 @@ from tensorstate_gpu._states.sorted_runs import (
 )
 
 _MOST_ROWS = 1 << 20  # of a range: larger ones gain nothing, unless blocks are large
+MOST = 2**63 - 1  # of a count
 _COPIES = 4  # of the rows of a range: read, merged once, merged again, and written by the caller
 
 
@@ -42,9 +43,11 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
         return
     cuts = _cuts(runs, max(rows // 2, rows - not_needed))
 
+    add_up = _merge if sum(run.most for run in runs) <= MOST else _merge_checked
+
     def merge(low: bytes | None, high: bytes | None) -> Histogram:
         parts = [part_of(run, low, high) for run in runs]
-        return cpu().merge([part for part in parts if len(part[0])], row_bytes)
+        return add_up([part for part in parts if len(part[0])], row_bytes)
 
     pool = ThreadPoolExecutor(threads, "tensorstate merge")
     waiting: deque[Future[Histogram]] = deque()
@@ -58,6 +61,19 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
             yield from _if_any(waiting.popleft().result())
     finally:  # without waiting for the result of what nobody wants
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _merge(parts: list[Histogram], row_bytes: int) -> Histogram:
+    return cpu().merge(parts, row_bytes)
+
+
+def _merge_checked(parts: list[Histogram], row_bytes: int) -> Histogram:
+    """Merge histograms. Raises OverflowError if a sum is more than an int64 holds."""
+    rows, high = cpu().merge([(rows, counts >> 32) for rows, counts in parts], row_bytes)
+    _, low = cpu().merge([(rows, counts & 0xFFFFFFFF) for rows, counts in parts], row_bytes)
+    if (high + (low >> 32)).max(initial=0) >= 1 << 31:
+        raise OverflowError(f"a state occurred more than {MOST:,} times")
+    return rows, (high << 32) + low
 
 
 def _if_any(piece: Histogram) -> Iterator[Histogram]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import NoReturn, Protocol
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -136,12 +137,12 @@ class JoinedRun:
 class ScratchRun:
     """A sorted run in a file without a name: the rows and counts of each block, as they are.
 
-    The counts of a block have the smallest type that holds them.
+    The counts of a block have the smallest type that holds them. What is read is checked.
     """
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes, self._file = row_bytes, ScratchFile()
-        self._places: list[tuple[int, int, np.dtype[np.unsignedinteger]]] = []
+        self._places: list[tuple[int, int, np.dtype[np.unsignedinteger], int]] = []
         self.fences: list[bytes] = []
         self.sizes: list[int] = []
         self.most = 0
@@ -162,8 +163,9 @@ class ScratchRun:
     def _append(self, rows: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
         most = int(counts.max())
         small = counts.astype(narrowest(most))
-        place = self._file.append(np.ascontiguousarray(rows)), self._file.append(small), small.dtype
-        self._places.append(place)
+        whole = np.ascontiguousarray(rows)
+        place = self._file.append(whole), self._file.append(small)
+        self._places.append((*place, small.dtype, _checksum(whole, small)))
         self.fences.append(order_key(rows[0]))
         self.sizes.append(len(rows))
         self.most = max(self.most, most)
@@ -174,10 +176,16 @@ class ScratchRun:
         done = 0
         for block in range(first, last):
             part = slice(done, done + self.sizes[block])
-            of_rows, of_counts, dtype = self._places[block]
+            of_rows, of_counts, dtype, checksum = self._places[block]
             self._file.read(of_rows, rows[part])
             small = np.empty(self.sizes[block], dtype)
             self._file.read(of_counts, small)
+            if _checksum(rows[part], small) != checksum:
+                raise OSError("a temporary file is damaged: it is not what was written")
             counts[part] = small
             done = part.stop
         return rows, counts
+
+
+def _checksum(rows: NDArray[np.uint8], counts: NDArray[np.unsignedinteger]) -> int:
+    return int(google_crc32c.extend(google_crc32c.value(rows.ravel()), counts.view(np.uint8)))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, copied
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import DamagedStore
+from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.background_writer import SubmitJob
 from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.chunks import (
@@ -20,7 +21,7 @@ from tensorstate_gpu.store.chunks import (
     checksum,
     new_document,
 )
-from tensorstate_gpu.store.commit_record import KEY, ArrayRecord, check_document, with_checksum
+from tensorstate_gpu.store.commit_record import KEY, check_document, with_checksum
 from tensorstate_gpu.store.files import Files
 
 # The minimum size of a chunk. A capture that is committed before it fills a chunk gets smaller

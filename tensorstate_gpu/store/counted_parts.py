@@ -30,7 +30,7 @@ from tensorstate_gpu.store.kept_counts import (
     range_path,
     write_counts,
 )
-from tensorstate_gpu.store.stored_layer import StoredLayer
+from tensorstate_gpu.store.stored_rows import StoredRows
 
 Rows = NDArray[np.uint8]
 
@@ -38,7 +38,7 @@ _BATCH_BYTES = 1 << 26  # of an array that are counted at a time
 
 
 def count_part(
-    states: StoredLayer | DLPackArray,
+    states: StoredRows | DLPackArray,
     number: int,
     of: int,
     to: Path,
@@ -207,10 +207,10 @@ def _checked(number: int, of: int) -> tuple[int, int]:
 
 
 def _described(
-    states: StoredLayer | DLPackArray, neurons: int | None, name: str | None
+    states: StoredRows | DLPackArray, neurons: int | None, name: str | None
 ) -> tuple[int, int, str]:
     """Return the rows, the neurons, and a text that tells these states from others."""
-    if isinstance(states, StoredLayer):
+    if isinstance(states, StoredRows):
         if neurons not in (None, states.neurons):
             raise ValueError(f"{states.name} has {states.neurons} neurons, not {neurons}")
         return len(states), states.max_entropy(), name or states.identity()
@@ -222,8 +222,8 @@ def _described(
     return rows, bits, name or f"an array of {rows:,} rows of {width} bytes"
 
 
-def _read(states: StoredLayer | DLPackArray, start: int, stop: int) -> Iterator[Rows]:
-    if isinstance(states, StoredLayer):
+def _read(states: StoredRows | DLPackArray, start: int, stop: int) -> Iterator[Rows]:
+    if isinstance(states, StoredRows):
         return states.chunks(start, stop)
     rows = borrow_packed(states)[1].numpy()[start:stop]
     step = _BATCH_BYTES // rows.shape[1] + 1

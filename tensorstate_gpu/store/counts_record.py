@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tensorstate_gpu._states.tallies import Tally
 from tensorstate_gpu._version import __version__
 from tensorstate_gpu.errors import NoStore, UnknownFormat
-from tensorstate_gpu.store.commit_record import KEY, ArrayRecord, check_document, group_document
+from tensorstate_gpu.store.array_record import ArrayRecord
+from tensorstate_gpu.store.commit_record import KEY, check_document, group_document
 
 FORMAT = 1
 ATTRIBUTE = "tensorstate_counts"

@@ -50,6 +50,7 @@ PUBLIC = {
     "merge_range",
     "network_efficiency",
     "neurons",
+    "open_stores",
     "popcount",
     "remove_state_layers",
     "report",

@@ -40,12 +40,13 @@ PACKAGES = {
         *("patterns_seen", "top_states"),
     },
     "tensorstate_gpu.reporting": {
-        *("LabelTable", "LayerReport", "Report", "plot_correlations", "plot_discovery"),
-        *("plot_efficiency", "plot_firing_rates", "plot_rank_frequency", "report"),
+        *("Drawing", "LabelTable", "LayerReport", "Report", "draw_architecture"),
+        *("plot_correlations", "plot_discovery", "plot_efficiency", "plot_firing_map"),
+        *("plot_firing_rates", "plot_rank_frequency", "report"),
     },
     "tensorstate_gpu.store": {
-        *("Store", "StoredLayer", "Verification", "count_part", "merge_counts", "merge_range"),
-        "open_counts",
+        *("JoinedLayer", "Store", "StoredLayer", "Stores", "Verification", "open_counts"),
+        *("count_part", "merge_counts", "merge_range", "open_stores"),
     },
     "tensorstate_gpu.training": {"StateMonitor"},
 }

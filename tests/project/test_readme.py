@@ -13,6 +13,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
+from tests.support.drawings import with_graphviz
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -103,6 +104,7 @@ def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
 
 
 @pytest.mark.long
+@with_graphviz
 def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     page = (ROOT / "docs/reports.md").read_text()
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -114,7 +116,7 @@ def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     assert done.returncode == 0, done.stderr
     pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", page)
     assert sorted(pictures) == sorted(path.name for path in tmp_path.glob("*.png"))
-    assert len(pictures) == 5
+    assert len(pictures) == 7
 
 
 def committed(path):
@@ -126,7 +128,7 @@ def committed(path):
 
 @pytest.mark.slow
 def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
-    capture, reading, training = re.findall(
+    capture, reading, training, _ = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
     )
     with subprocess.Popen([sys.executable, "-c", capture], cwd=tmp_path) as killed:
@@ -148,6 +150,19 @@ def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
     assert 0 < int(found) <= 200_000
     assert table.startswith("200000\nlayer ")  # with those that were there, and none twice
     assert table.splitlines()[-2:] == ["544", "960"]  # after 17 steps, and all 30
+
+
+def test_the_code_of_the_page_on_several_stores_runs(tmp_path, monkeypatch):
+    *_, program = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second time, all ranks resume
+        names = {}
+        exec(program, names)
+        layer = names["every"]["layer"]
+        assert layer.instance_count == layer.histogram().total == 400
+        assert layer.histogram() == ts.count_states(ts.compress_states(names["inputs"]), 8)
 
 
 @pytest.mark.parametrize(

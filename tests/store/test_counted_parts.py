@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store import counted_parts, kept_counts
+from tensorstate_gpu.store import counted_parts, kept_runs
 from tests.support.runs_on_disk import inputs
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(kept_counts, "_CHUNK_BYTES", 256)
-    monkeypatch.setattr(kept_counts, "_LEAST_CHUNK_ROWS", 32)
+    monkeypatch.setattr(kept_runs, "_CHUNK_BYTES", 256)
+    monkeypatch.setattr(kept_runs, "_LEAST_CHUNK_ROWS", 32)
 
 
 def count_parts(rows, of, folder):
@@ -213,7 +213,7 @@ def test_shares_that_do_not_exist(number, of, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_task_that_is_killed_while_it_writes(tmp_path, monkeypatch):
     rows, path = inputs(8, 1000)["new"], tmp_path / "part"
-    monkeypatch.setattr(kept_counts, "_finished", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(kept_runs, "_finished", lambda _: os.kill(os.getpid(), signal.SIGKILL))
     child = os.fork()
     if not child:
         ts.count_part(rows, 0, 1, path)

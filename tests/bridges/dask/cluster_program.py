@@ -12,12 +12,12 @@ from distributed import Client, LocalCluster
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges import dask_arrays
-from tensorstate_gpu.store import kept_counts
+from tensorstate_gpu.store import kept_runs
 
 
 def die_once(when, marker):
     """Let the first worker die that has half written a part or a range, or has written a part."""
-    finished, write_share = kept_counts._finished, dask_arrays.write_share
+    finished, write_share = kept_runs._finished, dask_arrays.write_share
 
     def die(is_here):
         if is_here and not marker.exists():
@@ -32,7 +32,7 @@ def die_once(when, marker):
         write_share(*arguments)
         die(when == "published")
 
-    kept_counts._finished, dask_arrays.write_share = finish, write
+    kept_runs._finished, dask_arrays.write_share = finish, write
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ import dask
 import dask.array as da
 
 from tensorstate_gpu.bridges import dask_arrays
-from tensorstate_gpu.store import kept_counts
+from tensorstate_gpu.store import kept_runs
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     monkeypatch.setattr(dask_arrays, "_PART_OF_ARRAY", 1000)
-    monkeypatch.setattr(kept_counts, "_CHUNK_BYTES", 256)
+    monkeypatch.setattr(kept_runs, "_CHUNK_BYTES", 256)
     with dask.config.set(scheduler="synchronous"):
         yield
 
