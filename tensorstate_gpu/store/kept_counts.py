@@ -153,7 +153,7 @@ def _write(
     files: Files, counts: StoredCounts, share: Share | None, progress: ProgressCallback | None
 ) -> None:
     runs = runs_of(counts)
-    pieces = ((piece.packed, piece.counts) for piece in counts.pieces())
+    pieces: Iterator[Histogram] = ((each.packed, each.counts) for each in counts.pieces())
     if progress is not None:
         pieces = _with_progress(pieces, runs, progress)
     run = write_run(files, "", row_bytes(counts.neurons), runs, pieces)
