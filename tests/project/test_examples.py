@@ -18,10 +18,7 @@ RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax")]
 RUNS += [(name, "") for name in gallery.NAMES if name not in QUICK]
 SAMPLE = [("efficiency_study", "")]
 # Delete a name when `python docs/gallery.py NAME` has run.
-NOT_SHOWN_YET = {
-    *("keras_callback", "keras_lenet5", "pooling_and_dropout", "pytorch_lenet5"),
-    *("tensorflow_training_loop", "two_layer_network"),
-}
+NOT_SHOWN_YET = {"pooling_and_dropout"}
 
 
 def check(name, printed, folder):
