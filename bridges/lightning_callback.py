@@ -74,8 +74,10 @@ class EfficiencyMonitor(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._block.close()
         self._own.end()
-        if os.getpid() != self._process and trainer.is_global_zero:
-            torch.save(self._own.state_dict(), self._home)
+        if os.getpid() != self._process:
+            state = self._state(trainer)
+            if trainer.is_global_zero:
+                torch.save(state, self._home)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -147,14 +149,37 @@ class EfficiencyMonitor(Callback):
         self._fetch()
         return self._own.state_dict()
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the counts of all ranks in place of those of the rank that writes the checkpoint."""
+        if trainer.world_size > 1 and (state := self._state(trainer)):
+            checkpoint["callbacks"][self.state_key] = state
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        self._own.load_state_dict(state_dict)
+        group = _all_ranks()
+        rank, ranks = (0, 1) if group is None else (group.rank(), group.size())
+        self._own.load_share(state_dict, rank, ranks)
+
+    def _state(self, trainer: Trainer) -> dict[str, Any]:
+        """Return the counts of all ranks at the first. Collective."""
+        if trainer.world_size == 1:
+            return self._own.state_dict()
+        return self._own.state_of_ranks(torch.distributed.group.WORLD)
 
     def _fetch(self) -> None:
         """Take the counts of a process that the trainer has started."""
         if os.getpid() == self._process and self._home.exists():
-            self._own.load_state_dict(torch.load(self._home, weights_only=True))
+            self.load_state_dict(torch.load(self._home, weights_only=True))
             self._home.unlink()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_block": ExitStack()}
+
+
+def _all_ranks() -> "torch.distributed.ProcessGroup | None":
+    """Return the group of all ranks of this job; None if there is one process."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return None
+    return distributed.group.WORLD

@@ -54,6 +54,8 @@ def unsupported_reason(tensor: Any) -> str | None:
 
 def pack_and_record(point: CapturePoint, tensor: Any, axis: int) -> None:
     """Pack a tensor that has values, on its own device, and record its rows."""
+    if not point.takes_batch():
+        return
     states = borrow(tensor, "states")
     with working_on(states):
         packed, neurons = pack(states, axis, point.threshold, point.firing)

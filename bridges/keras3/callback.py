@@ -1,5 +1,6 @@
 """Keras 3: StateEfficiency, a callback of fit() that adds the efficiency of layers to the logs."""
 
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import keras
@@ -7,7 +8,7 @@ import keras
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._capturing.attachment import Method, plan_attachment
-from tensorstate_gpu._capturing.options import NeuronAxis
+from tensorstate_gpu._capturing.options import CaptureKeywords, NeuronAxis
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.training.scalars import Scalars, phase_scalars
@@ -28,16 +29,26 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
     ----------
     attach_to, exclude : str, class, predicate, layer or a list of these
         Which layers to capture; as for build_efficiency_model.
+    every_n_steps : int
+        Capture the first batch of each epoch, and every so many; by default, all. Of several
+        batches that Keras runs as one (``steps_per_execution``), all or none. Validation and
+        evaluation are captured as a whole.
+    states_per_step : int, optional
+        Take at most so many states of each layer and batch, as StateMonitor does: those of whole
+        inputs where they fit, else evenly spaced ones. By default, all.
     update_freq : "epoch", "batch" or int
         When measures are added to the logs: at the end of each epoch, and also of each batch, or of
         every so many, as those of keras.callbacks.TensorBoard.
+    mask : str or True, optional
+        The input of the model that is its mask (inputs, positions), or True for the masks that
+        Keras makes itself: states of padding are not captured. As for CapturePoint.
     method, threshold, firing, neuron_axis
         As for build_efficiency_model.
 
     Raises
     ------
     TypeError, ValueError
-        For a bad ``update_freq``; for the others when fit() begins.
+        For a bad frequency or number of states; for the others when fit() begins.
 
     Notes
     -----
@@ -51,7 +62,10 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
         attach_to: object = None,
         exclude: object = (),
         *,
+        every_n_steps: int = 1,
+        states_per_step: int | None = None,
         update_freq: int | Literal["epoch", "batch"] = "epoch",
+        mask: str | Literal[True] | None = None,
         method: Method = "after",
         threshold: object = 0.0,
         firing: FiringFunction | None = None,
@@ -59,7 +73,19 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self._attach_to, self._exclude, self._method = attach_to, exclude, method
-        self._options: Any = {"threshold": threshold, "firing": firing, "neuron_axis": neuron_axis}
+        self._options: CaptureKeywords = {
+            "mask": mask,
+            "threshold": threshold,
+            "firing": firing,
+            "neuron_axis": neuron_axis,
+        }
+        self._every_n_steps = positive_integer(every_n_steps, "every_n_steps")
+        self._states_per_step = (
+            None
+            if states_per_step is None
+            else positive_integer(states_per_step, "states_per_step")
+        )
+        self._pause = ExitStack()
         self._every = _checked_frequency(update_freq)
         self._run = Run()
         self._counts: dict[str, StateCounts] = {}  # of training, before the validation that runs
@@ -72,6 +98,11 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
         """The capture points, with the states since the last epoch or validation began."""
         return self._run
 
+    def passed_over(self, name: str) -> int:
+        """Return how many states of a layer ``states_per_step`` has left out, as in ``run``."""
+        left_out: int = self._run[name].passed_over
+        return left_out
+
     def set_model(self, model: Any) -> None:
         """Attach capture points: here, because fit() takes its traced function after this."""
         super().set_model(model)
@@ -80,9 +111,12 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
             model, self._attach_to, self._exclude, self._method, keep="counts", **self._options
         )
         points = models.attach_in_place(model, attachment.chosen, self._method, attachment.options)
+        for point in points:
+            point.states_per_pass = self._states_per_step
         self._run = Run(points)
 
     def _detach(self) -> None:
+        self._pause.close()
         models.detach(self._run.values())
 
     # ---- training ------------------------------------------------------------------------------
@@ -93,6 +127,12 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_begin(self, epoch: int, logs: Scalars | None = None) -> None:
         self._run.reset()
         self._counts, self._validation = {}, {}
+
+    def on_train_batch_begin(self, batch: int, logs: Scalars | None = None) -> None:
+        together = self.model.steps_per_execution or 1
+        self._pause.close()
+        if -batch % self._every_n_steps >= together:
+            self._pause.enter_context(self._run.paused())
 
     def on_train_batch_end(self, batch: int, logs: Scalars | None = None) -> None:
         self._batches += 1
@@ -111,6 +151,7 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
     # ---- validation ----------------------------------------------------------------------------
 
     def on_test_begin(self, logs: Scalars | None = None) -> None:
+        self._pause.close()
         self._counts = self._counts_so_far()
         self._run.reset()
 

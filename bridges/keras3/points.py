@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_log import PassLog
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
-from tensorstate_gpu._layers.batches import Batches
+from tensorstate_gpu._capturing.sampling import sampled
+from tensorstate_gpu._layers.batches import Batches, divided
 from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu.errors import warn_of_shuffled, warn_of_unmasked
 
@@ -26,6 +27,9 @@ class KerasPoint(CapturePoint):
     counts_positions = False  # whether axis 1 is known to count those of a mask
     _pass_log: PassLog | None = None
     _unwrap: tuple[Callable[[], None], ...] = ()
+    states_per_pass: int | None = None  # the most that are captured; None for all
+    passed_over = 0  # states that were left out for that
+    _taken, _taken_at = 0, -1  # states of the pass that begins at this time
     _own_mask: Mask | None = None  # of the next batch
     _told_of_mask = False
 
@@ -83,6 +87,7 @@ class KerasPoint(CapturePoint):
 
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
+        self.passed_over = 0
         if self._pass_log is not None:
             self._pass_log.restart()
 
@@ -96,17 +101,41 @@ class KerasPoint(CapturePoint):
         inputs_unknown: str | None = None,
         spatial_shape: tuple[int, ...] | None = None,
     ) -> None:
-        if self.intake.is_stopped:
-            return
-        if self._pass_log is not None and self.model_passes is not None:
-            self._pass_log.note_run(self.model_passes.clock)
-        if not (self.capture_on and self.intake.is_open):
+        if not self.takes_batch():
             return
         if is_shuffled():
             self._note_shuffled()
         if isinstance(instances, int) and (mask := self._take_mask()) is not None:
             packed, instances = self._masked(packed, instances, mask, spatial_shape or ())
+        if self.states_per_pass is not None:
+            packed, instances = self._sampled(packed, instances, self.states_per_pass)
         super().record(packed, neurons, axis, instances, axis_origin, inputs_unknown, spatial_shape)
+
+    def takes_batch(self) -> bool:
+        """Note that the layer runs, and return whether its batch is captured."""
+        if self.intake.is_stopped:
+            return False
+        if self._pass_log is not None and self.model_passes is not None:
+            self._pass_log.note_run(self.model_passes.clock)
+        return self.capture_on and self.intake.is_open
+
+    def _sampled(
+        self, packed: Any, instances: int | Batches, most: int
+    ) -> tuple[object, int | Batches]:
+        """Return what the pass decides of the rows, as many as it has room for, and whose."""
+        clock = 0 if self.model_passes is None else self.model_passes.clock
+        if clock != self._taken_at:
+            self._taken, self._taken_at = 0, clock
+        batches = divided(len(packed), instances) if isinstance(instances, int) else instances
+        room = most - self._taken
+        if len(packed) <= room:
+            self._taken += len(packed)
+            return packed, instances
+        kept, left = sampled(batches, room, clock // 2)
+        chosen = int(kept.sum())
+        self._taken += chosen
+        self.passed_over += len(packed) - chosen
+        return backend_for(device_of(packed)).rows_where(packed, kept), left if chosen else ()
 
     def _note_shuffled(self) -> None:
         self.intake.log.shuffled = True

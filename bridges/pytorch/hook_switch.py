@@ -39,7 +39,7 @@ class HookSwitch:
         self._counter, self._passes = hooks[0].pass_log.counter, hooks[0].followed_passes
         self._is_on = True
         self._missed = np.zeros(2, np.int64)  # passes in compiled code, and whether hooks are there
-        self.missed_tensor = shared_tensor(self._missed)
+        self.missed_tensor: torch.Tensor | None = shared_tensor(self._missed)
         self._wrapper = None if model is root else model.register_forward_pre_hook(self._before)
         self.turn(False)
         self._watches = [PassWatch(self, part, part is root) for part in entrances(root)]
@@ -77,6 +77,15 @@ class HookSwitch:
             hook.rejoin()
         self._passes.rejoin()
         self._counter.rejoin()
+
+    def drain(self) -> None:
+        """Do nothing: the sampler has all batches."""
+
+    def check_complete(self) -> None:
+        """Do nothing: no rows are lost."""
+
+    def forget_lost(self) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Leave the model for good."""
@@ -116,10 +125,11 @@ class PassWatch(MarkingHook):
 
     def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Called as a pre-hook. Compiled code cannot attach hooks: there, passes are counted."""
+        missed = self._switch.missed_tensor
         if not torch.compiler.is_compiling():
             self._switch.begin(module, args, kwargs, sys._getframe(1))
-        elif self._is_root and not module.training and not is_exporting():
-            torch.ops.tensorstate_gpu.note_missed(self._switch.missed_tensor)
+        elif missed is not None and self._is_root and not module.training and not is_exporting():
+            torch.ops.tensorstate_gpu.note_missed(missed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a module whose class could not be marked has a hook that does nothing."""

@@ -26,6 +26,7 @@ from .other_devices import check_devices, check_has_numbers
 from .pass_counter import PassCounter
 from .pass_filter import PassFilter
 from .sampled_hooks import SampledHook
+from .sampled_stages import SampledStagedHook, StageSwitch
 from .staged_hook import StagedHook
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
@@ -159,6 +160,16 @@ def attach_switched(
     sampler: Sampler,
 ) -> HookSwitch:
     """Like attach_in_place(), for a sampler. The hooks leave the model until it asks for them."""
+    root = _unwrapped(model)
+    if options.stage_rows is not None:
+        staged: list[SampledStagedHook] = []
+
+        def new_staged(name: str, options: CaptureOptions) -> SampledStagedHook:
+            staged.append(SampledStagedHook(name, options, sampler))
+            return staged[-1]
+
+        attach_in_place(model, chosen, method, options, new_hook=new_staged)
+        return StageSwitch(model, root, staged, sampler)
     hooks: list[SampledHook] = []
 
     def new_hook(name: str, options: CaptureOptions) -> SampledHook:
@@ -166,7 +177,7 @@ def attach_switched(
         return hooks[-1]
 
     attach_in_place(model, chosen, method, options, new_hook=new_hook)
-    return HookSwitch(model, _unwrapped(model), hooks, sampler)
+    return HookSwitch(model, root, hooks, sampler)
 
 
 def _check_hooks_run(name: str, module: nn.Module, bypassed: set[nn.Module]) -> None:

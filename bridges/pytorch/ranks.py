@@ -42,6 +42,12 @@ class TorchRanks:
         dist.gather_object(value, values, dst=self.places[dst], group=self._group)
         return values
 
+    def summed(self, array: NDArray[np.int64]) -> NDArray[np.int64]:
+        total = torch.tensor(array, device=self._device)
+        dist.all_reduce(total, group=self._group)
+        summed: NDArray[np.int64] = total.cpu().numpy()
+        return summed
+
     def exchanged(self, array: NDArray[ElementT], sizes: Sequence[int]) -> list[NDArray[ElementT]]:
         incoming = self._sizes_for_this_rank(sizes)
         sent = torch.from_numpy(array).to(self._device)

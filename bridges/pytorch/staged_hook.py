@@ -13,9 +13,10 @@ from torch.nn.utils.rnn import PackedSequence
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.batches import totals
 from tensorstate_gpu._states.backends import backend_of
 from tensorstate_gpu._states.packing import working_on
-from tensorstate_gpu.errors import NotCapturable, RowsLost
+from tensorstate_gpu.errors import NotCapturable, RowsLost, warn_user
 
 from .found_axis import FoundAxis
 from .hooks import StateCaptureHook
@@ -41,6 +42,7 @@ class StagedHook(StateCaptureHook):
     _stage: Stage | None = None
     _static_labels: torch.Tensor | None = None
     _lost = 0  # rows
+    _failed = 0  # passes, when the stage was drained last
 
     def _use_log(self, log: ModuleLog) -> None:
         self.pass_log = log  # the intake gets none: replays do not tell that they are passes
@@ -107,7 +109,8 @@ class StagedHook(StateCaptureHook):
         stage.set_active(self.active)
         stage.labels = self._static_labels
         self._stage, self._found_first = stage, found
-        self.intake.add_barrier(self._drain)
+        self.intake.add_barrier(self.drain)
+        self._failed = self.pass_log.counter.failed
         return stage
 
     def takes_pass(self) -> bool:
@@ -140,15 +143,43 @@ class StagedHook(StateCaptureHook):
 
     # ---- reading -------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        """Record what waits in the stage. What was staged in a pause is dropped."""
-        stage = self._stage
+    def drain(self) -> None:
+        """Record what waits in the stage. What was staged in a pause is dropped.
+
+        So is what was staged since the last time if a pass has failed since: nothing tells which
+        rows are its. A warning says so.
+        """
+        stage, failed = self._stage, self.pass_log.counter.failed
+        if failed != self._failed:
+            self._failed = failed
+            self._drop()
+            return
         with APPENDING:
             staged = None if stage is None else stage.drain()
             if stage is not None and staged is not None:
                 if self.intake.is_open and self.capture_on:
                     self._record_staged(stage, staged)
                 stage.release()
+
+    def _drop(self) -> None:
+        stage = self._stage
+        with APPENDING:
+            staged = None if stage is None else stage.drain()
+            if stage is not None and staged is not None:
+                stage.release()
+                rows = totals(staged.batches)[1] + staged.lost
+                warn_user(
+                    f"{self.name}: a pass has failed, and the {rows:,} rows that waited in the "
+                    "stage are dropped: nothing tells which are of that pass. What was read "
+                    "before is kept"
+                )
+
+    def discard_broken_pass(self) -> None:
+        """Drop what waits in the stage, with a warning, if a pass has begun and not ended."""
+        if self.pass_log.counter.clock % 2:
+            self._drop()
+        else:
+            self.drain()
 
     def _record_staged(self, stage: Stage, staged: Staged) -> None:
         self._lost += staged.lost
@@ -168,18 +199,26 @@ class StagedHook(StateCaptureHook):
         finally:
             scope.notes = before
 
-    def _find_accumulator(self) -> Accumulator | None:
+    def check_complete(self) -> None:
+        """Raise RowsLost if rows have found no room."""
         if self._lost:
             raise RowsLost(
                 f"{self.name}: {self._lost:,} rows have found no room among the "
                 f"{self.options.stage_rows:,} of its stage: read more often (run.drain()), or give "
                 "a larger stage_rows=; reset_states() starts over"
             )
+
+    def forget_lost(self) -> None:
+        """Start over after lost rows."""
+        self._lost = 0
+
+    def _find_accumulator(self) -> Accumulator | None:
+        self.check_complete()
         return super()._find_accumulator()
 
     def reset_states(self, input_shape: object = None) -> None:
         super().reset_states(input_shape)
-        self._lost = 0
+        self.forget_lost()
 
     # ---- copies --------------------------------------------------------------------------------
 

@@ -33,6 +33,9 @@ class Ranks(Protocol):
     def gathered(self, value: ValueT, dst: int) -> list[ValueT] | None:
         """Return the values of all ranks at rank ``dst``; None at the others."""
 
+    def summed(self, array: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the sum of the arrays of all ranks, which have one shape."""
+
     def exchanged(self, array: NDArray[ElementT], sizes: Sequence[int]) -> list[NDArray[ElementT]]:
         """Send each rank its part of an array, and return what each rank has sent to this one.
 
@@ -54,6 +57,9 @@ class FormerRanks:
 
     def gathered(self, value: object, dst: int) -> NoReturn:
         self.of_all(value)
+
+    def summed(self, array: object) -> NoReturn:
+        self.of_all(array)
 
     def exchanged(self, array: object, sizes: Sequence[int]) -> NoReturn:
         self.of_all(array)

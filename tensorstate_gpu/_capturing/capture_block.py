@@ -83,12 +83,16 @@ def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
         release_names(points)
         raise
     marks = PassMarks()
-    if options.disk_path is None:
+    if options.disk_path is None and options.stage_rows is None:
         _mark_passes(points, marks)
     try:
         yield run
     except BaseException:
-        _discard_broken_pass(run, marks)
+        if options.stage_rows is None:
+            _discard_broken_pass(run, marks)
+        else:
+            for point in points:
+                point.discard_broken_pass()
         if not any(point.state_count for point in run.efficiency_layers):
             release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
         raise

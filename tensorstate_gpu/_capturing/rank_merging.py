@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._capturing.rank_run import RankLayer, RankRun
+from tensorstate_gpu._capturing.rank_run import RankFacts, RankLayer, RankRun
 from tensorstate_gpu._capturing.spread import Spread
 from tensorstate_gpu._layers.counters import Label, in_order
 from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
@@ -19,7 +19,13 @@ from tensorstate_gpu._states.state_counts import (
     owned,
     with_tallies,
 )
-from tensorstate_gpu.errors import LabelsMissing, NotCapturable, NothingCaptured, RowsNotKept
+from tensorstate_gpu.errors import (
+    InputsUnknown,
+    LabelsMissing,
+    NotCapturable,
+    NothingCaptured,
+    RowsNotKept,
+)
 from tensorstate_gpu.information.group_table import SampledInstances
 
 
@@ -45,9 +51,8 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
         parts[point.name] = _joined(point, parts[point.name])
     found = [each.owned(parts.get(each.name, _NOTHING), ranks) for each in mergings]
     counts = iter(with_tallies(ranks, [own for owns in found for own in owns.histograms]))
-    return RankRun(
-        each.layer(owns, counts, ranks) for each, owns in zip(mergings, found, strict=True)
-    )
+    layers = [each.layer(owns, counts, ranks) for each, owns in zip(mergings, found, strict=True)]
+    return RankRun(layers, ranks.size)
 
 
 # ---- what this rank has --------------------------------------------------------------------------
@@ -116,8 +121,7 @@ class _Facts:
     ``labels``, ``sample``: which labels there are, and which inputs; None if that is not known.
     """
 
-    name: str
-    other_names: tuple[str, ...]
+    shown: RankFacts
     is_later_call: bool
     rule: str  # when a neuron fires
     neurons: int | None
@@ -127,11 +131,14 @@ class _Facts:
     place: int  # of the rank, in the whole job
     partners: tuple[int, ...]  # ranks that have the same rows
 
+    @property
+    def name(self) -> str:
+        return self.shown.name
+
 
 def _facts(point: CapturePoint, spread: Spread | None, parts: _Parts, ranks: Ranks) -> _Facts:
     return _Facts(
-        point.name,
-        point.other_names,
+        _shown_facts(point, spread),
         point.call_of is not None,
         str(point.options.firing_rule()),
         point.neurons if spread is None else spread.neurons,
@@ -140,6 +147,24 @@ def _facts(point: CapturePoint, spread: Spread | None, parts: _Parts, ranks: Ran
         None if parts.groups is None else parts.groups.sample,
         ranks.places[ranks.rank],
         () if spread is None else spread.partners,
+    )
+
+
+def _shown_facts(point: CapturePoint, spread: Spread | None) -> RankFacts:
+    try:
+        inputs: int | None = point.instance_count
+    except InputsUnknown:
+        inputs = None
+    return RankFacts(
+        point.name,
+        point.other_names,
+        point.axis,
+        point.axis_origin,
+        point.nan_share,
+        point.passes,
+        point.failed_passes,
+        inputs if spread is None or spread.is_first else 0,
+        point.has_slices,
     )
 
 
@@ -175,11 +200,14 @@ class _Owned:
 class _Merging:
     """How all ranks merge a layer. ``neurons``: None if none has captured it."""
 
-    name: str
-    other_names: tuple[str, ...]
+    shown: RankFacts
     neurons: int | None
     labels: tuple[Label, ...] | None
     sample: SampledInstances | None
+
+    @property
+    def name(self) -> str:
+        return self.shown.name
 
     @classmethod
     def of(cls, facts: Sequence[_Facts]) -> "_Merging":
@@ -193,8 +221,7 @@ class _Merging:
         labels = [each.labels for each in captured]
         samples = [each.sample for each in captured]
         return cls(
-            name,
-            facts[0].other_names,
+            RankFacts.together([each.shown for each in facts]),
             captured[0].neurons if captured else None,
             _union(labels),
             _whole_sample(samples, name),
@@ -224,8 +251,8 @@ class _Merging:
         by_label = None if self.labels is None else dict(zip(self.labels, of_labels, strict=True))
         groups = None
         if self.sample is not None:
-            groups = RankGroups(own.groups, self.sample, ranks)
-        return RankLayer(self.name, self.other_names, whole, by_label, groups)
+            groups = RankGroups.of(ranks, own.groups, self.sample)
+        return RankLayer(self.shown, whole, by_label, groups)
 
 
 def _check_partners(captured: Sequence[_Facts], name: str) -> None:

@@ -1,30 +1,117 @@
 """RankRun: the layers of a run, with the states of all ranks of a job."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tensorstate_gpu import information
+from tensorstate_gpu._html import html_table
 from tensorstate_gpu._layers.counters import Label
 from tensorstate_gpu._states.grouped_counts import RankGroups
 from tensorstate_gpu._states.state_counts import RankCounts
-from tensorstate_gpu.errors import LabelsMissing, NothingCaptured, RowsNotKept
+from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, NothingCaptured, RowsNotKept
+from tensorstate_gpu.information import Estimate
+from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.estimators import Estimator
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import with_noun
+
+if TYPE_CHECKING:
+    from tensorstate_gpu.reporting import Report
+
+
+@dataclass(frozen=True, slots=True)
+class RankFacts:
+    """What ranks know of a layer besides its states; of numbers, the sums over ranks.
+
+    ``inputs``: None if a rank does not know it; ranks that share rows count once. ``is_joined``:
+    whether each rank had a slice of the neurons.
+    """
+
+    name: str
+    other_names: tuple[str, ...]
+    axis: int | None
+    axis_origin: str | None
+    nan_share: float
+    passes: tuple[int, int] | None
+    failed_passes: int
+    inputs: int | None
+    is_joined: bool
+
+    @classmethod
+    def together(cls, each: Sequence["RankFacts"]) -> "RankFacts":
+        """Return what all ranks know, from what each does. They are of one layer."""
+        captured = [facts for facts in each if facts.axis is not None] or each
+        passes = [facts.passes for facts in captured if facts.passes is not None]
+        inputs = [facts.inputs for facts in captured if facts.inputs is not None]
+        return cls(
+            each[0].name,
+            each[0].other_names,
+            captured[0].axis,
+            captured[0].axis_origin,
+            max(facts.nan_share for facts in captured),
+            _added(passes) if len(passes) == len(captured) else None,
+            sum(facts.failed_passes for facts in each),
+            sum(inputs) if len(inputs) == len(captured) else None,
+            any(facts.is_joined for facts in each),
+        )
+
+
+def _added(passes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    return sum(ran for ran, _ in passes), sum(of_model for _, of_model in passes)
 
 
 @dataclass(frozen=True, slots=True)
 class RankLayer:
     """The states that a layer had on all ranks. Every method works on one rank alone.
 
-    ``name`` and ``other_names`` are those of its capture points.
+    ``facts``: what all ranks together know of it. Its names are those of its capture points.
     """
 
-    name: str
-    other_names: tuple[str, ...]
+    facts: RankFacts
     _counts: RankCounts | None
     _by_label: dict[Label, RankCounts] | None
     _groups: RankGroups | None
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        return self.facts.other_names
+
+    @property
+    def axis(self) -> int | None:
+        """The axis of the neurons; None if no rank knows it."""
+        return self.facts.axis
+
+    @property
+    def axis_origin(self) -> str | None:
+        """Where the axis is known from; see CapturePoint."""
+        return self.facts.axis_origin
+
+    @property
+    def nan_share(self) -> float:
+        """The share of NaN in the first batch, of the rank that has most."""
+        return self.facts.nan_share
+
+    @property
+    def passes(self) -> tuple[int, int] | None:
+        """In how many passes of all ranks the layer ran, and how many there were, if known."""
+        return self.facts.passes
+
+    @property
+    def failed_passes(self) -> int:
+        """How many passes have failed, perhaps before they came to the layer."""
+        return self.facts.failed_passes
+
+    @property
+    def instance_count(self) -> int:
+        """How many inputs all ranks have seen. Raises InputsUnknown if one does not know it."""
+        if self.facts.inputs is None:
+            raise InputsUnknown(f"{self.name}: on some ranks, the number of inputs is not known")
+        return self.facts.inputs
 
     @property
     def neurons(self) -> int | None:
@@ -45,9 +132,11 @@ class RankLayer:
     def counts_by(self) -> dict[Label, RankCounts]:
         """Return the counts of all ranks by label, sorted by label.
 
-        Raises LabelsMissing unless all inputs of all ranks had labels.
+        Raises LabelsMissing unless all inputs of all ranks had labels, and for joined slices.
         """
         self.histogram()
+        if self.facts.is_joined:
+            raise LabelsMissing(f"{self.name}: {_JOINED} by label")
         if self._by_label is None:
             raise LabelsMissing(f"{self.name}: on some ranks, inputs were captured without a label")
         return dict(self._by_label)
@@ -56,11 +145,25 @@ class RankLayer:
         """Return the counts of all ranks by group of inputs, which show the errors of measures.
 
         Raises RowsNotKept unless all ranks have them: keep="states", or keep="counts" with groups=.
+        Also for joined slices.
         """
         self.histogram()
+        if self.facts.is_joined:
+            raise RowsNotKept(f"{self.name}: {_JOINED} by group")
         if self._groups is None:
             raise RowsNotKept(f"{self.name}: not all ranks have counts by group: groups=32")
         return self._groups
+
+    def counted(self) -> RankCounts:
+        """Return the counts of all ranks, as a report reads them."""
+        return self.histogram()
+
+    def estimate(self, measure: Measure = "entropy") -> Estimate:
+        """Return the entropy or efficiency of the source, with its error; information.estimate.
+
+        Raises as grouped() does.
+        """
+        return self.grouped().estimate(measure)
 
     def entropy(self, alpha: float = 1, estimator: Estimator = "plugin") -> float:
         """Return the Rényi entropy of order alpha of the states of all ranks, in bits."""
@@ -73,18 +176,23 @@ class RankLayer:
         return self.histogram().efficiency(alpha1, alpha2, estimator)
 
 
+_JOINED = "slices of neurons are joined without the inputs of their rows, so there are no counts"
+
+
 class RankRun(Mapping[str, RankLayer]):
     """The layers of a run with the states of all ranks, in the model's order; see Run.sync().
 
     ``run["relu_post_states"]``, ``run["relu"]`` and ``run[0]`` are layers, as those of a Run are.
+    ``ranks``: how many there are.
     """
 
     __module__ = "tensorstate_gpu"
 
     __eq__, __hash__ = object.__eq__, object.__hash__
 
-    def __init__(self, layers: Iterable[RankLayer]) -> None:
+    def __init__(self, layers: Iterable[RankLayer], ranks: int) -> None:
         self._layers = {layer.name: layer for layer in layers}
+        self.ranks = ranks
 
     @property
     def efficiency_layers(self) -> list[RankLayer]:
@@ -107,6 +215,27 @@ class RankRun(Mapping[str, RankLayer]):
         """Return the geometric mean of the layers' efficiencies."""
         return information.network_efficiency(self)
 
+    def report(
+        self, accuracy: float | None = None, beta: float = 2, *, include_out_of_step: bool = False
+    ) -> "Report":
+        """Return the table of measures of all ranks, on one rank alone; see tensorstate_gpu.report.
+
+        It has no tables by label, and its profiles do not know which neurons fire together.
+        """
+        from tensorstate_gpu.reporting import report
+
+        whole = report(self, accuracy, beta, include_out_of_step=include_out_of_step)
+        return replace(whole, ranks=self.ranks)
+
     def __repr__(self) -> str:
         states = sum(layer.state_count for layer in self._layers.values())
-        return f"RankRun({with_noun(len(self), 'layer')}, {with_noun(states, 'state')})"
+        return (
+            f"RankRun({with_noun(len(self), 'layer')}, {with_noun(states, 'state')}, "
+            f"{with_noun(self.ranks, 'rank')})"
+        )
+
+    def _repr_html_(self) -> str:
+        try:
+            return self.report()._repr_html_()
+        except NothingCaptured:
+            return html_table(("layer",), [(name,) for name in self])

@@ -1,6 +1,7 @@
 """Which inputs or rows of a batch are captured where not all are: a function of the step alone."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -8,13 +9,30 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._layers.batches import Batches
+from tensorstate_gpu._layers.batches import (
+    Batches,
+    is_unassigned,
+    ragged,
+    sizes_of,
+    totals,
+    unassigned,
+)
 
 _ODD = 2_654_435_761  # of Knuth's multiplicative hash, of which the highest bits count
 
 
+TRAIN, EVAL = "train", "eval"  # phases: others are those of during()
+
+
 class Sampler(Protocol):
     """Says what is to be captured, and takes it."""
+
+    @property
+    def phase(self) -> str:
+        """The phase of a pass that runs now."""
+
+    def during(self, phase: str) -> AbstractContextManager[None]:
+        """Let all that is recorded inside a ``with`` block be of a phase."""
 
     @property
     def step(self) -> int:
@@ -52,11 +70,20 @@ class Switch(Protocol):
     def turn(self, on: bool) -> None:
         """Attach the capture points, or let them leave the model."""
 
+    def drain(self) -> None:
+        """Give the sampler what has been captured, and still waits on its device."""
+
+    def check_complete(self) -> None:
+        """Raise RowsLost if something was captured that could not be kept."""
+
+    def forget_lost(self) -> None:
+        """Start over after that."""
+
     def close(self) -> None:
         """Leave the model for good."""
 
 
-def whole_inputs(sizes: Sequence[int], room: int, step: int) -> range | None:
+def whole_inputs(sizes: Sequence[int] | NDArray[np.int64], room: int, step: int) -> range | None:
     """Return consecutive inputs that fit: as many as do, from one that the step decides.
 
     ``sizes``: rows of each input. None if not even one fits.
@@ -74,6 +101,31 @@ def whole_inputs(sizes: Sequence[int], room: int, step: int) -> range | None:
     longest = np.flatnonzero(lengths == lengths.max())
     start = int(longest[_place(step, len(longest))])
     return range(start, int(stops[start]))
+
+
+def sampled(batches: Batches, room: int, step: int) -> tuple[NDArray[np.bool_], Batches]:
+    """Return of each row whether it is one of ``room`` that the step decides, and whose those are.
+
+    Those of whole inputs as long as they fit, else evenly spaced ones. ``batches``: more rows than
+    that.
+
+    >>> sampled(((3, 2),), 4, step=0)[0].tolist(), sampled(((3, 2),), 4, step=0)[1]
+    ([True, True, True, True, False, False], ((2, 2),))
+    """
+    if any(map(is_unassigned, batches)):
+        instances, rows, _ = totals(batches)
+        kept = np.zeros(rows, np.bool_)
+        kept[spaced_rows(rows, room, step)] = True
+        return kept, unassigned(room, instances or None)
+    sizes = sizes_of(batches)
+    of_input = np.repeat(np.arange(len(sizes)), sizes)
+    inputs = whole_inputs(sizes, room, step)
+    if inputs is not None:
+        kept = (inputs.start <= of_input) & (of_input < inputs.stop)
+        return kept, ragged(sizes[inputs.start : inputs.stop].tolist())
+    kept = np.zeros(len(of_input), np.bool_)
+    kept[spaced_rows(len(kept), room, step)] = True
+    return kept, ragged(np.bincount(of_input[kept], minlength=len(sizes)).tolist())
 
 
 def spaced_rows(rows: int, room: int, step: int) -> NDArray[np.int64]:

@@ -97,6 +97,18 @@ class CountsWindow:
             raise RowsNotKept("counts are not kept by group: groups=32 keeps them")
         return _merged([piece.grouped() for piece in self._pieces])
 
+    def add_all(self, other: "CountsWindow") -> None:
+        """Add the counts of another window, loaded or not, to the same steps here."""
+        self.neurons = self.neurons or other.neurons
+        self._instances += other._instances
+        pieces = {piece.step: piece for piece in self._pieces}
+        for piece in other._pieces:
+            own = pieces.setdefault(piece.step, Piece(piece.step))
+            own.passed_over += piece.passed_over
+            own.loaded.append(_parts_of(piece, other.neurons))
+        self._pieces = deque(pieces[step] for step in sorted(pieces))
+        self._drop_oldest()
+
     # ---- saving --------------------------------------------------------------------------------
 
     def state(self) -> State:

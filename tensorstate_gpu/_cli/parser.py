@@ -18,10 +18,19 @@ def new_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--by-label", action="store_true", help="add a table by label for each labelled layer"
     )
+    report.add_argument(
+        "--include-out-of-step",
+        action="store_true",
+        help="also count layers in the network's measures that have seen other inputs than most",
+    )
+    _add_unfinished(report)
     _add_page(report)
     _add_store_command(commands, "verify", "check all committed files; exit status 1 if damaged")
-    _add_store_command(commands, "info", "summarise a store without reading its states")
+    info = _add_store_command(commands, "info", "summarise a store without reading its states")
+    info.set_defaults(unfinished="accept")
     _add_export(commands)
+    _add_count(commands)
+    _add_merge(commands)
     return parser
 
 
@@ -125,6 +134,7 @@ def _add_store_command(
 def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     export = commands.add_parser("export", help="export the layers of a store as Parquet or zip")
     _add_store(export, "export")
+    _add_unfinished(export)
     export.add_argument(
         "--to",
         choices=("parquet", "zip"),
@@ -145,6 +155,58 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
 
 
+def _add_unfinished(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--unfinished",
+        choices=("refuse", "accept"),
+        default="refuse",
+        help="of several stores, whether to read what those have committed whose writer is at "
+        "work or was killed (default: refuse)",
+    )
+
+
+def _add_count(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    count = commands.add_parser("count", help="count a layer, or a part of its rows")
+    _add_store(count, "count")
+    _add_unfinished(count)
+    count.add_argument("--layer", metavar="NAME", help="which layer; not needed if there is one")
+    count.add_argument(
+        "--part",
+        metavar="I/N",
+        type=_share,
+        default=(0, 1),
+        help="count part I, from 0, of N parts of the rows: merge adds all of them up",
+    )
+    _add_counts_path(count)
+
+
+def _add_merge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    merge = commands.add_parser("merge", help="add up stores of counts, such as all parts")
+    merge.add_argument("paths", metavar="PATH", nargs="+", help="path or URL of a store of counts")
+    merge.add_argument(
+        "--range",
+        metavar="I/N",
+        type=_share,
+        help="only range I, from 0, of N ranges of the states: all of them are the sum",
+    )
+    _add_counts_path(merge)
+    merge.set_defaults(command="merge")
+
+
+def _add_counts_path(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--to", metavar="PATH", required=True, help="path or URL of the new store of counts"
+    )
+
+
+def _share(text: str) -> tuple[int, int]:
+    """Parse ``3/16``."""
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N - 1, got {text!r}")
+    return int(number), int(of)
+
+
 def _add_page(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--html", metavar="FILE", help="also write a page with charts, a new file without a network"
@@ -153,6 +215,10 @@ def _add_page(command: argparse.ArgumentParser) -> None:
 
 def _add_store(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument(
-        "store", metavar="STORE", help="path or URL of a store, or the folder of demo --save"
+        "stores",
+        metavar="STORE",
+        nargs="+",
+        help="path or URL of a store, or the folder of demo --save; several stores, or a pattern "
+        "in quotes, are read as one",
     )
     command.set_defaults(command=name)

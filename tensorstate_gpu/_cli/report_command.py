@@ -19,17 +19,18 @@ from tensorstate_gpu.reporting.layer_report import (
 )
 from tensorstate_gpu.reporting.page.write import check_page
 from tensorstate_gpu.reporting.report_table import summarise
-from tensorstate_gpu.store import Store, StoredLayer
+from tensorstate_gpu.store import Store, Stores
+from tensorstate_gpu.store.stored_rows import StoredRows
 
 
 def report(options: argparse.Namespace) -> int:
     """Print the table of measures, and optionally a table by label for each layer; write a page."""
-    store, results = open_store(options.store)
+    store, results = open_store(options)
     if not len(store):
         raise ValueError(f"{store} holds no rows")
     if options.html is not None:
         check_page(options.html)
-    whole = _measured(store, options.by_label, results)
+    whole = _measured(store, options, results)
     if options.html is not None:
         whole.to_html(options.html, origin=origin_of(store))
     if options.json:
@@ -42,9 +43,11 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(store: Store, by_label: bool, results: Path | None) -> Report:
-    # If no layer has rows, counting raises the error.
-    layers = [layer for layer in store.efficiency_layers if len(layer)] or store.efficiency_layers
+def _measured(store: Store | Stores, options: argparse.Namespace, results: Path | None) -> Report:
+    by_label: bool = options.by_label
+    out_of_step: bool = options.include_out_of_step
+    every: Sequence[StoredRows] = store.efficiency_layers
+    layers = [layer for layer in every if len(layer)] or every  # counting none raises the error
     reasons = {layer.name: _missing_labels_reason(layer) for layer in layers}
     with Progress("counting", sum(map(len, layers)), "states") as progress:
         measured = [
@@ -52,7 +55,9 @@ def _measured(store: Store, by_label: bool, results: Path | None) -> Report:
             for layer in layers
         ]
     missing = [name for name in store if name not in reasons]
-    whole = _summary([each for each, _ in measured], missing, results)
+    whole = _summary([each for each, _ in measured], missing, results, out_of_step)
+    if isinstance(store, Stores):
+        whole = dataclasses.replace(whole, notes=tuple(store.report_notes))
     if not by_label:
         return whole
     tables = (
@@ -63,7 +68,7 @@ def _measured(store: Store, by_label: bool, results: Path | None) -> Report:
 
 
 def _measure_layer(
-    layer: StoredLayer, by_label: bool, progress: Progress
+    layer: StoredRows, by_label: bool, progress: Progress
 ) -> tuple[Measured, LabelTable | None]:
     """Measure a layer, also by label if that is wanted."""
     before = progress.done
@@ -81,26 +86,29 @@ def _measure_layer(
         return measured_counts(layer, count_layer(layer, progress)), None
 
 
-def _summary(layers: list[Measured], missing: list[str], results: Path | None) -> Report:
+def _summary(
+    layers: list[Measured], missing: list[str], results: Path | None, out_of_step: bool
+) -> Report:
     if results is None or not results.exists():
-        return summarise(layers, None, 2, missing)
+        return summarise(layers, None, 2, missing, out_of_step)
     try:
         saved = json.loads(results.read_text())
         if not isinstance(saved, dict):
             raise ValueError(f"a {type(saved).__name__}")
-        return summarise(layers, saved.get("accuracy"), saved.get("beta", 2), missing)
+        accuracy, beta = saved.get("accuracy"), saved.get("beta", 2)
+        return summarise(layers, accuracy, beta, missing, out_of_step)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{results} is not what demo --save wrote: {error}") from error
 
 
-def _missing_labels_reason(layer: StoredLayer) -> str | None:
-    committed = layer.committed
-    if committed is not None and committed.unassigned:
-        return f"{committed.unassigned} of {committed.states.rows} states belong to no known input"
-    if committed is None or committed.labels is None:
+def _missing_labels_reason(layer: StoredRows) -> str | None:
+    if layer.unassigned_count:
+        return f"{layer.unassigned_count} of {len(layer)} states belong to no known input"
+    labels, instances = layer.note_count("labels"), layer.instance_count
+    if not labels:
         return "no labels were stored"
-    if committed.labels.rows < committed.instances:
-        return f"labels were stored for {committed.labels.rows} of {committed.instances} instances"
+    if labels < instances:
+        return f"labels were stored for {labels} of {instances} instances"
     return None
 
 

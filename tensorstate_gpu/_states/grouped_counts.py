@@ -13,6 +13,7 @@ from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
+from tensorstate_gpu._states.rank_sums import RankSums
 from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
 from tensorstate_gpu._states.sums_over_states import sum_over_states
 from tensorstate_gpu.information import Estimate
@@ -114,7 +115,7 @@ class GroupedCounts:
         same_on_all([len(sample.by_group) for sample in samples], "the number of groups")
         check_sum(totals)
         sample = functools.reduce(SampledInstances.merge, samples)
-        return RankGroups(owned(ranks, self._parts), sample, ranks)
+        return RankGroups.of(ranks, owned(ranks, self._parts), sample)
 
     def group_table(self) -> GroupTable:
         """Return the counts with a number for each state, for estimates."""
@@ -173,34 +174,50 @@ class RankGroups:
     """How often each distinct state occurred in each group of instances, on all ranks of a job.
 
     Each rank owns a part of the states. ``GroupedCounts.merge_ranks()`` and ``Run.sync()`` return
-    it.
+    it. What estimates need is known to every rank; only gather() communicates.
     """
 
-    __slots__ = ("_own", "_ranks", "_sample")
+    __slots__ = ("_own", "_ranks", "_sums")
 
-    def __init__(self, own: Sequence[StateCounts], sample: SampledInstances, ranks: Ranks) -> None:
-        """``own``: of each group, the states that this rank owns. ``sample``: that of all ranks."""
-        self._own, self._sample, self._ranks = tuple(own), sample, ranks
+    def __init__(self, own: GroupedCounts, sums: RankSums, ranks: Ranks) -> None:
+        """``own``: what this rank owns of the states. ``sums``: over those of all ranks."""
+        self._own, self._sums, self._ranks = own, sums, ranks
+
+    @classmethod
+    def of(cls, ranks: Ranks, parts: Sequence[StateCounts], sample: SampledInstances) -> RankGroups:
+        """Add up what estimates need. Collective.
+
+        ``parts``: of each group, the states that this rank owns. ``sample``: that of all ranks.
+        """
+        own = GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
+        return cls(own, RankSums.of(ranks, own.group_table()), ranks)
 
     @property
     def sample(self) -> SampledInstances:
         """Which instances all ranks have."""
-        return self._sample
+        return self._own.sample
 
     def __len__(self) -> int:
         """Return the number of groups."""
         return len(self._own)
+
+    def estimate(self, measure: Measure = "entropy") -> Estimate:
+        """Return the entropy or efficiency of the source of all ranks' states, with its error.
+
+        See information.estimate. Raises ValueError if empty.
+        """
+        return self._sums.estimate(measure)
 
     def gather(self, dst: int = 0) -> GroupedCounts | None:
         """Return the counts of all states at rank ``dst`` of the group, None at the others.
 
         Collective. Raises as RankCounts.gather() does.
         """
-        parts = gathered(self._ranks, self._own, dst)
+        parts = gathered(self._ranks, self._own.parts, dst)
         if parts is None:
             return None
-        sample = self._sample
+        sample = self.sample
         return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
 
     def __repr__(self) -> str:
-        return f"RankGroups({len(self)} groups, {self._sample.number:,} instances)"
+        return f"RankGroups({len(self)} groups, {self.sample.number:,} instances)"

@@ -6,18 +6,18 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu.information.dependence_trees import code_lengths, with_constant
-from tensorstate_gpu.information.group_table import GroupTable
+from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.replicates import Replicates
 
 Bound = tuple[float, str]  # in bits, and where it is from
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 # About a second of one core: 500 neurons with 100,000 distinct states, or 1,000 with few.
 MOST_PAIRS_OF_WORDS = 2**30
 _NO_COINCIDENCE = 2 * math.log2(4.7439)  # bits; see least_entropy()
 
 
-def least_entropy(table: GroupTable, value: float, replicates: Replicates) -> Bound:
+def least_entropy(sums: GroupSums, value: float, replicates: Replicates) -> Bound:
     """Return an entropy that the source's exceeds with 95 % confidence.
 
     If no state occurred in two groups: for a given sum of p**2 = q**2, that is most probable if one
@@ -26,9 +26,9 @@ def least_entropy(table: GroupTable, value: float, replicates: Replicates) -> Bo
     is less with 95 % confidence, and the entropy, at least -log2 of q**2, is more than
     2 log2 N - 4.49. Pairs of instances within a group do not count.
     """
-    if table.rows_in_one_group == table.rows:
+    if sums.rows_in_one_group == sums.rows:
         pairs = 1 - 1 / replicates.groups
-        instances = table.instances.independent
+        instances = sums.instances.independent
         if pairs <= 0:
             return 0.0, "nothing"
         bits = 2 * math.log2(instances) + math.log2(pairs) - _NO_COINCIDENCE
@@ -38,67 +38,65 @@ def least_entropy(table: GroupTable, value: float, replicates: Replicates) -> Bo
     return max(0.0, value - replicates.margin), "chao-wang-jost"
 
 
-def unseen_entropy(table: GroupTable) -> float:
+def unseen_entropy(sums: GroupSums) -> float:
     """Return the bits that a state may add that the sample has not, with 95 % confidence.
 
     Its share is below 3 / N then, for N rows that count as independent (the rule of three: Hanley
     and Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983).
     """
-    instances = table.instances.independent
-    rows = table.rows / max(1.0, table.clustering) if table.clustering else instances
+    instances = sums.instances.independent
+    rows = sums.rows / max(1.0, sums.clustering) if sums.clustering else instances
     share = min(0.5, 3 / max(rows, instances))
     return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
 
 
-def greatest_entropy(table: GroupTable, neurons: int | None, *, by_tree: bool) -> Bound:
+def greatest_entropy(sums: GroupSums, neurons: int | None, tree: Floats | None) -> Bound:
     """Return an entropy that the source's does not exceed, with 95 % confidence.
 
     The least of: the number of neurons; the sum of the neurons' own entropies, which is more than
-    that of neurons that depend on each other; and, if asked for, the length of a code that knows
-    some of these dependences, see dependence_trees. The last two with what their errors add, and
-    what is not in the sample.
+    that of neurons that depend on each other; and, if it is given, the length of a code that knows
+    some of these dependences. The last two with what their errors add, and what is not in the
+    sample. ``tree``: the bits of each group by the code of a dependence tree.
     """
     bounds: list[Bound] = [(math.inf if neurons is None else float(neurons), "neurons")]
-    if table.firing is not None:
-        more = _by_the_neurons(table, table.firing), "entropies of the neurons"
+    if sums.firing is not None:
+        more = _by_the_neurons(sums, sums.firing), "entropies of the neurons"
         bounds.append(more)
-    if by_tree and table.cofiring is not None and _pairs_of_words(table) < MOST_PAIRS_OF_WORDS:
-        bounds.append((_by_a_tree(table, table.cofiring), "dependence tree"))
+    if tree is not None:
+        bounds.append((_by_a_tree(sums, tree), "dependence tree"))
     return min(bounds, key=lambda bound: bound[0])
 
 
-def _by_the_neurons(table: GroupTable, firing: Ints) -> float:
-    total, each = firing.sum(axis=0), table.rows_by_group
+def _by_the_neurons(sums: GroupSums, firing: Ints) -> float:
+    total, each = firing.sum(axis=0), sums.rows_by_group
     return _with_error(
-        table,
-        _sum_of_entropies(total, table.rows),
-        lambda group: _sum_of_entropies(total - firing[group], table.rows - int(each[group])),
+        sums,
+        _sum_of_entropies(total, sums.rows),
+        lambda group: _sum_of_entropies(total - firing[group], sums.rows - int(each[group])),
     )
 
 
-def _by_a_tree(table: GroupTable, cofiring: Callable[[int], Ints]) -> float:
-    each = table.rows_by_group
-    bits = code_lengths(len(each), lambda group: with_constant(cofiring(group), int(each[group])))
-    total = float(bits.sum())
+def _by_a_tree(sums: GroupSums, bits: Floats) -> float:
+    each, total = sums.rows_by_group, float(bits.sum())
     return _with_error(
-        table,
-        total / table.rows,
-        lambda group: (total - bits[group]) / (table.rows - each[group]),
+        sums,
+        total / sums.rows,
+        lambda group: (total - bits[group]) / (sums.rows - each[group]),
     )
 
 
-def _with_error(table: GroupTable, value: float, without: Callable[[int], float]) -> float:
-    margin = Replicates.of(table, value, without).margin
-    return math.inf if margin is None else value + margin + unseen_entropy(table)
+def _with_error(sums: GroupSums, value: float, without: Callable[[int], float]) -> float:
+    margin = Replicates.of(sums.rows_by_group, value, without).margin
+    return math.inf if margin is None else value + margin + unseen_entropy(sums)
 
 
-def _pairs_of_words(table: GroupTable) -> int:
-    """Return about how many words of 64 states are compared for a tree.
+def is_tree_quick(sums: GroupSums) -> bool:
+    """Return whether a tree takes no long time, by how many words of 64 states are compared.
 
     What is computed with the array of all pairs of a group takes as long as 16 words of each pair.
     """
-    words = sum(16 + -(-len(places) // 64) for places in table.places)
-    return 2 * words * (table.neurons or 0) ** 2
+    words = int((16 + -(-sums.states_by_group // 64)).sum())
+    return 2 * words * (sums.neurons or 0) ** 2 < MOST_PAIRS_OF_WORDS
 
 
 def _sum_of_entropies(firing: NDArray[np.int64], rows: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -10,16 +11,16 @@ from numpy.typing import ArrayLike
 
 from tensorstate_gpu.information.class_information import check_labels
 from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
-from tensorstate_gpu.information.entropies import entropy
 from tensorstate_gpu.information.estimates import (
     Estimate,
     chao_wang_jost,
-    coverage_of,
     function_of,
     with_interval,
 )
+from tensorstate_gpu.information.estimators import plug_in
+from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable, Ints
-from tensorstate_gpu.information.rarefactions import rarefaction
+from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
 
 Label = TypeVar("Label")
@@ -148,23 +149,27 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     if not each:
         raise ValueError("by_label is empty; at least one label is needed")
     tables = [GroupTable.of(groups) for groups in each]
-    states = GroupTable.of(_together(each))
-    parts = _labels(tables), states, GroupTable.joined(tables)
-    exact = _information(*(chao_wang_jost(part.all_groups()) for part in parts))
+    together = GroupTable.of(_together(each))
+    of_labels, states, pairs = parts = [
+        GroupSums.of(table) for table in (_labels(tables), together, GroupTable.joined(tables))
+    ]
+    exact = _information(*(chao_wang_jost(part.whole) for part in parts))
     replicates = Replicates.of(
-        states, exact, lambda g: _information(*(chao_wang_jost(part.without(g)) for part in parts))
+        states.rows_by_group,
+        exact,
+        lambda g: _information(*(chao_wang_jost(part.rests[g]) for part in parts)),
     )
-    of_labels, plugin = entropy(parts[0].total), _information(*(entropy(p.total) for p in parts))
-    value = min(of_labels, max(0.0, exact))
+    most, plugin = _bits(of_labels), _information(*map(_bits, parts))
+    value = min(most, max(0.0, exact))
     return with_interval(
         Estimate(
             value,
             plugin,
-            _information(*(rarefaction(p.total, max(1, states.rows // 2)) for p in parts)),
+            _information(*(rarefied(part.whole, max(1, states.rows // 2)) for part in parts)),
             0.0,
-            of_labels,
+            most,
             ("nothing", "entropy of the labels"),
-            coverage_of(parts[2]),
+            pairs.coverage,
             states.rows,
             None,
             False,
@@ -173,6 +178,11 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
             states.instances,
         )
     )
+
+
+def _bits(part: GroupSums) -> float:
+    """Return the entropy of a sample."""
+    return plug_in(part.whole) / math.log(2)
 
 
 def _information(labels: float, states: float, pairs: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -42,6 +42,16 @@ class CountsOfCounts:
         if int(values.max()) >= 2**63:
             raise ValueError(f"{argument} must be at most 2**63 - 1, got {values.max()}")
         return cls(*tally(values.astype(np.int64, copy=False)))
+
+    @classmethod
+    def together(cls, parts: Sequence[CountsOfCounts]) -> CountsOfCounts:
+        """Return those of all states of several samples, of which no two have a common state."""
+        counts, places = np.unique(
+            np.concatenate([part.counts for part in parts]), return_inverse=True
+        )
+        states = np.zeros(len(counts), np.int64)
+        np.add.at(states, places, np.concatenate([part.states for part in parts]))
+        return cls(counts, states)
 
     @property
     def rows(self) -> int:

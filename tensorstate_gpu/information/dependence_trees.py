@@ -16,7 +16,9 @@ Floats = NDArray[np.float64]
 FOLDS = 4  # so that a tree is made of 3/4 of the groups
 
 
-def code_lengths(groups: int, cofiring: Callable[[int], Ints]) -> Floats:
+def code_lengths(
+    groups: int, cofiring: Callable[[int], Ints], over_ranks: Callable[[Ints], Ints] | None = None
+) -> Floats:
     """Return how many bits the rows of each group take, by the tree of other groups.
 
     No code of states is shorter on average than their entropy. That holds for rows that the tree
@@ -24,11 +26,15 @@ def code_lengths(groups: int, cofiring: Callable[[int], Ints]) -> Floats:
 
     ``cofiring``: returns (neurons + 1, neurons + 1) for a group: what with_constant() returns.
     It is called twice for each, so that no more than ``FOLDS`` such arrays are kept.
+    ``over_ranks``: returns the sum of an array over the ranks that have parts of the rows, who
+    then share the trees. The bits are those of this rank's part.
     """
     of_folds = [
         sum((cofiring(group) for group in range(fold, groups, FOLDS)), np.zeros((), np.int64))
         for fold in range(FOLDS)
     ]
+    if over_ranks is not None:
+        of_folds = [over_ranks(of_fold) for of_fold in of_folds]
     total = sum(of_folds, np.zeros((), np.int64))
     codes = [_Code(total - of_fold) for of_fold in of_folds]
     return np.array([codes[group % FOLDS].bits(cofiring(group)) for group in range(groups)])

@@ -9,17 +9,25 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._html import html_table
-from tensorstate_gpu.information.bounds import greatest_entropy, least_entropy, unseen_entropy
+from tensorstate_gpu.information.bounds import (
+    greatest_entropy,
+    is_tree_quick,
+    least_entropy,
+    unseen_entropy,
+)
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.information.estimators import estimate as corrected
 from tensorstate_gpu.information.estimators import plug_in
+from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
-from tensorstate_gpu.information.rarefactions import rarefaction
+from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
 
+Floats = NDArray[np.float64]
 Measure = Literal["entropy", "efficiency"]
 Quality = Literal["good", "rough", "bounds only"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
@@ -168,16 +176,42 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     Estimate(1.499 +- 0.0087, 95 % interval 1.482 to 1.528, good, coverage 100.0 %,
     3,200 instances)
     """
-    if measure not in get_args(Measure):
-        raise ValueError(f"measure must be one of {', '.join(get_args(Measure))}, got {measure!r}")
+    _check_measure(measure)
     table = GroupTable.of(groups)
     size = _checked_neurons(table, neurons)
-    bits = _entropy_of_source(table, size)
+    sums = GroupSums.of(table)
+    by_tree = table.cofiring is not None and needs_tree(sums)
+    tree = table.code_lengths() if by_tree else None
+    return estimate_of_sums(sums, tree, measure, size)
+
+
+def estimate_of_sums(
+    sums: GroupSums, tree: Floats | None, measure: Measure, size: int | None
+) -> Estimate:
+    """Return what estimate() does, from sums over at least one row.
+
+    ``tree``: where needs_tree(), the bits of each group. ``size``: the number of neurons.
+    """
+    _check_measure(measure)
+    bits = _entropy_of_source(sums, tree, size)
     if measure == "entropy":
         return bits
     if size is None:
         raise ValueError("the efficiency needs neurons=, which GroupedCounts knows")
     return function_of([bits], lambda values: values[0] / size)
+
+
+def _check_measure(measure: object) -> None:
+    if measure not in get_args(Measure):
+        raise ValueError(f"measure must be one of {', '.join(get_args(Measure))}, got {measure!r}")
+
+
+def needs_tree(sums: GroupSums) -> bool:
+    """Return whether an estimate needs a dependence tree, and gets it in no long time.
+
+    It is for the upper bound; at a higher coverage, there is an interval, which is narrower.
+    """
+    return sums.coverage < ROUGH and is_tree_quick(sums)
 
 
 def _checked_neurons(table: GroupTable, neurons: int | None) -> int | None:
@@ -191,29 +225,30 @@ def _checked_neurons(table: GroupTable, neurons: int | None) -> int | None:
     return size
 
 
-def _entropy_of_source(table: GroupTable, neurons: int | None) -> Estimate:
+def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None) -> Estimate:
     @functools.cache
     def without(group: int) -> tuple[float, float]:
-        return _both_entropies(table.without(group))
+        return _both_entropies(sums.rests[group])
 
-    found, plugin = _both_entropies(table.all_groups())
-    noise = second_order_error(table)
-    replicates = Replicates.of(table, found, lambda group: without(group)[0], noise)
-    of_sample = Replicates.of(table, plugin, lambda group: without(group)[1])
+    each = sums.rows_by_group
+    found, plugin = _both_entropies(sums.whole)
+    noise = second_order_error(sums)
+    replicates = Replicates.of(each, found, lambda group: without(group)[0], noise)
+    of_sample = Replicates.of(each, plugin, lambda group: without(group)[1])
     value = min(found, math.inf if neurons is None else neurons)
     return with_interval(
         Estimate(
             value,
             plugin,
-            rarefaction(table.total, max(1, table.rows // 2)),
-            *_bounds(table, value, replicates, neurons),
-            coverage_of(table),
-            table.rows,
-            _design_effect(table, plugin, of_sample.standard_error),
+            rarefied(sums.whole, max(1, sums.rows // 2)),
+            *_bounds(sums, tree, value, replicates, neurons),
+            sums.coverage,
+            sums.rows,
+            _design_effect(sums, plugin, of_sample.standard_error),
             value < found,
-            bias_of(value, plugin, replicates, unseen_entropy(table)),
+            bias_of(value, plugin, replicates, unseen_entropy(sums)),
             replicates,
-            table.instances,
+            sums.instances,
         )
     )
 
@@ -224,11 +259,10 @@ def _both_entropies(sample: CountsOfCounts) -> tuple[float, float]:
 
 
 def _bounds(
-    table: GroupTable, value: float, replicates: Replicates, neurons: int | None
+    sums: GroupSums, tree: Floats | None, value: float, replicates: Replicates, neurons: int | None
 ) -> tuple[float, float, tuple[str, str]]:
-    least, least_how = least_entropy(table, value, replicates)
-    by_tree = coverage_of(table) < ROUGH  # elsewhere there is an interval, which is narrower
-    most, most_how = greatest_entropy(table, neurons, by_tree=by_tree)
+    least, least_how = least_entropy(sums, value, replicates)
+    most, most_how = greatest_entropy(sums, neurons, tree)
     return min(least, most), most, (least_how, most_how)
 
 
@@ -244,13 +278,13 @@ def with_interval(estimate: Estimate) -> Estimate:
     return dataclasses.replace(estimate, lower=lower, upper=upper, how=how)
 
 
-def second_order_error(table: GroupTable) -> float:
+def second_order_error(sums: GroupSums) -> float:
     """Return the standard deviation, in bits, of the entropy of equally likely states.
 
     It is that of chi squared / (2 N), times the mean design effect.
     """
-    degrees = int(np.count_nonzero(table.total)) - 1
-    return table.clustering * math.sqrt(2 * degrees) / (2 * table.rows * math.log(2))
+    degrees = sums.whole.distinct - 1
+    return sums.clustering * math.sqrt(2 * degrees) / (2 * sums.rows * math.log(2))
 
 
 def chao_wang_jost(sample: CountsOfCounts) -> float:
@@ -258,22 +292,13 @@ def chao_wang_jost(sample: CountsOfCounts) -> float:
     return corrected(sample, "chao-wang-jost", 1, None)
 
 
-def coverage_of(table: GroupTable) -> float:
-    """Return the share of rows whose state also occurs in another group.
-
-    Good's coverage for rows that depend on each other within instances: a state of one instance
-    alone was, as it were, seen once.
-    """
-    return 1 - table.rows_in_one_group / table.rows
-
-
-def _design_effect(table: GroupTable, plugin: float, error: float | None) -> float | None:
+def _design_effect(sums: GroupSums, plugin: float, error: float | None) -> float | None:
     """Return the variance of the plug-in by the jackknife, relative to that of independent rows."""
-    p = table.total[table.total > 0] / table.rows
-    of_a_row = float((p * np.log2(p) ** 2).sum()) - plugin**2
+    rows = sums.rows
+    of_a_row = sums.whole.total(lambda n: n / rows * np.log2(n / rows) ** 2) - plugin**2
     if error is None or of_a_row < 1e-9:  # equally frequent states: the plug-in cannot vary
         return None
-    return error**2 * table.rows / of_a_row
+    return error**2 * rows / of_a_row
 
 
 def function_of(parts: Sequence[Estimate], measure: Callable[[Sequence[float]], float]) -> Estimate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu.information.counts_argument import count_table
-from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.information.dependence_trees import code_lengths, with_constant
 
 Ints = NDArray[np.int64]
 
@@ -93,6 +92,14 @@ class GroupTable:
             tables[0].instances,
         )
 
+    def code_lengths(self, over_ranks: Callable[[Ints], Ints] | None = None) -> NDArray[np.float64]:
+        """Return the bits of each group's rows by a dependence tree, where cofiring is known."""
+        assert self.cofiring is not None
+        cofiring, each = self.cofiring, self.rows_by_group.tolist()
+        return code_lengths(
+            len(each), lambda group: with_constant(cofiring(group), each[group]), over_ranks
+        )
+
     @property
     def rows(self) -> int:
         return int(self.total.sum())
@@ -109,34 +116,11 @@ class GroupTable:
             groups[places] += 1
         return int(self.total[groups == 1].sum())
 
-    @property
-    def clustering(self) -> float:
-        """How much more often rows of a group have the same state than if rows were independent.
-
-        1 if they are independent; 0 for a single state. Pearson's statistic of states and groups by
-        its degrees of freedom: the mean design effect of Rao and Scott, "The analysis of
-        categorical data from complex sample surveys" (1981).
-        """
-        rows = self.rows_by_group
-        present = np.flatnonzero(rows)
-        freedom = (len(present) - 1) * (int(np.count_nonzero(self.total)) - 1)
-        if not freedom:
-            return 0.0
-        squares = math.fsum(
-            float((self.counts[g] ** 2.0 / self.total[self.places[g]]).sum()) / int(rows[g])
-            for g in present
-        )
-        return max(0.0, self.rows * (squares - 1) / freedom)
-
-    def all_groups(self) -> CountsOfCounts:
-        """Return the counts of counts of all groups together."""
-        return CountsOfCounts.of(self.total, "groups", needed_by="an estimate")
-
-    def without(self, group: int) -> CountsOfCounts:
-        """Return the counts of counts without one group, of at least one row."""
+    def total_without(self, group: int) -> Ints:
+        """Return the counts of all groups together but one; states may have none left."""
         rest = self.total.copy()
         rest[self.places[group]] -= self.counts[group]
-        return CountsOfCounts.of(rest, "groups", needed_by="an estimate")
+        return rest
 
 
 @runtime_checkable

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tensorstate_gpu.information.group_table import GroupTable
+import numpy as np
+from numpy.typing import NDArray
 
 LEAST_GROUPS = 16  # of equal size, or as unequal as so many: fewer say too little of an error
 _NORMAL = 1.959963984540054  # the 97.5 % quantile of a normal distribution
@@ -34,13 +35,14 @@ class Replicates:
     @classmethod
     def of(
         cls,
-        table: GroupTable,
+        rows_by_group: NDArray[np.int64],
         value: float,
         without: Callable[[int], float],
         noise: float = 0.0,
     ) -> Replicates:
         """Measure without each group in turn. ``without`` returns the measure without one."""
-        rows, each = table.rows, table.rows_by_group.tolist()
+        each: list[int] = rows_by_group.tolist()
+        rows = sum(each)
         shares = [own / rows for own in each]
         deviations = [
             (1 - share) * (without(group) - value) if 0 < own < rows else 0.0

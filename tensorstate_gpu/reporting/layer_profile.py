@@ -7,12 +7,13 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.neurons.samples import sample_of
 
 Ints = NDArray[np.int64]
+Counts = StateCounts | StoredCounts | RankCounts
 # Of pairs of neurons, times 64 distinct states: 256 neurons with 16,000. Every report computes it,
 # also one of which no page is made, so it has to be little: 5 ms of an EPYC core.
 MOST_PAIRS_OF_WORDS = 2**24
@@ -25,7 +26,7 @@ class LayerProfile:
     ``firing``, (neurons,): in how many of ``states`` states each neuron fires.
     ``repetitions``: how many distinct states occurred how often.
     ``cofiring``, (neurons, neurons): in how many states both of two neurons fire; None if that
-    would take long.
+    would take long, or if no rank has all states.
     """
 
     layer: str
@@ -35,14 +36,26 @@ class LayerProfile:
     cofiring: Ints | None
 
     @classmethod
-    def of(cls, layer: str, counts: StateCounts | StoredCounts) -> LayerProfile:
+    def of(cls, layer: str, counts: Counts) -> LayerProfile:
         """Return the profile of a histogram of at least one state."""
-        sample = sample_of(counts, None)
-        words = counts.neurons**2 * -(-len(counts) // 64)
         return cls(
             layer,
             counts.total,
-            sample.firing_counts(),
+            firing_counts(counts),
             CountsOfCounts.of(counts, "counts", needed_by="a profile"),
-            sample.cofiring() if words < MOST_PAIRS_OF_WORDS else None,
+            _cofiring(counts),
         )
+
+
+def firing_counts(counts: Counts) -> Ints:
+    """Return in how many states of a histogram each neuron fires; it has at least one state."""
+    if isinstance(counts, RankCounts):
+        return counts.firing_counts()
+    return sample_of(counts, None).firing_counts()
+
+
+def _cofiring(counts: Counts) -> Ints | None:
+    words = counts.neurons**2 * -(-len(counts) // 64)
+    if isinstance(counts, RankCounts) or words >= MOST_PAIRS_OF_WORDS:
+        return None
+    return sample_of(counts, None).cofiring()

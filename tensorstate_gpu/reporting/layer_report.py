@@ -4,18 +4,12 @@ import dataclasses
 import math
 from typing import NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tensorstate_gpu import information
-from tensorstate_gpu._states.bits import popcount
-from tensorstate_gpu._states.grouped_counts import GroupedCounts
-from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu._states.stored_counts import StoredCounts
+from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
 from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Quality, quality_of
-from tensorstate_gpu.reporting.layer_profile import LayerProfile
+from tensorstate_gpu.reporting.layer_profile import Counts, LayerProfile, firing_counts
 from tensorstate_gpu.reporting.text import format_percent, format_range
 
 HEADINGS = (
@@ -43,8 +37,8 @@ class Layer(Protocol):
     def instance_count(self) -> int: ...
     @property
     def nan_share(self) -> float: ...
-    def counted(self) -> StateCounts | StoredCounts: ...
-    def grouped(self) -> GroupedCounts: ...
+    def counted(self) -> Counts: ...
+    def grouped(self) -> GroupedCounts | RankGroups: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,9 +91,7 @@ class LayerReport:
     failed_passes: int = 0
 
     @classmethod
-    def of(
-        cls, name: str, counts: StateCounts | StoredCounts, efficiency: Estimate | None = None
-    ) -> "LayerReport":
+    def of(cls, name: str, counts: Counts, efficiency: Estimate | None = None) -> "LayerReport":
         """Return the measures of a histogram, and its estimated efficiency, if there is one."""
         measured = cls(
             name,
@@ -110,8 +102,8 @@ class LayerReport:
             counts.entropy(),
             counts.efficiency(),
             information.ceiling(counts.total, counts.neurons),
-            fires=len(counts) > 1 or bool(_only_state(counts).any()),
-            always_fires=_always_fires(counts),
+            fires=len(counts) > 1 or bool(firing_counts(counts).any()),
+            always_fires=len(counts) == 1 and bool(firing_counts(counts).all()),
         )
         if efficiency is None:
             return measured._with_coverage(counts)
@@ -126,7 +118,7 @@ class LayerReport:
             upper=efficiency.upper,
         )
 
-    def _with_coverage(self, counts: StateCounts | StoredCounts) -> "LayerReport":
+    def _with_coverage(self, counts: Counts) -> "LayerReport":
         """Return it with what a histogram tells, which is not how rows depend on each other."""
         coverage = information.coverage(counts)
         half = information.rarefaction(counts, max(1, counts.total // 2))
@@ -139,9 +131,7 @@ class LayerReport:
         )
 
     @classmethod
-    def of_layer(
-        cls, layer: Layer, counts: StateCounts | StoredCounts, efficiency: Estimate | None
-    ) -> "LayerReport":
+    def of_layer(cls, layer: Layer, counts: Counts, efficiency: Estimate | None) -> "LayerReport":
         """Return the measures of a capture point or a stored layer with this histogram."""
         ran, passes = layer.passes or (None, None)
         measured = cls.of(layer.name, counts, efficiency)
@@ -216,14 +206,6 @@ def _inputs_of(layer: Layer) -> int | None:
         return None
 
 
-def _always_fires(counts: StateCounts | StoredCounts) -> bool:
-    return len(counts) == 1 and int(popcount(_only_state(counts))[0]) == counts.neurons
-
-
-def _only_state(counts: StateCounts | StoredCounts) -> NDArray[np.uint8]:
-    return (counts.top(1) if isinstance(counts, StoredCounts) else counts).packed
-
-
 class Measured(NamedTuple):
     """A layer's measures, its estimated efficiency if there is one, and what figures need."""
 
@@ -238,6 +220,8 @@ def measured_layer(layer: Layer) -> Measured:
         grouped = layer.grouped()
     except NOT_BY_GROUP:
         return measured_counts(layer, layer.counted())
+    if isinstance(grouped, RankGroups):  # of which no rank has all states
+        return measured_counts(layer, layer.counted(), grouped.estimate("efficiency"))
     return measured_groups(layer, grouped)
 
 
@@ -251,9 +235,7 @@ def measured_groups(layer: Layer, grouped: GroupedCounts) -> Measured:
     return measured_counts(layer, grouped.together(), grouped.estimate("efficiency"))
 
 
-def measured_counts(
-    layer: Layer, counts: StateCounts | StoredCounts, efficiency: Estimate | None = None
-) -> Measured:
+def measured_counts(layer: Layer, counts: Counts, efficiency: Estimate | None = None) -> Measured:
     """Measure a layer whose states are counted already."""
     report = LayerReport.of_layer(layer, counts, efficiency)
     return Measured(report, efficiency, LayerProfile.of(layer.name, counts))

@@ -24,7 +24,13 @@ from tensorstate_gpu.reporting.layer_report import (
     measured_layer,
 )
 from tensorstate_gpu.reporting.page.write import write_page
-from tensorstate_gpu.reporting.text import format_percent, format_range, printable_name, text_table
+from tensorstate_gpu.reporting.text import (
+    format_percent,
+    format_range,
+    printable_name,
+    text_table,
+    with_noun,
+)
 from tensorstate_gpu.reporting.tidy_tables import (
     as_arrow,
     as_pandas,
@@ -55,6 +61,8 @@ class Report:
     failed in its middle. They are in the table; whether the measures of the network are of them as
     well is ``includes_out_of_step``.
     ``profiles``: for each layer what figures show of its neurons and states.
+    ``notes``: what is to be known of the stores that were read, as pairs (label, text).
+    ``ranks``: of how many ranks of a job the states are; None for those of one process.
 
     As tables with a row for each layer, neuron, label, or number of repetitions: to_pandas(),
     neurons_to_pandas(), classes_to_pandas() and repetitions_to_pandas(); and the same to_arrow().
@@ -76,6 +84,8 @@ class Report:
     out_of_step: tuple[str, ...] = ()
     includes_out_of_step: bool = False
     profiles: tuple[LayerProfile, ...] = dataclasses.field(default=(), compare=False)
+    notes: tuple[tuple[str, str], ...] = ()
+    ranks: int | None = None
 
     def __getitem__(self, name: str) -> LayerReport:
         """Return the measures of one layer. Raises KeyError if it is not in the table."""
@@ -177,9 +187,11 @@ class Report:
         if at_ceiling := [layer.layer for layer in self.layers if layer.is_at_ceiling]:
             names = ", ".join(map(printable_name, at_ceiling))
             lines.append(("at the ceiling", f"{names}: more states would show a higher entropy"))
+        if self.ranks is not None:
+            lines.append(("states of", with_noun(self.ranks, "rank")))
         if self.missing:
             lines.append(("nothing captured of", ", ".join(map(printable_name, self.missing))))
-        return lines
+        return [*lines, *self.notes]
 
     def _why_out_of_step(self, layer: LayerReport) -> str:
         others = {each.inputs for each in self.layers if each.layer not in self.out_of_step}
@@ -230,7 +242,7 @@ def report(
     by_label: bool = False,
     include_out_of_step: bool = False,
 ) -> Report:
-    """Measure all capture points of a model, Run or Store.
+    """Measure all capture points of a model or Run, or the layers of a Store or of several.
 
     Layers of which nothing was captured are left out, and named in ``missing`` of the result.
 
@@ -258,6 +270,7 @@ def report(
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
     measured, missing = measure_layers(points, measured_layer)
     whole = summarise(measured, accuracy, beta, missing, include_out_of_step)
+    whole = dataclasses.replace(whole, notes=tuple(getattr(model, "report_notes", ())))
     if not by_label:
         return whole
     tables = tuple(LabelTable.of_layer(each) for each in points if each.name not in missing)

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arrays.frameworks import ranks_of
+from tensorstate_gpu._capturing.sampling import TRAIN
 from tensorstate_gpu.training.monitor import StateMonitor
 from tensorstate_gpu.training.monitor_options import MonitorKeywords
-from tensorstate_gpu.training.step_sampler import TRAIN
+from tensorstate_gpu.training.saved_state import together
 
 
 class MonitorOfTrainer:
@@ -64,6 +66,22 @@ class MonitorOfTrainer:
         if self.monitor is None:
             return dict(self._loaded or {})
         return {"epoch": self._epoch, "monitor": self.monitor.state_dict()}
+
+    def state_of_ranks(self, process_group: object) -> dict[str, Any]:
+        """Return the counts of all ranks at the first, nothing at others. Collective."""
+        states = ranks_of(process_group).gathered(self.state_dict(), 0)
+        return {} if states is None else {"ranks": [state for state in states if state]}
+
+    def load_share(self, state: Mapping[str, Any], rank: int, ranks: int) -> None:
+        """Go on with the counts of this rank, or with its share of those of other ranks.
+
+        ``state``: of one process, which the first rank goes on with, or what state_of_ranks() has
+        returned, of however many ranks.
+        """
+        own = list(state.get("ranks", [state]))[rank::ranks]
+        monitors = [each["monitor"] for each in own if each]
+        if monitors:
+            self.load_state_dict({**own[0], "monitor": together(monitors)})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint, now or when there is a monitor."""

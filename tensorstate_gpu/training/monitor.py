@@ -11,6 +11,7 @@ from tensorstate_gpu._arrays.frameworks import bridge_of, ranks_of
 from tensorstate_gpu._capturing.attachment import Method, plan_attachment
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.options import NeuronAxis
+from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
 from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -26,7 +27,7 @@ from tensorstate_gpu.training.saved_state import (
     saved_windows,
 )
 from tensorstate_gpu.training.scalars import Scalars, phase_scalars
-from tensorstate_gpu.training.step_sampler import EVAL, TRAIN, StepSampler
+from tensorstate_gpu.training.step_sampler import StepSampler
 
 
 class StateMonitor:
@@ -52,6 +53,9 @@ class StateMonitor:
         the others. In "eval", each pass is captured, and counts as a step.
     groups : int, optional
         Keep the counts of so many groups of inputs apart, for standard errors; see grouped().
+    stage_rows : int, optional
+        So many packed rows of a layer may wait on the device until its step ends. Captures can then
+        be a part of a CUDA graph, and the capture points stay at the model.
     threshold, firing, neuron_axis
         As for CapturePoint.
 
@@ -85,6 +89,7 @@ class StateMonitor:
         window: int | None = None,
         phases: Sequence[str] = (TRAIN, EVAL),
         groups: int | None = None,
+        stage_rows: int | None = None,
         method: Method = "after",
         threshold: object = 0.0,
         firing: FiringFunction | None = None,
@@ -108,6 +113,7 @@ class StateMonitor:
             firing=firing,
             neuron_axis=neuron_axis,
             groups=groups,
+            stage_rows=stage_rows,
         )
         self._layers = attachment.point_names
         self._rule = json.dumps(attachment.options.firing_rule())
@@ -148,6 +154,7 @@ class StateMonitor:
             )
         if now == before:
             return
+        self._switch.drain()
         if now == before + 1:
             self._warn_if_nothing_ran()
         self._sampler.begin_step(now)
@@ -187,10 +194,13 @@ class StateMonitor:
 
     def reset(self, phase: str | None = None) -> None:
         """Delete the counts of a phase, or of all."""
+        self._switch.drain()
+        self._switch.forget_lost()
         self._sampler.reset(phase)
 
     def remove(self) -> None:
         """Take everything off the model. The counts can still be read."""
+        self._switch.drain()
         self._removed = True
         self._switch.close()
 
@@ -249,6 +259,7 @@ class StateMonitor:
 
     def _phases_over_ranks(self, process_group: object) -> list[str]:
         """Return the phases that some rank has captured, in one order."""
+        self._read_stages()
         own = list(self._sampler.windows)
         if process_group is None:
             return own
@@ -256,6 +267,7 @@ class StateMonitor:
 
     def phase_scalars(self, phase: str, prefix: str = "", process_group: object = None) -> Scalars:
         """Return the measures of one phase, with another beginning of their names."""
+        self._read_stages()
         windows = self._sampler.windows.get(phase, {})
         if process_group is not None:
             merged = counts_over_ranks(windows, self._layers, process_group)
@@ -281,7 +293,13 @@ class StateMonitor:
                 SinkFailedWarning,
             )
 
+    def _read_stages(self) -> None:
+        """Count what waits in stages. Raises RowsLost if some rows have found no room there."""
+        self._switch.drain()
+        self._switch.check_complete()
+
     def _window_of(self, name: str, phase: str) -> CountsWindow:
+        self._read_stages()
         others = {point.name: point.other_names for point in self._switch.points}
         # Of later calls, a checkpoint may have counts before they are made again.
         others = dict.fromkeys(self._sampler.windows.get(phase, {}), ()) | others
@@ -301,6 +319,7 @@ class StateMonitor:
 
         Call it between steps. torch.load(weights_only=True) reads it.
         """
+        self._read_stages()
         return {
             "format": FORMAT,
             "global_step": self.global_step,
@@ -318,6 +337,7 @@ class StateMonitor:
         steps than fit, the last are kept.
         """
         check_state(state, self._layers, self._rule, self._groups)
+        self._switch.drain()
         step = integer(state["global_step"], "global_step")
         self._sampler.load(step, loaded_windows(state["counts"], self._window, self._groups))
         self._follow()

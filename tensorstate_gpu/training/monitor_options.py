@@ -16,6 +16,7 @@ class MonitorKeywords(TypedDict, total=False):
     window: int | None
     phases: Sequence[str]
     groups: int | None
+    stage_rows: int | None
     method: Method
     threshold: object
     firing: FiringFunction | None

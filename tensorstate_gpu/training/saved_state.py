@@ -1,6 +1,7 @@
 """The state of a monitor for checkpoints: integers, strings and tensors, which load safely."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.saved_arrays import arrays_for_tensors, tensors_for_arrays
@@ -28,6 +29,20 @@ def loaded_windows(
         for name, state in layers.items():
             loaded[phase][name].load(arrays_for_tensors(dict(state)))
     return loaded
+
+
+def together(states: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Return one state with the counts of several, of ranks of a job; nothing of none."""
+    if not states:
+        return {}
+    groups = integer(states[0]["groups"], "groups") or None
+    counts: dict[str, dict[str, CountsWindow]] = {}
+    for state in states:
+        for phase, layers in loaded_windows(state["counts"], None, groups).items():
+            for name, window in layers.items():
+                of_phase = counts.setdefault(phase, {})
+                of_phase.setdefault(name, CountsWindow(None, groups)).add_all(window)
+    return {**states[0], "counts": saved_windows(counts)}
 
 
 def check_state(state: object, layers: Collection[str], rule: str, groups: int | None) -> None:

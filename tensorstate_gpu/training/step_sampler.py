@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
 from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._layers.batches import Batches, totals
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
-
-TRAIN, EVAL = "train", "eval"
 
 
 class StepSampler:

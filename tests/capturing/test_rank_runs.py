@@ -1,10 +1,13 @@
 """Run.sync(): capture points of ranks, here threads, against one process with all inputs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._capturing import run as run_module
+from tensorstate_gpu._states import grouped_counts
 from tests.support.points import new_point, rows_of
 from tests.support.thread_ranks import on_ranks
 
@@ -14,7 +17,8 @@ OPTIONS = [{"keep": "states"}, {"keep": "counts"}, {"keep": "counts", "groups": 
 @pytest.fixture(autouse=True)
 def ranks_are_given(monkeypatch):
     """process_group= of sync() is the ranks themselves."""
-    monkeypatch.setattr(run_module, "ranks_of", lambda ranks: ranks)
+    for module in (run_module, grouped_counts):
+        monkeypatch.setattr(module, "ranks_of", lambda ranks: ranks)
 
 
 def point_of(inputs, name="layer", labels=False, units=False, **options):
@@ -54,7 +58,7 @@ def test_all_ranks_have_the_counts_of_one_process(options, labels):
         assert run.network_efficiency() == pytest.approx(whole.efficiency(), rel=1e-14)
         assert (layer.state_count, layer.neurons) == (80, 5)
         assert list(run) == ["layer"]
-        assert repr(run) == "RankRun(1 layer, 80 states)"
+        assert repr(run) == "RankRun(1 layer, 80 states, 4 ranks)"
         if not labels:
             with pytest.raises(ts.errors.LabelsMissing, match="without a label"):
                 layer.counts_by()
@@ -90,6 +94,112 @@ def test_counts_without_groups_have_none():
     found, _ = synchronised(lambda part: point_of(part, keep="counts"))
     with pytest.raises(ts.errors.RowsNotKept, match="groups=32"):
         found[0]["layer"].grouped()
+
+
+def units_of(inputs, **options):
+    """The capture point with units, which decide the groups, so that ranks do not change them."""
+    return point_of(inputs, units=True, **options)
+
+
+def chain_of(inputs, neurons, **options):
+    """A capture point whose neurons depend on each other.
+
+    The states of 30 of them are seldom seen twice, so the upper bound is by a dependence tree.
+    """
+    flips = np.random.default_rng(3).random((400, neurons)) < 0.1
+    bits = np.logical_xor.accumulate(flips, axis=1)
+    packed = np.packbits(bits, axis=1, bitorder="little").reshape(200, 2, -1)
+    point = new_point(name="layer", neurons=neurons, **options)
+    for number in inputs:
+        point.append(packed[number], 1, units=[number])
+    return point
+
+
+CHAIN_PARTS = [range(90), range(0), range(90, 150), range(150, 200)]
+FIELDS = ("value", "plugin", "plugin_of_half", "lower", "upper", "coverage", "standard_error")
+
+
+@pytest.mark.parametrize("options", [{"keep": "states"}, {"keep": "counts", "groups": 32}], ids=str)
+@pytest.mark.parametrize(("neurons", "how"), [(30, "dependence tree"), (3, "interval")])
+@pytest.mark.parametrize("measure", ["entropy", "efficiency"])
+def test_estimates_are_those_of_one_process(options, neurons, how, measure):
+    def estimate(ranks):
+        run = ts.Run([chain_of(CHAIN_PARTS[ranks.rank], neurons, **options)]).sync(ranks)
+        return run["layer"].estimate(measure)  # after all exchange: by each rank alone
+
+    exact = chain_of(range(200), neurons, **options).estimate(measure)
+    assert exact.how[1] == how
+    for found in on_ranks(4, estimate):
+        for field in FIELDS:
+            assert getattr(found, field) == pytest.approx(getattr(exact, field), rel=1e-12)
+        assert (found.how, found.rows, found.sample) == (exact.how, exact.rows, exact.sample)
+        assert found.design_effect == pytest.approx(exact.design_effect, rel=1e-9)
+
+
+def test_estimates_without_states_or_groups():
+    def errors(ranks):
+        run = ts.Run([point_of(range(0)), point_of(range(3), name="counted", keep="counts")])
+        merged = run.sync(ranks)
+        with pytest.raises(ts.errors.NothingCaptured):
+            merged["layer"].estimate()
+        with pytest.raises(ts.errors.RowsNotKept):
+            merged["counted"].estimate()
+        empty = ts.GroupedCounts([ts.StateCounts.empty(3)] * 2, [0, 0])
+        with pytest.raises(ValueError, match="no rows"):
+            empty.merge_ranks(ranks).estimate()
+
+    assert on_ranks(2, errors) == [None, None]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_report_is_that_of_one_process(options):
+    def report(ranks):
+        points = [units_of(PARTS[ranks.rank], **options), ts.CapturePoint("unused")]
+        return ts.Run(points).sync(ranks).report(accuracy=0.9)
+
+    whole = ts.Run([units_of(range(40), **options), ts.CapturePoint("unused")])
+    exact = whole.report(accuracy=0.9)
+    for found in on_ranks(4, report):
+        for ours, expected in zip(found.layers, exact.layers, strict=True):
+            for name, value in dataclasses.asdict(expected).items():
+                if isinstance(value, float):
+                    value = pytest.approx(value, rel=1e-12)
+                assert getattr(ours, name) == value, name
+        assert found.network_efficiency == pytest.approx(exact.network_efficiency)
+        assert found.aiq_range == (exact.aiq_range and pytest.approx(exact.aiq_range))
+        assert (found.missing, found.quality) == (exact.missing, exact.quality)
+        assert found.profiles[0].firing.tolist() == exact.profiles[0].firing.tolist()
+        assert (found.ranks, exact.ranks) == (4, None)
+        assert ("states of", "4 ranks") in found.summary()
+
+
+def test_a_report_tells_what_ranks_know_of_a_layer():
+    """That it never fires, or always does; and that it has seen other inputs than the others."""
+
+    def report(ranks):
+        points = [new_point(name=name, neurons=8) for name in ("silent", "firing")]
+        for point, byte in zip(points, (0, 255), strict=True):
+            point.append(np.full((6, 1), byte, np.uint8), 6)
+        return ts.Run([*points, point_of(range(7))]).sync(ranks).report(include_out_of_step=True)
+
+    for found in on_ranks(2, report):
+        assert found["silent"].why_constant() == "never fires"
+        assert found["firing"].why_constant().startswith("all neurons always fire")
+        assert (found["silent"].inputs, found["layer"].inputs) == (12, 14)
+        assert found.out_of_step == ("layer",)
+        assert found.network_efficiency == 0
+
+
+def test_a_run_of_ranks_is_a_table_in_notebooks():
+    def html(ranks):
+        return (
+            ts.Run([point_of(range(4))]).sync(ranks)._repr_html_(),
+            ts.Run([point_of(range(0))]).sync(ranks)._repr_html_(),
+        )
+
+    [(table, names)] = on_ranks(1, html)
+    assert "network efficiency" in table
+    assert "<td>layer</td>" in names
 
 
 def test_labels_that_a_rank_lacks_are_left_out():

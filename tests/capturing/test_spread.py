@@ -59,7 +59,14 @@ def test_all_mixes_give_the_states_of_one_process(shape, kinds, neurons):
         if NEURONS in kinds:
             with pytest.raises(ts.errors.SliceOfNeurons, match=f"of {neurons} neurons; run.sync"):
                 point.entropy()
-        return ts.Run([point]).sync(ranks)["layer"].histogram().gather()
+        layer = ts.Run([point]).sync(ranks)["layer"]
+        assert layer.instance_count == 61  # those of ranks that share rows count once
+        if NEURONS in kinds:
+            with pytest.raises(ts.errors.LabelsMissing, match="joined without the inputs"):
+                layer.counts_by()
+            with pytest.raises(ts.errors.RowsNotKept, match="joined without the inputs"):
+                layer.estimate()
+        return layer.histogram().gather()
 
     found = on_ranks(math.prod(shape), sync)
     assert found == [whole] + [None] * (len(found) - 1)

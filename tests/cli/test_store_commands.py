@@ -57,6 +57,21 @@ def test_report_in_json(did, run):
     }
 
 
+def test_layers_that_are_out_of_step(did, tmp_path):
+    path = tmp_path / "run"
+    points = [ts.CapturePoint(name, path) for name in "abc"]
+    for point, inputs in zip(points, (6, 6, 5), strict=True):
+        point.declare(8, 1)
+        point.append(np.arange(inputs, dtype=np.uint8)[:, None], inputs)
+    ts.Run(points).close()
+    for flags, includes in (([], False), (["--include-out-of-step"], True)):
+        found = json.loads(did("report", path, "--json", *flags)[1])
+        expected = ts.Store(path).report(include_out_of_step=includes)
+        assert found["out_of_step"] == ["c"]
+        assert found["network_efficiency"] == expected.network_efficiency
+    assert expected.network_efficiency != ts.Store(path).report().network_efficiency
+
+
 def test_a_report_as_a_page(did, run, tmp_path):
     page = tmp_path / "report.html"
     code, out, errors = did("report", run, "--html", page)
@@ -195,12 +210,14 @@ def test_info(did, run):
         "started": record.started,
         "committed": record.committed,
         "commits": 1,
+        "closed": True,
         "bytes": sum(file.stat().st_size for file in files) - 4,
         "not_committed": {"files": 1, "bytes": 4},
     })  # fmt: skip
     parts = [*(run / "a").rglob("*"), *(run / "labels/a").rglob("*")]
     assert layers[0] == {
         "name": "a",
+        "keep": "states",
         "neurons": 16,
         "axis": 1,
         "threshold": 0.0,

@@ -16,6 +16,7 @@ from tensorstate_gpu.information import (
     rarefaction,
 )
 from tensorstate_gpu.information.bounds import _NO_COINCIDENCE, unseen_entropy
+from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable
 from tensorstate_gpu.information.replicates import student_quantile
 
@@ -149,12 +150,12 @@ def test_one_row():
 
 
 def test_what_a_state_that_was_not_seen_may_add():
-    few = GroupTable.of([[2], [1]])
+    few = GroupSums.of(GroupTable.of([[2], [1]]))
     assert unseen_entropy(few) == 1  # a share of at most one half
     parts = [ts.StateCounts(np.array([[0], [1]], np.uint8), n, 1) for n in ([6, 6], [6, 7])]
-    table = ts.GroupedCounts(parts, [2, 2]).group_table()
-    assert 0 < table.clustering < 1  # so 25 rows of 4 instances count as 25
-    assert unseen_entropy(table) == pytest.approx(entropy([3, 25 - 3]))
+    sums = GroupSums.of(ts.GroupedCounts(parts, [2, 2]).group_table())
+    assert 0 < sums.clustering < 1  # so 25 rows of 4 instances count as 25
+    assert unseen_entropy(sums) == pytest.approx(entropy([3, 25 - 3]))
 
 
 def test_the_constant_of_the_floor():

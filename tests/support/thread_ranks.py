@@ -26,6 +26,10 @@ class ThreadRanks:
         values = self.of_all(value)
         return values if self.rank == dst else None
 
+    def summed(self, array):
+        assert array.dtype == np.int64
+        return np.sum(self.of_all(array), axis=0)
+
     def exchanged(self, array, sizes):
         assert array.dtype in (np.uint8, np.int64)
         assert sum(sizes) == len(array)

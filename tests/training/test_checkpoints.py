@@ -1,11 +1,13 @@
 """The state of a monitor: a training that is resumed counts like one that was never killed."""
 
+import functools
 import io
 
 import pytest
 import torch
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.training.epochs import MonitorOfTrainer
 from tests.support.training_loops import batch, network, train
 
 OPTIONS = {
@@ -148,3 +150,45 @@ def test_a_format_of_the_future():
     _, monitor = monitored({})
     with pytest.raises(ValueError, match="the format 7; this version reads 1"):
         monitor.load_state_dict({**monitor.state_dict(), "format": 7})
+
+
+# ---- of several ranks ----------------------------------------------------------------------------
+
+
+def trained(rank, **options):
+    """A callback's monitor after steps with batches of its own."""
+    own = MonitorOfTrainer("0", (), every_n_steps=1, **options)
+    model = network()
+    monitor = own.begin(model)
+    for step in range(3):
+        model(batch(10 * rank + step))
+        monitor.step()
+    if rank == 1:
+        model.eval()(batch(99))
+    return own
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_counts_of_three_ranks_on_another_number_of_ranks(options, ranks):
+    before = [trained(rank, **options) for rank in range(3)]
+    state = {"ranks": [own.state_dict() for own in before]}
+    after = [MonitorOfTrainer("0", (), every_n_steps=1, **options) for _ in range(ranks)]
+    for rank, own in enumerate(after):
+        own.load_share(state, rank, ranks)
+        own.begin(network())
+    old = [own.monitor for own in before]
+    new = [own.monitor for own in after[:3]]
+    assert sum(each.counts("0") for each in new) == sum(each.counts("0") for each in old)
+    left_out = [sum(each.passed_over("0") for each in some) for some in (old, new)]
+    assert left_out[0] == left_out[1]
+    assert new[1 % ranks].counts("0", "eval") == old[1].counts("0", "eval")
+    if "groups" in options:
+        assert sum_of_groups(new) == sum_of_groups(old)
+    for own in after[3:]:
+        with pytest.raises(ts.errors.NothingCaptured):
+            own.monitor.counts("0")
+
+
+def sum_of_groups(monitors):
+    return functools.reduce(ts.GroupedCounts.merge, (monitor.grouped("0") for monitor in monitors))

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tensorstate_gpu as ts
 from tests.support.torch_models import hooks_of
-from tests.support.training_loops import batch
+from tests.support.training_loops import batch, states_of
 
 # Warnings of Lightning are not ours to mend; ours are errors. They are ignored, and not shown: to
 # show one, the main process of several would import Lightning.
@@ -117,6 +117,35 @@ def test_counts_of_a_process_that_the_trainer_starts(kit, tmp_path):
     kit.trainer(tmp_path, callback).test(model, kit.loader(24), verbose=False)
     assert callback.monitor.counts("net.0").total == 3 * 8
     assert callback.monitor.counts("net.0", "test").total == 24
+
+
+@pytest.mark.long
+def test_two_ranks(kit, tmp_path):
+    """Measures are of all ranks' states, and so are the counts that come home, or are resumed.
+
+    Of 48 inputs each rank has every second. Its six batches are of 4; the steps 0, 2, 4 are taken.
+    """
+    callback = kit.EfficiencyMonitor("net.0", every_n_steps=2, window=1)
+    saving = kit.ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=5, save_top_k=-1)
+    options = {"strategy": "ddp_fork", "devices": 2, "enable_checkpointing": True}
+    model = kit.Net()
+    first = kit.trainer(tmp_path, callback, saving, **options)
+    first.fit(model, kit.loader(48, 4), kit.loader(16))
+    whole = states_of(model.net, batch(0, 16))
+    assert first.callback_metrics["eval/efficiency"] == pytest.approx(whole.efficiency())
+    here = ts.StateMonitor(model, "net.0")
+    here.load_state_dict(callback.state_dict()["monitor"])
+    assert here.counts("net.0", "eval") == whole
+    assert here.counts("net.0").total == 2 * 4
+
+    for devices in (2, 1):
+        resumed = kit.EfficiencyMonitor("net.0", every_n_steps=2, window=2)
+        again = kit.trainer(tmp_path, resumed, max_steps=5, **options | {"devices": devices})
+        again.fit(
+            kit.Net(), kit.loader(48, 4), ckpt_path=tmp_path / "step=5.ckpt", weights_only=True
+        )
+        here.load_state_dict(resumed.state_dict()["monitor"])
+        assert here.counts("net.0").total == 2 * 4  # of one step, as the first window
 
 
 def test_a_copy_has_the_counts_and_is_at_no_model(kit, tmp_path):

@@ -70,10 +70,29 @@ def program_runs(rank, size):
         assert list(merged) == list(whole)
         for name, layer in merged.items():
             assert abs(layer.entropy() - whole[name].entropy()) < 1e-12
+            row, exact = merged.report()[name], whole.report()[name]
+            assert (row.states, row.passes, row.inputs, row.axis) == (
+                *(exact.states, exact.passes, exact.inputs, exact.axis),
+            )
             exact = whole[name].counts_by()
             for label, counts in layer.counts_by().items():
                 gathered = counts.gather()
                 assert gathered == (None if rank else exact[label])
+
+
+def program_estimates(rank, size):
+    """Of groups of states that are seldom seen twice, and of others, against all in one place."""
+    for neurons, how in ((30, "dependence tree"), (3, "interval")):
+        rows = np.random.default_rng(rank).random((32, 20, neurons)) < 0.1
+        chains = np.logical_xor.accumulate(rows, axis=2).astype(np.float32)
+        parts = [ts.count_states(ts.compress_states(each), neurons=neurons) for each in chains]
+        merged = ts.GroupedCounts(parts, [20] * 32).merge_ranks()
+        found, whole = merged.estimate(), merged.gather()
+        assert found.how[1] == how
+        if rank == 0:
+            exact = whole.estimate()
+            for name in ("value", "lower", "upper", "standard_error"):
+                assert abs(getattr(found, name) - getattr(exact, name)) < 1e-9
 
 
 def program_a_part_of_the_ranks(rank, size):

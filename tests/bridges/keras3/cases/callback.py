@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._capturing.sampling import whole_inputs
 from tensorstate_gpu.training import StateEfficiency
 from tests.support.samples import thinned
 
@@ -84,6 +85,84 @@ def test_update_freq(update_freq, batches):
     assert [logs["efficiency"] for logs in later.epochs] == [efficiency_of(model, X)]
 
 
+def counts_of(model, x):
+    with ts.capture(model, "hidden") as run:
+        model.predict(x, verbose=0)
+    return run[0].histogram()
+
+
+@pytest.mark.each_process
+def test_batches_of_an_epoch_are_sampled():
+    """Of 6 batches of 4 inputs, the first and the fourth; and all of the validation."""
+    model, callback = network(), StateEfficiency("hidden", every_n_steps=3)
+    sampled = [*range(4), *range(12, 16)]
+    history = model.fit(
+        *(X, Y),
+        validation_data=(V, Y[:10]),
+        batch_size=4,
+        epochs=2,
+        shuffle=False,
+        callbacks=[callback],
+        verbose=0,
+    ).history
+    assert history["efficiency"] == [efficiency_of(model, X[sampled])] * 2
+    assert history["val_efficiency"] == [efficiency_of(model, V)] * 2
+    model.fit(X, Y, batch_size=4, shuffle=False, callbacks=[callback], verbose=0)
+    assert callback.run["hidden"].histogram() == counts_of(model, X[sampled])
+    assert callback.run["hidden"].passes == (6, 6)  # those between are known, and not captured
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras refuses it there")
+@pytest.mark.parametrize(("every", "captured"), [(3, 16), (9, 8)])
+def test_batches_that_keras_runs_as_one_are_captured_as_one(every, captured):
+    """The first batch is 0, so of pairs of 6 batches the second has that of number 3."""
+    model, callback = network(), StateEfficiency("hidden", every_n_steps=every)
+    model.compile("sgd", model.loss, steps_per_execution=2)
+    model.fit(X, Y, batch_size=4, callbacks=[callback], verbose=0)
+    assert callback.run["hidden"].state_count == captured
+
+
+@pytest.mark.each_process
+def test_states_of_each_batch_are_sampled():
+    """Whole inputs: which of them, the number of the pass decides."""
+    model, callback = network(), StateEfficiency("hidden", states_per_step=5)
+    model.fit(X, Y, batch_size=8, shuffle=False, callbacks=[callback], verbose=0)
+    hidden = callback.run["hidden"]
+    assert (hidden.state_count, callback.passed_over("hidden")) == (15, 9)
+    assert hidden.instance_count == 15
+    starts = [whole_inputs([1] * 8, 5, step=n).start for n in range(3)]
+    taken = [8 * n + start + each for n, start in enumerate(starts) for each in range(5)]
+    assert hidden.histogram() == counts_of(model, X[taken])
+
+
+WORDS = np.array([[3, 4, 0, 0, 0, 0], [1, 2, 3, 4, 5, 0], [1, 1, 1, 1, 1, 1]], "int32")
+
+
+def sentences():
+    words = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(20, 8, mask_zero=True, name="embedding")(words)
+    x = layers.Dense(8, activation="relu", name="dense")(x)
+    model = keras.Model(words, layers.Dense(2, name="out")(layers.GlobalAveragePooling1D()(x)))
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.each_process
+def test_padding_is_left_out():
+    """Of 2, 5 and 6 words, at most 9 are the first two sentences; at most 1 is no whole one."""
+    for most, expected in ((None, (13, 3)), (9, (7, 2)), (1, (1, 3))):
+        callback = StateEfficiency("dense", mask=True, states_per_step=most)
+        sentences().fit(WORDS, np.zeros((3, 2)), callbacks=[callback], shuffle=False, verbose=0)
+        dense = callback.run["dense"]
+        assert (dense.state_count, dense.instance_count) == expected
+        assert callback.passed_over("dense") == 13 - expected[0]
+
+
+def test_a_mask_that_is_no_input():
+    with pytest.raises(ValueError, match="has no input 'padding'"):
+        sentences().fit(WORDS, callbacks=[StateEfficiency("dense", mask="padding")], verbose=0)
+
+
 @pytest.mark.each_process
 def test_an_evaluation_alone():
     model, later = network(), Later()
@@ -134,6 +213,12 @@ def test_a_fit_that_failed_leaves_nothing_to_the_next():
 def test_a_bad_frequency(update_freq, kind):
     with pytest.raises(kind, match="update_freq must be"):
         StateEfficiency(update_freq=update_freq)
+
+
+@pytest.mark.parametrize("option", ["every_n_steps", "states_per_step"])
+def test_a_bad_number(option):
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        StateEfficiency(**{option: 0})
 
 
 def test_a_monitor_of_a_keras_model_says_what_to_use():

@@ -1,0 +1,35 @@
+"""RankSums: what estimates need of counts by group, summed over ranks that own disjoint states."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._arrays.ranks_protocol import Ranks
+from tensorstate_gpu.information import Estimate
+from tensorstate_gpu.information.estimates import Measure, estimate_of_sums, needs_tree
+from tensorstate_gpu.information.group_sums import GroupSums
+from tensorstate_gpu.information.group_table import GroupTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankSums:
+    """Sums over all states. ``tree``, (groups,): bits by a dependence tree, where one is needed."""
+
+    sums: GroupSums
+    tree: NDArray[np.float64] | None
+
+    @classmethod
+    def of(cls, ranks: Ranks, own: GroupTable) -> "RankSums":
+        """Add up the sums of all ranks. Collective. ``own``: of the states that this rank owns."""
+        sums = GroupSums.together(ranks.of_all(GroupSums.of(own)))
+        if not sums.rows or not needs_tree(sums):
+            return cls(sums, None)
+        tree = np.sum(ranks.of_all(own.code_lengths(over_ranks=ranks.summed)), axis=0)
+        return cls(sums, tree)
+
+    def estimate(self, measure: Measure) -> Estimate:
+        """Return a measure of the source, with its error. Raises ValueError if empty."""
+        if not self.sums.rows:
+            raise ValueError("groups holds no rows; at least one is needed")
+        return estimate_of_sums(self.sums, self.tree, measure, self.sums.neurons)

@@ -1,0 +1,115 @@
+"""GroupSums: what an estimate needs of the counts of states by group. Those of samples add up."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, tally
+from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupSums:
+    """Sums over the states of a sample: those of two samples without a common state add up.
+
+    ``whole``: the counts of counts of all groups together. ``rests``: the same without each group.
+    ``rows_by_group``, ``states_by_group``, (groups,): rows, and distinct states, of each group.
+    ``rows_in_one_group``: the number of rows whose state occurs in no other group.
+    ``squares``, (groups,): sums over the states of their squared count, by that in all groups.
+    ``firing``, (groups, neurons): in how many rows of a group each neuron fires, if that is known.
+    """
+
+    whole: CountsOfCounts
+    rests: tuple[CountsOfCounts, ...]
+    rows_by_group: Ints
+    states_by_group: Ints
+    rows_in_one_group: int
+    squares: Floats
+    instances: SampledInstances
+    neurons: int | None
+    firing: Ints | None
+
+    @classmethod
+    def of(cls, table: GroupTable) -> GroupSums:
+        """Return those of a table."""
+        return cls(
+            CountsOfCounts(*tally(table.total)),
+            tuple(
+                CountsOfCounts(*tally(table.total_without(group)))
+                for group in range(len(table.counts))
+            ),
+            table.rows_by_group,
+            np.array([len(places) for places in table.places], np.int64),
+            table.rows_in_one_group,
+            np.array(
+                [
+                    float((counts**2.0 / table.total[places]).sum())
+                    for counts, places in zip(table.counts, table.places, strict=True)
+                ]
+            ),
+            table.instances,
+            table.neurons,
+            table.firing,
+        )
+
+    @classmethod
+    def together(cls, parts: Sequence[GroupSums]) -> GroupSums:
+        """Return the sums of parts of one sample; no state of one is a state of another."""
+        first = parts[0]
+        return cls(
+            CountsOfCounts.together([part.whole for part in parts]),
+            tuple(map(CountsOfCounts.together, zip(*(part.rests for part in parts), strict=True))),
+            _added([part.rows_by_group for part in parts]),
+            _added([part.states_by_group for part in parts]),
+            sum(part.rows_in_one_group for part in parts),
+            functools.reduce(np.add, (part.squares for part in parts)),
+            first.instances,
+            first.neurons,
+            None if first.firing is None else _added([_firing(part) for part in parts]),
+        )
+
+    @property
+    def rows(self) -> int:
+        return int(self.rows_by_group.sum())
+
+    @property
+    def coverage(self) -> float:
+        """The share of rows whose state also occurs in another group.
+
+        Good's coverage for rows that depend on each other within instances: a state of one instance
+        alone was, as it were, seen once.
+        """
+        return 1 - self.rows_in_one_group / self.rows
+
+    @property
+    def clustering(self) -> float:
+        """How much more often rows of a group have the same state than if rows were independent.
+
+        1 if they are independent; 0 for a single state. Pearson's statistic of states and groups by
+        its degrees of freedom: the mean design effect of Rao and Scott, "The analysis of
+        categorical data from complex sample surveys" (1981).
+        """
+        present = np.flatnonzero(self.rows_by_group)
+        freedom = (len(present) - 1) * (self.whole.distinct - 1)
+        if not freedom:
+            return 0.0
+        squares = math.fsum((self.squares[present] / self.rows_by_group[present]).tolist())
+        return max(0.0, self.rows * (squares - 1) / freedom)
+
+
+def _firing(part: GroupSums) -> Ints:
+    assert part.firing is not None
+    return part.firing
+
+
+def _added(arrays: Sequence[Ints]) -> Ints:
+    return functools.reduce(np.add, arrays)
