@@ -174,7 +174,7 @@ MISTAKES = {
     "no module": (("nowhere:model",), "there is no module 'nowhere', neither in "),
     "no package": (("no.where:model",), "there is no module 'no.where', neither in "),
     "no submodule": (("mine.inner:model",), "there is no module 'mine.inner', neither in "),
-    "no attribute": (("mine:modle",), "mine has no 'modle'; it has os, time, np, torch, "),
+    "no attribute": (("mine:modell",), "mine has no 'modell'; it has os, time, np, torch, "),
     "no model": (("mine:number",), "mine:number: model must be a Keras model or a torch.nn.Module"),
     "a function that returns none": (("mine:loader",), "mine:loader: model must be a Keras model"),
     "no layer": (("mine:model", "--attach", "C*"), "['C*'] matches no layer; there are: 0 (Linea"),
