@@ -7,17 +7,18 @@ of them (store/counted_parts.py): Dask moves no states then, only names of files
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 try:
-    import dask
     import dask.array
 except ImportError as error:
     raise ImportError("Dask arrays need dask: pip install 'dask[array]'") from error
 import numpy as np
+from dask.base import compute
+from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
@@ -34,6 +35,7 @@ from tensorstate_gpu.store.counts_record import Share
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.kept_counts import open_counts
+from tensorstate_gpu.store.opening_stores import Unfinished, open_stores
 from tensorstate_gpu.store.store import Store
 from tensorstate_gpu.store.stored_layer import StoredLayer
 
@@ -65,19 +67,21 @@ def count_array(
 
 
 def count_stores(
-    paths: Path | Iterable[Path],
+    paths: object,
     layer: str | None = None,
     *,
     client: object = None,
     to: Path | None = None,
     part_bytes: int = _PART_OF_STORES,
+    unfinished: Unfinished = "refuse",
 ) -> StateCounts | StoredCounts:
     """Count the states of a layer in one or several stores, on a Dask cluster.
 
     Parameters
     ----------
     paths : str or path, or an iterable of them
-        Stores that all workers can read, of the same layer of the same model.
+        Stores that all workers can read; as for `open_stores`, which also says what they must have
+        in common.
     layer : str, optional
         Its name; not needed if stores have one layer.
     client : distributed.Client, optional
@@ -88,6 +92,8 @@ def count_stores(
         and the same call goes on from it.
     part_bytes : int
         How many bytes of rows one task counts. A task reads them chunk by chunk.
+    unfinished : "refuse" or "accept"
+        As for `open_stores`.
 
     Returns
     -------
@@ -96,7 +102,7 @@ def count_stores(
     Raises
     ------
     TypeError, ValueError
-        For other paths, layers that differ in neurons or thresholds, or if ``to`` exists.
+        For stores that cannot be read as one (see `open_stores`), or if ``to`` exists.
 
     Examples
     --------
@@ -109,22 +115,21 @@ def count_stores(
     >>> count_stores("memory://of-dask").counts
     array([1, 2])
     """
-    single = isinstance(paths, str | os.PathLike)
-    layers = [(path, _layer(path, layer)) for path in ([paths] if single else paths)]
-    layers = [(path, each) for path, each in layers if len(each)]
-    if not layers:
-        raise NothingCaptured("the stores hold no states")
-    _check_alike(layers)
-    _, first = layers[0]
-    rows = sum(len(each) for _, each in layers)
-    row_bytes = first.shape[1]
-    number = max(1, -(-rows * row_bytes // positive_integer(part_bytes, "part_bytes")))
+    stores = open_stores(paths, unfinished=unfinished)
+    if layer is None and len(stores) != 1:
+        raise ValueError(f"{stores} have the layers {stores.names}: layer= says which")
+    joined = stores[stores.names[0] if layer is None else layer]
+    if not len(joined):
+        raise NothingCaptured(f"the stores hold no states of {joined.name!r}")
+    layers = [store[joined.name] for store in stores.parts if store.names]
+    layers = [each for each in layers if len(each)]
+    rows, row_bytes = joined.shape
+    number = -(-rows * row_bytes // positive_integer(part_bytes, "part_bytes"))
     parts = [
         _Part(_layers, (_slices(layers, rows * part // number, rows * (part + 1) // number),))
         for part in range(number)
     ]
-    whole = " and ".join(each.identity() for _, each in layers)
-    return _Job(whole, first.max_entropy(), rows, parts).counts(to, client)
+    return _Job(joined.identity(), joined.max_entropy(), rows, parts).counts(to, client)
 
 
 class _Part(NamedTuple):
@@ -149,13 +154,11 @@ class _Job(NamedTuple):
         return counts
 
     def _in_memory(self, client: object) -> StateCounts:
-        tasks = [
-            dask.delayed(_count)(read, arguments, self.neurons) for read, arguments in self.parts
-        ]
+        tasks = [delayed(_count)(read, arguments, self.neurons) for read, arguments in self.parts]
         while len(tasks) > 1:
             starts = range(0, len(tasks), _MERGED_AT_A_TIME)
-            tasks = [dask.delayed(merge)(tasks[k : k + _MERGED_AT_A_TIME]) for k in starts]
-        (counts,) = dask.compute(*tasks, scheduler=client)
+            tasks = [delayed(merge)(tasks[k : k + _MERGED_AT_A_TIME]) for k in starts]
+        (counts,) = compute(*tasks, scheduler=client)
         result: StateCounts = counts
         return result
 
@@ -164,13 +167,11 @@ class _Job(NamedTuple):
         _check_new(path)
         of = max(1, len(self.parts))
         runs = [
-            dask.delayed(_write_part)(
-                *part, Share("part", number, of, self.whole), self.neurons, path
-            )
+            delayed(_write_part)(*part, Share("part", number, of, self.whole), self.neurons, path)
             for number, part in enumerate(self.parts)
         ]
-        ranges = [dask.delayed(_merge_range)(runs, number, of, path) for number in range(of)]
-        dask.compute(*ranges, scheduler=client)
+        ranges = [delayed(_merge_range)(runs, number, of, path) for number in range(of)]
+        compute(*ranges, scheduler=client)
         _delete_parts(path)
         return open_counts(path)
 
@@ -207,7 +208,7 @@ def _blocks(blocks: list[Rows]) -> Iterator[Rows]:
     return map(np.ascontiguousarray, blocks)
 
 
-def _layers(slices: list[tuple[Path, str, str, int, int]]) -> Iterator[Rows]:
+def _layers(slices: list[tuple[str, str, str, int, int]]) -> Iterator[Rows]:
     """Read rows of stores; each slice is a path, a layer and its identity, and which rows."""
     for path, name, identity, start, stop in slices:
         layer = Store(path)[name]
@@ -245,36 +246,15 @@ def _grouped(sizes: Sequence[int], rows: int) -> list[slice]:
 
 
 def _slices(
-    layers: Sequence[tuple[Path, StoredLayer]], start: int, stop: int
-) -> list[tuple[Path, str, str, int, int]]:
+    layers: Sequence[StoredLayer], start: int, stop: int
+) -> list[tuple[str, str, str, int, int]]:
     """Return which rows of each store are the rows [start, stop) of all of them together."""
-    edges = [0, *accumulate(len(layer) for _, layer in layers)]
+    edges = [0, *accumulate(map(len, layers))]
     return [
-        (path, layer.name, layer.identity(), max(start, first) - first, min(stop, last) - first)
-        for (path, layer), (first, last) in zip(layers, pairwise(edges), strict=True)
+        (each.place, each.name, each.identity(), max(start, first) - first, min(stop, last) - first)
+        for each, (first, last) in zip(layers, pairwise(edges), strict=True)
         if first < stop and start < last
     ]
-
-
-def _layer(path: Path, name: str | None) -> StoredLayer:
-    store = Store(path)
-    if name is None and len(store) != 1:
-        raise ValueError(f"{store} has the layers {store.names}: layer= says which")
-    return store[store.names[0] if name is None else name]
-
-
-def _check_alike(layers: Sequence[tuple[Path, StoredLayer]]) -> None:
-    """Raise ValueError unless all have as many neurons, which fire at the same threshold."""
-    first_path, first = layers[0]
-    for path, layer in layers[1:]:
-        for what in ("neurons", "threshold", "firing"):
-            one, other = (_fact(each, what) for each in (first, layer))
-            if one != other:
-                raise ValueError(f"{first_path} and {path} differ in {what}: {one} and {other}")
-
-
-def _fact(layer: StoredLayer, what: str) -> object:
-    return layer.neurons if what == "neurons" else layer.attributes().get(what)
 
 
 # ---- files ---------------------------------------------------------------------------------------

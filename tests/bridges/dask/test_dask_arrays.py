@@ -120,12 +120,32 @@ def test_stores_that_cannot_be_added_up(tmp_path):
     wider = new_store(tmp_path / "wider", new_rows(0), neurons=10)
     with pytest.raises(ValueError, match="layer= says which"):
         ts.count_stores(one)
-    for path, what in ((other, "threshold: 0.0 and 1.0"), (wider, "neurons: 9 and 10")):
-        with pytest.raises(ValueError, match=f"differ in {what}"):
+    for path in (other, wider):
+        with pytest.raises(ts.errors.StoresDisagree):
             ts.count_stores([one, path], "layer0")
     empty = new_store(tmp_path / "empty", new_rows(0, 0))
     with pytest.raises(ts.errors.NothingCaptured):
         ts.count_stores(empty, "layer0")
+
+
+def test_a_store_without_rows_between_others(tmp_path):
+    rows = [new_rows(0, 300), new_rows(0, 0), new_rows(1, 300)]
+    paths = [new_store(tmp_path / str(number), each) for number, each in enumerate(rows)]
+    expected = ts.count_states(np.concatenate(rows), 9)
+    assert ts.count_stores(paths, part_bytes=10_000) == expected
+
+
+def test_a_store_that_is_not_finished(tmp_path):
+    rows = new_rows(0)
+    with ts.Store(tmp_path / "run", "x") as store:
+        point = ts.CapturePoint("layer", store)
+        point.declare(9)
+        point.append(rows, instances=len(rows))
+        store.commit()
+        with pytest.raises(ts.errors.UnfinishedStore):
+            ts.count_stores(tmp_path / "run")
+        counts = ts.count_stores(tmp_path / "run", unfinished="accept")
+    assert counts == ts.count_states(rows, 9)
 
 
 def test_a_call_that_failed_goes_on(tmp_path, monkeypatch):
@@ -148,14 +168,14 @@ def test_a_call_that_failed_goes_on(tmp_path, monkeypatch):
 
 def test_a_store_that_grows_meanwhile(tmp_path, monkeypatch):
     path = new_store(tmp_path / "run", new_rows(0))
-    check = dask_arrays._check_alike
 
-    def check_and_grow(layers):
-        check(layers)
+    def open_and_grow(*arguments, **options):
+        stores = ts.open_stores(*arguments, **options)
         with ts.Store(path, "a") as store:
             ts.CapturePoint("layer0", store).append(new_rows(1), instances=2000)
+        return stores
 
-    monkeypatch.setattr(dask_arrays, "_check_alike", check_and_grow)
+    monkeypatch.setattr(dask_arrays, "open_stores", open_and_grow)
     with pytest.raises(ts.errors.DamagedStore, match="has changed while"):
         ts.count_stores(path)
 
