@@ -39,7 +39,7 @@ for epoch in range(6):
     rates.append(neurons.firing_rates(run["1"]))
     writer.add_scalar("efficiency", report.network_efficiency, epoch)
     for name, point in run.items():
-        writer.add_histogram(f"firing rates/{name}", neurons.firing_rates(point), epoch)
+        writer.add_histogram(f"firing_rates/{name}", neurons.firing_rates(point), epoch)
     # A figure becomes an image, which TensorBoard shows with a slider for the epochs.
     writer.add_figure("efficiency", reporting.plot_efficiency(report).figure, epoch)
     writer.add_figure("correlations", reporting.plot_correlations(run["1"]).figure, epoch)

@@ -62,7 +62,7 @@ def tensorboard_images(printed, folder):
     (events,) = (folder / "runs").glob("events*")
     written = events.read_bytes()
     assert b"\x89PNG" in written
-    assert b"firing rates/3" in written
+    assert b"firing_rates/3" in written
 
 
 def tensorflow_training_loop(printed, folder):
