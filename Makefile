@@ -11,7 +11,8 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint c
 .PHONY: demo test test-all coverage floors lint types bench bench-quick gpu clean env
 
 demo: $(DEMO_READY)
-	$(BIN)/tensorstate demo $(ARGS)
+	mkdir -p build && rm -f build/demo.html
+	$(BIN)/tensorstate demo --html build/demo.html $(ARGS)
 
 # Several processes side by side; tests/__main__.py says how.
 test: $(READY)

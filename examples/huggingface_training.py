@@ -3,6 +3,7 @@
 The efficiency of its layers is in the log, and decides which model is the best.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import transformers
 from transformers import BertConfig, BertForSequenceClassification, EarlyStoppingCallback
@@ -61,11 +62,20 @@ trainer = transformers.Trainer(
 )
 # The activations of the feed-forward layers: what the first of their two products passes.
 EfficiencyCallback("*intermediate.dense", every_n_steps=4).add_to(trainer)
+trainer.remove_callback(transformers.PrinterCallback)  # the lines below are enough
 trainer.train()
-for entry in trainer.state.log_history:
-    if "eval_efficiency" in entry:
-        print(
-            f"epoch {entry['epoch']:.0f}: accuracy {entry['eval_accuracy']:.1%}, efficiency "
-            f"{entry['eval_efficiency']:.1%}"
-        )
+evaluations = [entry for entry in trainer.state.log_history if "eval_efficiency" in entry]
+for entry in evaluations:
+    print(
+        f"epoch {entry['epoch']:.0f}: accuracy {entry['eval_accuracy']:.1%}, efficiency "
+        f"{entry['eval_efficiency']:.1%}"
+    )
 print(f"best efficiency {trainer.state.best_metric:.1%}")
+
+_, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+for name, style in (("accuracy", "s--"), ("efficiency", "o-")):
+    epochs = [entry["epoch"] for entry in evaluations]
+    ax.plot(epochs, [100 * entry[f"eval_{name}"] for entry in evaluations], style, label=name)
+ax.set(xlabel="epoch", ylabel="%", ylim=(0, 101))
+ax.legend(frameon=False)
+ax.figure.savefig("huggingface_training.png", dpi=80)

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
+import matplotlib.pyplot as plt
 from data import mnist
 from keras import layers
 
@@ -39,3 +40,10 @@ names = ("val_accuracy", "efficiency", "val_efficiency", "val_efficiency/hidden"
 for epoch, numbers in enumerate(zip(*(history[name] for name in names), strict=True), 1):
     shown = (f"{name} {number:.1%}" for name, number in zip(names, numbers, strict=True))
     print(f"epoch {epoch}: {', '.join(shown)}")
+
+_, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+for name, style in zip(names, ("s:", "o--", "^-", "v-."), strict=True):
+    ax.plot(range(1, 7), [100 * number for number in history[name]], style, label=name)
+ax.set(xlabel="epoch", ylabel="%", ylim=(0, 101))
+ax.legend(frameon=False)
+ax.figure.savefig("keras_callback.png", dpi=80)

@@ -11,6 +11,7 @@ from data import mnist
 from keras import layers
 
 import tensorstate_gpu as ts
+from tensorstate_gpu import reporting
 
 (train_images, train_labels), (test_images, test_labels) = mnist()
 keras.utils.set_random_seed(0)
@@ -69,4 +70,6 @@ network_efficiency = ts.network_efficiency(efficiency_model)
 accuracy = np.mean(predictions.argmax(axis=1) == test_labels)
 print(f"network efficiency {network_efficiency:.1%}, accuracy {accuracy:.1%}")
 print(f"aIQ {ts.aIQ(network_efficiency, accuracy, 2):.1%}")
-print(ts.report(efficiency_model, accuracy))
+report = ts.report(efficiency_model, accuracy)
+print(report)
+reporting.plot_efficiency(report).figure.savefig("keras_lenet5.png", dpi=80)

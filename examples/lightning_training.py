@@ -1,6 +1,8 @@
 """Lightning: a callback logs the efficiency of layers, and EarlyStopping follows it."""
 
 import lightning.pytorch as pl
+import matplotlib.pyplot as plt
+import pandas as pd
 import torch
 from data import mnist
 from lightning.pytorch.callbacks import EarlyStopping
@@ -41,6 +43,7 @@ trainer = pl.Trainer(
     log_every_n_steps=10,
     enable_progress_bar=False,
     enable_checkpointing=False,
+    enable_model_summary=False,
     callbacks=[
         EfficiencyMonitor("ReLU", every_n_steps=10),
         # Stop when the layers no longer find other states for the images of the test set.
@@ -56,3 +59,12 @@ print(
     f"{metrics['train/efficiency']:.1%} in training, {metrics['eval/efficiency']:.1%} on the test "
     "set"
 )
+
+log = pd.read_csv(f"{trainer.logger.log_dir}/metrics.csv")
+_, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+for name, style in (("train/efficiency", "-"), ("eval/efficiency", "o--"), ("accuracy", "s:")):
+    rows = log[["step", name]].dropna()
+    ax.plot(rows["step"], 100 * rows[name], style, markersize=4, label=name)
+ax.set(xlabel="step", ylabel="%", ylim=(0, 101))
+ax.legend(frameon=False)
+ax.figure.savefig("lightning_training.png", dpi=80)

@@ -3,6 +3,7 @@
 View them with: tensorboard --logdir runs (if TensorBoard is installed; else they are printed)
 """
 
+import matplotlib.pyplot as plt
 import torch
 from data import mnist
 from torch import nn
@@ -30,6 +31,7 @@ try:
 except ImportError:
     charts = print
 
+efficiencies = []
 for epoch in range(5):
     model.train()
     for x, y in DataLoader(train, batch_size=32, shuffle=True):
@@ -44,8 +46,17 @@ for epoch in range(5):
         accuracy = float((model(x).argmax(1) == y).float().mean())
     monitor.log(charts)
     now = monitor.scalars()
+    efficiencies.append((now["train/efficiency"], now["eval/efficiency"]))
     print(
         f"epoch {epoch + 1}: accuracy {accuracy:.1%}, efficiency {now['train/efficiency']:.1%} in "
         f"training, {now['eval/efficiency']:.1%} on the test set"
     )
 monitor.remove()
+
+_, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+for phase, shares in zip(("training", "test set"), zip(*efficiencies, strict=True), strict=True):
+    style = "o-" if phase == "training" else "s--"
+    ax.plot(range(1, 6), [100 * share for share in shares], style, label=phase)
+ax.set(xlabel="epoch", ylabel="efficiency in %")
+ax.legend(frameon=False)
+ax.figure.savefig("monitored_training.png", dpi=80)

@@ -9,6 +9,7 @@ The measures are the functions that count states: a distribution over ten classe
 histogram of states is. Needs torch and scikit-learn.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -76,6 +77,16 @@ def main() -> None:
         f"efficiency of the hidden layer: {100 * found.plugin:.1f} % in the sample, "
         f"{low:.1f} to {high:.1f} % of unlimited images ({found.quality})"
     )
+
+    _, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    kinds = (("right", right, "#0072B2", ""), ("wrong", ~right, "#E69F00", "//"))
+    for word, chosen, colour, hatch in kinds:
+        share = np.full(chosen.sum(), 100 / chosen.sum())
+        looks = {"color": colour, "hatch": hatch, "alpha": 0.7, "ec": "w"}
+        ax.hist(entropies[chosen], np.arange(0, 3.4, 0.2), weights=share, label=word, **looks)
+    ax.set(xlabel="entropy of an answer in bits", ylabel="% of right, % of wrong answers")
+    ax.legend(frameon=False)
+    ax.figure.savefig("output_distributions.png", dpi=80)
 
 
 if __name__ == "__main__":

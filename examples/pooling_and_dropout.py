@@ -1,6 +1,7 @@
 """Compare global average pooling with a dense head, each with and without dropout."""
 
 import keras
+import matplotlib.pyplot as plt
 from data import mnist
 from keras import layers
 
@@ -23,6 +24,7 @@ def network(pooling: bool, dropout: bool) -> keras.Model:
 
 
 print(f"{'head':<10}{'dropout':<9}{'accuracy':>9}{'efficiency':>12}{'aIQ':>8}   by layer")
+shares = {}
 for pooling in (True, False):
     for dropout in (False, True):
         keras.utils.set_random_seed(0)
@@ -42,6 +44,17 @@ for pooling in (True, False):
         )
         head, dropped = "pooling" if pooling else "dense", "yes" if dropout else "no"
         quality = ts.aIQ(efficiency, accuracy, 2)
+        shares[f"{head}, dropout: {dropped}"] = accuracy, efficiency, quality
         print(
             f"{head:<10}{dropped:<9}{accuracy:>9.1%}{efficiency:>12.1%}{quality:>8.1%}   {by_layer}"
         )
+
+_, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+for place, name in enumerate(("accuracy", "efficiency", "aIQ")):
+    ends = [100 * each[place] for each in shares.values()]
+    ax.plot(ends, list(shares), "sod"[place], markersize=8, label=name)
+ax.set(xlabel="%", xlim=(0, 101))
+ax.grid(axis="y", color="#dddddd")
+ax.invert_yaxis()
+ax.legend(frameon=False)
+ax.figure.savefig("pooling_and_dropout.png", dpi=80)

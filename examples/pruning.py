@@ -5,11 +5,13 @@ information: without them, the network computes the same with fewer weights, and
 entropy divided by the number of neurons, is higher.
 """
 
+import pandas as pd
 import torch
 from data import mnist
 from torch import nn
 
 import tensorstate_gpu as ts
+from tensorstate_gpu import reporting
 
 (x, y), (test_x, test_y) = (
     (torch.from_numpy(images).flatten(1), torch.from_numpy(labels).long())
@@ -62,5 +64,12 @@ def pruned(model, counts):
     return smaller
 
 
-smaller = pruned(model, measured(model))
-measured(smaller)
+before = measured(model)
+after = measured(pruned(model, before))
+
+# A figure takes any table that has its columns: here a row for each neuron of both networks.
+rates = {"before": ts.neurons.firing_rates(before), "after": ts.neurons.firing_rates(after)}
+table = pd.concat(
+    pd.DataFrame({"layer": name, "rate": rates_of}) for name, rates_of in rates.items()
+)
+reporting.plot_firing_rates(table).figure.savefig("pruning.png", dpi=80)

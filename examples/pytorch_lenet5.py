@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tensorstate_gpu as ts
+from tensorstate_gpu import reporting
 
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 train, valid = (
@@ -82,4 +83,6 @@ for layer in efficiency_model.efficiency_layers:
 network_efficiency = ts.network_efficiency(efficiency_model)
 print(f"network efficiency {network_efficiency:.1%}, accuracy {accuracy:.1%}")
 print(f"aIQ {ts.aIQ(network_efficiency, accuracy, 2):.1%}")
-print(ts.report(efficiency_model, accuracy))
+report = ts.report(efficiency_model, accuracy)
+print(report)
+reporting.plot_discovery(report).figure.savefig("pytorch_lenet5.png", dpi=80)

@@ -1,6 +1,7 @@
 """Capture a subclassed Keras model: the calls of its layers are wrapped during the capture."""
 
 import keras
+import matplotlib.pyplot as plt
 from data import cifar10
 from keras import layers
 
@@ -37,5 +38,11 @@ with ts.capture(model, ["Conv2D", "norm", "pred"]) as run:
 print(run.report(accuracy))
 
 print("states of the last layer, by class:")
-for label, counts in run["pred_states"].counts_by(test_labels).items():
+by_class = run["pred_states"].counts_by(test_labels)
+for label, counts in by_class.items():
     print(f"  {label}: {len(counts):3} distinct, entropy {counts.entropy():.2f} bits")
+
+_, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+ax.bar([str(label) for label in by_class], [counts.entropy() for counts in by_class.values()])
+ax.set(xlabel="class", ylabel="entropy of the last layer's states in bits")
+ax.figure.savefig("subclassed_cifar10.png", dpi=80)

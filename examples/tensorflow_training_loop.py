@@ -9,6 +9,7 @@ import sys
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import keras
+import matplotlib.pyplot as plt
 import tensorflow as tf
 from data import mnist
 from keras import layers
@@ -51,6 +52,7 @@ def test_step(images, labels):  # the model with capture layers shares its weigh
 
 
 writer = tf.summary.create_file_writer(sys.argv[1] if len(sys.argv) > 1 else "logs")
+by_layer = []
 for epoch in range(4):
     for images, labels in train:
         train_step(images, labels)
@@ -64,6 +66,7 @@ for epoch in range(4):
         tf.summary.scalar("efficiency/network", ts.network_efficiency(captured))
         for point in captured.efficiency_layers:
             tf.summary.scalar(f"efficiency/{point.name}", point.efficiency())
+    by_layer.append([100 * point.efficiency() for point in captured.efficiency_layers])
     print(
         f"epoch {epoch + 1}: efficiency {ts.network_efficiency(captured):.1%}, {accuracy:.1%} right"
     )
@@ -71,3 +74,12 @@ for epoch in range(4):
     accuracy_metric.reset_state()
 writer.flush()
 print(ts.report(captured, accuracy))
+
+_, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+for point, efficiency, style in zip(
+    captured.efficiency_layers, zip(*by_layer, strict=True), ("o-", "s--"), strict=True
+):
+    ax.plot(range(1, 5), efficiency, style, label=point.name)
+ax.set(xlabel="epoch", ylabel="efficiency in %")
+ax.legend(frameon=False)
+ax.figure.savefig("tensorflow_training_loop.png", dpi=80)

@@ -5,6 +5,7 @@ from data import mnist
 from keras import layers
 
 import tensorstate_gpu as ts
+from tensorstate_gpu import reporting
 
 (train_images, train_labels), (test_images, test_labels) = mnist()
 keras.utils.set_random_seed(0)
@@ -25,4 +26,6 @@ model.fit(train_images, train_labels, epochs=5, batch_size=64, verbose=2)
 
 captured = ts.build_efficiency_model(model, ["first", "second"], method="both")
 _, accuracy = captured.evaluate(test_images, test_labels, verbose=0)
-print(ts.report(captured, accuracy))
+report = ts.report(captured, accuracy)
+print(report)
+reporting.plot_rank_frequency(report).figure.savefig("two_layer_network.png", dpi=80)

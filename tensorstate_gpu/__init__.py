@@ -42,13 +42,20 @@ if TYPE_CHECKING:
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
     from tensorstate_gpu._states.state_counts import RankCounts, StateCounts, merge
     from tensorstate_gpu._states.stored_counts import StoredCounts
+    from tensorstate_gpu.bridges.dask_arrays import count_stores
     from tensorstate_gpu.bridges.jax_counts import PaddedCounts
     from tensorstate_gpu.bridges.jax_tap import tap
     from tensorstate_gpu.bridges.keras3.layers import StateCapture
     from tensorstate_gpu.bridges.pytorch.hooks import StateCaptureHook
     from tensorstate_gpu.information import aIQ, entropy, network_efficiency
     from tensorstate_gpu.reporting import report
-    from tensorstate_gpu.store import Store
+    from tensorstate_gpu.store import (
+        Store,
+        count_part,
+        merge_counts,
+        merge_range,
+        open_stores,
+    )
     from tensorstate_gpu.training import StateMonitor
 
 # No submodule has the name of a public function: importing it would replace the function.
@@ -70,13 +77,17 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "build_efficiency_model": "_capturing.attaching",
     "capture": "_capturing.capture_block",
     "compress_states": "_states.packing",
+    "count_part": "store",
     "count_states": "_states.sort_and_count",
     "decompress_states": "_states.packing",
     "entropy": "information",
     "get_memory_limit": "_process.memory_limit",
     "get_num_threads": "_process.num_threads",
     "merge": "_states.state_counts",
+    "merge_counts": "store",
+    "merge_range": "store",
     "network_efficiency": "information",
+    "open_stores": "store",
     "popcount": "_states.bits",
     "remove_state_layers": "_capturing.attaching",
     "report": "reporting",
@@ -106,7 +117,9 @@ __all__ = [
     "build_efficiency_model",
     "capture",
     "compress_states",
+    "count_part",
     "count_states",
+    "count_stores",
     "decompress_states",
     "entropy",
     "errors",
@@ -114,8 +127,11 @@ __all__ = [
     "get_num_threads",
     "information",
     "merge",
+    "merge_counts",
+    "merge_range",
     "network_efficiency",
     "neurons",
+    "open_stores",
     "popcount",
     "remove_state_layers",
     "report",

@@ -39,7 +39,9 @@ __all__ = [
     "SliceOfNeurons",
     "StoreClosed",
     "StoreInUse",
+    "StoresDisagree",
     "TensorStateError",
+    "UnfinishedStore",
     "UnknownFormat",
     "UnmaskedLayerWarning",
     "UnmatchedNameWarning",
@@ -235,3 +237,14 @@ class StoreInUse(TensorStateError, ValueError):
 
 class StoreClosed(TensorStateError, RuntimeError):
     """The store accepts no more rows: it is closed or deleted, or belongs to another process."""
+
+
+class StoresDisagree(TensorStateError, ValueError):
+    """Several stores cannot be read as one: they have other layers, neurons or thresholds.
+
+    Or some have labels and others have none, or one of them is there twice.
+    """
+
+
+class UnfinishedStore(TensorStateError, ValueError):
+    """A writer of one of several stores is still at work, or has not ended properly."""

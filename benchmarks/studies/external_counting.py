@@ -1,8 +1,9 @@
 """Counts beyond a memory limit: ``python -m benchmarks.studies.external_counting``.
 
-This library, DuckDB and Polars read the same states, from a store or a Parquet file, each in a
-process of its own with two threads. They compute the entropy; "to file", they write all counts too.
-The programs take turns, round by round. Polars has no memory limit: it may take up to --most.
+This library, DuckDB, Polars and Dask read the same states, from a store or a Parquet file, each in
+a process of its own with two threads. They compute the entropy; "to file", they write all counts
+too. "On Dask" are this library's tasks on Dask's threads, a part in each. The programs take turns,
+round by round. Polars and Dask have no memory limit: they may take up to --most.
 
 ``--rows 1e7`` and ``--rounds 1`` make it short. Files are in --folder, and are deleted.
 """
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +34,16 @@ CASES = {
     "8 bytes, 1 % distinct": (8, 1.0, 0.01),
     "64 bytes, all distinct": (64, 0.2, 1.0),
 }
-OURS, TO_FILE, DUCKDB, DUCKDB_TO_FILE, POLARS = (
+OURS, TO_FILE, ON_DASK, DUCKDB, DUCKDB_TO_FILE, POLARS, DASK = (
     "tensorstate_gpu",
     "tensorstate_gpu, to file",
+    "tensorstate_gpu, on Dask, to file",
     "DuckDB",
     "DuckDB, to file",
     "Polars",
+    "Dask",
 )
+ROW_GROUP = 1 << 20  # rows
 
 
 def batches(width: int, rows: int, distinct: int) -> Iterator[np.ndarray]:
@@ -67,7 +72,7 @@ def write_inputs(folder: Path, width: int, rows: int, distinct: int) -> None:
             column = pa.FixedSizeBinaryArray.from_buffers(
                 pa.binary(width), len(states), [None, pa.py_buffer(states)]
             )
-            writer.write_table(pa.table({"k": column.view(kind)}), row_group_size=1 << 20)
+            writer.write_table(pa.table({"k": column.view(kind)}), row_group_size=ROW_GROUP)
     run.close()
 
 
@@ -75,6 +80,19 @@ def ours(folder: Path, limit: int, out: Path | None) -> float:
     ts.set_memory_limit(limit)
     layer = ts.Store(folder / "run.zarr")["layer"]
     return layer.entropy() if out is None else layer.histogram(to=out).entropy()
+
+
+def ours_on_dask(folder: Path, limit: int, out: Path | None) -> float:
+    ts.set_memory_limit(limit)
+    path = folder / "run.zarr"
+    with dask_threads():
+        return ts.count_stores(path, part_bytes=1 << 27, to=out).entropy()
+
+
+def dask_threads() -> AbstractContextManager:
+    import dask
+
+    return dask.config.set(scheduler="threads", num_workers=2)
 
 
 ENTROPY = "log2(sum(n)) - sum(n * log2(n)) / sum(n)"
@@ -101,14 +119,34 @@ def polars(folder: Path, limit: int, out: Path | None) -> float:
     return counts.select(entropy).collect(engine="streaming").item()
 
 
-PROGRAMS = {OURS: ours, TO_FILE: ours, DUCKDB: duckdb, DUCKDB_TO_FILE: duckdb, POLARS: polars}
+def dask_frame(folder: Path, limit: int, out: Path | None) -> float:
+    import dask
+    import dask.dataframe as dd
+
+    frame = dd.read_parquet(folder / "states.parquet", split_row_groups=4)
+    n = frame.groupby("k").size(split_out=frame.npartitions).astype("float64")
+    with dask_threads():
+        total, logarithms = dask.compute(n.sum(), (n * np.log2(n)).sum())
+    return np.log2(total) - logarithms / total
+
+
+PROGRAMS = {
+    OURS: ours,
+    TO_FILE: ours,
+    ON_DASK: ours_on_dask,
+    DUCKDB: duckdb,
+    DUCKDB_TO_FILE: duckdb,
+    POLARS: polars,
+    DASK: dask_frame,
+}
+UNLIMITED = (POLARS, DASK)
 
 
 def child(program: str, folder: str, limit: str, most: str) -> None:
     """Run one program, and print what it took as JSON."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         out = Path(temporary) / "counts.parquet" if "to file" in program else None
-        if program == POLARS:
+        if program in UNLIMITED:
             resource.setrlimit(resource.RLIMIT_DATA, (int(most), int(most)))
         tempfile.tempdir = temporary
         PROGRAMS[program](warm_up(Path(temporary)), int(limit), None)

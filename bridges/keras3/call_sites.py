@@ -27,7 +27,7 @@ def _sites(holder: Any, layer: Any, inside: bool, entered: set[int]) -> Iterator
         for child in children(holder):
             yield from _sites(child, layer, inside, entered)
         return
-    for node in _nodes(holder):
+    for node in graph_nodes(holder):
         operation = node.operation
         if operation is layer:
             yield node
@@ -37,7 +37,7 @@ def _sites(holder: Any, layer: Any, inside: bool, entered: set[int]) -> Iterator
             yield node
 
 
-def _nodes(model: Any) -> Iterator[Node]:
+def graph_nodes(model: Any) -> Iterator[Node]:
     """Yield the nodes of a functional model, each after those that feed it.
 
     First those that the first input of the last node needs, as code would call them. The order in

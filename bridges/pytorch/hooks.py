@@ -141,10 +141,10 @@ class StateCaptureHook(TensorPoint, Receiver):
         self.pass_log.restart()
 
     def _check_counts(self) -> None:
-        if self.keep != "counts":
+        if self.keep != "counts" or self.disk_path is not None:
             raise RowsNotKept(
-                f'{self.name}: state_dict() is for counts: capture with keep="counts", or into a '
-                "store, which a later capture can resume"
+                f'{self.name}: state_dict() is for counts in memory: capture with keep="counts" '
+                "and without a store, or into a store, which a later capture can resume"
             )
 
     def attach(self, module: torch.nn.Module, *, before: bool = False) -> None:

@@ -22,6 +22,7 @@ _BRIDGES = "tensorstate_gpu.bridges"
 # Public names that need a framework: their modules below ``tensorstate_gpu``.
 PUBLIC_NAMES = {
     "PaddedCounts": "bridges.jax_counts",
+    "count_stores": "bridges.dask_arrays",
     "StateCapture": "bridges.keras3.functional",  # imports all parts of a saved model
     "StateCaptureHook": "bridges.pytorch.hooks",
     "tap": "bridges.jax_tap",
@@ -39,6 +40,7 @@ _FRAMEWORKS = {
     "StateEfficiency": "keras",
     "StateCapture": "keras",
     "StateCaptureHook": "torch",
+    "count_stores": "dask",
     "tap": "jax",
 }
 
@@ -138,13 +140,22 @@ def bridge_of(model: Any) -> Any:
 
     Raises TypeError if the argument is not a model of an imported framework.
     """
+    return import_module(f"{_package_of(model)}.models")
+
+
+def graphs_of(model: object) -> object:
+    """Return the module of a model's bridge that has its graph. Raises TypeError as bridge_of()."""
+    return import_module(f"{_package_of(model)}.graphs")
+
+
+def _package_of(model: object) -> str:
     keras, torch = loaded_module("keras"), loaded_module("torch")
     if keras is not None and isinstance(
         model, keras.layers.Layer
     ):  # with the torch backend it is also a torch module
-        return import_module(f"{_BRIDGES}.keras3.models")
+        return f"{_BRIDGES}.keras3"
     if torch is not None and isinstance(model, torch.nn.Module):
-        return import_module(f"{_BRIDGES}.pytorch.models")
+        return f"{_BRIDGES}.pytorch"
     hint = "" if loaded_module("jax") is None else "; in functions of JAX, tap() captures"
     raise TypeError(
         f"model must be a Keras model or a torch.nn.Module, got {type(model).__name__}{hint}"
@@ -172,6 +183,20 @@ def on_jax_devices(array: object) -> bool:
         return False
     devices = array.devices()
     return len(devices) > 1 or any(each.platform == "cpu" and each.id for each in devices)
+
+
+class DaskArrays(Protocol):
+    """Counting in the Dask bridge. With a path it returns a StoredCounts, else a StateCounts."""
+
+    def count_array(self, states: object, neurons: int | None, to: object) -> object: ...
+
+
+def dask_counting(array: object) -> DaskArrays | None:
+    """Return the Dask bridge if this is a Dask array, otherwise None."""
+    dask = loaded_module("dask.array")
+    if dask is None or not isinstance(array, dask.Array):
+        return None
+    return cast(DaskArrays, import_module(f"{_BRIDGES}.dask_arrays"))
 
 
 def jax_counts() -> JaxCounts:

@@ -44,7 +44,8 @@ class CapturePoint(LayerStates):
         points with the same path share, or a Store that you have opened.
     keep : "states" or "counts"
         "states" keeps every packed row, in order. "counts" keeps only how often each distinct state
-        occurred; memory is then bounded by the number of distinct states.
+        occurred; memory is then bounded by the number of distinct states, or with ``disk_path``
+        by get_memory_limit().
     threshold : real number, or one per neuron
         A neuron fires if its activation is greater than the threshold.
     firing : function of one number that returns a bool, optional
@@ -84,7 +85,7 @@ class CapturePoint(LayerStates):
     Raises
     ------
     TypeError, ValueError
-        An option is invalid, or ``disk_path`` is combined with ``keep="counts"``. Every measure
+        An option is invalid, or ``compressor`` is combined with ``keep="counts"``. Every measure
         raises ValueError while nothing is captured.
     """
 

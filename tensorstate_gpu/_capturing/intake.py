@@ -63,9 +63,9 @@ class Intake:
 
     def _new_sink(self) -> Sink:
         options = self.options
-        if options.keep == "counts":
-            return CountsSink(self.name, options.groups)
         if options.disk_path is None:
+            if options.keep == "counts":
+                return CountsSink(self.name, options.groups)
             return MemorySink(self.name, options.compressor)
         is_later_call = self.log.call_of is not None
         return StoreSink(

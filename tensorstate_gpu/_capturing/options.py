@@ -74,12 +74,8 @@ class CaptureOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.keep, str) or self.keep not in KEEP:
             raise ValueError(f"keep must be one of {KEEP}, got {self.keep!r}")
-        on_disk = self.disk_path is not None
-        if self.keep == "counts" and (on_disk or self.compressor is not None):
-            raise ValueError(
-                'disk_path (or storage_path) and compressor are for keep="states": running counts '
-                "are not written to disk"
-            )
+        if self.keep == "counts" and self.compressor is not None:
+            raise ValueError('compressor is for keep="states": counts are not compressed')
         if not isinstance(self.merge_calls, bool):
             raise TypeError(f"merge_calls must be a bool, got {self.merge_calls!r}")
         if not (self.mask is None or self.mask is True or isinstance(self.mask, str)):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tensorstate_gpu import information
+from tensorstate_gpu._html import html_table
 from tensorstate_gpu._layers.counters import Label
 from tensorstate_gpu._states.grouped_counts import RankGroups
 from tensorstate_gpu._states.state_counts import RankCounts
@@ -12,7 +13,6 @@ from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, NothingCaptured
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.estimators import Estimator
-from tensorstate_gpu.reporting.html import html_table
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import with_noun
 

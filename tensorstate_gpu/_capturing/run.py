@@ -10,8 +10,8 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
 from tensorstate_gpu._capturing.rank_merging import merged
 from tensorstate_gpu._capturing.rank_run import RankRun
+from tensorstate_gpu._html import html_table
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
-from tensorstate_gpu.reporting.html import html_table
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import printable_name, with_noun
 

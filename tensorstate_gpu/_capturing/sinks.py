@@ -16,7 +16,7 @@ from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import OtherProcess, StoreClosed
 
 if TYPE_CHECKING:
-    from tensorstate_gpu.store.layer_writer import LayerWriter
+    from tensorstate_gpu.store.commit_record import LayerRecord
     from tensorstate_gpu.store.run_writer import BatchSource
     from tensorstate_gpu.store.store import Store
 
@@ -141,7 +141,7 @@ class CountsSink(_NoStore):
 
 
 class StoreSink:
-    """Keeps every row, in a store. Before a commit, the store waits for ``source``.
+    """Keeps every row, or counts, in a store. Before a commit, the store waits for ``source``.
 
     ``facts``: returns what a commit says of the layer. It must not refer to the store, which would
     then never be collected. ``may_be_new``: see WritingSession.claim().
@@ -162,21 +162,24 @@ class StoreSink:
         self.store = store_for(options.disk_path, name)
         self._session = self.store.session
         self._found = self._session.claim(
-            name, options.firing_rule(), source, may_be_new=may_be_new
+            name,
+            options.firing_rule(),
+            source,
+            may_be_new=may_be_new,
+            keep=options.keep,
+            groups=options.groups,
         )
+        self._keep = options.keep
 
     def open(self, neurons: int, attributes: dict[str, Any]) -> Accumulator:
-        writer = self._session.open_layer(self._name, neurons, attributes, facts=self._facts)
-        return self._accumulator(writer)
+        return self._opened(neurons, attributes, None)
 
     def existing(self) -> tuple[Accumulator, int | None] | None:
         found = self._found
         if found is None:
             return None
-        writer = self._session.open_layer(
-            self._name, found.neurons, found.capture, found, self._facts
-        )
-        return self._accumulator(writer), found.capture["neuron_axis"]
+        accumulator = self._opened(found.neurons, found.capture, found)
+        return accumulator, found.capture["neuron_axis"]
 
     def earlier_facts(self) -> LayerFacts | None:
         return self._session.earlier_facts(self._name)
@@ -184,7 +187,13 @@ class StoreSink:
     def holds(self, name: str) -> bool:
         return self._session.holds(name)
 
-    def _accumulator(self, writer: "LayerWriter") -> Accumulator:
+    def _opened(
+        self, neurons: int, attributes: dict[str, Any], committed: "LayerRecord | None"
+    ) -> Accumulator:
+        layer = self._name, neurons, attributes, committed, self._facts
+        if self._keep == "counts":
+            return self._session.open_counts(*layer).accumulator
+        writer = self._session.open_layer(*layer)
         accumulator = RowsAccumulator(writer.neurons, writer, self._lock)
         writer.drain_from(accumulator)
         return accumulator

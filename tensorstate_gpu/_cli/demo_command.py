@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tensorstate_gpu._cli.opened_store import RESULTS, STATES
 from tensorstate_gpu.demo import main_job
+from tensorstate_gpu.reporting.page.write import check_page
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -14,6 +15,8 @@ def demo(options: argparse.Namespace) -> int:
     folder = None if options.save is None else Path(os.path.expanduser(options.save))
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} exists and is not empty; it is not overwritten: choose another")
+    if options.html is not None:
+        check_page(options.html)
     run, report = main_job(options.mnist, options.seed, options.epochs)
     print(f"\n{report}")
     if folder is not None:
@@ -21,4 +24,9 @@ def demo(options: argparse.Namespace) -> int:
         (folder / RESULTS).write_text(json.dumps(report.as_dict(), indent=2) + "\n")
         print(f"\nSaved to {folder}; `tensorstate report {folder}` prints this table again,")
         print("with --by-label also one for each digit.")
+    if options.html is not None:
+        data = "MNIST" if options.mnist else "the handwritten digits of scikit-learn"
+        origin = {"model": "LeNet-5, trained by tensorstate demo", "inputs": data}
+        report.to_html(options.html, title="How LeNet-5 uses its neurons", origin=origin)
+        print(f"\nThe page with charts, to open in a browser: {Path(options.html).resolve()}")
     return 0

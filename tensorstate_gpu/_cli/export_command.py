@@ -4,28 +4,32 @@ import argparse
 import sys
 from pathlib import Path
 
-from tensorstate_gpu._cli.opened_store import committed_chunks, count_layer, open_store
+from tensorstate_gpu._cli.opened_store import count_layer, open_store
 from tensorstate_gpu._process.new_files import new_folder
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.reporting.text import printable_name, with_noun
-from tensorstate_gpu.store import Store, StoredLayer
+from tensorstate_gpu.store import Store, Stores
 from tensorstate_gpu.store.keys import state_key
+from tensorstate_gpu.store.stored_rows import StoredRows
 
 
 def export(options: argparse.Namespace) -> int:
     """Write layers as Parquet files to a new folder, or to a new zip file."""
-    store, _ = open_store(options.store)
+    store, _ = open_store(options)
     names = list(dict.fromkeys(options.layer or store.names))
     if unknown := [name for name in names if name not in store.names]:
         raise ValueError(f"{store} has no layer {unknown[0]!r}; there are {store.names}")
     counts = ".counts" if options.counts else ""
-    out = f"{_stem(store)}{counts}.{options.to}" if options.out is None else options.out
+    stem = _stem(store.parts[0] if isinstance(store, Stores) else store)
+    out = f"{stem}{counts}.{options.to}" if options.out is None else options.out
     if options.to == "parquet":
         _to_parquet(store, names, out, options)
         return 0
+    if isinstance(store, Stores):
+        raise ValueError("a zip file holds one store: export several with --to parquet")
     if options.counts:
         raise ValueError("--counts is for --to parquet; a zip holds rows")
-    with Progress("copying", committed_chunks(store), "chunks") as progress:
+    with Progress("copying", store.record.chunk_count, "chunks") as progress:
         store.to_zip(out, names, progress=progress.to)
     print(f"{out}: {with_noun(len(names), 'layer')}")
     return 0
@@ -36,7 +40,9 @@ def _stem(store: Store) -> str:
     return Path(str(store)).absolute().stem
 
 
-def _to_parquet(store: Store, names: list[str], out: str, options: argparse.Namespace) -> None:
+def _to_parquet(
+    store: Store | Stores, names: list[str], out: str, options: argparse.Namespace
+) -> None:
     from tensorstate_gpu._layers import arrow_rows  # noqa: F401 fail early without pyarrow
 
     layers = [store[name] for name in names]
@@ -54,7 +60,7 @@ def _to_parquet(store: Store, names: list[str], out: str, options: argparse.Name
 
 
 def _write(
-    layer: StoredLayer, folder: Path, only_counts: bool, progress: Progress
+    layer: StoredRows, folder: Path, only_counts: bool, progress: Progress
 ) -> tuple[str, str]:
     name = f"{state_key(layer.name)}.parquet"
     if only_counts:

@@ -1,5 +1,6 @@
 """Opens the store of a command, and counts its layers with progress."""
 
+import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,16 +11,35 @@ from tensorstate_gpu._layers.counters import count_chunks
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
-from tensorstate_gpu.store import Store, StoredLayer
+from tensorstate_gpu.store import Store, Stores, open_stores
 from tensorstate_gpu.store.commit_record import KEY
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.folder import Folder
+from tensorstate_gpu.store.store_patterns import matching_paths
+from tensorstate_gpu.store.stored_rows import StoredRows
 
 STATES, RESULTS = "states.zarr", "results.json"  # in the folder that demo --save writes
 
 
-def open_store(path: str) -> tuple[Store, Path | None]:
-    """Open the store at a path or URL. For a saved demo, also return its results file."""
+def open_store(options: argparse.Namespace) -> tuple[Store | Stores, Path | None]:
+    """Open the store of a command, or its stores as one. For a saved demo, also return its results.
+
+    Of several stores, unfinished ones are read if ``--unfinished`` or the command accepts them.
+    """
+    paths = stores_of(options)
+    if paths == options.stores[:1]:
+        return open_one(paths[0])
+    return open_stores(paths, unfinished=options.unfinished), None
+
+
+def stores_of(options: argparse.Namespace) -> list[str]:
+    """Return the paths and URLs of a command's stores, with all that match its patterns."""
+    given: list[str] = options.stores
+    return [str(found) for each in given for found in matching_paths(each)]
+
+
+def open_one(path: str) -> tuple[Store, Path | None]:
+    """Open the store at a path. For a saved demo, also return its results."""
     files = files_at(path)
     if isinstance(files, Folder):
         folder = files.path
@@ -28,14 +48,33 @@ def open_store(path: str) -> tuple[Store, Path | None]:
     return Store(path), None
 
 
-def committed_chunks(store: Store) -> int:
-    layers = [layer for layer in store.record.layers.values() if layer is not None]
-    arrays = [array for layer in layers for array in (layer.states, layer.labels, layer.ledger)]
-    return sum(len(array.checksums) for array in arrays if array is not None)
+def only_layer(store: Store | Stores, name: str | None) -> StoredRows:
+    """Return a layer by its name, or the only one. Raises ValueError if there is no such layer."""
+    if name is None and len(store) != 1:
+        raise ValueError(f"{store} has the layers {store.names}: --layer says which")
+    try:
+        return store[store.names[0] if name is None else name]
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
 
 
-def count_layer(layer: StoredLayer, progress: Progress) -> StateCounts | StoredCounts:
+def origin_of(store: Store | Stores) -> dict[str, str]:
+    """Return what a page says about where the states are from."""
+    if isinstance(store, Stores):
+        return {"stores": str(store)}
+    record = store.record
+    return {
+        "store": str(store),
+        "begun": record.started,
+        "committed": record.committed or "never",
+        "commits": f"{record.commits:,}",
+    }
+
+
+def count_layer(layer: StoredRows, progress: Progress) -> StateCounts | StoredCounts:
     """Count the states of a layer. Raises an error if it has no rows."""
+    if layer.keeps_counts:
+        return layer.counted()
     chunks = layer.chunks()
     assert layer.neurons is not None
     return count_chunks(_with_progress(chunks, progress), layer.neurons)

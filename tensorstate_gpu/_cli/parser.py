@@ -13,6 +13,7 @@ def new_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tensorstate_gpu {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
+    _add_capture(commands)
     report = _add_store_command(commands, "report", "print a store's table of measures")
     report.add_argument(
         "--by-label", action="store_true", help="add a table by label for each labelled layer"
@@ -22,12 +23,14 @@ def new_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also count layers in the network's measures that have seen other inputs than most",
     )
-    report.add_argument(
-        "--html", metavar="FILE", help="also write a page with charts, a new file without a network"
-    )
+    _add_unfinished(report)
+    _add_page(report)
     _add_store_command(commands, "verify", "check all committed files; exit status 1 if damaged")
-    _add_store_command(commands, "info", "summarise a store without reading its states")
+    info = _add_store_command(commands, "info", "summarise a store without reading its states")
+    info.set_defaults(unfinished="accept")
     _add_export(commands)
+    _add_count(commands)
+    _add_merge(commands)
     return parser
 
 
@@ -37,6 +40,7 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     demo.add_argument(
         "--save", metavar="DIR", help="save the captured states and the results in this folder"
     )
+    _add_page(demo)
     demo.add_argument(
         "--seed", type=int, default=0, help="random seed for weights and batches (default 0)"
     )
@@ -44,6 +48,78 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--epochs", type=int, default=30, help="maximum number of epochs (default 30)"
     )
     demo.set_defaults(command="demo")
+
+
+def _add_capture(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    capture = commands.add_parser(
+        "capture",
+        help="run a model of yours on inputs of yours, and measure its layers",
+        description=_CAPTURE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    capture.add_argument(
+        "model", metavar="MODEL", help="package.module:name of a PyTorch or Keras model"
+    )
+    capture.add_argument(
+        "--inputs",
+        metavar="NAME",
+        required=True,
+        help="package.module:name of an array, or of an iterable of batches such as a DataLoader",
+    )
+    capture.add_argument(
+        "--labels",
+        metavar="NAME",
+        help="package.module:name of an array with a label for each input, or from-batches if "
+        "batches are pairs (inputs, labels); adds a table by label for each layer",
+    )
+    capture.add_argument(
+        "--attach",
+        metavar="PATTERN",
+        action="append",
+        help="capture layers of this name or class; * and ? stand for any characters; can be "
+        "repeated; default: all that have weights of two or more axes",
+    )
+    capture.add_argument(
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="leave these layers out; can be repeated",
+    )
+    capture.add_argument(
+        "--store", metavar="STORE", help="keep all states in this store; goes on if it is there"
+    )
+    capture.add_argument(
+        "--counts",
+        action="store_true",
+        help="keep distinct states and their counts only; always so without --store",
+    )
+    capture.add_argument(
+        "--limit", metavar="N", type=int, help="use the first N inputs only, counted from the first"
+    )
+    capture.add_argument(
+        "--batch-size",
+        metavar="N",
+        type=int,
+        default=128,
+        help="how many inputs of an array the model gets at a time (default 128)",
+    )
+    capture.add_argument(
+        "--device", help="put a PyTorch model and its inputs here, such as cuda or cuda:1"
+    )
+    _add_page(capture)
+    capture.set_defaults(command="capture")
+
+
+_CAPTURE = """\
+Runs a model on inputs, in evaluation mode and without gradients, and prints the measures of its
+layers. It imports your modules from the current folder, or where they are installed, and so
+EXECUTES THEIR CODE: name only modules that you trust.
+
+Each name is that of an object, or of a function or class without arguments that returns one. With
+--store, a run that was stopped, also by Ctrl-C, goes on when the same command is given again; the
+model and the order of its inputs must then be the same.
+"""
 
 
 def _add_store_command(
@@ -58,6 +134,7 @@ def _add_store_command(
 def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     export = commands.add_parser("export", help="export the layers of a store as Parquet or zip")
     _add_store(export, "export")
+    _add_unfinished(export)
     export.add_argument(
         "--to",
         choices=("parquet", "zip"),
@@ -78,8 +155,70 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
 
 
+def _add_unfinished(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--unfinished",
+        choices=("refuse", "accept"),
+        default="refuse",
+        help="of several stores, whether to read what those have committed whose writer is at "
+        "work or was killed (default: refuse)",
+    )
+
+
+def _add_count(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    count = commands.add_parser("count", help="count a layer, or a part of its rows")
+    _add_store(count, "count")
+    _add_unfinished(count)
+    count.add_argument("--layer", metavar="NAME", help="which layer; not needed if there is one")
+    count.add_argument(
+        "--part",
+        metavar="I/N",
+        type=_share,
+        default=(0, 1),
+        help="count part I, from 0, of N parts of the rows: merge adds all of them up",
+    )
+    _add_counts_path(count)
+
+
+def _add_merge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    merge = commands.add_parser("merge", help="add up stores of counts, such as all parts")
+    merge.add_argument("paths", metavar="PATH", nargs="+", help="path or URL of a store of counts")
+    merge.add_argument(
+        "--range",
+        metavar="I/N",
+        type=_share,
+        help="only range I, from 0, of N ranges of the states: all of them are the sum",
+    )
+    _add_counts_path(merge)
+    merge.set_defaults(command="merge")
+
+
+def _add_counts_path(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--to", metavar="PATH", required=True, help="path or URL of the new store of counts"
+    )
+
+
+def _share(text: str) -> tuple[int, int]:
+    """Parse ``3/16``."""
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N - 1, got {text!r}")
+    return int(number), int(of)
+
+
+def _add_page(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--html", metavar="FILE", help="also write a page with charts, a new file without a network"
+    )
+
+
 def _add_store(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument(
-        "store", metavar="STORE", help="path or URL of a store, or the folder of demo --save"
+        "stores",
+        metavar="STORE",
+        nargs="+",
+        help="path or URL of a store, or the folder of demo --save; several stores, or a pattern "
+        "in quotes, are read as one",
     )
     command.set_defaults(command=name)

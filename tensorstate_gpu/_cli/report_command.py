@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tensorstate_gpu._cli.opened_store import count_layer, open_store
+from tensorstate_gpu._cli.opened_store import count_layer, open_store, origin_of
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu.reporting import LabelTable, Report
@@ -19,19 +19,20 @@ from tensorstate_gpu.reporting.layer_report import (
 )
 from tensorstate_gpu.reporting.page.write import check_page
 from tensorstate_gpu.reporting.report_table import summarise
-from tensorstate_gpu.store import Store, StoredLayer
+from tensorstate_gpu.store import Store, Stores
+from tensorstate_gpu.store.stored_rows import StoredRows
 
 
 def report(options: argparse.Namespace) -> int:
     """Print the table of measures, and optionally a table by label for each layer; write a page."""
-    store, results = open_store(options.store)
+    store, results = open_store(options)
     if not len(store):
         raise ValueError(f"{store} holds no rows")
     if options.html is not None:
         check_page(options.html)
     whole = _measured(store, options, results)
     if options.html is not None:
-        whole.to_html(options.html, origin=_origin(store))
+        whole.to_html(options.html, origin=origin_of(store))
     if options.json:
         fields = dataclasses.replace(whole, by_label=()).as_dict()
         print(json.dumps(fields | (_as_json(whole.by_label) if options.by_label else {}), indent=2))
@@ -42,11 +43,11 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(store: Store, options: argparse.Namespace, results: Path | None) -> Report:
+def _measured(store: Store | Stores, options: argparse.Namespace, results: Path | None) -> Report:
     by_label: bool = options.by_label
     out_of_step: bool = options.include_out_of_step
-    # If no layer has rows, counting raises the error.
-    layers = [layer for layer in store.efficiency_layers if len(layer)] or store.efficiency_layers
+    every: Sequence[StoredRows] = store.efficiency_layers
+    layers = [layer for layer in every if len(layer)] or every  # counting none raises the error
     reasons = {layer.name: _missing_labels_reason(layer) for layer in layers}
     with Progress("counting", sum(map(len, layers)), "states") as progress:
         measured = [
@@ -55,6 +56,8 @@ def _measured(store: Store, options: argparse.Namespace, results: Path | None) -
         ]
     missing = [name for name in store if name not in reasons]
     whole = _summary([each for each, _ in measured], missing, results, out_of_step)
+    if isinstance(store, Stores):
+        whole = dataclasses.replace(whole, notes=tuple(store.report_notes))
     if not by_label:
         return whole
     tables = (
@@ -64,19 +67,8 @@ def _measured(store: Store, options: argparse.Namespace, results: Path | None) -
     return dataclasses.replace(whole, by_label=tuple(tables))
 
 
-def _origin(store: Store) -> dict[str, str]:
-    """What the page says about where the states are from."""
-    record = store.record
-    return {
-        "store": str(store),
-        "begun": record.started,
-        "committed": record.committed or "never",
-        "commits": f"{record.commits:,}",
-    }
-
-
 def _measure_layer(
-    layer: StoredLayer, by_label: bool, progress: Progress
+    layer: StoredRows, by_label: bool, progress: Progress
 ) -> tuple[Measured, LabelTable | None]:
     """Measure a layer, also by label if that is wanted."""
     before = progress.done
@@ -109,14 +101,14 @@ def _summary(
         raise ValueError(f"{results} is not what demo --save wrote: {error}") from error
 
 
-def _missing_labels_reason(layer: StoredLayer) -> str | None:
-    committed = layer.committed
-    if committed is not None and committed.unassigned:
-        return f"{committed.unassigned} of {committed.states.rows} states belong to no known input"
-    if committed is None or committed.labels is None:
+def _missing_labels_reason(layer: StoredRows) -> str | None:
+    if layer.unassigned_count:
+        return f"{layer.unassigned_count} of {len(layer)} states belong to no known input"
+    labels, instances = layer.note_count("labels"), layer.instance_count
+    if not labels:
         return "no labels were stored"
-    if committed.labels.rows < committed.instances:
-        return f"labels were stored for {committed.labels.rows} of {committed.instances} instances"
+    if labels < instances:
+        return f"labels were stored for {labels} of {instances} instances"
     return None
 
 

@@ -73,7 +73,7 @@ class LabelledCounters:
         self._taken_back, self._held = taken, None
 
     def _on_host(self, key: Key, rows: NativeArray) -> Rows:
-        counter = self._counters[key]
+        counter = self._counter(key)
         return counter.to_host(rows) if isinstance(counter, SpillingCounter) else np.asarray(rows)
 
     def _result(self, key: Key) -> Histogram:
@@ -89,10 +89,7 @@ class LabelledCounters:
             get_memory_limit(),
         )
         if needed > limit:
-            raise MemoryError(
-                f"the counts by label or group need {needed:,} bytes or more, the memory limit is "
-                f"{limit:,} bytes: raise it by set_memory_limit()"
-            )
+            raise room_error(needed, limit)
 
     def add(
         self,
@@ -130,9 +127,7 @@ class LabelledCounters:
 
     @property
     def _key_bytes(self) -> int:
-        """Of a row and the number of its label and group: up to 8, or whole words of 8."""
-        least = self._row_bytes + _NUMBER.itemsize
-        return least if least <= 8 else -(-least // 8) * 8
+        return numbered_bytes(self._row_bytes)
 
     def _numbers_of_rows(
         self, labels: NDArray[Any] | None, groups: NDArray[np.integer] | None
@@ -161,8 +156,11 @@ class LabelledCounters:
         if key not in self._counters:
             numbered, device = key
             width = self._key_bytes if numbered else self._row_bytes
-            self._counters[key] = new_counter(width, device)
+            self._counters[key] = self._new_counter(width, device)
         return self._counters[key]
+
+    def _new_counter(self, row_bytes: int, device: Device) -> Counter:
+        return new_counter(row_bytes, device)
 
     def __getstate__(self) -> dict[str, Any]:
         counters = [(key[0], self._result(key)) for key in self._counters]
@@ -194,12 +192,16 @@ class LabelledCounters:
 
     def _parts(self, neurons: int) -> Iterator[tuple[Label, int, StateCounts]]:
         """Return labels, groups and their counts; the same may come once for each device."""
-        for key in self._counters:
-            rows, counts = self._result(key)
-            runs = self._runs(rows) if key[0] else [(None, 0, slice(None))]
+        for numbered, (rows, counts) in self._histograms():
+            runs = self._runs(rows) if numbered else [(None, 0, slice(None))]
             for label, group, part in runs:
                 own = np.ascontiguousarray(rows[part, : self._row_bytes])
                 yield label, group, StateCounts.trusted(own, counts[part], neurons)
+
+    def _histograms(self) -> Iterator[tuple[bool, Histogram]]:
+        """Return histograms, and first of each whether its rows have numbers."""
+        for key in self._counters:
+            yield key[0], self._result(key)
 
     def _runs(self, keys: Rows) -> Iterator[tuple[Label, int, slice]]:
         """Return each label and group of keys in order, and which of them have both."""
@@ -210,6 +212,19 @@ class LabelledCounters:
         for start, stop in pairwise([0, *edges.tolist(), len(keys)] if len(keys) else []):
             number, group = divmod(int(numbers[start]), self._groups)
             yield labels[number], group, slice(start, stop)
+
+
+def room_error(needed: int, limit: int) -> MemoryError:
+    return MemoryError(
+        f"the counts by label or group need {needed:,} bytes or more, the memory limit is "
+        f"{limit:,} bytes: raise it by set_memory_limit()"
+    )
+
+
+def numbered_bytes(row_bytes: int) -> int:
+    """Return the bytes of a row with the number of its label and group: up to 8, or whole words."""
+    least = row_bytes + _NUMBER.itemsize
+    return least if least <= 8 else -(-least // 8) * 8
 
 
 def without(counted: Histogram, taken_back: Histogram) -> Histogram:
@@ -236,9 +251,11 @@ def count_chunks(chunks: Iterable[Rows], neurons: int) -> StateCounts | StoredCo
     return count_weighted(((chunk, None) for chunk in chunks), neurons)
 
 
-def count_weighted(chunks: Iterable[WeightedRows], neurons: int) -> StateCounts | StoredCounts:
+def count_weighted(
+    chunks: Iterable[WeightedRows], neurons: int, budget: int | None = None
+) -> StateCounts | StoredCounts:
     """Count rows that are given in chunks, each row as often as its weight says, or once."""
-    counter = ExternalCounter(row_bytes(neurons))
+    counter = ExternalCounter(row_bytes(neurons), budget)
     for chunk, weights in chunks:
         counter.add(chunk, weights)
     if counter.has_spilled:

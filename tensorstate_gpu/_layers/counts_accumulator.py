@@ -17,6 +17,7 @@ from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.errors import RowsNotKept
 
 
@@ -114,11 +115,11 @@ class CountsAccumulator(Accumulator):
                 "(storage_path=), and counts them later; or leave out layers (exclude=)"
             ) from error
 
-    def _compute_counts(self) -> StateCounts:
+    def _compute_counts(self) -> StateCounts | StoredCounts:
         return merge_all(list(self._counters.histograms(self.neurons).values()), self.neurons)
 
     def counts_of(self, index: Any) -> StateCounts:
-        raise _rows_unavailable_error()
+        raise rows_not_kept()
 
     def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
         _refuse_labels(labels)
@@ -153,7 +154,7 @@ class CountsAccumulator(Accumulator):
             self._ledger.note_pieces("units")  # raises an error if some are missing
 
     def chunks(self) -> Iterator[Rows]:
-        raise _rows_unavailable_error()
+        raise rows_not_kept()
 
     def collect_transferred(self, *, wait: bool) -> None:
         """Nothing to do: batches are counted on their own device."""
@@ -167,5 +168,7 @@ def _refuse_labels(labels: Any) -> None:
         raise RowsNotKept('only counts are kept: give labels during capture, or use keep="states"')
 
 
-def _rows_unavailable_error() -> RowsNotKept:
-    return RowsNotKept('only counts are kept; rows need keep="states"')
+def rows_not_kept(where: str = "") -> RowsNotKept:
+    """Return the error that only counts are kept; ``where``: in which store."""
+    kept = f"{where} keeps counts only" if where else "only counts are kept"
+    return RowsNotKept(f'{kept}; rows need keep="states"')

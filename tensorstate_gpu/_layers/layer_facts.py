@@ -35,6 +35,24 @@ class LayerFacts:
         """
         return self.passes is None or self.passes[0] >= self.passes[1] - self.failed
 
+    @classmethod
+    def joined(cls, parts: Sequence["LayerFacts"]) -> "LayerFacts":
+        """Return what is known of a layer of which several runs have captured a part each."""
+        passes = [part.passes for part in parts if part.passes is not None]
+        shapes = {part.spatial_shape for part in parts if part.spatial_shape is not None}
+        names = dict.fromkeys(name for part in parts for name in part.other_names)
+        return cls(
+            (sum(ran for ran, _ in passes), sum(every for _, every in passes))
+            if passes and len(passes) == len(parts)
+            else None,
+            next((part.bypass for part in parts if part.bypass is not None), None),
+            tuple(names),
+            next((part.call_of for part in parts if part.call_of is not None), None),
+            shapes.pop() if len(shapes) == 1 else None,
+            any(part.shuffled for part in parts),
+            sum(part.failed for part in parts),
+        )
+
     def to_json(self) -> dict[str, object]:
         """Return what is known, without what is not."""
         return {

@@ -102,6 +102,14 @@ class LayerStates(ABC):
         return self.facts().call_of
 
     @property
+    def spatial_shape(self) -> tuple[int, ...] | None:
+        """The sizes of the activations without inputs and neurons: (height, width) of images.
+
+        None if inputs differ in them, or if they are not known.
+        """
+        return self.facts().spatial_shape
+
+    @property
     def nan_share(self) -> float:
         """The share of NaN in the first batch, from 0 to 1, if nothing in that batch fires; else 0.
 

@@ -2,6 +2,9 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from tensorstate_gpu._arguments import integer
@@ -12,6 +15,7 @@ _UNKNOWN = 4 << 30  # where the system does not tell how much memory there is
 _PROC, _CONTROL_GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 _chosen: int | None = None
+_of_task: ContextVar[int | None] = ContextVar("_of_task", default=None)
 
 
 def get_memory_limit() -> int:
@@ -54,13 +58,27 @@ def explicit_memory_limit() -> int | None:
     return _size(text, "TENSORSTATE_MEMORY_LIMIT") if text else None
 
 
+@contextmanager
+def memory_of_task(size: int) -> Iterator[None]:
+    """Let counting in this block, in this thread, use so many bytes at most, and LEAST at least.
+
+    Several tasks may share a process. Unlike a limit that was set, it does not bound results.
+    """
+    token = _of_task.set(max(LEAST, size))
+    try:
+        yield
+    finally:
+        _of_task.reset(token)
+
+
 def working_memory() -> int:
     """Return how many bytes of arrays keep the process at the limit, or 150 MB above.
 
     The interpreter with NumPy, Numba and zarr takes 200 MB, and freed memory is not all returned at
     once.
     """
-    limit = get_memory_limit()
+    limit, of_task = get_memory_limit(), _of_task.get()
+    limit = limit if of_task is None else min(limit, of_task)
     return limit - min(limit // 2, 128 << 20)
 
 

@@ -16,10 +16,10 @@ class ProgressCallback(Protocol):
 class Progress:
     """A progress bar on a terminal with tqdm; otherwise a line every few seconds.
 
-    ``total``: the number of ``unit`` to be done.
+    ``total``: the number of ``unit`` to be done; None if nobody knows.
     """
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
+    def __init__(self, what: str, total: int | None, unit: str) -> None:
         self._what, self._total, self._unit = what, total, unit
         self.done = 0
         self._last_line = time.monotonic()
@@ -33,7 +33,8 @@ class Progress:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(done - self.done)
         elif time.monotonic() - self._last_line >= SECONDS:
-            amount = f"{done:,} of {self._total:,} {self._unit}"
+            of_total = "" if self._total is None else f" of {self._total:,}"
+            amount = f"{done:,}{of_total} {self._unit}"
             print(f"{self._what}: {amount}{note and ', '}{note}", file=sys.stderr)
             self._last_line = time.monotonic()
         self.done = done
@@ -50,7 +51,7 @@ class Progress:
             self._bar.close()
 
 
-def _bar(what: str, total: int, unit: str) -> Any:
+def _bar(what: str, total: int | None, unit: str) -> Any:
     try:
         from tqdm import tqdm
     except ImportError:

@@ -23,8 +23,9 @@ _MOST_RUNS = 64  # then the shorter half becomes one: rows that return do not fi
 class ExternalCounter:
     """Counts rows in a Counter of the host; when that is full, its counts become a sorted run.
 
-    A run that cannot be written raises OSError in the next call of add(), before it takes any row;
-    everything added so far stays in memory, and each later call tries again.
+    A batch is counted whole, or not at all if add() raises an error. A run that cannot be written
+    raises OSError in the next call, before it takes any row; what was added so far stays in memory,
+    and each later call tries again.
 
     ``budget``: the bytes that it may use; by default those of working_memory().
     """
@@ -41,6 +42,11 @@ class ExternalCounter:
         return self._in_runs + self._counter.total
 
     @property
+    def nbytes(self) -> int:
+        """How many bytes its histograms in memory take."""
+        return self._counter.nbytes
+
+    @property
     def has_spilled(self) -> bool:
         """Whether a part of the counts is in files."""
         return bool(self._runs)
@@ -54,12 +60,27 @@ class ExternalCounter:
         """Count the rows of ``packed`` (states, bytes), each ``weights`` times (default: once)."""
         if self._counter.is_full:
             self._spill()
-        for start in range(0, len(packed), self.rows_at_a_time):
-            part = slice(start, start + self.rows_at_a_time)
-            if self._counter.is_full:
-                with suppress(OSError):  # this batch has begun; the next one raises it
-                    self._spill()
-            self._counter.add(packed[part], None if weights is None else weights[part])
+        if len(packed) <= self.rows_at_a_time:
+            self._counter.add(packed, weights)
+        else:
+            self._add_apart(packed, weights)
+
+    def _add_apart(self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None) -> None:
+        """Count a batch part by part. An error leaves the counts without all of it."""
+        apart = ExternalCounter(self._row_bytes, self._budget // 2)
+        step = apart.rows_at_a_time
+        for start in range(0, len(packed), step):
+            part = slice(start, start + step)
+            apart.add(packed[part], None if weights is None else weights[part])
+        if not apart._runs:
+            self._counter.add(*apart._counter.result())
+            return
+        apart._spill()
+        self._runs += apart._runs
+        self._in_runs += apart._in_runs
+        if len(self._runs) >= _MOST_RUNS:
+            with suppress(OSError, MemoryError):  # all is counted; the next spill tries again
+                self._compact()
 
     def _spill(self) -> None:
         """Move all counts from memory to a run."""

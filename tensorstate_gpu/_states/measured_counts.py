@@ -7,6 +7,7 @@ from typing import cast
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arrays.array_types import Weights
+from tensorstate_gpu._html import html_bar, html_table
 from tensorstate_gpu.information.estimators import Estimator
 
 
@@ -58,3 +59,19 @@ class MeasuredCounts(ABC):
             f"neurons, entropy {self.entropy():.3f} bits, efficiency {self.efficiency():.1%}, "
             f"coverage {information.coverage(self._weights):.1%})"
         ).replace("%", " %")
+
+    def _repr_html_(self) -> str:
+        shown = {
+            "states": f"{self.total:,}",
+            "distinct": f"{len(self):,}",
+            "neurons": f"{self.neurons:,}",
+        }
+        if not len(self):
+            return html_table(shown, [tuple(shown.values())])
+        efficiency = self.efficiency()
+        shown |= {
+            "entropy": f"{self.entropy():.3f} bits",
+            "efficiency": f"{100 * efficiency:.1f} %",
+            "coverage": f"{100 * information.coverage(self._weights):.1f} %",
+        }
+        return html_table(shown, [tuple(shown.values())], [html_bar(efficiency)])

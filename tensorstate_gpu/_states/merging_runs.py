@@ -22,7 +22,8 @@ from tensorstate_gpu._states.sorted_runs import (
     part_of,
 )
 
-_MOST_ROWS = 1 << 20  # of a range: larger ones gain nothing
+_MOST_ROWS = 1 << 20  # of a range: larger ones gain nothing, unless blocks are large
+MOST = 2**63 - 1  # of a count
 _COPIES = 4  # of the rows of a range: read, merged once, merged again, and written by the caller
 
 
@@ -32,17 +33,21 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
     ``budget``: the bytes that this may take. Ranges are merged on all threads, some in advance.
     """
     threads = get_num_threads()
-    rows = min(_MOST_ROWS, budget // ((threads + 1) * _COPIES * (row_bytes + 8)))
+    # Of each run, a range also reads a part of a block that it does not need.
+    not_needed = sum(max(run.sizes, default=0) for run in runs)
+    most = max(_MOST_ROWS, 2 * not_needed)
+    rows = min(most, budget // ((threads + 1) * _COPIES * (row_bytes + 8)))
     if len(runs) < 2:
         for run in runs:
             yield from _alone(run, rows)
         return
-    # Of each run, a range also reads a part of a block that it does not need.
-    cuts = _cuts(runs, max(rows // 2, rows - sum(max(run.sizes, default=0) for run in runs)))
+    cuts = _cuts(runs, max(rows // 2, rows - not_needed))
+
+    add_up = _merge if sum(run.most for run in runs) <= MOST else _merge_checked
 
     def merge(low: bytes | None, high: bytes | None) -> Histogram:
         parts = [part_of(run, low, high) for run in runs]
-        return cpu().merge([part for part in parts if len(part[0])], row_bytes)
+        return add_up([part for part in parts if len(part[0])], row_bytes)
 
     pool = ThreadPoolExecutor(threads, "tensorstate merge")
     waiting: deque[Future[Histogram]] = deque()
@@ -51,18 +56,49 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
             with deferred_interrupts():  # else a thread that has just begun may never end
                 waiting.append(pool.submit(merge, low, high))
             if len(waiting) > threads:
-                yield waiting.popleft().result()
+                yield from _if_any(waiting.popleft().result())
         while waiting:
-            yield waiting.popleft().result()
+            yield from _if_any(waiting.popleft().result())
     finally:  # without waiting for the result of what nobody wants
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _merge(parts: list[Histogram], row_bytes: int) -> Histogram:
+    return cpu().merge(parts, row_bytes)
+
+
+def _merge_checked(parts: list[Histogram], row_bytes: int) -> Histogram:
+    """Merge histograms. Raises OverflowError if a sum is more than an int64 holds."""
+    rows, high = cpu().merge([(rows, counts >> 32) for rows, counts in parts], row_bytes)
+    _, low = cpu().merge([(rows, counts & 0xFFFFFFFF) for rows, counts in parts], row_bytes)
+    if (high + (low >> 32)).max(initial=0) >= 1 << 31:
+        raise OverflowError(f"a state occurred more than {MOST:,} times")
+    return rows, (high << 32) + low
+
+
+def _if_any(piece: Histogram) -> Iterator[Histogram]:
+    """Yield a piece unless it is empty: a RangeOfRun may have no rows in its first block."""
+    if len(piece[1]):
+        yield piece
 
 
 def _alone(run: SortedRun, rows: int) -> Iterator[Histogram]:
     """Yield a run as it is, about so many rows at a time."""
     step = max(1, rows // max(run.sizes, default=1))
     for first in range(0, len(run.sizes), step):
-        yield run.read(first, min(first + step, len(run.sizes)))
+        yield from _if_any(run.read(first, min(first + step, len(run.sizes))))
+
+
+def ranges_of(
+    runs: Sequence[SortedRun], number: int
+) -> list[tuple[bytes | None, bytes | None] | None]:
+    """Return the limits of so many ranges with about as many rows; None for those without any.
+
+    Equal runs have equal ranges, in whatever order they are.
+    """
+    rows = sum(map(length, runs))
+    cuts = _cuts(runs, -(-rows // number))  # fewer than ``number``
+    return [*pairwise([None, *cuts, None]), *[None] * (number - len(cuts) - 1)]
 
 
 def _cuts(runs: Sequence[SortedRun], most: int) -> list[bytes]:

@@ -1,7 +1,7 @@
 """Sorting and counting packed states."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, Protocol, cast, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, DLPackArray
 from tensorstate_gpu._arrays.backend_protocol import Backend
 from tensorstate_gpu._arrays.dlpack import CPU, Tensor, export_like
-from tensorstate_gpu._arrays.frameworks import PaddedHistogram, jax_counts
+from tensorstate_gpu._arrays.frameworks import PaddedHistogram, dask_counting, jax_counts
 from tensorstate_gpu._process.memory_limit import explicit_memory_limit
 from tensorstate_gpu._states.backends import cpu, device_backend_for
 from tensorstate_gpu._states.external_counter import ExternalCounter
@@ -116,7 +116,7 @@ def count_states(
     ----------
     states : uint8 array of shape (states, bytes), capture point or layer of a Store
         A layer of a store is counted chunk by chunk: it may be larger than memory. So may a
-        np.memmap.
+        np.memmap. Of a Dask array, tasks of about 256 MB are counted on the cluster.
     neurons : int, optional
         How many bits of a row are neurons; all of them by default.
     size : int, optional
@@ -154,6 +154,9 @@ def count_states(
         return jax_counts().count(states, neurons, size, fill_value or 0)
     if fill_value is not None:
         raise TypeError("fill_value needs size=")
+    dask = dask_counting(states)
+    if dask is not None:
+        return cast(StateCounts | StoredCounts, dask.count_array(states, neurons, to))
     if isinstance(states, HasHistogram):
         if neurons not in (None, states.neurons):
             raise ValueError(f"{states.name} has {states.neurons} neurons, not {neurons}")

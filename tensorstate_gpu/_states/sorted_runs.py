@@ -1,9 +1,11 @@
 """Sorted runs: histograms in order, in files or in memory, of which any range can be read."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import NoReturn, Protocol
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +40,8 @@ class SortedRun(Protocol):
     """Distinct rows in order, and their counts, in blocks.
 
     ``fences``: the order_key() of the first row of each block. ``sizes``: the number of rows of
-    each block. ``most``: no count is greater.
+    each block; of a RangeOfRun, the first and the last may have fewer. ``most``: no count is
+    greater.
     """
 
     fences: list[bytes]
@@ -56,9 +59,20 @@ def length(run: SortedRun) -> int:
 
 def part_of(run: SortedRun, low: bytes | None, high: bytes | None) -> Histogram:
     """Return the rows from ``low`` on that are below ``high``; None for no limit."""
+    blocks = blocks_between(run, low, high)
+    return _cut(*run.read(blocks.start, blocks.stop), low, high)
+
+
+def blocks_between(run: SortedRun, low: bytes | None, high: bytes | None) -> slice:
+    """Return which blocks of a run may have rows from ``low`` on that are below ``high``."""
     first = 0 if low is None else max(0, bisect_right(run.fences, low) - 1)
     last = len(run.fences) if high is None else bisect_left(run.fences, high)
-    rows, counts = run.read(first, max(first, last))
+    return slice(first, max(first, last))
+
+
+def _cut(
+    rows: NDArray[np.uint8], counts: NDArray[np.int64], low: bytes | None, high: bytes | None
+) -> Histogram:
     start = 0 if low is None else place_of(rows, low)
     stop = len(rows) if high is None else place_of(rows, high)
     return rows[start:stop], counts[start:stop]
@@ -84,15 +98,51 @@ class MemoryRun:
         return self._rows[part], self._counts[part]
 
 
+class RangeOfRun:
+    """The rows of a run from ``low`` on that are below ``high``, as a run; None for no limit."""
+
+    def __init__(self, run: SortedRun, low: bytes | None, high: bytes | None) -> None:
+        self._run, self._low, self._high = run, low, high
+        blocks = blocks_between(run, low, high)
+        self._first = blocks.start
+        self.fences = [fence if low is None else max(fence, low) for fence in run.fences[blocks]]
+        self.sizes, self.most = run.sizes[blocks], run.most
+
+    def read(self, first: int, last: int) -> Histogram:
+        rows, counts = self._run.read(self._first + first, self._first + last)
+        return _cut(rows, counts, self._low, self._high)
+
+
+class JoinedRun:
+    """Runs, each of which is above the previous one, as one run; there is at least one."""
+
+    def __init__(self, runs: Sequence[SortedRun]) -> None:
+        self._runs = tuple(runs)
+        self._starts = [0, *accumulate(len(run.fences) for run in runs)]
+        self.fences = [fence for run in runs for fence in run.fences]
+        self.sizes = [size for run in runs for size in run.sizes]
+        self.most = max(run.most for run in runs)
+
+    def read(self, first: int, last: int) -> Histogram:
+        places = zip(self._runs, pairwise(self._starts), strict=True)
+        parts = [
+            run.read(max(first - start, 0), min(last, stop) - start)
+            for run, (start, stop) in places
+            if start < last and first < stop
+        ]
+        rows, counts = zip(*parts or [self._runs[0].read(0, 0)], strict=True)
+        return np.concatenate(rows), np.concatenate(counts)
+
+
 class ScratchRun:
     """A sorted run in a file without a name: the rows and counts of each block, as they are.
 
-    The counts of a block have the smallest type that holds them.
+    The counts of a block have the smallest type that holds them. What is read is checked.
     """
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes, self._file = row_bytes, ScratchFile()
-        self._places: list[tuple[int, int, np.dtype[np.unsignedinteger]]] = []
+        self._places: list[tuple[int, int, np.dtype[np.unsignedinteger], int]] = []
         self.fences: list[bytes] = []
         self.sizes: list[int] = []
         self.most = 0
@@ -113,8 +163,9 @@ class ScratchRun:
     def _append(self, rows: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
         most = int(counts.max())
         small = counts.astype(narrowest(most))
-        place = self._file.append(np.ascontiguousarray(rows)), self._file.append(small), small.dtype
-        self._places.append(place)
+        whole = np.ascontiguousarray(rows)
+        place = self._file.append(whole), self._file.append(small)
+        self._places.append((*place, small.dtype, _checksum(whole, small)))
         self.fences.append(order_key(rows[0]))
         self.sizes.append(len(rows))
         self.most = max(self.most, most)
@@ -125,10 +176,16 @@ class ScratchRun:
         done = 0
         for block in range(first, last):
             part = slice(done, done + self.sizes[block])
-            of_rows, of_counts, dtype = self._places[block]
+            of_rows, of_counts, dtype, checksum = self._places[block]
             self._file.read(of_rows, rows[part])
             small = np.empty(self.sizes[block], dtype)
             self._file.read(of_counts, small)
+            if _checksum(rows[part], small) != checksum:
+                raise OSError("a temporary file is damaged: it is not what was written")
             counts[part] = small
             done = part.stop
         return rows, counts
+
+
+def _checksum(rows: NDArray[np.uint8], counts: NDArray[np.unsignedinteger]) -> int:
+    return int(google_crc32c.extend(google_crc32c.value(rows.ravel()), counts.view(np.uint8)))

@@ -1,5 +1,7 @@
 """Tally: how many states occurred how often, added up piece by piece."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,16 @@ class Tally:
         great = zip(occurrences[~small].tolist(), states[~small].tolist(), strict=True)
         tally._great = dict(great)
         return tally
+
+    @classmethod
+    def sum(cls, tallies: Iterable["Tally"]) -> "Tally":
+        """Return the tally of all states, no two of which are equal."""
+        whole = cls()
+        for tally in tallies:
+            whole._table += tally._table
+            for value, states in tally._great.items():
+                whole._great[value] = whole._great.get(value, 0) + states
+        return whole
 
     def add(self, counts: NDArray[np.int64]) -> None:
         """Add states that occurred so often, each > 0."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer
+from tensorstate_gpu._html import html_table
 from tensorstate_gpu.information.bounds import (
     greatest_entropy,
     is_tree_quick,
@@ -115,6 +116,19 @@ class Estimate:
             f"Estimate({self.value:.4g}{margin}, {word} {self.lower:.4g} to {self.upper:.4g}, "
             f"{self.quality}, coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
         )
+
+    def _repr_html_(self) -> str:
+        error = self.standard_error
+        known = self.confidence_interval is not None
+        shown = {
+            "value": f"{self.value:.4g}",
+            "standard error": "-" if error is None else f"{error:.2g}",
+            "95 % interval" if known else "bounds": f"{self.lower:.4g} - {self.upper:.4g}",
+            "quality": self.quality,
+            "coverage": f"{100 * self.coverage:.1f} %",
+            "instances": f"{self.instances:,}",
+        }
+        return html_table(shown, [tuple(shown.values())])
 
     def as_dict(self) -> dict[str, object]:
         """Return all of it but for what only computes with it, ready for JSON."""

@@ -1,9 +1,11 @@
 """Tables of measures, of layers and of the network, and figures of them."""
 
+from tensorstate_gpu.reporting.architecture import Drawing, draw_architecture
 from tensorstate_gpu.reporting.figures import (
     plot_correlations,
     plot_discovery,
     plot_efficiency,
+    plot_firing_map,
     plot_firing_rates,
     plot_rank_frequency,
 )
@@ -12,12 +14,15 @@ from tensorstate_gpu.reporting.layer_report import LayerReport
 from tensorstate_gpu.reporting.report_table import Report, report
 
 __all__ = [
+    "Drawing",
     "LabelTable",
     "LayerReport",
     "Report",
+    "draw_architecture",
     "plot_correlations",
     "plot_discovery",
     "plot_efficiency",
+    "plot_firing_map",
     "plot_firing_rates",
     "plot_rank_frequency",
     "report",

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from tensorstate_gpu import information
+from tensorstate_gpu._html import html_summary, html_table
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
 from tensorstate_gpu.information.estimates import ROUGH, Quality
-from tensorstate_gpu.reporting.html import html_summary, html_table
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.text import printable_name, text_table
 

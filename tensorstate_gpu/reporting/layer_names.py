@@ -14,7 +14,7 @@ def name_of_call(name: str, number: int) -> str:
     """
     if number == 1:
         return name
-    layer = _layer_of(name)
+    layer = layer_of(name)
     return f"{layer}:{number}{name.removeprefix(layer)}"
 
 
@@ -45,7 +45,7 @@ def layer_labels(names: Iterable[str]) -> dict[str, str]:
     >>> layer_labels(["conv_pre_states", "conv_post_states"])
     {'conv_pre_states': 'conv_pre', 'conv_post_states': 'conv_post'}
     """
-    layers = {name: _layer_of(name) for name in names}
+    layers = {name: layer_of(name) for name in names}
     often = Counter(layers.values())
     return {
         name: layer if often[layer] == 1 else name.removesuffix("_states")
@@ -53,6 +53,11 @@ def layer_labels(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _layer_of(name: str) -> str:
+def layer_of(name: str) -> str:
+    """Return the name of the layer that states of this name are of, with the number of a call.
+
+    >>> layer_of("relu:2_post_states")
+    'relu:2'
+    """
     ending = next((ending for ending in _ENDINGS if name.endswith(ending)), "")
     return name.removesuffix(ending) or name

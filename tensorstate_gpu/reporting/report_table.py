@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
+from tensorstate_gpu._html import html_bar, html_summary, html_table
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.efficiencies import measure_layers
 from tensorstate_gpu.information.estimates import QUALITIES, Quality
-from tensorstate_gpu.reporting.html import html_summary, html_table
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
@@ -61,6 +61,7 @@ class Report:
     failed in its middle. They are in the table; whether the measures of the network are of them as
     well is ``includes_out_of_step``.
     ``profiles``: for each layer what figures show of its neurons and states.
+    ``notes``: what is to be known of the stores that were read, as pairs (label, text).
     ``ranks``: of how many ranks of a job the states are; None for those of one process.
 
     As tables with a row for each layer, neuron, label, or number of repetitions: to_pandas(),
@@ -83,6 +84,7 @@ class Report:
     out_of_step: tuple[str, ...] = ()
     includes_out_of_step: bool = False
     profiles: tuple[LayerProfile, ...] = dataclasses.field(default=(), compare=False)
+    notes: tuple[tuple[str, str], ...] = ()
     ranks: int | None = None
 
     def __getitem__(self, name: str) -> LayerReport:
@@ -189,7 +191,7 @@ class Report:
             lines.append(("states of", with_noun(self.ranks, "rank")))
         if self.missing:
             lines.append(("nothing captured of", ", ".join(map(printable_name, self.missing))))
-        return lines
+        return [*lines, *self.notes]
 
     def _why_out_of_step(self, layer: LayerReport) -> str:
         others = {each.inputs for each in self.layers if each.layer not in self.out_of_step}
@@ -215,8 +217,15 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows = [layer.cells() for layer in self.layers]
-        tables = [html_table(HEADINGS, rows) + html_summary(self.summary())]
+        tables = [html_table(HEADINGS, rows, list(map(_bar, self.layers)))]
+        tables.append(html_summary(self.summary()))
         return "".join([*tables, *(table._repr_html_() for table in self.by_label)])
+
+
+def _bar(layer: LayerReport) -> str:
+    lower, upper = layer.lower, layer.upper
+    limits = None if lower is None or upper is None else (lower, upper)
+    return html_bar(layer.efficiency, limits, dashed=layer.quality == "bounds only")
 
 
 _ADVICE = (
@@ -233,7 +242,7 @@ def report(
     by_label: bool = False,
     include_out_of_step: bool = False,
 ) -> Report:
-    """Measure all capture points of a model, Run or Store.
+    """Measure all capture points of a model or Run, or the layers of a Store or of several.
 
     Layers of which nothing was captured are left out, and named in ``missing`` of the result.
 
@@ -261,6 +270,7 @@ def report(
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
     measured, missing = measure_layers(points, measured_layer)
     whole = summarise(measured, accuracy, beta, missing, include_out_of_step)
+    whole = dataclasses.replace(whole, notes=tuple(getattr(model, "report_notes", ())))
     if not by_label:
         return whole
     tables = tuple(LabelTable.of_layer(each) for each in points if each.name not in missing)

@@ -7,9 +7,24 @@ are written once, before the record that lists them. Each commit rewrites the la
 an array; the beginning of that chunk does not change.
 """
 
+from tensorstate_gpu.store.counted_parts import count_part, merge_counts, merge_range
+from tensorstate_gpu.store.joined_layer import JoinedLayer
 from tensorstate_gpu.store.kept_counts import open_counts
+from tensorstate_gpu.store.opening_stores import open_stores
 from tensorstate_gpu.store.store import Store
 from tensorstate_gpu.store.stored_layer import StoredLayer
+from tensorstate_gpu.store.stores import Stores
 from tensorstate_gpu.store.verification import Verification
 
-__all__ = ["Store", "StoredLayer", "Verification", "open_counts"]
+__all__ = [
+    "JoinedLayer",
+    "Store",
+    "StoredLayer",
+    "Stores",
+    "Verification",
+    "count_part",
+    "merge_counts",
+    "merge_range",
+    "open_counts",
+    "open_stores",
+]

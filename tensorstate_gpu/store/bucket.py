@@ -21,7 +21,9 @@ try:
 except ImportError as error:
     raise ImportError("stores at URLs need obstore: pip install obstore") from error
 
+from tensorstate_gpu.store.commit_record import KEY
 from tensorstate_gpu.store.folder import Buffer
+from tensorstate_gpu.store.owned_objects import OwnedObjects
 
 Result = TypeVar("Result")
 
@@ -30,10 +32,11 @@ _MAX_MESSAGE_LENGTH = 500
 
 
 class Bucket:
-    """The objects of a store, by key. The user must make sure that there is only one writer.
+    """The objects of a store, by key.
 
-    Object stores have no locks. ``objects``: an obstore store; its prefix is the path of the run in
-    the bucket.
+    Object stores have no locks: of two writers, the one that opens the store last owns it, and the
+    other gets an error when it writes next. ``objects``: an obstore store; its prefix is the path
+    of the run in the bucket.
     """
 
     def __init__(self, objects: Any, name: str | None = None) -> None:
@@ -44,6 +47,7 @@ class Bucket:
             )
         self._objects: Any = objects
         self._name = _url_of(objects) or name or repr(objects)
+        self._owned: OwnedObjects | None = None  # while this is a writer
         self.writer_threads = 8  # a request takes tens of milliseconds, most of it network latency
 
     @classmethod
@@ -65,12 +69,19 @@ class Bucket:
         return bytes(self._call(lambda: obstore.get(self._objects, key).bytes()))
 
     def write(self, key: str, *parts: Buffer) -> None:
-        data = b"".join(parts)
-        self._call(lambda: obstore.put(self._objects, key, data))
+        data, owned = b"".join(parts), self._owned
+        if owned is None:
+            self._call(lambda: obstore.put(self._objects, key, data))
+        else:
+            self._call(lambda: owned.write(key, data))
 
     def delete(self, key: str) -> None:
+        owned = self._owned
         with contextlib.suppress(FileNotFoundError):
-            self._call(lambda: obstore.delete(self._objects, key))
+            if owned is None:
+                self._call(lambda: obstore.delete(self._objects, key))
+            else:
+                self._call(lambda: owned.delete(key))
 
     def list_sizes(self, under: str = "") -> dict[str, int]:
         def list_objects() -> dict[str, int]:
@@ -80,6 +91,10 @@ class Bucket:
             return dict(sorted(found.items()))
 
         return self._call(list_objects)
+
+    def list_folders(self) -> list[str]:
+        found = self._call(lambda: obstore.list_with_delimiter(self._objects))
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
 
     def has_content(self) -> bool:
         def has_any_key() -> bool:
@@ -95,10 +110,14 @@ class Bucket:
         """Nothing to do: an object is durable when the request has succeeded."""
 
     def claim(self) -> None:
-        """Nothing to do: object stores have no locks."""
+        """Own the objects, once the next write of the record has succeeded.
+
+        That raises StoreInUse if another writer comes in between.
+        """
+        self._owned = self._call(lambda: OwnedObjects(self._objects, KEY, str(self)))
 
     def release(self) -> None:
-        """Nothing to do: object stores have no locks."""
+        """Nothing to do: the next writer owns the objects from its first write on."""
 
     def _call(self, request: Callable[[], Result]) -> Result:
         """Run a request. Raises FileNotFoundError for a missing object, else OSError."""

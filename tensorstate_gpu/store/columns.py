@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._layers.chunked_buffer import ChunkedBuffer, copied
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.errors import DamagedStore
+from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.background_writer import SubmitJob
 from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.chunks import (
@@ -20,7 +21,7 @@ from tensorstate_gpu.store.chunks import (
     checksum,
     new_document,
 )
-from tensorstate_gpu.store.commit_record import KEY, ArrayRecord, check_document, with_checksum
+from tensorstate_gpu.store.commit_record import KEY, check_document, with_checksum
 from tensorstate_gpu.store.files import Files
 
 # The minimum size of a chunk. A capture that is committed before it fills a chunk gets smaller
@@ -111,13 +112,13 @@ class ArrayReader:
             # where its thread holds a lock of zarr's that the read needs to end.
             reader.shutdown(wait=False, cancel_futures=True)
 
-    def read(self, start: int, stop: int) -> list[NDArray[Any]]:
-        """Read the values [start, stop), as a list of arrays."""
+    def read(self, start: int, stop: int) -> Iterator[NDArray[Any]]:
+        """Read the values [start, stop), in arrays of a chunk or less."""
         size = self._committed.chunk_rows
         first = start // size
         ends = ((start - i * size, stop - i * size) for i in range(first, -(-stop // size)))
         pieces = zip(self.chunks(first, max(first, -(-stop // size))), ends, strict=True)
-        return [piece[max(begin, 0) : end] for piece, (begin, end) in pieces]
+        return (piece[max(begin, 0) : end] for piece, (begin, end) in pieces)
 
 
 class ColumnSnapshot(NamedTuple):

@@ -5,52 +5,27 @@ document and is replaced atomically. Chunks are written before the record, shape
 it.
 """
 
-import base64
 import dataclasses
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import google_crc32c
-import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, totals
+from tensorstate_gpu._layers.counters import numbered_bytes
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu.errors import DamagedStore, NoStore, UnknownFormat
-from tensorstate_gpu.store.keys import LABELS, LEDGERS, UNITS
+from tensorstate_gpu.store.array_record import ArrayRecord, validated_count, validated_integer
+from tensorstate_gpu.store.counts_entry import CountsEntry, RunRecord
+from tensorstate_gpu.store.keys import LABELS, LEDGERS, UNITS, run_key, state_key
+
+Value = TypeVar("Value")
 
 FORMAT = 3
-READABLE_FORMATS = (2, 3)  # what they differ in: docs/store.md
+COUNTS_FORMAT = 4  # where layers keep counts: older releases do not know them
+READABLE_FORMATS = (2, FORMAT, COUNTS_FORMAT)  # what they differ in: docs/store.md
 KEY = "zarr.json"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ArrayRecord:
-    """What is committed of one array.
-
-    ``chunk_rows``: rows of a full chunk. ``checksums``: the CRC-32C of the committed values of each
-    chunk. The file of the last, partial chunk may contain more values than are committed.
-    """
-
-    rows: int
-    chunk_rows: int
-    checksums: tuple[int, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        packed = np.array(self.checksums, "<u4").tobytes()
-        return {
-            "rows": self.rows,
-            "chunk_rows": self.chunk_rows,
-            "crc32c": base64.b64encode(packed).decode(),
-        }
-
-    @classmethod
-    def from_json(cls, found: dict[str, Any]) -> "ArrayRecord":
-        packed = np.frombuffer(base64.b64decode(found["crc32c"], validate=True), "<u4")
-        rows, chunk_rows = _validated_count(found["rows"]), _validated_count(found["chunk_rows"])
-        if chunk_rows < 1 or len(packed) != -(-rows // chunk_rows):
-            raise ValueError(f"{rows} rows in chunks of {chunk_rows}, {len(packed)} checksums")
-        return cls(rows, chunk_rows, tuple(packed.tolist()))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +39,7 @@ class LayerRecord:
     ``labels``, ``units``: those of the instances, in order, or None.
     ``ledger``: the earlier batches, or None if ``batches`` are all.
     ``facts``: what is known of the layer besides its states; an optional field.
+    ``counts``: of a layer that keeps counts: those. It has no rows in ``states``, and no notes.
     """
 
     neurons: int
@@ -76,6 +52,33 @@ class LayerRecord:
     units: ArrayRecord | None = None
     unassigned: int = 0
     facts: LayerFacts = dataclasses.field(default_factory=LayerFacts)
+    counts: CountsEntry | None = None
+
+    @property
+    def rows(self) -> int:
+        """The number of rows: those that are kept, or those that were counted."""
+        return self.states.rows if self.counts is None else self.counts.total
+
+    @property
+    def run_arrays(self) -> list[ArrayRecord]:
+        """The arrays of all sorted runs, of a layer that keeps counts."""
+        runs = () if self.counts is None else self.counts.runs
+        return [array for run in runs for array in run.arrays.values()]
+
+    def run_bytes(self, run: RunRecord) -> int:
+        """Return the bytes of each row of a sorted run of this layer."""
+        return numbered_bytes(self.row_bytes) if run.numbered else self.row_bytes
+
+    @property
+    def keep(self) -> str:
+        """ "states" or "counts"."""
+        return "states" if self.counts is None else "counts"
+
+    @property
+    def groups(self) -> int | None:
+        """For how many groups of instances the layer was captured, if that was given."""
+        groups: int | None = self.capture.get("groups")
+        return groups
 
     @property
     def row_bytes(self) -> int:
@@ -85,6 +88,13 @@ class LayerRecord:
     def notes(self) -> dict[str, ArrayRecord | None]:
         """The labels and the units."""
         return {"labels": self.labels, "units": self.units}
+
+    @property
+    def noted(self) -> dict[str, int]:
+        """How many instances have labels, and units."""
+        if self.counts is not None:
+            return dict(self.counts.noted)
+        return {what: 0 if array is None else array.rows for what, array in self.notes.items()}
 
     @property
     def states_per_instance(self) -> int | None:
@@ -107,25 +117,27 @@ class LayerRecord:
             "units": None if self.units is None else self.units.to_json(),
             "unassigned": self.unassigned,
             **({"facts": facts} if facts else {}),
+            **({} if self.counts is None else {"counts": self.counts.to_json()}),
         }
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> "LayerRecord":
         batches = tuple(
-            (_validated_count(count), _validated_integer(each)) for count, each in found["batches"]
+            (validated_count(count), validated_integer(each)) for count, each in found["batches"]
         )
         instances = found["instances"] if "ledger" in found else totals(batches)[0]  # format 2
         layer = cls(
-            _validated_count(found["neurons"]),
+            validated_count(found["neurons"]),
             dict(found["capture"]),
-            _validated_count(instances),
+            validated_count(instances),
             batches,
             ArrayRecord.from_json(found["states"]),
             _optional_array(found["labels"]),
             _optional_array(found.get("ledger")),
             _optional_array(found.get("units")),
-            _validated_count(found.get("unassigned", 0)),
+            validated_count(found.get("unassigned", 0)),
             LayerFacts.from_json(dict(found.get("facts", {}))),
+            CountsEntry.from_json(found["counts"]) if "counts" in found else None,
         )
         layer.check()
         return layer
@@ -136,14 +148,14 @@ class LayerRecord:
         read_batches() checks the whole ledger.
         """
         instances, expected, unassigned = found = totals(self.batches)
-        due = self.instances, self.states.rows, self.unassigned
+        due = self.instances, self.rows, self.unassigned
         if self.ledger is None:
             fits = found == due
         else:
             fits = all(part <= whole for part, whole in zip(found, due, strict=True))
         if self.neurons < 1 or not fits:
             raise ValueError(
-                f"{self.states.rows} rows of {self.neurons} neurons and {self.instances} "
+                f"{self.rows} rows of {self.neurons} neurons and {self.instances} "
                 f"instances, {self.unassigned} rows unassigned; {expected} rows of {instances} "
                 f"instances due, {unassigned} unassigned"
             )
@@ -157,7 +169,11 @@ def _optional_array(found: dict[str, Any] | None) -> ArrayRecord | None:
 class Record:
     """Everything that is committed. A layer is None until its first batch is committed.
 
-    ``format``: that of the record that was read; FORMAT is written.
+    ``format``: that of the record that was read.
+    ``closed``: whether the last writer has ended properly, with everything that it captured. False
+    while it is at work, and for good if it was killed; None if the record does not say.
+    ``run``: of the store and its copies, a name that no other store has. ``writer``: the same of
+    the last writer.
     """
 
     version: str  # of the library that wrote the store
@@ -166,25 +182,65 @@ class Record:
     commits: int = 0
     layers: dict[str, LayerRecord | None] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
+    closed: bool | None = None
+    run: str | None = None
+    writer: str | None = None
 
     @property
     def groups(self) -> list[str]:
-        """Keys of the groups inside the store: of labels, units and ledgers, if there are any."""
+        """Keys of the groups inside the store: of labels, units, ledgers and kept counts."""
         layers = [layer for layer in self.layers.values() if layer is not None]
         present = {
             LABELS: any(layer.labels is not None for layer in layers),
             UNITS: any(layer.units is not None for layer in layers),
             LEDGERS: any(layer.ledger is not None for layer in layers),
         }
-        return [group for group, is_present in present.items() if is_present]
+        groups = [group for group, is_present in present.items() if is_present]
+        for name, layer in self.layers.items():
+            if layer is not None and layer.counts is not None:
+                groups.append(state_key(name))
+                groups += [run_key(name, run.number) for run in layer.counts.runs]
+        return groups
+
+    @property
+    def written_format(self) -> int:
+        """The format in which the record is written."""
+        keeps_counts = any(layer and layer.counts is not None for layer in self.layers.values())
+        return COUNTS_FORMAT if keeps_counts else FORMAT
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks are committed, of all arrays."""
+        arrays = [
+            array
+            for layer in self.layers.values()
+            if layer is not None
+            for array in (layer.states, layer.ledger, *layer.notes.values(), *layer.run_arrays)
+        ]
+        return sum(len(array.checksums) for array in arrays if array is not None)
+
+    def facts_of(self, name: str) -> LayerFacts | None:
+        """Return what is known of a layer besides its states; None if nothing is.
+
+        A layer of which nothing is committed has run in none of the passes that were.
+        """
+        layers = [layer for layer in self.layers.values() if layer is not None]
+        committed = self.layers.get(name)
+        if committed is not None:
+            return committed.facts
+        passes = [layer.facts.passes[1] for layer in layers if layer.facts.passes is not None]
+        return LayerFacts(passes=(0, max(passes))) if passes else None
 
     def to_bytes(self) -> bytes:
         about = {
-            "format": FORMAT,
+            "format": self.written_format,
             "version": self.version,
             "started": self.started,
             "committed": self.committed,
             "commits": self.commits,
+            "closed": self.closed,
+            "run": self.run,
+            "writer": self.writer,
             "layers": {
                 name: None if layer is None else layer.to_json()
                 for name, layer in self.layers.items()
@@ -197,7 +253,7 @@ class Record:
         """Parse a record. Raises ValueError if it is none, of another format, or damaged."""
         about = _record_attribute(data, where)
         if about.get("format") not in READABLE_FORMATS:
-            readable = " and ".join(map(str, READABLE_FORMATS))
+            readable = ", ".join(map(str, READABLE_FORMATS))
             raise UnknownFormat(
                 f"{where} has format {about.get('format')}, this version reads {readable}; "
                 f"it was written by tensorstate_gpu {about.get('version')}"
@@ -208,12 +264,15 @@ class Record:
                 about["version"],
                 about["started"],
                 about["committed"],
-                _validated_count(about["commits"]),
+                validated_count(about["commits"]),
                 {
                     name: None if layer is None else LayerRecord.from_json(layer)
                     for name, layer in about["layers"].items()
                 },
                 about["format"],
+                _optional(bool, about.get("closed")),
+                _optional(str, about.get("run")),
+                _optional(str, about.get("writer")),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedStore(f"{where}/{KEY} is damaged: {error!r}") from error
@@ -267,13 +326,7 @@ def _checksum(document: dict[str, Any]) -> str:
     return f"{google_crc32c.value(text.encode()):08x}"
 
 
-def _validated_count(number: Any) -> int:
-    if _validated_integer(number) < 0:
-        raise ValueError(f"{number!r} is not a count")
-    return int(number)
-
-
-def _validated_integer(number: Any) -> int:
-    if type(number) is not int:
-        raise ValueError(f"{number!r} is not an integer")
-    return number
+def _optional(kind: type[Value], found: object) -> Value | None:
+    if found is None or isinstance(found, kind):
+        return found
+    raise ValueError(f"{found!r} is not a {kind.__name__}")

@@ -7,18 +7,22 @@ from functools import partial
 from typing import NamedTuple
 
 from tensorstate_gpu.store.background_writer import SubmitJob
-from tensorstate_gpu.store.commit_record import FORMAT, KEY, LayerRecord, Record, group_document
+from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record, group_document
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import layer_keys
-from tensorstate_gpu.store.layer_writer import LayerSnapshot, LayerWriter
 from tensorstate_gpu.store.rewinding import shrink_arrays
+from tensorstate_gpu.store.written_layer import Snapshot, WrittenLayer
 
 
 class CommitSnapshot(NamedTuple):
-    """What a commit will publish: all names of layers, and snapshots of those with rows."""
+    """What a commit will publish: all names of layers, and snapshots of those with rows.
+
+    ``closed``: whether it is the last commit, of a writer that ends properly.
+    """
 
     names: list[str]
-    layers: dict[str, tuple[LayerWriter, LayerSnapshot]]
+    layers: dict[str, tuple[WrittenLayer, Snapshot]]
+    closed: bool = False
 
 
 class Committer:
@@ -49,13 +53,15 @@ class Committer:
         layers = {name: self.record.layers.get(name) for name in snapshot.names}
         for name, (layer, layer_snapshot) in snapshot.layers.items():
             ledger = layer_snapshot.ledger
-            if (ledger.instances or ledger.states) and name in layers:
+            # A layer that was committed may be empty again, after a pass that broke.
+            has_some = ledger.instances or ledger.states or layers.get(name) is not None
+            if has_some and name in layers:
                 layers[name] = layer.commit_entry(layer_snapshot)
-        if layers != self.record.layers:
-            self._publish_record(layers)
+        if (layers, snapshot.closed) != (self.record.layers, self.record.closed):
+            self._publish_record(layers, closed=snapshot.closed)
         on_published()
 
-    def _update_metadata(self, name: str, layer: LayerWriter) -> None:
+    def _update_metadata(self, name: str, layer: WrittenLayer) -> None:
         committed = self.record.layers.get(name)
         if committed is not None:
             layer.update_metadata(committed)
@@ -77,14 +83,18 @@ class Committer:
         if rewound.layers != self.record.layers:
             self._publish_record(rewound.layers)
 
-    def _publish_record(self, layers: dict[str, LayerRecord | None]) -> None:
-        record = dataclasses.replace(
-            self.record,
-            committed=datetime.now(UTC).isoformat(timespec="seconds"),
-            commits=self.record.commits + 1,
-            layers=layers,
-            format=FORMAT,
-        )
+    def _publish_record(
+        self, layers: dict[str, LayerRecord | None], *, closed: bool = False
+    ) -> None:
+        record = dataclasses.replace(self.record, closed=closed)
+        if layers != self.record.layers:
+            record = dataclasses.replace(
+                record,
+                committed=datetime.now(UTC).isoformat(timespec="seconds"),
+                commits=self.record.commits + 1,
+                layers=layers,
+            )
+        record = dataclasses.replace(record, format=record.written_format)
         for group in set(record.groups) - set(self.record.groups):
             self._files.write(f"{group}/{KEY}", group_document({}))
         self._files.sync()

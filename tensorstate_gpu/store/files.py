@@ -32,6 +32,9 @@ class Files(Protocol):
     def list_sizes(self, under: str = "") -> dict[str, int]:
         """Return the sizes of all files, or of those below a key, sorted by key."""
 
+    def list_folders(self) -> list[str]:
+        """Return the names of the folders at the top."""
+
     def has_content(self) -> bool:
         """Return whether there are any files. Incomplete files of a killed writer do not count."""
 
@@ -79,6 +82,9 @@ class Memory:
         keys = sorted(key for key in found if not under or key.startswith(under + "/"))
         return {key: found[key] for key in keys}
 
+    def list_folders(self) -> list[str]:
+        return sorted({key.partition("/")[0] for key in self._files.copy() if "/" in key})
+
     def has_content(self) -> bool:
         return bool(self._files)
 
@@ -104,6 +110,11 @@ def _memory_of_this_process(name: str) -> Memory:
     if name not in _memories:
         raise NoStore(f"memory://{name} is in the memory of the process that pickled it")
     return _memories[name]
+
+
+def names_in_memory() -> list[str]:
+    """Return the names of the stores in the memory of this process."""
+    return [name for name, files in _memories.items() if files.has_content()]
 
 
 _url_scheme = re.compile("(abfss?|adl|azure|az|file|gs|https?|memory|s3a?):/")

@@ -133,6 +133,13 @@ class Folder:
                 found[file.relative_to(self.path).as_posix()] = file.stat().st_size
         return found
 
+    def list_folders(self) -> list[str]:
+        """Return the names of the folders at the top."""
+        try:
+            return sorted(each.name for each in self.path.iterdir() if each.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
     def has_content(self) -> bool:
         """Return whether the path is a file, or a folder that contains a complete file."""
         if not self.path.is_dir():

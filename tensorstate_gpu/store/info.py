@@ -4,7 +4,8 @@ from typing import Any
 
 from tensorstate_gpu.store.commit_record import LayerRecord, Record
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.keys import layer_keys
+from tensorstate_gpu.store.kept_runs import array_key
+from tensorstate_gpu.store.keys import layer_keys, run_key
 from tensorstate_gpu.store.verification import CommittedArray, committed_arrays, committed_keys
 
 
@@ -19,6 +20,7 @@ def describe(files: Files, record: Record) -> dict[str, Any]:
         "started": record.started,
         "committed": record.committed,
         "commits": record.commits,
+        "closed": record.closed,
         **_all_files(files, record, sizes),
         "layers": [_describe(*layer, arrays, sizes) for layer in record.layers.items()],
     }
@@ -41,23 +43,29 @@ def _describe(
     arrays: dict[str, CommittedArray],
     sizes: dict[str, int] | None,
 ) -> dict[str, Any]:
-    layer_arrays = [arrays[key] for key in layer_keys(name) if key in arrays]
+    layer_arrays = [arrays[key] for key in _array_keys(name, layer) if key in arrays]
     capture = {} if layer is None else dict(layer.capture)
     keys = [key for array in layer_arrays for key in array.file_keys()]
     return {
         "name": name,
+        "keep": None if layer is None else layer.keep,
         "neurons": None if layer is None else layer.neurons,
         "axis": capture.pop("neuron_axis", None),
         **capture,
-        "rows": 0 if layer is None else layer.states.rows,
+        "rows": 0 if layer is None else layer.rows,
         "instances": 0 if layer is None else layer.instances,
         "states_per_instance": None if layer is None else layer.states_per_instance,
         "unassigned_rows": 0 if layer is None else layer.unassigned,
-        "labels": 0 if layer is None or layer.labels is None else layer.labels.rows,
-        "units": 0 if layer is None or layer.units is None else layer.units.rows,
+        **({"labels": 0, "units": 0} if layer is None else layer.noted),
         "chunks": sum(len(array.committed.checksums) for array in layer_arrays),
         "bytes": None if sizes is None else sum(sizes.get(key, 0) for key in keys),
     }
+
+
+def _array_keys(name: str, layer: LayerRecord | None) -> list[str]:
+    runs = () if layer is None or layer.counts is None else layer.counts.runs
+    of_runs = (array_key(run_key(name, run.number), each) for run in runs for each in run.arrays)
+    return [*layer_keys(name), *of_runs]
 
 
 def file_sizes(files: Files) -> dict[str, int] | None:

@@ -25,6 +25,11 @@ def state_key(name: str) -> str:
     return escaped
 
 
+def run_key(name: str, number: int) -> str:
+    """Return the key of a sorted run of a layer that keeps counts."""
+    return f"{state_key(name)}/{number}"
+
+
 def note_key(what: str, name: str) -> str:
     """Return the key of the labels of a layer's instances, or of their units."""
     return f"{_GROUP_OF_NOTES[what]}/{state_key(name)}"

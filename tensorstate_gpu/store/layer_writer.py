@@ -22,6 +22,7 @@ from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.labels import StoredLabels
 from tensorstate_gpu.store.ledger_array import LedgerArray, LedgerSnapshot, read_batches
 from tensorstate_gpu.store.note_array import NoteArray
+from tensorstate_gpu.store.written_layer import WrittenLayer
 
 Rows = NDArray[np.uint8]
 
@@ -31,6 +32,10 @@ class RunContext(Protocol):
 
     files: Files
     compressor: Any
+
+    @property
+    def layers(self) -> int:
+        """The number of layers."""
 
     def column(
         self,
@@ -42,7 +47,7 @@ class RunContext(Protocol):
     ) -> Column:
         """Return a growing array that the background threads write."""
 
-    def adding_batch(self, layer: "LayerWriter", rows: int) -> AbstractContextManager[None]:
+    def adding_batch(self, layer: WrittenLayer, rows: int) -> AbstractContextManager[None]:
         """Context manager that blocks commits while a batch is added."""
 
     def check_writable(self) -> None:
@@ -251,6 +256,9 @@ class LayerWriter:
             )
             self._last_commit = snapshot.position(), layer
         return dataclasses.replace(self._last_commit[1], facts=snapshot.facts)
+
+    def delete_replaced(self) -> None:
+        """Nothing to do: commits replace no files of rows."""
 
     def _is_committed(self, snapshot: LayerSnapshot) -> bool:
         return self._last_commit is not None and self._last_commit[0] == snapshot.position()

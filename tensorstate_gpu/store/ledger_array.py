@@ -9,8 +9,9 @@ from zarr.codecs import ZstdCodec
 from tensorstate_gpu._layers.batches import Batch, Batches, totals
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu.errors import DamagedStore
+from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
-from tensorstate_gpu.store.commit_record import ArrayRecord, LayerRecord
+from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import ledger_key
 
@@ -54,7 +55,7 @@ class LedgerArray:
         """Continue after the committed batches."""
         if committed.ledger is not None:
             self._column.resume(committed.ledger)
-            whole = committed.instances, committed.states.rows, committed.unassigned
+            whole = committed.instances, committed.rows, committed.unassigned
             last = totals(committed.batches)
             self._totals = whole[0] - last[0], whole[1] - last[1], whole[2] - last[2]
 
@@ -113,10 +114,10 @@ def read_batches(files: Files, name: str, committed: LayerRecord) -> list[Batch]
     batches = [batch for chunk in chunks for batch in map(tuple, chunk.tolist())]
     batches += committed.batches
     found = totals(batches)
-    if found != (committed.instances, committed.states.rows, committed.unassigned):
+    if found != (committed.instances, committed.rows, committed.unassigned):
         raise DamagedStore(
             f"{files}/{key} is damaged: it has {found[0]} instances with {found[1]} states, "
-            f"committed are {committed.instances} with {committed.states.rows}; {found[2]} of the "
+            f"committed are {committed.instances} with {committed.rows}; {found[2]} of the "
             f"states are unassigned, committed are {committed.unassigned}"
         )
     return batches

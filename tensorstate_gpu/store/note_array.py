@@ -14,8 +14,8 @@ from tensorstate_gpu._layers.labels import (
     label_kind,
     to_column,
 )
+from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.columns import ArrayReader, Column, ColumnSnapshot
-from tensorstate_gpu.store.commit_record import ArrayRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import note_key
 

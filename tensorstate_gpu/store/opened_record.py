@@ -1,13 +1,15 @@
 """Opening a store: reads its commit record, or creates the first one."""
 
+import dataclasses
 import json
 import zipfile
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
-from tensorstate_gpu.store.commit_record import KEY, Record
+from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.folder import Folder
 
@@ -36,8 +38,15 @@ def claim_and_read_record(files: Files, *, resume: bool) -> Record:
     files.claim()
     try:
         # Read again: another writer may have come first.
-        record = _read_existing_record(files, resume)
-        return _new_record(files) if record is None else record
+        found = _read_existing_record(files, resume)
+        record = _new_record() if found is None else found
+        # Published at once: the run is at work again, and nobody else may write from now on.
+        run, writer = record.run or uuid4().hex, uuid4().hex
+        record = dataclasses.replace(record, closed=False, run=run, writer=writer)
+        record = dataclasses.replace(record, format=record.written_format)
+        files.write(KEY, record.to_bytes())
+        files.sync()
+        return record
     except BaseException:
         files.release()
         raise
@@ -54,13 +63,10 @@ def _read_existing_record(files: Files, resume: bool) -> Record | None:
     return read_record(files)
 
 
-def _new_record(files: Files) -> Record:
+def _new_record() -> Record:
     from tensorstate_gpu._version import __version__
 
-    record = Record(__version__, datetime.now(UTC).isoformat(timespec="seconds"))
-    files.write(KEY, record.to_bytes())
-    files.sync()
-    return record
+    return Record(__version__, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def check_same_capture(what: str, new: dict[str, Any], committed: dict[str, Any]) -> None:
@@ -68,3 +74,11 @@ def check_same_capture(what: str, new: dict[str, Any], committed: dict[str, Any]
     for key, value in json.loads(json.dumps(new)).items():
         if key not in committed or committed[key] != value:
             raise ValueError(f"{what} was captured with {committed}, not with {key} = {value}")
+
+
+def check_same_keep(what: str, keep: str, groups: int | None, committed: LayerRecord) -> None:
+    """Raise ValueError if a layer has kept something else before; counts, also by other groups."""
+    if keep != committed.keep:
+        raise ValueError(f'{what} was captured with keep="{committed.keep}", not keep="{keep}"')
+    if keep == "counts" and groups != committed.groups:
+        raise ValueError(f"{what} was captured with groups={committed.groups}, not groups={groups}")

@@ -7,10 +7,11 @@ from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._layers.batches import first, is_unassigned, totals
 from tensorstate_gpu._layers.instance_notes import NOTES
 from tensorstate_gpu._layers.ledger import Position
-from tensorstate_gpu.errors import InputsUnknown
+from tensorstate_gpu.errors import InputsUnknown, RowsNotKept
+from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.chunks import checksum
 from tensorstate_gpu.store.columns import ArrayReader
-from tensorstate_gpu.store.commit_record import ArrayRecord, LayerRecord, Record, with_checksum
+from tensorstate_gpu.store.commit_record import LayerRecord, Record, with_checksum
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import ledger_key, note_key, state_key
 from tensorstate_gpu.store.ledger_array import COLUMNS, read_batches
@@ -35,8 +36,7 @@ def position_in(record: Record, name: str) -> Position:
     layer = record.layers.get(name)
     if layer is None:
         return Position(0, 0, dict.fromkeys(NOTES, 0))
-    notes = {what: 0 if array is None else array.rows for what, array in layer.notes.items()}
-    return Position(layer.instances, layer.states.rows, notes)
+    return Position(layer.instances, layer.rows, layer.noted)
 
 
 def _numbers(files: Files, record: Record, instances: int | Mapping[str, int]) -> dict[str, int]:
@@ -66,6 +66,11 @@ def _count(number: object) -> int:
 def _first_instances(
     files: Files, name: str, layer: LayerRecord, instances: int
 ) -> LayerRecord | None:
+    if layer.counts is not None and instances < layer.instances:
+        raise RowsNotKept(
+            f"{files}: {name!r} keeps counts of {layer.instances:,} inputs: those of single inputs "
+            f"cannot be forgotten, so it cannot be rewound to {instances:,}"
+        )
     batches = read_batches(files, name, layer)
     if any(is_unassigned(batch) and not batch[0] for batch in batches):
         raise InputsUnknown(f"{files}: the number of inputs of {name!r} is not known")
@@ -83,6 +88,8 @@ def _first_instances(
         )
     if not instances:
         return None
+    if layer.counts is not None:
+        return layer
     states = ArrayReader(files, state_key(name), layer.states, (layer.row_bytes,))
     notes = {
         what: _first_notes(files, note_key(what, name), array, layer.instances, instances)

@@ -19,11 +19,13 @@ from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
 from tensorstate_gpu.store.commit_record import LayerRecord, Record
 from tensorstate_gpu.store.committer import CommitSnapshot, Committer
+from tensorstate_gpu.store.counts_writer import CountsWriter
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
 from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.rewinding import delete_forgotten, position_in, rewound
 from tensorstate_gpu.store.writer_life import WriterLife
+from tensorstate_gpu.store.written_layer import WrittenLayer
 
 
 class BatchSource(Protocol):
@@ -58,7 +60,7 @@ class RunWriter:
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
         self._pass_starts = PassStarts()
         self._names: dict[str, None] = dict.fromkeys(record.layers)
-        self._layers: dict[str, LayerWriter] = {}
+        self._layers: dict[str, WrittenLayer] = {}
         self._sources: weakref.WeakSet[BatchSource] = weakref.WeakSet()
         self._lock = ForkSafeLock()
         self._rejects_batches = False
@@ -94,10 +96,33 @@ class RunWriter:
     ) -> LayerWriter:
         """Return the writer of a layer. ``committed``: what is already committed of it."""
         with self._lock:
-            self._background.start()
-            self._names[name] = None
-            self._layers[name] = LayerWriter(self, name, neurons, capture, committed, facts)
-            return self._layers[name]
+            layer = LayerWriter(self, name, neurons, capture, committed, facts)
+            self._add_layer(layer)
+            return layer
+
+    def open_counts(
+        self,
+        name: str,
+        neurons: int,
+        capture: dict[str, Any],
+        committed: LayerRecord | None,
+        facts: Callable[[], LayerFacts],
+    ) -> CountsWriter:
+        """Return the writer of a layer that keeps counts."""
+        with self._lock:
+            layer = CountsWriter(self, name, neurons, capture, committed, facts)
+            self._add_layer(layer)
+            return layer
+
+    def _add_layer(self, layer: WrittenLayer) -> None:
+        self._background.start()
+        self._names[layer.name] = None
+        self._layers[layer.name] = layer
+
+    @property
+    def layers(self) -> int:
+        """The number of layers: they share the memory for counts."""
+        return len(self._names)
 
     def column(
         self,
@@ -199,7 +224,7 @@ class RunWriter:
         self._background.wait_for_queue_space()
 
     @contextlib.contextmanager
-    def adding_batch(self, layer: LayerWriter, rows: int) -> Iterator[None]:
+    def adding_batch(self, layer: WrittenLayer, rows: int) -> Iterator[None]:
         """Context manager that blocks commits while a batch, or a part of one, is added.
 
         Raises StoreClosed if the store is closed or the layer was removed.
@@ -248,10 +273,13 @@ class RunWriter:
         for layer in list(self._layers.values()):
             layer.drain()
 
-    def submit_commit(self) -> None:
-        """Queue a commit of all batches so far for the background threads."""
+    def submit_commit(self, *, closed: bool = False) -> None:
+        """Queue a commit of all batches so far for the background threads.
+
+        ``closed``: the record says that the writer has ended properly.
+        """
         with self._lock:
-            snapshot = self._take_snapshot()
+            snapshot = self._take_snapshot(closed)
             self._queued_commits += 1
             self._committer.submit(snapshot, self._background.submit, self._on_published)
 
@@ -259,11 +287,11 @@ class RunWriter:
         with self._lock:
             self._queued_commits -= 1
 
-    def _take_snapshot(self) -> CommitSnapshot:
+    def _take_snapshot(self, closed: bool) -> CommitSnapshot:
         with self._lock:
             self._clock.mark_committed()
             layers = {name: (layer, layer.snapshot()) for name, layer in self._layers.items()}
-            return CommitSnapshot(list(self._names), layers)
+            return CommitSnapshot(list(self._names), layers, closed)
 
     def _commit_when_idle(self) -> None:
         with self._lock:
@@ -282,6 +310,11 @@ class RunWriter:
     def uncommitted_rows(self) -> int:
         """Return the number of rows added since the last commit."""
         return self._clock.rows
+
+    def delete_replaced(self) -> None:
+        """Delete files that commits have replaced, and which readers might still have needed."""
+        for layer in list(self._layers.values()):
+            layer.delete_replaced()
 
     def reject_batches(self, reject: bool) -> None:
         """Reject further batches, or accept them again."""

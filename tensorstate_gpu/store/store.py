@@ -4,10 +4,9 @@ import contextlib
 import copy
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from tensorstate_gpu import information
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
@@ -17,10 +16,10 @@ from tensorstate_gpu.store.opened_record import claim_and_read_record, read_reco
 from tensorstate_gpu.store.options import WriterOptions, check_choice
 from tensorstate_gpu.store.run_writer import RunWriter
 from tensorstate_gpu.store.stored_layer import StoredLayer
+from tensorstate_gpu.store.stored_run import StoredRun
 from tensorstate_gpu.store.writing_session import WritingSession
 
 if TYPE_CHECKING:
-    from tensorstate_gpu.reporting import Report
     from tensorstate_gpu.store.verification import Verification
 
 Mode = Literal["r", "x", "a"]
@@ -29,7 +28,7 @@ MODES = ("r", "x", "a")
 DURABILITIES = ("process", "power")
 
 
-class Store:
+class Store(StoredRun[StoredLayer]):
     """The packed states of one run, on disk or in an object store.
 
     A Store opened with mode "r" shows what was committed when it was opened. A local store allows
@@ -160,6 +159,16 @@ class Store:
         return self._opened_record if self._session is None else self._session.writer.record
 
     @property
+    def closed(self) -> bool | None:
+        """Whether the last writer has ended properly: by close(), or at the end of its block.
+
+        False while it is at work, and for good if it was killed, or if an exception has ended its
+        block, or the program without close(): the store then has what was committed. None if a
+        version wrote the store that did not say.
+        """
+        return self.record.closed
+
+    @property
     def names(self) -> list[str]:
         """Names of the layers, in the model's order."""
         return list(self.record.layers)
@@ -172,33 +181,6 @@ class Store:
             }
             name = find_name(others, name, of=str(self))
         return StoredLayer(self._files, name, layers[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.record.layers)
-
-    def __len__(self) -> int:
-        return len(self.record.layers)
-
-    @property
-    def efficiency_layers(self) -> list[StoredLayer]:
-        """The layers, in the model's order. They have the same measures as capture points."""
-        return [self[name] for name in self]
-
-    def network_efficiency(self) -> float:
-        """Geometric mean of the layers' efficiencies."""
-        return information.network_efficiency(self)
-
-    def report(
-        self,
-        accuracy: float | None = None,
-        beta: float = 2,
-        *,
-        include_out_of_step: bool = False,
-    ) -> "Report":
-        """Return the table of measures; see tensorstate_gpu.report."""
-        from tensorstate_gpu.reporting import report
-
-        return report(self, accuracy, beta, include_out_of_step=include_out_of_step)
 
     def info(self) -> dict[str, Any]:
         """Return what is committed, and the size of its files, as plain numbers and strings.
@@ -279,7 +261,10 @@ class Store:
         self.session.rewind(instances)
 
     def close(self) -> None:
-        """Commit the remaining data and release the lock. Not needed with mode "r"."""
+        """Commit the remaining data and release the lock. Not needed with mode "r".
+
+        The record then says that the run has ended: see `closed`.
+        """
         if self._session is not None:
             self._session.close()
 
@@ -287,9 +272,10 @@ class Store:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None and self._session is not None:
-            self._session.discard_broken_pass()
-        self.close()
+        if self._session is not None:
+            if kind is not None:
+                self._session.discard_broken_pass()
+            self._session.close(finished=kind is None)
 
     def __str__(self) -> str:
         return str(self._files)

@@ -1,7 +1,7 @@
 """Checks a store: all files that the last commit lists, and files that no commit lists."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, cast
@@ -10,11 +10,14 @@ import google_crc32c
 
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.errors import DamagedStore
+from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
-from tensorstate_gpu.store.commit_record import KEY, ArrayRecord, Record, check_document
+from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record, check_document
+from tensorstate_gpu.store.counts_entry import RunRecord
 from tensorstate_gpu.store.files import Files
-from tensorstate_gpu.store.keys import ledger_key, note_key, state_key
+from tensorstate_gpu.store.kept_runs import array_key, run_arrays
+from tensorstate_gpu.store.keys import ledger_key, note_key, run_key, state_key
 from tensorstate_gpu.store.ledger_array import COLUMNS, read_batches
 
 # Threads that read chunks: hides the latency of an object store. Local files need fewer.
@@ -69,7 +72,7 @@ def verify(
             if progress is not None:
                 progress(done, total)
     problems += [] if problems else _ledger_problems(files, record)
-    rows = sum(layer.states.rows for layer in record.layers.values() if layer is not None)
+    rows = sum(layer.rows for layer in record.layers.values() if layer is not None)
     return Verification(chunks, size, rows, problems, _orphans(files, record, read_record))
 
 
@@ -172,7 +175,18 @@ def committed_arrays(files: Files, record: Record) -> list[CommittedArray]:
         if layer is not None and layer.ledger is not None and layer.ledger.rows:
             shape = (len(COLUMNS),)
             arrays.append(CommittedArray(files, ledger_key(name), layer.ledger, shape))
+        if layer is not None and layer.counts is not None:
+            arrays += _arrays_of_runs(files, name, layer, layer.counts.runs)
     return arrays
+
+
+def _arrays_of_runs(
+    files: Files, name: str, layer: LayerRecord, runs: Sequence[RunRecord]
+) -> Iterator[CommittedArray]:
+    for run in runs:
+        under = run_key(name, run.number)
+        for array, shape in run_arrays(layer.run_bytes(run)).items():
+            yield CommittedArray(files, array_key(under, array), run.arrays[array], shape)
 
 
 def committed_keys(files: Files, record: Record) -> list[str]:

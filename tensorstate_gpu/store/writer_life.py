@@ -18,8 +18,11 @@ class FinalCommit(Protocol):
     def drain_all(self) -> None:
         """Store all batches that are in transit from a device."""
 
-    def submit_commit(self) -> None:
+    def submit_commit(self, *, closed: bool = False) -> None:
         """Queue a commit of all batches so far for the background threads."""
+
+    def delete_replaced(self) -> None:
+        """Delete files that commits have replaced, and which readers might still have needed."""
 
     def reject_batches(self, reject: bool) -> None:
         """Reject further batches, or accept them again."""
@@ -71,11 +74,12 @@ class WriterLife:
             raise StoreClosed(f"{self.files} was deleted while states were captured into it")
         return self.is_deleted
 
-    def close(self, *, at_exit: bool = False) -> None:
+    def close(self, *, at_exit: bool = False, finished: bool = True) -> None:
         """Commit the remaining rows and release the lock.
 
         If that fails, nothing is discarded and close() can be called again. With ``at_exit`` the
-        writer ends in any case.
+        writer ends in any case. ``finished``: nothing has ended the capture early. At the exit of
+        the program that is not known.
         """
         if not self.is_own_process or self._closed:
             return
@@ -88,7 +92,7 @@ class WriterLife:
                 return
             self._close_is_running = True
             if at_exit or not self.is_deleted_without_loss():
-                self._final_commit()
+                self._final_commit(closed=finished and not at_exit)
         except BaseException:
             self._close_is_running = False
             self._writer.reject_batches(False)
@@ -98,12 +102,13 @@ class WriterLife:
             raise
         self._end()
 
-    def _final_commit(self) -> None:
+    def _final_commit(self, *, closed: bool) -> None:
         if not self.files.exists():
             return
         self._writer.drain_all()
         self._writer.reject_batches(True)  # no batch of another thread may follow the last commit
-        self._writer.submit_commit()
+        self._writer.submit_commit(closed=closed)
+        self._background.submit(self._writer.delete_replaced, exclusive=True)
         self._background.wait()
 
     def close_in_background(self) -> None:
@@ -119,6 +124,7 @@ class WriterLife:
         if self.files.exists():
             self._writer.drain_all()
             self._writer.submit_commit()  # after the chunks that drain_all() has queued
+            self._background.submit(self._writer.delete_replaced, exclusive=True)
         self._background.submit(self._end, exclusive=True)
 
     def abandon(self) -> None:

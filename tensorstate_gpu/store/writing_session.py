@@ -6,9 +6,10 @@ from typing import Any
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record
+from tensorstate_gpu.store.counts_writer import CountsWriter
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.layer_writer import LayerWriter
-from tensorstate_gpu.store.opened_record import check_same_capture
+from tensorstate_gpu.store.opened_record import check_same_capture, check_same_keep
 from tensorstate_gpu.store.run_writer import BatchSource, RunWriter
 
 
@@ -22,15 +23,24 @@ class WritingSession:
     def __init__(self, files: Files, opened_record: Record, writer: RunWriter) -> None:
         self._files, self._opened_record, self.writer = files, opened_record, writer
         self.created_from_path = False
+        self._broken = False  # an exception has ended the block of a capture
         self._claimed: set[str] = set()
         self._unfinished: set[str] = set()  # of the claimed names
         self._lock = ForkSafeLock()
 
     def claim(
-        self, name: str, capture: dict[str, Any], source: BatchSource, *, may_be_new: bool = False
+        self,
+        name: str,
+        capture: dict[str, Any],
+        source: BatchSource,
+        *,
+        may_be_new: bool = False,
+        keep: str = "states",
+        groups: int | None = None,
     ) -> LayerRecord | None:
         """Reserve a layer's name for a capture point, and return what is already committed of it.
 
+        ``keep``, ``groups``: options of the capture. A layer that keeps counts goes on with these.
         ``may_be_new``: whether a store that is resumed need not have the layer: a later call of a
         layer appears while the model runs, whose pass must not fail for it.
 
@@ -47,6 +57,7 @@ class WritingSession:
             committed = self.writer.record.layers.get(name)
             if committed is not None:
                 check_same_capture(f"{self._files}: {name}", capture, committed.capture)
+                check_same_keep(f"{self._files}: {name}", keep, groups, committed)
             self._claimed.add(name)
             self._unfinished.add(name)
             self.writer.claim(name, source)
@@ -62,16 +73,8 @@ class WritingSession:
             raise ValueError(f"{self._files} holds {missing} too, which are not captured now")
 
     def earlier_facts(self, name: str) -> LayerFacts | None:
-        """Return what was committed of a layer besides its states before the store was opened.
-
-        A layer that is not committed has run in none of the passes that were.
-        """
-        layers = [layer for layer in self._opened_record.layers.values() if layer is not None]
-        committed = self._opened_record.layers.get(name)
-        if committed is not None:
-            return committed.facts
-        passes = [layer.facts.passes[1] for layer in layers if layer.facts.passes is not None]
-        return LayerFacts(passes=(0, max(passes))) if passes else None
+        """Return what was committed of a layer besides its states before the store was opened."""
+        return self._opened_record.facts_of(name)
 
     def open_layer(
         self,
@@ -83,6 +86,17 @@ class WritingSession:
     ) -> LayerWriter:
         """Return the writer of a claimed layer. ``facts``: returns what a commit says of it."""
         return self.writer.open_layer(name, neurons, capture, committed, facts)
+
+    def open_counts(
+        self,
+        name: str,
+        neurons: int,
+        capture: dict[str, Any],
+        committed: LayerRecord | None,
+        facts: Callable[[], LayerFacts],
+    ) -> CountsWriter:
+        """Return the writer of a claimed layer that keeps counts."""
+        return self.writer.open_counts(name, neurons, capture, committed, facts)
 
     def before_batch(self, name: str) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""
@@ -106,7 +120,12 @@ class WritingSession:
             self._unfinished.discard(name)
 
     def discard_broken_pass(self) -> bool:
-        """Discard the batches of a pass that an exception ended. Return whether there were any."""
+        """Discard the batches of a pass that an exception ended. Return whether there were any.
+
+        With the store of a path, the exception ends the whole run: its record then does not say
+        that it was closed. A Store of the user may go on.
+        """
+        self._broken = True
         return self.writer.discard_broken_pass()
 
     def rewind(self, instances: int | Mapping[str, int]) -> None:
@@ -125,7 +144,7 @@ class WritingSession:
             self._unfinished.discard(name)
             closes = self.created_from_path and not self._unfinished
         if closes:
-            self.close()
+            self.close(finished=not self._broken)
         else:
             self.flush()
 
@@ -135,10 +154,10 @@ class WritingSession:
         self.writer.wait_for_pending()
         self.writer.commit_between_passes()
 
-    def close(self) -> None:
-        """Close the store; see Store.close()."""
+    def close(self, *, finished: bool = True) -> None:
+        """Close the store; see Store.close(). ``finished``: no exception has ended the capture."""
         self.writer.wait_for_pending()
-        self.writer.life.close()
+        self.writer.life.close(finished=finished)
 
     def delete_new_store(self) -> None:
         """Delete everything that was written to a new store."""

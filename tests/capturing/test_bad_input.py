@@ -19,7 +19,6 @@ from tests.support.points import new_point
         ({"keep": "rows"}, ValueError, "keep"),
         ({"keep": None}, ValueError, "keep"),
         ({"keep": ["states"]}, ValueError, "keep"),
-        ({"keep": "counts", "disk_path": "x"}, ValueError, "disk_path"),
         ({"keep": "counts", "compressor": object()}, ValueError, "compressor"),
         ({"threshold": math.nan}, ValueError, "threshold"),
         ({"threshold": [0.0, math.nan]}, ValueError, "threshold"),

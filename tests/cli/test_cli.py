@@ -11,7 +11,6 @@ import time
 
 import numpy as np
 import pytest
-import sklearn.datasets
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
@@ -96,6 +95,8 @@ def test_report_by_the_digits_that_were_saved(saved, capsys):
     _, folder = saved
     assert main(["report", str(folder), "--by-label", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
+    import sklearn.datasets
+
     digits = [int(digit) for digit in sklearn.datasets.load_digits().target]
     for layer in report["layers"]:
         by_label = report["labels"][layer["layer"]]
@@ -144,12 +145,17 @@ def test_a_local_copy_of_mnist(named, mnist, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tensorstate_gpu._process.progress.SECONDS", 0)
     path = write(tmp_path / "mnist.pkl.gz", mnist)
     chosen = path if named == "file" else tmp_path
-    assert main(["demo", "--epochs", "1", "--mnist", str(chosen)]) == 0
+    page = tmp_path / "report.html"
+    options = ["--epochs", "1", "--mnist", str(chosen), "--html", str(page)]
+    assert main(["demo", *options]) == 0
     output, errors = capsys.readouterr()
     assert re.search(r"^training: 1 of 1 epochs, accuracy \d+\.\d%$", errors, re.MULTILINE)
     assert "capturing: 20 of 20 images\n" in errors
     assert "30 images to learn from, 20 to judge and capture with" in output
     assert [line.split()[4] for line in table(output)[2:5]] == ["11,520", "1,280", "20"]
+    assert output.endswith(f"\nThe page with charts, to open in a browser: {page}\n")
+    assert "<dt>inputs</dt><dd>MNIST</dd>" in page.read_text(encoding="utf-8")
+    assert "report.html exists; it is not overwritten" in refused(capsys, "demo", *options)
 
 
 def refused(capsys, *arguments):

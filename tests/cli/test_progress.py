@@ -43,6 +43,13 @@ def test_lines_where_there_is_no_bar(terminal, run, tmp_path, monkeypatch, capsy
         assert line in sys.stderr.getvalue().splitlines()
 
 
+def test_a_line_without_a_total(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS", 0)
+    with progress.Progress("capturing", None, "batches") as bar:
+        bar.add(3, note="96 inputs")
+    assert capsys.readouterr().err == "capturing: 3 batches, 96 inputs\n"
+
+
 def test_short_work_says_nothing(did, run):
     assert did("verify", run)[2] == ""
 

@@ -210,12 +210,14 @@ def test_info(did, run):
         "started": record.started,
         "committed": record.committed,
         "commits": 1,
+        "closed": True,
         "bytes": sum(file.stat().st_size for file in files) - 4,
         "not_committed": {"files": 1, "bytes": 4},
     })  # fmt: skip
     parts = [*(run / "a").rglob("*"), *(run / "labels/a").rglob("*")]
     assert layers[0] == {
         "name": "a",
+        "keep": "states",
         "neurons": 16,
         "axis": 1,
         "threshold": 0.0,

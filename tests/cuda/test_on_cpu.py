@@ -303,10 +303,7 @@ FAULTS = {
 
 
 # One that each watcher sees: either sanitizer, the fibers, and the comparison of the results.
-SAMPLE = [
-    *("reads beyond the end", "reads no multiple of 16", "waits for some threads only"),
-    *("loses a count", "caches rows that have no slot"),
-]
+SAMPLE = ["reads no multiple of 16", "waits for some threads only", "loses a count"]
 
 
 @pytest.mark.parametrize("fault", thinned(list(FAULTS), SAMPLE))
@@ -321,7 +318,7 @@ def test_faults_are_detected(fault, tmp_path):
     assert said in done.stdout + done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("compared", [True, False])
+@pytest.mark.parametrize("compared", thinned([True, False], [False]))
 def test_hashes_decide_only_where_a_search_begins(compared, tmp_path):
     """Rows are compared even if all have the same tag."""
     kernels = Path(shutil.copytree(KERNELS, tmp_path / "kernels"))

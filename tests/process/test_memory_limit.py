@@ -1,5 +1,7 @@
 """The memory limit: given, from the environment, or a share of what the machine has."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import tensorstate_gpu as ts
@@ -80,3 +82,19 @@ def test_a_share_of_the_memory_that_there_is(
 
 def test_this_machine():
     assert 1 << 28 < ts.get_memory_limit() < 1 << 50
+
+
+def test_tasks_share_the_memory_and_results_do_not():
+    ts.set_memory_limit("2GB")
+    whole = module.working_memory()
+    with module.memory_of_task(500_000_000):
+        of_task = module.working_memory()
+        assert module.explicit_memory_limit() == 2_000_000_000
+        with ThreadPoolExecutor(1) as other:  # another task
+            assert other.submit(module.working_memory).result() == whole
+    assert 250_000_000 < of_task < 500_000_000
+    with module.memory_of_task(4_000_000_000):
+        assert module.working_memory() == whole
+    with module.memory_of_task(1):  # never less than what a merge needs
+        assert module.working_memory() == module.LEAST // 2
+    assert module.working_memory() == whole

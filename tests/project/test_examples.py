@@ -1,110 +1,64 @@
-"""The examples run, each in a folder of its own, and print what they promise."""
+"""The examples run, each in a folder of its own, print what they promise; the gallery has all."""
 
-import os
 import re
-import subprocess
+import runpy
 import sys
-from pathlib import Path
-from xml.etree import ElementTree
 
+import matplotlib
 import pytest
 
+from docs import gallery
+from tests.support import example_checks
 from tests.support.samples import thinned
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-ON_ONE_BACKEND = {
-    "efficiency_study": "",
-    "huggingface_training": "",
-    "keras_callback": "torch",
-    "lightning_training": "",
-    "monitored_training": "",
-    "output_distributions": "",
-    "pruning": "",
-    "pytorch_lenet5": "",
-    "tensorflow_training_loop": "tensorflow",
-}
-RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax", "torch")]
-RUNS += [
-    (path.stem, ON_ONE_BACKEND.get(path.stem, "jax" if "two_layer" in path.stem else "tensorflow"))
-    for path in sorted(EXAMPLES.glob("*.py"))
-    if path.stem not in ("data", "keras_lenet5")
-]
-# The others take longer, some of them minutes. Keras' ways to capture are also those of
-# docs/keras.md, whose code test_readme.py runs.
+# Those that take a second or two run in this process; the others take longer, some of them minutes.
+# Keras' ways to capture are also those of docs/keras.md, whose code test_readme.py runs.
+QUICK = ("checkpoint_and_resume", "output_distributions", "weight_initialisation")
+RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax")]
+RUNS += [(name, "") for name in gallery.NAMES if name not in QUICK]
 SAMPLE = [("efficiency_study", "")]
-ARGUMENTS = {"efficiency_study": ["--quick"]}
-# Lightning and transformers import torchvision, which may be built for another torch here.
-WITH_TORCHVISION = ("huggingface_training", "lightning_training")
-PRELUDE = f"""
-import runpy, sys
-sys.path.insert(0, {str(EXAMPLES.parent)!r})
-from benchmarks.studies.neuron_axes.torchvision_models import import_torchvision
-import_torchvision()
-sys.path[0] = {str(EXAMPLES)!r}
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""
+# Delete a name when `python docs/gallery.py NAME` has run.
+NOT_SHOWN_YET = {
+    *("keras_callback", "keras_lenet5", "pooling_and_dropout", "pytorch_lenet5"),
+    *("tensorflow_training_loop", "two_layer_network"),
+}
+
+
+def check(name, printed, folder):
+    assert "efficiency" in printed
+    assert gallery.picture(name, folder).stat().st_size > 1000
+    if of_its_own := getattr(example_checks, name, None):
+        of_its_own(printed, folder)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), thinned(RUNS, SAMPLE))
 def test_example(name, backend, tmp_path):
-    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment["HOME"] = str(tmp_path)  # without data that was downloaded before
-    prelude = ["-c", PRELUDE] if name in WITH_TORCHVISION else []
-    done = subprocess.run(
-        [sys.executable, *prelude, str(EXAMPLES / f"{name}.py"), *ARGUMENTS.get(name, [])],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
+    done = gallery.run(name, tmp_path, backend)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "efficiency" in done.stdout
-    if "lenet5" in name:
-        assert "288,000 states" in done.stdout  # 500 images of 24 x 24 positions
-        assert "aIQ" in done.stdout
-    if name == "transfer_learning":
-        accuracies = [float(share) for share in re.findall(r"accuracy +(\S+) %", done.stdout)]
-        assert len(accuracies) == 3
-        assert accuracies[-1] > max(90, accuracies[0])
-    if name == "output_distributions":
-        bits = [float(number) for number in re.findall(r"([\d.]+) bits", done.stdout)]
-        right, wrong, cost, *divergences = bits
-        assert right < wrong / 3
-        assert right < cost < 0.5  # the cost of a label is that of being undecided, and more
-        assert divergences[::2] == sorted(divergences[::2])  # with the noise
-        assert divergences[1::2] == sorted(divergences[1::2])
-        assert divergences[-1] < 1
-        assert "of unlimited images (good)" in done.stdout
-    if name == "efficiency_study":
-        rows = [line.split() for line in done.stdout.splitlines()[2:]]
-        assert [row[:3] for row in rows[:2]] == [["1/4", "yes", "0%"], ["1/4", "yes", "75%"]]
-        accuracies = [float(row[5]) for row in rows]
-        assert accuracies[0] > accuracies[1]  # with 75 % random labels
-        picture = ElementTree.parse(tmp_path / "efficiency_study.svg").getroot()
-        assert len([shape for shape in picture.iter() if shape.tag.endswith("circle")]) == 4 + 3 + 3
-    if name == "pruning":
-        before, after = (
-            [float(number) for number in re.findall(r"[\d.]+", line)]
-            for line in done.stdout.splitlines()
-        )
-        neurons, entropy, efficiency, accuracy = before
-        assert after[0] < neurons / 2
-        assert (after[1], after[3]) == (entropy, accuracy)
-        assert after[2] > 2 * efficiency
-    if name == "monitored_training":
-        assert list((tmp_path / "runs").glob("events*"))
-    if name == "lightning_training":
-        assert "stopped after" in done.stdout
-        assert list(tmp_path.glob("lightning_logs/*/metrics.csv"))
-    if name == "huggingface_training":
-        assert "best efficiency" in done.stdout
-    if name == "keras_callback":
-        assert "val_efficiency/hidden" in (tmp_path / "training.csv").read_text()
-    if name == "tensorflow_training_loop":
-        assert list((tmp_path / "logs").glob("events*"))
+    check(name, done.stdout, tmp_path)
 
 
-def test_every_example_is_run():
-    assert len(RUNS) == 16
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_example(name, tmp_path, monkeypatch, capsys):
+    matplotlib.use("Agg")
+    from matplotlib import pyplot  # at home, where its list of fonts is
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))  # without data that was downloaded before
+    monkeypatch.syspath_prepend(gallery.EXAMPLES)
+    monkeypatch.delitem(sys.modules, "data", raising=False)
+    runpy.run_path(str(gallery.EXAMPLES / f"{name}.py"), run_name="__main__")
+    pyplot.close("all")
+    check(name, capsys.readouterr().out, tmp_path)
+
+
+def test_the_gallery_shows_every_example():
+    examples = {path.stem for path in gallery.EXAMPLES.glob("*.py")} - {"data"}
+    assert examples == set(gallery.NAMES)
+    page = gallery.PAGE.read_text()
+    assert page == gallery.page(gallery.outputs(page)), "run python docs/gallery.py"
+    shown = [name for name in gallery.NAMES if name not in NOT_SHOWN_YET]
+    assert re.findall(r"^### \[(\w+)\]", page, re.MULTILINE) == shown
+    pictures = {gallery.picture(name, gallery.PICTURES) for name in shown}
+    assert pictures == {*gallery.PICTURES.iterdir()}

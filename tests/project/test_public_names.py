@@ -17,7 +17,9 @@ from tests.support.public_doctests import defined_in
 
 ROOT = Path(__file__).parent.parent.parent
 CALLBACKS = {"EfficiencyCallback", "EfficiencyMonitor", "StateEfficiency"}
-OF_A_FRAMEWORK = {"PaddedCounts", "StateCapture", "StateCaptureHook", "tap", *CALLBACKS}
+OF_A_FRAMEWORK = {
+    *("PaddedCounts", "StateCapture", "StateCaptureHook", "count_stores", "tap", *CALLBACKS),
+}
 PACKAGES = {
     "tensorstate_gpu.bits": {
         *("UniqueStates", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"),
@@ -38,10 +40,14 @@ PACKAGES = {
         *("patterns_seen", "top_states"),
     },
     "tensorstate_gpu.reporting": {
-        *("LabelTable", "LayerReport", "Report", "plot_correlations", "plot_discovery"),
-        *("plot_efficiency", "plot_firing_rates", "plot_rank_frequency", "report"),
+        *("Drawing", "LabelTable", "LayerReport", "Report", "draw_architecture"),
+        *("plot_correlations", "plot_discovery", "plot_efficiency", "plot_firing_map"),
+        *("plot_firing_rates", "plot_rank_frequency", "report"),
     },
-    "tensorstate_gpu.store": {"Store", "StoredLayer", "Verification", "open_counts"},
+    "tensorstate_gpu.store": {
+        *("JoinedLayer", "Store", "StoredLayer", "Stores", "Verification", "open_counts"),
+        *("count_part", "merge_counts", "merge_range", "open_stores"),
+    },
     "tensorstate_gpu.training": {"StateMonitor"},
 }
 MODULES = {

@@ -1,7 +1,9 @@
 """What the documents show is true: the README's code runs, and its links lead somewhere."""
 
+import glob
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._cli.main import main
+from tests.support.drawings import with_graphviz
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -66,6 +70,29 @@ def test_the_code_of_the_page_on_scale_runs(tmp_path, monkeypatch):
     assert len(names["again"]) == len(names["counts"]) == 300_000
 
 
+def test_the_code_of_the_page_on_clusters_runs(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs/cluster.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(program, names)
+    expected = ts.count_states(names["rows"])
+    for path in ("counts.zarr", "of_stores.zarr", "of_array.zarr"):
+        assert ts.store.open_counts(path).load() == expected
+    shutil.rmtree("parts")
+    shutil.rmtree("counts.zarr")
+    for script in re.findall(r"```bash\n(.*?)```", page, re.DOTALL):
+        (last,) = re.findall(r"--array=0-(\d+)", script)
+        (command,) = re.findall(r"^tensorstate (.*)", script, re.MULTILINE)
+        for task in range(int(last) + 1):
+            words = command.replace("$SLURM_ARRAY_TASK_ID", str(task)).split()
+            words = [
+                path for word in words for path in (glob.glob(word) if "*" in word else [word])
+            ]
+            assert main(words) == 0, capsys.readouterr().err
+    assert ts.store.open_counts("counts.zarr").load() == expected
+
+
 @pytest.mark.slow
 def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
     page = (ROOT / "docs/neurons.md").read_text()
@@ -77,6 +104,7 @@ def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
 
 
 @pytest.mark.long
+@with_graphviz
 def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     page = (ROOT / "docs/reports.md").read_text()
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -88,7 +116,7 @@ def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     assert done.returncode == 0, done.stderr
     pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", page)
     assert sorted(pictures) == sorted(path.name for path in tmp_path.glob("*.png"))
-    assert len(pictures) == 5
+    assert len(pictures) == 7
 
 
 def committed(path):
@@ -100,7 +128,7 @@ def committed(path):
 
 @pytest.mark.slow
 def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
-    capture, reading, training = re.findall(
+    capture, reading, training, _ = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
     )
     with subprocess.Popen([sys.executable, "-c", capture], cwd=tmp_path) as killed:
@@ -122,6 +150,19 @@ def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
     assert 0 < int(found) <= 200_000
     assert table.startswith("200000\nlayer ")  # with those that were there, and none twice
     assert table.splitlines()[-2:] == ["544", "960"]  # after 17 steps, and all 30
+
+
+def test_the_code_of_the_page_on_several_stores_runs(tmp_path, monkeypatch):
+    *_, program = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second time, all ranks resume
+        names = {}
+        exec(program, names)
+        layer = names["every"]["layer"]
+        assert layer.instance_count == layer.histogram().total == 400
+        assert layer.histogram() == ts.count_states(ts.compress_states(names["inputs"]), 8)
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,18 @@ def test_firing_rates(run, given):
     rates = np.sort(np.concatenate([line.get_xdata() for line in ax.lines]))
     expected = np.concatenate([neurons.firing_rates(point) for point in run.values()])
     assert rates == pytest.approx(np.sort(100 * expected))
-    assert [text.get_text() for text in ax.texts] == ["", "2 dead, 1 always on", ""]
+    assert [text.get_text() for text in ax.texts] == ["2 dead, 1 always on"]
     ax.figure.canvas.draw()
+
+
+def test_firing_rates_beside_another_figure():
+    """An empty line that is not clipped would reach from the axes to the corner of the figure."""
+    rates = {"layer": ["a", "a", "b"], "rate": [0.2, 0.4, 0.9]}
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    reporting.plot_firing_rates(rates, ax=right)
+    right.figure.canvas.draw()
+    assert left.get_position().width > 0.3
+    assert right.get_position().width > 0.3
 
 
 def test_correlations_of_neurons_that_change():

@@ -13,7 +13,8 @@ import tensorstate_gpu as ts
 from tensorstate_gpu._process.scratch_file import ScratchFile
 from tensorstate_gpu._states import merging_runs
 from tensorstate_gpu._states.external_counter import ExternalCounter
-from tensorstate_gpu._states.sorted_runs import ScratchRun
+from tensorstate_gpu._states.sorted_runs import MemoryRun, ScratchRun
+from tensorstate_gpu.cpu_fallback import running_counts
 from tensorstate_gpu.store.folder import FileSystemCalls
 from tests.support.runs_on_disk import (
     BUDGET,
@@ -91,7 +92,7 @@ def test_a_write_that_fails_is_told_before_a_batch_is_taken_and_tried_again(
 
 def test_a_failed_write_of_the_result_leaves_nothing(tmp_path, monkeypatch):
     rows = inputs(8)["skewed"]
-    monkeypatch.setattr("tensorstate_gpu.store.kept_counts._CHUNK_BYTES", 1 << 13)
+    monkeypatch.setattr("tensorstate_gpu.store.kept_runs._CHUNK_BYTES", 1 << 13)
     path = tmp_path / "counts.zarr"
     counts = stored(rows)
     with monkeypatch.context() as patch:
@@ -149,6 +150,56 @@ def test_no_memory_while_counts_move_to_a_file(monkeypatch):
     assert ts.StateCounts.trusted(*counter.result(), 64) == ts.count_states(rows)
 
 
+def test_a_large_batch_is_counted_whole_or_not_at_all(monkeypatch):
+    rows = inputs(8)["new"]
+    counter = counter_of(rows[:2000])
+    before, large = counter.total, rows[2000:]
+    assert len(large) > 5 * counter.rows_at_a_time
+    for target in ("count", "merge"):  # sorting a part, and merging parts for a file
+        module = running_counts if target == "count" else merging_runs.cpu()
+        call, calls = getattr(module, target), []
+
+        def sometimes(*arguments, call=call, calls=calls):
+            calls.append(arguments)
+            if len(calls) == 4:
+                raise MemoryError
+            return call(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, target, sometimes)
+            with pytest.raises(MemoryError):
+                counter.add(large)
+        assert len(calls) >= 4
+        assert counter.total == before
+    assert ts.StoredCounts(counter.runs(), 64).load() == ts.count_states(rows[:2000])
+    counter.add(large)
+    assert ts.StateCounts.trusted(*counter.result(), 64) == ts.count_states(rows)
+
+
+@pytest.mark.parametrize("byte", [0, 5000])
+def test_a_temporary_file_that_is_damaged_is_an_error(byte):
+    counter = counter_of(inputs(8)["new"])
+    run = counter.runs()[0]
+    file = run._file._file.fileno()
+    os.pwrite(file, bytes([os.pread(file, 1, byte)[0] ^ 4]), byte)
+    with pytest.raises(OSError, match="is damaged"):
+        ts.StoredCounts(counter.runs(), 64).load()
+
+
+def test_counts_beyond_int64_are_an_error():
+    rows = inputs(8)["in order"][:1000]
+    almost = np.full(len(rows), 2**62)
+    almost[7] += 2**62 - 1
+    runs = [MemoryRun(rows, almost)]
+    others = [MemoryRun(rows[:500], np.full(500, 2**62 - 1))]
+    others[0]._counts[7] = 0
+    [(_, counts)] = merging_runs.merged(runs + others, 8, 1 << 24)
+    assert counts[[0, 7, 999]].tolist() == [2**63 - 1, 2**63 - 1, 2**62]
+    others[0]._counts[7] = 1
+    with pytest.raises(OverflowError, match="more than 9,223,372,036,854,775,807 times"):
+        list(merging_runs.merged(runs + others, 8, 1 << 24))
+
+
 def test_an_interrupt_while_counts_are_saved_leaves_nothing(tmp_path, monkeypatch):
     counts = stored(inputs(8)["skewed"])
     write, calls = FileSystemCalls.write, []
@@ -160,7 +211,7 @@ def test_an_interrupt_while_counts_are_saved_leaves_nothing(tmp_path, monkeypatc
         write(system, path, parts)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tensorstate_gpu.store.kept_counts._CHUNK_BYTES", 1 << 13)
+        patch.setattr("tensorstate_gpu.store.kept_runs._CHUNK_BYTES", 1 << 13)
         patch.setattr(FileSystemCalls, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             counts.save(tmp_path / "counts.zarr")

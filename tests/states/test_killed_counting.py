@@ -15,11 +15,11 @@ PROGRAM = """
     import numpy as np
     import tensorstate_gpu as ts
     from tensorstate_gpu._process.scratch_file import ScratchFile
-    from tensorstate_gpu.store import kept_counts
+    from tensorstate_gpu.store import kept_runs
     from tensorstate_gpu.store.folder import FileSystemCalls
 
     path, k = sys.argv[1], int(sys.argv[2])
-    kept_counts._CHUNK_BYTES = 1 << 15
+    kept_runs._CHUNK_BYTES = 1 << 15
     calls = 0
 
     def counted(call):

@@ -226,12 +226,12 @@ def test_labels_of_another_kind(first, second, error, message, resumed, tmp_path
 
 @pytest.mark.parametrize("mode", ["r", "a"])
 def test_a_newer_format(mode, stored):
-    about = {"format": 4, "version": "9.1", "something": "new"}
+    about = {"format": 5, "version": "9.1", "something": "new"}
     (stored / KEY).write_bytes(group_document({"tensorstate": about}))
     before = content(stored)
     for _ in range(2):
         with pytest.raises(
-            ValueError, match=r"has format 4, this version reads 2 and 3; .*gpu 9.1"
+            ValueError, match=r"has format 5, this version reads 2, 3, 4; .*gpu 9.1"
         ):
             ts.Store(stored, mode)
     assert content(stored) == before
@@ -250,6 +250,8 @@ MISSING = object()
         (("attributes", "tensorstate", "commits"), -1),
         (("attributes", "tensorstate", "commits"), True),
         (("attributes", "tensorstate", "started"), MISSING),
+        (("attributes", "tensorstate", "closed"), 1),
+        (("attributes", "tensorstate", "run"), 5),
         (OF_LAYER, 5),
         (OF_LAYER, {}),
         ((*OF_LAYER, "neurons"), 0),

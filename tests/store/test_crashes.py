@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.samples import sweep
 
-KILLS = 10  # of each program, in a sample
-DURABILITIES = ("process", "power")
+KILLS = 6  # of each program, in a sample
+PROGRAMS = (("process", "states"), ("power", "states"), ("process", "counts"))
 
 
 @pytest.mark.slow
@@ -17,11 +17,12 @@ DURABILITIES = ("process", "power")
 @pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL are POSIX")
 def test_killed_at_operations(every, quick_path):
     programs = []
-    for durability in DURABILITIES:  # side by side
-        folder = quick_path.with_name(durability)
+    for durability, keep in PROGRAMS:  # side by side
+        folder = quick_path.with_name(f"{durability}-{keep}")
         folder.mkdir()
         command = [sys.executable, "-m", "tests.support.store_kill", str(folder), durability]
         command.append(str(0 if every else KILLS))
+        command.append(keep)
         programs.append(
             subprocess.Popen(
                 command,
@@ -31,7 +32,7 @@ def test_killed_at_operations(every, quick_path):
                 text=True,
             )
         )
-    for durability, program in zip(DURABILITIES, programs, strict=True):
+    for (durability, _), program in zip(PROGRAMS, programs, strict=True):
         out, errors = program.communicate(timeout=1200)
         assert program.returncode == 0, errors[-3000:]
         assert out.startswith("K = "), out

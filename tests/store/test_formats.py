@@ -195,3 +195,54 @@ def test_fields_that_are_not_known_are_passed_over(name, copied):
             point = ts.CapturePoint(layer, again, threshold=capture["threshold"])
             point.declare(expected["neurons"], capture["neuron_axis"])
             assert point.state_count == len(expected["rows"])
+
+
+# ---- format 4: layers that keep counts -----------------------------------------------------------
+
+
+def kept_rows():
+    numbers = np.arange(48)
+    return np.stack([numbers % 20, numbers % 2], axis=1), np.array(["even", "odd"])[
+        numbers // 2 % 2
+    ]
+
+
+def counted(rows):
+    ids, counts = np.unique(np.asarray(rows, np.uint8), axis=0, return_counts=True)
+    return dict(zip(map(bytes, ids), counts.tolist(), strict=True))
+
+
+@pytest.fixture
+def of_counts(tmp_path):
+    return shutil.copytree(FORMATS / "format_4" / "kept_counts", tmp_path / "counts")
+
+
+def test_a_store_of_counts_is_read(of_counts):
+    rows, labels = kept_rows()
+    store = ts.Store(of_counts)
+    assert (store.record.version, store.record.format, store.record.commits) == ("0.1.0", 4, 3)
+    assert as_dict(store["counted"].histogram()) == counted(rows)
+    assert as_dict(store["plain"].histogram()) == counted(rows[:, :1] // 5)
+    by_label = store["counted"].counts_by()
+    assert {label: as_dict(found) for label, found in by_label.items()} == {
+        label: counted(rows[labels == label]) for label in ("even", "odd")
+    }
+    grouped = store["counted"].grouped()
+    assert sum(grouped.sample.by_group) == store["counted"].instance_count == 24
+    assert grouped.together() == store["counted"].histogram()
+    assert [len(layer.committed.counts.runs) for layer in store.efficiency_layers] == [3, 2]
+    found = store.verify()
+    assert (found.problems, found.orphans, found.rows) == ([], [], 96)
+
+
+def test_a_store_of_counts_goes_on(of_counts):
+    rows, labels = kept_rows()
+    with ts.Store(of_counts, "a") as store:
+        point = ts.CapturePoint("counted", store, keep="counts", groups=2)
+        point.declare(12, 1)
+        assert point.instance_count == 24
+        point.append(rows[:4].astype(np.uint8), 2, labels[:4:2])
+    store = ts.Store(of_counts)
+    assert as_dict(store["counted"].histogram()) == counted([*rows, *rows[:4]])
+    assert store["counted"].counts_by()["odd"].total == 26
+    assert store.verify().good

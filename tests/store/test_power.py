@@ -110,5 +110,5 @@ def test_the_simulation_would_see_missing_fsyncs(tmp_path, monkeypatch):
 
 
 def test_the_programs_have_what_they_are_to_test():
-    assert len(boundaries()) == 6
+    assert len(boundaries()) == 7
     assert boundaries()[-1] == store_runs.INSTANCES

@@ -213,9 +213,11 @@ def test_a_store_that_is_read_is_not_rewound(path):
 def test_failing_operations_are_told(every, path, finished, monkeypatch):
     """The store has all inputs then, or is rewound; the next call does the rest."""
     monkeypatch.setattr(Folder, "system", Folder.system)  # put back afterwards
-    system = CountingSystem(lambda *_: None).install(path)
-    store_runs.rewind(path)
-    for k in sample(range(1, system.number + 1), 8, every):
+    with ts.Store(path, "a", commit_seconds=None) as store:
+        system = CountingSystem(lambda *_: None).install(path)
+        store.rewind(REWOUND)
+        operations = system.number
+    for k in sample(range(1, operations + 1), 8, every):
         shutil.rmtree(path)
         shutil.copytree(finished, path)
 
@@ -223,8 +225,8 @@ def test_failing_operations_are_told(every, path, finished, monkeypatch):
             if number == k and operation != "unlink":
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(file))
 
-        CountingSystem(before).install(path)
         with ts.Store(path, "a", commit_seconds=None) as store:
+            CountingSystem(before).install(path)
             points = [ts.CapturePoint(name, store) for name in NEURONS]
             try:
                 store.rewind(REWOUND)

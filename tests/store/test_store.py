@@ -258,9 +258,9 @@ def test_a_newer_format_is_refused(tmp_path):
     new_point(tmp_path).flush()
     file = tmp_path / "zarr.json"
     about = json.loads(file.read_text())
-    about["attributes"]["tensorstate"]["format"] = 4
+    about["attributes"]["tensorstate"]["format"] = 5
     file.write_text(json.dumps(about))
-    with pytest.raises(ValueError, match=r"has format 4, this version reads 2 and 3"):
+    with pytest.raises(ValueError, match=r"has format 5, this version reads 2, 3, 4"):
         ts.Store(tmp_path)
 
 

@@ -143,12 +143,12 @@ def test_an_unreadable_record_is_an_error_as_at_opening(damage, run):
         changed = {
             "garbage": "[",
             "flipped": text.replace('"commits":1', '"commits":2'),
-            "newer": text.replace('"format":3', '"format":4'),
+            "newer": text.replace('"format":3', '"format":5'),
         }
         assert changed[damage] != text
         file.write_text(changed[damage])
     for verify in (store.verify, lambda: ts.Store(run)):
-        with pytest.raises(ValueError, match=r"no captured states|damaged|format 4"):
+        with pytest.raises(ValueError, match=r"no captured states|damaged|format 5"):
             verify()
 
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 
 from tensorstate_gpu._layers import chunked_buffer
@@ -37,8 +38,8 @@ def in_a_child(work):
     return os.waitpid(child, 0)[1], written
 
 
-def capture(path, durability):
-    Capture(path, durability).run()
+def capture(path, durability, keep="states"):
+    Capture(path, durability, keep=keep).run()
 
 
 def killed(program, path, durability, killed_at):
@@ -57,14 +58,17 @@ def killed(program, path, durability, killed_at):
     return in_a_child(work)
 
 
-def check(path, *expected):
+def check(path, *expected, keep="states"):
     """The store has exactly so many instances, and the capture goes on to the end."""
 
     def work(write):
         found = store_runs.committed_instances(path)
         assert found in expected, f"{found} instances found, {expected} committed"
-        Capture(path).run()
+        Capture(path, keep=keep).run()
         store_runs.check_finished(path)
+        verified = store_runs.ts.Store(path).verify()
+        assert verified.good, verified.problems
+        assert keep == "states" or not verified.orphans, verified.orphans
 
     return in_a_child(work)[0] == 0
 
@@ -78,27 +82,30 @@ def warm_up():
     assert threading.active_count() == 1, threading.enumerate()
 
 
-def main(folder, durability, kills):
+def main(folder, durability, kills, keep):
     path = folder / "run.zarr"
     chunked_buffer.CHUNK_BYTES = store_runs.CHUNK_BYTES
     ledger_array.CHUNK_BYTES = store_runs.LEDGER_CHUNK_BYTES
     warm_up()
-    status, written = killed(capture, path, durability, 0)
+    program = partial(capture, keep=keep)
+    status, written = killed(program, path, durability, 0)
     assert status == 0
     operations = int(written.lstrip(b"p"))
     commits = boundaries()
     # The first record is published where the store is made.
     assert written.count(b"p") == len(commits), (written, commits)
-    assert check(path, store_runs.INSTANCES)
+    assert check(path, store_runs.INSTANCES, keep=keep)
     numbers = range(1, operations + 1)
     chosen = sample(numbers, kills or operations, seed=durability)
     for k in chosen:
         shutil.rmtree(path)
-        status, written = killed(capture, path, durability, k)
+        status, written = killed(program, path, durability, k)
         assert status == signal.SIGKILL, f"operation {k}: {status}"
         published = written.count(b"p")
-        assert check(path, commits[published - 1] if published else 0), f"killed at {k}"
-    kill_rewinding(path, durability, kills)
+        due = commits[published - 1] if published else 0
+        assert check(path, due, keep=keep), f"killed at {k}"
+    if keep == "states":
+        kill_rewinding(path, durability, kills)
     print(f"K = {operations} operations, durability={durability}: killed at {len(chosen)}")
 
 
@@ -119,4 +126,6 @@ def kill_rewinding(path, durability, kills):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))  # 0 kills: at each operation
+    main(
+        Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    )  # 0 kills: at each operation

@@ -1,6 +1,7 @@
 """Figures of reports by matplotlib: functions of a report, or its tidy tables, that return Axes."""
 
 from tensorstate_gpu.reporting.figures.efficiency_figure import plot_efficiency
+from tensorstate_gpu.reporting.figures.firing_map import plot_firing_map
 from tensorstate_gpu.reporting.figures.neuron_figures import plot_correlations, plot_firing_rates
 from tensorstate_gpu.reporting.figures.state_figures import plot_discovery, plot_rank_frequency
 
@@ -8,6 +9,7 @@ __all__ = [
     "plot_correlations",
     "plot_discovery",
     "plot_efficiency",
+    "plot_firing_map",
     "plot_firing_rates",
     "plot_rank_frequency",
 ]

@@ -24,7 +24,7 @@ from tensorstate_gpu.reporting.tidy_tables import HasMeasures, layer_columns
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FILLS = {"good": BLUE, "rough": "#7fb8d8", "bounds only": "#ffffff"}
+FILLS = {"good": BLUE, "rough": "#7fb8d8", "bounds only": "#ffffff"}
 _HATCHES = {"good": "", "rough": "", "bounds only": "////"}
 TALLEST = 30  # inches: layers share it from about 100 on
 
@@ -61,7 +61,7 @@ def plot_efficiency(report: HasMeasures | Table, ax: Axes | None = None) -> Axes
     percent = {n: 100 * floats(table, n) for n in ("efficiency", "ceiling", "lower", "upper")}
     qualities = column(table, "quality").astype(str)
     places = np.arange(len(names))
-    for quality, fill in _FILLS.items():
+    for quality, fill in FILLS.items():
         own = qualities == quality
         if own.any():
             ax.barh(

@@ -53,16 +53,19 @@ def plot_firing_rates(
         kinds = [(own == 0, "x", RED), (own == 100, "^", ORANGE)]
         changing = (own > 0) & (own < 100)
         ax.plot(own[changing], heights[changing], "o", color=BLUE, ms=3, alpha=0.6, mec="none")
+        # No empty lines or texts: to a layout, they are at the corner of the figure.
         for where, marker, colour in kinds:
-            ax.plot(own[where], heights[where], marker, color=colour, ms=5, clip_on=False)
-        ax.annotate(
-            _silent_and_constant(own),
-            (100, place),
-            xytext=(10, 0),
-            textcoords="offset points",
-            va="center",
-            annotation_clip=False,
-        )
+            if where.any():
+                ax.plot(own[where], heights[where], marker, color=colour, ms=5, clip_on=False)
+        if constant := _silent_and_constant(own):
+            ax.annotate(
+                constant,
+                (100, place),
+                xytext=(10, 0),
+                textcoords="offset points",
+                va="center",
+                annotation_clip=False,
+            )
     for marker, colour, word in (("x", RED, "never fires"), ("^", ORANGE, "always fires")):
         ax.plot([], [], marker, color=colour, label=word)
     ax.invert_yaxis()

@@ -33,7 +33,7 @@ def _base(description: str) -> alt.Chart:
 
 def _efficiency() -> Spec:
     base = _base("Efficiency of each layer, its 95 % range, and its ceiling")
-    layer = alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(labelLimit=200))
+    layer = alt.Y("layer:N", sort=None, title=None)
     percent = alt.Scale(domain=[0, 100])
     told = ["layer:N", "efficiency:Q", "lower:Q", "upper:Q", "ceiling:Q", "quality:N"]
     bars = base.mark_bar(color=BLUE, stroke=BLUE, height={"band": 0.6}).encode(
@@ -41,7 +41,9 @@ def _efficiency() -> Spec:
         y=layer,
         fillOpacity=alt.FillOpacity(
             "quality:O",
-            scale=alt.Scale(domain=["good", "rough", "bounds only"], range=[1, 0.6, 0.15]),
+            scale=alt.Scale(
+                type="ordinal", domain=["good", "rough", "bounds only"], range=[1, 0.6, 0.15]
+            ),
             legend=None,
         ),
         tooltip=told,
@@ -94,7 +96,7 @@ def _rates() -> Spec:
         _base("The firing rate of each neuron")
         .mark_point(filled=True, size=36)
         .encode(
-            x=alt.X("neuron:Q", title="neuron"),
+            x=alt.X("neuron:Q", title="neuron", axis=alt.Axis(tickMinStep=1, format="d")),
             y=alt.Y("rate:Q", title="firing rate in %", scale=alt.Scale(domain=[0, 100])),
             color=_kinds(),
             shape=alt.Shape(

@@ -50,7 +50,9 @@
     const spec = structuredClone(data.charts[name]);
     spec.datasets = { values: rowsOf[name](layer) };
     if (name === "efficiency") spec.height = 24 * data.efficiency.length;
-    return vegaEmbed(place, spec, { actions: false, renderer: "svg", config: config() });
+    // On a phone, names would take half of the width.
+    const axisY = { labelLimit: Math.min(200, place.clientWidth / 3) };
+    return vegaEmbed(place, spec, { actions: false, renderer: "svg", config: { ...config(), axisY } });
   };
 
   const drawLayer = async (details) => {

@@ -1,7 +1,6 @@
 """Bad input raises at once, says what came and what is accepted, and leaves the model as it was."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,14 +185,6 @@ def test_a_storage_path_with_one_of_the_names_frees_the_others(model, how, tmp_p
 def test_a_storage_path_of_another_type(model, how, path):
     with pytest.raises(TypeError):
         ATTACH[how](model, "Conv2d", storage_path=path)
-
-
-@attach
-def test_counts_are_not_kept_on_disk(model, how, tmp_path):
-    path = tmp_path / "states"
-    with pytest.raises(ValueError, match='are for keep="states"'):
-        ATTACH[how](model, "Conv2d", storage_path=path, keep="counts")
-    assert not Path(path).exists()
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])

@@ -1,6 +1,7 @@
 """Layers that ran without their hooks: exact all the same, or no measure is returned."""
 
 import copy
+import itertools
 import pickle
 from collections.abc import Callable, Iterator
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
+from tests.support.samples import thinned
 from tests.support.torch_models import images
 
 SIZES = (8, 8, 8, 5, 9)  # graphs from before the capture would fit the first three
@@ -79,18 +81,19 @@ def check_nothing(guards: list[object]) -> list[bool]:
     return [False for _ in guards]
 
 
-filters = pytest.mark.parametrize(
-    "guard_filter",
-    [
-        getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", check_nothing),
-        getattr(torch.compiler, "skip_guard_on_inbuilt_nn_modules_unsafe", check_nothing),
-        check_nothing,
-    ],
+FILTERS = [
+    getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", check_nothing),
+    getattr(torch.compiler, "skip_guard_on_inbuilt_nn_modules_unsafe", check_nothing),
+    check_nothing,
+]
+WAYS = [whole, block, method, function]
+# Each way, and each filter.
+SAMPLE = [(way, FILTERS[number % 3]) for number, way in enumerate(WAYS)]
+
+
+@pytest.mark.parametrize(
+    ("way", "guard_filter"), thinned(list(itertools.product(WAYS, FILTERS)), SAMPLE)
 )
-
-
-@filters
-@pytest.mark.parametrize("way", [whole, block, method, function])
 def test_graphs_that_check_no_modules(way, guard_filter):
     model = Network()
     call = way(model, {"guard_filter_fn": guard_filter})

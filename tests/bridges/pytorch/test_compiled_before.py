@@ -11,6 +11,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 import tensorstate_gpu as ts
+from tests.support.samples import thinned
 from tests.support.torch_models import hooks_of, images
 
 SIZES = (8, 8, 8, 5)  # one graph serves the first three batches, another one the last
@@ -106,7 +107,10 @@ WAYS = (
 )
 
 
-@pytest.mark.parametrize("way", WAYS)
+SAMPLE = (whole, block_wrapped, function)
+
+
+@pytest.mark.parametrize("way", thinned(WAYS, SAMPLE))
 def test_a_model_that_ran_compiled_before_it_was_captured(way):
     model, backend = network(), CompileCounter()
     call = way(model, backend)
@@ -123,7 +127,7 @@ def test_a_model_that_ran_compiled_before_it_was_captured(way):
     assert hooks_of(model) == []
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", thinned(WAYS, SAMPLE))
 def test_an_efficiency_model_of_a_compiled_model(way):
     model, backend = network(), CompileCounter()
     call = way(model, backend)

@@ -188,6 +188,21 @@ def test_rows_on_disk(machine, tmp_path):
     np.testing.assert_array_equal(stored[:], np.concatenate(parts))
 
 
+def test_counts_in_a_store(machine, tmp_path):
+    pytest.importorskip("zarr")
+    parts = batches(20)
+    with ts.Store(tmp_path / "run.zarr", "x", commit_seconds=None) as store:
+        point = ts.CapturePoint("layer", store, keep="counts", groups=4)
+        for k, rows in enumerate(parts):
+            point.labels([k] * (len(rows) // 2))
+            record(point, machine.to_device(rows), 20)
+            if k == 1:
+                store.commit()
+        assert point.histogram() == ts.count_states(np.concatenate(parts), 20)
+    by_label = ts.Store(tmp_path / "run.zarr")["layer"].counts_by()
+    assert by_label == {k: ts.count_states(rows, 20) for k, rows in enumerate(parts) if len(rows)}
+
+
 def test_labels_of_another_type_raise_before_the_transfer(machine, tmp_path):
     pytest.importorskip("zarr")
     with ts.Store(tmp_path / "run.zarr", "x") as store:

@@ -65,12 +65,32 @@ def never_committed(path: Path) -> None:
     shutil.rmtree(open_one)
 
 
-STORES = (without_labels, integer_labels, string_labels, never_committed)
+def kept_counts(path: Path) -> None:
+    """A layer that keeps counts, by label and group, and one that has no labels; three commits."""
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        counted = ts.CapturePoint("counted", store, keep="counts", groups=2)
+        counted.declare(12, 1)
+        plain = ts.CapturePoint("plain", store, keep="counts")
+        plain.declare(8, -1)
+        for first, last in ((0, 40), (40, 46), (46, 48)):
+            numbers = np.arange(first, last)
+            rows = np.stack([numbers % 20, numbers % 2], axis=1).astype(np.uint8)
+            labels = np.array(["even", "odd"])[numbers[::2] // 2 % 2]
+            counted.append(rows, len(rows) // 2, labels)
+            plain.append(rows[:, :1] // 5, len(rows))
+            store.commit()
+
+
+STORES = (without_labels, integer_labels, string_labels, never_committed, kept_counts)
 
 
 def make(folder: Path) -> None:
     """Write all stores, in small chunks: with the usual ones each would take 256 KiB."""
-    with mock.patch("tensorstate_gpu._layers.chunked_buffer.CHUNK_BYTES", 20):
+    with (
+        mock.patch("tensorstate_gpu._layers.chunked_buffer.CHUNK_BYTES", 20),
+        mock.patch("tensorstate_gpu.store.kept_runs._CHUNK_BYTES", 64),
+        mock.patch("tensorstate_gpu.store.kept_runs._LEAST_CHUNK_ROWS", 8),
+    ):
         for write in STORES:
             write(folder / write.__name__)
 

@@ -12,6 +12,7 @@ from keras import layers
 import tensorstate_gpu as ts
 from tensorstate_gpu._capturing.intake import Intake
 from tests.bridges.keras3.cases.models import BACKEND
+from tests.support.samples import thinned
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(20, 3)).astype("float32")
@@ -117,7 +118,7 @@ def test_what_others_traced_brings_nothing_after_the_end():
 
 
 @pytest.mark.each_process
-@pytest.mark.parametrize("method", ["predict", "fit", "evaluate"])
+@pytest.mark.parametrize("method", thinned(["predict", "fit", "evaluate"], ["fit"]))
 def test_an_outer_model_that_was_traced_is_traced_again(method):
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="deep")], name="inner")
     inputs = keras.Input((4,))

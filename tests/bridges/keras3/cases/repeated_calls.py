@@ -7,6 +7,7 @@ from keras import layers
 
 import tensorstate_gpu as ts
 from tests.bridges.keras3.cases.models import BACKEND
+from tests.support.samples import thinned
 
 RNG = np.random.default_rng(0)
 SEQUENCES = RNG.normal(size=(4, 6, 3)).astype("float32")
@@ -24,16 +25,14 @@ def recurrent(cell, **options):
     return keras.Model(inputs, loop(inputs))
 
 
-@pytest.mark.parametrize("options", [{}, {"unroll": True}])
+@pytest.mark.each_process
+@pytest.mark.parametrize("unroll", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "kind",
-    [
-        *(layers.LSTMCell, layers.GRUCell),
-        pytest.param(layers.SimpleRNNCell, marks=pytest.mark.each_process),
-    ],
+    thinned([layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell], [layers.SimpleRNNCell]),
 )
-def test_cells_are_captured_once_for_each_step(kind, options):
-    model = recurrent(kind(5, name="cell"), **options)
+def test_cells_are_captured_once_for_each_step(kind, unroll):
+    model = recurrent(kind(5, name="cell"), unroll=unroll)
     model.compile("sgd", "mse")
     steps = np.ascontiguousarray(array(model(SEQUENCES)).swapaxes(0, 1))
     with ts.capture(model, "*cell") as run:
@@ -45,7 +44,7 @@ def test_cells_are_captured_once_for_each_step(kind, options):
     assert point.state_count == 3 * 4 * 6
 
 
-@pytest.mark.parametrize("eagerly", [False, True])
+@pytest.mark.parametrize("eagerly", thinned([False, True], [True]))
 def test_stacked_and_masked_and_reversed_cells(eagerly):
     cells = [layers.LSTMCell(5, name="one"), layers.GRUCell(7, dropout=0.5, name="two")]
     inputs = keras.Input((6, 3))

@@ -1,0 +1,110 @@
+"""``tensorstate capture``: runs a model of the user's on their inputs, and measures its layers."""
+
+import argparse
+import contextlib
+import itertools
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from tensorstate_gpu._capturing import capture_block
+from tensorstate_gpu._capturing.run import Run
+from tensorstate_gpu._cli.input_batches import FROM_BATCHES, Batch, Batches
+from tensorstate_gpu._cli.model_calls import Call, call_of
+from tensorstate_gpu._cli.opened_store import origin_of
+from tensorstate_gpu._cli.users_objects import load_data, load_model, users_code
+from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu.errors import NoStore
+from tensorstate_gpu.reporting.page.write import check_page
+from tensorstate_gpu.reporting.text import with_noun
+from tensorstate_gpu.store import Store
+
+_GROUPS = 32  # of inputs: from what differs between them, counts know the ranges of measures
+
+
+def capture(options: argparse.Namespace) -> int:
+    """Capture what the model does with the inputs, print the table, and optionally write a page."""
+    if options.html is not None:
+        check_page(options.html)
+    if options.limit is not None and options.limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {options.limit}")
+    model = load_model(options.model)
+    call = call_of(model, options.device)
+    batches = Batches(load_data(options.inputs), _labels(options.labels), options.batch_size)
+    try:
+        run = _captured(model, call, batches, options)
+    except KeyboardInterrupt:
+        print(f"tensorstate: stopped; {_what_is_kept(options.store)}", file=sys.stderr)
+        return 130
+    report = run.report(by_label=options.labels is not None)
+    print(f"\n{report}")
+    if options.html is not None:
+        report.to_html(options.html, origin=_origin(options))
+        print(f"\nThe page with charts: {options.html}")
+    return 0
+
+
+def _labels(name: str | None) -> object:
+    return name if name is None or name == FROM_BATCHES else load_data(name)
+
+
+def _captured(model: object, call: Call, batches: Batches, options: argparse.Namespace) -> Run:
+    """Run the model on all inputs that the store does not have yet."""
+    with _attached(model, options) as run:
+        done = run.instance_count
+        wanted = _some(batches.between(done, options.limit), options.store)
+        layers = with_noun(len(run), "layer")
+        after = f", after the {done:,} inputs in {options.store}" if done else ""
+        print(f"capturing {layers} of {type(model).__name__}, which is not trained{after}")
+        with Progress("capturing", batches.count(options.limit), "batches") as progress:
+            for batch in wanted:
+                with users_code("capturing failed"), _labelled(run, batch):
+                    call(batch.inputs)
+                done += len(batch)
+                progress.add(1, note=with_noun(done, "input"))
+    return run
+
+
+@contextlib.contextmanager
+def _attached(model: object, options: argparse.Namespace) -> Iterator[Run]:
+    """Attach capture points. A store that is there goes on; a new one stays only if it has rows."""
+    how: dict[str, Any] = {"storage_path": options.store}
+    if options.counts or options.store is None:
+        how |= {"keep": "counts", "groups": _GROUPS}
+    with contextlib.ExitStack() as opened:
+        if _is_store(options.store):
+            how["storage_path"] = opened.enter_context(Store(options.store, mode="a"))
+        block = capture_block.capture(model, options.attach, options.exclude, **how)
+        yield opened.enter_context(block)
+
+
+def _is_store(path: str | None) -> bool:
+    try:
+        return path is not None and Store(path) is not None
+    except NoStore:
+        return False
+
+
+def _some(batches: Iterator[Batch], store: str | None) -> Iterator[Batch]:
+    """Return the batches. Raises ValueError if there are none, because the store has all."""
+    for first in batches:
+        return itertools.chain([first], batches)
+    raise ValueError(
+        f"{store} has all of these inputs; it is not overwritten. `tensorstate report` shows it, "
+        "another --store begins anew"
+    )
+
+
+def _labelled(run: Run, batch: Batch) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext() if batch.labels is None else run.labels(batch.labels)
+
+
+def _what_is_kept(store: str | None) -> str:
+    if _is_store(store):
+        return f"{store} has what was captured, and the same command goes on from there"
+    return "nothing was captured" if store is not None else "without --store, nothing is kept"
+
+
+def _origin(options: argparse.Namespace) -> dict[str, str]:
+    names = {"model": options.model, "inputs": options.inputs}
+    return names | ({} if options.store is None else origin_of(Store(options.store)))

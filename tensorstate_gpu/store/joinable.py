@@ -1,0 +1,88 @@
+"""Checks whether several stores are parts of one: from their commit records alone."""
+
+import os
+from collections.abc import Sequence
+
+from tensorstate_gpu._layers.instance_notes import NOTES
+from tensorstate_gpu.errors import RowsNotKept, StoresDisagree
+from tensorstate_gpu.store.commit_record import LayerRecord
+from tensorstate_gpu.store.store import Store
+
+# What a capture notes for people: why inputs are unknown, and what told where the neurons are.
+_RULES = ("neuron_axis", "threshold", "firing", "groups")
+_LONGEST = 60  # characters of a value in a message
+_REMARKS = {"axis_origin", "inputs_unknown"}
+
+
+def check_joinable(stores: Sequence[Store]) -> None:
+    """Raise StoresDisagree, with stores and values, unless all are parts of one capture."""
+    _check_once(stores)
+    filled = [store for store in stores if store.names]
+    known: dict[str, tuple[Store, LayerRecord]] = {}  # the first store that has states of a layer
+    for store in filled:
+        _check_names(filled[0], store)
+        for name, layer in store.record.layers.items():
+            if layer is not None:
+                _check_rows(name, store, layer)
+                first, expected = known.setdefault(name, (store, layer))
+                _check_layer(name, (first, expected), (store, layer))
+
+
+def _check_once(stores: Sequence[Store]) -> None:
+    """Rows that are there twice would be counted twice."""
+    seen: dict[str, Store] = {}
+    for store in stores:
+        run = store.record.run
+        for identity in filter(None, (_place(store), run and f"run {run}")):
+            if identity in seen:
+                raise StoresDisagree(f"a part counted twice: {_twice(seen[identity], store)}")
+            seen[identity] = store
+
+
+def _place(store: Store) -> str:
+    return os.path.realpath(str(store)) if os.path.exists(str(store)) else str(store)
+
+
+def _twice(one: Store, other: Store) -> str:
+    if str(one) == str(other):
+        return f"{one} is given twice"
+    return f"{other} is the same store as {one}, or a copy of it"
+
+
+def _check_names(one: Store, other: Store) -> None:
+    if set(one.names) == set(other.names):
+        return
+    differing = set(one.names) ^ set(other.names)
+    name = next(name for name in (*one.names, *other.names) if name in differing)
+    has, lacks = (one, other) if name in one.names else (other, one)
+    raise StoresDisagree(f"{has} has the layer {name!r}, and {lacks} has not: it has {lacks.names}")
+
+
+def _check_rows(name: str, store: Store, layer: LayerRecord) -> None:
+    if layer.counts is not None:
+        raise RowsNotKept(
+            f"{store} keeps counts of {name!r}, and only stores of rows are read as one: "
+            "ts.merge() adds histograms, and StoredCounts.merge() those on disk"
+        )
+
+
+def _check_layer(
+    name: str, one: tuple[Store, LayerRecord], other: tuple[Store, LayerRecord]
+) -> None:
+    for what, value in _described(one[1]).items():
+        if (found := _described(other[1]).get(what)) != value:
+            told = f"{_short(value)} in {one[0]}, {_short(found)} in {other[0]}"
+            raise StoresDisagree(f"{name}: {what}: {told}")
+
+
+def _described(layer: LayerRecord) -> dict[str, object]:
+    """Return what all parts of a layer must have in common."""
+    rule = dict.fromkeys(_RULES) | layer.capture
+    noted = {what: "none" if layer.notes[what] is None else "some" for what in NOTES}
+    kept = {what: value for what, value in rule.items() if what not in _REMARKS}
+    return {"neurons": layer.neurons, **kept, **noted}
+
+
+def _short(value: object) -> str:
+    text = str(value)  # a threshold for each neuron, perhaps
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,0 +1,242 @@
+"""The command `tensorstate capture`: a model and inputs of a user's own module."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+MODULE = Path(__file__).with_name("users_models.py")
+
+
+@pytest.fixture(autouse=True)
+def users_folder(tmp_path, monkeypatch):
+    """The current folder, with the user's module; nothing of it stays in this process."""
+    (tmp_path / "mine.py").write_text(MODULE.read_text())
+    (tmp_path / "broken.py").write_text("import no_such_library\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    for name in ("mine", "broken"):
+        sys.modules.pop(name, None)
+
+
+def expected(scale=1):
+    """The states of the first layer."""
+    import mine
+
+    return ts.compress_states(mine.model[0](mine.tensor * scale))
+
+
+def stored(path="run.zarr", layer="0"):
+    return ts.Store(path)[layer]
+
+
+@pytest.mark.parametrize("inputs", ["images", "tensor", "loader", "generator"])
+def test_inputs(inputs, did):
+    code, out, errors = did(
+        "capture", "mine:model", "--inputs", f"mine:{inputs}", "--store", "run.zarr"
+    )
+    assert (code, errors) == (0, "")
+    first, *table = out.splitlines()
+    assert first == "capturing 2 layers of Sequential, which is not trained"
+    assert table == ["", *str(ts.Store("run.zarr").report()).splitlines()]
+    np.testing.assert_array_equal(stored()[:], expected())
+
+
+@pytest.mark.parametrize("inputs", ["by_name", "parts"])
+def test_inputs_by_name(inputs, did):
+    command = ("capture", "mine:Net", "--inputs", f"mine:{inputs}", "--batch-size", 20)
+    assert did(*command, "--store", "run.zarr")[0] == 0
+    np.testing.assert_array_equal(stored(layer="first")[:], expected(scale=2))
+
+
+@pytest.mark.parametrize("model", ["made", "Settings.inner", "Net"])
+def test_models(model, did):
+    code, out, _ = did("capture", f"mine:{model}", "--inputs", "mine:images")
+    assert code == 0
+    assert len(re.findall("^(0|2|first|last)_post_states", out, re.MULTILINE)) == 2
+
+
+def test_choosing_layers(did):
+    for options in (("--attach", "Linear", "--exclude", "2"), ("--attach", "0", "--attach", "0*")):
+        _, out, _ = did("capture", "mine:model", "--inputs", "mine:images", *options)
+        assert out.startswith("capturing 1 layer of")
+        assert "0_post_states" in out
+
+
+@pytest.mark.parametrize("store", [(), ("--store", "run.zarr")])
+@pytest.mark.parametrize(
+    ("inputs", "labels"),
+    [("images", "mine:labels"), ("loader", "mine:names"), ("pairs", "from-batches")],
+)
+def test_labels(inputs, labels, store, did):
+    command = ("capture", "mine:model", "--inputs", f"mine:{inputs}", "--batch-size", 16)
+    code, out, errors = did(*command, "--labels", labels, *store)
+    assert (code, errors) == (0, "")
+    tables = re.findall(r"^(\w+), by label\n.*\n.*\n(.*)\n(.*)\n(.*)\n\n", out, re.MULTILINE)
+    assert [name for name, *_ in tables] == ["0_post_states", "2_post_states"]
+    for _, *rows in tables:
+        assert [row.split()[1] for row in rows] == ["17", "17", "16"]
+
+
+def test_counts_alone_have_the_same_table(did):
+    command = ("capture", "mine:model", "--inputs", "mine:images")
+    in_store = did(*command, "--store", "run.zarr")[1]
+    assert did(*command, "--counts") == did(*command) == (0, in_store, "")
+
+
+@pytest.mark.parametrize("first", [16, 21])  # between two batches, and within one
+def test_going_on(first, did):
+    command = ("capture", "mine:model", "--inputs", "mine:images", "--labels", "mine:labels")
+    command += ("--batch-size", 16, "--store", "run.zarr")
+    assert did(*command, "--limit", first)[0] == 0
+    assert stored().instance_count == first
+    code, out, _ = did(*command)
+    assert code == 0
+    after = f", which is not trained, after the {first} inputs in run.zarr\n"
+    assert out.startswith(f"capturing 2 layers of Sequential{after}")
+    np.testing.assert_array_equal(stored()[:], expected())
+    assert {label: each.total for label, each in stored().counts_by().items()} == {
+        0: 17,
+        1: 17,
+        2: 16,
+    }
+    for limit in ((), ("--limit", 30)):
+        code, out, errors = did(*command, *limit)
+        assert (code, out) == (2, "")
+        assert "run.zarr has all of these inputs; it is not overwritten" in errors
+    assert not ts.Store("run.zarr").verify().problems
+
+
+def test_the_commands_of_the_docs(did, users_folder):
+    """They write a page and a store, from the module that is shown there."""
+    shown = (ROOT / "docs/capture_command.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", shown, re.DOTALL)
+    (users_folder / "mine.py").write_text(program)
+    page, store = (line.split()[1:] for line in shown.splitlines() if re.match("tensor.* c", line))
+    code, out, errors = did(*page, "--limit", 100)
+    assert (code, errors) == (0, "")
+    assert out.endswith("\n\nThe page with charts: report.html\n")
+    text = Path("report.html").read_text(encoding="utf-8")
+    for name, value in [("model", "mine:model"), ("inputs", "mine:images")]:
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in text
+    assert did(*store, "--limit", 100)[0] == 0
+    assert (*ts.Store("run.zarr"),) == ("0_post_states",)
+    assert ts.Store("run.zarr")["0"].counts_by().keys() == {*range(10)}
+
+
+def test_ctrl_c_leaves_a_whole_store_that_goes_on(did, users_folder):
+    command = ["capture", "mine:model", "--inputs", "mine:slow", "--store", "run.zarr"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tensorstate_gpu", *command], stderr=subprocess.PIPE, text=True
+    ) as running:
+        wait_until((users_folder / "waiting").exists)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=300)
+    assert running.returncode == 130
+    assert errors.splitlines()[-1] == (
+        "tensorstate: stopped; run.zarr has what was captured, and the same command goes on from "
+        "there"
+    )
+    assert "Traceback" not in errors
+    assert stored().instance_count == 30
+    assert not ts.Store("run.zarr").verify().problems
+    code, out, _ = did(*command)
+    assert code == 0
+    assert "after the 30 inputs in run.zarr" in out
+    np.testing.assert_array_equal(stored()[:], expected())
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "store", "said"),
+    [
+        ("model", "stopped", (), "without --store, nothing is kept"),
+        ("Stopped", "images", ("--store", "run.zarr"), "nothing was captured"),
+    ],
+)
+def test_ctrl_c_that_leaves_nothing(model, inputs, store, said, did):
+    code, _, errors = did("capture", f"mine:{model}", "--inputs", f"mine:{inputs}", *store)
+    assert (code, errors) == (130, f"tensorstate: stopped; {said}\n")
+    assert not store or os.listdir("run.zarr") == []
+
+
+MISTAKES = {
+    "no colon": (("mine",), "'mine' is no name of the form package.module:object"),
+    "no module": (("nowhere:model",), "there is no module 'nowhere', neither in "),
+    "no package": (("no.where:model",), "there is no module 'no.where', neither in "),
+    "no submodule": (("mine.inner:model",), "there is no module 'mine.inner', neither in "),
+    "no attribute": (("mine:modle",), "mine has no 'modle'; it has os, time, np, torch, "),
+    "no model": (("mine:number",), "mine:number: model must be a Keras model or a torch.nn.Module"),
+    "a function that returns none": (("mine:loader",), "mine:loader: model must be a Keras model"),
+    "no layer": (("mine:model", "--attach", "C*"), "['C*'] matches no layer; there are: 0 (Linea"),
+    "no inputs": (("mine:model", "--inputs", "mine:no_images"), "--inputs has no inputs"),
+    "a number": (("mine:model", "--inputs", "mine:number"), "--inputs must be an array or an iter"),
+    "pairs": (("mine:model", "--inputs", "mine:pairs"), "a batch is a list of 2: --labels from-ba"),
+    "no pairs": (
+        ("mine:model", "--inputs", "mine:loader", "--labels", "from-batches"),
+        "takes batches that are pairs (inputs, labels), got a list of 1",
+    ),
+    "an array of pairs": (
+        ("mine:model", "--labels", "from-batches"),
+        "--labels from-batches needs an iterable of batches, got an array",
+    ),
+    "a label": (("mine:model", "--labels", "mine:number"), "--labels must be an array or a list"),
+    "few labels": (("mine:model", "--labels", "mine:few_labels"), "there are 40 labels, and more"),
+    "limit": (("mine:model", "--limit", "0"), "--limit must be at least 1, got 0"),
+    "batch size": (("mine:model", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
+    "a page in the way": (("mine:model", "--html", "mine.py"), "mine.py exists; it is not overwri"),
+    "a file in the way": (("mine:model", "--store", "mine.py"), "mine.py"),
+    "a folder in the way": (("mine:model", "--store", "."), "it is not overwritten"),
+    "a store within a file": (("mine:model", "--store", "mine.py/run"), "mine.py"),
+    "an unknown device": (("mine:model", "--device", "gpu"), "gpu"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", MISTAKES.values(), ids=MISTAKES)
+def test_mistakes(arguments, refused, users_folder):
+    given, said = arguments
+    inputs = () if "--inputs" in given else ("--inputs", "mine:images")
+    store = () if "--store" in given else ("--store", "run.zarr")
+    assert said in refused("capture", *given, *inputs, *store)
+    assert {*os.listdir()} - {"__pycache__"} == {"broken.py", "mine.py"}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere")
+def test_a_read_only_target(refused, users_folder):
+    (users_folder / "locked").mkdir(mode=0o500)
+    line = refused("capture", "mine:model", "--inputs", "mine:images", "--store", "locked/run.zarr")
+    assert "locked" in line
+
+
+def test_shuffled_inputs_cannot_go_on(did):
+    command = ("capture", "mine:model", "--inputs", "mine:shuffled", "--store", "run.zarr")
+    assert did(*command, "--limit", 20)[0] == 0
+    code, _, errors = did(*command)
+    assert code == 2
+    assert "the DataLoader shuffles its inputs" in errors
+    assert stored().instance_count == 20
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "said"),
+    [
+        ("broken:model", "mine:images", "importing broken failed: ModuleNotFoundError: No module"),
+        ("mine:model", "mine:breaks", "--inputs failed: KeyError: 'no more files'"),
+        ("mine:model", "mine:labels", "capturing failed: "),
+    ],
+)
+def test_errors_in_the_users_code_have_a_traceback(model, inputs, said, did):
+    code, _, errors = did("capture", model, "--inputs", inputs)
+    assert code == 2
+    first, *_, last = errors.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert last.startswith(f"tensorstate: {said}")

@@ -1,0 +1,62 @@
+"""``tensorstate count`` and ``tensorstate merge``: parts, ranges, progress, mistakes."""
+
+import io
+import sys
+
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu._cli.main import main
+from tensorstate_gpu._process import progress
+
+
+def test_a_whole_layer(did, run, tmp_path):
+    expected = ts.Store(run)["a"].histogram()
+    code, out, errors = did("count", run, "--layer", "a", "--to", tmp_path / "counts")
+    assert (code, errors) == (0, "")
+    assert out == f"{tmp_path / 'counts'}: 35 states, {len(expected)} distinct\n"
+    assert ts.store.open_counts(tmp_path / "counts").load() == expected
+
+
+def test_parts_and_ranges(did, run, tmp_path):
+    expected = ts.Store(run)["a"].histogram()
+    parts = [tmp_path / "parts" / str(number) for number in range(3)]
+    for number, path in enumerate(parts):
+        command = ("count", run, "--layer", "a", "--part", f"{number}/3", "--to", path)
+        for _ in range(2):  # a task may run again
+            code, out, _ = did(*command)
+            assert (code, out.endswith(f" distinct (part {number} of 3)\n")) == (0, True)
+    assert did("merge", *parts, "--to", tmp_path / "whole")[0] == 0
+    for number in range(2):
+        command = ("merge", *parts, "--range", f"{number}/2", "--to", tmp_path / "ranges")
+        code, out, _ = did(*command)
+        assert (code, out.endswith(f" distinct (range {number} of 2)\n")) == (0, True)
+    for name in ("whole", "ranges"):
+        assert ts.store.open_counts(tmp_path / name).load() == expected
+    code, _, errors = did("merge", *parts[:2], "--to", tmp_path / "other")
+    assert (code, errors.endswith("part 2 of 3 is missing\n")) == (2, True)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("part", ["3", "3/3", "-1/3", "a/b", "1/2/3", "/"])
+def test_parts_that_do_not_exist(part, run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["count", str(run), f"--part={part}", "--to", str(tmp_path / "counts")])
+    assert f"must be I/N with I from 0 to N - 1, got {part!r}" in capsys.readouterr().err
+
+
+def test_layers_that_do_not_exist(did, run, tmp_path):
+    for options, error in (((), "--layer says which"), (("--layer", "c"), "no states of 'c'")):
+        code, _, errors = did("count", run, *options, "--to", tmp_path / "counts")
+        assert (code, error in errors, errors.count("\n")) == (2, True, 1)
+
+
+def test_lines_of_progress(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 0)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    path = str(tmp_path / "counts")
+    assert main(["count", str(run), "--layer", "a", "--to", path]) == 0
+    assert main(["merge", path, "--to", str(tmp_path / "merged")]) == 0
+    lines = sys.stderr.getvalue().splitlines()
+    assert "counting: 35 of 35 states" in lines
+    assert "merging: 1 of 1 chunks" in lines

@@ -1,0 +1,88 @@
+"""Where a layer fires for one input: the image of its positions, and what has none."""
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tensorstate_gpu as ts
+from tensorstate_gpu import errors, reporting
+
+matplotlib.use("Agg")
+IMAGES = torch.randn(5, 2, 6, 9, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left_open():
+    yield
+    matplotlib.pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def conv():
+    torch.manual_seed(0)
+    return nn.Conv2d(2, 5, 3)
+
+
+def shown_by(ax):
+    return np.asarray(ax.images[0].get_array())
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_positions_of_one_input(conv, stored, tmp_path):
+    model = nn.Sequential(conv)
+    path = tmp_path / "run.zarr" if stored else None
+    with ts.capture(model, "Conv2d", storage_path=path) as run, torch.no_grad():
+        for batch in IMAGES.split(2):
+            model(batch)
+        fires = (conv(IMAGES) > 0).numpy()
+    layer = ts.Store(path)["0"] if stored else run["0"]
+    assert layer.spatial_shape == (4, 7)
+    for number in (0, 2, -1):
+        ax = reporting.plot_firing_map(layer, number)
+        np.testing.assert_allclose(shown_by(ax), 100 * fires[number].mean(0))
+        ax = reporting.plot_firing_map(layer, number, neuron=3)
+        np.testing.assert_array_equal(shown_by(ax), fires[number, 3])
+    ax.figure.canvas.draw()
+
+
+def test_one_axis_of_positions():
+    model = nn.Sequential(nn.Linear(3, 4))
+    x = torch.randn(2, 6, 3)
+    with ts.capture(model, "Linear") as run, torch.no_grad():
+        fires = (model(x) > 0).numpy()
+    ax = reporting.plot_firing_map(run["0"], 1, neuron=2)
+    np.testing.assert_array_equal(shown_by(ax), [fires[1, :, 2]])
+
+
+def test_what_has_no_map(conv):
+    model = nn.Sequential(conv, nn.Flatten(), nn.Linear(140, 3))
+    with ts.capture(model, ["0", "2"]) as run, torch.no_grad():
+        model(IMAGES)
+    with pytest.raises(IndexError, match=r"input_number is 5, but 0_post_states has 5"):
+        reporting.plot_firing_map(run["0"], 5)
+    with pytest.raises(IndexError, match=r"neuron is -6, but 0_post_states has 5"):
+        reporting.plot_firing_map(run["0"], neuron=-6)
+    with pytest.raises(ValueError, match=r"2_post_states has 0 axes of positions"):
+        reporting.plot_firing_map(run["2"])
+    model = nn.Sequential(conv)
+    with ts.capture(model, "Conv2d") as run, torch.no_grad():
+        model(IMAGES)
+        model(IMAGES[:, :, ::2].repeat(1, 1, 2, 1)[..., :6])
+    with pytest.raises(ValueError, match="instances differ in their number of states"):
+        reporting.plot_firing_map(run["0"])
+    with ts.capture(model, "Conv2d", keep="counts") as run, torch.no_grad():
+        model(IMAGES)
+    with pytest.raises(errors.RowsNotKept):
+        reporting.plot_firing_map(run["0"])
+
+
+def test_positions_that_a_mask_leaves_out():
+    """Rows of as many positions in each input, but fewer than there are."""
+    model = nn.Sequential(nn.Linear(3, 4))
+    keep = torch.arange(6).repeat(2, 1) < 4
+    with ts.capture(model, "Linear") as run, run.labels(mask=keep), torch.no_grad():
+        model(torch.randn(2, 6, 3))
+    with pytest.raises(ValueError, match="0_post_states: its inputs differ in their positions"):
+        reporting.plot_firing_map(run["0"])

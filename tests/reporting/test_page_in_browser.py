@@ -1,0 +1,141 @@
+"""The page of a report in a real Chromium: what it draws, what it loads, how it is used."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tests.support.browser import browser
+from tests.support.points import new_point
+
+HOSTILE = "<script>alert(1)</script>"
+LONG = "encoder.layers.0.attention.output.dense_post_states"
+PHONE = {"width": 390, "height": 844}
+
+
+def captured(name, bits):
+    point = new_point(name=name, neurons=bits.shape[1])
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    point.append(packed, len(bits), [f"{HOSTILE} {index % 3}" for index in range(len(bits))])
+    return point
+
+
+@pytest.fixture(scope="module")
+def report():
+    rng = np.random.default_rng(0)
+    return ts.Run(
+        [
+            captured("narrow", rng.random((640, 6)) < 0.3),
+            captured(HOSTILE, rng.random((640, 40)) < 0.5),
+            captured(LONG, rng.random((640, 20)) < 0.5),
+        ]
+    ).report(0.9, by_label=True)
+
+
+@pytest.fixture(scope="module")
+def address(report, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    report.to_html(path, title=HOSTILE, origin={"store": "/data/" + 100 * "x"})
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(chromium):
+    """Opens a page; at the end of the test, it has said and loaded nothing, and asked nobody."""
+    contexts, noticed = [], []
+
+    def opens(address, **options):
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: noticed.append(message.text))
+        page.on("pageerror", lambda error: noticed.append(str(error)))
+        page.on("dialog", lambda dialog: (noticed.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: noticed.append(request.url))
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+        assert noticed.pop(0) == address
+        return page
+
+    yield opens
+    for context in contexts:
+        context.close()
+    assert noticed == []
+
+
+def open_layer(page, number):
+    """Open the panel of a layer by the keyboard, and wait for its charts."""
+    page.locator(f"#layer-{number} summary").press("Enter")
+    page.wait_for_selector(f"#layer-{number}[data-drawn=yes]", timeout=60_000)
+
+
+def test_charts_and_names(opened, address):
+    page = opened(address)
+    assert page.title() == HOSTILE
+    bars = page.locator('[data-chart="efficiency"] svg .mark-rect path')
+    opacities = [float(bar.get_attribute("fill-opacity")) for bar in bars.all()]
+    assert opacities == [1, 0.15, 0.15]  # good, and twice bounds only
+    open_layer(page, 2)
+    assert page.locator("#layer-2 summary").inner_text().startswith(HOSTILE)
+    charts = page.locator("#layer-2 .charts figure")
+    assert [charts.nth(i).locator("svg").count() for i in range(charts.count())] == [1, 1, 1, 1]
+    assert charts.nth(0).locator(".mark-symbol path").count() >= 40
+    assert charts.nth(3).locator(".mark-rect path").count() >= 40 * 40
+
+
+def test_sorting_by_pointer_and_keyboard(opened, address, report):
+    page = opened(address)
+    table = page.locator("table.sortable").first
+    entropy = table.locator("thead th", has_text="entropy")
+
+    def shown():
+        return entropy.get_attribute("aria-sort"), [
+            float(cell.removesuffix(" bits"))
+            for cell in table.locator("tbody tr td:nth-child(6)").all_inner_texts()
+        ]
+
+    values = [round(layer.entropy, 3) for layer in report.layers]
+    assert shown() == ("none", values)
+    entropy.locator("button").click()
+    assert shown() == ("ascending", sorted(values))
+    entropy.locator("button").press("Enter")
+    assert shown() == ("descending", sorted(values, reverse=True))
+    page.keyboard.press("Tab")  # to the next heading
+    page.keyboard.press("Space")
+    assert entropy.get_attribute("aria-sort") == "none"
+    assert table.locator('thead th[aria-sort="ascending"]').inner_text().startswith("efficiency")
+
+
+def test_a_link_opens_the_panel(opened, address):
+    page = opened(address)
+    page.get_by_role("link", name="narrow").click()
+    page.wait_for_selector("#layer-1[data-drawn=yes]", timeout=60_000)
+
+
+def test_a_phone_in_the_dark(opened, address):
+    page = opened(address, viewport=PHONE, color_scheme="dark")
+    open_layer(page, 3)
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 22)"
+    labels = page.locator('[data-chart="efficiency"] .role-axis-label text')
+    assert {label.get_attribute("fill") for label in labels.all()} == {"#ececec"}
+    page.emulate_media(color_scheme="light")
+    page.wait_for_selector('[data-chart="efficiency"] .role-axis-label text[fill="#1c1c1c"]')
+
+
+@pytest.mark.long
+@pytest.mark.serial
+def test_fifty_layers_open_in_two_seconds(opened, tmp_path):
+    rng = np.random.default_rng(0)
+    one = ts.Run([captured("layer", rng.random((300, 400)) < 0.2)]).report()
+    many = dataclasses.replace(one, layers=one.layers * 50, profiles=one.profiles * 50)
+    many.to_html(tmp_path / "many.html")
+    page = opened((tmp_path / "many.html").as_uri())
+    assert page.evaluate("performance.now()") < 2000
