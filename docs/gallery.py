@@ -146,8 +146,9 @@ def new_output(name: str) -> str:
 
 def main(names: Collection[str]) -> None:
     for name in names:
+        output = new_output(name)
         printed = outputs(PAGE.read_text()) if PAGE.exists() else {}
-        PAGE.write_text(page(printed | {name: new_output(name)}))
+        PAGE.write_text(page(printed | {name: output}))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._attach_to, self._exclude, self._method = attach_to, exclude, method
         self._options: CaptureKeywords = {
+            "keep": "counts",
             "mask": mask,
             "threshold": threshold,
             "firing": firing,
@@ -108,7 +109,7 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
         super().set_model(model)
         self._detach()  # what a fit() that failed has left
         attachment = plan_attachment(
-            model, self._attach_to, self._exclude, self._method, keep="counts", **self._options
+            model, self._attach_to, self._exclude, self._method, **self._options
         )
         points = models.attach_in_place(model, attachment.chosen, self._method, attachment.options)
         for point in points:

@@ -22,12 +22,12 @@ def call_of(model: object, device: str | None) -> Call:
     ValueError for a device of a Keras model.
     """
     if (keras := loaded_module("keras")) is None or not isinstance(model, keras.layers.Layer):
-        return _torch_call(model, device)
+        return _torch_call(model, device)  # type: ignore[arg-type]
     if device is not None:
         raise ValueError(
             "--device is for PyTorch: Keras has put the model where its backend puts all of them"
         )
-    predict: Call = model.predict_on_batch  # type: ignore[attr-defined]
+    predict: Call = model.predict_on_batch
     return predict
 
 

@@ -76,6 +76,9 @@ def _measure_layer(
     def counted(rows: int, *_: int) -> None:
         progress.to(before + rows)
 
+    if by_label and layer.keeps_counts and "groups" not in layer.attributes():
+        table = LabelTable.of_counts(layer.name, layer.counts_by())
+        return measured_counts(layer, count_layer(layer, progress)), table
     if by_label:
         groups = layer.grouped_by(progress=counted)
         whole = measured_groups(layer, functools.reduce(GroupedCounts.merge, groups.values()))

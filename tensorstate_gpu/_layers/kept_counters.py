@@ -1,6 +1,6 @@
 """KeptCounters: running counts by label and group, of which a store keeps what was committed."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -175,14 +175,24 @@ class KeptCounters(LabelledCounters):
             now = CountsPart(self._counters, self._taken_back, False)
             return joined([self._kept, *(part.runs() for part in [*self._waiting, now])])
 
-    def counted(self, neurons: int) -> StateCounts | StoredCounts:
-        """Return all counts together: in files, where memory is short."""
-        return count_weighted(self._rows_of(self.runs()), neurons, working_memory() // 4)
+    def counted(
+        self, neurons: int, on_counted: Callable[[int], object] | None = None
+    ) -> StateCounts | StoredCounts:
+        """Return all counts together: in files, where memory is short.
 
-    def _rows_of(self, runs: RunsByKind) -> Iterator[Histogram]:
+        ``on_counted`` is called with the number of rows that were counted since the last call.
+        """
+        pieces = self._rows_of(self.runs(), on_counted)
+        return count_weighted(pieces, neurons, working_memory() // 4)
+
+    def _rows_of(
+        self, runs: RunsByKind, on_counted: Callable[[int], object] | None
+    ) -> Iterator[Histogram]:
         for numbered, some in runs.items():
             for rows, counts in summed(some, self.key_bytes(numbered), working_memory() // 8):
                 yield np.ascontiguousarray(rows[:, : self._row_bytes]), counts
+                if on_counted is not None:
+                    on_counted(int(counts.sum()))
 
     def _histograms(self) -> Iterator[tuple[bool, Histogram]]:
         for numbered, runs in self.runs().items():

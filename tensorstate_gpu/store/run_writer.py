@@ -64,6 +64,7 @@ class RunWriter:
         self._sources: weakref.WeakSet[BatchSource] = weakref.WeakSet()
         self._lock = ForkSafeLock()
         self._rejects_batches = False
+        self._passes_ended = False
         self._queued_commits = 0
         self._chunk_bytes = options.chunk_size
         self._pool = BufferPool(self._chunk_bytes)
@@ -172,6 +173,7 @@ class RunWriter:
 
     def _mark_pass_end(self) -> None:
         with self._lock:
+            self._passes_ended = bool(self._layers)
             for layer in self._layers.values():
                 layer.mark_pass_end()
 
@@ -180,8 +182,7 @@ class RunWriter:
         if not self.life.is_open():
             return False
         self.drain_all()
-        layers = [(each.instance_count, each.runs_always) for each in self._layers.values()]
-        if not is_broken(layers, [source.in_pass() for source in self._sources]):
+        if not is_broken(self._progress(), [source.in_pass() for source in self._sources]):
             return False
         with self._lock:
             self._rejects_batches = (
@@ -195,6 +196,14 @@ class RunWriter:
         finally:
             self._rejects_batches = False
         return True
+
+    def _progress(self) -> list[tuple[int, bool]]:
+        """Return the instances of each layer, and whether it runs in every pass."""
+        layers = [(each.instance_count, each.runs_always) for each in self._layers.values()]
+        if not self._passes_ended:  # the first pass may have failed before it came to some layers
+            waiting = [self.record.layers.get(name) for name in self._names.keys() - self._layers]
+            layers += [(0 if each is None else each.instances, False) for each in waiting]
+        return layers
 
     def rewind(self, instances: int | Mapping[str, int]) -> None:
         """Commit, and forget all but the first ``instances`` of each layer; see Store.rewind()."""

@@ -92,6 +92,8 @@ def test_counts_alone_have_the_same_table(did):
     command = ("capture", "mine:model", "--inputs", "mine:images")
     in_store = did(*command, "--store", "run.zarr")[1]
     assert did(*command, "--counts") == did(*command) == (0, in_store, "")
+    assert did(*command, "--counts", "--store", "counts.zarr") == (0, in_store, "")
+    assert ts.Store("counts.zarr").info()["layers"][0]["instances"] == 50
 
 
 @pytest.mark.parametrize("first", [16, 21])  # between two batches, and within one
@@ -174,7 +176,7 @@ MISTAKES = {
     "no module": (("nowhere:model",), "there is no module 'nowhere', neither in "),
     "no package": (("no.where:model",), "there is no module 'no.where', neither in "),
     "no submodule": (("mine.inner:model",), "there is no module 'mine.inner', neither in "),
-    "no attribute": (("mine:modle",), "mine has no 'modle'; it has os, time, np, torch, "),
+    "no attribute": (("mine:nothing",), "mine has no 'nothing'; it has os, time, np, torch, "),
     "no model": (("mine:number",), "mine:number: model must be a Keras model or a torch.nn.Module"),
     "a function that returns none": (("mine:loader",), "mine:loader: model must be a Keras model"),
     "no layer": (("mine:model", "--attach", "C*"), "['C*'] matches no layer; there are: 0 (Linea"),

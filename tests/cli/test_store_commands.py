@@ -343,3 +343,33 @@ def test_layers_without_rows_are_passed_over_and_told(did, refused, tmp_path):
         "export", tmp_path / "run", "--to", "parquet", *only
     )
     assert sorted(os.listdir(tmp_path)) == ["out", "run"]
+
+
+# ---- stores that keep counts ---------------------------------------------------------------------
+
+
+def test_commands_on_a_store_that_keeps_counts(did, refused, tmp_path):
+    path = tmp_path / "counted.zarr"
+    with ts.Store(path, "x") as store:
+        point = ts.CapturePoint("a", store, keep="counts")
+        point.declare(16, 1)
+        point.append(ROWS, len(ROWS), np.arange(len(ROWS)) % 2)
+    expected = ts.count_states(ROWS)
+    code, out, errors = did("report", path, "--by-label")
+    assert (code, errors) == (0, "")
+    assert out.splitlines()[2].split()[0] == "a"
+    assert "a, by label" in out
+    assert did("verify", path)[0] == 0
+    code, out, _ = did("info", path, "--json")
+    layer = json.loads(out)["layers"][0]
+    assert (layer["keep"], layer["rows"], layer["labels"]) == ("counts", len(ROWS), len(ROWS))
+    out = tmp_path / "counts"
+    assert did("export", path, "--to", "parquet", "--counts", "--out", out)[0] == 0
+    assert pq.read_table(out / "a.parquet")["count"].to_pylist() == expected.counts.tolist()
+    told = refused("export", path, "--to", "parquet", "--out", tmp_path / "rows")
+    assert "'a' keeps counts only" in told
+    code, _, _ = did("export", path, "--to", "zip", "--out", tmp_path / "counted.zip")
+    assert code == 0
+    with ZipStore(tmp_path / "counted.zip", mode="r") as archive:
+        run = next(zarr.open_group(archive, mode="r")["a"].groups())[1]
+        assert {bytes(row[:2]) for row in run["states"][:]} == set(map(bytes, expected.packed))

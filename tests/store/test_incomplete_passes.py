@@ -53,6 +53,30 @@ def test_a_forward_pass_that_ctrl_c_ends_is_forgotten(labelled, path, chunks_of)
         assert ts.Store(path).verify().good
 
 
+def test_a_first_pass_that_ctrl_c_ends_is_forgotten(path):
+    """Some layers have not had a batch yet."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    model = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.Identity(), torch.nn.Linear(16, 8))
+    for committed in (0, 5):
+        hook = model[1].register_forward_hook(interrupt)
+        with (
+            pytest.raises(KeyboardInterrupt),
+            ts.Store(path, "a") as store,
+            ts.capture(model, "Linear", storage_path=store),
+        ):
+            model(torch.ones(5, 3))
+        hook.remove()
+        assert [len(layer) for layer in ts.Store(path).efficiency_layers] == [committed] * 2
+        with ts.Store(path, "a") as store, ts.capture(model, "Linear", storage_path=store) as run:
+            assert run.instance_count == committed
+            model(torch.ones(5, 3))
+        assert [len(layer) for layer in ts.Store(path).efficiency_layers] == [committed + 5] * 2
+    assert ts.Store(path).verify().good
+
+
 @pytest.mark.parametrize("batch", [1, 3, 16, 100])
 def test_a_store_whose_block_an_exception_ends_has_whole_passes(batch, path, chunks_of):
     chunks_of(16)
