@@ -147,8 +147,14 @@ def layout_by_weight(
     if not is_spread(weight) or whole in (None, own):
         return None
     of_weight = _axis_of_weight(module, place)
-    cut = [p.is_shard(of_weight) for p in weight.placements]
-    if weight.to_local().shape[of_weight] != own or not any(cut):
+    mesh, placements = weight.device_mesh, weight.placements
+    here = weight.to_local().shape[of_weight]
+    if here != own and _is_cut_twice(weight) and mesh.mesh_dim_names is not None:
+        # FSDP, along the first axis, had put its parts together while the layer computed.
+        mesh, placements = mesh[mesh.mesh_dim_names[1:]], placements[1:]
+        here = _own_part(mesh, placements, of_weight, whole)
+    cut = [p.is_shard(of_weight) for p in placements]
+    if here != own or not any(cut):
         raise NotCapturable(
             f"{name}: this rank has {own} of {whole} neurons, and it is not known of which: return "
             "a DTensor from the layer (use_local_output=False), or exclude= it"
@@ -157,7 +163,16 @@ def layout_by_weight(
 
     sizes = [*shape[:axis], whole, *shape[axis + 1 :]]
     placements = tuple(Shard(axis) if is_cut else Replicate() for is_cut in cut)
-    return Layout(weight.device_mesh, placements, tuple(sizes))
+    return Layout(mesh, placements, tuple(sizes))
+
+
+def _own_part(mesh: Any, placements: Sequence[Any], axis: int, size: int) -> int:
+    """Return how much of an axis this rank has, as torch cuts tensors: in parts of equal size."""
+    for dim, placement in enumerate(placements):
+        if placement.is_shard(axis):
+            part = -(-size // mesh.size(dim))
+            size = max(0, min(part, size - part * mesh.get_local_rank(dim)))
+    return size
 
 
 def _axis_of_weight(module: nn.Module, place: str) -> int:

@@ -80,3 +80,16 @@ def test_an_evaluation_is_noticed_at_the_compiled_model_that_is_monitored():
     monitor.step()
     assert monitor.counts("0", "eval").total == 8
     assert monitor.counts("0").total == 8
+
+
+def test_a_checkpoint_of_a_captured_step_is_captured_in_compiled_code():
+    model = network()
+    compiled = torch.compile(model, backend="eager")
+    monitor = ts.StateMonitor(model, "0", every_n_steps=2)
+    compiled(batch(0))
+    before = monitor.state_dict()
+    monitor.step()
+    compiled(batch(1))
+    monitor.load_state_dict(before)  # in step 0 again
+    compiled(batch(2))
+    assert monitor.counts("0").total == 16

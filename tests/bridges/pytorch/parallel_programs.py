@@ -143,6 +143,24 @@ def program_fully_sharded(rank, size):
         check_gathered(ts.Run(run.efficiency_layers).sync(), whole, rank)
 
 
+def long_program_fully_sharded_tensor_parallel(rank, size):
+    """FSDP2 along dp puts together what each rank along tp has of a weight: slices of neurons."""
+    mesh = mesh_of(size)
+    batches = [numbers(20, 6, seed=seed) for seed in range(size // 2)]
+    whole = captured(network(), *batches)
+    own = batches[mesh["dp"].get_local_rank()]
+    for attach_first in (False, True):
+        net = tensor_parallel(mesh)
+        if attach_first:
+            ts.build_efficiency_model(net, LAYERS)
+        for layer in (net[0], net[2], net):
+            fully_shard(layer, mesh=mesh["dp"])
+        run = net if attach_first else ts.build_efficiency_model(net, LAYERS)
+        net(own).square().mean().backward()
+        merged = ts.Run(run.efficiency_layers).sync(layouts=plain_layouts(mesh))
+        check_gathered(merged, whole, rank)
+
+
 def long_program_pipeline(rank, size):
     """A stage runs on made-up numbers first, to learn the shape of what it passes on."""
     from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
