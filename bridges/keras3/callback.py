@@ -14,6 +14,7 @@ from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.training.scalars import Scalars, phase_scalars
 
 from . import models
+from .points import KerasPoint
 
 
 class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
@@ -101,8 +102,9 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
 
     def passed_over(self, name: str) -> int:
         """Return how many states of a layer ``states_per_step`` has left out, as in ``run``."""
-        left_out: int = self._run[name].passed_over
-        return left_out
+        point = self._run[name]
+        assert isinstance(point, KerasPoint)
+        return point.passed_over
 
     def set_model(self, model: Any) -> None:
         """Attach capture points: here, because fit() takes its traced function after this."""
