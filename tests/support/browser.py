@@ -10,10 +10,11 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def chromium():
-    """The path of a Chromium. Without one, skips; fails instead in CI, where nothing is hidden."""
+    """The path of a Chromium. Without one, skips; fails where .ci/run has installed one."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium: apt install chromium")
+        required = "TENSORSTATE_TEST_PROGRAMS" in os.environ
+        (pytest.fail if required else pytest.skip)("no Chromium: apt install chromium")
     return found
 
 
