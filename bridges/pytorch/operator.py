@@ -104,7 +104,7 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
     """Called by compiled graphs. Does nothing if the receiver no longer exists."""
     receiver = _receiver_of(anchor)
     if receiver is not None and is_real_forward(x):
-        time, inputs, _ = clock.tolist()
+        time, inputs, *_ = clock.tolist()
         receiver.receive(x, time, traced, inputs or None)
         note_captured(x, traced_axes(traced).axes)
 

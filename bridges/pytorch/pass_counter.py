@@ -1,5 +1,6 @@
 """PyTorch: PassCounter counts the forward passes of a model, also of a compiled one."""
 
+import threading
 import weakref
 from typing import Any
 
@@ -33,8 +34,9 @@ class PassCounter(MarkingHook):
 
     def __init__(self, batch_axis: int = 0) -> None:
         self._batch_axis = str(batch_axis)  # see axes_in_graph()
-        # The time, the number of inputs if a graph knows it, and how many passes have failed.
-        self._clock = np.zeros(3, np.int64)
+        # The time, the number of inputs if a graph knows it, how many passes have failed, and the
+        # thread of the last one.
+        self._clock = np.zeros(4, np.int64)
         self.tensor = shared_tensor(self._clock)
         self.bypasses: Bypasses | None = None
 
@@ -183,7 +185,9 @@ def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int
 
 
 def _begin(time: NDArray[np.int64], inputs: int) -> None:
-    time[:] = next_pass(time[0]), inputs, time[2] + time[0] % 2
+    """Begin a pass. One that has no end has failed, unless it runs in another thread."""
+    thread = threading.get_ident()
+    time[:] = next_pass(time[0]), inputs, time[2] + (time[0] % 2 and time[3] == thread), thread
 
 
 def _size(given: torch.Tensor | None, axis: int) -> int:

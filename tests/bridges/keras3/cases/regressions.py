@@ -281,6 +281,7 @@ OF_THE_POINT_ONLY = {
         "firing",
         "intake",
         "keep",
+        "takes_batch",
     ),
     *("labels", "neuron_axis"),
     *("new_point_listeners", "note", "note_next_pass", "options", "record", "threshold"),
