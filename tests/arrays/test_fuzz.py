@@ -98,7 +98,7 @@ def fuzz(*arguments):
 @pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
 @sweep
 def test_random_arrays(every):
-    done = fuzz(100_000 if every else 1_000, 0)
+    done = fuzz(100_000 if every else 300, 0)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "survived\n"
 

@@ -14,6 +14,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
+from tests.support.samples import thinned
 
 HEADING = (
     "layer                  axis  neurons   states  distinct      entropy  efficiency  ceiling"
@@ -140,7 +141,7 @@ def write(path, content):
     return path
 
 
-@pytest.mark.parametrize("named", ["file", "folder"])
+@pytest.mark.parametrize("named", thinned(["file", "folder"], ["file"]))
 def test_a_local_copy_of_mnist(named, mnist, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tensorstate_gpu._process.progress.SECONDS", 0)
     path = write(tmp_path / "mnist.pkl.gz", mnist)

@@ -126,7 +126,7 @@ def check(source, defines, architecture, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", thinned(ARCHITECTURES, ["sm_75", "sm_120"]))
+@pytest.mark.parametrize("architecture", thinned(ARCHITECTURES, ["sm_120"]))
 @sweep
 def test_cubins(every, architecture, tmp_path):
     work = PACK + [("unpack", defines) for defines in UNPACK]

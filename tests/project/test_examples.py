@@ -9,14 +9,12 @@ import pytest
 
 from docs import gallery
 from tests.support import example_checks
-from tests.support.samples import thinned
 
 # Those that take a second or two run in this process; the others take longer, some of them minutes.
 # Keras' ways to capture are also those of docs/keras.md, whose code test_readme.py runs.
 QUICK = ("checkpoint_and_resume", "output_distributions", "weight_initialisation")
 RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax")]
 RUNS += [(name, "") for name in gallery.NAMES if name not in QUICK]
-SAMPLE = [("efficiency_study", "")]
 
 
 def check(name, printed, folder):
@@ -26,8 +24,8 @@ def check(name, printed, folder):
         of_its_own(printed, folder)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "backend"), thinned(RUNS, SAMPLE))
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "backend"), RUNS)
 def test_example(name, backend, tmp_path):
     done = gallery.run(name, tmp_path, backend)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -74,7 +74,6 @@ def test_training_and_validation_apart():
 FREQUENCIES = [("epoch", ()), ("batch", (0, 1, 2)), (2, (1,))]
 
 
-@pytest.mark.each_process
 @pytest.mark.parametrize(("update_freq", "batches"), thinned(FREQUENCIES, [(2, (1,))]))
 def test_update_freq(update_freq, batches):
     model, later = network(), Later()
@@ -122,7 +121,6 @@ def test_batches_that_keras_runs_as_one_are_captured_as_one(every, captured):
     assert callback.run["hidden"].state_count == captured
 
 
-@pytest.mark.each_process
 def test_states_of_each_batch_are_sampled():
     """Whole inputs: which of them, the number of the pass decides."""
     model, callback = network(), StateEfficiency("hidden", states_per_step=5)
@@ -163,7 +161,6 @@ def test_a_mask_that_is_no_input():
         sentences().fit(WORDS, callbacks=[StateEfficiency("dense", mask="padding")], verbose=0)
 
 
-@pytest.mark.each_process
 def test_an_evaluation_alone():
     model, later = network(), Later()
     model.evaluate(V, Y[:10], callbacks=[StateEfficiency("hidden"), later], verbose=0)

@@ -82,6 +82,7 @@ def test_copies_have_the_weights(way, tmp_path):
     np.testing.assert_array_equal(array(make_copy(captured)(X)), array(captured(X)))
 
 
+@pytest.mark.long
 def test_another_program_needs_only_the_layer_to_load_a_file(tmp_path):
     captured = ts.build_efficiency_model(branches(), ATTACH_TO)
     files = [str(tmp_path / f"model{suffix}") for suffix in (".keras", ".h5")]

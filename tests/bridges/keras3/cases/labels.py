@@ -8,6 +8,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tests.bridges.keras3.cases.models import compiled, convolutional
+from tests.support.samples import thinned
 
 Y = np.arange(50) % 3
 
@@ -24,7 +25,7 @@ def test_labels_afterwards(images):
 
 
 @pytest.mark.each_process
-@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("shuffle", thinned([True, False], [True]))
 def test_labels_after_fit_need_the_order_of_the_inputs(images, targets, tmp_path, shuffle):
     model = compiled(convolutional())
     with ts.capture(model, "dense", storage_path=tmp_path / "run") as run:
@@ -113,7 +114,9 @@ class SmallClassifier(keras.Model):
 
 
 @pytest.mark.each_process
-@pytest.mark.parametrize("predict", ["predict", "predict_on_batch", "__call__"])
+@pytest.mark.parametrize(
+    "predict", thinned(["predict", "predict_on_batch", "__call__"], ["predict_on_batch"])
+)
 def test_tables_of_each_class_of_a_subclassed_model(images, predict):
     model = compiled(SmallClassifier())
     with ts.capture(model, ["first", "second", "out", "norm", "pool"]) as run:

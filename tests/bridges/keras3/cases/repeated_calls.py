@@ -44,7 +44,8 @@ def test_cells_are_captured_once_for_each_step(kind, unroll):
     assert point.state_count == 3 * 4 * 6
 
 
-@pytest.mark.parametrize("eagerly", thinned([False, True], [True]))
+@pytest.mark.long
+@pytest.mark.parametrize("eagerly", [False, True])
 def test_stacked_and_masked_and_reversed_cells(eagerly):
     cells = [layers.LSTMCell(5, name="one"), layers.GRUCell(7, dropout=0.5, name="two")]
     inputs = keras.Input((6, 3))
