@@ -282,6 +282,7 @@ OF_THE_POINT_ONLY = {
         "intake",
         "keep",
         "takes_batch",
+        "discard_broken_pass",
     ),
     *("labels", "neuron_axis"),
     *("new_point_listeners", "note", "note_next_pass", "options", "record", "threshold"),
