@@ -35,7 +35,7 @@ def table(cells: Sequence[Cell]) -> list[list[str]]:
     """A row for each source: the worst of its sizes."""
     rows = [
         [
-            *("source", "entropy", "design effect", "intervals", "**interval holds**"),
+            *("source", "truth", "design effect", "intervals", "**interval holds**"),
             *("if rows were independent", "lower bound holds", "upper bound holds"),
         ]
     ]
@@ -47,7 +47,7 @@ def table(cells: Sequence[Cell]) -> list[list[str]]:
             [
                 str(source),
                 f"{own[0]['truth']:.2f} bits",
-                f"{max(cell['design_effect'] for cell in own):.1f}",
+                _most_effect(own),
                 f"{drawn:,} of {sum(cell['samples'] for cell in own):,}",
                 f"**{_least(shown, 'held')}**",
                 _least(shown, "rows_held"),
@@ -56,6 +56,12 @@ def table(cells: Sequence[Cell]) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _most_effect(cells: Sequence[Cell]) -> str:
+    """The largest design effect; what states tell about labels has none."""
+    most = max(cell["design_effect"] for cell in cells)
+    return f"{most:.1f}" if most else "-"
 
 
 def _least(cells: Sequence[Cell], name: str) -> str:

@@ -2,7 +2,7 @@
 
 A source draws instances independently. Most are populations: a fixed number of instances, each with
 its rows, of which an instance is drawn with replacement; the entropy of all rows together is then
-the truth.
+the truth. If its instances have labels, the truth is what a state tells about the label.
 """
 
 from __future__ import annotations
@@ -10,17 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.uint8]  # (instances, rows, bytes)
+Ints = NDArray[np.integer]
 POPULATION = 200_000  # instances
+
+
+class Sample(NamedTuple):
+    """Instances, and the label of each if the source has labels."""
+
+    rows: Rows
+    labels: Ints | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """``draw``: returns the packed rows of so many instances. ``truth``: the entropy in bits.
+    """``draw``: returns so many instances. ``truth``: the entropy or mutual information in bits.
 
     ``frames``: instances in a row that belong together.
     """
@@ -29,26 +38,34 @@ class Source:
     neurons: int
     rows: int
     truth: float
-    draw: Callable[[int, np.random.Generator], Rows]
+    draw: Callable[[int, np.random.Generator], Sample]
     frames: int = 1
 
 
-def _packed(numbers: NDArray[np.integer], neurons: int) -> Rows:
+def _packed(numbers: Ints, neurons: int) -> Rows:
     """Return the states with these numbers: neuron k fires if bit k is set."""
     width = -(-neurons // 8)
     words = np.ascontiguousarray(numbers, "<u4")[..., None]
     return words.view(np.uint8)[..., :width]
 
 
-def population(name: str, neurons: int, numbers: NDArray[np.integer]) -> Source:
+def population(name: str, neurons: int, numbers: Ints, labels: Ints | None = None) -> Source:
     """A source that draws from these instances: the numbers of their states, (instances, rows)."""
-    shares = np.unique(numbers, return_counts=True)[1] / numbers.size
-    truth = -float((shares * np.log2(shares)).sum())
+    truth = _entropy(numbers)
+    if labels is not None:
+        each = np.broadcast_to(labels[:, None], numbers.shape)
+        truth += _entropy(labels) - _entropy(numbers + (each << neurons))
 
-    def draw(instances: int, rng: np.random.Generator) -> Rows:
-        return _packed(numbers[rng.integers(0, len(numbers), instances)], neurons)
+    def draw(instances: int, rng: np.random.Generator) -> Sample:
+        chosen = rng.integers(0, len(numbers), instances)
+        return Sample(_packed(numbers[chosen], neurons), None if labels is None else labels[chosen])
 
     return Source(name, neurons, numbers.shape[1], truth, draw)
+
+
+def _entropy(numbers: Ints) -> float:
+    shares = np.unique(numbers, return_counts=True)[1] / numbers.size
+    return -float((shares * np.log2(shares)).sum())
 
 
 def zipf(rows: int, states: int = 100_000) -> Source:
@@ -66,32 +83,39 @@ def zipf(rows: int, states: int = 100_000) -> Source:
 
 def topics(rows: int = 25) -> Source:
     """Each instance is of a kind, and a kind has states of its own: as classes of images."""
-    return population(f"kinds of instances, {rows} rows", 11, _of_kinds(rows))
+    return population(f"kinds of instances, {rows} rows", 11, _of_kinds(rows)[0])
+
+
+def about_kinds(rows: int = 25) -> Source:
+    """What a state tells about the kind of the instance."""
+    return population(f"about the kind, {rows} rows", 11, *_of_kinds(rows))
 
 
 def clips(rows: int = 10, frames: int = 8) -> Source:
     """Clips of frames that are alike: in each frame, a tenth of the rows is from elsewhere."""
     rng = np.random.default_rng(5)
-    numbers = np.repeat(_of_kinds(rows)[:, None], frames, axis=1)
+    numbers = np.repeat(_of_kinds(rows)[0][:, None], frames, axis=1)
     others = rng.permutation(numbers.ravel()).reshape(numbers.shape)
     numbers = np.where(rng.random(numbers.shape) < 0.1, others, numbers)
     whole = population("", 11, numbers.reshape(len(numbers), -1))
 
-    def draw(instances: int, rng: np.random.Generator) -> Rows:
-        drawn = whole.draw(-(-instances // frames), rng)
-        return drawn.reshape(-1, rows, drawn.shape[-1])[:instances]
+    def draw(instances: int, rng: np.random.Generator) -> Sample:
+        drawn = whole.draw(-(-instances // frames), rng).rows
+        return Sample(drawn.reshape(-1, rows, drawn.shape[-1])[:instances])
 
     name = f"clips of {frames} frames, {rows} rows each"
     return Source(name, 11, rows, whole.truth, draw, frames)
 
 
-def _of_kinds(rows: int, kinds: int = 50, states: int = 2000) -> NDArray[np.integer]:
+def _of_kinds(rows: int, kinds: int = 50, states: int = 2000) -> tuple[Ints, Ints]:
+    """Return the states of instances, and their kinds."""
     rng = np.random.default_rng(2)
     weights = rng.gamma(0.03, size=(kinds, states))
     cumulated = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
     kind = rng.integers(0, kinds, POPULATION // 4)
     places = rng.random((len(kind), rows))
-    return np.array([np.searchsorted(cumulated[k], at) for k, at in zip(kind, places, strict=True)])
+    drawn = [np.searchsorted(cumulated[k], at) for k, at in zip(kind, places, strict=True)]
+    return np.array(drawn), kind
 
 
 def flipped(neurons: int = 16, prototypes: int = 40, flips: float = 0.03, rows: int = 16) -> Source:
@@ -107,9 +131,9 @@ def flipped(neurons: int = 16, prototypes: int = 40, flips: float = 0.03, rows: 
 def uniform(states: int, rows: int) -> Source:
     """Equally likely states; all rows of an instance have the same."""
 
-    def draw(instances: int, rng: np.random.Generator) -> Rows:
+    def draw(instances: int, rng: np.random.Generator) -> Sample:
         numbers = rng.integers(0, states, (instances, 1)).repeat(rows, axis=1)
-        return _packed(numbers, neurons)
+        return Sample(_packed(numbers, neurons))
 
     neurons = (states - 1).bit_length()
     name = f"{states:,} equal states, " + ("independent rows" if rows == 1 else f"{rows} rows")
@@ -119,8 +143,8 @@ def uniform(states: int, rows: int) -> Source:
 def rare(chance: float, rows: int = 10) -> Source:
     """Two states, one of them rare; all rows of an instance have the same."""
 
-    def draw(instances: int, rng: np.random.Generator) -> Rows:
-        return _packed((rng.random((instances, 1)) < chance).repeat(rows, axis=1), 4)
+    def draw(instances: int, rng: np.random.Generator) -> Sample:
+        return Sample(_packed((rng.random((instances, 1)) < chance).repeat(rows, axis=1), 4))
 
     truth = -sum(p * math.log2(p) for p in (chance, 1 - chance))
     return Source(f"a state of {100 * chance:.0f} %, {rows} rows", 4, rows, truth, draw)
@@ -130,24 +154,35 @@ def independent(neurons: int, chance: float) -> Source:
     """Independent neurons and rows."""
     own = -sum(p * math.log2(p) for p in (chance, 1 - chance))
 
-    def draw(instances: int, rng: np.random.Generator) -> Rows:
+    def draw(instances: int, rng: np.random.Generator) -> Sample:
         bits = rng.random((instances, 1, neurons)) < chance
-        return np.packbits(bits, axis=2, bitorder="little")
+        return Sample(np.packbits(bits, axis=2, bitorder="little"))
 
     return Source(f"{neurons} independent neurons", neurons, 1, neurons * own, draw)
 
 
-def digits(neurons: int = 12, size: int = 3, stride: int = 1) -> Source:
+def digits(neurons: int = 12) -> Source:
     """Handwritten digits under random filters, as a first convolution sees them."""
+    return population(f"digits, {neurons} filters, 36 rows", neurons, _of_digits(neurons)[0])
+
+
+def about_digits(neurons: int = 8) -> Source:
+    """What a state at one position tells about the digit: much less than the whole image."""
+    return population(f"about the digit, {neurons} filters, 36 rows", neurons, *_of_digits(neurons))
+
+
+def _of_digits(neurons: int, size: int = 3, stride: int = 1) -> tuple[Ints, Ints]:
+    """Return the states of images, and their digits."""
     from sklearn.datasets import load_digits
 
-    images = load_digits().images / 16
+    found = load_digits()
+    images = found.images / 16
     rng = np.random.default_rng(4)
     windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))
     windows = windows[:, ::stride, ::stride].reshape(len(images), -1, size * size)
     filters = rng.normal(size=(size * size, neurons))
     fires = windows @ filters > 0.5
-    return population("digits, 12 filters, 36 rows", neurons, fires @ (1 << np.arange(neurons)))
+    return fires @ (1 << np.arange(neurons)), found.target
 
 
 def all_sources() -> list[Source]:
@@ -166,4 +201,6 @@ def all_sources() -> list[Source]:
         uniform(1 << 24, 1),
         independent(10, 0.2),
         independent(20, 0.2),
+        about_digits(),
+        about_kinds(),
     ]

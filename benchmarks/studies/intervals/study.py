@@ -19,11 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 import tensorstate_gpu as ts
-from benchmarks.studies.intervals.sources import Rows, Source, all_sources
-from tensorstate_gpu.information import Estimate
+from benchmarks.studies.intervals.sources import Ints, Rows, Source, all_sources
+from tensorstate_gpu.information import Estimate, estimate_mutual_information
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "benchmarks/results/intervals.json"
@@ -60,7 +59,9 @@ class Cell:
 
 def estimated(source: Source, instances: int, rng: np.random.Generator) -> tuple[Estimate, bool]:
     """The estimate of a sample, and whether an interval for independent rows holds the truth."""
-    rows = source.draw(instances, rng)
+    rows, labels = source.draw(instances, rng)
+    if labels is not None:
+        return estimated_information(source, rows, labels)
     if source.frames > 1:
         units = np.arange(instances) // source.frames
         alone = captured(source, rows).estimate()
@@ -72,12 +73,33 @@ def estimated(source: Source, instances: int, rng: np.random.Generator) -> tuple
     return found, abs(found.value - source.truth) <= 1.96 * math.sqrt(variance / point.state_count)
 
 
-def captured(source: Source, rows: Rows, units: NDArray[np.int64] | None = None) -> ts.CapturePoint:
+def estimated_information(source: Source, rows: Rows, labels: Ints) -> tuple[Estimate, bool]:
+    """What states tell about labels, with an error as the delta method has it for independent rows.
+
+    The pointwise information of a row varies; the variance of its mean is that by the rows.
+    """
+    point = captured(source, rows, labels=labels)
+    found = estimate_mutual_information(point.grouped_by())
+    joint, states = list(point.counts_by().values()), point.histogram()
+    told, times = [], []
+    for of_label in joint:
+        own, all_ = of_label.aligned_counts(states)
+        own, all_ = own[own > 0], all_[own > 0]
+        told.append(np.log2(own * (states.total / of_label.total) / all_))
+        times.append(own)
+    each, weights = np.concatenate(told), np.concatenate(times) / states.total
+    variance = float((weights * each**2).sum() - (weights * each).sum() ** 2)
+    return found, abs(found.value - source.truth) <= 1.96 * math.sqrt(variance / states.total)
+
+
+def captured(
+    source: Source, rows: Rows, units: Ints | None = None, labels: Ints | None = None
+) -> ts.CapturePoint:
     """A capture point with rows (instances, rows, bytes)."""
     point = ts.CapturePoint(source.name)
     point.declare(source.neurons, 1)
     packed = np.ascontiguousarray(rows.reshape(-1, rows.shape[-1]))
-    point.append(packed, len(rows), units=units)
+    point.append(packed, len(rows), labels, units)
     return point
 
 
@@ -113,14 +135,13 @@ def _mean(values: Sequence[float]) -> float:
     return round(float(np.mean(values)), 5)
 
 
-def study(samples: int, known: Sequence[str] = ()) -> list[Cell]:
-    """All cells of the sources that are not known."""
+def study(source: Source, samples: int) -> list[Cell]:
+    """All cells of a source."""
     cells = []
-    for source in all_sources():
-        for instances in () if source.name in known else SIZES:
-            if instances * source.rows <= ROWS:
-                cells.append(cell(source, instances, samples, SEED))
-                print(cells[-1], flush=True)
+    for instances in SIZES:
+        if instances * source.rows <= ROWS:
+            cells.append(cell(source, instances, samples, SEED))
+            print(cells[-1], flush=True)
     return cells
 
 
@@ -129,12 +150,16 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write docs/statistics.md")
     options = parser.parse_args()
     cells = json.loads(RESULTS.read_text())["cells"] if RESULTS.exists() else []
-    if not options.page:
-        cells += map(asdict, study(SAMPLES, [found["source"] for found in cells]))
-        order = [source.name for source in all_sources()]
-        cells.sort(key=lambda found: order.index(found["source"]))
-        RESULTS.write_text(json.dumps({"cells": cells}, indent=1) + "\n")
-        return
-    from benchmarks.studies.intervals import page
+    if options.page:
+        from benchmarks.studies.intervals import page
 
-    page.write(cells)
+        page.write(cells)
+        return
+    sources = all_sources()
+    order = [source.name for source in sources]
+    known = {found["source"] for found in cells}
+    for source in sources:
+        if source.name not in known:
+            cells += map(asdict, study(source, SAMPLES))
+            cells.sort(key=lambda found: order.index(found["source"]))
+            RESULTS.write_text(json.dumps({"cells": cells}, indent=1) + "\n")
