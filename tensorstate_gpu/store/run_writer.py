@@ -3,7 +3,7 @@
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -26,6 +26,8 @@ from tensorstate_gpu.store.options import WriterOptions
 from tensorstate_gpu.store.rewinding import delete_forgotten, position_in, rewound
 from tensorstate_gpu.store.writer_life import WriterLife
 from tensorstate_gpu.store.written_layer import WrittenLayer
+
+Writer = TypeVar("Writer", LayerWriter, CountsWriter)
 
 
 class BatchSource(Protocol):
@@ -89,36 +91,20 @@ class RunWriter:
 
     def open_layer(
         self,
+        kind: type[Writer],
         name: str,
         neurons: int,
         capture: dict[str, Any],
         committed: LayerRecord | None,
         facts: Callable[[], LayerFacts],
-    ) -> LayerWriter:
-        """Return the writer of a layer. ``committed``: what is already committed of it."""
+    ) -> Writer:
+        """Return the writer of a layer, of this kind. ``committed``: what already is of it."""
         with self._lock:
-            layer = LayerWriter(self, name, neurons, capture, committed, facts)
-            self._add_layer(layer)
+            layer = kind(self, name, neurons, capture, committed, facts)
+            self._background.start()
+            self._names[name] = None
+            self._layers[name] = layer
             return layer
-
-    def open_counts(
-        self,
-        name: str,
-        neurons: int,
-        capture: dict[str, Any],
-        committed: LayerRecord | None,
-        facts: Callable[[], LayerFacts],
-    ) -> CountsWriter:
-        """Return the writer of a layer that keeps counts."""
-        with self._lock:
-            layer = CountsWriter(self, name, neurons, capture, committed, facts)
-            self._add_layer(layer)
-            return layer
-
-    def _add_layer(self, layer: WrittenLayer) -> None:
-        self._background.start()
-        self._names[layer.name] = None
-        self._layers[layer.name] = layer
 
     @property
     def layers(self) -> int:

@@ -85,7 +85,7 @@ class WritingSession:
         facts: Callable[[], LayerFacts] = LayerFacts,
     ) -> LayerWriter:
         """Return the writer of a claimed layer. ``facts``: returns what a commit says of it."""
-        return self.writer.open_layer(name, neurons, capture, committed, facts)
+        return self.writer.open_layer(LayerWriter, name, neurons, capture, committed, facts)
 
     def open_counts(
         self,
@@ -96,7 +96,7 @@ class WritingSession:
         facts: Callable[[], LayerFacts],
     ) -> CountsWriter:
         """Return the writer of a claimed layer that keeps counts."""
-        return self.writer.open_counts(name, neurons, capture, committed, facts)
+        return self.writer.open_layer(CountsWriter, name, neurons, capture, committed, facts)
 
     def before_batch(self, name: str) -> None:
         """Wait for queue space, and commit if it is time to. Raises background errors."""

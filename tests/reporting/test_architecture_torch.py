@@ -134,6 +134,7 @@ def test_a_captured_model_is_drawn_while_it_has_hooks(residual):
 @with_graphviz
 def test_files(residual, tmp_path):
     drawing = reporting.draw_architecture(*residual)
+    assert drawing._repr_svg_() == drawing.to_svg()  # what notebooks show
     for ending, begin in (("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):
         drawing.save(tmp_path / f"model.{ending}")
         assert (tmp_path / f"model.{ending}").read_bytes().startswith(begin)
