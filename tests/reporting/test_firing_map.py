@@ -30,7 +30,8 @@ def shown_by(ax):
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_positions_of_one_input(conv, stored, tmp_path):
+def test_positions_of_one_input(conv, stored, tmp_path, chunks_of):
+    chunks_of(20)  # bytes: less than the 28 positions of an input
     model = nn.Sequential(conv)
     path = tmp_path / "run.zarr" if stored else None
     with ts.capture(model, "Conv2d", storage_path=path) as run, torch.no_grad():

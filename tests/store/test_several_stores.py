@@ -177,6 +177,10 @@ def test_stores_of_unknown_end_are_read_and_named(tmp_path):
     assert every["layer"].labels()[:3].tolist() == [7, -1, 7]
     label, text = every.report().notes[0]
     assert (label, text) == ("end unknown", f"1 of 2 stores, older versions wrote them: {old}")
+    with ts.Store(tmp_path / "late.zarr", "x") as late:
+        new_point(late, neurons=8).append(ROWS[:, :1].copy(), 35, np.arange(35))
+        late.commit()
+        assert ts.open_stores([old, str(late)], unfinished="accept").closed is False
 
 
 # ---- what does not belong together ---------------------------------------------------------------
