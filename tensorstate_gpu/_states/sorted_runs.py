@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import NoReturn, Protocol
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -188,4 +187,6 @@ class ScratchRun:
 
 
 def _checksum(rows: NDArray[np.uint8], counts: NDArray[np.unsignedinteger]) -> int:
+    import google_crc32c  # counts that stay in memory do without it
+
     return int(google_crc32c.extend(google_crc32c.value(rows.ravel()), counts.view(np.uint8)))

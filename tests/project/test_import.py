@@ -191,6 +191,20 @@ assert "compress_states" in pydoc.render_doc(ts)
     python(code, tmp_path)
 
 
+def test_what_stays_in_memory_needs_neither_zarr_nor_checksums(tmp_path: Path) -> None:
+    code = f"""{BLOCK}
+blocker.names = frozenset(["zarr", "google_crc32c"]){WORK}
+import tensorstate_gpu as ts
+work()
+for keep in ("states", "counts"):
+    point = ts.CapturePoint("layer", keep=keep)
+    point.declare(12)
+    point.append(np.array([[1, 0], [1, 0]], np.uint8), 2)
+    assert point.counts().tolist() == [2]
+"""
+    python(code, tmp_path)
+
+
 def test_the_blocker_can_fail_a_test(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="No module named 'tqdm'"):
         python(f"{BLOCK}\nblocker.names = frozenset(['tqdm'])\nimport tqdm", tmp_path)
