@@ -143,4 +143,10 @@ def shared_tensor(array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array)
 
 
-is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # added in 2.7
+def is_exporting() -> bool:
+    """Return whether torch.export traces: its programs have no capture.
+
+    Not torch.compiler.is_exporting(): up to torch 2.11, torch.compile takes it to be always true.
+    Before 2.7 nothing tells the two apart.
+    """
+    return getattr(torch.compiler, "_is_exporting_flag", False)
