@@ -43,9 +43,7 @@ def test_each_program_of_a_page_is_run():
     fences = [
         (page, language)
         for page in PAGES
-        for language in re.findall(
-            r"^ *(?:```|~~~)(.*)$", ROOT.joinpath(page).read_text(), re.M
-        )
+        for language in re.findall(r"^ *(?:```|~~~)(.*)$", ROOT.joinpath(page).read_text(), re.M)
     ]
     assert {language for _, language in fences} <= LANGUAGES
     assert {page for page, language in fences if language == "python"} == run
