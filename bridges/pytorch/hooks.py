@@ -70,19 +70,20 @@ class StateCaptureHook(TensorPoint, Receiver):
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
         super().__init__(name, disk_path, options=options, call_of=call_of, **keywords)
-        self._begin(PassCounter())
-
-    def _begin(self, counter: PassCounter) -> None:
         self.later_calls = []
         self.batch_axis = str(self.options.batch_axis)
-        self._register(counter)
+        self._register(PassCounter())
+
+    # Found here at once: torch.compile guards every base class that it looks through.
+    deliver = Receiver.deliver
 
     def count_passes(self, counter: PassCounter) -> None:
         """Note from now on in which passes of a model this layer ran."""
         self._use_log(ModuleLog(counter))
 
     def _use_log(self, log: ModuleLog) -> None:
-        self.pass_log = self.intake.log.pass_source = log
+        super()._use_log(log)
+        self.intake.log.pass_source = log
 
     def follow(self, passes: ForwardPasses, filter: PassFilter | None = None) -> None:
         """Take the axes of tensors from the passes of a model, from now on.
@@ -214,7 +215,8 @@ class StateCaptureHook(TensorPoint, Receiver):
             return
         if isinstance(tensor, Proxy):  # torch.fx traces
             return
-        self._take_rule_of(module)
+        if not self._handles:  # which attach() has not registered
+            self._take_rule_of(module)
         self.deliver(tensor, sequences_of(value, tensor))
 
     def _take_rule_of(self, module: torch.nn.Module) -> None:
@@ -320,5 +322,5 @@ class StateCaptureHook(TensorPoint, Receiver):
 # What a hook has for the model that it is attached to, and a copy has not.
 _OF_THE_MODEL = {
     *("_handles", "_module", "_own_module", "_passes", "_filter", "_anchor", "_key_and_active"),
-    "pass_log",
+    *("pass_log", "_clock"),
 }

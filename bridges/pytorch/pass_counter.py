@@ -140,10 +140,10 @@ class ModuleLog(PassLog):
     def note(self, clock: int) -> bool:
         """Note that the layer ran at a time. Return whether the expected pass has ended."""
         self.note_run(clock)
-        ended = self.is_past(clock)
-        if ended:
-            self._expected = None
-        return ended
+        if self._expected is None or not self.is_past(clock):
+            return False
+        self._expected = None
+        return True
 
     def is_past(self, clock: int) -> bool:
         """Return whether the expected pass has ended at a time."""

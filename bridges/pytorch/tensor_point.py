@@ -164,7 +164,8 @@ class TensorPoint(CapturePoint):
 
         ``tensor``: the part that this rank has.
         """
-        self._ndim = tensor.ndim
+        if self._ndim != tensor.ndim:
+            self._ndim = tensor.ndim
         if self.intake.accumulator is not None:  # most batches are not the first
             if layout is not None and not layout.is_like(self._layout):
                 raise ValueError(

@@ -145,7 +145,7 @@ def _plain_torch_tensor(array: Any) -> Tensor | None:
     if not address or (on_cuda and address % element.size):  # which _borrow_capsule() refuses
         return None
     device = (CUDA, array.get_device()) if on_cuda else (CPU, 0)
-    strides = tuple(stride * element.size for stride in array.stride())
+    strides = tuple(map(element.size.__mul__, array.stride()))
     return Tensor((array,), address, tuple(array.shape), strides, element, device)
 
 

@@ -60,8 +60,9 @@ class Ledger:
         self.instances += instances
         self.rows += rows
         self.unassigned_rows += unassigned
-        for name, values in notes._asdict().items():
-            self.notes[name].add(values)
+        for name, values in zip(NOTES, notes, strict=True):
+            if values is not None:
+                self.notes[name].add(values)
 
     def mark_stored(self, batches: Batches) -> None:
         """Record that the rows of the next batches have arrived."""
