@@ -56,6 +56,7 @@ class StateCaptureHook(TensorPoint, Receiver):
 
     later_calls: "list[StateCaptureHook]"
     _filter: PassFilter | None = None
+    _has_rule = False
     _was_skipped = False  # in a call without a tensor
     _place = "post"  # at its module
 
@@ -215,13 +216,12 @@ class StateCaptureHook(TensorPoint, Receiver):
             return
         if isinstance(tensor, Proxy):  # torch.fx traces
             return
-        if not self._handles:  # which attach() has not registered
-            self._take_rule_of(module)
+        self._take_rule_of(module)
         self.deliver(tensor, sequences_of(value, tensor))
 
     def _take_rule_of(self, module: torch.nn.Module) -> None:
-        if self._rule is None:
-            self._rule = axis_rule_of(module) or UNKNOWN
+        if not self._has_rule:  # where graphs would guard the rule itself, in Python
+            self._rule, self._has_rule = axis_rule_of(module) or UNKNOWN, True
 
     def receive(
         self,
