@@ -13,12 +13,11 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
+from tests.support.document_code import DOCS, programs_of, run
 from tests.support.drawings import with_graphviz
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-# Each program begins with no names, but modules are imported once.
-EACH = "import sys\nfor program in sys.argv[1:]: exec(program, {'__name__': '__main__'})"
 
 
 def test_the_code_runs_in_an_empty_directory(tmp_path):
@@ -31,39 +30,27 @@ def test_the_code_runs_in_an_empty_directory(tmp_path):
     assert "StateCounts(" in done.stdout
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_the_code_of_the_page_on_keras_runs(number, tmp_path):
-    programs = re.findall(r"```python\n(.*?)```", (ROOT / "docs/keras.md").read_text(), re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", programs[number]], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert ("conv_states" in done.stdout, done.stdout == "5\n")[number]
-
-
-def test_the_code_of_the_page_on_pytorch_runs(tmp_path):
-    page = (ROOT / "docs/pytorch.md").read_text()
-    programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (table,) = re.findall(r"```\n(layer .*?)```", page, re.DOTALL)
-    command = [sys.executable, "-W", "error", "-c", EACH, *programs]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+# That of the pages on Keras and on neurons is among the cases of Keras and of JAX.
+def test_the_code_of_the_page_on_pytorch_runs(tmp_path, monkeypatch, capsys):
+    (table,) = re.findall(r"```\n(layer .*?)```", (DOCS / "pytorch.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for program in programs_of("pytorch.md"):
+        run(program)
     shown = [line.split()[:5] for line in table.splitlines()]
-    assert [line.split()[:5] for line in done.stdout.splitlines()[: len(shown)]] == shown
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:5] for line in printed[: len(shown)]] == shown
 
 
 def test_the_code_of_the_page_on_statistics_prints_what_it_says(capsys):
-    page = (ROOT / "docs/statistics.md").read_text()
-    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(program, {})
+    for program in programs_of("statistics.md"):
+        run(program)
         assert capsys.readouterr().out.split() == re.findall(r"print.*  # ([\w.]+)", program)
 
 
 def test_the_code_of_the_page_on_scale_runs(tmp_path, monkeypatch):
-    page = (ROOT / "docs/scale.md").read_text()
     monkeypatch.chdir(tmp_path)
     names = {}
-    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+    for program in programs_of("scale.md"):
         exec(program, names)
     assert names["again"].load() == ts.count_states(names["rows"])
     assert len(names["again"]) == len(names["counts"]) == 300_000
@@ -73,7 +60,7 @@ def test_the_code_of_the_page_on_clusters_runs(tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs/cluster.md").read_text()
     monkeypatch.chdir(tmp_path)
     names = {}
-    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+    for program in programs_of("cluster.md"):
         exec(program, names)
     expected = ts.count_states(names["rows"])
     for path in ("counts.zarr", "of_stores.zarr", "of_array.zarr"):
@@ -92,28 +79,17 @@ def test_the_code_of_the_page_on_clusters_runs(tmp_path, monkeypatch, capsys):
     assert ts.store.open_counts("counts.zarr").load() == expected
 
 
-def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
-    page = (ROOT / "docs/neurons.md").read_text()
-    programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    # In a process of their own: JAX, once it is imported, warns of every fork.
-    command = [sys.executable, "-W", "error", "-c", EACH, *programs]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == re.findall(r"print.*?  # (.*)", "".join(programs))
-
-
 @pytest.mark.long
 @with_graphviz
 def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
-    page = (ROOT / "docs/reports.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (program,) = programs_of("reports.md")
     environment = os.environ | {"MPLBACKEND": "Agg"}
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", page)
+    pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", (DOCS / "reports.md").read_text())
     assert sorted(pictures) == sorted(path.name for path in tmp_path.glob("*.png"))
     assert len(pictures) == 7
 
@@ -126,10 +102,8 @@ def committed(path):
 
 
 @pytest.mark.slow
-def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
-    capture, reading, training, _ = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
-    )
+def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path, monkeypatch, capsys):
+    capture, reading, training, _ = programs_of("store.md")
     with subprocess.Popen([sys.executable, "-c", capture], cwd=tmp_path) as killed:
         while not committed(tmp_path / "run.zarr"):
             assert killed.poll() is None
@@ -137,24 +111,17 @@ def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
         killed.kill()
     again = capture + "print(run.instance_count)\n" + reading
     interrupted = training.replace(", 30):", ", 17):")  # after the checkpoint of step 10
-    programs = [again, interrupted, training]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", EACH, *programs],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    found, _, table = done.stdout.partition(" inputs are there\n")
+    monkeypatch.chdir(tmp_path)
+    for program in (again, interrupted, training):
+        run(program)
+    found, _, table = capsys.readouterr().out.partition(" inputs are there\n")
     assert 0 < int(found) <= 200_000
     assert table.startswith("200000\nlayer ")  # with those that were there, and none twice
     assert table.splitlines()[-2:] == ["544", "960"]  # after 17 steps, and all 30
 
 
 def test_the_code_of_the_page_on_several_stores_runs(tmp_path, monkeypatch):
-    *_, program = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
-    )
+    *_, program = programs_of("store.md")
     monkeypatch.chdir(tmp_path)
     for _ in range(2):  # the second time, all ranks resume
         names = {}

@@ -6,8 +6,9 @@ A folder named ``cases`` says in its ``__init__.py`` how its files are run:
     PROCESSES  name of a process -> what is added to its environment, or a function that tells; the
                name stands in the ids of its cases, unless it is empty
     OPTIONS    more arguments of pytest, where there are any
-    SPREAD     True: `make test` runs each case in one of the processes, `make test-all` in all;
-               a case that is marked each_process runs in all there too
+    SPREAD     names of processes: `make test` runs each case in one of them, `make test-all` in
+               all processes; a name that stands there twice gets two shares; a case that is marked
+               each_process runs in all there too
 
 Those files are imported in such processes only: frameworks exclude each other, and JAX warns of
 every fork once it is imported. Which cases there are is asked once, and kept in pytest's cache
@@ -51,7 +52,7 @@ def runs_here(config):
 
 @functools.cache
 def described(folder):
-    return {"OPTIONS": (), "SPREAD": False, **runpy.run_path(str(folder / "__init__.py"))}
+    return {"OPTIONS": (), "SPREAD": (), **runpy.run_path(str(folder / "__init__.py"))}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -85,12 +86,12 @@ class CaseFile(pytest.File):
 
 def processes_of(case, about):
     """The processes in which `make test` runs a case."""
-    every = list(about["PROCESSES"])
+    spread = about["SPREAD"]
     # Where a case may be skipped in some processes, it could be spread to one of these.
-    if not about["SPREAD"] or {"each_process", "skipif"} & {*case["marks"]}:
-        return every
+    if not spread or {"each_process", "skipif"} & {*case["marks"]}:
+        return list(about["PROCESSES"])
     # By its name: always the same one, whatever other cases there are.
-    return [every[zlib.crc32(case["name"].encode()) % len(every)]]
+    return [spread[zlib.crc32(case["name"].encode()) % len(spread)]]
 
 
 class Case(pytest.Item):

@@ -10,7 +10,7 @@ FILES = (
     *("modes.py", "structures.py", "copies.py", "bad_input.py", "repeated_calls.py"),
     *("regressions.py", "neuron_axes.py", "training_mode.py", "call_sites.py"),
     *("labels.py", "capture_layers.py", "choosing.py", "passes.py", "masks.py", "callback.py"),
-    *("graphs.py", "capture_command.py"),
+    *("graphs.py", "capture_command.py", "documents.py"),
 )
 PROCESSES = {
     backend: {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
@@ -18,6 +18,7 @@ PROCESSES = {
 }
 # As in tests/bridges/jax/cases: compiling takes half as long.
 PROCESSES["jax"]["XLA_FLAGS"] = WITHOUT_LLVM
-SPREAD = True
+# On JAX, whose compiler is slow, a case takes five times as long as on the others.
+SPREAD = ("tensorflow", "torch", "tensorflow", "torch", "tensorflow", "torch", "jax")
 # Warnings of the frameworks are not ours to mend; ours are errors.
 OPTIONS = ("-W", "default", "-W", "error:::tensorstate_gpu")
