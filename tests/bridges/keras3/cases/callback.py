@@ -88,7 +88,6 @@ def test_update_freq(update_freq, batches):
     assert [logs["efficiency"] for logs in later.epochs] == [efficiency_of(model, X)]
 
 
-@pytest.mark.each_process
 def test_batches_of_an_epoch_are_sampled():
     """Of 6 batches of 4 inputs, the first and the fourth; and all of the validation."""
     model, callback = network(), StateEfficiency("hidden", every_n_steps=3)
@@ -143,7 +142,6 @@ def sentences():
     return model
 
 
-@pytest.mark.each_process
 def test_padding_is_left_out():
     """Of 2, 5 and 6 words, at most 9 are the first two sentences; at most 1 is no whole one."""
     for most, expected in ((None, (13, 3)), (9, (7, 2)), (1, (1, 3))):

@@ -113,7 +113,6 @@ class SmallClassifier(keras.Model):
         return self.out(keras.ops.mean(y, (1, 2)))
 
 
-@pytest.mark.each_process
 @pytest.mark.parametrize(
     "predict", thinned(["predict", "predict_on_batch", "__call__"], ["predict_on_batch"])
 )

@@ -50,7 +50,6 @@ def test_called_by_hand(images):
     assert_rows(model, efficiency_model, images)
 
 
-@pytest.mark.each_process
 def test_evaluate(images, targets):
     model = compiled(convolutional())
     efficiency_model = captured(model)
@@ -99,7 +98,6 @@ def test_fit_trains_as_the_bare_model_does(images, targets):
         assert point.state_count == 3 * 50 * (36 if name != "dense" else 1)
 
 
-@pytest.mark.each_process
 def test_train_on_batch(images, targets):
     model = captured(compiled(convolutional()))
     for _ in range(3):
