@@ -27,6 +27,8 @@ import sys
 import tempfile
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,17 +121,36 @@ def cases_in(config, folder):
         cache = config.cache.mkdir("cases")
     except AttributeError:  # -p no:cacheprovider
         return listed(config, folder)
+    kept = {
+        each: cache / f"{digest_of(each, config.rootpath)}.json"
+        for each in {folder, *needed_folders(config)}
+    }
+    with locked(cache / "lock"):
+        missing = [each for each in kept if not kept[each].exists()]
+        with ThreadPoolExecutor() as pool:  # processes side by side
+            for each, found in zip(
+                missing, pool.map(partial(listed, config), missing), strict=True
+            ):
+                kept[each].with_suffix(".new").write_text(json.dumps(found))
+                kept[each].with_suffix(".new").replace(kept[each])
+    return json.loads(kept[folder].read_text())
+
+
+def needed_folders(config):
+    """All folders with cases, where the whole suite is collected."""
+    if config.args_source != pytest.Config.ArgsSource.TESTPATHS:
+        return []
+    folders = (config.rootpath / "tests").rglob("cases")
+    return [each for each in folders if each.is_dir() and described(each)["FILES"]]
+
+
+@functools.cache
+def digest_of(folder, root):
     digest = hashlib.sha256()
-    for place in [folder, *(config.rootpath / source for source in SOURCES)]:
+    for place in [folder, *(root / source for source in SOURCES)]:
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(f"{file}\n".encode() + (file.read_bytes() if file.exists() else b""))
-    kept = cache / f"{digest.hexdigest()[:32]}.json"
-    with locked(cache / "lock"):
-        if not kept.exists():
-            found = listed(config, folder)
-            kept.with_suffix(".new").write_text(json.dumps(found))
-            kept.with_suffix(".new").replace(kept)
-    return json.loads(kept.read_text())
+    return digest.hexdigest()[:32]
 
 
 @functools.cache
