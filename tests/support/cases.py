@@ -128,19 +128,19 @@ def cases_in(config, folder):
     with locked(cache / "lock"):
         missing = [each for each in kept if not kept[each].exists()]
         with ThreadPoolExecutor() as pool:  # processes side by side
-            for each, found in zip(
-                missing, pool.map(partial(listed, config), missing), strict=True
-            ):
+            lists = pool.map(partial(listed, config), missing)
+            for each, found in zip(missing, lists, strict=True):
                 kept[each].with_suffix(".new").write_text(json.dumps(found))
                 kept[each].with_suffix(".new").replace(kept[each])
     return json.loads(kept[folder].read_text())
 
 
 def needed_folders(config):
-    """All folders with cases, where the whole suite is collected."""
-    if config.args_source != pytest.Config.ArgsSource.TESTPATHS:
+    """All folders with cases, where all of tests/ is collected."""
+    tests = config.rootpath / "tests"
+    if tests not in [config.invocation_params.dir / argument for argument in config.args]:
         return []
-    folders = (config.rootpath / "tests").rglob("cases")
+    folders = tests.rglob("cases")
     return [each for each in folders if each.is_dir() and described(each)["FILES"]]
 
 
