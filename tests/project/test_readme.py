@@ -13,15 +13,14 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
-from tests.support.document_code import DOCS, programs_of, run
 from tests.support.drawings import with_graphviz
+from tests.support.pages import programs_of, run
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
 
 
 def test_the_code_runs_in_an_empty_directory(tmp_path):
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (program,) = programs_of("README.md")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True
     )
@@ -32,9 +31,10 @@ def test_the_code_runs_in_an_empty_directory(tmp_path):
 
 # That of the pages on Keras and on neurons is among the cases of Keras and of JAX.
 def test_the_code_of_the_page_on_pytorch_runs(tmp_path, monkeypatch, capsys):
-    (table,) = re.findall(r"```\n(layer .*?)```", (DOCS / "pytorch.md").read_text(), re.DOTALL)
+    page = (ROOT / "docs/pytorch.md").read_text()
+    (table,) = re.findall(r"```\n(layer .*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    for program in programs_of("pytorch.md"):
+    for program in programs_of("docs/pytorch.md"):
         run(program)
     shown = [line.split()[:5] for line in table.splitlines()]
     printed = capsys.readouterr().out.splitlines()
@@ -42,15 +42,22 @@ def test_the_code_of_the_page_on_pytorch_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_the_code_of_the_page_on_statistics_prints_what_it_says(capsys):
-    for program in programs_of("statistics.md"):
-        run(program)
+    for program in programs_of("docs/statistics.md"):
+        exec(program, {})
         assert capsys.readouterr().out.split() == re.findall(r"print.*  # ([\w.]+)", program)
+
+
+def test_the_code_of_the_page_on_concepts_prints_what_it_says(capsys):
+    page = (ROOT / "docs/concepts.md").read_text()
+    (program,) = programs_of("docs/concepts.md")
+    exec(program, {})
+    assert f"```\n{capsys.readouterr().out}```\n" in page
 
 
 def test_the_code_of_the_page_on_scale_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    for program in programs_of("scale.md"):
+    for program in programs_of("docs/scale.md"):
         exec(program, names)
     assert names["again"].load() == ts.count_states(names["rows"])
     assert len(names["again"]) == len(names["counts"]) == 300_000
@@ -60,7 +67,7 @@ def test_the_code_of_the_page_on_clusters_runs(tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs/cluster.md").read_text()
     monkeypatch.chdir(tmp_path)
     names = {}
-    for program in programs_of("cluster.md"):
+    for program in programs_of("docs/cluster.md"):
         exec(program, names)
     expected = ts.count_states(names["rows"])
     for path in ("counts.zarr", "of_stores.zarr", "of_array.zarr"):
@@ -82,14 +89,15 @@ def test_the_code_of_the_page_on_clusters_runs(tmp_path, monkeypatch, capsys):
 @pytest.mark.long
 @with_graphviz
 def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
-    (program,) = programs_of("reports.md")
+    page = (ROOT / "docs/reports.md").read_text()
+    (program,) = programs_of("docs/reports.md")
     environment = os.environ | {"MPLBACKEND": "Agg"}
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", (DOCS / "reports.md").read_text())
+    pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", page)
     assert sorted(pictures) == sorted(path.name for path in tmp_path.glob("*.png"))
     assert len(pictures) == 7
 
@@ -103,7 +111,7 @@ def committed(path):
 
 @pytest.mark.slow
 def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path, monkeypatch, capsys):
-    capture, reading, training, _ = programs_of("store.md")
+    capture, reading, training, _ = programs_of("docs/store.md")
     with subprocess.Popen([sys.executable, "-c", capture], cwd=tmp_path) as killed:
         while not committed(tmp_path / "run.zarr"):
             assert killed.poll() is None
@@ -121,7 +129,7 @@ def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path, monkeypatch, 
 
 
 def test_the_code_of_the_page_on_several_stores_runs(tmp_path, monkeypatch):
-    *_, program = programs_of("store.md")
+    *_, program = programs_of("docs/store.md")
     monkeypatch.chdir(tmp_path)
     for _ in range(2):  # the second time, all ranks resume
         names = {}

@@ -5,7 +5,7 @@ from keras.src.models.functional import Functional
 
 import tensorstate_gpu as ts
 from tests.support import bridge_doctests
-from tests.support.document_code import programs_of, run
+from tests.support.pages import programs_of, run
 
 
 @bridge_doctests.doctests_of("keras3")
@@ -14,7 +14,7 @@ def test_doctests(name):
 
 
 def test_the_code_of_the_page_on_keras_runs(capsys):
-    run(programs_of("keras.md")[0])
+    run(programs_of("docs/keras.md")[0])
     assert "conv_states" in capsys.readouterr().out
 
 
