@@ -1,6 +1,6 @@
 """Running counts by label and group: one counter for each device, whose keys contain both."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,6 @@ from tensorstate_gpu._arrays.backend_protocol import Counter
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.memory_rows import Rows
-from tensorstate_gpu._process.memory_limit import get_memory_limit
 from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_for, device_of
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.spilling_counter import Histogram, SpillingCounter
@@ -24,8 +23,7 @@ Device = tuple[int, int]
 Key = tuple[bool, Device]  # whether the rows have numbers, and where they are
 WeightedRows = tuple[Rows, NDArray[np.int64] | None]
 
-_NUMBER = np.dtype("<u4")  # of a label, behind a row
-_COPIES = 4  # of what a counter has, until there is a histogram for each label and group
+NUMBER = np.dtype("<u4")  # of a label, behind a row
 
 
 class LabelledCounters:
@@ -82,15 +80,6 @@ class LabelledCounters:
             return counted
         return without(counted, self._taken_back[key].result())
 
-    def check_room(self) -> None:
-        """Raise MemoryError if the results would not fit into get_memory_limit()."""
-        needed, limit = (
-            _COPIES * sum(each.nbytes for each in self._counters.values()),
-            get_memory_limit(),
-        )
-        if needed > limit:
-            raise room_error(needed, limit)
-
     def add(
         self,
         packed: NativeArray,
@@ -115,7 +104,7 @@ class LabelledCounters:
         device = device_of(packed)
         if numbers is not None:
             columns = np.zeros((len(numbers), self._key_bytes - self._row_bytes), np.uint8)
-            columns[:, : _NUMBER.itemsize] = numbers.view(np.uint8).reshape(len(numbers), -1)
+            columns[:, : NUMBER.itemsize] = numbers.view(np.uint8).reshape(len(numbers), -1)
             packed = backend_for(device).with_columns(packed, columns)
         held: NativeArray = packed
         if self._held is not None and numbers is None and device[0] == CPU:
@@ -134,16 +123,16 @@ class LabelledCounters:
     ) -> NDArray[np.uint32] | None:
         """Return a number for each row's label and group; None if rows have neither."""
         if groups is None:
-            return None if labels is None else self._numbers_of(labels) * _NUMBER.type(self._groups)
+            return None if labels is None else self._numbers_of(labels) * NUMBER.type(self._groups)
         first = self._number_of(None) if labels is None else self._numbers_of(labels)
-        return first * _NUMBER.type(self._groups) + groups.astype(_NUMBER)
+        return first * NUMBER.type(self._groups) + groups.astype(NUMBER)
 
     def _numbers_of(self, labels: NDArray[Any]) -> NDArray[np.uint32]:
         """Return the number of each label; new labels get the next ones."""
         if labels.dtype.kind == "O":  # integers and strings, which have no order
-            return np.array([self._number_of(label) for label in labels.tolist()], _NUMBER)
+            return np.array([self._number_of(label) for label in labels.tolist()], NUMBER)
         distinct, places = np.unique(labels, return_inverse=True)
-        numbers = np.array([self._number_of(label) for label in distinct.tolist()], _NUMBER)
+        numbers = np.array([self._number_of(label) for label in distinct.tolist()], NUMBER)
         return numbers[places]
 
     def _number_of(self, label: Label) -> int:
@@ -190,6 +179,19 @@ class LabelledCounters:
             for label in in_order(by_label)
         }
 
+    def counted_by(self, neurons: int) -> Mapping[Label, StateCounts | StoredCounts]:
+        """Return the counts by label, as histograms() does: in files, where memory is short."""
+        return self.histograms(neurons)
+
+    def counted_by_group(
+        self, neurons: int, *, by_label: bool
+    ) -> Mapping[Label, Sequence[StateCounts] | Sequence[StoredCounts]]:
+        """Return the counts by label and group: in files, where memory is short.
+
+        Unless ``by_label``, those of several labels may be together.
+        """
+        return self.histograms_by_group(neurons)
+
     def _parts(self, neurons: int) -> Iterator[tuple[Label, int, StateCounts]]:
         """Return labels, groups and their counts; the same may come once for each device."""
         for numbered, (rows, counts) in self._histograms():
@@ -205,8 +207,8 @@ class LabelledCounters:
 
     def _runs(self, keys: Rows) -> Iterator[tuple[Label, int, slice]]:
         """Return each label and group of keys in order, and which of them have both."""
-        columns = keys[:, self._row_bytes :][:, : _NUMBER.itemsize]
-        numbers = np.ascontiguousarray(columns).view(_NUMBER).reshape(-1)
+        columns = keys[:, self._row_bytes :][:, : NUMBER.itemsize]
+        numbers = np.ascontiguousarray(columns).view(NUMBER).reshape(-1)
         labels = list(self._numbers)
         edges = np.flatnonzero(np.diff(numbers)) + 1
         for start, stop in pairwise([0, *edges.tolist(), len(keys)] if len(keys) else []):
@@ -214,16 +216,9 @@ class LabelledCounters:
             yield labels[number], group, slice(start, stop)
 
 
-def room_error(needed: int, limit: int) -> MemoryError:
-    return MemoryError(
-        f"the counts by label or group need {needed:,} bytes or more, the memory limit is "
-        f"{limit:,} bytes: raise it by set_memory_limit()"
-    )
-
-
 def numbered_bytes(row_bytes: int) -> int:
     """Return the bytes of a row with the number of its label and group: up to 8, or whole words."""
-    least = row_bytes + _NUMBER.itemsize
+    least = row_bytes + NUMBER.itemsize
     return least if least <= 8 else -(-least // 8) * 8
 
 

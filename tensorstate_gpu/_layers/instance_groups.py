@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.stored_counts import StoredCounts
+from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.information.group_table import SampledInstances
 
 GROUPS = 32  # by default
@@ -16,6 +19,8 @@ MOST_GROUPS = 1024
 
 Hashes = NDArray[np.uint64]
 Label = int | str | None  # None: of instances without labels
+# The counts of each group: in memory, or on disk.
+PartsByGroup = Sequence[StateCounts] | Sequence[StoredCounts]
 
 
 def checked_groups(groups: object) -> int:
@@ -89,17 +94,26 @@ class SampleTallies:
         twin.by_label = self.by_label.copy()  # of values that never change
         return twin
 
-    def with_counts(self, parts: dict[Label, list[StateCounts]]) -> dict[Label, GroupedCounts]:
+    def with_counts(
+        self, parts: Mapping[Label, PartsByGroup]
+    ) -> dict[Label, GroupedCounts | StoredGroups]:
         """Return the grouped counts of each label, from its histogram of each group."""
         return {label: _grouped(each, self.by_label[label]) for label, each in parts.items()}
 
-    def with_all_counts(self, parts: dict[Label, list[StateCounts]]) -> GroupedCounts:
+    def with_all_counts(self, parts: Mapping[Label, PartsByGroup]) -> GroupedCounts | StoredGroups:
         """Return the grouped counts of all labels together."""
         sample = functools.reduce(SampledInstances.merge, self.by_label.values())
-        each = list(zip(*parts.values(), strict=True))
-        neurons = each[0][0].neurons
-        return _grouped([merge_all(list(part), neurons) for part in each], sample)
+        return _grouped([_together(part) for part in zip(*parts.values(), strict=True)], sample)
 
 
-def _grouped(parts: list[StateCounts], sample: SampledInstances) -> GroupedCounts:
+def _together(parts: PartsByGroup) -> StateCounts | StoredCounts:
+    first, *others = parts
+    if isinstance(first, StoredCounts):
+        return first.merge(*others)
+    return merge_all(list(parts), first.neurons)
+
+
+def _grouped(parts: PartsByGroup, sample: SampledInstances) -> GroupedCounts | StoredGroups:
+    if isinstance(parts[0], StoredCounts):
+        return StoredGroups(parts, sample)
     return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)

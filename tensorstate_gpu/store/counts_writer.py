@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from tensorstate_gpu._layers.kept_counters import CountsPart, joined, summed
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Position
+from tensorstate_gpu._layers.run_counters import CountsPart, joined, summed
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.sorted_runs import SortedRun, length
 from tensorstate_gpu.errors import LedgerError

@@ -3,8 +3,9 @@
 from tensorstate_gpu._layers.instance_groups import SampleTallies
 from tensorstate_gpu._layers.instance_notes import NoteColumn
 from tensorstate_gpu._layers.kept_accumulator import CountsStorage, KeptCountsAccumulator
-from tensorstate_gpu._layers.kept_counters import KeptCounters, RunsByKind
+from tensorstate_gpu._layers.kept_counters import KeptCounters
 from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._layers.run_counters import RunsByKind
 from tensorstate_gpu._states.sorted_runs import SortedRun
 from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.counts_entry import RunRecord

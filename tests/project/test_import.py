@@ -30,6 +30,7 @@ PUBLIC = {
     "StateMonitor",
     "Store",
     "StoredCounts",
+    "StoredGroups",
     "__version__",
     "aIQ",
     "bits",
