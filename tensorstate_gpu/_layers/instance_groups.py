@@ -88,6 +88,12 @@ class SampleTallies:
         known = self.by_label.get(label)
         self.by_label[label] = more if known is None else known.merge(more)
 
+    def add_all(self, other: "SampleTallies") -> None:
+        """Add the instances of another sample, which has the same number of groups."""
+        for label, sample in other.by_label.items():
+            known = self.by_label.get(label)
+            self.by_label[label] = sample if known is None else known.merge(sample)
+
     def copy(self) -> "SampleTallies":
         """Return an independent copy."""
         twin = SampleTallies(self._groups)

@@ -136,7 +136,19 @@ class RunCounters(LabelledCounters):
 
         ``on_counted`` is called with the number of rows that were counted since the last call.
         """
-        return count_weighted(self._rows(on_counted), neurons, working_memory() // 4)
+        runs, budget = self._plain_runs(), working_memory() // 4
+        if runs is None:
+            return count_weighted(self._rows(on_counted), neurons, budget)
+        counts = StoredCounts(runs, neurons)
+        if on_counted is not None:
+            on_counted(counts.total)
+        fits = sum(map(length, runs)) * (self._row_bytes + 8) <= budget
+        return counts.load() if fits else counts
+
+    def _plain_runs(self) -> list[SortedRun] | None:
+        """Return runs of rows without numbers that are all counts; None if some have numbers."""
+        runs = self._runs_left()
+        return None if any(runs.get(True, ())) else runs.get(False, [])
 
     def _rows(self, on_counted: Callable[[int], object] | None) -> Iterator[Histogram]:
         for _, rows, counts in self._pieces():

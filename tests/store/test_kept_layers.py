@@ -174,19 +174,6 @@ def test_a_layer_goes_on_as_it_began(path):
         ts.CapturePoint("layer", "memory://x", keep="counts", compressor=object())
 
 
-def test_several_stores_of_counts_are_not_read_as_one(path):
-    for number in range(2):
-        with ts.Store(path.with_name(f"{number}.zarr"), "x") as store:
-            append(counting_point(store), 100 * number, 100 * number + 100)
-    paths = [path.with_name(f"{number}.zarr") for number in range(2)]
-    with pytest.raises(
-        RowsNotKept, match=r"0.zarr keeps counts of 'layer', and only stores of rows"
-    ):
-        ts.open_stores(paths)
-    histograms = [ts.Store(each)["layer"].histogram() for each in paths]
-    assert ts.merge(histograms) == counts_of(ROWS[:200])
-
-
 def test_stores_of_counts_have_a_format_of_their_own(path):
     for keep, number in (("states", 3), ("counts", 4)):
         where = path.with_name(keep)
