@@ -14,11 +14,11 @@ from tensorstate_gpu._layers.counters import (
     LabelledCounters,
     count_weighted,
     in_order,
-    new_counter,
     numbered_bytes,
 )
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.memory_limit import get_memory_limit, working_memory
+from tensorstate_gpu._states.backends import device_backend_for
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.sorted_runs import (
@@ -30,6 +30,7 @@ from tensorstate_gpu._states.sorted_runs import (
     is_empty,
     length,
 )
+from tensorstate_gpu._states.spilling_counter import SpillingCounter, runs_of_counter
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 
@@ -74,7 +75,7 @@ class CountsPart:
             if self._runs is None:
                 runs: RunsByKind = {}
                 for (numbered, _), counter in self._counters.items():
-                    runs.setdefault(numbered, []).extend(_runs_of(counter))
+                    runs.setdefault(numbered, []).extend(runs_of_counter(counter))
                 for (numbered, _), counter in self._taken_back.items():
                     rows, counts = counter.result()
                     runs.setdefault(numbered, []).append(MemoryRun(rows, -counts))
@@ -91,12 +92,6 @@ def joined(parts: Iterable[RunsByKind]) -> RunsByKind:
     return found
 
 
-def _runs_of(counter: Counter) -> list[SortedRun]:
-    if isinstance(counter, ExternalCounter):
-        return counter.runs()
-    return [MemoryRun(*counter.result())]
-
-
 class RunCounters(LabelledCounters):
     """Running counts that continue in files where memory is short. Results are in memory if they
     fit into get_memory_limit().
@@ -110,7 +105,7 @@ class RunCounters(LabelledCounters):
     def _new_counter(self, row_bytes: int, device: Device) -> Counter:
         if device[0] == CPU:
             return ExternalCounter(row_bytes, self._budget)
-        return new_counter(row_bytes, device)
+        return SpillingCounter(device_backend_for(device), row_bytes, self._budget)
 
     def _parts_now(self) -> Sequence[CountsPart]:
         """Return what is counted, without what is in a store."""
