@@ -201,6 +201,16 @@ class LabelledCounters:
                 own = np.ascontiguousarray(rows[part, : self._row_bytes])
                 yield label, group, StateCounts.trusted(own, counts[part], neurons)
 
+    def pieces(self) -> Iterator[tuple[bool, *Histogram]]:
+        """Yield all rows with their counts, piece by piece, and first whether they have numbers."""
+        for numbered, (rows, counts) in self._histograms():
+            yield numbered, rows, counts
+
+    @property
+    def labels(self) -> list[Label]:
+        """The labels, in the order of their numbers."""
+        return list(self._numbers)
+
     def _histograms(self) -> Iterator[tuple[bool, Histogram]]:
         """Return histograms, and first of each whether its rows have numbers."""
         for key in self._counters:

@@ -27,8 +27,8 @@ class JoinedCounters(RunCounters):
     def labels(self) -> list[Label]:
         return list(dict.fromkeys(label for part in self._each for label in part.labels))
 
-    def _pieces(self) -> Iterator[tuple[bool, *Histogram]]:
-        return chain.from_iterable(part._pieces() for part in self._each)
+    def pieces(self) -> Iterator[tuple[bool, *Histogram]]:
+        return chain.from_iterable(part.pieces() for part in self._each)
 
     def _bytes_needed(self) -> int:
         return sum(part._bytes_needed() for part in self._each)

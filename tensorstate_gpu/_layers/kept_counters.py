@@ -1,8 +1,11 @@
 """KeptCounters: running counts by label and group, of which a store keeps what was committed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from tensorstate_gpu._layers.counters import Label
+import numpy as np
+
+from tensorstate_gpu._arrays.dlpack import CPU
+from tensorstate_gpu._layers.counters import Label, LabelledCounters
 from tensorstate_gpu._layers.run_counters import CountsPart, RunCounters, RunsByKind, joined
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
@@ -28,6 +31,16 @@ class KeptCounters(RunCounters):
         self.layers = 1
         self._held_is_taken_away = self._rewrites = False
         self._lock = ForkSafeLock()  # of what a commit changes while somebody reads
+
+    def add_pieces(self, other: LabelledCounters) -> Iterator[int]:
+        """Add all counts of others, of the same groups, to these, which are empty.
+
+        Yield the number of rows after each piece.
+        """
+        self._numbers = {label: number for number, label in enumerate(other.labels)}
+        for numbered, rows, counts in other.pieces():
+            self._counter((numbered, (CPU, 0))).add(np.ascontiguousarray(rows), counts)
+            yield int(counts.sum())
 
     def start_from(self, kept: RunsByKind, total: int) -> None:
         """Go on from the runs in a store, which have so many rows."""

@@ -115,11 +115,6 @@ class RunCounters(LabelledCounters):
         """Return sorted runs that together are all counts; some may take back those of others."""
         return joined(part.runs() for part in self._parts_now())
 
-    @property
-    def labels(self) -> list[Label]:
-        """The labels, in the order of their numbers."""
-        return list(self._numbers)
-
     def key_bytes(self, numbered: bool) -> int:
         """Return the bytes of the rows in a run."""
         return numbered_bytes(self._row_bytes) if numbered else self._row_bytes
@@ -146,13 +141,12 @@ class RunCounters(LabelledCounters):
         return None if any(runs.get(True, ())) else runs.get(False, [])
 
     def _rows(self, on_counted: Callable[[int], object] | None) -> Iterator[Histogram]:
-        for _, rows, counts in self._pieces():
+        for _, rows, counts in self.pieces():
             yield np.ascontiguousarray(rows[:, : self._row_bytes]), counts
             if on_counted is not None:
                 on_counted(int(counts.sum()))
 
-    def _pieces(self) -> Iterator[tuple[bool, *Histogram]]:
-        """Yield pieces of all runs, and first of each whether its rows have numbers."""
+    def pieces(self) -> Iterator[tuple[bool, *Histogram]]:
         for numbered, some in self.runs().items():
             for rows, counts in summed(some, self.key_bytes(numbered), working_memory() // 8):
                 yield numbered, rows, counts
@@ -226,7 +220,7 @@ class RunCounters(LabelledCounters):
         """Count all rows by group alone."""
         twin = RunCounters(self._row_bytes, self._groups)
         twin._number_of(None)  # is 0
-        for numbered, rows, counts in self._pieces():
+        for numbered, rows, counts in self.pieces():
             if numbered:
                 number = slice(self._row_bytes, self._row_bytes + NUMBER.itemsize)
                 groups = rows[:, number].copy().view(NUMBER) % NUMBER.type(self._groups)
