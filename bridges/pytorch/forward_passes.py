@@ -161,8 +161,7 @@ class ForwardPasses(OwnHook):
     def inputs(self) -> int | None:
         """The number of inputs of this thread's pass, if it is known."""
         current = self.current
-        known = current.known_axes
-        alone = known is not None and known.takes_one_input
+        alone = current.flow is not None and current.flow.known.takes_one_input
         return 1 if alone or current.signature in self._one_input else current.inputs
 
     @functools.cached_property

@@ -20,7 +20,7 @@ MOST_GROUPS = 1024
 Hashes = NDArray[np.uint64]
 Label = int | str | None  # None: of instances without labels
 # The counts of each group: in memory, or on disk.
-PartsByGroup = Sequence[StateCounts] | Sequence[StoredCounts]
+PartsByGroup = Sequence[StateCounts | StoredCounts]
 
 
 def checked_groups(groups: object) -> int:
@@ -84,15 +84,16 @@ class SampleTallies:
     def _add(self, label: Label, hashes: Hashes, has_units: bool) -> None:
         by_group = np.bincount(groups_of(hashes, self._groups), minlength=self._groups)
         total = int(hashes.sum()) if len(hashes) else 0  # modulo 2**64, as the sum of both
-        more = SampledInstances(tuple(by_group.tolist()), total, has_units)
+        self._merge(label, SampledInstances(tuple(by_group.tolist()), total, has_units))
+
+    def _merge(self, label: Label, more: SampledInstances) -> None:
         known = self.by_label.get(label)
         self.by_label[label] = more if known is None else known.merge(more)
 
     def add_all(self, other: "SampleTallies") -> None:
         """Add the instances of another sample, which has the same number of groups."""
         for label, sample in other.by_label.items():
-            known = self.by_label.get(label)
-            self.by_label[label] = sample if known is None else known.merge(sample)
+            self._merge(label, sample)
 
     def copy(self) -> "SampleTallies":
         """Return an independent copy."""
@@ -116,10 +117,15 @@ def _together(parts: PartsByGroup) -> StateCounts | StoredCounts:
     first, *others = parts
     if isinstance(first, StoredCounts):
         return first.merge(*others)
-    return merge_all(list(parts), first.neurons)
+    return merge_all(_of_memory(parts), first.neurons)
 
 
 def _grouped(parts: PartsByGroup, sample: SampledInstances) -> GroupedCounts | StoredGroups:
-    if isinstance(parts[0], StoredCounts):
-        return StoredGroups(parts, sample)
-    return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
+    if stored := [part for part in parts if isinstance(part, StoredCounts)]:
+        return StoredGroups(stored, sample)
+    return GroupedCounts(_of_memory(parts), sample.by_group, sample.fingerprint, sample.has_units)
+
+
+def _of_memory(parts: PartsByGroup) -> list[StateCounts]:
+    """Return parts of which none is on disk: all are, or none."""
+    return [part for part in parts if isinstance(part, StateCounts)]
