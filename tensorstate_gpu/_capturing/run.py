@@ -225,7 +225,7 @@ class Run(Mapping[str, CapturePoint]):
         """Write all captured rows, or counts where these are kept, to a new store.
 
         ``progress`` is called with the number of rows written so far, and that of all. Raises
-        ValueError if the path exists; nothing is left after an error or an interrupt.
+        ValueError if the path exists; no file is left after an error or an interrupt.
         """
         from tensorstate_gpu.store.save import save_points
 

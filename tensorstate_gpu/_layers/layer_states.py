@@ -137,6 +137,11 @@ class LayerStates(ABC):
         with self._read_lock():
             return isinstance(self._find_accumulator(), CountsAccumulator)
 
+    def check_captured(self) -> None:
+        """Raise an error if there are no states, or not those of all passes."""
+        with self._read_lock():
+            self._require_accumulator()
+
     def saved_counts(self) -> CountsAccumulator | None:
         """Return the counts if only these are kept, to be written to a store; None if rows are."""
         with self._read_lock():

@@ -16,6 +16,7 @@ def save_points(
     """Write all rows or counts, ledgers and notes of capture points, or nothing; see Run.save()."""
     for point in points:  # check everything before anything is written
         state_key(point.name)
+        point.check_captured()
         if not point.keeps_counts:
             _check_notes(point)
     total = sum(point.state_count for point in points)
