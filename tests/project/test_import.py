@@ -31,6 +31,7 @@ PUBLIC = {
     "StateMonitor",
     "Store",
     "StoredCounts",
+    "StoredGroups",
     "__version__",
     "aIQ",
     "bits",
