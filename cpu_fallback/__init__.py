@@ -47,6 +47,8 @@ __all__ = [
     "working_on",
 ]
 
+_NOTHING = nullcontext()
+
 
 _NOTHING = nullcontext()
 
