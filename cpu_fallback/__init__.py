@@ -47,12 +47,14 @@ __all__ = [
     "working_on",
 ]
 
+_NOTHING = nullcontext()
+
 
 def working_on(
     tensor: Tensor, *, exports: bool = True, recorded: bool = False
 ) -> AbstractContextManager[None]:
     """Do nothing: the CPU has no streams."""
-    return nullcontext()
+    return _NOTHING
 
 
 def view(tensor: Tensor) -> NDArray[Any]:

@@ -73,6 +73,21 @@ class Counter:
 
     def _add_to_tables(self, rows: NDArray[np.uint8], weights: NDArray[np.int64] | None) -> None:
         parts = thread_ranges(len(rows), len(rows) * (32 + self._row_bytes))
+        if len(parts) == 1:
+            self._tables[0].add(rows, weights, 0, len(rows), never_stop)
+        else:
+            self._add_in_parallel(rows, weights, parts)
+        self._in_tables += len(rows)
+        if self._has_outgrown_tables():
+            with suppress(MemoryError):  # the rows are counted; the next batch tries again
+                self._empty_tables()
+
+    def _add_in_parallel(
+        self,
+        rows: NDArray[np.uint8],
+        weights: NDArray[np.int64] | None,
+        parts: list[tuple[int, int]],
+    ) -> None:
         more = max(0, len(parts) - len(self._tables))
         self._tables += [new_table(self._row_bytes) for _ in range(more)]
 
@@ -88,10 +103,6 @@ class Counter:
             for table, *part in added:
                 table.take_back(rows, weights, *part)
             raise
-        self._in_tables += len(rows)
-        if self._has_outgrown_tables():
-            with suppress(MemoryError):  # the rows are counted; the next batch tries again
-                self._empty_tables()
 
     def _has_outgrown_tables(self) -> bool:
         """Return whether there are too many states, or so many that rows should repeat more.

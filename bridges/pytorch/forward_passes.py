@@ -24,7 +24,7 @@ from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
 from .eager_passes import EAGER
 from .given_tensors import Given, given_to, parameters_of
-from .marked_classes import MarkingHook, OwnHook
+from .marked_classes import MarkingHook, OwnHook, register_first
 from .spread_tensors import has_spread_weights
 
 _MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
@@ -161,8 +161,7 @@ class ForwardPasses(OwnHook):
     def inputs(self) -> int | None:
         """The number of inputs of this thread's pass, if it is known."""
         current = self.current
-        known = current.known_axes
-        alone = known is not None and known.takes_one_input
+        alone = current.flow is not None and current.flow.known.takes_one_input
         return 1 if alone or current.signature in self._one_input else current.inputs
 
     @functools.cached_property
@@ -315,7 +314,7 @@ class _Watcher(MarkingHook):
         self.join(module)
 
     def _hook_onto(self, module: nn.Module) -> tuple[RemovableHandle, ...]:
-        return (module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True),)
+        return (register_first(module, self.before),)
 
     def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Called as a pre-hook."""

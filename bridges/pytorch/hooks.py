@@ -56,6 +56,7 @@ class StateCaptureHook(TensorPoint, Receiver):
 
     later_calls: "list[StateCaptureHook]"
     _filter: PassFilter | None = None
+    _has_rule = False
     _was_skipped = False  # in a call without a tensor
     _place = "post"  # at its module
 
@@ -70,19 +71,20 @@ class StateCaptureHook(TensorPoint, Receiver):
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
         super().__init__(name, disk_path, options=options, call_of=call_of, **keywords)
-        self._begin(PassCounter())
-
-    def _begin(self, counter: PassCounter) -> None:
         self.later_calls = []
         self.batch_axis = str(self.options.batch_axis)
-        self._register(counter)
+        self._register(PassCounter())
+
+    # Found here at once: torch.compile guards every base class that it looks through.
+    deliver = Receiver.deliver
 
     def count_passes(self, counter: PassCounter) -> None:
         """Note from now on in which passes of a model this layer ran."""
         self._use_log(ModuleLog(counter))
 
     def _use_log(self, log: ModuleLog) -> None:
-        self.pass_log = self.intake.log.pass_source = log
+        super()._use_log(log)
+        self.intake.log.pass_source = log
 
     def follow(self, passes: ForwardPasses, filter: PassFilter | None = None) -> None:
         """Take the axes of tensors from the passes of a model, from now on.
@@ -218,8 +220,8 @@ class StateCaptureHook(TensorPoint, Receiver):
         self.deliver(tensor, sequences_of(value, tensor))
 
     def _take_rule_of(self, module: torch.nn.Module) -> None:
-        if self._rule is None:
-            self._rule = axis_rule_of(module) or UNKNOWN
+        if not self._has_rule:  # where graphs would guard the rule itself, in Python
+            self._rule, self._has_rule = axis_rule_of(module) or UNKNOWN, True
 
     def receive(
         self,
@@ -320,5 +322,5 @@ class StateCaptureHook(TensorPoint, Receiver):
 # What a hook has for the model that it is attached to, and a copy has not.
 _OF_THE_MODEL = {
     *("_handles", "_module", "_own_module", "_passes", "_filter", "_anchor", "_key_and_active"),
-    "pass_log",
+    *("pass_log", "_clock"),
 }

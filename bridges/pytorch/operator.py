@@ -36,7 +36,12 @@ class Receiver(MarkingHook):
         self._key_and_active = np.array([key, True], np.int64)
         # The operator declares that it mutates this tensor, so torch.compile keeps the call.
         self._anchor = shared_tensor(self._key_and_active)
-        self.pass_log = ModuleLog(counter)
+        Receiver._use_log(self, ModuleLog(counter))  # of no model: the intake gets none
+
+    def _use_log(self, log: ModuleLog) -> None:
+        """Note in a log in which passes of a model the layer runs."""
+        self.pass_log = log
+        self._clock = log.counter.tensor  # at hand for compiled graphs, which guard each attribute
 
     @property
     def active(self) -> bool:
@@ -55,10 +60,9 @@ class Receiver(MarkingHook):
         """
         if torch.compiler.is_compiling():
             if not is_exporting():
-                clock = self.pass_log.counter.tensor
                 plain = part_in_graph(tensor).detach()  # now the last node of the graph
                 traced = axes_in_graph(self.batch_axis)
-                torch.ops.tensorstate_gpu.capture(plain, self._anchor, clock, traced)
+                torch.ops.tensorstate_gpu.capture(plain, self._anchor, self._clock, traced)
         elif self.active and is_real_forward(tensor):
             self.receive(tensor, self.pass_log.counter.clock, sequences=sequences)
 
@@ -102,7 +106,10 @@ _library.define("skip(Tensor(a!) anchor) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:
     """Called by compiled graphs. Does nothing if the receiver no longer exists."""
-    receiver = _receiver_of(anchor)
+    key, active = anchor.tolist()
+    if not active:
+        return
+    receiver = _receivers.get(key)
     if receiver is not None and is_real_forward(x):
         time, inputs, *_ = clock.tolist()
         receiver.receive(x, time, traced, inputs or None)
@@ -111,14 +118,10 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
 
 def _skip(anchor: torch.Tensor) -> None:
     """Called by compiled graphs, like _capture()."""
-    receiver = _receiver_of(anchor)
+    key, active = anchor.tolist()
+    receiver = _receivers.get(key) if active else None
     if receiver is not None:
         receiver.receive_nothing()
-
-
-def _receiver_of(anchor: torch.Tensor) -> Receiver | None:
-    key, active = anchor.tolist()
-    return _receivers.get(key) if active else None
 
 
 def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:

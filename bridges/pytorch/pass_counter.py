@@ -18,7 +18,7 @@ from tensorstate_gpu._capturing.pass_log import PassLog, next_pass
 
 from .axis_flow import mark_input_in_graph
 from .bypasses import Bypasses
-from .marked_classes import MarkingHook
+from .marked_classes import MarkingHook, register_first
 from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
 
 
@@ -57,7 +57,7 @@ class PassCounter(MarkingHook):
 
     def _hook_onto(self, module: nn.Module) -> tuple[RemovableHandle, ...]:
         # Before the hook that captures the inputs of the model itself.
-        begin = module.register_forward_pre_hook(self.begin_pass, with_kwargs=True, prepend=True)
+        begin = register_first(module, self.begin_pass)
         return begin, module.register_forward_hook(self.end_pass)
 
     def rejoin(self) -> None:
@@ -140,10 +140,10 @@ class ModuleLog(PassLog):
     def note(self, clock: int) -> bool:
         """Note that the layer ran at a time. Return whether the expected pass has ended."""
         self.note_run(clock)
-        ended = self.is_past(clock)
-        if ended:
-            self._expected = None
-        return ended
+        if self._expected is None or not self.is_past(clock):
+            return False
+        self._expected = None
+        return True
 
     def is_past(self, clock: int) -> bool:
         """Return whether the expected pass has ended at a time."""
@@ -187,7 +187,8 @@ def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int
 def _begin(time: NDArray[np.int64], inputs: int) -> None:
     """Begin a pass. One that has no end has failed, unless it runs in another thread."""
     thread = threading.get_ident()
-    time[:] = next_pass(time[0]), inputs, time[2] + (time[0] % 2 and time[3] == thread), thread
+    now, _, failed, last_thread = time.tolist()  # numbers of Python: NumPy's take five times as long
+    time[:] = next_pass(now), inputs, failed + (now % 2 and last_thread == thread), thread
 
 
 def _size(given: torch.Tensor | None, axis: int) -> int:

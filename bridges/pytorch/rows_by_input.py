@@ -195,8 +195,10 @@ class _Parts:
 
     def sorted(self, tensor: torch.Tensor) -> RowsByInput:
         view = tensor.view(self.shape) if len(self.shape) > tensor.ndim else tensor
+        if not self.batch:
+            return RowsByInput(view, self.axis, self.shape[0], self.position)
         return RowsByInput(
-            view.movedim(self.batch, 0) if self.batch else view,
+            view.movedim(self.batch, 0),
             self._moved(self.axis),
             self.shape[self.batch],
             None if self.position is None else self._moved(self.position),

@@ -45,7 +45,8 @@ class StagedHook(StateCaptureHook):
     _failed = 0  # passes, when the stage was drained last
 
     def _use_log(self, log: ModuleLog) -> None:
-        self.pass_log = log  # the intake gets none: replays do not tell that they are passes
+        # The intake gets none: replays do not tell that they are passes.
+        Receiver._use_log(self, log)
 
     # ---- batches -------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import weakref
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -78,7 +77,7 @@ class TensorPoint(CapturePoint):
             tensor = given = tensor.resolve_neg()
         found = self._axis_of(given, traced)
         self._note_layout(layout, tensor, found)
-        threshold = self.threshold
+        threshold = self.options.threshold
         if tensor.is_quantized:
             tensor, threshold = self._of_quantized(tensor, found.axis)
         if self._passes is not None:
@@ -106,14 +105,13 @@ class TensorPoint(CapturePoint):
     def _pack_and_record(
         self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None
     ) -> None:
-        # The threads that the passes of a CPU keep busy are idle while a device computes.
-        threads = prefer_single_thread() if by_input.view.is_cpu else nullcontext()
-        with threads:
-            states = borrow(by_input.view, "states")
-            with working_on(states):
-                packed, neurons = pack(states, by_input.axis, threshold, self.firing)
-                self.intake.note_nan(states, packed)
-                self._record(packed, neurons, found, by_input, inputs)
+        states = borrow(by_input.view, "states")
+        # The threads that the passes of a CPU keep busy are idle while a device computes. The CPU
+        # has nothing to be worked on: no streams.
+        with prefer_single_thread() if by_input.view.is_cpu else working_on(states):
+            packed, neurons = pack(states, by_input.axis, threshold, self.options.firing)
+            self.intake.note_nan(states, packed)
+            self._record(packed, neurons, found, by_input, inputs)
 
     def _record(
         self,
@@ -164,7 +162,8 @@ class TensorPoint(CapturePoint):
 
         ``tensor``: the part that this rank has.
         """
-        self._ndim = tensor.ndim
+        if self._ndim != tensor.ndim:
+            self._ndim = tensor.ndim
         if self.intake.accumulator is not None:  # most batches are not the first
             if layout is not None and not layout.is_like(self._layout):
                 raise ValueError(

@@ -1,6 +1,7 @@
 """PyTorch: finds the tensor to capture, and decides whether the call counts."""
 
 import sys
+from types import FrameType
 
 import numpy as np
 
@@ -13,10 +14,24 @@ from torch._subclasses.fake_tensor import is_fake, unset_fake_temporarily
 from torch.fx import Proxy
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.utils.rnn import PackedSequence
+from torch.torch_version import TorchVersion
 
-from tensorstate_gpu._arrays.frameworks import loaded_module
 from tensorstate_gpu._capturing.first_array import first_array
-from tensorstate_gpu.errors import NotCapturable
+from tensorstate_gpu.errors import NotCapturable, warn_user
+
+_OLDEST_TORCH = "2.11"  # docs/minimum_versions.md
+
+
+def _check_version(version: TorchVersion) -> None:
+    """Warn of a torch in which not all captures are right."""
+    if version < _OLDEST_TORCH:
+        warn_user(
+            f"this is torch {version}: captures of models that torch.compile compiles may miss "
+            f"passes before torch {_OLDEST_TORCH}"
+        )
+
+
+_check_version(torch.__version__)
 
 
 def first_tensor(value: object) -> torch.Tensor | Proxy | None:
@@ -91,7 +106,7 @@ def is_real_forward(tensor: torch.Tensor, *, recorded: bool = False) -> bool:
         return False
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         raise TypeError("states cannot be captured inside torch.func transforms (vmap, grad, jvp)")
-    if not recorded and is_recorded(tensor):
+    if tensor.is_cuda and not recorded and is_recorded(tensor):
         raise NotCapturable(
             "states cannot be captured in a CUDA graph, which calls no hooks when it is replayed; "
             "with stage_rows= they can"
@@ -112,20 +127,21 @@ def is_real_pass(tensor: torch.Tensor | Proxy) -> bool:
     plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
     if tensor.is_meta or (not plain and is_fake(tensor)):
         return False
-    if torch._C._get_tracing_state() is not None or _make_fx_traces() or _pipeline_probes():
+    # Called for each batch of each layer: what is nearly always false is tested without a call.
+    if torch._C._get_tracing_state() is not None:
+        return False
+    if torch._C._len_torch_dispatch_stack() > 0 and get_proxy_mode() is not None:  # make_fx traces
+        return False
+    if _STAGES in sys.modules and _pipeline_probes():
         return False
     # A forward pass inside backward is activation checkpointing: these rows were captured before.
     recomputing: bool = torch._C._current_graph_task_id() != -1
     return not recomputing
 
 
-def _make_fx_traces() -> bool:
-    return torch._C._len_torch_dispatch_stack() > 0 and get_proxy_mode() is not None
-
-
 def _pipeline_probes() -> bool:
     """Return whether a stage of a pipeline runs on made-up numbers, to learn its output's shape."""
-    frame = None if loaded_module(_STAGES) is None else sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name in _PROBES and frame.f_globals.get("__name__") == _STAGES:
             return True

@@ -131,7 +131,7 @@ def _plain_torch_tensor(array: Any) -> Tensor | None:
     It saves the host's time for a DLPack capsule. On a GPU, the kernels run on the stream that
     torch is using, so nothing has to wait.
     """
-    torch = loaded_module("torch")
+    torch = sys.modules.get("torch")  # not by loaded_module(): each call counts here
     element = None if torch is None else _torch_types().get(array.dtype)
     if torch is None or element is None or type(array) not in _plain_types():
         return None
@@ -145,7 +145,7 @@ def _plain_torch_tensor(array: Any) -> Tensor | None:
     if not address or (on_cuda and address % element.size):  # which _borrow_capsule() refuses
         return None
     device = (CUDA, array.get_device()) if on_cuda else (CPU, 0)
-    strides = tuple(stride * element.size for stride in array.stride())
+    strides = tuple(map(element.size.__mul__, array.stride()))
     return Tensor((array,), address, tuple(array.shape), strides, element, device)
 
 
@@ -219,7 +219,7 @@ def _without_autograd(array: DLPackArray, argument: str) -> DLPackArray:
 
 def check_same_device(array: object, argument: str, tensor: Tensor) -> None:
     """Raise TypeError if an array is on another device than ``tensor``."""
-    if type(array) is float or not hasattr(array, "__dlpack_device__"):
+    if not hasattr(array, "__dlpack_device__"):
         return
     try:
         kind, index = array.__dlpack_device__()

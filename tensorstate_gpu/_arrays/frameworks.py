@@ -111,7 +111,7 @@ def as_tensor(array: NDArray[np.generic]) -> object:
 
 def is_torch_tensor(value: object) -> bool:
     """Return whether a value is a torch.Tensor, without importing torch."""
-    torch = loaded_module("torch")
+    torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 

@@ -10,7 +10,7 @@ import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from tensorstate_gpu._arguments import integer
@@ -22,7 +22,7 @@ def row_bytes(neurons: int) -> int:
     return (neurons + 7) // 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """Where each neuron of each state is in memory. All strides are in bytes.
 
@@ -40,11 +40,11 @@ class Layout:
     neuron_stride: int
     end: int
 
-    @property
+    @cached_property
     def states(self) -> int:
         return math.prod(self.outer_shape) * self.run
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         return row_bytes(self.neurons)
 
@@ -95,7 +95,7 @@ def _cached_plan(
 
 
 def _checked_axis(neuron_axis: Any, ndim: int) -> int:
-    axis = integer(neuron_axis, "neuron_axis")
+    axis = neuron_axis if type(neuron_axis) is int else integer(neuron_axis, "neuron_axis")
     if not -ndim <= axis < ndim:
         raise ValueError(f"neuron_axis must be in [-{ndim}, {ndim}), got {axis}")
     return axis % ndim

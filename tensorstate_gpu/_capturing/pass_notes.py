@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.instance_notes import InstanceNotes
+from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.labels import validated_labels
 from tensorstate_gpu.errors import warn_user
 
@@ -53,7 +53,7 @@ class PassNotes:
     @property
     def of_instances(self) -> InstanceNotes:
         """What is kept for each instance."""
-        return InstanceNotes(self.labels, self.units)
+        return NOTHING if self is NO_NOTES else InstanceNotes(self.labels, self.units)
 
     def within(self, outer: "PassNotes") -> "PassNotes":
         """Return these notes, with those of an enclosing block where nothing is said."""

@@ -55,10 +55,10 @@ def rows_of(batch: Batch) -> int:
 def totals(batches: Iterable[Batch]) -> tuple[int, int, int]:
     """Return the numbers of instances, of rows, and of rows that belong to no known instance."""
     instances = rows = lost = 0
-    for batch in batches:
-        instances += batch[0]
-        rows += rows_of(batch)
-        lost += rows_of(batch) if is_unassigned(batch) else 0
+    for count, each in batches:  # as rows_of() and is_unassigned(), but for each batch of a layer
+        instances += count
+        rows += -each if each < 0 else count * each
+        lost -= min(each, 0)
     return instances, rows, lost
 
 

@@ -102,17 +102,20 @@ class LabelledCounters:
         Rows that find no room on their device are counted by the host. Raises MemoryError, and
         counts no row, if the host has no room either.
         """
-        numbers = self._numbers_of_rows(row_labels, row_groups)
+        numbers = None
+        if row_labels is not None or row_groups is not None:
+            numbers = self._numbers_of_rows(row_labels, row_groups)
         device = device_of(packed)
         try:
-            self._add(packed, numbers)
+            self._add(packed, device, numbers)
         except MemoryError:
             if device[0] == CPU:
                 raise
-            self._add(device_backend_for(device).to_host(packed), numbers)
+            self._add(device_backend_for(device).to_host(packed), (CPU, 0), numbers)
 
-    def _add(self, packed: NativeArray, numbers: NDArray[np.uint32] | None) -> None:
-        device = device_of(packed)
+    def _add(
+        self, packed: NativeArray, device: Device, numbers: NDArray[np.uint32] | None
+    ) -> None:
         if numbers is not None:
             columns = np.zeros((len(numbers), self._key_bytes - self._row_bytes), np.uint8)
             columns[:, : _NUMBER.itemsize] = numbers.view(np.uint8).reshape(len(numbers), -1)
@@ -131,10 +134,11 @@ class LabelledCounters:
 
     def _numbers_of_rows(
         self, labels: NDArray[Any] | None, groups: NDArray[np.integer] | None
-    ) -> NDArray[np.uint32] | None:
-        """Return a number for each row's label and group; None if rows have neither."""
+    ) -> NDArray[np.uint32]:
+        """Return a number for each row's label and group, of which it has one or both."""
         if groups is None:
-            return None if labels is None else self._numbers_of(labels) * _NUMBER.type(self._groups)
+            assert labels is not None
+            return self._numbers_of(labels) * _NUMBER.type(self._groups)
         first = self._number_of(None) if labels is None else self._numbers_of(labels)
         return first * _NUMBER.type(self._groups) + groups.astype(_NUMBER)
 

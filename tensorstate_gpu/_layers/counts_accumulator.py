@@ -83,8 +83,7 @@ class CountsAccumulator(Accumulator):
         self._count_rows(packed, row_labels, row_groups)
         if hashes is not None:
             self._samples.add(hashes, notes.labels, has_units=notes.units is not None)
-        self._ledger.add(batches, notes)
-        self._ledger.mark_stored(batches)
+        self._ledger.add(batches, notes, stored=True)
 
     def mark_pass_end(self) -> None:
         self._pass_end = self._ledger.position(), self._samples.copy()

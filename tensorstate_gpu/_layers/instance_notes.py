@@ -21,7 +21,10 @@ class InstanceNotes(NamedTuple):
     @property
     def length(self) -> int | None:
         """For how many instances there are entries; None if there are none."""
-        return next((len(values) for values in self if values is not None), None)
+        for values in self:
+            if values is not None:
+                return len(values)
+        return None
 
 
 NOTHING = InstanceNotes()

@@ -53,15 +53,20 @@ class Ledger:
         self.stored = self.instances, self.rows
         return self
 
-    def add(self, batches: Batches, notes: InstanceNotes = NOTHING) -> None:
-        """Enter batches, with the notes of all their instances."""
+    def add(
+        self, batches: Batches, notes: InstanceNotes = NOTHING, *, stored: bool = False
+    ) -> None:
+        """Enter batches, with the notes of all their instances; ``stored``: they have arrived."""
         appended(self._batches, batches)
         instances, rows, unassigned = totals(batches)
         self.instances += instances
         self.rows += rows
         self.unassigned_rows += unassigned
-        for name, values in notes._asdict().items():
-            self.notes[name].add(values)
+        if stored:
+            self.stored = self.stored[0] + instances, self.stored[1] + rows
+        for name, values in zip(NOTES, notes, strict=True):
+            if values is not None:
+                self.notes[name].add(values)
 
     def mark_stored(self, batches: Batches) -> None:
         """Record that the rows of the next batches have arrived."""

@@ -122,7 +122,8 @@ def pack(
     layout = plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
     if function is not None:
         return backend_of(tensor).compress_by_function(tensor, layout, function), layout.neurons
-    check_same_device(threshold, "threshold", tensor)
+    if type(threshold) is not float:
+        check_same_device(threshold, "threshold", tensor)
     test = firing_test(tensor.element, threshold, layout.neurons)
     return backend_of(tensor).compress(tensor, layout, test, scratch=scratch), layout.neurons
 
