@@ -81,7 +81,8 @@ def class_divergences(
     names = np.unique(np.asarray(labels))
     if len(names) < 2:
         raise ValueError(f"labels must be of two or more classes, got {len(names)}")
-    found = ClassDivergences(names, *(np.zeros((len(names),) * 2) for _ in range(2)), _ones(names))
+    shape = len(names), len(names)
+    found = ClassDivergences(names, np.zeros(shape), np.zeros(shape), np.ones(shape))
     for one, other in zip(*np.triu_indices(len(names), 1), strict=True):
         chosen = (classes == one) | (classes == other)
         is_one = classes[chosen] == one
@@ -94,10 +95,6 @@ def class_divergences(
             found.divergence[place], found.null[place] = value, null.mean()
             found.p_value[place] = p_value
     return found
-
-
-def _ones(names: NDArray[np.generic]) -> Matrix:
-    return np.ones((len(names),) * 2)
 
 
 class _Pair:

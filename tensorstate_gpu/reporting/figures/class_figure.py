@@ -49,10 +49,11 @@ def plot_class_divergences(found: ClassDivergences, ax: Axes | None = None) -> A
     ax.set_yticks(range(len(names)), names)
     for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
         label.set_parse_math(False)
-    for place in zip(*np.nonzero(~np.eye(len(beyond), dtype=bool)), strict=True):
-        told = found.p_value[place] <= 0.05
-        text = f"{beyond[place]:.2f}" if told and len(names) <= _WRITTEN else "" if told else "x"
-        ax.text(*place[::-1], text, ha="center", va="center", size=8, color=_on(beyond[place]))
+    for row, column in np.argwhere(~np.isnan(shown)).tolist():
+        value, told = beyond[row, column], found.p_value[row, column] <= 0.05
+        number = f"{value:.2f}" if len(names) <= _WRITTEN else ""
+        text = number if told else "x"
+        ax.text(column, row, text, ha="center", va="center", size=8, color=_on(value))
     return ax
 
 
