@@ -14,6 +14,7 @@ from tensorstate_gpu.information.divergences import (
     kl_divergence,
     total_variation,
 )
+from tensorstate_gpu.information.divergences_of_classes import ClassDivergences, class_divergences
 from tensorstate_gpu.information.efficiencies import aIQ, ceiling, efficiency, network_efficiency
 from tensorstate_gpu.information.entropies import effective_states, entropy
 from tensorstate_gpu.information.estimates import Estimate, estimate
@@ -22,11 +23,13 @@ from tensorstate_gpu.information.rarefactions import rarefaction
 from tensorstate_gpu.information.unseen_states import UnseenShare, unseen_share
 
 __all__ = [
+    "ClassDivergences",
     "Estimate",
     "PermutationTest",
     "UnseenShare",
     "aIQ",
     "ceiling",
+    "class_divergences",
     "coverage",
     "cross_entropy",
     "effective_states",

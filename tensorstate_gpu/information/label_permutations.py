@@ -85,9 +85,9 @@ def permutation_test(
     (1.0, 0.01)
     """
     check_for_pairs(estimator)
-    generator, count = _generator(rng), positive_integer(permutations, "permutations")
-    classes = _class_numbers(labels)
-    pairs = _InstancesWithStates(_state_numbers(states), len(classes))
+    generator, count = generator_of(rng), positive_integer(permutations, "permutations")
+    classes = class_numbers(labels)
+    pairs = _InstancesWithStates(state_numbers(states), len(classes))
     value = pairs.information(classes, estimator)
     null = np.array(
         [pairs.information(generator.permutation(classes), estimator) for _ in range(count)]
@@ -100,8 +100,7 @@ class _InstancesWithStates:
     """The distinct pairs of instance and state, and how many rows have each."""
 
     def __init__(self, states: Ints, instances: int) -> None:
-        if not instances or len(states) % instances or not len(states):
-            raise ValueError(f"{len(states)} rows cannot be divided among {instances} instances")
+        _check_divisible(len(states), instances)
         self._distinct = int(states.max()) + 1
         instance = np.repeat(np.arange(instances), len(states) // instances)
         pairs, self._rows = np.unique(instance * self._distinct + states, return_counts=True)
@@ -120,7 +119,19 @@ class _InstancesWithStates:
         return np.bincount(groups, self._rows).astype(np.int64)  # exact: fewer than 2**53 rows
 
 
-def _state_numbers(states: ArrayLike) -> Ints:
+def _check_divisible(rows: int, instances: int) -> None:
+    if not instances or rows % instances or not rows:
+        raise ValueError(f"{rows} rows cannot be divided among {instances} instances")
+
+
+def rows_by_instance(states: ArrayLike, instances: int) -> Ints:
+    """Return a number for each row, the same for equal states: (instances, rows of each)."""
+    numbers = state_numbers(states)
+    _check_divisible(len(numbers), instances)
+    return numbers.reshape(instances, -1)
+
+
+def state_numbers(states: ArrayLike) -> Ints:
     """Return a number from 0 for each row, the same for equal states."""
     rows = np.asarray(states)
     if rows.ndim == 2 and rows.dtype == np.uint8 and rows.shape[1]:
@@ -133,7 +144,8 @@ def _state_numbers(states: ArrayLike) -> Ints:
     return np.unique(rows, return_inverse=True)[1].astype(np.int64)
 
 
-def _class_numbers(labels: ArrayLike) -> Ints:
+def class_numbers(labels: ArrayLike) -> Ints:
+    """Return a number from 0 for each label, in their order. Raises TypeError for other arrays."""
     array = np.asarray(labels)
     if array.ndim != 1 or array.dtype.kind not in "iuU":
         raise TypeError(
@@ -143,7 +155,8 @@ def _class_numbers(labels: ArrayLike) -> Ints:
     return np.unique(array, return_inverse=True)[1].astype(np.int64)
 
 
-def _generator(rng: object) -> np.random.Generator:
+def generator_of(rng: object) -> np.random.Generator:
+    """Return a generator, or that of a seed. Raises TypeError for anything else."""
     if isinstance(rng, np.random.Generator):
         return rng
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0:

@@ -2,12 +2,14 @@
 
 from tensorstate_gpu.reporting.architecture import Drawing, draw_architecture
 from tensorstate_gpu.reporting.figures import (
+    plot_class_divergences,
     plot_correlations,
     plot_discovery,
     plot_efficiency,
     plot_firing_map,
     plot_firing_rates,
     plot_rank_frequency,
+    plot_training,
 )
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_report import LayerReport
@@ -19,11 +21,13 @@ __all__ = [
     "LayerReport",
     "Report",
     "draw_architecture",
+    "plot_class_divergences",
     "plot_correlations",
     "plot_discovery",
     "plot_efficiency",
     "plot_firing_map",
     "plot_firing_rates",
     "plot_rank_frequency",
+    "plot_training",
     "report",
 ]

@@ -30,6 +30,7 @@ PACKAGES = {
         *("Estimate", "estimate", "estimate_aIQ", "estimate_difference"),
         *("estimate_mutual_information", "estimate_network_efficiency"),
         *("PermutationTest", "UnseenShare", "aIQ", "ceiling", "coverage", "cross_entropy"),
+        *("ClassDivergences", "class_divergences"),
         *("effective_states", "efficiency", "entropy", "js_divergence", "kl_divergence"),
         *("mutual_information", "network_efficiency", "permutation_test", "rarefaction"),
         *("total_variation", "unseen_share"),
@@ -41,8 +42,8 @@ PACKAGES = {
     },
     "tensorstate_gpu.reporting": {
         *("Drawing", "LabelTable", "LayerReport", "Report", "draw_architecture"),
-        *("plot_correlations", "plot_discovery", "plot_efficiency", "plot_firing_map"),
-        *("plot_firing_rates", "plot_rank_frequency", "report"),
+        *("plot_class_divergences", "plot_correlations", "plot_discovery", "plot_efficiency"),
+        *("plot_firing_map", "plot_firing_rates", "plot_rank_frequency", "plot_training", "report"),
     },
     "tensorstate_gpu.store": {
         *("JoinedLayer", "Store", "StoredLayer", "Stores", "Verification", "open_counts"),

@@ -99,7 +99,7 @@ def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     assert done.returncode == 0, done.stderr
     pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", page)
     assert sorted(pictures) == sorted(path.name for path in tmp_path.glob("*.png"))
-    assert len(pictures) == 7
+    assert len(pictures) == 9
 
 
 def committed(path):

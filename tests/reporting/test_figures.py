@@ -131,6 +131,42 @@ def test_correlations_of_neurons_that_change():
         ax.figure.canvas.draw()
 
 
+def test_class_divergences():
+    """Two classes of one source, and one that has states of its own."""
+    states = np.random.default_rng(3).integers(0, 4, (3, 50)) + np.array([[0], [0], [9]])
+    found = ts.information.class_divergences(states.ravel(), np.repeat(["a", "$b$", "c"], 50), 0)
+    ax = reporting.plot_class_divergences(found)
+    shown = ax.images[0].get_array()
+    assert np.isnan(np.asarray(shown).diagonal()).all()
+    np.testing.assert_allclose(shown[0, 2], 1 - found.null[0, 2])
+    assert shown[0, 1] < 0.05
+    names = [label.get_text() for label in ax.get_xticklabels()]
+    assert names == found.labels.tolist() == ["$b$", "a", "c"]
+    written = {tuple(map(round, text.get_position())): text.get_text() for text in ax.texts}
+    assert (written[0, 1], written[2, 0]) == ("x", f"{shown[0, 2]:.2f}")
+    assert len(written) == 6
+    ax.figure.canvas.draw()
+
+
+def test_training():
+    log = {
+        20: {"train/efficiency": 0.5, "train/efficiency/a": 0.4, "train/efficiency/b": 0.6},
+        10: {"train/efficiency/a": 0.2, "train/entropy/a": 3.5, "eval/efficiency/a": 0.9},
+    }
+    ax = reporting.plot_training(log)
+    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert lines == {"a": [[10, 20], [20, 40]], "b": [[20, 60]]}
+    ax = reporting.plot_training(log, "entropy")
+    assert (ax.get_ylabel(), ax.lines[0].get_xydata().tolist()) == ("entropy in bits", [[10, 3.5]])
+    assert reporting.plot_training(log, phase="eval", ax=ax) is ax
+    with pytest.raises(
+        ValueError, match=r"no train/loss/\.\.\.; there are eval/efficiency, train/eff"
+    ):
+        reporting.plot_training(log, "loss")
+    with pytest.raises(ValueError, match="there are no scalars"):
+        reporting.plot_training({})
+
+
 def test_axes_of_the_user(run):
     report = run.report()
     _, axes = plt.subplots(2, 2)

@@ -1,0 +1,54 @@
+"""Divergences of classes against permuted labels: what is known exactly, and what is refused."""
+
+import numpy as np
+import pytest
+
+from tensorstate_gpu import information
+
+
+def test_each_pair_is_that_of_two_histograms():
+    rng = np.random.default_rng(0)
+    labels = np.array(["b", "a", "c", "c"]).repeat(25)
+    states = rng.integers(0, 6, (100, 3)) + 2 * (labels == "c")[:, None]
+    found = information.class_divergences(states.ravel(), labels, rng=1)
+    assert found.labels.tolist() == ["a", "b", "c"]
+    counts = [np.bincount(states[labels == name].ravel(), minlength=9) for name in "abc"]
+    for one in range(3):
+        for other in range(3):
+            expected = information.js_divergence(counts[one], counts[other]) if one != other else 0
+            assert found.divergence[one, other] == pytest.approx(expected, abs=1e-12)
+    for matrix in (found.divergence, found.null, found.p_value):
+        np.testing.assert_array_equal(matrix, matrix.T)
+    assert found.p_value[0, 2] == found.p_value[1, 2] == 1 / 20
+    assert found.divergence[0, 2] > 3 * found.null[0, 2] > 0
+
+
+def test_rows_of_an_instance_stay_together():
+    """An instance has twenty equal rows: permuted rows would find what is not there."""
+    rng = np.random.default_rng(2)
+    small = []
+    for seed in range(60):
+        states = rng.integers(0, 20, 40).repeat(20)
+        found = information.class_divergences(states, np.repeat([0, 1], 20), seed)
+        small.append(found.p_value[0, 1] <= 0.05)
+    assert np.mean(small) <= 0.15  # 5 % are expected; of permuted rows, all
+
+
+def test_packed_states_and_classes_of_other_sizes():
+    packed = np.array([[1], [1], [1], [2]], np.uint8)
+    found = information.class_divergences(packed, [0, 0, 0, 1], 0, permutations=9)
+    assert found.divergence[0, 1] == 1
+    assert found.null.shape == found.p_value.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("states", "labels", "options", "message"),
+    [
+        ([1, 2], [0, 0], {}, "labels must be of two or more classes, got 1"),
+        ([1, 2, 3], [0, 1], {}, "3 rows cannot be divided among 2 instances"),
+        ([1, 2], [0, 1], {"permutations": 0}, "permutations"),
+    ],
+)
+def test_what_is_refused(states, labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        information.class_divergences(states, labels, 0, **options)
