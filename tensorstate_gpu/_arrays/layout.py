@@ -22,9 +22,11 @@ def row_bytes(neurons: int) -> int:
     return (neurons + 7) // 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """Where each neuron of each state is in memory. All strides are in bytes.
+
+    It is equal to itself alone: plan() makes one for each layout, and kernels are looked up by it.
 
     There are ``product of outer_shape * run`` states. State number s begins at offset
     ``sum(index(s // run) * outer_strides) + (s % run) * run_stride``; its neuron k is
