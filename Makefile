@@ -8,7 +8,7 @@ DEMO_READY := .venv/.demo
 READY := .venv/.installed
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-all coverage floors lint types bench bench-quick gpu clean env
+.PHONY: demo test test-all coverage floors lint types docs bench bench-quick gpu clean env
 
 demo: $(DEMO_READY)
 	mkdir -p build && rm -f build/demo.html
@@ -42,6 +42,12 @@ floors:
 
 types: $(READY)
 	.ci/precise_types
+
+# The documentation site, in build/site: its first page is index.html. A warning, such as a link that leads
+# nowhere, is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo build/site/index.html
 
 BENCH := $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-columns=median
 

@@ -4,6 +4,7 @@
 page shows of the others: ``python docs/gallery.py dqn pruning``.
 """
 
+import argparse
 import ast
 import os
 import re
@@ -152,4 +153,9 @@ def main(names: Collection[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or NAMES)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    asked = parser.parse_args().names
+    if unknown := [name for name in asked if name not in NAMES]:
+        parser.error(f"no example {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    main(asked or NAMES)

@@ -85,6 +85,8 @@ def compress(
 def decompress(packed: NDArray[np.uint8], neurons: int) -> NDArray[np.bool_]:
     """What `tensorstate_gpu.decompress_states` must return: bool of shape (states, neurons).
 
+    Examples
+    --------
     >>> decompress(np.array([[5]], np.uint8), 3)
     array([[ True, False,  True]])
     """
@@ -94,6 +96,8 @@ def decompress(packed: NDArray[np.uint8], neurons: int) -> NDArray[np.bool_]:
 def popcount(packed: NDArray[np.uint8]) -> NDArray[np.int32]:
     """What `tensorstate_gpu.popcount` must return: int32 of shape (states,).
 
+    Examples
+    --------
     >>> popcount(np.array([[5, 1]], np.uint8))
     array([3], dtype=int32)
     """
@@ -105,6 +109,8 @@ def sort(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """What `tensorstate_gpu.sort_states` must return: edges (distinct + 1,), index (state_count,).
 
+    Examples
+    --------
     >>> sort(np.array([[3], [0], [3]], np.uint8))
     (array([0, 1, 3]), array([1, 0, 2]))
     """
@@ -118,6 +124,8 @@ def sort(
 def count(packed: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """What `tensorstate_gpu.count_states` must find: packed (distinct, bytes), counts (distinct,).
 
+    Examples
+    --------
     >>> count(np.array([[3], [0], [3]], np.uint8))[1]
     array([1, 2])
     """
@@ -178,6 +186,8 @@ def _integer_fires(values: NDArray[Any], threshold: Any) -> NDArray[np.bool_]:
 def special_bits(element: str) -> list[int]:
     """Bit patterns where mistakes are likely: zeros, subnormals, limits, infinities, NaN payloads.
 
+    Examples
+    --------
     >>> [hex(bits) for bits in special_bits("bfloat16")][:4]
     ['0x0', '0x1', '0x7f', '0x80']
     """

@@ -24,7 +24,7 @@ from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
 from .eager_passes import EAGER
 from .given_tensors import Given, given_to, parameters_of
-from .marked_classes import MarkingHook, OwnHook
+from .marked_classes import MarkingHook, OwnHook, register_first
 from .spread_tensors import has_spread_weights
 
 _MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
@@ -314,7 +314,7 @@ class _Watcher(MarkingHook):
         self.join(module)
 
     def _hook_onto(self, module: nn.Module) -> tuple[RemovableHandle, ...]:
-        return (module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True),)
+        return (register_first(module, self.before),)
 
     def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Called as a pre-hook."""

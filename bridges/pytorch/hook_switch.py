@@ -15,7 +15,7 @@ from tensorstate_gpu._capturing.sampling import Sampler
 
 from .forward_passes import IdleWatcher, entrances
 from .hooks import StateCaptureHook
-from .marked_classes import MarkingHook
+from .marked_classes import MarkingHook, register_first
 from .pass_counter import NOT_IN_CUDA_GRAPHS
 from .tensors import is_exporting, is_real_pass, shared_tensor
 
@@ -121,7 +121,7 @@ class PassWatch(MarkingHook):
         self.join(module)
 
     def _hook_onto(self, module: nn.Module) -> tuple[RemovableHandle, ...]:
-        return (module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True),)
+        return (register_first(module, self.before),)
 
     def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Called as a pre-hook. Compiled code cannot attach hooks: there, passes are counted."""

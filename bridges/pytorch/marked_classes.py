@@ -12,7 +12,7 @@ import functools
 import sys
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 try:
@@ -70,6 +70,20 @@ class MarkingHook(OwnHook):
             self.join(module)
 
 
+def register_first(module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:
+    """Register a pre-hook, with keywords, that runs before those that are there.
+
+    Not with ``prepend=True``, which changes the order of an OrderedDict alone: up to torch 2.11,
+    torch.compile looks hooks up in the order of the dict beneath it, and finds others.
+    """
+    hooks = module._forward_pre_hooks
+    earlier = list(hooks)
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    for key in earlier:
+        hooks[key] = hooks.pop(key)
+    return handle
+
+
 def mark(module: nn.Module) -> None:
     """Give a module the class for the marking hooks that it has now."""
     numbers = [sum(1 for _ in _marking(hooks)) for hooks in _hooks_of(module)]
@@ -107,6 +121,11 @@ def _forget_graphs() -> None:
 
 def _set_class(module: nn.Module, kind: type) -> None:
     object.__setattr__(module, "__class__", kind)  # modules may define a __setattr__
+    # torch 2.9 to 2.11 do not check the class again until the dict of the module changes
+    # (torch._dynamo.config.use_recursive_dict_tags_for_guards).
+    attributes = vars(module)
+    attributes[_PLAIN] = None
+    del attributes[_PLAIN]
 
 
 @functools.cache

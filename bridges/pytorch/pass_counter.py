@@ -18,7 +18,7 @@ from tensorstate_gpu._capturing.pass_log import PassLog, next_pass
 
 from .axis_flow import mark_input_in_graph
 from .bypasses import Bypasses
-from .marked_classes import MarkingHook
+from .marked_classes import MarkingHook, register_first
 from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
 
 
@@ -57,7 +57,7 @@ class PassCounter(MarkingHook):
 
     def _hook_onto(self, module: nn.Module) -> tuple[RemovableHandle, ...]:
         # Before the hook that captures the inputs of the model itself.
-        begin = module.register_forward_pre_hook(self.begin_pass, with_kwargs=True, prepend=True)
+        begin = register_first(module, self.begin_pass)
         return begin, module.register_forward_hook(self.end_pass)
 
     def rejoin(self) -> None:

@@ -14,9 +14,24 @@ from torch._subclasses.fake_tensor import is_fake, unset_fake_temporarily
 from torch.fx import Proxy
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.utils.rnn import PackedSequence
+from torch.torch_version import TorchVersion
 
 from tensorstate_gpu._capturing.first_array import first_array
-from tensorstate_gpu.errors import NotCapturable
+from tensorstate_gpu.errors import NotCapturable, warn_user
+
+_OLDEST_TORCH = "2.11"  # docs/minimum_versions.md
+
+
+def _check_version(version: TorchVersion) -> None:
+    """Warn of a torch in which not all captures are right."""
+    if version < _OLDEST_TORCH:
+        warn_user(
+            f"this is torch {version}: captures of models that torch.compile compiles may miss "
+            f"passes before torch {_OLDEST_TORCH}"
+        )
+
+
+_check_version(torch.__version__)
 
 
 def first_tensor(value: object) -> torch.Tensor | Proxy | None:

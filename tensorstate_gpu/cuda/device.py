@@ -4,7 +4,6 @@ Everything that needs a device goes through this module, so that tests can run t
 package on hosts without a GPU.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -23,6 +22,7 @@ from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor
 
+from .host_memory import LARGE, pinned, touched
 from .launch import Launch, names_in, source_code
 
 _DONE, _NOT_READY = 0, 600  # cudaSuccess, cudaErrorNotReady
@@ -106,7 +106,11 @@ def view(tensor: Tensor) -> DeviceArray:
 
 def to_host(array: DeviceArray) -> NDArray[Any]:
     """Return a NumPy copy. Waits until the work queued on the current stream is done."""
-    return library().asnumpy(array)
+    if array.nbytes < LARGE:
+        return library().asnumpy(array)
+    copied = touched(array.shape, array.dtype)
+    library().ascontiguousarray(array).get(out=copied)
+    return copied
 
 
 def rows_where(packed: DeviceArray, chosen: NDArray[np.bool_]) -> DeviceArray:
@@ -160,7 +164,7 @@ class AsyncHostCopy:
 
     def __init__(self, array: DeviceArray) -> None:
         self._array = array  # must live until the copy is done
-        self._copy = _pinned(array.shape, array.dtype)
+        self._copy = pinned(array.shape, array.dtype)
         self._copied = library().cuda.Event(disable_timing=True)
         self.repeat()
 
@@ -186,16 +190,6 @@ class AsyncHostCopy:
             failed = library().cuda.runtime.CUDARuntimeError  # nothing writes there any more
             with suppress(failed):
                 self._copied.synchronize()
-
-
-def _pinned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Allocate pinned host memory. Raises MemoryError if there is none left."""
-    cupy, size = library(), math.prod(shape)
-    try:
-        memory = cupy.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise MemoryError(f"no pinned memory for {dtype} of shape {shape}: {error}") from error
-    return np.frombuffer(memory, dtype, size).reshape(shape)
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tests.support.pages import programs_of
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +123,7 @@ def test_going_on(first, did):
 def test_the_commands_of_the_docs(did, users_folder):
     """They write a page and a store, from the module that is shown there."""
     shown = (ROOT / "docs/capture_command.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", shown, re.DOTALL)
+    (program,) = programs_of("docs/capture_command.md")
     (users_folder / "mine.py").write_text(program)
     page, store = (line.split()[1:] for line in shown.splitlines() if re.match("tensor.* c", line))
     code, out, errors = did(*page, "--limit", 100)

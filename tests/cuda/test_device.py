@@ -160,7 +160,7 @@ def test_no_memory_on_the_device(cupy):
 def test_no_pinned_memory(cupy):
     cupy.cuda.alloc_pinned_memory = raising(CUDARuntimeError("cudaErrorMemoryAllocation"))
     with pytest.raises(MemoryError, match=r"no pinned memory .* shape \(3,\): cudaErrorMemory"):
-        device._pinned((3,), np.uint8)
+        device.pinned((3,), np.uint8)
 
 
 def test_work_on_the_owner_stream_does_not_wait(cupy):

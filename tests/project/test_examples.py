@@ -46,6 +46,18 @@ def test_quick_example(name, tmp_path, monkeypatch, capsys):
     check(name, capsys.readouterr().out, tmp_path)
 
 
+@pytest.mark.parametrize(("given", "code"), [("--help", 0), ("dqm", 2)])
+def test_only_what_names_an_example_is_run(given, code, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gallery.py", given])
+    page = gallery.PAGE.read_text()
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(gallery.__file__, run_name="__main__")
+    assert ended.value.code == code
+    said = capsys.readouterr()
+    assert "weight_initialisation" in said.out + said.err
+    assert gallery.PAGE.read_text() == page
+
+
 def test_the_gallery_shows_every_example():
     examples = {path.stem for path in gallery.EXAMPLES.glob("*.py")} - {"data"}
     assert examples == set(gallery.NAMES)

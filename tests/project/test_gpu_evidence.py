@@ -186,6 +186,8 @@ def test_sanitizers_that_did_not_run_are_no_success():
     place = "Race reported between Read access at count_rows+0x310"
     raced = races.replace(": 0", ": 2") + f"========= Error: {place}\n"
     assert sanitizers.verdict("racecheck", 9, raced)["places"] == [f"Error: {place}"]
+    warned = races.replace("0 hazards displayed", "4 hazards displayed (1 error, 3 warnings)")
+    assert sanitizers.verdict("racecheck", 9, warned)["errors"] == 1
     for output in (
         "",
         passed,

@@ -14,15 +14,16 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
 from tests.support.drawings import with_graphviz
+from tests.support.pages import programs_of
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+KERAS = programs_of("docs/keras.md")
 # Each program begins with no names, but modules are imported once.
 EACH = "import sys\nfor program in sys.argv[1:]: exec(program, {'__name__': '__main__'})"
 
 
 def test_the_code_runs_in_an_empty_directory(tmp_path):
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (program,) = programs_of("README.md")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True
     )
@@ -31,19 +32,17 @@ def test_the_code_runs_in_an_empty_directory(tmp_path):
     assert "StateCounts(" in done.stdout
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", range(len(KERAS)))
 def test_the_code_of_the_page_on_keras_runs(number, tmp_path):
-    programs = re.findall(r"```python\n(.*?)```", (ROOT / "docs/keras.md").read_text(), re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", programs[number]], cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", KERAS[number]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert ("conv_states" in done.stdout, done.stdout == "5\n")[number]
 
 
 def test_the_code_of_the_page_on_pytorch_runs(tmp_path):
     page = (ROOT / "docs/pytorch.md").read_text()
-    programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    programs = programs_of("docs/pytorch.md")
     (table,) = re.findall(r"```\n(layer .*?)```", page, re.DOTALL)
     command = [sys.executable, "-W", "error", "-c", EACH, *programs]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -53,17 +52,22 @@ def test_the_code_of_the_page_on_pytorch_runs(tmp_path):
 
 
 def test_the_code_of_the_page_on_statistics_prints_what_it_says(capsys):
-    page = (ROOT / "docs/statistics.md").read_text()
-    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+    for program in programs_of("docs/statistics.md"):
         exec(program, {})
         assert capsys.readouterr().out.split() == re.findall(r"print.*  # ([\w.]+)", program)
 
 
+def test_the_code_of_the_page_on_concepts_prints_what_it_says(capsys):
+    page = (ROOT / "docs/concepts.md").read_text()
+    (program,) = programs_of("docs/concepts.md")
+    exec(program, {})
+    assert f"```\n{capsys.readouterr().out}```\n" in page
+
+
 def test_the_code_of_the_page_on_scale_runs(tmp_path, monkeypatch):
-    page = (ROOT / "docs/scale.md").read_text()
     monkeypatch.chdir(tmp_path)
     names = {}
-    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+    for program in programs_of("docs/scale.md"):
         exec(program, names)
     assert names["again"].load() == ts.count_states(names["rows"])
     assert len(names["again"]) == len(names["counts"]) == 300_000
@@ -73,7 +77,7 @@ def test_the_code_of_the_page_on_clusters_runs(tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs/cluster.md").read_text()
     monkeypatch.chdir(tmp_path)
     names = {}
-    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+    for program in programs_of("docs/cluster.md"):
         exec(program, names)
     expected = ts.count_states(names["rows"])
     for path in ("counts.zarr", "of_stores.zarr", "of_array.zarr"):
@@ -93,8 +97,7 @@ def test_the_code_of_the_page_on_clusters_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
-    page = (ROOT / "docs/neurons.md").read_text()
-    programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    programs = programs_of("docs/neurons.md")
     # In a process of their own: JAX, once it is imported, warns of every fork.
     command = [sys.executable, "-W", "error", "-c", EACH, *programs]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -106,7 +109,7 @@ def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
 @with_graphviz
 def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     page = (ROOT / "docs/reports.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (program,) = programs_of("docs/reports.md")
     environment = os.environ | {"MPLBACKEND": "Agg"}
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(
@@ -127,9 +130,7 @@ def committed(path):
 
 @pytest.mark.slow
 def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
-    capture, reading, training, _ = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
-    )
+    capture, reading, training, _ = programs_of("docs/store.md")
     with subprocess.Popen([sys.executable, "-c", capture], cwd=tmp_path) as killed:
         while not committed(tmp_path / "run.zarr"):
             assert killed.poll() is None
@@ -152,9 +153,7 @@ def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
 
 
 def test_the_code_of_the_page_on_several_stores_runs(tmp_path, monkeypatch):
-    *_, program = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL
-    )
+    *_, program = programs_of("docs/store.md")
     monkeypatch.chdir(tmp_path)
     for _ in range(2):  # the second time, all ranks resume
         names = {}

@@ -88,6 +88,8 @@ def test_charts_and_names(opened, address):
     assert [charts.nth(i).locator("svg").count() for i in range(charts.count())] == [1, 1, 1, 1]
     assert charts.nth(0).locator(".mark-symbol path").count() >= 40
     assert charts.nth(3).locator(".mark-rect path").count() >= 40 * 40
+    for chart in charts.all():
+        assert chart.locator("svg").bounding_box()["width"] <= chart.bounding_box()["width"] + 1
 
 
 def test_sorting_by_pointer_and_keyboard(opened, address, report):
@@ -124,10 +126,29 @@ def test_a_phone_in_the_dark(opened, address):
     open_layer(page, 3)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 22)"
-    labels = page.locator('[data-chart="efficiency"] .role-axis-label text')
-    assert {label.get_attribute("fill") for label in labels.all()} == {"#ececec"}
+    assert colour_of_labels(page) == "rgb(236, 236, 236)"
     page.emulate_media(color_scheme="light")
-    page.wait_for_selector('[data-chart="efficiency"] .role-axis-label text[fill="#1c1c1c"]')
+    assert colour_of_labels(page) == "rgb(28, 28, 28)"
+
+
+def colour_of_labels(page):
+    labels = page.locator('[data-chart="efficiency"] .role-axis-label text')
+    return labels.first.evaluate("label => getComputedStyle(label).fill")
+
+
+def test_paper_has_all_panels_with_their_charts(opened, address):
+    """What the browser prints is what a listener sees that runs after the page's own."""
+    page = opened(address, color_scheme="dark")
+    open_layer(page, 2)
+    panels = "[...document.querySelectorAll('details.layer')]"
+    charts = f"{panels}.map(panel => panel.open ? panel.querySelectorAll('svg').length : 0)"
+    assert page.evaluate(charts) == [0, 4, 0]
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.printed = {charts} }})")
+    page.pdf()
+    assert page.evaluate("printed") == [4, 4, 4]
+    assert page.evaluate(charts) == [0, 4, 0]  # as it was
+    page.emulate_media(media="print")
+    assert colour_of_labels(page) == "rgb(28, 28, 28)"
 
 
 @pytest.mark.long

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pages import programs_of
+
 ROOT = Path(__file__).parents[2]
-PROGRAMS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)
-LOOP, CHECKPOINT, *CALLBACKS = PROGRAMS
+LOOP, CHECKPOINT, *CALLBACKS = programs_of("docs/training.md")
 
 
 @pytest.mark.parametrize("program", [LOOP, CHECKPOINT], ids=["loop", "checkpoint"])

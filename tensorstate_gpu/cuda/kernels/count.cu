@@ -102,7 +102,7 @@ DEVICE bool add_to_cache(const Cache &cache, u64 key) {
 #pragma unroll
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
         u32 at = cache_slot(cache, key, probe);
-        if (cache.keys[at] == key) {
+        if (read_shared(cache.keys + at) == key) {
             atomicAdd(cache.counts + at, 1u);
             return true;
         }
@@ -115,7 +115,7 @@ DEVICE void note_in_cache(const Cache &cache, u64 key) {
 #pragma unroll
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
         u32 at = cache_slot(cache, key, probe);
-        u64 there = cache.keys[at];
+        u64 there = read_shared(cache.keys + at);
         if (there == EMPTY) there = atomicCAS(cache.keys + at, EMPTY, key);
         if (there == EMPTY || there == key) return;
     }

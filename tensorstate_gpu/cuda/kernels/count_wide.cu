@@ -205,7 +205,7 @@ DEVICE bool add_to_cache(const Cache &cache, const u8 *row, u64 hash, i32 width,
 #pragma unroll
     for (u32 probe = 0; probe < CACHE_PROBES; probe++) {
         u32 at = cache_slot(cache, hash, probe);
-        u64 there = of_first(group, *(volatile u64 *)(cache.tagged + at));
+        u64 there = of_first(group, read_shared(cache.tagged + at));
         if (there != (tag(hash) | READY)) continue;
         if (!is_cached_at(cache, at, row, width, group)) continue;
         if (group.part == 0) atomicAdd(cache.counts + at, 1u);

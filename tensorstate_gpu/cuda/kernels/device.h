@@ -52,4 +52,14 @@ DEVICE Word read_constant(const Word *address) { return __ldg(address); }
 // Reads what other blocks may have just written: past the cache of the multiprocessor.
 template <class Word>
 DEVICE Word read_now(const Word *address) { return __ldcg(address); }
+// Reads shared memory that other threads of the block may be changing, with atomic operations. It is read
+// at once. compute-sanitizer calls that a race all the same, unless the reads are such operations too.
+template <class Word>
+DEVICE Word read_shared(const Word *address) {
+#ifdef ATOMIC_READS
+    return atomicAdd((Word *)address, (Word)0);
+#else
+    return *(const volatile Word *)address;
+#endif
+}
 DEVICE void write_now(u64 *address, u64 value) { __stcg(address, value); }

@@ -32,7 +32,7 @@ DEVICE void clear_registers(u32 *ranks) {
 DEVICE void note_hash(u32 *ranks, u64 hash) {
     u64 mixed = multiply_and_fold(hash ^ 0xE7037ED1A0B428DBull, 0x9E3779B97F4A7C15ull);
     u32 at = (u32)mixed % REGISTERS, rank = 1 + __clz((u32)(mixed >> 32));
-    if (ranks[at] < rank) atomicMax(ranks + at, rank);
+    if (read_shared(ranks + at) < rank) atomicMax(ranks + at, rank);
 }
 
 DEVICE void add_registers(const u32 *ranks, u32 *total) {

@@ -1,7 +1,6 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
   const captions = {
     rates: "Firing rate of each neuron",
     rate_bins: "How many neurons have which firing rate",
@@ -32,18 +31,15 @@
     },
   };
 
-  const config = () => {
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(name).trim();
-    const text = { labelColor: colour("--text"), titleColor: colour("--text") };
-    return {
-      background: "transparent",
-      view: { stroke: null },
-      axis: { ...text, gridColor: colour("--line"), domainColor: colour("--soft"), tickColor: colour("--soft") },
-      legend: text,
-      rule: { color: colour("--text") },
-      font: "system-ui, sans-serif",
-    };
+  // Names of colours that page.css has, for a light or dark screen and for paper.
+  const text = { labelColor: "var(--text)", titleColor: "var(--text)" };
+  const config = {
+    background: "transparent",
+    view: { stroke: null },
+    axis: { ...text, gridColor: "var(--line)", domainColor: "var(--soft)", tickColor: "var(--soft)" },
+    legend: text,
+    rule: { color: "var(--text)" },
+    font: "system-ui, sans-serif",
   };
 
   const draw = (place, name, layer) => {
@@ -52,22 +48,25 @@
     if (name === "efficiency") spec.height = 24 * data.efficiency.length;
     // On a phone, names would take half of the width.
     const axisY = { labelLimit: Math.min(200, place.clientWidth / 3) };
-    return vegaEmbed(place, spec, { actions: false, renderer: "svg", config: { ...config(), axisY } });
+    return vegaEmbed(place, spec, { actions: false, renderer: "svg", config: { ...config, axisY } });
   };
 
   const drawLayer = async (details) => {
     const layer = data.layers[Number(details.dataset.layer)];
     const charts = details.querySelector(".charts");
     charts.replaceChildren();
-    for (const name of Object.keys(captions).filter((name) => name in layer)) {
+    const names = Object.keys(captions).filter((name) => name in layer);
+    // All places first: how wide one is depends on how many there are.
+    const places = names.map((name) => {
       const figure = document.createElement("figure");
       const caption = document.createElement("figcaption");
       caption.textContent = captions[name];
       const place = document.createElement("div");
       figure.append(caption, place);
       charts.append(figure);
-      await draw(place, name, layer);
-    }
+      return place;
+    });
+    await Promise.all(names.map((name, number) => draw(places[number], name, layer)));
     details.dataset.drawn = "yes";
   };
 
@@ -82,9 +81,17 @@
       if (details.open && !details.dataset.drawn) drawLayer(details);
     });
   }
-  dark.addEventListener("change", drawAll);
+  // Paper has all panels. A browser prints when this returns, but runs what waits for no event first: all of drawLayer.
+  let closed = [];
   addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details.layer")) details.open = true;
+    closed = [...document.querySelectorAll("details.layer:not([open])")];
+    for (const details of closed) {
+      details.open = true;
+      if (!details.dataset.drawn) drawLayer(details);
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const details of closed) details.open = false;
   });
   const openTarget = () => {
     const target = location.hash && document.getElementById(location.hash.slice(1));

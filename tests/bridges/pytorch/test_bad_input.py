@@ -1,5 +1,6 @@
 """Bad input raises at once, says what came and what is accepted, and leaves the model as it was."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.torch_version import TorchVersion
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.bridges.pytorch import tensors
 from tests.support.torch_models import hooks_of, images
 
 NAN = float("nan")
@@ -240,3 +243,12 @@ def test_a_layer_that_never_fires_is_named_when_it_is_read():
     assert run.report().missing == ("1.unused_post_states",)
     with pytest.raises(ValueError, match=r"1\.unused_post_states: nothing captured.*never called"):
         run["1.unused_post_states"].entropy()
+
+
+def test_an_older_torch_is_told():
+    with pytest.warns(UserWarning, match=r"this is torch 2\.7\.1: captures .* may miss passes"):
+        tensors._check_version(TorchVersion("2.7.1"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for version in ("2.11.0", "2.11.0+cu130", "2.13.0", "3.0"):
+            tensors._check_version(TorchVersion(version))

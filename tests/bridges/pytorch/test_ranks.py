@@ -16,7 +16,7 @@ from tests.support.samples import thinned
 
 MODULES = (
     *("tests.bridges.pytorch.rank_programs", "tests.bridges.pytorch.parallel_programs"),
-    "tests.training.rank_programs",
+    *("tests.bridges.pytorch.page_programs", "tests.training.rank_programs"),
 )
 
 

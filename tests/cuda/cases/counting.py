@@ -7,6 +7,7 @@ import pytest
 
 from tensorstate_gpu import cuda
 from tensorstate_gpu import testing as oracle
+from tensorstate_gpu.cuda import device, host_memory
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
 from tensorstate_gpu.cuda.wide_table import WideTable
 
@@ -96,3 +97,14 @@ def test_misaligned_rows_are_counted(machine):
     expected = oracle.count(memory[1:].reshape(50, 8))
     for one, other in zip(cuda.count(rows), expected, strict=True):
         assert np.array_equal(machine.to_host(one), other)
+
+
+@pytest.mark.parametrize("number", [1_000, 400_000])
+def test_what_is_copied_to_the_host(machine, number):
+    """Large copies go to memory that was touched before."""
+    numbers = np.random.default_rng(0).integers(0, 1 << 60, (number, 4))
+    there = machine.to_device(numbers)
+    assert (numbers.nbytes > host_memory.LARGE) == (number > 1000)
+    np.testing.assert_array_equal(device.to_host(there), numbers)
+    np.testing.assert_array_equal(device.to_host(there[:, 1]), numbers[:, 1])
+    np.testing.assert_array_equal(device.to_host(there[:, 1:]), numbers[:, 1:])

@@ -27,7 +27,7 @@ def test_no_pinned_memory(machine, keep, monkeypatch):
     parts = batches(NEURONS)
     record(point, machine.to_device(parts[0]), NEURONS)
     with monkeypatch.context() as patch:
-        patch.setattr(device, "_pinned", out_of_memory)
+        patch.setattr(device, "pinned", out_of_memory)
         record(point, machine.to_device(parts[3]), NEURONS)
     record(point, machine.to_device(parts[2]), NEURONS)
     assert_captured(point, [parts[0], parts[3], parts[2]])

@@ -94,6 +94,10 @@ template <class Word>
 Word read_now(const Word *address) {
     return *address;
 }
+template <class Word>
+Word read_shared(const Word *address) {
+    return *address;
+}
 DEVICE void write_now(u64 *address, u64 value) { *address = value; }
 
 // Fibers never run at the same time: an ordinary access is atomic.
