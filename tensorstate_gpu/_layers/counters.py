@@ -113,9 +113,7 @@ class LabelledCounters:
                 raise
             self._add(device_backend_for(device).to_host(packed), (CPU, 0), numbers)
 
-    def _add(
-        self, packed: NativeArray, device: Device, numbers: NDArray[np.uint32] | None
-    ) -> None:
+    def _add(self, packed: NativeArray, device: Device, numbers: NDArray[np.uint32] | None) -> None:
         if numbers is not None:
             columns = np.zeros((len(numbers), self._key_bytes - self._row_bytes), np.uint8)
             columns[:, : _NUMBER.itemsize] = numbers.view(np.uint8).reshape(len(numbers), -1)
