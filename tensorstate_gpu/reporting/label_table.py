@@ -71,16 +71,20 @@ class LabelTable:
 
     @classmethod
     def of_rank_counts(
-        cls, name: str, counts_by: Callable[[], Mapping[Label, RankCounts]], together: RankCounts
+        cls,
+        name: str,
+        counts_by: Callable[[], Mapping[Label | None, RankCounts]],
+        together: RankCounts,
     ) -> "LabelTable":
         """Measure what all ranks have of each label. No rank knows which states labels share.
 
         ``counts_by``: returns the counts by label, or raises LabelsMissing. ``together``: of all.
         """
         try:
-            by_label = counts_by()
+            found = counts_by()
         except LabelsMissing as error:
             return cls._without(name, error)
+        by_label = {label: counts for label, counts in found.items() if label is not None}
         totals = np.array([counts.total for counts in by_label.values()])
         pairs = _Pairs(tuple(by_label.values()))
         told = information_of(totals, together, pairs, "chao-wang-jost")
