@@ -50,6 +50,9 @@ __all__ = [
 _NOTHING = nullcontext()
 
 
+_NOTHING = nullcontext()
+
+
 def working_on(
     tensor: Tensor, *, exports: bool = True, recorded: bool = False
 ) -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ from .threads import in_parallel
 from .wide_table import WideTable
 
 _SLACK = 64  # a table asks the stop rule when it is nearly full
+_FEW = 1 << 13  # rows of at most 8 bytes that are sorted at once, in the cache: 10 ns each
 
 
 def new_table(row_bytes: int, most: int = 0) -> Table:
@@ -27,6 +28,10 @@ def _stop_when_distinct(row_bytes: int) -> StopRule:
     Rows drawn from 140,000 states have repeated by 3 % when the table knows 2**13 states, and
     counting many of them in a table is still faster than sorting. Later rows must repeat more.
     So must the last narrow rows, because sorting those is fast. Wide rows fill the cache earlier.
+
+    Of rather few rows it asks earlier. Sorting them is faster if there is a state for each three
+    rows. If those are equally frequent, that shows in the first rows: n of them have repeated by
+    n / (2 * states).
     """
     scale = min(1.0, 64 / row_bytes)
     steps = ((1 << 19, 3), (1 << 17, 1.5), (1 << 15, 1.1), (1 << 13, 1.03))
@@ -34,6 +39,9 @@ def _stop_when_distinct(row_bytes: int) -> StopRule:
     def should_stop(distinct: int, seen: int, to_come: int) -> bool:
         if row_bytes <= 8 and distinct >= (1 << 13) - _SLACK and to_come < 16 * distinct:
             return seen < 2 * distinct
+        rows = seen + to_come
+        if to_come < 64 * distinct and seen < distinct * (1 + 1.5 * distinct / rows):
+            return True
         for known, repeats in steps:
             if distinct >= scale * known - _SLACK:
                 return seen < repeats * distinct
@@ -46,6 +54,8 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
     """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
     rows = np.ascontiguousarray(packed)
     width = rows.shape[1]
+    if width <= 8 and 0 < len(rows) <= _FEW:
+        return count_by_sorting(rows, [(0, len(rows))])
     stop_rule = _stop_when_distinct(width)
 
     def task(start: int, stop: int) -> tuple[list[Histogram], tuple[int, int]]:

@@ -7,7 +7,7 @@ from .compiling import inlined, kernel
 from .intrinsics import address_of, fold_multiply, load_word, prefetch, store_word
 from .kernel_types import Bytes, Ints, Words
 from .table import Table
-from .words import row_word, store_bytes
+from .words import SEED, row_word, store_bytes
 
 _BATCH = 32  # rows hashed before they are probed, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
@@ -24,20 +24,20 @@ class NarrowTable(Table):
     def _insert(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> int:
-        done, self._used = _insert_rows(packed, weights, start, stop, self._slots, self._used)
+        done, self._used = _insert_rows(packed, weights, start, stop, self._slots, SEED, self._used)
         return done
 
     def _grow(self) -> None:
         # By a factor of 4 while small: a table that keeps growing is then rehashed half as often.
         factor = 4 if len(self._slots) < 1 << 20 else 2
         slots = np.zeros((len(self._slots) * factor, 2), np.uint64)
-        _rehash(self._slots, slots)
+        _rehash(self._slots, slots, SEED)
         self._slots = slots
 
     def take_back(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> None:
-        self._used = _take_back(packed, weights, start, stop, self._slots)
+        self._used = _take_back(packed, weights, start, stop, self._slots, SEED)
 
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the distinct rows (distinct, bytes), in no order, and their counts."""
@@ -48,10 +48,10 @@ class NarrowTable(Table):
 
 
 @inlined
-def _slot_of(key: np.uint64, shift: np.uint64) -> np.int64:
-    return np.int64(
-        fold_multiply(key ^ np.uint64(0xA0761D6478BD642F), np.uint64(0x9E3779B97F4A7C15)) >> shift
-    )
+def _slot_of(key: np.uint64, seed: np.uint64, shift: np.uint64) -> np.int64:
+    # The factor depends on the seed too: of a known one, there are keys whose products are alike.
+    factor = (seed * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
+    return np.int64(fold_multiply(key ^ seed, factor) >> shift)
 
 
 @kernel
@@ -64,7 +64,13 @@ def _shift_for(slots: Words) -> np.uint64:
 
 @kernel
 def _insert_rows(
-    packed: Bytes, weights: Ints | None, done: int, stop: int, slots: Words, used: int
+    packed: Bytes,
+    weights: Ints | None,
+    done: int,
+    stop: int,
+    slots: Words,
+    seed: np.uint64,
+    used: int,
 ) -> tuple[int, int]:
     """Count rows from ``done`` on, until all are counted or the table is half full."""
     width = packed.shape[1]
@@ -76,7 +82,7 @@ def _insert_rows(
         count = min(_BATCH, stop - done)
         for i in range(count):
             key = row_word(row, 0, width, end)
-            place = _slot_of(key, shift)
+            place = _slot_of(key, seed, shift)
             keys[i], places[i] = key, place
             prefetch(base + 16 * place)
             row += width
@@ -100,18 +106,20 @@ def _insert_rows(
 
 
 @kernel
-def _rehash(old: Words, new: Words) -> None:
+def _rehash(old: Words, new: Words, seed: np.uint64) -> None:
     mask, shift = len(new) - 1, _shift_for(new)
     for i in range(len(old)):
         if old[i, 1] != 0:
-            place = _slot_of(old[i, 0], shift)
+            place = _slot_of(old[i, 0], seed, shift)
             while new[place, 1] != 0:
                 place = (place + 1) & mask
             new[place, 0], new[place, 1] = old[i, 0], old[i, 1]
 
 
 @kernel
-def _take_back(packed: Bytes, weights: Ints | None, start: int, stop: int, slots: Words) -> int:
+def _take_back(
+    packed: Bytes, weights: Ints | None, start: int, stop: int, slots: Words, seed: np.uint64
+) -> int:
     """Count rows less often; return how many keys are left. Those of count 0 are removed."""
     width = packed.shape[1]
     row, end = address_of(packed) + start * width, address_of(packed) + packed.size
@@ -121,7 +129,7 @@ def _take_back(packed: Bytes, weights: Ints | None, start: int, stop: int, slots
         first += 1
     for i in range(start, stop):
         key = row_word(row, 0, width, end)
-        place = _slot_of(key, shift)
+        place = _slot_of(key, seed, shift)
         while slots[place, 1] == 0 or slots[place, 0] != key:
             place = (place + 1) & mask
         slots[place, 1] -= np.uint64(1) if weights is None else np.uint64(weights[i])
@@ -132,7 +140,7 @@ def _take_back(packed: Bytes, weights: Ints | None, start: int, stop: int, slots
         key, count = slots[old, 0], slots[old, 1]
         slots[old, 1] = 0
         if count != 0:
-            place = _slot_of(key, shift)
+            place = _slot_of(key, seed, shift)
             while slots[place, 1] != 0:
                 place = (place + 1) & mask
             slots[place, 0], slots[place, 1] = key, count

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.layout import Layout
 from tensorstate_gpu._arrays.thresholds import FiringTest
+from tensorstate_gpu._process.num_threads import min_bytes_per_thread
 
 from .compiling import inlined, kernel
 from .intrinsics import address_of, load_byte, load_word, store_byte, store_word
@@ -44,31 +46,51 @@ def compress(
     states: Tensor, layout: Layout, firing: FiringTest, *, scratch: bool = False
 ) -> NDArray[np.uint8]:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
-    shape = (layout.states, layout.row_bytes)
-    packed = _scratch(shape) if scratch else np.empty(shape, np.uint8)
-    if not packed.size:
-        return packed
-    size = states.element.size
-    kernel, numbers = _choose_kernel(layout, size, len(firing.low) == 1)
-    test, tables = _test_arguments(firing)
-    address = states.address
+    one_threshold = len(firing.low) == 1  # such a test is made once, and can be looked up
+    plan = _plan(layout, firing) if one_threshold else _plan.__wrapped__(layout, firing)
+    packed = _scratch(plan.shape) if scratch else np.empty(plan.shape, np.uint8)
+    kernel, numbers, test, address = plan.kernel, plan.numbers, plan.test, states.address
 
-    def task(start: int, stop: int, _keep_alive: object = (states, tables)) -> None:
+    if plan.traffic < 2 * min_bytes_per_thread():  # as in_parallel(), which takes 0.5 us
+        kernel(address, numbers, test, packed, 0, len(packed))
+        return packed
+
+    def task(start: int, stop: int, _keep_alive: object = (states, plan)) -> None:
         kernel(address, numbers, test, packed, start, stop)
 
-    in_parallel(task, layout.states, layout.states * layout.neurons * size)
+    in_parallel(task, len(packed), plan.traffic)
     return packed
 
 
-@lru_cache(maxsize=1024)  # all batches of a layer have the same layout
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A kernel with the arguments that all batches of a layer have in common.
+
+    ``numbers``: end, size, run, run stride, neurons, neuron stride, and then the shape and the
+    strides of the outer axes. ``test``: the tuple that lanes.py describes, whose addresses are
+    those of ``tables``. ``shape`` is that of the packed rows, ``traffic`` the bytes to be read.
+    """
+
+    kernel: Kernel
+    numbers: NDArray[np.int64]
+    test: Test
+    tables: list[NDArray[Any]]
+    shape: tuple[int, int]
+    traffic: int
+
+
+@lru_cache(maxsize=1024)
+def _plan(layout: Layout, firing: FiringTest) -> _Plan:
+    size = firing.low.itemsize
+    test, tables = _test_arguments(firing)
+    shape, traffic = (layout.states, layout.row_bytes), layout.states * layout.neurons * size
+    return _Plan(*_choose_kernel(layout, size, not tables), test, tables, shape, traffic)
+
+
 def _choose_kernel(
     layout: Layout, size: int, one_threshold: bool
 ) -> tuple[Kernel, NDArray[np.int64]]:
-    """Choose the kernel for a layout of numbers of ``size`` bytes; return it and its argument.
-
-    The argument is an array: end, size, run, run stride, neurons, neuron stride, and then the shape
-    and the strides of the outer axes.
-    """
+    """Choose the kernel for a layout of numbers of ``size`` bytes; return it and ``numbers``."""
     runs = (layout.run, layout.run_stride, layout.neurons, layout.neuron_stride)
     outer = (*layout.outer_shape, *layout.outer_strides)
     numbers = np.array([layout.end, size, *runs, *outer], np.int64)

@@ -42,6 +42,8 @@ def to_buckets(
     buckets.
     """
     total = sum(stop - start for start, stop in ranges)
+    if total <= _BUCKET and len(ranges) == 1:
+        return _one_bucket(rows, word, *ranges[0], with_index=with_index)
     few = _power_of_2(total / _BUCKET, _STREAMS // (1 + with_index))
     buckets = max(few, _power_of_2(total / _LARGE_BUCKET, _MOST_BUCKETS))
     cells = _sample_cells(rows, word, ranges, buckets)
@@ -61,6 +63,16 @@ def to_buckets(
         [(part, *bounds) for part, bounds in enumerate(ranges)],
     )
     return keys, index, bounds
+
+
+def _one_bucket(
+    rows: NDArray[np.uint8], word: int, start: int, stop: int, *, with_index: bool
+) -> tuple[NDArray[np.uint64], NDArray[np.int64] | None, NDArray[np.int64]]:
+    """Like to_buckets(), for a few rows: as they are."""
+    keys = np.empty(stop - start, np.uint64)
+    _load_words(rows[start:stop], word, keys)
+    index = np.arange(start, stop) if with_index else None
+    return keys, index, np.array([0, stop - start])
 
 
 def _power_of_2(at_least: float, most: int) -> int:

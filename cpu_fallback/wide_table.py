@@ -7,7 +7,7 @@ from .compiling import kernel
 from .intrinsics import address_of, load_word, prefetch, store_word
 from .kernel_types import Bytes, Int, Ints, Words
 from .table import Table
-from .words import copy_row, hash_row, rows_equal
+from .words import SEED, copy_row, hash_row, rows_equal
 
 _BATCH = 32  # rows hashed before they are probed, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
@@ -33,7 +33,7 @@ class WideTable(Table):
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> int:
         done, self._used = _insert_rows(
-            packed, weights, start, stop, self._slots, self._rows, self._counts, self._used
+            packed, weights, start, stop, self._slots, self._rows, self._counts, SEED, self._used
         )
         return done
 
@@ -46,17 +46,17 @@ class WideTable(Table):
             rows[: self._used] = self._rows[: self._used]
             counts[: self._used] = self._counts[: self._used]
             self._rows, self._counts = rows, counts
-        _insert_all(self._rows, self._used, slots)
+        _insert_all(self._rows, self._used, slots, SEED)
         self._slots = slots
 
     def take_back(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> None:
-        _take_back(packed, weights, start, stop, self._slots, self._rows, self._counts)
+        _take_back(packed, weights, start, stop, self._slots, self._rows, self._counts, SEED)
         while self._used and not self._counts[self._used - 1]:  # rows that came last
             self._used -= 1
         self._slots.fill(0)
-        _insert_all(self._rows, self._used, self._slots)
+        _insert_all(self._rows, self._used, self._slots, SEED)
 
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the distinct rows (distinct, bytes) in order of arrival, and their counts."""
@@ -72,6 +72,7 @@ def _insert_rows(
     slots: Words,
     rows: Bytes,
     counts: Ints,
+    seed: np.uint64,
     used: int,
 ) -> tuple[int, int]:
     """Count rows from ``done`` on, until all are counted or the table is half full."""
@@ -86,7 +87,7 @@ def _insert_rows(
         count = min(_BATCH, stop - done)
         for i in range(count):
             prefetch(row + i * width + _PREFETCH_BYTES)
-            hashes[i] = hash_row(row + i * width, width)
+            hashes[i] = hash_row(row + i * width, width, seed)
             prefetch(base + 8 * (np.int64(hashes[i]) & mask))
         for i in range(count):
             slot = load_word(base + 8 * (np.int64(hashes[i]) & mask))
@@ -121,13 +122,14 @@ def _take_back(
     slots: Words,
     rows: Bytes,
     counts: Ints,
+    seed: np.uint64,
 ) -> None:
     """Count rows less often. Their slots stay."""
     width, mask = packed.shape[1], len(slots) - 1
     row, kept = address_of(packed) + start * width, address_of(rows)
     index_mask = (np.uint64(1) << np.uint64(_INDEX_BITS)) - np.uint64(1)
     for i in range(start, stop):
-        place = np.int64(hash_row(row, width)) & mask
+        place = np.int64(hash_row(row, width, seed)) & mask
         entry = np.int64(slots[place] & index_mask) - 1
         while not rows_equal(row, kept + entry * width, width):
             place = (place + 1) & mask
@@ -137,12 +139,12 @@ def _take_back(
 
 
 @kernel
-def _insert_all(rows: Bytes, used: Int, slots: Words) -> None:
+def _insert_all(rows: Bytes, used: Int, slots: Words, seed: np.uint64) -> None:
     """Insert the first ``used`` rows, which are distinct, into empty slots."""
     width, mask = rows.shape[1], len(slots) - 1
     start, index_bits = address_of(rows), np.uint64(_INDEX_BITS)
     for entry in range(used):
-        value = hash_row(start + entry * width, width)
+        value = hash_row(start + entry * width, width, seed)
         place = np.int64(value) & mask
         while slots[place] != 0:
             place = (place + 1) & mask

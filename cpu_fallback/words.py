@@ -4,6 +4,8 @@ A row is passed as its address. ``end`` is the end of the array that contains it
 or past it. Words are little-endian; bytes beyond the row are 0.
 """
 
+import secrets
+
 import numpy as np
 
 from .compiling import inlined, kernel
@@ -17,6 +19,10 @@ from .intrinsics import (
     store_word,
 )
 from .kernel_types import Bool, Int
+
+# Of this process, for all hashes: who makes rows cannot know which of them would share a slot.
+# Kernels get it as an argument, for a constant would stay in their compiled code.
+SEED = np.uint64(secrets.randbits(64))
 
 
 @inlined
@@ -75,10 +81,10 @@ def compare_rows(one: Int, other: Int, width: Int, end: Int, other_end: Int) -> 
 
 
 @inlined
-def hash_row(row: Int, width: Int) -> np.uint64:
+def hash_row(row: Int, width: Int, seed: np.uint64) -> np.uint64:
     """Hash more than 8 bytes with folded 128-bit products. The high bits are the best ones."""
-    one, other = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
-    secret = np.uint64(0xA0761D6478BD642F)
+    one, other = np.uint64(0x9E3779B97F4A7C15) ^ seed, np.uint64(0xC2B2AE3D27D4EB4F) + seed
+    secret = np.uint64(0xA0761D6478BD642F) ^ seed
     at = 0
     while at + 32 <= width:  # two independent chains: their multiplications overlap
         a, b = load_word(row + at), load_word(row + at + 8)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
     from tensorstate_gpu._states.state_counts import RankCounts, StateCounts, merge
     from tensorstate_gpu._states.stored_counts import StoredCounts
+    from tensorstate_gpu._states.stored_groups import StoredGroups
     from tensorstate_gpu.bridges.dask_arrays import count_stores
     from tensorstate_gpu.bridges.jax_counts import PaddedCounts
     from tensorstate_gpu.bridges.jax_tap import tap
@@ -73,6 +74,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "StateMonitor": "training",
     "Store": "store",
     "StoredCounts": "_states.stored_counts",
+    "StoredGroups": "_states.stored_groups",
     "aIQ": "information",
     "build_efficiency_model": "_capturing.attaching",
     "capture": "_capturing.capture_block",
@@ -111,6 +113,7 @@ __all__ = [
     "StateMonitor",
     "Store",
     "StoredCounts",
+    "StoredGroups",
     "__version__",
     "aIQ",
     "bits",

@@ -4,6 +4,7 @@ import functools
 import gc
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from typing import Any, Protocol
 
 import keras
@@ -114,7 +115,9 @@ def traced_users(layers: Sequence[Any]) -> list[Any]:
 
     Only the garbage collector knows them all: a layer does not know the models that it is in.
     """
-    found = (each for each in gc.get_objects() if issubclass(type(each), keras.Model))
+    # Of a million objects, so without a loop in Python; by identity, since types may refuse a hash.
+    there, kinds = gc.get_objects(), {*map(id, _kinds_of(keras.Model))}
+    found = compress(there, map(kinds.__contains__, map(id, map(type, there))))
     wanted = {id(layer) for layer in layers}
     return [
         model
@@ -122,6 +125,10 @@ def traced_users(layers: Sequence[Any]) -> list[Any]:
         if any(getattr(model, name, None) is not None for name in _TRACED)
         and not wanted.isdisjoint(map(id, model._flatten_layers()))
     ]
+
+
+def _kinds_of(kind: type) -> set[type]:
+    return {kind}.union(*map(_kinds_of, kind.__subclasses__()))
 
 
 _TRACED = ("train_function", "test_function", "predict_function")

@@ -50,7 +50,7 @@ _NUMPY_TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # never changed; a frozen one takes 0.5 us longer to create
 class Tensor:
     """A borrowed tensor: the location of its numbers, and the object that keeps them alive.
 
@@ -73,6 +73,9 @@ class Tensor:
         return np.asarray(_ArrayInterface(self))
 
 
+_UNSIGNED = {size: np.dtype(f"u{size}").str for size in (1, 2, 4, 8)}
+
+
 class _ArrayInterface:
     """Read-only access to a tensor's memory for NumPy. Keeps the tensor's owner alive."""
 
@@ -84,9 +87,7 @@ class _ArrayInterface:
             "version": 3,
             "shape": tensor.shape,
             "strides": tensor.strides,
-            "typestr": f"{'|' if tensor.element.size == 1 else '='}u{tensor.element.size}".replace(
-                "=", "<" if sys.byteorder == "little" else ">"
-            ),
+            "typestr": _UNSIGNED[tensor.element.size],
             "data": (address, True),
         }
 
@@ -116,13 +117,23 @@ def borrow(array: Any, argument: str) -> Tensor:
 
 
 def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
-    unmasked(array, argument)
+    if type(array) is not np.ndarray:
+        unmasked(array, argument)
     element = _NUMPY_TYPES.get(array.dtype)
     if element is None and array.dtype.isnative:
         element = ELEMENT_TYPES.get(array.dtype.name)  # such as ml_dtypes' bfloat16
     if element is None:
         raise _unsupported_array_error(argument, f"dtype {array.dtype}")
-    return Tensor(array, array.ctypes.data, array.shape, array.strides, element, (CPU, 0))
+    return Tensor(array, address_of(array), array.shape, array.strides, element, (CPU, 0))
+
+
+def address_of(array: NDArray[Any]) -> int:
+    """Return the address of an array's first element: half the time of ``array.ctypes.data``.
+
+    By NumPy's interface for C: https://numpy.org/doc/stable/reference/arrays.interface.html
+    """
+    capsule = array.__array_struct__  # its memory is the capsule's: this name keeps it alive
+    return _Address.from_address(_get_pointer(capsule, None) + _ADDRESS_OFFSET).value
 
 
 def _plain_torch_tensor(array: Any) -> Tensor | None:
@@ -294,6 +305,26 @@ class _DLTensor(ctypes.Structure):
 _get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _get_pointer.restype = ctypes.c_void_p
 _get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
+
+
+class _PyArrayInterface(ctypes.Structure):
+    """PyArrayInterface of NumPy's interface for C."""
+
+    _fields_ = (
+        ("two", ctypes.c_int),
+        ("nd", ctypes.c_int),
+        ("typekind", ctypes.c_char),
+        ("itemsize", ctypes.c_int),
+        ("flags", ctypes.c_int),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("data", ctypes.c_void_p),
+        ("descr", ctypes.py_object),
+    )
+
+
+_Address = ctypes.c_size_t
+_ADDRESS_OFFSET = _PyArrayInterface.data.offset
 
 
 def _dl_tensor(capsule: object, argument: str) -> "_DLTensor":

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ElementType:
-    """A number format: ``size`` in bytes; ``kind`` float, int, uint or bool.
+    """A number format: ``size`` in bytes; ``kind`` float, int, uint or bool. Each exists once.
 
     For floats, ``largest`` is the bit pattern of the largest positive number (infinity, if the
     format has one), ``exponent`` the width of the exponent in bits, and ``bias`` the number that is

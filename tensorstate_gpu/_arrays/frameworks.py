@@ -170,6 +170,8 @@ def jax_tracing(array: object) -> JaxFunctions | None:
 
 def jax_in_place(array: object) -> JaxFunctions | None:
     """Return the JAX bridge if it is to work where the array is: traced, or on its devices."""
+    if "jax" not in sys.modules:
+        return None
     return jax_tracing(array) or (_jax_functions() if on_jax_devices(array) else None)
 
 

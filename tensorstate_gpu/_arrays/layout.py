@@ -26,7 +26,7 @@ def row_bytes(neurons: int) -> int:
 class Layout:
     """Where each neuron of each state is in memory. All strides are in bytes.
 
-    It is equal to itself alone: plan() makes one for each layout, and kernels are looked up by it.
+    It is equal to itself alone: plan() makes that of a batch once, and it can be looked up by it.
 
     There are ``product of outer_shape * run`` states. State number s begins at offset
     ``sum(index(s // run) * outer_strides) + (s % run) * run_stride``; its neuron k is
@@ -70,18 +70,19 @@ def plan(
 
     Raises TypeError or ValueError for an invalid shape or neuron axis.
     """
-    if len(shape) < 2:
-        raise ValueError(f"states must have at least 2 axes (states, neurons), got shape {shape}")
-    axis = _checked_axis(neuron_axis, len(shape))
-    if shape[axis] == 0:
-        raise ValueError(f"states must have at least 1 neuron, got shape {shape}, axis {axis}")
+    axis = neuron_axis if type(neuron_axis) is int else integer(neuron_axis, "neuron_axis")
     return _cached_plan(shape, strides, itemsize, axis)
 
 
 @lru_cache(maxsize=1024)  # all batches of a layer have the same layout
 def _cached_plan(
-    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, axis: int
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, neuron_axis: int
 ) -> Layout:
+    if len(shape) < 2:
+        raise ValueError(f"states must have at least 2 axes (states, neurons), got shape {shape}")
+    axis = _checked_axis(neuron_axis, len(shape))
+    if shape[axis] == 0:
+        raise ValueError(f"states must have at least 1 neuron, got shape {shape}, axis {axis}")
     reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True) if stride > 0)
     others = [(n, s) for i, (n, s) in enumerate(zip(shape, strides, strict=True)) if i != axis]
     *outer, (run, run_stride) = _merge_axes(others)
@@ -96,8 +97,7 @@ def _cached_plan(
     )
 
 
-def _checked_axis(neuron_axis: Any, ndim: int) -> int:
-    axis = neuron_axis if type(neuron_axis) is int else integer(neuron_axis, "neuron_axis")
+def _checked_axis(axis: int, ndim: int) -> int:
     if not -ndim <= axis < ndim:
         raise ValueError(f"neuron_axis must be in [-{ndim}, {ndim}), got {axis}")
     return axis % ndim

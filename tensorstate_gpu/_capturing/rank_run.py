@@ -158,6 +158,10 @@ class RankLayer:
         """Return the counts of all ranks, as a report reads them."""
         return self.histogram()
 
+    def counted_groups(self) -> RankGroups:
+        """Return the counts of all ranks by group, as a report reads them; see grouped()."""
+        return self.grouped()
+
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error; information.estimate.
 

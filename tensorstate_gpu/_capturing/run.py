@@ -11,6 +11,7 @@ from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
 from tensorstate_gpu._capturing.rank_merging import merged
 from tensorstate_gpu._capturing.rank_run import RankRun
 from tensorstate_gpu._html import html_table
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import printable_name, with_noun
@@ -220,11 +221,15 @@ class Run(Mapping[str, CapturePoint]):
             self, accuracy, beta, by_label=by_label, include_out_of_step=include_out_of_step
         )
 
-    def save(self, path: Any) -> None:
-        """Write all captured rows to a new store. Raises ValueError if the path exists."""
+    def save(self, path: Any, *, progress: ProgressCallback | None = None) -> None:
+        """Write all captured rows, or counts where these are kept, to a new store.
+
+        ``progress`` is called with the number of rows written so far, and that of all. Raises
+        ValueError if the path exists; no file is left after an error or an interrupt.
+        """
         from tensorstate_gpu.store.save import save_points
 
-        save_points(self._points.values(), path)
+        save_points(self._points.values(), path, progress)
 
     def __repr__(self) -> str:
         names, shown = list(self), _SHOWN_NAMES

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.counters import count_chunks
-from tensorstate_gpu._layers.kept_accumulator import KeptCountsAccumulator
+from tensorstate_gpu._layers.kept_accumulator import RunsAccumulator
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
@@ -75,8 +75,8 @@ def origin_of(store: Store | Stores) -> dict[str, str]:
 def count_layer(layer: StoredRows, progress: Progress) -> StateCounts | StoredCounts:
     """Count the states of a layer. Raises an error if it has no rows."""
     kept = layer.accumulator()
-    if isinstance(kept, KeptCountsAccumulator):
-        return kept.kept.counted(kept.neurons, progress.add)
+    if isinstance(kept, RunsAccumulator):
+        return kept.counted_with(progress.add)
     chunks = layer.chunks()
     assert layer.neurons is not None
     return count_chunks(_with_progress(chunks, progress), layer.neurons)

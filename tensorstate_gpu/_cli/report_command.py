@@ -84,7 +84,7 @@ def _measure_layer(
         whole = measured_groups(layer, functools.reduce(GroupedCounts.merge, groups.values()))
         return whole, LabelTable.of_groups(layer.name, groups)
     try:
-        return measured_groups(layer, layer.grouped(progress=counted)), None
+        return measured_groups(layer, layer.counted_groups(progress=counted)), None
     except NOT_BY_GROUP:
         return measured_counts(layer, count_layer(layer, progress)), None
 

@@ -5,7 +5,7 @@ for every batch would copy all distinct states each time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu._states.stored_counts import StoredCounts
+from tensorstate_gpu._states.stored_counts import StoredCounts, load_all
+from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import LedgerError
 
 
@@ -33,7 +34,9 @@ class Accumulator(ABC):
         # The last counts, with the ledger and the number of rows that it was computed from.
         self._cached_counts: tuple[Ledger, int, StateCounts | StoredCounts] | None = None
         # The same by group, with the number of instances and that of groups.
-        self._cached_groups: tuple[tuple[Ledger, int, int, int | None], GroupedCounts] | None = None
+        self._cached_groups: (
+            tuple[tuple[Ledger, int, int, int | None], GroupedCounts | StoredGroups] | None
+        ) = None
 
     @property
     @abstractmethod
@@ -111,14 +114,36 @@ class Accumulator(ABC):
     def counts_of(self, index: Any) -> StateCounts | StoredCounts:
         """Count the rows of some instances. Raises ValueError if only counts are kept."""
 
-    @abstractmethod
     def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
-        """Return one histogram per label, sorted by label; by default for the captured labels."""
+        """Return one histogram per label, sorted by label; by default for the captured labels.
+
+        Raises MemoryError if they do not fit into get_memory_limit().
+        """
+        counts = self.counted_by_label(labels)
+        stored = [each for each in counts.values() if isinstance(each, StoredCounts)]
+        read = iter(load_all(stored))
+        return {
+            label: next(read) if isinstance(each, StoredCounts) else each
+            for label, each in counts.items()
+        }
+
+    @abstractmethod
+    def counted_by_label(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
+        """Return one histogram per label, sorted by label: on disk, where memory is short."""
 
     def grouped(
         self, groups: int | None, progress: ProgressCallback | None = None
     ) -> GroupedCounts:
-        """Return the counts by group of instances; ``groups``: how many, by default as kept."""
+        """Return the counts by group of instances; ``groups``: how many, by default as kept.
+
+        Raises MemoryError if they do not fit into get_memory_limit().
+        """
+        return in_memory(self.counted_groups(groups, progress))
+
+    def counted_groups(
+        self, groups: int | None, progress: ProgressCallback | None = None
+    ) -> GroupedCounts | StoredGroups:
+        """Return the counts by group of instances: on disk, where memory is short."""
         now = self.ledger, self.ledger.rows, self.ledger.count, groups
         if self._cached_groups is None or self._cached_groups[0] != now:
             counted = self._compute_groups(groups, progress)
@@ -130,13 +155,20 @@ class Accumulator(ABC):
     @abstractmethod
     def _compute_groups(
         self, groups: int | None, progress: ProgressCallback | None
-    ) -> GroupedCounts: ...
+    ) -> GroupedCounts | StoredGroups: ...
 
-    @abstractmethod
     def grouped_by_label(
         self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
     ) -> dict[Any, GroupedCounts]:
         """Return the counts by group for each label, sorted by label."""
+        found = self.counted_groups_by_label(groups, labels, progress)
+        return {label: in_memory(each) for label, each in found.items()}
+
+    @abstractmethod
+    def counted_groups_by_label(
+        self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
+    ) -> dict[Any, GroupedCounts | StoredGroups]:
+        """Return the counts by group for each label: on disk, where memory is short."""
 
     @abstractmethod
     def chunks(self) -> Iterator[Rows]:
@@ -161,3 +193,8 @@ class Accumulator(ABC):
     @abstractmethod
     def release_pass(self) -> None:
         """Free memory that only rewind_pass() needs: it will not be called."""
+
+
+def in_memory(counts: GroupedCounts | StoredGroups) -> GroupedCounts:
+    """Return counts by group in memory. Raises MemoryError if they are more than the limit."""
+    return counts.load() if isinstance(counts, StoredGroups) else counts

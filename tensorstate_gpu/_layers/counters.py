@@ -1,6 +1,6 @@
 """Running counts by label and group: one counter for each device, whose keys contain both."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,10 +12,10 @@ from tensorstate_gpu._arrays.backend_protocol import Counter
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.memory_rows import Rows
-from tensorstate_gpu._process.memory_limit import get_memory_limit
 from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_for, device_of
 from tensorstate_gpu._states.external_counter import ExternalCounter
-from tensorstate_gpu._states.spilling_counter import Histogram, SpillingCounter
+from tensorstate_gpu._states.sorted_runs import Histogram
+from tensorstate_gpu._states.spilling_counter import SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu._states.stored_counts import StoredCounts
 
@@ -24,8 +24,7 @@ Device = tuple[int, int]
 Key = tuple[bool, Device]  # whether the rows have numbers, and where they are
 WeightedRows = tuple[Rows, NDArray[np.int64] | None]
 
-_NUMBER = np.dtype("<u4")  # of a label, behind a row
-_COPIES = 4  # of what a counter has, until there is a histogram for each label and group
+NUMBER = np.dtype("<u4")  # of a label, behind a row
 
 
 class LabelledCounters:
@@ -82,15 +81,6 @@ class LabelledCounters:
             return counted
         return without(counted, self._taken_back[key].result())
 
-    def check_room(self) -> None:
-        """Raise MemoryError if the results would not fit into get_memory_limit()."""
-        needed, limit = (
-            _COPIES * sum(each.nbytes for each in self._counters.values()),
-            get_memory_limit(),
-        )
-        if needed > limit:
-            raise room_error(needed, limit)
-
     def add(
         self,
         packed: NativeArray,
@@ -116,7 +106,7 @@ class LabelledCounters:
     def _add(self, packed: NativeArray, device: Device, numbers: NDArray[np.uint32] | None) -> None:
         if numbers is not None:
             columns = np.zeros((len(numbers), self._key_bytes - self._row_bytes), np.uint8)
-            columns[:, : _NUMBER.itemsize] = numbers.view(np.uint8).reshape(len(numbers), -1)
+            columns[:, : NUMBER.itemsize] = numbers.view(np.uint8).reshape(len(numbers), -1)
             packed = backend_for(device).with_columns(packed, columns)
         held: NativeArray = packed
         if self._held is not None and numbers is None and device[0] == CPU:
@@ -136,16 +126,16 @@ class LabelledCounters:
         """Return a number for each row's label and group, of which it has one or both."""
         if groups is None:
             assert labels is not None
-            return self._numbers_of(labels) * _NUMBER.type(self._groups)
+            return self._numbers_of(labels) * NUMBER.type(self._groups)
         first = self._number_of(None) if labels is None else self._numbers_of(labels)
-        return first * _NUMBER.type(self._groups) + groups.astype(_NUMBER)
+        return first * NUMBER.type(self._groups) + groups.astype(NUMBER)
 
     def _numbers_of(self, labels: NDArray[Any]) -> NDArray[np.uint32]:
         """Return the number of each label; new labels get the next ones."""
         if labels.dtype.kind == "O":  # integers and strings, which have no order
-            return np.array([self._number_of(label) for label in labels.tolist()], _NUMBER)
+            return np.array([self._number_of(label) for label in labels.tolist()], NUMBER)
         distinct, places = np.unique(labels, return_inverse=True)
-        numbers = np.array([self._number_of(label) for label in distinct.tolist()], _NUMBER)
+        numbers = np.array([self._number_of(label) for label in distinct.tolist()], NUMBER)
         return numbers[places]
 
     def _number_of(self, label: Label) -> int:
@@ -192,6 +182,19 @@ class LabelledCounters:
             for label in in_order(by_label)
         }
 
+    def counted_by(self, neurons: int) -> Mapping[Label, StateCounts | StoredCounts]:
+        """Return the counts by label, as histograms() does: in files, where memory is short."""
+        return self.histograms(neurons)
+
+    def counted_by_group(
+        self, neurons: int, *, by_label: bool
+    ) -> Mapping[Label, Sequence[StateCounts] | Sequence[StoredCounts]]:
+        """Return the counts by label and group: in files, where memory is short.
+
+        Unless ``by_label``, those of several labels may be together.
+        """
+        return self.histograms_by_group(neurons)
+
     def _parts(self, neurons: int) -> Iterator[tuple[Label, int, StateCounts]]:
         """Return labels, groups and their counts; the same may come once for each device."""
         for numbered, (rows, counts) in self._histograms():
@@ -200,6 +203,16 @@ class LabelledCounters:
                 own = np.ascontiguousarray(rows[part, : self._row_bytes])
                 yield label, group, StateCounts.trusted(own, counts[part], neurons)
 
+    def pieces(self) -> Iterator[tuple[bool, *Histogram]]:
+        """Yield all rows with their counts, piece by piece, and first whether they have numbers."""
+        for numbered, (rows, counts) in self._histograms():
+            yield numbered, rows, counts
+
+    @property
+    def labels(self) -> list[Label]:
+        """The labels, in the order of their numbers."""
+        return list(self._numbers)
+
     def _histograms(self) -> Iterator[tuple[bool, Histogram]]:
         """Return histograms, and first of each whether its rows have numbers."""
         for key in self._counters:
@@ -207,8 +220,8 @@ class LabelledCounters:
 
     def _runs(self, keys: Rows) -> Iterator[tuple[Label, int, slice]]:
         """Return each label and group of keys in order, and which of them have both."""
-        columns = keys[:, self._row_bytes :][:, : _NUMBER.itemsize]
-        numbers = np.ascontiguousarray(columns).view(_NUMBER).reshape(-1)
+        columns = keys[:, self._row_bytes :][:, : NUMBER.itemsize]
+        numbers = np.ascontiguousarray(columns).view(NUMBER).reshape(-1)
         labels = list(self._numbers)
         edges = np.flatnonzero(np.diff(numbers)) + 1
         for start, stop in pairwise([0, *edges.tolist(), len(keys)] if len(keys) else []):
@@ -216,16 +229,9 @@ class LabelledCounters:
             yield labels[number], group, slice(start, stop)
 
 
-def room_error(needed: int, limit: int) -> MemoryError:
-    return MemoryError(
-        f"the counts by label or group need {needed:,} bytes or more, the memory limit is "
-        f"{limit:,} bytes: raise it by set_memory_limit()"
-    )
-
-
 def numbered_bytes(row_bytes: int) -> int:
     """Return the bytes of a row with the number of its label and group: up to 8, or whole words."""
-    least = row_bytes + _NUMBER.itemsize
+    least = row_bytes + NUMBER.itemsize
     return least if least <= 8 else -(-least // 8) * 8
 
 

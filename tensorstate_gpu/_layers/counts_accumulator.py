@@ -1,7 +1,7 @@
 """CountsAccumulator: running counts of a layer, without its rows."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu._states.stored_counts import StoredCounts
+from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import RowsNotKept
 
 
@@ -121,25 +122,27 @@ class CountsAccumulator(Accumulator):
     def counts_of(self, index: Any) -> StateCounts:
         raise rows_not_kept()
 
-    def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
+    def counted_by_label(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
         _refuse_labels(labels)
         self._ledger.note_pieces("labels")  # raises an error if some are missing
-        return self._counters.histograms(self.neurons)
+        return self._counters.counted_by(self.neurons)
 
     def _compute_groups(
         self, groups: int | None, progress: ProgressCallback | None
-    ) -> GroupedCounts:
+    ) -> GroupedCounts | StoredGroups:
         self._require_groups(groups)
         self._ledger.require_assigned()
-        return self._samples.with_all_counts(self._counters.histograms_by_group(self.neurons))
+        parts = self._counters.counted_by_group(self.neurons, by_label=False)
+        return self._samples.with_all_counts(parts)
 
-    def grouped_by_label(
+    def counted_groups_by_label(
         self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
-    ) -> dict[Any, GroupedCounts]:
+    ) -> dict[Any, GroupedCounts | StoredGroups]:
         self._require_groups(groups)
         _refuse_labels(labels)
         self._ledger.note_pieces("labels")  # raises an error if some are missing
-        return self._samples.with_counts(self._counters.histograms_by_group(self.neurons))
+        parts = self._counters.counted_by_group(self.neurons, by_label=True)
+        return self._samples.with_counts(parts)
 
     def _require_groups(self, groups: int | None) -> None:
         """Raise an error if counts are not kept by group, or for other groups than these."""

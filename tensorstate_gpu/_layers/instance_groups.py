@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.stored_counts import StoredCounts
+from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.information.group_table import SampledInstances
 
 GROUPS = 32  # by default
@@ -16,6 +19,8 @@ MOST_GROUPS = 1024
 
 Hashes = NDArray[np.uint64]
 Label = int | str | None  # None: of instances without labels
+# The counts of each group: in memory, or on disk.
+PartsByGroup = Sequence[StateCounts | StoredCounts]
 
 
 def checked_groups(groups: object) -> int:
@@ -79,9 +84,16 @@ class SampleTallies:
     def _add(self, label: Label, hashes: Hashes, has_units: bool) -> None:
         by_group = np.bincount(groups_of(hashes, self._groups), minlength=self._groups)
         total = int(hashes.sum()) if len(hashes) else 0  # modulo 2**64, as the sum of both
-        more = SampledInstances(tuple(by_group.tolist()), total, has_units)
+        self._merge(label, SampledInstances(tuple(by_group.tolist()), total, has_units))
+
+    def _merge(self, label: Label, more: SampledInstances) -> None:
         known = self.by_label.get(label)
         self.by_label[label] = more if known is None else known.merge(more)
+
+    def add_all(self, other: "SampleTallies") -> None:
+        """Add the instances of another sample, which has the same number of groups."""
+        for label, sample in other.by_label.items():
+            self._merge(label, sample)
 
     def copy(self) -> "SampleTallies":
         """Return an independent copy."""
@@ -89,17 +101,31 @@ class SampleTallies:
         twin.by_label = self.by_label.copy()  # of values that never change
         return twin
 
-    def with_counts(self, parts: dict[Label, list[StateCounts]]) -> dict[Label, GroupedCounts]:
+    def with_counts(
+        self, parts: Mapping[Label, PartsByGroup]
+    ) -> dict[Label, GroupedCounts | StoredGroups]:
         """Return the grouped counts of each label, from its histogram of each group."""
         return {label: _grouped(each, self.by_label[label]) for label, each in parts.items()}
 
-    def with_all_counts(self, parts: dict[Label, list[StateCounts]]) -> GroupedCounts:
+    def with_all_counts(self, parts: Mapping[Label, PartsByGroup]) -> GroupedCounts | StoredGroups:
         """Return the grouped counts of all labels together."""
         sample = functools.reduce(SampledInstances.merge, self.by_label.values())
-        each = list(zip(*parts.values(), strict=True))
-        neurons = each[0][0].neurons
-        return _grouped([merge_all(list(part), neurons) for part in each], sample)
+        return _grouped([_together(part) for part in zip(*parts.values(), strict=True)], sample)
 
 
-def _grouped(parts: list[StateCounts], sample: SampledInstances) -> GroupedCounts:
-    return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
+def _together(parts: PartsByGroup) -> StateCounts | StoredCounts:
+    first, *others = parts
+    if isinstance(first, StoredCounts):
+        return first.merge(*others)
+    return merge_all(_of_memory(parts), first.neurons)
+
+
+def _grouped(parts: PartsByGroup, sample: SampledInstances) -> GroupedCounts | StoredGroups:
+    if stored := [part for part in parts if isinstance(part, StoredCounts)]:
+        return StoredGroups(stored, sample)
+    return GroupedCounts(_of_memory(parts), sample.by_group, sample.fingerprint, sample.has_units)
+
+
+def _of_memory(parts: PartsByGroup) -> list[StateCounts]:
+    """Return parts of which none is on disk: all are, or none."""
+    return [part for part in parts if isinstance(part, StateCounts)]

@@ -1,6 +1,6 @@
 """KeptCountsAccumulator: running counts of a layer, of which a store keeps what was committed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from tensorstate_gpu._layers.instance_notes import InstanceNotes
 from tensorstate_gpu._layers.kept_counters import KeptCounters
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
+from tensorstate_gpu._layers.run_counters import RunCounters
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 
@@ -22,7 +23,43 @@ class CountsStorage(Protocol):
         """Context manager that blocks commits while a batch is added."""
 
 
-class KeptCountsAccumulator(CountsAccumulator):
+class RunsAccumulator(CountsAccumulator):
+    """Counts of a layer that stores keep as sorted runs; nothing is added.
+
+    ``where``: the layer in errors.
+    """
+
+    def __init__(
+        self,
+        neurons: int,
+        groups: int | None,
+        counters: RunCounters,
+        ledger: Ledger,
+        samples: SampleTallies,
+        where: str,
+    ) -> None:
+        super().__init__(neurons, groups)
+        self.replace(ledger, counters, samples)
+        self._runs, self._where = counters, where
+
+    def counted_with(self, progress: Callable[[int], object]) -> StateCounts | StoredCounts:
+        """Count all rows. ``progress`` is called with the number of rows since the last call."""
+        return self._runs.counted(self.neurons, progress)
+
+    def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
+        raise TypeError("committed states are only read")
+
+    def _compute_counts(self) -> StateCounts | StoredCounts:
+        return self._runs.counted(self.neurons)
+
+    def counts_of(self, index: Any) -> StateCounts:
+        raise rows_not_kept(self._where)
+
+    def chunks(self) -> Iterator[Rows]:
+        raise rows_not_kept(self._where)
+
+
+class KeptCountsAccumulator(RunsAccumulator):
     """Running counts, of which a store has what was committed.
 
     ``storage``: the writer of the layer; None if nothing is added. ``where``: the layer in errors.
@@ -38,9 +75,8 @@ class KeptCountsAccumulator(CountsAccumulator):
         storage: CountsStorage | None,
         where: str,
     ) -> None:
-        super().__init__(neurons, groups)
-        self.replace(ledger, counters, samples)
-        self._kept, self._storage, self._where = counters, storage, where
+        super().__init__(neurons, groups, counters, ledger, samples, where)
+        self._kept, self._storage = counters, storage
         if storage is not None:
             self.mark_pass_end()
 
@@ -51,15 +87,6 @@ class KeptCountsAccumulator(CountsAccumulator):
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
         if self._storage is None:
-            raise TypeError("committed states are only read")
+            return super()._add(packed, batches, notes)
         with self._storage.adding_batch(len(packed)):
-            super()._add(packed, batches, notes)
-
-    def _compute_counts(self) -> StateCounts | StoredCounts:
-        return self._kept.counted(self.neurons)
-
-    def counts_of(self, index: Any) -> StateCounts:
-        raise rows_not_kept(self._where)
-
-    def chunks(self) -> Iterator[Rows]:
-        raise rows_not_kept(self._where)
+            return CountsAccumulator._add(self, packed, batches, notes)

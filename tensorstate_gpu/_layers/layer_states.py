@@ -1,7 +1,7 @@
 """LayerStates: the measures and rows that capture points and stored layers share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
+from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.instance_groups import checked_groups
+from tensorstate_gpu._layers.kept_accumulator import RunsAccumulator
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import Path, StoredCounts, saved
+from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import (
     InputsUnknown,
     LabelsMissing,
@@ -128,6 +131,25 @@ class LayerStates(ABC):
             accumulator = self._require_accumulator()
             return accumulator.chunks(), accumulator.ledger.snapshot()
 
+    @property
+    def keeps_counts(self) -> bool:
+        """Whether counts are kept, and no rows."""
+        with self._read_lock():
+            return isinstance(self._find_accumulator(), CountsAccumulator)
+
+    def check_captured(self) -> None:
+        """Raise an error if there are no states, or not those of all passes."""
+        with self._read_lock():
+            self._require_accumulator()
+
+    def saved_counts(self) -> CountsAccumulator | None:
+        """Return the counts if only these are kept, to be written to a store; None if rows are."""
+        with self._read_lock():
+            accumulator = self._require_accumulator()
+            if isinstance(accumulator, RunsAccumulator):
+                return accumulator  # of which a store has what is not small
+            return accumulator.copy() if isinstance(accumulator, CountsAccumulator) else None
+
     @overload
     def histogram(self, index: Any = None) -> StateCounts: ...
     @overload
@@ -172,6 +194,34 @@ class LayerStates(ABC):
         with self._read_lock(), self._naming_layer():
             return self._require_accumulator().histograms_by_label(labels)
 
+    def counted_by(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
+        """Return the counts by label: in files, where memory is short; see counts_by()."""
+        if labels is not None:
+            self._warn_if_shuffled()
+        with self._read_lock(), self._naming_layer():
+            return self._require_accumulator().counted_by_label(labels)
+
+    def counted_groups(
+        self, groups: int | None = None, *, progress: ProgressCallback | None = None
+    ) -> GroupedCounts | StoredGroups:
+        """Return the counts by group of instances: in files, where memory is short; see grouped().
+
+        ``counted_groups().estimate()`` is the measure with its error, whichever it is.
+        """
+        with self._read_lock(), self._naming_layer():
+            number = self._group_number(groups)
+            return self._require_accumulator().counted_groups(number, progress)
+
+    def counted_groups_by(
+        self, labels: Any = None, groups: int | None = None
+    ) -> Mapping[Any, GroupedCounts | StoredGroups]:
+        """Return the counts by group for each label: in files, where memory is short."""
+        if labels is not None:
+            self._warn_if_shuffled()
+        with self._read_lock(), self._naming_layer():
+            number = self._group_number(groups)
+            return self._require_accumulator().counted_groups_by_label(number, labels)
+
     def grouped(
         self, groups: int | None = None, *, progress: ProgressCallback | None = None
     ) -> GroupedCounts:
@@ -203,7 +253,7 @@ class LayerStates(ABC):
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error; information.estimate."""
-        return self.grouped().estimate(measure)
+        return self.counted_groups().estimate(measure)
 
     def _group_number(self, groups: int | None) -> int | None:
         return self.attributes().get("groups") if groups is None else checked_groups(groups)

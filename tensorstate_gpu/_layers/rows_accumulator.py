@@ -1,7 +1,7 @@
 """RowsAccumulator: every row of a layer, in memory or in a store; counted on demand."""
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
 from tensorstate_gpu._layers.counters import (
-    LabelledCounters,
     WeightedRows,
     count_chunks,
     count_weighted,
@@ -28,6 +27,7 @@ from tensorstate_gpu._layers.instance_notes import InstanceNotes
 from tensorstate_gpu._layers.labels import SlidingReader, validated_labels
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
+from tensorstate_gpu._layers.run_counters import RunCounters
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._process.progress import ProgressCallback
@@ -35,6 +35,7 @@ from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
+from tensorstate_gpu._states.stored_groups import StoredGroups
 
 _INSTANCES = 1 << 16  # whose notes are read at a time
 
@@ -114,42 +115,41 @@ class RowsAccumulator(Accumulator):
             chosen = row_weights > 0
             yield chunk[chosen], None if once else row_weights[chosen]
 
-    def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
+    def counted_by_label(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
         self.collect_transferred(wait=True)
         pieces = self._label_reader(labels)()
-        counters = LabelledCounters(self.row_bytes)
+        counters = RunCounters(self.row_bytes)
         for chunk, instances in self._chunks_with_instances():
             first, last = int(instances[0]), int(instances[-1])
             counters.add(chunk, pieces.read(first, last + 1)[instances - first])
-            counters.check_room()
-        return counters.histograms(self.neurons)
+        return counters.counted_by(self.neurons)
 
     def _compute_groups(
         self, groups: int | None, progress: ProgressCallback | None
-    ) -> GroupedCounts:
+    ) -> GroupedCounts | StoredGroups:
         self.collect_transferred(wait=True)
         self.ledger.require_assigned()
         samples, counters = self._count_by_group(groups, lambda: None, progress)
-        return samples.with_all_counts(counters.histograms_by_group(self.neurons))
+        return samples.with_all_counts(counters.counted_by_group(self.neurons, by_label=False))
 
-    def grouped_by_label(
+    def counted_groups_by_label(
         self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
-    ) -> dict[Any, GroupedCounts]:
+    ) -> dict[Any, GroupedCounts | StoredGroups]:
         self.collect_transferred(wait=True)
         read = self._label_reader(labels)
         read()  # raises an error if some are missing
         samples, counters = self._count_by_group(groups, read, progress)
-        return samples.with_counts(counters.histograms_by_group(self.neurons))
+        return samples.with_counts(counters.counted_by_group(self.neurons, by_label=True))
 
     def _count_by_group(
         self,
         given: int | None,
         labels: Callable[[], SlidingReader | None],
         progress: ProgressCallback | None,
-    ) -> tuple[SampleTallies, LabelledCounters]:
+    ) -> tuple[SampleTallies, RunCounters]:
         """Count instances, and their rows. ``labels`` returns a reader of labels, or None."""
         groups = GROUPS if given is None else given
-        samples, counters = SampleTallies(groups), LabelledCounters(self.row_bytes, groups)
+        samples, counters = SampleTallies(groups), RunCounters(self.row_bytes, groups)
         notes = _Notes(labels(), self._unit_reader())
         for start in range(0, self.ledger.count, _INSTANCES):
             hashes, own = notes.read(start, min(start + _INSTANCES, self.ledger.count))
@@ -161,7 +161,6 @@ class RowsAccumulator(Accumulator):
             places = instances - first
             row_labels = None if own is None else own[places]
             counters.add(chunk, row_labels, groups_of(hashes, groups)[places])
-            counters.check_room()
             if progress is not None:
                 progress(counters.total)
         return samples, counters

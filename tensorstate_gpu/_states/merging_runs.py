@@ -43,11 +43,8 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
         return
     cuts = _cuts(runs, max(rows // 2, rows - not_needed))
 
-    add_up = _merge if sum(run.most for run in runs) <= MOST else _merge_checked
-
     def merge(low: bytes | None, high: bytes | None) -> Histogram:
-        parts = [part_of(run, low, high) for run in runs]
-        return add_up([part for part in parts if len(part[0])], row_bytes)
+        return merged_range(runs, row_bytes, low, high)
 
     pool = ThreadPoolExecutor(threads, "tensorstate merge")
     waiting: deque[Future[Histogram]] = deque()
@@ -61,6 +58,15 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
             yield from _if_any(waiting.popleft().result())
     finally:  # without waiting for the result of what nobody wants
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def merged_range(
+    runs: Sequence[SortedRun], row_bytes: int, low: bytes | None, high: bytes | None
+) -> Histogram:
+    """Return the rows from ``low`` on that are below ``high``, each once; None for no limit."""
+    add_up = _merge if sum(run.most for run in runs) <= MOST else _merge_checked
+    parts = [part_of(run, low, high) for run in runs]
+    return add_up([part for part in parts if len(part[0])], row_bytes)
 
 
 def _merge(parts: list[Histogram], row_bytes: int) -> Histogram:

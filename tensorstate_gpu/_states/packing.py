@@ -86,7 +86,7 @@ def compress_states(
     >>> compress_states(np.array([[0.5, -1.0, 0.01]]), firing=lambda x: abs(x) > 0.1)
     array([[3]], dtype=uint8)
     """
-    function = checked_firing_function(firing, threshold)
+    function = None if firing is None else checked_firing_function(firing, threshold)
     if (jax := jax_in_place(states)) is not None:
         if function is not None:
             raise TypeError(

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._process.memory_limit import explicit_memory_limit, working_memory
+from tensorstate_gpu._process.memory_limit import (
+    explicit_memory_limit,
+    get_memory_limit,
+    working_memory,
+)
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.packed_arguments import check_packed
@@ -163,6 +167,22 @@ def runs_of(counts: StoredCounts | StateCounts) -> Sequence[SortedRun]:
 def saved(counts: StoredCounts | StateCounts, path: Path) -> StoredCounts:
     """Write a histogram to a new store of counts; see StoredCounts.save()."""
     return StoredCounts(runs_of(counts), counts.neurons).save(path)
+
+
+def load_all(counts: Sequence[StoredCounts]) -> list[StateCounts]:
+    """Return histograms of labels or groups in memory.
+
+    Raises MemoryError if they are larger than the limit.
+    """
+    states = sum(map(len, counts))
+    needed = states * (row_bytes(counts[0].neurons) + 8) if counts else 0
+    if needed > (limit := get_memory_limit()):
+        raise MemoryError(
+            f"the counts by label or group are {needed:,} bytes, the memory limit is {limit:,} "
+            "bytes: counted_by() and counted_groups() leave them on disk, or raise the limit by "
+            "set_memory_limit()"
+        )
+    return [each.load() for each in counts]
 
 
 class _Keeper(Protocol):

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from tensorstate_gpu import information
 from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
+from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Quality, quality_of
@@ -38,7 +39,7 @@ class Layer(Protocol):
     @property
     def nan_share(self) -> float: ...
     def counted(self) -> Counts: ...
-    def grouped(self) -> GroupedCounts | RankGroups: ...
+    def counted_groups(self) -> GroupedCounts | StoredGroups | RankGroups: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ class Measured(NamedTuple):
 def measured_layer(layer: Layer) -> Measured:
     """Measure a capture point or a stored layer."""
     try:
-        grouped = layer.grouped()
+        grouped = layer.counted_groups()
     except NOT_BY_GROUP:
         return measured_counts(layer, layer.counted())
     if isinstance(grouped, RankGroups):  # of which no rank has all states
@@ -225,12 +226,11 @@ def measured_layer(layer: Layer) -> Measured:
     return measured_groups(layer, grouped)
 
 
-# Of states of no known input; where only counts were kept, and not by group; where counts by group
-# are more than memory holds.
-NOT_BY_GROUP = (LabelsMissing, RowsNotKept, MemoryError)
+# Of states of no known input; where only counts were kept, and not by group.
+NOT_BY_GROUP = (LabelsMissing, RowsNotKept)
 
 
-def measured_groups(layer: Layer, grouped: GroupedCounts) -> Measured:
+def measured_groups(layer: Layer, grouped: GroupedCounts | StoredGroups) -> Measured:
     """Measure a layer whose states are counted already, by group."""
     return measured_counts(layer, grouped.together(), grouped.estimate("efficiency"))
 

@@ -1,13 +1,15 @@
 """CountsWriter: writes the counts of one layer to a store; layer_writer.py does it for rows."""
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from tensorstate_gpu._layers.kept_counters import CountsPart, joined, summed
+from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
+from tensorstate_gpu._layers.instance_notes import NOTES, NoteColumn
 from tensorstate_gpu._layers.layer_facts import LayerFacts
-from tensorstate_gpu._layers.ledger import Position
+from tensorstate_gpu._layers.ledger import Ledger, Position
+from tensorstate_gpu._layers.run_counters import CountsPart, joined, summed
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.sorted_runs import SortedRun, length
 from tensorstate_gpu.errors import LedgerError
@@ -88,6 +90,20 @@ class CountsWriter:
         self._written: tuple[Parts, list[Kept]] | None = None
         self._replaced: list[_Replaced] = []
         self._commits = 0
+
+    def import_counts(self, source: CountsAccumulator) -> Iterator[int]:
+        """Store counts that were captured elsewhere, in a layer that is still empty.
+
+        Yield the number of rows after each piece. The ledger has them at the end.
+        """
+        kept = self.accumulator.kept
+        for rows in kept.add_pieces(source.counters):
+            self._run.check_writable()
+            yield rows
+        notes = {what: NoteColumn(what, count=source.ledger.notes[what].count) for what in NOTES}
+        ledger = Ledger.from_batches(source.ledger.batches, notes)
+        self.accumulator.replace(ledger, kept, source.samples.copy())
+        self.mark_pass_end()
 
     # ---- called by the accumulator and by the run ----------------------------------------------
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from tensorstate_gpu._layers.instance_notes import NOTES
-from tensorstate_gpu.errors import RowsNotKept, StoresDisagree
+from tensorstate_gpu.errors import StoresDisagree
 from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.store import Store
 
@@ -23,7 +23,6 @@ def check_joinable(stores: Sequence[Store]) -> None:
         _check_names(filled[0], store)
         for name, layer in store.record.layers.items():
             if layer is not None:
-                _check_rows(name, store, layer)
                 first, expected = known.setdefault(name, (store, layer))
                 _check_layer(name, (first, expected), (store, layer))
 
@@ -58,14 +57,6 @@ def _check_names(one: Store, other: Store) -> None:
     raise StoresDisagree(f"{has} has the layer {name!r}, and {lacks} has not: it has {lacks.names}")
 
 
-def _check_rows(name: str, store: Store, layer: LayerRecord) -> None:
-    if layer.counts is not None:
-        raise RowsNotKept(
-            f"{store} keeps counts of {name!r}, and only stores of rows are read as one: "
-            "ts.merge() adds histograms, and StoredCounts.merge() those on disk"
-        )
-
-
 def _check_layer(
     name: str, one: tuple[Store, LayerRecord], other: tuple[Store, LayerRecord]
 ) -> None:
@@ -78,9 +69,10 @@ def _check_layer(
 def _described(layer: LayerRecord) -> dict[str, object]:
     """Return what all parts of a layer must have in common."""
     rule = dict.fromkeys(_RULES) | layer.capture
-    noted = {what: "none" if layer.notes[what] is None else "some" for what in NOTES}
+    noted = {what: "some" if layer.noted[what] else "none" for what in NOTES}
     kept = {what: value for what, value in rule.items() if what not in _REMARKS}
-    return {"neurons": layer.neurons, **kept, **noted}
+    what = "states" if layer.counts is None else "counts"
+    return {"neurons": layer.neurons, "keep": what, **kept, **noted}
 
 
 def _short(value: object) -> str:

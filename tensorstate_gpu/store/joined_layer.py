@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batch, appended
 from tensorstate_gpu._layers.labels import label_kind
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu.errors import NothingCaptured, StoresDisagree
 from tensorstate_gpu.store.commit_record import LayerRecord
+from tensorstate_gpu.store.opened_counts import joined_counts
 from tensorstate_gpu.store.stored_layer import StoredLayer
 from tensorstate_gpu.store.stored_rows import Rows, StoredRows
 
@@ -56,6 +58,13 @@ class JoinedLayer(StoredRows):
         joined: list[Batch] = []
         appended(joined, chain.from_iterable(part.batches() for part in self._parts))
         return iter(joined)
+
+    def _open_accumulator(self) -> Accumulator | None:
+        if not self.keeps_counts:
+            return super()._open_accumulator()
+        return joined_counts(
+            [part.kept_counts() for part in self._parts], self.batches(), self.name
+        )
 
     def note_pieces(self, what: str) -> Iterator[NDArray[Any]]:
         kinds: dict[str, StoredLayer] = {}  # the first part of each

@@ -184,12 +184,16 @@ class LayerWriter:
         each = notes._asdict().items()
         return InstanceNotes(**{what: self._notes[what].converted(values) for what, values in each})
 
-    def import_capture(self, chunks: Iterable[Rows], ledger: Ledger) -> None:
-        """Store rows and notes that were captured elsewhere, in a layer that is still empty."""
+    def import_capture(self, chunks: Iterable[Rows], ledger: Ledger) -> Iterator[int]:
+        """Store rows and notes that were captured elsewhere, in a layer that is still empty.
+
+        Yield the number of rows after each chunk. The ledger has them at the end.
+        """
         for chunk in chunks:
             self._run.check_writable()
             with self._run.adding_batch(self, len(chunk)):
                 self._states.append(chunk)
+            yield len(chunk)
         for what, array in self._notes.items():
             array.import_pieces(ledger.notes[what].pieces())
         self.ledger = self._new_ledger(ledger.batches)

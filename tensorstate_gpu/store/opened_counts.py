@@ -1,10 +1,19 @@
-"""The counts that a store keeps of a layer, as an accumulator."""
+"""The counts that stores keep of a layer, as an accumulator."""
 
+from collections.abc import Iterable, Sequence
+
+from tensorstate_gpu._layers.batches import Batch
 from tensorstate_gpu._layers.instance_groups import SampleTallies
-from tensorstate_gpu._layers.instance_notes import NoteColumn
-from tensorstate_gpu._layers.kept_accumulator import CountsStorage, KeptCountsAccumulator
-from tensorstate_gpu._layers.kept_counters import KeptCounters, RunsByKind
+from tensorstate_gpu._layers.instance_notes import NOTES, NoteColumn
+from tensorstate_gpu._layers.joined_counters import JoinedCounters
+from tensorstate_gpu._layers.kept_accumulator import (
+    CountsStorage,
+    KeptCountsAccumulator,
+    RunsAccumulator,
+)
+from tensorstate_gpu._layers.kept_counters import KeptCounters
 from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._layers.run_counters import RunsByKind
 from tensorstate_gpu._states.sorted_runs import SortedRun
 from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.counts_entry import RunRecord
@@ -36,6 +45,27 @@ def opened_counts(
         committed.neurons, groups, counters, ledger, samples, storage, f"{files}: {name!r}"
     )
     return accumulator, kept
+
+
+def joined_counts(
+    parts: Sequence[KeptCountsAccumulator], batches: Iterable[Batch], name: str
+) -> RunsAccumulator:
+    """Return the counts of a layer in several stores, of which each has some, as one.
+
+    ``batches``: those of all ledgers, in order.
+    """
+    first, groups = parts[0], parts[0].groups
+    counters = JoinedCounters(first.row_bytes, groups or 1, [part.kept for part in parts])
+    samples = SampleTallies(groups or 1)
+    for part in parts:
+        samples.add_all(part.samples)
+    notes = {
+        what: NoteColumn(what, count=sum(part.ledger.notes[what].count for part in parts))
+        for what in NOTES
+    }
+    ledger = Ledger.from_batches(batches, notes)
+    where = f"{len(parts)} stores: {name!r}"
+    return RunsAccumulator(first.neurons, groups, counters, ledger, samples, where)
 
 
 def opened_run(files: Files, name: str, row_bytes: int, record: RunRecord) -> KeptRun:

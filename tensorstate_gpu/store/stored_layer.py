@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batch
+from tensorstate_gpu._layers.kept_accumulator import KeptCountsAccumulator
 from tensorstate_gpu._layers.labels import from_column
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu.errors import NothingCaptured
@@ -75,8 +76,12 @@ class StoredLayer(StoredRows):
 
     def _open_accumulator(self) -> Accumulator | None:
         if self.committed is not None and self.committed.counts is not None:
-            return opened_counts(self._files, self.name, self.committed)[0]
+            return self.kept_counts()
         return super()._open_accumulator()
+
+    def kept_counts(self) -> KeptCountsAccumulator:
+        """Return the counts of a layer that keeps counts."""
+        return opened_counts(self._files, self.name, self._require_committed)[0]
 
     @property
     def _require_committed(self) -> LayerRecord:

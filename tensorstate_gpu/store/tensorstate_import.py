@@ -80,7 +80,8 @@ def import_layers(
         ledger.add(batches)
         capture = {"neuron_axis": None, "threshold": 0.0}
         writer = session.open_layer(layer.name, layer.neurons, capture, facts=LayerFacts)
-        writer.import_capture(layer.chunks(), ledger)
+        for _ in writer.import_capture(layer.chunks(), ledger):
+            pass
 
 
 def _folders(path: Path) -> list[Path]:

@@ -84,12 +84,12 @@ def test_the_saved_capture_is_the_one_that_was_reported(saved):
     assert results["aiq"] == ts.aIQ(results["network_efficiency"], results["accuracy"], 2)
 
 
-def test_report_prints_the_table_again(saved):
+def test_report_prints_the_table_again(saved, capsys):
     done, folder = saved
-    again = tensorstate("report", folder)
-    assert again.returncode == 0
-    assert all(re.match("counting: ", line) for line in again.stderr.splitlines())  # if it is slow
-    assert again.stdout.splitlines() == table(done.stdout)
+    assert main(["report", str(folder)]) == 0
+    out, errors = capsys.readouterr()
+    assert all(re.match("counting: ", line) for line in errors.splitlines())  # if it is slow
+    assert out.splitlines() == table(done.stdout)
 
 
 def test_report_by_the_digits_that_were_saved(saved, capsys):

@@ -135,6 +135,23 @@ def test_against_numpy(kind, width):
     assert sum(reversed(parts)) == counts
 
 
+@pytest.mark.parametrize("width", [1, 3, 8, 9, 64])
+@pytest.mark.parametrize("rows", [1, 2, 479, 8192, 8193, 20_000])
+@pytest.mark.parametrize("states", [1, 3000, 1 << 20])
+def test_few_rows(rows, states, width):
+    """Of which all are sorted at once, or the table is left early."""
+    rng = np.random.default_rng(rows)
+    packed = rng.integers(0, 256, (states, width), dtype=np.uint8)[rng.integers(0, states, rows)]
+    order = np.lexsort(words_of(width, packed))
+    ordered = packed[order]
+    first = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))
+    edges, index = ts.sort_states(packed)
+    counts = ts.count_states(packed)
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_array_equal(counts.packed, ordered[first])
+    np.testing.assert_array_equal(counts.counts, np.diff(edges))
+
+
 @pytest.mark.parametrize("width", [3, 8, 16])
 def test_counts_are_added_when_merged(width):
     rng = np.random.default_rng(1)

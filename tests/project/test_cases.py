@@ -153,7 +153,11 @@ def test_other_tests_before_and_after(tmp_path):
     assert list(found.values()) == [[]] * 4, output
 
 
-SPREAD_INIT = 'FILES = ("second.py",)\nPROCESSES = {"one": {}, "two": {}}\nSPREAD = True\n'
+SPREAD_INIT = """
+FILES = ("second.py",)
+PROCESSES = {"one": {}, "two": {}}
+SPREAD = ("one", "two")
+"""
 SPREAD = """
 import pytest
 

@@ -11,8 +11,9 @@ from docs import gallery
 from tests.support import example_checks
 
 # Those that take a second or two run in this process; the others take longer, some of them minutes.
-# Keras' ways to capture are also those of docs/keras.md, whose code test_readme.py runs.
-QUICK = ("checkpoint_and_resume", "output_distributions", "weight_initialisation")
+# The ways to capture with Keras and to resume are also those of docs/keras.md and docs/store.md,
+# whose code `make test` runs.
+QUICK = ("output_distributions", "weight_initialisation")
 RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax")]
 RUNS += [(name, "") for name in gallery.NAMES if name not in QUICK]
 

@@ -10,17 +10,17 @@ import torch
 from benchmarks.gpu import bounded, each_test, results, sanitizers, speed, tests, training
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.clock import Place
+from tests.support.cases import cases_in
 
 ROOT = Path(__file__).parents[2]
+ALONE = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 TINY = Place("cpu", tiny=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
-def test_without_a_gpu_it_fails():
-    command = [sys.executable, "-m", "benchmarks.gpu"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=1200)
-    assert done.returncode == 1
-    assert "no CUDA GPU can be used here, so nothing was run" in done.stderr
+def test_without_a_gpu_it_fails(capsys):
+    assert main([]) == 1
+    assert "no CUDA GPU can be used here, so nothing was run" in capsys.readouterr().err
 
 
 def test_unknown_stages_are_refused(capsys):
@@ -111,7 +111,7 @@ def test_what_the_tests_on_a_device_said(tmp_path, monkeypatch):
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
     (tmp_path / "pytest.ini").write_text("[pytest]")
     command += ["-p", "benchmarks.gpu.each_test", "--rootdir", str(tmp_path), "cases.py"]
-    options = {"env": {each_test.LINES: str(lines), "PYTHONPATH": str(ROOT)}}
+    options = {"env": {each_test.LINES: str(lines), **ALONE}}
     done = bounded.run(command, 600, **options, stdout=subprocess.DEVNULL, cwd=tmp_path)
     assert done.returncode == 3
     found = tests.summary(lines, "cases.py")
@@ -128,9 +128,10 @@ def test_each_test_has_one_line_also_where_several_processes_run_them(tmp_path):
     (tmp_path / "cases.py").write_text("def test_one(): pass\n\ndef test_two(): pass\n")
     (tmp_path / "pytest.ini").write_text("[pytest]")
     lines = tmp_path / "lines.jsonl"
-    command = [sys.executable, "-m", "pytest", "-q", "-n2", "-p", "no:cacheprovider"]
-    command += ["-p", "benchmarks.gpu.each_test", "--rootdir", str(tmp_path), "cases.py"]
-    options = {"env": {each_test.LINES: str(lines), "PYTHONPATH": str(ROOT)}}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist.plugin", "-n2"]
+    command += ["-p", "benchmarks.gpu.each_test", "-p", "no:cacheprovider"]
+    command += ["--rootdir", str(tmp_path), "cases.py"]
+    options = {"env": {each_test.LINES: str(lines), **ALONE}}
     bounded.run(command, 600, **options, stdout=subprocess.DEVNULL, cwd=tmp_path)
     assert len(lines.read_text().splitlines()) == tests.summary(lines, "cases.py")["passed"] == 2
 
@@ -196,9 +197,6 @@ def test_sanitizers_that_did_not_run_are_no_success():
         assert sanitizers.verdict("memcheck", 0, output)["errors"] is None
 
 
-def test_every_case_under_a_sanitizer_exists():
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "--collect-only"]
-    done = subprocess.run(
-        [*command, *sanitizers.CASES], capture_output=True, text=True, cwd=ROOT, timeout=1200
-    )
-    assert f"{len(sanitizers.CASES)} tests collected" in done.stdout, done.stdout[-2000:]
+def test_every_case_under_a_sanitizer_exists(pytestconfig):
+    there = {case["id"] for case in cases_in(pytestconfig, ROOT / "tests/cuda/cases")}
+    assert {*sanitizers.CASES} <= there

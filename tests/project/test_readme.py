@@ -14,12 +14,9 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
 from tests.support.drawings import with_graphviz
-from tests.support.pages import programs_of
+from tests.support.pages import programs_of, run
 
 ROOT = Path(__file__).parents[2]
-KERAS = programs_of("docs/keras.md")
-# Each program begins with no names, but modules are imported once.
-EACH = "import sys\nfor program in sys.argv[1:]: exec(program, {'__name__': '__main__'})"
 
 
 def test_the_code_runs_in_an_empty_directory(tmp_path):
@@ -32,23 +29,16 @@ def test_the_code_runs_in_an_empty_directory(tmp_path):
     assert "StateCounts(" in done.stdout
 
 
-@pytest.mark.parametrize("number", range(len(KERAS)))
-def test_the_code_of_the_page_on_keras_runs(number, tmp_path):
-    command = [sys.executable, "-c", KERAS[number]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert ("conv_states" in done.stdout, done.stdout == "5\n")[number]
-
-
-def test_the_code_of_the_page_on_pytorch_runs(tmp_path):
+# That of the pages on Keras and on neurons is among the cases of Keras and of JAX.
+def test_the_code_of_the_page_on_pytorch_runs(tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs/pytorch.md").read_text()
-    programs = programs_of("docs/pytorch.md")
     (table,) = re.findall(r"```\n(layer .*?)```", page, re.DOTALL)
-    command = [sys.executable, "-W", "error", "-c", EACH, *programs]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    for program in programs_of("docs/pytorch.md"):
+        run(program)
     shown = [line.split()[:5] for line in table.splitlines()]
-    assert [line.split()[:5] for line in done.stdout.splitlines()[: len(shown)]] == shown
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:5] for line in printed[: len(shown)]] == shown
 
 
 def test_the_code_of_the_page_on_statistics_prints_what_it_says(capsys):
@@ -96,15 +86,6 @@ def test_the_code_of_the_page_on_clusters_runs(tmp_path, monkeypatch, capsys):
     assert ts.store.open_counts("counts.zarr").load() == expected
 
 
-def test_the_code_of_the_page_on_neurons_prints_what_it_says(tmp_path):
-    programs = programs_of("docs/neurons.md")
-    # In a process of their own: JAX, once it is imported, warns of every fork.
-    command = [sys.executable, "-W", "error", "-c", EACH, *programs]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == re.findall(r"print.*?  # (.*)", "".join(programs))
-
-
 @pytest.mark.long
 @with_graphviz
 def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
@@ -129,7 +110,7 @@ def committed(path):
 
 
 @pytest.mark.slow
-def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
+def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path, monkeypatch, capsys):
     capture, reading, training, _ = programs_of("docs/store.md")
     with subprocess.Popen([sys.executable, "-c", capture], cwd=tmp_path) as killed:
         while not committed(tmp_path / "run.zarr"):
@@ -138,15 +119,10 @@ def test_the_code_of_the_page_on_stores_runs_and_goes_on(tmp_path):
         killed.kill()
     again = capture + "print(run.instance_count)\n" + reading
     interrupted = training.replace(", 30):", ", 17):")  # after the checkpoint of step 10
-    programs = [again, interrupted, training]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", EACH, *programs],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    found, _, table = done.stdout.partition(" inputs are there\n")
+    monkeypatch.chdir(tmp_path)
+    for program in (again, interrupted, training):
+        run(program)
+    found, _, table = capsys.readouterr().out.partition(" inputs are there\n")
     assert 0 < int(found) <= 200_000
     assert table.startswith("200000\nlayer ")  # with those that were there, and none twice
     assert table.splitlines()[-2:] == ["544", "960"]  # after 17 steps, and all 30

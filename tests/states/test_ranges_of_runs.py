@@ -63,6 +63,37 @@ def test_ranges_joined_are_the_whole():
         assert found == between(entries(run), fences[first], fences[last])
 
 
+def test_only_runs_with_blocks_of_the_range_are_read():
+    read = []
+
+    class Watched(MemoryRun):
+        def read(self, first, last):
+            read.append((self.fences[0], first, last))
+            return super().read(first, last)
+
+    runs = []
+    for high_byte in range(3):  # each is above the previous one, and has 5 blocks
+        low = np.arange(40, dtype=np.uint8)
+        states = np.column_stack([low, np.full_like(low, high_byte)])
+        runs.append(Watched(states, np.arange(1, 41)))
+    joined, starts = JoinedRun(runs), [run.fences[0] for run in runs]
+    assert len(joined.fences) == 15
+    whole = list(entries(joined).items())
+    ranges = {
+        (4, 5): [(0, 4, 5)],
+        (5, 10): [(1, 0, 5)],
+        (4, 6): [(0, 4, 5), (1, 0, 1)],
+        (3, 11): [(0, 3, 5), (1, 0, 5), (2, 0, 1)],
+        (10, 10): [(0, 0, 0)],  # nothing of any: an empty histogram of the same type
+        (15, 15): [(0, 0, 0)],
+    }
+    for (first, last), expected in ranges.items():
+        read.clear()
+        found = list(entries(joined, first, last).items())
+        assert read == [(starts[run], *blocks) for run, *blocks in expected]
+        assert found == whole[8 * first : 8 * last]
+
+
 def test_ranges_do_not_depend_on_the_order_of_runs():
     runs = [new_run(seed) for seed in range(3)]
     assert ranges_of(runs, 4) == ranges_of(runs[::-1], 4)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.samples import sweep
 
-KILLS = 6  # of each program, in a sample
+KILLS = 4  # of each program, in a sample
 PROGRAMS = (("process", "states"), ("power", "states"), ("process", "counts"))
 
 

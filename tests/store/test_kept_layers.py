@@ -174,19 +174,6 @@ def test_a_layer_goes_on_as_it_began(path):
         ts.CapturePoint("layer", "memory://x", keep="counts", compressor=object())
 
 
-def test_several_stores_of_counts_are_not_read_as_one(path):
-    for number in range(2):
-        with ts.Store(path.with_name(f"{number}.zarr"), "x") as store:
-            append(counting_point(store), 100 * number, 100 * number + 100)
-    paths = [path.with_name(f"{number}.zarr") for number in range(2)]
-    with pytest.raises(
-        RowsNotKept, match=r"0.zarr keeps counts of 'layer', and only stores of rows"
-    ):
-        ts.open_stores(paths)
-    histograms = [ts.Store(each)["layer"].histogram() for each in paths]
-    assert ts.merge(histograms) == counts_of(ROWS[:200])
-
-
 def test_stores_of_counts_have_a_format_of_their_own(path):
     for keep, number in (("states", 3), ("counts", 4)):
         where = path.with_name(keep)
@@ -202,6 +189,35 @@ def test_a_store_that_keeps_counts_is_rewound_to_what_it_has_only(path):
         with pytest.raises(RowsNotKept, match="cannot be rewound to 99"):
             store.rewind(99)
     assert ts.Store(path)["layer"].histogram() == counts_of(ROWS[:100])
+
+
+@pytest.mark.parametrize("options", [{}, {"groups": 4}, {"labelled": True}])
+@pytest.mark.parametrize("stored", [False, True])
+def test_counts_are_saved(stored, options, path):
+    labelled, groups = "labelled" in options, options.get("groups")
+    point = counting_point(path.with_name("other") if stored else None, groups=groups)
+    for first in range(0, 3000, 500):
+        append(point, first, first + 500, labelled=labelled)
+    run, told = ts.Run([point, rows := new_point(None, "rows", neurons=12)]), []
+    append(rows, 0, 100)
+    run.save(path, progress=lambda *amounts: told.append(amounts))
+    assert told[-1] == (3100, 3100)
+    saved = ts.Store(path)
+    assert saved.closed
+    assert saved.verify().problems == saved.verify().orphans == []
+    layer = saved["layer"]
+    assert layer.histogram() == point.histogram() == counts_of(ROWS)
+    assert (layer.instance_count, layer.keeps_counts) == (3000, True)
+    np.testing.assert_array_equal(saved["rows"][:], ROWS[:100])
+    if labelled:
+        assert layer.counts_by() == point.counts_by()
+    if groups:
+        assert layer.grouped() == point.grouped()
+    with ts.Store(path, "a") as store:  # goes on
+        again = counting_point(store, groups=groups)
+        append(again, 0, 10, labelled=labelled)
+        assert again.instance_count == 3010
+    run.close()
 
 
 # ---- passes that break -------------------------------------------------------------------------

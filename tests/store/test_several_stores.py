@@ -258,13 +258,6 @@ def test_a_part_counted_twice(again, one, tmp_path, monkeypatch):
     assert refusal(one, other).startswith("a part counted twice: ")
 
 
-def test_stores_of_counts(one, tmp_path):
-    with ts.Store(tmp_path / "counts", "x") as store:
-        new_point(store, keep="counts").append(ROWS, 35)
-    with pytest.raises(ts.errors.RowsNotKept, match=r"counts keeps counts of 'layer'.*ts.merge"):
-        ts.open_stores([one, tmp_path / "counts"])
-
-
 # ---- bad input -----------------------------------------------------------------------------------
 
 

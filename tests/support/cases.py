@@ -6,8 +6,9 @@ A folder named ``cases`` says in its ``__init__.py`` how its files are run:
     PROCESSES  name of a process -> what is added to its environment, or a function that tells; the
                name stands in the ids of its cases, unless it is empty
     OPTIONS    more arguments of pytest, where there are any
-    SPREAD     True: `make test` runs each case in one of the processes, `make test-all` in all;
-               a case that is marked each_process runs in all there too
+    SPREAD     names of processes: `make test` runs each case in one of them, `make test-all` in
+               all processes; a name that stands there twice gets two shares; a case that is marked
+               each_process runs in all there too
 
 Those files are imported in such processes only: frameworks exclude each other, and JAX warns of
 every fork once it is imported. Which cases there are is asked once, and kept in pytest's cache
@@ -26,6 +27,8 @@ import sys
 import tempfile
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,7 +54,7 @@ def runs_here(config):
 
 @functools.cache
 def described(folder):
-    return {"OPTIONS": (), "SPREAD": False, **runpy.run_path(str(folder / "__init__.py"))}
+    return {"OPTIONS": (), "SPREAD": (), **runpy.run_path(str(folder / "__init__.py"))}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -85,12 +88,12 @@ class CaseFile(pytest.File):
 
 def processes_of(case, about):
     """The processes in which `make test` runs a case."""
-    every = list(about["PROCESSES"])
+    spread = about["SPREAD"]
     # Where a case may be skipped in some processes, it could be spread to one of these.
-    if not about["SPREAD"] or {"each_process", "skipif"} & {*case["marks"]}:
-        return every
+    if not spread or {"each_process", "skipif"} & {*case["marks"]}:
+        return list(about["PROCESSES"])
     # By its name: always the same one, whatever other cases there are.
-    return [every[zlib.crc32(case["name"].encode()) % len(every)]]
+    return [spread[zlib.crc32(case["name"].encode()) % len(spread)]]
 
 
 class Case(pytest.Item):
@@ -118,17 +121,36 @@ def cases_in(config, folder):
         cache = config.cache.mkdir("cases")
     except AttributeError:  # -p no:cacheprovider
         return listed(config, folder)
+    kept = {
+        each: cache / f"{digest_of(each, config.rootpath)}.json"
+        for each in {folder, *needed_folders(config)}
+    }
+    with locked(cache / "lock"):
+        missing = [each for each in kept if not kept[each].exists()]
+        with ThreadPoolExecutor() as pool:  # processes side by side
+            lists = pool.map(partial(listed, config), missing)
+            for each, found in zip(missing, lists, strict=True):
+                kept[each].with_suffix(".new").write_text(json.dumps(found))
+                kept[each].with_suffix(".new").replace(kept[each])
+    return json.loads(kept[folder].read_text())
+
+
+def needed_folders(config):
+    """All folders with cases, where all of tests/ is collected."""
+    tests = config.rootpath / "tests"
+    if tests not in [config.invocation_params.dir / argument for argument in config.args]:
+        return []
+    folders = tests.rglob("cases")
+    return [each for each in folders if each.is_dir() and described(each)["FILES"]]
+
+
+@functools.cache
+def digest_of(folder, root):
     digest = hashlib.sha256()
-    for place in [folder, *(config.rootpath / source for source in SOURCES)]:
+    for place in [folder, *(root / source for source in SOURCES)]:
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(f"{file}\n".encode() + (file.read_bytes() if file.exists() else b""))
-    kept = cache / f"{digest.hexdigest()[:32]}.json"
-    with locked(cache / "lock"):
-        if not kept.exists():
-            found = listed(config, folder)
-            kept.with_suffix(".new").write_text(json.dumps(found))
-            kept.with_suffix(".new").replace(kept)
-    return json.loads(kept.read_text())
+    return digest.hexdigest()[:32]
 
 
 @functools.cache

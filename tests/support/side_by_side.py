@@ -9,7 +9,6 @@ from tests.support.cases import described
 # Each of these is for one process, because its tests share what takes long to make.
 TOGETHER = (
     "tests/object_stores/",
-    "tests/project/test_top_level_packages.py",
     "tests/cli/test_cli.py",
     "benchmarks/cpu/bench_count.py::test_count_trained_lenet",
 )

@@ -1,6 +1,7 @@
 """EfficiencyMonitor: a callback of Lightning's Trainer."""
 
 import pickle
+from contextlib import nullcontext
 
 import pytest
 from torch.utils.data import DataLoader, TensorDataset
@@ -184,3 +185,30 @@ def test_an_error_in_validation_ends_the_phase(kit, tmp_path):
 def test_a_module_without_such_layers(kit, tmp_path):
     with pytest.raises(ts.errors.NoLayerMatches):
         kit.trainer(tmp_path, kit.EfficiencyMonitor("Conv2d")).fit(kit.Net(), kit.loader())
+
+
+@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.parametrize("error", [RuntimeError("the training"), KeyboardInterrupt()])
+def test_the_store_of_a_training_that_fails_does_not_say_that_it_was_closed(
+    opened, error, kit, tmp_path
+):
+    class Failing(kit.Net):
+        def training_step(self, x, number):
+            loss = super().training_step(x, number)
+            if number == 3:
+                raise error
+            return loss
+
+    model, path = Failing(), tmp_path / "run.zarr"
+    with (
+        # Lightning turns Ctrl-C into the end of the program.
+        pytest.raises((RuntimeError, SystemExit)),
+        ts.Store(path, "x") if opened else nullcontext(path) as place,
+        ts.capture(model.net, "Linear", storage_path=place),
+    ):
+        kit.trainer(tmp_path, kit.EfficiencyMonitor("Linear")).fit(model, kit.loader())
+    store = ts.Store(path)
+    assert store.closed is False
+    assert store["0"].instance_count == 4 * 8
+    with pytest.raises(ts.errors.UnfinishedStore):
+        ts.open_stores(path)

@@ -1,6 +1,7 @@
 """torch.compile: a compiled model gives the states of the model, and computes the same."""
 
 import copy
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +12,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import tensorstate_gpu as ts
+from tests.support.samples import thinned
 from tests.support.torch_models import expected_rows, hooks_of, images
 
 # No C++ compiler is needed for these two; "aot_eager" functionalises as "inductor" does.
 BACKENDS = ("eager", "aot_eager")
+WAYS = [*itertools.product(["states", "counts"], BACKENDS, [False, True])]
+# Each two of these together.
+SAMPLE = [("states", "eager", False), ("states", "aot_eager", True)]
+SAMPLE += [("counts", "eager", True), ("counts", "aot_eager", False)]
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +51,7 @@ def expected(model: nn.Sequential, batches: list[torch.Tensor]) -> dict[str, ts.
     }
 
 
-@pytest.mark.parametrize("fullgraph", [False, True])
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize(("keep", "backend", "fullgraph"), thinned(WAYS, SAMPLE))
 def test_built_then_compiled(keep, backend, fullgraph):
     model, batches = network(), [images(5, 1, 6, 6, seed=seed) for seed in range(3)]
     want = expected(model, batches)
@@ -67,9 +71,7 @@ def test_built_then_compiled(keep, backend, fullgraph):
         np.testing.assert_array_equal(model.efficiency_layers[0].raw_states, rows)
 
 
-@pytest.mark.parametrize("fullgraph", [False, True])
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize(("keep", "backend", "fullgraph"), thinned(WAYS, SAMPLE))
 def test_compiled_inside_capture(keep, backend, fullgraph):
     model, batches = network(), [images(5, 1, 6, 6, seed=seed) for seed in range(2)]
     want = expected(model, batches)

@@ -1,5 +1,6 @@
 """Capture points that receive batches from a device, or from its stand-in."""
 
+import errno
 import gc
 import sys
 
@@ -10,6 +11,8 @@ import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
 from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.pass_notes import PassNotes
+from tensorstate_gpu._layers.run_counters import RunCounters
+from tensorstate_gpu._process.scratch_file import ScratchFile
 from tensorstate_gpu._states import spilling_counter
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
@@ -282,6 +285,35 @@ def test_drained_counts_wait_until_the_host_has_memory(machine, width, monkeypat
         with pytest.raises(MemoryError):
             point.counts()
     assert_captured(point, [rows[:300], rows])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_kept_counts_continue_in_files(machine, fails, tmp_path, monkeypatch):
+    """What finds no room on the device becomes sorted runs, as on the CPU."""
+    monkeypatch.setattr(Table, "_grow_for", out_of_memory)
+    monkeypatch.setattr(RunCounters, "_budget", 1 << 16)
+    parts = np.random.default_rng(0).integers(0, 256, (16, 6000, 16), np.uint8)
+    counted, store = [], ts.Store(tmp_path / "run.zarr", "x", commit_seconds=None)
+    point = ts.CapturePoint("layer", store, keep="counts")
+    for number, part in enumerate(parts):
+        with monkeypatch.context() as patch:
+            if fails and number < 15:
+                patch.setattr(ScratchFile, "append", no_space)
+            try:
+                record(point, machine.to_device(part), 128)
+                counted.append(part)
+            except OSError:  # of an earlier call; nothing of this batch is counted
+                assert number < 15
+    assert (len(counted) < 16) == fails
+    (counter,) = point.intake.accumulator.kept._counters.values()
+    assert counter._spilled.has_spilled
+    assert_captured(point, counted)
+    store.close()
+    assert ts.Store(tmp_path / "run.zarr")["layer"].histogram() == point.histogram()
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, "no space left")
 
 
 @pytest.mark.parametrize("width", [3, 16])

@@ -295,7 +295,8 @@ def test_a_hundred_steps_of_reduce_overhead(stage_rows, training):
                 optimizer.step()
             if step % 20 == 0:
                 run.drain()
-        assert not counters["inductor"]["cudagraph_skips"]
+        # Without stages the end of a pass has a graph of its own, with nothing for the device.
+        assert counters["inductor"]["cudagraph_skips"] == (stage_rows is None)
         assert run.instance_count == STEPS * BATCH
     for point, rows in zip(run.values(), seen, strict=True):
         distinct, counts = oracle.count(np.concatenate(rows))

@@ -10,14 +10,17 @@ FILES = (
     *("modes.py", "structures.py", "copies.py", "bad_input.py", "repeated_calls.py"),
     *("regressions.py", "neuron_axes.py", "training_mode.py", "call_sites.py"),
     *("labels.py", "capture_layers.py", "choosing.py", "passes.py", "masks.py", "callback.py"),
-    *("graphs.py", "capture_command.py"),
+    *("graphs.py", "capture_command.py", "documents.py", "true_axes.py"),
 )
 PROCESSES = {
     backend: {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     for backend in ("tensorflow", "jax", "torch")
 }
 # As in tests/bridges/jax/cases: compiling takes half as long.
-PROCESSES["jax"]["XLA_FLAGS"] = WITHOUT_LLVM
-SPREAD = True
+PROCESSES["jax"]["XLA_FLAGS"] = PROCESSES["tensorflow"]["XLA_FLAGS"] = WITHOUT_LLVM
+# Its pools of threads cost more than these small models.
+PROCESSES["tensorflow"] |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+# On JAX, whose compiler is slow, a case takes five times as long as on the others.
+SPREAD = ("tensorflow", "torch", "tensorflow", "torch", "tensorflow", "torch", "jax")
 # Warnings of the frameworks are not ours to mend; ours are errors.
 OPTIONS = ("-W", "default", "-W", "error:::tensorstate_gpu")

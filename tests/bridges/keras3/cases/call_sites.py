@@ -1,11 +1,14 @@
 """Layers that a model calls several times: each place in its graph has a capture point."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 import tensorstate_gpu as ts
+from tests.support.samples import thinned
 
 RNG = np.random.default_rng(0)
 X, Y = (RNG.normal(size=(20, 4)).astype("float32") for _ in range(2))
@@ -49,11 +52,12 @@ class Outer(keras.Model):
 
 
 WAYS = pytest.mark.parametrize("way", [rebuilt, wrapped])
+RUNS = [*itertools.product([rebuilt, wrapped], ["call", "predict", "fit"])]
+SAMPLE = [(wrapped, "call"), (wrapped, "predict"), (rebuilt, "fit")]
 
 
-@WAYS
 @pytest.mark.each_process
-@pytest.mark.parametrize("run_with", ["call", "predict", "fit"])
+@pytest.mark.parametrize(("way", "run_with"), thinned(RUNS, SAMPLE))
 def test_each_call_in_a_graph_has_a_capture_point(way, run_with):
     model, shared = twice()
     expected = [ts.compress_states(array(shared(part))) for part in (X, Y)]

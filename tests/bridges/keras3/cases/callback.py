@@ -47,10 +47,14 @@ class Later(keras.callbacks.Callback):
         self.tests.append(dict(logs))
 
 
+def counts_of(model, x):
+    """By NumPy, from the weights: a model that Keras compiles takes seconds."""
+    weights, bias = model.get_layer("hidden").get_weights()
+    return ts.count_states(ts.compress_states(x @ weights + bias), neurons=12)
+
+
 def efficiency_of(model, x):
-    with ts.capture(model, "hidden") as run:
-        model.predict(x, verbose=0)
-    return run[0].efficiency()
+    return counts_of(model, x).efficiency()
 
 
 @pytest.mark.each_process
@@ -84,13 +88,6 @@ def test_update_freq(update_freq, batches):
     assert [logs["efficiency"] for logs in later.epochs] == [efficiency_of(model, X)]
 
 
-def counts_of(model, x):
-    with ts.capture(model, "hidden") as run:
-        model.predict(x, verbose=0)
-    return run[0].histogram()
-
-
-@pytest.mark.each_process
 def test_batches_of_an_epoch_are_sampled():
     """Of 6 batches of 4 inputs, the first and the fourth; and all of the validation."""
     model, callback = network(), StateEfficiency("hidden", every_n_steps=3)
@@ -112,7 +109,7 @@ def test_batches_of_an_epoch_are_sampled():
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras refuses it there")
-@pytest.mark.parametrize(("every", "captured"), [(3, 16), (9, 8)])
+@pytest.mark.parametrize(("every", "captured"), thinned([(3, 16), (9, 8)], [(3, 16)]))
 def test_batches_that_keras_runs_as_one_are_captured_as_one(every, captured):
     """The first batch is 0, so of pairs of 6 batches the second has that of number 3."""
     model, callback = network(), StateEfficiency("hidden", every_n_steps=every)
@@ -145,7 +142,6 @@ def sentences():
     return model
 
 
-@pytest.mark.each_process
 def test_padding_is_left_out():
     """Of 2, 5 and 6 words, at most 9 are the first two sentences; at most 1 is no whole one."""
     for most, expected in ((None, (13, 3)), (9, (7, 2)), (1, (1, 3))):

@@ -1,7 +1,6 @@
 """Models that the cases capture, and what is to be found in them."""
 
 import keras
-import numpy as np
 from keras import layers
 
 import tensorstate_gpu as ts
@@ -24,13 +23,19 @@ def compiled(model, **options):
     return model
 
 
-def output_of(model, path, x, batch_size=16):
-    """What a layer gives for x, by a model of its own."""
-    layer = model
-    for name in path.split("/"):
-        layer = layer.get_layer(name)
-    part = keras.Model(model.inputs, layer.output)
-    return np.asarray(part.predict(x, batch_size=batch_size, verbose=0))
+def outputs_of(model, paths, x):
+    """What each of some layers gives for x: by one model, which is compiled once."""
+    outputs = {}
+    for path in paths:
+        layer = model
+        for name in path.split("/"):
+            layer = layer.get_layer(name)
+        outputs[path] = layer.output
+    return keras.Model(model.inputs, outputs).predict(x, batch_size=16, verbose=0)
+
+
+def output_of(model, path, x):
+    return outputs_of(model, [path], x)[path]
 
 
 def rows_of(model, path, x, axis=-1):

@@ -1,0 +1,115 @@
+"""Counts by label and by group that are larger than the memory limit."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu._layers import run_counters
+from tensorstate_gpu.reporting.layer_report import measured_layer
+from tests.support.points import new_point, rows_of
+from tests.support.runs_on_disk import BUDGET, small_runs  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("small_runs")
+
+ROWS = rows_of(4000, neurons=20)[np.arange(4000) % 2500]  # some come again
+LABELS = np.array([7, -5, 3, 20_000])[np.arange(4000) // 11 % 4]
+
+
+@pytest.fixture(params=["rows", "counts", "capture", "taken back"])
+def layer(request, tmp_path):
+    """A layer with labels and units, whose counts in memory are about as large as the limit."""
+    keep = "states" if request.param == "rows" else "counts"
+    store = ts.Store(tmp_path / "run.zarr", "x", commit_seconds=None)
+    point = new_point(store, neurons=20, keep=keep, groups=8 if keep == "counts" else None)
+    for first in range(0, 4000, 400):
+        append(point, slice(first, first + 400))
+        if first % 1200 == 0 and first < 3000:
+            store.commit()
+    if request.param == "taken back":
+        point.append(ROWS[:500], 500, LABELS[:500], np.arange(500))
+        point.intake.accumulator.rewind_pass()
+    if request.param in ("rows", "counts"):
+        store.close()
+        yield ts.Store(tmp_path / "run.zarr")["layer"]
+    else:
+        yield point
+        store.close()
+
+
+def append(point, part):
+    point.append(ROWS[part], len(ROWS[part]), LABELS[part], np.arange(part.start, part.stop) // 3)
+    point.intake.accumulator.mark_pass_end()
+
+
+@dataclasses.dataclass
+class Expected:
+    by_label: object
+    by_group: object
+    by_both: object
+
+
+@pytest.fixture
+def expected():
+    """What is counted in memory."""
+    point = new_point(None, neurons=20)
+    point.append(ROWS, len(ROWS), LABELS, np.arange(len(ROWS)) // 3)
+    return Expected(point.counts_by(), point.grouped(8), point.grouped_by(groups=8))
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    monkeypatch.setattr("tensorstate_gpu._process.memory_limit.LEAST", 1)
+    monkeypatch.setattr(run_counters.RunCounters, "_budget", BUDGET // 2)
+    ts.set_memory_limit(BUDGET // 4)
+
+
+def numbers(estimate):
+    return {name: n for name, n in estimate.as_dict().items() if isinstance(n, float | int)}
+
+
+def test_counts_by_label(layer, expected, little_memory):
+    found = layer.counted_by()
+    assert list(found) == [-5, 3, 7, 20_000]
+    assert all(isinstance(each, ts.StoredCounts) for each in found.values())
+    assert {label: each.load() for label, each in found.items()} == expected.by_label
+    assert found[7].entropy() == expected.by_label[7].entropy()
+    with pytest.raises(MemoryError, match=r"counted_by\(\) and counted_groups\(\)"):
+        layer.counts_by()
+    ts.set_memory_limit(1 << 30)
+    assert layer.counts_by() == expected.by_label
+
+
+def test_counts_by_group(layer, expected, little_memory):
+    found, whole = layer.counted_groups(8), expected.by_group
+    assert isinstance(found, ts.StoredGroups)
+    assert (len(found), found.neurons, found.sample) == (8, 20, whole.sample)
+    for measure in ("entropy", "efficiency"):
+        estimate = numbers(whole.estimate(measure))
+        assert numbers(found.estimate(measure)) == pytest.approx(estimate, rel=1e-12)
+    with pytest.raises(MemoryError, match=r"counted_by\(\) and counted_groups\(\)"):
+        layer.grouped(8)
+    ts.set_memory_limit(1 << 30)
+    assert found.load() == layer.grouped(8) == whole
+    assert found.together().load() == whole.together()
+
+
+def test_counts_by_label_and_group(layer, expected, little_memory):
+    found, whole = layer.counted_groups_by(groups=8), expected.by_both
+    assert list(found) == [-5, 3, 7, 20_000]
+    for label, each in found.items():
+        assert each.sample == whole[label].sample
+        assert numbers(each.estimate()) == pytest.approx(numbers(whole[label].estimate()))
+    ts.set_memory_limit(1 << 30)
+    assert {label: each.load() for label, each in found.items()} == whole
+
+
+def test_estimates_and_reports_are_those_in_memory(layer, expected, little_memory):
+    if "groups" not in layer.attributes():
+        assert layer.estimate().sample.number == len(ROWS)  # in 32 groups
+        return
+    whole = expected.by_group.estimate("efficiency")
+    assert numbers(layer.estimate("efficiency")) == pytest.approx(numbers(whole))
+    table = measured_layer(layer).report
+    assert (table.estimate, table.upper) == pytest.approx((whole.value, whole.upper))
