@@ -187,8 +187,8 @@ def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int
 def _begin(time: NDArray[np.int64], inputs: int) -> None:
     """Begin a pass. One that has no end has failed, unless it runs in another thread."""
     thread = threading.get_ident()
-    now, _, failed, last_thread = time.tolist()  # NumPy's numbers take five times as long
-    time[:] = next_pass(now), inputs, failed + (now % 2 and last_thread == thread), thread
+    now, _, failed, last = time.tolist()  # one call, where each entry of an array takes one
+    time[:] = next_pass(now), inputs, failed + (now % 2 and last == thread), thread
 
 
 def _size(given: torch.Tensor | None, axis: int) -> int:

@@ -220,16 +220,27 @@ class RankRun(Mapping[str, RankLayer]):
         return information.network_efficiency(self)
 
     def report(
-        self, accuracy: float | None = None, beta: float = 2, *, include_out_of_step: bool = False
+        self,
+        accuracy: float | None = None,
+        beta: float = 2,
+        *,
+        by_label: bool = False,
+        include_out_of_step: bool = False,
     ) -> "Report":
         """Return the table of measures of all ranks, on one rank alone; see tensorstate_gpu.report.
 
-        It has no tables by label, and its profiles do not know which neurons fire together.
+        Its tables by label have no standard errors, and its profiles do not know which neurons fire
+        together.
         """
-        from tensorstate_gpu.reporting import report
+        from tensorstate_gpu.reporting import LabelTable, report
 
         whole = report(self, accuracy, beta, include_out_of_step=include_out_of_step)
-        return replace(whole, ranks=self.ranks)
+        tables = (
+            LabelTable.of_rank_counts(layer.name, layer.counts_by, layer.histogram())
+            for layer in self.values()
+            if by_label and layer.name not in whole.missing
+        )
+        return replace(whole, ranks=self.ranks, by_label=tuple(tables))
 
     def __repr__(self) -> str:
         states = sum(layer.state_count for layer in self._layers.values())

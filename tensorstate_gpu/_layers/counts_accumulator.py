@@ -87,7 +87,8 @@ class CountsAccumulator(Accumulator):
         self._ledger.add(batches, notes, stored=True)
 
     def mark_pass_end(self) -> None:
-        self._pass_end = self._ledger.position(), self._samples.copy()
+        samples = self._samples if self._groups is None else self._samples.copy()
+        self._pass_end = self._ledger.position(), samples
         self._counters.hold()
 
     def rewind_pass(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.counts_argument import count_table
 from tensorstate_gpu.information.entropies import entropy
 from tensorstate_gpu.information.estimators import Estimator, check_estimator
@@ -70,7 +71,7 @@ def mutual_information(
     return information_of(labels, states, np.concatenate(parts), estimator)
 
 
-def information_of(labels: Ints, states: Ints, pairs: Ints, estimator: Estimator) -> float:
+def information_of(labels: Ints, states: Weights, pairs: Weights, estimator: Estimator) -> float:
     """Return the mutual information, from the counts of labels, of states, and of their pairs."""
     if np.count_nonzero(labels) == 1:
         return 0.0

@@ -1,14 +1,19 @@
 """LabelTable: the measures of one layer by label, and how much its states tell about the label."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu import information
 from tensorstate_gpu._html import html_summary, html_table
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
-from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
+from tensorstate_gpu.information.class_information import information_of
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.information.estimates import ROUGH, Quality
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.text import printable_name, text_table
@@ -65,6 +70,27 @@ class LabelTable:
             return cls._without(layer.name, error)
 
     @classmethod
+    def of_rank_counts(
+        cls,
+        name: str,
+        counts_by: Callable[[], Mapping[Label | None, RankCounts]],
+        together: RankCounts,
+    ) -> "LabelTable":
+        """Measure what all ranks have of each label. No rank knows which states labels share.
+
+        ``counts_by``: returns the counts by label, or raises LabelsMissing. ``together``: of all.
+        """
+        try:
+            found = counts_by()
+        except LabelsMissing as error:
+            return cls._without(name, error)
+        by_label = {label: counts for label, counts in found.items() if label is not None}
+        totals = np.array([counts.total for counts in by_label.values()])
+        pairs = _Pairs(tuple(by_label.values()))
+        told = information_of(totals, together, pairs, "chao-wang-jost")
+        return cls._measured(name, by_label, told)
+
+    @classmethod
     def _without(cls, name: str, error: LabelsMissing) -> "LabelTable":
         return cls(name, missing=str(error).removeprefix(f"{name}: "))
 
@@ -82,9 +108,14 @@ class LabelTable:
     @classmethod
     def of_counts(cls, name: str, by_label: Mapping[Label, StateCounts]) -> "LabelTable":
         """Measure the counts of each label; nothing tells how their rows depend on each other."""
+        return cls._measured(name, by_label, information.mutual_information({**by_label}))
+
+    @classmethod
+    def _measured(
+        cls, name: str, by_label: Mapping[Label, StateCounts | RankCounts], told: float
+    ) -> "LabelTable":
         measures = tuple(LayerReport.of(_shown(label), each) for label, each in by_label.items())
         covered = min(each.coverage for each in measures) >= ROUGH
-        told = information.mutual_information({**by_label})
         quality: Quality = "rough" if covered else "bounds only"
         return cls(name, tuple(by_label), measures, told, quality=quality)
 
@@ -127,6 +158,18 @@ class LabelTable:
         headings, *rows = self.cells()
         title = html_summary([(self.layer, self.missing or "by label")])
         return title + html_table(headings, rows) + html_summary(self.summary())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Pairs:
+    """The pairs of label and state on all ranks, as a histogram. No two labels share a pair."""
+
+    by_label: tuple[RankCounts, ...]
+
+    def counts_of_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        parts = [CountsOfCounts(*counts.counts_of_counts()) for counts in self.by_label]
+        whole = CountsOfCounts.together(parts)
+        return whole.counts, whole.states
 
 
 def _shown(label: Label) -> str:

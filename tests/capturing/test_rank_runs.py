@@ -190,6 +190,32 @@ def test_a_report_tells_what_ranks_know_of_a_layer():
         assert found.network_efficiency == 0
 
 
+def test_tables_by_label_are_those_of_one_process():
+    def tables(ranks):
+        run = ts.Run(
+            [point_of(PARTS[ranks.rank], labels=True, keep="counts"), ts.CapturePoint("unused")]
+        )
+        return run.sync(ranks).report(by_label=True).by_label
+
+    [exact] = (
+        ts.Run([point_of(range(40), labels=True, keep="counts")]).report(by_label=True).by_label
+    )
+    for [found] in on_ranks(4, tables):
+        assert (found.layer, found.labels) == (exact.layer, exact.labels)
+        assert str(found) == str(exact)
+        assert found.information == pytest.approx(exact.information)
+        assert found.quality == exact.quality
+
+
+def test_layers_without_labels_say_so_in_the_report_of_ranks():
+    def tables(ranks):
+        run = ts.Run([point_of(PARTS[ranks.rank], labels=ranks.rank == 0)])
+        return run.sync(ranks).report(by_label=True).by_label
+
+    for [found] in on_ranks(4, tables):
+        assert found.missing == "on some ranks, inputs were captured without a label"
+
+
 def test_a_run_of_ranks_is_a_table_in_notebooks():
     def html(ranks):
         return (

@@ -192,3 +192,15 @@ def test_counts_of_three_ranks_on_another_number_of_ranks(options, ranks):
 
 def sum_of_groups(monitors):
     return functools.reduce(ts.GroupedCounts.merge, (monitor.grouped("0") for monitor in monitors))
+
+
+@torch.no_grad()
+def test_the_step_of_a_checkpoint_is_captured_at_once():
+    """Though the step before loading was not, so that the hooks had left the model."""
+    state = ts.StateMonitor(network(), every_n_steps=2).state_dict()
+    monitor = ts.StateMonitor(model := network(), every_n_steps=2)
+    model(batch(0))
+    monitor.step(1)
+    monitor.load_state_dict(state)
+    model(batch(0))
+    assert monitor.counts("0").total == 8

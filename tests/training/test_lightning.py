@@ -42,6 +42,16 @@ def test_a_fit_with_validation_and_a_test(kit, tmp_path):
     assert "test/efficiency" in trained.callback_metrics
 
 
+def test_a_sanity_check_is_not_captured(kit, tmp_path):
+    callback = kit.EfficiencyMonitor("Linear")
+    options = {"num_sanity_val_steps": 2, "check_val_every_n_epoch": 2}
+    trained = kit.trainer(tmp_path, callback, max_epochs=1, **options)
+    trained.fit(kit.Net(), kit.loader(), kit.loader(16))
+    assert callback.monitor.counts("net.0").total == 8
+    with pytest.raises(ts.errors.NothingCaptured, match="phases so far: train"):
+        callback.monitor.counts("net.0", "eval")
+
+
 def test_accumulated_gradients(kit, tmp_path):
     callback = kit.EfficiencyMonitor("net.0", every_n_steps=2, window=1)
     kit.trainer(tmp_path, callback, accumulate_grad_batches=3).fit(kit.Net(), kit.loader(96))

@@ -298,3 +298,26 @@ def test_groups_of_inputs():
         model(batch(0))
     first = run[0].grouped().sample.fingerprint
     assert last.sample.fingerprint == (every - first) % 2**64
+
+
+@torch.no_grad()
+def test_the_number_of_the_same_step_begins_none():
+    """A trainer says it after each micro-batch: all of them share what is asked for."""
+    monitor = ts.StateMonitor(model := network(), every_n_steps=1, states_per_step=12)
+    for _ in range(3):
+        model(batch(0))
+        monitor.step(0)
+    assert monitor.counts("0").total == 12
+    assert monitor.passed_over("0") == 12
+
+
+@torch.no_grad()
+def test_an_evaluation_has_room_of_its_own():
+    """Each of its passes, whatever the step has captured in training."""
+    monitor = ts.StateMonitor(model := network(), every_n_steps=1, states_per_step=6)
+    model(batch(0))
+    with monitor.during("test"):
+        model(batch(1))
+        model(batch(2))
+    assert monitor.counts("0").total == 6
+    assert monitor.counts("0", "test").total == 2 * 6

@@ -197,3 +197,22 @@ def test_an_error_between_passes_drops_nothing():
     with pytest.raises(OSError, match="disk"):
         capture()
     assert {n: point.histogram() for n, point in run.items()} == expected(model, range(2))
+
+
+@torch.no_grad()
+def test_what_waits_is_forgotten_by_a_reset():
+    model = network()
+    monitor = monitor_of(model, every_n_steps=1)
+    model(batch(0))
+    monitor.reset()
+    model(batch(1))
+    assert found(monitor) == expected(model, [1])
+
+
+@torch.no_grad()
+def test_what_waits_is_kept_when_the_monitor_leaves():
+    model = network()
+    monitor = monitor_of(model, every_n_steps=1)
+    model(batch(0))
+    monitor.remove()
+    assert found(monitor) == expected(model, [0])

@@ -313,3 +313,30 @@ def test_calls_of_a_layer_have_their_own_points_and_labels(backend):
         assert {label: found.total for label, found in point.counts_by().items()} == {1: 4, 3: 2}
     once, twice = run["act_post_states"], run["act:2_post_states"]
     assert np.unpackbits(once.raw_states).sum() > np.unpackbits(twice.raw_states).sum() > 0
+
+
+class FailsFirst(torch.nn.Sequential):
+    """Fails between its layers in the first pass."""
+
+    fails = True
+
+    def forward(self, x):
+        x = self[0](x)
+        if self.fails:
+            raise RuntimeError("the first pass")
+        return self[1](x)
+
+
+@pytest.mark.parametrize("compiled_first", [True, False])
+@torch.no_grad()
+def test_a_model_is_compiled_after_its_first_pass_has_failed(compiled_first):
+    model = FailsFirst(torch.nn.Linear(4, 6), torch.nn.Linear(6, 3))
+    with ts.capture(model, "Linear") as run:
+        compiled = torch.compile(model, backend="eager")
+        with pytest.raises(RuntimeError, match="the first pass"):
+            (compiled if compiled_first else model)(torch.ones(5, 4))
+        model.fails = False
+        for _ in range(3):
+            compiled(torch.ones(5, 4))
+    assert run["1"].state_count == 3 * 5
+    assert [point.passes for point in run.values()] == [(4, 4), (3, 4)]
