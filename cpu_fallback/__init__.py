@@ -50,9 +50,6 @@ __all__ = [
 _NOTHING = nullcontext()
 
 
-_NOTHING = nullcontext()
-
-
 def working_on(
     tensor: Tensor, *, exports: bool = True, recorded: bool = False
 ) -> AbstractContextManager[None]:
