@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import Weights
+from tensorstate_gpu.information.counts_argument import on_host
 from tensorstate_gpu.information.counts_argument import weights as check_weights
 
 Floats = NDArray[np.float64]
@@ -48,11 +49,3 @@ class Distribution(NamedTuple):
             total = float(relative.sum())
             logs = np.log2(exact) - (math.log2(largest) + math.log2(total))
             return cls(relative / total, logs)
-
-
-def on_host(weights: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return an array of NumPy or CuPy as a NumPy array."""
-    if isinstance(weights, np.ndarray):
-        return weights
-    copied: NDArray[np.generic] = weights.get()
-    return copied
