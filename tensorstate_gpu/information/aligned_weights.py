@@ -17,19 +17,36 @@ Floats = NDArray[np.float64]
 class Alignable(Protocol):
     """A histogram that knows its states, such as StateCounts."""
 
+    @property
+    def neurons(self) -> int: ...
+
     def aligned_counts(self, other: object) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 
-def aligned(first: Weights, second: Weights) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Return the weights of both for each state, in host memory. Checks them as `weights` does."""
+def aligned(
+    first: Weights, second: Weights, names: tuple[str, str] = ("first", "second")
+) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Return the weights of both for each state, in host memory. Checks them as `weights` does.
+
+    ``names``: those of the arguments, for errors.
+    """
+    one, other = names
     if isinstance(first, Alignable) and isinstance(second, Alignable):
+        if first.neurons != second.neurons:
+            raise ValueError(
+                f"{one} has {first.neurons} neurons, {other} has {second.neurons}: "
+                "states of different neurons cannot be compared"
+            )
         first, second = first.aligned_counts(second)
     elif isinstance(first, Alignable) or isinstance(second, Alignable):
-        raise TypeError("both must be StateCounts, or both arrays whose entries belong together")
-    pair = on_host(check_weights(first, "first")), on_host(check_weights(second, "second"))
+        raise TypeError(
+            f"{one} and {other} must both be StateCounts, or both arrays whose entries belong "
+            "together"
+        )
+    pair = on_host(check_weights(first, one)), on_host(check_weights(second, other))
     if pair[0].shape != pair[1].shape:
         raise ValueError(
-            f"first and second must be aligned, got {len(pair[0])} and {len(pair[1])} states"
+            f"{one} and {other} must be aligned, got {len(pair[0])} and {len(pair[1])} states"
         )
     return pair
 
