@@ -33,12 +33,23 @@ Quality = Literal["good", "rough", "bounds only"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 
 GOOD, ROUGH = 0.95, 0.9  # the least coverages
+_ONE_SIDED = 1.645  # the 95 % quantile of the normal distribution
 _CUT = "cut to what the neurons allow"
 
 
 def quality_of(coverage: float) -> Quality:
     """Return what a coverage allows."""
     return "good" if coverage >= GOOD else "rough" if coverage >= ROUGH else "bounds only"
+
+
+def allows_interval(coverage: float, instances: int) -> bool:
+    """Return whether the source's coverage is enough for an interval, with 95 % confidence.
+
+    Some samples have a higher coverage by chance, and their intervals held in 70 of 100 cases only.
+    The standard error is at most that of instances whose rows are all alike.
+    """
+    error = math.sqrt(coverage * (1 - coverage) / max(1, instances))
+    return coverage - _ONE_SIDED * error >= ROUGH
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -100,9 +111,13 @@ class Estimate:
     def quality(self) -> Quality:
         """ "good" from a coverage of 0.95 on, "rough" from 0.9 on; else "bounds only".
 
-        Also "bounds only" if there are too few instances for a standard error.
+        Also "bounds only" if there are too few instances for a standard error, or for 95 %
+        confidence that the coverage is 0.9 or more.
         """
-        return "bounds only" if self.standard_error is None else quality_of(self.coverage)
+        known = allows_interval(self.coverage, self.instances)
+        return (
+            "bounds only" if self.standard_error is None or not known else quality_of(self.coverage)
+        )
 
     @property
     def confidence_interval(self) -> tuple[float, float] | None:
@@ -167,8 +182,8 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     Value: Chao, Wang and Jost (2013). Standard error: the delete-a-group jackknife, over groups of
     whole instances, so rows of one instance may be alike. Interval: value - t se to value + t se +
     b, where b is what may be left of the bias: value - plug-in, or twice the jackknife's estimate
-    if that is more. It holds where the coverage is at least 0.9, and is not given elsewhere; see
-    docs/statistics.md.
+    if that is more. It holds where the coverage is at least 0.9, and is given where that is so with
+    95 % confidence; see docs/statistics.md.
 
     Examples
     --------
@@ -211,9 +226,9 @@ def _check_measure(measure: object) -> None:
 def needs_tree(sums: GroupSums) -> bool:
     """Return whether an estimate needs a dependence tree, and gets it in no long time.
 
-    It is for the upper bound; at a higher coverage, there is an interval, which is narrower.
+    It is for the upper bound; where the coverage allows one, an interval is narrower.
     """
-    return sums.coverage < ROUGH and is_tree_quick(sums)
+    return not allows_interval(sums.coverage, sums.instances.number) and is_tree_quick(sums)
 
 
 def _checked_neurons(table: GroupTable, neurons: int | None) -> int | None:

@@ -7,7 +7,6 @@ from benchmarks.harness.tables import _between, _markdown
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 PAGE, PICTURE = DOCS / "statistics.md", DOCS / "intervals.svg"
-LEAST_PRINTED = 30  # samples with an interval, from which on a share of them says something
 
 Cell = Mapping[str, float | None]
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 720, 360, 60, 40, 20, 50
@@ -27,8 +26,8 @@ def written_page(cells: Sequence[Cell], page: str) -> str:
 
 
 def with_intervals(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells of which enough samples have an interval."""
-    return [cell for cell in cells if cell["printed"] * cell["samples"] >= LEAST_PRINTED]
+    """The cells of which samples have an interval."""
+    return [cell for cell in cells if cell["printed"]]
 
 
 def table(cells: Sequence[Cell]) -> list[list[str]]:

@@ -1,8 +1,9 @@
 """How often 95 % intervals contain the truth, by coverage of the sample.
 
-``python -m benchmarks.studies.intervals`` draws 300 samples of each size from each source that
-benchmarks/results/intervals.json lacks, and adds what it finds to that file, within an hour for
-all; ``--page`` writes the table and the picture of docs/statistics.md from it.
+``python -m benchmarks.studies.intervals`` draws 300 samples of each size from each source, as far
+as benchmarks/results/intervals.json lacks them, and adds what it finds to that file, within an hour
+for all. Where some of the samples have an interval, but fewer than 30, it draws more until 30 have
+one. ``--page`` writes the table and the picture of docs/statistics.md from it.
 
 The estimates are those of capture points, from states to the interval. Beside each interval, the
 study says what the usual one would do: the same value, with an error as if rows were independent;
@@ -27,6 +28,7 @@ from tensorstate_gpu.information import Estimate, estimate_mutual_information
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "benchmarks/results/intervals.json"
 SAMPLES, SEED = 300, 16
+LEAST_PRINTED = 30  # samples with an interval, from which on a share of them says something
 SIZES = (50, 100, 200, 500, 2000, 8000, 40_000)  # instances
 ROWS = 300_000  # of a sample at most
 
@@ -103,14 +105,20 @@ def captured(
     return point
 
 
-def cell(source: Source, instances: int, samples: int, seed: int) -> Cell:
-    """Draw samples, and say how often bounds and intervals held."""
-    drawn = [
-        estimated(source, instances, np.random.default_rng((seed, instances, number)))
-        for number in range(samples)
-    ]
+def cell(source: Source, instances: int, samples: int, seed: int, least: int = 0) -> Cell:
+    """Draw samples, and say how often bounds and intervals held.
+
+    Where some have an interval, but fewer than ``least``, as many samples again, until there are.
+    """
+    drawn: list[tuple[Estimate, bool]] = []
+    printed: list[tuple[Estimate, bool]] = []
+    while not drawn or 0 < len(printed) < least:
+        for number in range(len(drawn), len(drawn) + samples):
+            drawn.append(
+                estimated(source, instances, np.random.default_rng((seed, instances, number)))
+            )
+        printed = [one for one in drawn if one[0].confidence_interval is not None]
     truth, found = source.truth, [one for one, _ in drawn]
-    printed = [one for one in drawn if one[0].confidence_interval is not None]
     intervals = [one.confidence_interval for one, _ in printed]
     effects = [one.design_effect for one in found if one.design_effect is not None]
     return Cell(
@@ -118,9 +126,9 @@ def cell(source: Source, instances: int, samples: int, seed: int) -> Cell:
         source.rows,
         instances,
         truth,
-        samples,
+        len(drawn),
         _mean([one.coverage for one in found]),
-        len(printed) / samples,
+        len(printed) / len(drawn),
         _mean([low <= truth <= high for low, high in intervals]) if printed else None,
         _mean([holds for _, holds in printed]) if printed else None,
         _mean([one.lower <= truth for one in found]),
@@ -135,14 +143,9 @@ def _mean(values: Sequence[float]) -> float:
     return round(float(np.mean(values)), 5)
 
 
-def study(source: Source, samples: int) -> list[Cell]:
-    """All cells of a source."""
-    cells = []
-    for instances in SIZES:
-        if instances * source.rows <= ROWS:
-            cells.append(cell(source, instances, samples, SEED))
-            print(cells[-1], flush=True)
-    return cells
+def sizes_of(source: Source) -> list[int]:
+    """The numbers of instances that a source is sampled with."""
+    return [instances for instances in SIZES if instances * source.rows <= ROWS]
 
 
 def main() -> None:
@@ -157,9 +160,12 @@ def main() -> None:
         return
     sources = all_sources()
     order = [source.name for source in sources]
-    known = {found["source"] for found in cells}
     for source in sources:
-        if source.name not in known:
-            cells += map(asdict, study(source, SAMPLES))
-            cells.sort(key=lambda found: order.index(found["source"]))
-            RESULTS.write_text(json.dumps({"cells": cells}, indent=1) + "\n")
+        known = {one["instances"] for one in cells if one["source"] == source.name}
+        for instances in sizes_of(source):
+            if instances not in known:
+                found = cell(source, instances, SAMPLES, SEED, LEAST_PRINTED)
+                print(found, flush=True)
+                cells.append(asdict(found))
+                cells.sort(key=lambda one: (order.index(one["source"]), one["instances"]))
+                RESULTS.write_text(json.dumps({"cells": cells}, indent=1) + "\n")

@@ -2,18 +2,37 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks.studies.intervals import page
-from benchmarks.studies.intervals.sources import all_sources, clips, flipped, rare, topics, zipf
-from benchmarks.studies.intervals.study import RESULTS, SEED, SIZES, cell, study
+from benchmarks.studies.intervals.sources import (
+    all_sources,
+    clips,
+    flipped,
+    rare,
+    topics,
+    uniform,
+    zipf,
+)
+from benchmarks.studies.intervals.study import (
+    LEAST_PRINTED,
+    RESULTS,
+    SEED,
+    SIZES,
+    cell,
+    estimated,
+    sizes_of,
+)
 
+LUCKY = 86, 92, 111  # those of the first 300 samples that have a coverage of 0.9
 FOUND = json.loads(RESULTS.read_text())["cells"]
 
 
 def test_intervals_hold_wherever_they_are_printed():
     shown = page.with_intervals(FOUND)
     assert len(shown) > 15
+    assert min(round(one["printed"] * one["samples"]) for one in shown) >= LEAST_PRINTED
     assert min(one["held"] for one in shown) >= 0.92
     assert min(one["rows_held"] for one in shown) < 0.5  # the study sees errors that are too small
 
@@ -46,6 +65,24 @@ def test_a_sample_without_intervals():
     assert (some.printed, some.held, some.above_lower, some.below_upper) == (0, None, 1, 1)
 
 
+def test_samples_are_drawn_until_enough_have_an_interval():
+    alone, more = (cell(uniform(16, 1), 50, 4, SEED, least=least) for least in (0, 8))
+    assert (alone.samples, more.samples % 4) == (4, 0)
+    assert alone.printed * 4 < 8 <= more.printed * more.samples
+    assert more.printed < 1
+    none = cell(zipf(25), 100, 4, SEED, least=8)
+    assert (none.samples, none.printed) == (4, 0)
+
+
+def test_a_coverage_that_is_enough_by_chance():
+    """These samples have 0.9, their source has 0.88: seven of ten intervals would hold."""
+    source = flipped()
+    found = [estimated(source, 500, np.random.default_rng((SEED, 500, n)))[0] for n in LUCKY]
+    assert min(one.coverage for one in found) >= 0.9
+    assert {one.quality for one in found} == {"bounds only"}
+    assert all(one.lower <= source.truth <= one.upper for one in found)
+
+
 def test_a_state_that_no_input_has_shown():
     some = cell(rare(0.02), 50, 40, SEED)
     assert (some.printed, some.rows_held < 0.75) == (1, True)
@@ -61,7 +98,7 @@ def test_frames_of_clips_need_units():
 
 @pytest.mark.long
 def test_all_of_it():
-    again = [found for source in all_sources() for found in study(source, 50)]
+    again = [cell(source, size, 50, SEED) for source in all_sources() for size in sizes_of(source)]
     assert len(again) == len(FOUND)
     for one in again:  # of few samples, the share may be less by chance
         assert one.held is None or one.printed < 0.5 or one.held >= 0.85
