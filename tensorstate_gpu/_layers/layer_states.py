@@ -281,6 +281,19 @@ class LayerStates(ABC):
         with self._read_lock():
             return self._require_accumulator().chunks()
 
+    def rows_with_instances(self) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
+        """Return all packed rows, the number of the instance of each, and how many there are.
+
+        Raises InputsUnknown if some rows belong to no known instance. Warns of inputs that Keras
+        has shuffled. Needs keep="states".
+        """
+        self._warn_if_shuffled()
+        with self._read_lock(), self._naming_layer():
+            accumulator = self._require_accumulator()
+            rows, ledger = np.concatenate(list(accumulator.chunks())), accumulator.ledger
+            ledger.require_assigned()
+            return rows, ledger.instances_of_rows(0, len(rows)), ledger.count
+
     def entropy(self, alpha: float | None = 1, estimator: Estimator = "plugin") -> float:
         """Return the Rényi entropy of order alpha of the states, in bits.
 
