@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.layer_report import LayerReport
 from tensorstate_gpu.reporting.text import format_percent, format_range, with_noun
@@ -16,6 +17,8 @@ class Network(Protocol):
     def layers(self) -> tuple[LayerReport, ...]: ...
     @property
     def profiles(self) -> tuple[LayerProfile, ...]: ...
+    @property
+    def by_label(self) -> tuple[LabelTable, ...]: ...
     @property
     def network_efficiency(self) -> float: ...
     @property
