@@ -11,7 +11,6 @@ from tensorstate_gpu._capturing import capture_block
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._cli.input_batches import FROM_BATCHES, Batch, Batches
 from tensorstate_gpu._cli.model_calls import Call, call_of
-from tensorstate_gpu._cli.opened_store import origin_of
 from tensorstate_gpu._cli.users_objects import load_data, load_model, users_code
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.errors import NoStore
@@ -106,5 +105,6 @@ def _what_is_kept(store: str | None) -> str:
 
 
 def _origin(options: argparse.Namespace) -> dict[str, str]:
-    names = {"model": options.model, "inputs": options.inputs}
-    return names | ({} if options.store is None else origin_of(Store(options.store)))
+    told = {name: getattr(options, name) for name in ("model", "inputs", "labels", "limit")}
+    given = {name: str(value) for name, value in told.items() if value is not None}
+    return given | ({} if options.store is None else Store(options.store).report_origin)

@@ -130,7 +130,15 @@ def test_the_commands_of_the_docs(did, users_folder):
     assert (code, errors) == (0, "")
     assert out.endswith("\n\nThe page with charts: report.html\n")
     text = Path("report.html").read_text(encoding="utf-8")
-    for name, value in [("model", "mine:model"), ("inputs", "mine:images")]:
+    for name, value in {
+        "model": "mine:model",
+        "inputs": "mine:images",
+        "labels": "mine:labels",
+        "limit": "100",
+        "number of inputs": "100",
+        "attach_to": "layers with weights",
+        "keep": "counts",
+    }.items():
         assert f"<dt>{name}</dt><dd>{value}</dd>" in text
     assert did(*store, "--limit", 100)[0] == 0
     assert (*ts.Store("run.zarr"),) == ("0_post_states",)
