@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 from collections.abc import Mapping
@@ -43,7 +44,6 @@ def page_of(report: Network, title: str, origin: Mapping[str, str]) -> str:
     """Return the page as HTML. ``origin``: what is written about where the states are from."""
     _check_libraries()
     import jinja2
-    import vl_convert
 
     from tensorstate_gpu.reporting.page.charts import all_charts
 
@@ -72,9 +72,18 @@ def page_of(report: Network, title: str, origin: Mapping[str, str]) -> str:
         origin=dict(origin) | _versions(),
         style=_text("page.css"),
         script=_text("page.js"),
-        vega=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+        vega=_vega(),
     )
     return page
+
+
+@functools.cache
+def _vega() -> str:
+    """The script of the charting library. To bundle it takes a second."""
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return script
 
 
 def _check_libraries() -> None:
