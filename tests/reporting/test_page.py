@@ -12,6 +12,7 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu import neurons
 from tensorstate_gpu.reporting.page import layer_data
+from tensorstate_gpu.reporting.page.sentences import about_network
 from tensorstate_gpu.reporting.page.write import page_of
 from tests.support.points import new_point
 
@@ -113,6 +114,27 @@ def test_sentences(read):
     assert "2 of 40 neurons never fired. 1 of 40 neurons always fired." in shown
     assert "It never fires." in shown
     assert silent == 0
+
+
+def test_warnings_come_first(run):
+    """A guessed axis, and neurons that are idle, are told in the summary, not in a panel alone."""
+    report = run.report()
+    *_, never = about_network(report)
+    assert never == "100.0 % of the neurons of 静か never fired."
+    wide = np.ones((100, 10), bool)
+    wide[:, 1:] = np.random.default_rng(0).random((100, 9)) < 0.5
+    silent = wide.copy()
+    silent[:, :2] = False
+    points = [captured("one", wide), captured("silent", silent), captured("off", silent[:, :3])]
+    guessed = ts.Run(points).report()
+    guess = dataclasses.replace(guessed.layers[0], axis_origin="guess")
+    guessed = dataclasses.replace(guessed, layers=(guess, *guessed.layers[1:]))
+    assert about_network(guessed)[-3:] == [
+        "Which axis counts the neurons is a guess for one; where it is wrong, so are the numbers. "
+        "neuron_axis= says which does.",
+        "In 2 layers, 10 % of the neurons or more never fired: in off, 66.7 % of them.",
+        "10.0 % of the neurons of one always fired.",
+    ]
 
 
 def test_charts_have_the_numbers_of_the_layer(run, read):

@@ -20,7 +20,7 @@ def chosen_layers(layers: Sequence[LayerReport], profiles: Mapping[str, LayerPro
     rankings: tuple[Callable[[int], float], ...] = (
         lambda index: layers[index].efficiency,
         lambda index: layers[index].coverage,
-        lambda index: -constant_share(profiles.get(layers[index].layer)),
+        lambda index: -_constant_share(profiles.get(layers[index].layer)),
     )
     ranked = [sorted(range(len(layers)), key=ranking) for ranking in rankings]
     in_turn = dict.fromkeys(index for each in zip(*ranked, strict=True) for index in each)
@@ -38,9 +38,8 @@ def why_chosen(shown: int, layers: int) -> list[str]:
     ]
 
 
-def constant_share(profile: LayerProfile | None) -> float:
+def _constant_share(profile: LayerProfile | None) -> float:
     """Return the share of a layer's neurons that never or always fire, from 0 to 1."""
     if profile is None:
         return 0.0
-    constant = (profile.firing == 0) | (profile.firing == profile.states)
-    return float(constant.mean())
+    return (profile.dead + profile.always_on) / len(profile.firing)
