@@ -14,7 +14,7 @@ from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_for, device_of
 from tensorstate_gpu._states.external_counter import ExternalCounter
-from tensorstate_gpu._states.sorted_runs import Histogram
+from tensorstate_gpu._states.sorted_runs import Histogram, MemoryRun, SortedRun
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu._states.stored_counts import StoredCounts
@@ -22,6 +22,8 @@ from tensorstate_gpu._states.stored_counts import StoredCounts
 Label = int | str | None  # None: of rows without labels
 Device = tuple[int, int]
 Key = tuple[bool, Device]  # whether the rows have numbers, and where they are
+# Sorted runs of rows (False), and of rows with the numbers of their labels and groups (True).
+RunsByKind = dict[bool, list[SortedRun]]
 WeightedRows = tuple[Rows, NDArray[np.int64] | None]
 
 NUMBER = np.dtype("<u4")  # of a label, behind a row
@@ -203,10 +205,15 @@ class LabelledCounters:
                 own = np.ascontiguousarray(rows[part, : self._row_bytes])
                 yield label, group, StateCounts.trusted(own, counts[part], neurons)
 
-    def pieces(self) -> Iterator[tuple[bool, *Histogram]]:
-        """Yield all rows with their counts, piece by piece, and first whether they have numbers."""
-        for numbered, (rows, counts) in self._histograms():
-            yield numbered, rows, counts
+    def runs(self) -> RunsByKind:
+        """Return sorted runs that together are all counts; some may take back those of others.
+
+        They do not change when more is counted.
+        """
+        runs: RunsByKind = {}
+        for numbered, histogram in self._histograms():
+            runs.setdefault(numbered, []).append(MemoryRun(*histogram))
+        return runs
 
     @property
     def labels(self) -> list[Label]:
