@@ -198,8 +198,13 @@ class LabelledCounters:
         return self.histograms_by_group(neurons)
 
     def _parts(self, neurons: int) -> Iterator[tuple[Label, int, StateCounts]]:
-        """Return labels, groups and their counts; the same may come once for each device."""
+        """Return labels, groups and their counts; the same may come once for each device.
+
+        None of them is without rows: these were all taken back.
+        """
         for numbered, (rows, counts) in self._histograms():
+            if not len(rows):
+                continue
             runs = self._runs(rows) if numbered else [(None, 0, slice(None))]
             for label, group, part in runs:
                 own = np.ascontiguousarray(rows[part, : self._row_bytes])
@@ -226,12 +231,15 @@ class LabelledCounters:
             yield key[0], self._result(key)
 
     def _runs(self, keys: Rows) -> Iterator[tuple[Label, int, slice]]:
-        """Return each label and group of keys in order, and which of them have both."""
+        """Return each label and group of keys in order, and which of them have both.
+
+        There is at least one key.
+        """
         columns = keys[:, self._row_bytes :][:, : NUMBER.itemsize]
         numbers = np.ascontiguousarray(columns).view(NUMBER).reshape(-1)
         labels = list(self._numbers)
         edges = np.flatnonzero(np.diff(numbers)) + 1
-        for start, stop in pairwise([0, *edges.tolist(), len(keys)] if len(keys) else []):
+        for start, stop in pairwise([0, *edges.tolist(), len(keys)]):
             number, group = divmod(int(numbers[start]), self._groups)
             yield labels[number], group, slice(start, stop)
 
