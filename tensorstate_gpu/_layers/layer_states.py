@@ -241,7 +241,11 @@ class LayerStates(ABC):
         *,
         progress: ProgressCallback | None = None,
     ) -> dict[Any, GroupedCounts]:
-        """Return the counts by group for each label; see grouped() and counts_by()."""
+        """Return the counts by group for each label; see grouped() and counts_by().
+
+        Raises MemoryError if they are together more than get_memory_limit(): counted_groups_by()
+        leaves them in files.
+        """
         if labels is not None:
             self._warn_if_shuffled()
         with self._read_lock(), self._naming_layer():
