@@ -13,8 +13,8 @@ from benchmarks.gpu.each_test import LINES
 
 # What only a device can show comes first; it measures time, so nothing runs beside it.
 ALONE = ("only_gpu.py", "huge.py")
-SIDE_BY_SIDE = ("capture.py", "counting.py", "measures.py", "packing.py", "shortage.py")
-SIDE_BY_SIDE += ("stages.py", "streams.py", "tables.py", "tables_without_room.py")
+SIDE_BY_SIDE = ("capture.py", "counting.py", "measures.py", "neurons.py", "packing.py")
+SIDE_BY_SIDE += ("shortage.py", "stages.py", "streams.py", "tables.py", "tables_without_room.py")
 PROCESSES = 14  # compiling kernels is most of the time
 SECONDS = 60  # for one test
 

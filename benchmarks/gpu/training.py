@@ -46,6 +46,13 @@ WAYS: dict[str, Callable[[nn.Module], object]] = {
     'keep="states"': lambda model: ts.build_efficiency_model(model, "Conv2d", keep="states"),
 }
 
+# More ways, which only a forward pass is timed in.
+FORWARD_WAYS: dict[str, Callable[[nn.Module], object]] = {
+    'keep="counts", groups=64': lambda model: ts.build_efficiency_model(
+        model, "Conv2d", keep="counts", groups=64
+    ),
+}
+
 
 def measure(place: Place, batch: int, training: bool, found: Case) -> Iterator[str]:
     """Time the model in each way; yield after each that ``found`` has got."""
@@ -54,7 +61,7 @@ def measure(place: Place, batch: int, training: bool, found: Case) -> Iterator[s
     x = x.contiguous(memory_format=torch.channels_last)
     y = torch.randint(0, 1000, (len(x),), device=place.device)
     # One model at a time: four would not fit smaller devices. The bare one is timed beside each.
-    for way, prepare in WAYS.items():
+    for way, prepare in (WAYS if training else WAYS | FORWARD_WAYS).items():
         if way == "bare":
             continue
         check_time()

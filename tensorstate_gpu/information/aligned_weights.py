@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import Weights
+from tensorstate_gpu.information.counts_argument import on_host
 from tensorstate_gpu.information.counts_argument import weights as check_weights
 
 Floats = NDArray[np.float64]
@@ -16,19 +17,36 @@ Floats = NDArray[np.float64]
 class Alignable(Protocol):
     """A histogram that knows its states, such as StateCounts."""
 
+    @property
+    def neurons(self) -> int: ...
+
     def aligned_counts(self, other: object) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 
-def aligned(first: Weights, second: Weights) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Return the weights of both for each state, in host memory. Checks them as `weights` does."""
+def aligned(
+    first: Weights, second: Weights, names: tuple[str, str] = ("first", "second")
+) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Return the weights of both for each state, in host memory. Checks them as `weights` does.
+
+    ``names``: those of the arguments, for errors.
+    """
+    one, other = names
     if isinstance(first, Alignable) and isinstance(second, Alignable):
+        if first.neurons != second.neurons:
+            raise ValueError(
+                f"{one} has {first.neurons} neurons, {other} has {second.neurons}: "
+                "states of different neurons cannot be compared"
+            )
         first, second = first.aligned_counts(second)
     elif isinstance(first, Alignable) or isinstance(second, Alignable):
-        raise TypeError("both must be StateCounts, or both arrays whose entries belong together")
-    pair = on_host(check_weights(first, "first")), on_host(check_weights(second, "second"))
+        raise TypeError(
+            f"{one} and {other} must both be StateCounts, or both arrays whose entries belong "
+            "together"
+        )
+    pair = on_host(check_weights(first, one)), on_host(check_weights(second, other))
     if pair[0].shape != pair[1].shape:
         raise ValueError(
-            f"first and second must be aligned, got {len(pair[0])} and {len(pair[1])} states"
+            f"{one} and {other} must be aligned, got {len(pair[0])} and {len(pair[1])} states"
         )
     return pair
 
@@ -48,11 +66,3 @@ class Distribution(NamedTuple):
             total = float(relative.sum())
             logs = np.log2(exact) - (math.log2(largest) + math.log2(total))
             return cls(relative / total, logs)
-
-
-def on_host(weights: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return an array of NumPy or CuPy as a NumPy array."""
-    if isinstance(weights, np.ndarray):
-        return weights
-    copied: NDArray[np.generic] = weights.get()
-    return copied

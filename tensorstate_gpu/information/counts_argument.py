@@ -52,6 +52,19 @@ def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int6
     return table.astype(np.int64)
 
 
+def host_array(values: object, argument: str) -> NDArray[Any]:
+    """Return an array in host memory; a copy, if it is on a GPU. Raises TypeError if it is none."""
+    return on_host(_array(unmasked(values, argument), argument))
+
+
+def on_host(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of NumPy or CuPy as a NumPy array."""
+    if isinstance(array, np.ndarray):
+        return array
+    copied: NDArray[Any] = array.get()
+    return copied
+
+
 def _array(values: Any, argument: str) -> NDArray[Any]:
     """Convert to an array without a copy if possible. Raises TypeError if it cannot."""
     if _on_cuda(values):

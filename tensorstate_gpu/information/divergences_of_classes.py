@@ -7,11 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu.information.divergences import js_divergence
-from tensorstate_gpu.information.label_permutations import (
-    class_numbers,
-    generator_of,
-    rows_by_instance,
-)
+from tensorstate_gpu.information.label_permutations import generator_of
+from tensorstate_gpu.information.labelled_rows import HasInstances, Instances, LabelledRows
 
 Ints = NDArray[np.int64]
 Matrix = NDArray[np.float64]
@@ -38,10 +35,11 @@ class ClassDivergences:
 
 
 def class_divergences(
-    states: ArrayLike,
+    states: ArrayLike | HasInstances,
     labels: ArrayLike,
     rng: np.random.Generator | int,
     *,
+    instances: Instances = None,
     permutations: int = 19,
 ) -> ClassDivergences:
     """Return how much the states of each two classes differ, compared with permuted labels.
@@ -52,7 +50,7 @@ def class_divergences(
 
     Parameters
     ----------
-    states, labels, rng
+    states, labels, rng, instances
         As for `permutation_test`.
     permutations : int
         Of each two classes. The smallest possible p-value is 1 / (permutations + 1).
@@ -64,7 +62,7 @@ def class_divergences(
     Raises
     ------
     TypeError, ValueError
-        As for `permutation_test`; if there is one class only.
+        As for `permutation_test`; if there is one class only, or if a class has no rows.
 
     Examples
     --------
@@ -76,17 +74,15 @@ def class_divergences(
     [1.0, 1.0, 0.05]
     """
     count, generator = positive_integer(permutations, "permutations"), generator_of(rng)
-    classes = class_numbers(labels)
-    rows = rows_by_instance(states, len(classes))
-    names = np.unique(np.asarray(labels))
-    if len(names) < 2:
-        raise ValueError(f"labels must be of two or more classes, got {len(names)}")
+    rows = LabelledRows.of(states, labels, instances)
+    names, classes = rows.names, rows.classes
+    _check_classes(rows)
     shape = len(names), len(names)
     found = ClassDivergences(names, np.zeros(shape), np.zeros(shape), np.ones(shape))
     for one, other in zip(*np.triu_indices(len(names), 1), strict=True):
         chosen = (classes == one) | (classes == other)
         is_one = classes[chosen] == one
-        pair = _Pair(rows[chosen])
+        pair = _Pair(rows, chosen)
         value = pair.divergence(is_one)
         null = np.array([pair.divergence(generator.permutation(is_one)) for _ in range(count)])
         # A sum in another order has other last digits.
@@ -97,18 +93,27 @@ def class_divergences(
     return found
 
 
+def _check_classes(rows: LabelledRows) -> None:
+    if len(rows.names) < 2:
+        raise ValueError(f"labels must be of two or more classes, got {len(rows.names)}")
+    if empty := sorted(set(range(len(rows.names))) - set(rows.classes.tolist())):
+        raise ValueError(f"no instance of class {rows.names[empty[0]].item()!r} has rows")
+
+
 class _Pair:
     """The states of the instances of two classes."""
 
-    def __init__(self, rows: Ints) -> None:
-        distinct, places = np.unique(rows, return_inverse=True)
-        self._places, self._distinct = places.reshape(rows.shape), len(distinct)
+    def __init__(self, rows: LabelledRows, chosen: NDArray[np.bool_]) -> None:
+        here = chosen[rows.instances]
+        self._instances = (np.cumsum(chosen) - 1)[rows.instances[here]]
+        distinct, self._places = np.unique(rows.states[here], return_inverse=True)
+        self._distinct = len(distinct)
         self._total = self._count(self._places)
 
     def _count(self, places: Ints) -> Ints:
-        return np.bincount(places.ravel(), minlength=self._distinct).astype(np.int64)
+        return np.bincount(places, minlength=self._distinct).astype(np.int64)
 
     def divergence(self, is_one: NDArray[np.bool_]) -> float:
         """Return the divergence if these instances are of one class, and the rest of the other."""
-        counts = self._count(self._places[is_one])
+        counts = self._count(self._places[is_one[self._instances]])
         return js_divergence(counts, self._total - counts)

@@ -50,7 +50,9 @@ def entropy(
     estimator : str
         How to conclude from the sample to its source. "plugin", the default, takes the shares of
         the sample for those of the source. For order 1: "miller-madow", "grassberger", "jackknife",
-        "chao-shen", "chao-wang-jost" and "nsb"; for orders 2, 3, 4 and 5: "unbiased".
+        "chao-shen", "chao-wang-jost" and "nsb"; for orders 2, 3, 4 and 5: "unbiased". The time of
+        "nsb" grows with how many different counts there are: with ten thousands of them it takes
+        seconds, with a million minutes.
     neurons : int, optional
         For "nsb": 2**neurons states are possible. By default the neurons of a StateCounts.
 

@@ -33,6 +33,7 @@ Quality = Literal["good", "rough", "bounds only"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 
 GOOD, ROUGH = 0.95, 0.9  # the least coverages
+_CUT = "cut to what the neurons allow"
 
 
 def quality_of(coverage: float) -> Quality:
@@ -111,9 +112,10 @@ class Estimate:
     def __repr__(self) -> str:
         error = self.standard_error
         margin = "" if error is None else f" +- {error:.2g}"
+        cut = f" ({_CUT})" if self.is_cut else ""
         word = "bounds" if self.confidence_interval is None else "95 % interval"
         return (
-            f"Estimate({self.value:.4g}{margin}, {word} {self.lower:.4g} to {self.upper:.4g}, "
+            f"Estimate({self.value:.4g}{margin}{cut}, {word} {self.lower:.4g} to {self.upper:.4g}, "
             f"{self.quality}, coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
         )
 
@@ -121,7 +123,7 @@ class Estimate:
         error = self.standard_error
         known = self.confidence_interval is not None
         shown = {
-            "value": f"{self.value:.4g}",
+            "value": f"{self.value:.4g}" + (f" ({_CUT})" if self.is_cut else ""),
             "standard error": "-" if error is None else f"{error:.2g}",
             "95 % interval" if known else "bounds": f"{self.lower:.4g} - {self.upper:.4g}",
             "quality": self.quality,

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu.information.class_information import check_for_pairs, information_of
 from tensorstate_gpu.information.estimators import Estimator
+from tensorstate_gpu.information.labelled_rows import HasInstances, Instances, LabelledRows
 
 Ints = NDArray[np.int64]
 
@@ -34,10 +35,11 @@ class PermutationTest:
 
 
 def permutation_test(
-    states: ArrayLike,
+    states: ArrayLike | HasInstances,
     labels: ArrayLike,
     rng: np.random.Generator | int,
     *,
+    instances: Instances = None,
     permutations: int = 999,
     estimator: Estimator = "plugin",
 ) -> PermutationTest:
@@ -49,12 +51,16 @@ def permutation_test(
 
     Parameters
     ----------
-    states : uint8 array of shape (rows, bytes), or integers of shape (rows,)
-        Packed states, such as ``raw_states``, or a number for each. The rows of an instance follow
-        each other, and all instances have equally many.
+    states : capture point or layer of a Store; or uint8 (rows, bytes), or integers (rows,)
+        What has captured rows also knows their instances. Of arrays, packed states or a number for
+        each. Arrays on a GPU are copied to the host.
     labels : array_like of integers or strings, (instances,)
     rng : numpy.random.Generator or int
         The source of permutations, or its seed.
+    instances : array_like of integers, (rows,), or "equal", optional
+        For arrays: the place in ``labels`` of the instance of each row, in any order; "equal" if
+        the rows of an instance follow each other, and all have equally many. By default, each row
+        is an instance. Instances without rows are left out.
     permutations : int
         The smallest possible p-value is 1 / (permutations + 1). Each permutation takes as long as
         sorting the distinct pairs of instance and state.
@@ -68,9 +74,10 @@ def permutation_test(
     Raises
     ------
     TypeError, ValueError
-        For states or labels of other shapes or types; if the rows cannot be divided evenly among
-        the instances; if ``permutations`` is not a positive integer, or ``rng`` neither a generator
-        nor a seed; if the estimator is none for `mutual_information`.
+        For states or labels of other shapes or types; if it is not known which rows belong to which
+        instance; if ``permutations`` is not a positive integer, or ``rng`` neither a generator nor
+        a seed; if the estimator is none for `mutual_information`. What a capture point raises if it
+        keeps counts only, or if rows belong to no known instance.
 
     Notes
     -----
@@ -86,8 +93,8 @@ def permutation_test(
     """
     check_for_pairs(estimator)
     generator, count = generator_of(rng), positive_integer(permutations, "permutations")
-    classes = class_numbers(labels)
-    pairs = _InstancesWithStates(state_numbers(states), len(classes))
+    rows = LabelledRows.of(states, labels, instances)
+    pairs, classes = _InstancesWithStates(rows), rows.classes
     value = pairs.information(classes, estimator)
     null = np.array(
         [pairs.information(generator.permutation(classes), estimator) for _ in range(count)]
@@ -99,13 +106,13 @@ def permutation_test(
 class _InstancesWithStates:
     """The distinct pairs of instance and state, and how many rows have each."""
 
-    def __init__(self, states: Ints, instances: int) -> None:
-        _check_divisible(len(states), instances)
-        self._distinct = int(states.max()) + 1
-        instance = np.repeat(np.arange(instances), len(states) // instances)
-        pairs, self._rows = np.unique(instance * self._distinct + states, return_counts=True)
+    def __init__(self, rows: LabelledRows) -> None:
+        self._distinct = int(rows.states.max()) + 1
+        pairs, self._rows = np.unique(
+            rows.instances * self._distinct + rows.states, return_counts=True
+        )
         self._instances, self._states = np.divmod(pairs, self._distinct)
-        self._state_counts = np.bincount(states)
+        self._state_counts = np.bincount(rows.states)
 
     def information(self, classes: Ints, estimator: Estimator) -> float:
         """Return the mutual information if the instances have these classes."""
@@ -117,42 +124,6 @@ class _InstancesWithStates:
 
     def _sum_rows(self, groups: Ints) -> Ints:
         return np.bincount(groups, self._rows).astype(np.int64)  # exact: fewer than 2**53 rows
-
-
-def _check_divisible(rows: int, instances: int) -> None:
-    if not instances or rows % instances or not rows:
-        raise ValueError(f"{rows} rows cannot be divided among {instances} instances")
-
-
-def rows_by_instance(states: ArrayLike, instances: int) -> Ints:
-    """Return a number for each row, the same for equal states: (instances, rows of each)."""
-    numbers = state_numbers(states)
-    _check_divisible(len(numbers), instances)
-    return numbers.reshape(instances, -1)
-
-
-def state_numbers(states: ArrayLike) -> Ints:
-    """Return a number from 0 for each row, the same for equal states."""
-    rows = np.asarray(states)
-    if rows.ndim == 2 and rows.dtype == np.uint8 and rows.shape[1]:
-        rows = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1])))[:, 0]
-    elif rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise TypeError(
-            "states must be uint8 of shape (rows, bytes) or integers of shape (rows,), "
-            f"got {rows.dtype} of shape {rows.shape}"
-        )
-    return np.unique(rows, return_inverse=True)[1].astype(np.int64)
-
-
-def class_numbers(labels: ArrayLike) -> Ints:
-    """Return a number from 0 for each label, in their order. Raises TypeError for other arrays."""
-    array = np.asarray(labels)
-    if array.ndim != 1 or array.dtype.kind not in "iuU":
-        raise TypeError(
-            "labels must be integers or strings of shape (instances,), "
-            f"got {array.dtype} of shape {array.shape}"
-        )
-    return np.unique(array, return_inverse=True)[1].astype(np.int64)
 
 
 def generator_of(rng: object) -> np.random.Generator:

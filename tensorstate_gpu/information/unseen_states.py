@@ -68,7 +68,7 @@ def unseen_share(new: Weights, reference: Weights) -> UnseenShare:
     >>> share.value, share.expected
     (0.2, 0.0)
     """
-    counts, known = aligned(new, reference)
+    counts, known = aligned(new, reference, ("new", "reference"))
     sample = CountsOfCounts.of(counts, "new", needed_by="unseen_share")
     expected = 1 - coverage(known)
     together = CountsOfCounts.of(

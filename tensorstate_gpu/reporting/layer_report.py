@@ -168,7 +168,12 @@ class LayerReport:
     @property
     def is_at_ceiling(self) -> bool:
         """Whether the entropy says how many rows there were, not what the layer can do."""
-        return self.slope > 0.5 or self.entropy > 0.95 * math.log2(self.states) > 0
+        return self.slope > 0.5 or self.shows_most_of_states
+
+    @property
+    def shows_most_of_states(self) -> bool:
+        """Whether the entropy is almost that of so many states that are all different."""
+        return self.entropy > 0.95 * math.log2(self.states) > 0
 
     def why_constant(self) -> str:
         """Return why all rows have the same state, so that the efficiency is 0; else nothing.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from tensorstate_gpu._layers.batches import Batch
+from tensorstate_gpu._layers.counters import RunsByKind
 from tensorstate_gpu._layers.instance_groups import SampleTallies
 from tensorstate_gpu._layers.instance_notes import NOTES, NoteColumn
 from tensorstate_gpu._layers.joined_counters import JoinedCounters
@@ -13,7 +14,6 @@ from tensorstate_gpu._layers.kept_accumulator import (
 )
 from tensorstate_gpu._layers.kept_counters import KeptCounters
 from tensorstate_gpu._layers.ledger import Ledger
-from tensorstate_gpu._layers.run_counters import RunsByKind
 from tensorstate_gpu._states.sorted_runs import SortedRun
 from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.counts_entry import RunRecord
@@ -32,11 +32,11 @@ def opened_counts(
     """
     counts, groups = committed.counts, committed.groups
     assert counts is not None
-    counters = KeptCounters(committed.row_bytes, groups or 1, counts.labels)
+    counters = KeptCounters(committed.row_bytes, groups or 1)
     kept: list[tuple[RunRecord, SortedRun]] = [
         (each, opened_run(files, name, committed.run_bytes(each), each)) for each in counts.runs
     ]
-    counters.start_from(by_kind(kept), counts.total)
+    counters.start_from(by_kind(kept), counts.total, counts.labels)
     samples = SampleTallies(groups or 1)
     samples.by_label.update(counts.samples)
     notes = {what: NoteColumn(what, count=count) for what, count in counts.noted.items()}

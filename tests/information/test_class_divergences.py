@@ -10,7 +10,7 @@ def test_each_pair_is_that_of_two_histograms():
     rng = np.random.default_rng(0)
     labels = np.array(["b", "a", "c", "c"]).repeat(25)
     states = rng.integers(0, 6, (100, 3)) + 2 * (labels == "c")[:, None]
-    found = information.class_divergences(states.ravel(), labels, rng=1)
+    found = information.class_divergences(states.ravel(), labels, 1, instances="equal")
     assert found.labels.tolist() == ["a", "b", "c"]
     counts = [np.bincount(states[labels == name].ravel(), minlength=9) for name in "abc"]
     for one in range(3):
@@ -29,7 +29,9 @@ def test_rows_of_an_instance_stay_together():
     small = []
     for seed in range(60):
         states = rng.integers(0, 20, 40).repeat(20)
-        found = information.class_divergences(states, np.repeat([0, 1], 20), seed)
+        found = information.class_divergences(
+            states, np.repeat([0, 1], 20), seed, instances="equal"
+        )
         small.append(found.p_value[0, 1] <= 0.05)
     assert np.mean(small) <= 0.15  # 5 % are expected; of permuted rows, all
 
@@ -45,7 +47,7 @@ def test_packed_states_and_classes_of_other_sizes():
     ("states", "labels", "options", "message"),
     [
         ([1, 2], [0, 0], {}, "labels must be of two or more classes, got 1"),
-        ([1, 2, 3], [0, 1], {}, "3 rows cannot be divided among 2 instances"),
+        ([1, 2, 3], [0, 1], {}, "which of the 3 rows belong to which of the 2 labels"),
         ([1, 2], [0, 1], {"permutations": 0}, "permutations"),
     ],
 )

@@ -100,13 +100,15 @@ def test_value_is_the_mutual_information():
     labels, states = rng.integers(0, 3, 40), rng.integers(0, 9, 80)
     table = [np.bincount(states[np.repeat(labels, 2) == label], minlength=9) for label in range(3)]
     for estimator in ("plugin", "chao-wang-jost"):
-        test = permutation_test(states, labels, rng, permutations=9, estimator=estimator)
+        test = permutation_test(
+            states, labels, rng, instances="equal", permutations=9, estimator=estimator
+        )
         assert test.value == pytest.approx(mutual_information(table, estimator), abs=1e-12)
         assert len(test.null) == 9
     packed = np.stack([np.zeros_like(states), states], axis=1).astype(np.uint8)
     names = np.array(["zero", "one", "two"])[labels]
-    again = permutation_test(packed, names, 5, permutations=9)
-    first = permutation_test(states, labels, 5, permutations=9)
+    again = permutation_test(packed, names, 5, instances="equal", permutations=9)
+    first = permutation_test(states, labels, 5, instances="equal", permutations=9)
     assert again.value == pytest.approx(first.value, abs=1e-12)
     assert "p-value" in repr(again)
 
@@ -124,7 +126,11 @@ def test_labels_that_tell_nothing_are_rarely_significant():
     rng = np.random.default_rng(6)
     p_values = [
         permutation_test(
-            dependent_rows(rng, 40, 10), rng.integers(0, 2, 40), rng, permutations=39
+            dependent_rows(rng, 40, 10),
+            rng.integers(0, 2, 40),
+            rng,
+            instances="equal",
+            permutations=39,
         ).p_value
         for _ in range(60)
     ]
@@ -136,7 +142,8 @@ def test_labels_that_tell_something_are_significant():
     rng = np.random.default_rng(7)
     labels = rng.integers(0, 2, 60)
     states = dependent_rows(rng, 60, 5) + np.repeat(labels, 5) * 500
-    assert permutation_test(states, labels, rng, permutations=99).p_value == 0.01
+    test = permutation_test(states, labels, rng, instances="equal", permutations=99)
+    assert test.p_value == 0.01
 
 
 def test_equal_values_count_as_reached():
@@ -148,13 +155,13 @@ def test_equal_values_count_as_reached():
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"states": [1, 2, 3]}, ValueError, "3 rows cannot be divided among 2 instances"),
+        ({"states": [1, 2, 3]}, ValueError, "which of the 3 rows belong to which of the 2 labels"),
         ({"states": []}, TypeError, "states"),
         ({"states": np.empty(0, np.int64)}, ValueError, "0 rows"),
         ({"states": [0.5, 1.0]}, TypeError, "states"),
         ({"labels": [0.5, float("nan")]}, TypeError, "labels"),
         ({"labels": [[1, 2]]}, TypeError, "labels"),
-        ({"labels": np.empty(0, np.int64)}, ValueError, "0 instances"),
+        ({"labels": np.empty(0, np.int64)}, ValueError, "0 labels"),
         ({"rng": None}, TypeError, "rng"),
         ({"rng": -1}, TypeError, "rng"),
         ({"permutations": 0}, ValueError, "permutations"),

@@ -136,13 +136,14 @@ def test_p_values_of_extremes():
 def test_invalid_pairs(measure):
     counts = StateCounts(np.array([[1]], np.uint8), np.array([2]), neurons=3)
     wider = StateCounts(np.array([[1]], np.uint8), np.array([2]), neurons=4)
+    one, other = ("new", "reference") if measure is unseen_share else ("first", "second")
     for pair, error, words in [
-        (([1, 2], [1, 2, 3]), ValueError, "2 and 3 states"),
-        (([1, 2], [0, 0]), ValueError, "second"),
-        (([], []), ValueError, "first is empty"),
-        ((counts, wider), ValueError, "4 neurons with 3"),
-        ((counts, StateCounts.empty(3)), ValueError, "second"),
-        ((counts, [2]), TypeError, "both must be StateCounts"),
+        (([1, 2], [1, 2, 3]), ValueError, f"{one} and {other} must be aligned, got 2 and 3 states"),
+        (([1, 2], [0, 0]), ValueError, f"{other} holds only zeros"),
+        (([], []), ValueError, f"{one} is empty"),
+        ((counts, wider), ValueError, f"{one} has 3 neurons, {other} has 4: states of different"),
+        ((counts, StateCounts.empty(3)), ValueError, f"{other} "),
+        ((counts, [2]), TypeError, f"{one} and {other} must both be StateCounts"),
     ]:
         with pytest.raises(error, match=words):
             measure(*pair)

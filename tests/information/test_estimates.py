@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -203,7 +204,11 @@ def test_a_value_above_the_neurons_is_cut():
     cut = estimate(groups, neurons=7)
     assert (cut.value, cut.is_cut, above.is_cut) == (7, True, False)
     assert cut.standard_error == above.standard_error  # the cut hides no error
-    assert estimate(groups, "efficiency", neurons=7).is_cut
+    shown = estimate(groups, "efficiency", neurons=7)
+    assert shown.is_cut
+    assert re.match(r"Estimate\(1 \+- [\d.e-]+ \(cut to what the neurons allow\), ", repr(shown))
+    assert "1 (cut to what the neurons allow)" in shown._repr_html_()
+    assert "cut" not in repr(above) + above._repr_html_()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from benchmarks.gpu import bounded, each_test, results, sanitizers, speed, tests, training
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.clock import Place
+from tests.cuda.cases import FILES
 from tests.support.cases import cases_in
 
 ROOT = Path(__file__).parents[2]
@@ -44,8 +45,9 @@ def test_a_failing_benchmark_is_reported_and_the_others_go_on(monkeypatch):
 @pytest.mark.parametrize("training_step", [False, True])
 def test_each_way_of_training_runs(training_step):
     found = {}
-    assert list(training.measure(TINY, 256, training_step, found)) == list(training.WAYS)[1:]
-    assert list(found) == list(training.WAYS)
+    ways = [*training.WAYS, *(() if training_step else training.FORWARD_WAYS)]
+    assert list(training.measure(TINY, 256, training_step, found)) == ways[1:]
+    assert list(found) == ways
     assert next(iter(results.training_rows({"case": found})))[0] == "case"
 
 
@@ -195,6 +197,12 @@ def test_sanitizers_that_did_not_run_are_no_success():
         "========= COMPUTE-SANITIZER\n========= Error: Device not supported",
     ):
         assert sanitizers.verdict("memcheck", 0, output)["errors"] is None
+
+
+def test_every_file_of_cases_that_a_gpu_can_run_is_run_on_it():
+    assert {*tests.ALONE, *tests.SIDE_BY_SIDE} == {"only_gpu.py", "huge.py", *FILES} - {
+        "simulated.py"
+    }
 
 
 def test_every_case_under_a_sanitizer_exists(pytestconfig):

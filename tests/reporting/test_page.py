@@ -12,7 +12,7 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu import neurons
 from tensorstate_gpu.reporting.page import layer_data
-from tensorstate_gpu.reporting.page.sentences import about_network
+from tensorstate_gpu.reporting.page.sentences import about_layer, about_network
 from tensorstate_gpu.reporting.page.write import page_of
 from tests.support.points import new_point
 
@@ -103,6 +103,24 @@ def test_it_says_what_the_table_says(run, read):
             assert cell in shown
     for _, value in report.summary():
         assert value in shown
+
+
+@pytest.mark.parametrize(
+    ("rows", "neurons", "distinct", "said"),
+    [
+        (300, 8, 256, "The second half of its 300 states still added 0.6 bits to its entropy of"),
+        (300, 40, 256, "The second half of its 300 states still added 0.6 bits to its entropy of"),
+        (300, 40, 1 << 30, "It is at its ceiling: 300 states can show no more than 20.6 %."),
+    ],
+)
+def test_why_a_layer_needs_more_inputs(rows, neurons, distinct, said):
+    numbers = np.random.default_rng(0).integers(0, distinct, rows)
+    point = captured("layer", (numbers[:, None] >> np.arange(neurons)) % 2 == 1)
+    (layer,) = ts.Run([point]).report().layers
+    assert layer.is_at_ceiling
+    (sentence,) = [text for text in about_layer(layer, None) if "Capture more inputs." in text]
+    assert sentence.startswith(said)
+    assert "100.0 %" not in sentence
 
 
 def test_sentences(read):

@@ -95,10 +95,7 @@ def about_layer(layer: LayerReport, profile: LayerProfile | None) -> list[str]:
     if reason := layer.why_constant():
         sentences.append(f"It {_without_it(reason)}.")
     elif layer.is_at_ceiling:
-        sentences.append(
-            f"It is at its ceiling: {layer.states:,} states can show no more than "
-            f"{format_percent(layer.ceiling)}. Capture more inputs."
-        )
+        sentences.append(f"{_too_few_states(layer)} Capture more inputs.")
     if profile is not None and not layer.why_constant():
         sentences += _neurons(profile)
     if layer.passes != layer.model_passes:
@@ -126,6 +123,19 @@ def _efficiency(layer: LayerReport) -> str:
     return (
         f"{layer.layer} uses {shown} of its capacity; with unlimited inputs it would be in "
         f"{limits} (95 % confidence)."
+    )
+
+
+def _too_few_states(layer: LayerReport) -> str:
+    """Why the efficiency is that of the number of states."""
+    if layer.shows_most_of_states and layer.ceiling < 1:
+        return (
+            f"It is at its ceiling: {layer.states:,} states can show no more than "
+            f"{format_percent(layer.ceiling)}."
+        )
+    return (
+        f"The second half of its {layer.states:,} states still added {layer.slope:.1f} bits "
+        f"to its entropy of {layer.entropy:.1f} bits."
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu import information
 
 WEIGHTS = {
     "uniform": np.full(1 << 12, 7),
@@ -26,3 +27,26 @@ def test_invalid_weights_on_a_device(machine):
     for weights in (np.array([1, -1]), np.array([math.nan]), np.zeros(3), np.ones((2, 2))):
         with pytest.raises(ValueError, match="counts "):
             ts.entropy(machine.to_device(weights))
+
+
+@pytest.mark.parametrize("test", [information.permutation_test, information.class_divergences])
+def test_permutations_of_labels(machine, test):
+    """Rows, labels and instances may each be on the device."""
+    rng = np.random.default_rng(1)
+    rows, labels = rng.integers(0, 4, (60, 3), np.uint8), rng.integers(0, 3, 20)
+    owners = rng.integers(0, 20, 60)
+    expected = test(rows, labels, 0, instances=owners, permutations=5)
+    there = map(machine.to_device, (rows, labels, owners))
+    found = test(next(there), next(there), 0, instances=next(there), permutations=5)
+    np.testing.assert_array_equal(found.null, expected.null)
+    np.testing.assert_array_equal(found.p_value, expected.p_value)
+
+
+def test_permutations_of_labels_of_torch(on_cuda):
+    torch = pytest.importorskip("torch")
+    rows, labels = torch.arange(40, dtype=torch.uint8)[:, None] % 5, torch.arange(20) % 2
+    expected = information.permutation_test(rows, labels, 0, instances="equal", permutations=5)
+    found = information.permutation_test(
+        on_cuda(rows), on_cuda(labels), 0, instances="equal", permutations=5
+    )
+    np.testing.assert_array_equal(found.null, expected.null)
