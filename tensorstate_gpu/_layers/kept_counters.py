@@ -1,6 +1,6 @@
 """KeptCounters: running counts by label and group, of which a store keeps what was committed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tensorstate_gpu._layers.counters import Label, RunsByKind
 from tensorstate_gpu._layers.run_counters import CountsPart, RunCounters, joined
@@ -10,15 +10,15 @@ from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 class KeptCounters(RunCounters):
     """Running counts, of which what was taken away is in a store, or on the way to it.
 
-    ``layers``: how many layers share the memory.
+    ``layers``: returns how many layers share the memory.
     """
 
-    def __init__(self, row_bytes: int, groups: int) -> None:
+    def __init__(self, row_bytes: int, groups: int, layers: Callable[[], int] = lambda: 1) -> None:
         super().__init__(row_bytes, groups)
         self._kept: RunsByKind = {}
         self._waiting: list[CountsPart] = []  # to be written
         self._taken_away = 0  # rows, in the store or waiting
-        self.layers = 1
+        self._layers = layers
         self._held_is_taken_away = self._rewrites = False
         self._lock = ForkSafeLock()  # of what a commit changes while somebody reads
 
@@ -37,7 +37,7 @@ class KeptCounters(RunCounters):
 
     @property
     def _budget(self) -> int:
-        return super()._budget // self.layers
+        return super()._budget // self._layers()
 
     # ---- taking counts away --------------------------------------------------------------------
 

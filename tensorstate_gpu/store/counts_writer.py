@@ -77,7 +77,9 @@ class CountsWriter:
         self._run, self._facts = run, facts
         self.name, self.neurons, self.capture = name, neurons, capture
         found = committed or LayerRecord(neurons, capture, 0, (), NO_ROWS, None, counts=_NO_COUNTS)
-        self.accumulator, self._kept = opened_counts(run.files, name, found, storage=self)
+        self.accumulator, self._kept = opened_counts(
+            run.files, name, found, self, layers=lambda: run.layers
+        )
         self._ledger_array = LedgerArray(name, run.column)
         self._ledger_array.resume(found)
         assert found.counts is not None
@@ -142,7 +144,6 @@ class CountsWriter:
     def snapshot(self) -> CountsSnapshot:
         """Take the counts since the last commit away, to be committed."""
         counters, ledger = self.accumulator.kept, self.accumulator.ledger
-        counters.layers = self._run.layers
         parts = counters.take()
         return CountsSnapshot(
             parts,

@@ -1,6 +1,6 @@
 """The counts that stores keep of a layer, as an accumulator."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tensorstate_gpu._layers.batches import Batch
 from tensorstate_gpu._layers.counters import RunsByKind
@@ -24,15 +24,20 @@ from tensorstate_gpu.store.ledger_array import read_batches
 
 
 def opened_counts(
-    files: Files, name: str, committed: LayerRecord, storage: CountsStorage | None = None
+    files: Files,
+    name: str,
+    committed: LayerRecord,
+    storage: CountsStorage | None = None,
+    layers: Callable[[], int] = lambda: 1,
 ) -> tuple[KeptCountsAccumulator, list[tuple[RunRecord, SortedRun]]]:
     """Return the accumulator of what is committed, and the runs that it is made of.
 
-    ``storage``: the writer of the layer, if it goes on.
+    ``storage``: the writer of the layer, if it goes on. ``layers``: returns how many layers share
+    the memory.
     """
     counts, groups = committed.counts, committed.groups
     assert counts is not None
-    counters = KeptCounters(committed.row_bytes, groups or 1)
+    counters = KeptCounters(committed.row_bytes, groups or 1, layers)
     kept: list[tuple[RunRecord, SortedRun]] = [
         (each, opened_run(files, name, committed.run_bytes(each), each)) for each in counts.runs
     ]
