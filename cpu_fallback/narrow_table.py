@@ -49,9 +49,11 @@ class NarrowTable(Table):
 
 @inlined
 def _slot_of(key: np.uint64, seed: np.uint64, shift: np.uint64) -> np.int64:
-    # The factor depends on the seed too: of a known one, there are keys whose products are alike.
-    factor = (seed * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
-    return np.int64(fold_multiply(key ^ seed, factor) >> shift)
+    # The last factor depends on the seed too: of a known one, there are keys whose products are
+    # alike. Alone, one seed in a hundred would send regular keys to a few places.
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    mixed = fold_multiply(key ^ seed, golden) ^ key
+    return np.int64(fold_multiply(mixed, (seed * golden) | np.uint64(1)) >> shift)
 
 
 @kernel

@@ -63,8 +63,9 @@ _HEAD = """# Gallery
 
 What the programs in [examples/](../examples/) print, and the pictures they save. They learn from
 scikit-learn's handwritten digits; some take MNIST, CIFAR-10 or a ResNet-50 instead if Keras has
-downloaded them before. They need `pip install 'tensorstate_gpu[all]'`, and some of them also
-TensorBoard, Lightning or transformers. `python docs/gallery.py` has written this page, on a CPU.
+downloaded them before. They need `pip install '.[all]'` in a clone of the repository, and some of
+them also TensorBoard, Lightning or transformers. `python docs/gallery.py` has written this page, on
+a CPU.
 """
 
 

@@ -37,24 +37,26 @@ x = layers.MaxPooling2D(2, name="maxp_2")(unit(x, 50, 5, 2))
 x = layers.Flatten(name="flatten")(unit(x, 100, 4, 3))
 model = keras.Model(inputs, layers.Dense(10, name="pred")(x))
 
-# ---- training: stops when test accuracy has not improved for five epochs -------------------------
+# ---- training: stops when test accuracy has not improved for three epochs ------------------------
 model.compile(
     optimizer=keras.optimizers.SGD(0.001, momentum=0.9, nesterov=True),
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     metrics=["accuracy"],
 )
 stop = keras.callbacks.EarlyStopping(
-    monitor="val_accuracy", mode="max", patience=5, restore_best_weights=True
+    monitor="val_accuracy", mode="max", patience=3, restore_best_weights=True
 )
-model.fit(
+history = model.fit(
     train_images,
     train_labels,
-    epochs=10,
+    epochs=6,
     validation_data=(test_images, test_labels),
     batch_size=200,
     callbacks=[stop],
-    verbose=2,
+    verbose=0,
 )
+epochs, right = len(history.epoch), max(history.history["val_accuracy"])
+print(f"{epochs} epochs, the best of them with {right:.1%} of the test images right")
 
 # ---- efficiency ----------------------------------------------------------------------------------
 efficiency_model = ts.build_efficiency_model(model, attach_to=["Conv2D"], method="after")

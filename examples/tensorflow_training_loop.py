@@ -31,7 +31,7 @@ model = keras.Sequential(
         layers.Dense(10, name="pred"),
     ]
 )
-captured = ts.build_efficiency_model(model, ["Conv2D", "hidden"], keep="counts")
+captured = ts.build_efficiency_model(model, ["Conv2D", "hidden"], keep="counts", groups=32)
 optimizer = keras.optimizers.Adam()
 loss_function = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 loss_metric, accuracy_metric = tf.keras.metrics.Mean(), tf.keras.metrics.SparseCategoricalAccuracy()

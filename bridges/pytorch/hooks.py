@@ -18,7 +18,7 @@ from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .forward_passes import ForwardPasses
-from .neuron_axes import UNKNOWN, axis_rule_of
+from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
 from .operator import Receiver
 from .other_devices import check_devices
 from .pass_counter import ModuleLog, PassCounter
@@ -221,7 +221,11 @@ class StateCaptureHook(TensorPoint, Receiver):
 
     def _take_rule_of(self, module: torch.nn.Module) -> None:
         if not self._has_rule:  # where graphs would guard the rule itself, in Python
-            self._rule, self._has_rule = axis_rule_of(module) or UNKNOWN, True
+            self.use_rule(axis_rule_of(module) or UNKNOWN)
+
+    def use_rule(self, rule: AxisRule) -> None:
+        """Find neurons by a rule in tensors of which nothing else is known."""
+        self._rule, self._has_rule = rule, True
 
     def receive(
         self,
@@ -286,7 +290,8 @@ class StateCaptureHook(TensorPoint, Receiver):
         called = name_of_call(self.name, number)
         hook = self._new_of_call(called)
         hook.answer_to([name_of_call(name, number) for name in self.other_names])
-        hook._rule, hook._passes, hook._filter = self._rule, self._passes, self._filter
+        hook._rule, hook._has_rule = self._rule, self._has_rule
+        hook._passes, hook._filter = self._passes, self._filter
         hook._module, hook._place = self._module, self._place
         hook._use_log(self.pass_log.of_later_call())
         hook.note(self.intake.pending_notes)

@@ -12,6 +12,7 @@ import functools
 import sys
 import types
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -79,8 +80,8 @@ def register_first(module: nn.Module, hook: Callable[..., Any]) -> RemovableHand
     hooks = module._forward_pre_hooks
     earlier = list(hooks)
     handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-    for key in earlier:
-        hooks[key] = hooks.pop(key)
+    # At once, for the program's other threads: nothing of this runs in Python.
+    deque(map(hooks.__setitem__, earlier, map(hooks.pop, earlier)), maxlen=0)
     return handle
 
 

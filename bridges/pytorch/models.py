@@ -137,7 +137,7 @@ def attach_in_place(
                 hooks.append(hook)
                 hook.count_passes(counter)
                 _check_hooks_run(name, module, bypassed)
-                hook._rule = rules[id(module)][place == "post"]
+                hook.use_rule(rules[id(module)][place == "post"])
                 hook.follow(passes, selected)
                 hook.attach(module, before=place == "pre")
                 hooks += hook.later_calls_of_store()

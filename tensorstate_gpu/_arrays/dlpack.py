@@ -312,7 +312,7 @@ class _PyArrayInterface(ctypes.Structure):
 
     _fields_ = (
         ("two", ctypes.c_int),
-        ("nd", ctypes.c_int),
+        ("number_of_axes", ctypes.c_int),
         ("typekind", ctypes.c_char),
         ("itemsize", ctypes.c_int),
         ("flags", ctypes.c_int),

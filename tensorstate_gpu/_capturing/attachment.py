@@ -9,8 +9,9 @@ from typing import Any, Literal, ParamSpec, TypeVar, Unpack
 from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._capturing.choosing import Missing, choose
+from tensorstate_gpu._capturing.choosing import Missing, as_patterns, choose
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
+from tensorstate_gpu._capturing.run_origin import origin_of_model, origin_of_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +23,7 @@ class Attachment:
     """Layers of a model, and how to capture them.
 
     ``others``: the other names of layers that are registered under several, by the first.
+    ``origin``: what the page of a report says of the model and of these arguments.
     """
 
     bridge: Bridge
@@ -29,6 +31,7 @@ class Attachment:
     chosen: Chosen
     others: Mapping[str, Sequence[str]]
     options: CaptureOptions
+    origin: Mapping[str, str]
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -86,10 +89,13 @@ def plan_attachment(
     if not isinstance(method, str) or method not in bridge.METHODS:
         raise ValueError(f"method must be one of {list(bridge.METHODS)}, got {method!r}")
     bridge.check_attachable(model)
+    exclude = as_patterns(exclude)
+    attach_to = as_patterns(attach_to)
+    origin = origin_of_model(model, attach_to, exclude, method) | origin_of_options(checked)
     chosen, others = choose(bridge, model, attach_to, exclude, missing)
     checked.check_layers([*(name for name, _ in chosen), *itertools.chain(*others.values())])
     checked = checked.under_other_names(others)
-    attachment = Attachment(bridge, method, chosen, others, checked)
+    attachment = Attachment(bridge, method, chosen, others, checked, origin)
     _check_thresholds(attachment)
     return attachment
 

@@ -76,7 +76,7 @@ def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
     points = bridge.attach_in_place(model, attachment.chosen, attachment.method, options)
     attachment.tell_other_names(points)
     try:
-        run = Run(points)
+        run = Run(points, origin=attachment.origin)
         check_store_layers(options.disk_path)
     except ValueError:  # for example, two layers with the same name
         bridge.detach(points)

@@ -33,9 +33,9 @@ def choose(
     layers = bridge.layers(model)
     whole = bridge.itself(model)
     itself = None if any(layer is whole[1] for _, layer in layers) else whole
-    unwanted = _as_patterns(exclude)
+    unwanted = as_patterns(exclude)
     try:
-        wanted = _with_weights(bridge, model) if attach_to is None else _as_patterns(attach_to)
+        wanted = _with_weights(bridge, model) if attach_to is None else as_patterns(attach_to)
         chosen = match(
             layers,
             wanted,
@@ -67,7 +67,7 @@ def _with_weights(bridge: Bridge, model: object) -> list[object]:
     return found
 
 
-def _as_patterns(patterns: object) -> object:
+def as_patterns(patterns: object) -> object:
     """Return patterns that can be read more than once."""
     return list(patterns) if isinstance(patterns, Iterator) else patterns
 

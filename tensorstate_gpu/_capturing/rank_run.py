@@ -215,6 +215,11 @@ class RankRun(Mapping[str, RankLayer]):
     def __len__(self) -> int:
         return len(self._layers)
 
+    @property
+    def report_origin(self) -> dict[str, str]:
+        """What the page of a report says about where the states are from."""
+        return {"ranks": f"{self.ranks:,}"}
+
     def network_efficiency(self) -> float:
         """Return the geometric mean of the layers' efficiencies."""
         return information.network_efficiency(self)

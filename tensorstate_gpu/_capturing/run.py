@@ -10,6 +10,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
 from tensorstate_gpu._capturing.rank_merging import merged
 from tensorstate_gpu._capturing.rank_run import RankRun
+from tensorstate_gpu._capturing.run_origin import origin_of_options
 from tensorstate_gpu._html import html_table
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
@@ -36,7 +37,10 @@ class Run(Mapping[str, CapturePoint]):
     # Two runs are equal if they are the same: comparing states is slow, and better said in words.
     __eq__, __hash__ = object.__eq__, object.__hash__
 
-    def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
+    def __init__(
+        self, points: Iterable[CapturePoint] = (), *, origin: Mapping[str, str] | None = None
+    ) -> None:
+        self._origin = dict(origin or {})
         self._by_name: dict[str, CapturePoint] = {}
         for given in points:
             point = own_point(given)
@@ -220,6 +224,16 @@ class Run(Mapping[str, CapturePoint]):
         return report(
             self, accuracy, beta, by_label=by_label, include_out_of_step=include_out_of_step
         )
+
+    @property
+    def report_origin(self) -> dict[str, str]:
+        """What the page of a report says about where the states are from."""
+        points = self.efficiency_layers
+        told = self._origin or (origin_of_options(points[0].options) if points else {})
+        try:
+            return told | {"number of inputs": f"{self.instance_count:,}"}
+        except ValueError:  # layers have seen different inputs, or it is not known
+            return told
 
     def save(self, path: Any, *, progress: ProgressCallback | None = None) -> None:
         """Write all captured rows, or counts where these are kept, to a new store.

@@ -11,21 +11,21 @@ from tensorstate_gpu._capturing import capture_block
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._cli.input_batches import FROM_BATCHES, Batch, Batches
 from tensorstate_gpu._cli.model_calls import Call, call_of
-from tensorstate_gpu._cli.opened_store import origin_of
 from tensorstate_gpu._cli.users_objects import load_data, load_model, users_code
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.reporting.page.write import check_page
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.store import Store
+from tensorstate_gpu.store.files import files_at
+from tensorstate_gpu.store.folder import Folder
 
 _GROUPS = 32  # of inputs: from what differs between them, counts know the ranges of measures
 
 
 def capture(options: argparse.Namespace) -> int:
-    """Capture what the model does with the inputs, print the table, and optionally write a page."""
-    if options.html is not None:
-        check_page(options.html)
+    """Capture what the model does with the inputs, print the table, and write a page."""
+    page, why_no_page = _page(options)
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"--limit must be at least 1, got {options.limit}")
     model = load_model(options.model)
@@ -38,10 +38,33 @@ def capture(options: argparse.Namespace) -> int:
         return 130
     report = run.report(by_label=options.labels is not None)
     print(f"\n{report}")
-    if options.html is not None:
-        report.to_html(options.html, origin=_origin(options))
-        print(f"\nThe page with charts: {options.html}")
+    if page is not None:
+        report.to_html(page, origin=_origin(options))
+        print(f"\nThe page with charts: {page}")
+    elif why_no_page is not None:
+        print(f"\nNo page with charts: {why_no_page}")
     return 0
+
+
+def _page(options: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Return where to write the page: by default beside a local store, if that name is free.
+
+    Else why there is none. Raises what write_page() would raise for a page that was asked for.
+    """
+    if options.html is not None:
+        check_page(options.html)
+        return options.html, None
+    files = None if options.store is None else files_at(options.store)
+    if not isinstance(files, Folder):
+        return None, None
+    page = f"{options.store.rstrip('/').removesuffix('.zarr')}.html"
+    try:
+        check_page(page)
+    except ImportError as error:
+        return None, str(error)
+    except ValueError as error:
+        return None, f"{error}; --html FILE gives it another name"
+    return page, None
 
 
 def _labels(name: str | None) -> object:
@@ -106,5 +129,6 @@ def _what_is_kept(store: str | None) -> str:
 
 
 def _origin(options: argparse.Namespace) -> dict[str, str]:
-    names = {"model": options.model, "inputs": options.inputs}
-    return names | ({} if options.store is None else origin_of(Store(options.store)))
+    told = {name: getattr(options, name) for name in ("model", "inputs", "labels", "limit")}
+    given = {name: str(value) for name, value in told.items() if value is not None}
+    return given | ({} if options.store is None else Store(options.store).report_origin)

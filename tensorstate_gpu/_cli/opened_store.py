@@ -59,19 +59,6 @@ def only_layer(store: Store | Stores, name: str | None) -> StoredRows:
         raise ValueError(error.args[0]) from error
 
 
-def origin_of(store: Store | Stores) -> dict[str, str]:
-    """Return what a page says about where the states are from."""
-    if isinstance(store, Stores):
-        return {"stores": str(store)}
-    record = store.record
-    return {
-        "store": str(store),
-        "begun": record.started,
-        "committed": record.committed or "never",
-        "commits": f"{record.commits:,}",
-    }
-
-
 def count_layer(layer: StoredRows, progress: Progress) -> StateCounts | StoredCounts:
     """Count the states of a layer. Raises an error if it has no rows."""
     kept = layer.accumulator()

@@ -87,7 +87,10 @@ def _add_capture(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="leave these layers out; can be repeated",
     )
     capture.add_argument(
-        "--store", metavar="STORE", help="keep all states in this store; goes on if it is there"
+        "--store",
+        metavar="STORE",
+        help="keep all states in this store; goes on if it is there; the page is then written "
+        "beside it by default: run.html for run.zarr",
     )
     capture.add_argument(
         "--counts",

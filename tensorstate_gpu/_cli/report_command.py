@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tensorstate_gpu._cli.opened_store import count_layer, open_store, origin_of
+from tensorstate_gpu._cli.opened_store import count_layer, open_store
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu.reporting import LabelTable, Report
@@ -32,7 +32,7 @@ def report(options: argparse.Namespace) -> int:
         check_page(options.html)
     whole = _measured(store, options, results)
     if options.html is not None:
-        whole.to_html(options.html, origin=origin_of(store))
+        whole.to_html(options.html, origin=store.report_origin)
     if options.json:
         fields = dataclasses.replace(whole, by_label=()).as_dict()
         print(json.dumps(fields | (_as_json(whole.by_label) if options.by_label else {}), indent=2))

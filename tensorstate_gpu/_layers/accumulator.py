@@ -5,7 +5,7 @@ for every batch would copy all distinct states each time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts, load_all
-from tensorstate_gpu._states.stored_groups import StoredGroups
+from tensorstate_gpu._states.stored_groups import StoredGroups, load_all_groups
 from tensorstate_gpu.errors import LedgerError
 
 
@@ -138,7 +138,7 @@ class Accumulator(ABC):
 
         Raises MemoryError if they do not fit into get_memory_limit().
         """
-        return in_memory(self.counted_groups(groups, progress))
+        return in_memory([self.counted_groups(groups, progress)])[0]
 
     def counted_groups(
         self, groups: int | None, progress: ProgressCallback | None = None
@@ -160,9 +160,12 @@ class Accumulator(ABC):
     def grouped_by_label(
         self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
     ) -> dict[Any, GroupedCounts]:
-        """Return the counts by group for each label, sorted by label."""
+        """Return the counts by group for each label, sorted by label.
+
+        Raises MemoryError if they do not fit into get_memory_limit(), all together.
+        """
         found = self.counted_groups_by_label(groups, labels, progress)
-        return {label: in_memory(each) for label, each in found.items()}
+        return dict(zip(found, in_memory(found.values()), strict=True))
 
     @abstractmethod
     def counted_groups_by_label(
@@ -195,6 +198,8 @@ class Accumulator(ABC):
         """Free memory that only rewind_pass() needs: it will not be called."""
 
 
-def in_memory(counts: GroupedCounts | StoredGroups) -> GroupedCounts:
+def in_memory(counts: Iterable[GroupedCounts | StoredGroups]) -> list[GroupedCounts]:
     """Return counts by group in memory. Raises MemoryError if they are more than the limit."""
-    return counts.load() if isinstance(counts, StoredGroups) else counts
+    each = list(counts)
+    loaded = iter(load_all_groups([one for one in each if isinstance(one, StoredGroups)]))
+    return [next(loaded) if isinstance(one, StoredGroups) else one for one in each]

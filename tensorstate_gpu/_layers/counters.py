@@ -14,7 +14,7 @@ from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_for, device_of
 from tensorstate_gpu._states.external_counter import ExternalCounter
-from tensorstate_gpu._states.sorted_runs import Histogram
+from tensorstate_gpu._states.sorted_runs import Histogram, MemoryRun, SortedRun
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu._states.stored_counts import StoredCounts
@@ -22,6 +22,8 @@ from tensorstate_gpu._states.stored_counts import StoredCounts
 Label = int | str | None  # None: of rows without labels
 Device = tuple[int, int]
 Key = tuple[bool, Device]  # whether the rows have numbers, and where they are
+# Sorted runs of rows (False), and of rows with the numbers of their labels and groups (True).
+RunsByKind = dict[bool, list[SortedRun]]
 WeightedRows = tuple[Rows, NDArray[np.int64] | None]
 
 NUMBER = np.dtype("<u4")  # of a label, behind a row
@@ -196,17 +198,27 @@ class LabelledCounters:
         return self.histograms_by_group(neurons)
 
     def _parts(self, neurons: int) -> Iterator[tuple[Label, int, StateCounts]]:
-        """Return labels, groups and their counts; the same may come once for each device."""
+        """Return labels, groups and their counts; the same may come once for each device.
+
+        None of them is without rows: these were all taken back.
+        """
         for numbered, (rows, counts) in self._histograms():
+            if not len(rows):
+                continue
             runs = self._runs(rows) if numbered else [(None, 0, slice(None))]
             for label, group, part in runs:
                 own = np.ascontiguousarray(rows[part, : self._row_bytes])
                 yield label, group, StateCounts.trusted(own, counts[part], neurons)
 
-    def pieces(self) -> Iterator[tuple[bool, *Histogram]]:
-        """Yield all rows with their counts, piece by piece, and first whether they have numbers."""
-        for numbered, (rows, counts) in self._histograms():
-            yield numbered, rows, counts
+    def runs(self) -> RunsByKind:
+        """Return sorted runs that together are all counts; some may take back those of others.
+
+        They do not change when more is counted.
+        """
+        runs: RunsByKind = {}
+        for numbered, histogram in self._histograms():
+            runs.setdefault(numbered, []).append(MemoryRun(*histogram))
+        return runs
 
     @property
     def labels(self) -> list[Label]:
@@ -219,12 +231,15 @@ class LabelledCounters:
             yield key[0], self._result(key)
 
     def _runs(self, keys: Rows) -> Iterator[tuple[Label, int, slice]]:
-        """Return each label and group of keys in order, and which of them have both."""
+        """Return each label and group of keys in order, and which of them have both.
+
+        There is at least one key.
+        """
         columns = keys[:, self._row_bytes :][:, : NUMBER.itemsize]
         numbers = np.ascontiguousarray(columns).view(NUMBER).reshape(-1)
         labels = list(self._numbers)
         edges = np.flatnonzero(np.diff(numbers)) + 1
-        for start, stop in pairwise([0, *edges.tolist(), len(keys)] if len(keys) else []):
+        for start, stop in pairwise([0, *edges.tolist(), len(keys)]):
             number, group = divmod(int(numbers[start]), self._groups)
             yield labels[number], group, slice(start, stop)
 

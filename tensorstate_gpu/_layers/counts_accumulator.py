@@ -1,15 +1,15 @@
 """CountsAccumulator: running counts of a layer, without its rows."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, sizes_of
-from tensorstate_gpu._layers.counters import LabelledCounters
+from tensorstate_gpu._layers.counters import Label, LabelledCounters, RunsByKind
 from tensorstate_gpu._layers.instance_groups import SampleTallies, groups_of, instance_hashes
 from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.ledger import Ledger
@@ -20,6 +20,18 @@ from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import RowsNotKept
+
+
+class FixedCounts(NamedTuple):
+    """The counts of a layer at one point in time. They do not change when more is counted.
+
+    ``labels``: those of the numbers in the runs, in order.
+    """
+
+    runs: RunsByKind
+    labels: Sequence[Label]
+    ledger: Ledger
+    samples: SampleTallies
 
 
 class CountsAccumulator(Accumulator):
@@ -70,6 +82,11 @@ class CountsAccumulator(Accumulator):
         twin._ledger, twin._counters = copy.deepcopy(self._ledger), copy.copy(self._counters)
         twin._samples = copy.deepcopy(self._samples)
         return twin
+
+    def fixed(self) -> FixedCounts:
+        """Return the current counts. What is in files stays there; device counts are copied."""
+        counters, ledger = self._counters, self._ledger.snapshot()
+        return FixedCounts(counters.runs(), counters.labels, ledger, self._samples.copy())
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
         row_labels = row_groups = hashes = None

@@ -1,49 +1,33 @@
 """KeptCounters: running counts by label and group, of which a store keeps what was committed."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-import numpy as np
-
-from tensorstate_gpu._arrays.dlpack import CPU
-from tensorstate_gpu._layers.counters import Label, LabelledCounters
-from tensorstate_gpu._layers.run_counters import CountsPart, RunCounters, RunsByKind, joined
+from tensorstate_gpu._layers.counters import Label, RunsByKind
+from tensorstate_gpu._layers.run_counters import CountsPart, RunCounters, joined
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
 
 class KeptCounters(RunCounters):
     """Running counts, of which what was taken away is in a store, or on the way to it.
 
-    ``labels``: those of the numbers in the store's keys, in order. ``layers``: how many layers
-    share the memory.
+    ``layers``: returns how many layers share the memory.
     """
 
-    def __init__(
-        self,
-        row_bytes: int,
-        groups: int,
-        labels: Sequence[Label] = (),
-    ) -> None:
+    def __init__(self, row_bytes: int, groups: int, layers: Callable[[], int] = lambda: 1) -> None:
         super().__init__(row_bytes, groups)
-        self._numbers = {label: number for number, label in enumerate(labels)}
         self._kept: RunsByKind = {}
         self._waiting: list[CountsPart] = []  # to be written
         self._taken_away = 0  # rows, in the store or waiting
-        self.layers = 1
+        self._layers = layers
         self._held_is_taken_away = self._rewrites = False
         self._lock = ForkSafeLock()  # of what a commit changes while somebody reads
 
-    def add_pieces(self, other: LabelledCounters) -> Iterator[int]:
-        """Add all counts of others, of the same groups, to these, which are empty.
+    def start_from(self, kept: RunsByKind, total: int, labels: Sequence[Label]) -> None:
+        """Go on from the runs in a store, which have so many rows.
 
-        Yield the number of rows after each piece.
+        ``labels``: those of the numbers in the store's keys, in order.
         """
-        self._numbers = {label: number for number, label in enumerate(other.labels)}
-        for numbered, rows, counts in other.pieces():
-            self._counter((numbered, (CPU, 0))).add(np.ascontiguousarray(rows), counts)
-            yield int(counts.sum())
-
-    def start_from(self, kept: RunsByKind, total: int) -> None:
-        """Go on from the runs in a store, which have so many rows."""
+        self._numbers = {label: number for number, label in enumerate(labels)}
         self._kept, self._taken_away = kept, total
 
     @property
@@ -53,7 +37,7 @@ class KeptCounters(RunCounters):
 
     @property
     def _budget(self) -> int:
-        return super()._budget // self.layers
+        return super()._budget // self._layers()
 
     # ---- taking counts away --------------------------------------------------------------------
 

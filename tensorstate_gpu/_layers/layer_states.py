@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
-from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
+from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator, FixedCounts
 from tensorstate_gpu._layers.instance_groups import checked_groups
-from tensorstate_gpu._layers.kept_accumulator import RunsAccumulator
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import ProgressCallback
@@ -142,13 +141,11 @@ class LayerStates(ABC):
         with self._read_lock():
             self._require_accumulator()
 
-    def saved_counts(self) -> CountsAccumulator | None:
-        """Return the counts if only these are kept, to be written to a store; None if rows are."""
+    def fixed_counts(self) -> FixedCounts | None:
+        """Return the current counts if only these are kept; None if rows are."""
         with self._read_lock():
             accumulator = self._require_accumulator()
-            if isinstance(accumulator, RunsAccumulator):
-                return accumulator  # of which a store has what is not small
-            return accumulator.copy() if isinstance(accumulator, CountsAccumulator) else None
+            return accumulator.fixed() if isinstance(accumulator, CountsAccumulator) else None
 
     @overload
     def histogram(self, index: Any = None) -> StateCounts: ...
@@ -244,7 +241,11 @@ class LayerStates(ABC):
         *,
         progress: ProgressCallback | None = None,
     ) -> dict[Any, GroupedCounts]:
-        """Return the counts by group for each label; see grouped() and counts_by()."""
+        """Return the counts by group for each label; see grouped() and counts_by().
+
+        Raises MemoryError if they are together more than get_memory_limit(): counted_groups_by()
+        leaves them in files.
+        """
         if labels is not None:
             self._warn_if_shuffled()
         with self._read_lock(), self._naming_layer():

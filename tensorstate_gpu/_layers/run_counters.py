@@ -12,6 +12,7 @@ from tensorstate_gpu._layers.counters import (
     Key,
     Label,
     LabelledCounters,
+    RunsByKind,
     count_weighted,
     in_order,
     numbered_bytes,
@@ -34,8 +35,6 @@ from tensorstate_gpu._states.spilling_counter import SpillingCounter, runs_of_co
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 
-# Sorted runs of rows (False), and of rows with the numbers of their labels and groups (True).
-RunsByKind = dict[bool, list[SortedRun]]
 Counts = StateCounts | StoredCounts
 
 _COPIES = 4  # of a histogram, until there is one for each label and group
@@ -112,7 +111,6 @@ class RunCounters(LabelledCounters):
         return [CountsPart(self._counters, self._taken_back, False)]
 
     def runs(self) -> RunsByKind:
-        """Return sorted runs that together are all counts; some may take back those of others."""
         return joined(part.runs() for part in self._parts_now())
 
     def key_bytes(self, numbered: bool) -> int:
@@ -147,6 +145,7 @@ class RunCounters(LabelledCounters):
                 on_counted(int(counts.sum()))
 
     def pieces(self) -> Iterator[tuple[bool, *Histogram]]:
+        """Yield all rows with their counts, piece by piece, and first whether they have numbers."""
         for numbered, some in self.runs().items():
             for rows, counts in summed(some, self.key_bytes(numbered), working_memory() // 8):
                 yield numbered, rows, counts

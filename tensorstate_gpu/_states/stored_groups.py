@@ -1,6 +1,7 @@
 """StoredGroups: a histogram of states for each group of instances, which may outgrow memory."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,8 +77,7 @@ class StoredGroups:
 
     def load(self) -> GroupedCounts:
         """Return the counts in memory. Raises MemoryError if they are more than the limit."""
-        sample, parts = self._sample, load_all(self._parts)
-        return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
+        return load_all_groups([self])[0]
 
     def __repr__(self) -> str:
         return (
@@ -117,3 +117,16 @@ class StoredGroups:
             found = sum_over_states(piece.packed, piece.counts, cpu().cofiring)
             total += found[: self.neurons, : self.neurons]
         return total
+
+
+def load_all_groups(groups: Sequence[StoredGroups]) -> list[GroupedCounts]:
+    """Return the counts by group of several labels in memory.
+
+    Raises MemoryError if they are more than the limit, all together.
+    """
+    parts = iter(load_all([part for each in groups for part in each.parts]))
+    found = []
+    for each in groups:
+        sample, own = each.sample, list(islice(parts, len(each)))
+        found.append(GroupedCounts(own, sample.by_group, sample.fingerprint, sample.has_units))
+    return found

@@ -109,7 +109,7 @@ def to_host(array: DeviceArray) -> NDArray[Any]:
     if array.nbytes < LARGE:
         return library().asnumpy(array)
     copied = touched(array.shape, array.dtype)
-    library().ascontiguousarray(array).get(out=copied)
+    array.get(out=copied)  # on its own device, where it has to be made contiguous
     return copied
 
 

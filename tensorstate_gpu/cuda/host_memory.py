@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import repeat
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tensorstate_gpu._arrays.cupy_library import library
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._process.num_threads import get_num_threads
 
 _PAGE = 4096  # bytes; touching larger pages more than once costs little
@@ -34,7 +36,9 @@ def touched(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """
     array = np.empty(shape, dtype)
     threads = min(get_num_threads(), max(1, array.nbytes // _BYTES_OF_A_THREAD))
-    pages = array.reshape(-1).view(np.uint8)[::_PAGE]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(np.ndarray.fill, np.array_split(pages, threads), repeat(0)))
+    parts = np.array_split(array.reshape(-1).view(np.uint8)[::_PAGE], threads)
+    # Without threads, as at the end of Python, memory is as good, but slower. Ctrl-C comes later: a
+    # thread that starts then would never end.
+    with deferred_interrupts(), suppress(RuntimeError), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(np.ndarray.fill, parts, repeat(0)))
     return array

@@ -3,13 +3,17 @@
 from tensorstate_gpu.reporting.architecture import Drawing, draw_architecture
 from tensorstate_gpu.reporting.figures import (
     plot_class_divergences,
+    plot_confusion_matrix,
     plot_correlations,
     plot_discovery,
     plot_efficiency,
+    plot_errors,
     plot_firing_map,
     plot_firing_rates,
+    plot_outputs,
     plot_rank_frequency,
     plot_training,
+    plot_weights,
 )
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_report import LayerReport
@@ -22,12 +26,16 @@ __all__ = [
     "Report",
     "draw_architecture",
     "plot_class_divergences",
+    "plot_confusion_matrix",
     "plot_correlations",
     "plot_discovery",
     "plot_efficiency",
+    "plot_errors",
     "plot_firing_map",
     "plot_firing_rates",
+    "plot_outputs",
     "plot_rank_frequency",
     "plot_training",
+    "plot_weights",
     "report",
 ]

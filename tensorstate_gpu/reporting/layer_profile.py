@@ -46,6 +46,16 @@ class LayerProfile:
             _cofiring(counts),
         )
 
+    @property
+    def dead(self) -> int:
+        """How many neurons never fired."""
+        return int((self.firing == 0).sum())
+
+    @property
+    def always_on(self) -> int:
+        """How many neurons fired in every state."""
+        return int((self.firing == self.states).sum())
+
 
 def firing_counts(counts: Counts) -> Ints:
     """Return in how many states of a histogram each neuron fires; it has at least one state."""

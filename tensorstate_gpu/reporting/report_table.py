@@ -62,6 +62,7 @@ class Report:
     well is ``includes_out_of_step``.
     ``profiles``: for each layer what figures show of its neurons and states.
     ``notes``: what is to be known of the stores that were read, as pairs (label, text).
+    ``origin``: where the states are from: the class of the model, the options, the store and so on.
     ``ranks``: of how many ranks of a job the states are; None for those of one process.
 
     As tables with a row for each layer, neuron, label, or number of repetitions: to_pandas(),
@@ -86,6 +87,7 @@ class Report:
     profiles: tuple[LayerProfile, ...] = dataclasses.field(default=(), compare=False)
     notes: tuple[tuple[str, str], ...] = ()
     ranks: int | None = None
+    origin: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def __getitem__(self, name: str) -> LayerReport:
         """Return the measures of one layer. Raises KeyError if it is not in the table."""
@@ -94,9 +96,9 @@ class Report:
         return layers[find_name(others, name, of="report")]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, ready for JSON, but for the profiles."""
-        fields = dataclasses.asdict(dataclasses.replace(self, profiles=()))
-        del fields["profiles"]
+        """Return plain numbers and strings, ready for JSON, but for the profiles and the origin."""
+        fields = dataclasses.asdict(dataclasses.replace(self, profiles=(), origin={}))
+        del fields["profiles"], fields["origin"]
         return fields
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -147,7 +149,8 @@ class Report:
         title : str
             Its heading.
         origin : mapping of str to str, optional
-            What the page says about where the states are from, such as the model and its data.
+            What the page says about where the states are from, besides what the report knows (its
+            ``origin``): the data, say.
 
         Raises
         ------
@@ -158,7 +161,7 @@ class Report:
         OSError
             If it cannot be written. Nothing is left then.
         """
-        write_page(self, path, title, origin or {})
+        write_page(self, path, title, {**self.origin, **(origin or {})})
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).
@@ -270,7 +273,11 @@ def report(
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
     measured, missing = measure_layers(points, measured_layer)
     whole = summarise(measured, accuracy, beta, missing, include_out_of_step)
-    whole = dataclasses.replace(whole, notes=tuple(getattr(model, "report_notes", ())))
+    whole = dataclasses.replace(
+        whole,
+        notes=tuple(getattr(model, "report_notes", ())),
+        origin=getattr(model, "report_origin", {"class of the model": type(model).__name__}),
+    )
     if not by_label:
         return whole
     tables = tuple(LabelTable.of_layer(each) for each in points if each.name not in missing)

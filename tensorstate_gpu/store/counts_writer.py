@@ -1,17 +1,16 @@
 """CountsWriter: writes the counts of one layer to a store; layer_writer.py does it for rows."""
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
-from tensorstate_gpu._layers.instance_notes import NOTES, NoteColumn
+from tensorstate_gpu._layers.counts_accumulator import FixedCounts
 from tensorstate_gpu._layers.layer_facts import LayerFacts
-from tensorstate_gpu._layers.ledger import Ledger, Position
+from tensorstate_gpu._layers.ledger import Position
 from tensorstate_gpu._layers.run_counters import CountsPart, joined, summed
 from tensorstate_gpu._process.memory_limit import working_memory
-from tensorstate_gpu._states.sorted_runs import SortedRun, length
+from tensorstate_gpu._states.sorted_runs import Histogram, SortedRun, length
 from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.information.group_table import SampledInstances
 from tensorstate_gpu.store.array_record import ArrayRecord
@@ -78,7 +77,9 @@ class CountsWriter:
         self._run, self._facts = run, facts
         self.name, self.neurons, self.capture = name, neurons, capture
         found = committed or LayerRecord(neurons, capture, 0, (), NO_ROWS, None, counts=_NO_COUNTS)
-        self.accumulator, self._kept = opened_counts(run.files, name, found, storage=self)
+        self.accumulator, self._kept = opened_counts(
+            run.files, name, found, self, layers=lambda: run.layers
+        )
         self._ledger_array = LedgerArray(name, run.column)
         self._ledger_array.resume(found)
         assert found.counts is not None
@@ -91,18 +92,19 @@ class CountsWriter:
         self._replaced: list[_Replaced] = []
         self._commits = 0
 
-    def import_counts(self, source: CountsAccumulator) -> Iterator[int]:
-        """Store counts that were captured elsewhere, in a layer that is still empty.
+    def import_counts(self, counts: FixedCounts, on_written: Callable[[int], object]) -> None:
+        """Write counts that were captured elsewhere, in a layer that is still empty.
 
-        Yield the number of rows after each piece. The ledger has them at the end.
+        ``on_written`` is called with the number of rows that were written since the last call.
         """
+        self._run.check_writable()
+        for numbered, runs in counts.runs.items():
+            self._last_number += 1
+            self._kept += self._write(self._last_number, numbered, runs, on_written)
         kept = self.accumulator.kept
-        for rows in kept.add_pieces(source.counters):
-            self._run.check_writable()
-            yield rows
-        notes = {what: NoteColumn(what, count=source.ledger.notes[what].count) for what in NOTES}
-        ledger = Ledger.from_batches(source.ledger.batches, notes)
-        self.accumulator.replace(ledger, kept, source.samples.copy())
+        total = sum(record.total for record, _ in self._kept)
+        kept.start_from(by_kind(self._kept), total, counts.labels)
+        self.accumulator.replace(counts.ledger, kept, counts.samples)
         self.mark_pass_end()
 
     # ---- called by the accumulator and by the run ----------------------------------------------
@@ -142,7 +144,6 @@ class CountsWriter:
     def snapshot(self) -> CountsSnapshot:
         """Take the counts since the last commit away, to be committed."""
         counters, ledger = self.accumulator.kept, self.accumulator.ledger
-        counters.layers = self._run.layers
         parts = counters.take()
         return CountsSnapshot(
             parts,
@@ -217,11 +218,20 @@ class CountsWriter:
             kept = [each for each in kept if each not in merged] + new
         return kept
 
-    def _write(self, number: int, numbered: bool, sources: list[SortedRun]) -> list[Kept]:
+    def _write(
+        self,
+        number: int,
+        numbered: bool,
+        sources: list[SortedRun],
+        on_written: Callable[[int], object] | None = None,
+    ) -> list[Kept]:
         files, width = self._run.files, self.accumulator.kept.key_bytes(numbered)
         under = run_key(self.name, number)
         budget = working_memory() // 4 // files.writer_threads
-        written = write_run(files, under, width, sources, summed(sources, width, budget))
+        pieces = summed(sources, width, budget)
+        if on_written is not None:
+            pieces = _told(pieces, on_written)
+        written = write_run(files, under, width, sources, pieces)
         if not written.tally.total:  # everything was taken back
             self._delete(under)
             return []
@@ -257,6 +267,12 @@ class CountsWriter:
 
 
 _NO_COUNTS = CountsEntry((), (), {"labels": 0, "units": 0}, {})
+
+
+def _told(pieces: Iterable[Histogram], on_written: Callable[[int], object]) -> Iterator[Histogram]:
+    for rows, counts in pieces:
+        yield rows, counts
+        on_written(int(counts.sum()))
 
 
 def _merged_with(rows: int, kept: list[Kept]) -> list[Kept]:

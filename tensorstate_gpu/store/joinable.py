@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 from tensorstate_gpu._layers.instance_notes import NOTES
+from tensorstate_gpu._layers.labels import INTEGERS, STRINGS
 from tensorstate_gpu.errors import StoresDisagree
 from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.store import Store
@@ -69,10 +70,20 @@ def _check_layer(
 def _described(layer: LayerRecord) -> dict[str, object]:
     """Return what all parts of a layer must have in common."""
     rule = dict.fromkeys(_RULES) | layer.capture
-    noted = {what: "some" if layer.noted[what] else "none" for what in NOTES}
+    noted = {what: _noted(layer, what) for what in NOTES}
     kept = {what: value for what, value in rule.items() if what not in _REMARKS}
     what = "states" if layer.counts is None else "counts"
     return {"neurons": layer.neurons, "keep": what, **kept, **noted}
+
+
+def _noted(layer: LayerRecord, what: str) -> str:
+    """Return which labels or units a layer has: of labels of counts, the record has their kinds."""
+    if not layer.noted[what]:
+        return "none"
+    if layer.counts is None or what != "labels":
+        return "some"
+    labels = (label for label in layer.counts.labels if label is not None)
+    return " and ".join(sorted({INTEGERS if isinstance(each, int) else STRINGS for each in labels}))
 
 
 def _short(value: object) -> str:

@@ -1,8 +1,9 @@
 """The counts that stores keep of a layer, as an accumulator."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tensorstate_gpu._layers.batches import Batch
+from tensorstate_gpu._layers.counters import RunsByKind
 from tensorstate_gpu._layers.instance_groups import SampleTallies
 from tensorstate_gpu._layers.instance_notes import NOTES, NoteColumn
 from tensorstate_gpu._layers.joined_counters import JoinedCounters
@@ -13,7 +14,6 @@ from tensorstate_gpu._layers.kept_accumulator import (
 )
 from tensorstate_gpu._layers.kept_counters import KeptCounters
 from tensorstate_gpu._layers.ledger import Ledger
-from tensorstate_gpu._layers.run_counters import RunsByKind
 from tensorstate_gpu._states.sorted_runs import SortedRun
 from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.counts_entry import RunRecord
@@ -24,19 +24,24 @@ from tensorstate_gpu.store.ledger_array import read_batches
 
 
 def opened_counts(
-    files: Files, name: str, committed: LayerRecord, storage: CountsStorage | None = None
+    files: Files,
+    name: str,
+    committed: LayerRecord,
+    storage: CountsStorage | None = None,
+    layers: Callable[[], int] = lambda: 1,
 ) -> tuple[KeptCountsAccumulator, list[tuple[RunRecord, SortedRun]]]:
     """Return the accumulator of what is committed, and the runs that it is made of.
 
-    ``storage``: the writer of the layer, if it goes on.
+    ``storage``: the writer of the layer, if it goes on. ``layers``: returns how many layers share
+    the memory.
     """
     counts, groups = committed.counts, committed.groups
     assert counts is not None
-    counters = KeptCounters(committed.row_bytes, groups or 1, counts.labels)
+    counters = KeptCounters(committed.row_bytes, groups or 1, layers)
     kept: list[tuple[RunRecord, SortedRun]] = [
         (each, opened_run(files, name, committed.run_bytes(each), each)) for each in counts.runs
     ]
-    counters.start_from(by_kind(kept), counts.total)
+    counters.start_from(by_kind(kept), counts.total, counts.labels)
     samples = SampleTallies(groups or 1)
     samples.by_label.update(counts.samples)
     notes = {what: NoteColumn(what, count=count) for what, count in counts.noted.items()}

@@ -1,13 +1,24 @@
 """Saves a finished capture as a new store."""
 
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
+from tensorstate_gpu._layers.counts_accumulator import FixedCounts
 from tensorstate_gpu._layers.labels import to_column
 from tensorstate_gpu._layers.layer_states import LayerStates
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.store import Store
+
+
+class _Rows(NamedTuple):
+    """The rows of a layer at one point in time. Both can be read once."""
+
+    chunks: Iterator[NDArray[Any]]
+    ledger: Ledger
 
 
 def save_points(
@@ -19,32 +30,42 @@ def save_points(
         point.check_captured()
         if not point.keeps_counts:
             _check_notes(point)
-    total = sum(point.state_count for point in points)
+    # Of one time, all of them: a program may go on to capture while they are written.
+    states = {point: point.fixed_counts() or _Rows(*point.snapshot()) for point in points}
+    total, done = sum(each.ledger.rows for each in states.values()), 0
+
+    def on_written(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if progress is not None:
+            progress(done, total)
+
     store = Store(path, "x", commit_seconds=None)
-    done = 0
     try:
         for point in points:
-            for rows in _saved(store, point):
-                done += rows
-                if progress is not None:
-                    progress(done, total)
+            _save(store, point, states.pop(point), on_written)  # which needs no memory any longer
         store.close()
     except BaseException:
         store.session.delete_new_store()
         raise
 
 
-def _saved(store: Store, point: LayerStates) -> Iterator[int]:
-    """Write a layer. Yield the number of rows after each piece."""
+def _save(
+    store: Store,
+    point: LayerStates,
+    states: FixedCounts | _Rows,
+    on_written: Callable[[int], object],
+) -> None:
+    """Write a layer. ``on_written`` is called with the number of rows after each piece."""
     assert point.neurons is not None
     about = point.name, point.neurons, point.attributes()
-    counts = point.saved_counts()
-    if counts is not None:
-        yield from store.session.open_counts(*about, None, point.facts).import_counts(counts)
+    if isinstance(states, FixedCounts):
+        writer = store.session.open_counts(*about, None, point.facts)
+        writer.import_counts(states, on_written)
         return
-    chunks, ledger = point.snapshot()
     layer = store.session.open_layer(*about, facts=point.facts)
-    yield from layer.import_capture(chunks, ledger)
+    for rows in layer.import_capture(*states):
+        on_written(rows)
 
 
 def _check_notes(point: LayerStates) -> None:

@@ -277,6 +277,17 @@ class Store(StoredRun[StoredLayer]):
                 self._session.discard_broken_pass()
             self._session.close(finished=kind is None)
 
+    @property
+    def report_origin(self) -> dict[str, str]:
+        """What the page of a report says about where the states are from."""
+        record = self.record
+        return {
+            "store": str(self),
+            "begun": record.started,
+            "committed": record.committed or "never",
+            "commits": f"{record.commits:,}",
+        }
+
     def __str__(self) -> str:
         return str(self._files)
 

@@ -21,6 +21,11 @@ class StoredRun(ABC, Generic[Layer]):
     def names(self) -> list[str]:
         """Names of the layers, in the model's order."""
 
+    @property
+    @abstractmethod
+    def report_origin(self) -> dict[str, str]:
+        """What the page of a report says about where the states are from."""
+
     @abstractmethod
     def __getitem__(self, name: str) -> Layer: ...
 

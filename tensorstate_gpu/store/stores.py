@@ -75,6 +75,11 @@ class Stores(StoredRun[JoinedLayer]):
             if found
         ]
 
+    @property
+    def report_origin(self) -> dict[str, str]:
+        """What the page of a report says about where the states are from."""
+        return {"stores": str(self)}
+
     def info(self) -> dict[str, Any]:
         """Return what is committed: of each store what Store.info() says, and their sums."""
         each = [store.info() for store in self.parts]

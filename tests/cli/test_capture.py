@@ -49,7 +49,8 @@ def test_inputs(inputs, did):
     assert (code, errors) == (0, "")
     first, *table = out.splitlines()
     assert first == "capturing 2 layers of Sequential, which is not trained"
-    assert table == ["", *str(ts.Store("run.zarr").report()).splitlines()]
+    page = ["", "The page with charts: run.html"]
+    assert table == ["", *str(ts.Store("run.zarr").report()).splitlines(), *page]
     np.testing.assert_array_equal(stored()[:], expected())
 
 
@@ -91,9 +92,11 @@ def test_labels(inputs, labels, store, did):
 
 def test_counts_alone_have_the_same_table(did):
     command = ("capture", "mine:model", "--inputs", "mine:images")
-    in_store = did(*command, "--store", "run.zarr")[1]
-    assert did(*command, "--counts") == did(*command) == (0, in_store, "")
-    assert did(*command, "--counts", "--store", "counts.zarr") == (0, in_store, "")
+    in_memory = did(*command)[1]
+    assert did(*command, "--counts") == (0, in_memory, "")
+    for name, options in {"run": (), "counts": ("--counts",)}.items():
+        page = f"\nThe page with charts: {name}.html\n"
+        assert did(*command, *options, "--store", f"{name}.zarr") == (0, in_memory + page, "")
     assert ts.Store("counts.zarr").info()["layers"][0]["instances"] == 50
 
 
@@ -130,11 +133,36 @@ def test_the_commands_of_the_docs(did, users_folder):
     assert (code, errors) == (0, "")
     assert out.endswith("\n\nThe page with charts: report.html\n")
     text = Path("report.html").read_text(encoding="utf-8")
-    for name, value in [("model", "mine:model"), ("inputs", "mine:images")]:
+    for name, value in {
+        "model": "mine:model",
+        "inputs": "mine:images",
+        "labels": "mine:labels",
+        "limit": "100",
+        "number of inputs": "100",
+        "attach_to": "layers with weights",
+        "keep": "counts",
+    }.items():
         assert f"<dt>{name}</dt><dd>{value}</dd>" in text
     assert did(*store, "--limit", 100)[0] == 0
     assert (*ts.Store("run.zarr"),) == ("0_post_states",)
     assert ts.Store("run.zarr")["0"].counts_by().keys() == {*range(10)}
+
+
+def test_a_page_beside_the_store(did, users_folder, monkeypatch):
+    """It is written unless its name is taken, or a library is missing; the store is, always."""
+    command = ("capture", "mine:model", "--inputs", "mine:images", "--store")
+    assert did(*command, "new/states/")[1].endswith("\nThe page with charts: new/states.html\n")
+    assert "<dt>store</dt>" in Path("new/states.html").read_text(encoding="utf-8")
+    Path("run.html").write_text("mine")
+    code, out, _ = did(*command, "run.zarr")
+    taken = "run.html exists; it is not overwritten; --html FILE gives it another name"
+    assert (code, taken in out) == (0, True)
+    assert Path("run.html").read_text() == "mine"
+    monkeypatch.setitem(sys.modules, "altair", None)
+    code, out, _ = did(*command, "other.zarr")
+    assert (code, "No page with charts: HTML pages need altair: pip install" in out) == (0, True)
+    assert {*users_folder.glob("o*")} == {users_folder / "other.zarr"}
+    assert ts.Store("other.zarr").closed
 
 
 def test_ctrl_c_leaves_a_whole_store_that_goes_on(did, users_folder):

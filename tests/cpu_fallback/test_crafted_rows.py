@@ -19,8 +19,11 @@ def fold(one, other):
 
 def crafted_keys():
     """Return keys whose slots in any table are among its first 256th, if the seed is KNOWN."""
-    factor = KNOWN * 0x9E3779B97F4A7C15 & WORD | 1
-    crafted = (key for key in itertools.count() if not fold(key ^ KNOWN, factor) >> 56)
+    golden = 0x9E3779B97F4A7C15
+    factor = KNOWN * golden & WORD | 1
+    crafted = (
+        key for key in itertools.count() if not fold(fold(key ^ KNOWN, golden) ^ key, factor) >> 56
+    )
     return np.array([*itertools.islice(crafted, ROWS)], np.uint64)
 
 
@@ -45,10 +48,21 @@ TABLES = {
 
 def longest_run(table, rows):
     """The longest run of used slots once a table has counted the rows."""
-    packed = rows.view(np.uint8).reshape(ROWS, -1)
-    assert table.add(packed, None, 0, ROWS, never_stop) == len(table) == ROWS
+    number = len(rows)
+    packed = rows.view(np.uint8).reshape(number, -1)
+    assert table.add(packed, None, 0, number, never_stop) == len(table) == number
     counts = table._slots.reshape(len(table._slots), -1)[:, -1]
     return int(np.diff(np.flatnonzero(counts == 0), prepend=-1).max())
+
+
+def test_no_seed_sends_regular_rows_to_a_few_slots(monkeypatch):
+    """With one round of multiplication alone, one in a hundred sends some hundred to one."""
+    rows = np.arange(8192, dtype=np.uint64) << np.uint64(40)
+    runs = []
+    for seed in np.random.default_rng(0).integers(0, 1 << 63, 300, np.uint64):
+        monkeypatch.setattr(narrow_table, "SEED", seed)
+        runs.append(longest_run(narrow_table.NarrowTable(8), rows))
+    assert max(runs) < 60
 
 
 @pytest.mark.parametrize("kind", TABLES)

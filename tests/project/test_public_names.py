@@ -44,6 +44,7 @@ PACKAGES = {
         *("Drawing", "LabelTable", "LayerReport", "Report", "draw_architecture"),
         *("plot_class_divergences", "plot_correlations", "plot_discovery", "plot_efficiency"),
         *("plot_firing_map", "plot_firing_rates", "plot_rank_frequency", "plot_training", "report"),
+        *("plot_confusion_matrix", "plot_errors", "plot_outputs", "plot_weights"),
     },
     "tensorstate_gpu.store": {
         *("JoinedLayer", "Store", "StoredLayer", "Stores", "Verification", "open_counts"),

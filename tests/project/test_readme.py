@@ -29,6 +29,15 @@ def test_the_code_runs_in_an_empty_directory(tmp_path):
     assert "StateCounts(" in done.stdout
 
 
+def test_the_code_of_the_first_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    run("\n".join(programs_of("docs/start.md")))
+    (accuracy,) = re.findall(r"accuracy +([\d.]+) %", capsys.readouterr().out)
+    assert float(accuracy) > 80
+    assert {*os.listdir()} == {"efficiency.png", "firing_rates.png", "report.html"}
+
+
 # That of the pages on Keras and on neurons is among the cases of Keras and of JAX.
 def test_the_code_of_the_page_on_pytorch_runs(tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs/pytorch.md").read_text()

@@ -12,7 +12,8 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu import neurons
 from tensorstate_gpu.reporting.page import layer_data
-from tensorstate_gpu.reporting.page.sentences import about_layer
+from tensorstate_gpu.reporting.page.sentences import about_layer, about_network
+from tensorstate_gpu.reporting.page.write import page_of
 from tests.support.points import new_point
 
 HOSTILE = "</script><script>alert(1)</script> & \"x\" '$a$'"
@@ -133,6 +134,27 @@ def test_sentences(read):
     assert silent == 0
 
 
+def test_warnings_come_first(run):
+    """A guessed axis, and neurons that are idle, are told in the summary, not in a panel alone."""
+    report = run.report()
+    *_, never = about_network(report)
+    assert never == "100.0 % of the neurons of 静か never fired."
+    wide = np.ones((100, 10), bool)
+    wide[:, 1:] = np.random.default_rng(0).random((100, 9)) < 0.5
+    silent = wide.copy()
+    silent[:, :2] = False
+    points = [captured("one", wide), captured("silent", silent), captured("off", silent[:, :3])]
+    guessed = ts.Run(points).report()
+    guess = dataclasses.replace(guessed.layers[0], axis_origin="guess")
+    guessed = dataclasses.replace(guessed, layers=(guess, *guessed.layers[1:]))
+    assert about_network(guessed)[-3:] == [
+        "Which axis counts the neurons is a guess for one; where it is wrong, so are the numbers. "
+        "neuron_axis= says which does.",
+        "In 2 layers, 10 % of the neurons or more never fired: in off, 66.7 % of them.",
+        "10.0 % of the neurons of one always fired.",
+    ]
+
+
 def test_charts_have_the_numbers_of_the_layer(run, read):
     known, wide, _ = data_of(read)["layers"]
     assert known["rates"] == pytest.approx(100 * neurons.firing_rates(run["known"]), abs=0.01)
@@ -184,6 +206,44 @@ def test_fifty_layers_fit(tmp_path):
     many = dataclasses.replace(one, layers=one.layers * 50, profiles=one.profiles * 50)
     many.to_html(tmp_path / "many.html")
     assert (tmp_path / "many.html").stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize("layers", [pytest.param(300, marks=pytest.mark.long), 2000])
+def test_many_layers_fit(layers):
+    """A panel for the layers that matter most; the table has all."""
+    rng = np.random.default_rng(0)
+    half, wide = rng.random((2, 300, 64)) < 0.5
+    half[:, :32] = False
+    kinds = ts.Run([captured("wide", wide), captured("half", half)]).report(by_label=True)
+    names = [f"block.{number}.{number % 64 == 63}" for number in range(layers)]
+
+    def with_names(each):
+        ordinary, dead = each
+        return tuple(
+            dataclasses.replace(dead if name.endswith("True") else ordinary, layer=name)
+            for name in names
+        )
+
+    many = dataclasses.replace(
+        kinds,
+        layers=with_names(kinds.layers),
+        profiles=with_names(kinds.profiles),
+        by_label=with_names(kinds.by_label),
+    )
+    page = page_of(many, "Many layers", {})
+    assert len(page.encode()) < 3_000_000
+    reader = Reader()
+    reader.feed(page)
+    data, shown = data_of(reader), " ".join(reader.shown)
+    assert len(data["efficiency"]) == len(data["layers"]) == page.count("<details") == 50
+    assert f"50 of {layers:,} layers have a bar and a panel here" in shown
+    assert page.count('<th scope="row">') == layers
+    assert page.count('href="#layer-') == 50
+    assert page.count("<h3>") == 50  # with tables by label
+    chosen = [layer["layer"] for layer in data["efficiency"]]
+    assert chosen == sorted(chosen, key=names.index)
+    dead = [name for name in names if name.endswith("True")]
+    assert set(dead[:16]) <= set(chosen)
 
 
 def test_a_file_in_the_way(run, tmp_path):

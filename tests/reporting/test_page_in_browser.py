@@ -1,11 +1,13 @@
 """The page of a report in a real Chromium: what it draws, what it loads, how it is used."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.neurons.synchrony import correlations_of
 from tests.support.browser import browser
 from tests.support.points import new_point
 
@@ -113,6 +115,37 @@ def test_sorting_by_pointer_and_keyboard(opened, address, report):
     page.keyboard.press("Space")
     assert entropy.get_attribute("aria-sort") == "none"
     assert table.locator('thead th[aria-sort="ascending"]').inner_text().startswith("efficiency")
+
+
+def test_charts_for_those_who_hear_them(opened, address, report):
+    """The names in the tree that a browser gives to a screen reader have the essential numbers."""
+    page = opened(address)
+    for number, profile in enumerate(report.profiles, 1):
+        open_layer(page, number)
+        panel = page.locator(f"#layer-{number}")
+        told = [chart.get_attribute("aria-label") for chart in panel.get_by_role("img").all()]
+        firing, measured = profile.firing, report.layers[number - 1]
+        low, high = firing.argmin(), firing.argmax()
+        percent = (100 * firing / profile.states).round(2)
+        assert told[0] == (
+            f"Firing rate of each neuron: {len(firing)} neurons, least {percent[low]:g} % (neuron "
+            f"{low}), most {percent[high]:g} % (neuron {high}); 0 never fire, 0 always fire"
+        )
+        assert f"{measured.entropy:.3f} bits of 640 rows" in told[1]
+        added = re.search(r"the last half has added ([\d.]+) bits", told[1])
+        assert float(added[1]) == pytest.approx(measured.slope, abs=0.01)
+        most = profile.repetitions.counts.max()
+        assert f"{measured.distinct} states, the most frequent one {most} times" in told[2]
+        found = re.search(r"most together neurons (\d+) and (\d+), ([\d.-]+)", told[3])
+        one, other, correlation = int(found[1]), int(found[2]), float(found[3])
+        expected = correlations_of(profile.cofiring, profile.states)
+        assert expected[one, other] == pytest.approx(correlation, abs=0.006)
+        assert np.triu(expected, 1).max() == pytest.approx(correlation, abs=0.006)
+        heard = panel.aria_snapshot()
+        assert [f'img "{each}"' in heard for each in told] == [True] * 4
+        assert "graphics" not in heard  # not each of hundreds of marks
+    overview = page.get_by_role("img", name="Efficiency of each layer")
+    assert overview.count() == 1
 
 
 def test_a_link_opens_the_panel(opened, address):

@@ -65,6 +65,11 @@ def little_memory(monkeypatch):
     ts.set_memory_limit(BUDGET // 4)
 
 
+def size_of(grouped):
+    """The bytes of the counts of all groups."""
+    return sum(part.packed.nbytes + part.counts.nbytes for part in grouped.parts)
+
+
 def numbers(estimate):
     return {name: n for name, n in estimate.as_dict().items() if isinstance(n, float | int)}
 
@@ -101,7 +106,12 @@ def test_counts_by_label_and_group(layer, expected, little_memory):
     for label, each in found.items():
         assert each.sample == whole[label].sample
         assert numbers(each.estimate()) == pytest.approx(numbers(whole[label].estimate()))
-    ts.set_memory_limit(1 << 30)
+    # Each label fits, and all together do not.
+    ts.set_memory_limit(max(map(size_of, whole.values())))
+    with pytest.raises(MemoryError, match="the counts by label or group are"):
+        layer.grouped_by(groups=8)
+    ts.set_memory_limit(sum(map(size_of, whole.values())))
+    assert layer.grouped_by(groups=8) == whole
     assert {label: each.load() for label, each in found.items()} == whole
 
 

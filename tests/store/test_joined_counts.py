@@ -105,7 +105,7 @@ def test_what_needs_rows_says_so(tmp_path):
     [
         ({"keep": "states"}, "layer: keep: counts in .*0.zarr, states in"),
         ({"groups": 4}, "layer: groups: None in .*0.zarr, 4 in"),
-        ({"labelled": True}, "layer: labels: none in .*0.zarr, some in"),
+        ({"labelled": True}, "layer: labels: none in .*0.zarr, integers in"),
     ],
 )
 def test_stores_that_differ_are_refused(other, message, tmp_path):
@@ -115,3 +115,13 @@ def test_stores_that_differ_are_refused(other, message, tmp_path):
     write(tmp_path / "b", parts=1, **other)
     with pytest.raises(StoresDisagree, match=message):
         ts.open_stores([tmp_path / "a" / "0.zarr", tmp_path / "b" / "0.zarr"])
+
+
+def test_labels_of_another_kind_are_refused(tmp_path):
+    for name, labels in {"a": [0, 1], "b": ["x", "x"], "c": [7, 1]}.items():
+        with ts.Store(tmp_path / name, "x") as store:
+            new_point(store, neurons=12, keep="counts").append(ROWS[:2], 2, labels)
+    joined = ts.open_stores([tmp_path / "a", tmp_path / "c"])["layer"]
+    assert {label: each.total for label, each in joined.counts_by().items()} == {0: 1, 1: 2, 7: 1}
+    with pytest.raises(StoresDisagree, match=r"layer: labels: integers in .*a, strings in .*b"):
+        ts.open_stores([tmp_path / "a", tmp_path / "b"])

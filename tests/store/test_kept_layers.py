@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu.errors import RowsNotKept, StoreClosed
 from tests.support.points import new_point, rows_of
 
@@ -329,3 +330,12 @@ def test_counts_beyond_the_budget_continue_in_files(path, monkeypatch):
         assert any(each.has_spilled for each in counters._counters.values())
         assert point.histogram() == expected
     assert ts.Store(path)["layer"].histogram() == expected
+
+
+def test_layers_share_the_memory_from_the_first_batch_on(path):
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        points = [counting_point(store, name=name) for name in "abcd"]
+        for point in points:
+            append(point, 0, 100)
+        counters = [point.intake.accumulator.kept._counters.values() for point in points]
+        assert sum(each._budget for (each,) in counters) <= working_memory()

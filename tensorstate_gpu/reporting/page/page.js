@@ -31,6 +31,36 @@
     },
   };
 
+  // What a chart shows, for those who hear it.
+  const extremes = (rows, of) => {
+    const sorted = rows.toSorted((a, b) => of(a) - of(b));
+    return [sorted[0], sorted[sorted.length - 1]];
+  };
+  const constant = (dead, always) => `${dead} never fire, ${always} always fire`;
+  const numbersOf = {
+    rates: (rows) => {
+      const [least, most] = extremes(rows, (row) => row.rate);
+      const count = (what) => rows.filter((row) => row.kind === what).length;
+      return `${rows.length} neurons, least ${least.rate} % (neuron ${least.neuron}), most ${most.rate} % (neuron ${most.neuron}); ${constant(count("never fires"), count("always fires"))}`;
+    },
+    rate_bins: (rows) => {
+      const sum = (found) => found.reduce((total, row) => total + row.neurons, 0);
+      const count = (what) => sum(rows.filter((row) => row.kind === what));
+      const [, most] = extremes(rows, (row) => row.neurons);
+      return `${sum(rows)} neurons, most (${most.neurons}) from ${most.from} to ${most.to} %; ${constant(count("never fires"), count("always fires"))}`;
+    },
+    discovery: (rows) => {
+      const [last, half] = [rows[rows.length - 1], rows[rows.length - 2] ?? rows[0]];
+      return `${last.bits.toFixed(3)} bits of ${last.rows} rows, of which the last half has added ${(last.bits - half.bits).toFixed(3)} bits`;
+    },
+    ranks: (rows) => `${rows[rows.length - 1].rank - 1} states, the most frequent one ${rows[0].times} times, the rarest ${rows[rows.length - 1].times} times`,
+    correlations: (rows) => {
+      const [least, most] = extremes(rows.filter((row) => row.one < row.other), (row) => row.correlation);
+      const told = (row) => `neurons ${row.one} and ${row.other}, ${row.correlation}`;
+      return `most together ${told(most)}; most apart ${told(least)}`;
+    },
+  };
+
   // Names of colours that page.css has, for a light or dark screen and for paper.
   const text = { labelColor: "var(--text)", titleColor: "var(--text)" };
   const config = {
@@ -44,11 +74,17 @@
 
   const draw = (place, name, layer) => {
     const spec = structuredClone(data.charts[name]);
-    spec.datasets = { values: rowsOf[name](layer) };
+    const rows = rowsOf[name](layer);
+    spec.datasets = { values: rows };
+    if (name in captions) place.setAttribute("aria-label", `${captions[name]}: ${numbersOf[name](rows)}`);
     if (name === "efficiency") spec.height = 24 * data.efficiency.length;
     // On a phone, names would take half of the width.
     const axisY = { labelLimit: Math.min(200, place.clientWidth / 3) };
-    return vegaEmbed(place, spec, { actions: false, renderer: "svg", config: { ...config, axisY } });
+    // For a screen reader, Vega makes a document of hundreds of marks of the element that it draws in.
+    const drawing = document.createElement("div");
+    drawing.setAttribute("aria-hidden", "true");
+    place.replaceChildren(drawing);
+    return vegaEmbed(drawing, spec, { actions: false, renderer: "svg", config: { ...config, axisY } });
   };
 
   const drawLayer = async (details) => {
@@ -62,6 +98,7 @@
       const caption = document.createElement("figcaption");
       caption.textContent = captions[name];
       const place = document.createElement("div");
+      place.setAttribute("role", "img");
       figure.append(caption, place);
       charts.append(figure);
       return place;

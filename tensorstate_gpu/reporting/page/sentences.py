@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.layer_report import LayerReport
 from tensorstate_gpu.reporting.text import format_percent, format_range, with_noun
@@ -16,6 +18,8 @@ class Network(Protocol):
     def layers(self) -> tuple[LayerReport, ...]: ...
     @property
     def profiles(self) -> tuple[LayerProfile, ...]: ...
+    @property
+    def by_label(self) -> tuple[LabelTable, ...]: ...
     @property
     def network_efficiency(self) -> float: ...
     @property
@@ -44,12 +48,45 @@ def about_network(report: Network) -> list[str]:
             f"{least.layer} uses the least of its capacity, {format_percent(least.efficiency)}."
         )
     if unknown := [layer.layer for layer in report.layers if layer.quality == "bounds only"]:
-        which = " and ".join(unknown) if len(unknown) < 3 else f"{len(unknown)} layers"
         sentences.append(
-            f"The inputs were too few to measure what {which} can do: the numbers are those of "
-            "this sample, and more inputs would raise them."
+            f"The inputs were too few to measure what {_named(unknown)} can do: the numbers are "
+            "those of this sample, and more inputs would raise them."
         )
+    return sentences + _warnings(report)
+
+
+def _warnings(report: Network) -> list[str]:
+    """What in the panels of layers should not be overlooked."""
+    sentences = []
+    if guessed := [layer.layer for layer in report.layers if layer.axis_origin == "guess"]:
+        sentences.append(
+            f"Which axis counts the neurons is a guess for {_named(guessed)}; where it is wrong, "
+            "so are the numbers. neuron_axis= says which does."
+        )
+    for kind, what in (("dead", "never fired"), ("always_on", "always fired")):
+        shares = {each.layer: getattr(each, kind) / len(each.firing) for each in report.profiles}
+        sentences += _unusual({name: s for name, s in shares.items() if s >= _UNUSUAL}, what)
     return sentences
+
+
+_UNUSUAL = 0.1  # of a layer's neurons: a few that never fire are usual after a ReLU
+
+
+def _unusual(shares: dict[str, float], what: str) -> list[str]:
+    if not shares:
+        return []
+    most = max(shares, key=lambda name: shares[name])
+    share = format_percent(shares[most])
+    if len(shares) == 1:
+        return [f"{share} of the neurons of {most} {what}."]
+    return [
+        f"In {len(shares):,} layers, 10 % of the neurons or more {what}: in {most}, {share} of "
+        "them."
+    ]
+
+
+def _named(layers: Sequence[str]) -> str:
+    return " and ".join(layers) if len(layers) < 3 else f"{len(layers):,} layers"
 
 
 def about_layer(layer: LayerReport, profile: LayerProfile | None) -> list[str]:
@@ -109,6 +146,5 @@ def _without_it(reason: str) -> str:
 
 def _neurons(profile: LayerProfile) -> list[str]:
     neurons = len(profile.firing)
-    dead, always = int((profile.firing == 0).sum()), int((profile.firing == profile.states).sum())
-    told = [(dead, "never fired"), (always, "always fired")]
+    told = [(profile.dead, "never fired"), (profile.always_on, "always fired")]
     return [f"{number:,} of {neurons:,} neurons {what}." for number, what in told if number]

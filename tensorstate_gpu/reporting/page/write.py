@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ from os import PathLike
 
 from tensorstate_gpu._process.new_files import check_new, new_file
 from tensorstate_gpu._version import __version__
-from tensorstate_gpu.reporting.layer_report import HEADINGS
+from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
+from tensorstate_gpu.reporting.page.chosen_layers import chosen_layers, why_chosen
 from tensorstate_gpu.reporting.page.layer_data import layer_data
 from tensorstate_gpu.reporting.page.sentences import Network, about_layer, about_network
 
@@ -42,7 +44,6 @@ def page_of(report: Network, title: str, origin: Mapping[str, str]) -> str:
     """Return the page as HTML. ``origin``: what is written about where the states are from."""
     _check_libraries()
     import jinja2
-    import vl_convert
 
     from tensorstate_gpu.reporting.page.charts import all_charts
 
@@ -51,26 +52,38 @@ def page_of(report: Network, title: str, origin: Mapping[str, str]) -> str:
     )
     profiles = {profile.layer: profile for profile in report.profiles}
     layers = report.layers
+    chosen = chosen_layers(layers, profiles)
+    names = [layers[index].layer for index in chosen]
     page: str = environment.from_string(_text("page.html")).render(
         title=title,
         report=report,
         headings=HEADINGS,
         sentences=about_network(report),
-        about=[about_layer(layer, profiles.get(layer.layer)) for layer in layers],
+        by_label=[table for table in report.by_label if table.layer in names],
+        why_chosen=why_chosen(len(chosen), len(layers)),
+        about={
+            index: about_layer(layers[index], profiles.get(layers[index].layer)) for index in chosen
+        },
         data={
             "charts": all_charts(),
-            "efficiency": _efficiencies(report),
-            "layers": [
-                layer_data(profiles[layer.layer]) if layer.layer in profiles else {}
-                for layer in layers
-            ],
+            "efficiency": [_efficiency(layers[index]) for index in chosen],
+            "layers": [layer_data(profiles[name]) if name in profiles else {} for name in names],
         },
         origin=dict(origin) | _versions(),
         style=_text("page.css"),
         script=_text("page.js"),
-        vega=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+        vega=_vega(),
     )
     return page
+
+
+@functools.cache
+def _vega() -> str:
+    """The script of the charting library. To bundle it takes a second."""
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return script
 
 
 def _check_libraries() -> None:
@@ -88,12 +101,9 @@ def _text(name: str) -> str:
     return _FILES.joinpath(name).read_text(encoding="utf-8")
 
 
-def _efficiencies(report: Network) -> list[dict[str, object]]:
-    return [
-        {"layer": layer.layer, "quality": layer.quality}
-        | {name: _percent(getattr(layer, name)) for name in _SHARES}
-        for layer in report.layers
-    ]
+def _efficiency(layer: LayerReport) -> dict[str, object]:
+    shares = {name: _percent(getattr(layer, name)) for name in _SHARES}
+    return {"layer": layer.layer, "quality": layer.quality, **shares}
 
 
 _SHARES = ("efficiency", "lower", "upper", "ceiling")

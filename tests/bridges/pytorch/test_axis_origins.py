@@ -97,3 +97,26 @@ def test_all_guesses_of_a_pass_are_one_warning_and_told_once():
     assert len(warned) == 1
     assert "0_post_states (" in str(warned[0].message)
     assert "1_post_states (" in str(warned[0].message)
+
+
+def test_a_rule_of_the_layer_before_holds_where_a_layer_ran_unfollowed():
+    """The pass in which it first runs comes after those that are followed."""
+
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(7, 7)
+            self.late = nn.Sequential(nn.Conv1d(3, 5, 1), nn.ReLU())
+            self.runs_late = False
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.late(x) if self.runs_late else x
+
+    model = Late()
+    with ts.capture(model, "ReLU") as run, torch.no_grad():
+        for late in [*10 * [False], True]:
+            model.runs_late = late
+            model(torch.randn(4, 3, 7))
+    (point,) = run.values()
+    assert (point.axis, point.neurons, point.state_count) == (1, 5, 28)

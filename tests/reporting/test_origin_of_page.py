@@ -1,0 +1,96 @@
+"""What a page says about where its states are from, without being told."""
+
+import copy
+import pickle
+import re
+
+import pytest
+import torch
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.reporting.page.write import page_of
+
+
+class Small(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+
+
+def captured(*where, **how):
+    torch.manual_seed(0)
+    model = Small()
+    with ts.capture(model, *where, **how) as run:
+        model(torch.randn(50, 3))
+    return run
+
+
+def told(report):
+    pairs = re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page_of(report, "title", report.origin))
+    return dict(pairs)
+
+
+def test_of_a_run(tmp_path):
+    store = str(tmp_path / "run.zarr")
+    run = captured(
+        ["Linear", torch.nn.ReLU],
+        exclude="2",
+        method="both",
+        neuron_axis={"0": 1},
+        threshold=0.5,
+        storage_path=store,
+    )
+    found = told(run.report())
+    expected = {
+        "class of the model": f"{__name__}.Small",
+        "attach_to": "Linear, ReLU",
+        "exclude": "2",
+        "method": "both",
+        "keep": "states",
+        "threshold": "0.5",
+        "neuron_axis": "0: 1",
+        "store": store,
+        "number of inputs": "50",
+        "torch": torch.__version__,
+    }
+    assert expected.items() <= found.items()
+    assert "groups" not in found
+    of_store = told(ts.Store(store).report())
+    assert (of_store["store"], of_store["commits"]) == (store, "1")
+
+
+def above_one(value: float) -> bool:
+    return value > 1
+
+
+def test_of_counts_by_a_function():
+    found = told(captured(keep="counts", groups=8, firing=above_one).report())
+    expected = {"attach_to": "layers with weights", "keep": "counts", "groups": "8"}
+    assert (expected | {"firing": "above_one"}).items() <= found.items()
+    assert "threshold" not in found
+
+
+def test_of_many_thresholds():
+    found = told(captured("0", threshold=[0.0, 0.25, 0.5, 1.0]).report())
+    assert found["threshold"] == "0.0, 0.25, 0.5, 1.0"
+
+
+def test_of_models_and_capture_points():
+    model = ts.build_efficiency_model(Small(), "Linear")
+    model(torch.randn(10, 3))
+    assert ts.report(model).origin["class of the model"].endswith("Small")
+    assert ts.Run(model.efficiency_layers).report().origin["number of inputs"] == "10"
+
+
+def test_what_is_given_is_told_first(tmp_path):
+    page = tmp_path / "report.html"
+    captured().report().to_html(page, origin={"data": "noise", "attach_to": "the rest"})
+    text = page.read_text(encoding="utf-8")
+    for name, value in {"data": "noise", "attach_to": "the rest", "method": "after"}.items():
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in text
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_it_stays_with_copies(pickled):
+    run = captured()
+    again = pickle.loads(pickle.dumps(run)) if pickled else copy.deepcopy(run)
+    assert again.report().origin == run.report().origin
