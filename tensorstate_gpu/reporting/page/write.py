@@ -103,7 +103,7 @@ def _text(name: str) -> str:
 
 def _efficiency(layer: LayerReport) -> dict[str, object]:
     shares = {name: _percent(getattr(layer, name)) for name in _SHARES}
-    return {"layer": layer.layer, "quality": layer.quality} | shares
+    return {"layer": layer.layer, "quality": layer.quality, **shares}
 
 
 _SHARES = ("efficiency", "lower", "upper", "ceiling")
