@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._layers import run_counters
+from tensorstate_gpu._layers import kept_counters, run_counters
 from tensorstate_gpu.reporting.layer_report import measured_layer
 from tests.support.points import new_point, rows_of
 from tests.support.runs_on_disk import BUDGET, small_runs  # noqa: F401
@@ -123,3 +123,14 @@ def test_estimates_and_reports_are_those_in_memory(layer, expected, little_memor
     assert numbers(layer.estimate("efficiency")) == pytest.approx(numbers(whole))
     table = measured_layer(layer).report
     assert (table.estimate, table.upper) == pytest.approx((whole.value, whole.upper))
+
+
+@pytest.mark.parametrize("read", ["counted", "counted_by", "counted_by_group"])
+def test_a_read_sorts_what_is_in_memory_once(read, monkeypatch):
+    kept, sorts = kept_counters.KeptCounters(3, 8), []
+    kept.add(ROWS, LABELS, np.arange(4000) % 8)
+    (counter,) = kept._counters.values()
+    runs = counter.runs
+    monkeypatch.setattr(counter, "runs", lambda: sorts.append(1) or runs())
+    getattr(kept, read)(20, **({"by_label": True} if read == "counted_by_group" else {}))
+    assert len(sorts) == 1
