@@ -58,8 +58,10 @@ class NumberedRuns(NamedTuple):
 
     def left(self) -> "NumberedRuns":
         """Return runs of which none takes anything back."""
-        if not self.takes_back:
-            return self
+        return self.on_disk() if self.takes_back else self
+
+    def on_disk(self) -> "NumberedRuns":
+        """Return one run of each kind, in a temporary file: whoever keeps it holds no memory."""
         found: RunsByKind = {}
         for numbered, runs in self.runs.items():
             width = self.key_bytes(numbered)
@@ -68,7 +70,7 @@ class NumberedRuns(NamedTuple):
 
     def apart(self) -> Iterator[tuple[Label, int, SortedRun]]:
         """Yield runs of the rows of each label and group, without their numbers."""
-        for numbered, runs in self.left().runs.items():
+        for numbered, runs in self.on_disk().runs.items():
             for run in runs:
                 if not numbered:
                     yield None, 0, run

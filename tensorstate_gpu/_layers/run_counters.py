@@ -183,17 +183,17 @@ class RunCounters(LabelledCounters):
 
     def _without_labels(self, found: Sequence[NumberedRuns]) -> Sequence[NumberedRuns]:
         """Count all rows by group alone."""
-        twin = RunCounters(self._row_bytes, self._groups)
-        twin._number_of(None)  # is 0
+        counter = ExternalCounter(numbered_bytes(self._row_bytes), self._budget)
+        number = slice(self._row_bytes, self._row_bytes + NUMBER.itemsize)
         for each in found:
             for numbered, rows, counts in each.pieces():
-                if numbered:
+                if numbered:  # all that are left: what has no group was taken back
                     groups = numbers_of(rows, self._row_bytes) % NUMBER.type(self._groups)
-                    number = slice(self._row_bytes, self._row_bytes + NUMBER.itemsize)
                     rows = rows.copy()
                     rows[:, number] = groups.view(np.uint8).reshape(len(rows), -1)
-                twin._counter((numbered, (CPU, 0))).add(rows, counts)
-        return twin._read()
+                    counter.add(rows, counts)
+        runs: RunsByKind = {True: counter.runs()}
+        return [NumberedRuns(runs, False, [None], self._groups, self._row_bytes)]
 
     def key_bytes(self, numbered: bool) -> int:
         """Return the bytes of the rows in a run."""

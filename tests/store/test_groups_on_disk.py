@@ -7,6 +7,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._layers import kept_counters, run_counters
+from tensorstate_gpu._states.sorted_runs import MemoryRun
 from tensorstate_gpu.reporting.layer_report import measured_layer
 from tests.support.points import new_point, rows_of
 from tests.support.runs_on_disk import BUDGET, small_runs  # noqa: F401
@@ -134,3 +135,20 @@ def test_a_read_sorts_what_is_in_memory_once(read, monkeypatch):
     monkeypatch.setattr(counter, "runs", lambda: sorts.append(1) or runs())
     getattr(kept, read)(20, **({"by_label": True} if read == "counted_by_group" else {}))
     assert len(sorts) == 1
+
+
+def test_results_on_disk_hold_no_rows_in_memory(layer, little_memory):
+    found = [*layer.counted_by().values(), *layer.counted_groups(8).parts]
+    assert held_in_memory(found) == 0
+    for each in layer.counted_groups_by(groups=8).values():
+        assert held_in_memory(each.parts) == 0
+
+
+def held_in_memory(found):
+    """The bytes of the rows that runs in memory keep, which are below those of counts."""
+    waiting, held = [run for each in found for run in each._runs], 0
+    while waiting:
+        run = waiting.pop()
+        held += run._rows.nbytes if isinstance(run, MemoryRun) else 0
+        waiting += [part for part in vars(run).values() if hasattr(part, "fences")]
+    return held
