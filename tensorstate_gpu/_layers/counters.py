@@ -26,6 +26,8 @@ Key = tuple[bool, Device]  # whether the rows have numbers, and where they are
 RunsByKind = dict[bool, list[SortedRun]]
 WeightedRows = tuple[Rows, NDArray[np.int64] | None]
 
+Part = tuple[Label, int, StateCounts]  # a label, a group, and counts of both
+
 NUMBER = np.dtype("<u4")  # of a label, behind a row
 
 
@@ -169,20 +171,7 @@ class LabelledCounters:
 
     def histograms(self, neurons: int) -> dict[Label, StateCounts]:
         """Return the counts by label. Integers are sorted before strings."""
-        by_label: dict[Label, list[StateCounts]] = {}
-        for label, _, part in self._parts(neurons):
-            by_label.setdefault(label, []).append(part)
-        return {label: merge_all(by_label[label], neurons) for label in in_order(by_label)}
-
-    def histograms_by_group(self, neurons: int) -> dict[Label, list[StateCounts]]:
-        """Return the counts by label, and for each label by group. All rows have a group."""
-        by_label: dict[Label, list[list[StateCounts]]] = {}
-        for label, group, part in self._parts(neurons):
-            by_label.setdefault(label, [[] for _ in range(self._groups)])[group].append(part)
-        return {
-            label: [merge_all(parts, neurons) for parts in by_label[label]]
-            for label in in_order(by_label)
-        }
+        return merged_by_label(self._parts(neurons), neurons)
 
     def counted_by(self, neurons: int) -> Mapping[Label, StateCounts | StoredCounts]:
         """Return the counts by label, as histograms() does: in files, where memory is short."""
@@ -195,20 +184,10 @@ class LabelledCounters:
 
         Unless ``by_label``, those of several labels may be together.
         """
-        return self.histograms_by_group(neurons)
+        return merged_by_group(self._parts(neurons), self._groups, neurons)
 
-    def _parts(self, neurons: int) -> Iterator[tuple[Label, int, StateCounts]]:
-        """Return labels, groups and their counts; the same may come once for each device.
-
-        None of them is without rows: these were all taken back.
-        """
-        for numbered, (rows, counts) in self._histograms():
-            if not len(rows):
-                continue
-            runs = self._runs(rows) if numbered else [(None, 0, slice(None))]
-            for label, group, part in runs:
-                own = np.ascontiguousarray(rows[part, : self._row_bytes])
-                yield label, group, StateCounts.trusted(own, counts[part], neurons)
+    def _parts(self, neurons: int) -> Iterator[Part]:
+        return parts_of(self._histograms(), self.labels, self._groups, neurons)
 
     def runs(self) -> RunsByKind:
         """Return sorted runs that together are all counts; some may take back those of others.
@@ -230,18 +209,59 @@ class LabelledCounters:
         for key in self._counters:
             yield key[0], self._result(key)
 
-    def _runs(self, keys: Rows) -> Iterator[tuple[Label, int, slice]]:
-        """Return each label and group of keys in order, and which of them have both.
 
-        There is at least one key.
-        """
-        columns = keys[:, self._row_bytes :][:, : NUMBER.itemsize]
-        numbers = np.ascontiguousarray(columns).view(NUMBER).reshape(-1)
-        labels = list(self._numbers)
-        edges = np.flatnonzero(np.diff(numbers)) + 1
-        for start, stop in pairwise([0, *edges.tolist(), len(keys)]):
-            number, group = divmod(int(numbers[start]), self._groups)
-            yield labels[number], group, slice(start, stop)
+def parts_of(
+    histograms: Iterable[tuple[bool, Histogram]], labels: Sequence[Label], groups: int, neurons: int
+) -> Iterator[Part]:
+    """Return labels, groups and their counts; the same may come once for each device.
+
+    None of them is without rows: these were all taken back.
+    """
+    width = row_bytes(neurons)
+    for numbered, (rows, counts) in histograms:
+        if not len(rows):
+            continue
+        runs = _by_number(rows, width) if numbered else [(None, slice(None))]
+        for number, part in runs:
+            own = StateCounts.trusted(
+                np.ascontiguousarray(rows[part, :width]), counts[part], neurons
+            )
+            if number is None:
+                yield None, 0, own
+            else:
+                yield labels[number // groups], number % groups, own
+
+
+def _by_number(keys: Rows, width: int) -> Iterator[tuple[int, slice]]:
+    """Return each number of keys in order, of which there are some, and which of them have it."""
+    numbers = numbers_of(keys, width)
+    edges = np.flatnonzero(np.diff(numbers)) + 1
+    for start, stop in pairwise([0, *edges.tolist(), len(keys)]):
+        yield int(numbers[start]), slice(start, stop)
+
+
+def numbers_of(keys: Rows, width: int) -> NDArray[np.uint32]:
+    """Return the numbers behind rows of so many bytes."""
+    columns = keys[:, width : width + NUMBER.itemsize]
+    return np.ascontiguousarray(columns).view(NUMBER).reshape(-1)
+
+
+def merged_by_label(parts: Iterable[Part], neurons: int) -> dict[Label, StateCounts]:
+    """Return the counts of each label. Integers are sorted before strings."""
+    found: dict[Label, list[StateCounts]] = {}
+    for label, _, part in parts:
+        found.setdefault(label, []).append(part)
+    return {label: merge_all(found[label], neurons) for label in in_order(found)}
+
+
+def merged_by_group(
+    parts: Iterable[Part], groups: int, neurons: int
+) -> dict[Label, list[StateCounts]]:
+    """Return the counts of each label, by group. All rows have a group."""
+    found: dict[Label, list[list[StateCounts]]] = {}
+    for label, group, part in parts:
+        found.setdefault(label, [[] for _ in range(groups)])[group].append(part)
+    return {label: [merge_all(part, neurons) for part in found[label]] for label in in_order(found)}
 
 
 def numbered_bytes(row_bytes: int) -> int:

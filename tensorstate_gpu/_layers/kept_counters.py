@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 
 from tensorstate_gpu._layers.counters import Label, RunsByKind
+from tensorstate_gpu._layers.numbered_runs import NumberedRuns
 from tensorstate_gpu._layers.run_counters import CountsPart, RunCounters, joined
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
@@ -80,6 +81,7 @@ class KeptCounters(RunCounters):
     def _parts_now(self) -> Sequence[CountsPart]:
         return [*self._waiting, *super()._parts_now()]
 
-    def runs(self) -> RunsByKind:
+    def _read(self) -> Sequence[NumberedRuns]:
         with self._lock:
-            return joined([self._kept, super().runs()])
+            (found,) = super()._read()
+            return [found._replace(runs=joined([self._kept, found.runs]))]

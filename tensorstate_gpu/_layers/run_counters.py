@@ -1,6 +1,7 @@
 """RunCounters: counts by label and group that are sorted runs, and may be larger than memory."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -12,21 +13,23 @@ from tensorstate_gpu._layers.counters import (
     Key,
     Label,
     LabelledCounters,
+    Part,
     RunsByKind,
     count_weighted,
     in_order,
+    merged_by_group,
+    merged_by_label,
     numbered_bytes,
+    numbers_of,
 )
+from tensorstate_gpu._layers.numbered_runs import NumberedRuns
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.memory_limit import get_memory_limit, working_memory
 from tensorstate_gpu._states.backends import device_backend_for
 from tensorstate_gpu._states.external_counter import ExternalCounter
-from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.sorted_runs import (
     Histogram,
     MemoryRun,
-    RowsBehindPrefix,
-    ScratchRun,
     SortedRun,
     is_empty,
     length,
@@ -36,8 +39,6 @@ from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 
 Counts = StateCounts | StoredCounts
-
-_COPIES = 4  # of a histogram, until there is one for each label and group
 
 
 class CountsPart:
@@ -110,12 +111,17 @@ class RunCounters(LabelledCounters):
         """Return what is counted, without what is in a store."""
         return [CountsPart(self._counters, self._taken_back, False)]
 
-    def runs(self) -> RunsByKind:
-        return joined(part.runs() for part in self._parts_now())
+    def _read(self) -> Sequence[NumberedRuns]:
+        """Return all counts. It sorts what is in memory: once for each call of other methods."""
+        parts = self._parts_now()
+        runs, takes_back = joined(part.runs() for part in parts), any(p.takes_back for p in parts)
+        return [NumberedRuns(runs, takes_back, self.labels, self._groups, self._row_bytes)]
 
-    def key_bytes(self, numbered: bool) -> int:
-        """Return the bytes of the rows in a run."""
-        return numbered_bytes(self._row_bytes) if numbered else self._row_bytes
+    def runs(self) -> RunsByKind:
+        return joined(each.runs for each in self._read())
+
+    def _parts(self, neurons: int) -> Iterator[Part]:
+        return _parts_in_memory(self._read(), neurons)
 
     # ---- all together --------------------------------------------------------------------------
 
@@ -124,113 +130,79 @@ class RunCounters(LabelledCounters):
 
         ``on_counted`` is called with the number of rows that were counted since the last call.
         """
-        runs, budget = self._plain_runs(), working_memory() // 4
-        if runs is None:
-            return count_weighted(self._rows(on_counted), neurons, budget)
+        found, budget = self._read(), working_memory() // 4
+        left = [each.left().runs for each in found]
+        if any(length(run) for each in left for run in each.get(True, ())):
+            return count_weighted(self._rows(found, on_counted), neurons, budget)
+        runs = [run for each in left for run in each.get(False, ())]
         counts = StoredCounts(runs, neurons)
         if on_counted is not None:
             on_counted(counts.total)
         fits = sum(map(length, runs)) * (self._row_bytes + 8) <= budget
         return counts.load() if fits else counts
 
-    def _plain_runs(self) -> list[SortedRun] | None:
-        """Return runs of rows without numbers that are all counts; None if some have numbers."""
-        runs = self._runs_left()
-        return None if any(runs.get(True, ())) else runs.get(False, [])
-
-    def _rows(self, on_counted: Callable[[int], object] | None) -> Iterator[Histogram]:
-        for _, rows, counts in self.pieces():
-            yield np.ascontiguousarray(rows[:, : self._row_bytes]), counts
-            if on_counted is not None:
-                on_counted(int(counts.sum()))
-
-    def pieces(self) -> Iterator[tuple[bool, *Histogram]]:
-        """Yield all rows with their counts, piece by piece, and first whether they have numbers."""
-        for numbered, some in self.runs().items():
-            for rows, counts in summed(some, self.key_bytes(numbered), working_memory() // 8):
-                yield numbered, rows, counts
+    def _rows(
+        self, found: Sequence[NumberedRuns], on_counted: Callable[[int], object] | None
+    ) -> Iterator[Histogram]:
+        for each in found:
+            for _, rows, counts in each.pieces():
+                yield np.ascontiguousarray(rows[:, : self._row_bytes]), counts
+                if on_counted is not None:
+                    on_counted(int(counts.sum()))
 
     # ---- by label and group --------------------------------------------------------------------
 
     def counted_by(self, neurons: int) -> Mapping[Label, Counts]:
-        if self._bytes_needed() <= get_memory_limit():
-            return self.histograms(neurons)
-        by_label: dict[Label, list[SortedRun]] = {}
-        for label, _, run in self._runs_apart():
-            by_label.setdefault(label, []).append(run)
-        found = [label for label, runs in by_label.items() if not all(map(is_empty, runs))]
-        return {label: StoredCounts(by_label[label], neurons) for label in in_order(found)}
+        found = self._read()
+        if _fit_in_memory(found):
+            return merged_by_label(_parts_in_memory(found, neurons), neurons)
+        runs: dict[Label, list[SortedRun]] = {}
+        for each in found:
+            for label, _, run in each.apart():
+                runs.setdefault(label, []).append(run)
+        labels = [label for label in runs if not all(map(is_empty, runs[label]))]
+        return {label: StoredCounts(runs[label], neurons) for label in in_order(labels)}
 
     def counted_by_group(
         self, neurons: int, *, by_label: bool
     ) -> Mapping[Label, Sequence[StateCounts] | Sequence[StoredCounts]]:
-        if self._bytes_needed() <= get_memory_limit():
-            return self.histograms_by_group(neurons)
-        counters = self if by_label or len(self.labels) < 2 else self._without_labels()
+        found = self._read()
+        if _fit_in_memory(found):
+            return merged_by_group(_parts_in_memory(found, neurons), self._groups, neurons)
+        if not by_label and any(len(each.labels) > 1 for each in found):
+            found = self._without_labels(found)
         parts: dict[Label, list[list[SortedRun]]] = {}
-        for label, group, run in counters._runs_apart():
-            parts.setdefault(label, [[] for _ in range(self._groups)])[group].append(run)
+        for each in found:
+            for label, group, run in each.apart():
+                parts.setdefault(label, [[] for _ in range(self._groups)])[group].append(run)
         return {
             label: [StoredCounts(runs, neurons) for runs in parts[label]]
             for label in in_order(parts)
             if not all(is_empty(run) for runs in parts[label] for run in runs)
         }
 
-    def _bytes_needed(self) -> int:
-        """Return how much memory histograms for each label and group would take, or more."""
-        return _COPIES * sum(
-            sum(map(length, runs)) * (self.key_bytes(numbered) + 8)
-            for numbered, runs in self.runs().items()
-        )
-
-    def _histograms(self) -> Iterator[tuple[bool, Histogram]]:
-        for numbered, runs in self.runs().items():
-            rows, counts = loaded(runs, self.key_bytes(numbered), working_memory() // 4)
-            left = counts > 0
-            yield numbered, (rows[left], counts[left])
-
-    def _runs_apart(self) -> Iterator[tuple[Label, int, SortedRun]]:
-        """Yield runs of the rows of each label and group, without their numbers."""
-        for numbered, runs in self._runs_left().items():
-            for run in runs:
-                if not numbered:
-                    yield None, 0, run
-                    continue
-                for first, label in enumerate(self.labels):
-                    for group in range(self._groups):
-                        prefix = self._prefix(first * self._groups + group)
-                        yield label, group, RowsBehindPrefix(run, prefix, self._row_bytes)
-
-    def _prefix(self, number: int) -> bytes:
-        """Return how the order_key() of all rows with a number begins."""
-        return number.to_bytes(self.key_bytes(True) - self._row_bytes)
-
-    def _runs_left(self) -> RunsByKind:
-        """Return runs of which none takes anything back."""
-        if not any(part.takes_back for part in self._parts_now()):
-            return self.runs()
-        budget, found = working_memory() // 4, RunsByKind()
-        for numbered, runs in self.runs().items():
-            width = self.key_bytes(numbered)
-            found[numbered] = [ScratchRun.of(width, summed(runs, width, budget))]
-        return found
-
-    def _without_labels(self) -> "RunCounters":
+    def _without_labels(self, found: Sequence[NumberedRuns]) -> Sequence[NumberedRuns]:
         """Count all rows by group alone."""
-        twin = RunCounters(self._row_bytes, self._groups)
-        twin._number_of(None)  # is 0
-        for numbered, rows, counts in self.pieces():
-            if numbered:
-                number = slice(self._row_bytes, self._row_bytes + NUMBER.itemsize)
-                groups = rows[:, number].copy().view(NUMBER) % NUMBER.type(self._groups)
-                rows = rows.copy()
-                rows[:, number] = (groups).view(np.uint8)
-            twin._counter((numbered, (CPU, 0))).add(rows, counts)
-        return twin
+        counter = ExternalCounter(numbered_bytes(self._row_bytes), self._budget)
+        number = slice(self._row_bytes, self._row_bytes + NUMBER.itemsize)
+        for each in found:
+            for numbered, rows, counts in each.pieces():
+                if numbered:  # all that are left: what has no group was taken back
+                    groups = numbers_of(rows, self._row_bytes) % NUMBER.type(self._groups)
+                    rows = rows.copy()
+                    rows[:, number] = groups.view(np.uint8).reshape(len(rows), -1)
+                    counter.add(rows, counts)
+        runs: RunsByKind = {True: counter.runs()}
+        return [NumberedRuns(runs, False, [None], self._groups, self._row_bytes)]
+
+    def key_bytes(self, numbered: bool) -> int:
+        """Return the bytes of the rows in a run."""
+        return numbered_bytes(self._row_bytes) if numbered else self._row_bytes
 
 
-def summed(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[Histogram]:
-    """Yield what is left of all rows, in order; some runs may have counts that are taken back."""
-    for rows, counts in merged(runs, row_bytes, budget):
-        left = counts > 0
-        yield (rows, counts) if left.all() else (rows[left], counts[left])
+def _fit_in_memory(found: Sequence[NumberedRuns]) -> bool:
+    return sum(each.bytes_needed() for each in found) <= get_memory_limit()
+
+
+def _parts_in_memory(found: Sequence[NumberedRuns], neurons: int) -> Iterator[Part]:
+    return chain.from_iterable(each.parts(neurons) for each in found)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from tensorstate_gpu._layers.counts_accumulator import FixedCounts
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Position
-from tensorstate_gpu._layers.run_counters import CountsPart, joined, summed
+from tensorstate_gpu._layers.numbered_runs import summed
+from tensorstate_gpu._layers.run_counters import CountsPart, joined
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.sorted_runs import Histogram, SortedRun, length
 from tensorstate_gpu.errors import LedgerError

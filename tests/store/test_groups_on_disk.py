@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._layers import run_counters
+from tensorstate_gpu._layers import kept_counters, run_counters
+from tensorstate_gpu._states.sorted_runs import MemoryRun
 from tensorstate_gpu.reporting.layer_report import measured_layer
 from tests.support.points import new_point, rows_of
 from tests.support.runs_on_disk import BUDGET, small_runs  # noqa: F401
@@ -123,3 +124,31 @@ def test_estimates_and_reports_are_those_in_memory(layer, expected, little_memor
     assert numbers(layer.estimate("efficiency")) == pytest.approx(numbers(whole))
     table = measured_layer(layer).report
     assert (table.estimate, table.upper) == pytest.approx((whole.value, whole.upper))
+
+
+@pytest.mark.parametrize("read", ["counted", "counted_by", "counted_by_group"])
+def test_a_read_sorts_what_is_in_memory_once(read, monkeypatch):
+    kept, sorts = kept_counters.KeptCounters(3, 8), []
+    kept.add(ROWS, LABELS, np.arange(4000) % 8)
+    (counter,) = kept._counters.values()
+    runs = counter.runs
+    monkeypatch.setattr(counter, "runs", lambda: sorts.append(1) or runs())
+    getattr(kept, read)(20, **({"by_label": True} if read == "counted_by_group" else {}))
+    assert len(sorts) == 1
+
+
+def test_results_on_disk_hold_no_rows_in_memory(layer, little_memory):
+    found = [*layer.counted_by().values(), *layer.counted_groups(8).parts]
+    assert held_in_memory(found) == 0
+    for each in layer.counted_groups_by(groups=8).values():
+        assert held_in_memory(each.parts) == 0
+
+
+def held_in_memory(found):
+    """The bytes of the rows that runs in memory keep, which are below those of counts."""
+    waiting, held = [run for each in found for run in each._runs], 0
+    while waiting:
+        run = waiting.pop()
+        held += run._rows.nbytes if isinstance(run, MemoryRun) else 0
+        waiting += [part for part in vars(run).values() if hasattr(part, "fences")]
+    return held

@@ -1,0 +1,92 @@
+"""NumberedRuns: counts by label and group at one point in time, as sorted runs."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from tensorstate_gpu._layers.counters import Label, Part, RunsByKind, numbered_bytes, parts_of
+from tensorstate_gpu._process.memory_limit import working_memory
+from tensorstate_gpu._states.merging_runs import loaded, merged
+from tensorstate_gpu._states.sorted_runs import (
+    Histogram,
+    RowsBehindPrefix,
+    ScratchRun,
+    SortedRun,
+    length,
+)
+
+_COPIES = 4  # of a histogram, until there is one for each label and group
+
+
+class NumberedRuns(NamedTuple):
+    """The sorted runs of all counts, and the labels of the numbers in them, in order.
+
+    ``takes_back``: whether some runs take back counts of others. ``row_bytes``: without numbers.
+    """
+
+    runs: RunsByKind
+    takes_back: bool
+    labels: Sequence[Label]
+    groups: int
+    row_bytes: int
+
+    def key_bytes(self, numbered: bool) -> int:
+        """Return the bytes of the rows in a run."""
+        return numbered_bytes(self.row_bytes) if numbered else self.row_bytes
+
+    def bytes_needed(self) -> int:
+        """Return how much memory histograms for each label and group would take, or more."""
+        return _COPIES * sum(
+            sum(map(length, runs)) * (self.key_bytes(numbered) + 8)
+            for numbered, runs in self.runs.items()
+        )
+
+    def pieces(self) -> Iterator[tuple[bool, *Histogram]]:
+        """Yield all rows with their counts, piece by piece, and first whether they have numbers."""
+        for numbered, runs in self.runs.items():
+            for rows, counts in summed(runs, self.key_bytes(numbered), working_memory() // 8):
+                yield numbered, rows, counts
+
+    def parts(self, neurons: int) -> Iterator[Part]:
+        """Return labels, groups and their counts, in memory."""
+        return parts_of(self._histograms(), self.labels, self.groups, neurons)
+
+    def _histograms(self) -> Iterator[tuple[bool, Histogram]]:
+        for numbered, runs in self.runs.items():
+            rows, counts = loaded(runs, self.key_bytes(numbered), working_memory() // 4)
+            left = counts > 0
+            yield numbered, (rows[left], counts[left])
+
+    def left(self) -> "NumberedRuns":
+        """Return runs of which none takes anything back."""
+        return self.on_disk() if self.takes_back else self
+
+    def on_disk(self) -> "NumberedRuns":
+        """Return one run of each kind, in a temporary file: whoever keeps it holds no memory."""
+        found: RunsByKind = {}
+        for numbered, runs in self.runs.items():
+            width = self.key_bytes(numbered)
+            found[numbered] = [ScratchRun.of(width, summed(runs, width, working_memory() // 4))]
+        return self._replace(runs=found, takes_back=False)
+
+    def apart(self) -> Iterator[tuple[Label, int, SortedRun]]:
+        """Yield runs of the rows of each label and group, without their numbers."""
+        for numbered, runs in self.on_disk().runs.items():
+            for run in runs:
+                if not numbered:
+                    yield None, 0, run
+                    continue
+                for first, label in enumerate(self.labels):
+                    for group in range(self.groups):
+                        prefix = self._prefix(first * self.groups + group)
+                        yield label, group, RowsBehindPrefix(run, prefix, self.row_bytes)
+
+    def _prefix(self, number: int) -> bytes:
+        """Return how the order_key() of all rows with a number begins."""
+        return number.to_bytes(self.key_bytes(True) - self.row_bytes)
+
+
+def summed(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[Histogram]:
+    """Yield what is left of all rows, in order; some runs may have counts that are taken back."""
+    for rows, counts in merged(runs, row_bytes, budget):
+        left = counts > 0
+        yield (rows, counts) if left.all() else (rows[left], counts[left])
