@@ -30,6 +30,8 @@ def wrap(layer: Callee, places: dict[str, Probe], retrace_users: Callable[[], No
     original, jit = layer.call, layer.supports_jit
 
     def call(*args: object, **kwargs: object) -> object:
+        # With Keras' mask, which what comes of a capture need not have.
+        first = next(iter((*args, *kwargs.values())), None)
         if "before" in places:
             args, kwargs = map_first_argument(
                 lambda x: places["before"].capture(x, lambda: own_mask(layer, x)), args, kwargs
@@ -37,7 +39,6 @@ def wrap(layer: Callee, places: dict[str, Probe], retrace_users: Callable[[], No
         result = original(*args, **kwargs)
         if "after" not in places:
             return result
-        first = next(iter((*args, *kwargs.values())), None)
         return places["after"].capture(result, lambda: own_mask(layer, first, result))
 
     restore = _replace_call(layer, call)

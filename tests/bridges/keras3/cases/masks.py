@@ -118,6 +118,7 @@ def test_a_capture_layer_takes_the_mask_of_its_input():
     assert ts.StateCapture.from_config(capture.get_config()).point.options.mask is True
 
 
+@pytest.mark.each_process
 @pytest.mark.parametrize("mask", [True, "padding_mask"])
 def test_a_mask_ends_with_its_pass(mask):
     model = padded()
