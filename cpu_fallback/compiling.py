@@ -72,23 +72,26 @@ _kernels: list[Any] = []
 
 def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Compile a function to machine code that runs without the GIL."""
-    return _compiled(function)
+    compiled = njit(nogil=True)(function)
+    _register(compiled, function)
+    return compiled
 
 
 def inlined(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Like kernel(), but copy the body into each kernel that calls the function."""
-    return _compiled(function, inline="always")
+    compiled = njit(nogil=True, inline="always")(function)
+    _register(compiled, function)
+    return compiled
 
 
-def _compiled(function: Callable[_P, _R], **options: str) -> Callable[_P, _R]:
-    dispatcher = njit(nogil=True, **options)(function)
+def _register(dispatcher: Any, function: Callable[..., Any]) -> None:
+    """Let Numba cache a kernel, in files with the hash of all sources in their names."""
     _kernels.append(dispatcher)
     if _CACHE:
         name = function.__qualname__
         function.__qualname__ = f"{name}-{_HASH}"  # Numba takes the names of files from it
         dispatcher.enable_caching()
         function.__qualname__ = name
-    return dispatcher
 
 
 def read_only(array: NDArray[_T]) -> NDArray[_T]:

@@ -81,8 +81,9 @@ def _merge_two(
 ) -> Histogram:
     merged = np.empty((len(rows) + len(other_rows), rows.shape[1]), np.uint8)
     sums = np.empty(len(merged), np.int64)
-    parts = map(read_only, (rows, counts, other_rows, other_counts))
-    found = _merge(*parts, merged, sums)
+    one = read_only(rows), read_only(counts)
+    other = read_only(other_rows), read_only(other_counts)
+    found = _merge(*one, *other, merged, sums)
     return merged[:found], sums[
         :found
     ]  # the memory behind them was never written, so it costs nothing

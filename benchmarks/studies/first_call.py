@@ -4,6 +4,9 @@ For each function: all of its compiling, and the one kernel that took longest (w
 kernels that it calls first), in seconds of the processor: other programs change them little.
 """
 
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from typing import Any
@@ -56,6 +59,27 @@ def first_calls() -> dict[str, Any]:
     }
 
 
+WARM = """
+import time
+import numpy as np
+with_numpy = time.process_time()
+import tensorstate_gpu as ts
+ts.compress_states(np.ones((200, 20), np.float32))
+print(time.process_time() - with_numpy, with_numpy)
+"""
+
+
+def with_warm_cache() -> tuple[float, float]:
+    """Seconds of a new process: from the import to the first packed batch; Python and NumPy."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": numba.config.CACHE_DIR}
+    command = [sys.executable, "-c", WARM]
+    runs = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        for _ in range(5)
+    ]
+    return min(tuple(map(float, run.stdout.split())) for run in runs)
+
+
 if __name__ == "__main__":
     print("| first call of | compiling | longest kernel |\n|---|---|---|")
     for name, call in first_calls().items():
@@ -65,3 +89,7 @@ if __name__ == "__main__":
         total = sum(seconds for seconds, _ in listener.kernels)
         longest = max(listener.kernels, default=(0.0, "none"))
         print(f"| {name} | {total:.1f} s | {longest[0]:.1f} s, `{longest[1]}` |", flush=True)
+    seconds, before = with_warm_cache()
+    print(
+        f"A later process: {before:.2f} s for NumPy, then {seconds:.2f} s to the first packed batch"
+    )

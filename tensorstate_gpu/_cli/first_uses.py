@@ -11,8 +11,14 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-import tensorstate_gpu as ts
+from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._layers.counters import count_weighted
+from tensorstate_gpu._states.bits import popcount
+from tensorstate_gpu._states.packing import compress_states, decompress_states
+from tensorstate_gpu._states.sort_and_count import count_states, sort_states
+from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.neurons.rates import firing_rates
+from tensorstate_gpu.neurons.synchrony import cofiring
 
 Use = Callable[[], object]
 Rows = NDArray[np.uint8]
@@ -42,7 +48,7 @@ def _packing() -> Iterator[tuple[str, Use]]:
         threshold = -1.0 if below and given == dtype else 0.0
         for thresholds in (threshold, [threshold] * shape[axis]):
             x = np.zeros(shape, given)
-            call = partial(ts.compress_states, x, neuron_axis=axis, threshold=thresholds)
+            call = partial(compress_states, x, neuron_axis=axis, threshold=thresholds)
             yield f"packing {given}, {name}", call
 
 
@@ -66,9 +72,9 @@ def _counting() -> Iterator[tuple[str, Use]]:
     for width, distinct in product((_NARROW, _WIDE), (9, 1000, _MANY)):
         for rows in _both(_rows(width, distinct)):
             what = f"{distinct:,} distinct rows of {width} bytes"
-            yield f"counting {what}", partial(ts.count_states, rows)
-            yield f"sorting {what}", partial(ts.sort_states, rows)
-            yield f"counting a few {what}", partial(ts.count_states, rows[:100])
+            yield f"counting {what}", partial(count_states, rows)
+            yield f"sorting {what}", partial(sort_states, rows)
+            yield f"counting a few {what}", partial(count_states, rows[:100])
 
 
 def _running_counts() -> Iterator[tuple[str, Use]]:
@@ -80,7 +86,7 @@ def _running_counts() -> Iterator[tuple[str, Use]]:
 def _count_batches(width: int) -> None:
     """As captures do: with and without labels, and more states than tables hold."""
     for labels in (None, np.arange(1 << 14) % 2):
-        point = ts.CapturePoint("layer", keep="counts")
+        point = CapturePoint("layer", keep="counts")
         point.declare(8 * width)
         for batch in np.split(_rows(width, 1 << 19, 1 << 18), 16):
             point.append(batch, len(batch), labels)
@@ -97,19 +103,19 @@ def _count_chunks(width: int) -> None:
     frozen_weights.flags.writeable = False
     for chunk, weight in product((rows, frozen), (None, weights, frozen_weights)):
         count_weighted([(chunk, weight)] * 2, 8 * width)
-    one, other = (ts.count_states(part) for part in (rows[::2], rows[1:]))
+    one, other = (count_states(part) for part in (rows[::2], rows[1:]))
     one + other
 
 
 def _reading() -> Iterator[tuple[str, Use]]:
     for width in (_NARROW, 8, _WIDE, 64):
-        counts = ts.StateCounts(_rows(width, 9, 9), np.arange(1, 10), 8 * width)
-        yield f"firing rates of {width} bytes", partial(ts.neurons.firing_rates, counts)
-        yield f"pairs of neurons of {width} bytes", partial(ts.neurons.cofiring, counts)
+        counts = StateCounts(_rows(width, 9, 9), np.arange(1, 10), 8 * width)
+        yield f"firing rates of {width} bytes", partial(firing_rates, counts)
+        yield f"pairs of neurons of {width} bytes", partial(cofiring, counts)
         for rows in _both(_rows(width, 9, 600)):
             what = f"rows of {width} bytes"
-            yield f"unpacking {what}", partial(ts.decompress_states, rows, 8 * width)
-            yield f"unpacking {what}", partial(ts.decompress_states, rows, 8 * width - 1)
-            yield f"bits of {what}", partial(ts.popcount, rows)
-            yield f"firing rates of {what}", partial(ts.neurons.firing_rates, rows, 8 * width)
-            yield f"pairs of neurons of {what}", partial(ts.neurons.cofiring, rows, 8 * width)
+            yield f"unpacking {what}", partial(decompress_states, rows, 8 * width)
+            yield f"unpacking {what}", partial(decompress_states, rows, 8 * width - 1)
+            yield f"bits of {what}", partial(popcount, rows)
+            yield f"firing rates of {what}", partial(firing_rates, rows, 8 * width)
+            yield f"pairs of neurons of {what}", partial(cofiring, rows, 8 * width)

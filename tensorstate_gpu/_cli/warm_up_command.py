@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from tensorstate_gpu._process.progress import Progress
@@ -49,13 +50,12 @@ def _use_folder(folder: Path) -> None:
 
 def _how_to_use(folder: str) -> str:
     """Say in which processes the folder replaces compiling."""
-    import numba
-    from llvmlite.binding import get_host_cpu_name
+    from llvmlite.binding import get_host_cpu_name  # type: ignore[import-untyped]
 
     python = ".".join(map(str, sys.version_info[:2]))
     package = Path(__file__).resolve().parents[1]
     return (
         f"Set NUMBA_CACHE_DIR to {folder}, or to a copy of it that can be written to. It serves "
         f"processors like this one ({get_host_cpu_name()}), Python {python}, Numba "
-        f"{numba.__version__}, and this version of tensorstate_gpu at {package}"
+        f"{version('numba')}, and this version of tensorstate_gpu at {package}"
     )
