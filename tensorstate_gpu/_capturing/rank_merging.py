@@ -9,7 +9,7 @@ from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.rank_run import RankFacts, RankLayer, RankRun
 from tensorstate_gpu._capturing.spread import Spread
-from tensorstate_gpu._layers.counters import Label, in_order
+from tensorstate_gpu._layers.numbered_keys import Label, in_order
 from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
 from tensorstate_gpu._states.state_counts import (

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tensorstate_gpu._layers.counters import Label, Part, RunsByKind, numbered_bytes, parts_of
+from tensorstate_gpu._layers.counters import RunsByKind
+from tensorstate_gpu._layers.numbered_keys import Label, Part, numbered_bytes, parts_of
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.sorted_runs import (

@@ -8,14 +8,16 @@ import numpy as np
 from tensorstate_gpu._arrays.backend_protocol import Counter
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._layers.counters import (
-    NUMBER,
     Device,
     Key,
-    Label,
     LabelledCounters,
-    Part,
     RunsByKind,
     count_weighted,
+)
+from tensorstate_gpu._layers.numbered_keys import (
+    NUMBER,
+    Label,
+    Part,
     in_order,
     merged_by_group,
     merged_by_label,

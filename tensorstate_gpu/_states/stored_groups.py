@@ -1,7 +1,7 @@
 """StoredGroups: a histogram of states for each group of instances, which may outgrow memory."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.backends import cpu
+from tensorstate_gpu._states.counts_by_group import CountsByGroup
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.merging_runs import merged_range, ranges_of
 from tensorstate_gpu._states.sorted_runs import length
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu._states.stored_counts import StoredCounts, load_all, runs_of
+from tensorstate_gpu._states.stored_counts import StoredCounts, check_size, runs_of
 from tensorstate_gpu._states.sums_over_states import sum_over_states
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.dependence_trees import code_lengths, with_constant
@@ -22,10 +23,16 @@ from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import SampledInstances
 
 _COPIES = 8  # of the rows of a range, with the numbers of their states, until there are sums
+Key = TypeVar("Key")
+Loaded = TypeVar("Loaded", covariant=True)
 _Sums = tuple[GroupSums, NDArray[np.float64] | None]
 
 
-class StoredGroups:
+class _Loadable(Protocol[Loaded]):
+    def load(self) -> Loaded: ...
+
+
+class StoredGroups(CountsByGroup[StoredCounts]):
     """How often each distinct state occurred in each group of instances, on disk.
 
     ``counted_groups()`` of a layer returns it where memory is short. The first estimate reads all
@@ -34,30 +41,11 @@ class StoredGroups:
 
     __module__ = "tensorstate_gpu"
 
-    __slots__ = ("_parts", "_sample", "_sums")
+    __slots__ = ("_sums",)
 
     def __init__(self, parts: Sequence[StoredCounts], sample: SampledInstances) -> None:
-        """``parts``: of each group; ``sample``: which instances these are."""
-        self._parts, self._sample = tuple(parts), sample
+        super().__init__(parts, sample)
         self._sums: _Sums | None = None
-
-    @property
-    def parts(self) -> tuple[StoredCounts, ...]:
-        """The histogram of each group."""
-        return self._parts
-
-    @property
-    def sample(self) -> SampledInstances:
-        """Which instances these are."""
-        return self._sample
-
-    @property
-    def neurons(self) -> int:
-        return self._parts[0].neurons
-
-    def __len__(self) -> int:
-        """Return the number of groups."""
-        return len(self._parts)
 
     def together(self) -> StoredCounts:
         """Return the histogram of all groups together. Nothing is read before it is measured."""
@@ -76,8 +64,12 @@ class StoredGroups:
         return estimate_of_sums(sums, tree, measure, self.neurons)
 
     def load(self) -> GroupedCounts:
-        """Return the counts in memory. Raises MemoryError if they are more than the limit."""
-        return load_all_groups([self])[0]
+        """Return the counts in memory.
+
+        Raises MemoryError if they are larger than a limit that was set; see set_memory_limit().
+        """
+        check_size(self._parts)
+        return self._sampled([part.load() for part in self._parts])
 
     def __repr__(self) -> str:
         return (
@@ -99,7 +91,7 @@ class StoredGroups:
 
     def _ranges(self) -> Iterator[GroupedCounts]:
         """Yield the counts of all groups, range by range of the states."""
-        width, sample = row_bytes(self.neurons), self._sample
+        width = row_bytes(self.neurons)
         by_group = [runs_of(part) for part in self._parts]
         runs = [run for each in by_group for run in each]
         most = max(1, working_memory() // (_COPIES * (width + 8)))
@@ -108,7 +100,11 @@ class StoredGroups:
                 continue
             parts = [merged_range(each, width, *limits) for each in by_group]
             counted = [StateCounts.trusted(*part, self.neurons) for part in parts]
-            yield GroupedCounts(counted, sample.by_group, sample.fingerprint, sample.has_units)
+            yield self._sampled(counted)
+
+    def _sampled(self, parts: Sequence[StateCounts]) -> GroupedCounts:
+        sample = self._sample
+        return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
 
     def _cofiring(self, group: int) -> NDArray[np.int64]:
         """Return in how many rows of a group each two neurons fire together."""
@@ -119,14 +115,16 @@ class StoredGroups:
         return total
 
 
-def load_all_groups(groups: Sequence[StoredGroups]) -> list[GroupedCounts]:
-    """Return the counts by group of several labels in memory.
+def load_each(counts: Mapping[Key, _Loadable[Loaded]]) -> dict[Key, Loaded]:
+    """Return counts in memory, whether these are or not.
 
-    Raises MemoryError if they are more than the limit, all together.
+    Raises MemoryError if those that are not are together more than a limit that was set.
     """
-    parts = iter(load_all([part for each in groups for part in each.parts]))
-    found = []
-    for each in groups:
-        sample, own = each.sample, list(islice(parts, len(each)))
-        found.append(GroupedCounts(own, sample.by_group, sample.fingerprint, sample.has_units))
-    return found
+    check_size([part for each in counts.values() for part in _on_disk(each)])
+    return {key: each.load() for key, each in counts.items()}
+
+
+def _on_disk(counts: object) -> Sequence[StoredCounts]:
+    if isinstance(counts, StoredGroups):
+        return counts.parts
+    return [counts] if isinstance(counts, StoredCounts) else []

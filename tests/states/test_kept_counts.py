@@ -157,7 +157,7 @@ def test_a_report_beyond_the_limit_has_the_same_ranges(layer, tmp_path, monkeypa
     monkeypatch.setattr("tensorstate_gpu._process.memory_limit.LEAST", 1)
     ts.set_memory_limit(4 * BUDGET)
     for grouped in (fresh.grouped, lambda: fresh.counts_by(np.arange(len(fresh)) % 3)):
-        with pytest.raises(MemoryError, match="by label or group are"):
+        with pytest.raises(MemoryError, match="distinct states with their counts are"):
             grouped()
     ts.set_memory_limit(16 * BUDGET)
     assert isinstance(fresh.counted_groups(), ts.StoredGroups)

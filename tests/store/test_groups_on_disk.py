@@ -109,7 +109,7 @@ def test_counts_by_label_and_group(layer, expected, little_memory):
         assert numbers(each.estimate()) == pytest.approx(numbers(whole[label].estimate()))
     # Each label fits, and all together do not.
     ts.set_memory_limit(max(map(size_of, whole.values())))
-    with pytest.raises(MemoryError, match="the counts by label or group are"):
+    with pytest.raises(MemoryError, match="distinct states with their counts are"):
         layer.grouped_by(groups=8)
     ts.set_memory_limit(sum(map(size_of, whole.values())))
     assert layer.grouped_by(groups=8) == whole
