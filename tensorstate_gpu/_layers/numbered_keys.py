@@ -28,7 +28,7 @@ def parts_of(
     for numbered, (rows, counts) in histograms:
         if not len(rows):
             continue
-        runs = _by_number(rows, width) if numbered else [(None, slice(None))]
+        runs = by_number(rows, width) if numbered else [(None, slice(None))]
         for number, part in runs:
             own = StateCounts.trusted(
                 np.ascontiguousarray(rows[part, :width]), counts[part], neurons
@@ -39,7 +39,7 @@ def parts_of(
                 yield labels[number // groups], number % groups, own
 
 
-def _by_number(keys: Rows, width: int) -> Iterator[tuple[int, slice]]:
+def by_number(keys: Rows, width: int) -> Iterator[tuple[int, slice]]:
     """Return each number of keys in order, of which there are some, and which of them have it."""
     numbers = numbers_of(keys, width)
     edges = np.flatnonzero(np.diff(numbers)) + 1

@@ -1,5 +1,7 @@
 """CountsByGroup: a histogram of states for each group of instances, in memory or on disk."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
@@ -31,6 +33,11 @@ class CountsByGroup(Generic[Counts]):
     @property
     def neurons(self) -> int:
         return self._parts[0].neurons
+
+    def _check_groups(self, other: CountsByGroup[MeasuredCounts]) -> None:
+        """Raise ValueError for counts of another number of groups, which cannot be merged."""
+        if len(self) != len(other):
+            raise ValueError(f"cannot merge {len(self)} groups with {len(other)} groups")
 
     def __len__(self) -> int:
         """Return the number of groups."""

@@ -85,16 +85,20 @@ class GroupedCounts(CountsByGroup[StateCounts]):
         """
         return information.estimate(self, measure)
 
-    def merge(self, other: object) -> GroupedCounts:
-        """Return the counts of both. Raises ValueError for other numbers of neurons or groups."""
-        if not isinstance(other, GroupedCounts):
-            raise TypeError(f"other must be GroupedCounts, got {type(other).__name__}")
-        if len(self._parts) != len(other._parts):
-            raise ValueError(
-                f"cannot merge {len(self._parts)} groups with {len(other._parts)} groups"
-            )
-        parts = [one.merge(two) for one, two in zip(self._parts, other._parts, strict=True)]
-        merged = self._sample.merge(other._sample)
+    def merge(self, *others: object) -> GroupedCounts:
+        """Return the counts of all.
+
+        Raises TypeError for other types, and ValueError for other numbers of neurons or groups.
+        """
+        samples, each = [self._sample], [self._parts]
+        for other in others:
+            if not isinstance(other, GroupedCounts):
+                raise TypeError(f"others must be GroupedCounts, got {type(other).__name__}")
+            self._check_groups(other)
+            samples.append(other._sample)
+            each.append(other._parts)
+        parts = [merge_all(list(part), self.neurons) for part in zip(*each, strict=True)]
+        merged = functools.reduce(SampledInstances.merge, samples)
         return GroupedCounts(parts, merged.by_group, merged.fingerprint, merged.has_units)
 
     def merge_ranks(self, process_group: object = None) -> RankGroups:

@@ -1,5 +1,8 @@
 """StoredGroups: a histogram of states for each group of instances, which may outgrow memory."""
 
+from __future__ import annotations
+
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -25,7 +28,6 @@ from tensorstate_gpu.information.group_table import SampledInstances
 _COPIES = 8  # of the rows of a range, with the numbers of their states, until there are sums
 Key = TypeVar("Key")
 Loaded = TypeVar("Loaded", covariant=True)
-_Sums = tuple[GroupSums, NDArray[np.float64] | None]
 
 
 class _Loadable(Protocol[Loaded]):
@@ -41,27 +43,55 @@ class StoredGroups(CountsByGroup[StoredCounts]):
 
     __module__ = "tensorstate_gpu"
 
-    __slots__ = ("_sums",)
+    __slots__ = ("_sums", "_tree")
 
     def __init__(self, parts: Sequence[StoredCounts], sample: SampledInstances) -> None:
         super().__init__(parts, sample)
-        self._sums: _Sums | None = None
+        self._sums: GroupSums | None = None
+        self._tree: NDArray[np.float64] | None = None
 
     def together(self) -> StoredCounts:
         """Return the histogram of all groups together. Nothing is read before it is measured."""
         return self._parts[0].merge(*self._parts[1:])
+
+    def merge(self, *others: StoredGroups) -> StoredGroups:
+        """Return the counts of all. Nothing is read before it is measured.
+
+        Raises TypeError for other types, and ValueError for other numbers of neurons or groups.
+        """
+        for other in others:
+            if not isinstance(other, StoredGroups):
+                raise TypeError(f"others must be StoredGroups, got {type(other).__name__}")
+            self._check_groups(other)
+        each = [groups.parts for groups in (self, *others)]
+        parts = [first.merge(*more) for first, *more in zip(*each, strict=True)]
+        samples = [other.sample for other in others]
+        return StoredGroups(parts, functools.reduce(SampledInstances.merge, samples, self.sample))
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error.
 
         See information.estimate. Raises ValueError if empty.
         """
+        sums = self.group_sums()
+        if self._tree is None and needs_tree(sums):
+            rows = sums.rows_by_group.tolist()
+            self._tree = code_lengths(
+                len(self), lambda g: with_constant(self._cofiring(g), rows[g])
+            )
+        return estimate_of_sums(sums, self._tree, measure, self.neurons)
+
+    def group_sums(self) -> GroupSums:
+        """Return what estimates need, summed over ranges of states. Raises ValueError if empty."""
         if self._sums is None:
-            self._sums = self._added_up()
-        sums, tree = self._sums
-        if not sums.rows:
+            sums: GroupSums | None = None
+            for part in self._ranges():
+                more = GroupSums.of(part.group_table())
+                sums = more if sums is None else GroupSums.together([sums, more])
+            self._sums = sums
+        if self._sums is None or not self._sums.rows:
             raise ValueError("groups holds no rows; at least one is needed")
-        return estimate_of_sums(sums, tree, measure, self.neurons)
+        return self._sums
 
     def load(self) -> GroupedCounts:
         """Return the counts in memory.
@@ -76,18 +106,6 @@ class StoredGroups(CountsByGroup[StoredCounts]):
             f"StoredGroups({len(self)} groups, {self._sample.number:,} instances, {self.neurons:,} "
             "neurons)"
         )
-
-    def _added_up(self) -> _Sums:
-        """Return what estimates need, summed over ranges of states."""
-        sums: GroupSums | None = None
-        for part in self._ranges():
-            more = GroupSums.of(part.group_table())
-            sums = more if sums is None else GroupSums.together([sums, more])
-        assert sums is not None  # there is a range, also without rows
-        if not sums.rows or not needs_tree(sums):
-            return sums, None
-        rows = sums.rows_by_group.tolist()
-        return sums, code_lengths(len(self), lambda g: with_constant(self._cofiring(g), rows[g]))
 
     def _ranges(self) -> Iterator[GroupedCounts]:
         """Yield the counts of all groups, range by range of the states."""
