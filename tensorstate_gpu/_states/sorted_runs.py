@@ -173,7 +173,10 @@ class ScratchRun:
         return run
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("counts in temporary files cannot be copied or pickled: save() them first")
+        raise TypeError(
+            "counts in temporary files cannot be copied or pickled: save(path) writes a histogram "
+            "to a store of its own, and load() reads counts into memory"
+        )
 
     def _append(self, rows: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
         most = int(counts.max())

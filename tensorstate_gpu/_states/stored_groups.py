@@ -54,19 +54,20 @@ class StoredGroups(CountsByGroup[StoredCounts]):
         """Return the histogram of all groups together. Nothing is read before it is measured."""
         return self._parts[0].merge(*self._parts[1:])
 
-    def merge(self, *others: StoredGroups) -> StoredGroups:
+    def merge(self, *others: object) -> StoredGroups:
         """Return the counts of all. Nothing is read before it is measured.
 
         Raises TypeError for other types, and ValueError for other numbers of neurons or groups.
         """
+        samples, each = [self._sample], [self._parts]
         for other in others:
             if not isinstance(other, StoredGroups):
                 raise TypeError(f"others must be StoredGroups, got {type(other).__name__}")
             self._check_groups(other)
-        each = [groups.parts for groups in (self, *others)]
+            samples.append(other._sample)
+            each.append(other._parts)
         parts = [first.merge(*more) for first, *more in zip(*each, strict=True)]
-        samples = [other.sample for other in others]
-        return StoredGroups(parts, functools.reduce(SampledInstances.merge, samples, self.sample))
+        return StoredGroups(parts, functools.reduce(SampledInstances.merge, samples))
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error.

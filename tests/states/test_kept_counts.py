@@ -51,7 +51,7 @@ def test_kept_counts_are_arrays_for_every_zarr_client(tmp_path):
 def test_pickles_read_the_same_files(tmp_path):
     rows = inputs(8)["skewed"]
     counts = stored(rows)
-    with pytest.raises(TypeError, match=r"save\(\) them first"):
+    with pytest.raises(TypeError, match=r"save\(path\) writes"):
         pickle.dumps(counts)
     kept = counts.save(tmp_path / "counts.zarr")
     kept.count_of(rows[0])

@@ -1,11 +1,13 @@
 """Counts by label and by group that are larger than the memory limit."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._capturing import run as run_module
 from tensorstate_gpu._layers import kept_counters, run_counters
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.sorted_runs import MemoryRun, ScratchRun
@@ -14,6 +16,7 @@ from tensorstate_gpu.reporting import LabelTable
 from tensorstate_gpu.reporting.layer_report import measured_layer
 from tests.support.points import new_point, rows_of
 from tests.support.runs_on_disk import BUDGET, small_runs  # noqa: F401
+from tests.support.thread_ranks import on_ranks
 
 pytestmark = pytest.mark.usefixtures("small_runs")
 
@@ -160,6 +163,29 @@ def test_groups_of_another_kind_are_not_merged(layer, expected, little_memory):
         found.merge(expected.by_group)
     with pytest.raises(TypeError, match="others must be GroupedCounts, got StoredGroups"):
         expected.by_group.merge(found)
+
+
+def test_counts_in_temporary_files_say_how_they_can_be_kept(layer, little_memory):
+    for found in (
+        layer.counted_by()[7],
+        layer.counted_groups(8),
+        layer.counted_groups_by(groups=8),
+    ):
+        with pytest.raises(TypeError, match=r"save\(path\) writes .*, and load\(\) reads"):
+            pickle.dumps(found)
+
+
+def test_ranks_with_more_than_memory_are_told_of_stores(tmp_path, monkeypatch, little_memory):
+    monkeypatch.setattr(run_module, "ranks_of", lambda ranks: ranks)
+
+    def sync(ranks):
+        with ts.Store(tmp_path / f"{ranks.rank}.zarr", "x") as store:
+            point = new_point(store, neurons=20, keep="counts")
+            point.append(ROWS, len(ROWS))
+            return ts.Run([point]).sync(ranks)
+
+    for error in on_ranks(2, sync):
+        assert "a store (storage_path=), and read all of them as one by open_stores()" in str(error)
 
 
 def test_reading_each_label_and_group_decodes_each_byte_once_or_twice(
