@@ -85,7 +85,7 @@ FAULTS = {
         "pack_pitched.cu",
         "of[i].left <= 8 || (",
         "(",
-        "test_pack[misaligned rows of 20-float32-zero]",
+        "test_pack[wide rows of a wider array-float32-zero]",
         "assert False",
     ),
     "forgets that a warp has an end": (
@@ -102,11 +102,11 @@ FAULTS = {
         "test_pack[too wide for the stream-float32-zero]",
         "AddressSanitizer",
     ),
-    "forgets the signs of transformed bytes": (
+    "forgets the signs of bytes": (
         "firing.h",
         "(~key & lowest) | ",
         "",
-        "test_pack[rows of 64-int8-negative]",
+        "test_every_8_bit_number[int8]",
         "assert False",
     ),
     "turns bytes around": (

@@ -153,6 +153,20 @@ def test_every_16_bit_number(machine, name, threshold):
     assert np.array_equal(packed_by_kernels(machine, bits, -1, threshold, name), expected)
 
 
+@pytest.mark.parametrize("name", ["int8", "uint8", "bool", "float8_e4m3fn", "float8_e5m2fnuz"])
+def test_every_8_bit_number(machine, name):
+    """Four are compared at a time, in a row and side by side."""
+    rows = np.arange(2 if name == "bool" else 256, dtype=np.uint8).repeat(64).reshape(-1, 64)
+    maps = np.ascontiguousarray(rows.T).reshape(1, 64, -1, 1).repeat(16, 3)
+    least = 0.0 if "fnuz" in name else -500.0  # such formats take no negative thresholds
+    for threshold in (-500.0, -129.0, -128.0, -50.0, -1.0, 0.0, 0.3, 100.0, 127.0, 254.0, 500.0):
+        for bits, axis in ((rows, -1), (maps, 1)):
+            given = max(threshold, least)
+            expected = oracle.compress(bits, axis, given, element=name)
+            found = packed_by_kernels(machine, bits, axis, given, name)
+            assert np.array_equal(found, expected), (given, axis)
+
+
 @pytest.mark.parametrize("neurons", [1, 7, 8, 9, 16, 20, 63, 64, 65, 100, 1000])
 def test_unpack_and_popcount(machine, neurons):
     rng = np.random.default_rng(neurons)
