@@ -17,8 +17,8 @@ from tensorstate_gpu.reporting.layer_report import (
     measured_counts,
     measured_groups,
 )
+from tensorstate_gpu.reporting.network_report import summarise
 from tensorstate_gpu.reporting.page.write import check_page
-from tensorstate_gpu.reporting.report_table import summarise
 from tensorstate_gpu.store import Store, Stores
 from tensorstate_gpu.store.stored_rows import StoredRows
 

@@ -17,7 +17,8 @@ from tensorstate_gpu.reporting.figures import (
 )
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_report import LayerReport
-from tensorstate_gpu.reporting.report_table import Report, report
+from tensorstate_gpu.reporting.network_report import report
+from tensorstate_gpu.reporting.report_table import Report
 
 __all__ = [
     "Drawing",
