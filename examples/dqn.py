@@ -2,10 +2,13 @@
 
 The game is Catch: a ball falls through a board of 6 x 5 fields, and a paddle in the lowest row has
 to be under it. The network learns from a replay memory and acts epsilon-greedily. Only its passes
-while it acts are captured, with the number of the block of 50 episodes as their label and the
-episode as their unit, because the boards of one episode are not independent of each other.
+while it acts are captured, with the number of the episode as their label. Counts of episodes add up
+to those of a block of 50: an episode has five boards, so its efficiency has a low ceiling, and a
+block shows how many states there are in all.
 """
 
+import functools
+import operator
 import random
 from collections import deque
 
@@ -69,7 +72,7 @@ with ts.capture(model, "ReLU") as run:
         epsilon = max(0.05, 1 - episode / 200)
         board, ended = game.reset(), False
         while not ended:
-            with torch.no_grad(), run.labels([episode // BLOCK], units=[episode]):
+            with torch.no_grad(), run.labels([episode]):
                 action = int(model(board[None]).argmax())
             if random.random() < epsilon:
                 action = random.randrange(3)
@@ -81,21 +84,29 @@ with ts.capture(model, "ReLU") as run:
                     learn(model, target, optimizer, memory)
         caught.append(reward > 0)
 
-blocks = range(EPISODES // BLOCK)
-caught = [sum(caught[BLOCK * block :][:BLOCK]) / BLOCK for block in blocks]
-counts = run["1"].counts_by()
-print("episodes   caught  distinct states     entropy  efficiency")
-for block in blocks:
-    last, found = BLOCK * (block + 1), counts[block]
+episodes = run["1"].counts_by()
+efficiency = [100 * counts.efficiency() for counts in episodes.values()]
+ends, shares, blocks = [], [], []
+print("episodes   caught  distinct states     entropy  efficiency  of one episode")
+for first in range(0, EPISODES, BLOCK):
+    here = range(first, first + BLOCK)
+    block = functools.reduce(operator.add, (episodes[episode] for episode in here))
+    share = sum(caught[episode] for episode in here) / BLOCK
+    of_one = sum(efficiency[episode] for episode in here) / BLOCK
     print(
-        f"{last - BLOCK:3} to {last:3}{caught[block]:7.0%}{len(found):17}"
-        f"{found.entropy():7.2f} bits{found.efficiency():12.1%}"
+        f"{first:3} to {first + BLOCK:3}{share:7.0%}{len(block):17}"
+        f"{block.entropy():7.2f} bits{block.efficiency():12.1%}{of_one:14.1f} %"
     )
+    ends.append(first + BLOCK)
+    shares.append(100 * share)
+    blocks.append(100 * block.efficiency())
 
-ends = [BLOCK * (block + 1) for block in blocks]
-_, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.5), sharex=True, layout="constrained")
-upper.plot(ends, [100 * share for share in caught], "o-", color="#0072B2")
+_, (upper, lower) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, layout="constrained")
+upper.plot(ends, shares, "o-", color="#0072B2")
 upper.set(ylabel="balls caught in %", ylim=(0, 101))
-lower.plot(ends, [counts[block].entropy() for block in blocks], "s-", color="#D55E00")
-lower.set(xlabel="episodes", ylabel="entropy of the\nhidden layer in bits")
+lower.plot(range(EPISODES), efficiency, ".", color="#56B4E9", ms=4, label="an episode")
+lower.axhline(100 * ts.information.ceiling(5, 24), color="#767676", ls=":", label="its ceiling")
+lower.plot(ends, blocks, "s-", color="#D55E00", label=f"{BLOCK} episodes")
+lower.set(xlabel="episodes", ylabel="efficiency of the\nhidden layer in %", ylim=(0, None))
+lower.legend(frameon=False, ncols=3)
 upper.figure.savefig("dqn.png", dpi=80)

@@ -56,8 +56,8 @@ class Attachment:
 
     def tell(self, points: Sequence[CapturePoint]) -> None:
         """Tell capture points where they are, and those of layers with several names of these."""
-        for point in points:
-            point.origin = self.origin
+        for each in points:
+            each.origin = self.origin
         by_name = {point.name: point for point in points}
         for first, names in self.others.items():
             for place in self.places:

@@ -82,7 +82,7 @@ def _measure_layer(
     if by_label:
         groups = layer.grouped_by(progress=counted)
         whole = measured_groups(layer, functools.reduce(GroupedCounts.merge, groups.values()))
-        return whole, LabelTable.of_groups(layer.name, groups)
+        return whole, LabelTable.of_groups(layer.name, groups).with_divergences(layer)
     try:
         return measured_groups(layer, layer.counted_groups(progress=counted)), None
     except NOT_BY_GROUP:

@@ -27,6 +27,7 @@ from tensorstate_gpu.reporting.tidy_tables import (
     neuron_columns,
     repetition_columns,
 )
+from tensorstate_gpu.reporting.training_table import Log
 
 if TYPE_CHECKING:
     import pandas
@@ -84,9 +85,13 @@ class Report:
         return layers[find_name(others, name, of="report")]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, ready for JSON, but for the profiles and the origin."""
-        fields = dataclasses.asdict(dataclasses.replace(self, profiles=(), origin={}))
+        """Return plain numbers and strings, ready for JSON: no profiles, divergences or origin."""
+        plain = tuple(dataclasses.replace(table, divergences=None) for table in self.by_label)
+        bare = dataclasses.replace(self, profiles=(), by_label=plain, origin={})
+        fields = dataclasses.asdict(bare)
         del fields["profiles"], fields["origin"]
+        for table in fields["by_label"]:
+            del table["divergences"]
         return fields
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -127,6 +132,7 @@ class Report:
         *,
         title: str = "How the network uses its neurons",
         origin: Mapping[str, str] | None = None,
+        training: Log | None = None,
     ) -> None:
         """Write a page with sentences, charts and tables: one file that needs no network.
 
@@ -139,6 +145,8 @@ class Report:
         origin : mapping of str to str, optional
             What the page says about where the states are from, besides what the report knows (its
             ``origin``): the data, say.
+        training : mapping of step to scalars, optional
+            For a chart of the layers' efficiency while the network learned; see `plot_training`.
 
         Raises
         ------
@@ -149,7 +157,7 @@ class Report:
         OSError
             If it cannot be written. Nothing is left then.
         """
-        write_page(self, path, title, {**self.origin, **(origin or {})})
+        write_page(self, path, title, {**self.origin, **(origin or {})}, training)
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).

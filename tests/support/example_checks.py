@@ -37,6 +37,15 @@ def output_distributions(printed, folder):
     assert "of unlimited images (good)" in printed
 
 
+def class_overlap(printed, folder):
+    """A network that has learned nothing tells digits apart, too, but less."""
+    before, after = map(numbers, printed.splitlines()[-2:])
+    (accuracy_before, told_before, of, beyond_before), (accuracy, told, _, beyond) = before, after
+    assert accuracy_before < 30 < 85 < accuracy
+    assert told_before <= told <= of == 45
+    assert beyond > 1.5 * beyond_before
+
+
 def efficiency_study(printed, folder):
     rows = [line.split() for line in printed.splitlines()[2:]]
     assert [row[:3] for row in rows[:2]] == [["1/4", "yes", "0%"], ["1/4", "yes", "75%"]]
@@ -127,6 +136,8 @@ def dqn(printed, folder):
     caught, entropy = float(blocks[-1][3].strip("%")), [float(block[5]) for block in blocks]
     assert caught > 85
     assert entropy[-1] < entropy[0] - 1  # it keeps to what it has learned
+    of_one = [float(block[8]) for block in blocks]
+    assert 0 < min(of_one) <= max(of_one) < 9.7  # log2(5) of 24: an episode has five boards
 
 
 def weight_initialisation(printed, folder):
