@@ -2,9 +2,8 @@
 
 The game is Catch: a ball falls through a board of 6 x 5 fields, and a paddle in the lowest row has
 to be under it. The network learns from a replay memory and acts epsilon-greedily. Only its passes
-while it acts are captured, with the number of the episode as their label. Counts of episodes add up
-to those of a block of 50: an episode has five boards, so its efficiency has a low ceiling, and a
-block shows how many states there are in all.
+while it acts are captured, with the number of the episode as their label. One episode has five
+boards and five states, which says nothing yet; its counts and those of the 49 before it add up.
 """
 
 import functools
@@ -84,29 +83,21 @@ with ts.capture(model, "ReLU") as run:
                     learn(model, target, optimizer, memory)
         caught.append(reward > 0)
 
-episodes = run["1"].counts_by()
-efficiency = [100 * counts.efficiency() for counts in episodes.values()]
-ends, shares, blocks = [], [], []
-print("episodes   caught  distinct states     entropy  efficiency  of one episode")
-for first in range(0, EPISODES, BLOCK):
-    here = range(first, first + BLOCK)
-    block = functools.reduce(operator.add, (episodes[episode] for episode in here))
-    share = sum(caught[episode] for episode in here) / BLOCK
-    of_one = sum(efficiency[episode] for episode in here) / BLOCK
+counts, ends = run["1"].counts_by(), range(BLOCK, EPISODES + 1)
+recent = [functools.reduce(operator.add, map(counts.get, range(end - BLOCK, end))) for end in ends]
+right = [sum(caught[end - BLOCK : end]) / BLOCK for end in ends]
+print("episodes   caught  distinct states     entropy  efficiency")
+for end, share, found in zip(ends[::BLOCK], right[::BLOCK], recent[::BLOCK], strict=True):
     print(
-        f"{first:3} to {first + BLOCK:3}{share:7.0%}{len(block):17}"
-        f"{block.entropy():7.2f} bits{block.efficiency():12.1%}{of_one:14.1f} %"
+        f"{end - BLOCK:3} to {end:3}{share:7.0%}{len(found):17}"
+        f"{found.entropy():7.2f} bits{found.efficiency():12.1%}"
     )
-    ends.append(first + BLOCK)
-    shares.append(100 * share)
-    blocks.append(100 * block.efficiency())
 
-_, (upper, lower) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, layout="constrained")
-upper.plot(ends, shares, "o-", color="#0072B2")
-upper.set(ylabel="balls caught in %", ylim=(0, 101))
-lower.plot(range(EPISODES), efficiency, ".", color="#56B4E9", ms=4, label="an episode")
-lower.axhline(100 * ts.information.ceiling(5, 24), color="#767676", ls=":", label="its ceiling")
-lower.plot(ends, blocks, "s-", color="#D55E00", label=f"{BLOCK} episodes")
-lower.set(xlabel="episodes", ylabel="efficiency of the\nhidden layer in %", ylim=(0, None))
-lower.legend(frameon=False, ncols=3)
+_, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.5), sharex=True, layout="constrained")
+upper.plot(ends, [100 * share for share in right], color="#0072B2")
+upper.set(ylabel=f"balls caught in %\n(last {BLOCK} episodes)", ylim=(0, 101))
+lower.plot(ends, [100 * found.efficiency() for found in recent], color="#D55E00")
+lower.axhline(100 * ts.information.ceiling(recent[0].total, 24), color="#767676", ls="--")
+lower.set(xlabel="episode", ylabel="efficiency of the\nhidden layer in %", ylim=(0, None))
+lower.text(ends[0], 34, "ceiling of so many boards", color="#767676", va="bottom")
 upper.figure.savefig("dqn.png", dpi=80)

@@ -176,7 +176,7 @@ def test_charts_that_are_drawn_when_the_reader_comes_near(opened, address):
         assert charts.nth(number).locator(".mark-rect.role-mark path").count() == 6
         axis = charts.nth(number).locator(".role-axis-label")
         labels = [f"{HOSTILE} {each}" for each in range(3)]
-        assert [each.all_inner_texts() for each in axis.all()] == [labels, labels]
+        assert [each.locator("text").all_text_contents() for each in axis.all()] == [labels, labels]
 
 
 def test_where_a_layer_fires(opened, tmp_path):
