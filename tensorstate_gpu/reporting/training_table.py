@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from tensorstate_gpu._arguments import integer
 from tensorstate_gpu.reporting.tidy_tables import Columns, as_arrow, as_pandas
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def training_to_pandas(log: Log) -> pandas.DataFrame:
     ------
     ImportError
         If pandas or pyarrow is not installed.
+    TypeError
+        If the log is not such a mapping.
 
     Examples
     --------
@@ -49,10 +52,13 @@ def training_to_arrow(log: Log) -> pyarrow.Table:
 
 
 def training_columns(log: Log) -> Columns:
-    """Return the table of training_to_pandas(), by its columns; steps ascend."""
+    """Return the table of training_to_pandas(), by its columns; steps ascend.
+
+    Raises TypeError if this is no mapping of integers to mappings.
+    """
     rows = [
         (step, *found.groups(), value)
-        for step, scalars in sorted(log.items())
+        for step, scalars in sorted(_checked(log).items())
         for key, value in scalars.items()
         if (found := _KEY.fullmatch(key))
     ]
@@ -64,3 +70,13 @@ def training_columns(log: Log) -> Columns:
         "layer": layers,
         "value": values,
     }
+
+
+def _checked(log: Log) -> Log:
+    """Return a log whose steps are integers of Python."""
+    if not (isinstance(log, Mapping) and all(isinstance(each, Mapping) for each in log.values())):
+        raise TypeError(
+            "the log of a training must be a mapping of step to scalars, as {monitor.global_step: "
+            f"monitor.scalars()}}, got a {type(log).__name__}"
+        )
+    return {integer(step, "step"): scalars for step, scalars in log.items()}

@@ -310,3 +310,24 @@ def test_a_library_that_is_missing(run, tmp_path, monkeypatch, library):
     with pytest.raises(ImportError, match=f"HTML pages need {library}: pip install jinja2 altair"):
         run.report().to_html(tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_measures_that_are_no_numbers_and_a_name_with_half_of_a_character(run, tmp_path):
+    report = run.report()
+    strange = dataclasses.replace(
+        report.layers[0], layer="\udc80", efficiency=float("nan"), ceiling=float("inf")
+    )
+    path = tmp_path / "report.html"
+    dataclasses.replace(report, layers=(strange,)).to_html(path)
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    (shown,) = json.loads(reader.scripts[0], parse_constant=pytest.fail)["efficiency"]
+    assert (shown["efficiency"], shown["ceiling"]) == (None, None)
+    assert "\\udc80" in " ".join(reader.shown)
+
+
+@pytest.mark.parametrize("log", [[1, 2], 3, {1: 3}, {"x": {}}, {2.5: {"train/efficiency/a": 1.0}}])
+def test_what_is_no_log_of_a_training(log, run, tmp_path):
+    with pytest.raises(TypeError, match=r"log of a training must be a mapping|step must be an int"):
+        run.report().to_html(tmp_path / "report.html", training=log)
+    assert list(tmp_path.iterdir()) == []

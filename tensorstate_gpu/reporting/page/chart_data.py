@@ -123,7 +123,7 @@ def training_data(log: Log | None) -> list[Data]:
     Of many layers, those whose efficiency has changed most.
     """
     lines: dict[str, dict[str, list[list[float]]]] = {}
-    table = training_columns(log or {})
+    table = training_columns({} if log is None else log)
     for step, phase, measure, layer, value in zip(*table.values(), strict=True):
         if measure == "efficiency" and layer is not None and math.isfinite(value):
             point = [step, round(100 * value, 2)]

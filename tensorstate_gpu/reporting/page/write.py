@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import math
 import platform
 from collections.abc import Mapping
 from importlib import resources
@@ -42,7 +43,7 @@ def write_page(
     check_page(path)
     page = page_of(report, title, origin, training)
     with new_file(path) as file:
-        file.write(page.encode())
+        file.write(page.encode(errors="backslashreplace"))  # a name may have half of a character
 
 
 def page_of(
@@ -125,7 +126,8 @@ _SHARES = ("efficiency", "lower", "upper", "ceiling")
 
 
 def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * share, 2)
+    """Return a share for a chart, which has no bar for None; JSON has no NaN."""
+    return None if share is None or not math.isfinite(share) else round(100 * share, 2)
 
 
 def _versions() -> dict[str, str]:
