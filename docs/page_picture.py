@@ -1,6 +1,6 @@
 """Draws docs/figures/page.png: the first screen of the demo's page, from its title to its table.
 
-``make demo`` and then ``python docs/page_picture.py build/demo.html``. Needs Chromium and playwright.
+After ``make demo``: ``python docs/page_picture.py build/demo.html``, with Chromium and playwright.
 """
 
 import shutil
