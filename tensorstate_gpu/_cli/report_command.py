@@ -15,8 +15,8 @@ from tensorstate_gpu.reporting.layer_report import (
     measured_counts,
     measured_groups,
 )
+from tensorstate_gpu.reporting.network_report import summarise
 from tensorstate_gpu.reporting.page.write import check_page
-from tensorstate_gpu.reporting.report_table import summarise
 from tensorstate_gpu.store import Store, Stores
 from tensorstate_gpu.store.stored_rows import StoredRows
 
@@ -81,7 +81,7 @@ def _measure_layer(
         groups = layer.counted_groups_by(progress=counted)
         first, *others = groups.values()
         whole = measured_groups(layer, first.merge(*others))
-        return whole, LabelTable.of_groups(layer.name, groups)
+        return whole, LabelTable.of_groups(layer.name, groups).with_divergences(layer)
     try:
         return measured_groups(layer, layer.counted_groups(progress=counted)), None
     except NOT_BY_GROUP:

@@ -13,8 +13,10 @@ from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
+from tensorstate_gpu.information import ClassDivergences
 from tensorstate_gpu.information.class_information import Pairs, information_of
 from tensorstate_gpu.information.estimates import ROUGH, Quality
+from tensorstate_gpu.reporting.label_divergences import label_divergences
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.text import printable_name, text_table
 
@@ -43,7 +45,8 @@ class LabelTable:
     ``information``: the bits that a state tells about its label, by the estimator of Chao, Wang and
     Jost. It is from ``lower`` to ``upper`` with 95 % confidence; ``quality`` says whether this is
     an interval. Both are None, and the quality is at most "rough", where counts are not kept by
-    group. ``missing``: why there are no measures.
+    group. ``divergences``: how much the states of each two labels differ, if that was little to
+    compute; see `information.class_divergences`. ``missing``: why there are no measures.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -56,12 +59,13 @@ class LabelTable:
     upper: float | None = None
     quality: Quality = "bounds only"
     missing: str | None = None
+    divergences: ClassDivergences | None = dataclasses.field(default=None, compare=False)
 
     @classmethod
     def of_layer(cls, layer: LabelledLayer) -> "LabelTable":
         """Measure the states of each label that was given during capture."""
         try:
-            return cls.of_groups(layer.name, layer.counted_groups_by())
+            return cls.of_groups(layer.name, layer.counted_groups_by()).with_divergences(layer)
         except RowsNotKept:
             pass
         except LabelsMissing as error:
@@ -123,6 +127,11 @@ class LabelTable:
         covered = min(each.coverage for each in measures) >= ROUGH
         quality: Quality = "rough" if covered else "bounds only"
         return cls(name, tuple(by_label), measures, told, quality=quality)
+
+    def with_divergences(self, layer: LabelledLayer) -> "LabelTable":
+        """Return the table with the divergences of its labels in this layer."""
+        found = label_divergences(layer, len(self.labels))
+        return dataclasses.replace(self, divergences=found)
 
     def as_list(self) -> list[dict[str, object]] | None:
         """Return the measures of each label, ready for JSON; None if there are none."""
