@@ -50,7 +50,8 @@ PACK += [(source, test | how) for test in FLOATS for source, how in STRIDED]
 COUNT_WIDE = [
     {"UNIT": unit, "LANES": lanes} for unit in (1, 2, 4, 8, 16) for lanes in (1, 2, 8, 32)
 ]
-BITS = [("neurons", {}), *(("bits", {"WORDS": words}) for words in (0, 1))]
+BITS = [("neurons", {}), *(("transpose", {"WORDS": words}) for words in (0, 1))]
+BITS += [("distances", {"EACH": each}) for each in (1, 2, 3, 4)]
 UNPACK = [{"INDEX": bits, "WORDS": words} for bits in (32, 64) for words in (0, 1)]
 # Kernels that read 16 bytes at a time, for numbers of these widths in bits.
 WIDE = dict.fromkeys(("pack_whole_bytes", "pack_rows", "pack_maps", "pack_pitched"), (16, 32, 64))
