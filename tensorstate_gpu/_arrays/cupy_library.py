@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from tensorstate_gpu._arrays.array_types import CudaArray, DLPackArray
@@ -57,18 +57,23 @@ def torch_stream(index: int) -> int:
     return stream
 
 
-def with_second_try(allocate: Callable[[], T]) -> T:
-    """Call what takes memory of the device; where there is none, empty the caches and try again.
+@dataclass(frozen=True)
+class SecondTry(Generic[T]):
+    """What takes memory of the device; where it finds none, the caches are emptied, and once more.
 
     Torch and CuPy each keep what they have freed, and neither finds what is free in the other's
     cache. Raises MemoryError where the caches have nothing, or not enough.
     """
-    try:
-        return allocate()
-    except MemoryError:
-        if not _empty_caches():
-            raise
-        return allocate()
+
+    take: Callable[..., T]
+
+    def __call__(self, *arguments: Any) -> T:
+        try:
+            return self.take(*arguments)
+        except MemoryError:
+            if not _empty_caches():
+                raise
+            return self.take(*arguments)
 
 
 def _empty_caches() -> bool:
@@ -85,20 +90,10 @@ def _empty_caches() -> bool:
     return cached > 0
 
 
-@dataclass(frozen=True)
-class _Retrying:
-    """An allocator of CuPy's whose memory other libraries may have in their caches."""
-
-    allocate: Allocator
-
-    def __call__(self, size: int) -> Pointer:
-        return with_second_try(lambda: self.allocate(size))
-
-
 def own_allocator() -> Allocator:
     """Return CuPy's current allocator, which tries again when the caches are empty."""
     current = library().cuda.get_allocator()
-    return current if isinstance(current, _Retrying) else _Retrying(current)
+    return current if isinstance(current, SecondTry) else SecondTry(current)
 
 
 @lru_cache
@@ -109,7 +104,7 @@ def torch_allocator() -> Allocator:
     torch that is active, such as one that counts operations, notices it.
     """
     pool = library().cuda.PythonFunctionAllocator(_memory_of_torch, _back_to_torch)
-    return _Retrying(pool.malloc)
+    return SecondTry(pool.malloc)
 
 
 def _memory_of_torch(size: int, device: int) -> int:
@@ -143,7 +138,7 @@ def _memory_of_tensor(size: int) -> Pointer:
     return cupy.cuda.MemoryPointer(memory, 0)
 
 
-torch_tensor_allocator = _Retrying(_memory_of_tensor)
+torch_tensor_allocator = SecondTry(_memory_of_tensor)
 
 
 def as_torch_tensor(array: DeviceArray) -> Any:

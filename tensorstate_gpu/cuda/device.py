@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tensorstate_gpu._arrays.cupy_library import library as library
 from tensorstate_gpu._arrays.cupy_library import (
+    SecondTry,
     own_allocator,
     torch_allocator,
     torch_stream,
     torch_tensor_allocator,
-    with_second_try,
 )
+from tensorstate_gpu._arrays.cupy_library import library as library
 from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor
@@ -238,7 +238,7 @@ def run(launch: Launch) -> None:
 @lru_cache(maxsize=1024)
 def _kernels(source: str, defines: tuple[tuple[str, int], ...], device: int) -> dict[str, Kernel]:
     """Return the kernels of a file on a device; their code is not in the memory of any pool."""
-    return with_second_try(lambda: _loaded(source, defines))
+    return SecondTry(_loaded)(source, defines)
 
 
 def _loaded(source: str, defines: tuple[tuple[str, int], ...]) -> dict[str, Kernel]:

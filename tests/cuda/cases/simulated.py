@@ -1,6 +1,7 @@
 """What only the simulated CUDA can arrange: full memory, two devices, failing kernels, graphs."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,10 +24,13 @@ from tests.cuda.simulated.memory import (
     UnownedMemory,
 )
 from tests.cuda.simulated.scheduler import GPU, CUDARuntimeError, Device
+from tests.support.python_calls import calls_of
 from tests.support.samples import sweep
 
 torch = pytest.importorskip("torch")
 
+ROOT = Path(ts.__file__).parents[1]
+OURS = tuple(f"{ROOT / folder}/" for folder in ("tensorstate_gpu", "bridges"))
 LABELS = [0] * 20 + [1] * 40
 
 
@@ -290,3 +294,16 @@ def test_rows_of_a_device_are_stored_by_several_threads(on_cuda, monkeypatch):
         GPU.finish_all()  # so that the next pass stores the rows
     assert set(least) == {1 << 20}
     layer.check()
+
+
+@pytest.mark.parametrize(("keep", "most"), [("states", 100), ("counts", 137)])
+def test_calls_of_python_for_a_captured_batch(on_cuda, keep, most):
+    """What limits a captured forward pass on a GPU is the host. These are the calls of our code."""
+    layer = Layer(on_cuda, keep)
+    x = on_cuda(torch.randn(60, 64))
+    for _ in range(12):
+        layer.module(x)
+        GPU.finish_all()
+    calls = calls_of(lambda: [layer.module(x) for _ in range(10)])
+    ours = sum(file.startswith(OURS) for file, _ in calls) / 10
+    assert most - 10 < ours <= most
