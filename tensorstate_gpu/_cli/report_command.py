@@ -2,14 +2,12 @@
 
 import argparse
 import dataclasses
-import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from tensorstate_gpu._cli.opened_store import count_layer, open_store
 from tensorstate_gpu._process.progress import Progress
-from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu.reporting import LabelTable, Report
 from tensorstate_gpu.reporting.layer_report import (
     NOT_BY_GROUP,
@@ -77,11 +75,12 @@ def _measure_layer(
         progress.to(before + rows)
 
     if by_label and layer.keeps_counts and "groups" not in layer.attributes():
-        table = LabelTable.of_counts(layer.name, layer.counts_by())
+        table = LabelTable.of_counts(layer.name, layer.counted_by())
         return measured_counts(layer, count_layer(layer, progress)), table
     if by_label:
-        groups = layer.grouped_by(progress=counted)
-        whole = measured_groups(layer, functools.reduce(GroupedCounts.merge, groups.values()))
+        groups = layer.counted_groups_by(progress=counted)
+        first, *others = groups.values()
+        whole = measured_groups(layer, first.merge(*others))
         return whole, LabelTable.of_groups(layer.name, groups).with_divergences(layer)
     try:
         return measured_groups(layer, layer.counted_groups(progress=counted)), None

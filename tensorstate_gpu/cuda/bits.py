@@ -5,10 +5,13 @@ import numpy as np
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
-from .launch import Launch
+from .launch import MOST_BLOCKS, Launch
 
-_TILE = 64  # rows of each side that a block compares, as in bits.cu
-_MOST_ROWS = _TILE * ((1 << 16) - 1)  # of the first side: as many blocks as a GPU runs along y
+_MOST_EACH = 4  # a thread compares so many rows with so many, a block 16 times as many
+_MOST_ROWS = 16 * _MOST_EACH * MOST_BLOCKS[1]  # of the first side
+_STRIP = 16  # words that a block compares at a time
+_LEAST_WORDS = 4 * _STRIP  # that a block compares: else it takes longer to add to the sums
+_BLOCKS = 4  # for each multiprocessor, which runs two of them at once, or more of narrow rows
 
 
 def transpose(packed: DeviceArray) -> DeviceArray:
@@ -30,7 +33,9 @@ def transpose_launch(packed: int, bitmaps: int, states: int, row_bytes: int) -> 
         *(np.uint64(packed), np.uint64(bitmaps), np.int64(states), np.int32(row_bytes)),
         np.int64(words),
     )
-    return Launch("bits", "transpose", defines, (-(-words // 32), -(-row_bytes // 4)), arguments)
+    return Launch(
+        "transpose", "transpose", defines, (-(-words // 32), -(-row_bytes // 4)), arguments
+    )
 
 
 def distances(one: DeviceArray, other: DeviceArray) -> DeviceArray:
@@ -39,37 +44,51 @@ def distances(one: DeviceArray, other: DeviceArray) -> DeviceArray:
     words, other_words = _as_words(one), _as_words(other)
     for start in range(0, len(one) if result.size else 0, _MOST_ROWS):
         part = slice(start, start + _MOST_ROWS)
-        device.run(_distances_launch(words[part], other_words, result[part], above=False))
+        arrays = words[part], other_words, result[part]
+        sizes = len(words[part]), *other_words.shape
+        device.run(distances_launch(*map(device.address, arrays), *sizes))
     return result
-
-
-def distances_above(bitmaps: DeviceArray) -> DeviceArray:
-    """Count the bits that differ, for each pair of rows with a greater column; other entries are 0.
-
-    ``bitmaps``: uint32 (rows, words), of at most _MOST_ROWS rows.
-    """
-    result = device.library().zeros((len(bitmaps), len(bitmaps)), np.int32)
-    device.run(_distances_launch(bitmaps, bitmaps, result, above=True))
-    return result
-
-
-def _distances_launch(
-    one: DeviceArray, other: DeviceArray, result: DeviceArray, *, above: bool
-) -> Launch:
-    addresses = device.address(one), device.address(other), device.address(result)
-    return distances_launch(*addresses, len(one), len(other), one.shape[1], above=above)
 
 
 def distances_launch(
-    one: int, other: int, result: int, rows: int, columns: int, words: int, *, above: bool
+    one: int, other: int, result: int, rows: int, columns: int, words: int
 ) -> Launch:
     """Build the launch that compares rows of 32-bit words."""
-    grid = (-(-columns // _TILE), -(-rows // _TILE))
+    tile = 16 * _MOST_EACH
     arguments = (
         *(np.uint64(one), np.uint64(other), np.uint64(result), np.int64(rows), np.int64(columns)),
-        *(np.int32(words), np.int32(above)),
+        np.int32(words),
     )
-    return Launch("bits", "distances", (("WORDS", 1),), grid, arguments)
+    grid = (-(-columns // tile), -(-rows // tile))
+    return Launch("distances", "distances", (("EACH", _MOST_EACH),), grid, arguments)
+
+
+def add_distances_above(bitmaps: DeviceArray, sums: DeviceArray) -> None:
+    """Add the bits that differ to ``sums[i, j]``, for each pair of rows i < j.
+
+    ``bitmaps``: uint32 (rows, words), of at most _MOST_ROWS rows and 2**26 words. ``sums``: int64
+    (rows, rows).
+    """
+    if not bitmaps.size:
+        return
+    addresses = device.address(bitmaps), device.address(sums)
+    blocks = _BLOCKS * device.multiprocessors()
+    device.run(distances_above_launch(*addresses, *bitmaps.shape, blocks))
+
+
+def distances_above_launch(bitmaps: int, sums: int, rows: int, words: int, blocks: int) -> Launch:
+    """Build the launch that compares each two rows of 32-bit words, on about so many blocks."""
+    each = min(_MOST_EACH, -(-rows // 16))
+    tiles = -(-rows // (16 * each))
+    parts = -(-blocks // (tiles * (tiles + 1) // 2))  # that each pair of tiles has, for one block
+    share = max(_LEAST_WORDS, -(-words // (parts * _STRIP)) * _STRIP)
+    parts = -(-words // share)
+    arguments = (
+        *(np.uint64(bitmaps), np.uint64(sums), np.int64(rows)),
+        *(np.int32(words), np.int32(parts), np.int32(share)),
+    )
+    grid = (tiles * parts, tiles)
+    return Launch("distances", "add_distances_above", (("EACH", each),), grid, arguments)
 
 
 def _as_words(packed: DeviceArray) -> DeviceArray:

@@ -53,7 +53,7 @@ def test_kernels_do_not_ask_who_compiles_them():
         code = kernel.read_text()
         assert not re.search(r"__\w*(CUDA|NVCC|GNUC|clang)\w*__|#\s*if.*defined", code), kernel.name
         asked = set(re.findall(r"#\s*(?:if|ifdef|ifndef|elif)\s+(\w+)", code))
-        own = {"LANES", "WORDS", "WIDTH", "INDEX", "VECTORS", "UNIT"}
+        own = {"LANES", "WORDS", "WIDTH", "INDEX", "ALIGNED", "UNIT"}
         assert asked <= own | {"BITS", "TRANSFORMED", "PER_NEURON", "HALVES"}
 
 
@@ -79,6 +79,34 @@ FAULTS = {
         "    __syncthreads();",
         "",
         "test_pack[rows of 20-float32-zero]",
+        "assert False",
+    ),
+    "takes bits of the row after": (
+        "pack_pitched.cu",
+        "of[i].left <= 8 || (",
+        "(",
+        "test_pack[wide rows of a wider array-float32-zero]",
+        "assert False",
+    ),
+    "forgets that a warp has an end": (
+        "pack_pitched.cu",
+        " || (lane == 31 && i == BYTES_PER_THREAD - 1)",
+        "",
+        "test_pack[wide rows of a wider array-float32-zero]",
+        "assert False",
+    ),
+    "reads beyond the end of a row": (
+        "pack_pitched.cu",
+        "end >= 8 ? read_eight(of[i].numbers) : read_some(of[i].numbers, end)",
+        "read_eight(of[i].numbers)",
+        "test_pack[too wide for the stream-float32-zero]",
+        "AddressSanitizer",
+    ),
+    "forgets the signs of bytes": (
+        "firing.h",
+        "(~key & lowest) | ",
+        "",
+        "test_every_8_bit_number[int8]",
         "assert False",
     ),
     "turns bytes around": (
@@ -251,17 +279,31 @@ FAULTS = {
         "AddressSanitizer",
     ),
     "takes states beyond the last": (
-        "bits.cu",
+        "transpose.cu",
         "if (state < states) word",
         "word",
         "test_cofiring[shape0-1]",
         "AddressSanitizer",
     ),
     "compares strips that are not there yet": (
-        "bits.cu",
-        "        __syncthreads();\n#pragma unroll\n        for (i32 word",
-        "#pragma unroll\n        for (i32 word",
+        "distances.cu",
+        "        __syncthreads();\n        compare_strips",
+        "        compare_strips",
         "test_distances[rows2-68]",
+        "assert",
+    ),
+    "compares a share of the words again": (
+        "distances.cu",
+        "(blockIdx.x % parts) * share",
+        "0",
+        "test_blocks_share_long_rows_of_few_neurons[132-13]",
+        "assert",
+    ),
+    "overwrites what other blocks have added": (
+        "distances.cu",
+        "atomicAdd(sums + at * count + to, (u64)differing[i][j])",
+        "sums[at * count + to] = differing[i][j]",
+        "test_blocks_share_long_rows_of_few_neurons[132-13]",
         "assert",
     ),
     "appends what does not fit": (

@@ -47,7 +47,7 @@ def test_sums_of_many_words_in_a_thread(machine, threads):
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("shape", [(33, 3), (2100, 5), (70, 12), (1, 1)])
+@pytest.mark.parametrize("shape", [(33, 3), (2100, 5), (70, 12), (1, 1), (6200, 2), (4100, 17)])
 def test_cofiring(machine, shape, parts, monkeypatch):
     rows = rows_of(*shape)
     if parts > 1:
@@ -55,6 +55,19 @@ def test_cofiring(machine, shape, parts, monkeypatch):
         monkeypatch.setattr(launches, "_TRANSPOSED_BYTES", 1)
     found = machine.to_host(cuda.cofiring(machine.to_device(rows)))
     np.testing.assert_array_equal(found, unpacked(rows).T @ unpacked(rows))
+
+
+@pytest.mark.parametrize(("multiprocessors", "blocks"), [(1, 4), (132, 13)])
+def test_blocks_share_long_rows_of_few_neurons(machine, multiprocessors, blocks, monkeypatch):
+    """25,000 states are 782 words, of which a block compares at least 64."""
+    launched = []
+    monkeypatch.setattr(device, "multiprocessors", lambda: multiprocessors)
+    monkeypatch.setattr(device, "run", lambda one, run=device.run: (launched.append(one), run(one)))
+    rows = rows_of(25_000, 2)
+    found = machine.to_host(cuda.cofiring(machine.to_device(rows)))
+    np.testing.assert_array_equal(found, unpacked(rows).T @ unpacked(rows))
+    (pairs,) = [one for one in launched if one.kernel == "add_distances_above"]
+    assert pairs.grid == (blocks, 1)
 
 
 @pytest.mark.parametrize("width", [1, 4, 7, 68])
