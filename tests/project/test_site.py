@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from mkdocs.config import load_config
 
 from docs import gallery, site_pages
+from tests.support.browser import browser
 
 ROOT = Path(__file__).parents[2]
 PAGES = [path for path in site_pages.paths() if path.endswith(".md")]
@@ -93,3 +94,20 @@ def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path):
         assert f'href="../examples/{name}.html"' in texts["docs/gallery.html"]
     for name in ("tensorstate_gpu.capture", "tensorstate_gpu.Run.report"):
         assert f'id="{name}"' in texts["docs/api/tensorstate_gpu.html"]
+    assert found_from_disk(tmp_path, "rarefaction")
+
+
+def found_from_disk(site, word):
+    """How many results the search of the site has that is opened without a server."""
+    asked = []
+    with browser() as chromium:
+        page = chromium.new_page()
+        page.set_default_timeout(3_600_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((site / "index.html").as_uri())
+        page.locator("[data-md-component=search-query]").click()
+        page.keyboard.type(word)
+        results = page.locator(".md-search-result__item a")
+        results.first.wait_for()
+        assert all(address.startswith("file:") for address in asked)
+        return results.count()

@@ -166,3 +166,15 @@ def test_an_optimizer_goes_on_with_each_weight_s_own_moments():
 
     for one, other in zip(trained(True), trained(False), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_report_names_the_user_s_model():
+    """Not the model that has taken its place, also after attaching again."""
+    model = branches()
+    captured = ts.build_efficiency_model(ts.build_efficiency_model(model, "a"), "b")
+    captured(X)
+    origin = ts.report(captured).origin
+    kind = type(model)
+    assert origin["class of the model"] == f"{kind.__module__}.{kind.__qualname__}"
+    assert origin["name of the model"] == model.name
+    assert origin["attach_to"] == "b"
