@@ -100,6 +100,8 @@ def _histograms(by_label: object) -> tuple[Ints, list[Ints]]:
     if isinstance(by_label, Mapping):
         check_labels(by_label)
         values = list(by_label.values())
+        if not values:
+            raise ValueError("by_label is empty; at least one label is needed")
     if isinstance(values, list) and values and all(isinstance(v, Mergeable) for v in values):
         return _merged(values).counts, [value.counts for value in values]
     accepted = "hold StateCounts, or integers of shape (labels, states)"

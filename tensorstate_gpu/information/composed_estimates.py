@@ -11,12 +11,8 @@ from numpy.typing import ArrayLike
 
 from tensorstate_gpu.information.class_information import check_labels
 from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
-from tensorstate_gpu.information.estimates import (
-    Estimate,
-    chao_wang_jost,
-    function_of,
-    with_interval,
-)
+from tensorstate_gpu.information.estimated_measure import Estimate, function_of, with_interval
+from tensorstate_gpu.information.estimates import chao_wang_jost
 from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable, Ints
@@ -113,6 +109,7 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
             one.upper - other.lower,
             (f"{one.how[0]}, {other.how[1]}", f"{one.how[1]}, {other.how[0]}"),
             min(one.coverage, other.coverage),
+            min(one.least_coverage, other.least_coverage),
             one.rows + other.rows,
             max(effects, default=None),
             one.is_cut or other.is_cut,
@@ -151,7 +148,8 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     tables = [GroupTable.of(groups) for groups in each]
     together = GroupTable.of(_together(each))
     of_labels, states, pairs = parts = [
-        GroupSums.of(table) for table in (_labels(tables), together, GroupTable.joined(tables))
+        GroupSums.of(table)
+        for table in (_labels(tables), together, GroupTable.joined(tables, together.instances))
     ]
     exact = _information(*(chao_wang_jost(part.whole) for part in parts))
     replicates = Replicates.of(
@@ -170,6 +168,7 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
             most,
             ("nothing", "entropy of the labels"),
             pairs.coverage,
+            pairs.least_coverage,
             states.rows,
             None,
             False,

@@ -14,7 +14,7 @@ from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
 from tensorstate_gpu.information.class_information import information_of
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
-from tensorstate_gpu.information.estimates import ROUGH, Quality
+from tensorstate_gpu.information.estimated_measure import ROUGH, Quality
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.text import printable_name, text_table
 

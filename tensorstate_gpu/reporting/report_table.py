@@ -13,7 +13,7 @@ from tensorstate_gpu._html import html_bar, html_summary, html_table
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.efficiencies import measure_layers
-from tensorstate_gpu.information.estimates import QUALITIES, Quality
+from tensorstate_gpu.information.estimated_measure import QUALITIES, Quality
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
