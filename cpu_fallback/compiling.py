@@ -3,22 +3,30 @@
 Numba stores the cache next to the code or in the user's cache folder. It raises an error if it can
 write to neither (a read-only installation, no home folder). In that case Numba is given a folder of
 this user in the temporary folder. Without that too, every process compiles again.
+
+Numba notices when the file of a kernel has changed, but not when another has from which the kernel
+imports. So the name of what is cached contains a hash of all of them: a folder that is kept through
+an upgrade, or copied to another version, never gives the code of older kernels.
 """
 
+import hashlib
 import os
 import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numba
+import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.firing_function import check_compiler
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_T = TypeVar("_T", bound=np.generic)
 
 
 def _probe() -> None:
@@ -50,15 +58,49 @@ def _temporary_folder() -> str:
     return str(folder)
 
 
+def _hash_of_sources() -> str:
+    """Hash the files of this package, which are all that a cached kernel is made of."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
 check_compiler()
 _CACHE = _can_cache()
+_HASH = _hash_of_sources()
+_kernels: list[Any] = []
 
 
 def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Compile a function to machine code that runs without the GIL."""
-    return njit(nogil=True, cache=_CACHE)(function)
+    return _compiled(function)
 
 
 def inlined(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Like kernel(), but copy the body into each kernel that calls the function."""
-    return njit(nogil=True, cache=_CACHE, inline="always")(function)
+    return _compiled(function, inline="always")
+
+
+def _compiled(function: Callable[_P, _R], **options: str) -> Callable[_P, _R]:
+    dispatcher = njit(nogil=True, **options)(function)
+    _kernels.append(dispatcher)
+    if _CACHE:
+        name = function.__qualname__
+        function.__qualname__ = f"{name}-{_HASH}"  # Numba takes the names of files from it
+        dispatcher.enable_caching()
+        function.__qualname__ = name
+    return dispatcher
+
+
+def read_only(array: NDArray[_T]) -> NDArray[_T]:
+    """Return a read-only view, for kernels that get both kinds: one compiles anew for each."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def cache_use() -> tuple[int, int, set[Path]]:
+    """Return how many kernels were loaded from the cache, how many compiled, and its folders."""
+    used = [kernel.stats for kernel in _kernels]
+    loaded = sum(sum(stats.cache_hits.values()) for stats in used)
+    compiled = sum(sum(stats.cache_misses.values()) for stats in used)
+    return loaded, compiled, {Path(stats.cache_path) for stats in used if stats.cache_path}

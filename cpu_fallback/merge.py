@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .compiling import kernel
+from .compiling import kernel, read_only
 from .intrinsics import address_of
 from .kernel_types import Bytes, Int, Ints, Words
 from .radix import sort_buckets, split_buckets, to_buckets
@@ -81,7 +81,8 @@ def _merge_two(
 ) -> Histogram:
     merged = np.empty((len(rows) + len(other_rows), rows.shape[1]), np.uint8)
     sums = np.empty(len(merged), np.int64)
-    found = _merge(rows, counts, other_rows, other_counts, merged, sums)
+    parts = map(read_only, (rows, counts, other_rows, other_counts))
+    found = _merge(*parts, merged, sums)
     return merged[:found], sums[
         :found
     ]  # the memory behind them was never written, so it costs nothing

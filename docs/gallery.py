@@ -33,7 +33,13 @@ SECTIONS = {
     ),
     "Kinds of networks": ("shared_layers", "padded_transformer", "dqn", "transfer_learning"),
     "Questions": (
-        *("output_distributions", "weight_initialisation", "pooling_and_dropout", "pruning"),
+        *(
+            "output_distributions",
+            "class_overlap",
+            "weight_initialisation",
+            "pooling_and_dropout",
+            "pruning",
+        ),
         "efficiency_study",
     ),
 }
@@ -51,6 +57,8 @@ BACKENDS = {
 ARGUMENTS = {"efficiency_study": ["--quick"]}
 # Lightning and transformers import torchvision, which may be built for another torch here.
 WITH_TORCHVISION = ("huggingface_training", "lightning_training")
+# Ends what hangs. Each needs less than a minute of a core, which takes long on a busy machine.
+HANGING_SECONDS = 3 * 3600
 _WITH_TORCHVISION = f"""
 import runpy, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -87,7 +95,7 @@ def run(name: str, folder: Path, backend: str = "") -> subprocess.CompletedProce
         env=os.environ | {key: value for key, value in environment.items() if value},
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=HANGING_SECONDS,
     )
 
 
@@ -148,7 +156,13 @@ def new_output(name: str) -> str:
 
 def main(names: Collection[str]) -> None:
     for name in names:
+        before = os.times()
         output = new_output(name)
+        after = os.times()
+        used = sum(after[2:4]) - sum(before[2:4])
+        print(
+            f"{name}: {used:.0f} s of processor time, {after.elapsed - before.elapsed:.0f} s in all"
+        )
         printed = outputs(PAGE.read_text()) if PAGE.exists() else {}
         PAGE.write_text(page(printed | {name: output}))
 

@@ -56,8 +56,8 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 
 def paths() -> list[str]:
-    """Return the paths of pages, pictures and styles in the repository."""
-    kinds = ("*.md", "**/*.png", "**/*.svg", "*.css")
+    """Return the paths of pages, pictures, styles and scripts in the repository."""
+    kinds = ("*.md", "**/*.png", "**/*.svg", "*.css", "*.js")
     found = [path for kind in kinds for path in sorted(ROOT.joinpath("docs").glob(kind))]
     return [*TOP, *(path.relative_to(ROOT).as_posix() for path in found)]
 

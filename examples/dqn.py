@@ -2,10 +2,12 @@
 
 The game is Catch: a ball falls through a board of 6 x 5 fields, and a paddle in the lowest row has
 to be under it. The network learns from a replay memory and acts epsilon-greedily. Only its passes
-while it acts are captured, with the number of the block of 50 episodes as their label and the
-episode as their unit, because the boards of one episode are not independent of each other.
+while it acts are captured, with the number of the episode as their label. One episode has five
+boards and five states, which says nothing yet; its counts and those of the 49 before it add up.
 """
 
+import functools
+import operator
 import random
 from collections import deque
 
@@ -69,7 +71,7 @@ with ts.capture(model, "ReLU") as run:
         epsilon = max(0.05, 1 - episode / 200)
         board, ended = game.reset(), False
         while not ended:
-            with torch.no_grad(), run.labels([episode // BLOCK], units=[episode]):
+            with torch.no_grad(), run.labels([episode]):
                 action = int(model(board[None]).argmax())
             if random.random() < epsilon:
                 action = random.randrange(3)
@@ -81,21 +83,21 @@ with ts.capture(model, "ReLU") as run:
                     learn(model, target, optimizer, memory)
         caught.append(reward > 0)
 
-blocks = range(EPISODES // BLOCK)
-caught = [sum(caught[BLOCK * block :][:BLOCK]) / BLOCK for block in blocks]
-counts = run["1"].counts_by()
+counts, ends = run["1"].counts_by(), range(BLOCK, EPISODES + 1)
+recent = [functools.reduce(operator.add, map(counts.get, range(end - BLOCK, end))) for end in ends]
+right = [sum(caught[end - BLOCK : end]) / BLOCK for end in ends]
 print("episodes   caught  distinct states     entropy  efficiency")
-for block in blocks:
-    last, found = BLOCK * (block + 1), counts[block]
+for end, share, found in zip(ends[::BLOCK], right[::BLOCK], recent[::BLOCK], strict=True):
     print(
-        f"{last - BLOCK:3} to {last:3}{caught[block]:7.0%}{len(found):17}"
+        f"{end - BLOCK:3} to {end:3}{share:7.0%}{len(found):17}"
         f"{found.entropy():7.2f} bits{found.efficiency():12.1%}"
     )
 
-ends = [BLOCK * (block + 1) for block in blocks]
 _, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.5), sharex=True, layout="constrained")
-upper.plot(ends, [100 * share for share in caught], "o-", color="#0072B2")
-upper.set(ylabel="balls caught in %", ylim=(0, 101))
-lower.plot(ends, [counts[block].entropy() for block in blocks], "s-", color="#D55E00")
-lower.set(xlabel="episodes", ylabel="entropy of the\nhidden layer in bits")
+upper.plot(ends, [100 * share for share in right], color="#0072B2")
+upper.set(ylabel=f"balls caught in %\n(last {BLOCK} episodes)", ylim=(0, 101))
+lower.plot(ends, [100 * found.efficiency() for found in recent], color="#D55E00")
+lower.axhline(100 * ts.information.ceiling(recent[0].total, 24), color="#767676", ls="--")
+lower.set(xlabel="episode", ylabel="efficiency of the\nhidden layer in %", ylim=(0, None))
+lower.text(ends[0], 34, "ceiling of so many boards", color="#767676", va="bottom")
 upper.figure.savefig("dqn.png", dpi=80)

@@ -34,7 +34,7 @@ for pooling in (True, False):
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-        model.fit(train_images, train_labels, epochs=15, batch_size=100, verbose=0)
+        model.fit(train_images, train_labels, epochs=6, batch_size=100, verbose=0)
         captured = ts.build_efficiency_model(model, ["Conv2D", "Dense"])
         _, accuracy = captured.evaluate(test_images, test_labels, batch_size=100, verbose=0)
         efficiency = ts.network_efficiency(captured)

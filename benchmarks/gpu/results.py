@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu import machine_code
 from benchmarks.harness.tables import _between, _markdown
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -137,11 +138,16 @@ def training_rows(cases: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def tests_rows(cases: dict[str, Any]) -> Iterator[list[str]]:
-    """File, how many passed and failed, and how its process ended, where something was missed."""
+    """File, how many passed, failed and were not run, and how its process ended.
+
+    Why some were not run is in their line.
+    """
     for file, case in cases.items():
         code = case["exit code"]
         end = "complete" if isinstance(code, int) else code
-        yield [file, f"{case['passed']:,}", f"{len(case['failed'])}", end]
+        reasons = case.get("skipped", {})
+        not_run = "; ".join([f"{len(reasons)}", *sorted(set(reasons.values()))])
+        yield [file, f"{case['passed']:,}", f"{len(case['failed'])}", not_run, end]
 
 
 def page_section() -> str:
@@ -156,13 +162,15 @@ def page_section() -> str:
             table = [headings, ["---"] * len(headings), *rows(found["cases"])]
             parts += [f"{words}. {changed_since(found)}", _markdown(table)]
     if found := read("tests"):
-        table = [["tests", "passed", "failed", "end"], ["---"] * 4, *tests_rows(found["cases"])]
+        headings = ["tests", "passed", "failed", "not run", "end"]
+        table = [headings, ["---"] * 5, *tests_rows(found["cases"])]
         parts += [f"Tests. {changed_since(found)}", _markdown(table)]
     return "\n\n".join(parts) or "Nothing has been measured on a GPU yet."
 
 
 def write_page(page: str) -> str:
-    return _between(page, "table: gpu", page_section())
+    code = _markdown(machine_code.table("sm_90"))
+    return _between(_between(page, "table: gpu", page_section()), "table: machine_code", code)
 
 
 def show() -> None:

@@ -5,7 +5,8 @@ a process of its own with two threads. They compute the entropy; "to file", they
 too. "On Dask" are this library's tasks on Dask's threads, a part in each. The programs take turns,
 round by round. Polars and Dask have no memory limit: they may take up to --most.
 
-``--rows 1e7`` and ``--rounds 1`` make it short. Files are in --folder, and are deleted.
+``--rows 1e7`` and ``--rounds 1`` make it short. Files are in --folder, and are deleted. ``--page
+docs/performance.md`` puts the table and its options between the markers of that page.
 """
 
 import argparse
@@ -26,7 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import tensorstate_gpu as ts
+from benchmarks.harness.tables import _between
 
+MARKER = "table: counts beyond a memory limit"
 BATCH_BYTES = 1 << 23
 # name: (bytes of a state, share of the rows, number of distinct states among so many rows)
 CASES = {
@@ -199,6 +202,18 @@ def table(case: str, found: dict[str, list[dict[str, float] | None]]) -> Iterato
         )
 
 
+HEADINGS = (
+    "| states | program | wall | CPU | peak memory | DuckDB's wall time by this one's |",
+    "|---|---|---|---|---|---|",
+)
+
+
+def with_table(page: str, options: argparse.Namespace, lines: list[str]) -> str:
+    """The page with this table between its markers."""
+    how = f"--rows {options.rows:g} --rounds {options.rounds} --limit {options.limit:g}"
+    return _between(page, MARKER, "\n".join([f"Medians of `{how}`:", "", *lines]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=float, default=1e8)
@@ -206,9 +221,10 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=1e9)
     parser.add_argument("--most", type=float, default=6e9)
     parser.add_argument("--folder", default=tempfile.gettempdir())
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args()
-    print("| states | program | wall | CPU | peak memory | DuckDB's wall time by this one's |")
-    print("|---|---|---|---|---|---|")
+    lines = [*HEADINGS]
+    print("\n".join(lines))
     for case, (width, share, distinct) in CASES.items():
         rows = int(options.rows * share)
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -220,7 +236,10 @@ def main() -> None:
                     rounds.append(measure(program, Path(folder), *limits))
         entropies = [each["entropy"] for rounds in found.values() for each in rounds if each]
         assert max(entropies) - min(entropies) < 1e-6, entropies
-        print("\n".join(table(case, found)), flush=True)
+        lines += (more := list(table(case, found)))
+        print("\n".join(more), flush=True)
+    if options.page is not None:
+        options.page.write_text(with_table(options.page.read_text(), options, lines))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Seconds that first calls take with an empty cache: ``python -m benchmarks.studies.first_call``.
+"""What first calls take with an empty cache: ``python -m benchmarks.studies.first_call``.
 
 For each function: all of its compiling, and the one kernel that took longest (within it are the
-kernels that it calls first).
+kernels that it calls first), in seconds of the processor: other programs change them little.
 """
 
 import tempfile
@@ -26,10 +26,10 @@ class Compiling(event.Listener):
         self.kernels: list[tuple[float, str]] = []
 
     def on_start(self, event: Any) -> None:
-        self._started.append(time.perf_counter())
+        self._started.append(time.process_time())
 
     def on_end(self, event: Any) -> None:
-        seconds = time.perf_counter() - self._started.pop()
+        seconds = time.process_time() - self._started.pop()
         if not self._started:
             self.kernels.append((seconds, event.data["dispatcher"].py_func.__name__))
 

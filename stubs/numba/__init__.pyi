@@ -12,8 +12,16 @@ _R = TypeVar("_R")
 boolean: types.Type
 float64: types.Type
 
+class _Stats(Protocol):
+    cache_path: str | None
+    cache_hits: dict[Signature, int]
+    cache_misses: dict[Signature, int]
+
 class Dispatcher(Generic[_P, _R]):
     nopython_signatures: list[Signature]
+    @property
+    def stats(self) -> _Stats: ...
+    def enable_caching(self) -> None: ...
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
     def compile(self, signature: tuple[types.Type, ...]) -> object: ...
 

@@ -1,12 +1,16 @@
 """CuPy, if it is installed, and conversions of other libraries' tensors to CuPy arrays."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from tensorstate_gpu._arrays.array_types import CudaArray, DLPackArray
 from tensorstate_gpu._arrays.cupy_types import Allocator, CuPy, DeviceArray, Pointer
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module
+
+T = TypeVar("T")
 
 
 @lru_cache
@@ -53,6 +57,50 @@ def torch_stream(index: int) -> int:
     return stream
 
 
+def with_second_try(allocate: Callable[[], T]) -> T:
+    """Call what takes memory of the device; where there is none, empty the caches and try again.
+
+    Torch and CuPy each keep what they have freed, and neither finds what is free in the other's
+    cache. Raises MemoryError where the caches have nothing, or not enough.
+    """
+    try:
+        return allocate()
+    except MemoryError:
+        if not _empty_caches():
+            raise
+        return allocate()
+
+
+def _empty_caches() -> bool:
+    """Return what torch and CuPy have cached to the device; whether there was anything."""
+    index, pool = library().cuda.Device().id, library().get_default_memory_pool()
+    if library().cuda.get_current_stream().is_capturing():  # a CUDA graph; it would break
+        return False
+    cached = pool.free_bytes()
+    pool.free_all_blocks()
+    torch = loaded_module("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        cached += torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)
+        torch.cuda.empty_cache()
+    return cached > 0
+
+
+@dataclass(frozen=True)
+class _Retrying:
+    """An allocator of CuPy's whose memory other libraries may have in their caches."""
+
+    allocate: Allocator
+
+    def __call__(self, size: int) -> Pointer:
+        return with_second_try(lambda: self.allocate(size))
+
+
+def own_allocator() -> Allocator:
+    """Return CuPy's current allocator, which tries again when the caches are empty."""
+    current = library().cuda.get_allocator()
+    return current if isinstance(current, _Retrying) else _Retrying(current)
+
+
 @lru_cache
 def torch_allocator() -> Allocator:
     """Return an allocator for CuPy that takes memory from torch's.
@@ -60,7 +108,8 @@ def torch_allocator() -> Allocator:
     So what one frees, the other can use, and torch's statistics and limits include it. No mode of
     torch that is active, such as one that counts operations, notices it.
     """
-    return library().cuda.PythonFunctionAllocator(_memory_of_torch, _back_to_torch).malloc
+    pool = library().cuda.PythonFunctionAllocator(_memory_of_torch, _back_to_torch)
+    return _Retrying(pool.malloc)
 
 
 def _memory_of_torch(size: int, device: int) -> int:
@@ -73,11 +122,11 @@ def _memory_of_torch(size: int, device: int) -> int:
     return address
 
 
-# Of torch_tensor_allocator(), by their addresses.
+# Of torch_tensor_allocator, by their addresses.
 _torch_tensors: "WeakValueDictionary[int, Any]" = WeakValueDictionary()
 
 
-def torch_tensor_allocator(size: int) -> Pointer:
+def _memory_of_tensor(size: int) -> Pointer:
     """Allocate memory for CuPy on torch's current stream: that of a tensor of torch.
 
     as_torch_tensor() finds it, so that torch knows its results, and record_stream() works.
@@ -92,6 +141,9 @@ def torch_tensor_allocator(size: int) -> Pointer:
     memory = cupy.cuda.UnownedMemory(tensor.data_ptr(), size, tensor, index)
     _torch_tensors[tensor.data_ptr()] = tensor
     return cupy.cuda.MemoryPointer(memory, 0)
+
+
+torch_tensor_allocator = _Retrying(_memory_of_tensor)
 
 
 def as_torch_tensor(array: DeviceArray) -> Any:

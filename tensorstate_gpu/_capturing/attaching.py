@@ -69,8 +69,9 @@ def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
         keep, or if no layer matches (the message lists the layers).
     """
     attachment = plan_attachment(model, *where, **how)
-    bridge = attachment.bridge
     existing = _attached_points(model)
+    attachment = attachment.of_same_model(existing)
+    bridge = attachment.bridge
     wanted = attachment.point_names
     kept = [point for point in existing if (point.call_of or point.name) in wanted]
     others = [point for point in existing if point not in kept]
@@ -79,7 +80,7 @@ def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
     names = {point.name for point in kept}
     chosen = attachment.chosen if bare is model else attachment.chosen_in(bare)
     captured, points = bridge.attach(bare, chosen, attachment.method, attachment.options, names)
-    attachment.tell_other_names(points)
+    attachment.tell(points)
     try:
         check_store_layers(attachment.options.disk_path)
     except ValueError:

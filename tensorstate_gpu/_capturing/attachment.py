@@ -3,7 +3,7 @@
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack
 
 from tensorstate_gpu._arrays.frameworks import bridge_of
@@ -11,7 +11,7 @@ from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.choosing import Missing, as_patterns, choose
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
-from tensorstate_gpu._capturing.run_origin import origin_of_model, origin_of_options
+from tensorstate_gpu._capturing.run_origin import OF_MODEL, origin_of_model, origin_of_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,8 +48,16 @@ class Attachment:
         """The names of the capture points of the first call of each layer."""
         return {self.bridge.point_name(name, at) for name, _ in self.chosen for at in self.places}
 
-    def tell_other_names(self, points: Iterable[CapturePoint]) -> None:
-        """Let capture points of layers with several names answer to all."""
+    def of_same_model(self, earlier: Sequence[CapturePoint]) -> "Attachment":
+        """Name the model as earlier capture points do: in Keras, another may have replaced it."""
+        known = earlier[0].origin if earlier else {}
+        named = {what: known[what] for what in OF_MODEL if what in known}
+        return replace(self, origin={**self.origin, **named})
+
+    def tell(self, points: Sequence[CapturePoint]) -> None:
+        """Tell capture points where they are, and those of layers with several names of these."""
+        for each in points:
+            each.origin = self.origin
         by_name = {point.name: point for point in points}
         for first, names in self.others.items():
             for place in self.places:

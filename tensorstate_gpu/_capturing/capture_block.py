@@ -74,9 +74,9 @@ def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
     attachment = plan_attachment(model, *where, **how)
     bridge, options = attachment.bridge, attachment.options
     points = bridge.attach_in_place(model, attachment.chosen, attachment.method, options)
-    attachment.tell_other_names(points)
+    attachment.tell(points)
     try:
-        run = Run(points, origin=attachment.origin)
+        run = Run(points)
         check_store_layers(options.disk_path)
     except ValueError:  # for example, two layers with the same name
         bridge.detach(points)

@@ -1,7 +1,7 @@
 """CapturePoint: captures and measures the states of one layer, for any framework."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -17,6 +17,7 @@ from tensorstate_gpu._capturing.options import (
     takes_options,
 )
 from tensorstate_gpu._capturing.pass_notes import PassNotes
+from tensorstate_gpu._capturing.run_origin import origin_of_options
 from tensorstate_gpu._capturing.spread import Spread
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
@@ -125,6 +126,8 @@ class CapturePoint(LayerStates):
         self.new_point_listeners: list[Callable[[CapturePoint, CapturePoint], None]] = []
         self.later_calls: Sequence[CapturePoint] = ()  # of the same layer, within a pass
         self.spread: Spread | None = None  # over ranks, as far as it is known
+        # What the page of a report says of the model and of the arguments that have attached it.
+        self.origin: Mapping[str, str] = {}
 
     @property
     def keep(self) -> Keep:
@@ -152,6 +155,11 @@ class CapturePoint(LayerStates):
     def disk_path(self) -> Any:
         """The store of the rows, or its path; None if they are in memory."""
         return self.options.disk_path
+
+    @property
+    def report_origin(self) -> dict[str, str]:
+        """What the page of a report says about where the states are from."""
+        return dict(self.origin or origin_of_options(self.options))
 
     # ---- capturing -----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.rank_run import RankFacts, RankLayer, RankRun
 from tensorstate_gpu._capturing.spread import Spread
-from tensorstate_gpu._layers.counters import Label, in_order
+from tensorstate_gpu._layers.numbered_keys import Label, in_order
 from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
 from tensorstate_gpu._states.state_counts import (
@@ -95,16 +95,25 @@ def _parts(point: CapturePoint, spread: Spread | None) -> _Parts:
         if point.has_slices:
             point.slices()  # raises here what would be raised while others wait
             return _NOTHING
-        whole = point.histogram()
+        parts = _counts(point)
     except NothingCaptured:
         return _NOTHING
-    by_label = groups = None
+    except MemoryError as error:
+        raise MemoryError(
+            f"{point.name}: ranks merge counts in memory. Where these are more, give each rank a "
+            "store (storage_path=), and read all of them as one by open_stores() after the job. "
+            f"{error}"
+        ) from error
+    return parts if spread is None else parts.own_share(spread)
+
+
+def _counts(point: CapturePoint) -> _Parts:
+    whole, by_label, groups = point.histogram(), None, None
     with suppress(LabelsMissing):
         by_label = point.counts_by()
     with suppress(LabelsMissing, RowsNotKept):  # of no known input, or counts without groups
         groups = point.grouped()
-    parts = _Parts(whole, by_label, groups)
-    return parts if spread is None else parts.own_share(spread)
+    return _Parts(whole, by_label, groups)
 
 
 def _joined(point: CapturePoint, parts: _Parts) -> _Parts:

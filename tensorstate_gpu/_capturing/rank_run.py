@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tensorstate_gpu import information
 from tensorstate_gpu._html import html_table
-from tensorstate_gpu._layers.counters import Label
+from tensorstate_gpu._layers.numbered_keys import Label
 from tensorstate_gpu._states.grouped_counts import RankGroups
 from tensorstate_gpu._states.state_counts import RankCounts
 from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, NothingCaptured, RowsNotKept

@@ -10,7 +10,6 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
 from tensorstate_gpu._capturing.rank_merging import merged
 from tensorstate_gpu._capturing.rank_run import RankRun
-from tensorstate_gpu._capturing.run_origin import origin_of_options
 from tensorstate_gpu._html import html_table
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
@@ -37,10 +36,7 @@ class Run(Mapping[str, CapturePoint]):
     # Two runs are equal if they are the same: comparing states is slow, and better said in words.
     __eq__, __hash__ = object.__eq__, object.__hash__
 
-    def __init__(
-        self, points: Iterable[CapturePoint] = (), *, origin: Mapping[str, str] | None = None
-    ) -> None:
-        self._origin = dict(origin or {})
+    def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
         self._by_name: dict[str, CapturePoint] = {}
         for given in points:
             point = own_point(given)
@@ -229,7 +225,7 @@ class Run(Mapping[str, CapturePoint]):
     def report_origin(self) -> dict[str, str]:
         """What the page of a report says about where the states are from."""
         points = self.efficiency_layers
-        told = self._origin or (origin_of_options(points[0].options) if points else {})
+        told = points[0].report_origin if points else {}
         try:
             return told | {"number of inputs": f"{self.instance_count:,}"}
         except ValueError:  # layers have seen different inputs, or it is not known

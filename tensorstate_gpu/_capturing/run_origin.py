@@ -8,6 +8,7 @@ from typing import Any
 
 from tensorstate_gpu._capturing.options import CaptureOptions
 
+OF_MODEL = ("class of the model", "name of the model")
 _ALWAYS_TOLD = ("keep", "threshold")
 _TOLD_APART = ("disk_path", "firing")
 
@@ -18,6 +19,8 @@ def origin_of_model(
     """Return what was captured of which model, as its user has asked for it."""
     kind = type(model)
     told = {"class of the model": f"{kind.__module__}.{kind.__qualname__}"}
+    if isinstance(name := getattr(model, "name", None), str):  # Keras' have one
+        told["name of the model"] = name
     told["attach_to"] = "layers with weights" if attach_to is None else _in_words(attach_to, model)
     if excluded := _in_words(exclude, model):
         told["exclude"] = excluded

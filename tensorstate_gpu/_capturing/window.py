@@ -35,7 +35,7 @@ class Piece:
         """Return the counts by group. Raises InputsUnknown if rows belong to no known input."""
         parts = list(self.loaded)
         if self.running is not None:
-            parts.append(self.running.grouped(None))
+            parts.append(self.running.counted_groups(None).load())
         groups = [part for part in parts if isinstance(part, GroupedCounts)]
         if len(groups) < len(parts):
             raise InputsUnknown("states belong to no known input")

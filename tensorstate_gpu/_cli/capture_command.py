@@ -60,7 +60,9 @@ def _page(options: argparse.Namespace) -> tuple[str | None, str | None]:
     page = f"{options.store.rstrip('/').removesuffix('.zarr')}.html"
     try:
         check_page(page)
-    except ImportError as error:
+    except FileNotFoundError:  # the folder is made with the store
+        pass
+    except (ImportError, OSError) as error:
         return None, str(error)
     except ValueError as error:
         return None, f"{error}; --html FILE gives it another name"

@@ -65,7 +65,19 @@ class Batches:
             )
         if not self._pairs and labels is not None and not _can_be_sliced(labels):
             raise TypeError(f"--labels must be an array or a list, got a {type(labels).__name__}")
+        self._check_number_of_labels()
         self._batches = _not_empty(self._each())
+
+    def _check_number_of_labels(self) -> None:
+        """Raise ValueError for more labels than inputs in an array: they are not of these inputs.
+
+        Fewer are enough for --limit; an iterable may leave out its last inputs, as DataLoaders can.
+        """
+        if not (self._whole and _can_be_sliced(self._labels)):
+            return
+        labels, inputs = len(self._labels), _length(self._inputs)
+        if labels > inputs:
+            raise ValueError(f"there are {labels:,} labels, and {inputs:,} inputs")
 
     def count(self, inputs: int | None) -> int | None:
         """Return how many batches there are, or None if only iterating tells.

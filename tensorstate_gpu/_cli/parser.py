@@ -31,6 +31,7 @@ def new_parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_count(commands)
     _add_merge(commands)
+    _add_warm_up(commands)
     return parser
 
 
@@ -194,6 +195,20 @@ def _add_merge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     _add_counts_path(merge)
     merge.set_defaults(command="merge")
+
+
+def _add_warm_up(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    warm_up = commands.add_parser(
+        "warm-up", help="compile all kernels of the CPU now, so that no first call has to"
+    )
+    warm_up.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        help="compile into this folder, for processes with NUMBA_CACHE_DIR=FOLDER, also on other "
+        "machines like this one; default: where Numba caches anyway",
+    )
+    warm_up.set_defaults(command="warm_up")
 
 
 def _add_counts_path(command: argparse.ArgumentParser) -> None:

@@ -2,14 +2,12 @@
 
 import argparse
 import dataclasses
-import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from tensorstate_gpu._cli.opened_store import count_layer, open_store
 from tensorstate_gpu._process.progress import Progress
-from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu.reporting import LabelTable, Report
 from tensorstate_gpu.reporting.layer_report import (
     NOT_BY_GROUP,
@@ -17,8 +15,8 @@ from tensorstate_gpu.reporting.layer_report import (
     measured_counts,
     measured_groups,
 )
+from tensorstate_gpu.reporting.network_report import summarise
 from tensorstate_gpu.reporting.page.write import check_page
-from tensorstate_gpu.reporting.report_table import summarise
 from tensorstate_gpu.store import Store, Stores
 from tensorstate_gpu.store.stored_rows import StoredRows
 
@@ -77,12 +75,13 @@ def _measure_layer(
         progress.to(before + rows)
 
     if by_label and layer.keeps_counts and "groups" not in layer.attributes():
-        table = LabelTable.of_counts(layer.name, layer.counts_by())
+        table = LabelTable.of_counts(layer.name, layer.counted_by())
         return measured_counts(layer, count_layer(layer, progress)), table
     if by_label:
-        groups = layer.grouped_by(progress=counted)
-        whole = measured_groups(layer, functools.reduce(GroupedCounts.merge, groups.values()))
-        return whole, LabelTable.of_groups(layer.name, groups)
+        groups = layer.counted_groups_by(progress=counted)
+        first, *others = groups.values()
+        whole = measured_groups(layer, first.merge(*others))
+        return whole, LabelTable.of_groups(layer.name, groups).with_divergences(layer)
     try:
         return measured_groups(layer, layer.counted_groups(progress=counted)), None
     except NOT_BY_GROUP:

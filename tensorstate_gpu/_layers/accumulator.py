@@ -5,7 +5,7 @@ for every batch would copy all distinct states each time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu._states.stored_counts import StoredCounts, load_all
-from tensorstate_gpu._states.stored_groups import StoredGroups, load_all_groups
+from tensorstate_gpu._states.stored_counts import StoredCounts
+from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import LedgerError
 
 
@@ -79,10 +79,7 @@ class Accumulator(ABC):
 
     def histogram(self) -> StateCounts:
         """Count all rows so far. Raises MemoryError beyond a memory limit that was set."""
-        counts = self.counted()
-        if isinstance(counts, StateCounts):
-            return counts
-        loaded = counts.load()
+        loaded = self.counted().load()
         self._cached_counts = self.ledger, self.ledger.rows, loaded
         return loaded
 
@@ -114,31 +111,9 @@ class Accumulator(ABC):
     def counts_of(self, index: Any) -> StateCounts | StoredCounts:
         """Count the rows of some instances. Raises ValueError if only counts are kept."""
 
-    def histograms_by_label(self, labels: Any = None) -> dict[Any, StateCounts]:
-        """Return one histogram per label, sorted by label; by default for the captured labels.
-
-        Raises MemoryError if they do not fit into get_memory_limit().
-        """
-        counts = self.counted_by_label(labels)
-        stored = [each for each in counts.values() if isinstance(each, StoredCounts)]
-        read = iter(load_all(stored))
-        return {
-            label: next(read) if isinstance(each, StoredCounts) else each
-            for label, each in counts.items()
-        }
-
     @abstractmethod
     def counted_by_label(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
         """Return one histogram per label, sorted by label: on disk, where memory is short."""
-
-    def grouped(
-        self, groups: int | None, progress: ProgressCallback | None = None
-    ) -> GroupedCounts:
-        """Return the counts by group of instances; ``groups``: how many, by default as kept.
-
-        Raises MemoryError if they do not fit into get_memory_limit().
-        """
-        return in_memory([self.counted_groups(groups, progress)])[0]
 
     def counted_groups(
         self, groups: int | None, progress: ProgressCallback | None = None
@@ -156,16 +131,6 @@ class Accumulator(ABC):
     def _compute_groups(
         self, groups: int | None, progress: ProgressCallback | None
     ) -> GroupedCounts | StoredGroups: ...
-
-    def grouped_by_label(
-        self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
-    ) -> dict[Any, GroupedCounts]:
-        """Return the counts by group for each label, sorted by label.
-
-        Raises MemoryError if they do not fit into get_memory_limit(), all together.
-        """
-        found = self.counted_groups_by_label(groups, labels, progress)
-        return dict(zip(found, in_memory(found.values()), strict=True))
 
     @abstractmethod
     def counted_groups_by_label(
@@ -196,10 +161,3 @@ class Accumulator(ABC):
     @abstractmethod
     def release_pass(self) -> None:
         """Free memory that only rewind_pass() needs: it will not be called."""
-
-
-def in_memory(counts: Iterable[GroupedCounts | StoredGroups]) -> list[GroupedCounts]:
-    """Return counts by group in memory. Raises MemoryError if they are more than the limit."""
-    each = list(counts)
-    loaded = iter(load_all_groups([one for one in each if isinstance(one, StoredGroups)]))
-    return [next(loaded) if isinstance(one, StoredGroups) else one for one in each]

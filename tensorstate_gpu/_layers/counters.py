@@ -1,7 +1,6 @@
 """Running counts by label and group: one counter for each device, whose keys contain both."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,15 @@ from tensorstate_gpu._arrays.backend_protocol import Counter
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.memory_rows import Rows
+from tensorstate_gpu._layers.numbered_keys import (
+    NUMBER,
+    Label,
+    Part,
+    merged_by_group,
+    merged_by_label,
+    numbered_bytes,
+    parts_of,
+)
 from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_for, device_of
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.sorted_runs import Histogram, MemoryRun, SortedRun
@@ -19,16 +27,11 @@ from tensorstate_gpu._states.spilling_counter import SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu._states.stored_counts import StoredCounts
 
-Label = int | str | None  # None: of rows without labels
 Device = tuple[int, int]
 Key = tuple[bool, Device]  # whether the rows have numbers, and where they are
 # Sorted runs of rows (False), and of rows with the numbers of their labels and groups (True).
 RunsByKind = dict[bool, list[SortedRun]]
 WeightedRows = tuple[Rows, NDArray[np.int64] | None]
-
-Part = tuple[Label, int, StateCounts]  # a label, a group, and counts of both
-
-NUMBER = np.dtype("<u4")  # of a label, behind a row
 
 
 class LabelledCounters:
@@ -169,13 +172,13 @@ class LabelledCounters:
         for numbered, (rows, counts) in state["counters"]:
             self._counter((numbered, (CPU, 0))).add(rows, counts)
 
-    def histograms(self, neurons: int) -> dict[Label, StateCounts]:
-        """Return the counts by label. Integers are sorted before strings."""
-        return merged_by_label(self._parts(neurons), neurons)
+    def counted(self, neurons: int) -> StateCounts | StoredCounts:
+        """Return all counts together: in files, where memory is short."""
+        return merge_all([part for _, _, part in self._parts(neurons)], neurons)
 
     def counted_by(self, neurons: int) -> Mapping[Label, StateCounts | StoredCounts]:
-        """Return the counts by label, as histograms() does: in files, where memory is short."""
-        return self.histograms(neurons)
+        """Return the counts by label, integers before strings: in files, where memory is short."""
+        return merged_by_label(self._parts(neurons), neurons)
 
     def counted_by_group(
         self, neurons: int, *, by_label: bool
@@ -210,77 +213,12 @@ class LabelledCounters:
             yield key[0], self._result(key)
 
 
-def parts_of(
-    histograms: Iterable[tuple[bool, Histogram]], labels: Sequence[Label], groups: int, neurons: int
-) -> Iterator[Part]:
-    """Return labels, groups and their counts; the same may come once for each device.
-
-    None of them is without rows: these were all taken back.
-    """
-    width = row_bytes(neurons)
-    for numbered, (rows, counts) in histograms:
-        if not len(rows):
-            continue
-        runs = _by_number(rows, width) if numbered else [(None, slice(None))]
-        for number, part in runs:
-            own = StateCounts.trusted(
-                np.ascontiguousarray(rows[part, :width]), counts[part], neurons
-            )
-            if number is None:
-                yield None, 0, own
-            else:
-                yield labels[number // groups], number % groups, own
-
-
-def _by_number(keys: Rows, width: int) -> Iterator[tuple[int, slice]]:
-    """Return each number of keys in order, of which there are some, and which of them have it."""
-    numbers = numbers_of(keys, width)
-    edges = np.flatnonzero(np.diff(numbers)) + 1
-    for start, stop in pairwise([0, *edges.tolist(), len(keys)]):
-        yield int(numbers[start]), slice(start, stop)
-
-
-def numbers_of(keys: Rows, width: int) -> NDArray[np.uint32]:
-    """Return the numbers behind rows of so many bytes."""
-    columns = keys[:, width : width + NUMBER.itemsize]
-    return np.ascontiguousarray(columns).view(NUMBER).reshape(-1)
-
-
-def merged_by_label(parts: Iterable[Part], neurons: int) -> dict[Label, StateCounts]:
-    """Return the counts of each label. Integers are sorted before strings."""
-    found: dict[Label, list[StateCounts]] = {}
-    for label, _, part in parts:
-        found.setdefault(label, []).append(part)
-    return {label: merge_all(found[label], neurons) for label in in_order(found)}
-
-
-def merged_by_group(
-    parts: Iterable[Part], groups: int, neurons: int
-) -> dict[Label, list[StateCounts]]:
-    """Return the counts of each label, by group. All rows have a group."""
-    found: dict[Label, list[list[StateCounts]]] = {}
-    for label, group, part in parts:
-        found.setdefault(label, [[] for _ in range(groups)])[group].append(part)
-    return {label: [merge_all(part, neurons) for part in found[label]] for label in in_order(found)}
-
-
-def numbered_bytes(row_bytes: int) -> int:
-    """Return the bytes of a row with the number of its label and group: up to 8, or whole words."""
-    least = row_bytes + NUMBER.itemsize
-    return least if least <= 8 else -(-least // 8) * 8
-
-
 def without(counted: Histogram, taken_back: Histogram) -> Histogram:
     """Return a histogram without a part of it."""
     rows, counts = taken_back
     both = cpu().merge([counted, (rows, -counts)], rows.shape[1])
     left = both[1] > 0
     return both[0][left], both[1][left]
-
-
-def in_order(labels: Iterable[Label]) -> list[Label]:
-    """Return labels in order: integers before strings."""
-    return sorted(labels, key=lambda label: (type(label).__name__, label))
 
 
 def new_counter(row_bytes: int, device: tuple[int, int] = (CPU, 0)) -> Counter:

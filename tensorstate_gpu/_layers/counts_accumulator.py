@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, sizes_of
-from tensorstate_gpu._layers.counters import Label, LabelledCounters, RunsByKind
+from tensorstate_gpu._layers.counters import LabelledCounters, RunsByKind
 from tensorstate_gpu._layers.instance_groups import SampleTallies, groups_of, instance_hashes
 from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
+from tensorstate_gpu._layers.numbered_keys import Label
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
-from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import RowsNotKept
@@ -134,7 +135,7 @@ class CountsAccumulator(Accumulator):
             ) from error
 
     def _compute_counts(self) -> StateCounts | StoredCounts:
-        return merge_all(list(self._counters.histograms(self.neurons).values()), self.neurons)
+        return self._counters.counted(self.neurons)
 
     def counts_of(self, index: Any) -> StateCounts:
         raise rows_not_kept()

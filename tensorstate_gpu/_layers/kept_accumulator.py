@@ -49,9 +49,6 @@ class RunsAccumulator(CountsAccumulator):
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
         raise TypeError("committed states are only read")
 
-    def _compute_counts(self) -> StateCounts | StoredCounts:
-        return self._runs.counted(self.neurons)
-
     def counts_of(self, index: Any) -> StateCounts:
         raise rows_not_kept(self._where)
 

@@ -1,9 +1,11 @@
 """NumberedRuns: counts by label and group at one point in time, as sorted runs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
-from tensorstate_gpu._layers.counters import Label, Part, RunsByKind, numbered_bytes, parts_of
+from tensorstate_gpu._layers.counters import RunsByKind
+from tensorstate_gpu._layers.numbered_keys import Label, Part, by_number, numbered_bytes, parts_of
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.sorted_runs import (
@@ -61,32 +63,48 @@ class NumberedRuns(NamedTuple):
         return self.on_disk() if self.takes_back else self
 
     def on_disk(self) -> "NumberedRuns":
-        """Return one run of each kind, in a temporary file: whoever keeps it holds no memory."""
+        """Return one run of each kind, in a temporary file: whoever keeps it holds no memory.
+
+        No block of it has rows of several numbers.
+        """
         found: RunsByKind = {}
         for numbered, runs in self.runs.items():
             width = self.key_bytes(numbered)
-            found[numbered] = [ScratchRun.of(width, summed(runs, width, working_memory() // 4))]
+            pieces = summed(runs, width, working_memory() // 4)
+            if numbered:
+                pieces = _cut_at_numbers(pieces, self.row_bytes)
+            found[numbered] = [ScratchRun.of(width, pieces)]
         return self._replace(runs=found, takes_back=False)
 
     def apart(self) -> Iterator[tuple[Label, int, SortedRun]]:
-        """Yield runs of the rows of each label and group, without their numbers."""
+        """Yield runs of the rows of each label and group that has some, without their numbers."""
         for numbered, runs in self.on_disk().runs.items():
             for run in runs:
-                if not numbered:
+                if numbered:
+                    yield from self._by_number(run)
+                elif run.sizes:
                     yield None, 0, run
-                    continue
-                for first, label in enumerate(self.labels):
-                    for group in range(self.groups):
-                        prefix = self._prefix(first * self.groups + group)
-                        yield label, group, RowsBehindPrefix(run, prefix, self.row_bytes)
 
-    def _prefix(self, number: int) -> bytes:
-        """Return how the order_key() of all rows with a number begins."""
-        return number.to_bytes(self.key_bytes(True) - self.row_bytes)
+    def _by_number(self, run: SortedRun) -> Iterator[tuple[Label, int, SortedRun]]:
+        size, first = self.key_bytes(True) - self.row_bytes, 0
+        for prefix, fences in groupby(run.fences, lambda fence: fence[:size]):
+            last = first + len(list(fences))
+            label, group = divmod(int.from_bytes(prefix), self.groups)
+            yield self.labels[label], group, RowsBehindPrefix(run, first, last, self.row_bytes)
+            first = last
+
+
+def _cut_at_numbers(pieces: Iterable[Histogram], row_bytes: int) -> Iterator[Histogram]:
+    for rows, counts in pieces:
+        for _, part in by_number(rows, row_bytes):
+            yield rows[part], counts[part]
 
 
 def summed(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[Histogram]:
     """Yield what is left of all rows, in order; some runs may have counts that are taken back."""
     for rows, counts in merged(runs, row_bytes, budget):
         left = counts > 0
-        yield (rows, counts) if left.all() else (rows[left], counts[left])
+        if left.all():
+            yield rows, counts
+        elif left.any():
+            yield rows[left], counts[left]

@@ -8,14 +8,16 @@ import numpy as np
 from tensorstate_gpu._arrays.backend_protocol import Counter
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._layers.counters import (
-    NUMBER,
     Device,
     Key,
-    Label,
     LabelledCounters,
-    Part,
     RunsByKind,
     count_weighted,
+)
+from tensorstate_gpu._layers.numbered_keys import (
+    NUMBER,
+    Label,
+    Part,
     in_order,
     merged_by_group,
     merged_by_label,
@@ -31,7 +33,6 @@ from tensorstate_gpu._states.sorted_runs import (
     Histogram,
     MemoryRun,
     SortedRun,
-    is_empty,
     length,
 )
 from tensorstate_gpu._states.spilling_counter import SpillingCounter, runs_of_counter
@@ -99,7 +100,7 @@ class RunCounters(LabelledCounters):
 
     @property
     def _budget(self) -> int:
-        """The bytes that the counts may use. A quarter of all is for merges."""
+        """The bytes that the counts may use. A quarter of all is for merges, and for reading."""
         return working_memory() * 3 // 4
 
     def _new_counter(self, row_bytes: int, device: Device) -> Counter:
@@ -130,15 +131,14 @@ class RunCounters(LabelledCounters):
 
         ``on_counted`` is called with the number of rows that were counted since the last call.
         """
-        found, budget = self._read(), working_memory() // 4
-        left = [each.left().runs for each in found]
-        if any(length(run) for each in left for run in each.get(True, ())):
-            return count_weighted(self._rows(found, on_counted), neurons, budget)
-        runs = [run for each in left for run in each.get(False, ())]
+        found = [each.left() for each in self._read()]
+        if any(length(run) for each in found for run in each.runs.get(True, ())):
+            return count_weighted(self._rows(found, on_counted), neurons, _share_of_reading())
+        runs = [run for each in found for run in each.runs.get(False, ())]
         counts = StoredCounts(runs, neurons)
         if on_counted is not None:
             on_counted(counts.total)
-        fits = sum(map(length, runs)) * (self._row_bytes + 8) <= budget
+        fits = sum(map(length, runs)) * (self._row_bytes + 8) <= working_memory() // 4
         return counts.load() if fits else counts
 
     def _rows(
@@ -160,8 +160,7 @@ class RunCounters(LabelledCounters):
         for each in found:
             for label, _, run in each.apart():
                 runs.setdefault(label, []).append(run)
-        labels = [label for label in runs if not all(map(is_empty, runs[label]))]
-        return {label: StoredCounts(runs[label], neurons) for label in in_order(labels)}
+        return {label: StoredCounts(runs[label], neurons) for label in in_order(runs)}
 
     def counted_by_group(
         self, neurons: int, *, by_label: bool
@@ -178,12 +177,11 @@ class RunCounters(LabelledCounters):
         return {
             label: [StoredCounts(runs, neurons) for runs in parts[label]]
             for label in in_order(parts)
-            if not all(is_empty(run) for runs in parts[label] for run in runs)
         }
 
     def _without_labels(self, found: Sequence[NumberedRuns]) -> Sequence[NumberedRuns]:
         """Count all rows by group alone."""
-        counter = ExternalCounter(numbered_bytes(self._row_bytes), self._budget)
+        counter = ExternalCounter(numbered_bytes(self._row_bytes), _share_of_reading())
         number = slice(self._row_bytes, self._row_bytes + NUMBER.itemsize)
         for each in found:
             for numbered, rows, counts in each.pieces():
@@ -198,6 +196,11 @@ class RunCounters(LabelledCounters):
     def key_bytes(self, numbered: bool) -> int:
         """Return the bytes of the rows in a run."""
         return numbered_bytes(self._row_bytes) if numbered else self._row_bytes
+
+
+def _share_of_reading() -> int:
+    """Return how many bytes one of two steps of reading may use: the running counts stay."""
+    return working_memory() // 8
 
 
 def _fit_in_memory(found: Sequence[NumberedRuns]) -> bool:

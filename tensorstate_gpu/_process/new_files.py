@@ -1,6 +1,7 @@
 """Creates files and folders that get their name when complete, and never overwrites any."""
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -10,8 +11,14 @@ from typing import Any, BinaryIO
 
 
 def check_new(path: object) -> None:
-    """Raise what new_file() would raise for a path, before work starts."""
-    _raise_if_exists(_local_path(path))
+    """Raise what new_file() would raise for a path, as far as it is known before work starts."""
+    target = _local_path(path)
+    _raise_if_exists(target)
+    if not target.parent.is_dir():
+        code = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
+        raise OSError(code, os.strerror(code), str(target))
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
 
 
 @contextlib.contextmanager

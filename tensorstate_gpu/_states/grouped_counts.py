@@ -12,6 +12,7 @@ from tensorstate_gpu import information
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
+from tensorstate_gpu._states.counts_by_group import CountsByGroup
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
 from tensorstate_gpu._states.rank_sums import RankSums
 from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
@@ -21,7 +22,7 @@ from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 
 
-class GroupedCounts:
+class GroupedCounts(CountsByGroup[StateCounts]):
     """How often each distinct state occurred in each of some groups of instances.
 
     An instance is in one group with all its rows. What a measure would be without each group shows
@@ -47,7 +48,7 @@ class GroupedCounts:
 
     __module__ = "tensorstate_gpu"
 
-    __slots__ = ("_parts", "_sample")
+    __slots__ = ()
 
     def __init__(
         self,
@@ -67,21 +68,11 @@ class GroupedCounts:
                 f"parts and instances must be of the same two or more groups, got {len(parts)} and "
                 f"{len(sample.by_group)}"
             )
-        self._parts, self._sample = tuple(parts), sample
+        super().__init__(parts, sample)
 
-    @property
-    def parts(self) -> tuple[StateCounts, ...]:
-        """The histogram of each group."""
-        return self._parts
-
-    @property
-    def sample(self) -> SampledInstances:
-        """Which instances these are."""
-        return self._sample
-
-    @property
-    def neurons(self) -> int:
-        return self._parts[0].neurons
+    def load(self) -> GroupedCounts:
+        """Return these counts: they are in memory. StoredGroups.load() reads some from disk."""
+        return self
 
     def together(self) -> StateCounts:
         """Return the histogram of all groups together."""
@@ -94,16 +85,20 @@ class GroupedCounts:
         """
         return information.estimate(self, measure)
 
-    def merge(self, other: object) -> GroupedCounts:
-        """Return the counts of both. Raises ValueError for other numbers of neurons or groups."""
-        if not isinstance(other, GroupedCounts):
-            raise TypeError(f"other must be GroupedCounts, got {type(other).__name__}")
-        if len(self._parts) != len(other._parts):
-            raise ValueError(
-                f"cannot merge {len(self._parts)} groups with {len(other._parts)} groups"
-            )
-        parts = [one.merge(two) for one, two in zip(self._parts, other._parts, strict=True)]
-        merged = self._sample.merge(other._sample)
+    def merge(self, *others: object) -> GroupedCounts:
+        """Return the counts of all.
+
+        Raises TypeError for other types, and ValueError for other numbers of neurons or groups.
+        """
+        samples, each = [self._sample], [self._parts]
+        for other in others:
+            if not isinstance(other, GroupedCounts):
+                raise TypeError(f"others must be GroupedCounts, got {type(other).__name__}")
+            self._check_groups(other)
+            samples.append(other._sample)
+            each.append(other._parts)
+        parts = [merge_all(list(part), self.neurons) for part in zip(*each, strict=True)]
+        merged = functools.reduce(SampledInstances.merge, samples)
         return GroupedCounts(parts, merged.by_group, merged.fingerprint, merged.has_units)
 
     def merge_ranks(self, process_group: object = None) -> RankGroups:
@@ -143,10 +138,6 @@ class GroupedCounts:
 
     def __add__(self, other: object) -> GroupedCounts:
         return self.merge(other) if isinstance(other, GroupedCounts) else NotImplemented
-
-    def __len__(self) -> int:
-        """Return the number of groups."""
-        return len(self._parts)
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -113,32 +113,19 @@ class RangeOfRun:
 
 
 class RowsBehindPrefix:
-    """The rows of a run whose order_key() begins with a prefix, without it, as a run.
+    """The blocks [first, last) of a run, whose rows have the same highest bytes, without these.
 
-    ``row_bytes``: of what is left of a row; bytes between it and the prefix are dropped.
+    ``row_bytes``: of what is left of a row.
     """
 
-    def __init__(self, run: SortedRun, prefix: bytes, row_bytes: int) -> None:
-        self._part = RangeOfRun(run, prefix, _following(prefix))
-        self._row_bytes = row_bytes
-        self.fences = [fence[len(prefix) :] for fence in self._part.fences]
-        self.sizes, self.most = self._part.sizes, self._part.most
+    def __init__(self, run: SortedRun, first: int, last: int, row_bytes: int) -> None:
+        self._run, self._first, self._row_bytes = run, first, row_bytes
+        self.fences = [fence[-row_bytes:] for fence in run.fences[first:last]]
+        self.sizes, self.most = run.sizes[first:last], run.most
 
     def read(self, first: int, last: int) -> Histogram:
-        rows, counts = self._part.read(first, last)
-        # Copies: a view would keep whole blocks, of each run.
-        return rows[:, : self._row_bytes].copy(), counts.copy()
-
-
-def _following(prefix: bytes) -> bytes | None:
-    """Return the smallest key above all that begin with a prefix; None if there is none."""
-    number = int.from_bytes(prefix) + 1
-    return None if number >> 8 * len(prefix) else number.to_bytes(len(prefix))
-
-
-def is_empty(run: SortedRun) -> bool:
-    """Return whether a run has no rows; a part of one may have empty blocks."""
-    return not any(len(run.read(block, block + 1)[1]) for block in range(len(run.sizes)))
+        rows, counts = self._run.read(self._first + first, self._first + last)
+        return np.ascontiguousarray(rows[:, : self._row_bytes]), counts
 
 
 class JoinedRun:
@@ -186,7 +173,10 @@ class ScratchRun:
         return run
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("counts in temporary files cannot be copied or pickled: save() them first")
+        raise TypeError(
+            "counts in temporary files cannot be copied or pickled: save(path) writes a histogram "
+            "to a store of its own, and load() reads counts into memory"
+        )
 
     def _append(self, rows: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
         most = int(counts.max())

@@ -126,6 +126,10 @@ class StateCounts(MeasuredCounts):
         occurrences, states = np.unique(self._counts, return_counts=True)
         return occurrences, states.astype(np.int64)
 
+    def load(self) -> StateCounts:
+        """Return this histogram: it is in memory. StoredCounts.load() reads one from disk."""
+        return self
+
     def merge(self, other: StateCounts) -> StateCounts:
         """Return the sum of both histograms. Raises ValueError if the numbers of neurons differ."""
         if not isinstance(other, StateCounts):

@@ -12,11 +12,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._process.memory_limit import (
-    explicit_memory_limit,
-    get_memory_limit,
-    working_memory,
-)
+from tensorstate_gpu._process.memory_limit import explicit_memory_limit, working_memory
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.packed_arguments import check_packed
@@ -107,18 +103,9 @@ class StoredCounts(MeasuredCounts):
 
         Raises MemoryError if it is larger than a limit that was set; see set_memory_limit().
         """
-        self._check_size()
+        check_size([self])
         rows, counts = loaded(self._runs, row_bytes(self._neurons), working_memory() // 4)
         return StateCounts.trusted(rows, counts, self._neurons)
-
-    def _check_size(self) -> None:
-        limit, size = explicit_memory_limit(), len(self) * (row_bytes(self._neurons) + 8)
-        if limit is not None and size > limit:
-            raise MemoryError(
-                f"{len(self):,} distinct states with their counts are {size:,} bytes, more than "
-                f"the memory limit of {limit:,} bytes: keep them on disk by to=path, or raise the "
-                "limit by set_memory_limit()"
-            )
 
     def merge(self, *others: StoredCounts | StateCounts) -> StoredCounts:
         """Return the sum of all these histograms. Nothing is read before it is measured.
@@ -169,20 +156,16 @@ def saved(counts: StoredCounts | StateCounts, path: Path) -> StoredCounts:
     return StoredCounts(runs_of(counts), counts.neurons).save(path)
 
 
-def load_all(counts: Sequence[StoredCounts]) -> list[StateCounts]:
-    """Return histograms of labels or groups in memory.
-
-    Raises MemoryError if they are larger than the limit.
-    """
-    states = sum(map(len, counts))
-    needed = states * (row_bytes(counts[0].neurons) + 8) if counts else 0
-    if needed > (limit := get_memory_limit()):
+def check_size(counts: Sequence[StoredCounts]) -> None:
+    """Raise MemoryError if histograms are together larger than a limit that was set."""
+    limit, states = explicit_memory_limit(), sum(map(len, counts))
+    size = states * (row_bytes(counts[0].neurons) + 8) if counts else 0
+    if limit is not None and size > limit:
         raise MemoryError(
-            f"the counts by label or group are {needed:,} bytes, the memory limit is {limit:,} "
-            "bytes: counted_by() and counted_groups() leave them on disk, or raise the limit by "
-            "set_memory_limit()"
+            f"{states:,} distinct states with their counts are {size:,} bytes, more than the "
+            f"memory limit of {limit:,} bytes: to=path, counted_by() and counted_groups() leave "
+            "them on disk; or raise the limit by set_memory_limit()"
         )
-    return [each.load() for each in counts]
 
 
 class _Keeper(Protocol):

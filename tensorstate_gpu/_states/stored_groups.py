@@ -1,7 +1,10 @@
 """StoredGroups: a histogram of states for each group of instances, which may outgrow memory."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +12,12 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.backends import cpu
+from tensorstate_gpu._states.counts_by_group import CountsByGroup
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.merging_runs import merged_range, ranges_of
 from tensorstate_gpu._states.sorted_runs import length
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu._states.stored_counts import StoredCounts, load_all, runs_of
+from tensorstate_gpu._states.stored_counts import StoredCounts, check_size, runs_of
 from tensorstate_gpu._states.sums_over_states import sum_over_states
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.dependence_trees import code_lengths, with_constant
@@ -22,10 +26,15 @@ from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import SampledInstances
 
 _COPIES = 8  # of the rows of a range, with the numbers of their states, until there are sums
-_Sums = tuple[GroupSums, NDArray[np.float64] | None]
+Key = TypeVar("Key")
+Loaded = TypeVar("Loaded", covariant=True)
 
 
-class StoredGroups:
+class _Loadable(Protocol[Loaded]):
+    def load(self) -> Loaded: ...
+
+
+class StoredGroups(CountsByGroup[StoredCounts]):
     """How often each distinct state occurred in each group of instances, on disk.
 
     ``counted_groups()`` of a layer returns it where memory is short. The first estimate reads all
@@ -34,50 +43,64 @@ class StoredGroups:
 
     __module__ = "tensorstate_gpu"
 
-    __slots__ = ("_parts", "_sample", "_sums")
+    __slots__ = ("_sums", "_tree")
 
     def __init__(self, parts: Sequence[StoredCounts], sample: SampledInstances) -> None:
-        """``parts``: of each group; ``sample``: which instances these are."""
-        self._parts, self._sample = tuple(parts), sample
-        self._sums: _Sums | None = None
-
-    @property
-    def parts(self) -> tuple[StoredCounts, ...]:
-        """The histogram of each group."""
-        return self._parts
-
-    @property
-    def sample(self) -> SampledInstances:
-        """Which instances these are."""
-        return self._sample
-
-    @property
-    def neurons(self) -> int:
-        return self._parts[0].neurons
-
-    def __len__(self) -> int:
-        """Return the number of groups."""
-        return len(self._parts)
+        super().__init__(parts, sample)
+        self._sums: GroupSums | None = None
+        self._tree: NDArray[np.float64] | None = None
 
     def together(self) -> StoredCounts:
         """Return the histogram of all groups together. Nothing is read before it is measured."""
         return self._parts[0].merge(*self._parts[1:])
+
+    def merge(self, *others: object) -> StoredGroups:
+        """Return the counts of all. Nothing is read before it is measured.
+
+        Raises TypeError for other types, and ValueError for other numbers of neurons or groups.
+        """
+        samples, each = [self._sample], [self._parts]
+        for other in others:
+            if not isinstance(other, StoredGroups):
+                raise TypeError(f"others must be StoredGroups, got {type(other).__name__}")
+            self._check_groups(other)
+            samples.append(other._sample)
+            each.append(other._parts)
+        parts = [first.merge(*more) for first, *more in zip(*each, strict=True)]
+        return StoredGroups(parts, functools.reduce(SampledInstances.merge, samples))
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error.
 
         See information.estimate. Raises ValueError if empty.
         """
+        sums = self.group_sums()
+        if self._tree is None and needs_tree(sums):
+            rows = sums.rows_by_group.tolist()
+            self._tree = code_lengths(
+                len(self), lambda g: with_constant(self._cofiring(g), rows[g])
+            )
+        return estimate_of_sums(sums, self._tree, measure, self.neurons)
+
+    def group_sums(self) -> GroupSums:
+        """Return what estimates need, summed over ranges of states. Raises ValueError if empty."""
         if self._sums is None:
-            self._sums = self._added_up()
-        sums, tree = self._sums
-        if not sums.rows:
+            sums: GroupSums | None = None
+            for part in self._ranges():
+                more = GroupSums.of(part.group_table())
+                sums = more if sums is None else GroupSums.together([sums, more])
+            self._sums = sums
+        if self._sums is None or not self._sums.rows:
             raise ValueError("groups holds no rows; at least one is needed")
-        return estimate_of_sums(sums, tree, measure, self.neurons)
+        return self._sums
 
     def load(self) -> GroupedCounts:
-        """Return the counts in memory. Raises MemoryError if they are more than the limit."""
-        return load_all_groups([self])[0]
+        """Return the counts in memory.
+
+        Raises MemoryError if they are larger than a limit that was set; see set_memory_limit().
+        """
+        check_size(self._parts)
+        return self._sampled([part.load() for part in self._parts])
 
     def __repr__(self) -> str:
         return (
@@ -85,21 +108,9 @@ class StoredGroups:
             "neurons)"
         )
 
-    def _added_up(self) -> _Sums:
-        """Return what estimates need, summed over ranges of states."""
-        sums: GroupSums | None = None
-        for part in self._ranges():
-            more = GroupSums.of(part.group_table())
-            sums = more if sums is None else GroupSums.together([sums, more])
-        assert sums is not None  # there is a range, also without rows
-        if not sums.rows or not needs_tree(sums):
-            return sums, None
-        rows = sums.rows_by_group.tolist()
-        return sums, code_lengths(len(self), lambda g: with_constant(self._cofiring(g), rows[g]))
-
     def _ranges(self) -> Iterator[GroupedCounts]:
         """Yield the counts of all groups, range by range of the states."""
-        width, sample = row_bytes(self.neurons), self._sample
+        width = row_bytes(self.neurons)
         by_group = [runs_of(part) for part in self._parts]
         runs = [run for each in by_group for run in each]
         most = max(1, working_memory() // (_COPIES * (width + 8)))
@@ -108,7 +119,11 @@ class StoredGroups:
                 continue
             parts = [merged_range(each, width, *limits) for each in by_group]
             counted = [StateCounts.trusted(*part, self.neurons) for part in parts]
-            yield GroupedCounts(counted, sample.by_group, sample.fingerprint, sample.has_units)
+            yield self._sampled(counted)
+
+    def _sampled(self, parts: Sequence[StateCounts]) -> GroupedCounts:
+        sample = self._sample
+        return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
 
     def _cofiring(self, group: int) -> NDArray[np.int64]:
         """Return in how many rows of a group each two neurons fire together."""
@@ -119,14 +134,16 @@ class StoredGroups:
         return total
 
 
-def load_all_groups(groups: Sequence[StoredGroups]) -> list[GroupedCounts]:
-    """Return the counts by group of several labels in memory.
+def load_each(counts: Mapping[Key, _Loadable[Loaded]]) -> dict[Key, Loaded]:
+    """Return counts in memory, whether these are or not.
 
-    Raises MemoryError if they are more than the limit, all together.
+    Raises MemoryError if those that are not are together more than a limit that was set.
     """
-    parts = iter(load_all([part for each in groups for part in each.parts]))
-    found = []
-    for each in groups:
-        sample, own = each.sample, list(islice(parts, len(each)))
-        found.append(GroupedCounts(own, sample.by_group, sample.fingerprint, sample.has_units))
-    return found
+    check_size([part for each in counts.values() for part in _on_disk(each)])
+    return {key: each.load() for key, each in counts.items()}
+
+
+def _on_disk(counts: object) -> Sequence[StoredCounts]:
+    if isinstance(counts, StoredGroups):
+        return counts.parts
+    return [counts] if isinstance(counts, StoredCounts) else []

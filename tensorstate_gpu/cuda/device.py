@@ -14,9 +14,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from tensorstate_gpu._arrays.cupy_library import library as library
 from tensorstate_gpu._arrays.cupy_library import (
+    own_allocator,
     torch_allocator,
     torch_stream,
     torch_tensor_allocator,
+    with_second_try,
 )
 from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel
 from tensorstate_gpu._arrays.dlpack import Tensor
@@ -58,10 +60,12 @@ def working_on(tensor: Tensor, *, exports: bool = True, recorded: bool = False) 
             ):
                 _check_not_recorded(recorded)
                 yield
-        elif any(isinstance(owner, cupy.ndarray) for owner in tensor.owner):
-            _check_not_recorded(recorded)
-            yield
-        else:
+            return
+        with cupy.cuda.using_allocator(own_allocator()):
+            if any(isinstance(owner, cupy.ndarray) for owner in tensor.owner):
+                _check_not_recorded(recorded)
+                yield
+                return
             # Another library may reuse the memory on its own stream as soon as it is released.
             try:
                 yield
@@ -134,7 +138,7 @@ class OwnerStream:
     def __init__(self) -> None:
         cuda = library().cuda
         self._device, self._stream = cuda.Device(), cuda.get_current_stream()
-        self._allocator = cuda.get_allocator()
+        self._allocator = own_allocator()
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -233,6 +237,11 @@ def run(launch: Launch) -> None:
 
 @lru_cache(maxsize=1024)
 def _kernels(source: str, defines: tuple[tuple[str, int], ...], device: int) -> dict[str, Kernel]:
+    """Return the kernels of a file on a device; their code is not in the memory of any pool."""
+    return with_second_try(lambda: _loaded(source, defines))
+
+
+def _loaded(source: str, defines: tuple[tuple[str, int], ...]) -> dict[str, Kernel]:
     """Compile a file, unless CuPy has it in its cache, and load its kernels on the current device.
 
     All of them at once, so that none between two of a batch finds no memory: MemoryError.

@@ -12,16 +12,18 @@ from tensorstate_gpu._arrays.layout import Layout
 from tensorstate_gpu._arrays.thresholds import FiringTest
 
 from . import device
+from .divisor import MOST_DIVIDED, divisor
 from .launch import MOST_BLOCKS, THREADS, Launch, blocks_for
 
 _LARGEST_READ = 16  # bytes, which must be aligned
-_BYTES_PER_THREAD = 4  # of pack_whole_bytes
+_BYTES_PER_THREAD = 4  # of pack_whole_bytes and pack_pitched
 _ROWS_BITS = 8 * 4096  # of the streams of pack_rows and pack_maps
 _MAPS_BITS = 8 * 16384
 _MAPS_OF_A_BLOCK = 32_768  # numbers: several reads for each thread, and several blocks at a time
 _SMALL_MAP = 256  # numbers; larger ones go to pack_planes if it can read several at a time
 _MOST_GROUPS = 4  # of 64 neurons, which a block of pack_planes packs together
 _MOST_AXES = 6  # of pack_strided
+_PITCHED_AXES = 2  # of pack_pitched, besides the rows
 _MOST_INT32 = 1 << 31  # neurons of a row, where kernels count them in 32 bits
 _SHORT_INDEX = (1 << 32) - (1 << 13)  # with so many threads or fewer, indices have 32 bits
 _HALVES = {"float16": 1, "bfloat16": 2}  # formats of which the GPU compares two numbers at a time
@@ -50,8 +52,16 @@ def compress(
 
 
 def _tables_on_device(firing: FiringTest) -> DeviceArray:
-    """Copy the lowest and highest keys to the device: (2, neurons)."""
-    return device.library().asarray(np.stack([firing.low, firing.high]))
+    """Copy the lowest and highest keys to the device: (2, neurons and more)."""
+    neurons = len(firing.low)
+    tables = np.zeros((2, _columns(neurons)), firing.low.dtype)
+    tables[:, :neurons] = firing.low, firing.high
+    return device.library().asarray(tables)
+
+
+def _columns(neurons: int) -> int:
+    """Return the width of a table whose rows kernels read eight numbers at a time."""
+    return -(-neurons // _LARGEST_READ) * _LARGEST_READ
 
 
 def pack_launch(
@@ -59,10 +69,11 @@ def pack_launch(
 ) -> Launch:
     """Build the launch that packs into the memory at ``packed``.
 
-    ``tables``: a device array (2, neurons) of the lowest and highest keys if there is one threshold
-    for each neuron, otherwise None.
+    ``tables``: the result of _tables_on_device() if there is one threshold for each neuron,
+    otherwise None.
     """
-    chosen = _choose_kernel(states.address % _LARGEST_READ, layout, states.element.size)
+    offset, size = states.address % _LARGEST_READ, states.element.size
+    chosen = _choose_kernel(offset, layout, size, tables is not None)
     if tables is None:
         defines, test = _one_test(firing, states.element)
     else:
@@ -90,7 +101,7 @@ def _test(
     kind = firing.low.dtype
     transform = np.array([firing.bias, firing.flip], f"u{kind.itemsize}").view(kind)
     low = _threshold(firing, element) if halves else firing.low[0]
-    highs = tables and tables + firing.low.nbytes
+    highs = tables and tables + _columns(len(firing.low)) * kind.itemsize
     return defines, (low, firing.high[0], *transform, np.uint64(tables), np.uint64(highs))
 
 
@@ -106,14 +117,20 @@ def _threshold(firing: FiringTest, element: ElementType) -> np.int16:
 
 
 @lru_cache(maxsize=1024)  # of the layers of some models, whose passes have the same shapes
-def _choose_kernel(offset: int, layout: Layout, size: int) -> _Choice:
-    """Return the kernel for numbers that begin ``offset`` bytes behind an aligned address."""
+def _choose_kernel(offset: int, layout: Layout, size: int, per_neuron: bool) -> _Choice:
+    """Return the kernel for numbers that begin ``offset`` bytes behind an aligned address.
+
+    ``per_neuron``: whether each neuron has a threshold.
+    """
     arguments: tuple[np.generic, ...]
     neurons, row_bytes = layout.neurons, layout.row_bytes
     by_rows = layout.neuron_stride == size or neurons == 1
     one_run = layout.run_stride == neurons * size or layout.states == 1
     without_gaps = one_run and not layout.outer_shape and neurons < _MOST_INT32
-    if by_rows and without_gaps and offset % min(_LARGEST_READ, 8 * size) == 0:
+    pitched = _pitched(offset, layout, size) if by_rows else None
+    if per_neuron and pitched is not None:  # it divides less often to know the neuron of a number
+        return pitched
+    if by_rows and without_gaps and offset % _read_bytes(size) == 0:
         if neurons % 8 == 0:
             total = layout.states * row_bytes
             grid = (blocks_for(-(-total // _BYTES_PER_THREAD)), 1)
@@ -125,7 +142,34 @@ def _choose_kernel(offset: int, layout: Layout, size: int) -> _Choice:
             return _Choice("pack_rows", "pack_rows", grid, arguments)
     if layout.run_stride == size and len(layout.outer_shape) <= 1 and layout.run > 1:
         return _choose_planes(offset, layout, size)
-    return _strided(offset, layout, size)
+    return pitched or _strided(offset, layout, size)
+
+
+def _read_bytes(size: int) -> int:
+    """Return the size of a read, of which eight numbers need one or several."""
+    return min(_LARGEST_READ, 8 * size)
+
+
+def _pitched(offset: int, layout: Layout, size: int) -> _Choice | None:
+    """Like _choose_kernel(), for rows of neighbouring neurons; None if pack_pitched cannot."""
+    strides = (layout.run_stride, *reversed(layout.outer_strides))
+    total = layout.states * layout.row_bytes
+    few = len(layout.outer_shape) <= _PITCHED_AXES and layout.neurons < _MOST_INT32
+    if not few or total > MOST_DIVIDED or any(stride % size for stride in strides):
+        return None
+    missing = _PITCHED_AXES - len(layout.outer_shape)
+    in_numbers = [stride // size for stride in strides] + [0] * missing
+    if max(map(abs, in_numbers)) >= _MOST_INT32:
+        return None
+    images = layout.outer_shape[-1] if layout.outer_shape else 1
+    arguments = (
+        *(np.uint32(total), np.int32(layout.neurons), *divisor(layout.row_bytes)),
+        *(*divisor(layout.run), *divisor(images), *map(np.int32, in_numbers)),
+    )
+    aligned = all(start % _read_bytes(size) == 0 for start in (offset, *strides))
+    grid = (blocks_for(-(-total // _BYTES_PER_THREAD)), 1)
+    defines = (("ALIGNED", int(aligned)), ("AXES", len(layout.outer_shape)))
+    return _Choice("pack_pitched", "pack_pitched", grid, arguments, defines)
 
 
 def _choose_planes(offset: int, layout: Layout, size: int) -> _Choice:
@@ -186,15 +230,11 @@ def _strided(offset: int, layout: Layout, size: int) -> _Choice:
     missing = _MOST_AXES - axes
     shape = (*reversed(layout.outer_shape), *[1] * missing)
     strides = (*reversed(layout.outer_strides), *[0] * missing)
-    read = min(_LARGEST_READ, 8 * size)
-    starts = (offset, layout.run_stride, *layout.outer_strides)
-    vectors = layout.neuron_stride == size and all(start % read == 0 for start in starts)
-    vectors &= layout.neurons < _MOST_INT32
     arguments = (
         *(index(layout.states), index(layout.run), np.int64(layout.run_stride)),
         *(np.int64(layout.neurons), np.int64(layout.neuron_stride), np.int32(axes)),
         *(index(length) for length in shape),
         *(np.int64(stride) for stride in strides),
     )
-    defines = (("INDEX", 8 * index().itemsize), ("VECTORS", int(vectors)))
+    defines = (("INDEX", 8 * index().itemsize),)
     return _Choice("pack_strided", "pack_strided", (blocks_for(threads), 1), arguments, defines)

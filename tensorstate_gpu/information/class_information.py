@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.information.counts_argument import count_table
+from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, Tallied
 from tensorstate_gpu.information.entropies import entropy
 from tensorstate_gpu.information.estimators import Estimator, check_estimator
 
@@ -17,13 +18,28 @@ Ints = NDArray[np.int64]
 
 
 @runtime_checkable
-class Mergeable(Protocol):
-    """A histogram that knows its states, such as StateCounts."""
+class Mergeable(Tallied, Protocol):
+    """A histogram that knows its states, such as StateCounts and StoredCounts."""
 
     @property
-    def counts(self) -> Ints: ...
+    def total(self) -> int: ...
 
     def merge(self, other: Any, /) -> Mergeable: ...
+
+
+class Pairs:
+    """The pairs of label and state, as a histogram. No two labels share a pair.
+
+    ``by_label``: the states of each label.
+    """
+
+    def __init__(self, by_label: Iterable[Tallied]) -> None:
+        self._by_label = tuple(by_label)
+
+    def counts_of_counts(self) -> tuple[Ints, Ints]:
+        parts = [CountsOfCounts(*counts.counts_of_counts()) for counts in self._by_label]
+        whole = CountsOfCounts.together(parts)
+        return whole.counts, whole.states
 
 
 def mutual_information(
@@ -34,9 +50,9 @@ def mutual_information(
 
     Parameters
     ----------
-    by_label : mapping of label to StateCounts, or array_like of integers, (labels, states)
-        What ``counts_by()`` of a capture point or stored layer returns; or the counts of each
-        state, one row for each label.
+    by_label : mapping of label to StateCounts or StoredCounts, or array_like of integers
+        What ``counts_by()`` or ``counted_by()`` of a capture point or stored layer returns; or
+        the counts of each state, one row for each label: (labels, states).
     estimator : str
         As for `entropy`, of order 1, but not "nsb".
 
@@ -66,9 +82,7 @@ def mutual_information(
     0.0
     """
     check_for_pairs(estimator)
-    states, parts = _histograms(by_label)
-    labels = np.array([part.sum() for part in parts])
-    return information_of(labels, states, np.concatenate(parts), estimator)
+    return information_of(*_histograms(by_label), estimator)
 
 
 def information_of(labels: Ints, states: Weights, pairs: Weights, estimator: Estimator) -> float:
@@ -94,8 +108,8 @@ def check_labels(by_label: Mapping[Any, object]) -> None:
         raise ValueError("a label of by_label is NaN, which is no class")
 
 
-def _histograms(by_label: object) -> tuple[Ints, list[Ints]]:
-    """Return the counts of the states of all labels together, and of those of each label."""
+def _histograms(by_label: object) -> tuple[Ints, Weights, Weights]:
+    """Return the counts of the labels, of the states of all labels together, and of pairs."""
     values = by_label
     if isinstance(by_label, Mapping):
         check_labels(by_label)
@@ -103,10 +117,10 @@ def _histograms(by_label: object) -> tuple[Ints, list[Ints]]:
         if not values:
             raise ValueError("by_label is empty; at least one label is needed")
     if isinstance(values, list) and values and all(isinstance(v, Mergeable) for v in values):
-        return _merged(values).counts, [value.counts for value in values]
-    accepted = "hold StateCounts, or integers of shape (labels, states)"
+        return np.array([value.total for value in values]), _merged(values), Pairs(values)
+    accepted = "hold StateCounts or StoredCounts, or integers of shape (labels, states)"
     counts = count_table(values, "by_label", accepted)
-    return counts.sum(axis=0), list(counts)
+    return counts.sum(axis=1), counts.sum(axis=0), counts.ravel()
 
 
 def _merged(parts: list[Mergeable]) -> Mergeable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
@@ -14,7 +16,7 @@ from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
 from tensorstate_gpu.information.estimated_measure import Estimate, function_of, with_interval
 from tensorstate_gpu.information.estimates import chao_wang_jost
 from tensorstate_gpu.information.estimators import plug_in
-from tensorstate_gpu.information.group_sums import GroupSums
+from tensorstate_gpu.information.group_sums import GroupSums, sums_of
 from tensorstate_gpu.information.group_table import GroupTable, Ints
 from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
@@ -125,9 +127,10 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
 
     Parameters
     ----------
-    by_label : mapping of label to GroupedCounts, or to integers of shape (groups, states)
-        What ``grouped_by()`` of a capture point or stored layer returns. The same group of each
-        label has the same instances; of arrays, the same entry is the same state.
+    by_label : mapping of label to GroupedCounts or StoredGroups, or to integers, (groups, states)
+        What ``grouped_by()`` or ``counted_groups_by()`` of a capture point or stored layer returns.
+        The same group of each label has the same instances; of arrays, the same entry is the same
+        state.
 
     Returns
     -------
@@ -145,12 +148,11 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     each = list(by_label.values())
     if not each:
         raise ValueError("by_label is empty; at least one label is needed")
-    tables = [GroupTable.of(groups) for groups in each]
-    together = GroupTable.of(_together(each))
-    of_labels, states, pairs = parts = [
-        GroupSums.of(table)
-        for table in (_labels(tables), together, GroupTable.joined(tables, together.instances))
-    ]
+    sums = [sums_of(groups) for groups in each]
+    states = sums_of(_together(each))
+    of_labels = _labels(sums)
+    pairs = dataclasses.replace(GroupSums.together(sums), instances=states.instances)
+    parts = of_labels, states, pairs
     exact = _information(*(chao_wang_jost(part.whole) for part in parts))
     replicates = Replicates.of(
         states.rows_by_group,
@@ -192,21 +194,18 @@ def _difference(values: Sequence[float]) -> float:
     return values[0] - values[1]
 
 
-def _labels(tables: Sequence[GroupTable]) -> GroupTable:
-    """Return the table in which each label is a state."""
-    rows = np.array([table.rows_by_group for table in tables])
-    return GroupTable.of(rows.T)
+def _labels(by_label: Sequence[GroupSums]) -> GroupSums:
+    """Return the sums of a sample in which each label is a state."""
+    rows = np.array([sums.rows_by_group for sums in by_label])
+    return GroupSums.of(GroupTable.of(rows.T))
 
 
 def _together(each: Sequence[object]) -> object:
     """Return the counts of all labels together."""
     first, *others = each
-    for other in others:
-        if isinstance(first, Mergeable):
-            first = first.merge(other)
-        else:
-            first = _added(_counts(first), _counts(other))
-    return first
+    if isinstance(first, Mergeable):
+        return first.merge(*others)
+    return functools.reduce(_added, map(_counts, others), _counts(first))
 
 
 def _counts(groups: object) -> Ints:
@@ -227,7 +226,7 @@ def _added(one: Ints, other: Ints) -> Ints:
 class Mergeable(Protocol):
     """Histograms by group, such as GroupedCounts."""
 
-    def merge(self, other: object, /) -> object: ...
+    def merge(self, *others: object) -> object: ...
 
 
 def _estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]:

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +128,23 @@ class GroupSums:
             return 0.0
         squares = math.fsum((self.squares[present] / self.rows_by_group[present]).tolist())
         return max(0.0, self.rows * (squares - 1) / freedom)
+
+
+@runtime_checkable
+class Summed(Protocol):
+    """Histograms by group that add up what estimates need on their own, such as StoredGroups."""
+
+    def group_sums(self) -> GroupSums: ...
+
+
+def sums_of(groups: object) -> GroupSums:
+    """Return the sums of histograms by group, or of an array (groups, states).
+
+    Raises TypeError or ValueError as GroupTable.of() does.
+    """
+    return (
+        groups.group_sums() if isinstance(groups, Summed) else GroupSums.of(GroupTable.of(groups))
+    )
 
 
 def _firing(part: GroupSums) -> Ints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -76,21 +76,6 @@ class GroupTable:
         if not table.rows:
             raise ValueError("groups holds no rows; at least one is needed")
         return table
-
-    @classmethod
-    def joined(cls, tables: Sequence[GroupTable], instances: SampledInstances) -> GroupTable:
-        """Return one table of all, in which no state of one is a state of another."""
-        starts = np.cumsum([0, *(len(table.total) for table in tables)])[:-1]
-        shifted = [
-            [start + places for places in table.places]
-            for start, table in zip(starts.tolist(), tables, strict=True)
-        ]
-        return cls(
-            np.concatenate([table.total for table in tables]),
-            tuple(map(np.concatenate, zip(*shifted, strict=True))),
-            tuple(map(np.concatenate, zip(*(table.counts for table in tables), strict=True))),
-            instances,
-        )
 
     def code_lengths(self, over_ranks: Callable[[Ints], Ints] | None = None) -> NDArray[np.float64]:
         """Return the bits of each group's rows by a dependence tree, where cofiring is known."""

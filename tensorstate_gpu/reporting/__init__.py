@@ -1,4 +1,8 @@
-"""Tables of measures, of layers and of the network, and figures of them."""
+"""Tables of measures, of layers and of the network, and figures of them.
+
+Each ``plot_`` function takes ``ax=``, matplotlib Axes to draw into, by default those of a new
+figure; it returns the Axes, and raises ImportError if matplotlib is not installed.
+"""
 
 from tensorstate_gpu.reporting.architecture import Drawing, draw_architecture
 from tensorstate_gpu.reporting.figures import (
@@ -17,7 +21,9 @@ from tensorstate_gpu.reporting.figures import (
 )
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_report import LayerReport
-from tensorstate_gpu.reporting.report_table import Report, report
+from tensorstate_gpu.reporting.network_report import report
+from tensorstate_gpu.reporting.report_table import Report
+from tensorstate_gpu.reporting.training_table import training_to_arrow, training_to_pandas
 
 __all__ = [
     "Drawing",
@@ -38,4 +44,6 @@ __all__ = [
     "plot_training",
     "plot_weights",
     "report",
+    "training_to_arrow",
+    "training_to_pandas",
 ]

@@ -5,16 +5,18 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tensorstate_gpu import information
 from tensorstate_gpu._html import html_summary, html_table
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
+from tensorstate_gpu._states.stored_counts import StoredCounts
+from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
-from tensorstate_gpu.information.class_information import information_of
-from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.information import ClassDivergences
+from tensorstate_gpu.information.class_information import Pairs, information_of
 from tensorstate_gpu.information.estimated_measure import ROUGH, Quality
+from tensorstate_gpu.reporting.label_divergences import label_divergences
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.text import printable_name, text_table
 
@@ -23,6 +25,8 @@ _NAMES = ("states", "distinct", "entropy", "efficiency", "ceiling", "coverage", 
 _NAMES_OF_ESTIMATE = ("estimate", "standard_error", "lower", "upper")
 
 Label = int | str
+Counts = StateCounts | StoredCounts
+ByGroup = GroupedCounts | StoredGroups
 
 
 class LabelledLayer(Protocol):
@@ -30,8 +34,8 @@ class LabelledLayer(Protocol):
 
     @property
     def name(self) -> str: ...
-    def counts_by(self) -> dict[Label, StateCounts]: ...
-    def grouped_by(self) -> dict[Label, GroupedCounts]: ...
+    def counted_by(self) -> Mapping[Label, Counts]: ...
+    def counted_groups_by(self) -> Mapping[Label, ByGroup]: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -41,7 +45,8 @@ class LabelTable:
     ``information``: the bits that a state tells about its label, by the estimator of Chao, Wang and
     Jost. It is from ``lower`` to ``upper`` with 95 % confidence; ``quality`` says whether this is
     an interval. Both are None, and the quality is at most "rough", where counts are not kept by
-    group. ``missing``: why there are no measures.
+    group. ``divergences``: how much the states of each two labels differ, if that was little to
+    compute; see `information.class_divergences`. ``missing``: why there are no measures.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -54,18 +59,19 @@ class LabelTable:
     upper: float | None = None
     quality: Quality = "bounds only"
     missing: str | None = None
+    divergences: ClassDivergences | None = dataclasses.field(default=None, compare=False)
 
     @classmethod
     def of_layer(cls, layer: LabelledLayer) -> "LabelTable":
         """Measure the states of each label that was given during capture."""
         try:
-            return cls.of_groups(layer.name, layer.grouped_by())
+            return cls.of_groups(layer.name, layer.counted_groups_by()).with_divergences(layer)
         except RowsNotKept:
             pass
         except LabelsMissing as error:
             return cls._without(layer.name, error)
         try:
-            return cls.of_counts(layer.name, layer.counts_by())
+            return cls.of_counts(layer.name, layer.counted_by())
         except LabelsMissing as error:
             return cls._without(layer.name, error)
 
@@ -86,7 +92,7 @@ class LabelTable:
             return cls._without(name, error)
         by_label = {label: counts for label, counts in found.items() if label is not None}
         totals = np.array([counts.total for counts in by_label.values()])
-        pairs = _Pairs(tuple(by_label.values()))
+        pairs = Pairs(by_label.values())
         told = information_of(totals, together, pairs, "chao-wang-jost")
         return cls._measured(name, by_label, told)
 
@@ -95,7 +101,7 @@ class LabelTable:
         return cls(name, missing=str(error).removeprefix(f"{name}: "))
 
     @classmethod
-    def of_groups(cls, name: str, by_label: Mapping[Label, GroupedCounts]) -> "LabelTable":
+    def of_groups(cls, name: str, by_label: Mapping[Label, ByGroup]) -> "LabelTable":
         """Measure the counts of each label, by group."""
         found = information.estimate_mutual_information(by_label)
         measures = [
@@ -106,18 +112,26 @@ class LabelTable:
         return cls(name, tuple(by_label), tuple(measures), found.value, *limits, found.quality)
 
     @classmethod
-    def of_counts(cls, name: str, by_label: Mapping[Label, StateCounts]) -> "LabelTable":
+    def of_counts(cls, name: str, by_label: Mapping[Label, Counts]) -> "LabelTable":
         """Measure the counts of each label; nothing tells how their rows depend on each other."""
         return cls._measured(name, by_label, information.mutual_information({**by_label}))
 
     @classmethod
     def _measured(
-        cls, name: str, by_label: Mapping[Label, StateCounts | RankCounts], told: float
+        cls,
+        name: str,
+        by_label: Mapping[Label, Counts | RankCounts],
+        told: float,
     ) -> "LabelTable":
         measures = tuple(LayerReport.of(_shown(label), each) for label, each in by_label.items())
         covered = min(each.coverage for each in measures) >= ROUGH
         quality: Quality = "rough" if covered else "bounds only"
         return cls(name, tuple(by_label), measures, told, quality=quality)
+
+    def with_divergences(self, layer: LabelledLayer) -> "LabelTable":
+        """Return the table with the divergences of its labels in this layer."""
+        found = label_divergences(layer, len(self.labels))
+        return dataclasses.replace(self, divergences=found)
 
     def as_list(self) -> list[dict[str, object]] | None:
         """Return the measures of each label, ready for JSON; None if there are none."""
@@ -158,18 +172,6 @@ class LabelTable:
         headings, *rows = self.cells()
         title = html_summary([(self.layer, self.missing or "by label")])
         return title + html_table(headings, rows) + html_summary(self.summary())
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Pairs:
-    """The pairs of label and state on all ranks, as a histogram. No two labels share a pair."""
-
-    by_label: tuple[RankCounts, ...]
-
-    def counts_of_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        parts = [CountsOfCounts(*counts.counts_of_counts()) for counts in self.by_label]
-        whole = CountsOfCounts.together(parts)
-        return whole.counts, whole.states
 
 
 def _shown(label: Label) -> str:

@@ -11,6 +11,7 @@ from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimated_measure import Quality, quality_of
 from tensorstate_gpu.reporting.layer_profile import Counts, LayerProfile, firing_counts
+from tensorstate_gpu.reporting.positions import first_map
 from tensorstate_gpu.reporting.text import format_percent, format_range
 
 HEADINGS = (
@@ -243,4 +244,5 @@ def measured_groups(layer: Layer, grouped: GroupedCounts | StoredGroups) -> Meas
 def measured_counts(layer: Layer, counts: Counts, efficiency: Estimate | None = None) -> Measured:
     """Measure a layer whose states are counted already."""
     report = LayerReport.of_layer(layer, counts, efficiency)
-    return Measured(report, efficiency, LayerProfile.of(layer.name, counts))
+    profile = LayerProfile.of(layer.name, counts, first_map(layer))
+    return Measured(report, efficiency, profile)

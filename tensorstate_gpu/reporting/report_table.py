@@ -1,28 +1,16 @@
 """Report: the table of measures, per layer and for the network."""
 
-import collections
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from tensorstate_gpu import information
-from tensorstate_gpu._arguments import real
 from tensorstate_gpu._html import html_bar, html_summary, html_table
-from tensorstate_gpu.errors import NoCapturePoints
-from tensorstate_gpu.information import Estimate
-from tensorstate_gpu.information.efficiencies import measure_layers
-from tensorstate_gpu.information.estimated_measure import QUALITIES, Quality
+from tensorstate_gpu.information.estimated_measure import Quality
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
-from tensorstate_gpu.reporting.layer_report import (
-    HEADINGS,
-    LayerReport,
-    Measured,
-    measured_layer,
-)
+from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.page.write import write_page
 from tensorstate_gpu.reporting.text import (
     format_percent,
@@ -39,6 +27,7 @@ from tensorstate_gpu.reporting.tidy_tables import (
     neuron_columns,
     repetition_columns,
 )
+from tensorstate_gpu.reporting.training_table import Log
 
 if TYPE_CHECKING:
     import pandas
@@ -96,9 +85,13 @@ class Report:
         return layers[find_name(others, name, of="report")]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, ready for JSON, but for the profiles and the origin."""
-        fields = dataclasses.asdict(dataclasses.replace(self, profiles=(), origin={}))
+        """Return plain numbers and strings, ready for JSON: no profiles, divergences or origin."""
+        plain = tuple(dataclasses.replace(table, divergences=None) for table in self.by_label)
+        bare = dataclasses.replace(self, profiles=(), by_label=plain, origin={})
+        fields = dataclasses.asdict(bare)
         del fields["profiles"], fields["origin"]
+        for table in fields["by_label"]:
+            del table["divergences"]
         return fields
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -139,6 +132,7 @@ class Report:
         *,
         title: str = "How the network uses its neurons",
         origin: Mapping[str, str] | None = None,
+        training: Log | None = None,
     ) -> None:
         """Write a page with sentences, charts and tables: one file that needs no network.
 
@@ -151,6 +145,8 @@ class Report:
         origin : mapping of str to str, optional
             What the page says about where the states are from, besides what the report knows (its
             ``origin``): the data, say.
+        training : mapping of step to scalars, optional
+            For a chart of the layers' efficiency while the network learned; see `plot_training`.
 
         Raises
         ------
@@ -161,7 +157,7 @@ class Report:
         OSError
             If it cannot be written. Nothing is left then.
         """
-        write_page(self, path, title, {**self.origin, **(origin or {})})
+        write_page(self, path, title, {**self.origin, **(origin or {})}, training)
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).
@@ -229,128 +225,3 @@ def _bar(layer: LayerReport) -> str:
     lower, upper = layer.lower, layer.upper
     limits = None if lower is None or upper is None else (lower, upper)
     return html_bar(layer.efficiency, limits, dashed=layer.quality == "bounds only")
-
-
-_ADVICE = (
-    ": use run.report() after `with ts.capture(...) as run:`, or pass the model that "
-    "build_efficiency_model() returned"
-)
-
-
-def report(
-    model: Any,
-    accuracy: float | None = None,
-    beta: float = 2,
-    *,
-    by_label: bool = False,
-    include_out_of_step: bool = False,
-) -> Report:
-    """Measure all capture points of a model or Run, or the layers of a Store or of several.
-
-    Layers of which nothing was captured are left out, and named in ``missing`` of the result.
-
-    Parameters
-    ----------
-    model : any object with ``efficiency_layers``
-    accuracy : float, optional
-        The model's accuracy, from 0 to 1. If given, the report includes the aIQ.
-    beta : float
-        Weight of the accuracy in the aIQ.
-    by_label : bool
-        Whether to add a table for each layer with its measures by label; see ``run.labels()``.
-    include_out_of_step : bool
-        Whether the measures of the network are also of layers that have seen other inputs than
-        most, as after a pass that has failed in its middle. They are named in any case.
-
-    Raises
-    ------
-    TypeError, ValueError
-        The model has no capture points or no captured states, or accuracy or beta is invalid.
-    """
-    points = getattr(model, "efficiency_layers", None)
-    if not points:
-        advice = _ADVICE if points is None else ""
-        raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
-    measured, missing = measure_layers(points, measured_layer)
-    whole = summarise(measured, accuracy, beta, missing, include_out_of_step)
-    whole = dataclasses.replace(
-        whole,
-        notes=tuple(getattr(model, "report_notes", ())),
-        origin=getattr(model, "report_origin", {"class of the model": type(model).__name__}),
-    )
-    if not by_label:
-        return whole
-    tables = tuple(LabelTable.of_layer(each) for each in points if each.name not in missing)
-    return dataclasses.replace(whole, by_label=tables)
-
-
-def summarise(
-    measured: Sequence[Measured],
-    accuracy: float | None,
-    beta: float,
-    missing: Iterable[str] = (),
-    include_out_of_step: bool = False,
-) -> Report:
-    """Combine the measures of layers, and their estimates, into those of the network."""
-    every = [each.report for each in measured]
-    out_of_step = _out_of_step(every)
-    counted = measured
-    if not include_out_of_step:
-        counted = [each for each in measured if each.report.layer not in out_of_step]
-    layers = [each.report for each in counted]
-    efficiency = information.network_efficiency([layer.efficiency for layer in layers])
-    beta = real(beta, "beta")
-    if accuracy is not None:
-        accuracy = real(accuracy, "accuracy")
-        if not 0 <= accuracy <= 1:
-            raise ValueError(f"accuracy must be from 0 to 1, got {accuracy}")
-        if not 0 < beta < math.inf:
-            raise ValueError(f"beta must be finite and greater than 0, got {beta}")
-    aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
-    network = _network_estimate([each.estimate for each in counted])
-    quotient = None
-    if network is not None and accuracy is not None:
-        quotient = information.estimate_aIQ(network, accuracy, beta)
-    return Report(
-        tuple(every),
-        efficiency,
-        accuracy,
-        beta,
-        aiq,
-        tuple(missing),
-        _varying_efficiency(layers),
-        max((layer.quality for layer in layers), key=QUALITIES.index),
-        None if network is None else (network.lower, network.upper),
-        None if quotient is None else (quotient.lower, quotient.upper),
-        out_of_step=out_of_step,
-        includes_out_of_step=include_out_of_step,
-        profiles=tuple(each.profile for each in measured),
-    )
-
-
-def _out_of_step(layers: Sequence[LayerReport]) -> tuple[str, ...]:
-    """Return the names of layers that have seen other inputs than most: than the fewest, if equal.
-
-    Not those that run in some passes only, which has nothing to do with passes that fail.
-    """
-    always = [layer for layer in layers if layer.runs_always and layer.inputs]
-    if not always:
-        return ()
-    seen = collections.Counter((layer.inputs or 0, layer.passes) for layer in always)
-    most = min(always, key=lambda layer: (-seen[layer.inputs or 0, layer.passes], layer.inputs))
-    return tuple(layer.layer for layer in always if not layer.is_in_step_with(most))
-
-
-def _network_estimate(layers: Sequence[Estimate | None]) -> Estimate | None:
-    """Return the estimated efficiency of the network, if all layers have one of the same inputs."""
-    found = [layer for layer in layers if layer is not None]
-    if len(found) < len(layers) or any(layer.sample != found[0].sample for layer in found):
-        return None
-    return information.estimate_network_efficiency(found)
-
-
-def _varying_efficiency(layers: list[LayerReport]) -> float | None:
-    varying = [layer.efficiency for layer in layers if layer.distinct > 1]
-    if not varying or len(varying) == len(layers):
-        return None
-    return information.network_efficiency(varying)

@@ -107,8 +107,11 @@ def as_arrow(columns: Columns) -> pyarrow.Table:
     return pa.table({name: pa.array(each, _TYPES.get(name)) for name, each in columns.items()})
 
 
-# Of columns whose values may all be None.
+# Of columns whose values may all be None, or that may have none.
 _TYPES = {
+    **dict.fromkeys(("phase", "measure", "layer"), "string"),
+    "step": "int64",
+    "value": "double",
     **dict.fromkeys(("axis", "passes", "model_passes"), "int64"),
     **dict.fromkeys(("estimate", "standard_error", "lower", "upper"), "double"),
     "axis_origin": "string",

@@ -13,8 +13,8 @@ import google_crc32c
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, totals
-from tensorstate_gpu._layers.counters import numbered_bytes
 from tensorstate_gpu._layers.layer_facts import LayerFacts
+from tensorstate_gpu._layers.numbered_keys import numbered_bytes
 from tensorstate_gpu.errors import DamagedStore, NoStore, UnknownFormat
 from tensorstate_gpu.store.array_record import ArrayRecord, validated_count, validated_integer
 from tensorstate_gpu.store.counts_entry import CountsEntry, RunRecord

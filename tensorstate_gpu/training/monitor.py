@@ -121,7 +121,7 @@ class StateMonitor:
         self._switch = bridge.attach_switched(
             model, attachment.chosen, method, attachment.options, self._sampler
         )
-        attachment.tell_other_names(self._switch.points)
+        attachment.tell(self._switch.points)
         self._sampler.in_training = self._switch.in_training
         self._removed = False
         self._told: set[object] = set()  # what has been warned of

@@ -14,6 +14,7 @@ tensor = torch.tensor(images)
 labels = np.arange(50) % 3
 names = ["abc"[label] for label in labels]
 few_labels = labels[:40]
+many_labels = np.arange(60) % 3
 no_images = images[:0]
 number = 3
 

@@ -7,25 +7,28 @@ where one block is to fill it, and loads of 16 bytes where memory must be read a
 
 import itertools
 import os
-import re
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from tensorstate_gpu.cuda.launch import source_code
+from benchmarks.gpu.machine_code import (
+    ARCHITECTURES,
+    cubin,
+    instructions,
+    launches,
+    measured,
+    recorded,
+    resources,
+)
 from tests.support.samples import sample, sweep, thinned
 
 if sys.platform != "linux":
     pytest.skip("NVRTC and cuobjdump come as wheels for Linux", allow_module_level=True)
-from cuda.core import Program, ProgramOptions
 
-ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120"]
 MOST_REGISTERS = 128
 MOST_REGISTERS_OF = {"count_rows": 64}  # for blocks of 1024 threads
-PLANES_OF_BYTES_ON_SM_75 = 147  # registers, of pack_planes for 8-bit numbers
+PLANES_OF_BYTES_ON_SM_75 = 147  # registers, of pack_planes for 8-bit numbers and their thresholds
 # Of 310 variants with a threshold for each neuron, 11 spill 8 bytes.
 PER_NEURON_STACK = 8
 FLOATS = [
@@ -33,14 +36,17 @@ FLOATS = [
     for bits, transformed, per_neuron in itertools.product((8, 16, 32, 64), (0, 1), (0, 1))
 ]
 FLOATS += [{"BITS": 16, "TRANSFORMED": 0, "PER_NEURON": 0, "HALVES": halves} for halves in (1, 2)]
-STRIDED = [{"INDEX": 32, "VECTORS": 1}, {"INDEX": 32, "VECTORS": 0}, {"INDEX": 64, "VECTORS": 1}]
+STRIDED = [("pack_strided", {"INDEX": 32}), ("pack_strided", {"INDEX": 64})]
+STRIDED += [
+    ("pack_pitched", {"ALIGNED": aligned, "AXES": axes}) for aligned in (0, 1) for axes in range(3)
+]
 PACK = [(source, test) for source in ("pack_rows", "pack_maps") for test in FLOATS]
 PACK += [
     ("pack_planes", test | {"LANES": lanes})
     for test in FLOATS
     for lanes in sorted({1, 64 // test["BITS"], 128 // test["BITS"]})
 ]
-PACK += [("pack_strided", test | how) for test in FLOATS for how in STRIDED]
+PACK += [(source, test | how) for test in FLOATS for source, how in STRIDED]
 COUNT_WIDE = [
     {"UNIT": unit, "LANES": lanes} for unit in (1, 2, 4, 8, 16) for lanes in (1, 2, 8, 32)
 ]
@@ -48,60 +54,20 @@ BITS = [("neurons", {}), *(("transpose", {"WORDS": words}) for words in (0, 1))]
 BITS += [("distances", {"EACH": each}) for each in (1, 2, 3, 4)]
 UNPACK = [{"INDEX": bits, "WORDS": words} for bits in (32, 64) for words in (0, 1)]
 # Kernels that read 16 bytes at a time, for numbers of these widths in bits.
-WIDE = dict.fromkeys(("pack_whole_bytes", "pack_rows", "pack_maps"), (16, 32, 64))
-
-
-def cubin(source, defines, architecture):
-    options = ProgramOptions(
-        arch=architecture,
-        std="c++17",
-        ftz=True,  # like CuPy
-        define_macro=[(name, str(value)) for name, value in defines.items()] or None,
-    )
-    return bytes(Program(source_code(source), "c++", options).compile("cubin").code)
-
-
-def cuobjdump(path, *options):
-    import nvidia
-
-    tools = Path(next(iter(nvidia.__path__))) / "cu13" / "bin"
-    environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-    command = [str(tools / "cuobjdump"), *options, str(path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout
-
-
-def resources(path):
-    """Return for each kernel {"REG": 40, "STACK": 0, ...}."""
-    found = re.findall(r"Function (\w+):\n(.*)", cuobjdump(path, "-res-usage"))
-    return {
-        kernel: {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", words)}
-        for kernel, words in found
-    }
-
-
-def instructions(path):
-    """Return for each kernel the names of its instructions."""
-    found, kernel = {}, None
-    for line in cuobjdump(path, "-sass").splitlines():
-        if match := re.search(r"Function : (\w+)", line):
-            kernel = match[1]
-            found[kernel] = set()
-        elif match := re.search(r"/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]+)", line):
-            found[kernel].add(match[1])
-    return found
+WIDE = dict.fromkeys(("pack_whole_bytes", "pack_rows", "pack_maps", "pack_pitched"), (16, 32, 64))
 
 
 def check(source, defines, architecture, folder):
     path = folder / "-".join([source, architecture, *map(str, defines.values())])
     path.write_bytes(cubin(source, defines, architecture))
-    used, sass = resources(path), instructions(path)
+    used = resources(path)
+    sass = {kernel: {each.name for each in code} for kernel, code in instructions(path).items()}
     assert used
     assert set(used) == set(sass)
     for kernel, amounts in used.items():
         per_neuron = bool(defines.get("PER_NEURON"))
         most = MOST_REGISTERS_OF.get(kernel, MOST_REGISTERS)
-        if (kernel, architecture, defines.get("BITS")) == ("pack_planes", "sm_75", 8):
+        if per_neuron and (kernel, architecture, defines["BITS"]) == ("pack_planes", "sm_75", 8):
             most = PLANES_OF_BYTES_ON_SM_75
         assert amounts["REG"] <= most, (kernel, amounts)
         stack = PER_NEURON_STACK if per_neuron else 0
@@ -115,7 +81,6 @@ def check(source, defines, architecture, folder):
         meant = defines.get("BITS") in WIDE.get(kernel, ())
         meant |= kernel == "pack_planes" and defines["LANES"] * defines["BITS"] == 128
         meant |= defines.get("UNIT") == 16
-        meant |= kernel == "pack_strided" and bool(defines["VECTORS"]) and defines["BITS"] > 8
         assert wide or not meant, (kernel, loads)
         compared = {name for name in sass[kernel] if name.startswith(("FSET", "HSET"))}
         assert not any(".FTZ" in name for name in compared), (kernel, compared)
@@ -136,3 +101,15 @@ def test_cubins(every, architecture, tmp_path):
     work = sample(work, 6, every, seed=architecture) + BITS + [("stage", {})]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda each: check(*each, architecture, tmp_path), work))
+
+
+SOME = ["NCHW 56 x 56, int8", "LM head, rows of 50257, bfloat16"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", thinned(ARCHITECTURES, ["sm_90"]))
+@pytest.mark.parametrize("name", thinned([name for name, _ in launches()], SOME))
+def test_machine_code_is_as_short_as_recorded(name, architecture):
+    """In benchmarks/results/gpu_machine_code.json, which is written anew after a change."""
+    costs = recorded()[architecture][name]
+    assert measured(dict(launches())[name], architecture) == costs

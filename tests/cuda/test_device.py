@@ -14,6 +14,7 @@ from tensorstate_gpu._arrays.dlpack import CUDA, Tensor
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.launch import Launch
+from tests.support.numba_cuda import not_run_without_older_numpy
 
 
 class CUDARuntimeError(RuntimeError):
@@ -66,7 +67,7 @@ class Stream:
         self._log.append(f"the host waits for {self.ptr}")
 
 
-CURRENT = [None]
+CURRENT = [Stream(0, [])]
 
 
 class Device:
@@ -101,7 +102,10 @@ def cupy(monkeypatch):
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         driver=SimpleNamespace(CUDADriverError=CUDADriverError),
     )
-    fake = SimpleNamespace(cuda=cuda, ndarray=type("ndarray", (), {}))
+    pool = SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
+    fake = SimpleNamespace(
+        cuda=cuda, ndarray=type("ndarray", (), {}), get_default_memory_pool=lambda: pool
+    )
     monkeypatch.setitem(sys.modules, "cupy", fake)
     for cached in (device.library, device._check_compute_capability, device._kernels):
         cached.cache_clear()
@@ -256,3 +260,7 @@ def test_a_numpy_that_numba_cuda_does_not_know(monkeypatch):
         RuntimeError, match=r"cannot compile with NumPy 2\.\d.*row_stack.*older NumPy"
     ):
         numba_device.run(kernel, 1)
+    with pytest.raises(pytest.skip.Exception, match="older NumPy"), not_run_without_older_numpy():
+        numba_device.run(kernel, 1)
+    with pytest.raises(RuntimeError, match="another"), not_run_without_older_numpy():
+        raise RuntimeError("another")

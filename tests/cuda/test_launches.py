@@ -1,5 +1,7 @@
 """Launches for arrays that are too large for any test machine: plain arithmetic."""
 
+import random
+
 import pytest
 
 from tensorstate_gpu._arrays.dlpack import CUDA, Tensor, c_strides
@@ -7,6 +9,7 @@ from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.layout import plan
 from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu.cuda import pack, unpack
+from tensorstate_gpu.cuda.divisor import MOST_DIVIDED, divisor
 from tensorstate_gpu.cuda.launch import KERNELS, THREADS, Launch, source_code
 
 BFLOAT16 = ELEMENT_TYPES["bfloat16"]
@@ -30,6 +33,9 @@ HUGE = {
     "NCHW 63 x 63": ((1 << 16, 100, 63, 63), 1, None, "pack_maps"),
     "very wide rows": ((2, (1 << 31) + 8), -1, None, "pack_strided"),
     "every other": ((1 << 31, 64), -1, (256, 4), "pack_strided"),
+    "slices of wider rows": ((1 << 27, 64), -1, (384, 2), "pack_pitched"),
+    "more slices of wider rows": ((1 << 28, 64), -1, (384, 2), "pack_strided"),
+    "rows far apart": ((4, 64), -1, (1 << 33, 2), "pack_strided"),
     "channels and one": ((1 << 14, 257, 512, 512), 1, None, "pack_planes"),
     "many channels": ((2, 1 << 21, 64, 64), 1, None, "pack_planes"),
     "very many channels": ((2, 1 << 23, 64, 64), 1, None, "pack_planes"),
@@ -50,6 +56,7 @@ def test_every_state_has_a_thread(name):
         "pack_rows": (blocks * (8 * 4096 // layout.neurons // 8 * 8), layout.states),
         "pack_planes": (blocks * THREADS * (lanes or 0), layout.states * groups),
         "pack_maps": (blocks * layout.run * int(made.arguments[5]), layout.states * layout.neurons),
+        "pack_pitched": (blocks * THREADS * 4, layout.states * layout.row_bytes),
         "pack_strided": (blocks * THREADS, layout.states * layout.row_bytes),
     }[kernel]
     assert needed <= covered < needed + needed // 2 + 2 * THREADS * 8
@@ -60,7 +67,24 @@ def test_large_numbers_are_passed_in_64_bits(name):
     shape, axis, strides, _ = HUGE[name]
     made, _ = launch(shape, axis, strides)
     for argument in made.arguments:
-        assert argument.dtype.itemsize == 8 or abs(int(argument)) < 1 << 20
+        small = 1 << (31 if made.kernel == "pack_pitched" else 20)  # that one divides in 32 bits
+        assert argument.dtype.itemsize == 8 or argument.dtype == "u4" or abs(int(argument)) < small
+
+
+def test_division_by_multiplying():
+    rng = random.Random(0)
+    divisors = [*range(1, 300), *((1 << bit) + more for bit in range(9, 31) for more in (-1, 0, 1))]
+    divisors += [
+        MOST_DIVIDED - 1,
+        MOST_DIVIDED,
+        *(rng.randint(1, MOST_DIVIDED) for _ in range(300)),
+    ]
+    for by in divisors:
+        same, multiplier, shift = map(int, divisor(by))
+        assert (same, multiplier >> 32) == (by, 0)
+        largest = MOST_DIVIDED // by * by  # of which a multiplier that is too large says one more
+        for number in (0, by - 1, by, largest - 1, largest, MOST_DIVIDED, rng.randrange(1 << 31)):
+            assert (2 * number * multiplier >> 32) >> shift == number // by
 
 
 def test_more_blocks_than_a_gpu_runs_raise():

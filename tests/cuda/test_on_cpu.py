@@ -53,7 +53,7 @@ def test_kernels_do_not_ask_who_compiles_them():
         code = kernel.read_text()
         assert not re.search(r"__\w*(CUDA|NVCC|GNUC|clang)\w*__|#\s*if.*defined", code), kernel.name
         asked = set(re.findall(r"#\s*(?:if|ifdef|ifndef|elif)\s+(\w+)", code))
-        own = {"LANES", "WORDS", "WIDTH", "INDEX", "VECTORS", "UNIT"}
+        own = {"LANES", "WORDS", "WIDTH", "INDEX", "ALIGNED", "UNIT"}
         assert asked <= own | {"BITS", "TRANSFORMED", "PER_NEURON", "HALVES"}
 
 
@@ -79,6 +79,34 @@ FAULTS = {
         "    __syncthreads();",
         "",
         "test_pack[rows of 20-float32-zero]",
+        "assert False",
+    ),
+    "takes bits of the row after": (
+        "pack_pitched.cu",
+        "of[i].left <= 8 || (",
+        "(",
+        "test_pack[wide rows of a wider array-float32-zero]",
+        "assert False",
+    ),
+    "forgets that a warp has an end": (
+        "pack_pitched.cu",
+        " || (lane == 31 && i == BYTES_PER_THREAD - 1)",
+        "",
+        "test_pack[wide rows of a wider array-float32-zero]",
+        "assert False",
+    ),
+    "reads beyond the end of a row": (
+        "pack_pitched.cu",
+        "end >= 8 ? read_eight(of[i].numbers) : read_some(of[i].numbers, end)",
+        "read_eight(of[i].numbers)",
+        "test_pack[too wide for the stream-float32-zero]",
+        "AddressSanitizer",
+    ),
+    "forgets the signs of bytes": (
+        "firing.h",
+        "(~key & lowest) | ",
+        "",
+        "test_every_8_bit_number[int8]",
         "assert False",
     ),
     "turns bytes around": (

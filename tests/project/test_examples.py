@@ -13,7 +13,7 @@ from tests.support import example_checks
 # Those that take a second or two run in this process; the others take longer, some of them minutes.
 # The ways to capture with Keras and to resume are also those of docs/keras.md and docs/store.md,
 # whose code `make test` runs.
-QUICK = ("output_distributions", "weight_initialisation")
+QUICK = ("output_distributions", "weight_initialisation", "class_overlap")
 RUNS = [("keras_lenet5", backend) for backend in ("tensorflow", "jax")]
 RUNS += [(name, "") for name in gallery.NAMES if name not in QUICK]
 

@@ -77,11 +77,12 @@ def test_the_page_says_when_nothing_was_measured(tmp_path, monkeypatch):
     assert results.page_section() == "Nothing has been measured on a GPU yet."
     results.write("training", {"gpu": "a device"}, {"step": {"bare": [1, 2, 3], "us": [1, 3, 4]}})
     ran = {"passed": 1200, "failed": {"a": "no"}, "exit code": "its time was up"}
+    ran["skipped"] = {"b": "NumPy is too new", "c": "NumPy is too new"}
     results.write("tests", {"gpu": "a device"}, {"packing.py": ran})
     page = results.write_page("before\n<!-- table: gpu -->\nold\n<!-- end: gpu -->\nafter")
     assert "gpu a device" in page
     assert "| step | 2000.0 ms | us +50.0 % |" in page
-    assert "| packing.py | 1,200 | 1 | its time was up |" in page
+    assert "| packing.py | 1,200 | 1 | 2; NumPy is too new | its time was up |" in page
     assert "old" not in page
 
 

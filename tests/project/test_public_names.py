@@ -45,6 +45,7 @@ PACKAGES = {
         *("plot_class_divergences", "plot_correlations", "plot_discovery", "plot_efficiency"),
         *("plot_firing_map", "plot_firing_rates", "plot_rank_frequency", "plot_training", "report"),
         *("plot_confusion_matrix", "plot_errors", "plot_outputs", "plot_weights"),
+        *("training_to_arrow", "training_to_pandas"),
     },
     "tensorstate_gpu.store": {
         *("JoinedLayer", "Store", "StoredLayer", "Stores", "Verification", "open_counts"),

@@ -103,7 +103,7 @@ def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     environment = os.environ | {"MPLBACKEND": "Agg"}
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3600
     )
     assert done.returncode == 0, done.stderr
     pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", page)

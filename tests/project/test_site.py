@@ -75,7 +75,7 @@ def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path):
         env=os.environ | offline | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=3600,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     pages = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("*.html")}

@@ -148,11 +148,13 @@ def test_class_divergences():
     ax.figure.canvas.draw()
 
 
-def test_training():
+@pytest.mark.parametrize("given", [dict, reporting.training_to_pandas, reporting.training_to_arrow])
+def test_training(given):
     log = {
         20: {"train/efficiency": 0.5, "train/efficiency/a": 0.4, "train/efficiency/b": 0.6},
         10: {"train/efficiency/a": 0.2, "train/entropy/a": 3.5, "eval/efficiency/a": 0.9},
     }
+    log = given(log)
     ax = reporting.plot_training(log)
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
     assert lines == {"a": [[10, 20], [20, 40]], "b": [[20, 60]]}
@@ -164,7 +166,7 @@ def test_training():
     ):
         reporting.plot_training(log, "loss")
     with pytest.raises(ValueError, match="there are no scalars"):
-        reporting.plot_training({})
+        reporting.plot_training(given({}))
 
 
 def test_axes_of_the_user(run):

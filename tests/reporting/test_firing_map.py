@@ -8,6 +8,7 @@ from torch import nn
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import errors, reporting
+from tensorstate_gpu.reporting import positions
 
 matplotlib.use("Agg")
 IMAGES = torch.randn(5, 2, 6, 9, generator=torch.Generator().manual_seed(0))
@@ -87,3 +88,39 @@ def test_positions_that_a_mask_leaves_out():
         model(torch.randn(2, 6, 3))
     with pytest.raises(ValueError, match="0_post_states: its inputs differ in their positions"):
         reporting.plot_firing_map(run["0"])
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_the_map_of_a_report(conv, stored, tmp_path):
+    """That of the first input. A dense layer has none, nor one of which only counts are kept."""
+    model = nn.Sequential(conv, nn.Flatten(), nn.Linear(140, 3))
+    path = tmp_path / "run.zarr" if stored else None
+    with ts.capture(model, storage_path=path) as run, torch.no_grad():
+        model(IMAGES)
+        fires = (conv(IMAGES) > 0).numpy()
+    of_conv, of_dense = (ts.Store(path) if stored else run).report().profiles
+    np.testing.assert_allclose(of_conv.first_map, fires[0].mean(0), rtol=1e-6)
+    assert of_dense.first_map is None
+    with ts.capture(model, "Conv2d", keep="counts") as run, torch.no_grad():
+        model(IMAGES)
+    assert run.report().profiles[0].first_map is None
+
+
+def test_inputs_of_several_sizes_have_no_map_in_a_report(conv):
+    model = nn.Sequential(conv)
+    with ts.capture(model, "Conv2d") as run, torch.no_grad():
+        model(IMAGES)
+        model(IMAGES[:, :, :5])
+    assert run.report().profiles[0].first_map is None
+
+
+def test_a_large_map_is_reduced(monkeypatch):
+    """Means of parts, of which some are longer by one."""
+    monkeypatch.setattr(positions, "MOST_POSITIONS", 3)
+    layer = nn.Conv2d(1, 2, 1)
+    with ts.capture(model := nn.Sequential(layer), "0") as run, torch.no_grad():
+        x = torch.randn(1, 1, 7, 2)
+        fires = (model(x) > 0).numpy()[0].mean(0)
+    shown = run.report().profiles[0].first_map
+    parts = [fires[0:2], fires[2:4], fires[4:7]]
+    np.testing.assert_allclose(shown, [part.mean(0) for part in parts], rtol=1e-6)

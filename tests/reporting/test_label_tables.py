@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.reporting import label_divergences
 from tests.reporting.test_report import point
 
 
@@ -58,3 +59,34 @@ def test_a_table_without_labels_says_so(keep):
     expected = "plain: 18 of 18 instances were captured without labels"
     assert str(report).splitlines()[-1].startswith(expected)
     assert "without labels" in report._repr_html_()
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_which_labels_a_layer_tells_apart(stored, tmp_path):
+    """As class_divergences of the same rows, as long as these are few, and the labels too."""
+    made = labelled()
+    if stored:
+        ts.Run([made]).save(tmp_path / "run.zarr")
+    run = ts.Store(tmp_path / "run.zarr") if stored else ts.Run([made])
+    (table,) = run.report(by_label=True).by_label
+    given = np.concatenate([*made.snapshot()[1].note_pieces("labels")])
+    expected = ts.information.class_divergences(made, given, rng=0)
+    for name in ("labels", "divergence", "null", "p_value"):
+        found = getattr(table.divergences, name)
+        np.testing.assert_array_equal(found, getattr(expected, name))
+
+
+@pytest.mark.parametrize(("name", "most"), [("MOST_LABELS", 2), ("MOST_COMPARED", 5999)])
+def test_divergences_that_take_long_are_left_out(name, most, monkeypatch):
+    monkeypatch.setattr(label_divergences, name, most)
+    (table,) = ts.Run([labelled()]).report(by_label=True).by_label
+    assert table.divergences is None
+    monkeypatch.setattr(label_divergences, name, most + 1)
+    (table,) = ts.Run([labelled()]).report(by_label=True).by_label
+    assert table.divergences is not None
+
+
+def test_counts_have_no_divergences():
+    for options in ({}, {"groups": 32}):
+        (table,) = ts.Run([labelled(keep="counts", **options)]).report(by_label=True).by_label
+        assert table.divergences is None

@@ -75,10 +75,13 @@ def test_of_many_thresholds():
 
 
 def test_of_models_and_capture_points():
-    model = ts.build_efficiency_model(Small(), "Linear")
+    model = ts.build_efficiency_model(Small(), "Linear", threshold=0.5)
     model(torch.randn(10, 3))
-    assert ts.report(model).origin["class of the model"].endswith("Small")
-    assert ts.Run(model.efficiency_layers).report().origin["number of inputs"] == "10"
+    found = told(ts.report(model))
+    expected = {"class of the model": f"{__name__}.Small", "attach_to": "Linear"}
+    assert (expected | {"threshold": "0.5"}).items() <= found.items()
+    of_run = told(ts.Run(model.efficiency_layers).report())
+    assert of_run == found | {"number of inputs": "10"}
 
 
 def test_what_is_given_is_told_first(tmp_path):

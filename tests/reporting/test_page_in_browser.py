@@ -12,6 +12,13 @@ from tests.support.browser import browser
 from tests.support.points import new_point
 
 HOSTILE = "<script>alert(1)</script>"
+SLOW = 3_600_000  # ms: a machine may be busy with other programs
+LOG = {
+    step: {
+        f"train/efficiency/{name}": share * step for name, share in (("a", 0.01), (HOSTILE, 0.02))
+    }
+    for step in (10, 20)
+}
 LONG = "encoder.layers.0.attention.output.dense_post_states"
 PHONE = {"width": 390, "height": 844}
 
@@ -38,7 +45,7 @@ def report():
 @pytest.fixture(scope="module")
 def address(report, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    report.to_html(path, title=HOSTILE, origin={"store": "/data/" + 100 * "x"})
+    report.to_html(path, title=HOSTILE, origin={"store": "/data/" + 100 * "x"}, training=LOG)
     return path.as_uri()
 
 
@@ -56,13 +63,14 @@ def opened(chromium):
     def opens(address, **options):
         context = chromium.new_context(**options)
         contexts.append(context)
+        context.set_default_timeout(SLOW)
         page = context.new_page()
         page.on("console", lambda message: noticed.append(message.text))
         page.on("pageerror", lambda error: noticed.append(str(error)))
         page.on("dialog", lambda dialog: (noticed.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: noticed.append(request.url))
         page.goto(address)
-        page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+        page.wait_for_selector("html[data-ready=yes]")
         assert noticed.pop(0) == address
         return page
 
@@ -75,7 +83,7 @@ def opened(chromium):
 def open_layer(page, number):
     """Open the panel of a layer by the keyboard, and wait for its charts."""
     page.locator(f"#layer-{number} summary").press("Enter")
-    page.wait_for_selector(f"#layer-{number}[data-drawn=yes]", timeout=60_000)
+    page.wait_for_selector(f"#layer-{number}[data-drawn=yes]")
 
 
 def test_charts_and_names(opened, address):
@@ -148,10 +156,57 @@ def test_charts_for_those_who_hear_them(opened, address, report):
     assert overview.count() == 1
 
 
+def test_charts_that_are_drawn_when_the_reader_comes_near(opened, address):
+    """Which labels are told apart, the training: with their numbers, and names as they are."""
+    page = opened(address, viewport={"width": 1280, "height": 300})
+    charts = page.locator('[data-chart="divergences"], [data-chart="training"]')
+    assert [charts.nth(i).locator("svg").count() for i in range(4)] == [0, 0, 0, 0]
+    told = []
+    for chart in charts.all():
+        chart.scroll_into_view_if_needed()
+        chart.locator("svg").wait_for()
+        told.append(chart.get_attribute("aria-label"))
+    assert told[0] == (
+        "Efficiency over the steps of a training: a from 10 % at step 10 to 20 % at step 20; "
+        f"{HOSTILE} from 20 % at step 10 to 40 % at step 20"
+    )
+    for number, label in enumerate(told[1:], 1):
+        name = re.escape(HOSTILE)
+        assert re.search(rf"most {name} \d and {name} \d, .*; \d of 3 pairs are not told", label)
+        assert charts.nth(number).locator(".mark-rect.role-mark path").count() == 6
+        axis = charts.nth(number).locator(".role-axis-label")
+        labels = [f"{HOSTILE} {each}" for each in range(3)]
+        assert [each.locator("text").all_text_contents() for each in axis.all()] == [labels, labels]
+
+
+def test_where_a_layer_fires(opened, tmp_path):
+    """The map has a square for each position, wider than high or not."""
+    layers = {}
+    for name, shape in {"wide": (4, 8), "high": (8, 4), "line": (6,)}.items():
+        point = new_point(name=name, neurons=3)
+        states = np.arange(2 * np.prod(shape), dtype=np.uint8)[:, None] % 8
+        point.record(states, 3, 1, 2, spatial_shape=shape)
+        layers[name] = point
+    path = tmp_path / "maps.html"
+    ts.Run(layers.values()).report().to_html(path)
+    page = opened(path.as_uri())
+    for number, (positions, ratio) in enumerate([(32, 0.5), (32, 2), (6, 1 / 6)], 1):
+        open_layer(page, number)
+        chart = page.locator(f"#layer-{number} figure", has_text="Where it fires")
+        squares = chart.locator(".mark-rect.role-mark path")
+        assert squares.count() == positions
+        told = chart.get_by_role("img").get_attribute("aria-label")
+        assert f"{positions} positions, least 0 % (column 0, row 0), most " in told
+        boxes = [square.bounding_box() for square in squares.all()]
+        width = max(box["x"] + box["width"] for box in boxes) - min(box["x"] for box in boxes)
+        height = max(box["y"] + box["height"] for box in boxes) - min(box["y"] for box in boxes)
+        assert height / width == pytest.approx(ratio, rel=0.2)
+
+
 def test_a_link_opens_the_panel(opened, address):
     page = opened(address)
     page.get_by_role("link", name="narrow").click()
-    page.wait_for_selector("#layer-1[data-drawn=yes]", timeout=60_000)
+    page.wait_for_selector("#layer-1[data-drawn=yes]")
 
 
 def test_a_phone_in_the_dark(opened, address):
@@ -185,11 +240,25 @@ def test_paper_has_all_panels_with_their_charts(opened, address):
 
 
 @pytest.mark.long
-@pytest.mark.serial
-def test_fifty_layers_open_in_two_seconds(opened, tmp_path):
+def test_fifty_layers_open_in_two_seconds(chromium, tmp_path):
+    """Of processor time of the page's process: other programs may keep the page waiting."""
     rng = np.random.default_rng(0)
     one = ts.Run([captured("layer", rng.random((300, 400)) < 0.2)]).report()
     many = dataclasses.replace(one, layers=one.layers * 50, profiles=one.profiles * 50)
     many.to_html(tmp_path / "many.html")
-    page = opened((tmp_path / "many.html").as_uri())
-    assert page.evaluate("performance.now()") < 2000
+    context = chromium.new_context()
+    context.set_default_timeout(SLOW)
+    page = context.new_page()
+    measured = context.new_cdp_session(page)
+    measured.send("Performance.enable")
+
+    def seconds():
+        found = measured.send("Performance.getMetrics")["metrics"]
+        return next(each["value"] for each in found if each["name"] == "ProcessTime")
+
+    before = seconds()
+    page.goto((tmp_path / "many.html").as_uri())
+    page.wait_for_selector("html[data-ready=yes]")
+    page.evaluate("new Promise(requestAnimationFrame)")  # until it has been painted
+    assert 0 < seconds() - before < 2
+    context.close()

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import tensorstate_gpu as ts
+from tensorstate_gpu import reporting
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.tidy_tables import repetition_columns
 from tests.support.points import new_point
@@ -101,3 +103,26 @@ def test_frames_can_be_drawn_by_others(run):
     wide = run.report().neurons_to_pandas().pivot(index="layer", columns="neuron", values="rate")
     assert isinstance(wide, pd.DataFrame)
     assert wide.loc["second", 2] == pytest.approx(2 / 3)
+
+
+def test_a_row_for_each_scalar_of_a_training():
+    """Slashes are in names of phases and layers, too; what a user has added is left out."""
+    monitor = ts.StateMonitor(model := torch.nn.Sequential(torch.nn.Linear(3, 4)), "Linear")
+    log = {}
+    for _ in range(2):
+        model(torch.ones(5, 3))
+        monitor.step()
+        log[monitor.global_step] = monitor.scalars()
+    monitor.remove()
+    table = reporting.training_to_pandas(log)
+    named = table[table["layer"].notna()]
+    keys = [f"{row.phase}/{row.measure}/{row.layer}" for row in named.itertuples()]
+    assert keys == [key for scalars in log.values() for key in scalars if key.count("/") == 2]
+    assert table["layer"].isna().sum() == 2  # the network's efficiency
+    assert table["value"].tolist() == [value for each in log.values() for value in each.values()]
+    others = {7: {"a/b/dead_share/block/0": 0.5, "loss": 1.5, "eval/efficiency": 0.25}}
+    assert reporting.training_to_arrow(others).to_pylist() == [
+        {"step": 7, "phase": "a/b", "measure": "dead_share", "layer": "block/0", "value": 0.5},
+        {"step": 7, "phase": "eval", "measure": "efficiency", "layer": None, "value": 0.25},
+    ]
+    assert reporting.training_to_arrow({}).schema == reporting.training_to_arrow(others).schema

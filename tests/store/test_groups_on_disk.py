@@ -1,16 +1,22 @@
 """Counts by label and by group that are larger than the memory limit."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._capturing import run as run_module
 from tensorstate_gpu._layers import kept_counters, run_counters
-from tensorstate_gpu._states.sorted_runs import MemoryRun
+from tensorstate_gpu._process.memory_limit import working_memory
+from tensorstate_gpu._states.sorted_runs import MemoryRun, ScratchRun
+from tensorstate_gpu.information import estimate_mutual_information, mutual_information
+from tensorstate_gpu.reporting import LabelTable
 from tensorstate_gpu.reporting.layer_report import measured_layer
 from tests.support.points import new_point, rows_of
 from tests.support.runs_on_disk import BUDGET, small_runs  # noqa: F401
+from tests.support.thread_ranks import on_ranks
 
 pytestmark = pytest.mark.usefixtures("small_runs")
 
@@ -109,7 +115,7 @@ def test_counts_by_label_and_group(layer, expected, little_memory):
         assert numbers(each.estimate()) == pytest.approx(numbers(whole[label].estimate()))
     # Each label fits, and all together do not.
     ts.set_memory_limit(max(map(size_of, whole.values())))
-    with pytest.raises(MemoryError, match="the counts by label or group are"):
+    with pytest.raises(MemoryError, match="distinct states with their counts are"):
         layer.grouped_by(groups=8)
     ts.set_memory_limit(sum(map(size_of, whole.values())))
     assert layer.grouped_by(groups=8) == whole
@@ -124,6 +130,97 @@ def test_estimates_and_reports_are_those_in_memory(layer, expected, little_memor
     assert numbers(layer.estimate("efficiency")) == pytest.approx(numbers(whole))
     table = measured_layer(layer).report
     assert (table.estimate, table.upper) == pytest.approx((whole.value, whole.upper))
+
+
+def test_tables_by_label_are_those_in_memory(layer, expected, little_memory):
+    whole = expected.by_both if "groups" in layer.attributes() else None
+    found = LabelTable.of_layer(layer)
+    ts.set_memory_limit(1 << 30)
+    in_memory = LabelTable.of_layer(layer)
+    assert found.labels == in_memory.labels == (-5, 3, 7, 20_000)
+    for name in ("information", "lower", "upper", "quality"):
+        assert getattr(found, name) == pytest.approx(getattr(in_memory, name))
+    for one, other in zip(found.measures, in_memory.measures, strict=True):
+        for what, value in dataclasses.asdict(other).items():
+            exact = not isinstance(value, float)
+            assert getattr(one, what) == (value if exact else pytest.approx(value, rel=1e-12))
+    if whole is not None:
+        assert found.information == estimate_mutual_information(whole).value
+
+
+def test_mutual_information_beyond_the_limit(layer, expected, little_memory):
+    for estimator in ("plugin", "chao-wang-jost"):
+        assert mutual_information(layer.counted_by(), estimator) == pytest.approx(
+            mutual_information(expected.by_label, estimator), rel=1e-12
+        )
+
+
+def test_groups_of_another_kind_are_not_merged(layer, expected, little_memory):
+    found = layer.counted_groups(8)
+    with pytest.raises(ValueError, match="cannot merge 8 groups with 4 groups"):
+        found.merge(ts.StoredGroups(found.parts[:4], found.sample))
+    with pytest.raises(TypeError, match="others must be StoredGroups, got GroupedCounts"):
+        found.merge(expected.by_group)
+    with pytest.raises(TypeError, match="others must be GroupedCounts, got StoredGroups"):
+        expected.by_group.merge(found)
+
+
+def test_counts_in_temporary_files_say_how_they_can_be_kept(layer, little_memory):
+    for found in (
+        layer.counted_by()[7],
+        layer.counted_groups(8),
+        layer.counted_groups_by(groups=8),
+    ):
+        with pytest.raises(TypeError, match=r"save\(path\) writes .*, and load\(\) reads"):
+            pickle.dumps(found)
+
+
+def test_ranks_with_more_than_memory_are_told_of_stores(tmp_path, monkeypatch, little_memory):
+    monkeypatch.setattr(run_module, "ranks_of", lambda ranks: ranks)
+
+    def sync(ranks):
+        with ts.Store(tmp_path / f"{ranks.rank}.zarr", "x") as store:
+            point = new_point(store, neurons=20, keep="counts")
+            point.append(ROWS, len(ROWS))
+            return ts.Run([point]).sync(ranks)
+
+    for error in on_ranks(2, sync):
+        assert "a store (storage_path=), and read all of them as one by open_stores()" in str(error)
+
+
+def test_reading_each_label_and_group_decodes_each_byte_once_or_twice(
+    layer, little_memory, monkeypatch
+):
+    decoded, written, read, of = [], [], ScratchRun.read, ScratchRun.of.__func__
+    monkeypatch.setattr(
+        ScratchRun, "of", classmethod(lambda *a: written.append(of(*a)) or written[-1])
+    )
+    found = layer.counted_groups_by(groups=8)
+    size = sum(written[-1].sizes)
+
+    def watched(run, first, last):
+        decoded.append(sum(run.sizes[first:last]))
+        return read(run, first, last)
+
+    monkeypatch.setattr(ScratchRun, "read", watched)
+    ts.set_memory_limit(None)
+    for each in found.values():
+        each.load()
+    assert size <= sum(decoded) <= 2 * size
+
+
+def test_groups_of_all_labels_are_counted_in_the_share_of_reading(monkeypatch):
+    monkeypatch.setattr("tensorstate_gpu._process.memory_limit.LEAST", 1)
+    monkeypatch.setattr(run_counters.RunCounters, "_budget", BUDGET // 2)
+    kept, budgets = kept_counters.KeptCounters(3, 8), []
+    kept.add(ROWS, LABELS, np.arange(4000) % 8)
+    ts.set_memory_limit(BUDGET // 4)
+    new = run_counters.ExternalCounter
+    monkeypatch.setattr(
+        run_counters, "ExternalCounter", lambda *given: budgets.append(given[1]) or new(*given)
+    )
+    kept.counted_by_group(20, by_label=False)
+    assert budgets == [working_memory() // 8]
 
 
 @pytest.mark.parametrize("read", ["counted", "counted_by", "counted_by_group"])

@@ -37,6 +37,15 @@ def output_distributions(printed, folder):
     assert "of unlimited images (good)" in printed
 
 
+def class_overlap(printed, folder):
+    """A network that has learned nothing tells digits apart, too, but less."""
+    before, after = map(numbers, printed.splitlines()[-2:])
+    (accuracy_before, told_before, of, beyond_before), (accuracy, told, _, beyond) = before, after
+    assert accuracy_before < 30 < 85 < accuracy
+    assert told_before <= told <= of == 45
+    assert beyond > 1.5 * beyond_before
+
+
 def efficiency_study(printed, folder):
     rows = [line.split() for line in printed.splitlines()[2:]]
     assert [row[:3] for row in rows[:2]] == [["1/4", "yes", "0%"], ["1/4", "yes", "75%"]]

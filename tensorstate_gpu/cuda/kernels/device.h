@@ -42,6 +42,13 @@ DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
 #endif
 }
 
+// Returns all ones in each byte whose highest bit is set.
+DEVICE u32 sign_bytes(u32 four) {
+    u32 signs;
+    asm("prmt.b32 %0, %1, 0, 0xba98;" : "=r"(signs) : "r"(four));
+    return signs;
+}
+
 // Reads sixteen bytes that are read only once, so they need not stay in the caches.
 DEVICE uint4 read_once(const uint4 *address) { return __ldcs(address); }
 

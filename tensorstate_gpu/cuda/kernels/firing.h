@@ -27,14 +27,19 @@ typedef i64 number;
 #define TEST number low, number high, number bias, number flip, const number *lows, const number *highs
 #define GIVEN_TEST low, high, bias, flip, lows, highs
 
+DEVICE number key_of(number bits, TEST) {
+#if TRANSFORMED
+    return bits ^ bias ^ ((bits >> (BITS - 1)) & flip);
+#else
+    return bits;
+#endif
+}
+
 DEVICE bool fires(number bits, i64 neuron, TEST) {
 #if HALVES
     return GREATER_PAIR((u16)bits) & 1;
 #else
-    number key = bits;
-#if TRANSFORMED
-    key = bits ^ bias ^ ((bits >> (BITS - 1)) & flip);
-#endif
+    number key = key_of(bits, GIVEN_TEST);
 #if PER_NEURON
     return lows[neuron] <= key && key <= highs[neuron];
 #else
@@ -42,6 +47,25 @@ DEVICE bool fires(number bits, i64 neuron, TEST) {
 #endif
 #endif
 }
+
+#if BITS == 8 && !PER_NEURON
+DEVICE u32 of_four(number each) { return (u8)each * 0x01010101u; }
+
+// Compares four numbers in a register: bit 7 of a byte is set if its number fires, all other bits are 0.
+DEVICE u32 fires_of_four(u32 four, TEST) {
+    const u32 top = 0x80808080u;
+    u32 key = four, lowest = of_four(low), highest = of_four(high);
+#if TRANSFORMED
+    key ^= of_four(bias) ^ (sign_bytes(four) & of_four(flip));
+#endif
+    // Where the signs are the same, bit 7 of a difference tells which number is less. No byte borrows
+    // from the next one.
+    u32 from_lowest = (key | top) - (lowest & ~top), to_highest = (highest | top) - (key & ~top);
+    u32 not_below = (~key & lowest) | (~(key ^ lowest) & from_lowest);
+    u32 not_above = (~highest & key) | (~(highest ^ key) & to_highest);
+    return not_below & not_above & top;
+}
+#endif
 
 // Eight neighbouring numbers: BITS bytes, at an address that is a multiple of min(BITS, 16).
 union Eight {
@@ -64,6 +88,28 @@ DEVICE Eight read_eight(const number *numbers) {
     return eight;
 }
 
+// Reads eight numbers that other threads read too.
+DEVICE Eight read_again(const number *numbers) {
+    Eight eight;
+#if BITS == 8
+    eight.whole = read_constant((const u64 *)numbers);
+#else
+#pragma unroll
+    for (int i = 0; i < BITS / 16; i++) eight.quarters[i] = read_constant((const uint4 *)numbers + i);
+#endif
+    return eight;
+}
+
+// Reads the first ``count`` of eight numbers, or all; the others are 0.
+DEVICE Eight read_some(const number *numbers, i32 count) {
+    Eight eight = {};
+#pragma unroll
+    for (i32 i = 0; i < 8; i++) {
+        if (i < count) eight.numbers[i] = numbers[i];
+    }
+    return eight;
+}
+
 // Where the neurons of contiguous numbers are: number i belongs to neuron i / run % neurons. The
 // numbers of a row have run 1; in maps of one channel after the other, run is the size of a map.
 struct Neurons {
@@ -81,6 +127,10 @@ DEVICE u32 pack_eight(const Eight &eight, Index index, const Neurons &of, TEST) 
     bits |= GREATER_PAIR(pairs.z) & 0x00200010u;
     bits |= GREATER_PAIR(pairs.w) & 0x00800040u;
     return (bits | bits >> 16) & 255;
+#elif BITS == 8 && !PER_NEURON
+    u32 first = fires_of_four((u32)eight.whole, GIVEN_TEST);
+    u32 second = fires_of_four((u32)(eight.whole >> 32), GIVEN_TEST);
+    return (first >> 4 | second) * 0x00204081u >> 24;  // moves the eight bits to the top, and adds no two
 #else
     u32 byte = 0;
 #if PER_NEURON

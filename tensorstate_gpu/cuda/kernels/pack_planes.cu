@@ -6,7 +6,8 @@
 // ``neuron_stride`` further, the next image ``outer_stride`` (both counted in numbers). A thread packs
 // 64 neurons of LANES neighbouring positions, which it reads with one instruction: 8 or 16 bytes, if
 // all addresses are multiples of that; otherwise one number, with -DLANES=1.
-#define READS (LANES > 4 ? 4 : 8)  // in flight: more reads of 8 or 16 lanes need too many registers
+// Reads in flight; more of 8 or 16 lanes need too many registers, unless four lanes share one.
+#define READS (LANES > 4 && (BITS > 8 || PER_NEURON) ? 4 : 8)
 
 union Lanes {
     number numbers[LANES];
@@ -17,6 +18,8 @@ union Lanes {
 #endif
 #if HALVES && LANES > 1
     u32 pairs[LANES / 2];
+#elif BITS == 8 && LANES > 1
+    u32 fours[LANES / 4];
 #endif
 };
 
@@ -45,6 +48,17 @@ DEVICE void add_reads(u64 *words, const Lanes *read, i32 begin, i64 neuron, TEST
     }
 #pragma unroll
     for (int i = 0; i < LANES; i++) words[i] |= (u64)(pairs[i / 2] >> (i % 2 * 16) & 0xffff) << begin;
+#elif BITS == 8 && LANES > 1 && !PER_NEURON
+    u32 fours[LANES / 4] = {};
+#pragma unroll
+    for (int i = 0; i < READS; i++) {
+#pragma unroll
+        for (int four = 0; four < LANES / 4; four++) {
+            fours[four] |= fires_of_four(read[i].fours[four], GIVEN_TEST) >> (7 - i);
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < LANES; i++) words[i] |= (u64)(fours[i / 4] >> (i % 4 * 8) & 255) << begin;
 #else
 #pragma unroll
     for (int lane = 0; lane < LANES; lane++) {

@@ -1,7 +1,7 @@
 // Packing with any strides, counted in bytes: a thread packs one byte of one state.
 //
 // Compiled with -DINDEX=32 or 64, the bits of an index: divisions by 64-bit numbers are several times
-// slower. With -DVECTORS=1 the neurons of a byte are neighbours, and aligned: one read of eight.
+// slower.
 #include "device.h"
 #include "firing.h"
 
@@ -35,13 +35,6 @@ KERNEL pack_strided(const u8 *numbers, u8 *packed, uindex states, uindex run, i6
     const i64 strides[6] = {stride_0, stride_1, stride_2, stride_3, stride_4, stride_5};
     const u8 *source = numbers + (i64)(state % run) * run_stride + first * neuron_stride;
     source += outer_offset(state / run, axes, shape, strides);
-#if VECTORS
-    if (first + 8 <= neurons) {
-        Neurons of = {1, (i32)neurons, 0};
-        packed[thread] = (u8)pack_eight(read_eight((const number *)source), first, of, GIVEN_TEST);
-        return;
-    }
-#endif
     u32 byte = 0;
     for (i64 i = 0; i < 8 && first + i < neurons; i++) {
         number bits = *(const number *)(source + i * neuron_stride);

@@ -26,17 +26,6 @@ def plot_class_divergences(found: ClassDivergences, ax: Axes | None = None) -> A
     ----------
     found : ClassDivergences
         What `information.class_divergences` returns.
-    ax : matplotlib Axes, optional
-        By default those of a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
     """
     beyond = np.clip(found.divergence - found.null, 0, 1)
     shown = np.where(np.eye(len(beyond), dtype=bool), np.nan, beyond)

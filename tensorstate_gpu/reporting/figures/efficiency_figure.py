@@ -39,17 +39,9 @@ def plot_efficiency(report: HasMeasures | Table, ax: Axes | None = None) -> Axes
     Parameters
     ----------
     report : Report, or a table as its to_pandas() returns
-    ax : matplotlib Axes, optional
-        By default those of a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError
         If the table has no rows, or not these columns.
     """

@@ -26,17 +26,9 @@ def plot_weights(weights: ArrayLike, ax: Axes | None = None) -> Axes:
     weights : array, (neurons, height, width)
         For one channel of the input: ``layer.weight[:, 0].detach()`` in PyTorch,
         ``layer.kernel[:, :, 0].numpy().transpose(2, 0, 1)`` in Keras.
-    ax : matplotlib Axes, optional
-        By default those of a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError
         If the array is empty or has another number of axes.
     """
@@ -51,17 +43,9 @@ def plot_outputs(outputs: ArrayLike, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     outputs : array, (neurons, height, width)
-    ax : matplotlib Axes, optional
-        By default those of a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError
         If the array is empty or has another number of axes.
     """
@@ -78,17 +62,9 @@ def plot_errors(
     images : array, (inputs, height, width)
     labels, predicted : arrays, (inputs,)
         Integers or strings.
-    ax : matplotlib Axes, optional
-        By default those of a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError
         If the arrays have different lengths, or other numbers of axes.
     """
@@ -119,17 +95,9 @@ def plot_confusion_matrix(labels: ArrayLike, predicted: ArrayLike, ax: Axes | No
     ----------
     labels, predicted : arrays, (inputs,)
         Integers or strings.
-    ax : matplotlib Axes, optional
-        By default those of a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError
         If the arrays are empty, or have different lengths or another number of axes.
     """

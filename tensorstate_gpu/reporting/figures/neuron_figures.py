@@ -39,8 +39,8 @@ def plot_firing_rates(
     Neurons that never fired in this sample, and those that always did, have marks of their own, and
     their numbers are written beside them.
 
-    ``report``: a Report, or a table as its neurons_to_pandas() returns. Other parameters, returns
-    and raises as `plot_rank_frequency`.
+    ``report``: a Report, or a table as its neurons_to_pandas() returns. Other parameters and
+    errors as for `plot_rank_frequency`.
     """
     table = columns_of(report, lambda report: neuron_columns(report.profiles))
     chosen = list(by_layer(table, layers))
@@ -92,17 +92,9 @@ def plot_correlations(
         Packed states, StateCounts, a capture point, a layer of a Store; or (neurons, neurons).
     neurons : int, optional
         How many bits of a packed row are neurons; all of them by default.
-    ax : matplotlib Axes, optional
-        By default those of a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     TypeError, ValueError
         As for `neurons.correlations`; also if fewer than two neurons ever change.
 

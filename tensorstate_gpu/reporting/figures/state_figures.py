@@ -41,17 +41,9 @@ def plot_rank_frequency(
     report : Report, or a table as its repetitions_to_pandas() returns
     layers : str or sequence of str, optional
         By default all.
-    ax : matplotlib Axes, optional
-        By default those of a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError
         If there is no such layer, or if the table has no rows, or not these columns.
     """
@@ -78,7 +70,7 @@ def plot_discovery(
     The legend says how many bits the second half of the rows has added. If that is 1, the entropy
     measures how many rows there are; below 0.1 it has about settled.
 
-    Parameters, returns and raises as `plot_rank_frequency`.
+    Parameters and errors as for `plot_rank_frequency`.
     """
     table = _repetitions(report)
     chosen = by_layer(table, layers)

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from tensorstate_gpu.reporting.figures.canvas import line_styles, new_axes, plain, plain_names
+import numpy as np
+
+from tensorstate_gpu.reporting.figures.canvas import (
+    Table,
+    column,
+    floats,
+    integers,
+    line_styles,
+    new_axes,
+    plain,
+    plain_names,
+)
+from tensorstate_gpu.reporting.training_table import Log, training_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def plot_training(
-    log: Mapping[int, Mapping[str, float]],
+    log: Log | Table,
     measure: str = "efficiency",
     phase: str = "train",
     ax: Axes | None = None,
@@ -21,45 +33,45 @@ def plot_training(
 
     Parameters
     ----------
-    log : mapping of step to scalars
+    log : mapping of step to scalars, or a table as `training_to_pandas` returns
         What `StateMonitor.scalars` returned at each step that is drawn: ``log[monitor.global_step]
         = monitor.scalars()``. A step without the measure is left out.
     measure : str
         "efficiency", "ceiling", "coverage" or "dead_share", drawn in %, or "entropy" in bits.
     phase : str
         "train", "eval", or another of the monitor's.
-    ax : matplotlib Axes, optional
-        By default those of a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError
         If no step has the measure; names those that there are.
     """
-    begin = f"{phase}/{measure}/"
-    keys = dict.fromkeys(key for scalars in log.values() for key in scalars)
-    layers = [key.removeprefix(begin) for key in keys if key.startswith(begin)]
-    if not layers:
-        known = sorted({"/".join(key.split("/")[:2]) for key in keys})
-        raise ValueError(f"the log has no {begin}...; there are {', '.join(known) or 'no scalars'}")
+    table = _table_of(log)
+    steps, values = integers(table, "step"), floats(table, "value")
+    phases, measures, layers = (column(table, name) for name in ("phase", "measure", "layer"))
+    # The network's own efficiency has no layer: None, or NaN in a pandas frame.
+    of_layers = np.array([isinstance(layer, str) for layer in layers], bool)
+    shown = (phases == phase) & (measures == measure) & of_layers
+    if not shown.any():
+        known = ", ".join(sorted({f"{p}/{m}" for p, m in zip(phases, measures, strict=True)}))
+        raise ValueError(f"the log has no {phase}/{measure}/...; there are {known or 'no scalars'}")
     factor = 1 if measure == "entropy" else 100
     ax = new_axes(ax)
-    for layer, style in zip(layers, line_styles(), strict=False):
-        points = [
-            (step, factor * scalars[begin + layer])
-            for step, scalars in sorted(log.items())
-            if begin + layer in scalars
-        ]
-        ax.plot(*zip(*points, strict=True), marker="o", markersize=3.5, label=layer, **style)
+    for layer, style in zip(dict.fromkeys(layers[shown]), line_styles(), strict=False):
+        own = shown & (layers == layer)
+        own = np.flatnonzero(own)[np.argsort(steps[own], kind="stable")]
+        line = steps[own], factor * values[own]
+        ax.plot(*line, marker="o", markersize=3.5, label=layer, **style)
     unit = "bits" if measure == "entropy" else "%"
     ax.set(xlabel="step", ylabel=f"{measure.replace('_', ' ')} in {unit}", ylim=(0, None))
     plain(ax, "both")
     # Beside the axes: there may be many layers.
     plain_names(ax.legend(frameon=False, title=phase, loc="upper left", bbox_to_anchor=(1, 1)))
     return ax
+
+
+def _table_of(log: Log | Table) -> Table:
+    """Return the table of a log. The keys of a log are steps, those of a table names of columns."""
+    if isinstance(log, Mapping) and not any(isinstance(key, str) for key in log):
+        return training_columns(log)
+    return cast("Table", log)

@@ -5,7 +5,7 @@ Each is written once, however many layers there are.
 
 import altair as alt
 
-from tensorstate_gpu.reporting.figures.canvas import BLUE, ORANGE, RED
+from tensorstate_gpu.reporting.figures.canvas import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
 Spec = dict[str, object]
 
@@ -18,7 +18,10 @@ def all_charts() -> dict[str, Spec]:
         "ranks": _ranks(),
         "rates": _rates(),
         "rate_bins": _rate_bins(),
+        "map": _firing_map(),
         "correlations": _correlations(),
+        "divergences": _divergences(),
+        "training": _training(),
     }
 
 
@@ -147,4 +150,60 @@ def _correlations() -> Spec:
             tooltip=["one:Q", "other:Q", alt.Tooltip("correlation:Q", format=".2f")],
         )
         .properties(height=320)
+    )
+
+
+def _firing_map() -> Spec:
+    """Its height is set by the page's script, so that positions are squares."""
+    return _spec(
+        _base("Where the layer fires for the first input")
+        .mark_rect()
+        .encode(
+            x=alt.X("x:O", axis=None),
+            y=alt.Y("y:O", axis=None),
+            color=alt.Color(
+                "share:Q",
+                scale=alt.Scale(scheme="viridis", domain=[0, 100]),
+                legend=alt.Legend(title="neurons, in %"),
+            ),
+            tooltip=["x:Q", "y:Q", alt.Tooltip("share:Q", title="in %")],
+        )
+    )
+
+
+def _divergences() -> Spec:
+    """The page's script knows the order of the labels."""
+    base = _base("How much the states of each two labels differ").encode(
+        x=alt.X("one:N", title=None), y=alt.Y("other:N", title=None)
+    )
+    told = ["one:N", "other:N", alt.Tooltip("beyond:Q", title="in bits"), "told:N"]
+    squares = base.mark_rect().encode(
+        color=alt.Color(
+            "beyond:Q",
+            scale=alt.Scale(scheme="viridis", domain=[0, 1]),
+            legend=alt.Legend(title="in bits"),
+        ),
+        tooltip=told,
+    )
+    crosses = base.mark_text(text="x", color="#ffffff").transform_filter("datum.told == 'no'")
+    return _spec(alt.layer(squares, crosses).properties(height=320))
+
+
+def _training() -> Spec:
+    legend = alt.Legend(title=None, orient="bottom", labelLimit=150)
+    return _spec(
+        _base("The efficiency of layers over the steps of a training")
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("step:Q", title="step"),
+            y=alt.Y("efficiency:Q", title="efficiency in %"),
+            color=alt.Color(
+                "layer:N",
+                sort=None,
+                scale=alt.Scale(range=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY]),
+                legend=legend,
+            ),
+            strokeDash=alt.StrokeDash("layer:N", sort=None, legend=legend),
+            tooltip=["layer:N", "step:Q", "efficiency:Q"],
+        )
     )

@@ -4,24 +4,41 @@
   const captions = {
     rates: "Firing rate of each neuron",
     rate_bins: "How many neurons have which firing rate",
+    map: "Where it fires for the first input",
     discovery: "Entropy that fewer rows would show",
     ranks: "How often each state occurred",
     correlations: "Which neurons fire together",
+    divergences: "Which labels the states tell apart",
+    training: "Efficiency over the steps of a training",
   };
 
   const kind = (rate) => (rate === 0 ? "never fires" : rate === 100 ? "always fires" : "changes");
   const named = (rows, ...names) =>
     rows.map((row) => Object.fromEntries(names.map((name, i) => [name, row[i]])));
+  const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const signed = (bytes) => Array.from(new Int8Array(bytes.buffer));
   const rowsOf = {
-    efficiency: () => data.efficiency,
+    efficiency: (page) => page.efficiency,
     rates: (layer) => layer.rates.map((rate, neuron) => ({ neuron, rate, kind: kind(rate) })),
     rate_bins: (layer) => named(layer.rate_bins, "from", "to", "neurons", "kind"),
     discovery: (layer) => named(layer.discovery, "rows", "bits"),
     ranks: (layer) => named(layer.ranks, "rank", "times"),
+    map: (layer) =>
+      Array.from(bytesOf(layer.map), (share, i) => ({ x: i % layer.map_width, y: Math.floor(i / layer.map_width), share })),
+    divergences: ({ labels, divergences }) =>
+      signed(bytesOf(divergences))
+        .map((value, i) => ({
+          one: labels[i % labels.length],
+          other: labels[Math.floor(i / labels.length)],
+          beyond: Math.max(0, value) / 100,
+          told: value < 0 ? "no" : "yes",
+        }))
+        .filter((row) => row.one !== row.other),
+    training: (phase) =>
+      phase.lines.flatMap(({ layer, points }) => points.map(([step, efficiency]) => ({ layer, step, efficiency }))),
     correlations: (layer) => {
-      const bytes = Int8Array.from(atob(layer.correlations), (c) => c.charCodeAt(0));
       const size = layer.neurons.length;
-      return Array.from(bytes, (value, i) => ({
+      return signed(bytesOf(layer.correlations)).map((value, i) => ({
         x: i % size,
         y: Math.floor(i / size),
         one: layer.neurons[i % size],
@@ -54,6 +71,24 @@
       return `${last.bits.toFixed(3)} bits of ${last.rows} rows, of which the last half has added ${(last.bits - half.bits).toFixed(3)} bits`;
     },
     ranks: (rows) => `${rows[rows.length - 1].rank - 1} states, the most frequent one ${rows[0].times} times, the rarest ${rows[rows.length - 1].times} times`,
+    map: (rows) => {
+      const [least, most] = extremes(rows, (row) => row.share);
+      const told = (row) => `${row.share} % (column ${row.x}, row ${row.y})`;
+      return `${rows.length} positions, least ${told(least)}, most ${told(most)}`;
+    },
+    divergences: (rows) => {
+      const [, most] = extremes(rows, (row) => row.beyond);
+      const not = rows.filter((row) => row.told === "no").length / 2;
+      return `most ${most.one} and ${most.other}, ${most.beyond} bits; ${not} of ${rows.length / 2} pairs are not told apart`;
+    },
+    training: (rows) =>
+      [...new Set(rows.map((row) => row.layer))]
+        .map((layer) => {
+          const own = rows.filter((row) => row.layer === layer);
+          const told = (row) => `${row.efficiency} % at step ${row.step}`;
+          return `${layer} from ${told(own[0])} to ${told(own[own.length - 1])}`;
+        })
+        .join("; "),
     correlations: (rows) => {
       const [least, most] = extremes(rows.filter((row) => row.one < row.other), (row) => row.correlation);
       const told = (row) => `neurons ${row.one} and ${row.other}, ${row.correlation}`;
@@ -72,12 +107,22 @@
     font: "system-ui, sans-serif",
   };
 
-  const draw = (place, name, layer) => {
+  // Positions are squares, however wide the place is; the legend takes a part of it.
+  const heightOfMap = (place, width, height) => {
+    const legend = 100;
+    place.style.maxWidth = `${legend + (320 * width) / height}px`;
+    return Math.max(12, ((place.clientWidth - legend) * height) / width);
+  };
+
+  const draw = (place, name, source) => {
     const spec = structuredClone(data.charts[name]);
-    const rows = rowsOf[name](layer);
+    const rows = rowsOf[name](source);
     spec.datasets = { values: rows };
     if (name in captions) place.setAttribute("aria-label", `${captions[name]}: ${numbersOf[name](rows)}`);
     if (name === "efficiency") spec.height = 24 * data.efficiency.length;
+    if (name === "divergences") for (const { encoding } of spec.layer) encoding.x.sort = encoding.y.sort = source.labels;
+    if (name === "training") for (const channel of ["color", "strokeDash"]) spec.encoding[channel].legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
+    if (name === "map") spec.height = heightOfMap(place, source.map_width, rows.length / source.map_width);
     // On a phone, names would take half of the width.
     const axisY = { labelLimit: Math.min(200, place.clientWidth / 3) };
     // For a screen reader, Vega makes a document of hundreds of marks of the element that it draws in.
@@ -107,8 +152,25 @@
     details.dataset.drawn = "yes";
   };
 
+  // A chart outside the panels. The first is drawn at once, others when the reader comes near.
+  const sourceOf = { efficiency: () => data, divergences: (i) => data.labels[i], training: (i) => data.training[i] };
+  const undrawn = new Set(document.querySelectorAll("[data-chart]"));
+  const drawPlace = (place) => {
+    undrawn.delete(place);
+    const { chart, number } = place.dataset;
+    return draw(place, chart, sourceOf[chart](number));
+  };
+  const nearby = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting && undrawn.has(target)) drawPlace(target);
+      }
+    },
+    { rootMargin: "50%" },
+  );
   const drawAll = () => {
-    const drawn = [draw(document.querySelector('[data-chart="efficiency"]'), "efficiency")];
+    const drawn = [drawPlace(document.querySelector('[data-chart="efficiency"]'))];
+    for (const place of undrawn) nearby.observe(place);
     for (const details of document.querySelectorAll("details.layer[open]")) drawn.push(drawLayer(details));
     return Promise.all(drawn);
   };
@@ -118,9 +180,10 @@
       if (details.open && !details.dataset.drawn) drawLayer(details);
     });
   }
-  // Paper has all panels. A browser prints when this returns, but runs what waits for no event first: all of drawLayer.
+  // Paper has all panels and charts. A browser prints when this returns, but runs what waits for no event first: all of drawLayer.
   let closed = [];
   addEventListener("beforeprint", () => {
+    for (const place of undrawn) drawPlace(place);
     closed = [...document.querySelectorAll("details.layer:not([open])")];
     for (const details of closed) {
       details.open = true;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import math
 import platform
 from collections.abc import Mapping
 from importlib import resources
@@ -12,9 +13,10 @@ from os import PathLike
 from tensorstate_gpu._process.new_files import check_new, new_file
 from tensorstate_gpu._version import __version__
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
+from tensorstate_gpu.reporting.page.chart_data import divergence_data, layer_data, training_data
 from tensorstate_gpu.reporting.page.chosen_layers import chosen_layers, why_chosen
-from tensorstate_gpu.reporting.page.layer_data import layer_data
 from tensorstate_gpu.reporting.page.sentences import Network, about_layer, about_network
+from tensorstate_gpu.reporting.training_table import Log
 
 _FILES = resources.files("tensorstate_gpu.reporting.page")
 _FRAMEWORKS = ("torch", "keras", "tensorflow", "jax", "numpy")
@@ -27,7 +29,11 @@ def check_page(path: str | PathLike[str]) -> None:
 
 
 def write_page(
-    report: Network, path: str | PathLike[str], title: str, origin: Mapping[str, str]
+    report: Network,
+    path: str | PathLike[str],
+    title: str,
+    origin: Mapping[str, str],
+    training: Log | None = None,
 ) -> None:
     """Write the page of a report. Nothing is left if that fails.
 
@@ -35,13 +41,18 @@ def write_page(
     be written.
     """
     check_page(path)
-    page = page_of(report, title, origin)
+    page = page_of(report, title, origin, training)
     with new_file(path) as file:
-        file.write(page.encode())
+        file.write(page.encode(errors="backslashreplace"))  # a name may have half of a character
 
 
-def page_of(report: Network, title: str, origin: Mapping[str, str]) -> str:
-    """Return the page as HTML. ``origin``: what is written about where the states are from."""
+def page_of(
+    report: Network, title: str, origin: Mapping[str, str], training: Log | None = None
+) -> str:
+    """Return the page as HTML.
+
+    ``origin``: what is written about where the states are from. ``training``: scalars by step.
+    """
     _check_libraries()
     import jinja2
 
@@ -54,12 +65,15 @@ def page_of(report: Network, title: str, origin: Mapping[str, str]) -> str:
     layers = report.layers
     chosen = chosen_layers(layers, profiles)
     names = [layers[index].layer for index in chosen]
+    by_label = [table for table in report.by_label if table.layer in names]
+    phases = training_data(training)
     page: str = environment.from_string(_text("page.html")).render(
         title=title,
         report=report,
         headings=HEADINGS,
         sentences=about_network(report),
-        by_label=[table for table in report.by_label if table.layer in names],
+        by_label=by_label,
+        phases=phases,
         why_chosen=why_chosen(len(chosen), len(layers)),
         about={
             index: about_layer(layers[index], profiles.get(layers[index].layer)) for index in chosen
@@ -68,6 +82,8 @@ def page_of(report: Network, title: str, origin: Mapping[str, str]) -> str:
             "charts": all_charts(),
             "efficiency": [_efficiency(layers[index]) for index in chosen],
             "layers": [layer_data(profiles[name]) if name in profiles else {} for name in names],
+            "labels": [divergence_data(table.divergences) for table in by_label],
+            "training": phases,
         },
         origin=dict(origin) | _versions(),
         style=_text("page.css"),
@@ -110,7 +126,8 @@ _SHARES = ("efficiency", "lower", "upper", "ceiling")
 
 
 def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * share, 2)
+    """Return a share for a chart, which has no bar for None; JSON has no NaN."""
+    return None if share is None or not math.isfinite(share) else round(100 * share, 2)
 
 
 def _versions() -> dict[str, str]:

@@ -75,11 +75,18 @@ LAYOUTS = {
     "rows of 1": (with_strides(300, 1), -1, "pack_rows"),
     "rows of 2047": (with_strides(21, 2047), -1, "pack_rows"),
     "three axes": (with_strides(3, 5, 50), -1, "pack_rows"),
-    "too wide for the stream": (with_strides(2, 4099), -1, "pack_strided"),
-    "rows of a larger array": (changed(lambda x: x[:, 1:], 7, 5, 24), -1, "pack_strided"),
-    "rows of a wider array": (changed(lambda x: x[:, 16:58], 9, 96), -1, "pack_strided"),
-    "misaligned rows of 64": (offset(9, 64), -1, "pack_strided"),
-    "misaligned rows of 20": (offset(9, 20), -1, "pack_strided"),
+    "too wide for the stream": (with_strides(3, 4099), -1, "pack_pitched"),
+    "rows of a larger array": (changed(lambda x: x[:, 1:], 7, 5, 24), -1, "pack_pitched"),
+    "rows of a wider array": (changed(lambda x: x[:, 16:58], 9, 96), -1, "pack_pitched"),
+    "wide rows of a wider array": (changed(lambda x: x[:, 3:2003], 3, 2007), -1, "pack_pitched"),
+    "two of each row": (changed(lambda x: x[:, 5:7], 700, 9), -1, "pack_pitched"),
+    "heads of attention": (
+        changed(lambda x: x[:, :, 1].transpose(0, 2, 1, 3), 3, 5, 3, 4, 40),
+        -1,
+        "pack_pitched",
+    ),
+    "misaligned rows of 64": (offset(9, 64), -1, "pack_pitched"),
+    "misaligned rows of 20": (offset(90, 20), -1, "pack_pitched"),
     "NCHW": (with_strides(2, 70, 20, 16), 1, "pack_planes"),
     "NCHW, 3 channels": (with_strides(2, 3, 16, 80), 1, "pack_planes"),
     "NCHW, 300 channels": (with_strides(1, 300, 20, 16), 1, "pack_planes"),
@@ -105,7 +112,7 @@ LAYOUTS = {
     "one row over and over": (
         lambda name: as_strided(numbers((24,), name), (50, 24), (0, ELEMENT_TYPES[name].size)),
         -1,
-        "pack_strided",
+        "pack_pitched",
     ),
     "five axes, mixed": (
         changed(lambda x: x.transpose(4, 1, 3, 0, 2)[:, ::2], 2, 4, 3, 5, 6),
@@ -144,6 +151,20 @@ def test_every_16_bit_number(machine, name, threshold):
     bits = np.arange(1 << 16, dtype=np.uint16).reshape(-1, 64)
     expected = oracle.compress(bits, -1, threshold, element=name)
     assert np.array_equal(packed_by_kernels(machine, bits, -1, threshold, name), expected)
+
+
+@pytest.mark.parametrize("name", ["int8", "uint8", "bool", "float8_e4m3fn", "float8_e5m2fnuz"])
+def test_every_8_bit_number(machine, name):
+    """Four are compared at a time, in a row and side by side."""
+    rows = np.arange(2 if name == "bool" else 256, dtype=np.uint8).repeat(64).reshape(-1, 64)
+    maps = np.ascontiguousarray(rows.T).reshape(1, 64, -1, 1).repeat(16, 3)
+    least = 0.0 if "fnuz" in name else -500.0  # such formats take no negative thresholds
+    for threshold in (-500.0, -129.0, -128.0, -50.0, -1.0, 0.0, 0.3, 100.0, 127.0, 254.0, 500.0):
+        for bits, axis in ((rows, -1), (maps, 1)):
+            given = max(threshold, least)
+            expected = oracle.compress(bits, axis, given, element=name)
+            found = packed_by_kernels(machine, bits, axis, given, name)
+            assert np.array_equal(found, expected), (given, axis)
 
 
 @pytest.mark.parametrize("neurons", [1, 7, 8, 9, 16, 20, 63, 64, 65, 100, 1000])

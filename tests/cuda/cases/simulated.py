@@ -10,10 +10,18 @@ from tensorstate_gpu import cpu_fallback
 from tensorstate_gpu._layers import chunked_buffer
 from tensorstate_gpu._process.num_threads import min_bytes_per_thread
 from tensorstate_gpu.cuda import device
+from tests.cuda.cases.capture import record
 from tests.cuda.cases.streams import assert_counts, packed
 from tests.cuda.simulated.arrays import ndarray
 from tests.cuda.simulated.kernels import Loading
-from tests.cuda.simulated.memory import CUPY, TORCH, MemoryPointer, Pool, UnownedMemory
+from tests.cuda.simulated.memory import (
+    CUPY,
+    TORCH,
+    MemoryPointer,
+    Pool,
+    PooledMemory,
+    UnownedMemory,
+)
 from tests.cuda.simulated.scheduler import GPU, CUDARuntimeError, Device
 from tests.support.samples import sweep
 
@@ -130,6 +138,65 @@ def test_kernels_may_find_no_memory(on_cuda, layer, neurons):
         Loading.left = None
         layer(1)
         layer.check()
+
+
+def cached(pool, size):
+    """Fill all free memory of the device with what a pool has freed and keeps."""
+    for each in Pool.pools:
+        each.free_all_blocks()
+    block = PooledMemory(size, pool)
+    del block
+    torch.cuda.synchronize()
+    Pool.limit = sum(each.used + each.cached for each in Pool.pools)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_memory_that_torch_has_cached_is_given_to_arrays_of_other_libraries(machine, keep):
+    """Of CuPy here; of JAX likewise, whose arrays come in as CuPy's."""
+    point = ts.CapturePoint("layer", keep=keep)
+    values = [np.random.default_rng(seed).normal(size=(60, 100)) for seed in range(3)]
+    there = [machine.to_device(each) for each in values]
+    cached(TORCH, 1 << 24)
+    for each in there:
+        rows = ts.compress_states(each)
+        assert isinstance(rows, ndarray)
+        record(point, rows, 100)
+    assert CUPY.allocations > 6
+    assert not TORCH.cached
+    assert_counts(point.histogram(), np.concatenate([packed(torch.tensor(v)) for v in values]))
+
+
+def test_memory_that_cupy_has_cached_is_given_to_torch(on_cuda, layer):
+    values = on_cuda(torch.randn(60, 64))
+    layer(0)
+    GPU.finish_all()
+    cached(CUPY, 1 << 24)
+    before = TORCH.allocations
+    rows = ts.compress_states(values)
+    layer(1)
+    assert TORCH.allocations > before + 1
+    assert not CUPY.cached
+    assert rows.is_cuda
+    layer.check()
+
+
+def test_memory_that_is_in_use_is_no_cache(machine):
+    x = machine.to_device(np.ones((60, 64)))
+    Pool.limit = CUPY.used
+    with pytest.raises(MemoryError, match=r"no room on the GPU for .* of shape \(60, 8\)"):
+        ts.compress_states(x)
+    assert CUPY.allocations == 2  # the array, and one try
+
+
+@pytest.mark.parametrize("of_torch", [True, False])
+def test_kernels_are_loaded_where_torch_has_cached_the_memory(machine, on_cuda, of_torch):
+    values = np.random.default_rng(0).normal(size=(60, 64)).astype(np.float32)
+    x = on_cuda(torch.from_numpy(values)) if of_torch else machine.to_device(values)
+    cached(TORCH, 1 << 24)
+    Pool.limit, Loading.only_without_cache = None, True
+    rows = ts.compress_states(x)
+    got = rows.cpu().numpy() if of_torch else machine.to_host(rows)
+    np.testing.assert_array_equal(got, packed(torch.from_numpy(values)))
 
 
 # ---- devices -------------------------------------------------------------------------------------

@@ -63,6 +63,8 @@ DEVICE bool __all_sync(u32 mask, bool vote) { return __ballot_sync(mask, vote) =
 // What comes before is written; other threads may see that before this one continues.
 DEVICE void __threadfence() { simt::yield(); }
 DEVICE void __threadfence_block() { simt::yield(); }
+DEVICE i32 min(i32 one, i32 other) { return one < other ? one : other; }
+DEVICE i32 max(i32 one, i32 other) { return one > other ? one : other; }
 DEVICE int __ffs(int word) { return __builtin_ffs(word); }
 DEVICE int __clz(u32 word) { return word ? __builtin_clz(word) : 32; }
 DEVICE int __popc(u32 word) { return __builtin_popcount(word); }
@@ -85,6 +87,7 @@ DEVICE u32 greater_float16(u32 pair, u32 thresholds) {
 DEVICE u32 greater_bfloat16(u32 pair, u32 thresholds) {
     return greater_pair(pair, thresholds, 0x7f80);
 }
+DEVICE u32 sign_bytes(u32 four) { return (four >> 7 & 0x01010101u) * 255; }
 DEVICE uint4 read_once(const uint4 *address) { return *address; }
 template <class Word>
 Word read_constant(const Word *address) {

@@ -12,6 +12,8 @@ from .scheduler import GPU, Event, Stream, current, get_current_stream, stream_n
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """As cupy.ndarray, as far as the product uses it."""
 
+    __module__ = "cupy"  # by which results find its from_dlpack()
+
     def __init__(self, shape, dtype=float, memptr=None, strides=None):
         shape = tuple(np.atleast_1d(np.asarray(shape, np.int64)).tolist())
         dtype = np.dtype(dtype)

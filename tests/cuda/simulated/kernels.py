@@ -5,6 +5,7 @@ import numpy as np
 from tensorstate_gpu.cuda import launch
 from tests.cuda.simt import machine
 
+from . import memory
 from .scheduler import GPU, current, get_current_stream
 
 
@@ -17,9 +18,14 @@ class CompileException(Exception):
 
 
 class Loading:
-    """Whether there is memory to load kernels."""
+    """Whether there is memory to load kernels, which is in no pool."""
 
     left = None  # how many more can be loaded; None: all
+    only_without_cache = False  # whether the pools have all the rest of the memory
+
+
+def _cached():
+    return sum(pool.cached for pool in memory.Pool.pools)
 
 
 class RawModule:
@@ -46,9 +52,9 @@ class RawKernel:
     def kernel(self):
         """Load it, like any look at it."""
         if current.devices[-1] not in self._loaded:
+            if Loading.left == 0 or (Loading.only_without_cache and _cached()):
+                raise CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory")
             if Loading.left is not None:
-                if not Loading.left:
-                    raise CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory")
                 Loading.left -= 1
             self._loaded.add(current.devices[-1])
         return self._function

@@ -60,5 +60,5 @@ def reset(seed=0):
     scheduler.GPU.reset(seed)
     for pool in memory.Pool.pools:
         pool.reset()
-    kernels.Loading.left = None
+    kernels.Loading.left, kernels.Loading.only_without_cache = None, False
     device._kernels.cache_clear()

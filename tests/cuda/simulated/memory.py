@@ -75,6 +75,9 @@ class Pool:
     def used_bytes(self):
         return self.used
 
+    def free_bytes(self):
+        return self.cached
+
     def set_limit(self, size):
         """Leave so many bytes to this pool; 0: no limit."""
         others = sum(pool.used + pool.cached for pool in self.pools if pool is not self)

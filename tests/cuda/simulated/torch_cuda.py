@@ -256,3 +256,6 @@ def install():
     torch.cuda.synchronize = lambda device=None: GPU.finish_all()
     torch.cuda._sleep = lambda cycles: None
     torch.cuda.empty_cache = TORCH.free_all_blocks
+    torch.cuda.is_available = torch.cuda.is_initialized = lambda: True
+    torch.cuda.memory_reserved = lambda device=None: TORCH.used + TORCH.cached
+    torch.cuda.memory_allocated = lambda device=None: TORCH.used

@@ -1,0 +1,61 @@
+"""``tensorstate warm-up``: compiles all kernels of captures and counts into Numba's cache."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu.reporting.text import format_bytes, with_noun
+
+
+def warm_up(options: argparse.Namespace) -> int:
+    """Call each kernel once for each kind of arguments; what the cache has is only loaded."""
+    if options.folder is not None:
+        _use_folder(Path(options.folder).expanduser().resolve())
+    from tensorstate_gpu._cli.first_uses import first_uses  # with the kernels: after the folder
+    from tensorstate_gpu.cpu_fallback.compiling import cache_use
+
+    uses = first_uses()
+    with Progress("compiling", len(uses), "kinds of calls") as bar:
+        for what, use in uses:
+            bar.add(0, note=what)
+            use()
+            bar.add(1, note=what)
+    loaded, compiled, folders = cache_use()
+    if not folders:
+        raise OSError("no folder can be written to that Numba would cache kernels in: give FOLDER")
+    size = sum(file.stat().st_size for folder in folders for file in folder.glob("*.nb[ic]"))
+    print(f"{with_noun(compiled, 'kernel')} compiled, {loaded:,} loaded ({format_bytes(size)})")
+    if options.folder is not None:
+        print(_how_to_use(options.folder))
+    return 0
+
+
+def _use_folder(folder: Path) -> None:
+    """Let Numba cache in a folder. Raises OSError if it is none, or cannot be written to."""
+    if "tensorstate_gpu.cpu_fallback" in sys.modules:
+        raise RuntimeError(
+            "the kernels are loaded already, and have their folder: warm-up FOLDER needs a process "
+            "of its own"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be written to")
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    if "numba" in sys.modules:
+        sys.modules["numba"].config.CACHE_DIR = str(folder)
+
+
+def _how_to_use(folder: str) -> str:
+    """Say in which processes the folder replaces compiling."""
+    import numba
+    from llvmlite.binding import get_host_cpu_name
+
+    python = ".".join(map(str, sys.version_info[:2]))
+    package = Path(__file__).resolve().parents[1]
+    return (
+        f"Set NUMBA_CACHE_DIR to {folder}, or to a copy of it that can be written to. It serves "
+        f"processors like this one ({get_host_cpu_name()}), Python {python}, Numba "
+        f"{numba.__version__}, and this version of tensorstate_gpu at {package}"
+    )

@@ -1,0 +1,169 @@
+"""LayerCounts: how often the states of a layer occurred, and the measures of these counts."""
+
+from collections.abc import Mapping
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu._layers.captured_layer import CapturedLayer
+from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator, FixedCounts
+from tensorstate_gpu._layers.instance_groups import checked_groups
+from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.stored_counts import Path, StoredCounts, saved
+from tensorstate_gpu._states.stored_groups import StoredGroups, load_each
+from tensorstate_gpu.information import Estimate
+from tensorstate_gpu.information.estimates import Measure
+from tensorstate_gpu.information.estimators import Estimator
+
+
+class LayerCounts(CapturedLayer):
+    """Reads the counts of a layer: all together, by label, by group, and by both.
+
+    Each is read in one way, which leaves them in files where memory is short: counted(),
+    counted_by(), counted_groups(), counted_groups_by(). The others load what these return.
+    """
+
+    @property
+    def keeps_counts(self) -> bool:
+        """Whether counts are kept, and no rows."""
+        with self._read_lock():
+            return isinstance(self._find_accumulator(), CountsAccumulator)
+
+    def fixed_counts(self) -> FixedCounts | None:
+        """Return the current counts if only these are kept; None if rows are."""
+        with self._reading() as accumulator:
+            return accumulator.fixed() if isinstance(accumulator, CountsAccumulator) else None
+
+    @overload
+    def histogram(self, index: Any = None) -> StateCounts: ...
+    @overload
+    def histogram(self, index: Any = None, *, to: Path) -> StoredCounts: ...
+    def histogram(self, index: Any = None, *, to: Path | None = None) -> StateCounts | StoredCounts:
+        """Count the distinct states, of all instances or of those selected by ``index``.
+
+        ``index`` is an int, a slice, or an array of ints or bools over the instances. It needs
+        keep="states". ``to``: the path of a new store of counts; the result is then a StoredCounts,
+        which may be larger than memory. Raises InputsUnknown if the index selects some, but not
+        all, of several instances whose states cannot be told apart, and MemoryError without ``to``
+        for counts beyond a limit that was set (set_memory_limit). Warns of inputs that Keras has
+        shuffled.
+        """
+        with self._reading(index) as accumulator:
+            if index is None and to is None:
+                return accumulator.histogram()
+            counts = accumulator.counted() if index is None else accumulator.counts_of(index)
+        return counts.load() if to is None else saved(counts, to)
+
+    def counted(self) -> StateCounts | StoredCounts:
+        """Count the distinct states of all instances: in files, where memory is short."""
+        with self._reading() as accumulator:
+            return accumulator.counted()
+
+    def counts_by(self, labels: Any = None) -> dict[Any, StateCounts]:
+        """Return one StateCounts per label, computed in one pass over the rows.
+
+        ``labels``: one integer or string per instance, which needs keep="states". By default, the
+        labels that were given during capture. Raises LabelsMissing if some instances have none, and
+        InputsUnknown (one of these) if some states belong to no known instance. Raises MemoryError
+        if they are together more than a limit that was set: counted_by() leaves them in files.
+        Warns if labels are given for inputs that Keras has shuffled.
+        """
+        return load_each(self.counted_by(labels))
+
+    def counted_by(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
+        """Return the counts by label: in files, where memory is short; see counts_by()."""
+        with self._reading(labels) as accumulator:
+            return accumulator.counted_by_label(labels)
+
+    def grouped(
+        self, groups: int | None = None, *, progress: ProgressCallback | None = None
+    ) -> GroupedCounts:
+        """Return the counts by group of instances, which show the errors of measures.
+
+        All instances of a unit are in one group, which a hash of the unit decides; see
+        Run.labels(). Without units, that of an instance's number. ``groups``: how many; by default
+        those of the capture, or 32. With keep="counts", they must be kept: ``groups=32``.
+        ``progress`` is called with the number of rows counted so far. Raises InputsUnknown if some
+        states belong to no known instance, and MemoryError beyond a limit that was set:
+        counted_groups() leaves them in files.
+        """
+        return self.counted_groups(groups, progress=progress).load()
+
+    def counted_groups(
+        self, groups: int | None = None, *, progress: ProgressCallback | None = None
+    ) -> GroupedCounts | StoredGroups:
+        """Return the counts by group of instances: in files, where memory is short; see grouped().
+
+        ``counted_groups().estimate()`` is the measure with its error, whichever it is.
+        """
+        with self._reading() as accumulator:
+            return accumulator.counted_groups(self._group_number(groups), progress)
+
+    def grouped_by(
+        self,
+        labels: Any = None,
+        groups: int | None = None,
+        *,
+        progress: ProgressCallback | None = None,
+    ) -> dict[Any, GroupedCounts]:
+        """Return the counts by group for each label; see grouped() and counts_by().
+
+        Raises MemoryError if they are together more than a limit that was set: counted_groups_by()
+        leaves them in files.
+        """
+        return load_each(self.counted_groups_by(labels, groups, progress=progress))
+
+    def counted_groups_by(
+        self,
+        labels: Any = None,
+        groups: int | None = None,
+        *,
+        progress: ProgressCallback | None = None,
+    ) -> Mapping[Any, GroupedCounts | StoredGroups]:
+        """Return the counts by group for each label: in files, where memory is short."""
+        with self._reading(labels) as accumulator:
+            number = self._group_number(groups)
+            return accumulator.counted_groups_by_label(number, labels, progress)
+
+    def estimate(self, measure: Measure = "entropy") -> Estimate:
+        """Return the entropy or efficiency of the source, with its error; information.estimate."""
+        return self.counted_groups().estimate(measure)
+
+    def _group_number(self, groups: int | None) -> int | None:
+        return self.attributes().get("groups") if groups is None else checked_groups(groups)
+
+    def counts(self, index: Any = None) -> NDArray[np.int64]:
+        """Return how often each distinct state occurred, aligned with ``state_ids(index)``."""
+        return self.histogram(index).counts
+
+    def state_ids(self, index: Any = None) -> list[bytes]:
+        """Return the distinct states as bytes, sorted."""
+        return self.histogram(index).state_ids()
+
+    @property
+    def states(self) -> NDArray[np.bool_]:
+        """The distinct states, unpacked: bool (distinct, neurons)."""
+        return self.histogram().states
+
+    def entropy(self, alpha: float | None = 1, estimator: Estimator = "plugin") -> float:
+        """Return the Rényi entropy of order alpha of the states, in bits.
+
+        None gives the maximum, max_entropy(). ``estimator`` as for `information.entropy`.
+        """
+        return self.max_entropy() if alpha is None else self.counted().entropy(alpha, estimator)
+
+    def max_entropy(self) -> int:
+        """Return the entropy of equally likely states, in bits: the number of neurons."""
+        neurons = self.neurons
+        if neurons is None:
+            raise self._no_states_error()
+        return neurons
+
+    def efficiency(
+        self, alpha1: float = 1, alpha2: float | None = None, estimator: Estimator = "plugin"
+    ) -> float:
+        """Return entropy(alpha1) / entropy(alpha2); None stands for the number of neurons."""
+        return self.counted().efficiency(alpha1, alpha2, estimator)
