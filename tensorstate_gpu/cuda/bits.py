@@ -71,9 +71,10 @@ def add_distances_above(bitmaps: DeviceArray, sums: DeviceArray) -> None:
     """
     if not bitmaps.size:
         return
-    addresses = device.address(bitmaps), device.address(sums)
+    rows, words = bitmaps.shape
     blocks = _BLOCKS * device.multiprocessors()
-    device.run(distances_above_launch(*addresses, *bitmaps.shape, blocks))
+    addresses = device.address(bitmaps), device.address(sums)
+    device.run(distances_above_launch(*addresses, rows, words, blocks))
 
 
 def distances_above_launch(bitmaps: int, sums: int, rows: int, words: int, blocks: int) -> Launch:

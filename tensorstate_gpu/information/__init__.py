@@ -17,7 +17,8 @@ from tensorstate_gpu.information.divergences import (
 from tensorstate_gpu.information.divergences_of_classes import ClassDivergences, class_divergences
 from tensorstate_gpu.information.efficiencies import aIQ, ceiling, efficiency, network_efficiency
 from tensorstate_gpu.information.entropies import effective_states, entropy
-from tensorstate_gpu.information.estimates import Estimate, estimate
+from tensorstate_gpu.information.estimated_measure import Estimate
+from tensorstate_gpu.information.estimates import estimate
 from tensorstate_gpu.information.label_permutations import PermutationTest, permutation_test
 from tensorstate_gpu.information.rarefactions import rarefaction
 from tensorstate_gpu.information.unseen_states import UnseenShare, unseen_share

@@ -26,7 +26,7 @@ def least_entropy(sums: GroupSums, value: float, replicates: Replicates) -> Boun
     is less with 95 % confidence, and the entropy, at least -log2 of q**2, is more than
     2 log2 N - 4.49. Pairs of instances within a group do not count.
     """
-    if sums.rows_in_one_group == sums.rows:
+    if sums.rows_alone.sum() == sums.rows:
         pairs = 1 - 1 / replicates.groups
         instances = sums.instances.independent
         if pairs <= 0:

@@ -114,6 +114,8 @@ def _histograms(by_label: object) -> tuple[Ints, Weights, Weights]:
     if isinstance(by_label, Mapping):
         check_labels(by_label)
         values = list(by_label.values())
+        if not values:
+            raise ValueError("by_label is empty; at least one label is needed")
     if isinstance(values, list) and values and all(isinstance(v, Mergeable) for v in values):
         return np.array([value.total for value in values]), _merged(values), Pairs(values)
     accepted = "hold StateCounts or StoredCounts, or integers of shape (labels, states)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +13,8 @@ from numpy.typing import ArrayLike
 
 from tensorstate_gpu.information.class_information import check_labels
 from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
-from tensorstate_gpu.information.estimates import (
-    Estimate,
-    chao_wang_jost,
-    function_of,
-    with_interval,
-)
+from tensorstate_gpu.information.estimated_measure import Estimate, function_of, with_interval
+from tensorstate_gpu.information.estimates import chao_wang_jost
 from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_sums import GroupSums, sums_of
 from tensorstate_gpu.information.group_table import GroupTable, Ints
@@ -114,6 +111,7 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
             one.upper - other.lower,
             (f"{one.how[0]}, {other.how[1]}", f"{one.how[1]}, {other.how[0]}"),
             min(one.coverage, other.coverage),
+            min(one.least_coverage, other.least_coverage),
             one.rows + other.rows,
             max(effects, default=None),
             one.is_cut or other.is_cut,
@@ -152,7 +150,8 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
         raise ValueError("by_label is empty; at least one label is needed")
     sums = [sums_of(groups) for groups in each]
     states = sums_of(_together(each))
-    of_labels, pairs = _labels(sums), GroupSums.together(sums)
+    of_labels = _labels(sums)
+    pairs = dataclasses.replace(GroupSums.together(sums), instances=states.instances)
     parts = of_labels, states, pairs
     exact = _information(*(chao_wang_jost(part.whole) for part in parts))
     replicates = Replicates.of(
@@ -171,6 +170,7 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
             most,
             ("nothing", "entropy of the labels"),
             pairs.coverage,
+            pairs.least_coverage,
             states.rows,
             None,
             False,

@@ -1,18 +1,15 @@
-"""Estimate: a measure of the source, and how far it can be trusted."""
+"""estimate(): the entropy or the efficiency of the source of a sample, with its error."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer
-from tensorstate_gpu._html import html_table
 from tensorstate_gpu.information.bounds import (
     greatest_entropy,
     is_tree_quick,
@@ -20,138 +17,21 @@ from tensorstate_gpu.information.bounds import (
     unseen_entropy,
 )
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
+from tensorstate_gpu.information.estimated_measure import (
+    ROUGH,
+    Estimate,
+    function_of,
+    with_interval,
+)
 from tensorstate_gpu.information.estimators import estimate as corrected
 from tensorstate_gpu.information.estimators import plug_in
 from tensorstate_gpu.information.group_sums import GroupSums
-from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
+from tensorstate_gpu.information.group_table import GroupTable
 from tensorstate_gpu.information.rarefactions import rarefied
-from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
+from tensorstate_gpu.information.replicates import Replicates, bias_of
 
 Floats = NDArray[np.float64]
 Measure = Literal["entropy", "efficiency"]
-Quality = Literal["good", "rough", "bounds only"]
-QUALITIES: tuple[Quality, ...] = get_args(Quality)
-
-GOOD, ROUGH = 0.95, 0.9  # the least coverages
-_ONE_SIDED = 1.645  # the 95 % quantile of the normal distribution
-_CUT = "cut to what the neurons allow"
-
-
-def quality_of(coverage: float) -> Quality:
-    """Return what a coverage allows."""
-    return "good" if coverage >= GOOD else "rough" if coverage >= ROUGH else "bounds only"
-
-
-def allows_interval(coverage: float, instances: int) -> bool:
-    """Return whether the source's coverage is enough for an interval, with 95 % confidence.
-
-    Some samples have a higher coverage by chance, and their intervals held in 70 of 100 cases only.
-    The standard error is at most that of instances whose rows are all alike.
-    """
-    error = math.sqrt(coverage * (1 - coverage) / max(1, instances))
-    return coverage - _ONE_SIDED * error >= ROUGH
-
-
-@dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Estimate:
-    """A measure of the source of a sample, and how far it can be trusted. float() gives the value.
-
-    ``value``: by the estimator of Chao, Wang and Jost. ``is_cut``: whether it was more than the
-    neurons allow, and is cut to that.
-    ``plugin``: the measure of the sample itself. ``plugin_of_half``: what half of the rows would
-    show of it.
-    ``lower``, ``upper``: between them the measure of the source is, with 95 % confidence each; and
-    ``how`` they are known: by the "interval", by "chao-wang-jost" minus its error, by "no
-    coincidences" between instances, by the number of "neurons", by the "entropies of the neurons"
-    or a "dependence tree" of them; or "nothing".
-    ``coverage``: the share of rows whose state also occurs in another group of instances.
-    ``rows``, ``instances``: the size of the sample.
-    ``design_effect``: how much more the plug-in varies than if rows were independent; None if that
-    is not known. Rows divided by it are the independent rows that say as much.
-    """
-
-    __module__ = "tensorstate_gpu.information"
-
-    value: float
-    plugin: float
-    plugin_of_half: float
-    lower: float
-    upper: float
-    how: tuple[str, str]
-    coverage: float
-    rows: int
-    design_effect: float | None
-    is_cut: bool
-    # How far the source may be from the value because of its bias: below it, and above.
-    bias: tuple[float, float] = dataclasses.field(repr=False)
-    replicates: Replicates = dataclasses.field(repr=False)
-    sample: SampledInstances = dataclasses.field(repr=False)
-
-    def __float__(self) -> float:
-        return self.value
-
-    @property
-    def instances(self) -> int:
-        return self.sample.number
-
-    @property
-    def slope(self) -> float:
-        """What the plug-in has gained by the second half of the rows.
-
-        In bits of entropy, 1 says that it measures the sample, 0 that it has settled.
-        """
-        return self.plugin - self.plugin_of_half
-
-    @property
-    def standard_error(self) -> float | None:
-        """Of the value, by leaving out each group. None if there are too few instances."""
-        return self.replicates.standard_error
-
-    @property
-    def quality(self) -> Quality:
-        """ "good" from a coverage of 0.95 on, "rough" from 0.9 on; else "bounds only".
-
-        Also "bounds only" if there are too few instances for a standard error, or for 95 %
-        confidence that the coverage is 0.9 or more.
-        """
-        known = allows_interval(self.coverage, self.instances)
-        return (
-            "bounds only" if self.standard_error is None or not known else quality_of(self.coverage)
-        )
-
-    @property
-    def confidence_interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the measure of the source; None if there are bounds only."""
-        return None if self.quality == "bounds only" else (self.lower, self.upper)
-
-    def __repr__(self) -> str:
-        error = self.standard_error
-        margin = "" if error is None else f" +- {error:.2g}"
-        cut = f" ({_CUT})" if self.is_cut else ""
-        word = "bounds" if self.confidence_interval is None else "95 % interval"
-        return (
-            f"Estimate({self.value:.4g}{margin}{cut}, {word} {self.lower:.4g} to {self.upper:.4g}, "
-            f"{self.quality}, coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
-        )
-
-    def _repr_html_(self) -> str:
-        error = self.standard_error
-        known = self.confidence_interval is not None
-        shown = {
-            "value": f"{self.value:.4g}" + (f" ({_CUT})" if self.is_cut else ""),
-            "standard error": "-" if error is None else f"{error:.2g}",
-            "95 % interval" if known else "bounds": f"{self.lower:.4g} - {self.upper:.4g}",
-            "quality": self.quality,
-            "coverage": f"{100 * self.coverage:.1f} %",
-            "instances": f"{self.instances:,}",
-        }
-        return html_table(shown, [tuple(shown.values())])
-
-    def as_dict(self) -> dict[str, object]:
-        """Return all of it but for what only computes with it, ready for JSON."""
-        shown = [field.name for field in dataclasses.fields(self) if field.repr]
-        more = ("instances", "slope", "standard_error", "quality", "confidence_interval")
-        return {name: getattr(self, name) for name in (*shown, *more)}
 
 
 def estimate(groups: object, measure: Measure = "entropy", neurons: int | None = None) -> Estimate:
@@ -181,9 +61,9 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     -----
     Value: Chao, Wang and Jost (2013). Standard error: the delete-a-group jackknife, over groups of
     whole instances, so rows of one instance may be alike. Interval: value - t se to value + t se +
-    b, where b is what may be left of the bias: value - plug-in, or twice the jackknife's estimate
-    if that is more. It holds where the coverage is at least 0.9, and is given where that is so with
-    95 % confidence; see docs/statistics.md.
+    b, where b is what may be left of the bias: value - plug-in, or three times the jackknife's
+    estimate if that is more. It holds where the coverage is at least 0.9, and is given where that
+    is so with 95 % confidence; see docs/statistics.md.
 
     Examples
     --------
@@ -228,7 +108,7 @@ def needs_tree(sums: GroupSums) -> bool:
 
     It is for the upper bound; where the coverage allows one, an interval is narrower.
     """
-    return not allows_interval(sums.coverage, sums.instances.number) and is_tree_quick(sums)
+    return sums.least_coverage < ROUGH and is_tree_quick(sums)
 
 
 def _checked_neurons(table: GroupTable, neurons: int | None) -> int | None:
@@ -260,6 +140,7 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
             rarefied(sums.whole, max(1, sums.rows // 2)),
             *_bounds(sums, tree, value, replicates, neurons),
             sums.coverage,
+            sums.least_coverage,
             sums.rows,
             _design_effect(sums, plugin, of_sample.standard_error),
             value < found,
@@ -283,18 +164,6 @@ def _bounds(
     return min(least, most), most, (least_how, most_how)
 
 
-def with_interval(estimate: Estimate) -> Estimate:
-    """Return an estimate that has bounds, with the 95 % interval in their place if there is one."""
-    margin = estimate.replicates.margin
-    if margin is None or estimate.quality == "bounds only":
-        return estimate
-    below, above = estimate.bias
-    low, high = estimate.value - margin - below, estimate.value + margin + above
-    lower, upper = max(low, estimate.lower), min(high, estimate.upper)
-    how = ("interval", "interval" if upper == high else estimate.how[1])
-    return dataclasses.replace(estimate, lower=lower, upper=upper, how=how)
-
-
 def second_order_error(sums: GroupSums) -> float:
     """Return the standard deviation, in bits, of the entropy of equally likely states.
 
@@ -316,34 +185,3 @@ def _design_effect(sums: GroupSums, plugin: float, error: float | None) -> float
     if error is None or of_a_row < 1e-9:  # equally frequent states: the plug-in cannot vary
         return None
     return error**2 * rows / of_a_row
-
-
-def function_of(parts: Sequence[Estimate], measure: Callable[[Sequence[float]], float]) -> Estimate:
-    """Return the estimate of a measure that grows with each of several others.
-
-    All are of the same instances.
-    """
-    values = [part.value for part in parts]
-    value = measure(values)
-    below = measure([max(0.0, part.value - part.bias[0]) for part in parts])
-    above = measure([part.value + part.bias[1] for part in parts])
-    effects = [part.design_effect for part in parts if part.design_effect is not None]
-    ways = ([part.how[side] for part in parts] for side in (0, 1))
-    lower_how, upper_how = (", ".join(dict.fromkeys(way)) for way in ways)
-    return with_interval(
-        Estimate(
-            value,
-            measure([part.plugin for part in parts]),
-            measure([part.plugin_of_half for part in parts]),
-            measure([part.lower for part in parts]),
-            measure([part.upper for part in parts]),
-            (lower_how, upper_how),
-            min(part.coverage for part in parts),
-            sum(part.rows for part in parts),
-            max(effects, default=None),
-            any(part.is_cut for part in parts),
-            (value - below, above - value),
-            combined([part.replicates for part in parts], values, measure),
-            parts[0].sample,
-        )
-    )

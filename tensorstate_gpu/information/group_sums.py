@@ -16,6 +16,7 @@ from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_ONE_SIDED = 1.645  # the 95 % quantile of the normal distribution
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +25,7 @@ class GroupSums:
 
     ``whole``: the counts of counts of all groups together. ``rests``: the same without each group.
     ``rows_by_group``, ``states_by_group``, (groups,): rows, and distinct states, of each group.
-    ``rows_in_one_group``: the number of rows whose state occurs in no other group.
+    ``rows_alone``, (groups,): rows of each group whose state occurs in no other.
     ``squares``, (groups,): sums over the states of their squared count, by that in all groups.
     ``firing``, (groups, neurons): in how many rows of a group each neuron fires, if that is known.
     """
@@ -33,7 +34,7 @@ class GroupSums:
     rests: tuple[CountsOfCounts, ...]
     rows_by_group: Ints
     states_by_group: Ints
-    rows_in_one_group: int
+    rows_alone: Ints
     squares: Floats
     instances: SampledInstances
     neurons: int | None
@@ -50,7 +51,7 @@ class GroupSums:
             ),
             table.rows_by_group,
             np.array([len(places) for places in table.places], np.int64),
-            table.rows_in_one_group,
+            table.rows_alone,
             np.array(
                 [
                     float((counts**2.0 / table.total[places]).sum())
@@ -71,7 +72,7 @@ class GroupSums:
             tuple(map(CountsOfCounts.together, zip(*(part.rests for part in parts), strict=True))),
             _added([part.rows_by_group for part in parts]),
             _added([part.states_by_group for part in parts]),
-            sum(part.rows_in_one_group for part in parts),
+            _added([part.rows_alone for part in parts]),
             functools.reduce(np.add, (part.squares for part in parts)),
             first.instances,
             first.neurons,
@@ -89,7 +90,29 @@ class GroupSums:
         Good's coverage for rows that depend on each other within instances: a state of one instance
         alone was, as it were, seen once.
         """
-        return 1 - self.rows_in_one_group / self.rows
+        return 1 - int(self.rows_alone.sum()) / self.rows
+
+    @property
+    def least_coverage(self) -> float:
+        """The least coverage that the source may have, with 95 % confidence.
+
+        Its standard error is at most that of instances whose rows are all alike. Where instances
+        belong together, so do not all count, it is at least what the coverages of the groups say:
+        the error of a ratio of sums over clusters (Cochran, "Sampling techniques", 1977, 9A.1).
+        """
+        coverage = self.coverage
+        error = math.sqrt(coverage * (1 - coverage) / max(1, self.instances.number))
+        if self.instances.has_units:
+            error = max(error, self._coverage_error_by_groups())
+        return coverage - _ONE_SIDED * error
+
+    def _coverage_error_by_groups(self) -> float:
+        shares = self.rows_by_group / self.rows
+        differences = (1 - self.coverage) * shares - self.rows_alone / self.rows
+        groups = 1 / float((shares**2).sum())  # of equal size, that would say as much
+        if groups <= 1:
+            return math.inf
+        return math.sqrt(groups / (groups - 1) * float((differences**2).sum()))
 
     @property
     def clustering(self) -> float:

@@ -94,12 +94,13 @@ class GroupTable:
         return np.array([int(counts.sum()) for counts in self.counts], np.int64)
 
     @property
-    def rows_in_one_group(self) -> int:
-        """The number of rows whose state occurs in no other group."""
+    def rows_alone(self) -> Ints:
+        """How many rows of each group have a state that occurs in no other: (groups,)."""
         groups = np.zeros(len(self.total), np.int64)
         for places in self.places:
             groups[places] += 1
-        return int(self.total[groups == 1].sum())
+        each = zip(self.places, self.counts, strict=True)
+        return np.array([counts[groups[at] == 1].sum() for at, counts in each], np.int64)
 
     def total_without(self, group: int) -> Ints:
         """Return the counts of all groups together but one; states may have none left."""

@@ -15,7 +15,7 @@ from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import ClassDivergences
 from tensorstate_gpu.information.class_information import Pairs, information_of
-from tensorstate_gpu.information.estimates import ROUGH, Quality
+from tensorstate_gpu.information.estimated_measure import ROUGH, Quality
 from tensorstate_gpu.reporting.label_divergences import label_divergences
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.text import printable_name, text_table

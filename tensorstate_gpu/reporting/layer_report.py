@@ -9,7 +9,7 @@ from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import Estimate
-from tensorstate_gpu.information.estimates import Quality, quality_of
+from tensorstate_gpu.information.estimated_measure import Quality, quality_of
 from tensorstate_gpu.reporting.layer_profile import Counts, LayerProfile, firing_counts
 from tensorstate_gpu.reporting.positions import first_map
 from tensorstate_gpu.reporting.text import format_percent, format_range

@@ -11,7 +11,7 @@ from tensorstate_gpu._arguments import real
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.efficiencies import measure_layers
-from tensorstate_gpu.information.estimates import QUALITIES
+from tensorstate_gpu.information.estimated_measure import QUALITIES
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_report import LayerReport, Measured, measured_layer
 from tensorstate_gpu.reporting.report_table import Report

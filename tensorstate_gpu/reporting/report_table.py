@@ -6,7 +6,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu._html import html_bar, html_summary, html_table
-from tensorstate_gpu.information.estimates import Quality
+from tensorstate_gpu.information.estimated_measure import Quality
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.layer_profile import LayerProfile

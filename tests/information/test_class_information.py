@@ -63,7 +63,6 @@ def test_one_label_tells_nothing():
 @pytest.mark.parametrize(
     ("by_label", "error"),
     [
-        ({}, TypeError),
         ([], TypeError),
         ([1, 2], TypeError),
         ([[0.5, 0.5]], TypeError),
@@ -177,3 +176,8 @@ def test_invalid_arguments(change, error, words):
 def test_p_values_are_probabilities(states, seed):
     test = permutation_test(states, [state % 2 for state in states], seed, permutations=3)
     assert 0.25 <= test.p_value <= 1
+
+
+def test_no_labels():
+    with pytest.raises(ValueError, match="by_label is empty; at least one label is needed"):
+        mutual_information({})

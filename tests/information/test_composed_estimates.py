@@ -170,3 +170,14 @@ def test_invalid_labels(by_label, error, words):
 def test_one_label_tells_nothing():
     found = estimate_mutual_information({"all": drawn()})
     assert (found.value, found.lower, found.upper) == (0, 0, 0)
+
+
+def test_the_least_coverage_of_information_counts_the_instances_of_all_labels():
+    groups = np.zeros((32, 3), np.int64)
+    groups[:, 0] = 1
+    many = 30 * groups
+    many[0, 1], many[1, 2] = 10, 10
+    found = estimate_mutual_information({"few": groups, "many": many})
+    c = found.coverage
+    assert (found.instances, c) == (1012, 1 - 20 / 1012)
+    assert found.least_coverage == pytest.approx(c - 1.645 * (c * (1 - c) / 1012) ** 0.5)

@@ -261,3 +261,49 @@ def test_an_estimate_does_not_change_and_is_json():
 @pytest.mark.parametrize(("degrees", "quantile"), [(7, 2.3646), (15, 2.1314), (31, 2.0395)])
 def test_quantiles_of_t(degrees, quantile):
     assert student_quantile(degrees) == pytest.approx(quantile, abs=1e-3)
+
+
+@pytest.mark.parametrize(("has_units", "quality"), [(False, "rough"), (True, "bounds only")])
+def test_inputs_of_few_units_are_no_evidence_of_coverage(has_units, quality):
+    """Of 20 units of 50 inputs, one has a state of its own: a share of 5 % plus or minus 5 %."""
+    common, own = (np.array([[state]], np.uint8) for state in (0, 1))
+    parts = [ts.StateCounts(common, [50], 8) for _ in range(19)] + [ts.StateCounts(own, [60], 8)]
+    found = ts.GroupedCounts(parts, [50] * 19 + [60], has_units=has_units).estimate()
+    assert found.coverage == 1 - 60 / 1010
+    assert found.quality == quality
+    assert (found.confidence_interval is None) == has_units
+    error = math.sqrt(20 / 19) * 0.05 if has_units else math.sqrt(0.06 * 0.94 / 1010)
+    assert found.least_coverage == pytest.approx(found.coverage - 1.645 * error, abs=0.015)
+
+
+def test_the_coverage_of_units_is_that_of_a_ratio():
+    """Groups of different sizes; by hand."""
+    table = np.zeros((20, 3), np.int64)
+    table[:, 0] = np.arange(10, 30)
+    table[0, 1], table[1, 2] = 7, 3
+    states = np.arange(3, dtype=np.uint8)[:, None]
+    parts = [ts.StateCounts(states[row > 0], row[row > 0], 8) for row in table]
+    found = ts.GroupedCounts(parts, [1] * 20, has_units=True).estimate()
+    rows, alone = table.sum(axis=1), table[:, 1:].sum(axis=1)
+    shares, seen = rows / rows.sum(), 1 - alone / rows
+    groups = 1 / (shares**2).sum()
+    by_groups = groups / (groups - 1) * (shares**2 * (seen - found.coverage) ** 2).sum()
+    by_inputs = found.coverage * (1 - found.coverage) / 20
+    assert found.least_coverage == pytest.approx(
+        found.coverage - 1.645 * math.sqrt(max(by_groups, by_inputs))
+    )
+
+
+def test_states_that_become_rare_slowly():
+    """Probabilities as rank**-1.5, and all rows of an instance alike: the bias falls slowly."""
+    p = 1 / np.arange(1, 100_001) ** 1.5
+    p /= p.sum()
+    held = 0
+    for seed in range(12):
+        drawn_states = np.random.default_rng(seed).choice(len(p), (32, 50), p=p)
+        _, states = np.unique(drawn_states, return_inverse=True)
+        groups = np.array([np.bincount(row, minlength=states.max() + 1) for row in states])
+        found = estimate(20 * groups)
+        held += found.lower <= entropy(p) <= found.upper
+        assert found.confidence_interval
+    assert held >= 11

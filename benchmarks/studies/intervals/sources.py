@@ -81,6 +81,22 @@ def zipf(rows: int, states: int = 100_000) -> Source:
     )
 
 
+def falling(power: float, rows: int, own: int, frames: int = 1, states: int = 100_000) -> Source:
+    """States with probabilities rank**-power. Frames that belong together show ``own`` of them."""
+    p = 1 / np.arange(1, states + 1) ** power
+    p /= p.sum()
+
+    def draw(instances: int, rng: np.random.Generator) -> Sample:
+        units = -(-instances // frames)
+        numbers = rng.choice(states, (units, own), p=p)
+        shown = np.take_along_axis(numbers, rng.integers(0, own, (units, frames * rows)), 1)
+        return Sample(_packed(shown.reshape(-1, rows)[:instances], 17))
+
+    each = f"clips of {frames} frames, " if frames > 1 else ""
+    truth = -float((p * np.log2(p)).sum())
+    return Source(f"{each}1 / rank^{power}, {rows} rows", 17, rows, truth, draw, frames)
+
+
 def topics(rows: int = 25) -> Source:
     """Each instance is of a kind, and a kind has states of its own: as classes of images."""
     return population(f"kinds of instances, {rows} rows", 11, _of_kinds(rows)[0])
@@ -194,6 +210,8 @@ def all_sources() -> list[Source]:
         flipped(),
         zipf(25),
         zipf(1),
+        falling(1.5, rows=20, own=4),
+        falling(2, rows=4, own=3, frames=25),
         rare(0.02),
         rare(0.1),
         uniform(16, 1),
