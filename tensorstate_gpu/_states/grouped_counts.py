@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from tensorstate_gpu._states.rank_sums import RankSums
 from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
 from tensorstate_gpu._states.sums_over_states import sum_over_states
 from tensorstate_gpu.information import Estimate
+from tensorstate_gpu.information.composed_estimates import information_of_sums
 from tensorstate_gpu.information.estimates import Measure
+from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 
 
@@ -69,6 +71,11 @@ class GroupedCounts:
             )
         self._parts, self._sample = tuple(parts), sample
 
+    @classmethod
+    def of_sample(cls, parts: Sequence[StateCounts], sample: SampledInstances) -> GroupedCounts:
+        """Return the histograms of groups of these instances."""
+        return cls(parts, sample.by_group, sample.fingerprint, sample.has_units)
+
     @property
     def parts(self) -> tuple[StateCounts, ...]:
         """The histogram of each group."""
@@ -103,8 +110,7 @@ class GroupedCounts:
                 f"cannot merge {len(self._parts)} groups with {len(other._parts)} groups"
             )
         parts = [one.merge(two) for one, two in zip(self._parts, other._parts, strict=True)]
-        merged = self._sample.merge(other._sample)
-        return GroupedCounts(parts, merged.by_group, merged.fingerprint, merged.has_units)
+        return GroupedCounts.of_sample(parts, self._sample.merge(other._sample))
 
     def merge_ranks(self, process_group: object = None) -> RankGroups:
         """Return the counts of all ranks of a job. Collective; see StateCounts.merge_ranks()."""
@@ -189,8 +195,26 @@ class RankGroups:
 
         ``parts``: of each group, the states that this rank owns. ``sample``: that of all ranks.
         """
-        own = GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
+        own = GroupedCounts.of_sample(parts, sample)
         return cls(own, RankSums.of(ranks, own.group_table()), ranks)
+
+    @classmethod
+    def of_each(
+        cls, ranks: Ranks, each: Sequence[tuple[Sequence[StateCounts], SampledInstances]]
+    ) -> list[RankGroups]:
+        """Like of(), of many. Collective. Their upper bounds are by no dependence tree."""
+        owns = [GroupedCounts.of_sample(*one) for one in each]
+        sums = RankSums.of_each(ranks, [own.group_table() for own in owns])
+        return [cls(own, of_own, ranks) for own, of_own in zip(owns, sums, strict=True)]
+
+    def estimate_information(self, by_label: Mapping[Hashable, RankGroups]) -> Estimate:
+        """Return how much the state of a row tells about its label, in bits, with its error.
+
+        See information.estimate_mutual_information. ``by_label``: the same counts by label.
+        """
+        sums = [each._sums.sums for each in by_label.values()]
+        rows = [each.rows_by_group for each in sums]
+        return information_of_sums(rows, self._sums.sums, GroupSums.together(sums))
 
     @property
     def sample(self) -> SampledInstances:
@@ -216,8 +240,7 @@ class RankGroups:
         parts = gathered(self._ranks, self._own.parts, dst)
         if parts is None:
             return None
-        sample = self.sample
-        return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
+        return GroupedCounts.of_sample(parts, self.sample)
 
     def __repr__(self) -> str:
         return f"RankGroups({len(self)} groups, {self.sample.number:,} instances)"

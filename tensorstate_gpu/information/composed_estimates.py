@@ -150,9 +150,17 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
         raise ValueError("by_label is empty; at least one label is needed")
     tables = [GroupTable.of(groups) for groups in each]
     together = GroupTable.of(_together(each))
-    of_labels, states, pairs = parts = [
-        GroupSums.of(table) for table in (_labels(tables), together, GroupTable.joined(tables))
-    ]
+    sums = [GroupSums.of(table) for table in (together, GroupTable.joined(tables))]
+    return information_of_sums([table.rows_by_group for table in tables], *sums)
+
+
+def information_of_sums(rows: Sequence[Ints], states: GroupSums, pairs: GroupSums) -> Estimate:
+    """Return what estimate_mutual_information() does, from sums over at least one row.
+
+    ``rows``: of each label, those of each group. ``pairs``: sums over pairs of label and state.
+    """
+    of_labels = GroupSums.of(GroupTable.of(np.array(rows).T))  # in which each label is a state
+    parts = (of_labels, states, pairs)
     exact = _information(*(chao_wang_jost(part.whole) for part in parts))
     replicates = Replicates.of(
         states.rows_by_group,
@@ -191,12 +199,6 @@ def _information(labels: float, states: float, pairs: float) -> float:
 
 def _difference(values: Sequence[float]) -> float:
     return values[0] - values[1]
-
-
-def _labels(tables: Sequence[GroupTable]) -> GroupTable:
-    """Return the table in which each label is a state."""
-    rows = np.array([table.rows_by_group for table in tables])
-    return GroupTable.of(rows.T)
 
 
 def _together(each: Sequence[object]) -> object:

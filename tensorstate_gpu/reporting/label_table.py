@@ -1,7 +1,7 @@
 """LabelTable: the measures of one layer by label, and how much its states tell about the label."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu import information
 from tensorstate_gpu._html import html_summary, html_table
-from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
 from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
+from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.class_information import information_of
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.information.estimates import ROUGH, Quality
@@ -32,6 +33,17 @@ class LabelledLayer(Protocol):
     def name(self) -> str: ...
     def counts_by(self) -> dict[Label, StateCounts]: ...
     def grouped_by(self) -> dict[Label, GroupedCounts]: ...
+
+
+class LayerOfRanks(Protocol):
+    """A layer with the states of all ranks."""
+
+    @property
+    def name(self) -> str: ...
+    def histogram(self) -> RankCounts: ...
+    def grouped(self) -> RankGroups: ...
+    def counts_by(self) -> dict[Label, RankCounts]: ...
+    def grouped_by(self) -> dict[Label, RankGroups]: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -70,25 +82,24 @@ class LabelTable:
             return cls._without(layer.name, error)
 
     @classmethod
-    def of_rank_counts(
-        cls,
-        name: str,
-        counts_by: Callable[[], Mapping[Label | None, RankCounts]],
-        together: RankCounts,
-    ) -> "LabelTable":
-        """Measure what all ranks have of each label. No rank knows which states labels share.
-
-        ``counts_by``: returns the counts by label, or raises LabelsMissing. ``together``: of all.
-        """
+    def of_ranks(cls, layer: "LayerOfRanks") -> "LabelTable":
+        """Measure what all ranks have of each label. No rank knows all states."""
         try:
-            found = counts_by()
+            found = layer.counts_by()
         except LabelsMissing as error:
-            return cls._without(name, error)
-        by_label = {label: counts for label, counts in found.items() if label is not None}
-        totals = np.array([counts.total for counts in by_label.values()])
-        pairs = _Pairs(tuple(by_label.values()))
-        told = information_of(totals, together, pairs, "chao-wang-jost")
-        return cls._measured(name, by_label, told)
+            return cls._without(layer.name, error)
+        try:
+            by_label, groups = layer.grouped_by(), layer.grouped()
+        except RowsNotKept:
+            totals = np.array([counts.total for counts in found.values()])
+            pairs = _Pairs(tuple(found.values()))
+            told = information_of(totals, layer.histogram(), pairs, "chao-wang-jost")
+            return cls._measured(layer.name, found, told)
+        measures = [
+            LayerReport.of(_shown(label), found[label], grouped.estimate("efficiency"))
+            for label, grouped in by_label.items()
+        ]
+        return cls._estimated(layer.name, by_label, measures, groups.estimate_information(by_label))
 
     @classmethod
     def _without(cls, name: str, error: LabelsMissing) -> "LabelTable":
@@ -102,8 +113,14 @@ class LabelTable:
             LayerReport.of(_shown(label), grouped.together(), grouped.estimate("efficiency"))
             for label, grouped in by_label.items()
         ]
+        return cls._estimated(name, by_label, measures, found)
+
+    @classmethod
+    def _estimated(
+        cls, name: str, labels: Iterable[Label], measures: Iterable[LayerReport], found: Estimate
+    ) -> "LabelTable":
         limits = found.lower, found.upper
-        return cls(name, tuple(by_label), tuple(measures), found.value, *limits, found.quality)
+        return cls(name, tuple(labels), tuple(measures), found.value, *limits, found.quality)
 
     @classmethod
     def of_counts(cls, name: str, by_label: Mapping[Label, StateCounts]) -> "LabelTable":
