@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from tensorstate_gpu.information.composed_estimates import information_of_sums
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
+
+LabelT = TypeVar("LabelT")
 
 
 class GroupedCounts:
@@ -207,7 +210,7 @@ class RankGroups:
         sums = RankSums.of_each(ranks, [own.group_table() for own in owns])
         return [cls(own, of_own, ranks) for own, of_own in zip(owns, sums, strict=True)]
 
-    def estimate_information(self, by_label: Mapping[Hashable, RankGroups]) -> Estimate:
+    def estimate_information(self, by_label: Mapping[LabelT, RankGroups]) -> Estimate:
         """Return how much the state of a row tells about its label, in bits, with its error.
 
         See information.estimate_mutual_information. ``by_label``: the same counts by label.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ _NAMES = ("states", "distinct", "entropy", "efficiency", "ceiling", "coverage", 
 _NAMES_OF_ESTIMATE = ("estimate", "standard_error", "lower", "upper")
 
 Label = int | str
+CountsT = TypeVar("CountsT")
 
 
 class LabelledLayer(Protocol):
@@ -42,8 +43,8 @@ class LayerOfRanks(Protocol):
     def name(self) -> str: ...
     def histogram(self) -> RankCounts: ...
     def grouped(self) -> RankGroups: ...
-    def counts_by(self) -> dict[Label, RankCounts]: ...
-    def grouped_by(self) -> dict[Label, RankGroups]: ...
+    def counts_by(self) -> Mapping[Label | None, RankCounts]: ...
+    def grouped_by(self) -> Mapping[Label | None, RankGroups]: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -85,11 +86,11 @@ class LabelTable:
     def of_ranks(cls, layer: "LayerOfRanks") -> "LabelTable":
         """Measure what all ranks have of each label. No rank knows all states."""
         try:
-            found = layer.counts_by()
+            found = _labelled(layer.counts_by())
         except LabelsMissing as error:
             return cls._without(layer.name, error)
         try:
-            by_label, groups = layer.grouped_by(), layer.grouped()
+            by_label, groups = _labelled(layer.grouped_by()), layer.grouped()
         except RowsNotKept:
             totals = np.array([counts.total for counts in found.values()])
             pairs = _Pairs(tuple(found.values()))
@@ -187,6 +188,10 @@ class _Pairs:
         parts = [CountsOfCounts(*counts.counts_of_counts()) for counts in self.by_label]
         whole = CountsOfCounts.together(parts)
         return whole.counts, whole.states
+
+
+def _labelled(by_label: Mapping[Label | None, CountsT]) -> dict[Label, CountsT]:
+    return {label: counts for label, counts in by_label.items() if label is not None}
 
 
 def _shown(label: Label) -> str:
