@@ -62,7 +62,7 @@ def test_modules_without_a_tensor_in_a_compiled_model(backend):
     model = Detector()
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     with ts.capture(model, "*") as run:
-        with pytest.warns(ts.errors.SkippedLayersWarning) as told:
+        with pytest.warns(ts.errors.SkippedLayersWarning) as told:  # noqa: PT031
             for _ in range(2):
                 compiled(images(5, 4))
         said = " ".join(str(warning.message) for warning in told)  # one or two, as torch calls it

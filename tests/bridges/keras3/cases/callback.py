@@ -190,43 +190,6 @@ def test_an_epoch_without_validation_shows_none():
     assert ["val_efficiency" in logs for logs in later.epochs] == [False, True, False]
 
 
-def test_each_fit_counts_its_own_batches():
-    model, later = network(), Later()
-    callbacks = [StateEfficiency("hidden", update_freq=2), later]
-    for _ in range(2):
-        model.fit(X, Y, batch_size=8, callbacks=callbacks, verbose=0)
-    assert ["efficiency" in logs for logs in later.batches] == [False, True, False] * 2
-
-
-def test_a_prediction_alone():
-    model, callback = network(), StateEfficiency("hidden")
-    call = model.get_layer("hidden").call
-    model.predict(X, callbacks=[callback], verbose=0)
-    assert callback.run["hidden"].histogram() == counts_of(model, X)
-    assert model.get_layer("hidden").call == call
-
-
-def test_options_of_the_capture():
-    """Those of capture(): each is handed on."""
-    model = network()
-    weights, bias = model.get_layer("hidden").get_weights()
-    numbers = {"after": X @ weights + bias, "before": X}
-    for method, options, fires in (
-        ("after", {"threshold": 0.25}, lambda x: x > 0.25),
-        ("before", {"firing": lambda x: x < 0.5}, lambda x: x < 0.5),
-        ("before", {"neuron_axis": 1}, lambda x: x > 0),
-    ):
-        callback = StateEfficiency(layers.Dense, exclude="pred", method=method, **options)
-        model.evaluate(X, Y, callbacks=[callback], verbose=0)
-        (point,) = callback.run.values()
-        expected = ts.count_states(ts.compress_states(fires(numbers[method])))
-        assert point.histogram().counts.tolist() == expected.counts.tolist()
-        assert (point.threshold, point.neuron_axis) == (
-            options.get("threshold", 0.0),
-            options.get("neuron_axis"),
-        )
-
-
 def test_the_model_is_captured_during_fit_only():
     model, callback = network(), StateEfficiency()
     call = model.get_layer("hidden").call
