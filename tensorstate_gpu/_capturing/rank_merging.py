@@ -2,15 +2,15 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.rank_parts import NOTHING, Parts
 from tensorstate_gpu._capturing.rank_run import RankFacts, RankLayer, RankRun
 from tensorstate_gpu._capturing.spread import Spread
 from tensorstate_gpu._layers.numbered_keys import Label, in_order
-from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
+from tensorstate_gpu._states.grouped_counts import RankGroups
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
 from tensorstate_gpu._states.state_counts import (
     RankCounts,
@@ -21,10 +21,8 @@ from tensorstate_gpu._states.state_counts import (
 )
 from tensorstate_gpu.errors import (
     InputsUnknown,
-    LabelsMissing,
     NotCapturable,
     NothingCaptured,
-    RowsNotKept,
 )
 from tensorstate_gpu.information.group_table import SampledInstances
 
@@ -34,7 +32,7 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
 
     ``find_points``: what it raises on one rank is an error on all.
     """
-    parts: dict[str, _Parts] = {}
+    parts: dict[str, Parts] = {}
     points: list[CapturePoint] = []
 
     def read() -> list[_Facts]:
@@ -49,7 +47,7 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
     mergings = [_Merging.of(facts) for facts in _by_layer(agreed(ranks, read))]
     for point in points:
         parts[point.name] = _joined(point, parts[point.name])
-    found = [each.owned(parts.get(each.name, _NOTHING), ranks) for each in mergings]
+    found = [each.owned(parts.get(each.name, NOTHING), ranks) for each in mergings]
     counts = iter(with_tallies(ranks, [own for owns in found for own in owns.histograms]))
     layers = [each.layer(owns, counts, ranks) for each, owns in zip(mergings, found, strict=True)]
     return RankRun(layers, ranks.size)
@@ -58,33 +56,7 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
 # ---- what this rank has --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The states of a layer on this rank; None stands for what there is not."""
-
-    whole: StateCounts | None = None
-    by_label: dict[Label, StateCounts] | None = None
-    groups: GroupedCounts | None = None
-
-    def own_share(self, spread: Spread) -> "_Parts":
-        """Return this rank's share of what several ranks have copies of."""
-        assert self.whole is not None
-        by_label = groups = None
-        if self.by_label is not None:
-            by_label = {label: spread.own_share(part) for label, part in self.by_label.items()}
-        if self.groups is not None:
-            sample = (
-                self.groups.sample if spread.is_first else self.groups.sample.without_instances()
-            )
-            own = [spread.own_share(part) for part in self.groups.parts]
-            groups = GroupedCounts(own, sample.by_group, sample.fingerprint, sample.has_units)
-        return _Parts(spread.own_share(self.whole), by_label, groups)
-
-
-_NOTHING = _Parts()
-
-
-def _parts(point: CapturePoint, spread: Spread | None) -> _Parts:
+def _parts(point: CapturePoint, spread: Spread | None) -> Parts:
     """Read what this rank has, but for slices of neurons, which are to be joined first."""
     if point.may_be_slice:
         raise NotCapturable(
@@ -94,10 +66,10 @@ def _parts(point: CapturePoint, spread: Spread | None) -> _Parts:
     try:
         if point.has_slices:
             point.slices()  # raises here what would be raised while others wait
-            return _NOTHING
-        parts = _counts(point)
+            return NOTHING
+        parts = Parts.of(point)
     except NothingCaptured:
-        return _NOTHING
+        return NOTHING
     except MemoryError as error:
         raise MemoryError(
             f"{point.name}: ranks merge counts in memory. Where these are more, give each rank a "
@@ -107,27 +79,19 @@ def _parts(point: CapturePoint, spread: Spread | None) -> _Parts:
     return parts if spread is None else parts.own_share(spread)
 
 
-def _counts(point: CapturePoint) -> _Parts:
-    whole, by_label, groups = point.histogram(), None, None
-    with suppress(LabelsMissing):
-        by_label = point.counts_by()
-    with suppress(LabelsMissing, RowsNotKept):  # of no known input, or counts without groups
-        groups = point.grouped()
-    return _Parts(whole, by_label, groups)
-
-
-def _joined(point: CapturePoint, parts: _Parts) -> _Parts:
+def _joined(point: CapturePoint, parts: Parts) -> Parts:
     """Join slices of neurons with those of other ranks, if there are any. Collective."""
     if point.spread is None or not point.has_slices or point.neurons is None:
         return parts
-    return _Parts(point.spread.joined(point.slices(), point.neurons))
+    return Parts(point.spread.joined(point.slices(), point.neurons))
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
     """What a rank tells the others of a layer.
 
-    ``labels``, ``sample``: which labels there are, and which inputs; None if that is not known.
+    ``labels``, ``sample``, ``samples``: which labels there are, and which inputs, all and by label;
+    see Parts.
     """
 
     shown: RankFacts
@@ -137,6 +101,7 @@ class _Facts:
     states: int
     labels: tuple[Label, ...] | None
     sample: SampledInstances | None
+    samples: dict[Label, SampledInstances]
     place: int  # of the rank, in the whole job
     partners: tuple[int, ...]  # ranks that have the same rows
 
@@ -145,15 +110,16 @@ class _Facts:
         return self.shown.name
 
 
-def _facts(point: CapturePoint, spread: Spread | None, parts: _Parts, ranks: Ranks) -> _Facts:
+def _facts(point: CapturePoint, spread: Spread | None, parts: Parts, ranks: Ranks) -> _Facts:
     return _Facts(
         _shown_facts(point, spread),
         point.call_of is not None,
         str(point.options.firing_rule()),
         point.neurons if spread is None else spread.neurons,
         point.state_count,
-        None if parts.by_label is None else tuple(parts.by_label),
-        None if parts.groups is None else parts.groups.sample,
+        parts.labels,
+        parts.sample,
+        parts.samples,
         ranks.places[ranks.rank],
         () if spread is None else spread.partners,
     )
@@ -199,10 +165,11 @@ def _by_layer(each: Sequence[Sequence[_Facts]]) -> list[list[_Facts]]:
 
 @dataclass(frozen=True, slots=True)
 class _Owned:
-    """What this rank owns of a layer: histograms of all states, and by label; and by group."""
+    """What this rank owns of a layer: histograms of all states, and by label; by group; by both."""
 
     histograms: list[StateCounts]
     groups: list[StateCounts]
+    groups_by: list[list[StateCounts]]  # for each label
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +180,7 @@ class _Merging:
     neurons: int | None
     labels: tuple[Label, ...] | None
     sample: SampledInstances | None
+    samples: dict[Label, SampledInstances]  # where all ranks know labels and groups
 
     @property
     def name(self) -> str:
@@ -227,31 +195,52 @@ class _Merging:
         check_sum(each.states for each in captured)
         same_on_all([each.neurons for each in captured], f"{name}: the number of neurons")
         _check_partners(captured, name)
-        labels = [each.labels for each in captured]
-        samples = [each.sample for each in captured]
+        labels = _union([each.labels for each in captured])
+        sample = _whole_sample([each.sample for each in captured], name)
         return cls(
             RankFacts.together([each.shown for each in facts]),
             captured[0].neurons if captured else None,
-            _union(labels),
-            _whole_sample(samples, name),
+            labels,
+            sample,
+            {} if labels is None or sample is None else _by_label(captured, labels, sample),
         )
 
-    def owned(self, parts: _Parts, ranks: Ranks) -> _Owned:
+    def owned(self, parts: Parts, ranks: Ranks) -> _Owned:
         """Exchange the states of the layer. Collective."""
         if self.neurons is None:
-            return _Owned([], [])
+            return _Owned([], [], [])
+        if self.samples:
+            return self._owned_by_both(parts, ranks, self.neurons)
         empty = StateCounts.empty(self.neurons)
-        by_label = parts.by_label or {}
+        by_label = {} if self.labels is None else parts.by_label() or {}
         sent = [by_label.get(label, empty) for label in self.labels or ()]
         labels = len(sent)
         if self.sample is not None:
-            none = [empty] * len(self.sample.by_group)
-            sent += none if parts.groups is None else parts.groups.parts
+            groups = parts.groups()
+            sent += [empty] * len(self.sample.by_group) if groups is None else groups.parts
         if not sent:
-            return _Owned(owned(ranks, [empty if parts.whole is None else parts.whole]), [])
+            return _Owned(owned(ranks, [empty if parts.whole is None else parts.whole]), [], [])
         own = owned(ranks, sent)
         whole = merge_all(own[labels:] or own, self.neurons)
-        return _Owned([whole, *own[:labels]], own[labels:])
+        return _Owned([whole, *own[:labels]], own[labels:], [])
+
+    def _owned_by_both(self, parts: Parts, ranks: Ranks, neurons: int) -> _Owned:
+        """Exchange the states by label and group, which say the rest. Collective."""
+        assert self.sample is not None
+        given = parts.groups_by or {}
+        none = [StateCounts.empty(neurons)] * len(self.sample.by_group)
+        own = owned(
+            ranks,
+            [
+                part
+                for label in self.samples
+                for part in (given[label].parts if label in given else none)
+            ],
+        )
+        rows = [own[start : start + len(none)] for start in range(0, len(own), len(none))]
+        groups = [merge_all(list(each), neurons) for each in zip(*rows, strict=True)]
+        labels = [merge_all(each, neurons) for each in rows]
+        return _Owned([merge_all(groups, neurons), *labels], groups, rows)
 
     def layer(self, own: _Owned, counts: Iterator[RankCounts], ranks: Ranks) -> RankLayer:
         """Return the merged layer. ``counts``: those of all ranks, of each histogram."""
@@ -261,7 +250,9 @@ class _Merging:
         groups = None
         if self.sample is not None:
             groups = RankGroups.of(ranks, own.groups, self.sample)
-        return RankLayer(self.shown, whole, by_label, groups)
+        both = zip(own.groups_by, self.samples.values(), strict=True)
+        groups_by = dict(zip(self.samples, RankGroups.of_each(ranks, list(both)), strict=True))
+        return RankLayer(self.shown, whole, by_label, groups, groups_by)
 
 
 def _check_partners(captured: Sequence[_Facts], name: str) -> None:
@@ -281,6 +272,19 @@ def _union(labels: Sequence[tuple[Label, ...] | None]) -> tuple[Label, ...] | No
     if not known or len(known) < len(labels):
         return None
     return tuple(in_order({label for each in known for label in each}))
+
+
+def _by_label(
+    captured: Sequence[_Facts], labels: Sequence[Label], sample: SampledInstances
+) -> dict[Label, SampledInstances]:
+    """Return which inputs of all ranks have each label."""
+    none = sample.without_instances()
+    return {
+        label: functools.reduce(
+            SampledInstances.merge, (each.samples.get(label, none) for each in captured)
+        )
+        for label in labels
+    }
 
 
 def _whole_sample(samples: Sequence[SampledInstances | None], name: str) -> SampledInstances | None:

@@ -72,6 +72,7 @@ class RankLayer:
     _counts: RankCounts | None
     _by_label: dict[Label, RankCounts] | None
     _groups: RankGroups | None
+    _groups_by: dict[Label, RankGroups] | None
 
     @property
     def name(self) -> str:
@@ -154,6 +155,16 @@ class RankLayer:
             raise RowsNotKept(f"{self.name}: not all ranks have counts by group: groups=32")
         return self._groups
 
+    def grouped_by(self) -> dict[Label, RankGroups]:
+        """Return the counts of all ranks by group of inputs, for each label, sorted by label.
+
+        Raises as counts_by() and grouped() do.
+        """
+        self.counts_by()
+        self.grouped()
+        assert self._groups_by is not None
+        return dict(self._groups_by)
+
     def counted(self) -> RankCounts:
         """Return the counts of all ranks, as a report reads them."""
         return self.histogram()
@@ -234,14 +245,13 @@ class RankRun(Mapping[str, RankLayer]):
     ) -> "Report":
         """Return the table of measures of all ranks, on one rank alone; see tensorstate_gpu.report.
 
-        Its tables by label have no standard errors, and its profiles do not know which neurons fire
-        together.
+        Its profiles do not know which neurons fire together.
         """
         from tensorstate_gpu.reporting import LabelTable, report
 
         whole = report(self, accuracy, beta, include_out_of_step=include_out_of_step)
         tables = (
-            LabelTable.of_rank_counts(layer.name, layer.counts_by, layer.histogram())
+            LabelTable.of_ranks(layer)
             for layer in self.values()
             if by_label and layer.name not in whole.missing
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,11 @@ from tensorstate_gpu._states.rank_sums import RankSums
 from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
 from tensorstate_gpu._states.sums_over_states import sum_over_states
 from tensorstate_gpu.information import Estimate
+from tensorstate_gpu.information.composed_estimates import information_of_sums
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
+
+LabelT = TypeVar("LabelT")
 
 
 class GroupedCounts(CountsByGroup[StateCounts]):
@@ -70,6 +74,11 @@ class GroupedCounts(CountsByGroup[StateCounts]):
             )
         super().__init__(parts, sample)
 
+    @classmethod
+    def of_sample(cls, parts: Sequence[StateCounts], sample: SampledInstances) -> GroupedCounts:
+        """Return the histograms of groups of these instances."""
+        return cls(parts, sample.by_group, sample.fingerprint, sample.has_units)
+
     def load(self) -> GroupedCounts:
         """Return these counts: they are in memory. StoredGroups.load() reads some from disk."""
         return self
@@ -98,8 +107,7 @@ class GroupedCounts(CountsByGroup[StateCounts]):
             samples.append(other._sample)
             each.append(other._parts)
         parts = [merge_all(list(part), self.neurons) for part in zip(*each, strict=True)]
-        merged = functools.reduce(SampledInstances.merge, samples)
-        return GroupedCounts(parts, merged.by_group, merged.fingerprint, merged.has_units)
+        return GroupedCounts.of_sample(parts, functools.reduce(SampledInstances.merge, samples))
 
     def merge_ranks(self, process_group: object = None) -> RankGroups:
         """Return the counts of all ranks of a job. Collective; see StateCounts.merge_ranks()."""
@@ -180,8 +188,24 @@ class RankGroups:
 
         ``parts``: of each group, the states that this rank owns. ``sample``: that of all ranks.
         """
-        own = GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
+        own = GroupedCounts.of_sample(parts, sample)
         return cls(own, RankSums.of(ranks, own.group_table()), ranks)
+
+    @classmethod
+    def of_each(
+        cls, ranks: Ranks, each: Sequence[tuple[Sequence[StateCounts], SampledInstances]]
+    ) -> list[RankGroups]:
+        """Like of(), of many. Collective. Their upper bounds are by no dependence tree."""
+        owns = [GroupedCounts.of_sample(*one) for one in each]
+        sums = RankSums.of_each(ranks, [own.group_table() for own in owns])
+        return [cls(own, of_own, ranks) for own, of_own in zip(owns, sums, strict=True)]
+
+    def estimate_information(self, by_label: Mapping[LabelT, RankGroups]) -> Estimate:
+        """Return how much the state of a row tells about its label, in bits, with its error.
+
+        See information.estimate_mutual_information. ``by_label``: the same counts by label.
+        """
+        return information_of_sums([each._sums.sums for each in by_label.values()], self._sums.sums)
 
     @property
     def sample(self) -> SampledInstances:
@@ -207,8 +231,7 @@ class RankGroups:
         parts = gathered(self._ranks, self._own.parts, dst)
         if parts is None:
             return None
-        sample = self.sample
-        return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
+        return GroupedCounts.of_sample(parts, self.sample)
 
     def __repr__(self) -> str:
         return f"RankGroups({len(self)} groups, {self.sample.number:,} instances)"

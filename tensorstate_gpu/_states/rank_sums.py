@@ -1,5 +1,6 @@
 """RankSums: what estimates need of counts by group, summed over ranks that own disjoint states."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,12 @@ class RankSums:
             return cls(sums, None)
         tree = np.sum(ranks.of_all(own.code_lengths(over_ranks=ranks.summed)), axis=0)
         return cls(sums, tree)
+
+    @classmethod
+    def of_each(cls, ranks: Ranks, owns: Sequence[GroupTable]) -> "list[RankSums]":
+        """Like of(), of many tables in one exchange, and so without trees. Collective."""
+        of_ranks = ranks.of_all([GroupSums.of(own) for own in owns])
+        return [cls(GroupSums.together(each), None) for each in zip(*of_ranks, strict=True)]
 
     def estimate(self, measure: Measure) -> Estimate:
         """Return a measure of the source, with its error. Raises ValueError if empty."""

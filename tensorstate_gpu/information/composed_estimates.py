@@ -149,9 +149,16 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     if not each:
         raise ValueError("by_label is empty; at least one label is needed")
     sums = [sums_of(groups) for groups in each]
-    states = sums_of(_together(each))
-    of_labels = _labels(sums)
-    pairs = dataclasses.replace(GroupSums.together(sums), instances=states.instances)
+    return information_of_sums(sums, sums_of(_together(each)))
+
+
+def information_of_sums(by_label: Sequence[GroupSums], states: GroupSums) -> Estimate:
+    """Return what estimate_mutual_information() does, from sums over at least one row.
+
+    ``by_label``: those of each label. ``states``: those of all labels together.
+    """
+    of_labels = _labels(by_label)
+    pairs = dataclasses.replace(GroupSums.together(by_label), instances=states.instances)
     parts = of_labels, states, pairs
     exact = _information(*(chao_wang_jost(part.whole) for part in parts))
     replicates = Replicates.of(

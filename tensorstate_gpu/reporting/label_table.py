@@ -1,19 +1,19 @@
 """LabelTable: the measures of one layer by label, and how much its states tell about the label."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from tensorstate_gpu import information
 from tensorstate_gpu._html import html_summary, html_table
-from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
 from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
-from tensorstate_gpu.information import ClassDivergences
+from tensorstate_gpu.information import ClassDivergences, Estimate
 from tensorstate_gpu.information.class_information import Pairs, information_of
 from tensorstate_gpu.information.estimated_measure import ROUGH, Quality
 from tensorstate_gpu.reporting.label_divergences import label_divergences
@@ -27,6 +27,7 @@ _NAMES_OF_ESTIMATE = ("estimate", "standard_error", "lower", "upper")
 Label = int | str
 Counts = StateCounts | StoredCounts
 ByGroup = GroupedCounts | StoredGroups
+CountsT = TypeVar("CountsT")
 
 
 class LabelledLayer(Protocol):
@@ -36,6 +37,17 @@ class LabelledLayer(Protocol):
     def name(self) -> str: ...
     def counted_by(self) -> Mapping[Label, Counts]: ...
     def counted_groups_by(self) -> Mapping[Label, ByGroup]: ...
+
+
+class LayerOfRanks(Protocol):
+    """A layer with the states of all ranks."""
+
+    @property
+    def name(self) -> str: ...
+    def histogram(self) -> RankCounts: ...
+    def grouped(self) -> RankGroups: ...
+    def counts_by(self) -> Mapping[Label | None, RankCounts]: ...
+    def grouped_by(self) -> Mapping[Label | None, RankGroups]: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -76,25 +88,24 @@ class LabelTable:
             return cls._without(layer.name, error)
 
     @classmethod
-    def of_rank_counts(
-        cls,
-        name: str,
-        counts_by: Callable[[], Mapping[Label | None, RankCounts]],
-        together: RankCounts,
-    ) -> "LabelTable":
-        """Measure what all ranks have of each label. No rank knows which states labels share.
-
-        ``counts_by``: returns the counts by label, or raises LabelsMissing. ``together``: of all.
-        """
+    def of_ranks(cls, layer: "LayerOfRanks") -> "LabelTable":
+        """Measure what all ranks have of each label. No rank knows all states."""
         try:
-            found = counts_by()
+            found = _labelled(layer.counts_by())
         except LabelsMissing as error:
-            return cls._without(name, error)
-        by_label = {label: counts for label, counts in found.items() if label is not None}
-        totals = np.array([counts.total for counts in by_label.values()])
-        pairs = Pairs(by_label.values())
-        told = information_of(totals, together, pairs, "chao-wang-jost")
-        return cls._measured(name, by_label, told)
+            return cls._without(layer.name, error)
+        try:
+            by_label, groups = _labelled(layer.grouped_by()), layer.grouped()
+        except RowsNotKept:
+            totals = np.array([counts.total for counts in found.values()])
+            pairs = Pairs(found.values())
+            told = information_of(totals, layer.histogram(), pairs, "chao-wang-jost")
+            return cls._measured(layer.name, found, told)
+        measures = [
+            LayerReport.of(_shown(label), found[label], grouped.estimate("efficiency"))
+            for label, grouped in by_label.items()
+        ]
+        return cls._estimated(layer.name, by_label, measures, groups.estimate_information(by_label))
 
     @classmethod
     def _without(cls, name: str, error: LabelsMissing) -> "LabelTable":
@@ -108,8 +119,14 @@ class LabelTable:
             LayerReport.of(_shown(label), grouped.together(), grouped.estimate("efficiency"))
             for label, grouped in by_label.items()
         ]
+        return cls._estimated(name, by_label, measures, found)
+
+    @classmethod
+    def _estimated(
+        cls, name: str, labels: Iterable[Label], measures: Iterable[LayerReport], found: Estimate
+    ) -> "LabelTable":
         limits = found.lower, found.upper
-        return cls(name, tuple(by_label), tuple(measures), found.value, *limits, found.quality)
+        return cls(name, tuple(labels), tuple(measures), found.value, *limits, found.quality)
 
     @classmethod
     def of_counts(cls, name: str, by_label: Mapping[Label, Counts]) -> "LabelTable":
@@ -172,6 +189,10 @@ class LabelTable:
         headings, *rows = self.cells()
         title = html_summary([(self.layer, self.missing or "by label")])
         return title + html_table(headings, rows) + html_summary(self.summary())
+
+
+def _labelled(by_label: Mapping[Label | None, CountsT]) -> dict[Label, CountsT]:
+    return {label: counts for label, counts in by_label.items() if label is not None}
 
 
 def _shown(label: Label) -> str:

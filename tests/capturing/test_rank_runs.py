@@ -101,7 +101,7 @@ def units_of(inputs, **options):
     return point_of(inputs, units=True, **options)
 
 
-def chain_of(inputs, neurons, **options):
+def chain_of(inputs, neurons, labels=False, **options):
     """A capture point whose neurons depend on each other.
 
     The states of 30 of them are seldom seen twice, so the upper bound is by a dependence tree.
@@ -111,7 +111,7 @@ def chain_of(inputs, neurons, **options):
     packed = np.packbits(bits, axis=1, bitorder="little").reshape(200, 2, -1)
     point = new_point(name="layer", neurons=neurons, **options)
     for number in inputs:
-        point.append(packed[number], 1, units=[number])
+        point.append(packed[number], 1, labels=[number % 3] if labels else None, units=[number])
     return point
 
 
@@ -205,6 +205,47 @@ def test_tables_by_label_are_those_of_one_process():
         assert str(found) == str(exact)
         assert found.information == pytest.approx(exact.information)
         assert found.quality == exact.quality
+
+
+@pytest.mark.parametrize("options", [{"keep": "states"}, {"keep": "counts", "groups": 32}], ids=str)
+def test_estimates_of_each_label_are_those_of_one_process(options):
+    """Units decide the groups; a rank has no inputs, and another lacks a label."""
+    parts = [range(90), range(0), range(90, 198), range(198, 200)]
+
+    def measured(ranks):
+        point = chain_of(parts[ranks.rank], 3, labels=True, **options)
+        found = ts.Run([point]).sync(ranks)
+        by_label = {label: each.gather(1) for label, each in found["layer"].grouped_by().items()}
+        estimates = {label: each.estimate() for label, each in found["layer"].grouped_by().items()}
+        return estimates, by_label, found.report(by_label=True).by_label
+
+    whole = chain_of(range(200), 3, labels=True, **options)
+    exact = whole.grouped_by()
+    [table] = ts.Run([whole]).report(by_label=True).by_label
+    found = on_ranks(4, measured)
+    assert found[1][1] == exact
+    for estimates, _, [of_ranks] in found:
+        assert list(estimates) == list(exact)
+        for label, groups in exact.items():
+            for field in FIELDS:
+                value = getattr(groups.estimate(), field)
+                assert getattr(estimates[label], field) == pytest.approx(value, rel=1e-12), field
+        assert str(of_ranks) == str(table)
+        assert (of_ranks.lower, of_ranks.upper) == pytest.approx((table.lower, table.upper))
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"labels": True, "keep": "counts"}, ts.errors.RowsNotKept),
+        ({"keep": "counts", "groups": 8}, ts.errors.LabelsMissing),
+    ],
+    ids=str,
+)
+def test_groups_of_labels_need_both(options, error):
+    found, _ = synchronised(lambda part: point_of(part, **options))
+    with pytest.raises(error):
+        found[0]["layer"].grouped_by()
 
 
 def test_layers_without_labels_say_so_in_the_report_of_ranks():

@@ -90,10 +90,11 @@ def test_copies_have_labels_and_groups_once(options):
         point.spread = Spread((Step("copies", ranks),), 9)
         layer = ts.Run([point]).sync(ranks)["layer"]
         by_label = {label: counts.gather() for label, counts in layer.counts_by().items()}
-        return layer.histogram().gather(), by_label, layer.grouped().gather()
+        both = {label: counts.gather() for label, counts in layer.grouped_by().items()}
+        return layer.histogram().gather(), by_label, layer.grouped().gather(), both
 
     found, *_ = on_ranks(3, sync)
-    assert found == (whole.histogram(), whole.counts_by(), whole.grouped())
+    assert found == (whole.histogram(), whole.counts_by(), whole.grouped(), whole.grouped_by())
 
 
 @pytest.mark.parametrize("kind", ["neurons", "copies"])

@@ -62,10 +62,11 @@ def test_modules_without_a_tensor_in_a_compiled_model(backend):
     model = Detector()
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     with ts.capture(model, "*") as run:
-        with pytest.warns(ts.errors.SkippedLayersWarning) as told:
-            compiled(images(5, 4))
-        compiled(images(5, 4))
-        assert len(told) == 2  # one for each of the layers
+        with pytest.warns(ts.errors.SkippedLayersWarning) as told:  # noqa: PT031
+            for _ in range(2):
+                compiled(images(5, 4))
+        said = " ".join(str(warning.message) for warning in told)  # one or two, as torch calls it
+        assert [said.count(name) for name in [*run][1:]] == [1, 1]
     assert [point.instance_count for point in run.values()] == [10, 0, 0]
 
 

@@ -177,6 +177,19 @@ def test_early_stopping():
     assert len(history.epoch) == 2
 
 
+def test_an_epoch_without_validation_shows_none():
+    model, later = network(), Later()
+    model.fit(
+        *(X, Y),
+        validation_data=(V, Y[:10]),
+        validation_freq=2,
+        epochs=3,
+        callbacks=[StateEfficiency("hidden"), later],
+        verbose=0,
+    )
+    assert ["val_efficiency" in logs for logs in later.epochs] == [False, True, False]
+
+
 def test_the_model_is_captured_during_fit_only():
     model, callback = network(), StateEfficiency()
     call = model.get_layer("hidden").call

@@ -1,0 +1,89 @@
+"""Parts: the states of a layer on one rank, as they are merged with those of others."""
+
+import functools
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tensorstate_gpu._capturing.capture_point import CapturePoint
+from tensorstate_gpu._capturing.spread import Spread
+from tensorstate_gpu._layers.numbered_keys import Label
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
+from tensorstate_gpu.information.group_table import SampledInstances
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The states of a layer on this rank; None stands for what there is not.
+
+    ``groups_by``: by group for each label; if known, it says what the two before it would.
+    """
+
+    whole: StateCounts | None = None
+    labelled: dict[Label, StateCounts] | None = None
+    grouped: GroupedCounts | None = None
+    groups_by: dict[Label, GroupedCounts] | None = None
+
+    @classmethod
+    def of(cls, point: CapturePoint) -> "Parts":
+        """Read those of a capture point. Raises NothingCaptured if it has none."""
+        whole = point.histogram()
+        labelled = grouped = None
+        with suppress(LabelsMissing, RowsNotKept):  # RowsNotKept: counts without groups
+            return cls(whole, groups_by=point.grouped_by())
+        with suppress(LabelsMissing):
+            labelled = point.counts_by()
+        with suppress(LabelsMissing, RowsNotKept):  # LabelsMissing: of no known input
+            grouped = point.grouped()
+        return cls(whole, labelled, grouped)
+
+    def by_label(self) -> dict[Label, StateCounts] | None:
+        """Return the counts of each label."""
+        if self.groups_by is None:
+            return self.labelled
+        return {label: groups.together() for label, groups in self.groups_by.items()}
+
+    def groups(self) -> GroupedCounts | None:
+        """Return the counts of each group."""
+        if self.groups_by is None:
+            return self.grouped
+        return functools.reduce(GroupedCounts.merge, self.groups_by.values())
+
+    @property
+    def labels(self) -> tuple[Label, ...] | None:
+        """Which labels there are."""
+        known = self.labelled if self.groups_by is None else self.groups_by
+        return None if known is None else tuple(known)
+
+    @property
+    def sample(self) -> SampledInstances | None:
+        """Which inputs there are, where counts are by group."""
+        if self.groups_by is not None:
+            return functools.reduce(SampledInstances.merge, self.samples.values())
+        return None if self.grouped is None else self.grouped.sample
+
+    @property
+    def samples(self) -> dict[Label, SampledInstances]:
+        """Which inputs have each label, where counts are by group for each label."""
+        return {label: groups.sample for label, groups in (self.groups_by or {}).items()}
+
+    def own_share(self, spread: Spread) -> "Parts":
+        """Return this rank's share of what several ranks have copies of."""
+        assert self.whole is not None
+        labelled = grouped = groups_by = None
+        if self.labelled is not None:
+            labelled = {label: spread.own_share(part) for label, part in self.labelled.items()}
+        if self.grouped is not None:
+            grouped = _own_share(self.grouped, spread)
+        if self.groups_by is not None:
+            groups_by = {label: _own_share(part, spread) for label, part in self.groups_by.items()}
+        return Parts(spread.own_share(self.whole), labelled, grouped, groups_by)
+
+
+def _own_share(groups: GroupedCounts, spread: Spread) -> GroupedCounts:
+    sample = groups.sample if spread.is_first else groups.sample.without_instances()
+    return GroupedCounts.of_sample([spread.own_share(part) for part in groups.parts], sample)
+
+
+NOTHING = Parts()
