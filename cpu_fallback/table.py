@@ -48,7 +48,7 @@ class Table(ABC):
                     self.take_back(packed, weights, start, done)
                     raise MemoryError(
                         f"no memory for more than {self._used:,} states of {packed.shape[1]:,} "
-                        f"bytes: none of {stop - start:,} rows was counted ({error})"
+                        f"bytes ({error})"
                     ) from error
         return done
 

@@ -33,7 +33,7 @@ from .training_mode import check_when, takes_call
 # The attributes that a StateCapture layer forwards to its capture point: everything that reads
 # states, and what users call; not what only bridges call.
 _FORWARDED_NAMES = frozenset(name for name in dir(LayerStates) if not name.startswith("_")) | {
-    *("capture_on", "close", "flush", "reset_states")
+    *("capture_on", "close", "flush", "report_origin", "reset_states")
 }
 
 _OPTIONS = frozenset(CaptureKeywords.__annotations__)

@@ -130,8 +130,9 @@ class CountsAccumulator(Accumulator):
             self._counters.add(packed, row_labels, row_groups)
         except MemoryError as error:
             raise MemoryError(
-                f"{error}. What was captured before can be read. A store takes any number of rows "
-                "(storage_path=), and counts them later; or leave out layers (exclude=)"
+                f"none of {len(packed):,} rows was counted: {error}. What was captured before can "
+                "be read. A store takes any number of rows (storage_path=), and counts them later; "
+                "or leave out layers (exclude=)"
             ) from error
 
     def _compute_counts(self) -> StateCounts | StoredCounts:

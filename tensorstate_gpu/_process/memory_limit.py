@@ -74,12 +74,12 @@ def memory_of_task(size: int) -> Iterator[None]:
 def working_memory() -> int:
     """Return how many bytes of arrays keep the process at the limit, or 150 MB above.
 
-    The interpreter with NumPy, Numba and zarr takes 200 MB, and freed memory is not all returned at
+    The interpreter with NumPy, Numba and zarr takes 210 MB, and freed memory is not all returned at
     once.
     """
     limit, of_task = get_memory_limit(), _of_task.get()
     limit = limit if of_task is None else min(limit, of_task)
-    return limit - min(limit // 2, 128 << 20)
+    return limit - min(limit * 5 // 8, 128 << 20)
 
 
 def _size(limit: int | str, name: str) -> int:

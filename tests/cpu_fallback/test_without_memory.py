@@ -69,7 +69,7 @@ def test_a_batch_is_counted_completely_or_not_at_all(width, weighted, memory):
                 running.add(rows, times if weighted else None)
                 counted.append((rows, times))
             except MemoryError as error:
-                assert f"states of {width} bytes: none of 6,000 rows was counted" in str(error)  # noqa: PT017
+                assert f"states of {width} bytes (" in str(error)  # noqa: PT017
             assert running.total == sum(times.sum() for _, times in counted)
             assert_counts(running.result(), counted)
         assert len(counted) >= 2

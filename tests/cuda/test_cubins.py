@@ -25,6 +25,7 @@ from tests.support.samples import sample, sweep, thinned
 
 if sys.platform != "linux":
     pytest.skip("NVRTC and cuobjdump come as wheels for Linux", allow_module_level=True)
+import cuda.core  # noqa: F401, before threads would: side by side, one may find it half imported
 
 MOST_REGISTERS = 128
 MOST_REGISTERS_OF = {"count_rows": 64}  # for blocks of 1024 threads

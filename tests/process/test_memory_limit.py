@@ -96,5 +96,5 @@ def test_tasks_share_the_memory_and_results_do_not():
     with module.memory_of_task(4_000_000_000):
         assert module.working_memory() == whole
     with module.memory_of_task(1):  # never less than what a merge needs
-        assert module.working_memory() == module.LEAST // 2
+        assert module.working_memory() == module.LEAST * 3 // 8
     assert module.working_memory() == whole

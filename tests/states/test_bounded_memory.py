@@ -81,8 +81,16 @@ KEEPING = """
 """
 
 
+@pytest.fixture(scope="module")
+def compiled_kernels():
+    """Numba's cache holds all kernels: LLVM keeps some of the memory that it compiles them with."""
+    command = [sys.executable, "-m", "tensorstate_gpu", "warm-up"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 @pytest.mark.long
+@pytest.mark.usefixtures("compiled_kernels")
 @pytest.mark.parametrize(
     ("program", "width", "rows", "limit", "kind"),
     [(PROGRAM, *case) for case in CASES]
