@@ -1,6 +1,7 @@
 """CuPy, if it is installed, and conversions of other libraries' tensors to CuPy arrays."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -85,8 +86,9 @@ def _empty_caches() -> bool:
     pool.free_all_blocks()
     torch = loaded_module("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        cached += torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # one that is plugged in, such as RMM's, has no statistics
+            cached += torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)
+            torch.cuda.empty_cache()
     return cached > 0
 
 

@@ -197,12 +197,16 @@ class _Merging:
         _check_partners(captured, name)
         labels = _union([each.labels for each in captured])
         sample = _whole_sample([each.sample for each in captured], name)
+        by_label = {}
+        # A rank without memory for both has none by label and group.
+        if labels is not None and sample is not None and all(each.samples for each in captured):
+            by_label = _by_label(captured, labels, sample)
         return cls(
             RankFacts.together([each.shown for each in facts]),
             captured[0].neurons if captured else None,
             labels,
             sample,
-            {} if labels is None or sample is None else _by_label(captured, labels, sample),
+            by_label,
         )
 
     def owned(self, parts: Parts, ranks: Ranks) -> _Owned:

@@ -30,7 +30,8 @@ class Parts:
         """Read those of a capture point. Raises NothingCaptured if it has none."""
         whole = point.histogram()
         labelled = grouped = None
-        with suppress(LabelsMissing, RowsNotKept):  # RowsNotKept: counts without groups
+        # RowsNotKept: counts without groups. MemoryError: by both there are more than by each.
+        with suppress(LabelsMissing, RowsNotKept, MemoryError):
             return cls(whole, groups_by=point.grouped_by())
         with suppress(LabelsMissing):
             labelled = point.counts_by()
@@ -48,7 +49,8 @@ class Parts:
         """Return the counts of each group."""
         if self.groups_by is None:
             return self.grouped
-        return functools.reduce(GroupedCounts.merge, self.groups_by.values())
+        first, *others = self.groups_by.values()
+        return first.merge(*others)
 
     @property
     def labels(self) -> tuple[Label, ...] | None:

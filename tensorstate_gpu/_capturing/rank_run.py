@@ -162,7 +162,8 @@ class RankLayer:
         """
         self.counts_by()
         self.grouped()
-        assert self._groups_by is not None
+        if not self._groups_by:
+            raise RowsNotKept(f"{self.name}: a rank had no memory for counts by label and group")
         return dict(self._groups_by)
 
     def counted(self) -> RankCounts:

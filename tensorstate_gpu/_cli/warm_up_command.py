@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from tensorstate_gpu.reporting.text import format_bytes, with_noun
 
 def warm_up(options: argparse.Namespace) -> int:
     """Call each kernel once for each kind of arguments; what the cache has is only loaded."""
-    if options.folder is not None:
-        _use_folder(Path(options.folder).expanduser().resolve())
+    folder = None if options.folder is None else _checked_folder(options.folder)
+    if folder is not None:
+        _use_folder(folder)
     from tensorstate_gpu._cli.first_uses import first_uses  # with the kernels: after the folder
     from tensorstate_gpu.cpu_fallback.compiling import cache_use
 
+    _check_cache(cache_use()[2], folder)
     uses = first_uses()
     with Progress("compiling", len(uses), "kinds of calls") as bar:
         for what, use in uses:
@@ -24,13 +27,17 @@ def warm_up(options: argparse.Namespace) -> int:
             use()
             bar.add(1, note=what)
     loaded, compiled, folders = cache_use()
-    if not folders:
-        raise OSError("no folder can be written to that Numba would cache kernels in: give FOLDER")
     size = sum(file.stat().st_size for folder in folders for file in folder.glob("*.nb[ic]"))
     print(f"{with_noun(compiled, 'kernel')} compiled, {loaded:,} loaded ({format_bytes(size)})")
-    if options.folder is not None:
-        print(_how_to_use(options.folder))
+    if folder is not None:
+        print(_how_to_use(folder))
     return 0
+
+
+def _checked_folder(name: str) -> Path:
+    if not name:
+        raise ValueError("FOLDER is empty")
+    return Path(name).expanduser().resolve()
 
 
 def _use_folder(folder: Path) -> None:
@@ -48,7 +55,16 @@ def _use_folder(folder: Path) -> None:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
 
 
-def _how_to_use(folder: str) -> str:
+def _check_cache(folders: Collection[Path], wanted: Path | None) -> None:
+    """Raise OSError if Numba would not cache, or elsewhere: it takes what it can write to."""
+    if not folders:
+        raise OSError("no folder can be written to that Numba would cache kernels in: give FOLDER")
+    for used in folders:
+        if wanted is not None and not used.resolve().is_relative_to(wanted):
+            raise PermissionError(f"Numba cannot write to its folder in {wanted}, and takes {used}")
+
+
+def _how_to_use(folder: Path) -> str:
     """Say in which processes the folder replaces compiling."""
     from llvmlite.binding import get_host_cpu_name  # type: ignore[import-untyped]
 

@@ -195,16 +195,19 @@ class RankGroups:
     def of_each(
         cls, ranks: Ranks, each: Sequence[tuple[Sequence[StateCounts], SampledInstances]]
     ) -> list[RankGroups]:
-        """Like of(), of many. Collective. Their upper bounds are by no dependence tree."""
+        """Like of(), of many. Collective. Their upper bounds do not use how neurons fire."""
         owns = [GroupedCounts.of_sample(*one) for one in each]
-        sums = RankSums.of_each(ranks, [own.group_table() for own in owns])
+        sums = RankSums.of_each(ranks, (own.group_table() for own in owns))
         return [cls(own, of_own, ranks) for own, of_own in zip(owns, sums, strict=True)]
 
     def estimate_information(self, by_label: Mapping[LabelT, RankGroups]) -> Estimate:
         """Return how much the state of a row tells about its label, in bits, with its error.
 
         See information.estimate_mutual_information. ``by_label``: the same counts by label.
+        Raises ValueError if that is empty.
         """
+        if not by_label:
+            raise ValueError("by_label is empty; at least one label is needed")
         return information_of_sums([each._sums.sums for each in by_label.values()], self._sums.sums)
 
     @property

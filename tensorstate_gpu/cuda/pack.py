@@ -154,7 +154,8 @@ def _pitched(offset: int, layout: Layout, size: int) -> _Choice | None:
     """Like _choose_kernel(), for rows of neighbouring neurons; None if pack_pitched cannot."""
     strides = (layout.run_stride, *reversed(layout.outer_strides))
     total = layout.states * layout.row_bytes
-    few = len(layout.outer_shape) <= _PITCHED_AXES and layout.neurons < _MOST_INT32
+    # 16: the kernel adds the numbers before the row in its first aligned 16 bytes.
+    few = len(layout.outer_shape) <= _PITCHED_AXES and layout.neurons < _MOST_INT32 - 16
     if not few or total > MOST_DIVIDED or any(stride % size for stride in strides):
         return None
     missing = _PITCHED_AXES - len(layout.outer_shape)

@@ -104,7 +104,7 @@ class GroupSums:
         error = math.sqrt(coverage * (1 - coverage) / max(1, self.instances.number))
         if self.instances.has_units:
             error = max(error, self._coverage_error_by_groups())
-        return coverage - _ONE_SIDED * error
+        return max(0.0, coverage - _ONE_SIDED * error)
 
     def _coverage_error_by_groups(self) -> float:
         shares = self.rows_by_group / self.rows

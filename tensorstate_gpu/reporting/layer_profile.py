@@ -11,7 +11,7 @@ from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.neurons.samples import sample_of
-from tensorstate_gpu.reporting.positions import Shares
+from tensorstate_gpu.reporting.positions import FiringMap
 
 Ints = NDArray[np.int64]
 Counts = StateCounts | StoredCounts | RankCounts
@@ -28,7 +28,7 @@ class LayerProfile:
     ``repetitions``: how many distinct states occurred how often.
     ``cofiring``, (neurons, neurons): in how many states both of two neurons fire; None if that
     would take long, or if no rank has all states.
-    ``first_map``, (height, width): the share of neurons that fire at each position of the first
+    ``first_map``: the share of neurons that fire at each position of the first
     input; None for a layer without positions or rows.
     """
 
@@ -37,10 +37,10 @@ class LayerProfile:
     firing: Ints
     repetitions: CountsOfCounts
     cofiring: Ints | None
-    first_map: Shares | None = None
+    first_map: FiringMap | None = None
 
     @classmethod
-    def of(cls, layer: str, counts: Counts, first_map: Shares | None = None) -> LayerProfile:
+    def of(cls, layer: str, counts: Counts, first_map: FiringMap | None = None) -> LayerProfile:
         """Return the profile of a histogram of at least one state."""
         return cls(
             layer,

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu import _arguments as arguments
+from tensorstate_gpu._states.bits import popcount
 from tensorstate_gpu._states.packing import decompress_states
 
 Shares = NDArray[np.float32]
 MOST_POSITIONS = 64  # along each axis of a map
+
+
+class FiringMap(NamedTuple):
+    """The share of neurons that fire: (height, width). Means of squares of ``step`` positions."""
+
+    shares: Shares
+    step: int
 
 
 class Positions(Protocol):
@@ -47,11 +55,12 @@ def states_at_positions(layer: Positions, input_number: int) -> NDArray[np.bool_
     return rows.reshape(*((1, *shape)[-2:]), -1)
 
 
-def first_map(layer: Any) -> Shares | None:
-    """Return the share of neurons that fire at each position of the first input: (height, width).
+def first_map(layer: Any) -> FiringMap | None:
+    """Return the share of neurons that fire at each position of the first input.
 
-    Of more than MOST_POSITIONS along an axis, the means of as many parts. None for a layer without
-    positions, for one that keeps no rows, and for that of several ranks, which knows of neither.
+    Of more than MOST_POSITIONS along an axis, squares of as many as needed are one. None for a
+    layer without positions, for one that keeps no rows, and for that of several ranks, which knows
+    of neither.
     """
     shape: tuple[int, ...] | None = getattr(layer, "spatial_shape", None)
     if not shape or len(shape) > 2 or math.prod(shape) < 2 or layer.keeps_counts:
@@ -62,8 +71,10 @@ def first_map(layer: Any) -> Shares | None:
         return None
     if math.prod(shape) != each:  # a mask has left some out
         return None
-    shares = states_at_positions(layer, 0).mean(axis=2, dtype=np.float32)
-    return _reduced(_reduced(shares).T).T
+    fires = popcount(_rows(layer, 0, each)).astype(np.float32)
+    shares = (fires / np.float32(layer.neurons)).reshape((1, *shape)[-2:])
+    step = -(-max(shape) // MOST_POSITIONS)
+    return FiringMap(_reduced(_reduced(shares, step).T, step).T, step)
 
 
 def place_of(value: int, count: int, argument: str, layer: str) -> int:
@@ -85,11 +96,10 @@ def _rows(layer: Positions, start: int, stop: int) -> NDArray[np.uint8]:
     return np.concatenate(found)
 
 
-def _reduced(shares: Shares) -> Shares:
-    """Return the means of at most MOST_POSITIONS parts of the first axis."""
-    size = len(shares)
-    if size <= MOST_POSITIONS:
+def _reduced(shares: Shares, step: int) -> Shares:
+    """Return the means of each ``step`` entries of the first axis."""
+    if step == 1:
         return shares
-    begins = np.arange(MOST_POSITIONS) * size // MOST_POSITIONS
+    begins = np.arange(0, len(shares), step)
     sums: Shares = np.add.reduceat(shares, begins, axis=0)
-    return sums / np.diff(begins, append=size).astype(np.float32)[:, None]
+    return sums / np.diff(begins, append=len(shares)).astype(np.float32)[:, None]

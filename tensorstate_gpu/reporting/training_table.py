@@ -57,10 +57,10 @@ def training_columns(log: Log) -> Columns:
     Raises TypeError if this is no mapping of integers to mappings.
     """
     rows = [
-        (step, *found.groups(), value)
+        (step, *found.groups(), float(value))
         for step, scalars in sorted(_checked(log).items())
         for key, value in scalars.items()
-        if (found := _KEY.fullmatch(key))
+        if value is not None and (found := _KEY.fullmatch(key))
     ]
     steps, phases, measures, layers, values = zip(*rows, strict=True) if rows else ((),) * 5
     return {

@@ -378,3 +378,25 @@ def test_the_run_itself_does_not_change():
     on_ranks(1, lambda ranks: ts.Run([point]).sync(ranks))
     assert point.histogram() == before
     assert np.array_equal(point.raw_states, point_of(range(9)).raw_states)
+
+
+@pytest.mark.parametrize("short", [0, 2])
+def test_a_rank_without_memory_for_labels_and_groups_together(short, monkeypatch):
+    """Nothing is lost: all ranks merge each of them alone."""
+    whole = point_of(range(40), labels=True)
+    grouped_by = ts.CapturePoint.grouped_by
+
+    def without_memory(point, *arguments, **options):
+        if point.instance_count == len(PARTS[short]):
+            raise MemoryError
+        return grouped_by(point, *arguments, **options)
+
+    monkeypatch.setattr(ts.CapturePoint, "grouped_by", without_memory)
+    runs, _ = synchronised(lambda inputs: point_of(inputs, labels=True))
+    layer = runs[0]["layer"]
+    assert layer.histogram().total == whole.state_count
+    assert {label: each.total for label, each in layer.counts_by().items()} == {
+        label: each.total for label, each in whole.counts_by().items()
+    }
+    with pytest.raises(ts.errors.RowsNotKept, match="no memory for counts by label and group"):
+        layer.grouped_by()

@@ -99,7 +99,7 @@ def test_the_map_of_a_report(conv, stored, tmp_path):
         model(IMAGES)
         fires = (conv(IMAGES) > 0).numpy()
     of_conv, of_dense = (ts.Store(path) if stored else run).report().profiles
-    np.testing.assert_allclose(of_conv.first_map, fires[0].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(of_conv.first_map.shares, fires[0].mean(0), rtol=1e-6)
     assert of_dense.first_map is None
     with ts.capture(model, "Conv2d", keep="counts") as run, torch.no_grad():
         model(IMAGES)
@@ -115,12 +115,13 @@ def test_inputs_of_several_sizes_have_no_map_in_a_report(conv):
 
 
 def test_a_large_map_is_reduced(monkeypatch):
-    """Means of parts, of which some are longer by one."""
+    """Means of squares, of which the last may be cut."""
     monkeypatch.setattr(positions, "MOST_POSITIONS", 3)
     layer = nn.Conv2d(1, 2, 1)
     with ts.capture(model := nn.Sequential(layer), "0") as run, torch.no_grad():
         x = torch.randn(1, 1, 7, 2)
         fires = (model(x) > 0).numpy()[0].mean(0)
-    shown = run.report().profiles[0].first_map
-    parts = [fires[0:2], fires[2:4], fires[4:7]]
-    np.testing.assert_allclose(shown, [part.mean(0) for part in parts], rtol=1e-6)
+    shown, step = run.report().profiles[0].first_map
+    parts = [fires[0:3], fires[3:6], fires[6:7]]
+    assert step == 3
+    np.testing.assert_allclose(shown, [[part.mean()] for part in parts], rtol=1e-6)

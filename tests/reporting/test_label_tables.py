@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.reporting import label_divergences
+from tensorstate_gpu.reporting import label_divergences, label_table
 from tests.reporting.test_report import point
 
 
@@ -90,3 +90,23 @@ def test_counts_have_no_divergences():
     for options in ({}, {"groups": 32}):
         (table,) = ts.Run([labelled(keep="counts", **options)]).report(by_label=True).by_label
         assert table.divergences is None
+
+
+def test_labels_of_which_a_mask_leaves_nothing_are_compared_with_none():
+    rng = np.random.default_rng(0)
+    point = ts.CapturePoint("layer")
+    point.declare(16)
+    point.labels([0, 1, 2])
+    point.record(rng.integers(0, 256, (40, 2), np.uint8), 16, 1, ((2, 20), (1, 0)))
+    table = label_table.LabelTable.of_layer(point)
+    assert table.labels == (0, 1)
+    assert [*table.divergences.labels] == [0, 1]
+
+
+def test_inputs_of_units_are_not_permuted_one_by_one():
+    clips = np.repeat(np.arange(20), 25)
+    rows = np.random.default_rng(0).integers(0, 256, (20, 2), np.uint8)[clips]
+    point = ts.CapturePoint("layer")
+    point.declare(16)
+    point.append(rows, len(rows), clips % 2, clips)
+    assert label_table.LabelTable.of_layer(point).divergences is None

@@ -14,6 +14,7 @@ from tensorstate_gpu import neurons
 from tensorstate_gpu.reporting.page import chart_data
 from tensorstate_gpu.reporting.page.sentences import about_layer, about_network
 from tensorstate_gpu.reporting.page.write import page_of
+from tensorstate_gpu.reporting.positions import FiringMap
 from tests.support.points import new_point
 
 HOSTILE = "</script><script>alert(1)</script> & \"x\" '$a$'"
@@ -187,7 +188,7 @@ def test_a_map_of_the_first_input():
     """Three neurons at 2 x 3 positions: all, two, one or none of them fire."""
     shares = np.array([[1, 2, 3], [0, 0, 3]], np.float32) / 3
     counts = ts.StateCounts(np.array([[1]], np.uint8), [6], 3)
-    data = chart_data.layer_data(chart_data.LayerProfile.of("layer", counts, shares))
+    data = chart_data.layer_data(chart_data.LayerProfile.of("layer", counts, FiringMap(shares, 1)))
     assert (data["map_width"], [*bytes_of(data["map"], np.uint8)]) == (3, [33, 67, 100, 0, 0, 100])
 
 

@@ -71,7 +71,7 @@ def plot_training(
 
 
 def _table_of(log: Log | Table) -> Table:
-    """Return the table of a log. The keys of a log are steps, those of a table names of columns."""
-    if isinstance(log, Mapping) and not any(isinstance(key, str) for key in log):
+    """Return the table of a log, whose values are mappings."""
+    if isinstance(log, Mapping) and all(isinstance(each, Mapping) for each in log.values()):
         return training_columns(log)
     return cast("Table", log)

@@ -75,11 +75,12 @@ def _bins(percent: NDArray[np.float64]) -> list[list[object]]:
 
 
 def _firing_map(profile: LayerProfile) -> Data:
-    """The map of the first input: its width, and a byte for each position, in base64."""
-    if (shares := profile.first_map) is None:
+    """The map of the first input: its width, and a byte for each square, in base64."""
+    if profile.first_map is None:
         return {}
+    shares, step = profile.first_map
     percent = (100 * shares).round().astype(np.uint8)
-    return {"map": _base64(percent), "map_width": shares.shape[1]}
+    return {"map": _base64(percent), "map_width": shares.shape[1], "map_step": step}
 
 
 def _correlations(profile: LayerProfile) -> Data:

@@ -24,7 +24,7 @@
     discovery: (layer) => named(layer.discovery, "rows", "bits"),
     ranks: (layer) => named(layer.ranks, "rank", "times"),
     map: (layer) =>
-      Array.from(bytesOf(layer.map), (share, i) => ({ x: i % layer.map_width, y: Math.floor(i / layer.map_width), share })),
+      Array.from(bytesOf(layer.map), (share, i) => ({ x: (i % layer.map_width) * layer.map_step, y: Math.floor(i / layer.map_width) * layer.map_step, share })),
     divergences: ({ labels, divergences }) =>
       signed(bytesOf(divergences))
         .map((value, i) => ({
@@ -74,7 +74,7 @@
     map: (rows) => {
       const [least, most] = extremes(rows, (row) => row.share);
       const told = (row) => `${row.share} % (column ${row.x}, row ${row.y})`;
-      return `${rows.length} positions, least ${told(least)}, most ${told(most)}`;
+      return `${rows.length} squares, least ${told(least)}, most ${told(most)}`;
     },
     divergences: (rows) => {
       const [, most] = extremes(rows, (row) => row.beyond);
@@ -118,7 +118,7 @@
     const spec = structuredClone(data.charts[name]);
     const rows = rowsOf[name](source);
     spec.datasets = { values: rows };
-    if (name in captions) place.setAttribute("aria-label", `${captions[name]}: ${numbersOf[name](rows)}`);
+    if (name in captions) place.setAttribute("aria-label", `${place.getAttribute("aria-label") ?? captions[name]}: ${numbersOf[name](rows)}`);
     if (name === "efficiency") spec.height = 24 * data.efficiency.length;
     if (name === "divergences") for (const { encoding } of spec.layer) encoding.x.sort = encoding.y.sort = source.labels;
     if (name === "training") for (const channel of ["color", "strokeDash"]) spec.encoding[channel].legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));

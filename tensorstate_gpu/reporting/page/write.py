@@ -24,8 +24,8 @@ _FRAMEWORKS = ("torch", "keras", "tensorflow", "jax", "numpy")
 
 def check_page(path: str | PathLike[str]) -> None:
     """Raise what write_page() would raise, as far as that is known before work starts."""
-    check_new(path)
     _check_libraries()
+    check_new(path)
 
 
 def write_page(
