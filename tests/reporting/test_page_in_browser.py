@@ -167,7 +167,7 @@ def test_charts_that_are_drawn_when_the_reader_comes_near(opened, address):
         chart.locator("svg").wait_for()
         told.append(chart.get_attribute("aria-label"))
     assert told[0] == (
-        "Efficiency over the steps of a training: a from 10 % at step 10 to 20 % at step 20; "
+        "Efficiency of layers in the phase train: a from 10 % at step 10 to 20 % at step 20; "
         f"{HOSTILE} from 20 % at step 10 to 40 % at step 20"
     )
     for number, label in enumerate(told[1:], 1):
@@ -196,7 +196,7 @@ def test_where_a_layer_fires(opened, tmp_path):
         squares = chart.locator(".mark-rect.role-mark path")
         assert squares.count() == positions
         told = chart.get_by_role("img").get_attribute("aria-label")
-        assert f"{positions} positions, least 0 % (column 0, row 0), most " in told
+        assert f"{positions} squares, least 0 % (column 0, row 0), most " in told
         boxes = [square.bounding_box() for square in squares.all()]
         width = max(box["x"] + box["width"] for box in boxes) - min(box["x"] for box in boxes)
         height = max(box["y"] + box["height"] for box in boxes) - min(box["y"] for box in boxes)
