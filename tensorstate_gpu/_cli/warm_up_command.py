@@ -19,7 +19,7 @@ def warm_up(options: argparse.Namespace) -> int:
     from tensorstate_gpu._cli.first_uses import first_uses  # with the kernels: after the folder
     from tensorstate_gpu.cpu_fallback.compiling import cache_use
 
-    _check_cache(cache_use()[2], folder)
+    check_cache(cache_use()[2], folder)
     uses = first_uses()
     with Progress("compiling", len(uses), "kinds of calls") as bar:
         for what, use in uses:
@@ -55,7 +55,7 @@ def _use_folder(folder: Path) -> None:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
 
 
-def _check_cache(folders: Collection[Path], wanted: Path | None) -> None:
+def check_cache(folders: Collection[Path], wanted: Path | None) -> None:
     """Raise OSError if Numba would not cache, or elsewhere: it takes what it can write to."""
     if not folders:
         raise OSError("no folder can be written to that Numba would cache kernels in: give FOLDER")

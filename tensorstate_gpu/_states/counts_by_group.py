@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
@@ -34,10 +35,20 @@ class CountsByGroup(Generic[Counts]):
     def neurons(self) -> int:
         return self._parts[0].neurons
 
-    def _check_groups(self, other: CountsByGroup[MeasuredCounts]) -> None:
-        """Raise ValueError for counts of another number of groups, which cannot be merged."""
-        if len(self) != len(other):
-            raise ValueError(f"cannot merge {len(self)} groups with {len(other)} groups")
+    def _with(self, others: Sequence[object]) -> tuple[list[tuple[Counts, ...]], SampledInstances]:
+        """Return the parts of each group, of these and other counts, and all instances.
+
+        Raises TypeError for other types, ValueError for another number of groups.
+        """
+        samples, each = [self._sample], [self._parts]
+        for other in others:
+            if not isinstance(other, type(self)):
+                raise TypeError(f"others must be {type(self).__name__}, got {type(other).__name__}")
+            if len(self) != len(other):
+                raise ValueError(f"cannot merge {len(self)} groups with {len(other)} groups")
+            samples.append(other._sample)
+            each.append(other._parts)
+        return list(zip(*each, strict=True)), functools.reduce(SampledInstances.merge, samples)
 
     def __len__(self) -> int:
         """Return the number of groups."""

@@ -99,15 +99,8 @@ class GroupedCounts(CountsByGroup[StateCounts]):
 
         Raises TypeError for other types, and ValueError for other numbers of neurons or groups.
         """
-        samples, each = [self._sample], [self._parts]
-        for other in others:
-            if not isinstance(other, GroupedCounts):
-                raise TypeError(f"others must be GroupedCounts, got {type(other).__name__}")
-            self._check_groups(other)
-            samples.append(other._sample)
-            each.append(other._parts)
-        parts = [merge_all(list(part), self.neurons) for part in zip(*each, strict=True)]
-        return GroupedCounts.of_sample(parts, functools.reduce(SampledInstances.merge, samples))
+        each, sample = self._with(others)
+        return GroupedCounts.of_sample([merge_all([*p], self.neurons) for p in each], sample)
 
     def merge_ranks(self, process_group: object = None) -> RankGroups:
         """Return the counts of all ranks of a job. Collective; see StateCounts.merge_ranks()."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -59,15 +58,8 @@ class StoredGroups(CountsByGroup[StoredCounts]):
 
         Raises TypeError for other types, and ValueError for other numbers of neurons or groups.
         """
-        samples, each = [self._sample], [self._parts]
-        for other in others:
-            if not isinstance(other, StoredGroups):
-                raise TypeError(f"others must be StoredGroups, got {type(other).__name__}")
-            self._check_groups(other)
-            samples.append(other._sample)
-            each.append(other._parts)
-        parts = [first.merge(*more) for first, *more in zip(*each, strict=True)]
-        return StoredGroups(parts, functools.reduce(SampledInstances.merge, samples))
+        each, sample = self._with(others)
+        return StoredGroups([first.merge(*more) for first, *more in each], sample)
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error.

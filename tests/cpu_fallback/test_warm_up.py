@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._cli import warm_up_command
 from tensorstate_gpu.cpu_fallback.compiling import cache_use
 from tests.support.commands import refused
 
@@ -91,6 +92,19 @@ def test_a_file_in_place_of_a_folder(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert (done.returncode, done.stdout) == (2, "")
     assert str(tmp_path / "file") in done.stderr
+
+
+def test_a_folder_in_which_numba_cannot_write(tmp_path):
+    """It would cache elsewhere in silence."""
+    warm_up_command.check_cache([tmp_path / "wanted" / "kernels"], tmp_path / "wanted")
+    with pytest.raises(PermissionError, match=r"cannot write to its folder in .*wanted"):
+        warm_up_command.check_cache([tmp_path / "other"], tmp_path / "wanted")
+    with pytest.raises(OSError, match="give FOLDER"):
+        warm_up_command.check_cache([], None)
+
+
+def test_an_empty_name_of_a_folder(capsys):
+    assert "FOLDER is empty" in refused(capsys, "warm-up", "")
 
 
 @pytest.mark.long

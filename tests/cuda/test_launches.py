@@ -32,6 +32,7 @@ HUGE = {
     "NCHW 7 x 7": ((1 << 24, 2048, 7, 7), 1, None, "pack_maps"),
     "NCHW 63 x 63": ((1 << 16, 100, 63, 63), 1, None, "pack_maps"),
     "very wide rows": ((2, (1 << 31) + 8), -1, None, "pack_strided"),
+    "almost as wide": ((2, (1 << 31) - 1), -1, None, "pack_strided"),
     "every other": ((1 << 31, 64), -1, (256, 4), "pack_strided"),
     "slices of wider rows": ((1 << 27, 64), -1, (384, 2), "pack_pitched"),
     "more slices of wider rows": ((1 << 28, 64), -1, (384, 2), "pack_strided"),

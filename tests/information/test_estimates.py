@@ -307,3 +307,10 @@ def test_states_that_become_rare_slowly():
         held += found.lower <= entropy(p) <= found.upper
         assert found.confidence_interval
     assert held >= 11
+
+
+def test_units_of_one_group_say_nothing_of_coverage():
+    parts = [ts.StateCounts(np.array([[1], [2]], np.uint8), [9, 1], 8), ts.StateCounts.empty(8)]
+    found = ts.GroupedCounts(parts, [10, 0], has_units=True).estimate()
+    assert found.least_coverage == 0
+    json.dumps(found.as_dict(), allow_nan=False)

@@ -126,3 +126,10 @@ def test_a_row_for_each_scalar_of_a_training():
         {"step": 7, "phase": "eval", "measure": "efficiency", "layer": None, "value": 0.25},
     ]
     assert reporting.training_to_arrow({}).schema == reporting.training_to_arrow(others).schema
+
+
+def test_a_log_with_numbers_of_numpy_and_missing_ones():
+    log = {10: {"train/entropy/conv": np.float32(2.5), "train/entropy/fc": None}}
+    columns = reporting.training_to_pandas(log)
+    assert columns["layer"].tolist() == ["conv"]
+    assert json.dumps(columns["value"].tolist()) == "[2.5]"
