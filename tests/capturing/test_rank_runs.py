@@ -6,45 +6,18 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._capturing import run as run_module
-from tensorstate_gpu._states import grouped_counts
 from tests.support.points import new_point, rows_of
+from tests.support.rank_points import (  # noqa: F401
+    FIELDS,
+    PARTS,
+    chain_of,
+    point_of,
+    ranks_are_given,
+    synchronised,
+)
 from tests.support.thread_ranks import on_ranks
 
 OPTIONS = [{"keep": "states"}, {"keep": "counts"}, {"keep": "counts", "groups": 8}]
-
-
-@pytest.fixture(autouse=True)
-def ranks_are_given(monkeypatch):
-    """process_group= of sync() is the ranks themselves."""
-    for module in (run_module, grouped_counts):
-        monkeypatch.setattr(module, "ranks_of", lambda ranks: ranks)
-
-
-def point_of(inputs, name="layer", labels=False, units=False, **options):
-    """A capture point with some of the same 40 inputs, two states each."""
-    point = new_point(name=name, neurons=5, **options)
-    rows = rows_of(80, neurons=5).reshape(40, 2, -1)
-    for number in inputs:
-        point.append(
-            rows[number],
-            1,
-            labels=[number % 3] if labels else None,
-            units=[f"clip {number // 2}"] if units else None,
-        )
-    return point
-
-
-PARTS = [range(25), range(0), range(25, 38), range(38, 40)]  # uneven, and a rank without inputs
-
-
-def synchronised(make, parts=PARTS):
-    """What sync() returns on each rank, and the run of one process with all inputs."""
-    found = on_ranks(len(parts), lambda ranks: ts.Run([make(parts[ranks.rank])]).sync(ranks))
-    for each in found:
-        if isinstance(each, Exception):
-            raise each
-    return found, make([number for part in parts for number in part])
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -101,22 +74,7 @@ def units_of(inputs, **options):
     return point_of(inputs, units=True, **options)
 
 
-def chain_of(inputs, neurons, labels=False, **options):
-    """A capture point whose neurons depend on each other.
-
-    The states of 30 of them are seldom seen twice, so the upper bound is by a dependence tree.
-    """
-    flips = np.random.default_rng(3).random((400, neurons)) < 0.1
-    bits = np.logical_xor.accumulate(flips, axis=1)
-    packed = np.packbits(bits, axis=1, bitorder="little").reshape(200, 2, -1)
-    point = new_point(name="layer", neurons=neurons, **options)
-    for number in inputs:
-        point.append(packed[number], 1, labels=[number % 3] if labels else None, units=[number])
-    return point
-
-
 CHAIN_PARTS = [range(90), range(0), range(90, 150), range(150, 200)]
-FIELDS = ("value", "plugin", "plugin_of_half", "lower", "upper", "coverage", "standard_error")
 
 
 @pytest.mark.parametrize("options", [{"keep": "states"}, {"keep": "counts", "groups": 32}], ids=str)
@@ -190,73 +148,6 @@ def test_a_report_tells_what_ranks_know_of_a_layer():
         assert found.network_efficiency == 0
 
 
-def test_tables_by_label_are_those_of_one_process():
-    def tables(ranks):
-        run = ts.Run(
-            [point_of(PARTS[ranks.rank], labels=True, keep="counts"), ts.CapturePoint("unused")]
-        )
-        return run.sync(ranks).report(by_label=True).by_label
-
-    [exact] = (
-        ts.Run([point_of(range(40), labels=True, keep="counts")]).report(by_label=True).by_label
-    )
-    for [found] in on_ranks(4, tables):
-        assert (found.layer, found.labels) == (exact.layer, exact.labels)
-        assert str(found) == str(exact)
-        assert found.information == pytest.approx(exact.information)
-        assert found.quality == exact.quality
-
-
-@pytest.mark.parametrize("options", [{"keep": "states"}, {"keep": "counts", "groups": 32}], ids=str)
-def test_estimates_of_each_label_are_those_of_one_process(options):
-    """Units decide the groups; a rank has no inputs, and another lacks a label."""
-    parts = [range(90), range(0), range(90, 198), range(198, 200)]
-
-    def measured(ranks):
-        point = chain_of(parts[ranks.rank], 3, labels=True, **options)
-        found = ts.Run([point]).sync(ranks)
-        by_label = {label: each.gather(1) for label, each in found["layer"].grouped_by().items()}
-        estimates = {label: each.estimate() for label, each in found["layer"].grouped_by().items()}
-        return estimates, by_label, found.report(by_label=True).by_label
-
-    whole = chain_of(range(200), 3, labels=True, **options)
-    exact = whole.grouped_by()
-    [table] = ts.Run([whole]).report(by_label=True).by_label
-    found = on_ranks(4, measured)
-    assert found[1][1] == exact
-    for estimates, _, [of_ranks] in found:
-        assert list(estimates) == list(exact)
-        for label, groups in exact.items():
-            for field in FIELDS:
-                value = getattr(groups.estimate(), field)
-                assert getattr(estimates[label], field) == pytest.approx(value, rel=1e-12), field
-        assert str(of_ranks) == str(table)
-        assert (of_ranks.lower, of_ranks.upper) == pytest.approx((table.lower, table.upper))
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"labels": True, "keep": "counts"}, ts.errors.RowsNotKept),
-        ({"keep": "counts", "groups": 8}, ts.errors.LabelsMissing),
-    ],
-    ids=str,
-)
-def test_groups_of_labels_need_both(options, error):
-    found, _ = synchronised(lambda part: point_of(part, **options))
-    with pytest.raises(error):
-        found[0]["layer"].grouped_by()
-
-
-def test_layers_without_labels_say_so_in_the_report_of_ranks():
-    def tables(ranks):
-        run = ts.Run([point_of(PARTS[ranks.rank], labels=ranks.rank == 0)])
-        return run.sync(ranks).report(by_label=True).by_label
-
-    for [found] in on_ranks(4, tables):
-        assert found.missing == "on some ranks, inputs were captured without a label"
-
-
 def test_a_run_of_ranks_is_a_table_in_notebooks():
     def html(ranks):
         return (
@@ -267,31 +158,6 @@ def test_a_run_of_ranks_is_a_table_in_notebooks():
     [(table, names)] = on_ranks(1, html)
     assert "network efficiency" in table
     assert "<td>layer</td>" in names
-
-
-def test_labels_that_a_rank_lacks_are_left_out():
-    def sync(ranks):
-        run = ts.Run([point_of(PARTS[ranks.rank], labels=ranks.rank == 0)])
-        return run.sync(ranks)["layer"]
-
-    for layer in on_ranks(4, sync):
-        assert layer.state_count == 80
-        with pytest.raises(ts.errors.LabelsMissing):
-            layer.counts_by()
-
-
-def test_labels_of_one_rank_alone():
-    labels = [["cat"], ["dog", "eel"], []]
-
-    def sync(ranks):
-        point = new_point(neurons=5)
-        own = labels[ranks.rank]
-        if own:
-            point.append(rows_of(len(own), neurons=5), len(own), labels=own)
-        by_label = ts.Run([point]).sync(ranks)["layer"].counts_by()
-        return {label: counts.total for label, counts in by_label.items()}
-
-    assert on_ranks(3, sync) == [{"cat": 1, "dog": 1, "eel": 1}] * 3
 
 
 def test_layers_keep_their_order_and_other_names():
@@ -378,25 +244,3 @@ def test_the_run_itself_does_not_change():
     on_ranks(1, lambda ranks: ts.Run([point]).sync(ranks))
     assert point.histogram() == before
     assert np.array_equal(point.raw_states, point_of(range(9)).raw_states)
-
-
-@pytest.mark.parametrize("short", [0, 2])
-def test_a_rank_without_memory_for_labels_and_groups_together(short, monkeypatch):
-    """Nothing is lost: all ranks merge each of them alone."""
-    whole = point_of(range(40), labels=True)
-    grouped_by = ts.CapturePoint.grouped_by
-
-    def without_memory(point, *arguments, **options):
-        if point.instance_count == len(PARTS[short]):
-            raise MemoryError
-        return grouped_by(point, *arguments, **options)
-
-    monkeypatch.setattr(ts.CapturePoint, "grouped_by", without_memory)
-    runs, _ = synchronised(lambda inputs: point_of(inputs, labels=True))
-    layer = runs[0]["layer"]
-    assert layer.histogram().total == whole.state_count
-    assert {label: each.total for label, each in layer.counts_by().items()} == {
-        label: each.total for label, each in whole.counts_by().items()
-    }
-    with pytest.raises(ts.errors.RowsNotKept, match="no memory for counts by label and group"):
-        layer.grouped_by()

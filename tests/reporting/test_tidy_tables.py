@@ -11,6 +11,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu import reporting
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.tidy_tables import repetition_columns
+from tensorstate_gpu.reporting.training_table import training_columns
 from tests.support.points import new_point
 
 
@@ -129,7 +130,7 @@ def test_a_row_for_each_scalar_of_a_training():
 
 
 def test_a_log_with_numbers_of_numpy_and_missing_ones():
-    log = {10: {"train/entropy/conv": np.float32(2.5), "train/entropy/fc": None}}
-    columns = reporting.training_to_pandas(log)
-    assert columns["layer"].tolist() == ["conv"]
-    assert json.dumps(columns["value"].tolist()) == "[2.5]"
+    log = {10: {"train/efficiency/conv": np.float32(0.25), "train/efficiency/fc": None}}
+    columns = training_columns(log)
+    assert columns["layer"] == ("conv",)
+    assert json.dumps(columns["value"]) == "[0.25]"

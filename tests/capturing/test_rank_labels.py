@@ -1,0 +1,129 @@
+"""Run.sync() with labels: ranks, here threads, against one process with all inputs."""
+
+import pytest
+
+import tensorstate_gpu as ts
+from tests.support.points import new_point, rows_of
+from tests.support.rank_points import (  # noqa: F401
+    FIELDS,
+    PARTS,
+    chain_of,
+    point_of,
+    ranks_are_given,
+    synchronised,
+)
+from tests.support.thread_ranks import on_ranks
+
+
+def test_tables_by_label_are_those_of_one_process():
+    def tables(ranks):
+        run = ts.Run(
+            [point_of(PARTS[ranks.rank], labels=True, keep="counts"), ts.CapturePoint("unused")]
+        )
+        return run.sync(ranks).report(by_label=True).by_label
+
+    [exact] = (
+        ts.Run([point_of(range(40), labels=True, keep="counts")]).report(by_label=True).by_label
+    )
+    for [found] in on_ranks(4, tables):
+        assert (found.layer, found.labels) == (exact.layer, exact.labels)
+        assert str(found) == str(exact)
+        assert found.information == pytest.approx(exact.information)
+        assert found.quality == exact.quality
+
+
+@pytest.mark.parametrize("options", [{"keep": "states"}, {"keep": "counts", "groups": 32}], ids=str)
+def test_estimates_of_each_label_are_those_of_one_process(options):
+    """Units decide the groups; a rank has no inputs, and another lacks a label."""
+    parts = [range(90), range(0), range(90, 198), range(198, 200)]
+
+    def measured(ranks):
+        point = chain_of(parts[ranks.rank], 3, labels=True, **options)
+        found = ts.Run([point]).sync(ranks)
+        by_label = {label: each.gather(1) for label, each in found["layer"].grouped_by().items()}
+        estimates = {label: each.estimate() for label, each in found["layer"].grouped_by().items()}
+        return estimates, by_label, found.report(by_label=True).by_label
+
+    whole = chain_of(range(200), 3, labels=True, **options)
+    exact = whole.grouped_by()
+    [table] = ts.Run([whole]).report(by_label=True).by_label
+    found = on_ranks(4, measured)
+    assert found[1][1] == exact
+    for estimates, _, [of_ranks] in found:
+        assert list(estimates) == list(exact)
+        for label, groups in exact.items():
+            for field in FIELDS:
+                value = getattr(groups.estimate(), field)
+                assert getattr(estimates[label], field) == pytest.approx(value, rel=1e-12), field
+        assert str(of_ranks) == str(table)
+        assert (of_ranks.lower, of_ranks.upper) == pytest.approx((table.lower, table.upper))
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"labels": True, "keep": "counts"}, ts.errors.RowsNotKept),
+        ({"keep": "counts", "groups": 8}, ts.errors.LabelsMissing),
+    ],
+    ids=str,
+)
+def test_groups_of_labels_need_both(options, error):
+    found, _ = synchronised(lambda part: point_of(part, **options))
+    with pytest.raises(error):
+        found[0]["layer"].grouped_by()
+
+
+def test_layers_without_labels_say_so_in_the_report_of_ranks():
+    def tables(ranks):
+        run = ts.Run([point_of(PARTS[ranks.rank], labels=ranks.rank == 0)])
+        return run.sync(ranks).report(by_label=True).by_label
+
+    for [found] in on_ranks(4, tables):
+        assert found.missing == "on some ranks, inputs were captured without a label"
+
+
+def test_labels_that_a_rank_lacks_are_left_out():
+    def sync(ranks):
+        run = ts.Run([point_of(PARTS[ranks.rank], labels=ranks.rank == 0)])
+        return run.sync(ranks)["layer"]
+
+    for layer in on_ranks(4, sync):
+        assert layer.state_count == 80
+        with pytest.raises(ts.errors.LabelsMissing):
+            layer.counts_by()
+
+
+def test_labels_of_one_rank_alone():
+    labels = [["cat"], ["dog", "eel"], []]
+
+    def sync(ranks):
+        point = new_point(neurons=5)
+        own = labels[ranks.rank]
+        if own:
+            point.append(rows_of(len(own), neurons=5), len(own), labels=own)
+        by_label = ts.Run([point]).sync(ranks)["layer"].counts_by()
+        return {label: counts.total for label, counts in by_label.items()}
+
+    assert on_ranks(3, sync) == [{"cat": 1, "dog": 1, "eel": 1}] * 3
+
+
+@pytest.mark.parametrize("short", [0, 2])
+def test_a_rank_without_memory_for_labels_and_groups_together(short, monkeypatch):
+    """Nothing is lost: all ranks merge each of them alone."""
+    whole = point_of(range(40), labels=True)
+    grouped_by = ts.CapturePoint.grouped_by
+
+    def without_memory(point, *arguments, **options):
+        if point.instance_count == len(PARTS[short]):
+            raise MemoryError
+        return grouped_by(point, *arguments, **options)
+
+    monkeypatch.setattr(ts.CapturePoint, "grouped_by", without_memory)
+    runs, _ = synchronised(lambda inputs: point_of(inputs, labels=True))
+    layer = runs[0]["layer"]
+    assert layer.histogram().total == whole.state_count
+    assert {label: each.total for label, each in layer.counts_by().items()} == {
+        label: each.total for label, each in whole.counts_by().items()
+    }
+    with pytest.raises(ts.errors.RowsNotKept, match="no memory for counts by label and group"):
+        layer.grouped_by()
