@@ -150,13 +150,13 @@ def _plain_torch_tensor(array: Any) -> Tensor | None:
     if array.layout is not torch.strided or array.is_neg() or not (array.is_cpu or on_cuda):
         return None
     try:
-        address = array.data_ptr()
-    except RuntimeError:  # inside torch.func, a tensor may have no memory of its own
+        address, steps = array.data_ptr(), array.stride()
+    except RuntimeError:  # inside torch.func, or nested: it has no memory of its own, or no strides
         return None
     if not address or (on_cuda and address % element.size):  # which _borrow_capsule() refuses
         return None
     device = (CUDA, array.get_device()) if on_cuda else (CPU, 0)
-    strides = tuple(map(element.size.__mul__, array.stride()))
+    strides = tuple(map(element.size.__mul__, steps))
     return Tensor((array,), address, tuple(array.shape), strides, element, device)
 
 
@@ -222,6 +222,8 @@ def _without_autograd(array: DLPackArray, argument: str) -> DLPackArray:
     if not is_torch_tensor(array):
         return array
     tensor: Any = array
+    if tensor.is_nested:
+        raise TypeError(f"{argument} is a nested tensor; pass its parts: .unbind()")
     if tensor.is_neg():  # an export would ignore the lazy minus sign
         raise TypeError(f"{argument} is a lazily negated torch view; pass .resolve_neg()")
     plain: DLPackArray = tensor.detach()
