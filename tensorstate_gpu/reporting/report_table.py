@@ -23,6 +23,7 @@ from tensorstate_gpu.reporting.tidy_tables import (
     as_arrow,
     as_pandas,
     label_columns,
+    label_pair_columns,
     layer_columns,
     neuron_columns,
     repetition_columns,
@@ -54,8 +55,9 @@ class Report:
     ``origin``: where the states are from: the class of the model, the options, the store and so on.
     ``ranks``: of how many ranks of a job the states are; None for those of one process.
 
-    As tables with a row for each layer, neuron, label, or number of repetitions: to_pandas(),
-    neurons_to_pandas(), classes_to_pandas() and repetitions_to_pandas(); and the same to_arrow().
+    As tables with a row for each layer, neuron, label, two labels, or number of repetitions:
+    to_pandas(), neurons_to_pandas(), classes_to_pandas(), divergences_to_pandas() and
+    repetitions_to_pandas(); and the same to_arrow().
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -117,6 +119,17 @@ class Report:
     def classes_to_arrow(self) -> "pyarrow.Table":
         """Return the table of classes_to_pandas()."""
         return as_arrow(label_columns(self.by_label))
+
+    def divergences_to_pandas(self) -> "pandas.DataFrame":
+        """Return how much the states of each two labels of a layer differ, where it is known.
+
+        Columns as of reporting.divergences_to_pandas(), and ``layer``.
+        """
+        return as_pandas(label_pair_columns(self.by_label))
+
+    def divergences_to_arrow(self) -> "pyarrow.Table":
+        """Return the table of divergences_to_pandas()."""
+        return as_arrow(label_pair_columns(self.by_label))
 
     def repetitions_to_pandas(self) -> "pandas.DataFrame":
         """Return how many distinct states occurred how often."""

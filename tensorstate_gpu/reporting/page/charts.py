@@ -36,11 +36,18 @@ def _base(description: str) -> alt.Chart:
 
 def _efficiency() -> Spec:
     base = _base("Efficiency of each layer, its 95 % range, and its ceiling")
-    layer = alt.Y("layer:N", sort=None, title=None)
+    axis = alt.Axis(ticks=False, domain=False, labelPadding=8)
+    layer = alt.Y("layer:N", sort=None, title=None, axis=axis)
     percent = alt.Scale(domain=[0, 100])
     told = ["layer:N", "efficiency:Q", "lower:Q", "upper:Q", "ceiling:Q", "quality:N"]
     bars = base.mark_bar(color=BLUE, stroke=BLUE, height={"band": 0.6}).encode(
-        x=alt.X("efficiency:Q", title="efficiency in %", scale=percent, stack=None),
+        x=alt.X(
+            "efficiency:Q",
+            title="efficiency in %",
+            scale=percent,
+            stack=None,
+            axis=alt.Axis(tickCount=5),
+        ),
         y=layer,
         fillOpacity=alt.FillOpacity(
             "quality:O",
