@@ -15,7 +15,7 @@ from tensorstate_gpu.reporting.page.write import write_page
 from tensorstate_gpu.reporting.text import (
     format_percent,
     format_range,
-    printable_name,
+    listed_names,
     text_table,
     with_noun,
 )
@@ -197,12 +197,12 @@ class Report:
             if layer.other_names:
                 lines.append((layer.layer, f"also {', '.join(layer.other_names)}"))
         if at_ceiling := [layer.layer for layer in self.layers if layer.is_at_ceiling]:
-            names = ", ".join(map(printable_name, at_ceiling))
+            names = listed_names(at_ceiling)
             lines.append(("at the ceiling", f"{names}: more states would show a higher entropy"))
         if self.ranks is not None:
             lines.append(("states of", with_noun(self.ranks, "rank")))
         if self.missing:
-            lines.append(("nothing captured of", ", ".join(map(printable_name, self.missing))))
+            lines.append(("nothing captured of", listed_names(self.missing)))
         return [*lines, *self.notes]
 
     def _why_out_of_step(self, layer: LayerReport) -> str:
