@@ -92,11 +92,15 @@ def test_of_a_model_that_is_attached_to_again(tmp_path):
     found = told(ts.report(model))
     assert (found["attach_to"], found["keep"]) == ("Linear", "counts")
     assert "exclude" not in found
-    store = ts.Store(tmp_path / "run.zarr", mode="a")
-    with ts.capture(Small(), storage_path=store) as run:
-        run.close()
-    store = ts.Store(tmp_path / "run.zarr", mode="a")
-    with pytest.raises(ValueError, match="2_post_states"):
+    with ts.Store(tmp_path / "run.zarr", mode="a") as store:
+        other = Small()
+        with ts.capture(other, storage_path=store):
+            other(torch.randn(10, 3))
+    with (
+        ts.Store(tmp_path / "run.zarr", mode="a") as store,
+        pytest.warns(UserWarning, match="keep their other options"),
+        pytest.raises(ValueError, match="2_post_states"),
+    ):
         ts.build_efficiency_model(model, ["0", "1"], storage_path=store)
     assert told(ts.report(model)) == found
 

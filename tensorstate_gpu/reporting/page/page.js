@@ -115,13 +115,22 @@
     return Math.max(12, ((place.clientWidth - legend) * height) / width);
   };
 
+  // In their order, and upright where they are short.
+  const nameLabels = (spec, labels) => {
+    const labelAngle = Math.max(...labels.map((label) => label.length)) > 3 ? -90 : 0;
+    for (const { encoding } of spec.layer) {
+      encoding.x.sort = encoding.y.sort = labels;
+      encoding.x.axis = { labelAngle };
+    }
+  };
+
   const draw = (place, name, source) => {
     const spec = structuredClone(data.charts[name]);
     const rows = rowsOf[name](source);
     spec.datasets = { values: rows };
     if (name in captions) place.setAttribute("aria-label", `${place.getAttribute("aria-label") ?? captions[name]}: ${numbersOf[name](rows)}`);
     if (name === "efficiency") spec.height = 28 * data.efficiency.length;
-    if (name === "divergences") for (const { encoding } of spec.layer) encoding.x.sort = encoding.y.sort = source.labels;
+    if (name === "divergences") nameLabels(spec, source.labels);
     if (name === "training") for (const channel of ["color", "strokeDash"]) spec.encoding[channel].legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
     if (name === "map") spec.height = heightOfMap(place, source.map_width, rows.length / source.map_width);
     // On a phone, names would take half of the width.

@@ -20,7 +20,9 @@ def with_layer_names(report: Network) -> Network:
         return report
 
     def named(parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(dataclasses.replace(each, layer=names[each.layer]) for each in parts)
+        return tuple(
+            dataclasses.replace(each, layer=names.get(each.layer, each.layer)) for each in parts
+        )
 
     shown: Network = dataclasses.replace(
         whole,
