@@ -67,6 +67,9 @@ class Misaligned:
     def data_ptr(self):
         return 0x1001
 
+    def stride(self):
+        return (1,)
+
 
 def test_misaligned_cuda_tensors_are_left_to_the_check_of_capsules(monkeypatch):
     """A kernel that loads a number from such an address fails for the rest of the process."""
