@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._layers.captured_layer import CapturedLayer
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator, FixedCounts
 from tensorstate_gpu._layers.instance_groups import Label, checked_groups
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._process.progress import CountedThenWritten, ProgressCallback, summed_up
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import Path, StoredCounts, saved
@@ -39,29 +39,52 @@ class LayerCounts(CapturedLayer):
             return accumulator.fixed() if isinstance(accumulator, CountsAccumulator) else None
 
     @overload
-    def histogram(self, index: Any = None) -> StateCounts: ...
+    def histogram(
+        self, index: Any = None, *, progress: ProgressCallback | None = None
+    ) -> StateCounts: ...
     @overload
-    def histogram(self, index: Any = None, *, to: Path) -> StoredCounts: ...
-    def histogram(self, index: Any = None, *, to: Path | None = None) -> StateCounts | StoredCounts:
+    def histogram(
+        self, index: Any = None, *, to: Path, progress: ProgressCallback | None = None
+    ) -> StoredCounts: ...
+    def histogram(
+        self,
+        index: Any = None,
+        *,
+        to: Path | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> StateCounts | StoredCounts:
         """Count the distinct states, of all instances or of those selected by ``index``.
 
         ``index`` is an int, a slice, or an array of ints or bools over the instances. It needs
         keep="states". ``to``: the path of a new store of counts; the result is then a StoredCounts,
-        which may be larger than memory. Raises InputsUnknown if the index selects some, but not
+        which may be larger than memory. ``progress`` is called with the number of rows counted so
+        far, and that of all; with ``to`` each counts twice, as it is written, too. Raises
+        InputsUnknown if the index selects some, but not
         all, of several instances whose states cannot be told apart, and MemoryError without ``to``
         for counts beyond a limit that was set (set_memory_limit). Warns of inputs that Keras has
         shuffled.
         """
         with self._reading(index) as accumulator:
-            if index is None and to is None:
-                return accumulator.histogram()
-            counts = accumulator.counted() if index is None else accumulator.counts_of(index)
-        return counts.load() if to is None else saved(counts, to)
+            rows = accumulator.ledger.rows
+            steps = progress and CountedThenWritten(progress, rows)
+            on_counted = summed_up(steps.counted if steps and to else progress, rows)
+            if index is not None:
+                counts, due = accumulator.counts_of(index, on_counted), None
+            elif to is None:
+                return accumulator.histogram(on_counted)
+            else:
+                counts, due = accumulator.unchecked_counts(on_counted), rows
+        if to is None:
+            return counts.load()
+        return saved(counts, to, rows=due, progress=steps and steps.written)
 
-    def counted(self) -> StateCounts | StoredCounts:
-        """Count the distinct states of all instances: in files, where memory is short."""
+    def counted(self, *, progress: ProgressCallback | None = None) -> StateCounts | StoredCounts:
+        """Count the distinct states of all instances: in files, where memory is short.
+
+        ``progress`` is called with the number of rows counted so far, and that of all.
+        """
         with self._reading() as accumulator:
-            return accumulator.counted()
+            return accumulator.counted(summed_up(progress, accumulator.ledger.rows))
 
     def counts_by(self, labels: Any = None) -> dict[Any, StateCounts]:
         """Return one StateCounts per label, computed in one pass over the rows.

@@ -31,7 +31,7 @@ from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._layers.run_counters import RunCounters
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._process.progress import OnDone, ProgressCallback, told
 from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -102,17 +102,20 @@ class RowsAccumulator(Accumulator):
         with self._lock:
             self.collect_transferred(wait=True)
 
-    def _compute_counts(self) -> StateCounts | StoredCounts:
-        return count_chunks(self.chunks(), self.neurons)
+    def _compute_counts(self, on_counted: OnDone | None) -> StateCounts | StoredCounts:
+        return count_chunks(told(self.chunks(), len, on_counted), self.neurons)
 
-    def counts_of(self, index: Any) -> StateCounts | StoredCounts:
+    def counts_of(self, index: Any, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         weights = self.ledger.selection_counts(index)
-        return count_weighted(self._weighted_chunks(weights), self.neurons)
+        return count_weighted(self._weighted_chunks(weights, on_counted), self.neurons)
 
-    def _weighted_chunks(self, weights: NDArray[np.int64]) -> Iterator[WeightedRows]:
+    def _weighted_chunks(
+        self, weights: NDArray[np.int64], on_read: OnDone | None
+    ) -> Iterator[WeightedRows]:
         """Return the rows of instances that have a weight, with the weights of their instances."""
         once = weights.max(initial=0) <= 1
-        for chunk, instances in self._chunks_with_instances():
+        pieces = told(self._chunks_with_instances(), lambda piece: len(piece[0]), on_read)
+        for chunk, instances in pieces:
             row_weights = weights[instances]
             chosen = row_weights > 0
             yield chunk[chosen], None if once else row_weights[chosen]

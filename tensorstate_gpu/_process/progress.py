@@ -2,7 +2,11 @@
 
 import sys
 import time
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+Piece = TypeVar("Piece")
+OnDone = Callable[[int], object]  # is called with what was done since the last call
 
 SECONDS = 5.0  # between two lines, and before the first line
 
@@ -11,6 +15,44 @@ class ProgressCallback(Protocol):
     """Called with the amount done so far and, if it is known, the total."""
 
     def __call__(self, done: int, total: int = ..., /) -> object: ...
+
+
+def told(
+    pieces: Iterable[Piece], size: Callable[[Piece], int], on_done: OnDone | None
+) -> Iterator[Piece]:
+    """Yield pieces; when the next one is wanted, tell the size of the one before."""
+    for piece in pieces:
+        yield piece
+        if on_done is not None:
+            on_done(size(piece))
+
+
+def summed_up(progress: ProgressCallback | None, total: int) -> OnDone | None:
+    """Return what calls ``progress`` with the sum of all that it was told, and the total."""
+    if progress is None:
+        return None
+    done = 0
+
+    def on_done(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, total)
+
+    return on_done
+
+
+class CountedThenWritten:
+    """Progress of so many rows that are counted, and then written: each is done once in both."""
+
+    def __init__(self, progress: ProgressCallback, rows: int) -> None:
+        self._progress, self._rows = progress, rows
+
+    def counted(self, rows: int, *_: int) -> None:
+        self._progress(rows, 2 * self._rows)
+
+    def written(self, done: int, total: int = 0) -> None:
+        """Tell which part of the result is written, in whatever unit."""
+        self._progress(self._rows + self._rows * done // max(1, total), 2 * self._rows)
 
 
 class Progress:

@@ -40,9 +40,10 @@ def estimate_network_efficiency(efficiencies: Iterable[Estimate]) -> Estimate:
     Raises
     ------
     TypeError, ValueError
-        If these are no Estimates, if there are none, or if they are not of the same instances.
+        If these are no Estimates, or those of entropies; if there are none; or if they are not of
+        the same instances.
     """
-    parts = _estimates(efficiencies, "efficiencies")
+    parts = _ratios(efficiencies, "efficiencies")
     return function_of(parts, lambda values: network_efficiency([max(0.0, v) for v in values]))
 
 
@@ -63,10 +64,10 @@ def estimate_aIQ(efficiency: Estimate, accuracy: float, weight: float) -> Estima
     Raises
     ------
     TypeError, ValueError
-        If ``efficiency`` is no Estimate; as for `aIQ`.
+        If ``efficiency`` is no Estimate, or that of an entropy; as for `aIQ`.
     """
     return function_of(
-        _estimates([efficiency], "efficiency"),
+        _ratios([efficiency], "efficiency"),
         lambda values: aIQ(max(0.0, values[0]), accuracy, weight),
     )
 
@@ -89,7 +90,8 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
     Raises
     ------
     TypeError, ValueError
-        If one is no Estimate, or if their instances are not the same.
+        If one is no Estimate, if one is in bits and the other a ratio, or if their instances are
+        not the same.
 
     Examples
     --------
@@ -101,6 +103,8 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
     '0.0 +- 0.0012 bits'
     """
     one, other = parts = _estimates([first, second], "first and second")
+    if one.in_bits != other.in_bits:
+        raise ValueError("first and second must both be in bits, or both be ratios")
     effects = [part.design_effect for part in parts if part.design_effect is not None]
     return with_interval(
         Estimate(
@@ -115,6 +119,7 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
             one.rows + other.rows,
             max(effects, default=None),
             one.is_cut or other.is_cut,
+            one.in_bits,
             (one.bias[0] + other.bias[1], one.bias[1] + other.bias[0]),
             combined([part.replicates for part in parts], (0.0, 0.0), _difference),
             one.sample,
@@ -183,6 +188,7 @@ def information_of_sums(by_label: Sequence[GroupSums], states: GroupSums) -> Est
             states.rows,
             None,
             False,
+            True,
             bias_of(value, plugin, replicates),
             replicates,
             states.instances,
@@ -257,6 +263,14 @@ class OfRanks(Protocol):
     """Histograms by group of all ranks of a job, such as RankGroups."""
 
     def estimate_information(self, by_label: Any) -> Estimate: ...
+
+
+def _ratios(given: Iterable[Estimate], argument: str) -> list[Estimate]:
+    """Return estimates of efficiencies of the same instances, at least one."""
+    parts = _estimates(given, argument)
+    if any(part.in_bits for part in parts):
+        raise ValueError(f'{argument} must be Estimates of efficiencies: estimate("efficiency")')
+    return parts
 
 
 def _estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]:

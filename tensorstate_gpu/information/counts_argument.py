@@ -36,6 +36,14 @@ def weights(counts: Weights, argument: str) -> NDArray[Any]:
     return values
 
 
+def agreed_neurons(counts: object, neurons: int | None) -> int | None:
+    """Return the neurons that are given, or those that counts know. ValueError if they differ."""
+    known: int | None = getattr(counts, "neurons", None)
+    if neurons is not None and known not in (None, neurons):
+        raise ValueError(f"counts has {known} neurons, got neurons={neurons}")
+    return known if neurons is None else neurons
+
+
 def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int64]:
     """Return a table of counts, of two dimensions, from an array of integers >= 0.
 

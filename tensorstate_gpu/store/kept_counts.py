@@ -15,7 +15,7 @@ from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.sorted_runs import Histogram, JoinedRun, SortedRun, order_key
 from tensorstate_gpu._states.stored_counts import Path, StoredCounts, runs_of
 from tensorstate_gpu._states.tallies import Tally
-from tensorstate_gpu.errors import NoStore
+from tensorstate_gpu.errors import LedgerError, NoStore
 from tensorstate_gpu.store.commit_record import KEY
 from tensorstate_gpu.store.counts_entry import RUN_ARRAYS
 from tensorstate_gpu.store.counts_record import CountsRecord, Share, check_shares
@@ -116,25 +116,27 @@ def write_counts(
     path: Any,
     counts: StoredCounts,
     share: Share | None = None,
+    *,
+    rows: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> StoredCounts:
     """Write counts to a new store; see StoredCounts.save().
 
-    ``progress`` is called with the blocks of runs that were merged so far, and all of them. Where a
-    share is to be, the folders above it are created, and objects of a task that was killed are
-    overwritten.
+    ``rows``: how many were counted; LedgerError is raised for another number. ``progress`` is
+    called with the blocks of runs that were merged so far, and all of them. Where a share is to be,
+    the folders above it are created, and objects of a task that was killed are overwritten.
     """
     files = files_at(path)
     if isinstance(files, Folder):
         if share is not None:
             files.path.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(files.path) as partial:
-            _write(Folder(partial), counts, share, progress)
+            _write(Folder(partial), counts, share, rows, progress)
     else:
         if files.has_content() and (share is None or not _is_half_written(files)):
             raise ValueError(f"{files} exists; it is not overwritten")
         try:
-            _write(files, counts, share, progress)
+            _write(files, counts, share, rows, progress)
         except BaseException:
             for key in files.list_sizes():
                 files.delete(key)
@@ -150,13 +152,19 @@ def _is_half_written(files: Files) -> bool:
 
 
 def _write(
-    files: Files, counts: StoredCounts, share: Share | None, progress: ProgressCallback | None
+    files: Files,
+    counts: StoredCounts,
+    share: Share | None,
+    rows: int | None,
+    progress: ProgressCallback | None,
 ) -> None:
     runs = runs_of(counts)
     pieces: Iterator[Histogram] = ((each.packed, each.counts) for each in counts.pieces())
     if progress is not None:
         pieces = _with_progress(pieces, runs, progress)
     run = write_run(files, "", row_bytes(counts.neurons), runs, pieces)
+    if rows not in (None, run.tally.total):
+        raise LedgerError(f"{rows} rows were captured, {run.tally.total} counted")
     record = CountsRecord(counts.neurons, run.most, run.tally, run.arrays, share)
     files.write(KEY, record.to_bytes())
     files.sync()
