@@ -69,7 +69,7 @@ class _Pass(threading.local):
         if not EAGER.begin():
             return
         self.flow = flow
-        flow.__enter__()  # type: ignore[no-untyped-call]
+        flow.__enter__()
 
     def stop_following(self) -> None:
         if self.flow is not None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.batches import Batches, divided, totals
+from tensorstate_gpu._layers.instance_groups import Label
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
@@ -23,6 +24,7 @@ from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import LedgerError
+from tensorstate_gpu.information.group_table import SampledInstances
 
 
 class Accumulator(ABC):
@@ -150,6 +152,10 @@ class Accumulator(ABC):
         self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
     ) -> dict[Any, GroupedCounts | StoredGroups]:
         """Return the counts by group for each label: on disk, where memory is short."""
+
+    @abstractmethod
+    def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
+        """Return which instances have each label, also those without rows, where all have one."""
 
     @abstractmethod
     def chunks(self) -> Iterator[Rows]:

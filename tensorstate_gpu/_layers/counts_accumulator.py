@@ -21,6 +21,7 @@ from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import RowsNotKept
+from tensorstate_gpu.information.group_table import SampledInstances
 
 
 class FixedCounts(NamedTuple):
@@ -162,6 +163,10 @@ class CountsAccumulator(Accumulator):
         self._ledger.note_pieces("labels")  # raises an error if some are missing
         parts = self._counters.counted_by_group(self.neurons, by_label=True)
         return self._samples.with_counts(parts)
+
+    def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
+        self._require_groups(groups)
+        return self._samples.copy().by_label
 
     def _require_groups(self, groups: int | None) -> None:
         """Raise an error if counts are not kept by group, or for other groups than these."""

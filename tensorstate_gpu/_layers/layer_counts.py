@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.captured_layer import CapturedLayer
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator, FixedCounts
-from tensorstate_gpu._layers.instance_groups import checked_groups
+from tensorstate_gpu._layers.instance_groups import Label, checked_groups
 from tensorstate_gpu._process.progress import ProgressCallback, counted_then_written, summed_up
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -17,6 +17,7 @@ from tensorstate_gpu._states.stored_groups import StoredGroups, load_each
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.estimators import Estimator
+from tensorstate_gpu.information.group_table import SampledInstances
 
 
 class LayerCounts(CapturedLayer):
@@ -153,6 +154,11 @@ class LayerCounts(CapturedLayer):
         with self._reading(labels) as accumulator:
             number = self._group_number(groups)
             return accumulator.counted_groups_by_label(number, labels, progress)
+
+    def samples_by_label(self) -> dict[Label, SampledInstances]:
+        """Return which instances have each label, also those without rows; see grouped_by()."""
+        with self._reading() as accumulator:
+            return accumulator.samples_by_label(self._group_number(None))
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error; information.estimate."""

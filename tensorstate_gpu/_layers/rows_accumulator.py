@@ -19,6 +19,7 @@ from tensorstate_gpu._layers.counters import (
 from tensorstate_gpu._layers.instance_groups import (
     GROUPS,
     Hashes,
+    Label,
     SampleTallies,
     groups_of,
     instance_hashes,
@@ -36,6 +37,7 @@ from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
+from tensorstate_gpu.information.group_table import SampledInstances
 
 _INSTANCES = 1 << 16  # whose notes are read at a time
 
@@ -152,11 +154,8 @@ class RowsAccumulator(Accumulator):
     ) -> tuple[SampleTallies, RunCounters]:
         """Count instances, and their rows. ``labels`` returns a reader of labels, or None."""
         groups = GROUPS if given is None else given
-        samples, counters = SampleTallies(groups), RunCounters(self.row_bytes, groups)
-        notes = _Notes(labels(), self._unit_reader())
-        for start in range(0, self.ledger.count, _INSTANCES):
-            hashes, own = notes.read(start, min(start + _INSTANCES, self.ledger.count))
-            samples.add(hashes, own, has_units=notes.has_units)
+        counters = RunCounters(self.row_bytes, groups)
+        samples = self._samples(groups, _Notes(labels(), self._unit_reader()))
         notes = _Notes(labels(), self._unit_reader())
         for chunk, instances in self._chunks_with_instances():
             first, last = int(instances[0]), int(instances[-1])
@@ -167,6 +166,18 @@ class RowsAccumulator(Accumulator):
             if progress is not None:
                 progress(counters.total)
         return samples, counters
+
+    def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
+        notes = _Notes(self._label_reader(None)(), self._unit_reader())
+        return self._samples(GROUPS if groups is None else groups, notes).by_label
+
+    def _samples(self, groups: int, notes: "_Notes") -> SampleTallies:
+        """Count instances, with and without rows."""
+        samples = SampleTallies(groups)
+        for start in range(0, self.ledger.count, _INSTANCES):
+            hashes, own = notes.read(start, min(start + _INSTANCES, self.ledger.count))
+            samples.add(hashes, own, has_units=notes.has_units)
+        return samples
 
     def _label_reader(self, labels: Any) -> Callable[[], SlidingReader]:
         """Return what returns a reader of captured or given labels, one for each instance."""

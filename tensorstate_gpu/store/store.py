@@ -178,9 +178,9 @@ class Store(StoredRun[StoredLayer]):
         """Names of the layers, in the model's order."""
         return list(self.record.layers)
 
-    def __getitem__(self, name: str) -> StoredLayer:
+    def __getitem__(self, name: str | int) -> StoredLayer:
         layers = self.record.layers
-        if name not in layers:
+        if not isinstance(name, str) or name not in layers:
             others = {
                 each: layer.facts.other_names if layer else () for each, layer in layers.items()
             }

@@ -257,9 +257,7 @@ def test_a_path_that_is_taken_is_told_before_anything_is_counted(layer, tmp_path
 
 def test_the_other_kind_of_store_is_named(layer, tmp_path):
     ts.count_states(inputs(8)["new"], to=tmp_path / "counts.zarr")
-    with pytest.raises(
-        ts.errors.NoStore, match=r"holds counts, which store\.open_counts\(\)"
-    ):
+    with pytest.raises(ts.errors.NoStore, match=r"holds counts, which store\.open_counts\(\)"):
         ts.Store(tmp_path / "counts.zarr")
     with pytest.raises(ts.errors.NoStore, match=r"holds captured states, which Store\(\) reads"):
         store.open_counts(tmp_path / "run.zarr")

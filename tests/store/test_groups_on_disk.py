@@ -160,10 +160,33 @@ def test_groups_of_another_kind_are_not_merged(layer, expected, little_memory):
     found = layer.counted_groups(8)
     with pytest.raises(ValueError, match="cannot merge 8 groups with 4 groups"):
         found.merge(ts.StoredGroups(found.parts[:4], found.sample))
-    with pytest.raises(TypeError, match="others must be StoredGroups, got GroupedCounts"):
-        found.merge(expected.by_group)
+    with pytest.raises(TypeError, match="others must be StoredGroups or GroupedCounts, got int"):
+        found.merge(3)
     with pytest.raises(TypeError, match="others must be GroupedCounts, got StoredGroups"):
         expected.by_group.merge(found)
+
+
+def test_groups_on_disk_merge_with_groups_in_memory(layer, expected, little_memory):
+    found, added = layer.counted_groups(8), expected.by_group
+    both = found.merge(added, found)
+    assert isinstance(both, ts.StoredGroups)
+    assert both.sample == found.sample.merge(added.sample).merge(found.sample)
+    assert [part.load() for part in both.parts] == [part + part + part for part in added.parts]
+    with pytest.raises(ValueError, match="cannot merge 8 groups with 4 groups"):
+        found.merge(ts.GroupedCounts(added.parts[:4], [1] * 4))
+
+
+def test_information_of_labels_on_disk_and_in_memory(layer, expected, little_memory):
+    on_disk = layer.counted_groups_by(groups=8)
+    exact = estimate_mutual_information(expected.by_both)
+    for place in (0, 1):  # whichever comes first
+        mixed = {
+            label: groups if number % 2 == place else groups.load()
+            for number, (label, groups) in enumerate(on_disk.items())
+        }
+        found = estimate_mutual_information(mixed)
+        assert found.value == pytest.approx(exact.value, rel=1e-12)
+        assert found.sample == exact.sample
 
 
 def test_counts_in_temporary_files_say_how_they_can_be_kept(layer, little_memory):

@@ -144,4 +144,6 @@ def axes_of_outputs(call: Call, follow: Rule | None) -> list[Axes | None]:
 
 
 def fits(axes: Axes, output: Any) -> bool:
+    if isinstance(output, Tensor) and output.is_nested:
+        return len(axes) == output.ndim  # the axes are those of the padded tensor
     return isinstance(output, Tensor) and tuple(map(size_of, axes)) == tuple(output.shape)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from .fast_paths import FastPaths
 from .known_axes import KnownAxes
 
 
@@ -31,8 +32,14 @@ class AxisFlow(TorchFunctionMode):
             self.known.follow(func, args, kwargs, result)
         return result
 
+    def __enter__(self) -> "AxisFlow":
+        _FAST_PATHS.begin()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
     def leave(self) -> None:
         """End the following: leave the stack of modes, wherever this one lies in it."""
+        _FAST_PATHS.end()
         stack = []
         while torch._C._len_torch_function_stack():
             mode = torch._C._pop_torch_function_stack()
@@ -41,6 +48,9 @@ class AxisFlow(TorchFunctionMode):
             stack.append(mode)
         for mode in reversed(stack):
             torch._C._push_on_torch_function_stack(mode)
+
+
+_FAST_PATHS = FastPaths(unseen=AxisFlow)
 
 
 def is_running(sought: FrameType) -> bool:

@@ -1,4 +1,4 @@
-"""Packed sequences, and inputs that are sorted for them and put back in order."""
+"""Packed and nested sequences, and inputs that are sorted for them and put back in order."""
 
 import itertools
 from typing import Any
@@ -72,3 +72,9 @@ def _padded(call: Call) -> Result:
     if inputs is not None:
         leading[place] = inputs
     return [(*leading, *axes[1:])]
+
+
+@rule("_nested_tensor_from_mask to_padded_tensor")
+def _without_padding(call: Call) -> Result:
+    """What nn.TransformerEncoder makes of a padded batch and its mask, and the way back."""
+    return call.input_axes

@@ -18,6 +18,7 @@ from .factors import (
     neuron_places,
     other,
     others,
+    size_of,
     without,
 )
 from .sequences import inputs_of_sequences
@@ -86,6 +87,8 @@ def _embedding_bag(call: Call) -> Result:
 @rule("multi_head_attention_forward _native_multi_head_attention _transformer_encoder_layer_fwd")
 def _attention(call: Call) -> Result:
     axes = call.input_axes
+    if call.out.is_nested:  # it has no shape, and as many features as the input
+        return None if axes is None else (*without(axes[:-1], NEURON), neuron(size_of(axes[-1])))
     same = axes is not None and len(axes) == call.out.ndim
     leading = axes[:-1] if same and axes else None
     return (*_leading(leading, call.shape[:-1]), neuron(call.shape[-1]))

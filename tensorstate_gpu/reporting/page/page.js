@@ -98,11 +98,12 @@
 
   // Names of colours that page.css has, for a light or dark screen and for paper.
   const text = { labelColor: "var(--text)", titleColor: "var(--text)" };
+  const sizes = { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   const config = {
     background: "transparent",
     view: { stroke: null },
-    axis: { ...text, gridColor: "var(--line)", domainColor: "var(--soft)", tickColor: "var(--soft)" },
-    legend: text,
+    axis: { ...text, ...sizes, gridColor: "var(--line)", domainColor: "var(--soft)", tickColor: "var(--soft)" },
+    legend: { ...text, ...sizes },
     rule: { color: "var(--text)" },
     font: "system-ui, sans-serif",
   };
@@ -114,13 +115,22 @@
     return Math.max(12, ((place.clientWidth - legend) * height) / width);
   };
 
+  // In their order, and upright where they are short.
+  const nameLabels = (spec, labels) => {
+    const labelAngle = Math.max(...labels.map((label) => label.length)) > 3 ? -90 : 0;
+    for (const { encoding } of spec.layer) {
+      encoding.x.sort = encoding.y.sort = labels;
+      encoding.x.axis = { labelAngle };
+    }
+  };
+
   const draw = (place, name, source) => {
     const spec = structuredClone(data.charts[name]);
     const rows = rowsOf[name](source);
     spec.datasets = { values: rows };
     if (name in captions) place.setAttribute("aria-label", `${place.getAttribute("aria-label") ?? captions[name]}: ${numbersOf[name](rows)}`);
-    if (name === "efficiency") spec.height = 24 * data.efficiency.length;
-    if (name === "divergences") for (const { encoding } of spec.layer) encoding.x.sort = encoding.y.sort = source.labels;
+    if (name === "efficiency") spec.height = 28 * data.efficiency.length;
+    if (name === "divergences") nameLabels(spec, source.labels);
     if (name === "training") for (const channel of ["color", "strokeDash"]) spec.encoding[channel].legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
     if (name === "map") spec.height = heightOfMap(place, source.map_width, rows.length / source.map_width);
     // On a phone, names would take half of the width.
@@ -132,7 +142,10 @@
     return vegaEmbed(drawing, spec, { actions: false, renderer: "svg", config: { ...config, axisY } });
   };
 
+  const begun = new Set();
   const drawLayer = async (details) => {
+    if (begun.has(details)) return;
+    begun.add(details);
     const layer = data.layers[Number(details.dataset.layer)];
     const charts = details.querySelector(".charts");
     charts.replaceChildren();
@@ -163,21 +176,21 @@
   const nearby = new IntersectionObserver(
     (entries) => {
       for (const { target, isIntersecting } of entries) {
-        if (isIntersecting && undrawn.has(target)) drawPlace(target);
+        if (isIntersecting && target.matches("details")) drawLayer(target);
+        else if (isIntersecting && undrawn.has(target)) drawPlace(target);
       }
     },
     { rootMargin: "50%" },
   );
-  const drawAll = () => {
-    const drawn = [drawPlace(document.querySelector('[data-chart="efficiency"]'))];
-    for (const place of undrawn) nearby.observe(place);
-    for (const details of document.querySelectorAll("details.layer[open]")) drawn.push(drawLayer(details));
-    return Promise.all(drawn);
+  const drawFirst = () => {
+    const drawn = drawPlace(document.querySelector('[data-chart="efficiency"]'));
+    for (const place of [...undrawn, ...document.querySelectorAll("details.layer[open]")]) nearby.observe(place);
+    return drawn;
   };
 
   for (const details of document.querySelectorAll("details.layer")) {
     details.addEventListener("toggle", () => {
-      if (details.open && !details.dataset.drawn) drawLayer(details);
+      if (details.open) drawLayer(details);
     });
   }
   // Paper has all panels and charts. A browser prints when this returns, but runs what waits for no event first: all of drawLayer.
@@ -185,10 +198,8 @@
   addEventListener("beforeprint", () => {
     for (const place of undrawn) drawPlace(place);
     closed = [...document.querySelectorAll("details.layer:not([open])")];
-    for (const details of closed) {
-      details.open = true;
-      if (!details.dataset.drawn) drawLayer(details);
-    }
+    for (const details of closed) details.open = true;
+    for (const details of document.querySelectorAll("details.layer")) drawLayer(details);
   });
   addEventListener("afterprint", () => {
     for (const details of closed) details.open = false;
@@ -222,5 +233,5 @@
   }
 
   openTarget();
-  drawAll().then(() => (document.documentElement.dataset.ready = "yes"));
+  drawFirst().then(() => (document.documentElement.dataset.ready = "yes"));
 })();
