@@ -46,7 +46,7 @@ class Receiver(MarkingHook):
     @property
     def active(self) -> bool:
         """Whether tensors are received. Compiled graphs read it whenever they run."""
-        return bool(self._key_and_active[1])
+        return bool(self._key_and_active.item(1))
 
     @active.setter
     def active(self, active: bool) -> None:

@@ -64,7 +64,7 @@ def totals(batches: Iterable[Batch]) -> tuple[int, int, int]:
     return instances, rows, lost
 
 
-totals_of_batch = lru_cache(maxsize=64)(totals)  # of a tuple: the same is asked some times
+totals_of_batch = lru_cache(maxsize=16)(totals)  # of a tuple: the same is asked some times
 
 
 def sizes_of(batches: Batches) -> NDArray[np.int64]:
