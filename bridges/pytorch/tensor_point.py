@@ -70,7 +70,8 @@ class TensorPoint(CapturePoint):
         ``traced``, ``inputs``: what a compiled graph knows of it, and of the pass. ``sequences``:
         those whose data it is. Raises TypeError or ValueError if its numbers cannot be packed.
         """
-        given, layout = tensor, None
+        given = tensor
+        layout: Layout | None = None
         if type(tensor) is not torch.Tensor:  # most are plain ones, also below: no call for those
             tensor, layout = local_part(given)
         check_dense(tensor, self.name)
