@@ -56,7 +56,7 @@ for name, found, accuracy in (("before", before, at_first), ("after", after, in_
 
 # ---- pictures ------------------------------------------------------------------------------------
 figure, (a, b, c) = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
-reporting.plot_class_divergences(before, a).set_title("before the training")
+reporting.plot_class_divergences(before, ax=a).set_title("before the training")
 reporting.plot_training(log, ax=b).set_title("meanwhile")
-reporting.plot_class_divergences(after, c).set_title("after it")
+reporting.plot_class_divergences(after, ax=c).set_title("after it")
 figure.savefig("class_overlap.png", dpi=70)

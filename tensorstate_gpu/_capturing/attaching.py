@@ -87,6 +87,7 @@ def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
         bridge.remove(captured, points)
         release_names(points)
         raise
+    attachment.tell_kept(kept)
     if bare is model:  # else they stay in that model
         bridge.detach(others)
         Run(others).close()

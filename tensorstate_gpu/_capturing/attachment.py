@@ -11,7 +11,12 @@ from tensorstate_gpu._capturing.bridge_protocol import Bridge, Chosen
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.choosing import Missing, as_patterns, choose
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
-from tensorstate_gpu._capturing.run_origin import OF_MODEL, origin_of_model, origin_of_options
+from tensorstate_gpu._capturing.run_origin import (
+    OF_CHOICE,
+    OF_MODEL,
+    origin_of_model,
+    origin_of_options,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,6 +58,13 @@ class Attachment:
         known = earlier[0].origin if earlier else {}
         named = {what: known[what] for what in OF_MODEL if what in known}
         return replace(self, origin={**self.origin, **named})
+
+    def tell_kept(self, points: Sequence[CapturePoint]) -> None:
+        """Tell capture points of an earlier call which layers are chosen now."""
+        asked = {what: told for what, told in self.origin.items() if what in OF_MODEL + OF_CHOICE}
+        for each in points:
+            options = {what: told for what, told in each.origin.items() if what not in OF_CHOICE}
+            each.origin = {**asked, **options}
 
     def tell(self, points: Sequence[CapturePoint]) -> None:
         """Tell capture points where they are, and those of layers with several names of these."""

@@ -204,13 +204,19 @@ class Run(Mapping[str, CapturePoint]):
         beta: float = 2,
         *,
         by_label: bool = False,
+        divergences: bool = False,
         include_out_of_step: bool = False,
     ) -> "Report":
         """Return the table of measures; see tensorstate_gpu.report."""
         from tensorstate_gpu.reporting import report
 
         return report(
-            self, accuracy, beta, by_label=by_label, include_out_of_step=include_out_of_step
+            self,
+            accuracy,
+            beta,
+            by_label=by_label,
+            divergences=divergences,
+            include_out_of_step=include_out_of_step,
         )
 
     @property

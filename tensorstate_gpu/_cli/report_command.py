@@ -9,6 +9,7 @@ from pathlib import Path
 from tensorstate_gpu._cli.opened_store import count_layer, open_store
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.reporting import LabelTable, Report
+from tensorstate_gpu.reporting.label_table import with_divergences
 from tensorstate_gpu.reporting.layer_report import (
     NOT_BY_GROUP,
     Measured,
@@ -58,11 +59,11 @@ def _measured(store: Store | Stores, options: argparse.Namespace, results: Path 
         whole = dataclasses.replace(whole, notes=tuple(store.report_notes))
     if not by_label:
         return whole
-    tables = (
+    tables = [
         table or LabelTable(layer.name, missing=reasons[layer.name])
         for layer, (_, table) in zip(layers, measured, strict=True)
-    )
-    return dataclasses.replace(whole, by_label=tuple(tables))
+    ]
+    return dataclasses.replace(whole, by_label=with_divergences(tables, layers))
 
 
 def _measure_layer(
@@ -81,7 +82,7 @@ def _measure_layer(
         groups = layer.counted_groups_by(progress=counted)
         first, *others = groups.values()
         whole = measured_groups(layer, first.merge(*others))
-        return whole, LabelTable.of_groups(layer.name, groups).with_divergences(layer)
+        return whole, LabelTable.of_groups(layer.name, groups)
     try:
         return measured_groups(layer, layer.counted_groups(progress=counted)), None
     except NOT_BY_GROUP:

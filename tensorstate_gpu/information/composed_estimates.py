@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +17,7 @@ from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
 from tensorstate_gpu.information.estimated_measure import Estimate, function_of, with_interval
 from tensorstate_gpu.information.estimates import chao_wang_jost
 from tensorstate_gpu.information.estimators import plug_in
-from tensorstate_gpu.information.group_sums import GroupSums, sums_of
+from tensorstate_gpu.information.group_sums import GroupSums, Summed, sums_of
 from tensorstate_gpu.information.group_table import GroupTable, Ints
 from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
@@ -148,13 +148,15 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     Raises
     ------
     TypeError, ValueError
-        If there are no labels or no rows, if a label is NaN, or if the numbers of groups, neurons
-        or states differ.
+        If there are no labels or no rows, if a label is NaN, if the numbers of groups, neurons or
+        states differ, or for the counts of all ranks of a job, which have an estimate of their own:
+        ``layer.grouped().estimate_information(layer.grouped_by())``.
     """
     check_labels(by_label)
     each = list(by_label.values())
     if not each:
         raise ValueError("by_label is empty; at least one label is needed")
+    _check_kinds(each)
     sums = [sums_of(groups) for groups in each]
     return information_of_sums(sums, sums_of(_together(each)))
 
@@ -215,12 +217,26 @@ def _labels(by_label: Sequence[GroupSums]) -> GroupSums:
     return GroupSums.of(GroupTable.of(rows.T))
 
 
+def _check_kinds(each: Sequence[object]) -> None:
+    """Raise TypeError unless all are histograms that can be merged here, or all are arrays."""
+    if any(isinstance(groups, OfRanks) for groups in each):
+        raise TypeError(
+            "by_label has counts of all ranks of a job, of which no rank has all states: "
+            "layer.grouped().estimate_information(layer.grouped_by())"
+        )
+    if len({isinstance(groups, Mergeable) for groups in each}) > 1:
+        kinds = " and ".join(sorted({type(groups).__name__ for groups in each}))
+        raise TypeError(f"by_label must hold counts by group, or arrays alone, got {kinds}")
+
+
 def _together(each: Sequence[object]) -> object:
     """Return the counts of all labels together."""
-    first, *others = each
-    if isinstance(first, Mergeable):
+    if isinstance(each[0], Mergeable):
+        # Those on disk take any others; those in memory only their like.
+        first, *others = sorted(each, key=lambda groups: not isinstance(groups, Summed))
+        assert isinstance(first, Mergeable)
         return first.merge(*others)
-    return functools.reduce(_added, map(_counts, others), _counts(first))
+    return functools.reduce(_added, map(_counts, each[1:]), _counts(each[0]))
 
 
 def _counts(groups: object) -> Ints:
@@ -242,6 +258,13 @@ class Mergeable(Protocol):
     """Histograms by group, such as GroupedCounts."""
 
     def merge(self, *others: object) -> object: ...
+
+
+@runtime_checkable
+class OfRanks(Protocol):
+    """Histograms by group of all ranks of a job, such as RankGroups."""
+
+    def estimate_information(self, by_label: Any) -> Estimate: ...
 
 
 def _ratios(given: Iterable[Estimate], argument: str) -> list[Estimate]:

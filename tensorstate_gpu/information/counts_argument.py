@@ -53,7 +53,9 @@ def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int6
     given: ArrayLike = values  # type: ignore[assignment]
     table = np.asarray(given)
     if table.ndim != 2 or table.dtype.kind not in "iu":
-        raise TypeError(f"{argument} must {accepted}, got {table.dtype} of shape {table.shape}")
+        kind = type(values).__name__
+        got = kind if table.dtype == object else f"{table.dtype} of shape {table.shape}"
+        raise TypeError(f"{argument} must {accepted}, got {got}")
     weights(table.ravel(), argument)
     if float(table.sum(dtype=np.float64)) >= 2.0**63:
         raise OverflowError(f"the counts of {argument} add up to more than int64 holds")

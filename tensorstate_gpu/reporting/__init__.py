@@ -21,6 +21,14 @@ from tensorstate_gpu.reporting.figures import (
 )
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_report import LayerReport
+from tensorstate_gpu.reporting.layer_tables import (
+    correlations_to_arrow,
+    correlations_to_pandas,
+    divergences_to_arrow,
+    divergences_to_pandas,
+    firing_map_to_arrow,
+    firing_map_to_pandas,
+)
 from tensorstate_gpu.reporting.network_report import report
 from tensorstate_gpu.reporting.report_table import Report
 from tensorstate_gpu.reporting.training_table import training_to_arrow, training_to_pandas
@@ -30,7 +38,13 @@ __all__ = [
     "LabelTable",
     "LayerReport",
     "Report",
+    "correlations_to_arrow",
+    "correlations_to_pandas",
+    "divergences_to_arrow",
+    "divergences_to_pandas",
     "draw_architecture",
+    "firing_map_to_arrow",
+    "firing_map_to_pandas",
     "plot_class_divergences",
     "plot_confusion_matrix",
     "plot_correlations",

@@ -1,7 +1,7 @@
 """LabelTable: the measures of one layer by label, and how much its states tell about the label."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from tensorstate_gpu.errors import LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import ClassDivergences, Estimate
 from tensorstate_gpu.information.class_information import Pairs, information_of
 from tensorstate_gpu.information.estimated_measure import ROUGH, Quality
-from tensorstate_gpu.reporting.label_divergences import label_divergences
+from tensorstate_gpu.reporting.label_divergences import divergences_of_layers
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.text import printable_name, text_table
 
@@ -58,7 +58,8 @@ class LabelTable:
     Jost. It is from ``lower`` to ``upper`` with 95 % confidence; ``quality`` says whether this is
     an interval. Both are None, and the quality is at most "rough", where counts are not kept by
     group. ``divergences``: how much the states of each two labels differ, if that was little to
-    compute; see `information.class_divergences`. ``missing``: why there are no measures.
+    compute or asked for; see `information.class_divergences`. ``missing``: why there are no
+    measures.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -77,7 +78,7 @@ class LabelTable:
     def of_layer(cls, layer: LabelledLayer) -> "LabelTable":
         """Measure the states of each label that was given during capture."""
         try:
-            return cls.of_groups(layer.name, layer.counted_groups_by()).with_divergences(layer)
+            return cls.of_groups(layer.name, layer.counted_groups_by())
         except RowsNotKept:
             pass
         except LabelsMissing as error:
@@ -145,11 +146,6 @@ class LabelTable:
         quality: Quality = "rough" if covered else "bounds only"
         return cls(name, tuple(by_label), measures, told, quality=quality)
 
-    def with_divergences(self, layer: LabelledLayer) -> "LabelTable":
-        """Return the table with the divergences of its labels in this layer."""
-        found = label_divergences(layer, len(self.labels))
-        return dataclasses.replace(self, divergences=found)
-
     def as_list(self) -> list[dict[str, object]] | None:
         """Return the measures of each label, ready for JSON; None if there are none."""
         if self.missing is not None:
@@ -189,6 +185,22 @@ class LabelTable:
         headings, *rows = self.cells()
         title = html_summary([(self.layer, self.missing or "by label")])
         return title + html_table(headings, rows) + html_summary(self.summary())
+
+
+def with_divergences(
+    tables: Sequence[LabelTable], layers: Sequence[LabelledLayer], *, always: bool = False
+) -> tuple[LabelTable, ...]:
+    """Return tables with how much the states of each two labels of their layers differ.
+
+    Unless ``always``, only where that is little to compute.
+    """
+    numbers = [len(table.labels) for table in tables]
+    return tuple(
+        dataclasses.replace(table, divergences=found)
+        for table, found in zip(
+            tables, divergences_of_layers(layers, numbers, always=always), strict=True
+        )
+    )
 
 
 def _labelled(by_label: Mapping[Label | None, CountsT]) -> dict[Label, CountsT]:

@@ -12,7 +12,7 @@ from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.efficiencies import measure_layers
 from tensorstate_gpu.information.estimated_measure import QUALITIES
-from tensorstate_gpu.reporting.label_table import LabelTable
+from tensorstate_gpu.reporting.label_table import LabelTable, with_divergences
 from tensorstate_gpu.reporting.layer_report import LayerReport, Measured, measured_layer
 from tensorstate_gpu.reporting.report_table import Report
 
@@ -28,6 +28,7 @@ def report(
     beta: float = 2,
     *,
     by_label: bool = False,
+    divergences: bool = False,
     include_out_of_step: bool = False,
 ) -> Report:
     """Measure all capture points of a model or Run, or the layers of a Store or of several.
@@ -42,7 +43,11 @@ def report(
     beta : float
         Weight of the accuracy in the aIQ.
     by_label : bool
-        Whether to add a table for each layer with its measures by label; see ``run.labels()``.
+        Whether to add a table for each layer with its measures by label; see ``run.labels()``. It
+        has how much the states of each two labels differ, too, where that is little to compute.
+    divergences : bool
+        Whether to compute how much they differ however long it takes; then also ``by_label``. Not
+        of layers that keep counts only, nor if inputs belong to units.
     include_out_of_step : bool
         Whether the measures of the network are also of layers that have seen other inputs than
         most, as after a pass that has failed in its middle. They are named in any case.
@@ -63,10 +68,13 @@ def report(
         notes=tuple(getattr(model, "report_notes", ())),
         origin=_origin_of(model, points),
     )
-    if not by_label:
+    if not (by_label or divergences):
         return whole
-    tables = tuple(LabelTable.of_layer(each) for each in points if each.name not in missing)
-    return dataclasses.replace(whole, by_label=tables)
+    labelled = [each for each in points if each.name not in missing]
+    tables = [LabelTable.of_layer(each) for each in labelled]
+    return dataclasses.replace(
+        whole, by_label=with_divergences(tables, labelled, always=divergences)
+    )
 
 
 def _origin_of(model: Any, points: Sequence[Any]) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from tensorstate_gpu.reporting.page.write import write_page
 from tensorstate_gpu.reporting.text import (
     format_percent,
     format_range,
-    printable_name,
+    listed_names,
     text_table,
     with_noun,
 )
@@ -23,6 +23,7 @@ from tensorstate_gpu.reporting.tidy_tables import (
     as_arrow,
     as_pandas,
     label_columns,
+    label_pair_columns,
     layer_columns,
     neuron_columns,
     repetition_columns,
@@ -54,8 +55,9 @@ class Report:
     ``origin``: where the states are from: the class of the model, the options, the store and so on.
     ``ranks``: of how many ranks of a job the states are; None for those of one process.
 
-    As tables with a row for each layer, neuron, label, or number of repetitions: to_pandas(),
-    neurons_to_pandas(), classes_to_pandas() and repetitions_to_pandas(); and the same to_arrow().
+    As tables with a row for each layer, neuron, label, two labels, or number of repetitions:
+    to_pandas(), neurons_to_pandas(), classes_to_pandas(), divergences_to_pandas() and
+    repetitions_to_pandas(); and the same to_arrow().
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -120,6 +122,17 @@ class Report:
     def classes_to_arrow(self) -> "pyarrow.Table":
         """Return the table of classes_to_pandas()."""
         return as_arrow(label_columns(self.by_label))
+
+    def divergences_to_pandas(self) -> "pandas.DataFrame":
+        """Return how much the states of each two labels of a layer differ, where it is known.
+
+        Columns as of reporting.divergences_to_pandas(), and ``layer``.
+        """
+        return as_pandas(label_pair_columns(self.by_label))
+
+    def divergences_to_arrow(self) -> "pyarrow.Table":
+        """Return the table of divergences_to_pandas()."""
+        return as_arrow(label_pair_columns(self.by_label))
 
     def repetitions_to_pandas(self) -> "pandas.DataFrame":
         """Return how many distinct states occurred how often."""
@@ -187,12 +200,12 @@ class Report:
             if layer.other_names:
                 lines.append((layer.layer, f"also {', '.join(layer.other_names)}"))
         if at_ceiling := [layer.layer for layer in self.layers if layer.is_at_ceiling]:
-            names = ", ".join(map(printable_name, at_ceiling))
+            names = listed_names(at_ceiling)
             lines.append(("at the ceiling", f"{names}: more states would show a higher entropy"))
         if self.ranks is not None:
             lines.append(("states of", with_noun(self.ranks, "rank")))
         if self.missing:
-            lines.append(("nothing captured of", ", ".join(map(printable_name, self.missing))))
+            lines.append(("nothing captured of", listed_names(self.missing)))
         return [*lines, *self.notes]
 
     def _why_out_of_step(self, layer: LayerReport) -> str:

@@ -55,6 +55,15 @@ def printable_name(name: str) -> str:
     return name if name.isprintable() else repr(name)
 
 
+def listed_names(names: Sequence[str]) -> str:
+    """Return names in a row; of many, the first ones and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(map(printable_name, names[:_MOST_NAMES])) + more
+
+
+_MOST_NAMES = 12
+
+
 def one_line(text: str) -> str:
     """Join the lines of a message."""
     return " ".join(text.splitlines())

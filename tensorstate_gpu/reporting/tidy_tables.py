@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from tensorstate_gpu.information import ClassDivergences
 from tensorstate_gpu.neurons.rates import entropies_of
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
@@ -26,9 +27,12 @@ class HasMeasures(Protocol):
     def layers(self) -> tuple[LayerReport, ...]: ...
     @property
     def profiles(self) -> tuple[LayerProfile, ...]: ...
+    @property
+    def by_label(self) -> tuple[LabelTable, ...]: ...
 
 
-Columns = Mapping[str, Sequence[object] | np.ndarray[tuple[int], np.dtype[np.generic]]]
+Column = Sequence[Any] | np.ndarray[tuple[int], np.dtype[np.generic]]
+Columns = Mapping[str, Column]
 
 
 def layer_columns(layers: Sequence[LayerReport]) -> Columns:
@@ -51,16 +55,20 @@ def neuron_columns(profiles: Sequence[LayerProfile]) -> Columns:
 
 
 def label_columns(tables: Sequence[LabelTable]) -> Columns:
-    """A row for each label of each layer. Labels are texts if any of them is one."""
+    """A row for each label of each layer."""
     tables = [table for table in tables if table.missing is None]
-    labels = [label for table in tables for label in table.labels]
-    texts = any(isinstance(label, str) for label in labels)
     measures = layer_columns([each for table in tables for each in table.measures])
     return {
         "layer": _repeated([(table.layer, len(table.labels)) for table in tables]),
-        "label": [str(label) if texts else label for label in labels],
+        "label": _of_one_kind([label for table in tables for label in table.labels]),
         **{name: measures[name] for name in _OF_LABELS},
     }
+
+
+def _of_one_kind(labels: list[int | str]) -> list[int] | list[str]:
+    """Return labels as texts if any of them is one: layers may differ in their labels."""
+    numbers = [label for label in labels if not isinstance(label, str)]
+    return numbers if len(numbers) == len(labels) else [str(label) for label in labels]
 
 
 # The others are those of the layer, whatever the label.
@@ -68,6 +76,33 @@ _OF_LABELS = (
     *("states", "distinct", "entropy", "efficiency", "ceiling", "coverage", "quality", "slope"),
     *("estimate", "standard_error", "lower", "upper"),
 )
+
+
+def label_pair_columns(tables: Sequence[LabelTable]) -> Columns:
+    """A row for each two labels of each layer whose divergences were computed, in either order."""
+    known = [(table.layer, each) for table in tables if (each := table.divergences) is not None]
+    parts = [divergence_columns(each) for _, each in known]
+    rows = [(layer, len(part["label"])) for (layer, _), part in zip(known, parts, strict=True)]
+    labels = {
+        name: _of_one_kind([label for part in parts for label in part[name]])  # type: ignore[misc]
+        for name in ("label", "other")
+    }
+    measures = {
+        name: _joined([np.asarray(part[name]) for part in parts]) for name in _OF_DIVERGENCES
+    }
+    return {"layer": _repeated(rows), **labels, **measures}
+
+
+_OF_DIVERGENCES = ("divergence", "null", "p_value")
+
+
+def divergence_columns(found: ClassDivergences) -> Columns:
+    """A row for each two classes, in either order."""
+    names = found.labels.tolist()
+    places = np.nonzero(~np.eye(len(names), dtype=bool))
+    ones, others = ([names[place] for place in each] for each in places)
+    measures = {name: getattr(found, name)[places] for name in _OF_DIVERGENCES}
+    return {"label": ones, "other": others, **measures}
 
 
 def repetition_columns(profiles: Sequence[LayerProfile]) -> Columns:
@@ -104,7 +139,19 @@ def as_arrow(columns: Columns) -> pyarrow.Table:
     """Return columns as an Arrow table."""
     from tensorstate_gpu._states.arrow_library import pa
 
-    return pa.table({name: pa.array(each, _TYPES.get(name)) for name, each in columns.items()})
+    return pa.table(
+        {name: pa.array(_valid(each), _TYPES.get(name)) for name, each in columns.items()}
+    )
+
+
+def _valid(column: Column) -> Column:
+    """Return a column whose texts Arrow can hold: of half of a character, what Python writes."""
+    if isinstance(column, np.ndarray):
+        return column
+    return [
+        each.encode(errors="backslashreplace").decode() if isinstance(each, str) else each
+        for each in column
+    ]
 
 
 # Of columns whose values may all be None, or that may have none.
@@ -114,6 +161,7 @@ _TYPES = {
     "value": "double",
     **dict.fromkeys(("axis", "passes", "model_passes"), "int64"),
     **dict.fromkeys(("estimate", "standard_error", "lower", "upper"), "double"),
+    **dict.fromkeys(_OF_DIVERGENCES, "double"),
     "axis_origin": "string",
 }
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tensorstate_gpu import GroupedCounts, StateCounts
 from tensorstate_gpu.information import (
     aIQ,
     ceiling,
@@ -206,6 +207,31 @@ def test_labels_that_tell_everything():
 )
 def test_invalid_labels(by_label, error, words):
     with pytest.raises(error, match=words):
+        estimate_mutual_information(by_label)
+
+
+ONE_STATE = StateCounts(np.array([[1]], np.uint8), [5], 3)
+GROUPED = GroupedCounts([ONE_STATE, ONE_STATE], [5, 5])
+
+
+@pytest.mark.parametrize(
+    ("by_label", "got"),
+    [
+        (
+            {0: GROUPED, 1: [[1, 2], [3, 4]]},
+            "by group, or arrays alone, got GroupedCounts and list",
+        ),
+        (
+            {0: [[1, 2], [3, 4]], 1: GROUPED},
+            "by group, or arrays alone, got GroupedCounts and list",
+        ),
+        ({0: GROUPED.parts[0]}, r"\(groups, states\), got StateCounts"),
+        ({0: GROUPED, 1: GROUPED.parts[0]}, r"\(groups, states\), got StateCounts"),
+        ({0: GROUPED, 1: None}, "got GroupedCounts and NoneType"),
+    ],
+)
+def test_labels_of_several_kinds(by_label, got):
+    with pytest.raises(TypeError, match=got):
         estimate_mutual_information(by_label)
 
 

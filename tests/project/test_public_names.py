@@ -46,6 +46,8 @@ PACKAGES = {
         *("plot_firing_map", "plot_firing_rates", "plot_rank_frequency", "plot_training", "report"),
         *("plot_confusion_matrix", "plot_errors", "plot_outputs", "plot_weights"),
         *("training_to_arrow", "training_to_pandas"),
+        *("correlations_to_arrow", "correlations_to_pandas", "divergences_to_arrow"),
+        *("divergences_to_pandas", "firing_map_to_arrow", "firing_map_to_pandas"),
     },
     "tensorstate_gpu.store": {
         *("JoinedLayer", "Store", "StoredLayer", "Stores", "Verification", "open_counts"),

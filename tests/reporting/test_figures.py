@@ -120,7 +120,10 @@ def test_correlations_of_neurons_that_change():
     rng = np.random.default_rng(1)
     groups = rng.random((500, 2)) < 0.5
     bits = np.concatenate([groups[:, [0, 1, 0, 1, 0, 1]], np.zeros((500, 1), bool)], axis=1)
-    for states in (captured("layer", bits), neurons.correlations(captured("layer", bits))):
+    layer = captured("layer", bits)
+    matrix = neurons.correlations(layer)
+    tables = reporting.correlations_to_pandas(layer), reporting.correlations_to_arrow(matrix)
+    for states in (layer, matrix, *tables):
         ax = reporting.plot_correlations(states)
         shown = ax.images[0].get_array()
         assert shown.shape == (6, 6)
@@ -131,11 +134,17 @@ def test_correlations_of_neurons_that_change():
         ax.figure.canvas.draw()
 
 
-def test_class_divergences():
+@pytest.mark.parametrize("kind", ["object", "pandas", "arrow"])
+def test_class_divergences(kind):
     """Two classes of one source, and one that has states of its own."""
     states = np.random.default_rng(3).integers(0, 4, (3, 50)) + np.array([[0], [0], [9]])
     found = ts.information.class_divergences(states.ravel(), np.repeat(["a", "$b$", "c"], 50), 0)
-    ax = reporting.plot_class_divergences(found)
+    as_given = {
+        "object": lambda found: found,
+        "pandas": reporting.divergences_to_pandas,
+        "arrow": reporting.divergences_to_arrow,
+    }
+    ax = reporting.plot_class_divergences(as_given[kind](found))
     shown = ax.images[0].get_array()
     assert np.isnan(np.asarray(shown).diagonal()).all()
     np.testing.assert_allclose(shown[0, 2], 1 - found.null[0, 2])
@@ -196,11 +205,39 @@ def test_axes_of_the_user(run):
     ],
 )
 def test_what_is_no_table(run, plot):
+    with pytest.raises(TypeError, match="a Report or a table is needed, got a CapturePoint"):
+        plot(run["known"])
     with pytest.raises(ValueError, match="the table has no column 'layer'"):
         plot(run.report().to_pandas().rename(columns={"layer": "name"}))
     with pytest.raises(ValueError, match="the table has no rows"):
         plot(run.report().neurons_to_pandas()[:0])
     assert not plt.get_fignums()
+
+
+def test_class_divergences_of_a_report():
+    """That of the layer that is named; a name is needed where there are several."""
+    labels = np.arange(600) % 3
+    bits = labels[:, None] == np.arange(3)
+    points = [new_point(name=name, neurons=3) for name in ("one", "other", "unlabelled")]
+    for point, shift in zip(points, (0, 1, 2), strict=True):
+        packed = np.packbits(np.roll(bits, shift, axis=1), axis=1, bitorder="little")
+        point.append(packed, 600, labels if shift < 2 else None)
+    report = ts.Run(points).report(by_label=True)
+    table = report.divergences_to_pandas()
+    assert table["layer"].tolist() == ["one"] * 6 + ["other"] * 6
+    assert table["label"].tolist() == [0, 0, 1, 1, 2, 2] * 2
+    assert table["other"].tolist() == [1, 2, 0, 2, 0, 1] * 2
+    assert table["divergence"].tolist() == [1] * 12
+    assert report.divergences_to_arrow().to_pandas().equals(table)
+    for given in (report, table):
+        ax = reporting.plot_class_divergences(given, "other")
+        assert np.nanmin(ax.images[0].get_array()) > 0.9
+        with pytest.raises(ValueError, match="layer= must name: one, other"):
+            reporting.plot_class_divergences(given)
+    none = ts.Run(points[2:]).report(by_label=True)
+    assert none.divergences_to_arrow().schema.names == [*table.columns]
+    with pytest.raises(ValueError, match="the table has no rows"):
+        reporting.plot_class_divergences(none)
 
 
 def test_a_layer_that_is_not_there(run):

@@ -46,6 +46,10 @@ def test_positions_of_one_input(conv, stored, tmp_path, chunks_of):
         np.testing.assert_allclose(shown_by(ax), 100 * fires[number].mean(0))
         ax = reporting.plot_firing_map(layer, number, neuron=3)
         np.testing.assert_array_equal(shown_by(ax), fires[number, 3])
+    for convert in (reporting.firing_map_to_pandas, reporting.firing_map_to_arrow):
+        for neuron, expected in ((None, 100 * fires[2].mean(0)), (3, fires[2, 3])):
+            ax = reporting.plot_firing_map(convert(layer, 2, neuron))
+            np.testing.assert_allclose(shown_by(ax), expected)
     ax.figure.canvas.draw()
 
 

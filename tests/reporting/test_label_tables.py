@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.reporting import label_divergences, label_table
+from tensorstate_gpu.reporting import label_divergences
 from tests.reporting.test_report import point
 
 
@@ -86,6 +86,18 @@ def test_divergences_that_take_long_are_left_out(name, most, monkeypatch):
     assert table.divergences is not None
 
 
+def test_divergences_of_several_layers_share_the_time(monkeypatch):
+    """Layers are compared in turn, as long as that is little in all; or all of them if asked."""
+    run = ts.Run([labelled("a"), labelled("b"), labelled("c", keep="counts"), labelled("d")])
+    monkeypatch.setattr(label_divergences, "MOST_COMPARED", 12_000)
+    for asked, expected in ((False, ["a", "b"]), (True, ["a", "b", "d"])):
+        tables = run.report(by_label=True, divergences=asked).by_label
+        assert [each.layer for each in tables if each.divergences is not None] == expected
+    monkeypatch.setattr(label_divergences, "MOST_LABELS", 2)
+    assert run.report(divergences=True).by_label[0].divergences is not None
+    assert run.report().by_label == ()
+
+
 def test_counts_have_no_divergences():
     for options in ({}, {"groups": 32}):
         (table,) = ts.Run([labelled(keep="counts", **options)]).report(by_label=True).by_label
@@ -98,7 +110,7 @@ def test_labels_of_which_a_mask_leaves_nothing_are_compared_with_none():
     point.declare(16)
     point.labels([0, 1, 2])
     point.record(rng.integers(0, 256, (40, 2), np.uint8), 16, 1, ((2, 20), (1, 0)))
-    table = label_table.LabelTable.of_layer(point)
+    (table,) = ts.Run([point]).report(by_label=True).by_label
     assert table.labels == (0, 1)
     assert [*table.divergences.labels] == [0, 1]
 
@@ -109,4 +121,6 @@ def test_inputs_of_units_are_not_permuted_one_by_one():
     point = ts.CapturePoint("layer")
     point.declare(16)
     point.append(rows, len(rows), clips % 2, clips)
-    assert label_table.LabelTable.of_layer(point).divergences is None
+    for asked in (False, True):
+        (table,) = ts.Run([point]).report(by_label=True, divergences=asked).by_label
+        assert table.divergences is None

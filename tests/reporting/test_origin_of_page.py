@@ -84,6 +84,27 @@ def test_of_models_and_capture_points():
     assert of_run == found | {"number of inputs": "10"}
 
 
+def test_of_a_model_that_is_attached_to_again(tmp_path):
+    """The layers are those of the last call; the options those that the kept points have."""
+    model = ts.build_efficiency_model(Small(), "0", exclude="2", keep="counts")
+    ts.build_efficiency_model(model, "Linear", keep="counts")
+    model(torch.randn(10, 3))
+    found = told(ts.report(model))
+    assert (found["attach_to"], found["keep"]) == ("Linear", "counts")
+    assert "exclude" not in found
+    with ts.Store(tmp_path / "run.zarr", mode="a") as store:
+        other = Small()
+        with ts.capture(other, storage_path=store):
+            other(torch.randn(10, 3))
+    with (
+        ts.Store(tmp_path / "run.zarr", mode="a") as store,
+        pytest.warns(UserWarning, match="keep their other options"),
+        pytest.raises(ValueError, match="2_post_states"),
+    ):
+        ts.build_efficiency_model(model, ["0", "1"], storage_path=store)
+    assert told(ts.report(model)) == found
+
+
 def test_what_is_given_is_told_first(tmp_path):
     page = tmp_path / "report.html"
     captured().report().to_html(page, origin={"data": "noise", "attach_to": "the rest"})

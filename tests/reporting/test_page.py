@@ -69,11 +69,15 @@ class Reader(html.parser.HTMLParser):
         {None: self.shown, "script": self.scripts, "style": []}[self.inside].append(text)
 
 
-@pytest.fixture(scope="module")
-def read(page):
+def read_from(page):
     reader = Reader()
     reader.feed(page)
     return reader
+
+
+@pytest.fixture(scope="module")
+def read(page):
+    return read_from(page)
 
 
 def data_of(read):
@@ -254,7 +258,9 @@ def test_fifty_layers_fit(tmp_path):
     assert (tmp_path / "many.html").stat().st_size < 3_000_000
 
 
-@pytest.mark.parametrize("layers", [pytest.param(300, marks=pytest.mark.long), 2000])
+@pytest.mark.parametrize(
+    "layers", [2000, *(pytest.param(n, marks=pytest.mark.long) for n in (300, 10_000))]
+)
 def test_many_layers_fit(layers):
     """A panel for the layers that matter most; the table has all."""
     rng = np.random.default_rng(0)
@@ -278,13 +284,13 @@ def test_many_layers_fit(layers):
     )
     page = page_of(many, "Many layers", {})
     assert len(page.encode()) < 3_000_000
-    reader = Reader()
-    reader.feed(page)
+    reader = read_from(page)
     data, shown = data_of(reader), " ".join(reader.shown)
     assert len(data["efficiency"]) == len(data["layers"]) == page.count("<details") == 50
     assert f"50 of {layers:,} layers have a bar and a panel here" in shown
     assert page.count('<th scope="row">') == layers
     assert page.count('href="#layer-') == 50
+    assert f"block.11.False and {layers - 12:,} more: more states would show a higher" in shown
     assert page.count("<h3>") == 50  # with tables by label
     chosen = [layer["layer"] for layer in data["efficiency"]]
     assert chosen == sorted(chosen, key=names.index)
@@ -297,6 +303,43 @@ def test_a_file_in_the_way(run, tmp_path):
     with pytest.raises(ValueError, match=r"report\.html exists; it is not overwritten"):
         run.report().to_html(tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == "mine"
+
+
+@pytest.fixture
+def full_disk():
+    """No file can have more than 100 kB: a page has ten times as much."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_no_file(run, tmp_path, full_disk):
+    report = run.report()
+    with pytest.raises(OSError, match=r"report\.html"):
+        report.to_html(tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody creates files in /sys, not even root")
+def test_a_read_only_target(run):
+    with pytest.raises(OSError, match=r"'/sys/report\.html'"):
+        run.report().to_html("/sys/report.html")
+
+
+def test_states_are_called_by_their_layer():
+    """The names in the table of a terminal are longer, and those of unlike layers stay unlike."""
+    bits = np.eye(8, dtype=bool)
+    names = ["conv_post_states", "fc_pre_states", "fc_post_states"]
+    page = page_of(ts.Run([captured(name, bits) for name in names]).report(), "title", {})
+    assert "_states" not in page
+    assert [layer["layer"] for layer in data_of(read_from(page))["efficiency"]] == [
+        *("conv", "fc_pre", "fc_post")
+    ]
+    alike = ["conv_pre_post_states", "conv_pre_states", "conv_post_states"]
+    page = page_of(ts.Run([captured(name, bits) for name in alike]).report(), "title", {})
+    assert [layer["layer"] for layer in data_of(read_from(page))["efficiency"]] == alike
 
 
 def test_a_folder_that_is_not_there(run, tmp_path):
@@ -320,8 +363,7 @@ def test_measures_that_are_no_numbers_and_a_name_with_half_of_a_character(run, t
     )
     path = tmp_path / "report.html"
     dataclasses.replace(report, layers=(strange,)).to_html(path)
-    reader = Reader()
-    reader.feed(path.read_text(encoding="utf-8"))
+    reader = read_from(path.read_text(encoding="utf-8"))
     (shown,) = json.loads(reader.scripts[0], parse_constant=pytest.fail)["efficiency"]
     assert (shown["efficiency"], shown["ceiling"]) == (None, None)
     assert "\\udc80" in " ".join(reader.shown)

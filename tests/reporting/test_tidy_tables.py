@@ -83,6 +83,16 @@ def test_a_row_for_each_label(labels):
     assert report.classes_to_arrow().to_pandas().equals(table)
 
 
+def test_half_of_a_character_in_labels_and_names():
+    """Names of files on a disk may have one; Arrow's texts cannot."""
+    point = captured("layer\udc80", [0, 1, 0, 2] * 100, 2, np.array(["a", "b\ud800"] * 200))
+    report = ts.Run([point]).report(by_label=True)
+    table = report.classes_to_pandas()
+    assert table["label"].tolist() == ["a", "b\\ud800"]
+    assert table["layer"].tolist() == ["layer\\udc80"] * 2
+    assert report.divergences_to_pandas()["other"].tolist() == ["b\\ud800", "a"]
+
+
 def test_without_labels_the_table_is_empty(run):
     table = run.report().classes_to_pandas()
     assert len(table) == 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,34 @@ class LineStyle(TypedDict):
 
 
 def columns_of(given: HasMeasures | Table, of_report: Callable[[HasMeasures], Columns]) -> Table:
-    """Return the table that a figure shows: that of a report, or the one that was given."""
-    return of_report(given) if isinstance(given, HasMeasures) else given
+    """Return the table that a figure shows: that of a report, or the one that was given.
+
+    Raises TypeError if it is neither.
+    """
+    if isinstance(given, HasMeasures):
+        return of_report(given)
+    if not _is_table(given):
+        raise TypeError(f"a Report or a table is needed, got a {type(given).__name__}")
+    return given
+
+
+def table_of(given: Any, of_other: Callable[[Any], Columns]) -> Table:
+    """Return the table that was given, or that of what else was given."""
+    return cast("Table", given) if _is_table(given) else of_other(given)
+
+
+def _is_table(given: object) -> bool:
+    """Return whether this is a frame, an Arrow table, or a mapping of columns."""
+    return hasattr(given, "columns") or isinstance(given, Mapping)
+
+
+def has_column(table: Table, name: str) -> bool:
+    """Return whether a table has a column of this name."""
+    try:
+        table[name]
+    except KeyError:
+        return False
+    return True
 
 
 def column(table: Table, name: str) -> NDArray[np.generic]:
@@ -56,6 +82,25 @@ def integers(table: Table, name: str) -> NDArray[np.int64]:
 def floats(table: Table, name: str) -> NDArray[np.float64]:
     """Return a column of numbers, in which None is NaN."""
     return column(table, name).astype(np.float64)
+
+
+def square_of(
+    table: Table, one: str, other: str, value: str, rows: NDArray[np.bool_] | None = None
+) -> tuple[list[Any], NDArray[np.float64]]:
+    """Return a column of a table with a row for each two things as a matrix, and what they are.
+
+    They are in the order in which the table names them; what it does not have is NaN. ``rows``:
+    which of the table; all by default. Raises ValueError if there is none.
+    """
+    chosen = slice(None) if rows is None else rows
+    ones, others = (column(table, name)[chosen].tolist() for name in (one, other))
+    if not ones:
+        raise ValueError("the table has no rows")
+    places = {name: place for place, name in enumerate(dict.fromkeys([*ones, *others]))}
+    matrix = np.full((len(places), len(places)), np.nan)
+    where = [places[name] for name in ones], [places[name] for name in others]
+    matrix[where] = floats(table, value)[chosen]
+    return [*places], matrix
 
 
 def by_layer(
@@ -113,6 +158,14 @@ def name_layers(ax: Axes, names: Sequence[str]) -> None:
     step = -(-len(names) // 100)
     ax.set_yticks(range(0, len(names), step), names[::step])
     for label in ax.get_yticklabels():
+        label.set_parse_math(False)
+
+
+def name_both_axes(ax: Axes, names: Sequence[str]) -> None:
+    """Write names along both axes of a square image, as they are."""
+    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
+    ax.set_yticks(range(len(names)), names)
+    for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
         label.set_parse_math(False)
 
 

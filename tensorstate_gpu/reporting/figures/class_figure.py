@@ -5,9 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu.information import ClassDivergences
-from tensorstate_gpu.reporting.figures.canvas import new_axes
+from tensorstate_gpu.reporting.figures.canvas import (
+    Table,
+    by_layer,
+    columns_of,
+    has_column,
+    name_both_axes,
+    new_axes,
+    square_of,
+)
+from tensorstate_gpu.reporting.tidy_tables import (
+    HasMeasures,
+    divergence_columns,
+    label_pair_columns,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +29,9 @@ if TYPE_CHECKING:
 _WRITTEN = 12  # classes with a number in each cell
 
 
-def plot_class_divergences(found: ClassDivergences, ax: Axes | None = None) -> Axes:
+def plot_class_divergences(
+    found: ClassDivergences | HasMeasures | Table, layer: str | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw which classes have states of their own, as a heat map.
 
     A cell is the Jensen-Shannon divergence of two classes minus its null: 0 where they differ as
@@ -24,26 +40,51 @@ def plot_class_divergences(found: ClassDivergences, ax: Axes | None = None) -> A
 
     Parameters
     ----------
-    found : ClassDivergences
-        What `information.class_divergences` returns.
+    found : ClassDivergences, Report, or a table as divergences_to_pandas() returns
+        What `information.class_divergences` returns, or a report with ``by_label=True``.
+    layer : str, optional
+        Which of the layers of a report; needed if there are several.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, or none is named where there are several; if the table has no
+        rows, as of a report without divergences, or not these columns.
     """
-    beyond = np.clip(found.divergence - found.null, 0, 1)
-    shown = np.where(np.eye(len(beyond), dtype=bool), np.nan, beyond)
-    size = min(12, max(4.0, 1.5 + 0.5 * len(beyond)))
+    table = _table_of(found)
+    rows = _rows_of(table, layer)
+    names, divergence = square_of(table, "label", "other", "divergence", rows)
+    _, null = square_of(table, "label", "other", "null", rows)
+    _, p_value = square_of(table, "label", "other", "p_value", rows)
+    shown = np.clip(divergence - null, 0, 1)
+    size = min(12, max(4.0, 1.5 + 0.5 * len(names)))
     ax = new_axes(ax, 1.2 * size, size)
     image = ax.imshow(shown, cmap="viridis", vmin=0, vmax=1)
     ax.figure.colorbar(image, ax=ax, label="divergence beyond its null, in bits")
-    names = [str(label) for label in found.labels]
-    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
-    ax.set_yticks(range(len(names)), names)
-    for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
-        label.set_parse_math(False)
+    name_both_axes(ax, [str(label) for label in names])
     for row, column in np.argwhere(~np.isnan(shown)).tolist():
-        value, told = beyond[row, column], found.p_value[row, column] <= 0.05
+        value, told = shown[row, column], p_value[row, column] <= 0.05
         number = f"{value:.2f}" if len(names) <= _WRITTEN else ""
         text = number if told else "x"
         ax.text(column, row, text, ha="center", va="center", size=8, color=_on(value))
     return ax
+
+
+def _table_of(found: ClassDivergences | HasMeasures | Table) -> Table:
+    if isinstance(found, ClassDivergences):
+        return divergence_columns(found)
+    return columns_of(found, lambda report: label_pair_columns(report.by_label))
+
+
+def _rows_of(table: Table, layer: str | None) -> NDArray[np.bool_] | None:
+    """Return which rows are of the layer; None for a table of one that is not named."""
+    if layer is None and not has_column(table, "layer"):
+        return None
+    chosen = [*by_layer(table, layer)]
+    if len(chosen) > 1:
+        names = ", ".join(name for name, _ in chosen)
+        raise ValueError(f"there are several layers, one of which layer= must name: {names}")
+    return chosen[0][1]
 
 
 def _on(value: float) -> str:

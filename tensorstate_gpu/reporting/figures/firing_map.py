@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tensorstate_gpu.reporting.figures.canvas import new_axes
-from tensorstate_gpu.reporting.positions import Positions, place_of, states_at_positions
+import numpy as np
+
+from tensorstate_gpu.reporting.figures.canvas import (
+    Table,
+    floats,
+    has_column,
+    integers,
+    new_axes,
+    table_of,
+)
+from tensorstate_gpu.reporting.layer_tables import position_columns
+from tensorstate_gpu.reporting.positions import Positions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def plot_firing_map(
-    layer: Positions, input_number: int = 0, neuron: int | None = None, ax: Axes | None = None
+    layer: Positions | Table,
+    input_number: int = 0,
+    neuron: int | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw where a layer fires for one input: the share of its neurons, or one of them.
 
     Parameters
     ----------
-    layer : capture point, or layer of a Store
-        With positions along one or two axes, such as a convolution, and with its rows.
+    layer : capture point, layer of a Store, or a table as firing_map_to_pandas() returns
+        With positions along one or two axes, such as a convolution, and with its rows. Of a table,
+        which is of one input, the other parameters have no meaning.
     input_number : int
         Which of the inputs, in the order of capture; negative numbers count from the last.
     neuron : int, optional
@@ -34,17 +48,21 @@ def plot_firing_map(
         If only counts were kept.
     ValueError
         If nothing was captured, if the layer has no positions or more than two axes of them, or if
-        inputs differ in their positions, as padding does that a mask has left out.
+        inputs differ in their positions, as padding does that a mask has left out. If a table has
+        no rows, or not these columns.
     """
-    rows = states_at_positions(layer, input_number)
-    if neuron is None:
-        shown, limit, label = 100 * rows.mean(axis=2), 100, "neurons that fire, in %"
+    table = table_of(layer, lambda layer: position_columns(layer, input_number, neuron))
+    if has_column(table, "fires"):
+        value, factor, colors, label = "fires", 1, "gray_r", ""
     else:
-        place = place_of(neuron, rows.shape[2], "neuron", layer.name)
-        shown, limit, label = rows[:, :, place].astype(float), 1, ""
+        value, factor, colors, label = "share", 100, "viridis", "neurons that fire, in %"
+    ys, xs = integers(table, "y"), integers(table, "x")
+    if not len(ys):
+        raise ValueError("the table has no rows")
+    shown = np.full((ys.max() + 1, xs.max() + 1), np.nan)
+    shown[ys, xs] = factor * floats(table, value)
     ax = new_axes(ax, 5, 4)
-    colours = "viridis" if neuron is None else "gray_r"
-    image = ax.imshow(shown, cmap=colours, vmin=0, vmax=limit, interpolation="nearest")
+    image = ax.imshow(shown, vmin=0, vmax=factor, interpolation="nearest", cmap=colors)
     if label:
         ax.figure.colorbar(image, ax=ax, label=label)
     return ax

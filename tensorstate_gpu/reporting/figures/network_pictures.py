@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate_gpu.reporting.figures.canvas import new_axes
+from tensorstate_gpu.reporting.figures.canvas import name_both_axes, new_axes
 from tensorstate_gpu.reporting.text import with_noun
 
 if TYPE_CHECKING:
@@ -115,11 +115,7 @@ def plot_confusion_matrix(labels: ArrayLike, predicted: ArrayLike, ax: Axes | No
         colour = "white" if shade[row, column] > 0.6 * shade.max() else "black"
         number = f"{matrix[row, column]:,}"
         ax.text(column, row, number, ha="center", va="center", size=8, color=colour)
-    shown = [str(name) for name in names]
-    ax.set_xticks(range(len(names)), shown, rotation=90 if max(map(len, shown)) > 2 else 0)
-    ax.set_yticks(range(len(names)), shown)
-    for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
-        label.set_parse_math(False)
+    name_both_axes(ax, [str(name) for name in names])
     ax.set(xlabel="predicted", ylabel="label")
     return ax
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu.neurons import correlations
 from tensorstate_gpu.neurons.samples import States
 from tensorstate_gpu.reporting.figures.canvas import (
     BLUE,
@@ -22,8 +21,11 @@ from tensorstate_gpu.reporting.figures.canvas import (
     new_axes,
     plain,
     plain_names,
+    square_of,
+    table_of,
 )
 from tensorstate_gpu.reporting.figures.efficiency_figure import TALLEST
+from tensorstate_gpu.reporting.layer_tables import correlation_columns
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.reporting.tidy_tables import HasMeasures, neuron_columns
 
@@ -82,21 +84,25 @@ def _silent_and_constant(percent: NDArray[np.float64]) -> str:
 
 
 def plot_correlations(
-    states: States | NDArray[np.float64], neurons: int | None = None, ax: Axes | None = None
+    states: States | NDArray[np.float64] | Table,
+    neurons: int | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw which neurons fire together as a heat map, with neurons that do so side by side.
 
     Parameters
     ----------
-    states : as for `neurons.correlations`, or what that has returned
-        Packed states, StateCounts, a capture point, a layer of a Store; or (neurons, neurons).
+    states : as for `neurons.correlations`, or a table as correlations_to_pandas() returns
+        Packed states, StateCounts, a capture point, a layer of a Store; or the matrix of
+        correlations, (neurons, neurons).
     neurons : int, optional
         How many bits of a packed row are neurons; all of them by default.
 
     Raises
     ------
     TypeError, ValueError
-        As for `neurons.correlations`; also if fewer than two neurons ever change.
+        As for `neurons.correlations`; also if fewer than two neurons ever change, or if a table has
+        no rows, or not these columns.
 
     Notes
     -----
@@ -104,7 +110,8 @@ def plot_correlations(
     (Friendly, "Corrgrams", The American Statistician 56, 2002). Those that never change are left
     out: a correlation with them is not defined.
     """
-    matrix = _as_correlations(states, neurons)
+    table = table_of(states, lambda states: correlation_columns(states, neurons))
+    _, matrix = square_of(table, "neuron", "other", "correlation")
     changing = np.flatnonzero(~np.isnan(matrix.diagonal()))
     if len(changing) < 2:
         raise ValueError(f"fewer than two neurons change: {len(changing)} of {len(matrix)}")
@@ -117,14 +124,6 @@ def plot_correlations(
         constant = with_noun(len(matrix) - len(order), "constant neuron")
         ax.set_title(f"without {constant}", size=10)
     return ax
-
-
-def _as_correlations(
-    states: States | NDArray[np.float64], neurons: int | None
-) -> NDArray[np.float64]:
-    if isinstance(states, np.ndarray) and states.dtype.kind == "f":
-        return states
-    return correlations(states, neurons)
 
 
 def by_angle(matrix: NDArray[np.float64]) -> NDArray[np.int64]:

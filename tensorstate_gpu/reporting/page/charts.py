@@ -1,13 +1,14 @@
 """The charts of a page, as Vega-Lite specifications. Their data is put in by the page's script.
 
-Each is written once, however many layers there are.
+Each is written once, however many layers there are. The script sets the size of those with squares.
 """
 
 import altair as alt
 
-from tensorstate_gpu.reporting.figures.canvas import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
+from tensorstate_gpu.reporting.figures.canvas import GREEN, ORANGE, PURPLE, RED, SKY
 
 Spec = dict[str, object]
+BLUE = "var(--bar)"  # that of page.css, which is lighter on a dark screen
 
 
 def all_charts() -> dict[str, Spec]:
@@ -36,11 +37,18 @@ def _base(description: str) -> alt.Chart:
 
 def _efficiency() -> Spec:
     base = _base("Efficiency of each layer, its 95 % range, and its ceiling")
-    layer = alt.Y("layer:N", sort=None, title=None)
+    axis = alt.Axis(ticks=False, domain=False, labelPadding=8)
+    layer = alt.Y("layer:N", sort=None, title=None, axis=axis)
     percent = alt.Scale(domain=[0, 100])
     told = ["layer:N", "efficiency:Q", "lower:Q", "upper:Q", "ceiling:Q", "quality:N"]
     bars = base.mark_bar(color=BLUE, stroke=BLUE, height={"band": 0.6}).encode(
-        x=alt.X("efficiency:Q", title="efficiency in %", scale=percent, stack=None),
+        x=alt.X(
+            "efficiency:Q",
+            title="efficiency in %",
+            scale=percent,
+            stack=None,
+            axis=alt.Axis(tickCount=5),
+        ),
         y=layer,
         fillOpacity=alt.FillOpacity(
             "quality:O",
@@ -64,9 +72,9 @@ def _efficiency() -> Spec:
         ),
         tooltip=told,
     )
-    ceilings = base.mark_point(shape="diamond", filled=True, color=ORANGE, size=50).encode(
-        x=alt.X("ceiling:Q", scale=percent), y=layer, tooltip=told
-    )
+    ceilings = base.mark_point(
+        shape="diamond", filled=True, color=ORANGE, size=50, opacity=1
+    ).encode(x=alt.X("ceiling:Q", scale=percent), y=layer, tooltip=told)
     return _spec(alt.layer(bars, ranges, ceilings))
 
 
@@ -75,7 +83,7 @@ def _discovery() -> Spec:
         _base("The entropy that fewer rows of the same sample would show")
         .mark_line(color=BLUE, point=True)
         .encode(
-            x=alt.X("rows:Q", scale=alt.Scale(type="log", base=2), title="rows"),
+            x=alt.X("rows:Q", scale=alt.Scale(type="log", base=2), title="rows", axis=_sparse()),
             y=alt.Y("bits:Q", title="entropy in bits"),
             tooltip=["rows:Q", alt.Tooltip("bits:Q", format=".3f")],
         )
@@ -87,20 +95,35 @@ def _ranks() -> Spec:
         _base("How often each state occurred, by its rank")
         .mark_line(color=BLUE, interpolate="step-after")
         .encode(
-            x=alt.X("rank:Q", scale=alt.Scale(type="log"), title="rank of the state"),
-            y=alt.Y("times:Q", scale=alt.Scale(type="log"), title="times it occurred"),
+            x=alt.X(
+                "rank:Q", scale=alt.Scale(type="log"), title="rank of the state", axis=_sparse()
+            ),
+            y=alt.Y(
+                "times:Q", scale=alt.Scale(type="log"), title="times it occurred", axis=_sparse()
+            ),
             tooltip=["rank:Q", "times:Q"],
         )
     )
 
 
+def _sparse() -> alt.Axis:
+    """Of a logarithmic scale, which otherwise has nine lines to each power of ten."""
+    return alt.Axis(tickCount=5, labelOverlap=True, labelSeparation=6, grid=False)
+
+
 def _rates() -> Spec:
+    axis = alt.Axis(tickMinStep=1, tickCount=6, format="d", grid=False)
     return _spec(
         _base("The firing rate of each neuron")
-        .mark_point(filled=True, size=36)
+        .mark_point(filled=True, size=44, opacity=0.9)
         .encode(
-            x=alt.X("neuron:Q", title="neuron", axis=alt.Axis(tickMinStep=1, format="d")),
-            y=alt.Y("rate:Q", title="firing rate in %", scale=alt.Scale(domain=[0, 100])),
+            x=alt.X("neuron:Q", title="neuron", axis=axis),
+            y=alt.Y(
+                "rate:Q",
+                title="firing rate in %",
+                scale=alt.Scale(domain=[0, 100]),
+                axis=alt.Axis(tickCount=5),
+            ),
             color=_kinds(),
             shape=alt.Shape(
                 "kind:N", scale=alt.Scale(domain=_KINDS, range=["circle", "cross", "triangle-up"])
@@ -144,17 +167,15 @@ def _correlations() -> Spec:
             y=alt.Y("y:O", axis=None),
             color=alt.Color(
                 "correlation:Q",
-                scale=alt.Scale(scheme="redblue", domain=[1, -1]),
+                scale=alt.Scale(scheme="redblue", reverse=True, domain=[-1, 1]),
                 legend=alt.Legend(title="correlation"),
             ),
             tooltip=["one:Q", "other:Q", alt.Tooltip("correlation:Q", format=".2f")],
         )
-        .properties(height=320)
     )
 
 
 def _firing_map() -> Spec:
-    """Its height is set by the page's script, so that positions are squares."""
     return _spec(
         _base("Where the layer fires for the first input")
         .mark_rect()
@@ -186,7 +207,7 @@ def _divergences() -> Spec:
         tooltip=told,
     )
     crosses = base.mark_text(text="x", color="#ffffff").transform_filter("datum.told == 'no'")
-    return _spec(alt.layer(squares, crosses).properties(height=320))
+    return _spec(alt.layer(squares, crosses))
 
 
 def _training() -> Spec:
@@ -195,7 +216,7 @@ def _training() -> Spec:
         _base("The efficiency of layers over the steps of a training")
         .mark_line(point=True)
         .encode(
-            x=alt.X("step:Q", title="step"),
+            x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=8, format=",d", grid=False)),
             y=alt.Y("efficiency:Q", title="efficiency in %"),
             color=alt.Color(
                 "layer:N",

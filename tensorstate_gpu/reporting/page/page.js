@@ -98,20 +98,32 @@
 
   // Names of colours that page.css has, for a light or dark screen and for paper.
   const text = { labelColor: "var(--text)", titleColor: "var(--text)" };
+  const sizes = { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   const config = {
     background: "transparent",
     view: { stroke: null },
-    axis: { ...text, gridColor: "var(--line)", domainColor: "var(--soft)", tickColor: "var(--soft)" },
-    legend: text,
+    axis: { ...text, ...sizes, gridColor: "var(--line)", domainColor: "var(--soft)", tickColor: "var(--soft)" },
+    legend: { ...text, ...sizes },
     rule: { color: "var(--text)" },
     font: "system-ui, sans-serif",
   };
 
-  // Positions are squares, however wide the place is; the legend takes a part of it.
-  const heightOfMap = (place, width, height) => {
-    const legend = 100;
-    place.style.maxWidth = `${legend + (320 * width) / height}px`;
-    return Math.max(12, ((place.clientWidth - legend) * height) / width);
+  // Positions and pairs are squares: such a chart has a size of its own, which a narrower place shrinks as a whole.
+  const drawSquares = (spec, place, columns, rows, beside = 0) => {
+    const side = Math.min(Math.max(60, place.clientWidth - LEGEND - beside) / columns, 320 / rows);
+    delete spec.autosize;
+    spec.width = side * columns;
+    spec.height = Math.max(12, side * rows);
+  };
+  const LEGEND = 110;
+
+  // In their order, and upright where they are short.
+  const nameLabels = (spec, labels) => {
+    const labelAngle = Math.max(...labels.map((label) => label.length)) > 3 ? -90 : 0;
+    for (const { encoding } of spec.layer) {
+      encoding.x.sort = encoding.y.sort = labels;
+      encoding.x.axis = { labelAngle };
+    }
   };
 
   const draw = (place, name, source) => {
@@ -119,10 +131,15 @@
     const rows = rowsOf[name](source);
     spec.datasets = { values: rows };
     if (name in captions) place.setAttribute("aria-label", `${place.getAttribute("aria-label") ?? captions[name]}: ${numbersOf[name](rows)}`);
-    if (name === "efficiency") spec.height = 24 * data.efficiency.length;
-    if (name === "divergences") for (const { encoding } of spec.layer) encoding.x.sort = encoding.y.sort = source.labels;
+    if (name === "efficiency") spec.height = 28 * data.efficiency.length;
+    if (name === "divergences") {
+      const { labels } = source;
+      nameLabels(spec, labels);
+      drawSquares(spec, place, labels.length, labels.length, Math.min(place.clientWidth / 3, 20 + 7 * Math.max(...labels.map((label) => label.length))));
+    }
+    if (name === "correlations") drawSquares(spec, place, source.neurons.length, source.neurons.length);
     if (name === "training") for (const channel of ["color", "strokeDash"]) spec.encoding[channel].legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
-    if (name === "map") spec.height = heightOfMap(place, source.map_width, rows.length / source.map_width);
+    if (name === "map") drawSquares(spec, place, source.map_width, rows.length / source.map_width);
     // On a phone, names would take half of the width.
     const axisY = { labelLimit: Math.min(200, place.clientWidth / 3) };
     // For a screen reader, Vega makes a document of hundreds of marks of the element that it draws in.
@@ -132,7 +149,10 @@
     return vegaEmbed(drawing, spec, { actions: false, renderer: "svg", config: { ...config, axisY } });
   };
 
+  const begun = new Set();
   const drawLayer = async (details) => {
+    if (begun.has(details)) return;
+    begun.add(details);
     const layer = data.layers[Number(details.dataset.layer)];
     const charts = details.querySelector(".charts");
     charts.replaceChildren();
@@ -163,21 +183,21 @@
   const nearby = new IntersectionObserver(
     (entries) => {
       for (const { target, isIntersecting } of entries) {
-        if (isIntersecting && undrawn.has(target)) drawPlace(target);
+        if (isIntersecting && target.matches("details")) drawLayer(target);
+        else if (isIntersecting && undrawn.has(target)) drawPlace(target);
       }
     },
     { rootMargin: "50%" },
   );
-  const drawAll = () => {
-    const drawn = [drawPlace(document.querySelector('[data-chart="efficiency"]'))];
-    for (const place of undrawn) nearby.observe(place);
-    for (const details of document.querySelectorAll("details.layer[open]")) drawn.push(drawLayer(details));
-    return Promise.all(drawn);
+  const drawFirst = () => {
+    const drawn = drawPlace(document.querySelector('[data-chart="efficiency"]'));
+    for (const place of [...undrawn, ...document.querySelectorAll("details.layer[open]")]) nearby.observe(place);
+    return drawn;
   };
 
   for (const details of document.querySelectorAll("details.layer")) {
     details.addEventListener("toggle", () => {
-      if (details.open && !details.dataset.drawn) drawLayer(details);
+      if (details.open) drawLayer(details);
     });
   }
   // Paper has all panels and charts. A browser prints when this returns, but runs what waits for no event first: all of drawLayer.
@@ -185,10 +205,8 @@
   addEventListener("beforeprint", () => {
     for (const place of undrawn) drawPlace(place);
     closed = [...document.querySelectorAll("details.layer:not([open])")];
-    for (const details of closed) {
-      details.open = true;
-      if (!details.dataset.drawn) drawLayer(details);
-    }
+    for (const details of closed) details.open = true;
+    for (const details of document.querySelectorAll("details.layer")) drawLayer(details);
   });
   addEventListener("afterprint", () => {
     for (const details of closed) details.open = false;
@@ -222,5 +240,5 @@
   }
 
   openTarget();
-  drawAll().then(() => (document.documentElement.dataset.ready = "yes"));
+  drawFirst().then(() => (document.documentElement.dataset.ready = "yes"));
 })();

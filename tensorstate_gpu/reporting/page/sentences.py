@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
@@ -22,12 +23,24 @@ class Network(Protocol):
     def by_label(self) -> tuple[LabelTable, ...]: ...
     @property
     def network_efficiency(self) -> float: ...
-    @property
-    def accuracy(self) -> float | None: ...
-    @property
-    def beta(self) -> float: ...
-    @property
-    def aiq(self) -> float | None: ...
+    def summary(self) -> list[tuple[str, str]]: ...
+
+
+class Summary(NamedTuple):
+    """The lines below the table, as pairs (label, value): measures of the network, and others."""
+
+    measures: list[tuple[str, str]]
+    others: list[tuple[str, str]]
+
+
+def summary_of(report: Network) -> Summary:
+    """Return the lines below the table of a report, in which the network's measures come first."""
+    lines = report.summary()
+    measures = [*itertools.takewhile(lambda line: line[0].startswith(_MEASURES), lines)]
+    return Summary(measures, lines[len(measures) :])
+
+
+_MEASURES = ("network efficiency", "without constant layers", "accuracy", "aIQ")
 
 
 def about_network(report: Network) -> list[str]:
@@ -37,11 +50,6 @@ def about_network(report: Network) -> list[str]:
         f"In this sample, the network uses {efficiency} of its capacity: the geometric mean of "
         f"{with_noun(len(report.layers), 'layer')}."
     ]
-    if report.accuracy is not None and report.aiq is not None:
-        sentences.append(
-            f"With an accuracy of {format_percent(report.accuracy)}, its aIQ is "
-            f"{format_percent(report.aiq)} (beta {report.beta:g})."
-        )
     least = min(report.layers, key=lambda layer: layer.efficiency)
     if len(report.layers) > 1:
         sentences.append(

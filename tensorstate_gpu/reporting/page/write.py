@@ -15,7 +15,13 @@ from tensorstate_gpu._version import __version__
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.page.chart_data import divergence_data, layer_data, training_data
 from tensorstate_gpu.reporting.page.chosen_layers import chosen_layers, why_chosen
-from tensorstate_gpu.reporting.page.sentences import Network, about_layer, about_network
+from tensorstate_gpu.reporting.page.sentences import (
+    Network,
+    about_layer,
+    about_network,
+    summary_of,
+)
+from tensorstate_gpu.reporting.page.short_names import with_layer_names
 from tensorstate_gpu.reporting.training_table import Log
 
 _FILES = resources.files("tensorstate_gpu.reporting.page")
@@ -58,6 +64,7 @@ def page_of(
 
     from tensorstate_gpu.reporting.page.charts import all_charts
 
+    report = with_layer_names(report)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -70,6 +77,7 @@ def page_of(
     page: str = environment.from_string(_text("page.html")).render(
         title=title,
         report=report,
+        summary=summary_of(report),
         headings=HEADINGS,
         sentences=about_network(report),
         by_label=by_label,
