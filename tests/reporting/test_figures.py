@@ -246,6 +246,21 @@ def test_a_layer_that_is_not_there(run):
     assert not plt.get_fignums()
 
 
+def test_a_run_is_no_table(run):
+    for plot in (
+        reporting.plot_efficiency,
+        reporting.plot_discovery,
+        reporting.plot_rank_frequency,
+        reporting.plot_firing_rates,
+        reporting.plot_class_divergences,
+    ):
+        with pytest.raises(TypeError, match="a Report or a table is needed, got a Run"):
+            plot(run)
+    with pytest.raises(TypeError, match=r"states must be an array .*, got Run"):
+        reporting.plot_correlations(run)
+    assert not plt.get_fignums()
+
+
 def test_neurons_that_never_change():
     bits = np.array([[1, 0, 1], [1, 1, 1]], bool)
     with pytest.raises(ValueError, match="fewer than two neurons change: 1 of 3"):

@@ -54,7 +54,8 @@ def table_of(given: Any, of_other: Callable[[Any], Columns]) -> Table:
 
 def _is_table(given: object) -> bool:
     """Return whether this is a frame, an Arrow table, or a mapping of columns."""
-    return hasattr(given, "columns") or isinstance(given, Mapping)
+    is_run = hasattr(given, "efficiency_layers")  # a mapping of layers, as a Store is
+    return not is_run and (hasattr(given, "columns") or isinstance(given, Mapping))
 
 
 def has_column(table: Table, name: str) -> bool:
