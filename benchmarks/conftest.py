@@ -10,9 +10,10 @@ import pytest
 
 from benchmarks.cpu.regression_guard import processor
 from benchmarks.harness.memory import keep_freed_memory
-from benchmarks.harness.processors import keep_results
+from benchmarks.harness.processors import commit, keep_results
 from benchmarks.harness.tables import summary_line
 
+_COMMIT = pytest.StashKey[str]()
 LIBRARIES = ("numpy", "numba", "torch", "polars", "duckdb", "pyarrow")
 
 
@@ -30,6 +31,11 @@ def pytest_addoption(parser):
         metavar="FOLDER",
         help="write the timings there, to a JSON file with the processor in its name",
     )
+
+
+def pytest_configure(config):
+    if config.getoption("--save"):  # later, files may have changed that are loaded by then
+        config.stash[_COMMIT] = commit()
 
 
 def machine() -> dict[str, object]:
@@ -67,5 +73,6 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(summary_line(name, case))
     folder = config.getoption("--save")
     if folder:
-        target = keep_results(Path(folder), processor(), machine(), cases)
+        measured = {n: {"commit": config.stash[_COMMIT], **case} for n, case in cases.items()}
+        target = keep_results(Path(folder), processor(), machine(), measured)
         terminalreporter.write_line(f"\nwritten to {target}")

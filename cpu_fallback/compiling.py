@@ -13,7 +13,8 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -68,6 +69,7 @@ check_compiler()
 _CACHE = _can_cache()
 _HASH = _hash_of_sources()
 _kernels: list[Any] = []
+_LOCK = "tensorstate_gpu.lock"  # a file in each folder of the cache
 
 
 def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -92,6 +94,39 @@ def _register(dispatcher: Any, function: Callable[..., Any]) -> None:
         function.__qualname__ = f"{name}-{_HASH}"  # Numba takes the names of files from it
         dispatcher.enable_caching()
         function.__qualname__ = name
+        _save_one_at_a_time(dispatcher._cache)
+
+
+def _save_one_at_a_time(cache: Any) -> None:
+    """Let processes wait for each other when they save what they have compiled.
+
+    Numba chooses the name of a file, writes the index, and then the file. Two processes that save
+    code for different types at the same moment would choose the same name, and later ones would
+    run the code of one for the types of the other.
+    """
+    save = cache.save_overload
+
+    def save_alone(*arguments: Any) -> None:
+        with _locked(cache.cache_path):
+            save(*arguments)
+
+    cache.save_overload = save_alone
+
+
+@contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Lock a folder, which may not exist yet, for this process; nothing where that cannot be done.
+
+    Numba itself lets one thread compile and save at a time. A forked child does not have the lock.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError, ImportError):  # a folder that nobody may write to; Windows
+            import fcntl
+
+            os.makedirs(folder, exist_ok=True)
+            file = stack.enter_context(open(os.path.join(folder, _LOCK), "a"))
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
 
 
 def read_only(array: NDArray[_T]) -> NDArray[_T]:

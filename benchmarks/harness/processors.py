@@ -34,8 +34,7 @@ def keep_results(
     """Write what a processor measured to its file; cases that were not measured now stay there."""
     file = folder / results_file(processor)
     earlier = json.loads(file.read_text())["cases"] if file.exists() else {}
-    measured = {name: {"commit": commit(), **case} for name, case in cases.items()}
-    file.write_text(_as_json({"machine": machine, "cases": earlier | measured}) + "\n")
+    file.write_text(_as_json({"machine": machine, "cases": earlier | cases}) + "\n")
     return file
 
 

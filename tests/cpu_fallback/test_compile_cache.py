@@ -46,6 +46,60 @@ def test_only_called_kernels_are_compiled_and_cached(tmp_path):
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
 
 
+TWO_TYPES = """
+import sys, time
+from pathlib import Path
+from numba.core.caching import IndexDataCacheFile
+from tensorstate_gpu.cpu_fallback.compiling import kernel, cache_use
+
+@kernel
+def double(x):
+    return x + x
+
+def wait_for(file, seconds):
+    end = time.monotonic() + seconds
+    while not file.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+
+def saving_slowly(self, overloads, save=IndexDataCacheFile._save_index):
+    Path("chosen").touch()  # the name of the file for integers
+    wait_for(Path("saving"), 60)
+    wait_for(Path("saved"), 1)  # in vain, for the other process waits for this one
+    save(self, overloads)
+
+def saving(*arguments, save=double._cache.save_overload):
+    wait_for(Path("chosen"), 60)
+    Path("saving").touch()
+    save(*arguments)
+    Path("saved").touch()
+
+if sys.argv[1] == "integers":
+    IndexDataCacheFile._save_index = saving_slowly
+    double(1)
+elif sys.argv[1] == "floats":
+    double._cache.save_overload = saving
+    double(1.5)
+else:
+    print(double(1), double(1.5), *cache_use()[:2])
+"""
+
+
+def test_processes_that_compile_one_kernel_at_the_same_moment_do_not_mix_their_code(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(TWO_TYPES)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def start(what):
+        command = [sys.executable, "-W", "error", program, what]
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    both = [start("integers"), start("floats")]
+    assert [process.communicate(timeout=120)[0] for process in both] == ["", ""]
+    assert start("both").communicate(timeout=120)[0] == "2 3.0 2 0\n"  # loaded, and none compiled
+
+
 ONE_KERNEL = """
 import numpy as np
 import tensorstate_gpu as ts
