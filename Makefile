@@ -52,7 +52,7 @@ docs: $(READY)
 BENCH := $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-columns=median
 
 bench: $(READY)
-	$(BENCH) --save benchmarks/results/cpu.json $(ARGS)
+	$(BENCH) --save benchmarks/results $(ARGS)
 	$(BIN)/python -m benchmarks.harness.tables
 
 bench-quick: $(READY)

@@ -1,6 +1,5 @@
 """After a timed run: a table on the screen, and all timings as JSON where ``--save`` says so."""
 
-import json
 import os
 import platform
 from importlib.metadata import version
@@ -9,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.cpu.regression_guard import processor
 from benchmarks.harness.memory import keep_freed_memory
+from benchmarks.harness.processors import keep_results
 from benchmarks.harness.tables import summary_line
 
 LIBRARIES = ("numpy", "numba", "torch", "polars", "duckdb", "pyarrow")
@@ -24,13 +25,18 @@ def _memory_touched_once(request):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--save", metavar="FILE", help="write the timings to this JSON file")
+    parser.addoption(
+        "--save",
+        metavar="FOLDER",
+        help="write the timings there, to a JSON file with the processor in its name",
+    )
 
 
 def machine() -> dict[str, object]:
     """The machine in words, and what ran on it."""
     return {
-        "processor": _processor(),
+        "processor": _model_name(),
+        "code for": processor(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -38,7 +44,7 @@ def machine() -> dict[str, object]:
     }
 
 
-def _processor() -> str:
+def _model_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -59,33 +65,7 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write_line("")
     for name, case in cases.items():
         terminalreporter.write_line(summary_line(name, case))
-    target = config.getoption("--save")
-    if target:
-        results = {"machine": machine(), "cases": cases}
-        Path(target).write_text(_as_json(results) + "\n")
+    folder = config.getoption("--save")
+    if folder:
+        target = keep_results(Path(folder), processor(), machine(), cases)
         terminalreporter.write_line(f"\nwritten to {target}")
-
-
-def _as_json(results: dict[str, object]) -> str:
-    """One line per contender, four digits per number: small, and readable as a diff."""
-
-    def shorten(value):
-        if isinstance(value, float):
-            return float(f"{value:.4g}")
-        if isinstance(value, dict):
-            return {key: shorten(item) for key, item in value.items()}
-        return [shorten(item) for item in value] if isinstance(value, list) else value
-
-    text = json.dumps(shorten(results), indent=1)
-    lines, inside = [], False
-    for line in text.split("\n"):
-        if inside:
-            lines[-1] += (
-                line.strip()
-                if line.strip() == "]" or line.strip() == "],"
-                else (line.strip() + " ")
-            )
-        else:
-            lines.append(line)
-        inside = line.rstrip().endswith("[") or (inside and not line.strip().startswith("]"))
-    return "\n".join(lines).replace(" ]", "]")

@@ -71,7 +71,7 @@ class EfficiencyCallback(TrainerCallback):
         file = self._file(args, state)
         if state.global_step and file.exists():
             self._own.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        self._own.begin(kwargs["model"])
+        self._own.begin_training(kwargs["model"], state.global_step)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

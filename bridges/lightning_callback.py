@@ -95,6 +95,9 @@ class EfficiencyMonitor(Callback):
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._block.close()
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._own.begin_training(pl_module, trainer.global_step)  # which a checkpoint has restored
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._own.begin_epoch(trainer.current_epoch)
 
@@ -124,6 +127,12 @@ class EfficiencyMonitor(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._end("test", trainer, pl_module)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._block.enter_context(self._own.begin(pl_module).paused())
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._block.close()
 
     def _begin(self, phase: str, pl_module: LightningModule) -> None:
         monitor = self._own.begin(pl_module)

@@ -25,8 +25,8 @@ Ratios = dict[str, float]
 # Half as fast is a ratio of 0.5 x what it was. On a processor whose ratios are kept, the bound lies
 # in the middle between 0.5 and 1, as a factor: noise of 1.4 fits on either side.
 KNOWN = 0.71
-# On others it is a part of the least one kept. Between SSE2 and AVX2 code ratios differ by up to
-# 1.3: below the least by as much they still pass, with room for noise of 1.18.
+# On others it is a part of the least one of the nearest. Between SSE2 and AVX2 code ratios differ
+# by up to 1.3: below the least by as much they still pass, with room for noise of 1.18.
 UNKNOWN = 0.65
 
 # A round takes a few ms at most: even on a busy machine some run without a break. Short ones are
@@ -49,12 +49,27 @@ def known() -> dict[str, Ratios]:
     return kept
 
 
+def nearest(kept: dict[str, Ratios], which: str) -> list[Ratios]:
+    """The ratios of the kept processors that are most like another.
+
+    What counts is the name, then the maker's series ("znver" of "znver4"), then the vectors.
+    """
+
+    def likeness(other: str) -> tuple[bool, bool, bool]:
+        (name, bits), (other_name, other_bits) = which.split(", "), other.split(", ")
+        series = name.rstrip("0123456789") == other_name.rstrip("0123456789")
+        return name == other_name, series, bits == other_bits
+
+    most = max(map(likeness, kept))
+    return [ratios for other, ratios in kept.items() if likeness(other) == most]
+
+
 def floors(kept: dict[str, Ratios], which: str) -> Ratios:
     """The least ratio of each case that passes on a processor."""
     if which in kept:
         return {name: KNOWN * ratio for name, ratio in kept[which].items()}
-    least = {name: min(one[name] for one in kept.values()) for name in next(iter(kept.values()))}
-    return {name: UNKNOWN * ratio for name, ratio in least.items()}
+    near = nearest(kept, which)
+    return {name: UNKNOWN * min(one[name] for one in near) for name in near[0]}
 
 
 class Race:

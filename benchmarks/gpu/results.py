@@ -4,13 +4,13 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import machine_code
+from benchmarks.harness.processors import commit
 from benchmarks.harness.tables import _between, _markdown
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -35,18 +35,9 @@ def machine() -> dict[str, Any]:
         "driver": cupy.cuda.runtime.driverGetVersion(),
         "cuda": cupy.cuda.runtime.runtimeGetVersion(),
         "python": platform.python_version(),
-        "commit": _commit(),
+        "commit": commit(),
     }
     return words | {name: found for name in PACKAGES if (found := _version(name))}
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    except OSError:  # no git there
-        return "unknown"
-    return done.stdout.strip() or "unknown"
 
 
 def code() -> dict[str, str]:

@@ -11,10 +11,12 @@ from typing import Any
 from benchmarks.gpu import bounded, results
 from benchmarks.gpu.each_test import LINES
 
-# What only a device can show comes first; it measures time, so nothing runs beside it.
+# What only a device can show comes first; it measures time, so nothing runs beside it. Then what
+# the simulated one cannot show in full: streams, and threads that really run at the same time.
 ALONE = ("only_gpu.py", "huge.py")
-SIDE_BY_SIDE = ("capture.py", "counting.py", "measures.py", "neurons.py", "packing.py")
-SIDE_BY_SIDE += ("shortage.py", "stages.py", "streams.py", "tables.py", "tables_without_room.py")
+SIDE_BY_SIDE = ("streams.py", "stages.py", "tables.py", "tables_without_room.py", "counting.py")
+SIDE_BY_SIDE += ("capture.py", "shortage.py", "packing.py", "neurons.py", "measures.py")
+SIDE_BY_SIDE += ("by_chance.py",)
 PROCESSES = 14  # compiling kernels is most of the time
 SECONDS = 60  # for one test
 

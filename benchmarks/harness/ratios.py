@@ -4,14 +4,25 @@ import statistics
 from typing import Any
 
 Seconds = list[float | None]
-Spread = tuple[float, float, float]  # median, least, most
+Spread = tuple[float, float, float]  # median, and the bounds of the middle half
 
 
 def ratios(case: dict[str, Any], name: str, to: str = "ours") -> Spread:
     """How many times one contender's time is another's, in the rounds in which both ran."""
     pairs = zip(case["seconds"][name], case["seconds"][to], strict=True)
-    values = sorted(one / other for one, other in pairs if one is not None and other is not None)
-    return statistics.median(values), values[0], values[-1]
+    return spread([one / other for one, other in pairs if one is not None and other is not None])
+
+
+def rates(case: dict[str, Any]) -> Spread:
+    """Amount per second of ours."""
+    return spread([case["amount"] / seconds for seconds in case["seconds"]["ours"]])
+
+
+def spread(values: list[float]) -> Spread:
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return middle, low, high
 
 
 def rate(case: dict[str, Any], name: str = "ours") -> float:

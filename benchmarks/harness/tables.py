@@ -1,19 +1,17 @@
 """Ratios from timings, and the tables of docs/performance.md.
 
 ``python -m benchmarks.harness.tables`` writes the results in benchmarks/results/ into the page,
-between its markers.
+between its markers. Where several processors have results, each has its own columns.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.processors import Results, all_results, heading, makers_without_results
 from benchmarks.harness.ratios import Spread, fastest, rate, ratios
-from benchmarks.harness.targets import target_rows
+from benchmarks.harness.targets import TARGETS
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks/results/cpu.json"
-PAGE = ROOT / "docs/performance.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/performance.md"
 
 
 def cells(name: str, case: dict[str, Any]) -> list[str]:
@@ -70,7 +68,7 @@ def summary_line(name: str, case: dict[str, Any]) -> str:
 OVERHEADS = ["forward pass", 'keep="states"', 'keep="counts"']
 OVERHEADS += ["one thread reads", "naive hook", "cached activations"]
 WITHIN = ["forward pass", "hooks, states", "of it packing", "hooks, counts", "of it packing"]
-MEASURES = ["case", "rate", "x best rival (range)", "x limit (range)"]
+MEASURES = ["case", "rate", "x best rival", "x limit"]
 # Kind of table -> its headings, and how a case becomes a row; "capture, within" is a table of the
 # cases named capture[...].
 TABLES = {
@@ -83,32 +81,62 @@ TABLES = {
     ),
     "capture": (OVERHEADS, capture_cells),
     "capture, within": (WITHIN, within_cells),
-    "threads": (["case", "x one thread (range)"], thread_cells),
+    "threads": (["case", "x one thread"], thread_cells),
 }
 
 
-def table(kind: str, cases: dict[str, Any]) -> str:
-    """The Markdown table of a kind of case."""
+def table(kind: str, kept: list[Results]) -> str:
+    """The Markdown table of a kind of case, with columns of each processor."""
     headings, row = TABLES[kind]
-    kind = kind.partition(",")[0]
-    named = {
-        name.removeprefix(kind)[1:-1]: case
-        for name, case in cases.items()
-        if name.partition("[")[0] == kind
-    }
-    rows = (row(name, case) for name, case in named.items())
+    test = kind.partition(",")[0]
+    names = dict.fromkeys(name for one in kept for name in one["cases"])
+    first, *measures = headings
+    if len(kept) == 1:
+        rows = [headings]
+    else:
+        rows = [[first, *(f"{heading(one)}: {words}" for one in kept for words in measures)]]
+    rows.append(["---"] * len(rows[0]))
+    for name in names:
+        of, _, case = name.partition("[")
+        if of == test:
+            columns = [
+                row(name, one["cases"][name])[1:] if name in one["cases"] else ["-"] * len(measures)
+                for one in kept
+            ]
+            rows.append([case[:-1], *(cell for cells in columns for cell in cells)])
+    return _markdown(rows)
+
+
+def targets_table(kept: list[Results]) -> str:
+    """Each aim with its outcome on each processor, and the command that measures it again."""
+    absent = makers_without_results(kept)
+    headings = ["aim", "bound", *map(heading, kept), *absent, 'make bench ARGS="-k ..."']
+    rows = [
+        [
+            *(target.words, target.bound_in_words),
+            *(target.outcome(one["cases"]) for one in kept),
+            *["not run"] * len(absent),
+            f"`{target.tests}`",
+        ]
+        for target in TARGETS
+    ]
     return _markdown([headings, ["---"] * len(headings), *rows])
 
 
-def write_page(results: dict[str, Any], page: str) -> str:
+def machines(kept: list[Results]) -> str:
+    """What ran the benchmarks, a line for each processor."""
+    return "\n".join(
+        "- " + ", ".join(f"{what} {words}" for what, words in one["machine"].items())
+        for one in kept
+    )
+
+
+def write_page(kept: list[Results], page: str) -> str:
     """The page with what stands between its markers, ``<!-- table: KIND -->``, made anew."""
-    cases = results["cases"]
-    aims = [["aim", "bound", "cases that meet it", "worst"], ["---"] * 4, *target_rows(cases)]
-    page = _between(page, "table: targets", _markdown(aims))
+    page = _between(page, "table: targets", targets_table(kept))
     for kind in TABLES:
-        page = _between(page, f"table: {kind}", table(kind, cases))
-    machine = ", ".join(f"{what} {words}" for what, words in results["machine"].items())
-    return _between(page, "machine", machine)
+        page = _between(page, f"table: {kind}", table(kind, kept))
+    return _between(page, "machine", machines(kept))
 
 
 def _between(page: str, marker: str, text: str) -> str:
@@ -123,4 +151,4 @@ def _markdown(rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(write_page(json.loads(RESULTS.read_text()), PAGE.read_text()))
+    PAGE.write_text(write_page(all_results(), PAGE.read_text()))

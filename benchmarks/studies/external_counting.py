@@ -5,8 +5,10 @@ a process of its own with two threads. They compute the entropy; "to file", they
 too. "On Dask" are this library's tasks on Dask's threads, a part in each. The programs take turns,
 round by round. Polars and Dask have no memory limit: they may take up to --most.
 
-``--rows 1e7`` and ``--rounds 1`` make it short. Files are in --folder, and are deleted. ``--page
-docs/performance.md`` puts the table and its options between the markers of that page.
+``--rows 1e7`` and ``--rounds 1`` make it short. ``--minutes 40`` begins no round that would end
+later, if it takes as long as the longest before. Files are in --folder, 60 bytes for each of the
+rows and what is spilled, and are deleted. ``--page docs/performance.md`` puts the table and its
+options between the markers of that page, after each round: those that have ended count.
 """
 
 import argparse
@@ -47,6 +49,7 @@ OURS, TO_FILE, ON_DASK, DUCKDB, DUCKDB_TO_FILE, POLARS, DASK = (
     "Dask",
 )
 ROW_GROUP = 1 << 20  # rows
+SMALLEST_LIMIT = 1 << 26  # bytes
 
 
 def batches(width: int, rows: int, distinct: int) -> Iterator[np.ndarray]:
@@ -145,14 +148,14 @@ PROGRAMS = {
 UNLIMITED = (POLARS, DASK)
 
 
-def child(program: str, folder: str, limit: str, most: str) -> None:
+def child(program: str, folder: str, width: str, limit: str, most: str) -> None:
     """Run one program, and print what it took as JSON."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         out = Path(temporary) / "counts.parquet" if "to file" in program else None
         if program in UNLIMITED:
             resource.setrlimit(resource.RLIMIT_DATA, (int(most), int(most)))
         tempfile.tempdir = temporary
-        PROGRAMS[program](warm_up(Path(temporary)), int(limit), None)
+        PROGRAMS[program](warm_up(Path(temporary), int(width)), int(limit), None)
         Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
         begun, cpu = time.perf_counter(), time.process_time()
         entropy = PROGRAMS[program](Path(folder), int(limit), out)
@@ -162,20 +165,36 @@ def child(program: str, folder: str, limit: str, most: str) -> None:
     print(json.dumps({"seconds": seconds, "cpu": cpu, "MB": peak / 1e3, "entropy": entropy}))
 
 
-def warm_up(folder: Path) -> Path:
-    """Write a few states, so that libraries are imported and kernels compiled before the clock."""
+def warm_up(folder: Path, width: int) -> Path:
+    """Write a few states, so that libraries are imported and kernels loaded before the clock."""
     few = folder / "few"
     few.mkdir()
-    write_inputs(few, 8, 1 << 20, 1 << 20)
+    rows = BATCH_BYTES // width
+    write_inputs(few, width, rows, rows)
     return few
 
 
-def measure(program: str, folder: Path, limit: int, most: int) -> dict[str, float] | None:
+def compile_kernels(folder: Path) -> None:
+    """Count states of each width beyond the memory, so that all kernels are in Numba's cache."""
+    for width in {width for width, _, _ in CASES.values()}:
+        with tempfile.TemporaryDirectory(dir=folder) as few:
+            rows = 4 * SMALLEST_LIMIT // width
+            write_inputs(Path(few), width, rows, rows)
+            for program in (OURS, TO_FILE, ON_DASK):
+                measure(program, Path(few), width, SMALLEST_LIMIT, 0)
+
+
+def measure(
+    program: str, folder: Path, width: int, limit: int, most: int
+) -> dict[str, float] | None:
     """Run one program in a process of its own; None if it ran out of memory."""
-    command = [sys.executable, "-m", __spec__.name, "--child", program, str(folder), str(limit)]
+    command = [sys.executable, "-m", __spec__.name, "--child", program, str(folder)]
     threads = {"POLARS_MAX_THREADS": "2", "TENSORSTATE_NUM_THREADS": "2"}
     done = subprocess.run(
-        [*command, str(most)], capture_output=True, text=True, env=os.environ | threads
+        [*command, *map(str, (width, limit, most))],
+        capture_output=True,
+        text=True,
+        env=os.environ | threads,
     )
     if done.returncode == 0:
         return json.loads(done.stdout)
@@ -208,10 +227,37 @@ HEADINGS = (
 )
 
 
-def with_table(page: str, options: argparse.Namespace, lines: list[str]) -> str:
+def with_table(page: str, options: argparse.Namespace, rounds: int, lines: list[str]) -> str:
     """The page with this table between its markers."""
-    how = f"--rows {options.rows:g} --rounds {options.rounds} --limit {options.limit:g}"
-    return _between(page, MARKER, "\n".join([f"Medians of `{how}`:", "", *lines]))
+    how = f"--rows {options.rows:g} --rounds {rounds} --limit {options.limit:g}"
+    load = f"the load of other programs was {options.load:.1f} when it began"
+    return _between(page, MARKER, "\n".join([f"Medians of `{how}`; {load}:", "", *lines]))
+
+
+Found = dict[str, dict[str, list[dict[str, float] | None]]]  # by case and program, round by round
+
+
+def one_round(found: Found, folder: Path, options: argparse.Namespace) -> None:
+    """Run each program once on each case."""
+    for case, programs in found.items():
+        for program, rounds in programs.items():
+            limits = int(options.limit), int(options.most)
+            done = measure(program, folder / case, CASES[case][0], *limits)
+            rounds.append(done)
+            took = "out of memory" if done is None else f"{done['seconds']:.1f} s"
+            print(f"{case}; {program}: {took}", file=sys.stderr, flush=True)
+        entropies = [each["entropy"] for rounds in programs.values() for each in rounds if each]
+        if max(entropies) - min(entropies) > 1e-6:
+            raise ValueError(f"{case}: entropies differ: {entropies}")
+
+
+def prepare(folder: Path, options: argparse.Namespace) -> Found:
+    """Write the inputs of each case to a folder of its name."""
+    for case, (width, share, distinct) in CASES.items():
+        rows = int(options.rows * share)
+        (folder / case).mkdir()
+        write_inputs(folder / case, width, rows, int(rows * distinct))
+    return {case: {program: [] for program in PROGRAMS} for case in CASES}
 
 
 def main() -> None:
@@ -220,26 +266,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=float, default=1e9)
     parser.add_argument("--most", type=float, default=6e9)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--folder", default=tempfile.gettempdir())
     parser.add_argument("--page", type=Path)
     options = parser.parse_args()
-    lines = [*HEADINGS]
+    options.load = os.getloadavg()[0]
+    begun, longest = time.monotonic(), 0.0
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        compile_kernels(Path(folder))
+        found = prepare(Path(folder), options)
+        for number in range(1, options.rounds + 1):
+            start = time.monotonic()
+            if number > 1 and start - begun + longest > 60 * options.minutes:
+                break
+            one_round(found, Path(folder), options)
+            longest = max(longest, time.monotonic() - start)
+            print(f"round {number}: {longest:.0f} s at most", file=sys.stderr, flush=True)
+            lines = [*HEADINGS, *(line for case in found for line in table(case, found[case]))]
+            if options.page is not None:
+                page = options.page.read_text()
+                options.page.write_text(with_table(page, options, number, lines))
     print("\n".join(lines))
-    for case, (width, share, distinct) in CASES.items():
-        rows = int(options.rows * share)
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            write_inputs(Path(folder), width, rows, int(rows * distinct))
-            found = {program: [] for program in PROGRAMS}
-            for _ in range(options.rounds):
-                for program, rounds in found.items():
-                    limits = int(options.limit), int(options.most)
-                    rounds.append(measure(program, Path(folder), *limits))
-        entropies = [each["entropy"] for rounds in found.values() for each in rounds if each]
-        assert max(entropies) - min(entropies) < 1e-6, entropies
-        lines += (more := list(table(case, found)))
-        print("\n".join(more), flush=True)
-    if options.page is not None:
-        options.page.write_text(with_table(options.page.read_text(), options, lines))
 
 
 if __name__ == "__main__":

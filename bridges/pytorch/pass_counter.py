@@ -34,21 +34,26 @@ class PassCounter(MarkingHook):
 
     def __init__(self, batch_axis: int = 0) -> None:
         self._batch_axis = str(batch_axis)  # see axes_in_graph()
-        # The time, the number of inputs if a graph knows it, how many passes have failed, and the
-        # thread of the last one.
-        self._clock = np.zeros(4, np.int64)
+        # The time, the number of inputs if a graph knows it, how many passes have failed, the
+        # thread of the last one, and how many have begun while another thread was in one.
+        self._clock = np.zeros(5, np.int64)
         self.tensor = shared_tensor(self._clock)
         self.bypasses: Bypasses | None = None
 
     @property
     def clock(self) -> int:
         """The time now."""
-        return int(self._clock[0])
+        return self._clock.item(0)
 
     @property
     def failed(self) -> int:
         """How many passes have failed, before the one that runs."""
-        return int(self._clock[2])
+        return self._clock.item(2)
+
+    @property
+    def overlapping(self) -> int:
+        """How many passes have begun while another thread was in one."""
+        return self._clock.item(4)
 
     def attach(self, model: nn.Module) -> None:
         """Count the passes of a model."""
@@ -61,7 +66,7 @@ class PassCounter(MarkingHook):
         return begin, module.register_forward_hook(self.end_pass)
 
     def rejoin(self) -> None:
-        self._clock[0] += self._clock[0] % 2  # the pass in which it left has no end
+        _end(self._clock)  # the pass in which it left has none
         super().rejoin()
 
     def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
@@ -91,7 +96,7 @@ class PassCounter(MarkingHook):
             if not is_exporting():
                 torch.ops.tensorstate_gpu.end_pass(self.tensor)
         else:
-            self._clock[0] += self._clock[0] % 2
+            _end(self._clock)
 
     def __getstate__(self) -> int:
         return self.clock
@@ -117,6 +122,7 @@ class ModuleLog(PassLog):
         log = ModuleLog(self.counter)
         log._start = log._last = self._start
         log._failed_before = self._failed_before
+        log._overlapping_before = self._overlapping_before
         log._expected, log._module = self._expected, self._module
         return log
 
@@ -187,8 +193,20 @@ def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int
 def _begin(time: NDArray[np.int64], inputs: int) -> None:
     """Begin a pass. One that has no end has failed, unless it runs in another thread."""
     thread = threading.get_ident()
-    now, _, failed, last = time.tolist()  # one call, where each entry of an array takes one
-    time[:] = next_pass(now), inputs, failed + (now % 2 and last == thread), thread
+    # One call, where each entry of an array takes one.
+    now, _, failed, last, overlapping = time.tolist()
+    failed += now % 2 and last == thread
+    overlapping += now % 2 and last != thread
+    numbers = next_pass(now), inputs, failed, thread, overlapping
+    for place, number in enumerate(numbers):  # which takes a fifth of the time of time[:] = numbers
+        time[place] = number
+
+
+def _end(time: NDArray[np.int64]) -> None:
+    """End a pass, if one has begun."""
+    now = time.item(0)
+    if now % 2:
+        time[0] = now + 1
 
 
 def _size(given: torch.Tensor | None, axis: int) -> int:
@@ -199,8 +217,7 @@ def _size(given: torch.Tensor | None, axis: int) -> int:
 def _end_pass(clock: torch.Tensor) -> None:
     """Called by compiled graphs."""
     if is_real_pass(clock):
-        time = clock.numpy()
-        time[0] += time[0] % 2
+        _end(clock.numpy())
 
 
 def _do_nothing(clock: torch.Tensor, *_: object) -> None:

@@ -1,5 +1,6 @@
 """PyTorch: StagedHook, a capture point whose captures may be a part of a CUDA graph."""
 
+import atexit
 import weakref
 from typing import Any
 
@@ -111,6 +112,7 @@ class StagedHook(StateCaptureHook):
         stage.labels = self._static_labels
         self._stage, self._found_first = stage, found
         self.intake.add_barrier(self.drain)
+        _with_stage.add(self)
         self._failed = self.pass_log.counter.failed
         return stage
 
@@ -221,6 +223,15 @@ class StagedHook(StateCaptureHook):
         super().reset_states(input_shape)
         self.forget_lost()
 
+    def end_with_program(self) -> None:
+        """Leave the model, and forget the stage: nobody reads what waits in it.
+
+        Python ends blocks that are still open when parts of it are gone. Nothing can be read then,
+        and torch aborts the process over a tensor that the failed attempt refers to.
+        """
+        self.remove()
+        self._stage = None
+
     # ---- copies --------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
@@ -230,3 +241,11 @@ class StagedHook(StateCaptureHook):
 
 # What a copy has not: it has what was captured.
 _OF_THE_STAGE = {"_stage", "_static_labels"}
+
+_with_stage: "weakref.WeakSet[StagedHook]" = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    for hook in list(_with_stage):
+        hook.end_with_program()

@@ -58,38 +58,49 @@ def torch_stream(index: int) -> int:
     return stream
 
 
+def _empty_cupys_cache() -> bool:
+    """Return what CuPy has cached to the device; whether there was anything."""
+    pool = library().get_default_memory_pool()
+    cached = pool.free_bytes()
+    if cached:
+        pool.free_all_blocks()
+    return cached > 0
+
+
+def _empty_torchs_cache() -> bool:
+    """Return what torch has cached to the device; whether there was anything."""
+    torch, index = loaded_module("torch"), library().cuda.Device().id
+    if torch is None or not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return False
+    cached = 0
+    with suppress(RuntimeError):  # one that is plugged in, such as RMM's, has no statistics
+        cached = torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)
+        torch.cuda.empty_cache()
+    return cached > 0
+
+
 @dataclass(frozen=True)
 class SecondTry(Generic[T]):
-    """What takes memory of the device; where it finds none, the caches are emptied, and once more.
+    """What takes memory of the device; where it finds none, caches are emptied, and once more.
 
     Torch and CuPy each keep what they have freed, and neither finds what is free in the other's
-    cache. Raises MemoryError where the caches have nothing, or not enough.
+    cache. ``others``: what empties caches. Torch's is not among them for memory of torch: torch has
+    emptied it before it gave up, unless a thread records a CUDA graph, which that would break.
+    Raises MemoryError where the caches have nothing, or not enough.
     """
 
     take: Callable[..., T]
+    others: tuple[Callable[[], bool], ...] = (_empty_cupys_cache, _empty_torchs_cache)
 
     def __call__(self, *arguments: Any) -> T:
         try:
             return self.take(*arguments)
         except MemoryError:
-            if not _empty_caches():
+            if library().cuda.get_current_stream().is_capturing():  # a graph; it would break
+                raise
+            if not sum(empty() for empty in self.others):  # each of them
                 raise
             return self.take(*arguments)
-
-
-def _empty_caches() -> bool:
-    """Return what torch and CuPy have cached to the device; whether there was anything."""
-    index, pool = library().cuda.Device().id, library().get_default_memory_pool()
-    if library().cuda.get_current_stream().is_capturing():  # a CUDA graph; it would break
-        return False
-    cached = pool.free_bytes()
-    pool.free_all_blocks()
-    torch = loaded_module("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        with suppress(RuntimeError):  # one that is plugged in, such as RMM's, has no statistics
-            cached += torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)
-            torch.cuda.empty_cache()
-    return cached > 0
 
 
 def own_allocator() -> Allocator:
@@ -106,7 +117,7 @@ def torch_allocator() -> Allocator:
     torch that is active, such as one that counts operations, notices it.
     """
     pool = library().cuda.PythonFunctionAllocator(_memory_of_torch, _back_to_torch)
-    return SecondTry(pool.malloc)
+    return SecondTry(pool.malloc, (_empty_cupys_cache,))
 
 
 def _memory_of_torch(size: int, device: int) -> int:
@@ -114,9 +125,16 @@ def _memory_of_torch(size: int, device: int) -> int:
     assert torch is not None
     try:
         address: int = torch.cuda.caching_allocator_alloc(size, device, stream)
-    except torch.cuda.OutOfMemoryError as error:
-        raise MemoryError(str(error)) from error
+    except RuntimeError as error:
+        raise _checked(error) from error
     return address
+
+
+def _checked(error: RuntimeError) -> Exception:
+    """Return the MemoryError that an error of torch is; or itself, if it is about another thing."""
+    # OutOfMemoryError of torch's own allocator; of what RMM raises, torch makes a RuntimeError.
+    shortage = "out of memory" in str(error) or "bad_alloc" in str(error)
+    return MemoryError(str(error)) if shortage else error
 
 
 # Of torch_tensor_allocator, by their addresses.
@@ -133,14 +151,14 @@ def _memory_of_tensor(size: int) -> Pointer:
     index = cupy.cuda.Device().id
     try:
         tensor = torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", index))
-    except torch.cuda.OutOfMemoryError as error:
-        raise MemoryError(str(error)) from error
+    except RuntimeError as error:
+        raise _checked(error) from error
     memory = cupy.cuda.UnownedMemory(tensor.data_ptr(), size, tensor, index)
     _torch_tensors[tensor.data_ptr()] = tensor
     return cupy.cuda.MemoryPointer(memory, 0)
 
 
-torch_tensor_allocator = SecondTry(_memory_of_tensor)
+torch_tensor_allocator = SecondTry(_memory_of_tensor, (_empty_cupys_cache,))
 
 
 def as_torch_tensor(array: DeviceArray) -> Any:

@@ -5,7 +5,6 @@ torch tensors are read directly, all others through a DLPack capsule
 (https://dmlc.github.io/dlpack/latest/c_api.html). Nothing is copied, and no framework is imported.
 """
 
-import ctypes
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import unmasked
 from tensorstate_gpu._arrays import cupy_library
 from tensorstate_gpu._arrays.array_types import DLPackArray, NativeArray
+from tensorstate_gpu._arrays.c_structures import address_of, dl_tensor
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, ElementType, accepted_types
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor, loaded_module, on_jax_devices
@@ -101,7 +101,7 @@ def borrow(array: Any, argument: str) -> Tensor:
         return array
     if isinstance(array, np.ndarray):
         return _borrow_numpy(array, argument)
-    if is_torch_tensor(array) and (plain := _plain_torch_tensor(array)):
+    if is_torch_tensor(array) and (plain := plain_torch_tensor(array)):
         return plain
     if on_jax_devices(array):
         return _borrow_numpy(np.asarray(array), argument)  # its parts, together on the host
@@ -127,16 +127,7 @@ def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
     return Tensor(array, address_of(array), array.shape, array.strides, element, (CPU, 0))
 
 
-def address_of(array: NDArray[Any]) -> int:
-    """Return the address of an array's first element: half the time of ``array.ctypes.data``.
-
-    By NumPy's interface for C: https://numpy.org/doc/stable/reference/arrays.interface.html
-    """
-    capsule = array.__array_struct__  # its memory is the capsule's: this name keeps it alive
-    return _Address.from_address(_get_pointer(capsule, None) + _ADDRESS_OFFSET).value
-
-
-def _plain_torch_tensor(array: Any) -> Tensor | None:
+def plain_torch_tensor(array: Any) -> Tensor | None:
     """Describe a torch tensor that has nothing special about it; None for others.
 
     It saves the host's time for a DLPack capsule. On a GPU, the kernels run on the stream that
@@ -150,13 +141,13 @@ def _plain_torch_tensor(array: Any) -> Tensor | None:
     if array.layout is not torch.strided or array.is_neg() or not (array.is_cpu or on_cuda):
         return None
     try:
-        address = array.data_ptr()
-    except RuntimeError:  # inside torch.func, a tensor may have no memory of its own
+        address, steps = array.data_ptr(), array.stride()
+    except RuntimeError:  # inside torch.func, or nested: it has no memory of its own, or no strides
         return None
     if not address or (on_cuda and address % element.size):  # which _borrow_capsule() refuses
         return None
     device = (CUDA, array.get_device()) if on_cuda else (CPU, 0)
-    strides = tuple(map(element.size.__mul__, array.stride()))
+    strides = tuple(map(element.size.__mul__, steps))
     return Tensor((array,), address, tuple(array.shape), strides, element, device)
 
 
@@ -183,7 +174,7 @@ def _borrow_capsule(array: DLPackArray, argument: str) -> Tensor:
         capsule = _dlpack_capsule(source)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
-    managed = _dl_tensor(capsule, argument)
+    managed = dl_tensor(capsule, argument)
     kind = (managed.code, managed.bits)
     if managed.lanes != 1 or kind not in _DLPACK_KINDS:
         by_code = f"DLPack type code {kind[0]} of {kind[1]} bits"
@@ -222,6 +213,8 @@ def _without_autograd(array: DLPackArray, argument: str) -> DLPackArray:
     if not is_torch_tensor(array):
         return array
     tensor: Any = array
+    if tensor.is_nested:
+        raise TypeError(f"{argument} is a nested tensor; pass its parts: .unbind()")
     if tensor.is_neg():  # an export would ignore the lazy minus sign
         raise TypeError(f"{argument} is a lazily negated torch view; pass .resolve_neg()")
     plain: DLPackArray = tensor.detach()
@@ -283,56 +276,3 @@ def _find_from_dlpack(kind: type, array: object) -> Callable[[NativeArray], Any]
             return from_dlpack
     namespace = getattr(array, "__array_namespace__", None)
     return None if namespace is None else namespace().from_dlpack
-
-
-class _DLTensor(ctypes.Structure):
-    """DLTensor of the DLPack header, with its nested structs flattened."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("device", ctypes.c_int32),
-        ("id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    )
-
-
-_get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_get_pointer.restype = ctypes.c_void_p
-_get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
-
-
-class _PyArrayInterface(ctypes.Structure):
-    """PyArrayInterface of NumPy's interface for C."""
-
-    _fields_ = (
-        ("two", ctypes.c_int),
-        ("number_of_axes", ctypes.c_int),
-        ("typekind", ctypes.c_char),
-        ("itemsize", ctypes.c_int),
-        ("flags", ctypes.c_int),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("data", ctypes.c_void_p),
-        ("descr", ctypes.py_object),
-    )
-
-
-_Address = ctypes.c_size_t
-_ADDRESS_OFFSET = _PyArrayInterface.data.offset
-
-
-def _dl_tensor(capsule: object, argument: str) -> "_DLTensor":
-    # The capsule keeps its name, "dltensor", so that its own destructor frees the export.
-    try:
-        return _DLTensor.from_address(_get_pointer(capsule, b"dltensor"))
-    except ValueError as error:  # not a capsule, or a capsule that has been consumed
-        kind = type(capsule).__name__
-        raise TypeError(
-            f"{argument} cannot be read through DLPack: __dlpack__() gave {kind} {capsule!r}"
-        ) from error

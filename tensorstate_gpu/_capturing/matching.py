@@ -54,7 +54,8 @@ def match(
     TypeError
         For a pattern of another type.
     ValueError
-        If no layer is left. The message lists all layers, the most similar names first.
+        If a layer is given that is none of these; and NoLayerMatches if no layer is left. The
+        message lists the layers, the most similar names first.
 
     Examples
     --------
@@ -142,10 +143,21 @@ def _matcher(
         return lambda name, layer: _matches_any(pattern, (name, *class_names(layer)))
     if isinstance(pattern, type):
         return lambda name, layer: isinstance(layer, pattern)
+    if isinstance(pattern, _common_classes(layers)):
+        raise ValueError(
+            f"{argument}: a {type(pattern).__name__} that is given is no layer of this model; "
+            f"there are: {closest_first(layers, [], shown=20)}"
+        )
     if callable(pattern):
         _check_takes_two(pattern, argument)
         return lambda name, layer: bool(pattern(name, layer))
     raise _pattern_error(pattern, argument)
+
+
+def _common_classes(layers: Layers) -> tuple[type, ...]:
+    """Return the classes that all layers have in common, such as torch.nn.Module."""
+    each = [set(type(layer).__mro__) - {object} for _, layer in layers]
+    return tuple(set.intersection(*each)) if each else ()
 
 
 def _check_takes_two(predicate: Callable[..., object], argument: str) -> None:

@@ -1,7 +1,7 @@
 """Merges the capture points of all ranks of a job: they agree on layers, then exchange states."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
@@ -101,7 +101,7 @@ class _Facts:
     states: int
     labels: tuple[Label, ...] | None
     sample: SampledInstances | None
-    samples: dict[Label, SampledInstances]
+    samples: Mapping[Label, SampledInstances]
     place: int  # of the rank, in the whole job
     partners: tuple[int, ...]  # ranks that have the same rows
 

@@ -1,8 +1,9 @@
 """Parts: the states of a layer on one rank, as they are merged with those of others."""
 
 import functools
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.spread import Spread
@@ -18,12 +19,15 @@ class Parts:
     """The states of a layer on this rank; None stands for what there is not.
 
     ``groups_by``: by group for each label; if known, it says what the two before it would.
+    ``samples``: which inputs have each label, if counts are by group for each, also those of which
+    the layer has no rows.
     """
 
     whole: StateCounts | None = None
     labelled: dict[Label, StateCounts] | None = None
     grouped: GroupedCounts | None = None
     groups_by: dict[Label, GroupedCounts] | None = None
+    samples: Mapping[Label, SampledInstances] = field(default_factory=dict)
 
     @classmethod
     def of(cls, point: CapturePoint) -> "Parts":
@@ -32,7 +36,7 @@ class Parts:
         labelled = grouped = None
         # RowsNotKept: counts without groups. MemoryError: by both there are more than by each.
         with suppress(LabelsMissing, RowsNotKept, MemoryError):
-            return cls(whole, groups_by=point.grouped_by())
+            return cls(whole, groups_by=point.grouped_by(), samples=point.samples_by_label())
         with suppress(LabelsMissing):
             labelled = point.counts_by()
         with suppress(LabelsMissing, RowsNotKept):  # LabelsMissing: of no known input
@@ -61,26 +65,24 @@ class Parts:
     @property
     def sample(self) -> SampledInstances | None:
         """Which inputs there are, where counts are by group."""
-        if self.groups_by is not None:
+        if self.samples:
             return functools.reduce(SampledInstances.merge, self.samples.values())
         return None if self.grouped is None else self.grouped.sample
-
-    @property
-    def samples(self) -> dict[Label, SampledInstances]:
-        """Which inputs have each label, where counts are by group for each label."""
-        return {label: groups.sample for label, groups in (self.groups_by or {}).items()}
 
     def own_share(self, spread: Spread) -> "Parts":
         """Return this rank's share of what several ranks have copies of."""
         assert self.whole is not None
         labelled = grouped = groups_by = None
+        samples = self.samples
         if self.labelled is not None:
             labelled = {label: spread.own_share(part) for label, part in self.labelled.items()}
         if self.grouped is not None:
             grouped = _own_share(self.grouped, spread)
         if self.groups_by is not None:
             groups_by = {label: _own_share(part, spread) for label, part in self.groups_by.items()}
-        return Parts(spread.own_share(self.whole), labelled, grouped, groups_by)
+        if not spread.is_first:
+            samples = {label: each.without_instances() for label, each in samples.items()}
+        return Parts(spread.own_share(self.whole), labelled, grouped, groups_by, samples)
 
 
 def _own_share(groups: GroupedCounts, spread: Spread) -> GroupedCounts:

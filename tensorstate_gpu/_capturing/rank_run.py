@@ -216,8 +216,6 @@ class RankRun(Mapping[str, RankLayer]):
         return list(self._layers.values())
 
     def __getitem__(self, name: str | int) -> RankLayer:
-        if isinstance(name, int):
-            return self.efficiency_layers[name]
         others = {layer.name: layer.other_names for layer in self._layers.values()}
         return self._layers[find_name(others, name, of="run")]
 

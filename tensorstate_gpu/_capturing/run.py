@@ -79,18 +79,10 @@ class Run(Mapping[str, CapturePoint]):
 
     def __getitem__(self, name: str | int) -> CapturePoint:
         points = self._points
-        if isinstance(name, int):
-            return self._point_at(name)
-        if name not in points:
-            others = {point.name: point.other_names for point in points.values()}
-            name = find_name(others, name, of="run")
-        return points[name]
-
-    def _point_at(self, index: int) -> CapturePoint:
-        points = list(self._points.values())
-        if not -len(points) <= index < len(points):
-            raise IndexError(f"run has {with_noun(len(points), 'layer')}, got index {index}")
-        return points[index]
+        if isinstance(name, str) and name in points:
+            return points[name]
+        others = {point.name: point.other_names for point in points.values()}
+        return points[find_name(others, name, of="run")]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._points)

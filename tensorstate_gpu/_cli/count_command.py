@@ -13,7 +13,8 @@ def count(options: argparse.Namespace) -> int:
     store, _ = open_store(options)
     layer = only_layer(store, options.layer)
     number, of = options.part
-    with Progress("counting", len(layer) // of, "states") as progress:
+    # Each state is counted, and then written.
+    with Progress("counting and writing", 2 * len(layer) // of, "states") as progress:
         counts = count_part(layer, number, of, options.to, progress=progress.to)
     what = f"{with_noun(counts.total, 'state')}, {len(counts):,} distinct"
     print(f"{options.to}: {what}{f' (part {number} of {of})' if of > 1 else ''}")

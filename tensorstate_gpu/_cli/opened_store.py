@@ -1,19 +1,13 @@
 """Opens the store of a command, and counts its layers with progress."""
 
 import argparse
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tensorstate_gpu._layers.counters import count_chunks
-from tensorstate_gpu._layers.kept_accumulator import RunsAccumulator
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.store import Store, Stores, open_stores
-from tensorstate_gpu.store.commit_record import KEY
+from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.store_patterns import matching_paths
@@ -61,17 +55,5 @@ def only_layer(store: Store | Stores, name: str | None) -> StoredRows:
 
 def count_layer(layer: StoredRows, progress: Progress) -> StateCounts | StoredCounts:
     """Count the states of a layer. Raises an error if it has no rows."""
-    kept = layer.accumulator()
-    if isinstance(kept, RunsAccumulator):
-        return kept.counted_with(progress.add)
-    chunks = layer.chunks()
-    assert layer.neurons is not None
-    return count_chunks(_with_progress(chunks, progress), layer.neurons)
-
-
-def _with_progress(
-    chunks: Iterable[NDArray[np.uint8]], progress: Progress
-) -> Iterator[NDArray[np.uint8]]:
-    for chunk in chunks:
-        yield chunk
-        progress.add(len(chunk))
+    before = progress.done
+    return layer.counted(progress=lambda done, *_: progress.to(before + done))

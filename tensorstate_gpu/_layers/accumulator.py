@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._layers.batches import Batches, divided, totals
+from tensorstate_gpu._layers.batches import Batches, divided, totals_of_batch
+from tensorstate_gpu._layers.instance_groups import Label
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._process.progress import OnDone, ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import LedgerError
+from tensorstate_gpu.information.group_table import SampledInstances
 
 
 class Accumulator(ABC):
@@ -67,7 +69,7 @@ class Accumulator(ABC):
         if not trusted:
             check_unused_bits(packed, self.neurons)
         batches = divided(len(packed), instances) if isinstance(instances, int) else instances
-        count, rows, _ = totals(batches)
+        count, rows, _ = totals_of_batch(batches)
         if rows != len(packed) or notes.length not in (None, count):
             raise ValueError(
                 f"{rows} rows and notes of {count} instances are due, got {len(packed)} rows and "
@@ -77,23 +79,36 @@ class Accumulator(ABC):
             if batches:
                 self._add(packed, batches, notes)
 
-    def histogram(self) -> StateCounts:
+    def histogram(self, on_counted: OnDone | None = None) -> StateCounts:
         """Count all rows so far. Raises MemoryError beyond a memory limit that was set."""
-        loaded = self.counted().load()
+        loaded = self.counted(on_counted).load()
         self._cached_counts = self.ledger, self.ledger.rows, loaded
         return loaded
 
-    def counted(self) -> StateCounts | StoredCounts:
+    def counted(self, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         """Count all rows so far: on disk, where memory is short."""
-        if self._cached_counts is not None:
-            ledger, rows, counts = self._cached_counts
-            if ledger is self.ledger and rows == ledger.rows:
-                return counts
-        counts = self._compute_counts()
+        counts = self._cached()
+        if counts is not None:
+            return counts
+        counts = self._compute_counts(on_counted)
         if counts.total != self.ledger.rows:
             raise LedgerError(f"{self.ledger.rows} rows were captured, {counts.total} counted")
         self._cached_counts = self.ledger, self.ledger.rows, counts
         return counts
+
+    def unchecked_counts(self, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
+        """Like counted(), for a caller that compares their total with the ledger itself.
+
+        On disk, the total is known when all of them have been read.
+        """
+        counts = self._cached()
+        return self._compute_counts(on_counted) if counts is None else counts
+
+    def _cached(self) -> StateCounts | StoredCounts | None:
+        if self._cached_counts is None:
+            return None
+        ledger, rows, counts = self._cached_counts
+        return counts if ledger is self.ledger and rows == ledger.rows else None
 
     @property
     @abstractmethod
@@ -105,10 +120,10 @@ class Accumulator(ABC):
         """Add the rows of at least one batch, with the notes of all its instances."""
 
     @abstractmethod
-    def _compute_counts(self) -> StateCounts | StoredCounts: ...
+    def _compute_counts(self, on_counted: OnDone | None) -> StateCounts | StoredCounts: ...
 
     @abstractmethod
-    def counts_of(self, index: Any) -> StateCounts | StoredCounts:
+    def counts_of(self, index: Any, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         """Count the rows of some instances. Raises ValueError if only counts are kept."""
 
     @abstractmethod
@@ -137,6 +152,10 @@ class Accumulator(ABC):
         self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
     ) -> dict[Any, GroupedCounts | StoredGroups]:
         """Return the counts by group for each label: on disk, where memory is short."""
+
+    @abstractmethod
+    def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
+        """Return which instances have each label, also those without rows, where all have one."""
 
     @abstractmethod
     def chunks(self) -> Iterator[Rows]:

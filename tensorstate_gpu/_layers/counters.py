@@ -20,6 +20,7 @@ from tensorstate_gpu._layers.numbered_keys import (
     numbered_bytes,
     parts_of,
 )
+from tensorstate_gpu._process.progress import OnDone
 from tensorstate_gpu._states.backends import backend_for, cpu, device_backend_for, device_of
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.sorted_runs import Histogram, MemoryRun, SortedRun
@@ -172,9 +173,12 @@ class LabelledCounters:
         for numbered, (rows, counts) in state["counters"]:
             self._counter((numbered, (CPU, 0))).add(rows, counts)
 
-    def counted(self, neurons: int) -> StateCounts | StoredCounts:
+    def counted(self, neurons: int, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         """Return all counts together: in files, where memory is short."""
-        return merge_all([part for _, _, part in self._parts(neurons)], neurons)
+        counts = merge_all([part for _, _, part in self._parts(neurons)], neurons)
+        if on_counted is not None:
+            on_counted(counts.total)
+        return counts
 
     def counted_by(self, neurons: int) -> Mapping[Label, StateCounts | StoredCounts]:
         """Return the counts by label, integers before strings: in files, where memory is short."""

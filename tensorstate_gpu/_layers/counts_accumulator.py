@@ -15,12 +15,13 @@ from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._layers.numbered_keys import Label
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._process.progress import OnDone, ProgressCallback
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import RowsNotKept
+from tensorstate_gpu.information.group_table import SampledInstances
 
 
 class FixedCounts(NamedTuple):
@@ -135,10 +136,10 @@ class CountsAccumulator(Accumulator):
                 "or leave out layers (exclude=)"
             ) from error
 
-    def _compute_counts(self) -> StateCounts | StoredCounts:
-        return self._counters.counted(self.neurons)
+    def _compute_counts(self, on_counted: OnDone | None) -> StateCounts | StoredCounts:
+        return self._counters.counted(self.neurons, on_counted)
 
-    def counts_of(self, index: Any) -> StateCounts:
+    def counts_of(self, index: Any, on_counted: OnDone | None = None) -> StateCounts:
         raise rows_not_kept()
 
     def counted_by_label(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
@@ -162,6 +163,10 @@ class CountsAccumulator(Accumulator):
         self._ledger.note_pieces("labels")  # raises an error if some are missing
         parts = self._counters.counted_by_group(self.neurons, by_label=True)
         return self._samples.with_counts(parts)
+
+    def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
+        self._require_groups(groups)
+        return self._samples.copy().by_label
 
     def _require_groups(self, groups: int | None) -> None:
         """Raise an error if counts are not kept by group, or for other groups than these."""

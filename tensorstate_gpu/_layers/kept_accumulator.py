@@ -1,6 +1,6 @@
 """KeptCountsAccumulator: running counts of a layer, of which a store keeps what was committed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -12,8 +12,8 @@ from tensorstate_gpu._layers.kept_counters import KeptCounters
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._layers.run_counters import RunCounters
+from tensorstate_gpu._process.progress import OnDone
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu._states.stored_counts import StoredCounts
 
 
 class CountsStorage(Protocol):
@@ -40,16 +40,12 @@ class RunsAccumulator(CountsAccumulator):
     ) -> None:
         super().__init__(neurons, groups)
         self.replace(ledger, counters, samples)
-        self._runs, self._where = counters, where
-
-    def counted_with(self, progress: Callable[[int], object]) -> StateCounts | StoredCounts:
-        """Count all rows. ``progress`` is called with the number of rows since the last call."""
-        return self._runs.counted(self.neurons, progress)
+        self._where = where
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
         raise TypeError("committed states are only read")
 
-    def counts_of(self, index: Any) -> StateCounts:
+    def counts_of(self, index: Any, on_counted: OnDone | None = None) -> StateCounts:
         raise rows_not_kept(self._where)
 
     def chunks(self) -> Iterator[Rows]:

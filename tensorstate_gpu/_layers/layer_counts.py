@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.captured_layer import CapturedLayer
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator, FixedCounts
-from tensorstate_gpu._layers.instance_groups import checked_groups
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._layers.instance_groups import Label, checked_groups
+from tensorstate_gpu._process.progress import ProgressCallback, counted_then_written, summed_up
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu._states.stored_counts import Path, StoredCounts, saved
+from tensorstate_gpu._states.stored_counts import Path, StoredCounts, check_place, saved
 from tensorstate_gpu._states.stored_groups import StoredGroups, load_each
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.estimators import Estimator
+from tensorstate_gpu.information.group_table import SampledInstances
 
 
 class LayerCounts(CapturedLayer):
@@ -38,29 +39,55 @@ class LayerCounts(CapturedLayer):
             return accumulator.fixed() if isinstance(accumulator, CountsAccumulator) else None
 
     @overload
-    def histogram(self, index: Any = None) -> StateCounts: ...
+    def histogram(
+        self, index: Any = None, *, progress: ProgressCallback | None = None
+    ) -> StateCounts: ...
     @overload
-    def histogram(self, index: Any = None, *, to: Path) -> StoredCounts: ...
-    def histogram(self, index: Any = None, *, to: Path | None = None) -> StateCounts | StoredCounts:
+    def histogram(
+        self, index: Any = None, *, to: Path, progress: ProgressCallback | None = None
+    ) -> StoredCounts: ...
+    def histogram(
+        self,
+        index: Any = None,
+        *,
+        to: Path | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> StateCounts | StoredCounts:
         """Count the distinct states, of all instances or of those selected by ``index``.
 
         ``index`` is an int, a slice, or an array of ints or bools over the instances. It needs
         keep="states". ``to``: the path of a new store of counts; the result is then a StoredCounts,
-        which may be larger than memory. Raises InputsUnknown if the index selects some, but not
+        which may be larger than memory. ``progress`` is called with the number of rows counted so
+        far, and that of all; with ``to`` each counts twice, as it is written, too. Raises
+        InputsUnknown if the index selects some, but not
         all, of several instances whose states cannot be told apart, and MemoryError without ``to``
         for counts beyond a limit that was set (set_memory_limit). Warns of inputs that Keras has
         shuffled.
         """
+        if to is not None:
+            check_place(to)
         with self._reading(index) as accumulator:
-            if index is None and to is None:
-                return accumulator.histogram()
-            counts = accumulator.counted() if index is None else accumulator.counts_of(index)
-        return counts.load() if to is None else saved(counts, to)
+            rows = accumulator.ledger.rows
+            on_counted, on_written = summed_up(progress, rows), None
+            if to is not None:
+                on_counted, on_written = counted_then_written(progress, rows)
+            if index is not None:
+                counts, due = accumulator.counts_of(index, on_counted), None
+            elif to is None:
+                return accumulator.histogram(on_counted)
+            else:
+                counts, due = accumulator.unchecked_counts(on_counted), rows
+        if to is None:
+            return counts.load()
+        return saved(counts, to, rows=due, progress=on_written)
 
-    def counted(self) -> StateCounts | StoredCounts:
-        """Count the distinct states of all instances: in files, where memory is short."""
+    def counted(self, *, progress: ProgressCallback | None = None) -> StateCounts | StoredCounts:
+        """Count the distinct states of all instances: in files, where memory is short.
+
+        ``progress`` is called with the number of rows counted so far, and that of all.
+        """
         with self._reading() as accumulator:
-            return accumulator.counted()
+            return accumulator.counted(summed_up(progress, accumulator.ledger.rows))
 
     def counts_by(self, labels: Any = None) -> dict[Any, StateCounts]:
         """Return one StateCounts per label, computed in one pass over the rows.
@@ -127,6 +154,11 @@ class LayerCounts(CapturedLayer):
         with self._reading(labels) as accumulator:
             number = self._group_number(groups)
             return accumulator.counted_groups_by_label(number, labels, progress)
+
+    def samples_by_label(self) -> dict[Label, SampledInstances]:
+        """Return which instances have each label, also those without rows; see grouped_by()."""
+        with self._reading() as accumulator:
+            return accumulator.samples_by_label(self._group_number(None))
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error; information.estimate."""

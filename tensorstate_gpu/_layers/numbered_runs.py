@@ -88,7 +88,7 @@ class NumberedRuns(NamedTuple):
     def _by_number(self, run: SortedRun) -> Iterator[tuple[Label, int, SortedRun]]:
         size, first = self.key_bytes(True) - self.row_bytes, 0
         for prefix, fences in groupby(run.fences, lambda fence: fence[:size]):
-            last = first + len(list(fences))
+            last = first + sum(1 for _ in fences)
             label, group = divmod(int.from_bytes(prefix), self.groups)
             yield self.labels[label], group, RowsBehindPrefix(run, first, last, self.row_bytes)
             first = last

@@ -19,6 +19,7 @@ from tensorstate_gpu._layers.counters import (
 from tensorstate_gpu._layers.instance_groups import (
     GROUPS,
     Hashes,
+    Label,
     SampleTallies,
     groups_of,
     instance_hashes,
@@ -30,12 +31,13 @@ from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._layers.run_counters import RunCounters
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._process.progress import OnDone, ProgressCallback, told
 from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
+from tensorstate_gpu.information.group_table import SampledInstances
 
 _INSTANCES = 1 << 16  # whose notes are read at a time
 
@@ -100,17 +102,20 @@ class RowsAccumulator(Accumulator):
         with self._lock:
             self.collect_transferred(wait=True)
 
-    def _compute_counts(self) -> StateCounts | StoredCounts:
-        return count_chunks(self.chunks(), self.neurons)
+    def _compute_counts(self, on_counted: OnDone | None) -> StateCounts | StoredCounts:
+        return count_chunks(told(self.chunks(), len, on_counted), self.neurons)
 
-    def counts_of(self, index: Any) -> StateCounts | StoredCounts:
+    def counts_of(self, index: Any, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         weights = self.ledger.selection_counts(index)
-        return count_weighted(self._weighted_chunks(weights), self.neurons)
+        return count_weighted(self._weighted_chunks(weights, on_counted), self.neurons)
 
-    def _weighted_chunks(self, weights: NDArray[np.int64]) -> Iterator[WeightedRows]:
+    def _weighted_chunks(
+        self, weights: NDArray[np.int64], on_read: OnDone | None
+    ) -> Iterator[WeightedRows]:
         """Return the rows of instances that have a weight, with the weights of their instances."""
         once = weights.max(initial=0) <= 1
-        for chunk, instances in self._chunks_with_instances():
+        pieces = told(self._chunks_with_instances(), lambda piece: len(piece[0]), on_read)
+        for chunk, instances in pieces:
             row_weights = weights[instances]
             chosen = row_weights > 0
             yield chunk[chosen], None if once else row_weights[chosen]
@@ -149,11 +154,8 @@ class RowsAccumulator(Accumulator):
     ) -> tuple[SampleTallies, RunCounters]:
         """Count instances, and their rows. ``labels`` returns a reader of labels, or None."""
         groups = GROUPS if given is None else given
-        samples, counters = SampleTallies(groups), RunCounters(self.row_bytes, groups)
-        notes = _Notes(labels(), self._unit_reader())
-        for start in range(0, self.ledger.count, _INSTANCES):
-            hashes, own = notes.read(start, min(start + _INSTANCES, self.ledger.count))
-            samples.add(hashes, own, has_units=notes.has_units)
+        counters = RunCounters(self.row_bytes, groups)
+        samples = self._samples(groups, _Notes(labels(), self._unit_reader()))
         notes = _Notes(labels(), self._unit_reader())
         for chunk, instances in self._chunks_with_instances():
             first, last = int(instances[0]), int(instances[-1])
@@ -164,6 +166,18 @@ class RowsAccumulator(Accumulator):
             if progress is not None:
                 progress(counters.total)
         return samples, counters
+
+    def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
+        notes = _Notes(self._label_reader(None)(), self._unit_reader())
+        return self._samples(GROUPS if groups is None else groups, notes).by_label
+
+    def _samples(self, groups: int, notes: "_Notes") -> SampleTallies:
+        """Count instances, with and without rows."""
+        samples = SampleTallies(groups)
+        for start in range(0, self.ledger.count, _INSTANCES):
+            hashes, own = notes.read(start, min(start + _INSTANCES, self.ledger.count))
+            samples.add(hashes, own, has_units=notes.has_units)
+        return samples
 
     def _label_reader(self, labels: Any) -> Callable[[], SlidingReader]:
         """Return what returns a reader of captured or given labels, one for each instance."""

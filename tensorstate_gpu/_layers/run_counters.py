@@ -1,6 +1,6 @@
 """RunCounters: counts by label and group that are sorted runs, and may be larger than memory."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -27,6 +27,7 @@ from tensorstate_gpu._layers.numbered_keys import (
 from tensorstate_gpu._layers.numbered_runs import NumberedRuns
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.memory_limit import get_memory_limit, working_memory
+from tensorstate_gpu._process.progress import OnDone, told
 from tensorstate_gpu._states.backends import device_backend_for
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.sorted_runs import (
@@ -126,29 +127,22 @@ class RunCounters(LabelledCounters):
 
     # ---- all together --------------------------------------------------------------------------
 
-    def counted(self, neurons: int, on_counted: Callable[[int], object] | None = None) -> Counts:
-        """Return all counts together: in files, where memory is short.
-
-        ``on_counted`` is called with the number of rows that were counted since the last call.
-        """
+    def counted(self, neurons: int, on_counted: OnDone | None = None) -> Counts:
         found = [each.left() for each in self._read()]
         if any(length(run) for each in found for run in each.runs.get(True, ())):
-            return count_weighted(self._rows(found, on_counted), neurons, _share_of_reading())
+            rows = told(self._rows(found), lambda piece: int(piece[1].sum()), on_counted)
+            return count_weighted(rows, neurons, _share_of_reading())
         runs = [run for each in found for run in each.runs.get(False, ())]
         counts = StoredCounts(runs, neurons)
         if on_counted is not None:
-            on_counted(counts.total)
+            on_counted(self.total)  # runs are counts already
         fits = sum(map(length, runs)) * (self._row_bytes + 8) <= working_memory() // 4
         return counts.load() if fits else counts
 
-    def _rows(
-        self, found: Sequence[NumberedRuns], on_counted: Callable[[int], object] | None
-    ) -> Iterator[Histogram]:
+    def _rows(self, found: Sequence[NumberedRuns]) -> Iterator[Histogram]:
         for each in found:
             for _, rows, counts in each.pieces():
                 yield np.ascontiguousarray(rows[:, : self._row_bytes]), counts
-                if on_counted is not None:
-                    on_counted(int(counts.sum()))
 
     # ---- by label and group --------------------------------------------------------------------
 

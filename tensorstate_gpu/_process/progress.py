@@ -2,7 +2,11 @@
 
 import sys
 import time
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+Piece = TypeVar("Piece")
+OnDone = Callable[[int], object]  # is called with what was done since the last call
 
 SECONDS = 5.0  # between two lines, and before the first line
 
@@ -11,6 +15,46 @@ class ProgressCallback(Protocol):
     """Called with the amount done so far and, if it is known, the total."""
 
     def __call__(self, done: int, total: int = ..., /) -> object: ...
+
+
+def told(
+    pieces: Iterable[Piece], size: Callable[[Piece], int], on_done: OnDone | None
+) -> Iterator[Piece]:
+    """Yield pieces; when the next one is wanted, tell the size of the one before."""
+    for piece in pieces:
+        yield piece
+        if on_done is not None:
+            on_done(size(piece))
+
+
+def summed_up(progress: ProgressCallback | None, total: int) -> OnDone | None:
+    """Return what calls ``progress`` with the sum of all that it was told, and the total."""
+    if progress is None:
+        return None
+    done = 0
+
+    def on_done(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, total)
+
+    return on_done
+
+
+def counted_then_written(
+    progress: ProgressCallback | None, rows: int
+) -> tuple[OnDone | None, ProgressCallback | None]:
+    """Return what tells ``progress`` that rows are counted, and how much of the result is written.
+
+    Each of ``rows`` is done once in both.
+    """
+    if progress is None:
+        return None, None
+
+    def on_written(done: int, total: int = 1) -> None:
+        progress(rows + rows * done // max(1, total), 2 * rows)
+
+    return summed_up(progress, 2 * rows), on_written
 
 
 class Progress:

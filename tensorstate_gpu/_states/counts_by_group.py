@@ -10,6 +10,7 @@ from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu.information.group_table import SampledInstances
 
 Counts = TypeVar("Counts", bound=MeasuredCounts, covariant=True)
+OtherCounts = TypeVar("OtherCounts", bound=MeasuredCounts)
 
 
 class CountsByGroup(Generic[Counts]):
@@ -35,20 +36,27 @@ class CountsByGroup(Generic[Counts]):
     def neurons(self) -> int:
         return self._parts[0].neurons
 
-    def _with(self, others: Sequence[object]) -> tuple[list[tuple[Counts, ...]], SampledInstances]:
-        """Return the parts of each group, of these and other counts, and all instances.
+    def _checked(
+        self, others: Sequence[object], *kinds: type[CountsByGroup[OtherCounts]]
+    ) -> list[CountsByGroup[OtherCounts]]:
+        """Return other counts. Raises TypeError unless they are of these kinds.
 
-        Raises TypeError for other types, ValueError for another number of groups.
+        Raises ValueError for another number of groups.
         """
-        samples, each = [self._sample], [self._parts]
+        checked = []
         for other in others:
-            if not isinstance(other, type(self)):
-                raise TypeError(f"others must be {type(self).__name__}, got {type(other).__name__}")
+            if not isinstance(other, kinds):
+                names = " or ".join(kind.__name__ for kind in kinds)
+                raise TypeError(f"others must be {names}, got {type(other).__name__}")
             if len(self) != len(other):
                 raise ValueError(f"cannot merge {len(self)} groups with {len(other)} groups")
-            samples.append(other._sample)
-            each.append(other._parts)
-        return list(zip(*each, strict=True)), functools.reduce(SampledInstances.merge, samples)
+            checked.append(other)
+        return checked
+
+    def _sample_with(self, others: Sequence[CountsByGroup[MeasuredCounts]]) -> SampledInstances:
+        """Return the instances of these counts and others."""
+        samples = [other._sample for other in others]
+        return functools.reduce(SampledInstances.merge, samples, self._sample)
 
     def __len__(self) -> int:
         """Return the number of groups."""

@@ -99,8 +99,10 @@ class GroupedCounts(CountsByGroup[StateCounts]):
 
         Raises TypeError for other types, and ValueError for other numbers of neurons or groups.
         """
-        each, sample = self._with(others)
-        return GroupedCounts.of_sample([merge_all([*p], self.neurons) for p in each], sample)
+        checked = self._checked(others, GroupedCounts)
+        each = zip(self._parts, *(other.parts for other in checked), strict=True)
+        merged = [merge_all([*parts], self.neurons) for parts in each]
+        return GroupedCounts.of_sample(merged, self._sample_with(checked))
 
     def merge_ranks(self, process_group: object = None) -> RankGroups:
         """Return the counts of all ranks of a job. Collective; see StateCounts.merge_ranks()."""

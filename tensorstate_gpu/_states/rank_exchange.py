@@ -1,7 +1,7 @@
 """Histograms over several ranks: each rank gets a part of the states, with all ranks' counts."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ Histogram = tuple[NDArray[np.uint8], Ints]  # distinct rows in order, and their 
 Tally = tuple[Ints, Ints]  # counts that occur, ascending, and how many states have each
 FoundT = TypeVar("FoundT")
 
+_BLOCK = 1 << 26  # bytes of histograms that a rank sends at a time
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # that of Fibonacci hashing
 
 
@@ -38,8 +39,32 @@ def owners(packed: NDArray[np.uint8], ranks: int) -> Ints:
 def exchange(ranks: Ranks, parts: Sequence[Histogram], neurons: int) -> list[Histogram]:
     """Return this rank's part of each histogram: the states that it owns, with all ranks' counts.
 
-    Collective; every rank has as many parts, of the same neurons.
+    Collective; every rank has as many parts, of the same neurons. Some parts are sent at a time, so
+    that the copies that are under way are no second set of all of them.
     """
+    owned: list[Histogram] = []
+    for start, stop in _blocks(ranks, [len(counts) for _, counts in parts], row_bytes(neurons) + 8):
+        owned += _exchanged(ranks, parts[start:stop], neurons)
+    return owned
+
+
+def _blocks(ranks: Ranks, states: Sequence[int], width: int) -> Iterator[tuple[int, int]]:
+    """Yield the limits of blocks of parts, which are the same on all ranks. Collective.
+
+    ``states``: of each part, how many this rank has, of ``width`` bytes each.
+    """
+    most = np.max(ranks.of_all(np.array(states, np.int64)), axis=0)  # of any rank
+    start = size = 0
+    for stop, more in enumerate((most * width).tolist()):
+        if size and size + more > _BLOCK:
+            yield start, stop
+            start, size = stop, 0
+        size += more
+    yield start, len(states)
+
+
+def _exchanged(ranks: Ranks, parts: Sequence[Histogram], neurons: int) -> list[Histogram]:
+    """Exchange the states of some parts."""
     chosen = [_by_owner(packed, ranks.size) for packed, _ in parts]
     # To each rank, what it owns of all parts, one after the other.
     sizes = np.array([[len(rows) for rows in each] for each in chosen], np.int64)

@@ -1,5 +1,6 @@
 """Sorted runs: histograms in order, in files or in memory, of which any range can be read."""
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
@@ -43,9 +44,13 @@ class SortedRun(Protocol):
     greater.
     """
 
-    fences: list[bytes]
-    sizes: list[int]
     most: int
+
+    @property
+    def fences(self) -> Sequence[bytes]: ...
+
+    @property
+    def sizes(self) -> Sequence[int]: ...
 
     def read(self, first: int, last: int) -> Histogram:
         """Return the blocks [first, last)."""
@@ -118,10 +123,21 @@ class RowsBehindPrefix:
     ``row_bytes``: of what is left of a row.
     """
 
+    __slots__ = ("_first", "_last", "_row_bytes", "_run", "most")
+
     def __init__(self, run: SortedRun, first: int, last: int, row_bytes: int) -> None:
-        self._run, self._first, self._row_bytes = run, first, row_bytes
-        self.fences = [fence[-row_bytes:] for fence in run.fences[first:last]]
-        self.sizes, self.most = run.sizes[first:last], run.most
+        self._run, self._first, self._last, self._row_bytes = run, first, last, row_bytes
+        self.most = run.most
+
+    # There may be as many of these as labels and groups: the run has what they need.
+
+    @property
+    def fences(self) -> list[bytes]:
+        return [fence[-self._row_bytes :] for fence in self._run.fences[self._first : self._last]]
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        return self._run.sizes[self._first : self._last]
 
     def read(self, first: int, last: int) -> Histogram:
         rows, counts = self._run.read(self._first + first, self._first + last)
@@ -152,14 +168,15 @@ class JoinedRun:
 class ScratchRun:
     """A sorted run in a file without a name: the rows and counts of each block, as they are.
 
-    The counts of a block have the smallest type that holds them. What is read is checked.
+    The counts of a block have the smallest type that holds them, and are behind its rows. What is
+    read is checked. Blocks may be small and many, as those of many labels.
     """
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes, self._file = row_bytes, ScratchFile()
-        self._places: list[tuple[int, int, np.dtype[np.unsignedinteger], int]] = []
+        self._starts, self._count_bytes, self._checksums = array("Q"), array("B"), array("I")
         self.fences: list[bytes] = []
-        self.sizes: list[int] = []
+        self.sizes = array("Q")
         self.most = 0
 
     @classmethod
@@ -182,8 +199,11 @@ class ScratchRun:
         most = int(counts.max())
         small = counts.astype(narrowest(most))
         whole = np.ascontiguousarray(rows)
-        place = self._file.append(whole), self._file.append(small)
-        self._places.append((*place, small.dtype, _checksum(whole, small)))
+        start = self._file.append(whole)
+        self._file.append(small)
+        self._starts.append(start)
+        self._count_bytes.append(small.itemsize)
+        self._checksums.append(_checksum(whole, small))
         self.fences.append(order_key(rows[0]))
         self.sizes.append(len(rows))
         self.most = max(self.most, most)
@@ -194,11 +214,11 @@ class ScratchRun:
         done = 0
         for block in range(first, last):
             part = slice(done, done + self.sizes[block])
-            of_rows, of_counts, dtype, checksum = self._places[block]
-            self._file.read(of_rows, rows[part])
-            small = np.empty(self.sizes[block], dtype)
-            self._file.read(of_counts, small)
-            if _checksum(rows[part], small) != checksum:
+            start = self._starts[block]
+            self._file.read(start, rows[part])
+            small = np.empty(self.sizes[block], f"u{self._count_bytes[block]}")
+            self._file.read(start + rows[part].nbytes, small)
+            if _checksum(rows[part], small) != self._checksums[block]:
                 raise OSError("a temporary file is damaged: it is not what was written")
             counts[part] = small
             done = part.stop

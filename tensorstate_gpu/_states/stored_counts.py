@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._process.memory_limit import explicit_memory_limit, working_memory
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.packed_arguments import check_packed
@@ -121,13 +122,14 @@ class StoredCounts(MeasuredCounts):
                 )
         return StoredCounts(runs, self._neurons)
 
-    def save(self, path: Path) -> StoredCounts:
+    def save(self, path: Path, *, progress: ProgressCallback | None = None) -> StoredCounts:
         """Write the counts to a new store of counts; see `store.open_counts`. Return them there.
 
+        ``progress`` is called with the number of blocks merged and written so far, and that of all.
         Raises ValueError if the path exists. The store gets its name when it is complete; nothing
         is left after an error or an interrupt.
         """
-        return _keeper().write_counts(path, self)
+        return _keeper().write_counts(path, self, progress=progress)
 
     def to_parquet(self, path: Path) -> None:
         """Write all states and counts to a new Parquet file, as StateCounts.to_parquet() does."""
@@ -151,9 +153,24 @@ def runs_of(counts: StoredCounts | StateCounts) -> Sequence[SortedRun]:
     return [MemoryRun(counts.packed, counts.counts)] if len(counts) else []
 
 
-def saved(counts: StoredCounts | StateCounts, path: Path) -> StoredCounts:
-    """Write a histogram to a new store of counts; see StoredCounts.save()."""
-    return StoredCounts(runs_of(counts), counts.neurons).save(path)
+def check_place(path: Path) -> None:
+    """Raise what save() would raise for a path, so that nothing is counted in vain."""
+    _keeper().check_place(path)
+
+
+def saved(
+    counts: StoredCounts | StateCounts,
+    path: Path,
+    *,
+    rows: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> StoredCounts:
+    """Write a histogram to a new store of counts; see StoredCounts.save().
+
+    ``rows``: how many were counted. Raises LedgerError for another number, and writes nothing.
+    """
+    stored = StoredCounts(runs_of(counts), counts.neurons)
+    return _keeper().write_counts(path, stored, rows=rows, progress=progress)
 
 
 def check_size(counts: Sequence[StoredCounts]) -> None:
@@ -169,7 +186,16 @@ def check_size(counts: Sequence[StoredCounts]) -> None:
 
 
 class _Keeper(Protocol):
-    def write_counts(self, path: Path, counts: StoredCounts) -> StoredCounts: ...
+    def check_place(self, path: Path) -> object: ...
+
+    def write_counts(
+        self,
+        path: Path,
+        counts: StoredCounts,
+        *,
+        rows: int | None = None,
+        progress: ProgressCallback | None,
+    ) -> StoredCounts: ...
 
 
 def _keeper() -> _Keeper:

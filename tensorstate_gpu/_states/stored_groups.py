@@ -54,12 +54,18 @@ class StoredGroups(CountsByGroup[StoredCounts]):
         return self._parts[0].merge(*self._parts[1:])
 
     def merge(self, *others: object) -> StoredGroups:
-        """Return the counts of all. Nothing is read before it is measured.
+        """Return the counts of all, which may be in memory, too: GroupedCounts.
 
-        Raises TypeError for other types, and ValueError for other numbers of neurons or groups.
+        Nothing is read before it is measured. Raises TypeError for other types, and ValueError for
+        other numbers of neurons or groups.
         """
-        each, sample = self._with(others)
-        return StoredGroups([first.merge(*more) for first, *more in each], sample)
+        checked: Sequence[CountsByGroup[StoredCounts | StateCounts]]
+        checked = self._checked(others, StoredGroups, GroupedCounts)
+        merged = [
+            own.merge(*(other.parts[group] for other in checked))
+            for group, own in enumerate(self._parts)
+        ]
+        return StoredGroups(merged, self._sample_with(checked))
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error.

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,7 @@ from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
 from tensorstate_gpu.information.estimated_measure import Estimate, function_of, with_interval
 from tensorstate_gpu.information.estimates import chao_wang_jost
 from tensorstate_gpu.information.estimators import plug_in
-from tensorstate_gpu.information.group_sums import GroupSums, sums_of
+from tensorstate_gpu.information.group_sums import GroupSums, Summed, sums_of
 from tensorstate_gpu.information.group_table import GroupTable, Ints
 from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
@@ -40,9 +40,10 @@ def estimate_network_efficiency(efficiencies: Iterable[Estimate]) -> Estimate:
     Raises
     ------
     TypeError, ValueError
-        If these are no Estimates, if there are none, or if they are not of the same instances.
+        If these are no Estimates, or those of entropies; if there are none; or if they are not of
+        the same instances.
     """
-    parts = _estimates(efficiencies, "efficiencies")
+    parts = _ratios(efficiencies, "efficiencies")
     return function_of(parts, lambda values: network_efficiency([max(0.0, v) for v in values]))
 
 
@@ -63,10 +64,10 @@ def estimate_aIQ(efficiency: Estimate, accuracy: float, weight: float) -> Estima
     Raises
     ------
     TypeError, ValueError
-        If ``efficiency`` is no Estimate; as for `aIQ`.
+        If ``efficiency`` is no Estimate, or that of an entropy; as for `aIQ`.
     """
     return function_of(
-        _estimates([efficiency], "efficiency"),
+        _ratios([efficiency], "efficiency"),
         lambda values: aIQ(max(0.0, values[0]), accuracy, weight),
     )
 
@@ -89,7 +90,8 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
     Raises
     ------
     TypeError, ValueError
-        If one is no Estimate, or if their instances are not the same.
+        If one is no Estimate, if one is in bits and the other a ratio, or if their instances are
+        not the same.
 
     Examples
     --------
@@ -101,6 +103,8 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
     '0.0 +- 0.0012 bits'
     """
     one, other = parts = _estimates([first, second], "first and second")
+    if one.in_bits != other.in_bits:
+        raise ValueError("first and second must both be in bits, or both be ratios")
     effects = [part.design_effect for part in parts if part.design_effect is not None]
     return with_interval(
         Estimate(
@@ -115,6 +119,7 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
             one.rows + other.rows,
             max(effects, default=None),
             one.is_cut or other.is_cut,
+            one.in_bits,
             (one.bias[0] + other.bias[1], one.bias[1] + other.bias[0]),
             combined([part.replicates for part in parts], (0.0, 0.0), _difference),
             one.sample,
@@ -141,13 +146,15 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     Raises
     ------
     TypeError, ValueError
-        If there are no labels or no rows, if a label is NaN, or if the numbers of groups, neurons
-        or states differ.
+        If there are no labels or no rows, if a label is NaN, if the numbers of groups, neurons or
+        states differ, or for the counts of all ranks of a job, which have an estimate of their own:
+        ``layer.grouped().estimate_information(layer.grouped_by())``.
     """
     check_labels(by_label)
     each = list(by_label.values())
     if not each:
         raise ValueError("by_label is empty; at least one label is needed")
+    _check_kinds(each)
     sums = [sums_of(groups) for groups in each]
     return information_of_sums(sums, sums_of(_together(each)))
 
@@ -181,6 +188,7 @@ def information_of_sums(by_label: Sequence[GroupSums], states: GroupSums) -> Est
             states.rows,
             None,
             False,
+            True,
             bias_of(value, plugin, replicates),
             replicates,
             states.instances,
@@ -207,12 +215,26 @@ def _labels(by_label: Sequence[GroupSums]) -> GroupSums:
     return GroupSums.of(GroupTable.of(rows.T))
 
 
+def _check_kinds(each: Sequence[object]) -> None:
+    """Raise TypeError unless all are histograms that can be merged here, or all are arrays."""
+    if any(isinstance(groups, OfRanks) for groups in each):
+        raise TypeError(
+            "by_label has counts of all ranks of a job, of which no rank has all states: "
+            "layer.grouped().estimate_information(layer.grouped_by())"
+        )
+    if len({isinstance(groups, Mergeable) for groups in each}) > 1:
+        kinds = " and ".join(sorted({type(groups).__name__ for groups in each}))
+        raise TypeError(f"by_label must hold counts by group, or arrays alone, got {kinds}")
+
+
 def _together(each: Sequence[object]) -> object:
     """Return the counts of all labels together."""
-    first, *others = each
-    if isinstance(first, Mergeable):
+    if isinstance(each[0], Mergeable):
+        # Those on disk take any others; those in memory only their like.
+        first, *others = sorted(each, key=lambda groups: not isinstance(groups, Summed))
+        assert isinstance(first, Mergeable)
         return first.merge(*others)
-    return functools.reduce(_added, map(_counts, others), _counts(first))
+    return functools.reduce(_added, map(_counts, each[1:]), _counts(each[0]))
 
 
 def _counts(groups: object) -> Ints:
@@ -234,6 +256,21 @@ class Mergeable(Protocol):
     """Histograms by group, such as GroupedCounts."""
 
     def merge(self, *others: object) -> object: ...
+
+
+@runtime_checkable
+class OfRanks(Protocol):
+    """Histograms by group of all ranks of a job, such as RankGroups."""
+
+    def estimate_information(self, by_label: Any) -> Estimate: ...
+
+
+def _ratios(given: Iterable[Estimate], argument: str) -> list[Estimate]:
+    """Return estimates of efficiencies of the same instances, at least one."""
+    parts = _estimates(given, argument)
+    if any(part.in_bits for part in parts):
+        raise ValueError(f'{argument} must be Estimates of efficiencies: estimate("efficiency")')
+    return parts
 
 
 def _estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]:

@@ -36,6 +36,14 @@ def weights(counts: Weights, argument: str) -> NDArray[Any]:
     return values
 
 
+def agreed_neurons(counts: object, neurons: int | None) -> int | None:
+    """Return the neurons that are given, or those that counts know. ValueError if they differ."""
+    known: int | None = getattr(counts, "neurons", None)
+    if neurons is not None and known not in (None, neurons):
+        raise ValueError(f"counts has {known} neurons, got neurons={neurons}")
+    return known if neurons is None else neurons
+
+
 def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int64]:
     """Return a table of counts, of two dimensions, from an array of integers >= 0.
 
@@ -45,7 +53,9 @@ def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int6
     given: ArrayLike = values  # type: ignore[assignment]
     table = np.asarray(given)
     if table.ndim != 2 or table.dtype.kind not in "iu":
-        raise TypeError(f"{argument} must {accepted}, got {table.dtype} of shape {table.shape}")
+        kind = type(values).__name__
+        got = kind if table.dtype == object else f"{table.dtype} of shape {table.shape}"
+        raise TypeError(f"{argument} must {accepted}, got {got}")
     weights(table.ravel(), argument)
     if float(table.sum(dtype=np.float64)) >= 2.0**63:
         raise OverflowError(f"the counts of {argument} add up to more than int64 holds")

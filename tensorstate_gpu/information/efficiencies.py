@@ -44,7 +44,8 @@ def efficiency(
     Raises
     ------
     TypeError, ValueError
-        As for `entropy`; if ``neurons`` is not a positive integer; if both entropies are infinite.
+        As for `entropy`; if ``neurons`` is not a positive integer, or too few for the states; if
+        both entropies are infinite.
 
     Notes
     -----
@@ -59,6 +60,8 @@ def efficiency(
     0.0
     """
     size = positive_integer(neurons, "neurons")
+    if getattr(counts, "neurons", None) is None and entropy(counts, 0) > size:
+        raise ValueError(f"counts has more states than {size} neurons can have")
     used = entropy(counts, alpha1, estimator, size)
     available: float = size
     if alpha2 is not None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
+from tensorstate_gpu.information.counts_argument import agreed_neurons
 from tensorstate_gpu.information.counts_argument import weights as check_weights
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts, tallied, tally
 from tensorstate_gpu.information.estimators import Estimator, check_estimator, estimate
@@ -69,7 +70,8 @@ def entropy(
         If ``counts`` does not hold real numbers, is not one-dimensional, is empty, holds negative,
         NaN or infinite weights, or holds only zeros; if ``alpha`` is not a number, negative or NaN;
         if the estimator is unknown, not defined for this order, or needs integer counts; if "nsb"
-        has no ``neurons``, or too few for the states that occurred.
+        has no ``neurons``, or too few for the states that occurred; if ``neurons`` are not those of
+        a StateCounts.
 
     Notes
     -----
@@ -93,6 +95,7 @@ def entropy(
     """
     order = check_order(alpha, "alpha")
     check_estimator(estimator, order)
+    known = agreed_neurons(counts, neurons)
     if estimator == "plugin":
         found = tallied(counts, "counts")
         if found is not None:
@@ -103,7 +106,6 @@ def entropy(
             return _plug_in(repeated[0], order, repeated[1])
         return _plug_in(weights, order)
     sample = CountsOfCounts.of(counts, "counts", needed_by=f"the estimator {estimator!r}")
-    known: int | None = getattr(counts, "neurons", None) if neurons is None else neurons
     return estimate(sample, estimator, order, known)
 
 

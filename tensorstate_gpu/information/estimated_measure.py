@@ -39,6 +39,7 @@ class Estimate:
     ``rows``, ``instances``: the size of the sample.
     ``design_effect``: how much more the plug-in varies than if rows were independent; None if that
     is not known. Rows divided by it are the independent rows that say as much.
+    ``in_bits``: whether the measure is one of bits, and not a ratio.
     """
 
     __module__ = "tensorstate_gpu.information"
@@ -54,6 +55,7 @@ class Estimate:
     rows: int
     design_effect: float | None
     is_cut: bool
+    in_bits: bool = dataclasses.field(repr=False)
     # How far the source may be from the value because of its bias: below it, and above.
     bias: tuple[float, float] = dataclasses.field(repr=False)
     replicates: Replicates = dataclasses.field(repr=False)
@@ -138,7 +140,7 @@ def with_interval(estimate: Estimate) -> Estimate:
 
 
 def function_of(parts: Sequence[Estimate], measure: Callable[[Sequence[float]], float]) -> Estimate:
-    """Return the estimate of a measure that grows with each of several others.
+    """Return the estimate of a ratio that grows with each of several other measures.
 
     All are of the same instances.
     """
@@ -162,6 +164,7 @@ def function_of(parts: Sequence[Estimate], measure: Callable[[Sequence[float]], 
             sum(part.rows for part in parts),
             max(effects, default=None),
             any(part.is_cut for part in parts),
+            False,
             (value - below, above - value),
             combined([part.replicates for part in parts], values, measure),
             parts[0].sample,

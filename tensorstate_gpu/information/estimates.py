@@ -144,6 +144,7 @@ def _entropy_of_source(sums: GroupSums, tree: Floats | None, neurons: int | None
             sums.rows,
             _design_effect(sums, plugin, of_sample.standard_error),
             value < found,
+            True,
             bias_of(value, plugin, replicates, unseen_entropy(sums)),
             replicates,
             sums.instances,

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from tensorstate_gpu.reporting.text import with_noun
+
 _ENDINGS = ("_post_states", "_pre_states", "_states")
 
 
@@ -18,15 +20,22 @@ def name_of_call(name: str, number: int) -> str:
     return f"{layer}:{number}{name.removeprefix(layer)}"
 
 
-def find_name(names: Mapping[str, Sequence[str]], wanted: str, *, of: str) -> str:
+def find_name(names: Mapping[str, Sequence[str]], wanted: str | int, *, of: str) -> str:
     """Return the name of states whose name this is, or one of whose other names, or whose layer's.
 
-    ``names``: the other names of states, by their name. Raises KeyError if there are none, or if a
-    layer has several. ``of``: what has the states.
+    ``names``: the other names of states, by their name. ``wanted``: a name, or the place of states
+    among them. ``of``: what has the states. Raises KeyError if there are none of the name, or if a
+    layer has several; IndexError if there is no such place.
 
     >>> find_name({"conv_post_states": (), "relu_post_states": ()}, "relu", of="run")
     'relu_post_states'
+    >>> find_name({"conv_post_states": (), "relu_post_states": ()}, -2, of="run")
+    'conv_post_states'
     """
+    if isinstance(wanted, int):
+        if not -len(names) <= wanted < len(names):
+            raise IndexError(f"{of} has {with_noun(len(names), 'layer')}, got index {wanted}")
+        return list(names)[wanted]
     by_layer = {wanted + ending for ending in _ENDINGS}
     for meant in ({wanted}, by_layer):
         found = [name for name, others in names.items() if not meant.isdisjoint((name, *others))]

@@ -80,8 +80,11 @@ class Report:
     ranks: int | None = None
     origin: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
-    def __getitem__(self, name: str) -> LayerReport:
-        """Return the measures of one layer. Raises KeyError if it is not in the table."""
+    def __getitem__(self, name: str | int) -> LayerReport:
+        """Return the measures of one layer, by its name or its place.
+
+        Raises KeyError or IndexError if it is not in the table.
+        """
         layers = {layer.layer: layer for layer in self.layers}
         others = {layer.layer: layer.other_names for layer in self.layers}
         return layers[find_name(others, name, of="report")]

@@ -15,7 +15,7 @@ from tensorstate_gpu._arguments import integer, positive_integer
 from tensorstate_gpu._arrays.array_types import DLPackArray
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._layers.counters import count_chunks
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._process.progress import ProgressCallback, counted_then_written, told
 from tensorstate_gpu._states.merging_runs import ranges_of
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.sorted_runs import RangeOfRun
@@ -23,6 +23,7 @@ from tensorstate_gpu._states.stored_counts import Path, StoredCounts, runs_of
 from tensorstate_gpu.store.counts_record import Share, check_shares
 from tensorstate_gpu.store.kept_counts import (
     KeptCounts,
+    check_place,
     find_counts,
     find_ranges,
     joined,
@@ -66,7 +67,8 @@ def count_part(
         What the rows are called, so that parts of two arrays of the same shape are not confused.
         A layer of a store has a name, and checksums.
     progress : callable, optional
-        Is called with the rows counted so far, and those of the part.
+        Is called with the rows of the part counted and written so far, and with twice their number:
+        each is counted, and then written with all that are equal.
 
     Raises
     ------
@@ -86,12 +88,14 @@ def count_part(
     number, of = _checked(number, of)
     rows, bits, whole = _described(states, neurons, name)
     start, stop = rows * number // of, rows * (number + 1) // of
+    on_counted, on_written = counted_then_written(progress, stop - start)
 
     def count() -> StoredCounts:
-        chunks = _with_progress(_read(states, start, stop), stop - start, progress)
+        chunks = told(_read(states, start, stop), len, on_counted)
         return StoredCounts(runs_of(count_chunks(chunks, bits)), bits)
 
-    return write_share(to, Share("part", number, of, whole), bits, count)
+    share = Share("part", number, of, whole)
+    return write_share(to, share, bits, count, on_written)
 
 
 def merge_range(
@@ -178,9 +182,10 @@ def write_share(
     there = _find_share(path, share, neurons)
     if there is not None:
         return there
-    counts = count()
     try:
-        return write_counts(path, counts, share, progress)
+        check_place(path, share)
+        counts = count()
+        return write_counts(path, counts, share, progress=progress)
     except (OSError, ValueError):
         # Another run of the same task was faster: folders are not replaced.
         there = _find_share(path, share, neurons)
@@ -228,17 +233,6 @@ def _read(states: StoredRows | DLPackArray, start: int, stop: int) -> Iterator[R
     rows = borrow_packed(states)[1].numpy()[start:stop]
     step = _BATCH_BYTES // rows.shape[1] + 1
     return (rows[first : first + step] for first in range(0, len(rows), step))
-
-
-def _with_progress(
-    chunks: Iterator[Rows], total: int, progress: ProgressCallback | None
-) -> Iterator[Rows]:
-    done = 0
-    for chunk in chunks:
-        yield chunk
-        done += len(chunk)
-        if progress is not None:
-            progress(done, total)
 
 
 def _opened(paths: Iterable[Path]) -> list[KeptCounts]:

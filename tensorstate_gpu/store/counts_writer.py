@@ -1,7 +1,7 @@
 """CountsWriter: writes the counts of one layer to a store; layer_writer.py does it for rows."""
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -11,7 +11,8 @@ from tensorstate_gpu._layers.ledger import Position
 from tensorstate_gpu._layers.numbered_runs import summed
 from tensorstate_gpu._layers.run_counters import CountsPart, joined
 from tensorstate_gpu._process.memory_limit import working_memory
-from tensorstate_gpu._states.sorted_runs import Histogram, SortedRun, length
+from tensorstate_gpu._process.progress import OnDone, told
+from tensorstate_gpu._states.sorted_runs import SortedRun, length
 from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.information.group_table import SampledInstances
 from tensorstate_gpu.store.array_record import ArrayRecord
@@ -93,7 +94,7 @@ class CountsWriter:
         self._replaced: list[_Replaced] = []
         self._commits = 0
 
-    def import_counts(self, counts: FixedCounts, on_written: Callable[[int], object]) -> None:
+    def import_counts(self, counts: FixedCounts, on_written: OnDone | None) -> None:
         """Write counts that were captured elsewhere, in a layer that is still empty.
 
         ``on_written`` is called with the number of rows that were written since the last call.
@@ -210,13 +211,19 @@ class CountsWriter:
         """Write the counts of some parts. Return what the store has then."""
         kept, number = list(self._kept), self._last_number
         rewrites = any(part.rewrites for part in parts)
-        for numbered, more in joined(part.runs() for part in parts).items():
+        merged: dict[bool, list[Kept]] = {}
+        more = joined(part.runs() for part in parts)
+        for numbered, runs in more.items():
             own = [each for each in kept if each[0].numbered == numbered]
-            merged = own if rewrites else _merged_with(sum(map(length, more)), own)
-            number += 1
-            sources = [*(run for _, run in merged), *more]
-            new = self._write(number, numbered, sources)
-            kept = [each for each in kept if each not in merged] + new
+            merged[numbered] = own if rewrites else _merged_with(sum(map(length, runs)), own)
+        rows = sum(part.total for part in parts)
+        rows += sum(record.total for each in merged.values() for record, _ in each)
+        with self._run.progress.writing(rows) as on_written:
+            for numbered, runs in more.items():
+                number += 1
+                sources = [*(run for _, run in merged[numbered]), *runs]
+                new = self._write(number, numbered, sources, on_written)
+                kept = [each for each in kept if each not in merged[numbered]] + new
         return kept
 
     def _write(
@@ -224,14 +231,13 @@ class CountsWriter:
         number: int,
         numbered: bool,
         sources: list[SortedRun],
-        on_written: Callable[[int], object] | None = None,
+        on_written: OnDone | None,
     ) -> list[Kept]:
         files, width = self._run.files, self.accumulator.kept.key_bytes(numbered)
         under = run_key(self.name, number)
         budget = working_memory() // 4 // files.writer_threads
         pieces = summed(sources, width, budget)
-        if on_written is not None:
-            pieces = _told(pieces, on_written)
+        pieces = told(pieces, lambda piece: int(piece[1].sum()), on_written)
         written = write_run(files, under, width, sources, pieces)
         if not written.tally.total:  # everything was taken back
             self._delete(under)
@@ -268,12 +274,6 @@ class CountsWriter:
 
 
 _NO_COUNTS = CountsEntry((), (), {"labels": 0, "units": 0}, {})
-
-
-def _told(pieces: Iterable[Histogram], on_written: Callable[[int], object]) -> Iterator[Histogram]:
-    for rows, counts in pieces:
-        yield rows, counts
-        on_written(int(counts.sum()))
 
 
 def _merged_with(rows: int, kept: list[Kept]) -> list[Kept]:

@@ -16,6 +16,7 @@ from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._layers.ledger import Ledger, Position
 from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.store.columns import Column, ColumnSnapshot
+from tensorstate_gpu.store.commit_progress import CommitProgress
 from tensorstate_gpu.store.commit_record import LayerRecord
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import state_key
@@ -32,6 +33,7 @@ class RunContext(Protocol):
 
     files: Files
     compressor: Any
+    progress: CommitProgress
 
     @property
     def layers(self) -> int:

@@ -7,6 +7,7 @@ from zarr.abc.codec import BytesBytesCodec
 
 from tensorstate_gpu._arguments import positive_integer, real
 from tensorstate_gpu._layers.chunked_buffer import chunk_size
+from tensorstate_gpu._process.progress import ProgressCallback
 
 
 def check_choice(argument: str, value: Any, accepted: tuple[str, ...]) -> None:
@@ -26,6 +27,7 @@ class WriterOptions:
     commit_rows: int | None = None
     commit_seconds: float | None = None
     chunk_bytes: int | None = None
+    progress: ProgressCallback | None = None
 
     def __post_init__(self) -> None:
         if self.compressor is not None and not isinstance(self.compressor, BytesBytesCodec):
@@ -38,6 +40,9 @@ class WriterOptions:
                 object.__setattr__(self, name, positive_integer(number, name))
         if self.commit_seconds is not None:
             object.__setattr__(self, "commit_seconds", _checked_seconds(self.commit_seconds))
+
+        if self.progress is not None and not callable(self.progress):
+            raise TypeError(f"progress must be callable, got {type(self.progress).__name__}")
 
     @property
     def chunk_size(self) -> int:

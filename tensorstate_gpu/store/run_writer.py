@@ -17,6 +17,7 @@ from tensorstate_gpu.store.buffer_pool import BufferPool
 from tensorstate_gpu.store.closing_at_exit import register_for_exit
 from tensorstate_gpu.store.columns import Column
 from tensorstate_gpu.store.commit_clock import CommitClock
+from tensorstate_gpu.store.commit_progress import CommitProgress
 from tensorstate_gpu.store.commit_record import LayerRecord, Record
 from tensorstate_gpu.store.committer import CommitSnapshot, Committer
 from tensorstate_gpu.store.counts_writer import CountsWriter
@@ -59,6 +60,7 @@ class RunWriter:
         self.files = files
         self._committer = Committer(files, record)
         self.compressor = options.compressor
+        self.progress = CommitProgress(options.progress)
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
         self._pass_starts = PassStarts()
         self._names: dict[str, None] = dict.fromkeys(record.layers)
@@ -281,6 +283,7 @@ class RunWriter:
     def _on_published(self) -> None:
         with self._lock:
             self._queued_commits -= 1
+        self.progress.restart()
 
     def _take_snapshot(self, closed: bool) -> CommitSnapshot:
         with self._lock:

@@ -1,6 +1,6 @@
 """Saves a finished capture as a new store."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from tensorstate_gpu._layers.counts_accumulator import FixedCounts
 from tensorstate_gpu._layers.labels import to_column
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._layers.ledger import Ledger
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._process.progress import OnDone, ProgressCallback, summed_up, told
 from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.store import Store
 
@@ -32,14 +32,7 @@ def save_points(
             _check_notes(point)
     # Of one time, all of them: a program may go on to capture while they are written.
     states = {point: point.fixed_counts() or _Rows(*point.snapshot()) for point in points}
-    total, done = sum(each.ledger.rows for each in states.values()), 0
-
-    def on_written(rows: int) -> None:
-        nonlocal done
-        done += rows
-        if progress is not None:
-            progress(done, total)
-
+    on_written = summed_up(progress, sum(each.ledger.rows for each in states.values()))
     store = Store(path, "x", commit_seconds=None)
     try:
         for point in points:
@@ -54,7 +47,7 @@ def _save(
     store: Store,
     point: LayerStates,
     states: FixedCounts | _Rows,
-    on_written: Callable[[int], object],
+    on_written: OnDone | None,
 ) -> None:
     """Write a layer. ``on_written`` is called with the number of rows after each piece."""
     assert point.neurons is not None
@@ -64,8 +57,8 @@ def _save(
         writer.import_counts(states, on_written)
         return
     layer = store.session.open_layer(*about, facts=point.facts)
-    for rows in layer.import_capture(*states):
-        on_written(rows)
+    for _ in told(layer.import_capture(*states), int, on_written):
+        pass
 
 
 def _check_notes(point: LayerStates) -> None:

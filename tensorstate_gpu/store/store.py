@@ -59,6 +59,10 @@ class Store(StoredRun[StoredLayer]):
     chunk_bytes : int, optional
         Size of a full chunk of rows in a new array, in bytes; 4 MiB by default. Each chunk is one
         file, which is written when the chunk is full.
+    progress : callable, optional
+        Is called by the threads that write layers with keep="counts", also by those of automatic
+        commits and of close(): with the states that a commit has written so far, and all of them.
+        A commit that merges large runs takes long. If it raises an error, the commit fails.
 
     Raises
     ------
@@ -90,10 +94,11 @@ class Store(StoredRun[StoredLayer]):
         commit_seconds: float | None = 30.0,
         compressor: Any = None,
         chunk_bytes: int | None = None,
+        progress: ProgressCallback | None = None,
     ) -> None:
         check_choice("mode", mode, MODES)
         check_choice("durability", durability, DURABILITIES)
-        options = WriterOptions(compressor, commit_rows, commit_seconds, chunk_bytes)
+        options = WriterOptions(compressor, commit_rows, commit_seconds, chunk_bytes, progress)
         self._files = files_at(path, durable=durability == "power")
         self._session: WritingSession | None = None
         if mode == "r":
@@ -173,9 +178,9 @@ class Store(StoredRun[StoredLayer]):
         """Names of the layers, in the model's order."""
         return list(self.record.layers)
 
-    def __getitem__(self, name: str) -> StoredLayer:
+    def __getitem__(self, name: str | int) -> StoredLayer:
         layers = self.record.layers
-        if name not in layers:
+        if not isinstance(name, str) or name not in layers:
             others = {
                 each: layer.facts.other_names if layer else () for each, layer in layers.items()
             }

@@ -1,8 +1,8 @@
 """StoredRun: what a store and several stores have in common: layers by name, and their report."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Generic, TypeVar
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from tensorstate_gpu import information
 from tensorstate_gpu.store.stored_rows import StoredRows
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 Layer = TypeVar("Layer", bound=StoredRows)
 
 
-class StoredRun(ABC, Generic[Layer]):
-    """The layers of what is stored, by name, in the model's order."""
+class StoredRun(Mapping[str, Layer]):
+    """The layers of what is stored, by name, in the model's order: a mapping, as a Run is."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
 
     @property
     @abstractmethod
@@ -27,7 +29,7 @@ class StoredRun(ABC, Generic[Layer]):
         """What the page of a report says about where the states are from."""
 
     @abstractmethod
-    def __getitem__(self, name: str) -> Layer: ...
+    def __getitem__(self, name: str | int) -> Layer: ...
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

@@ -32,9 +32,9 @@ class Stores(StoredRun[JoinedLayer]):
         """Names of the layers, in the order of the first store that has any."""
         return next((store.names for store in self.parts if store.names), [])
 
-    def __getitem__(self, name: str) -> JoinedLayer:
+    def __getitem__(self, name: str | int) -> JoinedLayer:
         names = self.names
-        if name not in names:
+        if not isinstance(name, str) or name not in names:
             others = {each: self._facts(each).other_names for each in names}
             name = find_name(others, name, of=str(self))
         return JoinedLayer(

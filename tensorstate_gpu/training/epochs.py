@@ -37,6 +37,18 @@ class MonitorOfTrainer:
                 self.load_state_dict(earlier)
         return self.monitor
 
+    def begin_training(self, model: object, step: int) -> None:
+        """Begin or go on with a training that has made so many steps.
+
+        If there were more before, it is another training, and nothing of the earlier one is kept.
+        """
+        monitor = self.begin(model)
+        if step < monitor.global_step:
+            monitor.remove()
+            self.monitor, self._epoch = None, -1
+            self._loaded = None
+            self.begin(model)
+
     def end(self) -> None:
         """Take the monitor off its model. Its counts can still be read."""
         if self.monitor is not None:

@@ -8,6 +8,7 @@ from tensorstate_gpu._arrays.saved_arrays import arrays_for_tensors, tensors_for
 from tensorstate_gpu._capturing.window import CountsWindow, State
 
 FORMAT = 1
+_PARTS = {"global_step", "layers", "firing", "groups", "counts"}
 Windows = Mapping[str, Mapping[str, CountsWindow]]  # by phase and layer
 
 
@@ -56,6 +57,8 @@ def check_state(state: object, layers: Collection[str], rule: str, groups: int |
         )
     if (found := integer(state["format"], "format")) != FORMAT:
         raise ValueError(f"state has the format {found}; this version reads {FORMAT}")
+    if missing := sorted(_PARTS - set(state)):
+        raise ValueError(f"state is incomplete: it has no {', '.join(missing)}")
     saved = set(state["layers"])
     if saved != set(layers):
         more, fewer = sorted(saved - set(layers)), sorted(set(layers) - saved)

@@ -240,6 +240,17 @@ def test_lazily_negated_tensors_are_not_misread():
     assert ts.compress_states(x.resolve_neg()).tolist() == [[0], [0]]
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_tensors_are_refused_in_our_words(layout):
+    x = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], layout=layout)
+    with pytest.raises(TypeError, match=r"states is a nested tensor; .*unbind"):
+        ts.compress_states(x)
+    assert [ts.compress_states(part).tolist() for part in x.unbind()] == [[[7], [7]], [[7]]]
+    with pytest.raises(TypeError, match=r"states is a nested tensor"):
+        ts.count_states(x.to(torch.uint8))
+
+
 def test_nothing_is_changed_by_an_error():
     packed, states = PACKED.copy(), GOOD.copy()
     for call in (

@@ -171,6 +171,25 @@ def test_bad_patterns(bad):
         names("head", bad)
 
 
+class Layer:
+    def __call__(self, name, layer):
+        raise AssertionError("a layer was called")
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, lambda layer: ["b", layer]])
+def test_a_layer_of_another_model_is_no_predicate(wrap):
+    class Other(Layer):
+        pass
+
+    layers = [("a", Layer()), ("b", Other())]
+    cause = r"a Other that is given is no layer of this model; there are: a \(Layer\), b \(Other\)"
+    with pytest.raises(ValueError, match="attach_to: " + cause):
+        match(layers, wrap(Other()))
+    with pytest.raises(ValueError, match="exclude: " + cause):
+        match(layers, "b", wrap(Other()))
+    assert match(layers, wrap(layers[1][1])) == layers[1:]
+
+
 def test_a_predicate_that_raises_is_not_hidden():
     def broken(name, layer):
         raise LookupError(name)

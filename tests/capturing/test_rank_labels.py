@@ -107,6 +107,50 @@ def test_labels_of_one_rank_alone():
     assert on_ranks(3, sync) == [{"cat": 1, "dog": 1, "eel": 1}] * 3
 
 
+def test_information_of_all_ranks_has_an_estimate_of_its_own():
+    runs, whole = synchronised(lambda part: point_of(part, labels=True, units=True))
+    layer, by_label = runs[0]["layer"], whole.grouped_by()
+    with pytest.raises(
+        TypeError, match=r"layer.grouped\(\).estimate_information\(layer.grouped_by"
+    ):
+        ts.information.estimate_mutual_information(layer.grouped_by())
+    found = layer.grouped().estimate_information(layer.grouped_by())
+    assert found.value == pytest.approx(ts.information.estimate_mutual_information(by_label).value)
+
+
+@pytest.mark.parametrize("options", [{"keep": "states"}, {"keep": "counts", "groups": 8}], ids=str)
+def test_inputs_without_rows_belong_to_the_sample(options):
+    """A layer has no rows of one label, and of half of another on one rank."""
+
+    def points(inputs):
+        layers = [new_point(name=name, neurons=5, **options) for name in ("all", "some")]
+        rows = rows_of(40, neurons=5)
+        for layer in layers:
+            for number in inputs:
+                skipped = layer.name == "some" and (number % 3 == 2 or number < 10)
+                own = rows[:0] if skipped else rows[number : number + 1]
+                layer.append(own, 1, labels=[number % 3], units=[number])
+        return layers
+
+    def merged(ranks):
+        run = ts.Run(points(range(20 * ranks.rank, 20 * ranks.rank + 20))).sync(ranks)
+        every, some = run.values()
+        of_layers = [layer.estimate("efficiency") for layer in (every, some)]
+        network = ts.information.estimate_network_efficiency(of_layers)
+        return (
+            some.grouped().gather(),
+            {k: g.gather() for k, g in some.grouped_by().items()},
+            network,
+        )
+
+    (grouped, by_label, network), (_, _, same) = on_ranks(2, merged)
+    every, some = points(range(40))
+    assert (grouped, by_label) == (some.grouped(), some.grouped_by())
+    of_layers = [layer.estimate("efficiency") for layer in (every, some)]
+    exact = ts.information.estimate_network_efficiency(of_layers)
+    assert (network.value, same.value) == (pytest.approx(exact.value), network.value)
+
+
 @pytest.mark.parametrize("short", [0, 2])
 def test_a_rank_without_memory_for_labels_and_groups_together(short, monkeypatch):
     """Nothing is lost: all ranks merge each of them alone."""

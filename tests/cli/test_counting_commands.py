@@ -58,5 +58,6 @@ def test_lines_of_progress(run, tmp_path, monkeypatch):
     assert main(["count", str(run), "--layer", "a", "--to", path]) == 0
     assert main(["merge", path, "--to", str(tmp_path / "merged")]) == 0
     lines = sys.stderr.getvalue().splitlines()
-    assert "counting: 35 of 35 states" in lines
+    assert "counting and writing: 35 of 70 states" in lines
+    assert "counting and writing: 70 of 70 states" in lines
     assert "merging: 1 of 1 chunks" in lines

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tensorstate_gpu import GroupedCounts, StateCounts
 from tensorstate_gpu.information import (
     aIQ,
     ceiling,
@@ -56,17 +57,18 @@ def test_a_network_is_as_good_as_its_worst_layer():
 
 
 def test_what_a_network_has_of_its_layers():
-    cut = estimate(np.random.default_rng(3).multinomial(100, np.full(8, 1 / 8), size=32), neurons=3)
-    bits = estimate(drawn(), neurons=6)
-    assert (cut.is_cut, bits.is_cut) == (True, False)
-    for layers in ([cut, bits], [bits, cut]):
+    equal = np.random.default_rng(3).multinomial(100, np.full(8, 1 / 8), size=32)
+    cut = estimate(equal, "efficiency", neurons=3)
+    free = estimate(drawn(), "efficiency", neurons=6)
+    assert (cut.is_cut, free.is_cut) == (True, False)
+    for layers in ([cut, free], [free, cut]):
         network = estimate_network_efficiency(layers)
         assert network.is_cut
         assert network.rows == 6400
         assert network.how == ("interval", ", ".join(dict.fromkeys(e.how[1] for e in layers)))
         effects = [each.design_effect for each in layers]
         assert network.design_effect == max(effects) > min(effects)
-    singles = estimate(np.eye(100, dtype=np.int64), neurons=64)
+    singles = estimate(np.eye(100, dtype=np.int64), "efficiency", neurons=64)
     assert estimate_network_efficiency([singles, singles]).how == ("no coincidences", "neurons")
 
 
@@ -110,6 +112,21 @@ def test_what_is_no_estimate():
         estimate_difference(estimate(drawn()), 1.0)
     with pytest.raises(ValueError, match="weight must be greater than 0"):
         estimate_aIQ(estimate(drawn(), "efficiency", neurons=3), 0.9, 0)
+
+
+def test_bits_are_no_efficiencies():
+    bits, ratio = estimate(drawn()), estimate(drawn(), "efficiency", neurons=3)
+    information = estimate_mutual_information(dict(enumerate([drawn(1), drawn(2)])))
+    for wrong in (bits, information, estimate_difference(bits, bits)):
+        assert wrong.in_bits
+        with pytest.raises(ValueError, match="efficiencies must be Estimates of efficiencies"):
+            estimate_network_efficiency([ratio, wrong] if wrong is bits else [wrong])
+        with pytest.raises(ValueError, match="efficiency must be Estimates of efficiencies"):
+            estimate_aIQ(wrong, 0.9, 2)
+    for one, other in ((bits, ratio), (ratio, bits)):
+        with pytest.raises(ValueError, match="both be in bits, or both be ratios"):
+            estimate_difference(one, other)
+    assert not estimate_difference(ratio, ratio).in_bits
 
 
 # ---- labels -------------------------------------------------------------------------------------
@@ -164,6 +181,31 @@ def test_labels_that_tell_everything():
 )
 def test_invalid_labels(by_label, error, words):
     with pytest.raises(error, match=words):
+        estimate_mutual_information(by_label)
+
+
+ONE_STATE = StateCounts(np.array([[1]], np.uint8), [5], 3)
+GROUPED = GroupedCounts([ONE_STATE, ONE_STATE], [5, 5])
+
+
+@pytest.mark.parametrize(
+    ("by_label", "got"),
+    [
+        (
+            {0: GROUPED, 1: [[1, 2], [3, 4]]},
+            "by group, or arrays alone, got GroupedCounts and list",
+        ),
+        (
+            {0: [[1, 2], [3, 4]], 1: GROUPED},
+            "by group, or arrays alone, got GroupedCounts and list",
+        ),
+        ({0: GROUPED.parts[0]}, r"\(groups, states\), got StateCounts"),
+        ({0: GROUPED, 1: GROUPED.parts[0]}, r"\(groups, states\), got StateCounts"),
+        ({0: GROUPED, 1: None}, "got GroupedCounts and NoneType"),
+    ],
+)
+def test_labels_of_several_kinds(by_label, got):
+    with pytest.raises(TypeError, match=got):
         estimate_mutual_information(by_label)
 
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensorstate_gpu.information import aIQ, ceiling, efficiency, network_efficiency
+from tensorstate_gpu import StateCounts
+from tensorstate_gpu.information import aIQ, ceiling, efficiency, entropy, network_efficiency
 
 INF = math.inf
 
@@ -21,6 +22,17 @@ def test_efficiency():
     assert efficiency([9], 2) == 0
     assert efficiency([9], 2, alpha2=0) == 0
     assert efficiency([9, 0], 2, alpha1=INF, alpha2=2) == 0
+
+
+def test_counts_of_other_neurons_are_refused():
+    counts = StateCounts(np.arange(5, dtype=np.uint8)[:, None], [1] * 5, neurons=3)
+    assert efficiency(counts, 3) == pytest.approx(math.log2(5) / 3)
+    for measure in (efficiency, lambda *a: entropy(a[0], estimator="nsb", neurons=a[1])):
+        with pytest.raises(ValueError, match="counts has 3 neurons, got neurons=4"):
+            measure(counts, 4)
+    with pytest.raises(ValueError, match="counts has more states than 2 neurons can have"):
+        efficiency([1, 1, 1, 1, 1], 2)
+    assert efficiency([1, 1, 1, 1, 0], 2) == 1  # a state that did not occur is none
 
 
 def test_ceiling():

@@ -37,16 +37,25 @@ def test_plain_loops_give_what_our_calls_give():
         np.testing.assert_array_equal(ours(), plain(), err_msg=name)
 
 
-def test_bounds_are_those_of_the_processor_or_below_all_that_are_kept():
-    kept = {"one": {"sort": 0.5, "pack": 0.9}, "other": {"sort": 0.6, "pack": 0.8}}
-    assert regression_guard.floors(kept, "other") == {
-        "sort": 0.6 * regression_guard.KNOWN,
-        "pack": 0.8 * regression_guard.KNOWN,
+def test_bounds_are_those_of_the_processor_or_below_those_of_the_nearest():
+    kept = {
+        "znver3, 128 bits": {"sort": 0.5, "pack": 0.9},
+        "znver3, 256 bits": {"sort": 0.6, "pack": 0.8},
+        "skylake, 256 bits": {"sort": 0.1, "pack": 1.0},
     }
-    assert regression_guard.floors(kept, "new") == {
-        "sort": 0.5 * regression_guard.UNKNOWN,
-        "pack": 0.8 * regression_guard.UNKNOWN,
-    }
+    known, part = regression_guard.KNOWN, regression_guard.UNKNOWN
+
+    def floors(which):
+        return regression_guard.floors(kept, which)
+
+    assert floors("znver3, 256 bits") == {"sort": 0.6 * known, "pack": 0.8 * known}
+    assert floors("znver4, 256 bits") == {"sort": 0.6 * part, "pack": 0.8 * part}
+    assert floors("znver4, 512 bits") == {"sort": 0.5 * part, "pack": 0.8 * part}  # both of Zen 3
+    assert floors("haswell, 256 bits") == {"sort": 0.1 * part, "pack": 0.8 * part}  # AVX2
+    assert floors("apple-m1, 64 bits") == {"sort": 0.1 * part, "pack": 0.8 * part}  # all
+
+
+def test_ratios_are_kept_of_every_case():
     for ratios in regression_guard.known().values():
         assert ratios.keys() == guarded_kernels.cases().keys()
 

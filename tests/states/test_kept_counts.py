@@ -9,7 +9,9 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu import store
 from tensorstate_gpu._states import external_counter
-from tensorstate_gpu._states.sorted_runs import MemoryRun
+from tensorstate_gpu._states.sorted_runs import MemoryRun, ScratchRun
+from tensorstate_gpu._states.stored_counts import saved
+from tensorstate_gpu.store.files import files_at
 from tests.support.runs_on_disk import (
     BUDGET,
     inputs,
@@ -184,3 +186,78 @@ def test_an_array_beyond_the_limit(monkeypatch):
     ts.set_memory_limit(len(expected) * 16 - 1)
     with pytest.raises(MemoryError, match="set_memory_limit"):
         ts.count_states(rows)
+
+
+# ---- written by one merge, with progress -------------------------------------------------------
+
+
+def test_a_layer_is_written_while_its_files_are_read_once(layer, tmp_path, monkeypatch):
+    monkeypatch.setattr(external_counter, "working_memory", lambda: BUDGET)
+    monkeypatch.setattr(external_counter, "_MOST_RUNS", 1000)
+    read, blocks = ScratchRun.read, []
+
+    def counted(run, first, last):
+        blocks.extend((run, block) for block in range(first, last))
+        return read(run, first, last)
+
+    monkeypatch.setattr(ScratchRun, "read", counted)
+    layer.histogram(to=tmp_path / "counts.zarr")
+    assert len(set(blocks)) > 100
+    # A block in which two ranges meet is read for both.
+    assert len(blocks) < 1.5 * len(set(blocks))
+
+
+def test_counts_of_other_rows_than_were_captured_are_not_written(layer, tmp_path):
+    with pytest.raises(ts.errors.LedgerError, match="29999 rows were captured, 30000 counted"):
+        saved(layer.histogram(), tmp_path / "counts.zarr", rows=29_999)
+    assert not (tmp_path / "counts.zarr").exists()
+
+
+@pytest.mark.parametrize("index", [None, slice(0, 15_000)])
+@pytest.mark.parametrize("written", [False, True])
+def test_progress_of_a_histogram(index, written, layer, tmp_path, monkeypatch):
+    monkeypatch.setattr(external_counter, "working_memory", lambda: BUDGET)
+    seen = []
+    to = {"to": tmp_path / "counts.zarr"} if written else {}
+    layer.histogram(index, progress=lambda *amounts: seen.append(amounts), **to)
+    done, totals = zip(*seen, strict=True)
+    assert set(totals) == {60_000 if written else 30_000}
+    assert list(done) == sorted(done)
+    assert done[-1] == totals[0]
+    assert len(set(done)) > 7
+    assert 30_000 in done  # all are counted
+
+
+def test_progress_of_saving(tmp_path):
+    seen = []
+    stored(inputs(8)["new"]).save(
+        tmp_path / "counts.zarr", progress=lambda *amounts: seen.append(amounts)
+    )
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1] > 10
+
+
+def test_a_path_that_is_taken_is_told_before_anything_is_counted(layer, tmp_path, monkeypatch):
+    rows = inputs(8)["new"]
+    ts.count_states(rows[:9], to=tmp_path / "there")
+    monkeypatch.setattr(external_counter.ExternalCounter, "add", None)
+    for to, error in (
+        (tmp_path / "there", pytest.raises(ValueError, match="exists; it is not overwritten")),
+        (tmp_path / "no/folder", pytest.raises(FileNotFoundError, match="no/folder")),
+        ("memory://taken", pytest.raises(ValueError, match="exists; it is not overwritten")),
+    ):
+        files_at("memory://taken").write("mine", b"a file")
+        for count in (lambda to: ts.count_states(rows, to=to), lambda to: layer.histogram(to=to)):
+            with error:
+                count(to)
+    for other in (tmp_path / "run.zarr", "memory://taken"):
+        with pytest.raises(ValueError, match=r"exists; it is not|holds captured states"):
+            ts.count_part(rows, 0, 2, other)
+
+
+def test_the_other_kind_of_store_is_named(layer, tmp_path):
+    ts.count_states(inputs(8)["new"], to=tmp_path / "counts.zarr")
+    with pytest.raises(ts.errors.NoStore, match=r"holds counts, which store\.open_counts\(\)"):
+        ts.Store(tmp_path / "counts.zarr")
+    with pytest.raises(ts.errors.NoStore, match=r"holds captured states, which Store\(\) reads"):
+        store.open_counts(tmp_path / "run.zarr")

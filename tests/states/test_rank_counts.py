@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._states import state_counts
+from tensorstate_gpu._states import rank_exchange, state_counts
 from tensorstate_gpu._states.rank_exchange import owners
 from tensorstate_gpu._states.state_counts import merge_all
-from tests.support.thread_ranks import on_ranks
+from tests.support.thread_ranks import ThreadRanks, on_ranks
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +139,24 @@ def test_a_copy_measures_and_cannot_gather():
     assert copied.own == merged.own
     with pytest.raises(RuntimeError, match="a copy cannot communicate"):
         copied.gather()
+
+
+def test_many_histograms_are_sent_a_few_at_a_time(monkeypatch):
+    """The copies under way are bounded by the largest block, not by all histograms."""
+    block, sent = 12_000, []
+    monkeypatch.setattr(rank_exchange, "_BLOCK", block)
+    rows = np.random.default_rng(5).choice([0, 10, 150, 600], (3, 40))  # uneven ranks
+    parts = [[counts_by_chance(n, 30, rows[rank, n]) for n in range(40)] for rank in range(3)]
+
+    class Measured(ThreadRanks):
+        def exchanged(self, array, sizes):
+            sent.append(array.nbytes)
+            return super().exchanged(array, sizes)
+
+    found = on_ranks(3, lambda ranks: state_counts.owned(ranks, parts[ranks.rank]), Measured)
+    assert max(sent) <= block < 4 * sum(len(part) for part in parts[0])
+    for of_ranks, owned in zip(zip(*parts, strict=True), zip(*found, strict=True), strict=True):
+        assert merge_all(list(owned), 30) == merge_all(list(of_ranks), 30)
 
 
 def test_owners_are_spread_evenly_and_always_the_same():

@@ -72,14 +72,15 @@ def test_more_parts_and_ranges_than_rows(tmp_path):
 def test_layers_of_a_store_are_read_in_parts(tmp_path):
     rows = inputs(3, 2000)["changing"]
     layer = new_layer(tmp_path / "run", rows)
-    seen = []
     for number in range(3):
-        path = tmp_path / f"{number}"
-        part = ts.count_part(layer, number, 3, path, progress=lambda *done: seen.append(done))
+        path, seen = tmp_path / f"{number}", []
+        part = ts.count_part(layer, number, 3, path, progress=lambda *n, to=seen: to.append(n))
         start, stop = (len(rows) * k // 3 for k in (number, number + 1))
         assert part.load() == ts.count_states(rows[start:stop])
-        assert seen[-1] == (stop - start, stop - start)
-    assert len(seen) > 6
+        assert seen[-1] == (2 * (stop - start),) * 2  # each row is counted, and then written
+        assert seen == sorted(seen)
+        assert (stop - start, 2 * (stop - start)) in seen
+        assert len(seen) > 3
     merged = ts.merge_counts(tmp_path / f"{number}" for number in range(3))
     assert merged.load() == layer.histogram()
 

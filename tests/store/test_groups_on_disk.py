@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu._capturing import run as run_module
 from tensorstate_gpu._layers import kept_counters, run_counters
 from tensorstate_gpu._process.memory_limit import working_memory
-from tensorstate_gpu._states.sorted_runs import MemoryRun, ScratchRun
+from tensorstate_gpu._states.sorted_runs import MemoryRun, RowsBehindPrefix, ScratchRun
 from tensorstate_gpu.information import estimate_mutual_information, mutual_information
 from tensorstate_gpu.reporting import LabelTable
 from tensorstate_gpu.reporting.layer_report import measured_layer
@@ -159,10 +160,33 @@ def test_groups_of_another_kind_are_not_merged(layer, expected, little_memory):
     found = layer.counted_groups(8)
     with pytest.raises(ValueError, match="cannot merge 8 groups with 4 groups"):
         found.merge(ts.StoredGroups(found.parts[:4], found.sample))
-    with pytest.raises(TypeError, match="others must be StoredGroups, got GroupedCounts"):
-        found.merge(expected.by_group)
+    with pytest.raises(TypeError, match="others must be StoredGroups or GroupedCounts, got int"):
+        found.merge(3)
     with pytest.raises(TypeError, match="others must be GroupedCounts, got StoredGroups"):
         expected.by_group.merge(found)
+
+
+def test_groups_on_disk_merge_with_groups_in_memory(layer, expected, little_memory):
+    found, added = layer.counted_groups(8), expected.by_group
+    both = found.merge(added, found)
+    assert isinstance(both, ts.StoredGroups)
+    assert both.sample == found.sample.merge(added.sample).merge(found.sample)
+    assert [part.load() for part in both.parts] == [part + part + part for part in added.parts]
+    with pytest.raises(ValueError, match="cannot merge 8 groups with 4 groups"):
+        found.merge(ts.GroupedCounts(added.parts[:4], [1] * 4))
+
+
+def test_information_of_labels_on_disk_and_in_memory(layer, expected, little_memory):
+    on_disk = layer.counted_groups_by(groups=8)
+    exact = estimate_mutual_information(expected.by_both)
+    for place in (0, 1):  # whichever comes first
+        mixed = {
+            label: groups if number % 2 == place else groups.load()
+            for number, (label, groups) in enumerate(on_disk.items())
+        }
+        found = estimate_mutual_information(mixed)
+        assert found.value == pytest.approx(exact.value, rel=1e-12)
+        assert found.sample == exact.sample
 
 
 def test_counts_in_temporary_files_say_how_they_can_be_kept(layer, little_memory):
@@ -247,5 +271,24 @@ def held_in_memory(found):
     while waiting:
         run = waiting.pop()
         held += run._rows.nbytes if isinstance(run, MemoryRun) else 0
-        waiting += [part for part in vars(run).values() if hasattr(part, "fences")]
+        names = getattr(run, "__slots__", None) or vars(run)
+        waiting += [part for name in names if hasattr(part := getattr(run, name), "fences")]
     return held
+
+
+def test_a_block_takes_few_bytes_of_memory():
+    """There is at least one for each label and group."""
+    rows, blocks = rows_of(3, neurons=96), 5000
+    ones = np.ones(len(rows), np.int64)
+    ScratchRun.of(12, [(rows, ones)])  # what is loaded and compiled at first
+    tracemalloc.start()
+    try:
+        run = ScratchRun.of(12, ((rows, ones) for _ in range(blocks)))
+        of_blocks = tracemalloc.get_traced_memory()[0]
+        results = [RowsBehindPrefix(run, block, block + 1, 8) for block in range(blocks)]
+        of_results = tracemalloc.get_traced_memory()[0] - of_blocks
+    finally:
+        tracemalloc.stop()
+    assert len(results) == len(run.sizes) == blocks
+    assert of_blocks < 100 * blocks
+    assert of_results < 150 * blocks

@@ -41,8 +41,18 @@ class Net(pl.LightningModule):
     def test_step(self, x, number):
         self.net(x[0])
 
+    def predict_step(self, x, number):
+        return self.net(x[0])
+
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Several(Net):
+    """Takes several loaders of validation."""
+
+    def validation_step(self, x, number, dataloader_idx):
+        super().validation_step(x, number)
 
 
 class Late(Net):

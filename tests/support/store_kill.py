@@ -106,6 +106,9 @@ def main(folder, durability, kills, keep):
         assert check(path, due, keep=keep), f"killed at {k}"
     if keep == "states":
         kill_rewinding(path, durability, kills)
+    if durability == "process":
+        kill_saving(path.with_name("saved.zarr"), keep, kills)
+        kill_counting(path, keep, kills)
     print(f"K = {operations} operations, durability={durability}: killed at {len(chosen)}")
 
 
@@ -123,6 +126,60 @@ def kill_rewinding(path, durability, kills):
         status, _ = killed(store_runs.rewind, path, durability, k)
         assert status == signal.SIGKILL, f"operation {k}: {status}"
         assert check(path, store_runs.REWOUND, store_runs.INSTANCES), f"killed at {k}"
+
+
+def killed_at_some(program, path, kills):
+    """Kill a program at operations, each time from the start. Yield how often it published."""
+    status, written = killed(program, path, "process", 0)
+    assert status == 0
+    operations = int(written.lstrip(b"p"))
+    assert operations > 10, operations
+    yield written.count(b"p")
+    for k in sample(range(1, operations + 1), kills // 2 or operations, seed=program.func.__name__):
+        shutil.rmtree(path, ignore_errors=True)
+        status, written = killed(program, path, "process", k)
+        assert status == signal.SIGKILL, f"operation {k}: {status}"
+        yield written.count(b"p")
+
+
+def kill_saving(path, keep, kills):
+    """Kill a program that saves a capture in memory: the store has all of it, or nothing."""
+    published = killed_at_some(partial(store_runs.save, keep=keep), path, kills)
+    whole = next(published)
+    for each in published:
+        due = store_runs.INSTANCES if each == whole else 0
+
+        def work(write, due=due):
+            assert store_runs.committed_instances(path) == due
+            if not due:  # nobody takes it for a capture that saw no inputs
+                try:
+                    store_runs.ts.open_stores(path)
+                except (store_runs.ts.errors.NoStore, store_runs.ts.errors.UnfinishedStore):
+                    return
+                raise AssertionError("a store that was not saved was opened")
+
+        assert in_a_child(work)[0] == 0
+
+
+def kill_counting(source, keep, kills):
+    """Kill programs that write counts: they are whole, or not there, and running again adds."""
+    check_whole_or_none(
+        partial(store_runs.count_to, source=source), source.with_name("to"), "", kills
+    )
+    if keep == "states":
+        program = partial(store_runs.count_in_parts, source=source)
+        check_whole_or_none(program, source.with_name("parts"), "whole", kills)
+
+
+def check_whole_or_none(program, path, name, kills):
+    for _ in killed_at_some(program, path, kills):
+
+        def work(write):
+            if name or not path.exists():
+                program(path)
+            store_runs.check_counts(path / name)
+
+        assert in_a_child(work)[0] == 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ hundreds of runs fit into seconds.
 import json
 import threading
 from functools import partial
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
@@ -176,6 +177,42 @@ def rewind(path, durability="process"):
     """Forget all but the first instances of a store."""
     with ts.Store(path, "a", durability=durability, commit_seconds=None) as store:
         store.rewind(REWOUND)
+
+
+def save(path, durability="process", keep="states"):
+    """Capture everything in memory, and save it as a new store."""
+    points = [ts.CapturePoint(name, keep=keep) for name in NEURONS]
+    for point in points:
+        point.declare(NEURONS[point.name], 1)
+        steps = [step for program in PROGRAMS for step in program if step != "commit"]
+        for first, last in pairwise([0, *accumulate(steps)]):
+            rows = rows_of_layer(point.name, first, last)
+            point.append(rows, last - first, LABELS[first:last])
+    ts.Run(points).save(path)
+
+
+def count_to(path, durability="process", *, source):
+    """Write the counts of a layer of a store."""
+    ts.Store(source)["conv"].histogram(to=path)
+
+
+PARTS = 2
+
+
+def count_in_parts(path, durability="process", *, source):
+    """Count parts of a layer, and merge ranges of them, as tasks do that are run again."""
+    layer = ts.Store(source)["conv"]
+    parts = [path / f"part-{number}" for number in range(PARTS)]
+    for number, part in enumerate(parts):
+        ts.count_part(layer, number, PARTS, part)
+    for number in range(PARTS):
+        ts.merge_range(parts, number, PARTS, path / "whole")
+
+
+def check_counts(path):
+    """All states of the layer are counted."""
+    counts = ts.store.open_counts(path).load()
+    assert counts == ts.count_states(rows_of_layer("conv"), NEURONS["conv"])
 
 
 class CountingSystem(FileSystemCalls):

@@ -40,7 +40,7 @@ class ThreadRanks:
         return FormerRanks, (self.rank, self.size, self.places)
 
 
-def on_ranks(size, program):
+def on_ranks(size, program, kind=ThreadRanks):
     """What program(ranks) returns on each of so many ranks, or the exception that it raises.
 
     A rank that waits for one that has ended fails after some seconds, as a job would hang.
@@ -49,7 +49,7 @@ def on_ranks(size, program):
 
     def run(rank):
         try:
-            return program(ThreadRanks(rank, board, barrier))
+            return program(kind(rank, board, barrier))
         except Exception as error:
             return error
 

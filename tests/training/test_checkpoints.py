@@ -146,6 +146,14 @@ def test_something_else_than_a_state(state):
         monitor.load_state_dict(state)
 
 
+def test_a_state_without_some_part():
+    monitor = ts.StateMonitor(network(), "0")
+    state = monitor.state_dict()
+    del state["counts"], state["firing"]
+    with pytest.raises(ValueError, match="state is incomplete: it has no counts, firing"):
+        monitor.load_state_dict(state)
+
+
 def test_a_format_of_the_future():
     _, monitor = monitored({})
     with pytest.raises(ValueError, match="the format 7; this version reads 1"):

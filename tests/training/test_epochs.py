@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tensorstate_gpu.training.epochs import MonitorOfTrainer
+from tests.support.torch_models import hooks_of
 from tests.support.training_loops import batch, network
 
 
@@ -48,6 +49,20 @@ def test_an_epoch_that_is_resumed_goes_on():
     resumed.begin_epoch(1)
     train(resumed, model, [2])
     assert 2 * total(resumed) == total(own)
+
+
+def test_another_training_begins_anew():
+    """A trainer that begins again counts its steps from 0, perhaps with the same model."""
+    own, model = new_own(every_n_steps=1)
+    train(own, model, range(3))
+    own.begin_training(model, 0)
+    own.begin_epoch(0)
+    assert (own.monitor.global_step, own.monitor.scalars()) == (0, {})
+    train(own, model, range(2))
+    own.begin_training(model, 2)  # which goes on
+    assert (own.monitor.global_step, total(own)) == (2, 16)
+    own.end()
+    assert hooks_of(model) == []
 
 
 def test_only_captured_steps_are_due_for_a_log():

@@ -80,6 +80,16 @@ def test_a_training_that_is_resumed(kit, window, tmp_path):
     assert resumed.monitor.counts("hidden") == whole.monitor.counts("hidden")
 
 
+def test_a_trainer_that_trains_twice(kit, tmp_path):
+    """Its steps count from 0 again."""
+    callback = kit.EfficiencyCallback("hidden", every_n_steps=2)
+    trained = kit.trainer(tmp_path, first=[callback], num_train_epochs=1)
+    for _ in range(2):
+        trained.train()
+        assert callback.monitor.global_step == 6
+        assert callback.monitor.counts("hidden").total == 3 * 8
+
+
 def test_accumulated_gradients(kit, tmp_path):
     callback = kit.EfficiencyCallback("hidden", every_n_steps=1, window=1)
     kit.trainer(

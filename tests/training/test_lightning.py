@@ -106,6 +106,32 @@ def test_a_training_that_is_resumed(kit, window, tmp_path):
     assert resumed.monitor.counts("net.0") == whole.monitor.counts("net.0")
 
 
+def test_a_callback_of_another_training(kit, tmp_path):
+    """Its steps count from 0 again, whether it has another model or the same."""
+    callback, model = kit.EfficiencyMonitor("net.0", every_n_steps=2), kit.Net()
+    for net in (model, model, kit.Net()):
+        kit.trainer(tmp_path, callback).fit(net, kit.loader(), kit.loader(16))
+        assert callback.monitor.global_step == 6
+        assert callback.monitor.counts("net.0").total == 3 * 8
+        assert callback.monitor.counts("net.0", "eval").total == 16
+
+
+def test_predictions_are_not_captured(kit, tmp_path):
+    callback, model = kit.EfficiencyMonitor("net.0"), kit.Net()
+    trained = kit.trainer(tmp_path, callback)
+    trained.fit(model, kit.loader(), kit.loader(16))
+    trained.predict(model, kit.loader(24))
+    assert callback.monitor.counts("net.0", "eval").total == 16
+    assert hooks_of(model) == []
+
+
+def test_several_loaders_of_validation_are_one(kit, tmp_path):
+    callback = kit.EfficiencyMonitor("net.0")
+    trained = kit.trainer(tmp_path, callback)
+    trained.fit(kit.Several(), kit.loader(), [kit.loader(16), kit.loader(8)])
+    assert callback.monitor.counts("net.0", "eval").total == 24
+
+
 def test_two_callbacks_of_one_trainer(kit, tmp_path):
     first, second = kit.EfficiencyMonitor("net.0"), kit.EfficiencyMonitor("net.2", every_n_steps=2)
     kit.trainer(tmp_path, first, second).fit(kit.Net(), kit.loader())

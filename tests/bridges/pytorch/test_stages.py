@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -229,3 +231,35 @@ def test_inductor_splits_cuda_graphs_at_a_capture_but_not_at_a_stage():
     for name, splits in {"stage": False, "capture": True, "begin_pass": True}.items():
         operator = getattr(torch.ops.tensorstate_gpu, name).default
         assert is_cudagraph_unsafe_fx_node(graph.call_function(operator)) == splits, name
+
+
+OPEN_AT_THE_END = """
+import contextlib, sys
+import torch
+import tensorstate_gpu as ts
+
+model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU())
+stack = contextlib.ExitStack()
+stack.enter_context(ts.capture(model, ["Linear"], keep="counts", stage_rows=100))
+model(torch.ones(5, 8))
+sys.exit(7)
+"""
+
+
+@pytest.mark.long
+def test_a_process_that_ends_in_an_open_block():
+    """It does not abort, and nothing is read when parts of Python are gone."""
+    ended = subprocess.run(
+        [sys.executable, "-c", OPEN_AT_THE_END], capture_output=True, text=True, timeout=300
+    )
+    assert (ended.returncode, ended.stderr) == (7, "")
+
+
+def test_stages_are_forgotten_when_the_process_ends():
+    model = network()
+    with torch.no_grad(), staged(model) as run:
+        model(batch(0))
+        run["0"].end_with_program()
+        model(batch(1))
+        assert run["0"].state_count == 5 * 16  # that it had read before; nothing more is staged
+        assert run["3"].histogram() == expected(model, range(2))["3_post_states"]

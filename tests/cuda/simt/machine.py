@@ -23,11 +23,14 @@ FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 def preload():
-    """Return environment variables with which the sanitizer also checks Python's own memory."""
-    done = subprocess.run(
-        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    )
-    return {"LD_PRELOAD": done.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    """Return environment variables with which the sanitizer also checks Python's own memory.
+
+    The library of C++ comes along: else the sanitizer ends the process where torch throws an error.
+    """
+    command = ["g++", "-print-file-name=libasan.so"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    libraries = f"{done.stdout.strip()} libstdc++.so.6"
+    return {"LD_PRELOAD": libraries, "ASAN_OPTIONS": "detect_leaks=0"}
 
 
 @lru_cache

@@ -28,8 +28,9 @@ class Pool:
     pools = ()
     limit = None  # of the bytes in all pools
 
-    def __init__(self):
+    def __init__(self, spares_graphs=False):
         Pool.pools += (self,)
+        self._spares_graphs = spares_graphs  # frees nothing by itself while any is recorded
         self.reset()
 
     def reset(self):
@@ -48,7 +49,8 @@ class Pool:
         GPU.check()
         self.allocations += 1
         free = self._free[stream, size]
-        if not free and self._is_short_of(size):
+        spared = self._spares_graphs and GPU.capturing
+        if not free and self._is_short_of(size) and not spared:
             self.free_all_blocks()
         if self.allocations > self._last or (not free and self._is_short_of(size)):
             raise OutOfMemoryError(f"out of memory allocating {size:,} bytes")
@@ -90,7 +92,7 @@ class Pool:
         self.cached = 0
 
 
-CUPY, TORCH = Pool(), Pool()
+CUPY, TORCH = Pool(), Pool(spares_graphs=True)
 
 
 class PooledMemory:

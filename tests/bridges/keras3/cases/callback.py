@@ -71,7 +71,10 @@ def test_training_and_validation_apart():
     ).history
     assert history["efficiency"] == [efficiency_of(model, X)] * 2
     assert history["val_efficiency"] == [efficiency_of(model, V)] * 2
-    assert {"entropy/hidden", "val_dead_share/hidden", "ceiling/hidden"} <= {*history}
+    assert {"entropy/hidden", "val_dead_share/hidden"} <= {*history}
+    # Which tells how many states there were: those of one epoch.
+    assert history["ceiling/hidden"] == [ts.information.ceiling(24, 12)] * 2
+    assert history["val_ceiling/hidden"] == [ts.information.ceiling(10, 12)] * 2
     assert np.array_equal(model.predict(V, verbose=0), before)
 
 
@@ -89,9 +92,9 @@ def test_update_freq(update_freq, batches):
 
 
 def test_batches_of_an_epoch_are_sampled():
-    """Of 6 batches of 4 inputs, the first and the fourth; and all of the validation."""
-    model, callback = network(), StateEfficiency("hidden", every_n_steps=3)
-    sampled = [*range(4), *range(12, 16)]
+    """Of 6 batches of 4 inputs, the first and the fifth; and all of the validation."""
+    model, callback = network(), StateEfficiency("hidden", every_n_steps=4)
+    sampled = [*range(4), *range(16, 20)]
     history = model.fit(
         *(X, Y),
         validation_data=(V, Y[:10]),
@@ -113,9 +116,9 @@ def test_batches_of_an_epoch_are_sampled():
 def test_batches_that_keras_runs_as_one_are_captured_as_one(every, captured):
     """The first batch is 0, so of pairs of 6 batches the second has that of number 3."""
     model, callback = network(), StateEfficiency("hidden", every_n_steps=every)
-    model.compile("sgd", model.loss, steps_per_execution=2)
-    model.fit(X, Y, batch_size=4, callbacks=[callback], verbose=0)
-    assert callback.run["hidden"].state_count == captured
+    model.compile(keras.optimizers.SGD(0.0), model.loss, steps_per_execution=2)
+    model.fit(X, Y, batch_size=4, shuffle=False, callbacks=[callback], verbose=0)
+    assert callback.run["hidden"].histogram() == counts_of(model, X[:captured])
 
 
 def test_states_of_each_batch_are_sampled():
@@ -158,10 +161,39 @@ def test_a_mask_that_is_no_input():
         model.fit(WORDS, np.zeros((3, 2)), callbacks=[callback], verbose=0)
 
 
-def test_an_evaluation_alone():
-    model, later = network(), Later()
-    model.evaluate(V, Y[:10], callbacks=[StateEfficiency("hidden"), later], verbose=0)
+@pytest.mark.parametrize("trained", [False, True])
+def test_an_evaluation_alone(trained):
+    model, callback, later = network(), StateEfficiency("hidden"), Later()
+    call = model.get_layer("hidden").call
+    if trained:
+        model.fit(X, Y, callbacks=[callback], verbose=0)
+    model.evaluate(V, Y[:10], callbacks=[callback, later], verbose=0)
     assert [logs["efficiency"] for logs in later.tests] == [efficiency_of(model, V)]
+    assert model.get_layer("hidden").call == call
+    model.predict(V, callbacks=[callback], verbose=0)
+    assert model.get_layer("hidden").call == call
+
+
+def test_each_fit_begins_anew():
+    """Also each epoch, where no validation comes in between."""
+    model, callback, later = network(), StateEfficiency("hidden", update_freq=4), Later()
+    for _ in range(2):
+        model.fit(X, Y, batch_size=8, epochs=2, callbacks=[callback, later], verbose=0)
+        assert callback.run["hidden"].state_count == 24
+    # Of the 6 batches of each fit, every fourth.
+    shown = [number for number, logs in enumerate(later.batches) if "efficiency" in logs]
+    assert shown == [3, 6 + 3]
+
+
+@pytest.mark.parametrize("rule", [{"threshold": 0.5}, {"firing": lambda x: abs(x) > 0.5}])
+def test_options_of_captures(rule):
+    model = network()
+    callback = StateEfficiency(exclude="pred", method="before", neuron_axis=1, **rule)
+    model.fit(X, Y, callbacks=[callback], verbose=0)
+    assert [*callback.run] == ["hidden_pre_states"]
+    expected = ts.count_states(ts.compress_states(X, **rule), neurons=6)
+    assert callback.run[0].histogram() == expected
+    assert (callback.run[0].keep, callback.run[0].axis_origin) == ("counts", "given")
 
 
 def test_early_stopping():

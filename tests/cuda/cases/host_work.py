@@ -1,0 +1,109 @@
+"""What a captured batch costs the host: launches, waits, and calls of our Python code.
+
+Of hooks, and of the operators that compiled graphs contain, called as such graphs call them. The
+host is what limits a captured forward pass on a GPU.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.cuda import device
+from tests.cuda.cases.simulated import Layer
+from tests.cuda.cases.streams import assert_counts, packed
+from tests.cuda.simulated.memory import TORCH
+from tests.cuda.simulated.scheduler import GPU
+from tests.support.python_calls import calls_of
+
+torch = pytest.importorskip("torch")
+
+ROOT = Path(ts.__file__).parents[1]
+OURS = tuple(f"{ROOT / folder}/" for folder in ("tensorstate_gpu", "bridges"))
+BATCHES = 10
+OPERATORS = torch.ops.tensorstate_gpu
+NOT_FOLLOWED = "[null, %22%22, %22%22]"  # what a graph may know of the axes of a tensor: nothing
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The kernels that were launched."""
+    kernels, run = [], device.run
+    monkeypatch.setattr(device, "run", lambda launch: (kernels.append(launch.kernel), run(launch)))
+    return kernels
+
+
+def of_a_batch(call, launched, *, most):
+    """Check what a batch costs while the device keeps up, and return its kernels."""
+
+    def in_turn():
+        for _ in range(BATCHES):
+            call()
+            GPU.finish_all()
+
+    in_turn()  # which allocates what all batches use
+    launched.clear()
+    GPU.log.clear()
+    taken = TORCH.allocations
+    calls = calls_of(in_turn)
+    assert GPU.log == []
+    assert TORCH.allocations - taken <= 3 * BATCHES
+    ours = sum(file.startswith(OURS) for file, _ in calls) / BATCHES
+    assert most - 3 < ours <= most
+    assert len(launched) % BATCHES == 0
+    return launched[: len(launched) // BATCHES]
+
+
+KERNELS = {"states": ["pack_whole_bytes"], "counts": ["pack_whole_bytes", "count_rows"]}
+
+
+@pytest.mark.parametrize(("keep", "most"), [("states", 112), ("counts", 138)])
+def test_of_a_hook(on_cuda, launched, keep, most):
+    layer, x = Layer(on_cuda, keep), on_cuda(torch.randn(60, 64))
+    assert of_a_batch(lambda: layer.module(x), launched, most=most) == KERNELS[keep]
+
+
+@pytest.mark.parametrize(("keep", "most"), [("states", 105), ("counts", 130)])
+def test_of_the_operator_in_a_compiled_graph(on_cuda, launched, keep, most):
+    hook = Layer(on_cuda, keep).hook
+    x = on_cuda(torch.randn(60, 64))
+
+    def call():
+        OPERATORS.capture(x, hook._anchor, hook._clock, NOT_FOLLOWED)
+
+    assert of_a_batch(call, launched, most=most) == KERNELS[keep]
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_what_the_operator_captures(on_cuda, keep):
+    """Also of tensors that are written late, on another stream, and overwritten at once."""
+    hook, other, rows = Layer(on_cuda, keep).hook, torch.cuda.Stream(), []
+    for seed in range(6):
+        values = torch.randn(60, 100, generator=torch.Generator().manual_seed(seed))
+        with torch.cuda.stream(other if seed % 2 else torch.cuda.current_stream()):
+            x = on_cuda(values)
+            OPERATORS.capture(x, hook._anchor, hook._clock, NOT_FOLLOWED)
+            x.fill_(float("nan"))
+        rows.append(packed(values))
+    OPERATORS.skip(hook._anchor)
+    assert_counts(hook.histogram(), np.concatenate(rows))
+    if keep == "states":
+        np.testing.assert_array_equal(hook.raw_states, np.concatenate(rows))
+
+
+def test_of_a_stage_in_a_compiled_graph(on_cuda, launched):
+    """The host reads nothing of it, and so waits for nothing."""
+    module, x = torch.nn.Identity(), on_cuda(torch.randn(60, 64))
+    with ts.capture(module, stage_rows=10_000, attach_to="*") as run:
+        module(x)
+        (point,) = run.values()
+        stage = point._stage
+
+        def call():
+            OPERATORS.stage(x, stage.rows, stage.status, stage.notes, None, stage.placement)
+
+        kernels = of_a_batch(call, launched, most=86)
+        assert kernels == ["pack_whole_bytes", "append_rows", "note_batch"]
+        expected = packed(x.cpu().repeat(1 + 2 * BATCHES, 1))
+        assert_counts(point.histogram(), expected)
