@@ -240,6 +240,16 @@ def test_class_divergences_of_a_report():
         reporting.plot_class_divergences(none)
 
 
+def test_a_layer_by_its_own_name():
+    bits = np.eye(3, dtype=bool)
+    names = ["conv_post_states", "fc_pre_states", "fc_post_states"]
+    report = ts.Run([captured(name, bits) for name in names]).report()
+    (line,) = reporting.plot_rank_frequency(report, "conv").lines
+    assert line.get_label() == "conv_post_states"
+    with pytest.raises(ValueError, match="no layer 'fc'; there are conv_post_states, fc_pre_"):
+        reporting.plot_rank_frequency(report, "fc")
+
+
 def test_a_layer_that_is_not_there(run):
     with pytest.raises(ValueError, match="no layer 'conv'; there are known, a \\$wide\\$ one, c"):
         reporting.plot_discovery(run.report(), "conv")
