@@ -46,7 +46,7 @@ class Receiver(MarkingHook):
     @property
     def active(self) -> bool:
         """Whether tensors are received. Compiled graphs read it whenever they run."""
-        return bool(self._key_and_active[1])
+        return bool(self._key_and_active.item(1))
 
     @active.setter
     def active(self, active: bool) -> None:
@@ -63,7 +63,7 @@ class Receiver(MarkingHook):
                 plain = part_in_graph(tensor).detach()  # now the last node of the graph
                 traced = axes_in_graph(self.batch_axis)
                 torch.ops.tensorstate_gpu.capture(plain, self._anchor, self._clock, traced)
-        elif self.active and is_real_forward(tensor):
+        elif self._key_and_active[1] and is_real_forward(tensor):  # as self.active, for each batch
             self.receive(tensor, self.pass_log.counter.clock, sequences=sequences)
 
     def deliver_nothing(self) -> None:

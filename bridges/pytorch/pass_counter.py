@@ -43,17 +43,17 @@ class PassCounter(MarkingHook):
     @property
     def clock(self) -> int:
         """The time now."""
-        return int(self._clock[0])
+        return self._clock.item(0)
 
     @property
     def failed(self) -> int:
         """How many passes have failed, before the one that runs."""
-        return int(self._clock[2])
+        return self._clock.item(2)
 
     @property
     def overlapping(self) -> int:
         """How many passes have begun while another thread was in one."""
-        return int(self._clock[4])
+        return self._clock.item(4)
 
     def attach(self, model: nn.Module) -> None:
         """Count the passes of a model."""
@@ -66,7 +66,7 @@ class PassCounter(MarkingHook):
         return begin, module.register_forward_hook(self.end_pass)
 
     def rejoin(self) -> None:
-        self._clock[0] += self._clock[0] % 2  # the pass in which it left has no end
+        _end(self._clock)  # the pass in which it left has none
         super().rejoin()
 
     def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
@@ -96,7 +96,7 @@ class PassCounter(MarkingHook):
             if not is_exporting():
                 torch.ops.tensorstate_gpu.end_pass(self.tensor)
         else:
-            self._clock[0] += self._clock[0] % 2
+            _end(self._clock)
 
     def __getstate__(self) -> int:
         return self.clock
@@ -197,7 +197,16 @@ def _begin(time: NDArray[np.int64], inputs: int) -> None:
     now, _, failed, last, overlapping = time.tolist()
     failed += now % 2 and last == thread
     overlapping += now % 2 and last != thread
-    time[:] = next_pass(now), inputs, failed, thread, overlapping
+    numbers = next_pass(now), inputs, failed, thread, overlapping
+    for place, number in enumerate(numbers):  # which takes a fifth of the time of time[:] = numbers
+        time[place] = number
+
+
+def _end(time: NDArray[np.int64]) -> None:
+    """End a pass, if one has begun."""
+    now = time.item(0)
+    if now % 2:
+        time[0] = now + 1
 
 
 def _size(given: torch.Tensor | None, axis: int) -> int:
@@ -208,8 +217,7 @@ def _size(given: torch.Tensor | None, axis: int) -> int:
 def _end_pass(clock: torch.Tensor) -> None:
     """Called by compiled graphs."""
     if is_real_pass(clock):
-        time = clock.numpy()
-        time[0] += time[0] % 2
+        _end(clock.numpy())
 
 
 def _do_nothing(clock: torch.Tensor, *_: object) -> None:

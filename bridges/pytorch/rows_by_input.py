@@ -43,9 +43,7 @@ class RowsByInput:
         """The sizes of the tensor of one input, without neurons; None if these are not known."""
         if self.inputs is None or self.sizes is not None:
             return None
-        has_inputs = self.axis != 0 and self.view.shape[0] == self.inputs
-        sizes = enumerate(self.view.shape)
-        return tuple(n for i, n in sizes if i != self.axis and not (has_inputs and i == 0))
+        return _spatial_shape(self.view.shape, self.axis, self.inputs)
 
     def batches(self, all_inputs: int | None) -> Batches:
         """Return whose the rows are. ``all_inputs``: number of inputs of the pass, if known."""
@@ -115,6 +113,12 @@ class RowsByInput:
         of_input = np.searchsorted(np.cumsum(sizes), numbers, side="right")
         kept = tuple(np.bincount(of_input, minlength=len(sizes)).tolist())
         return RowsByInput(rows, 1, len(sizes), sizes=kept)
+
+
+@lru_cache(maxsize=1024)  # most passes have the shapes of the one before
+def _spatial_shape(shape: tuple[int, ...], axis: int, inputs: int) -> tuple[int, ...]:
+    has_inputs = axis != 0 and shape[0] == inputs
+    return tuple(n for i, n in enumerate(shape) if i != axis and not (has_inputs and i == 0))
 
 
 def rows_by_input(
@@ -208,7 +212,7 @@ class _Parts:
         return axis + 1 if axis < self.batch else axis
 
 
-@lru_cache(maxsize=1024)  # most passes have the shapes of the one before
+@lru_cache(maxsize=1024)
 def _parts(
     factors: Axes | None, shape: tuple[int, ...], neurons: int, inputs: int | None
 ) -> _Parts | None:

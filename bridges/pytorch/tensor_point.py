@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate_gpu._arrays.array_types import NativeArray
-from tensorstate_gpu._arrays.dlpack import borrow
+from tensorstate_gpu._arrays.dlpack import borrow, plain_torch_tensor
 from tensorstate_gpu._arrays.thresholds import Threshold
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_notes import Mask
@@ -70,13 +70,15 @@ class TensorPoint(CapturePoint):
         ``traced``, ``inputs``: what a compiled graph knows of it, and of the pass. ``sequences``:
         those whose data it is. Raises TypeError or ValueError if its numbers cannot be packed.
         """
-        given = tensor
-        tensor, layout = local_part(given)
+        given, layout = tensor, None
+        if type(tensor) is not torch.Tensor:  # most are plain ones, also below: no call for those
+            tensor, layout = local_part(given)
         check_dense(tensor, self.name)
         if tensor.is_neg():
             tensor = given = tensor.resolve_neg()
         found = self._axis_of(given, traced)
-        self._note_layout(layout, tensor, found)
+        if layout is not None or self._ndim != tensor.ndim or self.intake.accumulator is None:
+            self._note_layout(layout, tensor, found)
         threshold = self.options.threshold
         if tensor.is_quantized:
             tensor, threshold = self._of_quantized(tensor, found.axis)
@@ -105,7 +107,7 @@ class TensorPoint(CapturePoint):
     def _pack_and_record(
         self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None
     ) -> None:
-        states = borrow(by_input.view, "states")
+        states = plain_torch_tensor(by_input.view) or borrow(by_input.view, "states")
         # The threads that the passes of a CPU keep busy are idle while a device computes. The CPU
         # has nothing to be worked on: no streams.
         with prefer_single_thread() if by_input.view.is_cpu else working_on(states):
@@ -162,8 +164,7 @@ class TensorPoint(CapturePoint):
 
         ``tensor``: the part that this rank has.
         """
-        if self._ndim != tensor.ndim:
-            self._ndim = tensor.ndim
+        self._ndim = tensor.ndim
         if self.intake.accumulator is not None:  # most batches are not the first
             if layout is not None and not layout.is_like(self._layout):
                 raise ValueError(

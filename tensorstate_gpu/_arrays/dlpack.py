@@ -101,7 +101,7 @@ def borrow(array: Any, argument: str) -> Tensor:
         return array
     if isinstance(array, np.ndarray):
         return _borrow_numpy(array, argument)
-    if is_torch_tensor(array) and (plain := _plain_torch_tensor(array)):
+    if is_torch_tensor(array) and (plain := plain_torch_tensor(array)):
         return plain
     if on_jax_devices(array):
         return _borrow_numpy(np.asarray(array), argument)  # its parts, together on the host
@@ -127,7 +127,7 @@ def _borrow_numpy(array: NDArray[Any], argument: str) -> Tensor:
     return Tensor(array, address_of(array), array.shape, array.strides, element, (CPU, 0))
 
 
-def _plain_torch_tensor(array: Any) -> Tensor | None:
+def plain_torch_tensor(array: Any) -> Tensor | None:
     """Describe a torch tensor that has nothing special about it; None for others.
 
     It saves the host's time for a DLPack capsule. On a GPU, the kernels run on the stream that

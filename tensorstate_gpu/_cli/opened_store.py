@@ -7,7 +7,7 @@ from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.store import Store, Stores, open_stores
-from tensorstate_gpu.store.commit_record import KEY
+from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.store_patterns import matching_paths

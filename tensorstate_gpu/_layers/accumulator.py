@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._layers.batches import Batches, divided, totals
+from tensorstate_gpu._layers.batches import Batches, divided, totals_of_batch
 from tensorstate_gpu._layers.instance_groups import Label
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
@@ -69,7 +69,7 @@ class Accumulator(ABC):
         if not trusted:
             check_unused_bits(packed, self.neurons)
         batches = divided(len(packed), instances) if isinstance(instances, int) else instances
-        count, rows, _ = totals(batches)
+        count, rows, _ = totals_of_batch(batches)
         if rows != len(packed) or notes.length not in (None, count):
             raise ValueError(
                 f"{rows} rows and notes of {count} instances are due, got {len(packed)} rows and "

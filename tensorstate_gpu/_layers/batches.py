@@ -6,6 +6,7 @@ negative: four instances have 7 states together, and it is not known which state
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -15,6 +16,7 @@ Batch = tuple[int, int]
 Batches = tuple[Batch, ...]
 
 
+@lru_cache(maxsize=1024)  # most batches of a layer are like the one before
 def divided(rows: int, instances: int) -> Batches:
     """Return the batches of rows that belong to instances in equal parts.
 
@@ -55,11 +57,14 @@ def rows_of(batch: Batch) -> int:
 def totals(batches: Iterable[Batch]) -> tuple[int, int, int]:
     """Return the numbers of instances, of rows, and of rows that belong to no known instance."""
     instances = rows = lost = 0
-    for count, each in batches:  # as rows_of() and is_unassigned(), but for each batch of a layer
-        instances += count
-        rows += -each if each < 0 else count * each
-        lost -= min(each, 0)
+    for batch in batches:
+        instances += batch[0]
+        rows += rows_of(batch)
+        lost -= min(batch[1], 0)
     return instances, rows, lost
+
+
+totals_of_batch = lru_cache(maxsize=16)(totals)  # of a tuple: the same is asked some times
 
 
 def sizes_of(batches: Batches) -> NDArray[np.int64]:

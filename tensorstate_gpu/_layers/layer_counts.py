@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from tensorstate_gpu._layers.captured_layer import CapturedLayer
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator, FixedCounts
 from tensorstate_gpu._layers.instance_groups import Label, checked_groups
-from tensorstate_gpu._process.progress import CountedThenWritten, ProgressCallback, summed_up
+from tensorstate_gpu._process.progress import ProgressCallback, counted_then_written, summed_up
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu._states.stored_counts import Path, StoredCounts, saved
+from tensorstate_gpu._states.stored_counts import Path, StoredCounts, check_place, saved
 from tensorstate_gpu._states.stored_groups import StoredGroups, load_each
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
@@ -64,10 +64,13 @@ class LayerCounts(CapturedLayer):
         for counts beyond a limit that was set (set_memory_limit). Warns of inputs that Keras has
         shuffled.
         """
+        if to is not None:
+            check_place(to)
         with self._reading(index) as accumulator:
             rows = accumulator.ledger.rows
-            steps = progress and CountedThenWritten(progress, rows)
-            on_counted = summed_up(steps.counted if steps and to else progress, rows)
+            on_counted, on_written = summed_up(progress, rows), None
+            if to is not None:
+                on_counted, on_written = counted_then_written(progress, rows)
             if index is not None:
                 counts, due = accumulator.counts_of(index, on_counted), None
             elif to is None:
@@ -76,7 +79,7 @@ class LayerCounts(CapturedLayer):
                 counts, due = accumulator.unchecked_counts(on_counted), rows
         if to is None:
             return counts.load()
-        return saved(counts, to, rows=due, progress=steps and steps.written)
+        return saved(counts, to, rows=due, progress=on_written)
 
     def counted(self, *, progress: ProgressCallback | None = None) -> StateCounts | StoredCounts:
         """Count the distinct states of all instances: in files, where memory is short.

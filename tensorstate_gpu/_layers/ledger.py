@@ -16,6 +16,7 @@ from tensorstate_gpu._layers.batches import (
     is_unassigned,
     rows_of,
     totals,
+    totals_of_batch,
 )
 from tensorstate_gpu._layers.instance_notes import NOTES, NOTHING, InstanceNotes, NoteColumn
 from tensorstate_gpu.errors import InputsUnknown
@@ -58,7 +59,7 @@ class Ledger:
     ) -> None:
         """Enter batches, with the notes of all their instances; ``stored``: they have arrived."""
         appended(self._batches, batches)
-        instances, rows, unassigned = totals(batches)
+        instances, rows, unassigned = totals_of_batch(batches)
         self.instances += instances
         self.rows += rows
         self.unassigned_rows += unassigned
@@ -70,7 +71,7 @@ class Ledger:
 
     def mark_stored(self, batches: Batches) -> None:
         """Record that the rows of the next batches have arrived."""
-        instances, rows, _ = totals(batches)
+        instances, rows, _ = totals_of_batch(batches)
         self.stored = self.stored[0] + instances, self.stored[1] + rows
 
     @property

@@ -71,8 +71,7 @@ class MemoryRows(ChunkedBuffer):
 
     def add(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
         self.append(packed)
-        self.ledger.add(batches, notes)
-        self.ledger.mark_stored(batches)
+        self.ledger.add(batches, notes, stored=True)
 
     def add_arrived(self, packed: Rows, batches: Batches, notes: InstanceNotes) -> None:
         self.append(packed)

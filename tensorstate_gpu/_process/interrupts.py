@@ -1,7 +1,6 @@
 """Defers Ctrl-C to the end of a batch: it never interrupts between rows and ledger."""
 
 import os
-import threading
 
 # The C functions behind the module signal. The module converts each handler to an enum, which takes
 # 3 us on Python 3.11, three times per batch.
@@ -17,13 +16,15 @@ class deferred_interrupts:
 
     def __enter__(self) -> None:
         self._pending: list[tuple[Any, ...]] = []
-        in_main_thread = threading.current_thread() is threading.main_thread()
         # None: a handler that was not set from Python; it could not be restored.
-        self._is_deferring = in_main_thread and getsignal(SIGINT) is not None
+        self._is_deferring = getsignal(SIGINT) is not None
         if self._is_deferring:
-            self._previous_handler = signal(
-                SIGINT, lambda *received: self._pending.append(received)
-            )
+            try:
+                self._previous_handler = signal(
+                    SIGINT, lambda *received: self._pending.append(received)
+                )
+            except ValueError:  # another thread: sooner tried than found out
+                self._is_deferring = False
 
     def __exit__(self, *_: object) -> None:
         if not self._is_deferring:

@@ -41,18 +41,20 @@ def summed_up(progress: ProgressCallback | None, total: int) -> OnDone | None:
     return on_done
 
 
-class CountedThenWritten:
-    """Progress of so many rows that are counted, and then written: each is done once in both."""
+def counted_then_written(
+    progress: ProgressCallback | None, rows: int
+) -> tuple[OnDone | None, ProgressCallback | None]:
+    """Return what tells ``progress`` that rows are counted, and how much of the result is written.
 
-    def __init__(self, progress: ProgressCallback, rows: int) -> None:
-        self._progress, self._rows = progress, rows
+    Each of ``rows`` is done once in both.
+    """
+    if progress is None:
+        return None, None
 
-    def counted(self, rows: int, *_: int) -> None:
-        self._progress(rows, 2 * self._rows)
+    def on_written(done: int, total: int = 1) -> None:
+        progress(rows + rows * done // max(1, total), 2 * rows)
 
-    def written(self, done: int, total: int = 0) -> None:
-        """Tell which part of the result is written, in whatever unit."""
-        self._progress(self._rows + self._rows * done // max(1, total), 2 * self._rows)
+    return summed_up(progress, 2 * rows), on_written
 
 
 class Progress:

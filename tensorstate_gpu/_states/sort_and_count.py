@@ -18,7 +18,7 @@ from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neuron
 from tensorstate_gpu._states.sorted_runs import SortedRun
 from tensorstate_gpu._states.spilling_counter import SpillingCounter
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu._states.stored_counts import Path, StoredCounts, saved
+from tensorstate_gpu._states.stored_counts import Path, StoredCounts, check_place, saved
 
 _STREAMED_BYTES = 1 << 26  # of a mapped file that are counted at a time
 
@@ -165,6 +165,8 @@ def count_states(
     backend, packed = borrow_packed(states)
     width = packed.shape[1]
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
+    if to is not None:
+        check_place(to)
     with backend.working_on(packed):
         if packed.device[0] == CPU and (to is not None or _needs_files(packed)):
             stored = StoredCounts(_runs(packed.numpy()), bits)

@@ -153,6 +153,11 @@ def runs_of(counts: StoredCounts | StateCounts) -> Sequence[SortedRun]:
     return [MemoryRun(counts.packed, counts.counts)] if len(counts) else []
 
 
+def check_place(path: Path) -> None:
+    """Raise what save() would raise for a path, so that nothing is counted in vain."""
+    _keeper().check_place(path)
+
+
 def saved(
     counts: StoredCounts | StateCounts,
     path: Path,
@@ -181,6 +186,8 @@ def check_size(counts: Sequence[StoredCounts]) -> None:
 
 
 class _Keeper(Protocol):
+    def check_place(self, path: Path) -> object: ...
+
     def write_counts(
         self,
         path: Path,

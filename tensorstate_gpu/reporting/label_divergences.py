@@ -29,7 +29,7 @@ def divergences_of_layers(
     ``labels``: how many were captured of each layer.
     """
     left = math.inf if always else MOST_COMPARED
-    found = []
+    found: list[ClassDivergences | None] = []
     for layer, number in zip(layers, labels, strict=True):
         if getattr(layer, "keeps_counts", True) or number < 2:
             found.append(None)

@@ -84,7 +84,7 @@ def label_pair_columns(tables: Sequence[LabelTable]) -> Columns:
     parts = [divergence_columns(each) for _, each in known]
     rows = [(layer, len(part["label"])) for (layer, _), part in zip(known, parts, strict=True)]
     labels = {
-        name: _of_one_kind([label for part in parts for label in part[name]])
+        name: _of_one_kind([label for part in parts for label in part[name]])  # type: ignore[misc]
         for name in ("label", "other")
     }
     measures = {

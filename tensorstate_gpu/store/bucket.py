@@ -21,7 +21,7 @@ try:
 except ImportError as error:
     raise ImportError("stores at URLs need obstore: pip install obstore") from error
 
-from tensorstate_gpu.store.commit_record import KEY
+from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.folder import Buffer
 from tensorstate_gpu.store.owned_objects import OwnedObjects
 

@@ -21,7 +21,7 @@ from tensorstate_gpu.store.chunks import (
     checksum,
     new_document,
 )
-from tensorstate_gpu.store.commit_record import KEY, check_document, with_checksum
+from tensorstate_gpu.store.documents import KEY, check_document, with_checksum
 from tensorstate_gpu.store.files import Files
 
 # The minimum size of a chunk. A capture that is committed before it fills a chunk gets smaller

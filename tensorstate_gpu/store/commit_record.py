@@ -9,8 +9,6 @@ import dataclasses
 import json
 from typing import Any, TypeVar
 
-import google_crc32c
-
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.batches import Batches, is_unassigned, totals
 from tensorstate_gpu._layers.layer_facts import LayerFacts
@@ -18,6 +16,13 @@ from tensorstate_gpu._layers.numbered_keys import numbered_bytes
 from tensorstate_gpu.errors import DamagedStore, NoStore, UnknownFormat
 from tensorstate_gpu.store.array_record import ArrayRecord, validated_count, validated_integer
 from tensorstate_gpu.store.counts_entry import CountsEntry, RunRecord
+from tensorstate_gpu.store.documents import (
+    ATTRIBUTE,
+    COUNTS_ATTRIBUTE,
+    KEY,
+    check_document,
+    group_document,
+)
 from tensorstate_gpu.store.keys import LABELS, LEDGERS, UNITS, run_key, state_key
 
 Value = TypeVar("Value")
@@ -25,7 +30,6 @@ Value = TypeVar("Value")
 FORMAT = 3
 COUNTS_FORMAT = 4  # where layers keep counts: older releases do not know them
 READABLE_FORMATS = (2, FORMAT, COUNTS_FORMAT)  # what they differ in: docs/store.md
-KEY = "zarr.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -246,7 +250,7 @@ class Record:
                 for name, layer in self.layers.items()
             },
         }
-        return group_document({"tensorstate": about})
+        return group_document({ATTRIBUTE: about})
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> "Record":
@@ -284,46 +288,14 @@ def _record_attribute(data: bytes, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DamagedStore(f"{where}/{KEY} is damaged: {error}") from error
     try:
-        about = document["attributes"]["tensorstate"]
+        about = document["attributes"][ATTRIBUTE]
         if document["node_type"] != "group" or not isinstance(about, dict):
             raise TypeError("no group")
     except (KeyError, TypeError) as error:
-        raise NoStore(f"{where} holds no captured states") from error
+        counts = f'"{COUNTS_ATTRIBUTE}"'.encode() in data
+        told = ": it holds counts, which store.open_counts() reads" if counts else ""
+        raise NoStore(f"{where} holds no captured states{told}") from error
     return about
-
-
-def group_document(attributes: dict[str, Any]) -> bytes:
-    """Return the zarr.json of a group."""
-    return with_checksum({"zarr_format": 3, "node_type": "group", "attributes": attributes})
-
-
-def with_checksum(document: dict[str, Any]) -> bytes:
-    """Return a zarr.json as bytes, with an attribute ``checksum`` of the whole document."""
-    attributes = {**document.get("attributes", {}), "checksum": ""}
-    document = {**document, "attributes": attributes}
-    attributes["checksum"] = _checksum(document)
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def check_document(data: bytes, name: str) -> dict[str, Any]:
-    """Parse a zarr.json that with_checksum() made. Raises ValueError if a bit has changed."""
-    try:
-        document: dict[str, Any] = json.loads(data)
-        attributes = document["attributes"]
-        found, attributes["checksum"] = attributes["checksum"], ""
-        intact = found == _checksum(document)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedStore(f"{name} is damaged: {error!r}") from error
-    if not intact:
-        raise DamagedStore(f"{name} is damaged: its checksum does not fit")
-    return document
-
-
-def _checksum(document: dict[str, Any]) -> str:
-    # Independent of formatting and key order, which other programs may change.
-    checked = {key: value for key, value in document.items() if key != "consolidated_metadata"}
-    text = json.dumps(checked, sort_keys=True, separators=(",", ":"))
-    return f"{google_crc32c.value(text.encode()):08x}"
 
 
 def _optional(kind: type[Value], found: object) -> Value | None:

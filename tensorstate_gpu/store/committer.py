@@ -7,7 +7,8 @@ from functools import partial
 from typing import NamedTuple
 
 from tensorstate_gpu.store.background_writer import SubmitJob
-from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record, group_document
+from tensorstate_gpu.store.commit_record import LayerRecord, Record
+from tensorstate_gpu.store.documents import KEY, group_document
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import layer_keys
 from tensorstate_gpu.store.rewinding import shrink_arrays

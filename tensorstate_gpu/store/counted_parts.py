@@ -15,7 +15,7 @@ from tensorstate_gpu._arguments import integer, positive_integer
 from tensorstate_gpu._arrays.array_types import DLPackArray
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._layers.counters import count_chunks
-from tensorstate_gpu._process.progress import CountedThenWritten, ProgressCallback, summed_up, told
+from tensorstate_gpu._process.progress import ProgressCallback, counted_then_written, told
 from tensorstate_gpu._states.merging_runs import ranges_of
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.sorted_runs import RangeOfRun
@@ -23,6 +23,7 @@ from tensorstate_gpu._states.stored_counts import Path, StoredCounts, runs_of
 from tensorstate_gpu.store.counts_record import Share, check_shares
 from tensorstate_gpu.store.kept_counts import (
     KeptCounts,
+    check_place,
     find_counts,
     find_ranges,
     joined,
@@ -87,15 +88,14 @@ def count_part(
     number, of = _checked(number, of)
     rows, bits, whole = _described(states, neurons, name)
     start, stop = rows * number // of, rows * (number + 1) // of
-    steps = progress and CountedThenWritten(progress, stop - start)
-    on_counted = summed_up(steps and steps.counted, stop - start)
+    on_counted, on_written = counted_then_written(progress, stop - start)
 
     def count() -> StoredCounts:
         chunks = told(_read(states, start, stop), len, on_counted)
         return StoredCounts(runs_of(count_chunks(chunks, bits)), bits)
 
     share = Share("part", number, of, whole)
-    return write_share(to, share, bits, count, steps and steps.written)
+    return write_share(to, share, bits, count, on_written)
 
 
 def merge_range(
@@ -182,8 +182,9 @@ def write_share(
     there = _find_share(path, share, neurons)
     if there is not None:
         return there
-    counts = count()
     try:
+        check_place(path, share)
+        counts = count()
         return write_counts(path, counts, share, progress=progress)
     except (OSError, ValueError):
         # Another run of the same task was faster: folders are not replaced.

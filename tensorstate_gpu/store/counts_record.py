@@ -14,10 +14,15 @@ from tensorstate_gpu._states.tallies import Tally
 from tensorstate_gpu._version import __version__
 from tensorstate_gpu.errors import NoStore, UnknownFormat
 from tensorstate_gpu.store.array_record import ArrayRecord
-from tensorstate_gpu.store.commit_record import KEY, check_document, group_document
+from tensorstate_gpu.store.documents import (
+    ATTRIBUTE,
+    COUNTS_ATTRIBUTE,
+    KEY,
+    check_document,
+    group_document,
+)
 
 FORMAT = 1
-ATTRIBUTE = "tensorstate_counts"
 _SHOWN = 10  # numbers of shares in an error
 
 
@@ -96,15 +101,17 @@ class CountsRecord:
             "arrays": {name: array.to_json() for name, array in self.arrays.items()},
             **({} if self.share is None else {"share": dataclasses.asdict(self.share)}),
         }
-        return group_document({ATTRIBUTE: about})
+        return group_document({COUNTS_ATTRIBUTE: about})
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> "CountsRecord":
         """Parse a record. Raises ValueError if it is none, of another format, or damaged."""
         try:
-            about = json.loads(data)["attributes"][ATTRIBUTE]
+            about = json.loads(data)["attributes"][COUNTS_ATTRIBUTE]
         except (ValueError, KeyError, TypeError) as error:
-            raise NoStore(f"{where} holds no counts") from error
+            told = ": it holds captured states, which Store() reads"
+            is_run = f'"{ATTRIBUTE}"'.encode() in data
+            raise NoStore(f"{where} holds no counts{told if is_run else ''}") from error
         if about.get("format") != FORMAT:
             raise UnknownFormat(
                 f"{where} has counts of format {about.get('format')}, this version reads {FORMAT}; "

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._process.new_files import new_folder
+from tensorstate_gpu._process.new_files import check_new, new_folder
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.sorted_runs import Histogram, JoinedRun, SortedRun, order_key
 from tensorstate_gpu._states.stored_counts import Path, StoredCounts, runs_of
 from tensorstate_gpu._states.tallies import Tally
 from tensorstate_gpu.errors import LedgerError, NoStore
-from tensorstate_gpu.store.commit_record import KEY
 from tensorstate_gpu.store.counts_entry import RUN_ARRAYS
 from tensorstate_gpu.store.counts_record import CountsRecord, Share, check_shares
+from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.files import Files, files_at
 from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.kept_runs import KeptRun, write_run
@@ -126,15 +126,11 @@ def write_counts(
     called with the blocks of runs that were merged so far, and all of them. Where a share is to be,
     the folders above it are created, and objects of a task that was killed are overwritten.
     """
-    files = files_at(path)
+    files = check_place(path, share)
     if isinstance(files, Folder):
-        if share is not None:
-            files.path.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(files.path) as partial:
             _write(Folder(partial), counts, share, rows, progress)
     else:
-        if files.has_content() and (share is None or not _is_half_written(files)):
-            raise ValueError(f"{files} exists; it is not overwritten")
         try:
             _write(files, counts, share, rows, progress)
         except BaseException:
@@ -145,6 +141,21 @@ def write_counts(
     if found is None:
         raise NoStore(f"{files} was deleted while it was opened")
     return found.counts
+
+
+def check_place(path: Any, share: Share | None = None) -> Files:
+    """Return the files of a new store of counts; where a share is to be, create the folders above.
+
+    Raises what write_counts() would raise for the path, so that nothing is counted in vain.
+    """
+    files = files_at(path)
+    if isinstance(files, Folder):
+        if share is not None:
+            files.path.parent.mkdir(parents=True, exist_ok=True)
+        check_new(files.path)
+    elif files.has_content() and (share is None or not _is_half_written(files)):
+        raise ValueError(f"{files} exists; it is not overwritten")
+    return files
 
 
 def _is_half_written(files: Files) -> bool:

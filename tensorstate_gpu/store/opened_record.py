@@ -9,7 +9,8 @@ from uuid import uuid4
 
 from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
-from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record
+from tensorstate_gpu.store.commit_record import LayerRecord, Record
+from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.folder import Folder
 

@@ -11,7 +11,8 @@ from tensorstate_gpu.errors import InputsUnknown, RowsNotKept
 from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.chunks import checksum
 from tensorstate_gpu.store.columns import ArrayReader
-from tensorstate_gpu.store.commit_record import LayerRecord, Record, with_checksum
+from tensorstate_gpu.store.commit_record import LayerRecord, Record
+from tensorstate_gpu.store.documents import with_checksum
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.keys import ledger_key, note_key, state_key
 from tensorstate_gpu.store.ledger_array import COLUMNS, read_batches

@@ -13,8 +13,9 @@ from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.chunks import Document
 from tensorstate_gpu.store.columns import ArrayReader, chunk_key
-from tensorstate_gpu.store.commit_record import KEY, LayerRecord, Record, check_document
+from tensorstate_gpu.store.commit_record import LayerRecord, Record
 from tensorstate_gpu.store.counts_entry import RunRecord
+from tensorstate_gpu.store.documents import KEY, check_document
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.kept_runs import array_key, run_arrays
 from tensorstate_gpu.store.keys import ledger_key, note_key, run_key, state_key

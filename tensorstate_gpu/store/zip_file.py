@@ -6,7 +6,8 @@ from typing import Any
 
 from tensorstate_gpu._process.new_files import new_file
 from tensorstate_gpu._process.progress import ProgressCallback
-from tensorstate_gpu.store.commit_record import KEY, Record, group_document, with_checksum
+from tensorstate_gpu.store.commit_record import Record
+from tensorstate_gpu.store.documents import KEY, group_document, with_checksum
 from tensorstate_gpu.store.files import Files
 from tensorstate_gpu.store.verification import CommittedArray, committed_arrays
 

@@ -67,8 +67,11 @@ class Misaligned:
     def data_ptr(self):
         return 0x1001
 
+    def stride(self):
+        return (1,)
+
 
 def test_misaligned_cuda_tensors_are_left_to_the_check_of_capsules(monkeypatch):
     """A kernel that loads a number from such an address fails for the rest of the process."""
     monkeypatch.setattr(dlpack, "_plain_types", lambda: {Misaligned})
-    assert dlpack._plain_torch_tensor(Misaligned()) is None
+    assert dlpack.plain_torch_tensor(Misaligned()) is None

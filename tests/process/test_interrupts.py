@@ -37,9 +37,9 @@ def test_a_batch_is_kept_whole(keep, monkeypatch):
     keep_rows = accumulator._add
 
     def interrupted(packed, batches, notes):
-        keep_rows(packed[:5], [(5, 1)], notes)
+        keep_rows(packed[:5], ((5, 1),), notes)
         os.kill(os.getpid(), signal.SIGINT)
-        keep_rows(packed[5:], [(5, 1)], notes)
+        keep_rows(packed[5:], ((5, 1),), notes)
 
     monkeypatch.setattr(accumulator, "_add", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -192,17 +192,26 @@ def test_where_a_layer_fires(opened, tmp_path):
     path = tmp_path / "maps.html"
     ts.Run(layers.values()).report().to_html(path)
     page = opened(path.as_uri())
+    charts = [
+        page.locator(f"#layer-{number} figure", has_text="Where it fires") for number in (1, 2, 3)
+    ]
     for number, (positions, ratio) in enumerate([(32, 0.5), (32, 2), (6, 1 / 6)], 1):
         open_layer(page, number)
-        chart = page.locator(f"#layer-{number} figure", has_text="Where it fires")
+        chart = charts[number - 1]
         squares = chart.locator(".mark-rect.role-mark path")
         assert squares.count() == positions
         told = chart.get_by_role("img").get_attribute("aria-label")
         assert f"{positions} squares, least 0 % (column 0, row 0), most " in told
-        boxes = [square.bounding_box() for square in squares.all()]
-        width = max(box["x"] + box["width"] for box in boxes) - min(box["x"] for box in boxes)
-        height = max(box["y"] + box["height"] for box in boxes) - min(box["y"] for box in boxes)
-        assert height / width == pytest.approx(ratio, rel=0.2)
+        assert ratio_of(squares) == pytest.approx(ratio, rel=0.05)
+    page.set_viewport_size(PHONE)
+    assert ratio_of(charts[1].locator(".mark-rect.role-mark path")) == pytest.approx(2, rel=0.05)
+
+
+def ratio_of(squares):
+    """The height of what squares cover, divided by its width."""
+    boxes = [square.bounding_box() for square in squares.all()]
+    width = max(box["x"] + box["width"] for box in boxes) - min(box["x"] for box in boxes)
+    return (max(b["y"] + b["height"] for b in boxes) - min(b["y"] for b in boxes)) / width
 
 
 def test_a_link_opens_the_panel(opened, address):

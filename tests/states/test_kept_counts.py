@@ -11,6 +11,7 @@ from tensorstate_gpu import store
 from tensorstate_gpu._states import external_counter
 from tensorstate_gpu._states.sorted_runs import MemoryRun, ScratchRun
 from tensorstate_gpu._states.stored_counts import saved
+from tensorstate_gpu.store.files import files_at
 from tests.support.runs_on_disk import (
     BUDGET,
     inputs,
@@ -234,3 +235,29 @@ def test_progress_of_saving(tmp_path):
     )
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1] > 10
+
+
+def test_a_path_that_is_taken_is_told_before_anything_is_counted(layer, tmp_path, monkeypatch):
+    rows = inputs(8)["new"]
+    ts.count_states(rows[:9], to=tmp_path / "there")
+    monkeypatch.setattr(external_counter.ExternalCounter, "add", None)
+    for to, error in (
+        (tmp_path / "there", pytest.raises(ValueError, match="exists; it is not overwritten")),
+        (tmp_path / "no/folder", pytest.raises(FileNotFoundError, match="no/folder")),
+        ("memory://taken", pytest.raises(ValueError, match="exists; it is not overwritten")),
+    ):
+        files_at("memory://taken").write("mine", b"a file")
+        for count in (lambda to: ts.count_states(rows, to=to), lambda to: layer.histogram(to=to)):
+            with error:
+                count(to)
+    for other in (tmp_path / "run.zarr", "memory://taken"):
+        with pytest.raises(ValueError, match=r"exists; it is not|holds captured states"):
+            ts.count_part(rows, 0, 2, other)
+
+
+def test_the_other_kind_of_store_is_named(layer, tmp_path):
+    ts.count_states(inputs(8)["new"], to=tmp_path / "counts.zarr")
+    with pytest.raises(ts.errors.NoStore, match=r"holds counts, which store\.open_counts\(\)"):
+        ts.Store(tmp_path / "counts.zarr")
+    with pytest.raises(ts.errors.NoStore, match=r"holds captured states, which Store\(\) reads"):
+        store.open_counts(tmp_path / "run.zarr")

@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.commit_record import KEY, group_document, with_checksum
+from tensorstate_gpu.store.documents import KEY, group_document, with_checksum
 from tests.support.closed_store import ROWS, content
 from tests.support.ids import plain
 from tests.support.points import new_point

@@ -11,7 +11,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
-from tensorstate_gpu.store.commit_record import with_checksum
+from tensorstate_gpu.store.documents import with_checksum
 from tests.support.points import new_point
 
 ROWS = np.random.default_rng(0).integers(0, 256, (35, 2)).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu._capturing import run as run_module
 from tensorstate_gpu._layers import kept_counters, run_counters
 from tensorstate_gpu._process.memory_limit import working_memory
-from tensorstate_gpu._states.sorted_runs import MemoryRun, ScratchRun
+from tensorstate_gpu._states.sorted_runs import MemoryRun, RowsBehindPrefix, ScratchRun
 from tensorstate_gpu.information import estimate_mutual_information, mutual_information
 from tensorstate_gpu.reporting import LabelTable
 from tensorstate_gpu.reporting.layer_report import measured_layer
@@ -270,5 +271,24 @@ def held_in_memory(found):
     while waiting:
         run = waiting.pop()
         held += run._rows.nbytes if isinstance(run, MemoryRun) else 0
-        waiting += [part for part in vars(run).values() if hasattr(part, "fences")]
+        names = getattr(run, "__slots__", None) or vars(run)
+        waiting += [part for name in names if hasattr(part := getattr(run, name), "fences")]
     return held
+
+
+def test_a_block_takes_few_bytes_of_memory():
+    """There is at least one for each label and group."""
+    rows, blocks = rows_of(3, neurons=96), 5000
+    ones = np.ones(len(rows), np.int64)
+    ScratchRun.of(12, [(rows, ones)])  # what is loaded and compiled at first
+    tracemalloc.start()
+    try:
+        run = ScratchRun.of(12, ((rows, ones) for _ in range(blocks)))
+        of_blocks = tracemalloc.get_traced_memory()[0]
+        results = [RowsBehindPrefix(run, block, block + 1, 8) for block in range(blocks)]
+        of_results = tracemalloc.get_traced_memory()[0] - of_blocks
+    finally:
+        tracemalloc.stop()
+    assert len(results) == len(run.sizes) == blocks
+    assert of_blocks < 100 * blocks
+    assert of_results < 150 * blocks

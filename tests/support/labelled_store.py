@@ -3,7 +3,7 @@
 import numpy as np
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.commit_record import check_document, with_checksum
+from tensorstate_gpu.store.documents import check_document, with_checksum
 
 ROWS = np.random.default_rng(0).integers(0, 256, (35, 2)).astype(np.uint8)
 

@@ -5,7 +5,7 @@ torch.overrides.has_torch_function() before they call a fused function. That is 
 function mode, and an nn.TransformerEncoder then returns other numbers where its input is padding.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+
+_NAME = "has_torch_function"
 
 
 class FastPaths:
@@ -24,24 +26,24 @@ class FastPaths:
 
     def __init__(self, unseen: type[TorchFunctionMode]) -> None:
         self._unseen, self._users, self._lock = unseen, 0, ForkSafeLock()
-        self._original: Callable[[Any], bool] = torch.overrides.has_torch_function
+        self._original: Any = torch.overrides.has_torch_function
 
     def begin(self) -> None:
         with self._lock:
             if not self._users:
                 self._original = torch.overrides.has_torch_function
-                torch.overrides.has_torch_function = self._has_torch_function
+                setattr(torch.overrides, _NAME, self._has_torch_function)
             self._users += 1
 
     def end(self) -> None:
         with self._lock:
             self._users -= 1
             if not self._users:
-                torch.overrides.has_torch_function = self._original
+                setattr(torch.overrides, _NAME, self._original)
 
     def _has_torch_function(self, values: Any) -> bool:
         with _modes_but(self._unseen):
-            return self._original(values)
+            return bool(self._original(values))
 
 
 @contextmanager

@@ -53,17 +53,16 @@ def plot_firing_map(
     """
     table = table_of(layer, lambda layer: position_columns(layer, input_number, neuron))
     if has_column(table, "fires"):
-        value, factor, look, label = "fires", 1, {"cmap": "gray_r", "vmax": 1}, ""
+        value, factor, colors, label = "fires", 1, "gray_r", ""
     else:
-        look = {"cmap": "viridis", "vmax": 100}
-        value, factor, label = "share", 100, "neurons that fire, in %"
+        value, factor, colors, label = "share", 100, "viridis", "neurons that fire, in %"
     ys, xs = integers(table, "y"), integers(table, "x")
     if not len(ys):
         raise ValueError("the table has no rows")
     shown = np.full((ys.max() + 1, xs.max() + 1), np.nan)
     shown[ys, xs] = factor * floats(table, value)
     ax = new_axes(ax, 5, 4)
-    image = ax.imshow(shown, vmin=0, interpolation="nearest", **look)
+    image = ax.imshow(shown, vmin=0, vmax=factor, interpolation="nearest", cmap=colors)
     if label:
         ax.figure.colorbar(image, ax=ax, label=label)
     return ax

@@ -1,6 +1,6 @@
 """The charts of a page, as Vega-Lite specifications. Their data is put in by the page's script.
 
-Each is written once, however many layers there are.
+Each is written once, however many layers there are. The script sets the size of those with squares.
 """
 
 import altair as alt
@@ -172,12 +172,10 @@ def _correlations() -> Spec:
             ),
             tooltip=["one:Q", "other:Q", alt.Tooltip("correlation:Q", format=".2f")],
         )
-        .properties(height=320)
     )
 
 
 def _firing_map() -> Spec:
-    """Its height is set by the page's script, so that positions are squares."""
     return _spec(
         _base("Where the layer fires for the first input")
         .mark_rect()
@@ -209,7 +207,7 @@ def _divergences() -> Spec:
         tooltip=told,
     )
     crosses = base.mark_text(text="x", color="#ffffff").transform_filter("datum.told == 'no'")
-    return _spec(alt.layer(squares, crosses).properties(height=320))
+    return _spec(alt.layer(squares, crosses))
 
 
 def _training() -> Spec:
@@ -218,7 +216,7 @@ def _training() -> Spec:
         _base("The efficiency of layers over the steps of a training")
         .mark_line(point=True)
         .encode(
-            x=alt.X("step:Q", title="step"),
+            x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=8, format=",d", grid=False)),
             y=alt.Y("efficiency:Q", title="efficiency in %"),
             color=alt.Color(
                 "layer:N",

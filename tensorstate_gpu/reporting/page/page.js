@@ -108,12 +108,14 @@
     font: "system-ui, sans-serif",
   };
 
-  // Positions are squares, however wide the place is; the legend takes a part of it.
-  const heightOfMap = (place, width, height) => {
-    const legend = 100;
-    place.style.maxWidth = `${legend + (320 * width) / height}px`;
-    return Math.max(12, ((place.clientWidth - legend) * height) / width);
+  // Positions and pairs are squares: such a chart has a size of its own, which a narrower place shrinks as a whole.
+  const drawSquares = (spec, place, columns, rows, beside = 0) => {
+    const side = Math.min(Math.max(60, place.clientWidth - LEGEND - beside) / columns, 320 / rows);
+    delete spec.autosize;
+    spec.width = side * columns;
+    spec.height = Math.max(12, side * rows);
   };
+  const LEGEND = 110;
 
   // In their order, and upright where they are short.
   const nameLabels = (spec, labels) => {
@@ -130,9 +132,14 @@
     spec.datasets = { values: rows };
     if (name in captions) place.setAttribute("aria-label", `${place.getAttribute("aria-label") ?? captions[name]}: ${numbersOf[name](rows)}`);
     if (name === "efficiency") spec.height = 28 * data.efficiency.length;
-    if (name === "divergences") nameLabels(spec, source.labels);
+    if (name === "divergences") {
+      const { labels } = source;
+      nameLabels(spec, labels);
+      drawSquares(spec, place, labels.length, labels.length, Math.min(place.clientWidth / 3, 20 + 7 * Math.max(...labels.map((label) => label.length))));
+    }
+    if (name === "correlations") drawSquares(spec, place, source.neurons.length, source.neurons.length);
     if (name === "training") for (const channel of ["color", "strokeDash"]) spec.encoding[channel].legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
-    if (name === "map") spec.height = heightOfMap(place, source.map_width, rows.length / source.map_width);
+    if (name === "map") drawSquares(spec, place, source.map_width, rows.length / source.map_width);
     // On a phone, names would take half of the width.
     const axisY = { labelLimit: Math.min(200, place.clientWidth / 3) };
     // For a screen reader, Vega makes a document of hundreds of marks of the element that it draws in.

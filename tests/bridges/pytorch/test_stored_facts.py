@@ -198,7 +198,7 @@ def test_a_store_of_a_layer_that_was_bypassed_has_no_measures(tmp_path, copied):
 
 def rewrite(path: Path, change: Any) -> None:
     """Change the entries of all layers in a commit record."""
-    from tensorstate_gpu.store.commit_record import with_checksum
+    from tensorstate_gpu.store.documents import with_checksum
 
     document = json.loads((path / "zarr.json").read_bytes())
     for layer in document["attributes"]["tensorstate"]["layers"].values():
