@@ -28,7 +28,7 @@ from .backends import (
 )
 from .masks import own_mask
 from .points import KerasPoint
-from .training_mode import check_when, takes_call
+from .training_mode import check_available, takes_call
 
 # The attributes that a StateCapture layer forwards to its capture point: everything that reads
 # states, and what users call; not what only bridges call.
@@ -98,7 +98,7 @@ class StateCapture(keras.layers.Layer, metaclass=CaptureLayerType):  # type: ign
         **keywords: Any,
     ) -> None:
         own: Any = {option: keywords.pop(option) for option in _OPTIONS if option in keywords}
-        check_when(CaptureOptions.from_arguments(disk_path, own))
+        check_available(CaptureOptions.from_arguments(disk_path, own))
         # Without autocast: mixed precision would convert the input before it is captured.
         layer_name = name and re.sub("[/:]", ".", name)  # which no scope of TensorFlow may contain
         super().__init__(name=layer_name, autocast=False, **keywords)

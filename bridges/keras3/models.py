@@ -24,7 +24,7 @@ from .layers import StateCapture
 from .passes import ModelPasses, check_mask
 from .points import KerasPoint
 from .probes import Wanted, new_probes, points_of, release_names
-from .training_mode import check_when
+from .training_mode import check_available
 from .wrapped_calls import count_passes, retrace, traced_users, wrap
 
 METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after")}
@@ -214,7 +214,7 @@ def _probes(
     *,
     inside: bool,
 ) -> Probes:
-    check_when(options, model)
+    check_available(options, model)
     check_mask(model, options.mask)
     wanted = [
         Wanted(path, layer, place, name)

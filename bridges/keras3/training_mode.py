@@ -9,11 +9,15 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu.errors import NotCapturable
 
 
-def check_when(options: CaptureOptions, model: object = None) -> None:
-    """Raise an error for a ``when`` that is not available in Keras.
+def check_available(options: CaptureOptions, model: object = None) -> None:
+    """Raise an error for a ``when`` or a ``batch_axis`` that is not available in Keras.
 
     ``model``: the one that is captured, if it is known.
     """
+    if options.batch_axis != 0:
+        raise NotCapturable(
+            f"batch_axis={options.batch_axis} is not for Keras, whose inputs lie along axis 0"
+        )
     if callable(options.when):
         raise NotCapturable(
             "when= as a function is not for Keras, whose graphs do not call it in each pass: "

@@ -197,9 +197,7 @@ def _begin(time: NDArray[np.int64], inputs: int) -> None:
     now, _, failed, last, overlapping = time.tolist()
     failed += now % 2 and last == thread
     overlapping += now % 2 and last != thread
-    numbers = next_pass(now), inputs, failed, thread, overlapping
-    for place, number in enumerate(numbers):  # which takes a fifth of the time of time[:] = numbers
-        time[place] = number
+    time[:] = next_pass(now), inputs, failed, thread, overlapping
 
 
 def _end(time: NDArray[np.int64]) -> None:

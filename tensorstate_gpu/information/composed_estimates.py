@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tensorstate_gpu.information.bounds import unseen_entropy
 from tensorstate_gpu.information.class_information import check_labels
 from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
 from tensorstate_gpu.information.estimated_measure import Estimate, function_of, with_interval
@@ -141,7 +142,8 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     -------
     Estimate
         The difference of entropies is above the truth where states were seen seldom, so the
-        interval reaches further down than up.
+        interval reaches further down than up. It reaches up as far as a state that no instance has
+        could tell its label.
 
     Raises
     ------
@@ -189,7 +191,7 @@ def information_of_sums(by_label: Sequence[GroupSums], states: GroupSums) -> Est
             None,
             False,
             True,
-            bias_of(value, plugin, replicates),
+            bias_of(value, plugin, replicates, unseen_entropy(states)),
             replicates,
             states.instances,
         )

@@ -83,10 +83,10 @@ def label_pair_columns(tables: Sequence[LabelTable]) -> Columns:
     known = [(table.layer, each) for table in tables if (each := table.divergences) is not None]
     parts = [divergence_columns(each) for _, each in known]
     rows = [(layer, len(part["label"])) for (layer, _), part in zip(known, parts, strict=True)]
-    labels = {
-        name: _of_one_kind([label for part in parts for label in part[name]])  # type: ignore[misc]
-        for name in ("label", "other")
+    pairs: dict[str, list[Any]] = {
+        name: [label for part in parts for label in part[name]] for name in ("label", "other")
     }
+    labels = {name: _of_one_kind(each) for name, each in pairs.items()}
     measures = {
         name: _joined([np.asarray(part[name]) for part in parts]) for name in _OF_DIVERGENCES
     }

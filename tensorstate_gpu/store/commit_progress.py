@@ -40,8 +40,8 @@ class CommitProgress:
             written += more
             self._add(more, 0)
 
-        self._add(0, states)
         try:
+            self._add(0, states)
             yield on_written
         except BaseException:
             with self._lock:

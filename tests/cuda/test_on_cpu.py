@@ -102,6 +102,20 @@ FAULTS = {
         "test_pack[too wide for the stream-float32-zero]",
         "AddressSanitizer",
     ),
+    "multiplies in 32 bits": (
+        "pack_strided.cu",
+        "(i64)(state % run) * run_stride",
+        "(i32)(state % run) * (i32)run_stride",
+        "test_packing[pack_strided]",
+        "signed integer overflow",
+    ),
+    "gives back what is behind the last number": (
+        "pack_pitched.cu",
+        "u32 mask = of[i].left < 8 ? (1u << of[i].left) - 1 : 255u;",
+        "u32 mask = 255u;",
+        "test_any_array_is_packed[float32-zero-some]",
+        "AssertionError",
+    ),
     "forgets the signs of bytes": (
         "firing.h",
         "(~key & lowest) | ",

@@ -162,6 +162,32 @@ def test_labels_that_tell_nothing():
     assert found.standard_error > 0  # also where the value is cut at 0
 
 
+def test_a_state_that_was_not_seen_may_tell_its_label():
+    always = {label: np.full((32, 1), 5) for label in range(2)}
+    found = estimate_mutual_information(always)
+    assert (found.value, found.lower, found.quality) == (0, 0, "good")
+    assert found.upper == pytest.approx(entropy([3, found.instances - 3]))
+
+
+@pytest.mark.long
+def test_intervals_hold_where_a_rare_state_tells_its_label():
+    # Of 2 %, and of one of two labels only: of samples of 100 instances, 13 % have none of it.
+    truth = entropy([0.02, 0.98]) - 0.5 * entropy([0.04, 0.96])
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(40):
+        groups = np.arange(100) % 32
+        label = rng.random(100) < 0.5
+        state = label & (rng.random(100) < 0.04)
+        tables = {}
+        for own in range(2):
+            tables[own] = np.zeros((32, 2), np.int64)
+            np.add.at(tables[own], (groups[label == own], state[label == own].astype(int)), 1)
+        found = estimate_mutual_information(tables)
+        assert found.confidence_interval is not None
+        held += found.lower <= truth <= found.upper
+    assert held >= 38
+
+
 def test_labels_that_tell_everything():
     tables = {n: np.full((32, 1), 5) * np.eye(3, dtype=np.int64)[n] for n in range(3)}
     found = estimate_mutual_information(tables)

@@ -9,8 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensorstate_gpu import StateCounts
-from tensorstate_gpu.information import aIQ, ceiling, efficiency, entropy, network_efficiency
+from tensorstate_gpu import CapturePoint, StateCounts
+from tensorstate_gpu.information import (
+    aIQ,
+    ceiling,
+    coverage,
+    efficiency,
+    entropy,
+    kl_divergence,
+    network_efficiency,
+)
 
 INF = math.inf
 
@@ -33,6 +41,16 @@ def test_counts_of_other_neurons_are_refused():
     with pytest.raises(ValueError, match="counts has more states than 2 neurons can have"):
         efficiency([1, 1, 1, 1, 1], 2)
     assert efficiency([1, 1, 1, 1, 0], 2) == 1  # a state that did not occur is none
+
+
+def test_a_layer_is_no_counts():
+    point = CapturePoint("layer")
+    point.declare(neurons=3)
+    point.append(np.arange(5, dtype=np.uint8)[:, None], 5)
+    for measure in (entropy, coverage, lambda c: efficiency(c, 3), lambda c: kl_divergence(c, c)):
+        with pytest.raises(TypeError, match=r"is a CapturePoint: pass its histogram\(\)"):
+            measure(point)
+        measure(point.histogram())
 
 
 def test_ceiling():

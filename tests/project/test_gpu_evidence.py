@@ -201,7 +201,7 @@ def test_sanitizers_that_did_not_run_are_no_success():
 
 
 def test_every_file_of_cases_that_a_gpu_can_run_is_run_on_it():
-    on_no_gpu = {"simulated.py", "host_work.py"}
+    on_no_gpu = {"simulated.py", "host_work.py", "last_blocks.py"}
     assert {*tests.ALONE, *tests.SIDE_BY_SIDE} == {"only_gpu.py", "huge.py", *FILES} - on_no_gpu
 
 

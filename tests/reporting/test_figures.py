@@ -240,9 +240,34 @@ def test_class_divergences_of_a_report():
         reporting.plot_class_divergences(none)
 
 
+def test_a_layer_by_its_own_name():
+    bits = np.eye(3, dtype=bool)
+    names = ["conv_post_states", "fc_pre_states", "fc_post_states"]
+    report = ts.Run([captured(name, bits) for name in names]).report()
+    (line,) = reporting.plot_rank_frequency(report, "conv").lines
+    assert line.get_label() == "conv_post_states"
+    with pytest.raises(ValueError, match="no layer 'fc'; there are conv_post_states, fc_pre_"):
+        reporting.plot_rank_frequency(report, "fc")
+
+
 def test_a_layer_that_is_not_there(run):
     with pytest.raises(ValueError, match="no layer 'conv'; there are known, a \\$wide\\$ one, c"):
         reporting.plot_discovery(run.report(), "conv")
+    assert not plt.get_fignums()
+
+
+def test_a_run_is_no_table(run):
+    for plot in (
+        reporting.plot_efficiency,
+        reporting.plot_discovery,
+        reporting.plot_rank_frequency,
+        reporting.plot_firing_rates,
+        reporting.plot_class_divergences,
+    ):
+        with pytest.raises(TypeError, match="a Report or a table is needed, got a Run"):
+            plot(run)
+    with pytest.raises(TypeError, match=r"states must be an array .*, got Run"):
+        reporting.plot_correlations(run)
     assert not plt.get_fignums()
 
 

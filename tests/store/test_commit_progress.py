@@ -57,12 +57,13 @@ def test_what_is_written_again_after_an_error_counts_once(tmp_path, monkeypatch)
     assert seen[-1] == (1000, 1000)
 
 
-def test_an_error_of_the_callback_fails_the_commit_and_loses_nothing(tmp_path):
+@pytest.mark.parametrize("failing", [1, 2])
+def test_an_error_of_the_callback_fails_the_commit_and_loses_nothing(failing, tmp_path):
     calls = []
 
     def fails_once(*told):
         calls.append(told)
-        if len(calls) == 2:
+        if len(calls) == failing:
             raise RuntimeError("no bar")
 
     path = tmp_path / "run.zarr"
@@ -72,6 +73,7 @@ def test_an_error_of_the_callback_fails_the_commit_and_loses_nothing(tmp_path):
         store.commit()
     assert len(ts.Store(path)) == 0
     store.close()
+    assert calls[failing:] == [(0, 1000), (1000, 1000)]
     assert ts.Store(path)["a"].histogram() == ts.count_states(ROWS[:1000], 24)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.tidy_tables import Columns, HasMeasures
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def table_of(given: Any, of_other: Callable[[Any], Columns]) -> Table:
 
 def _is_table(given: object) -> bool:
     """Return whether this is a frame, an Arrow table, or a mapping of columns."""
-    return hasattr(given, "columns") or isinstance(given, Mapping)
+    is_run = hasattr(given, "efficiency_layers")  # a mapping of layers, as a Store is
+    return not is_run and (hasattr(given, "columns") or isinstance(given, Mapping))
 
 
 def has_column(table: Table, name: str) -> bool:
@@ -108,17 +110,24 @@ def by_layer(
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Return each layer, or each of those named, and where its rows are.
 
-    Raises ValueError for a name that the table has not, and for a table without rows.
+    A layer is named as in the table, or by its own name: "conv" for "conv_post_states". Raises
+    ValueError for a name that the table has not, and for a table without rows.
     """
     names = column(table, "layer").astype(str)
     known = list(dict.fromkeys(names.tolist()))
     if not known:
         raise ValueError("the table has no rows")
     wanted = known if layers is None else [layers] if isinstance(layers, str) else list(layers)
-    for name in wanted:
-        if name not in known:
-            raise ValueError(f"no layer {name!r}; there are {', '.join(known)}")
-    return ((name, names == name) for name in wanted)
+    chosen = [_known_name(name, known) for name in wanted]
+    return ((name, names == name) for name in chosen)
+
+
+def _known_name(wanted: str, known: Sequence[str]) -> str:
+    """Return the name of the states that are called this, or whose layer is."""
+    try:
+        return find_name(dict.fromkeys(known, ()), wanted, of="the table")
+    except KeyError:
+        raise ValueError(f"no layer {wanted!r}; there are {', '.join(known)}") from None
 
 
 def new_axes(ax: Axes | None, width: float = 7, height: float = 4) -> Axes:

@@ -52,17 +52,15 @@ def plot_firing_map(
         no rows, or not these columns.
     """
     table = table_of(layer, lambda layer: position_columns(layer, input_number, neuron))
-    if has_column(table, "fires"):
-        value, factor, colors, label = "fires", 1, "gray_r", ""
-    else:
-        value, factor, colors, label = "share", 100, "viridis", "neurons that fire, in %"
+    of_one = has_column(table, "fires")
+    value, whole, colours = ("fires", 1, "gray_r") if of_one else ("share", 100, "viridis")
     ys, xs = integers(table, "y"), integers(table, "x")
     if not len(ys):
         raise ValueError("the table has no rows")
     shown = np.full((ys.max() + 1, xs.max() + 1), np.nan)
-    shown[ys, xs] = factor * floats(table, value)
+    shown[ys, xs] = whole * floats(table, value)
     ax = new_axes(ax, 5, 4)
-    image = ax.imshow(shown, vmin=0, vmax=factor, interpolation="nearest", cmap=colors)
-    if label:
-        ax.figure.colorbar(image, ax=ax, label=label)
+    image = ax.imshow(shown, cmap=colours, vmin=0, vmax=whole, interpolation="nearest")
+    if not of_one:
+        ax.figure.colorbar(image, ax=ax, label="neurons that fire, in %")
     return ax

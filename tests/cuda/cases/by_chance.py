@@ -86,7 +86,7 @@ def threshold_of(rng, kind, neurons, name):
     thinned(list(itertools.product(ELEMENT_TYPES, packing.THRESHOLDS)), packing.SAMPLE),
 )
 def test_any_array_is_packed(machine, name, kind, every):
-    for seed in range(200 if every else 12):
+    for seed in range(200 if every else 8):
         rng = np.random.default_rng([seed, list(ELEMENT_TYPES).index(name)])
         array = strided_array(rng, name)
         axis = int(rng.integers(-array.ndim, array.ndim))
@@ -154,7 +154,7 @@ def test_any_rows_are_counted(machine, width, every):
 
 
 @sweep
-@pytest.mark.parametrize("width", thinned(WIDTHS, [3, 8, 16, 100]))
+@pytest.mark.parametrize("width", thinned(WIDTHS, [3, 16]))
 def test_functions_of_any_rows(machine, width, every):
     for seed in range(20 if every else 2):
         rng = np.random.default_rng([seed, width])
@@ -181,7 +181,7 @@ def test_functions_of_any_rows(machine, width, every):
         }
         more = {"decompress": [neurons], "isin": [on_device], "distances": [on_device]}
         for name, results in expected.items():
-            if name == "cofiring" and width > 100:
+            if name == "cofiring" and width > 24:  # a wider one takes the fibers a minute
                 continue
             found = getattr(cuda, name)(there, *more.get(name, []))
             found = found if isinstance(found, tuple) else (found,)

@@ -51,6 +51,7 @@ struct Machine {
     void (*body)(void **) = nullptr;
     void **arguments = nullptr;
     dim3 grid;
+    u64 first = 0, end = ~0ull;  // of the blocks that run
     u32 chance = 1;
 } machine;
 
@@ -171,9 +172,10 @@ void run(void (*body)(void **), void **arguments, dim3 grid, u32 threads, u32 sh
     m.body = body;
     m.arguments = arguments;
     m.grid = grid;
-    u64 next = 0, blocks = (u64)grid.x * grid.y;
+    u64 next = m.first, blocks = (u64)grid.x * grid.y;
+    if (m.end < blocks) blocks = m.end;
     bool runs[MOST_BLOCKS] = {};
-    for (u64 ended = 0; ended < blocks;) {
+    for (u64 ended = next; ended < blocks;) {
         for (u32 i = 0; i < together; i++) {
             if (!runs[i] && next < blocks) {
                 start(m.blocks[i], dim3{(u32)(next % grid.x), (u32)(next / grid.x), 1}, threads, shared);
@@ -189,3 +191,9 @@ void run(void (*body)(void **), void **arguments, dim3 grid, u32 threads, u32 sh
 }
 
 }  // namespace simt
+
+// From now on, launches run only these of their blocks.
+extern "C" void run_only(u64 first, u64 end) {
+    simt::machine.first = first;
+    simt::machine.end = end;
+}

@@ -65,6 +65,11 @@ def test_what_is_not_available_is_refused():
             attach(model, "conv", when=lambda model: True)
     with pytest.raises(ts.errors.NotCapturable, match=message):
         ts.StateCapture("by_hand", when=lambda model: True)
+    for attach in (ts.build_efficiency_model, enter):
+        with pytest.raises(ts.errors.NotCapturable, match="batch_axis=1 is not for Keras"):
+            attach(model, "conv", batch_axis=1)
+    with pytest.raises(ts.errors.NotCapturable, match="batch_axis=1 is not for Keras"):
+        ts.StateCapture("by_hand", batch_axis=1)
     subclassed = WithoutMode()
     subclassed(np.ones((2, 4)))
     with pytest.raises(ts.errors.NotCapturable, match="not available for WithoutMode"):
