@@ -8,6 +8,12 @@ from tensorstate_gpu.reporting.text import with_noun
 _ENDINGS = ("_post_states", "_pre_states", "_states")
 
 
+class _NoSuchPlace(IndexError, KeyError):
+    """Also a KeyError: with these, a Mapping answers ``in`` and get()."""
+
+    __str__ = Exception.__str__
+
+
 def name_of_call(name: str, number: int) -> str:
     """Return the name of the states of a layer's second, third, ... call within a pass.
 
@@ -34,7 +40,7 @@ def find_name(names: Mapping[str, Sequence[str]], wanted: str | int, *, of: str)
     """
     if isinstance(wanted, int):
         if not -len(names) <= wanted < len(names):
-            raise IndexError(f"{of} has {with_noun(len(names), 'layer')}, got index {wanted}")
+            raise _NoSuchPlace(f"{of} has {with_noun(len(names), 'layer')}, got index {wanted}")
         return list(names)[wanted]
     by_layer = {wanted + ending for ending in _ENDINGS}
     for meant in ({wanted}, by_layer):

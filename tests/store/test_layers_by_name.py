@@ -31,6 +31,9 @@ def test_a_mapping_in_the_order_of_the_model(layers):
     assert "1" in layers
     assert "2" not in layers
     assert layers.get("2") is None
+    assert 1 in layers
+    assert 2 not in layers
+    assert layers.get(2, "none") == "none"
     assert {layers: 1}[layers] == 1
     assert layers == layers
     assert layers != dict(layers)
