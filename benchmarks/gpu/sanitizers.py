@@ -11,6 +11,7 @@ from benchmarks.gpu.results import write
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SECONDS = 60  # for each tool
 PACKING, TABLES = "tests/cuda/cases/packing.py", "tests/cuda/cases/tables.py"
+NEURONS = "tests/cuda/cases/neurons.py"
 CASES = (
     f"{PACKING}::test_unpack_and_popcount[20]",
     f"{PACKING}::test_pack[rows of 64-float32-zero]",
@@ -18,6 +19,9 @@ CASES = (
     f"{PACKING}::test_pack[NCHW-float16-zero]",
     f"{PACKING}::test_pack[NCHW 7 x 7-bfloat16-per neuron]",
     f"{PACKING}::test_pack[five axes, mixed-float64-negative]",
+    f"{PACKING}::test_pack[rows of a wider array-bfloat16-per neuron]",
+    f"{NEURONS}::test_cofiring[shape1-2]",
+    f"{NEURONS}::test_distances[rows2-7]",
     f"{TABLES}::test_table[3]",
     f"{TABLES}::test_table[8]",
     f"{TABLES}::test_table[15]",
