@@ -16,9 +16,9 @@ def weights(counts: Weights, argument: str) -> NDArray[Any]:
 
     The result is a NumPy array, or a CuPy array of the same memory if the weights are on a GPU.
     """
-    if callable(getattr(counts, "histogram", None)):  # of a layer, .counts is a method
-        raise TypeError(f"{argument} is a {type(counts).__name__}: pass its histogram()")
     attribute = getattr(counts, "counts", None)
+    if callable(attribute) and callable(getattr(counts, "histogram", None)):  # a layer
+        raise TypeError(f"{argument} is a {type(counts).__name__}: pass its histogram()")
     values = _array(
         unmasked(counts if attribute is None or callable(attribute) else attribute, argument),
         argument,
