@@ -141,9 +141,9 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
     Returns
     -------
     Estimate
-        The difference of entropies is above the truth where states were seen seldom, so the
-        interval reaches further down than up. It reaches up as far as a state that no instance has
-        could tell its label.
+        The difference of entropies is above the truth where states were seen seldom. The interval
+        reaches up as far as a state that no instance has could tell its label, and down as far as
+        one could hide it; at most to the labels' own entropy, with its error.
 
     Raises
     ------
@@ -175,15 +175,16 @@ def information_of_sums(by_label: Sequence[GroupSums], states: GroupSums) -> Est
         exact,
         lambda g: _information(*(chao_wang_jost(part.rests[g]) for part in parts)),
     )
-    most, plugin = _bits(of_labels), _information(*map(_bits, parts))
-    value = min(most, max(0.0, exact))
+    plugin, unseen = _information(*map(_bits, parts)), unseen_entropy(states)
+    value = min(_bits(of_labels), max(0.0, exact))
+    below, above = bias_of(value, plugin, replicates, unseen)
     return with_interval(
         Estimate(
             value,
             plugin,
             _information(*(rarefied(part.whole, max(1, states.rows // 2)) for part in parts)),
             0.0,
-            most,
+            _most_information(of_labels, states, unseen),
             ("nothing", "entropy of the labels"),
             pairs.coverage,
             pairs.least_coverage,
@@ -191,11 +192,24 @@ def information_of_sums(by_label: Sequence[GroupSums], states: GroupSums) -> Est
             None,
             False,
             True,
-            bias_of(value, plugin, replicates, unseen_entropy(states)),
+            (max(below, unseen), above),
             replicates,
             states.instances,
         )
     )
+
+
+def _most_information(of_labels: GroupSums, states: GroupSums, unseen: float) -> float:
+    """Return the upper end of the labels' entropy, of which states cannot tell more.
+
+    That of the sample is less than that of the source: intervals that ended there held in none of
+    60 samples whose states told ten labels exactly.
+    """
+    value = chao_wang_jost(of_labels.whole)
+    replicates = Replicates.of(
+        states.rows_by_group, value, lambda g: chao_wang_jost(of_labels.rests[g])
+    )
+    return value + (replicates.margin or 0.0) + unseen
 
 
 def _bits(part: GroupSums) -> float:

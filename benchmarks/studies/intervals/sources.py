@@ -201,6 +201,15 @@ def _of_digits(neurons: int, size: int = 3, stride: int = 1) -> tuple[Ints, Ints
     return fires @ (1 << np.arange(neurons)), found.target
 
 
+def about_labels(name: str, shares: list[list[float]]) -> Source:
+    """What a state tells about a label, by how often each label (row) has each state (column)."""
+    table = np.array(shares) / np.sum(shares)
+    rng = np.random.default_rng(6)
+    chosen = rng.choice(table.size, POPULATION, p=table.ravel())
+    labels, states = np.divmod(chosen, table.shape[1])
+    return population(name, 4, states[:, None], labels)
+
+
 def all_sources() -> list[Source]:
     """Rows that are independent, that repeat within instances, and real ones."""
     return [
@@ -221,4 +230,8 @@ def all_sources() -> list[Source]:
         independent(20, 0.2),
         about_digits(),
         about_kinds(),
+        about_labels("ten labels that states tell", np.eye(10).tolist()),
+        about_labels("two labels, confused in 1 %", [[99, 1], [1, 99]]),
+        about_labels("a label of 2 % with its own state", [[98, 0], [0, 2]]),
+        about_labels("a state of 2 % that tells its label", [[50, 0], [48, 2]]),
     ]
