@@ -54,6 +54,13 @@ def positive_integer(value: Any, argument: str) -> int:
     return number
 
 
+def function(value: Any, argument: str) -> Any:
+    """Return something callable, or None for none."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{argument} must be callable, got {type(value).__name__}")
+    return value
+
+
 def unmasked(array: Any, argument: str) -> Any:
     """Return the array. Raises TypeError for a masked array, whose mask would be ignored."""
     if isinstance(array, np.ma.MaskedArray):

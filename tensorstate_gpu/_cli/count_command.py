@@ -13,9 +13,12 @@ def count(options: argparse.Namespace) -> int:
     store, _ = open_store(options)
     layer = only_layer(store, options.layer)
     number, of = options.part
-    # Each state is counted, and then written.
-    with Progress("counting and writing", 2 * len(layer) // of, "states") as progress:
-        counts = count_part(layer, number, of, options.to, progress=progress.to)
+    with Progress("counting and writing", 100, "percent") as bar:
+
+        def show(done: int, total: int = 1) -> None:  # each state is counted, and then written
+            bar.to(100 * done // total)
+
+        counts = count_part(layer, number, of, options.to, progress=show)
     what = f"{with_noun(counts.total, 'state')}, {len(counts):,} distinct"
     print(f"{options.to}: {what}{f' (part {number} of {of})' if of > 1 else ''}")
     return 0

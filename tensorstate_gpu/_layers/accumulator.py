@@ -17,7 +17,7 @@ from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._process.progress import OnDone, ProgressCallback
+from tensorstate_gpu._process.progress import OnDone
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -87,7 +87,7 @@ class Accumulator(ABC):
 
     def counted(self, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         """Count all rows so far: on disk, where memory is short."""
-        counts = self._cached()
+        counts = self._cached(on_counted)
         if counts is not None:
             return counts
         counts = self._compute_counts(on_counted)
@@ -101,14 +101,18 @@ class Accumulator(ABC):
 
         On disk, the total is known when all of them have been read.
         """
-        counts = self._cached()
+        counts = self._cached(on_counted)
         return self._compute_counts(on_counted) if counts is None else counts
 
-    def _cached(self) -> StateCounts | StoredCounts | None:
+    def _cached(self, on_counted: OnDone | None) -> StateCounts | StoredCounts | None:
         if self._cached_counts is None:
             return None
         ledger, rows, counts = self._cached_counts
-        return counts if ledger is self.ledger and rows == ledger.rows else None
+        if ledger is not self.ledger or rows != ledger.rows:
+            return None
+        if on_counted is not None:
+            on_counted(rows)  # they are counted already
+        return counts
 
     @property
     @abstractmethod
@@ -131,25 +135,27 @@ class Accumulator(ABC):
         """Return one histogram per label, sorted by label: on disk, where memory is short."""
 
     def counted_groups(
-        self, groups: int | None, progress: ProgressCallback | None = None
+        self, groups: int | None, on_counted: OnDone | None = None
     ) -> GroupedCounts | StoredGroups:
         """Return the counts by group of instances: on disk, where memory is short."""
         now = self.ledger, self.ledger.rows, self.ledger.count, groups
         if self._cached_groups is None or self._cached_groups[0] != now:
-            counted = self._compute_groups(groups, progress)
+            counted = self._compute_groups(groups, on_counted)
             if (rows := sum(part.total for part in counted.parts)) != self.ledger.rows:
                 raise LedgerError(f"{self.ledger.rows} rows were captured, {rows} counted")
             self._cached_groups = now, counted
+        elif on_counted is not None:
+            on_counted(self.ledger.rows)  # they are counted already
         return self._cached_groups[1]
 
     @abstractmethod
     def _compute_groups(
-        self, groups: int | None, progress: ProgressCallback | None
+        self, groups: int | None, on_counted: OnDone | None
     ) -> GroupedCounts | StoredGroups: ...
 
     @abstractmethod
     def counted_groups_by_label(
-        self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
+        self, groups: int | None, labels: Any = None, on_counted: OnDone | None = None
     ) -> dict[Any, GroupedCounts | StoredGroups]:
         """Return the counts by group for each label: on disk, where memory is short."""
 

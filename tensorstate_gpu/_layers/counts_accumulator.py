@@ -15,7 +15,7 @@ from tensorstate_gpu._layers.instance_notes import InstanceNotes, NoteColumn
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._layers.numbered_keys import Label
-from tensorstate_gpu._process.progress import OnDone, ProgressCallback
+from tensorstate_gpu._process.progress import OnDone
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
@@ -148,21 +148,29 @@ class CountsAccumulator(Accumulator):
         return self._counters.counted_by(self.neurons)
 
     def _compute_groups(
-        self, groups: int | None, progress: ProgressCallback | None
+        self, groups: int | None, on_counted: OnDone | None
     ) -> GroupedCounts | StoredGroups:
         self._require_groups(groups)
         self._ledger.require_assigned()
-        parts = self._counters.counted_by_group(self.neurons, by_label=False)
+        parts = self._counted_by_group(on_counted, by_label=False)
         return self._samples.with_all_counts(parts)
 
     def counted_groups_by_label(
-        self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
+        self, groups: int | None, labels: Any = None, on_counted: OnDone | None = None
     ) -> dict[Any, GroupedCounts | StoredGroups]:
         self._require_groups(groups)
         _refuse_labels(labels)
         self._ledger.note_pieces("labels")  # raises an error if some are missing
-        parts = self._counters.counted_by_group(self.neurons, by_label=True)
+        parts = self._counted_by_group(on_counted, by_label=True)
         return self._samples.with_counts(parts)
+
+    def _counted_by_group(
+        self, on_counted: OnDone | None, *, by_label: bool
+    ) -> Mapping[Label, Sequence[StateCounts] | Sequence[StoredCounts]]:
+        parts = self._counters.counted_by_group(self.neurons, by_label=by_label)
+        if on_counted is not None:
+            on_counted(self._ledger.rows)
+        return parts
 
     def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
         self._require_groups(groups)

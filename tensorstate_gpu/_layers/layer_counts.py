@@ -113,9 +113,9 @@ class LayerCounts(CapturedLayer):
         All instances of a unit are in one group, which a hash of the unit decides; see
         Run.labels(). Without units, that of an instance's number. ``groups``: how many; by default
         those of the capture, or 32. With keep="counts", they must be kept: ``groups=32``.
-        ``progress`` is called with the number of rows counted so far. Raises InputsUnknown if some
-        states belong to no known instance, and MemoryError beyond a limit that was set:
-        counted_groups() leaves them in files.
+        ``progress`` is called with the number of rows counted so far, and that of all. Raises
+        InputsUnknown if some states belong to no known instance, and MemoryError beyond a limit
+        that was set: counted_groups() leaves them in files.
         """
         return self.counted_groups(groups, progress=progress).load()
 
@@ -127,7 +127,8 @@ class LayerCounts(CapturedLayer):
         ``counted_groups().estimate()`` is the measure with its error, whichever it is.
         """
         with self._reading() as accumulator:
-            return accumulator.counted_groups(self._group_number(groups), progress)
+            on_counted = summed_up(progress, accumulator.ledger.rows)
+            return accumulator.counted_groups(self._group_number(groups), on_counted)
 
     def grouped_by(
         self,
@@ -152,8 +153,9 @@ class LayerCounts(CapturedLayer):
     ) -> Mapping[Any, GroupedCounts | StoredGroups]:
         """Return the counts by group for each label: in files, where memory is short."""
         with self._reading(labels) as accumulator:
+            on_counted = summed_up(progress, accumulator.ledger.rows)
             number = self._group_number(groups)
-            return accumulator.counted_groups_by_label(number, labels, progress)
+            return accumulator.counted_groups_by_label(number, labels, on_counted)
 
     def samples_by_label(self) -> dict[Label, SampledInstances]:
         """Return which instances have each label, also those without rows; see grouped_by()."""

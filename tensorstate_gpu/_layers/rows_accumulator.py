@@ -31,7 +31,7 @@ from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._layers.run_counters import RunCounters
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._process.progress import OnDone, ProgressCallback, told
+from tensorstate_gpu._process.progress import OnDone, told
 from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -114,8 +114,7 @@ class RowsAccumulator(Accumulator):
     ) -> Iterator[WeightedRows]:
         """Return the rows of instances that have a weight, with the weights of their instances."""
         once = weights.max(initial=0) <= 1
-        pieces = told(self._chunks_with_instances(), lambda piece: len(piece[0]), on_read)
-        for chunk, instances in pieces:
+        for chunk, instances in self._chunks_with_instances(on_read):
             row_weights = weights[instances]
             chosen = row_weights > 0
             yield chunk[chosen], None if once else row_weights[chosen]
@@ -130,41 +129,39 @@ class RowsAccumulator(Accumulator):
         return counters.counted_by(self.neurons)
 
     def _compute_groups(
-        self, groups: int | None, progress: ProgressCallback | None
+        self, groups: int | None, on_counted: OnDone | None
     ) -> GroupedCounts | StoredGroups:
         self.collect_transferred(wait=True)
         self.ledger.require_assigned()
-        samples, counters = self._count_by_group(groups, lambda: None, progress)
+        samples, counters = self._count_by_group(groups, lambda: None, on_counted)
         return samples.with_all_counts(counters.counted_by_group(self.neurons, by_label=False))
 
     def counted_groups_by_label(
-        self, groups: int | None, labels: Any = None, progress: ProgressCallback | None = None
+        self, groups: int | None, labels: Any = None, on_counted: OnDone | None = None
     ) -> dict[Any, GroupedCounts | StoredGroups]:
         self.collect_transferred(wait=True)
         read = self._label_reader(labels)
         read()  # raises an error if some are missing
-        samples, counters = self._count_by_group(groups, read, progress)
+        samples, counters = self._count_by_group(groups, read, on_counted)
         return samples.with_counts(counters.counted_by_group(self.neurons, by_label=True))
 
     def _count_by_group(
         self,
         given: int | None,
         labels: Callable[[], SlidingReader | None],
-        progress: ProgressCallback | None,
+        on_counted: OnDone | None,
     ) -> tuple[SampleTallies, RunCounters]:
         """Count instances, and their rows. ``labels`` returns a reader of labels, or None."""
         groups = GROUPS if given is None else given
         counters = RunCounters(self.row_bytes, groups)
         samples = self._samples(groups, _Notes(labels(), self._unit_reader()))
         notes = _Notes(labels(), self._unit_reader())
-        for chunk, instances in self._chunks_with_instances():
+        for chunk, instances in self._chunks_with_instances(on_counted):
             first, last = int(instances[0]), int(instances[-1])
             hashes, own = notes.read(first, last + 1)
             places = instances - first
             row_labels = None if own is None else own[places]
             counters.add(chunk, row_labels, groups_of(hashes, groups)[places])
-            if progress is not None:
-                progress(counters.total)
         return samples, counters
 
     def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
@@ -197,9 +194,11 @@ class RowsAccumulator(Accumulator):
         self.collect_transferred(wait=True)
         return self._storage.chunks()
 
-    def _chunks_with_instances(self) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
+    def _chunks_with_instances(
+        self, on_done: OnDone | None = None
+    ) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
         row = 0
-        for chunk in self.chunks():
+        for chunk in told(self.chunks(), len, on_done):
             yield chunk, self.ledger.instances_of_rows(row, row + len(chunk))
             row += len(chunk)
 

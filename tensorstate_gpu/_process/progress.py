@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
+from tensorstate_gpu._arguments import function
+
 Piece = TypeVar("Piece")
 OnDone = Callable[[int], object]  # is called with what was done since the last call
 
@@ -28,7 +30,11 @@ def told(
 
 
 def summed_up(progress: ProgressCallback | None, total: int) -> OnDone | None:
-    """Return what calls ``progress`` with the sum of all that it was told, and the total."""
+    """Return what calls ``progress`` with the sum of all that it was told, and the total.
+
+    Raises TypeError if it is no function.
+    """
+    function(progress, "progress")
     if progress is None:
         return None
     done = 0
@@ -41,6 +47,12 @@ def summed_up(progress: ProgressCallback | None, total: int) -> OnDone | None:
     return on_done
 
 
+def complete(progress: ProgressCallback | None, total: int) -> None:
+    """Tell that all is done where nothing was to do; of nothing, as 1 of 1, which has a share."""
+    if progress is not None:
+        progress(max(1, total), max(1, total))
+
+
 def counted_then_written(
     progress: ProgressCallback | None, rows: int
 ) -> tuple[OnDone | None, ProgressCallback | None]:
@@ -48,13 +60,17 @@ def counted_then_written(
 
     Each of ``rows`` is done once in both.
     """
+    on_counted = summed_up(progress, 2 * rows)
     if progress is None:
         return None, None
 
     def on_written(done: int, total: int = 1) -> None:
-        progress(rows + rows * done // max(1, total), 2 * rows)
+        if rows:
+            progress(rows + rows * done // max(1, total), 2 * rows)
+        else:
+            complete(progress, 0)
 
-    return summed_up(progress, 2 * rows), on_written
+    return on_counted, on_written
 
 
 class Progress:

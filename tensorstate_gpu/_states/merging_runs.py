@@ -90,9 +90,9 @@ def _if_any(piece: Histogram) -> Iterator[Histogram]:
 
 def _alone(run: SortedRun, rows: int) -> Iterator[Histogram]:
     """Yield a run as it is, about so many rows at a time."""
-    step = max(1, rows // max(run.sizes, default=1))
-    for first in range(0, len(run.sizes), step):
-        yield from _if_any(run.read(first, min(first + step, len(run.sizes))))
+    blocks, step = len(run.fences), max(1, rows // max(run.sizes, default=1))
+    for first in range(0, blocks, step):
+        yield from _if_any(run.read(first, min(first + step, blocks)))
 
 
 def ranges_of(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tensorstate_gpu._arguments import function
 from tensorstate_gpu._process.new_files import new_file
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.arrow_library import pa, pq
@@ -22,6 +23,7 @@ def write_batches(
     schema: Any, batches: Iterable[Any], path: Any, progress: ProgressCallback | None
 ) -> None:
     """Write record batches to a new Parquet file; ``progress`` is called with the rows written."""
+    function(progress, "progress")
     written = 0
     # Instance numbers never decrease: stored as differences, they take almost no space.
     rising = {"instance": "DELTA_BINARY_PACKED"} if "instance" in schema.names else {}

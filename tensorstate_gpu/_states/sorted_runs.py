@@ -4,7 +4,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,8 +132,8 @@ class RowsBehindPrefix:
     # There may be as many of these as labels and groups: the run has what they need.
 
     @property
-    def fences(self) -> list[bytes]:
-        return [fence[-self._row_bytes :] for fence in self._run.fences[self._first : self._last]]
+    def fences(self) -> Sequence[bytes]:
+        return _FencesBehindPrefix(self._run.fences, self._first, self._last, self._row_bytes)
 
     @property
     def sizes(self) -> Sequence[int]:
@@ -142,6 +142,25 @@ class RowsBehindPrefix:
     def read(self, first: int, last: int) -> Histogram:
         rows, counts = self._run.read(self._first + first, self._first + last)
         return np.ascontiguousarray(rows[:, : self._row_bytes]), counts
+
+
+class _FencesBehindPrefix(Sequence[bytes]):
+    """The fences [first, last) without their highest bytes. Looking one up copies no others."""
+
+    def __init__(self, fences: Sequence[bytes], first: int, last: int, row_bytes: int) -> None:
+        self._fences, self._blocks, self._row_bytes = fences, range(first, last), row_bytes
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [self._fences[block][-self._row_bytes :] for block in self._blocks[index]]
+        return self._fences[self._blocks[index]][-self._row_bytes :]
 
 
 class JoinedRun:

@@ -30,7 +30,7 @@ class CommitProgress:
 
         What is written in a block that raises an error is written again, and counts no more.
         """
-        if self._progress is None:
+        if self._progress is None or not states:
             yield None
             return
         written = 0

@@ -11,11 +11,11 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import integer, positive_integer
+from tensorstate_gpu._arguments import function, integer, positive_integer
 from tensorstate_gpu._arrays.array_types import DLPackArray
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._layers.counters import count_chunks
-from tensorstate_gpu._process.progress import ProgressCallback, counted_then_written, told
+from tensorstate_gpu._process.progress import ProgressCallback, complete, counted_then_written, told
 from tensorstate_gpu._states.merging_runs import ranges_of
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.sorted_runs import RangeOfRun
@@ -179,8 +179,10 @@ def write_share(
 
     Raises ValueError if something else is at the path.
     """
+    function(progress, "progress")
     there = _find_share(path, share, neurons)
     if there is not None:
+        complete(progress, 1)
         return there
     try:
         check_place(path, share)
@@ -191,6 +193,7 @@ def write_share(
         there = _find_share(path, share, neurons)
         if there is None:
             raise
+        complete(progress, 1)
         return there
 
 

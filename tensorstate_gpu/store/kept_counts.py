@@ -9,9 +9,10 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from tensorstate_gpu._arguments import function
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._process.new_files import check_new, new_folder
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._process.progress import ProgressCallback, complete
 from tensorstate_gpu._states.sorted_runs import Histogram, JoinedRun, SortedRun, order_key
 from tensorstate_gpu._states.stored_counts import Path, StoredCounts, runs_of
 from tensorstate_gpu._states.tallies import Tally
@@ -126,6 +127,7 @@ def write_counts(
     called with the blocks of runs that were merged so far, and all of them. Where a share is to be,
     the folders above it are created, and objects of a task that was killed are overwritten.
     """
+    function(progress, "progress")
     files = check_place(path, share)
     if isinstance(files, Folder):
         with new_folder(files.path) as partial:
@@ -184,8 +186,11 @@ def _write(
 def _with_progress(
     pieces: Iterator[Histogram], runs: Sequence[SortedRun], progress: ProgressCallback
 ) -> Iterator[Histogram]:
+    done, total = 0, sum(len(run.fences) for run in runs)
     for rows, counts in pieces:
         yield rows, counts
         last = order_key(rows[-1])
         done = sum(bisect_right(run.fences, last) for run in runs)
-        progress(done, sum(len(run.fences) for run in runs))
+        progress(done, total)
+    if not done:  # there were no rows
+        complete(progress, total)

@@ -5,7 +5,7 @@ from typing import Any
 
 from zarr.abc.codec import BytesBytesCodec
 
-from tensorstate_gpu._arguments import positive_integer, real
+from tensorstate_gpu._arguments import function, positive_integer, real
 from tensorstate_gpu._layers.chunked_buffer import chunk_size
 from tensorstate_gpu._process.progress import ProgressCallback
 
@@ -40,9 +40,7 @@ class WriterOptions:
                 object.__setattr__(self, name, positive_integer(number, name))
         if self.commit_seconds is not None:
             object.__setattr__(self, "commit_seconds", _checked_seconds(self.commit_seconds))
-
-        if self.progress is not None and not callable(self.progress):
-            raise TypeError(f"progress must be callable, got {type(self.progress).__name__}")
+        function(self.progress, "progress")
 
     @property
     def chunk_size(self) -> int:

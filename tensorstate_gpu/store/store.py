@@ -62,7 +62,8 @@ class Store(StoredRun[StoredLayer]):
     progress : callable, optional
         Is called by the threads that write layers with keep="counts", also by those of automatic
         commits and of close(): with the states that a commit has written so far, and all of them.
-        A commit that merges large runs takes long. If it raises an error, the commit fails.
+        A commit that merges large runs takes long. If it raises an error, the commit fails. As the
+        other options of writing, it is checked and not used with mode "r".
 
     Raises
     ------

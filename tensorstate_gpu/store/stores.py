@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tensorstate_gpu._arguments import function
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.reporting.layer_names import find_name
@@ -102,6 +103,7 @@ class Stores(StoredRun[JoinedLayer]):
 
         ``progress`` is called with the number of chunks checked, and that of all stores.
         """
+        function(progress, "progress")
         total = sum(store.record.chunk_count for store in self.parts)
         done = 0
         found = []

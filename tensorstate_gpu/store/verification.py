@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 
 import google_crc32c
 
+from tensorstate_gpu._arguments import function
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.array_record import ArrayRecord
@@ -55,6 +56,7 @@ def verify(
     files: Files, read_record: Callable[[], Record], progress: ProgressCallback | None = None
 ) -> Verification:
     """Read and check everything that is committed; see Store.verify()."""
+    function(progress, "progress")
     record = read_record()
     arrays = committed_arrays(files, record)
     total = sum(len(array.committed.checksums) for array in arrays)

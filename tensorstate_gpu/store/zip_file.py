@@ -4,6 +4,7 @@ import dataclasses
 import zipfile
 from typing import Any
 
+from tensorstate_gpu._arguments import function
 from tensorstate_gpu._process.new_files import new_file
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.store.commit_record import Record
@@ -16,6 +17,7 @@ def write_zip(
     files: Files, record: Record, path: Any, progress: ProgressCallback | None = None
 ) -> None:
     """Write what a record lists, and nothing else, to a new file; see Store.to_zip()."""
+    function(progress, "progress")
     arrays = committed_arrays(files, record)
     total = sum(len(array.committed.checksums) for array in arrays)
     done = 0

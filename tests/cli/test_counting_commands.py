@@ -58,6 +58,6 @@ def test_lines_of_progress(run, tmp_path, monkeypatch):
     assert main(["count", str(run), "--layer", "a", "--to", path]) == 0
     assert main(["merge", path, "--to", str(tmp_path / "merged")]) == 0
     lines = sys.stderr.getvalue().splitlines()
-    assert "counting and writing: 35 of 70 states" in lines
-    assert "counting and writing: 70 of 70 states" in lines
+    assert "counting and writing: 50 of 100 percent" in lines
+    assert "counting and writing: 100 of 100 percent" in lines
     assert "merging: 1 of 1 chunks" in lines

@@ -11,7 +11,12 @@ import tensorstate_gpu as ts
 from tensorstate_gpu._capturing import run as run_module
 from tensorstate_gpu._layers import kept_counters, run_counters
 from tensorstate_gpu._process.memory_limit import working_memory
-from tensorstate_gpu._states.sorted_runs import MemoryRun, RowsBehindPrefix, ScratchRun
+from tensorstate_gpu._states.sorted_runs import (
+    MemoryRun,
+    RowsBehindPrefix,
+    ScratchRun,
+    blocks_between,
+)
 from tensorstate_gpu.information import estimate_mutual_information, mutual_information
 from tensorstate_gpu.reporting import LabelTable
 from tensorstate_gpu.reporting.layer_report import measured_layer
@@ -292,3 +297,22 @@ def test_a_block_takes_few_bytes_of_memory():
     assert len(results) == len(run.sizes) == blocks
     assert of_blocks < 100 * blocks
     assert of_results < 150 * blocks
+
+
+def test_a_look_up_behind_a_prefix_reads_few_of_its_fences():
+    blocks, looked_up = 1 << 14, []
+
+    class Fences(list):
+        def __getitem__(self, place):
+            looked_up.extend(range(*place.indices(blocks)) if isinstance(place, slice) else [place])
+            return super().__getitem__(place)
+
+    run = ScratchRun(12)
+    run.fences = Fences(b"head" + number.to_bytes(8, "big") for number in range(0, 2 * blocks, 2))
+    behind = RowsBehindPrefix(run, 1, blocks, 8)
+    low, high = (number.to_bytes(8, "big") for number in (1001, 2000))
+    assert blocks_between(behind, low, high) == slice(499, 999)
+    assert len(looked_up) < 40
+    assert behind.fences[:2] == [number.to_bytes(8, "big") for number in (2, 4)]
+    assert [*behind.fences] == behind.fences[:]
+    assert behind.fences[-1] == (2 * blocks - 2).to_bytes(8, "big")
