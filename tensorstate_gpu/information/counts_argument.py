@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate_gpu._arguments import unmasked
+from tensorstate_gpu._arguments import positive_integer, unmasked
 from tensorstate_gpu._arrays import cupy_library
 from tensorstate_gpu._arrays.array_types import Weights
 
@@ -39,11 +39,17 @@ def weights(counts: Weights, argument: str) -> NDArray[Any]:
 
 
 def agreed_neurons(counts: object, neurons: int | None) -> int | None:
-    """Return the neurons that are given, or those that counts know. ValueError if they differ."""
+    """Return the neurons that are given, or those that counts know.
+
+    Raises TypeError or ValueError if those given are no positive integer, or not those of counts.
+    """
     known: int | None = getattr(counts, "neurons", None)
-    if neurons is not None and known not in (None, neurons):
-        raise ValueError(f"counts has {known} neurons, got neurons={neurons}")
-    return known if neurons is None else neurons
+    if neurons is None:
+        return known
+    given = positive_integer(neurons, "neurons")
+    if known not in (None, given):
+        raise ValueError(f"counts has {known} neurons, got neurons={given}")
+    return given
 
 
 def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from tensorstate_gpu._arguments import integer
 from tensorstate_gpu.reporting.text import with_noun
 
 _ENDINGS = ("_post_states", "_pre_states", "_states")
@@ -30,18 +31,17 @@ def find_name(names: Mapping[str, Sequence[str]], wanted: str | int, *, of: str)
     """Return the name of states whose name this is, or one of whose other names, or whose layer's.
 
     ``names``: the other names of states, by their name. ``wanted``: a name, or the place of states
-    among them. ``of``: what has the states. Raises KeyError if there are none of the name, or if a
-    layer has several; IndexError if there is no such place.
+    among them. ``of``: what has the states. Raises KeyError if there are none of the name, if a
+    layer has several, and for what is neither a str nor an integer; IndexError if there is no such
+    place.
 
     >>> find_name({"conv_post_states": (), "relu_post_states": ()}, "relu", of="run")
     'relu_post_states'
     >>> find_name({"conv_post_states": (), "relu_post_states": ()}, -2, of="run")
     'conv_post_states'
     """
-    if isinstance(wanted, int):
-        if not -len(names) <= wanted < len(names):
-            raise _NoSuchPlace(f"{of} has {with_noun(len(names), 'layer')}, got index {wanted}")
-        return list(names)[wanted]
+    if not isinstance(wanted, str):
+        return list(names)[_place(wanted, len(names), of)]
     by_layer = {wanted + ending for ending in _ENDINGS}
     for meant in ({wanted}, by_layer):
         found = [name for name, others in names.items() if not meant.isdisjoint((name, *others))]
@@ -50,6 +50,19 @@ def find_name(names: Mapping[str, Sequence[str]], wanted: str | int, *, of: str)
         if found:
             raise KeyError(f"{of} has several states of {wanted!r}: {found}")
     raise KeyError(f"{of} has no states of {wanted!r}; there are {list(names)}")
+
+
+def _place(wanted: object, layers: int, of: str) -> int:
+    try:
+        place = integer(wanted, "place")
+    except TypeError:  # as a KeyError, it does not reach who asks a Mapping with ``in`` or get()
+        kind = type(wanted).__name__
+        raise KeyError(
+            f"{of} has layers by name (a str) or place (an int), got {kind} {wanted!r}"
+        ) from None
+    if not -layers <= place < layers:
+        raise _NoSuchPlace(f"{of} has {with_noun(layers, 'layer')}, got index {place}")
+    return place
 
 
 def layer_labels(names: Iterable[str]) -> dict[str, str]:

@@ -32,6 +32,17 @@ def test_efficiency():
     assert efficiency([9, 0], 2, alpha1=INF, alpha2=2) == 0
 
 
+def test_neurons_are_a_positive_integer():
+    counts = StateCounts(np.arange(5, dtype=np.uint8)[:, None], [1] * 5, neurons=3)
+    for weights in (counts, [3, 1, 1]):
+        for estimator in ("plugin", "nsb"):
+            for wrong in (3.0, True, "3", [3]):
+                with pytest.raises(TypeError, match="neurons must be an integer, got"):
+                    entropy(weights, estimator=estimator, neurons=wrong)
+            with pytest.raises(ValueError, match="neurons must be greater than 0, got 0"):
+                entropy(weights, estimator=estimator, neurons=0)
+
+
 def test_counts_of_other_neurons_are_refused():
     counts = StateCounts(np.arange(5, dtype=np.uint8)[:, None], [1] * 5, neurons=3)
     assert efficiency(counts, 3) == pytest.approx(math.log2(5) / 3)

@@ -134,7 +134,7 @@ def test_correlations_of_neurons_that_change():
         ax.figure.canvas.draw()
 
 
-@pytest.mark.parametrize("kind", ["object", "pandas", "arrow"])
+@pytest.mark.parametrize("kind", ["object", "pandas", "arrow", "polars"])
 def test_class_divergences(kind):
     """Two classes of one source, and one that has states of its own."""
     states = np.random.default_rng(3).integers(0, 4, (3, 50)) + np.array([[0], [0], [9]])
@@ -143,6 +143,7 @@ def test_class_divergences(kind):
         "object": lambda found: found,
         "pandas": reporting.divergences_to_pandas,
         "arrow": reporting.divergences_to_arrow,
+        "polars": polars_divergences,
     }
     ax = reporting.plot_class_divergences(as_given[kind](found))
     shown = ax.images[0].get_array()
@@ -155,6 +156,21 @@ def test_class_divergences(kind):
     assert (written[0, 1], written[2, 0]) == ("x", f"{shown[0, 2]:.2f}")
     assert len(written) == 6
     ax.figure.canvas.draw()
+    with pytest.raises(ValueError, match="are of one layer only, got layer='a'"):
+        reporting.plot_class_divergences(as_given[kind](found), layer="a")
+
+
+def polars_divergences(found):
+    polars = pytest.importorskip("polars")
+    return polars.from_arrow(reporting.divergences_to_arrow(found))
+
+
+def test_a_polars_frame_without_a_column(run):
+    polars = pytest.importorskip("polars")
+    frame = polars.from_arrow(run.report().to_arrow())
+    assert len(reporting.plot_efficiency(frame).patches) == 3
+    with pytest.raises(ValueError, match="the table has no column 'layer'"):
+        reporting.plot_efficiency(frame.drop("layer"))
 
 
 @pytest.mark.parametrize("given", [dict, reporting.training_to_pandas, reporting.training_to_arrow])
@@ -230,10 +246,24 @@ def test_class_divergences_of_a_report():
     assert table["divergence"].tolist() == [1] * 12
     assert report.divergences_to_arrow().to_pandas().equals(table)
     for given in (report, table):
-        ax = reporting.plot_class_divergences(given, "other")
-        assert np.nanmin(ax.images[0].get_array()) > 0.9
+        axes = plt.figure().subplots(1, 3)
+        for ax, layer in zip(axes, ("other", 1, np.int64(1)), strict=True):
+            assert reporting.plot_class_divergences(given, ax, layer=layer) is ax
+            assert np.nanmin(ax.images[0].get_array()) > 0.9
         with pytest.raises(ValueError, match="layer= must name: one, other"):
             reporting.plot_class_divergences(given)
+        with pytest.raises(ValueError, match=r"no layer .*; there are one, other"):
+            reporting.plot_class_divergences(given, layer="unlabelled")
+        for layer in (["one"], True, 1.0):
+            with pytest.raises(TypeError, match="layer, if it is no name, must be an integer, got"):
+                reporting.plot_class_divergences(given, layer=layer)
+        with pytest.raises(TypeError, match="ax must be axes of matplotlib, got str 'other'"):
+            reporting.plot_class_divergences(given, "other", layer="one")
+    first = ts.Run(points[::-1]).report(by_label=True)  # places are those in the report
+    with pytest.raises(ValueError, match="no layer 'unlabelled'; there are other, one"):
+        reporting.plot_class_divergences(first, layer=0)
+    with pytest.raises(IndexError, match="report has 3 layers, got index 3"):
+        reporting.plot_class_divergences(first, layer=3)
     none = ts.Run(points[2:]).report(by_label=True)
     assert none.divergences_to_arrow().schema.names == [*table.columns]
     with pytest.raises(ValueError, match="the table has no rows"):

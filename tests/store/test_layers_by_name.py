@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,3 +51,20 @@ def test_by_place_and_by_name(layers, kind):
         found[2]
     with pytest.raises(KeyError, match="has no states of 'relu'; there are "):
         found["relu"]
+
+
+@pytest.mark.parametrize("kind", ["layers", "report"])
+def test_by_what_is_no_name(layers, kind):
+    """An integer of any type is a place; the rest is not there, as in any mapping."""
+    found = layers.report() if kind == "report" else layers
+    name = "layer" if kind == "report" else "name"
+    assert getattr(found[np.int64(1)], name) == "1_post_states"
+    assert getattr(found[np.uint8(0)], name) == "0_post_states"
+    with pytest.raises(IndexError, match="has 2 layers, got index 2"):
+        found[np.int64(2)]
+    for other in (None, 1.5, True, np.True_, b"1", slice(0, 1), ("1",), ["1"]):
+        with pytest.raises(KeyError, match=r"by name \(a str\) or place \(an int\), got "):
+            found[other]
+        if kind == "layers":
+            assert other not in found
+            assert found.get(other, "none") == "none"

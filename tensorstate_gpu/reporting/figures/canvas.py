@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, cast
 
 import numpy as np
@@ -61,19 +61,26 @@ def _is_table(given: object) -> bool:
 
 def has_column(table: Table, name: str) -> bool:
     """Return whether a table has a column of this name."""
-    try:
-        table[name]
-    except KeyError:
-        return False
-    return True
+    return name in _names_of(table)
+
+
+def _names_of(table: Table) -> Collection[str]:
+    """Return the names of the columns: libraries raise different errors for one that is not there.
+
+    ``columns`` of an Arrow table are the columns themselves.
+    """
+    if isinstance(table, Mapping):
+        return table.keys()
+    known: Any = table
+    names: Iterable[object] = getattr(known, "column_names", None) or known.columns
+    return {str(name) for name in names}
 
 
 def column(table: Table, name: str) -> NDArray[np.generic]:
     """Return a column. Raises ValueError if the table has none of that name."""
-    try:
-        return np.asarray(table[name])
-    except KeyError:
-        raise ValueError(f"the table has no column {name!r}") from None
+    if not has_column(table, name):
+        raise ValueError(f"the table has no column {name!r}")
+    return np.asarray(table[name])
 
 
 def integers(table: Table, name: str) -> NDArray[np.int64]:
@@ -106,12 +113,13 @@ def square_of(
 
 
 def by_layer(
-    table: Table, layers: str | Sequence[str] | None
+    table: Table, layers: str | Sequence[str | int] | None
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Return each layer, or each of those named, and where its rows are.
 
-    A layer is named as in the table, or by its own name: "conv" for "conv_post_states". Raises
-    ValueError for a name that the table has not, and for a table without rows.
+    A layer is named as in the table, or by its own name ("conv" for "conv_post_states"), or by its
+    place among those of the table. Raises ValueError for one that the table has not, and for a
+    table without rows.
     """
     names = column(table, "layer").astype(str)
     known = list(dict.fromkeys(names.tolist()))
@@ -122,7 +130,7 @@ def by_layer(
     return ((name, names == name) for name in chosen)
 
 
-def _known_name(wanted: str, known: Sequence[str]) -> str:
+def _known_name(wanted: str | int, known: Sequence[str]) -> str:
     """Return the name of the states that are called this, or whose layer is."""
     try:
         return find_name(dict.fromkeys(known, ()), wanted, of="the table")
@@ -131,8 +139,13 @@ def _known_name(wanted: str, known: Sequence[str]) -> str:
 
 
 def new_axes(ax: Axes | None, width: float = 7, height: float = 4) -> Axes:
-    """Return the axes that were given, or those of a new figure of this size in inches."""
+    """Return the axes that were given, or those of a new figure of this size in inches.
+
+    Raises TypeError if no axes were given, but something else.
+    """
     if ax is not None:
+        if not hasattr(ax, "imshow"):
+            raise TypeError(f"ax must be axes of matplotlib, got {type(ax).__name__} {ax!r}")
         return ax
     try:
         import matplotlib.pyplot as plt

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arguments import integer
 from tensorstate_gpu.information import ClassDivergences
 from tensorstate_gpu.reporting.figures.canvas import (
     Table,
@@ -17,6 +18,7 @@ from tensorstate_gpu.reporting.figures.canvas import (
     new_axes,
     square_of,
 )
+from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.tidy_tables import (
     HasMeasures,
     divergence_columns,
@@ -30,7 +32,10 @@ _WRITTEN = 12  # classes with a number in each cell
 
 
 def plot_class_divergences(
-    found: ClassDivergences | HasMeasures | Table, layer: str | None = None, ax: Axes | None = None
+    found: ClassDivergences | HasMeasures | Table,
+    ax: Axes | None = None,
+    *,
+    layer: str | int | None = None,
 ) -> Axes:
     """Draw which classes have states of their own, as a heat map.
 
@@ -42,16 +47,26 @@ def plot_class_divergences(
     ----------
     found : ClassDivergences, Report, or a table as divergences_to_pandas() returns
         What `information.class_divergences` returns, or a report with ``by_label=True``.
-    layer : str, optional
-        Which of the layers of a report; needed if there are several.
+    ax : matplotlib axes, optional
+        By default those of a new figure.
+    layer : str or int, optional
+        Which of the layers of the report or table, by name or place; needed if several have
+        divergences.
 
     Raises
     ------
+    TypeError
+        If one of the arguments is something else.
     ValueError
-        If there is no such layer, or none is named where there are several; if the table has no
-        rows, as of a report without divergences, or not these columns.
+        If there is no such layer, or none is named where there are several, or one is for what is
+        of one layer; if the table has no rows, as of a report without divergences, or not these
+        columns. IndexError for a place that is not in a report.
     """
     table = _table_of(found)
+    if layer is not None and not isinstance(layer, str):
+        layer = integer(layer, "layer, if it is no name,")
+        if isinstance(found, HasMeasures):  # also of layers without divergences
+            layer = find_name({each.layer: () for each in found.layers}, layer, of="report")
     rows = _rows_of(table, layer)
     names, divergence = square_of(table, "label", "other", "divergence", rows)
     _, null = square_of(table, "label", "other", "null", rows)
@@ -76,11 +91,13 @@ def _table_of(found: ClassDivergences | HasMeasures | Table) -> Table:
     return columns_of(found, lambda report: label_pair_columns(report.by_label))
 
 
-def _rows_of(table: Table, layer: str | None) -> NDArray[np.bool_] | None:
+def _rows_of(table: Table, layer: str | int | None) -> NDArray[np.bool_] | None:
     """Return which rows are of the layer; None for a table of one that is not named."""
-    if layer is None and not has_column(table, "layer"):
+    if not has_column(table, "layer"):
+        if layer is not None:
+            raise ValueError(f"these divergences are of one layer only, got layer={layer!r}")
         return None
-    chosen = [*by_layer(table, layer)]
+    chosen = [*by_layer(table, None if layer is None else [layer])]
     if len(chosen) > 1:
         names = ", ".join(name for name, _ in chosen)
         raise ValueError(f"there are several layers, one of which layer= must name: {names}")
