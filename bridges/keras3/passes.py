@@ -33,7 +33,6 @@ class ModelPasses:
     def __init__(self, options: CaptureOptions) -> None:
         self.clock = 0
         self.failed = 0  # passes, before the one that runs
-        self.overlapping = 0  # backends tell of one pass after the other
         self.mask: Mask | None = None
         self._options = options
 

@@ -34,9 +34,9 @@ class PassCounter(MarkingHook):
 
     def __init__(self, batch_axis: int = 0) -> None:
         self._batch_axis = str(batch_axis)  # see axes_in_graph()
-        # The time, the number of inputs if a graph knows it, how many passes have failed, the
-        # thread of the last one, and how many have begun while another thread was in one.
-        self._clock = np.zeros(5, np.int64)
+        # The time, the number of inputs if a graph knows it, how many passes have failed, and the
+        # thread of the last one.
+        self._clock = np.zeros(4, np.int64)
         self.tensor = shared_tensor(self._clock)
         self.bypasses: Bypasses | None = None
 
@@ -49,11 +49,6 @@ class PassCounter(MarkingHook):
     def failed(self) -> int:
         """How many passes have failed, before the one that runs."""
         return self._clock.item(2)
-
-    @property
-    def overlapping(self) -> int:
-        """How many passes have begun while another thread was in one."""
-        return self._clock.item(4)
 
     def attach(self, model: nn.Module) -> None:
         """Count the passes of a model."""
@@ -122,7 +117,6 @@ class ModuleLog(PassLog):
         log = ModuleLog(self.counter)
         log._start = log._last = self._start
         log._failed_before = self._failed_before
-        log._overlapping_before = self._overlapping_before
         log._expected, log._module = self._expected, self._module
         return log
 
@@ -193,11 +187,8 @@ def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int
 def _begin(time: NDArray[np.int64], inputs: int) -> None:
     """Begin a pass. One that has no end has failed, unless it runs in another thread."""
     thread = threading.get_ident()
-    # One call, where each entry of an array takes one.
-    now, _, failed, last, overlapping = time.tolist()
-    failed += now % 2 and last == thread
-    overlapping += now % 2 and last != thread
-    time[:] = next_pass(now), inputs, failed, thread, overlapping
+    now, _, failed, last = time.tolist()  # one call, where each entry of an array takes one
+    time[:] = next_pass(now), inputs, failed + (now % 2 and last == thread), thread
 
 
 def _end(time: NDArray[np.int64]) -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import weakref
+from contextlib import suppress
 from typing import Any
 
 try:
@@ -224,13 +225,16 @@ class StagedHook(StateCaptureHook):
         self.forget_lost()
 
     def end_with_program(self) -> None:
-        """Leave the model, and forget the stage: nobody reads what waits in it.
+        """Count what waits in the stage, and leave the model.
 
-        Python ends blocks that are still open when parts of it are gone. Nothing can be read then,
-        and torch aborts the process over a tensor that the failed attempt refers to.
+        Python ends blocks that are still open when parts of it are gone. Nothing can be counted
+        then, and torch aborts the process over a tensor that the failed attempt refers to.
         """
-        self.remove()
-        self._stage = None
+        try:
+            self.drain()
+        finally:
+            self.remove()
+            self._stage = None
 
     # ---- copies --------------------------------------------------------------------------------
 
@@ -248,4 +252,5 @@ _with_stage: "weakref.WeakSet[StagedHook]" = weakref.WeakSet()
 @atexit.register
 def _end_all() -> None:
     for hook in list(_with_stage):
-        hook.end_with_program()
+        with suppress(Exception):  # the next one is tried, too
+            hook.end_with_program()

@@ -15,10 +15,6 @@ class Clock(Protocol):
     def failed(self) -> int:
         """How many passes have failed, before the one that runs."""
 
-    @property
-    def overlapping(self) -> int:
-        """How many passes have begun while another ran: one clock cannot tell these apart."""
-
 
 def next_pass(clock: Any) -> Any:
     """Return the time of the pass that begins next, or an array of it. One that failed has no end.
@@ -35,11 +31,6 @@ class _Stopped:
 
     clock: int
     failed: int
-    overlapping: int
-
-    @classmethod
-    def of(cls, counter: Clock, clock: int) -> "_Stopped":
-        return cls(clock, counter.failed, counter.overlapping)
 
 
 class PassLog:
@@ -51,20 +42,19 @@ class PassLog:
 
     def stop(self) -> None:
         """Count no further passes."""
-        self._counter = _Stopped.of(self._counter, self._counter.clock)
+        self._counter = _Stopped(self._counter.clock, self._counter.failed)
 
     def leave_out_failed_pass(self) -> None:
         """Count no further passes, nor one that has begun and not ended."""
         clock = self._counter.clock
         self._ran -= clock % 2 and self._last == clock
-        self._counter = _Stopped.of(self._counter, clock - clock % 2)
+        self._counter = _Stopped(clock - clock % 2, self._counter.failed)
 
     def restart(self) -> None:
         """Count from zero."""
         self._start = self._last = self._counter.clock
         self._ran = 0
         self._failed_before = self._counter.failed
-        self._overlapping_before = self._counter.overlapping
 
     def note_run(self, clock: int) -> None:
         """Note that the layer ran at a time. Outside of passes, that does not count."""
@@ -72,19 +62,11 @@ class PassLog:
             self._last = clock
             self._ran += 1
 
-    @property
-    def is_known(self) -> bool:
-        """Whether passes can be told apart: none of them ran at the same time as another."""
-        return self._counter.overlapping == self._overlapping_before
-
     def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were.
 
-        Also None if they cannot be told apart. ``ended``: leave out a pass that still runs, or has
-        failed.
+        ``ended``: leave out a pass that still runs, or has failed.
         """
-        if not self.is_known:
-            return None
         clock, ran = self._counter.clock, self._ran
         if ended and clock % 2:
             ran -= self._last == clock
@@ -94,13 +76,11 @@ class PassLog:
 
     def failed(self, *, ended: bool = False) -> int:
         """Return how many passes have failed; one that still runs may do so."""
-        if not self.is_known:
-            return 0
         running = 0 if ended else self._counter.clock % 2
         return self._counter.failed - self._failed_before + running
 
     def in_pass(self) -> bool | None:
-        """Return whether a pass has begun and not ended; None if that is not known."""
+        """Return whether a pass has begun and not ended; None if there were none."""
         return None if self.passes() is None else self._counter.clock % 2 == 1
 
     def bypass(self) -> str | None:

@@ -1,9 +1,6 @@
 """ChunkedBuffer: collects values into full chunks, for rows in memory and arrays in a store."""
 
-import math
-import mmap
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,36 +12,11 @@ from tensorstate_gpu._states.backends import cpu
 # CPU cache.
 CHUNK_BYTES = 1 << 22
 _SMALL = 1 << 20  # bytes, which one thread copies sooner than others would wake up
-_HUGE_PAGE = 1 << 21
-# An enlarged buffer has room for so many times its values: what is not touched yet takes no memory,
-# and what is copied is touched again.
-_GROWTH = 8
 
 
 def chunk_size(chunk_bytes: int | None = None) -> int:
     """Return the bytes of a full chunk: the given number, or the default."""
     return CHUNK_BYTES if chunk_bytes is None else chunk_bytes
-
-
-def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a new array, on Linux in huge pages if it is large. Raises MemoryError.
-
-    The first touch of a page of 4 KiB takes about 2 us on a virtual machine, that of a huge page
-    0.25 ms. Apart from malloc, it takes no memory that the framework has freed, touched, and will
-    ask for again in the next pass.
-    """
-    size = math.prod(shape) * dtype.itemsize
-    if size < _HUGE_PAGE or dtype.hasobject or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return np.empty(shape, dtype)
-    try:  # one page more, to begin with a whole one; what is not touched takes no memory
-        pages = mmap.mmap(-1, size + 2 * _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        raise MemoryError(f"no memory for {size:,} bytes ({error})") from error
-    with suppress(OSError):  # a system without huge pages
-        pages.madvise(mmap.MADV_HUGEPAGE)
-    memory = np.frombuffer(pages, np.uint8)
-    start = -memory.ctypes.data % _HUGE_PAGE
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def copy_values(values: NDArray[Any], target: NDArray[Any]) -> None:
@@ -57,7 +29,7 @@ def copy_values(values: NDArray[Any], target: NDArray[Any]) -> None:
 
 def copied(values: NDArray[Any]) -> NDArray[Any]:
     """Return a copy of values."""
-    copy = new_array(values.shape, values.dtype)
+    copy = np.empty_like(values)
     copy_values(values, copy)
     return copy
 
@@ -110,11 +82,11 @@ class ChunkedBuffer(ABC):
 
     def _enlarged(self, values: NDArray[Any], room: int) -> NDArray[Any]:
         """Return a new buffer that begins with ``values`` and holds at least ``room`` rows."""
-        shape = (min(_GROWTH * room, self._chunk_rows), *self._buffer.shape[1:])
-        buffer = new_array(shape, self._buffer.dtype)
+        shape = (min(2 * room, self._chunk_rows), *self._buffer.shape[1:])
+        buffer = np.empty(shape, self._buffer.dtype)
         buffer[: len(values)] = values
         return buffer
 
     def _new_full_buffer(self) -> NDArray[Any]:
         """Return a new buffer for a full chunk: a layer that fills one chunk usually fills more."""
-        return new_array((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)
+        return np.empty((self._chunk_rows, *self._buffer.shape[1:]), self._buffer.dtype)

@@ -112,10 +112,6 @@ def _text(found: object) -> str | None:
 class PassSource(Protocol):
     """What counts the passes of a layer; the bridge of a framework has it."""
 
-    @property
-    def is_known(self) -> bool:
-        """Whether passes can be told apart: none of them ran at the same time as another."""
-
     def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were.
 
@@ -193,8 +189,6 @@ class LayerLog:
 
     def _passes(self, new: tuple[int, int] | None) -> tuple[int, int] | None:
         """Return all passes. They are not known if those of the earlier capture are not."""
-        if self.pass_source is not None and not self.pass_source.is_known:
-            return None
         before = (0, 0) if self._earlier is None else self._earlier.passes
         if before is None or new is None:
             return new if self._earlier is None else before

@@ -255,11 +255,11 @@ def test_a_process_that_ends_in_an_open_block():
     assert (ended.returncode, ended.stderr) == (7, "")
 
 
-def test_stages_are_forgotten_when_the_process_ends():
+def test_stages_are_counted_and_left_when_the_process_ends():
     model = network()
     with torch.no_grad(), staged(model) as run:
         model(batch(0))
         run["0"].end_with_program()
         model(batch(1))
-        assert run["0"].state_count == 5 * 16  # that it had read before; nothing more is staged
+        assert run["0"].state_count == 5 * 16  # without a read before; nothing more is staged
         assert run["3"].histogram() == expected(model, range(2))["3_post_states"]

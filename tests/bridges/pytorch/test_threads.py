@@ -35,66 +35,6 @@ def test_threads_share_a_model(keep):
     assert hooks_of(model) == []
 
 
-class Meeting(nn.Module):
-    """In which as many threads wait for each other as a barrier wants."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.act, self.barrier = nn.Linear(6, 4), nn.ReLU(), threading.Barrier(1)
-
-    def forward(self, x):
-        x = self.layer(x)
-        self.barrier.wait(10)
-        return self.act(x)
-
-
-def in_threads(*calls):
-    threads = [threading.Thread(target=call) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def test_passes_that_overlap_are_not_told_apart():
-    model = Meeting()
-    with ts.capture(model, "*") as run:
-        in_threads(lambda: model(images(5, 6)))
-        model(images(5, 6))
-        assert [point.passes for point in run.values()] == [(2, 2)] * 2  # one after the other
-        model.barrier = threading.Barrier(2)
-        in_threads(lambda: model(images(5, 6)), lambda: model(images(7, 6)))
-    assert [point.passes for point in run.values()] == [None] * 2
-    assert [point.failed_passes for point in run.values()] == [0] * 2
-    assert run.instance_count == 22
-    assert "passes" not in str(run.report())
-
-
-def test_passes_are_told_apart_again_after_a_reset():
-    model = Meeting()
-    with ts.capture(model, "*") as run:
-        model.barrier = threading.Barrier(2)
-        in_threads(lambda: model(images(5, 6)), lambda: model(images(7, 6)))
-        run.reset()
-        model.barrier = threading.Barrier(1)
-        model(images(5, 6))
-    assert [point.passes for point in run.values()] == [(1, 1)] * 2
-
-
-def test_a_store_does_not_keep_the_passes_of_an_earlier_run_alone(tmp_path):
-    model = Meeting()
-    for threads in (1, 2):
-        model.barrier = threading.Barrier(threads)
-        with (
-            ts.Store(tmp_path / "run.zarr", mode="a") as store,
-            ts.capture(model, "*", storage_path=store),
-        ):
-            in_threads(*[lambda: model(images(5, 6))] * threads)
-        layers = ts.Store(tmp_path / "run.zarr")
-        assert {layer.passes for layer in layers.values()} == {(1, 1) if threads == 1 else None}
-    assert {layer.instance_count for layer in layers.values()} == {15}
-
-
 def test_data_parallel_without_a_gpu():
     parallel = nn.DataParallel(perceptron())
     with ts.capture(parallel, "module.0") as run:
