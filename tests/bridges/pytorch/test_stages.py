@@ -255,6 +255,30 @@ def test_a_process_that_ends_in_an_open_block():
     assert (ended.returncode, ended.stderr) == (7, "")
 
 
+READ_AT_THE_END = """
+import atexit
+import torch
+import tensorstate_gpu as ts
+
+model = torch.nn.Linear(8, 16)
+atexit.register(lambda: print(point.state_count, point.histogram().total))
+block = ts.capture(model, ["Linear"], keep="counts", stage_rows=1000)
+point = block.__enter__()[0]
+for times in (3, 4):
+    for _ in range(times):
+        model(torch.ones(5, 8))
+    if times == 3:
+        print(point.state_count)
+"""
+
+
+@pytest.mark.long
+def test_what_waits_in_a_stage_is_there_for_functions_that_run_at_exit():
+    command = [sys.executable, "-c", READ_AT_THE_END]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.stdout.split() == ["15", "35", "35"], ended.stderr
+
+
 def test_stages_are_counted_and_left_when_the_process_ends():
     model = network()
     with torch.no_grad(), staged(model) as run:
