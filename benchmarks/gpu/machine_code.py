@@ -1,8 +1,9 @@
-"""What the packing kernels cost a thread, by their machine code: only a compiler is needed.
+"""What the kernels of packing and counting cost a thread, by their machine code.
 
-For each layout: the instructions for each byte of activations, on the way through the kernel that
-reads the most (of a loop that reads: one turn); the reads that are under way when the first is
-needed; registers. ``python -m benchmarks.gpu.machine_code`` writes the results to a file that a
+Only a compiler is needed. For each layout: the instructions for each byte of activations, on the
+way through the kernel that reads the most (of a loop that reads: one turn; of counting, whose way
+the rows decide: unknown); the reads that are under way when the first is needed; registers.
+``python -m benchmarks.gpu.machine_code`` writes the results to a file that a
 test compares, and python -m benchmarks.gpu.results some of them to the page.
 """
 
@@ -26,6 +27,7 @@ from tensorstate_gpu._arrays.layout import plan
 from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu.cuda.launch import Launch, source_code
 from tensorstate_gpu.cuda.pack import pack_launch
+from tensorstate_gpu.cuda.wide_table import defines_for
 
 FILE = Path(__file__).parents[1] / "results/gpu_machine_code.json"
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
@@ -43,6 +45,7 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[slice, ...], tuple[int, ...], in
     "NCHW 56 x 56": ((64, 256, 56, 56), (), (), 1),
     "NCHW 7 x 7": ((64, 512, 7, 7), (), (), 1),
 }
+COUNTED = (8, 16, 32, 50, 63, 64, 128, 256, 512, 2048)  # bytes of a row
 
 
 def launches() -> Iterator[tuple[str, Launch]]:
@@ -53,6 +56,9 @@ def launches() -> Iterator[tuple[str, Launch]]:
         if axis == -1:
             per_neuron = launch_of(shape, slices, order, axis, "float32", per_neuron=True)
             yield f"{name}, float32, thresholds", per_neuron
+    for width in COUNTED:
+        source, defines = ("count", (("WIDTH", width),)) if width <= 8 else ("count_wide", defines_for(width))
+        yield f"counting rows of {width} bytes", Launch(source, "count_rows", defines, (1, 1), ())
 
 
 def launch_of(

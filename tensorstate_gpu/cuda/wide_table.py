@@ -15,10 +15,17 @@ from .table import BLOCKS, FIRST_SLOTS, Refused, Table, pointer, power_of_2_belo
 _THREADS = 1024  # one block for each multiprocessor
 _CACHE_ENTRY_BYTES = 16  # beside the row
 _LEAST_ROWS = 4  # of each group of lanes
-# Widest row of so many lanes: longer rows of fewer lanes leave the cache before they are compared.
-_LANES = {64: 1, 256: 2, 512: 8, math.inf: 32}
+# Widest row of so many lanes: a lane has the registers for 64 bytes of it, and the rest is read again.
+_LANES = {64: 1, 128: 2, 256: 4, 512: 8, math.inf: 32}
 _FIRST_BYTES = 1 << 21
 _MOST_ROWS = (1 << 32) - 2  # of a batch: a slot has 32 bits for the number of a row
+
+
+def defines_for(row_bytes: int) -> tuple[tuple[str, int], ...]:
+    """Return what a thread reads at once, in bytes, and how many threads share a row."""
+    unit = next(unit for unit in (16, 8, 4, 2, 1) if row_bytes % unit == 0)
+    lanes = next(lanes for width, lanes in _LANES.items() if row_bytes <= width)
+    return ("UNIT", unit), ("LANES", lanes)
 
 
 class WideTable(Table):
@@ -29,9 +36,8 @@ class WideTable(Table):
             slots = min(FIRST_SLOTS, power_of_2_below(_FIRST_BYTES // (16 + row_bytes) + 1))
         super().__init__(row_bytes, slots)
         self._slots, self._kept = self._empty(slots)
-        # What a thread can read at once, and the threads that share a row.
-        self._unit = next(unit for unit in (16, 8, 4, 2, 1) if row_bytes % unit == 0)
-        self._lanes = next(lanes for width, lanes in _LANES.items() if row_bytes <= width)
+        self._defines = defines_for(row_bytes)
+        self._lanes = dict(self._defines)["LANES"]
 
     def _empty(self, slots: int) -> tuple[DeviceArray, DeviceArray]:
         if slots > 1 << 32:
@@ -73,8 +79,7 @@ class WideTable(Table):
         self._launch("estimate", blocks, *batch, pointer(registers))
 
     def _launch(self, kernel: str, blocks: int, *arguments: np.generic, **block: int) -> None:
-        defines = (("UNIT", self._unit), ("LANES", self._lanes))
-        device.run(Launch("count_wide", kernel, defines, (blocks, 1), arguments, **block))
+        device.run(Launch("count_wide", kernel, self._defines, (blocks, 1), arguments, **block))
 
     def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
         return take(self._kept, slots)

@@ -1,5 +1,7 @@
 """`make gpu` without a GPU: it refuses; its benchmarks run on a CPU; its tables say what is."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,29 @@ TINY = Place("cpu", tiny=True)
 def test_without_a_gpu_it_fails(capsys):
     assert main([]) == 1
     assert "no CUDA GPU can be used here, so nothing was run" in capsys.readouterr().err
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from tests.cuda import simulated
+simulated.install()
+from benchmarks.gpu.__main__ import main
+sys.exit(main(["speed", "training", "sanitizers"]))
+"""
+
+
+def test_without_torch_the_stages_that_need_it_say_so(tmp_path):
+    command = [sys.executable, "-c", WITHOUT_TORCH]
+    options = {"env": os.environ | ALONE | {"TENSORSTATE_GPU_RESULTS": str(tmp_path)}, "cwd": ROOT}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 1
+    for name in ("speed", "training"):
+        assert f"{name}: not run, something that it needs is missing: import of torch" in done.stderr
+    (written,) = tmp_path.glob("*.json")
+    found = json.loads(written.read_text())
+    assert found["machine"]["gpu"] == "a simulated GPU"
+    assert list(found["cases"]) == list(sanitizers.TOOLS)
 
 
 def test_unknown_stages_are_refused(capsys):
@@ -107,36 +132,93 @@ def test_never_reached():
 """
 
 
-def test_what_the_tests_on_a_device_said(tmp_path, monkeypatch):
-    """A line each, written at once: a test that ends the process takes none of them along."""
-    (tmp_path / "cases.py").write_text(SOME_TESTS)
-    lines = tmp_path / "lines.jsonl"
+def summaries(folder, files, *arguments):
+    """Run files of tests as on a device; the exit code, and what is known of each file."""
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (folder / "pytest.ini").write_text("[pytest]")
+    lines = folder / "lines.jsonl"
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
-    (tmp_path / "pytest.ini").write_text("[pytest]")
-    command += ["-p", "benchmarks.gpu.each_test", "--rootdir", str(tmp_path), "cases.py"]
-    options = {"env": {each_test.LINES: str(lines), **ALONE}}
-    done = bounded.run(command, 600, **options, stdout=subprocess.DEVNULL, cwd=tmp_path)
-    assert done.returncode == 3
-    found = tests.summary(lines, "cases.py")
-    assert found["passed"] == 1
-    assert [said for name, said in found["failed"].items() if "test_two" in name] == [
+    command += [*arguments, "-p", "benchmarks.gpu.each_test", "--rootdir", str(folder), *files]
+    options = {"env": {each_test.LINES: str(lines), **ALONE}, "cwd": folder}
+    done = bounded.run(command, 600, **options, stdout=subprocess.DEVNULL)
+    return done.returncode, {name: tests.summary(lines, name) for name in files}
+
+
+def test_what_the_tests_on_a_device_said(tmp_path):
+    """A line each, written at once: a test that ends the process takes none of them along."""
+    code, found = summaries(tmp_path, {"cases.py": SOME_TESTS})
+    assert code == 3
+    said = found["cases.py"]
+    assert (said["collected"], said["passed"]) == (5, 1)
+    assert [said for name, said in said["failed"].items() if "test_two" in name] == [
         "assert 1 == 2"
     ]
-    assert [said for name, said in found["skipped"].items() if "test_three" in name] == [
+    assert [said for name, said in said["skipped"].items() if "test_three" in name] == [
         "Skipped: no numba_cuda"
     ]
+    assert tests._end(code, said) == 3
 
 
-def test_each_test_has_one_line_also_where_several_processes_run_them(tmp_path):
-    (tmp_path / "cases.py").write_text("def test_one(): pass\n\ndef test_two(): pass\n")
-    (tmp_path / "pytest.ini").write_text("[pytest]")
-    lines = tmp_path / "lines.jsonl"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist.plugin", "-n2"]
-    command += ["-p", "benchmarks.gpu.each_test", "-p", "no:cacheprovider"]
-    command += ["--rootdir", str(tmp_path), "cases.py"]
-    options = {"env": {each_test.LINES: str(lines), **ALONE}}
-    bounded.run(command, 600, **options, stdout=subprocess.DEVNULL, cwd=tmp_path)
-    assert len(lines.read_text().splitlines()) == tests.summary(lines, "cases.py")["passed"] == 2
+TWO_TESTS = "def test_one(): pass\n\ndef test_two(): pass\n"
+NOT_THERE = "no_such_framework"
+MISSING = f"import {NOT_THERE}\n{TWO_TESTS}"
+OPTIONAL = f"import pytest\n\npytest.importorskip('{NOT_THERE}')\n{TWO_TESTS}"
+
+
+@pytest.mark.parametrize("processes", [(), ("-p", "xdist.plugin", "-n2")])
+def test_each_file_is_known_also_where_several_processes_run_them(tmp_path, processes):
+    files = {"cases.py": TWO_TESTS, "missing.py": MISSING, "optional.py": OPTIONAL}
+    _, found = summaries(tmp_path, files, "--continue-on-collection-errors", *processes)
+    assert {name: said["passed"] for name, said in found.items()} == dict.fromkeys(files, 0) | {
+        "cases.py": 2
+    }
+    (why,) = found["missing.py"]["failed"].values()
+    assert f"No module named '{NOT_THERE}'" in why
+    (why,) = found["optional.py"]["skipped"].values()
+    assert f"could not import '{NOT_THERE}'" in why
+    ends = {name: tests._end("its time was up", said) for name, said in found.items()}
+    assert ends == {"cases.py": 0, "missing.py": 1, "optional.py": 0}
+
+
+def test_a_file_is_complete_if_all_its_tests_have_ended():
+    said = {"collected": 3, "passed": 2, "failed": {}, "skipped": {"a": "no GPU"}}
+    assert tests._end("its time was up", said) == 0
+    assert tests._end("its time was up", said | {"passed": 1}) == "its time was up"
+    assert tests._end(2, said | {"collected": None}) == 2
+
+
+def test_files_that_have_passed_on_a_device_come_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    files = ("streams.py", "tables.py", "packing.py", "counting.py")
+    assert tests.unknown_first(files) == files
+    hashes = {file: results.hash_of(ROOT / tests.CASES / file) for file in files}
+    results.write(
+        "tests",
+        {},
+        {
+            "streams.py": {"exit code": 0, "hash": hashes["streams.py"]},
+            "tables.py": {"exit code": 0, "hash": "of an older file"},
+            "packing.py": {"exit code": "its time was up", "hash": hashes["packing.py"]},
+        },
+    )
+    assert tests.unknown_first(files) == (*files[1:], files[0])
+
+
+def test_cases_whose_time_is_on_record_come_last(tmp_path, monkeypatch):
+    code = tmp_path / "kernels/pack_rows.cu"
+    code.parent.mkdir()
+    code.write_text("one")
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "CODE", tmp_path)
+    names = ["pack rows", "count rows", "unpack rows", "copy", "co-firing"]
+    cases = [(name, None) for name in names]
+    results.write("speed", {}, dict.fromkeys(names[:2], {}) | {"unpack rows": {"error": "no"}})
+    order = [name for name, _ in speed.unknown_first(cases)]
+    assert order == ["copy", "unpack rows", "co-firing", "pack rows", "count rows"]
+    code.write_text("another")
+    order = [name for name, _ in speed.unknown_first(cases)]
+    assert order == ["copy", "pack rows", "unpack rows", "co-firing", "count rows"]
 
 
 def test_stages_share_the_time(monkeypatch):

@@ -92,6 +92,16 @@ def test_what_the_operator_captures(on_cuda, keep):
         np.testing.assert_array_equal(hook.raw_states, np.concatenate(rows))
 
 
+def test_the_model_does_not_wait_for_rows_on_their_way_to_the_host(on_cuda):
+    layer, ready = Layer(on_cuda, "states"), []
+    layer(0)
+    GPU.put(device.copy_stream().key, lambda: None, lambda: ready)
+    layer(1)
+    torch.cuda.current_stream(0).synchronize()  # an error if that takes a copy
+    ready.append(True)
+    layer.check()
+
+
 def test_of_a_stage_in_a_compiled_graph(on_cuda, launched):
     """The host reads nothing of it, and so waits for nothing."""
     module, x = torch.nn.Identity(), on_cuda(torch.randn(60, 64))

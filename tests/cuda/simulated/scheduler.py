@@ -1,5 +1,6 @@
 """The streams of a simulated GPU: queues whose work runs late, in an order by chance."""
 
+import itertools
 import random
 import threading
 import types
@@ -136,10 +137,15 @@ class Device:
         current.devices.pop()
 
 
+_pointers = itertools.count(0x5000, 16)
+
+
 class Stream:
     """As cupy.cuda.Stream. The stream of address 0 is another one on each device."""
 
-    def __init__(self, ptr=0, device=-1):
+    def __init__(self, ptr=0, device=-1, *, non_blocking=False):
+        if non_blocking:
+            ptr, device = next(_pointers), current.devices[-1]
         self.ptr, self.device_id = ptr, device
 
     @classmethod
