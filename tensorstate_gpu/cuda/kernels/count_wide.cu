@@ -26,6 +26,7 @@ struct Table {
     Slot *slots;
     u64 mask;
     u8 *kept;
+    i32 width;
 };
 
 // An entry is 0, or the tag of a row | CLAIMED, and READY instead when its bytes are in ``rows``: there
@@ -45,7 +46,7 @@ DEVICE const u8 *row_of_batch(const u8 *batch, i32 width, u64 tagged) {
 
 // Stores the row of a slot that this group has just taken.
 DEVICE void keep(const Table &table, u64 at, const Row &row, u64 hash, const Group &group) {
-    write_row(table.kept + at * row.width, row, group);
+    write_row(table.kept + at * table.width, row, group);
     __threadfence();  // the row first, then the reference to it
     __syncwarp(group.lanes);
     if (group.part == 0) write_now(&table.slots[at].tagged, tag(hash) | KEPT);
@@ -68,8 +69,8 @@ DEVICE Outcome find_slot(const Table &table, const u8 *batch, const Row &row, u6
         }
         if (same_tag(there, hash)) {
             bool equal = (u32)there == KEPT
-                             ? equal_rows<true>(row, table.kept + at * row.width, group)
-                             : equal_rows<false>(row, row_of_batch(batch, row.width, there), group);
+                             ? equal_rows<true>(row, table.kept + at * table.width, group)
+                             : equal_rows<false>(row, row_of_batch(batch, table.width, there), group);
             if (equal) return COUNTED;
         }
         at = (at + 1) & table.mask;
@@ -82,8 +83,9 @@ DEVICE u32 cache_slot(const Cache &cache, u64 hash, u32 probe) {
     return at < cache.size ? at : at - cache.size;
 }
 
-DEVICE Sixteen *cached_row(const Cache &cache, u32 at) {
-    return (Sixteen *)(cache.rows + at * cache.stride);
+// Where the first part of a lane is.
+DEVICE u8 *cached_row(const Cache &cache, u32 at, const Group &group) {
+    return cache.rows + at * cache.stride + 16 * group.part;
 }
 
 DEVICE bool add_to_cache(const Cache &cache, const Row &row, u64 hash, const Group &group) {
@@ -92,8 +94,9 @@ DEVICE bool add_to_cache(const Cache &cache, const Row &row, u64 hash, const Gro
         u32 at = cache_slot(cache, hash, probe);
         u64 there = of_first(group, read_shared(cache.tagged + at));
         if (there != (tag(hash) | READY)) continue;
-        const Sixteen *cached = cached_row(cache, at);
-        if (!equal_parts(row, group, [&](i32 number) { return cached[number]; })) continue;
+        const u8 *cached = cached_row(cache, at, group);
+        auto part = [&](i32 offset) { return *(const Sixteen *)(cached + offset); };
+        if (!equal_parts(row, group, part)) continue;
         if (group.part == 0) atomicAdd(cache.counts + at, 1u);
         return true;
     }
@@ -111,8 +114,8 @@ DEVICE void note_in_cache(const Cache &cache, const Row &row, u64 hash, u64 slot
         if (same_tag(there, hash)) return;
         if (there) continue;
         if (group.part == 0) cache.slots[at] = (u32)slot;
-        Sixteen *cached = cached_row(cache, at);
-        each_part(row, group, [&](i32 number, Sixteen bytes) { cached[number] = bytes; });
+        u8 *cached = cached_row(cache, at, group);
+        each_part(row, [&](i32 offset, Sixteen bytes) { *(Sixteen *)(cached + offset) = bytes; });
         __threadfence_block();  // the row first, then the word that it is there
         __syncwarp(group.lanes);
         if (group.part == 0) *(volatile u64 *)(cache.tagged + at) = tag(hash) | READY;
@@ -144,7 +147,7 @@ LARGE_KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 widt
     u64 *tagged = (u64 *)(memory + cache_size * stride);
     u32 *cached_slots = (u32 *)(tagged + cache_size);
     Cache cache = {cache_size, stride, memory, tagged, cached_slots, cached_slots + cache_size};
-    Table table = {slots, mask, kept};
+    Table table = {slots, mask, kept, width};
     empty_cache(cache);
     __syncthreads();
     Group group = group_of_lane();

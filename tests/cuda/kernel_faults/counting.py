@@ -87,9 +87,9 @@ FAULTS = {
     ),
     "refers to a row that is not there yet": (
         "count_wide.cu",
-        "    write_row(table.kept + at * row.width, row, group);\n    __threadfence();",
+        "    write_row(table.kept + at * table.width, row, group);\n    __threadfence();",
         "    if (group.part == 0) write_now(&table.slots[at].tagged, tag(hash) | KEPT);\n"
-        "    __threadfence();\n    write_row(table.kept + at * row.width, row, group);",
+        "    __threadfence();\n    write_row(table.kept + at * table.width, row, group);",
         "test_table_of_equal_rows[24-0]",
         "assert",
     ),
@@ -102,10 +102,31 @@ FAULTS = {
     ),
     "writes a part too many": (
         "wide_row.h",
-        "if (16 * number < row.width) use",
-        "if (16 * number <= row.width) use",
+        "if (offset < row.left) use",
+        "if (offset <= row.left) use",
         "test_each_row_is_counted_or_refused[False-16]",
         "AddressSanitizer",
+    ),
+    "forgets the last part that is held": (
+        "wide_row.h",
+        "i < HELD; i++",
+        "i < HELD - 1; i++",
+        "test_wide_rows[64]",
+        "assert False",
+    ),
+    "forgets parts that are not held": (
+        "wide_row.h",
+        "offset = 16 * LANES * HELD;",
+        "offset = 16 * LANES * (HELD + 1);",
+        "test_wide_rows[2100]",
+        "assert False",
+    ),
+    "writes beyond the end of a row": (
+        "wide_row.h",
+        "        if (UNIT * i >= left) break;\n        units[i] =",
+        "        units[i] =",
+        "test_wide_rows[100]",
+        "assert",
     ),
     "counts what it refuses": (
         "count_wide.cu",
