@@ -15,7 +15,7 @@ LINES = "TENSORSTATE_TEST_LINES"  # the variable that names the file
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Of xdist, the main process writes the lines of all tests, and the first of the others once."""
+    """Of xdist, the main process writes the lines of tests, the first of the others the rest."""
     worker = getattr(config, "workerinput", {}).get("workerid")
     if worker is None:
         config.pluginmanager.register(Tests())

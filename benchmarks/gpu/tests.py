@@ -74,7 +74,8 @@ def _run(files: tuple[str, ...], lines: Path) -> int | str:
 
 def summary(lines: Path, file: str) -> dict[str, Any]:
     """How many tests of a file there are (None: not known) and passed; what the others said."""
-    written = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    text = lines.read_text() if lines.exists() else ""
+    written = [json.loads(line) for line in text.splitlines()]
     collected = [line["collected"].get(file, 0) for line in written if "collected" in line]
     tests = [line for line in written if file in line.get("name", "")]
     said = {

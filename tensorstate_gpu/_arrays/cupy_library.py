@@ -121,10 +121,9 @@ def torch_allocator() -> Allocator:
 
 
 def _memory_of_torch(size: int, device: int) -> int:
-    torch, stream = loaded_module("torch"), library().cuda.get_current_stream().ptr
-    assert torch is not None
+    stream = library().cuda.get_current_stream().ptr
     try:
-        address: int = torch.cuda.caching_allocator_alloc(size, device, stream)
+        address: int = sys.modules["torch"].cuda.caching_allocator_alloc(size, device, stream)
     except RuntimeError as error:
         raise _checked(error) from error
     return address
@@ -175,7 +174,7 @@ def as_torch_tensor(array: DeviceArray) -> Any:
 
 
 def _back_to_torch(address: int, device: int) -> None:
-    torch = loaded_module("torch")
+    torch = sys.modules.get("torch")
     if torch is not None:  # else the program ends
         torch.cuda.caching_allocator_delete(address)
 

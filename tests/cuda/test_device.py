@@ -241,7 +241,8 @@ def test_a_copy_waits_for_what_is_queued_and_nothing_waits_for_it(cupy):
     CURRENT[0] = Stream(7, log)
     cupy.cuda.alloc_pinned_memory = bytearray
     cupy.cuda.Event = lambda disable_timing: SimpleNamespace(
-        record=lambda stream=CURRENT[0]: log.append(f"record {stream.ptr}"), synchronize=lambda: None
+        record=lambda stream=CURRENT[0]: log.append(f"record {stream.ptr}"),
+        synchronize=lambda: None,
     )
     copies = SimpleNamespace(ptr=9, wait_event=lambda event: log.append("9 waits"))
 

@@ -42,7 +42,7 @@ def test_without_torch_the_stages_that_need_it_say_so(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 1
     for name in ("speed", "training"):
-        assert f"{name}: not run, something that it needs is missing: import of torch" in done.stderr
+        assert f"{name}: not run, something that it needs is missing: import" in done.stderr
     (written,) = tmp_path.glob("*.json")
     found = json.loads(written.read_text())
     assert found["machine"]["gpu"] == "a simulated GPU"
@@ -213,7 +213,8 @@ def test_cases_whose_time_is_on_record_come_last(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "CODE", tmp_path)
     names = ["pack rows", "count rows", "unpack rows", "copy", "co-firing"]
     cases = [(name, None) for name in names]
-    results.write("speed", {}, dict.fromkeys(names[:2], {}) | {"unpack rows": {"error": "no"}})
+    measured = {"pack rows": {}, "count rows": {}, "unpack rows": {"error": "no"}}
+    results.write("speed", {}, measured)
     order = [name for name, _ in speed.unknown_first(cases)]
     assert order == ["copy", "unpack rows", "co-firing", "pack rows", "count rows"]
     code.write_text("another")

@@ -2,6 +2,6 @@
 
 from . import counting, neurons, packing, stages
 
-# Of each: the kernel file, its text, the replacement, the test case that must fail, and a part of its
-# output.
+# Of each: the kernel file, its text, the replacement, the test case that must fail, and a part of
+# its output.
 FAULTS = packing.FAULTS | counting.FAULTS | neurons.FAULTS | stages.FAULTS

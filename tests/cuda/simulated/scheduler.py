@@ -34,11 +34,11 @@ class Scheduler:
 
     def reset(self, seed):
         """Forget all that is queued."""
+        self.life = object()  # first: what the queues hold may end with them, and ask for it
         self._random = random.Random(seed)
         self._eagerness = self._random.choice([0, 0.05, 0.5])  # of the device, by each call
         self._queues = defaultdict(deque)
         self._error = None  # of a kernel: every later call raises it
-        self.life = object()
         self.log = []  # where the host waited
         self.capturing = {}  # what CUDA graphs record, by stream
 
