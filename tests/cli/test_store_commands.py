@@ -287,7 +287,7 @@ def test_info_of_layers_that_keep_counts(did, tmp_path):
     assert layer["bytes"] == sum(file.stat().st_size for file in files if file.is_file())
     out = did("info", paths[0])[1].splitlines()
     assert "(2 commits)" in out[3]
-    assert out[-3].split()[-2:] == ["distinct", "runs"]
+    assert out[-4].split()[-2:] == ["distinct", "runs"]
     assert out[-1].split()[-3:] == ["<=", f"{distinct}", "2"]
     both = json.loads(did("info", *paths, "--json")[1])["layers"][1]
     assert (both["rows"], both["runs"], both["distinct_at_most"]) == (66, 4, 2 * distinct)
