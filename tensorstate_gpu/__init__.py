@@ -39,9 +39,8 @@ if TYPE_CHECKING:
     from tensorstate_gpu._states.bits import popcount
     from tensorstate_gpu._states.grouped_counts import GroupedCounts
     from tensorstate_gpu._states.packing import compress_states, decompress_states
-    from tensorstate_gpu._states.rank_counts import RankCounts
     from tensorstate_gpu._states.sort_and_count import count_states, sort_states
-    from tensorstate_gpu._states.state_counts import StateCounts, merge
+    from tensorstate_gpu._states.state_counts import RankCounts, StateCounts, merge
     from tensorstate_gpu._states.stored_counts import StoredCounts
     from tensorstate_gpu._states.stored_groups import StoredGroups
     from tensorstate_gpu.bridges.dask_arrays import count_stores
@@ -68,7 +67,7 @@ _PUBLIC_NAME_MODULES = PUBLIC_NAMES | {
     "AbstractStateCapture": "_capturing.capture_point",
     "CapturePoint": "_capturing.capture_point",
     "GroupedCounts": "_states.grouped_counts",
-    "RankCounts": "_states.rank_counts",
+    "RankCounts": "_states.state_counts",
     "RankRun": "_capturing.rank_run",
     "Run": "_capturing.run",
     "StateCounts": "_states.state_counts",

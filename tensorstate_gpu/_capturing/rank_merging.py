@@ -11,9 +11,14 @@ from tensorstate_gpu._capturing.rank_run import RankFacts, RankLayer, RankRun
 from tensorstate_gpu._capturing.spread import Spread
 from tensorstate_gpu._layers.numbered_keys import Label, in_order
 from tensorstate_gpu._states.grouped_counts import RankGroups
-from tensorstate_gpu._states.rank_counts import RankCounts, owned, with_tallies
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
-from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.state_counts import (
+    RankCounts,
+    StateCounts,
+    merge_all,
+    owned,
+    with_tallies,
+)
 from tensorstate_gpu.errors import (
     InputsUnknown,
     NotCapturable,

@@ -9,7 +9,7 @@ from tensorstate_gpu._html import html_table
 from tensorstate_gpu._layers.numbered_keys import Label
 from tensorstate_gpu._process.progress import ProgressCallback, complete
 from tensorstate_gpu._states.grouped_counts import RankGroups
-from tensorstate_gpu._states.rank_counts import RankCounts
+from tensorstate_gpu._states.state_counts import RankCounts
 from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, NothingCaptured, RowsNotKept
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure

@@ -14,10 +14,9 @@ from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.counts_by_group import CountsByGroup
-from tensorstate_gpu._states.rank_counts import gathered, owned
 from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
 from tensorstate_gpu._states.rank_sums import RankSums
-from tensorstate_gpu._states.state_counts import StateCounts, merge_all
+from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
 from tensorstate_gpu._states.sums_over_states import sum_over_states
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.composed_estimates import information_of_sums

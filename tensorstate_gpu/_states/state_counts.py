@@ -1,22 +1,32 @@
-"""StateCounts: an immutable histogram of states. Merging is associative and commutative."""
+"""StateCounts: an immutable histogram of states. Merging is associative and commutative.
+
+RankCounts is that of all ranks of a job.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import positive_integer, unmasked
+from tensorstate_gpu._arguments import integer, positive_integer, unmasked
+from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.count_checks import check_counts
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
-
-if TYPE_CHECKING:
-    from tensorstate_gpu._states.rank_counts import RankCounts
+from tensorstate_gpu._states.rank_exchange import (
+    Tally,
+    agreed,
+    check_sum,
+    exchange,
+    same_on_all,
+    summarised,
+)
 
 
 class StateCounts(MeasuredCounts):
@@ -134,9 +144,12 @@ class StateCounts(MeasuredCounts):
         Raises RuntimeError without a process group, ValueError if this process does not belong to
         it, and RanksDisagree, on every rank, if the numbers of neurons differ.
         """
-        from tensorstate_gpu._states.rank_counts import merged_on_ranks
-
-        return merged_on_ranks(self, process_group)
+        ranks = ranks_of(process_group)
+        own = self._neurons, self.total
+        neurons, totals = zip(*agreed(ranks, lambda: own), strict=True)
+        same_on_all(neurons, "the number of neurons")
+        check_sum(totals)
+        return with_tallies(ranks, owned(ranks, [self]))[0]
 
     def aligned_counts(self, other: StateCounts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the counts of both for each state that occurs in either, in order, with zeros.
@@ -256,3 +269,90 @@ def _same_neurons(part: StateCounts, neurons: int) -> StateCounts:
     if part.neurons != neurons:
         raise ValueError(f"cannot merge counts of {part.neurons} neurons with {neurons}")
     return part
+
+
+class RankCounts(MeasuredCounts):
+    """How often each distinct state occurred on all ranks of a job.
+
+    Each rank owns a part of the states, so none needs room for all. What the measures need of them
+    is known to every rank: how many states occurred how often. So measures are the same on all
+    ranks, and no rank waits for another; only gather() communicates.
+
+    ``StateCounts.merge_ranks()`` and ``Run.sync()`` return it. Copies cannot communicate.
+    """
+
+    __module__ = "tensorstate_gpu"
+
+    __slots__ = ("_firing", "_own", "_ranks", "_tally")
+
+    def __init__(
+        self, own: StateCounts, tally: Tally, firing: NDArray[np.int64], ranks: Ranks
+    ) -> None:
+        """``tally``: counts that occur, and how many states have each. ``firing``: by neuron."""
+        self._own, self._tally, self._firing, self._ranks = own, tally, firing, ranks
+
+    @property
+    def own(self) -> StateCounts:
+        """The states that this rank owns, and no other, with the counts of all ranks."""
+        return self._own
+
+    @property
+    def neurons(self) -> int:
+        return self._own.neurons
+
+    @property
+    def total(self) -> int:
+        counts, states = self._tally
+        return int(counts @ states)
+
+    def __len__(self) -> int:
+        return int(self._tally[1].sum())
+
+    def counts_of_counts(self) -> Tally:
+        """Return each count that occurs, ascending, and the number of states that have it."""
+        counts, states = self._tally
+        return counts.copy(), states.copy()
+
+    def firing_counts(self) -> NDArray[np.int64]:
+        """Return in how many states, with repetitions, each neuron fires: (neurons,)."""
+        return self._firing.copy()
+
+    def gather(self, dst: int = 0) -> StateCounts | None:
+        """Return the whole histogram at rank ``dst`` of the group, None at the others. Collective.
+
+        Raises RuntimeError for a copy, and ValueError, on every rank, if there is no such rank.
+        """
+        whole = gathered(self._ranks, [self._own], dst)
+        return None if whole is None else whole[0]
+
+
+def owned(ranks: Ranks, parts: Sequence[StateCounts]) -> list[StateCounts]:
+    """Return of each histogram what this rank owns, with the counts of all ranks.
+
+    Collective; every rank has as many parts, of the same neurons.
+    """
+    neurons = parts[0].neurons
+    histograms = [(part.packed, part.counts) for part in parts]
+    return [StateCounts.trusted(*part, neurons) for part in exchange(ranks, histograms, neurons)]
+
+
+def gathered(ranks: Ranks, owns: Sequence[StateCounts], dst: int) -> list[StateCounts] | None:
+    """Return whole histograms at rank ``dst``, None at the others. Collective.
+
+    ``owns``: what this rank owns of each.
+    """
+    if not 0 <= integer(dst, "dst") < ranks.size:
+        raise ValueError(f"dst must be from 0 to {ranks.size - 1}, got {dst}")
+    of_ranks = ranks.gathered(list(owns), dst)
+    if of_ranks is None:
+        return None
+    return [merge_all(list(parts), parts[0].neurons) for parts in zip(*of_ranks, strict=True)]
+
+
+def with_tallies(ranks: Ranks, owns: Sequence[StateCounts]) -> list[RankCounts]:
+    """Return the counts of all ranks, from what this rank owns of each. Collective."""
+    summaries = summarised(ranks, [(own.packed, own.counts) for own in owns])
+    return [
+        RankCounts(own, tally, firing[: own.neurons], ranks)
+        for own, (tally, firing) in zip(owns, summaries, strict=True)
+    ]

@@ -10,8 +10,7 @@ from tensorstate_gpu import information
 from tensorstate_gpu._html import html_summary, html_table
 from tensorstate_gpu._process.progress import OnDone, ProgressCallback, so_far
 from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
-from tensorstate_gpu._states.rank_counts import RankCounts
-from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import LabelsMissing, RowsNotKept

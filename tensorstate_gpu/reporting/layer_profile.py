@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._process.progress import OnDone
-from tensorstate_gpu._states.rank_counts import RankCounts
-from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.neurons.samples import sample_of

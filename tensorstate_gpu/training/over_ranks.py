@@ -4,9 +4,8 @@ from collections.abc import Collection, Mapping
 
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._capturing.window import CountsWindow
-from tensorstate_gpu._states.rank_counts import RankCounts
 from tensorstate_gpu._states.rank_exchange import same_on_all
-from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 
 
 def counts_over_ranks(

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tensorstate_gpu import information
-from tensorstate_gpu._states.rank_counts import RankCounts
-from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu.reporting.layer_names import layer_labels
 
 Scalars = dict[str, float]

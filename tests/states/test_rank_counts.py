@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._states import rank_counts, rank_exchange
+from tensorstate_gpu._states import rank_exchange, state_counts
 from tensorstate_gpu._states.rank_exchange import owners
 from tensorstate_gpu._states.state_counts import merge_all
 from tests.support.thread_ranks import ThreadRanks, on_ranks
@@ -18,7 +18,7 @@ from tests.support.thread_ranks import ThreadRanks, on_ranks
 @pytest.fixture(autouse=True)
 def ranks_are_given(monkeypatch):
     """process_group= of merge_ranks() is the ranks themselves."""
-    monkeypatch.setattr(rank_counts, "ranks_of", lambda ranks: ranks)
+    monkeypatch.setattr(state_counts, "ranks_of", lambda ranks: ranks)
 
 
 def counts_by_chance(seed, neurons, rows):
@@ -153,7 +153,7 @@ def test_many_histograms_are_sent_a_few_at_a_time(monkeypatch):
             sent.append(array.nbytes)
             return super().exchanged(array, sizes)
 
-    found = on_ranks(3, lambda ranks: rank_counts.owned(ranks, parts[ranks.rank]), Measured)
+    found = on_ranks(3, lambda ranks: state_counts.owned(ranks, parts[ranks.rank]), Measured)
     assert max(sent) <= block < 4 * sum(len(part) for part in parts[0])
     for of_ranks, owned in zip(zip(*parts, strict=True), zip(*found, strict=True), strict=True):
         assert merge_all(list(owned), 30) == merge_all(list(of_ranks), 30)
