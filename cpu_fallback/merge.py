@@ -9,7 +9,7 @@ from .kernel_types import Bytes, Int, Ints, Words
 from .radix import sort_buckets, split_buckets, to_buckets
 from .sort import gather_rows, run_bounds, sort_ranges
 from .threads import run, split_ranges, thread_ranges
-from .words import compare_rows, copy_row, store_bytes
+from .words import compare_rows, copy_row, row_word, store_bytes
 
 # Distinct rows in order (distinct, bytes), and their int64 counts.
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -83,10 +83,10 @@ def _merge_two(
     sums = np.empty(len(merged), np.int64)
     one = read_only(rows), read_only(counts)
     other = read_only(other_rows), read_only(other_counts)
-    found = _merge(*one, *other, merged, sums)
-    return merged[:found], sums[
-        :found
-    ]  # the memory behind them was never written, so it costs nothing
+    add_up = _merge_narrow if rows.shape[1] <= 8 else _merge
+    found = add_up(*one, *other, merged, sums)
+    # The memory behind them was never written, so it costs nothing.
+    return merged[:found], sums[:found]
 
 
 @kernel
@@ -139,6 +139,42 @@ def _merge(
             sums[found] += other_counts[j]
             j += 1
             other += width
+        target += width
+        found += 1
+    return found
+
+
+@kernel
+def _merge_narrow(
+    rows: Bytes, counts: Ints, other_rows: Bytes, other_counts: Ints, merged: Bytes, sums: Ints
+) -> int:
+    """Merge rows of at most 8 bytes, without branches: which row is the lower one is random."""
+    width = rows.shape[1]
+    one, end = address_of(rows), address_of(rows) + rows.size
+    other, other_end = address_of(other_rows), address_of(other_rows) + other_rows.size
+    target, stop = address_of(merged), address_of(merged) + merged.size
+    i, j, found = 0, 0, 0
+    while i < len(rows) and j < len(other_rows):
+        a, b = row_word(one, 0, width, end), row_word(other, 0, width, other_end)
+        takes_one, takes_other = np.int64(a <= b), np.int64(b <= a)
+        store_bytes(min(a, b), target, width, stop)
+        sums[found] = (counts[i] & -takes_one) + (other_counts[j] & -takes_other)
+        i += takes_one
+        j += takes_other
+        one += takes_one * width
+        other += takes_other * width
+        target += width
+        found += 1
+    for k in range(i, len(rows)):
+        store_bytes(row_word(one, 0, width, end), target, width, stop)
+        sums[found] = counts[k]
+        one += width
+        target += width
+        found += 1
+    for k in range(j, len(other_rows)):
+        store_bytes(row_word(other, 0, width, other_end), target, width, stop)
+        sums[found] = other_counts[k]
+        other += width
         target += width
         found += 1
     return found

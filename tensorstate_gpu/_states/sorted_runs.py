@@ -204,8 +204,9 @@ class ScratchRun:
         run = cls(row_bytes)
         step = rows_of_block(row_bytes)
         for rows, counts in pieces:
-            for start in range(0, len(rows), step):
-                run._append(rows[start : start + step], counts[start : start + step])
+            starts = range(0, len(rows), step)
+            for start, most in zip(starts, np.maximum.reduceat(counts, starts), strict=True):
+                run._append(rows[start : start + step], counts[start : start + step], int(most))
         return run
 
     def __reduce__(self) -> NoReturn:
@@ -214,8 +215,7 @@ class ScratchRun:
             "to a store of its own, and load() reads counts into memory"
         )
 
-    def _append(self, rows: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
-        most = int(counts.max())
+    def _append(self, rows: NDArray[np.uint8], counts: NDArray[np.int64], most: int) -> None:
         small = counts.astype(narrowest(most))
         whole = np.ascontiguousarray(rows)
         start = self._file.append(whole)
