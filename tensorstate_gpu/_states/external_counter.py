@@ -99,7 +99,7 @@ class ExternalCounter:
 
     def _written(self, runs: list[MemoryRun] | list[ScratchRun], budget: int) -> ScratchRun:
         pieces = merged(runs, self._row_bytes, budget)
-        return ScratchRun.of(self._row_bytes, pieces)
+        return ScratchRun.of(self._row_bytes, pieces, self._budget)
 
     def _compact(self) -> None:
         """Merge the shorter half of the runs."""
