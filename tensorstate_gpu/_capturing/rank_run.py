@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tensorstate_gpu import information
 from tensorstate_gpu._html import html_table
 from tensorstate_gpu._layers.numbered_keys import Label
+from tensorstate_gpu._process.progress import ProgressCallback, complete
 from tensorstate_gpu._states.grouped_counts import RankGroups
 from tensorstate_gpu._states.state_counts import RankCounts
 from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, NothingCaptured, RowsNotKept
@@ -166,12 +167,14 @@ class RankLayer:
             raise RowsNotKept(f"{self.name}: a rank had no memory for counts by label and group")
         return dict(self._groups_by)
 
-    def counted(self) -> RankCounts:
+    def counted(self, *, progress: ProgressCallback | None = None) -> RankCounts:
         """Return the counts of all ranks, as a report reads them."""
+        complete(progress, self.state_count)  # they were counted by sync()
         return self.histogram()
 
-    def counted_groups(self) -> RankGroups:
+    def counted_groups(self, *, progress: ProgressCallback | None = None) -> RankGroups:
         """Return the counts of all ranks by group, as a report reads them; see grouped()."""
+        complete(progress, self.state_count)
         return self.grouped()
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:

@@ -89,21 +89,27 @@ class LayerCounts(CapturedLayer):
         with self._reading() as accumulator:
             return accumulator.counted(summed_up(progress, accumulator.ledger.rows))
 
-    def counts_by(self, labels: Any = None) -> dict[Any, StateCounts]:
+    def counts_by(
+        self, labels: Any = None, *, progress: ProgressCallback | None = None
+    ) -> dict[Any, StateCounts]:
         """Return one StateCounts per label, computed in one pass over the rows.
 
         ``labels``: one integer or string per instance, which needs keep="states". By default, the
-        labels that were given during capture. Raises LabelsMissing if some instances have none, and
+        labels that were given during capture. ``progress`` is called with the number of rows
+        counted so far, and that of all. Raises LabelsMissing if some instances have none, and
         InputsUnknown (one of these) if some states belong to no known instance. Raises MemoryError
         if they are together more than a limit that was set: counted_by() leaves them in files.
         Warns if labels are given for inputs that Keras has shuffled.
         """
-        return load_each(self.counted_by(labels))
+        return load_each(self.counted_by(labels, progress=progress))
 
-    def counted_by(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
+    def counted_by(
+        self, labels: Any = None, *, progress: ProgressCallback | None = None
+    ) -> Mapping[Any, StateCounts | StoredCounts]:
         """Return the counts by label: in files, where memory is short; see counts_by()."""
         with self._reading(labels) as accumulator:
-            return accumulator.counted_by_label(labels)
+            on_counted = summed_up(progress, accumulator.ledger.rows)
+            return accumulator.counted_by_label(labels, on_counted)
 
     def grouped(
         self, groups: int | None = None, *, progress: ProgressCallback | None = None

@@ -119,14 +119,16 @@ class RowsAccumulator(Accumulator):
             chosen = row_weights > 0
             yield chunk[chosen], None if once else row_weights[chosen]
 
-    def counted_by_label(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
+    def _compute_by_label(
+        self, labels: Any, on_counted: OnDone | None
+    ) -> Mapping[Any, StateCounts | StoredCounts]:
         self.collect_transferred(wait=True)
         pieces = self._label_reader(labels)()
         counters = RunCounters(self.row_bytes)
-        for chunk, instances in self._chunks_with_instances():
+        for chunk, instances in self._chunks_with_instances(on_counted):
             first, last = int(instances[0]), int(instances[-1])
             counters.add(chunk, pieces.read(first, last + 1)[instances - first])
-        return counters.counted_by(self.neurons)
+        return counters.counted_by(self.neurons, on_counted)
 
     def _compute_groups(
         self, groups: int | None, on_counted: OnDone | None
@@ -134,16 +136,18 @@ class RowsAccumulator(Accumulator):
         self.collect_transferred(wait=True)
         self.ledger.require_assigned()
         samples, counters = self._count_by_group(groups, lambda: None, on_counted)
-        return samples.with_all_counts(counters.counted_by_group(self.neurons, by_label=False))
+        parts = counters.counted_by_group(self.neurons, on_counted, by_label=False)
+        return samples.with_all_counts(parts)
 
-    def counted_groups_by_label(
-        self, groups: int | None, labels: Any = None, on_counted: OnDone | None = None
+    def _compute_groups_by_label(
+        self, groups: int | None, labels: Any, on_counted: OnDone | None
     ) -> dict[Any, GroupedCounts | StoredGroups]:
         self.collect_transferred(wait=True)
         read = self._label_reader(labels)
         read()  # raises an error if some are missing
         samples, counters = self._count_by_group(groups, read, on_counted)
-        return samples.with_counts(counters.counted_by_group(self.neurons, by_label=True))
+        parts = counters.counted_by_group(self.neurons, on_counted, by_label=True)
+        return samples.with_counts(parts)
 
     def _count_by_group(
         self,

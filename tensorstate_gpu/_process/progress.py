@@ -1,5 +1,6 @@
 """Progress of long operations: the type of the functions that report it, and a bar on stderr."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -45,6 +46,43 @@ def summed_up(progress: ProgressCallback | None, total: int) -> OnDone | None:
         progress(done, total)
 
     return on_done
+
+
+def so_far(on_done: OnDone | None) -> ProgressCallback | None:
+    """Return what tells ``on_done`` how much more is done than at its last call."""
+    if on_done is None:
+        return None
+    before = 0
+
+    def progress(done: int, total: int = 1) -> None:
+        nonlocal before
+        on_done(done - before)
+        before = done
+
+    return progress
+
+
+@contextlib.contextmanager
+def readings(on_done: OnDone | None, size: int, times: int) -> Iterator[OnDone | None]:
+    """Yield what is told of up to ``times`` readings of ``size`` each, and tells of one in all.
+
+    Fewer readings may be needed: what is left at the end is told then.
+    """
+    if on_done is None:
+        yield None
+        return
+    read = told = 0
+
+    def on_read(more: int) -> None:
+        nonlocal read, told
+        read += more
+        if (now := min(size, read // times)) > told:
+            on_done(now - told)
+            told = now
+
+    yield on_read
+    if size > told:
+        on_done(size - told)
 
 
 def complete(progress: ProgressCallback | None, total: int) -> None:
@@ -102,6 +140,15 @@ class Progress:
     def add(self, more: int, *, note: str = "") -> None:
         """Add to what is done."""
         self.to(self.done + more, note=note)
+
+    @classmethod
+    def in_percent(cls, what: str) -> "Progress":
+        """Return one of work of which a part is done several times; see to_share()."""
+        return cls(what, 100, "percent")
+
+    def to_share(self, done: int, total: int = 1) -> None:
+        """Set how much is done, in percent."""
+        self.to(100 * done // total)
 
     def __enter__(self) -> "Progress":
         return self

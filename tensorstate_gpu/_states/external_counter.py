@@ -17,7 +17,14 @@ from tensorstate_gpu._states.sorted_runs import (
     length,
 )
 
+_MOST_NUMBERS = 12  # bytes of the number of a row's label and group
+_COPIES = 4  # of counts, until they are apart by label and group
 _MOST_RUNS = 64  # then the shorter half becomes one: rows that return do not fill the disk
+
+
+def may_outgrow_memory(rows: int, row_bytes: int) -> bool:
+    """Return whether counting so many rows may need files: they may be all distinct."""
+    return rows * (row_bytes + _MOST_NUMBERS + 8) * _COPIES > working_memory()
 
 
 class ExternalCounter:

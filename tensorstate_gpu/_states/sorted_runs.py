@@ -13,6 +13,12 @@ from tensorstate_gpu._process.scratch_file import ScratchFile
 
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]  # as a backend returns them
 
+
+def rows_of(histogram: Histogram) -> int:
+    """Return how many rows were counted."""
+    return int(histogram[1].sum())
+
+
 # A block is the least that is read. Blocks of wide rows are larger, because the first row of each
 # stays in memory.
 _BLOCK_BYTES, _LEAST_BLOCK_ROWS = 1 << 15, 128

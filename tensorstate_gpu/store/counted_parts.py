@@ -4,7 +4,6 @@ Each task writes one store of counts, which gets its name when it is complete. I
 whole it is a share, so that merging knows of shares that are missing or given twice.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import google_crc32c
@@ -21,6 +20,7 @@ from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neuron
 from tensorstate_gpu._states.sorted_runs import RangeOfRun
 from tensorstate_gpu._states.stored_counts import Path, StoredCounts, runs_of
 from tensorstate_gpu.store.counts_record import Share, check_shares
+from tensorstate_gpu.store.files import real_place
 from tensorstate_gpu.store.kept_counts import (
     KeptCounts,
     check_place,
@@ -248,9 +248,11 @@ def _opened(paths: Iterable[Path]) -> list[KeptCounts]:
         kept += find_ranges(path) if found is None else [found]
     if not kept:
         raise ValueError("paths is empty: there is nothing to merge")
-    place, times = Counter(each.place for each in kept).most_common(1)[0]
-    if times > 1:
-        raise ValueError(f"{place} is given twice")
+    places: dict[str, str] = {}  # by where links lead
+    for each in kept:
+        if (other := places.setdefault(real_place(each.place), each.place)) is not each.place:
+            also = "" if other == each.place else f": {other} is the same"
+            raise ValueError(f"{each.place} is given twice{also}")
     check_shares((each.place, each.record.share) for each in kept)
     for each in kept:
         if each.record.neurons != kept[0].record.neurons:

@@ -63,16 +63,20 @@ def open_counts(path: Any) -> StoredCounts:
 def find_counts(path: Any) -> KeptCounts | None:
     """Open a store of counts; None if there is none, or one that is not complete."""
     files = files_at(path)
+    record = find_record(files)
+    if record is None:
+        return None
+    run = KeptRun(files, "", row_bytes(record.neurons), record.most, record.arrays)
+    return KeptCounts(str(files), record, run)
+
+
+def find_record(files: Files) -> CountsRecord | None:
+    """Return the record of a store of counts; None if there are none, or not all of them."""
     try:
         data = files.read(KEY)
     except (FileNotFoundError, IsADirectoryError):
         return None
-    record = CountsRecord.from_bytes(data, str(files))
-    return KeptCounts(str(files), record, _run_of(files, record))
-
-
-def _run_of(files: Files, record: CountsRecord) -> KeptRun:
-    return KeptRun(files, "", row_bytes(record.neurons), record.most, record.arrays)
+    return CountsRecord.from_bytes(data, str(files))
 
 
 def range_path(path: Path, number: int) -> str:

@@ -37,7 +37,8 @@ def progress(told):
 
 
 @pytest.mark.parametrize(
-    "read", ["counted", "grouped", "grouped_by", "counted_groups", "counted_groups_by"]
+    "read",
+    ["counted", "counts_by", "grouped", "grouped_by", "counted_groups", "counted_groups_by"],
 )
 def test_rows_are_told_with_their_total(read, layer, told, progress):
     for _ in range(2):  # it may be remembered
@@ -45,8 +46,17 @@ def test_rows_are_told_with_their_total(read, layer, told, progress):
         getattr(layer, read)(progress=progress)
         assert told == sorted(told)
         assert told[-1] == (3000, 3000)
-    if read == "grouped_by" and not layer.keeps_counts:  # which is counted each time
+    if read in ("counts_by", "grouped_by") and not layer.keeps_counts:  # which is counted each time
         assert len(told) > 5
+
+
+@pytest.mark.parametrize("by_label", [False, True])
+def test_a_report_tells_of_all_layers(by_label, layer, tmp_path, told, progress):
+    run = ts.Store(tmp_path / "run.zarr")
+    found = run.report(by_label=by_label, progress=progress)
+    assert told == sorted(told)
+    assert told[-1] == (6000, 6000) if by_label else (3000, 3000)
+    assert str(found) == str(run.report(by_label=by_label))
 
 
 @pytest.mark.parametrize("read", ["counted", "histogram", "counted_groups", "grouped"])
@@ -112,6 +122,8 @@ def test_no_function_is_told_before_anything_is_done(layer, tmp_path):
         lambda progress: ts.open_stores([tmp_path / "run.zarr"]).verify(progress),
         lambda progress: ts.Run([captured]).save(tmp_path / "new", progress=progress),
         lambda progress: ts.Store(tmp_path / "run.zarr", progress=progress),
+        lambda progress: ts.Store(tmp_path / "run.zarr").report(progress=progress),
+        lambda progress: ts.Run([captured]).report(progress=progress),
     ):
         with pytest.raises(TypeError, match="progress must be callable, got int"):
             work(progress=1)
