@@ -1,5 +1,7 @@
 """Counting distinct rows exactly: in hash tables while rows repeat, otherwise by sorting.
 
+Where there are fewer possible states than rows, each possible state has a count of its own.
+
 A hash chooses the slot, but rows are always compared byte by byte. A slot is empty if its count is
 0, so the all-zero state needs no special case.
 """

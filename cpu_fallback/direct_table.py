@@ -1,17 +1,20 @@
 """Counting rows of few bits: an array has a count for each possible state, in their order."""
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import kernel
 from .intrinsics import address_of
 from .kernel_types import Bytes, Counts32, Int, Ints
-from .merge import Histogram
+from .merge import Histogram, write_pieces
 from .threads import in_parallel, run, split_ranges, thread_ranges
 from .words import row_word, store_bytes
 
 _MOST_BITS = 22  # 16 MiB of counts for each thread
 _MOST_ROWS = (1 << 32) - 1  # counts are 32 bits wide, so that more of them are in the caches
+_SAMPLE = 1 << 10  # rows that show at once that most layers have too many bits
 
 
 def count_directly(rows: NDArray[np.uint8]) -> Histogram | None:
@@ -23,16 +26,15 @@ def count_directly(rows: NDArray[np.uint8]) -> Histogram | None:
     bits = max(in_parallel(lambda start, stop: _bits_of(rows[start:stop]), len(rows), traffic))
     if bits > most:
         return None
-    parts = thread_ranges(len(rows), traffic)
+    # No more threads than keep all tables smaller than four bytes for each row.
+    threads = min(len(thread_ranges(len(rows), traffic)), len(rows) >> bits)
+    parts = split_ranges(len(rows), threads)
     tables = np.zeros((len(parts), 1 << bits), np.uint32)
     run(
         lambda table, start, stop: _count_rows(rows, start, stop, table),
         [(table, *part) for table, part in zip(tables, parts, strict=True)],
     )
     return _in_order(tables, rows.shape[1])
-
-
-_SAMPLE = 1 << 10
 
 
 def _bits_of(rows: NDArray[np.uint8]) -> int:
@@ -44,14 +46,7 @@ def _in_order(tables: NDArray[np.uint32], row_bytes: int) -> Histogram:
     """Add up the counts of all threads, in the first table; return the states that occur."""
     pieces = split_ranges(tables.shape[1], len(tables))
     found = run(lambda start, stop: _add_up(tables, start, stop), pieces)
-    packed = np.empty((sum(found), row_bytes), np.uint8)
-    counts = np.empty(len(packed), np.int64)
-    ends = np.cumsum(found)
-    run(
-        lambda start, stop, at, end: _write_states(tables[0], start, stop, packed[:end], counts, at),
-        [(*piece, *at) for piece, at in zip(pieces, zip(ends - found, ends), strict=True)],
-    )
-    return packed, counts
+    return write_pieces(partial(_write_states, tables[0]), pieces, found, row_bytes)
 
 
 @kernel
@@ -70,8 +65,9 @@ def _all_bits(rows: Bytes) -> np.uint64:
 def _count_rows(rows: Bytes, start: Int, stop: Int, counts: Counts32) -> None:
     width, end = rows.shape[1], address_of(rows) + rows.size
     row = address_of(rows) + start * width
+    last = np.uint64(len(counts) - 1)  # all bits are 1: rows that change meanwhile stay in bounds
     for _ in range(start, stop):
-        counts[row_word(row, 0, width, end)] += np.uint32(1)
+        counts[row_word(row, 0, width, end) & last] += np.uint32(1)
         row += width
 
 

@@ -1,5 +1,8 @@
 """Histograms as sorted rows and their counts: built by sorting, merged in linear time."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,14 +54,27 @@ def _count_narrow(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Hist
         return distinct
 
     found = run(sort_and_count, pieces)  # distinct keys in each piece
-    packed = np.empty((sum(found), rows.shape[1]), np.uint8)
-    counts = np.empty(sum(found), np.int64)
-    offsets = np.cumsum([0, *found])
+    ranges = [(int(bounds[first]), int(bounds[last])) for first, last in pieces]
+    return write_pieces(partial(_write_runs, keys), ranges, found, rows.shape[1])
+
+
+def write_pieces(
+    write: Callable[[int, int, NDArray[np.uint8], NDArray[np.int64], int], None],
+    pieces: list[tuple[int, int]],
+    found: list[int],
+    row_bytes: int,
+) -> Histogram:
+    """Build a histogram of pieces, in each of which so many states were found; a thread for each.
+
+    ``write(start, stop, packed, counts, at)`` writes those of a piece from row ``at`` on, none
+    beyond ``packed``.
+    """
+    packed = np.empty((sum(found), row_bytes), np.uint8)
+    counts = np.empty(len(packed), np.int64)
+    ends = np.cumsum(found)
     run(
-        lambda piece, at, until: _write_runs(
-            keys, bounds[piece[0]], bounds[piece[1]], packed[:until], counts, at
-        ),
-        list(zip(pieces, offsets[:-1], offsets[1:], strict=True)),
+        lambda piece, at, end: write(*piece, packed[:end], counts, at),
+        list(zip(pieces, ends - found, ends, strict=True)),
     )
     return packed, counts
 

@@ -72,7 +72,7 @@ class Counter:
             self._collect(rows)
 
     def clear(self) -> None:
-        """Forget all rows. Whether most of them were new is remembered, and memory for rows kept."""
+        """Forget all rows, but not whether most were new. Memory for collected rows is kept."""
         self._tables, self._in_tables = [new_table(self._row_bytes)], 0
         self._runs, self._filled, self._total = [], 0, 0
 
