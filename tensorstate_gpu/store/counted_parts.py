@@ -253,12 +253,9 @@ def _opened(paths: Iterable[Path]) -> list[KeptCounts]:
         kept += find_ranges(path) if found is None else [found]
     if not kept:
         raise ValueError("paths is empty: there is nothing to merge")
-    places: dict[str, str] = {}  # by where links lead
-    for each in kept:
-        if (other := places.setdefault(real_place(each.place), each.place)) is not each.place:
-            also = "" if other == each.place else f": {other} is the same"
-            raise ValueError(f"{each.place} is given twice{also}")
+    _check_once((each.place, real_place(each.place)) for each in kept)
     check_shares((each.place, each.record.share) for each in kept)
+    _check_once((each.place, each.record.identity or each.place) for each in kept)
     for each in kept:
         if each.record.neurons != kept[0].record.neurons:
             raise ValueError(
@@ -266,6 +263,17 @@ def _opened(paths: Iterable[Path]) -> list[KeptCounts]:
                 f"{each.record.neurons}"
             )
     return kept
+
+
+def _check_once(places: Iterable[tuple[str, str]]) -> None:
+    """Raise ValueError if two places have the same identity: states would be counted twice."""
+    seen: dict[str, str] = {}
+    for place, identity in places:
+        if identity in seen:
+            other = seen[identity]
+            also = "" if other == place else f": it is the same as {other}, or a copy"
+            raise ValueError(f"{place} is given twice{also}")
+        seen[identity] = place
 
 
 def _checksum(text: str) -> str:

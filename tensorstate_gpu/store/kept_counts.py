@@ -8,6 +8,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from tensorstate_gpu._arguments import function
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -182,7 +183,9 @@ def _write(
     run = write_run(files, "", row_bytes(counts.neurons), runs, pieces)
     if rows not in (None, run.tally.total):
         raise LedgerError(f"{rows} rows were captured, {run.tally.total} counted")
-    record = CountsRecord(counts.neurons, run.most, run.tally, run.arrays, share)
+    record = CountsRecord(
+        counts.neurons, run.most, run.tally, run.arrays, share, identity=uuid4().hex
+    )
     files.write(KEY, record.to_bytes())
     files.sync()
 

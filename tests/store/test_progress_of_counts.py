@@ -73,6 +73,19 @@ def test_remembered_counts_that_are_written_are_one_half(layer, tmp_path, told, 
     assert told[-1] == (6000, 6000)
 
 
+def test_an_array_is_counted_and_written(layer, tmp_path, told, progress):
+    for number, states in enumerate([ROWS, layer]):
+        told.clear()
+        counts = ts.count_states(states, 24, to=tmp_path / f"{number}", progress=progress)
+        assert told == sorted(told)
+        assert (3000, 6000) in told
+        assert told[-1] == (6000, 6000)
+        assert counts.load() == ts.count_states(ROWS, 24)
+    for wrong in ({}, {"size": 9}):
+        with pytest.raises(TypeError, match="progress"):
+            ts.count_states(ROWS, progress=progress, **wrong)
+
+
 def test_a_task_that_runs_again_says_that_all_is_done(tmp_path, told, progress):
     for _ in range(2):
         told.clear()
@@ -110,6 +123,7 @@ def test_no_function_is_told_before_anything_is_done(layer, tmp_path):
         layer.counted_groups_by,
         lambda progress: layer.histogram(to=tmp_path / "new", progress=progress),
         lambda progress: counts.save(tmp_path / "new", progress=progress),
+        lambda progress: ts.count_states(ROWS, to=tmp_path / "new", progress=progress),
         lambda progress: ts.count_part(ROWS, 0, 1, tmp_path / "new/part", progress=progress),
         lambda progress: store.merge_range(
             [tmp_path / "counts"], 0, 1, tmp_path / "new", progress=progress
