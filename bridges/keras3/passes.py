@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._capturing.options import CaptureOptions
-from tensorstate_gpu._capturing.pass_log import next_pass
 from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
+from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .backends import first_tensor, in_symbolic_call, is_recomputation, tell_of_call
 from .training_mode import takes_call
@@ -31,10 +31,14 @@ class ModelPasses:
     """
 
     def __init__(self, options: CaptureOptions) -> None:
-        self.clock = 0
-        self.failed = 0  # passes, before the one that runs
+        self.times = PassTimes()
         self.mask: Mask | None = None
         self._options = options
+
+    @property
+    def clock(self) -> int:
+        """The time of the pass that runs, or the time after it."""
+        return self.times.latest
 
     def around(
         self,
@@ -57,12 +61,12 @@ class ModelPasses:
         return takes_call(self._options) and not is_recomputation()
 
     def _begin(self, mask: NDArray[np.generic] | None) -> None:
-        self.failed += self.clock % 2
-        self.clock = next_pass(self.clock)
+        self.times.fail(self.clock)  # unless it has ended
+        self.times.begin()
         self.mask = validated_mask(mask) if mask is not None and mask.ndim == 2 else None
 
     def _end(self, _: object) -> None:
-        self.clock += self.clock % 2
+        self.times.end(self.clock)
         self.mask = None
 
 

@@ -111,8 +111,8 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
         return
     receiver = _receivers.get(key)
     if receiver is not None and is_real_forward(x):
-        time, inputs, *_ = clock.tolist()
-        receiver.receive(x, time, traced, inputs or None)
+        counter = receiver.pass_log.counter
+        receiver.receive(x, counter.clock, traced, counter.inputs or None)
         note_captured(x, traced_axes(traced).axes)
 
 

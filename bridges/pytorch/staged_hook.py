@@ -43,7 +43,8 @@ class StagedHook(StateCaptureHook):
     takes_stage_rows = True
     _stage: Stage | None = None
     _static_labels: torch.Tensor | None = None
-    _lost = 0  # rows
+    _lost = 0  # rows that have found no room
+    _uncounted = ""  # which rows were not counted at the end of the program, and why
     _failed = 0  # passes, when the stage was drained last
 
     def _use_log(self, log: ModuleLog) -> None:
@@ -114,7 +115,7 @@ class StagedHook(StateCaptureHook):
         self._stage, self._found_first = stage, found
         self.intake.add_barrier(self.drain)
         _with_stage.add(self)
-        self._failed = self.pass_log.counter.failed
+        self._failed = self.pass_log.counter.times.failed()
         return stage
 
     def takes_pass(self) -> bool:
@@ -153,7 +154,7 @@ class StagedHook(StateCaptureHook):
         So is what was staged since the last time if a pass has failed since: nothing tells which
         rows are its. A warning says so.
         """
-        stage, failed = self._stage, self.pass_log.counter.failed
+        stage, failed = self._stage, self.pass_log.counter.times.failed()
         if failed != self._failed:
             self._failed = failed
             self._drop()
@@ -180,7 +181,7 @@ class StagedHook(StateCaptureHook):
 
     def discard_broken_pass(self) -> None:
         """Drop what waits in the stage, with a warning, if a pass has begun and not ended."""
-        if self.pass_log.counter.clock % 2:
+        if self.pass_log.counter.times.unfinished():
             self._drop()
         else:
             self.drain()
@@ -204,7 +205,9 @@ class StagedHook(StateCaptureHook):
             scope.notes = before
 
     def check_complete(self) -> None:
-        """Raise RowsLost if rows have found no room."""
+        """Raise RowsLost if rows have found no room, or could not be counted."""
+        if self._uncounted:
+            raise RowsLost(f"{self.name}: {self._uncounted}")
         if self._lost:
             raise RowsLost(
                 f"{self.name}: {self._lost:,} rows have found no room among the "
@@ -214,7 +217,7 @@ class StagedHook(StateCaptureHook):
 
     def forget_lost(self) -> None:
         """Start over after lost rows."""
-        self._lost = 0
+        self._lost, self._uncounted = 0, ""
 
     def _find_accumulator(self) -> Accumulator | None:
         self.check_complete()
@@ -228,13 +231,26 @@ class StagedHook(StateCaptureHook):
         """Count what waits in the stage, and leave the model.
 
         Python ends blocks that are still open when parts of it are gone. Nothing can be counted
-        then, and torch aborts the process over a tensor that the failed attempt refers to.
+        then, and torch aborts the process over a tensor that the failed attempt refers to. If it
+        fails now, what functions at exit read raises RowsLost.
         """
         try:
             self.drain()
+        except Exception as error:  # any: of a device, for want of memory, ...
+            self._uncounted = (
+                f"{self._waiting()} that waited in its stage could not be counted when the program "
+                f"ended: {type(error).__name__}: {error}"
+            )
         finally:
             self.remove()
             self._stage = None
+
+    def _waiting(self) -> str:
+        """Say how many rows wait in the stage."""
+        try:
+            return f"{0 if self._stage is None else self._stage.waiting():,} rows"
+        except Exception:  # a device that has failed does not tell
+            return "an unknown number of rows"
 
     # ---- copies --------------------------------------------------------------------------------
 
