@@ -26,7 +26,7 @@ from .operator import Receiver
 from .pass_counter import ModuleLog
 from .spread_tensors import local_part, part_in_graph
 from .stage import APPENDING, Stage, Staged, checked_labels, placement_of
-from .tensors import is_exporting, is_real_forward, is_recorded
+from .tensors import first_tensor, is_exporting, is_real_forward, is_recorded
 
 # A CUDA graph writes into the stages that it was recorded with, whether or not their captures have
 # ended. It also reads the weights of its layers, so it cannot be used longer than these.
@@ -53,15 +53,16 @@ class StagedHook(StateCaptureHook):
 
     # ---- batches -------------------------------------------------------------------------------
 
+    def _capture_in_graph(self, module: Any, value: Any) -> None:
+        tensor = first_tensor(value)
+        if self._stage is None or not isinstance(tensor, torch.Tensor):
+            super()._capture_in_graph(module, value)
+        elif not is_exporting():
+            self._stage.append(part_in_graph(tensor).detach())
+
     def deliver(self, tensor: torch.Tensor, sequences: PackedSequence | None = None) -> None:
         """Like Receiver.deliver(); in a CUDA graph that is recorded, whenever it is replayed."""
-        stage = self._stage
-        if torch.compiler.is_compiling():
-            if stage is None:
-                super().deliver(tensor, sequences)
-            elif not is_exporting():
-                stage.append(part_in_graph(tensor).detach())
-        elif is_real_forward(tensor, recorded=True):
+        if is_real_forward(tensor, recorded=True):
             if is_recorded(tensor):
                 self._keep_for_graph()
             self.receive(tensor, self.pass_log.counter.clock, sequences=sequences)
