@@ -15,7 +15,6 @@ from tensorstate_gpu._arrays.firing_function import (
     FiringFunction,
     checked_firing_function,
     picklable_function,
-    plain_function,
 )
 from tensorstate_gpu._arrays.thresholds import keep_threshold, plain_threshold
 from tensorstate_gpu._layers.instance_groups import checked_groups
@@ -116,18 +115,14 @@ class CaptureOptions:
                 )
         return positive_integer(self.stage_rows, "stage_rows")
 
-    def __getstate__(self) -> tuple[Any, ...]:
+    # Not __getstate__: until Python 3.11.3, a dataclass with slots puts its own in its place.
+    def __reduce__(self) -> tuple[Any, ...]:
         changed = {
             "firing": picklable_function(self.firing),
             "when": None if callable(self.when) else self.when,  # a copy is at no model
         }
         names = (field.name for field in dataclasses.fields(self))
-        return tuple(changed[name] if name in changed else getattr(self, name) for name in names)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        for field, value in zip(dataclasses.fields(self), state, strict=True):
-            object.__setattr__(self, field.name, value)
-        object.__setattr__(self, "firing", plain_function(self.firing))
+        return type(self), tuple(changed.get(name, getattr(self, name)) for name in names)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "CaptureOptions":
         return self  # it never changes, and functions that cannot be pickled can stay

@@ -206,6 +206,7 @@ class Run(Mapping[str, CapturePoint]):
         by_label: bool = False,
         divergences: bool = False,
         include_out_of_step: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> "Report":
         """Return the table of measures; see tensorstate_gpu.report."""
         from tensorstate_gpu.reporting import report
@@ -217,6 +218,7 @@ class Run(Mapping[str, CapturePoint]):
             by_label=by_label,
             divergences=divergences,
             include_out_of_step=include_out_of_step,
+            progress=progress,
         )
 
     @property

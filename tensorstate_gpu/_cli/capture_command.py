@@ -36,7 +36,8 @@ def capture(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"tensorstate: stopped; {_what_is_kept(options.store)}", file=sys.stderr)
         return 130
-    report = run.report(by_label=options.labels is not None)
+    with Progress.in_percent("measuring") as progress:
+        report = run.report(by_label=options.labels is not None, progress=progress.to_share)
     print(f"\n{report}")
     if page is not None:
         report.to_html(page, origin=_origin(options))
@@ -75,19 +76,30 @@ def _labels(name: str | None) -> object:
 
 def _captured(model: object, call: Call, batches: Batches, options: argparse.Namespace) -> Run:
     """Run the model on all inputs that the store does not have yet."""
-    with _attached(model, options) as run:
+    with contextlib.ExitStack() as bars, _attached(model, options) as run:
         done = run.instance_count
         wanted = _some(batches.between(done, options.limit), options.store)
         layers = with_noun(len(run), "layer")
         after = f", after the {done:,} inputs in {options.store}" if done else ""
         print(f"capturing {layers} of {type(model).__name__}, which is not trained{after}")
-        with Progress("capturing", batches.count(options.limit), "batches") as progress:
-            for batch in wanted:
-                with users_code("capturing failed"), _labelled(run, batch):
-                    call(batch.inputs)
-                done += len(batch)
-                progress.add(1, note=with_noun(done, "input"))
+        try:
+            with Progress("capturing", batches.count(options.limit), "batches") as progress:
+                for batch in wanted:
+                    with users_code("capturing failed"), _labelled(run, batch):
+                        call(batch.inputs)
+                    done += len(batch)
+                    progress.add(1, note=with_noun(done, "input"))
+        finally:
+            _show_commit(run, bars)
     return run
+
+
+def _show_commit(run: Run, bars: contextlib.ExitStack) -> None:
+    """Show how far commits are that write counts: until now, the batches were shown."""
+    store = run[0].intake.sink.store
+    if store is not None and run[0].keep == "counts":
+        bar = bars.enter_context(Progress("writing", None, "states"))
+        store.session.writer.progress.tell(bar.to)
 
 
 @contextlib.contextmanager

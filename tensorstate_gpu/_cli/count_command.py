@@ -13,12 +13,8 @@ def count(options: argparse.Namespace) -> int:
     store, _ = open_store(options)
     layer = only_layer(store, options.layer)
     number, of = options.part
-    with Progress("counting and writing", 100, "percent") as bar:
-
-        def show(done: int, total: int = 1) -> None:  # each state is counted, and then written
-            bar.to(100 * done // total)
-
-        counts = count_part(layer, number, of, options.to, progress=show)
+    with Progress.in_percent("counting and writing") as bar:
+        counts = count_part(layer, number, of, options.to, progress=bar.to_share)
     what = f"{with_noun(counts.total, 'state')}, {len(counts):,} distinct"
     print(f"{options.to}: {what}{f' (part {number} of {of})' if of > 1 else ''}")
     return 0

@@ -1,10 +1,11 @@
-"""``tensorstate info``: prints what a store's commit record contains, without reading states."""
+"""``tensorstate info``: prints what the records of stores contain, without reading states."""
 
 import argparse
 import json
 from typing import Any
 
-from tensorstate_gpu._cli.opened_store import open_store
+from tensorstate_gpu._cli.opened_store import open_store, stores_of
+from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.reporting.text import (
     format_bytes,
     format_number,
@@ -13,11 +14,19 @@ from tensorstate_gpu.reporting.text import (
     with_noun,
 )
 from tensorstate_gpu.store import Stores
+from tensorstate_gpu.store.counts_info import describe_counts
 
 
 def info(options: argparse.Namespace) -> int:
-    """Print what the commit record contains."""
-    store, _ = open_store(options)
+    """Print what the commit record contains, of stores of states or of counts."""
+    try:
+        store, _ = open_store(options)
+    except NoStore as error:
+        counts = _found_counts(options)
+        if counts is None:
+            raise error
+        _print_counts(counts, as_json=options.json)
+        return 0
     summary = store.info()
     if options.json:
         print(json.dumps(summary, indent=2))
@@ -26,8 +35,34 @@ def info(options: argparse.Namespace) -> int:
         _print_stores(summary)
     else:
         _print_store(summary)
-    print(text_table([_COLUMNS, *map(_info_row, summary["layers"])]) if len(store) else "no layers")
+    print(_layer_table(summary["layers"]) if len(store) else "no layers")
     return 0
+
+
+def _found_counts(options: argparse.Namespace) -> list[dict[str, Any]] | None:
+    """Return what is known of stores of counts; None if some are none."""
+    try:
+        return [each for path in stores_of(options) for each in describe_counts(path)]
+    except NoStore:
+        return None
+
+
+def _print_counts(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found[0] if len(found) == 1 else {"counts": found}, indent=2))
+        return
+    rows = [
+        (
+            printable_name(each["path"]),
+            *(format_number(each[what]) for what in ("neurons", "states", "distinct", "chunks")),
+            format_bytes(each["bytes"]),
+            "-" if each["share"] is None else printable_name(each["share"]),
+        )
+        for each in found
+    ]
+    print(
+        text_table([("counts", "neurons", "states", "distinct", "chunks", "takes", "share"), *rows])
+    )
 
 
 def _print_store(summary: dict[str, Any]) -> None:
@@ -67,6 +102,16 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+# Of layers that keep counts, if there are some.
+_COLUMNS_OF_COUNTS = ("distinct", "runs")
+
+
+def _layer_table(layers: list[dict[str, Any]]) -> str:
+    more = any(layer["keep"] == "counts" for layer in layers)
+    rows = [_info_row(layer) + (_counts_cells(layer) if more else ()) for layer in layers]
+    return text_table([_COLUMNS + (_COLUMNS_OF_COUNTS if more else ()), *rows])
+
+
 def _info_row(layer: dict[str, Any]) -> tuple[str, ...]:
     counts = ("rows", "instances", "states_per_instance", "labels", "chunks")
     return (
@@ -77,6 +122,12 @@ def _info_row(layer: dict[str, Any]) -> tuple[str, ...]:
         *(format_number(layer[name]) for name in counts),
         format_bytes(layer["bytes"]),
     )
+
+
+def _counts_cells(layer: dict[str, Any]) -> tuple[str, ...]:
+    if layer["keep"] != "counts":
+        return "-", "-"
+    return f"<= {layer['distinct_at_most']:,}", format_number(layer["runs"])
 
 
 def _firing_text(layer: dict[str, Any]) -> str:

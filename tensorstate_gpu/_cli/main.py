@@ -44,5 +44,6 @@ def _print_error(error: Exception) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     kind = "" if isinstance(error, _PLAIN_ERRORS) else f"{type(error).__name__}: "
-    print(f"tensorstate: {kind}{' '.join(str(error).splitlines())}", file=sys.stderr)
+    told = f"{error}".splitlines() + [f"({note})" for note in getattr(error, "__notes__", ())]
+    print(f"tensorstate: {kind}{' '.join(told)}", file=sys.stderr)
     return 2

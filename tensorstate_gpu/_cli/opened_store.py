@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._process.progress import Progress, so_far
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.store import Store, Stores, open_stores
@@ -55,5 +55,4 @@ def only_layer(store: Store | Stores, name: str | None) -> StoredRows:
 
 def count_layer(layer: StoredRows, progress: Progress) -> StateCounts | StoredCounts:
     """Count the states of a layer. Raises an error if it has no rows."""
-    before = progress.done
-    return layer.counted(progress=lambda done, *_: progress.to(before + done))
+    return layer.counted(progress=so_far(progress.add))

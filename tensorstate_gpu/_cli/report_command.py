@@ -6,15 +6,17 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tensorstate_gpu._cli.opened_store import count_layer, open_store
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._cli.opened_store import open_store
+from tensorstate_gpu._process.progress import OnDone, Progress, so_far
+from tensorstate_gpu.errors import RowsNotKept
 from tensorstate_gpu.reporting import LabelTable, Report
 from tensorstate_gpu.reporting.label_table import with_divergences
 from tensorstate_gpu.reporting.layer_report import (
-    NOT_BY_GROUP,
     Measured,
     measured_counts,
     measured_groups,
+    measured_layer,
+    reading_counts,
 )
 from tensorstate_gpu.reporting.network_report import summarise
 from tensorstate_gpu.reporting.page.write import check_page
@@ -48,9 +50,9 @@ def _measured(store: Store | Stores, options: argparse.Namespace, results: Path 
     every: Sequence[StoredRows] = store.efficiency_layers
     layers = [layer for layer in every if len(layer)] or every  # counting none raises the error
     reasons = {layer.name: _missing_labels_reason(layer) for layer in layers}
-    with Progress("counting", sum(map(len, layers)), "states") as progress:
+    with Progress("measuring", sum(map(len, layers)), "states") as progress:
         measured = [
-            _measure_layer(layer, by_label and reasons[layer.name] is None, progress)
+            _measure_layer(layer, by_label and reasons[layer.name] is None, progress.add)
             for layer in layers
         ]
     missing = [name for name in store if name not in reasons]
@@ -67,26 +69,21 @@ def _measured(store: Store | Stores, options: argparse.Namespace, results: Path 
 
 
 def _measure_layer(
-    layer: StoredRows, by_label: bool, progress: Progress
+    layer: StoredRows, by_label: bool, on_measured: OnDone
 ) -> tuple[Measured, LabelTable | None]:
-    """Measure a layer, also by label if that is wanted."""
-    before = progress.done
-
-    def counted(rows: int, *_: int) -> None:
-        progress.to(before + rows)
-
-    if by_label and layer.keeps_counts and "groups" not in layer.attributes():
-        table = LabelTable.of_counts(layer.name, layer.counted_by())
-        return measured_counts(layer, count_layer(layer, progress)), table
-    if by_label:
-        groups = layer.counted_groups_by(progress=counted)
+    """Measure a layer, also by label if that is wanted: its rows are counted once for both."""
+    if not by_label:
+        return measured_layer(layer, on_measured), None
+    with reading_counts(layer, on_measured) as on_read:
+        try:
+            groups = layer.counted_groups_by(progress=so_far(on_read))
+        except RowsNotKept:
+            counts = layer.counted_by(progress=so_far(on_read))
+            table = LabelTable.of_counts(layer.name, counts, on_read)
+            return measured_counts(layer, layer.counted(), None, on_read), table
+        table = LabelTable.of_groups(layer.name, groups, on_read)
         first, *others = groups.values()
-        whole = measured_groups(layer, first.merge(*others))
-        return whole, LabelTable.of_groups(layer.name, groups)
-    try:
-        return measured_groups(layer, layer.counted_groups(progress=counted)), None
-    except NOT_BY_GROUP:
-        return measured_counts(layer, count_layer(layer, progress)), None
+        return measured_groups(layer, first.merge(*others), on_read), table
 
 
 def _summary(

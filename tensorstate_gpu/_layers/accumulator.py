@@ -5,19 +5,21 @@ for every batch would copy all distinct states each time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._layers.batches import Batches, divided, totals_of_batch
+from tensorstate_gpu._layers.batches import Batches, cached_totals, divided
 from tensorstate_gpu._layers.instance_groups import Label
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._process.progress import OnDone
+from tensorstate_gpu._process.progress import OnDone, readings
+from tensorstate_gpu._states.external_counter import may_outgrow_memory
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.packed_arguments import check_unused_bits
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -69,7 +71,7 @@ class Accumulator(ABC):
         if not trusted:
             check_unused_bits(packed, self.neurons)
         batches = divided(len(packed), instances) if isinstance(instances, int) else instances
-        count, rows, _ = totals_of_batch(batches)
+        count, rows, _ = cached_totals(batches)
         if rows != len(packed) or notes.length not in (None, count):
             raise ValueError(
                 f"{rows} rows and notes of {count} instances are due, got {len(packed)} rows and "
@@ -90,7 +92,9 @@ class Accumulator(ABC):
         counts = self._cached(on_counted)
         if counts is not None:
             return counts
-        counts = self._compute_counts(on_counted)
+        with self._readings(on_counted, 2) as on_read:
+            counts = self._compute_counts(on_read)
+            _tally([counts], on_read)
         if counts.total != self.ledger.rows:
             raise LedgerError(f"{self.ledger.rows} rows were captured, {counts.total} counted")
         self._cached_counts = self.ledger, self.ledger.rows, counts
@@ -102,7 +106,10 @@ class Accumulator(ABC):
         On disk, the total is known when all of them have been read.
         """
         counts = self._cached(on_counted)
-        return self._compute_counts(on_counted) if counts is None else counts
+        if counts is not None:
+            return counts
+        with readings(on_counted, self.ledger.rows, 1) as on_read:
+            return self._compute_counts(on_read)
 
     def _cached(self, on_counted: OnDone | None) -> StateCounts | StoredCounts | None:
         if self._cached_counts is None:
@@ -123,6 +130,15 @@ class Accumulator(ABC):
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
         """Add the rows of at least one batch, with the notes of all its instances."""
 
+    def _readings(
+        self, on_counted: OnDone | None, times: int
+    ) -> AbstractContextManager[OnDone | None]:
+        """Return what is told of all rows as often as counts may be read: once, in memory."""
+        rows = self.ledger.rows
+        return readings(on_counted, rows, times if may_outgrow_memory(rows, self.row_bytes) else 1)
+
+    # ``on_counted`` is called with the rows that were read since the last call.
+
     @abstractmethod
     def _compute_counts(self, on_counted: OnDone | None) -> StateCounts | StoredCounts: ...
 
@@ -130,9 +146,17 @@ class Accumulator(ABC):
     def counts_of(self, index: Any, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         """Count the rows of some instances. Raises ValueError if only counts are kept."""
 
-    @abstractmethod
-    def counted_by_label(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
+    def counted_by_label(
+        self, labels: Any = None, on_counted: OnDone | None = None
+    ) -> Mapping[Any, StateCounts | StoredCounts]:
         """Return one histogram per label, sorted by label: on disk, where memory is short."""
+        with self._readings(on_counted, 2) as on_read:
+            return self._compute_by_label(labels, on_read)
+
+    @abstractmethod
+    def _compute_by_label(
+        self, labels: Any, on_counted: OnDone | None
+    ) -> Mapping[Any, StateCounts | StoredCounts]: ...
 
     def counted_groups(
         self, groups: int | None, on_counted: OnDone | None = None
@@ -140,7 +164,9 @@ class Accumulator(ABC):
         """Return the counts by group of instances: on disk, where memory is short."""
         now = self.ledger, self.ledger.rows, self.ledger.count, groups
         if self._cached_groups is None or self._cached_groups[0] != now:
-            counted = self._compute_groups(groups, on_counted)
+            with self._readings(on_counted, 3) as on_read:
+                counted = self._compute_groups(groups, on_read)
+                _tally(counted.parts, on_read)
             if (rows := sum(part.total for part in counted.parts)) != self.ledger.rows:
                 raise LedgerError(f"{self.ledger.rows} rows were captured, {rows} counted")
             self._cached_groups = now, counted
@@ -153,15 +179,26 @@ class Accumulator(ABC):
         self, groups: int | None, on_counted: OnDone | None
     ) -> GroupedCounts | StoredGroups: ...
 
-    @abstractmethod
     def counted_groups_by_label(
         self, groups: int | None, labels: Any = None, on_counted: OnDone | None = None
     ) -> dict[Any, GroupedCounts | StoredGroups]:
         """Return the counts by group for each label: on disk, where memory is short."""
+        with self._readings(on_counted, 2) as on_read:
+            return self._compute_groups_by_label(groups, labels, on_read)
+
+    @abstractmethod
+    def _compute_groups_by_label(
+        self, groups: int | None, labels: Any, on_counted: OnDone | None
+    ) -> dict[Any, GroupedCounts | StoredGroups]: ...
 
     @abstractmethod
     def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
-        """Return which instances have each label, also those without rows, where all have one."""
+        """Return which instances have each label, also those without rows; by None, all of them.
+
+        The latter where not all have a label. Raises InputsUnknown if rows belong to no known
+        instance, LabelsMissing if only some have a unit, and RowsNotKept where counts are not kept
+        by group.
+        """
 
     @abstractmethod
     def chunks(self) -> Iterator[Rows]:
@@ -186,3 +223,10 @@ class Accumulator(ABC):
     @abstractmethod
     def release_pass(self) -> None:
         """Free memory that only rewind_pass() needs: it will not be called."""
+
+
+def _tally(counts: Iterable[StateCounts | StoredCounts], on_read: OnDone | None) -> None:
+    """Read what is on disk for its total; later measures need it, too."""
+    for each in counts:
+        if isinstance(each, StoredCounts):
+            each.tally(on_read)

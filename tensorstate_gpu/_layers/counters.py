@@ -173,19 +173,21 @@ class LabelledCounters:
         for numbered, (rows, counts) in state["counters"]:
             self._counter((numbered, (CPU, 0))).add(rows, counts)
 
+    # ``on_counted`` is called with the rows that were read since the last call, if what is counted
+    # is in files; some may be read twice.
+
     def counted(self, neurons: int, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         """Return all counts together: in files, where memory is short."""
-        counts = merge_all([part for _, _, part in self._parts(neurons)], neurons)
-        if on_counted is not None:
-            on_counted(counts.total)
-        return counts
+        return merge_all([part for _, _, part in self._parts(neurons)], neurons)
 
-    def counted_by(self, neurons: int) -> Mapping[Label, StateCounts | StoredCounts]:
+    def counted_by(
+        self, neurons: int, on_counted: OnDone | None = None
+    ) -> Mapping[Label, StateCounts | StoredCounts]:
         """Return the counts by label, integers before strings: in files, where memory is short."""
         return merged_by_label(self._parts(neurons), neurons)
 
     def counted_by_group(
-        self, neurons: int, *, by_label: bool
+        self, neurons: int, on_counted: OnDone | None = None, *, by_label: bool
     ) -> Mapping[Label, Sequence[StateCounts] | Sequence[StoredCounts]]:
         """Return the counts by label and group: in files, where memory is short.
 

@@ -142,38 +142,33 @@ class CountsAccumulator(Accumulator):
     def counts_of(self, index: Any, on_counted: OnDone | None = None) -> StateCounts:
         raise rows_not_kept()
 
-    def counted_by_label(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
+    def _compute_by_label(
+        self, labels: Any, on_counted: OnDone | None
+    ) -> Mapping[Any, StateCounts | StoredCounts]:
         _refuse_labels(labels)
         self._ledger.note_pieces("labels")  # raises an error if some are missing
-        return self._counters.counted_by(self.neurons)
+        return self._counters.counted_by(self.neurons, on_counted)
 
     def _compute_groups(
         self, groups: int | None, on_counted: OnDone | None
     ) -> GroupedCounts | StoredGroups:
         self._require_groups(groups)
         self._ledger.require_assigned()
-        parts = self._counted_by_group(on_counted, by_label=False)
+        parts = self._counters.counted_by_group(self.neurons, on_counted, by_label=False)
         return self._samples.with_all_counts(parts)
 
-    def counted_groups_by_label(
-        self, groups: int | None, labels: Any = None, on_counted: OnDone | None = None
+    def _compute_groups_by_label(
+        self, groups: int | None, labels: Any, on_counted: OnDone | None
     ) -> dict[Any, GroupedCounts | StoredGroups]:
         self._require_groups(groups)
         _refuse_labels(labels)
         self._ledger.note_pieces("labels")  # raises an error if some are missing
-        parts = self._counted_by_group(on_counted, by_label=True)
+        parts = self._counters.counted_by_group(self.neurons, on_counted, by_label=True)
         return self._samples.with_counts(parts)
-
-    def _counted_by_group(
-        self, on_counted: OnDone | None, *, by_label: bool
-    ) -> Mapping[Label, Sequence[StateCounts] | Sequence[StoredCounts]]:
-        parts = self._counters.counted_by_group(self.neurons, by_label=by_label)
-        if on_counted is not None:
-            on_counted(self._ledger.rows)
-        return parts
 
     def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
         self._require_groups(groups)
+        self._ledger.require_assigned()
         return self._samples.copy().by_label
 
     def _require_groups(self, groups: int | None) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tensorstate_gpu._layers.counters import RunsByKind
 from tensorstate_gpu._layers.numbered_keys import Label, Part, by_number, numbered_bytes, parts_of
 from tensorstate_gpu._process.memory_limit import working_memory
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.sorted_runs import (
     Histogram,
@@ -14,6 +15,7 @@ from tensorstate_gpu._states.sorted_runs import (
     ScratchRun,
     SortedRun,
     length,
+    rows_of,
 )
 
 _COPIES = 4  # of a histogram, until there is one for each label and group
@@ -62,23 +64,24 @@ class NumberedRuns(NamedTuple):
         """Return runs of which none takes anything back."""
         return self.on_disk() if self.takes_back else self
 
-    def on_disk(self) -> "NumberedRuns":
+    def on_disk(self, on_read: OnDone | None = None) -> "NumberedRuns":
         """Return one run of each kind, in a temporary file: whoever keeps it holds no memory.
 
-        No block of it has rows of several numbers.
+        No block of it has rows of several numbers. ``on_read`` is called with the rows that were
+        read since the last call.
         """
         found: RunsByKind = {}
         for numbered, runs in self.runs.items():
             width = self.key_bytes(numbered)
-            pieces = summed(runs, width, working_memory() // 4)
+            pieces = with_progress(summed(runs, width, working_memory() // 4), rows_of, on_read)
             if numbered:
                 pieces = _cut_at_numbers(pieces, self.row_bytes)
             found[numbered] = [ScratchRun.of(width, pieces)]
         return self._replace(runs=found, takes_back=False)
 
-    def apart(self) -> Iterator[tuple[Label, int, SortedRun]]:
+    def apart(self, on_read: OnDone | None = None) -> Iterator[tuple[Label, int, SortedRun]]:
         """Yield runs of the rows of each label and group that has some, without their numbers."""
-        for numbered, runs in self.on_disk().runs.items():
+        for numbered, runs in self.on_disk(on_read).runs.items():
             for run in runs:
                 if numbered:
                     yield from self._by_number(run)

@@ -31,7 +31,7 @@ from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._layers.run_counters import RunCounters
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._process.progress import OnDone, told
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -103,7 +103,7 @@ class RowsAccumulator(Accumulator):
             self.collect_transferred(wait=True)
 
     def _compute_counts(self, on_counted: OnDone | None) -> StateCounts | StoredCounts:
-        return count_chunks(told(self.chunks(), len, on_counted), self.neurons)
+        return count_chunks(with_progress(self.chunks(), len, on_counted), self.neurons)
 
     def counts_of(self, index: Any, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         weights = self.ledger.selection_counts(index)
@@ -119,14 +119,16 @@ class RowsAccumulator(Accumulator):
             chosen = row_weights > 0
             yield chunk[chosen], None if once else row_weights[chosen]
 
-    def counted_by_label(self, labels: Any = None) -> Mapping[Any, StateCounts | StoredCounts]:
+    def _compute_by_label(
+        self, labels: Any, on_counted: OnDone | None
+    ) -> Mapping[Any, StateCounts | StoredCounts]:
         self.collect_transferred(wait=True)
         pieces = self._label_reader(labels)()
         counters = RunCounters(self.row_bytes)
-        for chunk, instances in self._chunks_with_instances():
+        for chunk, instances in self._chunks_with_instances(on_counted):
             first, last = int(instances[0]), int(instances[-1])
             counters.add(chunk, pieces.read(first, last + 1)[instances - first])
-        return counters.counted_by(self.neurons)
+        return counters.counted_by(self.neurons, on_counted)
 
     def _compute_groups(
         self, groups: int | None, on_counted: OnDone | None
@@ -134,16 +136,18 @@ class RowsAccumulator(Accumulator):
         self.collect_transferred(wait=True)
         self.ledger.require_assigned()
         samples, counters = self._count_by_group(groups, lambda: None, on_counted)
-        return samples.with_all_counts(counters.counted_by_group(self.neurons, by_label=False))
+        parts = counters.counted_by_group(self.neurons, on_counted, by_label=False)
+        return samples.with_all_counts(parts)
 
-    def counted_groups_by_label(
-        self, groups: int | None, labels: Any = None, on_counted: OnDone | None = None
+    def _compute_groups_by_label(
+        self, groups: int | None, labels: Any, on_counted: OnDone | None
     ) -> dict[Any, GroupedCounts | StoredGroups]:
         self.collect_transferred(wait=True)
         read = self._label_reader(labels)
         read()  # raises an error if some are missing
         samples, counters = self._count_by_group(groups, read, on_counted)
-        return samples.with_counts(counters.counted_by_group(self.neurons, by_label=True))
+        parts = counters.counted_by_group(self.neurons, on_counted, by_label=True)
+        return samples.with_counts(parts)
 
     def _count_by_group(
         self,
@@ -165,7 +169,9 @@ class RowsAccumulator(Accumulator):
         return samples, counters
 
     def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
-        notes = _Notes(self._label_reader(None)(), self._unit_reader())
+        self.ledger.require_assigned()
+        labels = self._label_reader(None)() if self.ledger.all_have("labels") else None
+        notes = _Notes(labels, self._unit_reader())
         return self._samples(GROUPS if groups is None else groups, notes).by_label
 
     def _samples(self, groups: int, notes: "_Notes") -> SampleTallies:
@@ -198,7 +204,7 @@ class RowsAccumulator(Accumulator):
         self, on_done: OnDone | None = None
     ) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
         row = 0
-        for chunk in told(self.chunks(), len, on_done):
+        for chunk in with_progress(self.chunks(), len, on_done):
             yield chunk, self.ledger.instances_of_rows(row, row + len(chunk))
             row += len(chunk)
 

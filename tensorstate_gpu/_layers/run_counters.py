@@ -27,7 +27,7 @@ from tensorstate_gpu._layers.numbered_keys import (
 from tensorstate_gpu._layers.numbered_runs import NumberedRuns
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.memory_limit import get_memory_limit, working_memory
-from tensorstate_gpu._process.progress import OnDone, told
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.backends import device_backend_for
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.sorted_runs import (
@@ -35,6 +35,7 @@ from tensorstate_gpu._states.sorted_runs import (
     MemoryRun,
     SortedRun,
     length,
+    rows_of,
 )
 from tensorstate_gpu._states.spilling_counter import SpillingCounter, runs_of_counter
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -130,12 +131,10 @@ class RunCounters(LabelledCounters):
     def counted(self, neurons: int, on_counted: OnDone | None = None) -> Counts:
         found = [each.left() for each in self._read()]
         if any(length(run) for each in found for run in each.runs.get(True, ())):
-            rows = told(self._rows(found), lambda piece: int(piece[1].sum()), on_counted)
+            rows = with_progress(self._rows(found), rows_of, on_counted)
             return count_weighted(rows, neurons, _share_of_reading())
         runs = [run for each in found for run in each.runs.get(False, ())]
-        counts = StoredCounts(runs, neurons)
-        if on_counted is not None:
-            on_counted(self.total)  # runs are counts already
+        counts = StoredCounts(runs, neurons)  # runs are counts already
         fits = sum(map(length, runs)) * (self._row_bytes + 8) <= working_memory() // 4
         return counts.load() if fits else counts
 
@@ -146,34 +145,36 @@ class RunCounters(LabelledCounters):
 
     # ---- by label and group --------------------------------------------------------------------
 
-    def counted_by(self, neurons: int) -> Mapping[Label, Counts]:
+    def counted_by(self, neurons: int, on_counted: OnDone | None = None) -> Mapping[Label, Counts]:
         found = self._read()
         if _fit_in_memory(found):
             return merged_by_label(_parts_in_memory(found, neurons), neurons)
         runs: dict[Label, list[SortedRun]] = {}
         for each in found:
-            for label, _, run in each.apart():
+            for label, _, run in each.apart(on_counted):
                 runs.setdefault(label, []).append(run)
         return {label: StoredCounts(runs[label], neurons) for label in in_order(runs)}
 
     def counted_by_group(
-        self, neurons: int, *, by_label: bool
+        self, neurons: int, on_counted: OnDone | None = None, *, by_label: bool
     ) -> Mapping[Label, Sequence[StateCounts] | Sequence[StoredCounts]]:
         found = self._read()
         if _fit_in_memory(found):
             return merged_by_group(_parts_in_memory(found, neurons), self._groups, neurons)
         if not by_label and any(len(each.labels) > 1 for each in found):
-            found = self._without_labels(found)
+            found = self._without_labels(found, on_counted)
         parts: dict[Label, list[list[SortedRun]]] = {}
         for each in found:
-            for label, group, run in each.apart():
+            for label, group, run in each.apart(on_counted):
                 parts.setdefault(label, [[] for _ in range(self._groups)])[group].append(run)
         return {
             label: [StoredCounts(runs, neurons) for runs in parts[label]]
             for label in in_order(parts)
         }
 
-    def _without_labels(self, found: Sequence[NumberedRuns]) -> Sequence[NumberedRuns]:
+    def _without_labels(
+        self, found: Sequence[NumberedRuns], on_read: OnDone | None
+    ) -> Sequence[NumberedRuns]:
         """Count all rows by group alone."""
         counter = ExternalCounter(numbered_bytes(self._row_bytes), _share_of_reading())
         number = slice(self._row_bytes, self._row_bytes + NUMBER.itemsize)
@@ -184,6 +185,8 @@ class RunCounters(LabelledCounters):
                     rows = rows.copy()
                     rows[:, number] = groups.view(np.uint8).reshape(len(rows), -1)
                     counter.add(rows, counts)
+                    if on_read is not None:
+                        on_read(int(counts.sum()))
         runs: RunsByKind = {True: counter.runs()}
         return [NumberedRuns(runs, False, [None], self._groups, self._row_bytes)]
 

@@ -51,13 +51,13 @@ def _renamed_on_success(path: Any) -> Iterator[Path]:
         os.replace(partial, target)
     except BaseException as error:
         if isinstance(error, OSError):
-            _show_target_in(error, partial, target)
+            show_target_in(error, partial, target)
         _delete_partial(partial)
         raise
 
 
-def _show_target_in(error: OSError, partial: Path, target: Path) -> None:
-    """Make an error name the target instead of the temporary file, which the user does not know.
+def show_target_in(error: OSError, partial: Path, target: Path) -> None:
+    """Make an error name a file instead of its temporary one, which the user does not know.
 
     The error of a failed write to an open file names no file at all.
     """

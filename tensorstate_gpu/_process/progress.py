@@ -1,5 +1,6 @@
 """Progress of long operations: the type of the functions that report it, and a bar on stderr."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,20 +20,20 @@ class ProgressCallback(Protocol):
     def __call__(self, done: int, total: int = ..., /) -> object: ...
 
 
-def told(
+def with_progress(
     pieces: Iterable[Piece], size: Callable[[Piece], int], on_done: OnDone | None
 ) -> Iterator[Piece]:
-    """Yield pieces; when the next one is wanted, tell the size of the one before."""
+    """Yield pieces; call ``on_done`` with the size of each when the next one is wanted."""
     for piece in pieces:
         yield piece
         if on_done is not None:
             on_done(size(piece))
 
 
-def summed_up(progress: ProgressCallback | None, total: int) -> OnDone | None:
-    """Return what calls ``progress`` with the sum of all that it was told, and the total.
+def running_total(progress: ProgressCallback | None, total: int) -> OnDone | None:
+    """Return a function that adds up what it is called with, and calls ``progress`` with the sum.
 
-    Raises TypeError if it is no function.
+    ``total``: of all, which ``progress`` is told, too. Raises TypeError if that is no function.
     """
     function(progress, "progress")
     if progress is None:
@@ -45,6 +46,43 @@ def summed_up(progress: ProgressCallback | None, total: int) -> OnDone | None:
         progress(done, total)
 
     return on_done
+
+
+def so_far(on_done: OnDone | None) -> ProgressCallback | None:
+    """Return what tells ``on_done`` how much more is done than at its last call."""
+    if on_done is None:
+        return None
+    before = 0
+
+    def progress(done: int, total: int = 1) -> None:
+        nonlocal before
+        on_done(done - before)
+        before = done
+
+    return progress
+
+
+@contextlib.contextmanager
+def readings(on_done: OnDone | None, size: int, times: int) -> Iterator[OnDone | None]:
+    """Yield what is told of up to ``times`` readings of ``size`` each, and tells of one in all.
+
+    Fewer readings may be needed: what is left at the end is told then.
+    """
+    if on_done is None:
+        yield None
+        return
+    read = told = 0
+
+    def on_read(more: int) -> None:
+        nonlocal read, told
+        read += more
+        if (now := min(size, read // times)) > told:
+            on_done(now - told)
+            told = now
+
+    yield on_read
+    if size > told:
+        on_done(size - told)
 
 
 def complete(progress: ProgressCallback | None, total: int) -> None:
@@ -60,7 +98,7 @@ def counted_then_written(
 
     Each of ``rows`` is done once in both.
     """
-    on_counted = summed_up(progress, 2 * rows)
+    on_counted = running_total(progress, 2 * rows)
     if progress is None:
         return None, None
 
@@ -102,6 +140,15 @@ class Progress:
     def add(self, more: int, *, note: str = "") -> None:
         """Add to what is done."""
         self.to(self.done + more, note=note)
+
+    @classmethod
+    def in_percent(cls, what: str) -> "Progress":
+        """Return one of work of which a part is done several times; see to_share()."""
+        return cls(what, 100, "percent")
+
+    def to_share(self, done: int, total: int = 1) -> None:
+        """Set how much is done, in percent."""
+        self.to(100 * done // total)
 
     def __enter__(self) -> "Progress":
         return self

@@ -31,6 +31,7 @@ class ScratchFile:
         try:
             self._write(start, values.data.cast("B"))
         except OSError as error:
+            error.filename = error.filename or tempfile.gettempdir()  # the file has no name
             error.add_note(
                 "counting continues in temporary files where memory is short: TMPDIR names the "
                 "folder for them, set_memory_limit() how much memory there is"

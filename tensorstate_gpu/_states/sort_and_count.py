@@ -12,6 +12,12 @@ from tensorstate_gpu._arrays.backend_protocol import Backend
 from tensorstate_gpu._arrays.dlpack import CPU, Tensor, export_like
 from tensorstate_gpu._arrays.frameworks import PaddedHistogram, dask_counting, jax_counts
 from tensorstate_gpu._process.memory_limit import explicit_memory_limit
+from tensorstate_gpu._process.progress import (
+    OnDone,
+    ProgressCallback,
+    counted_then_written,
+    with_progress,
+)
 from tensorstate_gpu._states.backends import cpu, device_backend_for
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
@@ -38,7 +44,7 @@ class HasHistogram(Protocol):
     @overload
     def histogram(self) -> StateCounts: ...
     @overload
-    def histogram(self, *, to: Path) -> StoredCounts: ...
+    def histogram(self, *, to: Path, progress: ProgressCallback | None = ...) -> StoredCounts: ...
 
 
 @overload
@@ -96,7 +102,11 @@ def count_states(
 ) -> StateCounts: ...
 @overload
 def count_states(
-    states: DLPackArray | CudaArray | HasHistogram, neurons: int | None = None, *, to: Path
+    states: DLPackArray | CudaArray | HasHistogram,
+    neurons: int | None = None,
+    *,
+    to: Path,
+    progress: ProgressCallback | None = None,
 ) -> StoredCounts: ...
 @overload
 def count_states(
@@ -109,6 +119,7 @@ def count_states(
     size: int | None = None,
     fill_value: int | None = None,
     to: Path | None = None,
+    progress: ProgressCallback | None = None,
 ) -> StateCounts | StoredCounts | PaddedHistogram:
     """Count how often each distinct packed state occurs. Exact: rows are compared byte by byte.
 
@@ -128,6 +139,10 @@ def count_states(
     to : str or path, optional
         Where to write the counts, in a new store: they may be larger than memory.
         get_memory_limit() bounds what is in memory meanwhile. Arrays may be np.memmap.
+    progress : callable, optional
+        With ``to``: is called with the rows counted and written so far, and with twice their
+        number: each is counted, and then written with all that are equal. Not for Dask arrays,
+        whose schedulers show how far they are.
 
     Returns
     -------
@@ -149,33 +164,38 @@ def count_states(
     ([b'\\x00', b'\\x03'], array([1, 2]))
     """
     if size is not None:
-        if to is not None:
-            raise TypeError("size and to exclude each other")
+        if to is not None or progress is not None:
+            raise TypeError("size excludes to and progress")
         return jax_counts().count(states, neurons, size, fill_value or 0)
     if fill_value is not None:
         raise TypeError("fill_value needs size=")
+    if progress is not None and to is None:
+        raise TypeError("progress needs to=")
     dask = dask_counting(states)
     if dask is not None:
+        if progress is not None:
+            raise TypeError("progress is not for Dask arrays: dask.diagnostics has ProgressBar")
         return cast(StateCounts | StoredCounts, dask.count_array(states, neurons, to))
     # A test of a protocol looks for each of its attributes: as long as counting a few rows.
     if not isinstance(states, np.ndarray) and isinstance(states, HasHistogram):
         if neurons not in (None, states.neurons):
             raise ValueError(f"{states.name} has {states.neurons} neurons, not {neurons}")
-        return states.histogram() if to is None else states.histogram(to=to)
+        return states.histogram() if to is None else states.histogram(to=to, progress=progress)
     backend, packed = borrow_packed(states)
-    width = packed.shape[1]
+    number, width = packed.shape
     bits = 8 * width if neurons is None else check_neurons(neurons, width, "neurons")
+    on_counted, on_written = counted_then_written(progress, number)
     if to is not None:
         check_place(to)
     with backend.working_on(packed):
         if packed.device[0] == CPU and (to is not None or _needs_files(packed)):
-            stored = StoredCounts(_runs(packed.numpy()), bits)
-            return stored.load() if to is None else stored.save(to)
+            stored = StoredCounts(_runs(packed.numpy(), on_counted), bits)
+            return stored.load() if to is None else stored.save(to, progress=on_written)
         is_file = isinstance(states, np.memmap) and states.nbytes > _STREAMED_BYTES
         count = _count_by_parts if is_file else _count_rows
         rows, counts = count(backend, packed)
     counted = StateCounts.trusted(rows, counts, bits)
-    return counted if to is None else saved(counted, to)
+    return counted if to is None else saved(counted, to, progress=on_written)
 
 
 def _needs_files(packed: Tensor) -> bool:
@@ -186,11 +206,13 @@ def _needs_files(packed: Tensor) -> bool:
     return limit is not None and rows * (width + 40) > limit
 
 
-def _runs(rows: NDArray[np.uint8]) -> Sequence[SortedRun]:
+def _runs(rows: NDArray[np.uint8], on_counted: OnDone | None) -> Sequence[SortedRun]:
     """Count rows in bounded memory."""
     counter = ExternalCounter(rows.shape[1])
-    for start in range(0, len(rows), counter.rows_at_a_time):
-        counter.add(rows[start : start + counter.rows_at_a_time])
+    step = counter.rows_at_a_time
+    parts = (rows[start : start + step] for start in range(0, len(rows), step))
+    for part in with_progress(parts, len, on_counted):
+        counter.add(part)
     return counter.runs()
 
 

@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._process.memory_limit import explicit_memory_limit, working_memory
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._process.progress import OnDone, ProgressCallback, with_progress
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.packed_arguments import check_packed
-from tensorstate_gpu._states.sorted_runs import Histogram, MemoryRun, SortedRun, order_key, part_of
+from tensorstate_gpu._states.sorted_runs import (
+    Histogram,
+    MemoryRun,
+    SortedRun,
+    order_key,
+    part_of,
+    rows_of,
+)
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.tallies import Tally
 
@@ -51,11 +58,14 @@ class StoredCounts(MeasuredCounts):
     def __len__(self) -> int:
         return self.tally().distinct
 
-    def tally(self) -> Tally:
-        """Return how many states occurred how often."""
+    def tally(self, on_read: OnDone | None = None) -> Tally:
+        """Return how many states occurred how often.
+
+        ``on_read`` is called with the rows that were read since the last call, if they must be.
+        """
         if self._tally is None:
             tally = Tally()
-            for _, counts in self._merged():
+            for _, counts in with_progress(self._merged(), rows_of, on_read):
                 tally.add(counts)
             self._tally = tally
         return self._tally

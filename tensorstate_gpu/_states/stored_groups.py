@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._process.memory_limit import working_memory
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.counts_by_group import CountsByGroup
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
@@ -80,11 +81,14 @@ class StoredGroups(CountsByGroup[StoredCounts]):
             )
         return estimate_of_sums(sums, self._tree, measure, self.neurons)
 
-    def group_sums(self) -> GroupSums:
-        """Return what estimates need, summed over ranges of states. Raises ValueError if empty."""
+    def group_sums(self, on_read: OnDone | None = None) -> GroupSums:
+        """Return what estimates need, summed over ranges of states. Raises ValueError if empty.
+
+        ``on_read`` is called with the rows that were read since the last call, if they must be.
+        """
         if self._sums is None:
             sums: GroupSums | None = None
-            for part in self._ranges():
+            for part in with_progress(self._ranges(), _rows, on_read):
                 more = GroupSums.of(part.group_table())
                 sums = more if sums is None else GroupSums.together([sums, more])
             self._sums = sums
@@ -130,6 +134,10 @@ class StoredGroups(CountsByGroup[StoredCounts]):
             found = sum_over_states(piece.packed, piece.counts, cpu().cofiring)
             total += found[: self.neurons, : self.neurons]
         return total
+
+
+def _rows(counts: GroupedCounts) -> int:
+    return sum(part.total for part in counts.parts)
 
 
 def load_each(counts: Mapping[Key, _Loadable[Loaded]]) -> dict[Key, Loaded]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import CudaArray, DLPackArray
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.sort_and_count import HasHistogram, count_states
@@ -43,14 +44,16 @@ class Sample(Protocol):
         """How many states have 0, 1, ... firing neurons: (neurons + 1,)."""
 
 
-def sample_of(states: States, neurons: int | None) -> Sample:
+def sample_of(states: States, neurons: int | None, on_read: OnDone | None = None) -> Sample:
     """Return the sample that an argument of a public function is.
+
+    ``on_read`` is called with the states of counts in files that were read since the last call.
 
     Raises TypeError or ValueError for an argument that is none, for an empty one, and for states
     with bits beyond their neurons.
     """
     if isinstance(states, StoredCounts):
-        return _Histogram(_checked(states, neurons))
+        return _Histogram(_checked(states, neurons), on_read)
     if isinstance(states, (StateCounts, HasHistogram)):
         return _Histogram(counts_of(states, neurons))
     return _not_empty(_Rows(states, neurons))
@@ -117,12 +120,14 @@ class _Rows:
 class _Histogram:
     """Distinct states, and how often each occurred: in memory, or read piece by piece."""
 
-    def __init__(self, states: StateCounts | StoredCounts) -> None:
-        self._states = states
+    def __init__(self, states: StateCounts | StoredCounts, on_read: OnDone | None = None) -> None:
+        self._states, self._on_read = states, on_read
         self.neurons, self.total = states.neurons, states.total
 
     def _pieces(self) -> Iterable[StateCounts]:
-        return self._states.pieces() if isinstance(self._states, StoredCounts) else [self._states]
+        if isinstance(self._states, StateCounts):
+            return [self._states]
+        return with_progress(self._states.pieces(), lambda piece: piece.total, self._on_read)
 
     def firing_counts(self) -> Ints:
         return self._sum(cpu().firing_counts)[: self.neurons]

@@ -8,6 +8,7 @@ import numpy as np
 
 from tensorstate_gpu import information
 from tensorstate_gpu._html import html_summary, html_table
+from tensorstate_gpu._process.progress import OnDone, ProgressCallback, so_far
 from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
 from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
@@ -17,7 +18,7 @@ from tensorstate_gpu.information import ClassDivergences, Estimate
 from tensorstate_gpu.information.class_information import Pairs, information_of
 from tensorstate_gpu.information.estimated_measure import ROUGH, Quality
 from tensorstate_gpu.reporting.label_divergences import divergences_of_layers
-from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
+from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport, Sized, reading_counts
 from tensorstate_gpu.reporting.text import printable_name, text_table
 
 _SHOWN = (0, *range(3, len(HEADINGS)))  # of the columns: not the axis, nor the neurons
@@ -30,13 +31,15 @@ ByGroup = GroupedCounts | StoredGroups
 CountsT = TypeVar("CountsT")
 
 
-class LabelledLayer(Protocol):
+class LabelledLayer(Sized, Protocol):
     """A capture point or a stored layer."""
 
     @property
     def name(self) -> str: ...
-    def counted_by(self) -> Mapping[Label, Counts]: ...
-    def counted_groups_by(self) -> Mapping[Label, ByGroup]: ...
+    def counted_by(self, *, progress: ProgressCallback | None = None) -> Mapping[Label, Counts]: ...
+    def counted_groups_by(
+        self, *, progress: ProgressCallback | None = None
+    ) -> Mapping[Label, ByGroup]: ...
 
 
 class LayerOfRanks(Protocol):
@@ -58,8 +61,8 @@ class LabelTable:
     Jost. It is from ``lower`` to ``upper`` with 95 % confidence; ``quality`` says whether this is
     an interval. Both are None, and the quality is at most "rough", where counts are not kept by
     group. ``divergences``: how much the states of each two labels differ, if that was little to
-    compute or asked for; see `information.class_divergences`. ``missing``: why there are no
-    measures.
+    compute or asked for; see `information.class_divergences`. ``not_compared``: why there is no
+    such comparison. ``missing``: why there are no measures.
     """
 
     __module__ = "tensorstate_gpu.reporting"
@@ -73,20 +76,28 @@ class LabelTable:
     quality: Quality = "bounds only"
     missing: str | None = None
     divergences: ClassDivergences | None = dataclasses.field(default=None, compare=False)
+    not_compared: str | None = dataclasses.field(default=None, compare=False)
 
     @classmethod
-    def of_layer(cls, layer: LabelledLayer) -> "LabelTable":
-        """Measure the states of each label that was given during capture."""
+    def of_layer(cls, layer: LabelledLayer, on_measured: OnDone | None = None) -> "LabelTable":
+        """Measure the states of each label that was given during capture.
+
+        ``on_measured`` is called with the states that were measured since the last call.
+        """
+        with reading_counts(layer, on_measured) as on_read:
+            try:
+                return cls._read_by_label(layer, on_read)
+            except LabelsMissing as error:
+                return cls._without(layer.name, error)
+
+    @classmethod
+    def _read_by_label(cls, layer: LabelledLayer, on_read: OnDone | None) -> "LabelTable":
         try:
-            return cls.of_groups(layer.name, layer.counted_groups_by())
+            groups = layer.counted_groups_by(progress=so_far(on_read))
         except RowsNotKept:
-            pass
-        except LabelsMissing as error:
-            return cls._without(layer.name, error)
-        try:
-            return cls.of_counts(layer.name, layer.counted_by())
-        except LabelsMissing as error:
-            return cls._without(layer.name, error)
+            counts = layer.counted_by(progress=so_far(on_read))
+            return cls.of_counts(layer.name, counts, on_read)
+        return cls.of_groups(layer.name, groups, on_read)
 
     @classmethod
     def of_ranks(cls, layer: "LayerOfRanks") -> "LabelTable":
@@ -113,11 +124,15 @@ class LabelTable:
         return cls(name, missing=str(error).removeprefix(f"{name}: "))
 
     @classmethod
-    def of_groups(cls, name: str, by_label: Mapping[Label, ByGroup]) -> "LabelTable":
+    def of_groups(
+        cls, name: str, by_label: Mapping[Label, ByGroup], on_read: OnDone | None = None
+    ) -> "LabelTable":
         """Measure the counts of each label, by group."""
+        together = {label: grouped.together() for label, grouped in by_label.items()}
+        _read(by_label.values(), together.values(), on_read)
         found = information.estimate_mutual_information(by_label)
         measures = [
-            LayerReport.of(_shown(label), grouped.together(), grouped.estimate("efficiency"))
+            LayerReport.of(_shown(label), together[label], grouped.estimate("efficiency"))
             for label, grouped in by_label.items()
         ]
         return cls._estimated(name, by_label, measures, found)
@@ -130,8 +145,11 @@ class LabelTable:
         return cls(name, tuple(labels), tuple(measures), found.value, *limits, found.quality)
 
     @classmethod
-    def of_counts(cls, name: str, by_label: Mapping[Label, Counts]) -> "LabelTable":
+    def of_counts(
+        cls, name: str, by_label: Mapping[Label, Counts], on_read: OnDone | None = None
+    ) -> "LabelTable":
         """Measure the counts of each label; nothing tells how their rows depend on each other."""
+        _read((), by_label.values(), on_read)
         return cls._measured(name, by_label, information.mutual_information({**by_label}))
 
     @classmethod
@@ -157,14 +175,17 @@ class LabelTable:
         ]
 
     def summary(self) -> list[tuple[str, str]]:
-        """Return the line below the table, as a pair (label, value)."""
+        """Return the lines below the table, as pairs (label, value)."""
         if self.information is None:
             return []
         limits = ""
         if self.lower is not None and self.upper is not None:
             word = "bounds only" if self.quality == "bounds only" else "95 % range"
             limits = f" ({word}: {self.lower:.3f} - {self.upper:.3f} bits)"
-        return [("a state tells of its label", f"{self.information:.3f} bits{limits}")]
+        told = [("a state tells of its label", f"{self.information:.3f} bits{limits}")]
+        if self.not_compared is not None:
+            told.append(("labels are not compared", self.not_compared))
+        return told
 
     def cells(self) -> list[tuple[str, ...]]:
         """Return the headings, and a row for each label."""
@@ -190,17 +211,28 @@ class LabelTable:
 def with_divergences(
     tables: Sequence[LabelTable], layers: Sequence[LabelledLayer], *, always: bool = False
 ) -> tuple[LabelTable, ...]:
-    """Return tables with how much the states of each two labels of their layers differ.
+    """Return tables with how much the states of each two labels of their layers differ, or why not.
 
     Unless ``always``, only where that is little to compute.
     """
     numbers = [len(table.labels) for table in tables]
+    found = divergences_of_layers(layers, numbers, always=always)
     return tuple(
-        dataclasses.replace(table, divergences=found)
-        for table, found in zip(
-            tables, divergences_of_layers(layers, numbers, always=always), strict=True
-        )
+        dataclasses.replace(table, not_compared=each)
+        if isinstance(each, str)
+        else dataclasses.replace(table, divergences=each)
+        for table, each in zip(tables, found, strict=True)
     )
+
+
+def _read(groups: Iterable[ByGroup], counts: Iterable[Counts], on_read: OnDone | None) -> None:
+    """Read what measures need of counts in files, and say how much of it is done."""
+    for grouped in groups:
+        if isinstance(grouped, StoredGroups):
+            grouped.group_sums(on_read)
+    for each in counts:
+        if isinstance(each, StoredCounts):
+            each.tally(on_read)
 
 
 def _labelled(by_label: Mapping[Label | None, CountsT]) -> dict[Label, CountsT]:

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._process.progress import OnDone
 from tensorstate_gpu._states.state_counts import RankCounts, StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
@@ -40,12 +41,21 @@ class LayerProfile:
     first_map: FiringMap | None = None
 
     @classmethod
-    def of(cls, layer: str, counts: Counts, first_map: FiringMap | None = None) -> LayerProfile:
-        """Return the profile of a histogram of at least one state."""
+    def of(
+        cls,
+        layer: str,
+        counts: Counts,
+        first_map: FiringMap | None = None,
+        on_read: OnDone | None = None,
+    ) -> LayerProfile:
+        """Return the profile of a histogram of at least one state.
+
+        ``on_read`` is called with the states that were read from files since the last call.
+        """
         return cls(
             layer,
             counts.total,
-            firing_counts(counts),
+            firing_counts(counts, on_read),
             CountsOfCounts.of(counts, "counts", needed_by="a profile"),
             _cofiring(counts),
             first_map,
@@ -62,11 +72,11 @@ class LayerProfile:
         return int((self.firing == self.states).sum())
 
 
-def firing_counts(counts: Counts) -> Ints:
+def firing_counts(counts: Counts, on_read: OnDone | None = None) -> Ints:
     """Return in how many states of a histogram each neuron fires; it has at least one state."""
     if isinstance(counts, RankCounts):
         return counts.firing_counts()
-    return sample_of(counts, None).firing_counts()
+    return sample_of(counts, None, on_read).firing_counts()
 
 
 def _cofiring(counts: Counts) -> Ints | None:

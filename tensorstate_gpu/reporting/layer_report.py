@@ -2,10 +2,15 @@
 
 import dataclasses
 import math
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from tensorstate_gpu import information
+from tensorstate_gpu._arrays.layout import row_bytes
+from tensorstate_gpu._process.progress import OnDone, ProgressCallback, readings, so_far
+from tensorstate_gpu._states.external_counter import may_outgrow_memory
 from tensorstate_gpu._states.grouped_counts import GroupedCounts, RankGroups
+from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu._states.stored_groups import StoredGroups
 from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, RowsNotKept
 from tensorstate_gpu.information import Estimate
@@ -14,13 +19,24 @@ from tensorstate_gpu.reporting.layer_profile import Counts, LayerProfile, firing
 from tensorstate_gpu.reporting.positions import first_map
 from tensorstate_gpu.reporting.text import format_percent, format_range
 
+_READINGS = 4  # of counts in files, by all measures
+
 HEADINGS = (
     *("layer", "axis", "neurons", "states", "distinct", "entropy", "efficiency", "ceiling"),
     *("coverage", "95 % range", "quality"),
 )
 
 
-class Layer(Protocol):
+class Sized(Protocol):
+    """A layer of which it is known how many states there are, and of how many neurons."""
+
+    @property
+    def neurons(self) -> int | None: ...
+    @property
+    def state_count(self) -> int: ...
+
+
+class Layer(Sized, Protocol):
     """A layer in the table: a capture point or a stored layer."""
 
     @property
@@ -39,8 +55,10 @@ class Layer(Protocol):
     def instance_count(self) -> int: ...
     @property
     def nan_share(self) -> float: ...
-    def counted(self) -> Counts: ...
-    def counted_groups(self) -> GroupedCounts | StoredGroups | RankGroups: ...
+    def counted(self, *, progress: ProgressCallback | None = None) -> Counts: ...
+    def counted_groups(
+        self, *, progress: ProgressCallback | None = None
+    ) -> GroupedCounts | StoredGroups | RankGroups: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -221,28 +239,54 @@ class Measured(NamedTuple):
     profile: LayerProfile
 
 
-def measured_layer(layer: Layer) -> Measured:
-    """Measure a capture point or a stored layer."""
-    try:
-        grouped = layer.counted_groups()
-    except NOT_BY_GROUP:
-        return measured_counts(layer, layer.counted())
-    if isinstance(grouped, RankGroups):  # of which no rank has all states
-        return measured_counts(layer, layer.counted(), grouped.estimate("efficiency"))
-    return measured_groups(layer, grouped)
+def reading_counts(
+    layer: Sized, on_measured: OnDone | None
+) -> AbstractContextManager[OnDone | None]:
+    """Return what is told of all states as often as measures may read them: once, in memory."""
+    rows, width = layer.state_count, row_bytes(layer.neurons or 0)
+    return readings(on_measured, rows, _READINGS if may_outgrow_memory(rows, width) else 1)
+
+
+def measured_layer(layer: Layer, on_measured: OnDone | None = None) -> Measured:
+    """Measure a capture point or a stored layer.
+
+    ``on_measured`` is called with the states that were measured since the last call.
+    """
+    with reading_counts(layer, on_measured) as on_read:
+        try:
+            grouped = layer.counted_groups(progress=so_far(on_read))
+        except NOT_BY_GROUP:
+            return measured_counts(layer, layer.counted(progress=so_far(on_read)), None, on_read)
+        if isinstance(grouped, RankGroups):  # of which no rank has all states
+            return measured_counts(layer, layer.counted(), grouped.estimate("efficiency"))
+        return measured_groups(layer, grouped, on_read)
 
 
 # Of states of no known input; where only counts were kept, and not by group.
 NOT_BY_GROUP = (LabelsMissing, RowsNotKept)
 
 
-def measured_groups(layer: Layer, grouped: GroupedCounts | StoredGroups) -> Measured:
+# ``on_read`` is called with the states that were read since the last call, of counts in files.
+
+
+def measured_groups(
+    layer: Layer, grouped: GroupedCounts | StoredGroups, on_read: OnDone | None = None
+) -> Measured:
     """Measure a layer whose states are counted already, by group."""
-    return measured_counts(layer, grouped.together(), grouped.estimate("efficiency"))
+    if isinstance(grouped, StoredGroups):
+        grouped.group_sums(on_read)  # which the estimate uses
+    return measured_counts(layer, grouped.together(), grouped.estimate("efficiency"), on_read)
 
 
-def measured_counts(layer: Layer, counts: Counts, efficiency: Estimate | None = None) -> Measured:
+def measured_counts(
+    layer: Layer,
+    counts: Counts,
+    efficiency: Estimate | None = None,
+    on_read: OnDone | None = None,
+) -> Measured:
     """Measure a layer whose states are counted already."""
+    if isinstance(counts, StoredCounts):
+        counts.tally(on_read)  # which the measures use
     report = LayerReport.of_layer(layer, counts, efficiency)
-    profile = LayerProfile.of(layer.name, counts, first_map(layer))
+    profile = LayerProfile.of(layer.name, counts, first_map(layer), on_read)
     return Measured(report, efficiency, profile)

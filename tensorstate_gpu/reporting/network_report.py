@@ -8,6 +8,7 @@ from typing import Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
+from tensorstate_gpu._process.progress import ProgressCallback, running_total
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.efficiencies import measure_layers
@@ -30,6 +31,7 @@ def report(
     by_label: bool = False,
     divergences: bool = False,
     include_out_of_step: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> Report:
     """Measure all capture points of a model or Run, or the layers of a Store or of several.
 
@@ -51,6 +53,9 @@ def report(
     include_out_of_step : bool
         Whether the measures of the network are also of layers that have seen other inputs than
         most, as after a pass that has failed in its middle. They are named in any case.
+    progress : callable, optional
+        Is called with how many states are measured so far, and how many are to be: those of all
+        layers, and by label once more.
 
     Raises
     ------
@@ -61,17 +66,20 @@ def report(
     if not points:
         advice = _ADVICE if points is None else ""
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
-    measured, missing = measure_layers(points, measured_layer)
+    labels = by_label or divergences
+    states = 0 if progress is None else sum(point.state_count for point in points)
+    on_measured = running_total(progress, states * (2 if labels else 1))
+    measured, missing = measure_layers(points, lambda point: measured_layer(point, on_measured))
     whole = summarise(measured, accuracy, beta, missing, include_out_of_step)
     whole = dataclasses.replace(
         whole,
         notes=tuple(getattr(model, "report_notes", ())),
         origin=_origin_of(model, points),
     )
-    if not (by_label or divergences):
+    if not labels:
         return whole
     labelled = [each for each in points if each.name not in missing]
-    tables = [LabelTable.of_layer(each) for each in labelled]
+    tables = [LabelTable.of_layer(each, on_measured) for each in labelled]
     return dataclasses.replace(
         whole, by_label=with_divergences(tables, labelled, always=divergences)
     )

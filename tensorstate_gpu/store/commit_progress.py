@@ -19,6 +19,11 @@ class CommitProgress:
         self._done = self._total = 0
         self._lock = ForkSafeLock()
 
+    def tell(self, progress: ProgressCallback) -> None:
+        """Call this function from the next layer on that a commit writes."""
+        with self._lock:
+            self._progress = progress
+
     def restart(self) -> None:
         """Begin at zero: a commit is published."""
         with self._lock:

@@ -4,7 +4,6 @@ Each task writes one store of counts, which gets its name when it is complete. I
 whole it is a share, so that merging knows of shares that are missing or given twice.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import google_crc32c
@@ -15,12 +14,18 @@ from tensorstate_gpu._arguments import function, integer, positive_integer
 from tensorstate_gpu._arrays.array_types import DLPackArray
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._layers.counters import count_chunks
-from tensorstate_gpu._process.progress import ProgressCallback, complete, counted_then_written, told
+from tensorstate_gpu._process.progress import (
+    ProgressCallback,
+    complete,
+    counted_then_written,
+    with_progress,
+)
 from tensorstate_gpu._states.merging_runs import ranges_of
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.sorted_runs import RangeOfRun
 from tensorstate_gpu._states.stored_counts import Path, StoredCounts, runs_of
 from tensorstate_gpu.store.counts_record import Share, check_shares
+from tensorstate_gpu.store.files import real_place
 from tensorstate_gpu.store.kept_counts import (
     KeptCounts,
     check_place,
@@ -91,7 +96,7 @@ def count_part(
     on_counted, on_written = counted_then_written(progress, stop - start)
 
     def count() -> StoredCounts:
-        chunks = told(_read(states, start, stop), len, on_counted)
+        chunks = with_progress(_read(states, start, stop), len, on_counted)
         return StoredCounts(runs_of(count_chunks(chunks, bits)), bits)
 
     share = Share("part", number, of, whole)
@@ -248,10 +253,9 @@ def _opened(paths: Iterable[Path]) -> list[KeptCounts]:
         kept += find_ranges(path) if found is None else [found]
     if not kept:
         raise ValueError("paths is empty: there is nothing to merge")
-    place, times = Counter(each.place for each in kept).most_common(1)[0]
-    if times > 1:
-        raise ValueError(f"{place} is given twice")
+    _check_once((each.place, real_place(each.place)) for each in kept)
     check_shares((each.place, each.record.share) for each in kept)
+    _check_once((each.place, each.record.identity or each.place) for each in kept)
     for each in kept:
         if each.record.neurons != kept[0].record.neurons:
             raise ValueError(
@@ -259,6 +263,17 @@ def _opened(paths: Iterable[Path]) -> list[KeptCounts]:
                 f"{each.record.neurons}"
             )
     return kept
+
+
+def _check_once(places: Iterable[tuple[str, str]]) -> None:
+    """Raise ValueError if two places have the same identity: states would be counted twice."""
+    seen: dict[str, str] = {}
+    for place, identity in places:
+        if identity in seen:
+            other = seen[identity]
+            also = "" if other == place else f": it is the same as {other}, or a copy"
+            raise ValueError(f"{place} is given twice{also}")
+        seen[identity] = place
 
 
 def _checksum(text: str) -> str:

@@ -74,6 +74,8 @@ class CountsRecord:
     """What a store of counts contains.
 
     ``most``: no count is greater. ``share``: of what the counts are a share; None for a whole.
+    ``identity``: another one for each store that was written, by which a copy is found; None if a
+    version wrote it that gave none.
     """
 
     neurons: int
@@ -81,6 +83,7 @@ class CountsRecord:
     tally: Tally
     arrays: dict[str, ArrayRecord]
     share: Share | None = None
+    identity: str | None = None
 
     @property
     def checksum(self) -> str:
@@ -100,6 +103,7 @@ class CountsRecord:
             "states_by_occurrence": states,
             "arrays": {name: array.to_json() for name, array in self.arrays.items()},
             **({} if self.share is None else {"share": dataclasses.asdict(self.share)}),
+            **({} if self.identity is None else {"identity": self.identity}),
         }
         return group_document({COUNTS_ATTRIBUTE: about})
 
@@ -121,7 +125,8 @@ class CountsRecord:
         tally = Tally.of(_decoded(about["occurrences"]), _decoded(about["states_by_occurrence"]))
         arrays = {name: ArrayRecord.from_json(each) for name, each in about["arrays"].items()}
         share = Share(**about["share"]) if "share" in about else None
-        return cls(about["neurons"], about["most"], tally, arrays, share)
+        identity = about.get("identity")
+        return cls(about["neurons"], about["most"], tally, arrays, share, identity)
 
 
 def _encoded(numbers: NDArray[np.int64]) -> str:

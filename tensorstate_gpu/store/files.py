@@ -155,6 +155,11 @@ def files_at(path: Any, *, durable: bool = False) -> Files:
     return Folder(Path(os.path.abspath(text)), durable=durable)
 
 
+def real_place(place: str) -> str:
+    """Return the location of files without links, so that the same folder has one."""
+    return os.path.realpath(place) if os.path.exists(place) else place
+
+
 def _folder_of(url: str) -> str:
     host, slash, below = url.removeprefix("file://").partition("/")
     if host not in ("", "localhost") or not slash:

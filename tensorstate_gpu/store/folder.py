@@ -7,6 +7,7 @@ from io import FileIO
 from pathlib import Path
 
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu._process.new_files import show_target_in
 from tensorstate_gpu.store.folder_lock import FolderLock
 
 try:
@@ -104,7 +105,9 @@ class Folder:
             if self._durable:
                 self.system.fsync(partial)
             self.system.replace(partial, file)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError):
+                show_target_in(error, partial, file)
             with contextlib.suppress(OSError):
                 self.system.unlink(partial)
             raise

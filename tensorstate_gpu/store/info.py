@@ -57,9 +57,21 @@ def _describe(
         "states_per_instance": None if layer is None else layer.states_per_instance,
         "unassigned_rows": 0 if layer is None else layer.unassigned,
         **({"labels": 0, "units": 0} if layer is None else layer.noted),
+        **_counts_info(layer),
         "chunks": sum(len(array.committed.checksums) for array in layer_arrays),
         "bytes": None if sizes is None else sum(sizes.get(key, 0) for key in keys),
     }
+
+
+def _counts_info(layer: LayerRecord | None) -> dict[str, int]:
+    """Return in how many sorted runs counts are, and how many distinct states there are at most.
+
+    A state is in several runs, or in one of them with several labels and groups.
+    """
+    if layer is None or layer.counts is None:
+        return {}
+    rows = [run.arrays["states"].rows for run in layer.counts.runs]
+    return {"runs": len(rows), "distinct_at_most": sum(rows)}
 
 
 def _array_keys(name: str, layer: LayerRecord | None) -> list[str]:

@@ -1,12 +1,12 @@
 """Checks whether several stores are parts of one: from their commit records alone."""
 
-import os
 from collections.abc import Sequence
 
 from tensorstate_gpu._layers.instance_notes import NOTES
 from tensorstate_gpu._layers.labels import INTEGERS, STRINGS
 from tensorstate_gpu.errors import StoresDisagree
 from tensorstate_gpu.store.commit_record import LayerRecord
+from tensorstate_gpu.store.files import real_place
 from tensorstate_gpu.store.store import Store
 
 # What a capture notes for people: why inputs are unknown, and what told where the neurons are.
@@ -33,14 +33,10 @@ def _check_once(stores: Sequence[Store]) -> None:
     seen: dict[str, Store] = {}
     for store in stores:
         run = store.record.run
-        for identity in filter(None, (_place(store), run and f"run {run}")):
+        for identity in filter(None, (real_place(str(store)), run and f"run {run}")):
             if identity in seen:
                 raise StoresDisagree(f"a part counted twice: {_twice(seen[identity], store)}")
             seen[identity] = store
-
-
-def _place(store: Store) -> str:
-    return os.path.realpath(str(store)) if os.path.exists(str(store)) else str(store)
 
 
 def _twice(one: Store, other: Store) -> str:

@@ -8,6 +8,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from tensorstate_gpu._arguments import function
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -63,16 +64,20 @@ def open_counts(path: Any) -> StoredCounts:
 def find_counts(path: Any) -> KeptCounts | None:
     """Open a store of counts; None if there is none, or one that is not complete."""
     files = files_at(path)
+    record = find_record(files)
+    if record is None:
+        return None
+    run = KeptRun(files, "", row_bytes(record.neurons), record.most, record.arrays)
+    return KeptCounts(str(files), record, run)
+
+
+def find_record(files: Files) -> CountsRecord | None:
+    """Return the record of a store of counts; None if there are none, or not all of them."""
     try:
         data = files.read(KEY)
     except (FileNotFoundError, IsADirectoryError):
         return None
-    record = CountsRecord.from_bytes(data, str(files))
-    return KeptCounts(str(files), record, _run_of(files, record))
-
-
-def _run_of(files: Files, record: CountsRecord) -> KeptRun:
-    return KeptRun(files, "", row_bytes(record.neurons), record.most, record.arrays)
+    return CountsRecord.from_bytes(data, str(files))
 
 
 def range_path(path: Path, number: int) -> str:
@@ -178,7 +183,9 @@ def _write(
     run = write_run(files, "", row_bytes(counts.neurons), runs, pieces)
     if rows not in (None, run.tally.total):
         raise LedgerError(f"{rows} rows were captured, {run.tally.total} counted")
-    record = CountsRecord(counts.neurons, run.most, run.tally, run.arrays, share)
+    record = CountsRecord(
+        counts.neurons, run.most, run.tally, run.arrays, share, identity=uuid4().hex
+    )
     files.write(KEY, record.to_bytes())
     files.sync()
 

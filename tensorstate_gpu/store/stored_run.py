@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from tensorstate_gpu import information
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.store.stored_rows import StoredRows
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class StoredRun(Mapping[str, Layer]):
         by_label: bool = False,
         divergences: bool = False,
         include_out_of_step: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> "Report":
         """Return the table of measures; see tensorstate_gpu.report."""
         from tensorstate_gpu.reporting import report
@@ -65,4 +67,5 @@ class StoredRun(Mapping[str, Layer]):
             by_label=by_label,
             divergences=divergences,
             include_out_of_step=include_out_of_step,
+            progress=progress,
         )

@@ -140,7 +140,10 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-_SUMMED = ("rows", "instances", "unassigned_rows", "labels", "units", "chunks", "bytes")
+_SUMMED = (
+    *("rows", "instances", "unassigned_rows", "labels", "units", "runs", "distinct_at_most"),
+    *("chunks", "bytes"),
+)
 
 
 def _sums(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -149,6 +152,7 @@ def _sums(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     sums = {
         what: None if None in (found := [layer[what] for layer in filled]) else sum(found)
         for what in _SUMMED
+        if what in filled[0]
     }
     sizes = {layer["states_per_instance"] for layer in filled}
     return {**filled[0], **sums, "states_per_instance": sizes.pop() if len(sizes) == 1 else None}

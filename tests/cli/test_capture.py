@@ -100,6 +100,20 @@ def test_counts_alone_have_the_same_table(did):
     assert ts.Store("counts.zarr").info()["layers"][0]["instances"] == 50
 
 
+def test_progress_goes_on_after_the_last_batch(did, monkeypatch):
+    """Counts are written then, and read for the report."""
+    monkeypatch.setattr("tensorstate_gpu._process.progress.SECONDS", 0)
+    command = ("capture", "mine:model", "--inputs", "mine:images", "--batch-size", 25)
+    said = did(*command, "--store", "run.zarr", "--counts")[2].splitlines()
+    assert said[:2] == [f"capturing: {n} of 2 batches, {25 * n} inputs" for n in (1, 2)]
+    writing = [line for line in said if line.startswith("writing: ")]
+    assert writing[-1] == "writing: 100 of 100 states"
+    assert said[2] == writing[0]
+    assert said[-1] == "measuring: 100 of 100 percent"
+    said = did(*command, "--store", "rows.zarr")[2]
+    assert "writing" not in said
+
+
 @pytest.mark.parametrize("first", [16, 21])  # between two batches, and within one
 def test_going_on(first, did):
     command = ("capture", "mine:model", "--inputs", "mine:images", "--labels", "mine:labels")

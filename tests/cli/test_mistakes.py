@@ -1,14 +1,17 @@
 """What goes wrong in commands on stores: one line each, and nothing left behind."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import zarr
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._process.scratch_file import ScratchFile
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -152,6 +155,20 @@ def test_errors_that_nobody_foresaw(error, on, refused, run, monkeypatch):
 
     monkeypatch.setattr("tensorstate_gpu.store.store.Record.from_bytes", fail)
     assert type(error).__name__ in refused(*on(run))
+
+
+def test_what_an_error_advises_is_told(refused, run, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tensorstate_gpu._process.memory_limit.LEAST", 1)
+    monkeypatch.setattr(ScratchFile, "_write", full)
+    ts.set_memory_limit(200)
+    try:
+        line = refused("report", run)
+    finally:
+        ts.set_memory_limit(None)
+    assert f"No space left on device: '{tempfile.gettempdir()}' (counting continues in" in line
 
 
 def test_ctrl_c(on, did, run, monkeypatch):

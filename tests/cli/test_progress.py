@@ -34,7 +34,8 @@ def test_lines_where_there_is_no_bar(terminal, run, tmp_path, monkeypatch, capsy
     monkeypatch.setitem(sys.modules, "tqdm", None)
     expected = {
         ("verify",): "checking: 10 of 10 chunks",
-        ("report",): "counting: 47 of 47 states",
+        ("report",): "measuring: 47 of 47 states",
+        ("report", "--by-label"): "measuring: 47 of 47 states",
         ("export", "--to", "zip", "--out", str(tmp_path / "out.zip")): "copying: 10 of 10 chunks",
         ("export", "--to", "parquet", "--out", str(tmp_path / "out")): "writing: 47 of 47 states",
     }

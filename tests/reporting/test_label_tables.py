@@ -81,9 +81,38 @@ def test_divergences_that_take_long_are_left_out(name, most, monkeypatch):
     monkeypatch.setattr(label_divergences, name, most)
     (table,) = ts.Run([labelled()]).report(by_label=True).by_label
     assert table.divergences is None
+    told = "labels are not compared  it would take long; report(divergences=True) does"
+    assert str(table).splitlines()[-1] == told
     monkeypatch.setattr(label_divergences, name, most + 1)
     (table,) = ts.Run([labelled()]).report(by_label=True).by_label
     assert table.divergences is not None
+    assert table.not_compared is None
+    assert "not compared" not in str(table)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_divergences_that_need_more_than_the_memory_limit(stored, tmp_path, monkeypatch):
+    """Nothing is read, and the table says what to do."""
+    monkeypatch.setattr("tensorstate_gpu._process.memory_limit.LEAST", 1)
+    run = ts.Run([labelled()])
+    if stored:
+        run.save(tmp_path / "run.zarr")
+        run = ts.Store(tmp_path / "run.zarr")
+    monkeypatch.setattr(label_divergences, "class_divergences", None)
+    ts.set_memory_limit(300_000)
+    try:
+        report = run.report(divergences=True)
+    finally:
+        ts.set_memory_limit(None)
+    (table,) = report.by_label
+    assert table.divergences is None
+    assert table.not_compared == (
+        "it would take 357.0 kB of memory, more than the limit of 300.0 kB: set_memory_limit() "
+        "raises it, and information.class_divergences() compares a part of the inputs"
+    )
+    assert report.as_dict()["by_label"][0]["not_compared"] == table.not_compared
+    assert f"labels are not compared  {table.not_compared}" in str(report)
+    assert "labels are not compared" in report._repr_html_()
 
 
 def test_divergences_of_several_layers_share_the_time(monkeypatch):
@@ -100,8 +129,9 @@ def test_divergences_of_several_layers_share_the_time(monkeypatch):
 
 def test_counts_have_no_divergences():
     for options in ({}, {"groups": 32}):
-        (table,) = ts.Run([labelled(keep="counts", **options)]).report(by_label=True).by_label
+        (table,) = ts.Run([labelled(keep="counts", **options)]).report(divergences=True).by_label
         assert table.divergences is None
+        assert table.not_compared.startswith("only counts are kept")
 
 
 def test_labels_of_which_a_mask_leaves_nothing_are_compared_with_none():
@@ -124,3 +154,4 @@ def test_inputs_of_units_are_not_permuted_one_by_one():
     for asked in (False, True):
         (table,) = ts.Run([point]).report(by_label=True, divergences=asked).by_label
         assert table.divergences is None
+        assert table.not_compared.startswith("inputs belong to units")

@@ -116,6 +116,17 @@ def test_a_temporary_file_has_no_name(tmp_path, monkeypatch):
     assert run.read(0, 1)[1].sum() == 10
 
 
+def test_a_temporary_file_that_finds_no_room_names_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def full(*_):  # as the system tells it: without a name
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ScratchFile, "_write", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
+        ScratchRun.of(8, [(inputs(8)["in order"][:10], np.ones(10, np.int64))])
+
+
 def test_a_file_that_ends_early_is_an_error():
     run = ScratchRun.of(8, [(inputs(8)["new"][:10], np.ones(10, np.int64))])
     run._file._file.truncate(11)

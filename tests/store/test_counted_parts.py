@@ -138,6 +138,9 @@ def test_parts_that_are_missing_or_given_twice(tmp_path):
     rows = inputs(2, 1000)["new"]
     paths = count_parts(rows, 4, tmp_path / "parts")
     shutil.copytree(paths[1], tmp_path / "copy")
+    ts.count_states(rows, to=tmp_path / "whole")
+    os.symlink(tmp_path / "whole", tmp_path / "link")
+    shutil.copytree(tmp_path / "whole", tmp_path / "copy of all")
     for merge in (ts.merge_counts, lambda paths: ts.merge_range(paths, 0, 2, tmp_path / "out")):
         with pytest.raises(ValueError, match="rows of 2 bytes: part 2 of 4 is missing"):
             merge([*paths[:2], paths[3]])
@@ -147,6 +150,9 @@ def test_parts_that_are_missing_or_given_twice(tmp_path):
             merge([*paths, paths[1]])
         with pytest.raises(ValueError, match=r"part 1 of 4 of .* is given twice: .*parts/1 and"):
             merge([*paths, tmp_path / "copy"])
+        for again in ("link", "copy of all"):
+            with pytest.raises(ValueError, match=rf"{again} is given twice: .*whole, or a copy"):
+                merge([tmp_path / "whole", tmp_path / again])
         with pytest.raises(ts.errors.NoStore, match="nowhere"):
             merge([*paths, tmp_path / "nowhere"])
         with pytest.raises(TypeError, match="list of paths"):

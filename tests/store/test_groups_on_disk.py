@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,6 +137,19 @@ def test_estimates_and_reports_are_those_in_memory(layer, expected, little_memor
     assert numbers(layer.estimate("efficiency")) == pytest.approx(numbers(whole))
     table = measured_layer(layer).report
     assert (table.estimate, table.upper) == pytest.approx((whole.value, whole.upper))
+
+
+def test_a_report_says_how_far_it_is_while_counts_are_read(layer, little_memory):
+    told = []
+    model = SimpleNamespace(efficiency_layers=[layer])
+    found = ts.report(model, by_label=True, progress=lambda *now: told.append(now))
+    assert told == sorted(told)
+    assert {total for _, total in told} == {8000}  # all together, and by label
+    done = [0, *(done for done, _ in told)]
+    assert done[-1] == 8000
+    assert max(np.diff(done)) <= 1000  # a fourth of the layer, for which some readings are not told
+    assert len({*done}) > 20
+    assert str(found) == str(ts.report(model, by_label=True))
 
 
 def test_tables_by_label_are_those_in_memory(layer, expected, little_memory):

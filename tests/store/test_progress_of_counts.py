@@ -37,7 +37,8 @@ def progress(told):
 
 
 @pytest.mark.parametrize(
-    "read", ["counted", "grouped", "grouped_by", "counted_groups", "counted_groups_by"]
+    "read",
+    ["counted", "counts_by", "grouped", "grouped_by", "counted_groups", "counted_groups_by"],
 )
 def test_rows_are_told_with_their_total(read, layer, told, progress):
     for _ in range(2):  # it may be remembered
@@ -45,8 +46,17 @@ def test_rows_are_told_with_their_total(read, layer, told, progress):
         getattr(layer, read)(progress=progress)
         assert told == sorted(told)
         assert told[-1] == (3000, 3000)
-    if read == "grouped_by" and not layer.keeps_counts:  # which is counted each time
+    if read in ("counts_by", "grouped_by") and not layer.keeps_counts:  # which is counted each time
         assert len(told) > 5
+
+
+@pytest.mark.parametrize("by_label", [False, True])
+def test_a_report_tells_of_all_layers(by_label, layer, tmp_path, told, progress):
+    run = ts.Store(tmp_path / "run.zarr")
+    found = run.report(by_label=by_label, progress=progress)
+    assert told == sorted(told)
+    assert told[-1] == (6000, 6000) if by_label else (3000, 3000)
+    assert str(found) == str(run.report(by_label=by_label))
 
 
 @pytest.mark.parametrize("read", ["counted", "histogram", "counted_groups", "grouped"])
@@ -61,6 +71,19 @@ def test_remembered_counts_that_are_written_are_one_half(layer, tmp_path, told, 
     layer.histogram(to=tmp_path / "counts", progress=progress)
     assert told[0] == (3000, 6000)
     assert told[-1] == (6000, 6000)
+
+
+def test_an_array_is_counted_and_written(layer, tmp_path, told, progress):
+    for number, states in enumerate([ROWS, layer]):
+        told.clear()
+        counts = ts.count_states(states, 24, to=tmp_path / f"{number}", progress=progress)
+        assert told == sorted(told)
+        assert (3000, 6000) in told
+        assert told[-1] == (6000, 6000)
+        assert counts.load() == ts.count_states(ROWS, 24)
+    for wrong in ({}, {"size": 9}):
+        with pytest.raises(TypeError, match="progress"):
+            ts.count_states(ROWS, progress=progress, **wrong)
 
 
 def test_a_task_that_runs_again_says_that_all_is_done(tmp_path, told, progress):
@@ -100,6 +123,7 @@ def test_no_function_is_told_before_anything_is_done(layer, tmp_path):
         layer.counted_groups_by,
         lambda progress: layer.histogram(to=tmp_path / "new", progress=progress),
         lambda progress: counts.save(tmp_path / "new", progress=progress),
+        lambda progress: ts.count_states(ROWS, to=tmp_path / "new", progress=progress),
         lambda progress: ts.count_part(ROWS, 0, 1, tmp_path / "new/part", progress=progress),
         lambda progress: store.merge_range(
             [tmp_path / "counts"], 0, 1, tmp_path / "new", progress=progress
@@ -112,6 +136,8 @@ def test_no_function_is_told_before_anything_is_done(layer, tmp_path):
         lambda progress: ts.open_stores([tmp_path / "run.zarr"]).verify(progress),
         lambda progress: ts.Run([captured]).save(tmp_path / "new", progress=progress),
         lambda progress: ts.Store(tmp_path / "run.zarr", progress=progress),
+        lambda progress: ts.Store(tmp_path / "run.zarr").report(progress=progress),
+        lambda progress: ts.Run([captured]).report(progress=progress),
     ):
         with pytest.raises(TypeError, match="progress must be callable, got int"):
             work(progress=1)
