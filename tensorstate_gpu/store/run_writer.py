@@ -40,6 +40,9 @@ class BatchSource(Protocol):
     def in_pass(self) -> bool | None:
         """Return whether a pass of the model has begun and not ended, if that is known."""
 
+    def passes_overlap(self) -> bool:
+        """Return whether the last pass is known to have run beside another."""
+
 
 class RunWriter:
     """Writes the rows of all layers of a run, and commits them together.
@@ -166,11 +169,17 @@ class RunWriter:
                 layer.mark_pass_end()
 
     def discard_broken_pass(self) -> bool:
-        """Discard the batches of a pass that an exception ended. Return whether there were any."""
+        """Discard the batches of a pass that an exception ended. Return whether there were any.
+
+        None are discarded if it ran beside another, whose batches are among those since the mark.
+        """
         if not self.life.is_open():
             return False
         self.drain_all()
-        if not is_broken(self._progress(), [source.in_pass() for source in self._sources]):
+        sources = list(self._sources)
+        if any(source.passes_overlap() for source in sources):
+            return False
+        if not is_broken(self._progress(), [source.in_pass() for source in sources]):
             return False
         with self._lock:
             self._rejects_batches = (
