@@ -1,5 +1,8 @@
 """Hugging Face: EfficiencyCallback, which adds the efficiency of layers to what a Trainer logs."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -9,9 +12,14 @@ except ImportError as error:
     raise ImportError("EfficiencyCallback needs transformers: pip install transformers") from error
 import torch
 
+from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
+from tensorstate_gpu.errors import warn_user
 from tensorstate_gpu.training.epochs import MonitorOfTrainer
 from tensorstate_gpu.training.monitor import StateMonitor
 from tensorstate_gpu.training.monitor_options import MonitorKeywords
+from tensorstate_gpu.training.scalars import Scalars
+
+_PREDICTION = "test"  # the phase of Trainer.predict()
 
 
 class EfficiencyCallback(TrainerCallback):
@@ -23,7 +31,9 @@ class EfficiencyCallback(TrainerCallback):
     ``metric_for_best_model="efficiency"`` works, and so does EarlyStoppingCallback in any order.
 
     ``EfficiencyCallback(...).add_to(trainer)`` puts the callback before those that report to
-    TensorBoard and others, which the trainer itself puts before its ``callbacks=``.
+    TensorBoard and others, which the trainer itself puts before its ``callbacks=``. It also lets
+    the callback know when an evaluation or a prediction begins, so that these are captured before
+    and after the training, too: ``trainer.evaluate()`` returns ``eval_efficiency``, ...
 
     The counts are in a file of each checkpoint. Without a window, those of training begin anew with
     each epoch; those of evaluation do with each evaluation.
@@ -50,6 +60,7 @@ class EfficiencyCallback(TrainerCallback):
         **options: Unpack[MonitorKeywords],
     ) -> None:
         self._own = MonitorOfTrainer(attach_to, exclude, **options)
+        self._has_warned = False
 
     @property
     def monitor(self) -> StateMonitor | None:
@@ -57,11 +68,26 @@ class EfficiencyCallback(TrainerCallback):
         return self._own.monitor
 
     def add_to(self, trainer: Any) -> None:
-        """Add the callback to a Trainer, before all others."""
+        """Add the callback to a Trainer, before all others, and let it know of evaluations."""
         callbacks = trainer.callback_handler.callbacks
         if self in callbacks:
             callbacks.remove(self)
         callbacks.insert(0, self)
+        if not _captures(trainer.evaluation_loop, self):
+            trainer.evaluation_loop = _CapturedLoop(trainer.evaluation_loop, trainer, self)
+
+    @contextmanager
+    def capturing(self, model: object, phase: str) -> Iterator[None]:
+        """Capture all passes of a model in a ``with`` block as those of a phase, which begins."""
+        is_training = self._own.is_at_model
+        monitor = self._own.begin(model)
+        monitor.reset(phase)
+        try:
+            with monitor.during(phase):
+                yield
+        finally:
+            if not is_training:
+                self._own.end()
 
     # ---- training ------------------------------------------------------------------------------
 
@@ -95,19 +121,40 @@ class EfficiencyCallback(TrainerCallback):
     ) -> None:
         """Add measures to an entry of the log, and to the metrics of an evaluation, which it is."""
         logs: dict[str, float] = kwargs["logs"]
-        monitor = self.monitor
-        if monitor is None:
-            return
-        group = torch.distributed.group.WORLD if args.world_size > 1 else None
         if (prefix := _prefix_of_evaluation(logs)) is not None:
-            scalars = monitor.phase_scalars("eval", prefix, group)
-            monitor.reset("eval")
-        elif "loss" in logs:
-            scalars = monitor.phase_scalars("train", "", group)
+            scalars = self._scalars_of(EVAL, prefix, args)
+            if not scalars:
+                self._warn_of_no_evaluation()
+        elif "loss" in logs and self.monitor is not None:
+            scalars = self.monitor.phase_scalars(TRAIN, "", _group(args))
         else:
             return
         logs.update(scalars)
         state.log_history[-1].update(scalars)
+
+    def on_predict(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Add measures to the metrics of a prediction."""
+        metrics: dict[str, float] = kwargs["metrics"]
+        if (prefix := _prefix_of_evaluation(metrics)) is not None:
+            metrics.update(self._scalars_of(_PREDICTION, prefix, args))
+
+    def _scalars_of(self, phase: str, prefix: str, args: TrainingArguments) -> Scalars:
+        """Return the measures of a phase, whose counts begin anew then."""
+        if self.monitor is None:
+            return {}
+        scalars = self.monitor.phase_scalars(phase, prefix, _group(args))
+        self.monitor.reset(phase)
+        return scalars
+
+    def _warn_of_no_evaluation(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warn_user(
+                "EfficiencyCallback captured nothing of an evaluation. Outside of train(), it "
+                "needs EfficiencyCallback(...).add_to(trainer) instead of callbacks=[...]"
+            )
 
     # ---- checkpoints ---------------------------------------------------------------------------
 
@@ -123,6 +170,37 @@ class EfficiencyCallback(TrainerCallback):
         rank = f"_{args.process_index}" if args.world_size > 1 else ""
         folder = Path(args.output_dir or ".", f"checkpoint-{state.global_step}")
         return folder / f"efficiency_monitor{rank}.pt"
+
+
+@dataclass
+class _CapturedLoop:
+    """The evaluation loop of a trainer, whose passes a callback captures.
+
+    Trainers tell callbacks of an evaluation when its first batch is over.
+    """
+
+    loop: Callable[..., Any]
+    trainer: Any
+    callback: EfficiencyCallback
+
+    def __call__(self, dataloader: Any, description: str, *args: Any, **kwargs: Any) -> Any:
+        phase = _PREDICTION if description == "Prediction" else EVAL
+        with self.callback.capturing(self.trainer.model, phase):
+            return self.loop(dataloader, description, *args, **kwargs)
+
+
+def _captures(loop: object, callback: EfficiencyCallback) -> bool:
+    """Return whether a callback captures the passes of an evaluation loop already."""
+    while isinstance(loop, _CapturedLoop):
+        if loop.callback is callback:
+            return True
+        loop = loop.loop
+    return False
+
+
+def _group(args: TrainingArguments) -> object:
+    """Return the ranks whose counts are merged; None if there is one."""
+    return torch.distributed.group.WORLD if args.world_size > 1 else None
 
 
 def _prefix_of_evaluation(logs: dict[str, float]) -> str | None:

@@ -1,5 +1,7 @@
 """Counting distinct rows exactly: in hash tables while rows repeat, otherwise by sorting.
 
+Where there are fewer possible states than rows, each possible state has a count of its own.
+
 A hash chooses the slot, but rows are always compared byte by byte. A slot is empty if its count is
 0, so the all-zero state needs no special case.
 """
@@ -7,6 +9,7 @@ A hash chooses the slot, but rows are always compared byte by byte. A slot is em
 import numpy as np
 from numpy.typing import NDArray
 
+from .direct_table import count_directly
 from .merge import Histogram, count_by_sorting, in_order, merge
 from .narrow_table import NarrowTable
 from .table import StopRule, Table
@@ -14,6 +17,7 @@ from .threads import in_parallel
 from .wide_table import WideTable
 
 _SLACK = 64  # a table asks the stop rule when it is nearly full
+_DIRECT = 3  # bytes of rows that may have so few possible states that each can have a count
 _FEW = 1 << 13  # rows of at most 8 bytes that are sorted at once, in the cache: 10 ns each
 
 
@@ -56,6 +60,8 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
     width = rows.shape[1]
     if width <= 8 and 0 < len(rows) <= _FEW:
         return count_by_sorting(rows, [(0, len(rows))])
+    if width <= _DIRECT and len(rows) and (counted := count_directly(rows)):
+        return counted
     stop_rule = _stop_when_distinct(width)
 
     def task(start: int, stop: int) -> tuple[list[Histogram], tuple[int, int]]:

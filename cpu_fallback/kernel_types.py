@@ -19,6 +19,7 @@ Bytes = KernelArray[np.uint8, np.uint8]
 Cells = KernelArray[np.uint16, np.uint16]
 Words = KernelArray[np.uint64, np.uint64]
 Ints32 = KernelArray[np.int32, Int]
+Counts32 = KernelArray[np.uint32, np.uint32]
 Ints = KernelArray[np.int64, Int]
 Sums = Ints32 | Ints
 Scratch = tuple[Words, Ints | None, Ints]  # of radix.sort_run

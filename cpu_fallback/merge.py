@@ -1,5 +1,8 @@
 """Histograms as sorted rows and their counts: built by sorting, merged in linear time."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +12,7 @@ from .kernel_types import Bytes, Int, Ints, Words
 from .radix import sort_buckets, split_buckets, to_buckets
 from .sort import gather_rows, run_bounds, sort_ranges
 from .threads import run, split_ranges, thread_ranges
-from .words import compare_rows, copy_row, store_bytes
+from .words import compare_rows, copy_row, row_word, store_bytes
 
 # Distinct rows in order (distinct, bytes), and their int64 counts.
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -51,14 +54,27 @@ def _count_narrow(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Hist
         return distinct
 
     found = run(sort_and_count, pieces)  # distinct keys in each piece
-    packed = np.empty((sum(found), rows.shape[1]), np.uint8)
-    counts = np.empty(sum(found), np.int64)
-    offsets = np.cumsum([0, *found])
+    ranges = [(int(bounds[first]), int(bounds[last])) for first, last in pieces]
+    return write_pieces(partial(_write_runs, keys), ranges, found, rows.shape[1])
+
+
+def write_pieces(
+    write: Callable[[int, int, NDArray[np.uint8], NDArray[np.int64], int], None],
+    pieces: list[tuple[int, int]],
+    found: list[int],
+    row_bytes: int,
+) -> Histogram:
+    """Build a histogram of pieces, in each of which so many states were found; a thread for each.
+
+    ``write(start, stop, packed, counts, at)`` writes those of a piece from row ``at`` on, none
+    beyond ``packed``.
+    """
+    packed = np.empty((sum(found), row_bytes), np.uint8)
+    counts = np.empty(len(packed), np.int64)
+    ends = np.cumsum(found)
     run(
-        lambda piece, at, until: _write_runs(
-            keys, bounds[piece[0]], bounds[piece[1]], packed[:until], counts, at
-        ),
-        list(zip(pieces, offsets[:-1], offsets[1:], strict=True)),
+        lambda piece, at, end: write(*piece, packed[:end], counts, at),
+        list(zip(pieces, ends - found, ends, strict=True)),
     )
     return packed, counts
 
@@ -83,10 +99,10 @@ def _merge_two(
     sums = np.empty(len(merged), np.int64)
     one = read_only(rows), read_only(counts)
     other = read_only(other_rows), read_only(other_counts)
-    found = _merge(*one, *other, merged, sums)
-    return merged[:found], sums[
-        :found
-    ]  # the memory behind them was never written, so it costs nothing
+    add_up = _merge_narrow if rows.shape[1] <= 8 else _merge
+    found = add_up(*one, *other, merged, sums)
+    # The memory behind them was never written, so it costs nothing.
+    return merged[:found], sums[:found]
 
 
 @kernel
@@ -139,6 +155,42 @@ def _merge(
             sums[found] += other_counts[j]
             j += 1
             other += width
+        target += width
+        found += 1
+    return found
+
+
+@kernel
+def _merge_narrow(
+    rows: Bytes, counts: Ints, other_rows: Bytes, other_counts: Ints, merged: Bytes, sums: Ints
+) -> int:
+    """Merge rows of at most 8 bytes, without branches: which row is the lower one is random."""
+    width = rows.shape[1]
+    one, end = address_of(rows), address_of(rows) + rows.size
+    other, other_end = address_of(other_rows), address_of(other_rows) + other_rows.size
+    target, stop = address_of(merged), address_of(merged) + merged.size
+    i, j, found = 0, 0, 0
+    while i < len(rows) and j < len(other_rows):
+        a, b = row_word(one, 0, width, end), row_word(other, 0, width, other_end)
+        takes_one, takes_other = np.int64(a <= b), np.int64(b <= a)
+        store_bytes(min(a, b), target, width, stop)
+        sums[found] = (counts[i] & -takes_one) + (other_counts[j] & -takes_other)
+        i += takes_one
+        j += takes_other
+        one += takes_one * width
+        other += takes_other * width
+        target += width
+        found += 1
+    for k in range(i, len(rows)):
+        store_bytes(row_word(one, 0, width, end), target, width, stop)
+        sums[found] = counts[k]
+        one += width
+        target += width
+        found += 1
+    for k in range(j, len(other_rows)):
+        store_bytes(row_word(other, 0, width, other_end), target, width, stop)
+        sums[found] = other_counts[k]
+        other += width
         target += width
         found += 1
     return found

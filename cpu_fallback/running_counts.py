@@ -5,6 +5,7 @@ is merged about as often as the number of states has doubled. They take 8 bytes 
 rows; a table takes four times as much, and half of that again while it grows.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -33,6 +34,7 @@ class Counter:
             self._most_in_tables = min(self._most_in_tables, budget // (8 * (row_bytes + 16)))
         self._tables = [new_table(row_bytes)]  # one for each thread, if batches are large
         self._in_tables = 0  # rows
+        self._is_sorting = False  # since most rows were new
         self._collected = np.empty((0, row_bytes), np.uint8)
         self._filled = 0  # rows of it
         self._runs: list[Histogram] = []  # in order each, and in falling sizes
@@ -60,16 +62,24 @@ class Counter:
         self._total += added
 
     def _add(self, rows: NDArray[np.uint8], weights: NDArray[np.int64] | None) -> None:
-        if not self._runs and 2 * len(rows) <= self._most_in_tables:
+        if self._fits_tables(rows):
             self._add_to_tables(rows, weights)
         elif weights is not None:
             self._add_histogram(count_weighted(rows, weights))
-        elif not self._runs or len(rows) >= self.rows_at_a_time:
+        elif not self._is_sorting or len(rows) >= self.rows_at_a_time:
             self._add_histogram(count(rows))
         else:
             self._collect(rows)
 
+    def clear(self) -> None:
+        """Forget all rows, but not whether most were new. Memory for collected rows is kept."""
+        self._tables, self._in_tables = [new_table(self._row_bytes)], 0
+        self._runs, self._filled, self._total = [], 0, 0
+
     # ---- while rows repeat ---------------------------------------------------------------------
+
+    def _fits_tables(self, rows: NDArray[np.uint8]) -> bool:
+        return not self._is_sorting and 2 * len(rows) <= self._most_in_tables
 
     def _add_to_tables(self, rows: NDArray[np.uint8], weights: NDArray[np.int64] | None) -> None:
         parts = thread_ranges(len(rows), len(rows) * (32 + self._row_bytes))
@@ -119,6 +129,7 @@ class Counter:
         """Move everything from the tables to histograms; nothing, if there is no memory for it."""
         histograms = self._histograms_of_tables()
         self._tables, self._in_tables = [new_table(self._row_bytes)], 0
+        self._is_sorting = True
         for histogram in histograms:
             self._push(histogram)
 
@@ -129,7 +140,7 @@ class Counter:
 
     def _add_histogram(self, histogram: Histogram) -> None:
         rows, counts = histogram
-        if not self._runs and 2 * len(rows) <= self._most_in_tables:
+        if self._fits_tables(rows):
             self._add_to_tables(rows, counts)
         else:
             self._empty_tables()
@@ -138,7 +149,7 @@ class Counter:
     def _collect(self, rows: NDArray[np.uint8]) -> None:
         """Keep a copy of rows, to sort many at a time."""
         if self._filled + len(rows) > len(self._collected):
-            self._count_collected()  # may raise: before these rows are taken
+            self._count_collected(self._push)  # may raise: before these rows are taken
             most = self.rows_at_a_time
             if len(self._collected) < most:
                 self._collected = np.empty((0, self._row_bytes), np.uint8)  # frees it first
@@ -156,9 +167,9 @@ class Counter:
         least = self._most_in_tables // 16
         return max(least, min(2 * distinct, _MOST_COLLECTED // self._row_bytes))
 
-    def _count_collected(self) -> None:
+    def _count_collected(self, add: Callable[[Histogram], None]) -> None:
         if self._filled:
-            self._push(count(self._collected[: self._filled]))
+            add(count(self._collected[: self._filled]))
             self._filled = 0
 
     def _push(self, histogram: Histogram) -> None:
@@ -183,16 +194,16 @@ class Counter:
 
     def histograms(self) -> list[Histogram]:
         """Return histograms, each in order, which together are the counts. For reading only."""
-        self._count_collected()
+        self._count_collected(self._runs.append)  # who reads merges all, on several threads
         return [*self._runs, *self._histograms_of_tables()]
 
     def result(self) -> Histogram:
-        if not self._runs:
+        if not self._is_sorting:
             return merge(self.histograms(), self._row_bytes)
-        self._count_collected()
+        self._count_collected(self._push)
         while len(self._runs) > 1:
             self._merge_last_two()
-        rows, counts = self._runs[0]
+        rows, counts = self._runs[0] if self._runs else merge([], self._row_bytes)
         return rows.view(), counts.view()  # the caller may make them read-only
 
 

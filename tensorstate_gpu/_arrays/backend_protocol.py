@@ -53,6 +53,9 @@ class HostCounter(Counter, Protocol):
     def histograms(self) -> list[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         """Return histograms, each in order, which together are the counts. For reading only."""
 
+    def clear(self) -> None:
+        """Forget all rows, to count others of the same kind."""
+
 
 class DeviceCounter(_RunningCounts, Protocol):
     """Counts on a device that may run out of memory. add() then raises, and counts no row."""

@@ -84,13 +84,14 @@ class SecondTry(Generic[T]):
     """What takes memory of the device; where it finds none, caches are emptied, and once more.
 
     Torch and CuPy each keep what they have freed, and neither finds what is free in the other's
-    cache. ``others``: what empties caches. Torch's is not among them for memory of torch: torch has
-    emptied it before it gave up, unless a thread records a CUDA graph, which that would break.
-    Raises MemoryError where the caches have nothing, or not enough.
+    cache. ``emptying``: functions that empty a cache, and return whether there was anything in it.
+    Torch's is not among them for memory of torch: torch has emptied it before it gave up, unless a
+    thread records a CUDA graph, which that would break. Raises MemoryError where the caches have
+    nothing, or not enough.
     """
 
     take: Callable[..., T]
-    others: tuple[Callable[[], bool], ...] = (_empty_cupys_cache, _empty_torchs_cache)
+    emptying: tuple[Callable[[], bool], ...] = (_empty_cupys_cache, _empty_torchs_cache)
 
     def __call__(self, *arguments: Any) -> T:
         try:
@@ -98,7 +99,7 @@ class SecondTry(Generic[T]):
         except MemoryError:
             if library().cuda.get_current_stream().is_capturing():  # a graph; it would break
                 raise
-            if not sum(empty() for empty in self.others):  # each of them
+            if not sum(empty() for empty in self.emptying):  # each of them
                 raise
             return self.take(*arguments)
 
@@ -126,12 +127,12 @@ def _memory_of_torch(size: int, device: int) -> int:
     try:
         address: int = torch.cuda.caching_allocator_alloc(size, device, stream)
     except RuntimeError as error:
-        raise _checked(error) from error
+        raise _as_memory_error(error) from error
     return address
 
 
-def _checked(error: RuntimeError) -> Exception:
-    """Return the MemoryError that an error of torch is; or itself, if it is about another thing."""
+def _as_memory_error(error: RuntimeError) -> Exception:
+    """Return the error of torch itself, or a MemoryError if it says that there is no memory."""
     # OutOfMemoryError of torch's own allocator; of what RMM raises, torch makes a RuntimeError.
     shortage = "out of memory" in str(error) or "bad_alloc" in str(error)
     return MemoryError(str(error)) if shortage else error
@@ -152,7 +153,7 @@ def _memory_of_tensor(size: int) -> Pointer:
     try:
         tensor = torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", index))
     except RuntimeError as error:
-        raise _checked(error) from error
+        raise _as_memory_error(error) from error
     memory = cupy.cuda.UnownedMemory(tensor.data_ptr(), size, tensor, index)
     _torch_tensors[tensor.data_ptr()] = tensor
     return cupy.cuda.MemoryPointer(memory, 0)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Unpack
 
 import numpy as np
@@ -330,10 +331,14 @@ class CapturePoint(LayerStates):
         """Whether this rank has a slice of the neurons only."""
         return self.spread is not None and self.spread.has_slices
 
-    def slices(self) -> Iterator[NDArray[np.uint8]]:
-        """Return the packed rows of this rank, in chunks, whatever neurons they are of."""
-        with self._read_lock():
-            return super()._require_accumulator().chunks()
+    @contextmanager
+    def read_at_once(self) -> Iterator[Accumulator | None]:
+        """Context manager: all that was captured, to which nothing is added meanwhile.
+
+        Also slices of neurons, and inputs without rows. None before the first batch.
+        """
+        with self._read_lock(), self._naming_layer():
+            yield self._complete_accumulator()
 
     def _require_accumulator(self) -> Accumulator:
         if self.spread is not None and self.spread.has_slices:

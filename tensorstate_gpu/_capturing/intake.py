@@ -16,7 +16,7 @@ from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, NoteScope, PassNotes
 from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
 from tensorstate_gpu._layers.accumulator import Accumulator
-from tensorstate_gpu._layers.batches import Batches, totals_of_batch
+from tensorstate_gpu._layers.batches import Batches, cached_totals
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes, validated_notes
 from tensorstate_gpu._layers.layer_facts import LayerLog
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
@@ -161,7 +161,7 @@ class Intake:
             self.inputs_unknown = inputs_unknown or self.inputs_unknown
             self.declare(neurons, axis)
             assert self.accumulator is not None
-            count = instances if isinstance(instances, int) else totals_of_batch(instances)[0]
+            count = instances if isinstance(instances, int) else cached_totals(instances)[0]
             notes = self.notes_now().of_instances
             fits = notes.length in (None, count)
             kept = notes if fits else NOTHING

@@ -19,11 +19,7 @@ from tensorstate_gpu._states.state_counts import (
     owned,
     with_tallies,
 )
-from tensorstate_gpu.errors import (
-    InputsUnknown,
-    NotCapturable,
-    NothingCaptured,
-)
+from tensorstate_gpu.errors import NotCapturable, RanksDisagree
 from tensorstate_gpu.information.group_table import SampledInstances
 
 
@@ -33,20 +29,20 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
     ``find_points``: what it raises on one rank is an error on all.
     """
     parts: dict[str, Parts] = {}
-    points: list[CapturePoint] = []
+    spreads: dict[str, Spread | None] = {}
 
     def read() -> list[_Facts]:
-        points.extend(find_points())
         facts = []
-        for point in points:
+        for point in find_points():
+            own = parts[point.name] = _parts(point)
             spread = None if point.spread is None else point.spread.among(ranks.places)
-            parts[point.name] = _parts(point, spread)
-            facts.append(_facts(point, spread, parts[point.name], ranks))
+            spreads[point.name] = spread
+            facts.append(_facts(point, spread, own, ranks))
         return facts
 
     mergings = [_Merging.of(facts) for facts in _by_layer(agreed(ranks, read))]
-    for point in points:
-        parts[point.name] = _joined(point, parts[point.name])
+    for name, spread in spreads.items():
+        parts[name] = parts[name].joined(spread)
     found = [each.owned(parts.get(each.name, NOTHING), ranks) for each in mergings]
     counts = iter(with_tallies(ranks, [own for owns in found for own in owns.histograms]))
     layers = [each.layer(owns, counts, ranks) for each, owns in zip(mergings, found, strict=True)]
@@ -56,42 +52,31 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
 # ---- what this rank has --------------------------------------------------------------------------
 
 
-def _parts(point: CapturePoint, spread: Spread | None) -> Parts:
-    """Read what this rank has, but for slices of neurons, which are to be joined first."""
+def _parts(point: CapturePoint) -> Parts:
+    """Read what this rank has, at one time."""
     if point.may_be_slice:
         raise NotCapturable(
             f"{point.name}: a plain tensor in a tensor parallel model may be a slice, a copy, or "
             "rows of its own: say which by run.sync(layouts=...)"
         )
+    read = Parts.of_slices if point.has_slices else Parts.of
     try:
-        if point.has_slices:
-            point.slices()  # raises here what would be raised while others wait
-            return NOTHING
-        parts = Parts.of(point)
-    except NothingCaptured:
-        return NOTHING
+        with point.read_at_once() as accumulator:
+            return NOTHING if accumulator is None else read(accumulator, point.options.groups)
     except MemoryError as error:
         raise MemoryError(
             f"{point.name}: ranks merge counts in memory. Where these are more, give each rank a "
             "store (storage_path=), and read all of them as one by open_stores() after the job. "
             f"{error}"
         ) from error
-    return parts if spread is None else parts.own_share(spread)
-
-
-def _joined(point: CapturePoint, parts: Parts) -> Parts:
-    """Join slices of neurons with those of other ranks, if there are any. Collective."""
-    if point.spread is None or not point.has_slices or point.neurons is None:
-        return parts
-    return Parts(point.spread.joined(point.slices(), point.neurons))
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What a rank tells the others of a layer.
+    """What a rank tells the others of a layer; see Parts.
 
-    ``labels``, ``sample``, ``samples``: which labels there are, and which inputs, all and by label;
-    see Parts.
+    ``has_both``: whether it counts by label and group together. ``is_first``: whether it speaks for
+    the ranks that have the same inputs.
     """
 
     shown: RankFacts
@@ -99,9 +84,11 @@ class _Facts:
     rule: str  # when a neuron fires
     neurons: int | None
     states: int
+    inputs: int | None
     labels: tuple[Label, ...] | None
-    sample: SampledInstances | None
     samples: Mapping[Label, SampledInstances]
+    has_both: bool
+    is_first: bool
     place: int  # of the rank, in the whole job
     partners: tuple[int, ...]  # ranks that have the same rows
 
@@ -109,28 +96,23 @@ class _Facts:
     def name(self) -> str:
         return self.shown.name
 
+    @property
+    def takes_part(self) -> bool:
+        """Whether it has inputs, perhaps without rows."""
+        return self.inputs is None or self.inputs > 0
+
+    @property
+    def sample(self) -> SampledInstances | None:
+        """Its inputs, where counts are by group; None of inputs for which another rank speaks."""
+        if not self.samples:
+            return None
+        whole = functools.reduce(SampledInstances.merge, self.samples.values())
+        return whole if self.is_first else whole.without_instances()
+
 
 def _facts(point: CapturePoint, spread: Spread | None, parts: Parts, ranks: Ranks) -> _Facts:
-    return _Facts(
-        _shown_facts(point, spread),
-        point.call_of is not None,
-        str(point.options.firing_rule()),
-        point.neurons if spread is None else spread.neurons,
-        point.state_count,
-        parts.labels,
-        parts.sample,
-        parts.samples,
-        ranks.places[ranks.rank],
-        () if spread is None else spread.partners,
-    )
-
-
-def _shown_facts(point: CapturePoint, spread: Spread | None) -> RankFacts:
-    try:
-        inputs: int | None = point.instance_count
-    except InputsUnknown:
-        inputs = None
-    return RankFacts(
+    is_first = spread is None or spread.is_first
+    shown = RankFacts(
         point.name,
         point.other_names,
         point.axis,
@@ -138,8 +120,21 @@ def _shown_facts(point: CapturePoint, spread: Spread | None) -> RankFacts:
         point.nan_share,
         point.passes,
         point.failed_passes,
-        inputs if spread is None or spread.is_first else 0,
-        point.has_slices,
+        parts.inputs if is_first else 0,
+    )
+    return _Facts(
+        shown,
+        point.call_of is not None,
+        str(point.options.firing_rule()),
+        parts.neurons if spread is None else spread.neurons,
+        parts.states,
+        parts.inputs,
+        parts.labels,
+        parts.samples,
+        parts.has_both,
+        is_first,
+        ranks.places[ranks.rank],
+        () if spread is None else spread.partners,
     )
 
 
@@ -195,12 +190,13 @@ class _Merging:
         check_sum(each.states for each in captured)
         same_on_all([each.neurons for each in captured], f"{name}: the number of neurons")
         _check_partners(captured, name)
-        labels = _union([each.labels for each in captured])
-        sample = _whole_sample([each.sample for each in captured], name)
+        asked = [each for each in facts if each.takes_part]
+        labels = _union([each.labels for each in asked])
+        sample = _whole_sample([each.sample for each in asked], name)
         by_label = {}
         # A rank without memory for both has none by label and group.
-        if labels is not None and sample is not None and all(each.samples for each in captured):
-            by_label = _by_label(captured, labels, sample)
+        if labels is not None and sample is not None and all(each.has_both for each in captured):
+            by_label = _by_label(asked, labels, sample)
         return cls(
             RankFacts.together([each.shown for each in facts]),
             captured[0].neurons if captured else None,
@@ -216,14 +212,15 @@ class _Merging:
         if self.samples:
             return self._owned_by_both(parts, ranks, self.neurons)
         empty = StateCounts.empty(self.neurons)
-        by_label = {} if self.labels is None else parts.by_label() or {}
+        counted = parts.counted
+        by_label = {} if self.labels is None else counted.of_labels(self.neurons)
         sent = [by_label.get(label, empty) for label in self.labels or ()]
         labels = len(sent)
         if self.sample is not None:
-            groups = parts.groups()
-            sent += [empty] * len(self.sample.by_group) if groups is None else groups.parts
+            groups = counted.of_groups(self.neurons)
+            sent += [empty] * len(self.sample.by_group) if groups is None else groups
         if not sent:
-            return _Owned(owned(ranks, [empty if parts.whole is None else parts.whole]), [], [])
+            return _Owned(owned(ranks, [counted.together(self.neurons)]), [], [])
         own = owned(ranks, sent)
         whole = merge_all(own[labels:] or own, self.neurons)
         return _Owned([whole, *own[:labels]], own[labels:], [])
@@ -231,16 +228,9 @@ class _Merging:
     def _owned_by_both(self, parts: Parts, ranks: Ranks, neurons: int) -> _Owned:
         """Exchange the states by label and group, which say the rest. Collective."""
         assert self.sample is not None
-        given = parts.groups_by or {}
+        given = parts.counted.by_both or {}
         none = [StateCounts.empty(neurons)] * len(self.sample.by_group)
-        own = owned(
-            ranks,
-            [
-                part
-                for label in self.samples
-                for part in (given[label].parts if label in given else none)
-            ],
-        )
+        own = owned(ranks, [part for label in self.samples for part in given.get(label, none)])
         rows = [own[start : start + len(none)] for start in range(0, len(own), len(none))]
         groups = [merge_all(list(each), neurons) for each in zip(*rows, strict=True)]
         labels = [merge_all(each, neurons) for each in rows]
@@ -250,24 +240,45 @@ class _Merging:
         """Return the merged layer. ``counts``: those of all ranks, of each histogram."""
         whole = next(counts) if own.histograms else None
         of_labels = [next(counts) for _ in own.histograms[1:]]
-        by_label = None if self.labels is None else dict(zip(self.labels, of_labels, strict=True))
         groups = None
         if self.sample is not None:
             groups = RankGroups.of(ranks, own.groups, self.sample)
         both = zip(own.groups_by, self.samples.values(), strict=True)
         groups_by = dict(zip(self.samples, RankGroups.of_each(ranks, list(both)), strict=True))
+        if self.labels is None:
+            return RankLayer(self.shown, whole, None, groups, {})
+        by_label = {
+            label: each for label, each in zip(self.labels, of_labels, strict=True) if each.total
+        }
+        groups_by = {label: each for label, each in groups_by.items() if label in by_label}
         return RankLayer(self.shown, whole, by_label, groups, groups_by)
 
 
 def _check_partners(captured: Sequence[_Facts], name: str) -> None:
-    """Raise RanksDisagree unless all ranks that have the same rows are here, with as many."""
-    states = {each.place: each.states for each in captured}
+    """Raise RanksDisagree unless all ranks that have the same rows are here, with as many.
+
+    Their labels must be the same, too: each rank counts a part of the rows by its own.
+    """
+    by_place = {each.place: each for each in captured}
     for each in captured:
-        for partner in each.partners:
+        for place in each.partners:
+            other = by_place.get(place)
             same_on_all(
-                [each.states, states.get(partner, 0)],
-                f"{name}: the number of rows of ranks {each.place} and {partner}, which share them",
+                [each.states, 0 if other is None else other.states],
+                f"{name}: the number of rows of ranks {each.place} and {place}, which share them",
             )
+            if other is not None and _differ(each, other):
+                raise RanksDisagree(
+                    f"{name}: ranks {each.place} and {place} share their inputs, but not the "
+                    "labels or units of these"
+                )
+
+
+def _differ(one: _Facts, other: _Facts) -> bool:
+    """Return whether the inputs of two ranks have other labels or units, as far as both know."""
+    if (one.labels is None) != (other.labels is None) or not (one.samples and other.samples):
+        return False
+    return one.samples != other.samples
 
 
 def _union(labels: Sequence[tuple[Label, ...] | None]) -> tuple[Label, ...] | None:
@@ -279,13 +290,14 @@ def _union(labels: Sequence[tuple[Label, ...] | None]) -> tuple[Label, ...] | No
 
 
 def _by_label(
-    captured: Sequence[_Facts], labels: Sequence[Label], sample: SampledInstances
+    asked: Sequence[_Facts], labels: Sequence[Label], sample: SampledInstances
 ) -> dict[Label, SampledInstances]:
     """Return which inputs of all ranks have each label."""
     none = sample.without_instances()
+    own = [each.samples for each in asked if each.is_first]
     return {
         label: functools.reduce(
-            SampledInstances.merge, (each.samples.get(label, none) for each in captured)
+            SampledInstances.merge, (samples.get(label, none) for samples in own), none
         )
         for label in labels
     }

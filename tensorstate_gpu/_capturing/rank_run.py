@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 class RankFacts:
     """What ranks know of a layer besides its states; of numbers, the sums over ranks.
 
-    ``inputs``: None if a rank does not know it; ranks that share rows count once. ``is_joined``:
-    whether each rank had a slice of the neurons.
+    ``inputs``: None if a rank does not know it; ranks that share rows count once.
     """
 
     name: str
@@ -37,7 +36,6 @@ class RankFacts:
     passes: tuple[int, int] | None
     failed_passes: int
     inputs: int | None
-    is_joined: bool
 
     @classmethod
     def together(cls, each: Sequence["RankFacts"]) -> "RankFacts":
@@ -54,7 +52,6 @@ class RankFacts:
             _added(passes) if len(passes) == len(captured) else None,
             sum(facts.failed_passes for facts in each),
             sum(inputs) if len(inputs) == len(captured) else None,
-            any(facts.is_joined for facts in each),
         )
 
 
@@ -134,11 +131,10 @@ class RankLayer:
     def counts_by(self) -> dict[Label, RankCounts]:
         """Return the counts of all ranks by label, sorted by label.
 
-        Raises LabelsMissing unless all inputs of all ranks had labels, and for joined slices.
+        Labels of which there are only inputs without rows are left out. Raises LabelsMissing unless
+        all inputs of all ranks had labels.
         """
         self.histogram()
-        if self.facts.is_joined:
-            raise LabelsMissing(f"{self.name}: {_JOINED} by label")
         if self._by_label is None:
             raise LabelsMissing(f"{self.name}: on some ranks, inputs were captured without a label")
         return dict(self._by_label)
@@ -147,11 +143,8 @@ class RankLayer:
         """Return the counts of all ranks by group of inputs, which show the errors of measures.
 
         Raises RowsNotKept unless all ranks have them: keep="states", or keep="counts" with groups=.
-        Also for joined slices.
         """
         self.histogram()
-        if self.facts.is_joined:
-            raise RowsNotKept(f"{self.name}: {_JOINED} by group")
         if self._groups is None:
             raise RowsNotKept(f"{self.name}: not all ranks have counts by group: groups=32")
         return self._groups
@@ -193,9 +186,6 @@ class RankLayer:
     ) -> float:
         """Return entropy(alpha1) / entropy(alpha2); None stands for the number of neurons."""
         return self.histogram().efficiency(alpha1, alpha2, estimator)
-
-
-_JOINED = "slices of neurons are joined without the inputs of their rows, so there are no counts"
 
 
 class RankRun(Mapping[str, RankLayer]):

@@ -8,7 +8,8 @@ import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
-from tensorstate_gpu._layers.counters import new_counter
+from tensorstate_gpu._layers.counters import LabelledCounters
+from tensorstate_gpu._layers.fixed_rows import FixedRows
 from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._states.rank_exchange import owners
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -67,22 +68,24 @@ class Spread:
         )
         return Spread(tuple(steps), self.neurons)
 
-    def joined(self, chunks: Iterable[Rows], neurons: int) -> StateCounts:
+    def joined(self, slices: FixedRows, neurons: int) -> LabelledCounters:
         """Count this rank's share of the rows, with all neurons. Collective, of the partners.
 
-        ``chunks``: the slices that this rank has, of ``neurons`` neurons. The partners have as many
-        rows.
+        ``slices``: the rows that this rank has, of ``neurons`` neurons. Those of the partners are
+        of the same inputs, so only bits are exchanged: the number of a row tells its label and its
+        group.
         """
         widths = []
         for ranks in self._slices:
             widths.append(ranks.of_all(neurons))
             neurons = sum(widths[-1])
-        counter = new_counter(row_bytes(neurons))
-        for rows in _blocks(chunks):
+        counters = LabelledCounters(row_bytes(neurons), slices.number)
+        for start, rows in _blocks(slices.chunks):
             for ranks, each in zip(self._slices, widths, strict=True):
-                rows = _join(ranks, rows, each)
-            counter.add(rows)
-        return self.own_share(StateCounts.trusted(*counter.result(), neurons))
+                start, rows = _join(ranks, start, rows, each)
+            if len(rows):  # of few rows, some partners have none
+                counters.add(rows, *slices.notes_of_rows(start, start + len(rows)))
+        return counters
 
     def own_share(self, counts: StateCounts) -> StateCounts:
         """Return the states that this rank owns, among those that have copies of them."""
@@ -93,23 +96,31 @@ class Spread:
         return counts
 
 
-def _join(ranks: Ranks, rows: Rows, neurons: list[int]) -> Rows:
-    """Give each rank a share of the rows; return this rank's, with the neurons of all ranks."""
-    ends = np.arange(ranks.size + 1) * len(rows) // ranks.size
+def _join(ranks: Ranks, start: int, rows: Rows, neurons: list[int]) -> tuple[int, Rows]:
+    """Give each rank a share of the rows; return this rank's, with the neurons of all ranks.
+
+    Before the rows is the number of the first, in the whole layer.
+    """
+    ends = (np.arange(ranks.size + 1) * len(rows) // ranks.size).tolist()
     padded = np.zeros((len(rows), row_bytes(max(neurons))), np.uint8)
     padded[:, : rows.shape[1]] = rows
-    return concatenate_neurons(ranks.exchanged(padded, np.diff(ends).tolist()), neurons)
+    own = ranks.exchanged(padded, np.diff(ends).tolist())
+    return start + ends[ranks.rank], concatenate_neurons(own, neurons)
 
 
-def _blocks(chunks: Iterable[Rows]) -> Iterator[Rows]:
-    """Return the same rows in blocks, whose sizes follow from the number of rows alone."""
-    kept: list[Rows] = []
+def _blocks(chunks: Iterable[Rows]) -> Iterator[tuple[int, Rows]]:
+    """Return the same rows in blocks, whose sizes follow from the number of rows alone.
+
+    Before each block is the number of its first row.
+    """
+    start, kept = 0, list[Rows]()
     for chunk in chunks:
         kept.append(chunk)
         if sum(map(len, kept)) >= _BLOCK:
             rows = np.concatenate(kept)
             end = len(rows) - len(rows) % _BLOCK
-            yield from np.split(rows[:end], range(_BLOCK, end, _BLOCK))
-            kept = [rows[end:]]
+            for first in range(0, end, _BLOCK):
+                yield start + first, rows[first : first + _BLOCK]
+            start, kept = start + end, [rows[end:]]
     if any(map(len, kept)):
-        yield np.concatenate(kept)
+        yield start, np.concatenate(kept)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tensorstate_gpu._arrays.layout import row_bytes
-from tensorstate_gpu._layers.batches import Batches, divided, totals_of_batch
+from tensorstate_gpu._layers.batches import Batches, cached_totals, divided
 from tensorstate_gpu._layers.instance_groups import Label
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.ledger import Ledger
@@ -71,7 +71,7 @@ class Accumulator(ABC):
         if not trusted:
             check_unused_bits(packed, self.neurons)
         batches = divided(len(packed), instances) if isinstance(instances, int) else instances
-        count, rows, _ = totals_of_batch(batches)
+        count, rows, _ = cached_totals(batches)
         if rows != len(packed) or notes.length not in (None, count):
             raise ValueError(
                 f"{rows} rows and notes of {count} instances are due, got {len(packed)} rows and "
@@ -193,7 +193,12 @@ class Accumulator(ABC):
 
     @abstractmethod
     def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
-        """Return which instances have each label, also those without rows, where all have one."""
+        """Return which instances have each label, also those without rows; by None, all of them.
+
+        The latter where not all have a label. Raises InputsUnknown if rows belong to no known
+        instance, LabelsMissing if only some have a unit, and RowsNotKept where counts are not kept
+        by group.
+        """
 
     @abstractmethod
     def chunks(self) -> Iterator[Rows]:

@@ -24,7 +24,8 @@ def divided(rows: int, instances: int) -> Batches:
     """
     if instances < 0 or (rows % instances if instances else rows):
         raise ValueError(f"{rows} rows do not divide into {instances} instances")
-    return ((instances, rows // instances),) if instances else ()
+    # Plain integers: the cache gives them to equal arguments, such as np.int64(4) and 4.
+    return ((int(instances), int(rows // instances)),) if instances else ()
 
 
 def ragged(sizes: Iterable[int]) -> Batches:
@@ -64,7 +65,8 @@ def totals(batches: Iterable[Batch]) -> tuple[int, int, int]:
     return instances, rows, lost
 
 
-totals_of_batch = lru_cache(maxsize=16)(totals)  # of a tuple: the same is asked some times
+# The same of a tuple of batches: those of one pass are asked for several times.
+cached_totals = lru_cache(maxsize=16)(totals)
 
 
 def sizes_of(batches: Batches) -> NDArray[np.int64]:

@@ -159,13 +159,22 @@ class CapturedLayer(ABC):
 
         Raises an error if it has no rows, not those of its ledger, or not those of all passes.
         """
-        self._check_passes()
-        accumulator = self._find_accumulator()
+        accumulator = self._complete_accumulator()
         if accumulator is None or not accumulator.ledger.rows:
             raise self._no_states_error()
-        recorded, kept = accumulator.ledger.rows, accumulator.rows
-        if kept != recorded:
-            raise LedgerError(f"{self.name}: {recorded} rows were captured, {kept} kept")
+        return accumulator
+
+    def _complete_accumulator(self) -> Accumulator | None:
+        """Return the accumulator, also without rows; None before the first batch.
+
+        Raises an error if it has not the rows of its ledger, or not those of all passes.
+        """
+        self._check_passes()
+        accumulator = self._find_accumulator()
+        if accumulator is not None:
+            recorded, kept = accumulator.ledger.rows, accumulator.rows
+            if kept != recorded:
+                raise LedgerError(f"{self.name}: {recorded} rows were captured, {kept} kept")
         return accumulator
 
     def _check_passes(self) -> None:

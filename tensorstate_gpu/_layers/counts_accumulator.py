@@ -168,6 +168,7 @@ class CountsAccumulator(Accumulator):
 
     def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
         self._require_groups(groups)
+        self._ledger.require_assigned()
         return self._samples.copy().by_label
 
     def _require_groups(self, groups: int | None) -> None:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._layers.captured_layer import CapturedLayer
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator, FixedCounts
-from tensorstate_gpu._layers.instance_groups import Label, checked_groups
-from tensorstate_gpu._process.progress import ProgressCallback, counted_then_written, summed_up
+from tensorstate_gpu._layers.instance_groups import checked_groups
+from tensorstate_gpu._process.progress import ProgressCallback, counted_then_written, running_total
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import Path, StoredCounts, check_place, saved
@@ -17,7 +17,6 @@ from tensorstate_gpu._states.stored_groups import StoredGroups, load_each
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.estimators import Estimator
-from tensorstate_gpu.information.group_table import SampledInstances
 
 
 class LayerCounts(CapturedLayer):
@@ -68,7 +67,7 @@ class LayerCounts(CapturedLayer):
             check_place(to)
         with self._reading(index) as accumulator:
             rows = accumulator.ledger.rows
-            on_counted, on_written = summed_up(progress, rows), None
+            on_counted, on_written = running_total(progress, rows), None
             if to is not None:
                 on_counted, on_written = counted_then_written(progress, rows)
             if index is not None:
@@ -87,13 +86,14 @@ class LayerCounts(CapturedLayer):
         ``progress`` is called with the number of rows counted so far, and that of all.
         """
         with self._reading() as accumulator:
-            return accumulator.counted(summed_up(progress, accumulator.ledger.rows))
+            return accumulator.counted(running_total(progress, accumulator.ledger.rows))
 
     def counts_by(
         self, labels: Any = None, *, progress: ProgressCallback | None = None
     ) -> dict[Any, StateCounts]:
         """Return one StateCounts per label, computed in one pass over the rows.
 
+        Labels of which there are only inputs without rows are left out.
         ``labels``: one integer or string per instance, which needs keep="states". By default, the
         labels that were given during capture. ``progress`` is called with the number of rows
         counted so far, and that of all. Raises LabelsMissing if some instances have none, and
@@ -108,7 +108,7 @@ class LayerCounts(CapturedLayer):
     ) -> Mapping[Any, StateCounts | StoredCounts]:
         """Return the counts by label: in files, where memory is short; see counts_by()."""
         with self._reading(labels) as accumulator:
-            on_counted = summed_up(progress, accumulator.ledger.rows)
+            on_counted = running_total(progress, accumulator.ledger.rows)
             return accumulator.counted_by_label(labels, on_counted)
 
     def grouped(
@@ -133,7 +133,7 @@ class LayerCounts(CapturedLayer):
         ``counted_groups().estimate()`` is the measure with its error, whichever it is.
         """
         with self._reading() as accumulator:
-            on_counted = summed_up(progress, accumulator.ledger.rows)
+            on_counted = running_total(progress, accumulator.ledger.rows)
             return accumulator.counted_groups(self._group_number(groups), on_counted)
 
     def grouped_by(
@@ -145,6 +145,7 @@ class LayerCounts(CapturedLayer):
     ) -> dict[Any, GroupedCounts]:
         """Return the counts by group for each label; see grouped() and counts_by().
 
+        Labels without rows are left out here, too; their inputs are in the sample of grouped().
         Raises MemoryError if they are together more than a limit that was set: counted_groups_by()
         leaves them in files.
         """
@@ -159,14 +160,9 @@ class LayerCounts(CapturedLayer):
     ) -> Mapping[Any, GroupedCounts | StoredGroups]:
         """Return the counts by group for each label: in files, where memory is short."""
         with self._reading(labels) as accumulator:
-            on_counted = summed_up(progress, accumulator.ledger.rows)
+            on_counted = running_total(progress, accumulator.ledger.rows)
             number = self._group_number(groups)
             return accumulator.counted_groups_by_label(number, labels, on_counted)
-
-    def samples_by_label(self) -> dict[Label, SampledInstances]:
-        """Return which instances have each label, also those without rows; see grouped_by()."""
-        with self._reading() as accumulator:
-            return accumulator.samples_by_label(self._group_number(None))
 
     def estimate(self, measure: Measure = "entropy") -> Estimate:
         """Return the entropy or efficiency of the source, with its error; information.estimate."""

@@ -12,11 +12,11 @@ from tensorstate_gpu._layers.batches import (
     Batch,
     Batches,
     appended,
+    cached_totals,
     first,
     is_unassigned,
     rows_of,
     totals,
-    totals_of_batch,
 )
 from tensorstate_gpu._layers.instance_notes import NOTES, NOTHING, InstanceNotes, NoteColumn
 from tensorstate_gpu.errors import InputsUnknown
@@ -59,7 +59,7 @@ class Ledger:
     ) -> None:
         """Enter batches, with the notes of all their instances; ``stored``: they have arrived."""
         appended(self._batches, batches)
-        instances, rows, unassigned = totals_of_batch(batches)
+        instances, rows, unassigned = cached_totals(batches)
         self.instances += instances
         self.rows += rows
         self.unassigned_rows += unassigned
@@ -71,7 +71,7 @@ class Ledger:
 
     def mark_stored(self, batches: Batches) -> None:
         """Record that the rows of the next batches have arrived."""
-        instances, rows, _ = totals_of_batch(batches)
+        instances, rows, _ = cached_totals(batches)
         self.stored = self.stored[0] + instances, self.stored[1] + rows
 
     @property
@@ -134,6 +134,10 @@ class Ledger:
             raise InputsUnknown(
                 f"{self.unassigned_rows} of {self.rows} states belong to no known input"
             )
+
+    def all_have(self, what: str) -> bool:
+        """Return whether each instance has a label (or a unit), and each row its instance."""
+        return not self.unassigned_rows and self.notes[what].count == self.count
 
     def note_pieces(self, what: str) -> Iterator[NDArray[Any]]:
         """Return the label (or the unit) of each instance, as a series of arrays.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tensorstate_gpu._layers.counters import RunsByKind
 from tensorstate_gpu._layers.numbered_keys import Label, Part, by_number, numbered_bytes, parts_of
 from tensorstate_gpu._process.memory_limit import working_memory
-from tensorstate_gpu._process.progress import OnDone, told
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.sorted_runs import (
     Histogram,
@@ -73,7 +73,7 @@ class NumberedRuns(NamedTuple):
         found: RunsByKind = {}
         for numbered, runs in self.runs.items():
             width = self.key_bytes(numbered)
-            pieces = told(summed(runs, width, working_memory() // 4), rows_of, on_read)
+            pieces = with_progress(summed(runs, width, working_memory() // 4), rows_of, on_read)
             if numbered:
                 pieces = _cut_at_numbers(pieces, self.row_bytes)
             found[numbered] = [ScratchRun.of(width, pieces)]

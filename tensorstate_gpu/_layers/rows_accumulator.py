@@ -31,7 +31,7 @@ from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._layers.run_counters import RunCounters
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
-from tensorstate_gpu._process.progress import OnDone, told
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.backends import device_backend_for, device_of
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.state_counts import StateCounts
@@ -103,7 +103,7 @@ class RowsAccumulator(Accumulator):
             self.collect_transferred(wait=True)
 
     def _compute_counts(self, on_counted: OnDone | None) -> StateCounts | StoredCounts:
-        return count_chunks(told(self.chunks(), len, on_counted), self.neurons)
+        return count_chunks(with_progress(self.chunks(), len, on_counted), self.neurons)
 
     def counts_of(self, index: Any, on_counted: OnDone | None = None) -> StateCounts | StoredCounts:
         weights = self.ledger.selection_counts(index)
@@ -169,7 +169,9 @@ class RowsAccumulator(Accumulator):
         return samples, counters
 
     def samples_by_label(self, groups: int | None) -> dict[Label, SampledInstances]:
-        notes = _Notes(self._label_reader(None)(), self._unit_reader())
+        self.ledger.require_assigned()
+        labels = self._label_reader(None)() if self.ledger.all_have("labels") else None
+        notes = _Notes(labels, self._unit_reader())
         return self._samples(GROUPS if groups is None else groups, notes).by_label
 
     def _samples(self, groups: int, notes: "_Notes") -> SampleTallies:
@@ -202,7 +204,7 @@ class RowsAccumulator(Accumulator):
         self, on_done: OnDone | None = None
     ) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
         row = 0
-        for chunk in told(self.chunks(), len, on_done):
+        for chunk in with_progress(self.chunks(), len, on_done):
             yield chunk, self.ledger.instances_of_rows(row, row + len(chunk))
             row += len(chunk)
 

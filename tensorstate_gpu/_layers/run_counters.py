@@ -27,7 +27,7 @@ from tensorstate_gpu._layers.numbered_keys import (
 from tensorstate_gpu._layers.numbered_runs import NumberedRuns
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.memory_limit import get_memory_limit, working_memory
-from tensorstate_gpu._process.progress import OnDone, told
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.backends import device_backend_for
 from tensorstate_gpu._states.external_counter import ExternalCounter
 from tensorstate_gpu._states.sorted_runs import (
@@ -131,7 +131,7 @@ class RunCounters(LabelledCounters):
     def counted(self, neurons: int, on_counted: OnDone | None = None) -> Counts:
         found = [each.left() for each in self._read()]
         if any(length(run) for each in found for run in each.runs.get(True, ())):
-            rows = told(self._rows(found), rows_of, on_counted)
+            rows = with_progress(self._rows(found), rows_of, on_counted)
             return count_weighted(rows, neurons, _share_of_reading())
         runs = [run for each in found for run in each.runs.get(False, ())]
         counts = StoredCounts(runs, neurons)  # runs are counts already

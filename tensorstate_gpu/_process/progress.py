@@ -20,20 +20,20 @@ class ProgressCallback(Protocol):
     def __call__(self, done: int, total: int = ..., /) -> object: ...
 
 
-def told(
+def with_progress(
     pieces: Iterable[Piece], size: Callable[[Piece], int], on_done: OnDone | None
 ) -> Iterator[Piece]:
-    """Yield pieces; when the next one is wanted, tell the size of the one before."""
+    """Yield pieces; call ``on_done`` with the size of each when the next one is wanted."""
     for piece in pieces:
         yield piece
         if on_done is not None:
             on_done(size(piece))
 
 
-def summed_up(progress: ProgressCallback | None, total: int) -> OnDone | None:
-    """Return what calls ``progress`` with the sum of all that it was told, and the total.
+def running_total(progress: ProgressCallback | None, total: int) -> OnDone | None:
+    """Return a function that adds up what it is called with, and calls ``progress`` with the sum.
 
-    Raises TypeError if it is no function.
+    ``total``: of all, which ``progress`` is told, too. Raises TypeError if that is no function.
     """
     function(progress, "progress")
     if progress is None:
@@ -98,7 +98,7 @@ def counted_then_written(
 
     Each of ``rows`` is done once in both.
     """
-    on_counted = summed_up(progress, 2 * rows)
+    on_counted = running_total(progress, 2 * rows)
     if progress is None:
         return None, None
 

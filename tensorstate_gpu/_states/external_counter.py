@@ -94,7 +94,7 @@ class ExternalCounter:
         # Meanwhile most of the budget is the counter's.
         self._runs.append(self._written(self._runs_in_memory(), self._budget // 4))
         self._in_runs += self._counter.total
-        self._counter = self._new_counter()
+        self._counter.clear()
         if len(self._runs) >= _MOST_RUNS:
             self._compact()
 
@@ -106,7 +106,7 @@ class ExternalCounter:
 
     def _written(self, runs: list[MemoryRun] | list[ScratchRun], budget: int) -> ScratchRun:
         pieces = merged(runs, self._row_bytes, budget)
-        return ScratchRun.of(self._row_bytes, pieces)
+        return ScratchRun.of(self._row_bytes, pieces, self._budget)
 
     def _compact(self) -> None:
         """Merge the shorter half of the runs."""
@@ -118,6 +118,7 @@ class ExternalCounter:
         """Return sorted runs that together are the counts. Memory is for whoever merges them."""
         if self._runs and self._counter.total:
             self._spill()
+            self._counter = self._new_counter()  # without the memory that clear() keeps
         return [*self._runs] if self._runs else [*self._runs_in_memory()]
 
     def result(self) -> Histogram:

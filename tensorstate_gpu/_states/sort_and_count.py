@@ -16,7 +16,7 @@ from tensorstate_gpu._process.progress import (
     OnDone,
     ProgressCallback,
     counted_then_written,
-    told,
+    with_progress,
 )
 from tensorstate_gpu._states.backends import cpu, device_backend_for
 from tensorstate_gpu._states.external_counter import ExternalCounter
@@ -211,7 +211,7 @@ def _runs(rows: NDArray[np.uint8], on_counted: OnDone | None) -> Sequence[Sorted
     counter = ExternalCounter(rows.shape[1])
     step = counter.rows_at_a_time
     parts = (rows[start : start + step] for start in range(0, len(rows), step))
-    for part in told(parts, len, on_counted):
+    for part in with_progress(parts, len, on_counted):
         counter.add(part)
     return counter.runs()
 

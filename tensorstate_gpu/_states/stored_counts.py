@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._process.memory_limit import explicit_memory_limit, working_memory
-from tensorstate_gpu._process.progress import OnDone, ProgressCallback, told
+from tensorstate_gpu._process.progress import OnDone, ProgressCallback, with_progress
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
 from tensorstate_gpu._states.merging_runs import loaded, merged
 from tensorstate_gpu._states.packed_arguments import check_packed
@@ -65,7 +65,7 @@ class StoredCounts(MeasuredCounts):
         """
         if self._tally is None:
             tally = Tally()
-            for _, counts in told(self._merged(), rows_of, on_read):
+            for _, counts in with_progress(self._merged(), rows_of, on_read):
                 tally.add(counts)
             self._tally = tally
         return self._tally

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._process.memory_limit import working_memory
-from tensorstate_gpu._process.progress import OnDone, told
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.counts_by_group import CountsByGroup
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
@@ -88,7 +88,7 @@ class StoredGroups(CountsByGroup[StoredCounts]):
         """
         if self._sums is None:
             sums: GroupSums | None = None
-            for part in told(self._ranges(), _rows, on_read):
+            for part in with_progress(self._ranges(), _rows, on_read):
                 more = GroupSums.of(part.group_table())
                 sums = more if sums is None else GroupSums.together([sums, more])
             self._sums = sums

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import CudaArray, DLPackArray
-from tensorstate_gpu._process.progress import OnDone, told
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.sort_and_count import HasHistogram, count_states
@@ -127,7 +127,7 @@ class _Histogram:
     def _pieces(self) -> Iterable[StateCounts]:
         if isinstance(self._states, StateCounts):
             return [self._states]
-        return told(self._states.pieces(), lambda piece: piece.total, self._on_read)
+        return with_progress(self._states.pieces(), lambda piece: piece.total, self._on_read)
 
     def firing_counts(self) -> Ints:
         return self._sum(cpu().firing_counts)[: self.neurons]

@@ -8,7 +8,7 @@ from typing import Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
-from tensorstate_gpu._process.progress import ProgressCallback, summed_up
+from tensorstate_gpu._process.progress import ProgressCallback, running_total
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.efficiencies import measure_layers
@@ -68,7 +68,7 @@ def report(
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
     labels = by_label or divergences
     states = 0 if progress is None else sum(point.state_count for point in points)
-    on_measured = summed_up(progress, states * (2 if labels else 1))
+    on_measured = running_total(progress, states * (2 if labels else 1))
     measured, missing = measure_layers(points, lambda point: measured_layer(point, on_measured))
     whole = summarise(measured, accuracy, beta, missing, include_out_of_step)
     whole = dataclasses.replace(

@@ -14,7 +14,12 @@ from tensorstate_gpu._arguments import function, integer, positive_integer
 from tensorstate_gpu._arrays.array_types import DLPackArray
 from tensorstate_gpu._arrays.dlpack import CPU
 from tensorstate_gpu._layers.counters import count_chunks
-from tensorstate_gpu._process.progress import ProgressCallback, complete, counted_then_written, told
+from tensorstate_gpu._process.progress import (
+    ProgressCallback,
+    complete,
+    counted_then_written,
+    with_progress,
+)
 from tensorstate_gpu._states.merging_runs import ranges_of
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons
 from tensorstate_gpu._states.sorted_runs import RangeOfRun
@@ -91,7 +96,7 @@ def count_part(
     on_counted, on_written = counted_then_written(progress, stop - start)
 
     def count() -> StoredCounts:
-        chunks = told(_read(states, start, stop), len, on_counted)
+        chunks = with_progress(_read(states, start, stop), len, on_counted)
         return StoredCounts(runs_of(count_chunks(chunks, bits)), bits)
 
     share = Share("part", number, of, whole)

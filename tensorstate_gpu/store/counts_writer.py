@@ -11,7 +11,7 @@ from tensorstate_gpu._layers.ledger import Position
 from tensorstate_gpu._layers.numbered_runs import summed
 from tensorstate_gpu._layers.run_counters import CountsPart, joined
 from tensorstate_gpu._process.memory_limit import working_memory
-from tensorstate_gpu._process.progress import OnDone, told
+from tensorstate_gpu._process.progress import OnDone, with_progress
 from tensorstate_gpu._states.sorted_runs import SortedRun, length, rows_of
 from tensorstate_gpu.errors import LedgerError
 from tensorstate_gpu.information.group_table import SampledInstances
@@ -237,7 +237,7 @@ class CountsWriter:
         under = run_key(self.name, number)
         budget = working_memory() // 4 // files.writer_threads
         pieces = summed(sources, width, budget)
-        pieces = told(pieces, rows_of, on_written)
+        pieces = with_progress(pieces, rows_of, on_written)
         written = write_run(files, under, width, sources, pieces)
         if not written.tally.total:  # everything was taken back
             self._delete(under)

@@ -9,7 +9,7 @@ from tensorstate_gpu._layers.counts_accumulator import FixedCounts
 from tensorstate_gpu._layers.labels import to_column
 from tensorstate_gpu._layers.layer_states import LayerStates
 from tensorstate_gpu._layers.ledger import Ledger
-from tensorstate_gpu._process.progress import OnDone, ProgressCallback, summed_up, told
+from tensorstate_gpu._process.progress import OnDone, ProgressCallback, running_total, with_progress
 from tensorstate_gpu.store.keys import state_key
 from tensorstate_gpu.store.store import Store
 
@@ -32,7 +32,7 @@ def save_points(
             _check_notes(point)
     # Of one time, all of them: a program may go on to capture while they are written.
     states = {point: point.fixed_counts() or _Rows(*point.snapshot()) for point in points}
-    on_written = summed_up(progress, sum(each.ledger.rows for each in states.values()))
+    on_written = running_total(progress, sum(each.ledger.rows for each in states.values()))
     store = Store(path, "x", commit_seconds=None)
     try:
         for point in points:
@@ -57,7 +57,7 @@ def _save(
         writer.import_counts(states, on_written)
         return
     layer = store.session.open_layer(*about, facts=point.facts)
-    for _ in told(layer.import_capture(*states), int, on_written):
+    for _ in with_progress(layer.import_capture(*states), int, on_written):
         pass
 
 

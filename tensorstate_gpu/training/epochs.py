@@ -27,6 +27,11 @@ class MonitorOfTrainer:
         self._epoch = -1
         self._loaded: Mapping[str, Any] | None = None  # before there is a monitor
 
+    @property
+    def is_at_model(self) -> bool:
+        """Whether the monitor is at a model now."""
+        return self._model is not None
+
     def begin(self, model: object) -> StateMonitor:
         """Return the monitor of a model, at which it is from now on."""
         if self.monitor is None or self._model is not model:

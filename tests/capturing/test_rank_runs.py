@@ -226,7 +226,7 @@ def test_an_error_of_one_rank_ends_all():
     def sync(ranks):
         point = point_of(PARTS[ranks.rank])
         if ranks.rank == 2:
-            point.histogram = lambda: 1 / 0
+            point.intake.accumulator.samples_by_label = lambda groups: 1 / 0
         return ts.Run([point]).sync(ranks)
 
     found = on_ranks(4, sync)

@@ -40,16 +40,21 @@ def part_of(states, shape, kinds, place):
 @pytest.mark.parametrize("neurons", thinned([13, 40], [13]))
 @pytest.mark.parametrize(("shape", "kinds"), MIXES, ids=str)
 def test_all_mixes_give_the_states_of_one_process(shape, kinds, neurons):
+    """All together, by label, by group and by both."""
     states = np.random.default_rng(1).integers(0, 2, (61, neurons))
     states[20:50] = states[:30]  # some states occur twice
-    whole = ts.count_states(ts.compress_states(states), neurons=neurons)
+    numbers = np.repeat(np.arange(61)[:, None], neurons, axis=1)
+
+    def captured(states, numbers):
+        point = new_point(neurons=states.shape[1])
+        for some, which in zip(np.array_split(states, 3), np.array_split(numbers, 3), strict=True):
+            notes = {"labels": which[:, 0] % 5, "units": which[:, 0] // 2}
+            point.append(ts.compress_states(some), len(some), **notes)
+        return point
 
     def sync(ranks):
         place = np.unravel_index(ranks.rank, shape)
-        own = part_of(states, shape, kinds, place)
-        point = new_point(neurons=own.shape[1])
-        for some in np.array_split(own, 3):
-            point.append(ts.compress_states(some), len(some))
+        point = captured(*(part_of(each, shape, kinds, place) for each in (states, numbers)))
         steps = [
             Step(kinds[dim], parts_of(ranks, shape, dim))
             for dim in reversed(range(len(shape)))
@@ -61,20 +66,172 @@ def test_all_mixes_give_the_states_of_one_process(shape, kinds, neurons):
                 point.entropy()
         layer = ts.Run([point]).sync(ranks)["layer"]
         assert layer.instance_count == 61  # those of ranks that share rows count once
-        if NEURONS in kinds:
-            with pytest.raises(ts.errors.LabelsMissing, match="joined without the inputs"):
-                layer.counts_by()
-            with pytest.raises(ts.errors.RowsNotKept, match="joined without the inputs"):
-                layer.estimate()
-        return layer.histogram().gather()
+        return gathered(layer)
 
-    found = on_ranks(math.prod(shape), sync)
-    assert found == [whole] + [None] * (len(found) - 1)
+    found, *_ = on_ranks(math.prod(shape), sync)
+    assert found == whole_of(captured(states, numbers))
+
+
+def gathered(layer):
+    """All that a layer of ranks has counted, at the first rank."""
+    return (
+        layer.histogram().gather(),
+        {label: counts.gather() for label, counts in layer.counts_by().items()},
+        layer.grouped().gather(),
+        {label: groups.gather() for label, groups in layer.grouped_by().items()},
+    )
+
+
+def whole_of(point):
+    """The same of one process."""
+    return point.histogram(), point.counts_by(), point.grouped(), point.grouped_by()
+
+
+INPUTS = ["cat", "dog", "cat", "eel", "dog", "cat", "dog", "cat"]
+ROWS = [3, 0, 2, 0, 4, 1, 5, 2]  # of each input: none with an eel
+
+
+def uneven(states, **notes):
+    """A capture point whose inputs have other numbers of rows."""
+    point = new_point(neurons=states.shape[1])
+    ends = np.cumsum(ROWS)
+    for number, (stop, rows) in enumerate(zip(ends, ROWS, strict=True)):
+        own = {what: [each[number]] for what, each in notes.items()}
+        point.append(ts.compress_states(states[stop - rows : stop]), 1, **own)
+    return point
+
+
+@pytest.mark.parametrize("kinds", [[NEURONS, NEURONS], [COPIES, NEURONS], [NEURONS, COPIES]])
+def test_rows_of_joined_slices_belong_to_their_inputs(kinds):
+    """Which have other numbers of rows, or none; the labels are strings."""
+    states = np.random.default_rng(4).integers(0, 2, (sum(ROWS), 9))
+
+    def sync(ranks):
+        own = part_of(states, (2, 2), kinds, np.unravel_index(ranks.rank, (2, 2)))
+        point = uneven(own, labels=INPUTS)
+        steps = [Step(kinds[dim], parts_of(ranks, (2, 2), dim)) for dim in (1, 0)]
+        point.spread = Spread(tuple(steps), 9)
+        layer = ts.Run([point]).sync(ranks)["layer"]
+        return gathered(layer), layer.estimate("efficiency").sample, list(layer.grouped_by())
+
+    whole = uneven(states, labels=INPUTS)
+    found = on_ranks(4, sync)
+    assert found[0][0] == whole_of(whole)
+    for _, sample, labels in found:
+        assert sample == whole.grouped().sample
+        assert labels == ["cat", "dog"]
+
+
+UNITS = list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("notes", "errors"),
+    [
+        ({}, {"counts_by": "LabelsMissing"}),
+        ({"units": UNITS}, {"counts_by": "LabelsMissing"}),
+        ({"labels": INPUTS, "units": UNITS}, {}),
+    ],
+    ids=str,
+)
+def test_joined_slices_have_what_is_known_of_their_inputs(notes, errors):
+    states = np.random.default_rng(5).integers(0, 2, (sum(ROWS), 9))
+
+    def sync(ranks):
+        point = uneven(np.array_split(states, 2, axis=1)[ranks.rank], **notes)
+        point.spread = Spread((Step(NEURONS, ranks),), 9)
+        layer = ts.Run([point]).sync(ranks)["layer"]
+        return layer.histogram().gather(), layer.grouped().gather(), errors_of(layer)
+
+    (histogram, grouped, raised), _ = on_ranks(2, sync)
+    whole = uneven(states, **notes)
+    assert (histogram, grouped) == (whole.histogram(), whole.grouped())
+    assert raised == errors
+
+
+def errors_of(layer):
+    """Which readings raise errors, and of which kind."""
+    found = {}
+    for name in ("counts_by", "grouped"):
+        try:
+            getattr(layer, name)()
+        except ts.errors.TensorStateError as error:
+            found[name] = type(error).__name__
+    return found
+
+
+def test_joined_slices_of_unknown_inputs():
+    """Their states are joined; by label and by group there are none."""
+    states = np.random.default_rng(6).integers(0, 2, (20, 9))
+
+    def sync(ranks):
+        own = np.array_split(states, 2, axis=1)[ranks.rank]
+        point = new_point(neurons=own.shape[1])
+        point.intake.record(ts.compress_states(own), own.shape[1], 1, ((4, -20),))
+        point.spread = Spread((Step(NEURONS, ranks),), 9)
+        layer = ts.Run([point]).sync(ranks)["layer"]
+        return layer.histogram().gather(), errors_of(layer)
+
+    whole = ts.count_states(ts.compress_states(states), neurons=9)
+    errors = {"counts_by": "LabelsMissing", "grouped": "RowsNotKept"}
+    assert on_ranks(2, sync) == [(whole, errors), (None, errors)]
+
+
+def test_joined_slices_of_which_some_inputs_have_no_unit():
+    """There are no groups then, but labels."""
+    states = np.random.default_rng(7).integers(0, 2, (20, 9))
+
+    def captured(states):
+        point = new_point(neurons=states.shape[1])
+        for units, own in zip(
+            (range(10), None), np.split(ts.compress_states(states), 2), strict=True
+        ):
+            point.append(own, 10, labels=np.arange(10) % 3, units=units)
+        return point
+
+    def sync(ranks):
+        point = captured(np.array_split(states, 2, axis=1)[ranks.rank])
+        point.spread = Spread((Step(NEURONS, ranks),), 9)
+        layer = ts.Run([point]).sync(ranks)["layer"]
+        by_label = {label: counts.gather() for label, counts in layer.counts_by().items()}
+        return by_label, errors_of(layer)
+
+    found, *_ = on_ranks(2, sync)
+    assert found == (captured(states).counts_by(), {"grouped": "RowsNotKept"})
+
+
+@pytest.mark.parametrize("kind", [NEURONS, COPIES])
+def test_ranks_that_share_inputs_must_have_the_same_labels(kind):
+    """Each counts a part of the rows by its own."""
+
+    def sync(ranks):
+        point = new_point(neurons=9)
+        point.append(ts.compress_states(np.ones((4, 9))), 4, labels=np.arange(4) + ranks.rank)
+        point.spread = Spread((Step(kind, ranks),), 18)
+        return ts.Run([point]).sync(ranks)
+
+    found = on_ranks(2, sync)
+    assert {type(error) for error in found} == {ts.errors.RanksDisagree}
+    assert "layer: ranks 0 and 1 share their inputs, but not the labels" in str(found[0])
+
+
+def test_slices_are_joined_across_one_axis_of_copies():
+    """Of copies along the other axis, all ranks are not there: none of them is left out."""
+    states = np.random.default_rng(8).integers(0, 2, (40, 9))
+
+    def sync(ranks):
+        along, across = (parts_of(ranks, (2, 2), dim) for dim in (0, 1))
+        point = labelled(np.array_split(states, 2, axis=1)[across.rank])
+        point.spread = Spread((Step(NEURONS, across), Step(COPIES, along)), 9)
+        return ts.Run([point]).sync(across)["layer"].histogram().gather()
+
+    whole = ts.count_states(ts.compress_states(states), neurons=9)
+    assert on_ranks(4, sync) == [whole, None, whole, None]
 
 
 def labelled(rows, **options):
     """A capture point with an input for each row, with its label, which is its unit, too."""
-    point = new_point(neurons=9, **options)
+    point = new_point(neurons=rows.shape[1], **options)
     labels = np.arange(len(rows)) % 5
     point.append(ts.compress_states(rows), len(rows), labels=labels, units=labels)
     return point
@@ -88,13 +245,10 @@ def test_copies_have_labels_and_groups_once(options):
     def sync(ranks):
         point = labelled(states, **options)
         point.spread = Spread((Step("copies", ranks),), 9)
-        layer = ts.Run([point]).sync(ranks)["layer"]
-        by_label = {label: counts.gather() for label, counts in layer.counts_by().items()}
-        both = {label: counts.gather() for label, counts in layer.grouped_by().items()}
-        return layer.histogram().gather(), by_label, layer.grouped().gather(), both
+        return gathered(ts.Run([point]).sync(ranks)["layer"])
 
     found, *_ = on_ranks(3, sync)
-    assert found == (whole.histogram(), whole.counts_by(), whole.grouped(), whole.grouped_by())
+    assert found == whole_of(whole)
 
 
 @pytest.mark.parametrize("kind", ["neurons", "copies"])

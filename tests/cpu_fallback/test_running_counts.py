@@ -150,3 +150,30 @@ def test_a_result_does_not_change_when_more_is_counted():
     check(counter, np.concatenate([rows[:5000], rows]))
     np.testing.assert_array_equal(states, before[0])
     np.testing.assert_array_equal(counts, before[1])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_cleared_counter_counts_anew(width):
+    for rows in inputs(width):
+        counter = Counter(width, 1 << 18)
+        for _ in range(2):
+            for batch in batches(rows):
+                counter.add(batch)
+            check(counter, rows)
+            counter.clear()
+            assert counter.total == counter.nbytes == len(counter.result()[1]) == 0
+        assert counter.histograms() == []
+
+
+def test_a_cleared_counter_goes_on_sorting():
+    new, few, *_ = inputs(8)
+    counter = Counter(8, 1 << 18)
+    for rows, sorting in ((few, False), (new, True), (few, True)):
+        for batch in np.array_split(rows[:2000], 5):
+            counter.add(batch)
+        counter.clear()
+        assert counter._is_sorting == sorting
+        counter.add(rows[:20])
+        assert bool(len(counter._tables[0])) != sorting
+        check(counter, rows[:20])
+        counter.clear()

@@ -41,7 +41,7 @@ class Reporter(TrainerCallback):
         self.seen.append(dict(logs))
 
 
-def trainer(folder, *callbacks, first=(), **options):
+def trainer(folder, *callbacks, first=(), model=None, data=DATA, **options):
     defaults = {
         "num_train_epochs": 2,
         "per_device_train_batch_size": 8,
@@ -54,12 +54,30 @@ def trainer(folder, *callbacks, first=(), **options):
         "use_cpu": True,
     }
     arguments = transformers.TrainingArguments(str(folder), **{**defaults, **options})
+    model = Net() if model is None else model
     made = transformers.Trainer(
-        Net(), arguments, train_dataset=DATA, eval_dataset=DATA[:16], callbacks=[*callbacks]
+        model, arguments, train_dataset=data, eval_dataset=data[:16], callbacks=[*callbacks]
     )
     for callback in first:
         callback.add_to(made)
     return made
+
+
+def small_bert():
+    """A language model from a configuration, without a download, and data for it."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=20,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=8,
+        num_labels=2,
+    )
+    words = torch.randint(20, (24, 6), generator=torch.Generator().manual_seed(0))
+    data = [{"input_ids": each, "labels": n % 2} for n, each in enumerate(words)]
+    return transformers.BertForSequenceClassification(config), data
 
 
 def entries(trained, name):

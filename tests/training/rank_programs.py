@@ -1,11 +1,15 @@
 """Programs of several ranks with monitors; tests/bridges/pytorch/test_ranks.py runs them."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch.distributed as dist
 
 import tensorstate_gpu as ts
 from tests.bridges.pytorch.rank_programs import inputs, model
 from tests.support.gloo_ranks import error_of
+from tests.support.pages import programs_of
 
 
 def program_monitors(rank, size):
@@ -33,3 +37,23 @@ def train(net, monitor, rank):
 def program_monitors_of_other_layers(rank, size):
     monitor = ts.StateMonitor(model(), "Linear" if rank == 0 else "ReLU")
     return error_of(lambda: monitor.phase_scalars("train", "", dist.group.WORLD))
+
+
+def long_program_accelerate(rank, size):
+    """The program of docs/training.md: its scalars are of the states of all processes."""
+    [program] = [each for each in programs_of("docs/training.md") if "Accelerator()" in each]
+    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    launched |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": 1}
+    names = {}
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in launched.items():
+            patch.setenv(name, str(value))
+        exec(program, names)
+        assert Path(f"monitor-{rank}.pt").exists()
+    assert names["accelerator"].num_processes == size
+    of_ranks = [None] * size
+    dist.all_gather_object(of_ranks, names["monitor"].counts("0"))
+    steps = len(range(0, 512 // 16 // size, 4))
+    assert [counts.total for counts in of_ranks] == [16 * steps] * size
+    assert names["scalars"]["train/efficiency/0"] == pytest.approx(sum(of_ranks).efficiency())

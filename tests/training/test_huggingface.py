@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+import tensorstate_gpu as ts
 from tests.support.torch_models import hooks_of
 
 # Warnings of transformers are not ours to mend; ours are errors.
@@ -97,3 +99,81 @@ def test_accumulated_gradients(kit, tmp_path):
     ).train()
     assert callback.monitor.global_step == 2
     assert callback.monitor.counts("hidden").total == 3 * 8
+
+
+def efficiency_of(model, x, layer="hidden"):
+    """In evaluation mode, by a capture of its own."""
+    with ts.capture(model.eval(), layer) as run, torch.no_grad():
+        model(**x)
+    return run[layer].efficiency()
+
+
+def evaluated(kit):
+    """The data of an evaluation, as the model takes them."""
+    x = torch.stack([each["x"] for each in kit.DATA[:16]])
+    return {"x": x, "labels": torch.arange(16) % 4}
+
+
+def test_evaluations_before_and_after_the_training(kit, tmp_path):
+    """Each has its own passes, in what it returns, and in the history; then the hooks are gone."""
+    reporter, callback = kit.Reporter(), kit.EfficiencyCallback("hidden", every_n_steps=2)
+    trained = kit.trainer(
+        tmp_path, reporter, first=[callback], num_train_epochs=1, learning_rate=0.1
+    )
+    x, found = evaluated(kit), []
+    for train in (False, True):
+        if train:
+            trained.train()
+            trained.model.eval()(**x)  # of which no evaluation knows
+        metrics = trained.evaluate()
+        assert hooks_of(trained.model) == []
+        assert metrics["eval_efficiency/hidden"] == efficiency_of(trained.model, x)
+        assert metrics["eval_ceiling/hidden"] == ts.information.ceiling(16, 12)
+        found.append(metrics["eval_efficiency/hidden"])
+    assert kit.entries(trained, "eval_efficiency/hidden")[-1] == found[-1]
+    seen = [logs["eval_efficiency"] for logs in reporter.seen if "eval_efficiency" in logs]
+    assert seen[::2] == found  # the other is that of the epoch
+    assert callback.monitor.counts("hidden").total == 3 * 8  # of training, as before
+    trained.train()
+    assert callback.monitor.global_step == 6
+
+
+def test_a_prediction_has_measures_of_its_own(kit, tmp_path):
+    trained = kit.trainer(tmp_path, first=[kit.EfficiencyCallback("hidden")])
+    found = trained.predict(kit.DATA[:16]).metrics
+    assert found["test_efficiency/hidden"] == efficiency_of(trained.model, evaluated(kit))
+    assert trained.evaluate(kit.DATA[:8])["eval_ceiling/hidden"] == ts.information.ceiling(8, 12)
+
+
+def test_several_data_sets_and_a_callback_that_is_added_twice(kit, tmp_path):
+    callback = kit.EfficiencyCallback("hidden")
+    trained = kit.trainer(tmp_path, first=[callback, callback])
+    metrics = trained.evaluate({"few": kit.DATA[:8], "more": kit.DATA[:16]})
+    for name, inputs in (("few", 8), ("more", 16)):
+        found = metrics[f"eval_{name}_ceiling/hidden"]
+        assert found == ts.information.ceiling(inputs, 12)
+    assert trained.evaluation_loop.loop.__func__ is type(trained).evaluation_loop
+
+
+def test_an_evaluation_that_fails_leaves_no_hooks(kit, tmp_path):
+    trained = kit.trainer(tmp_path, first=[kit.EfficiencyCallback("hidden")])
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        trained.evaluate([{"x": torch.ones(5), "labels": 0}])
+    assert hooks_of(trained.model) == []
+
+
+def test_a_callback_in_the_list_says_what_it_cannot_capture(kit, tmp_path):
+    trained = kit.trainer(tmp_path, kit.EfficiencyCallback("hidden"))
+    with pytest.warns(UserWarning, match=r"needs EfficiencyCallback\(...\).add_to\(trainer\)"):
+        assert "eval_efficiency" not in trained.evaluate()
+
+
+def test_a_language_model(kit, tmp_path):
+    model, data = kit.small_bert()
+    callback = kit.EfficiencyCallback("*intermediate.dense", every_n_steps=1)
+    trained = kit.trainer(tmp_path, first=[callback], model=model, data=data, num_train_epochs=1)
+    trained.train()
+    name = "bert.encoder.layer.0.intermediate.dense"
+    x = {"input_ids": torch.stack([each["input_ids"] for each in data[:16]])}
+    assert trained.evaluate()[f"eval_efficiency/{name}"] == efficiency_of(trained.model, x, name)
+    assert callback.monitor.counts(name).total == 24 * 6

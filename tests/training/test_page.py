@@ -22,7 +22,9 @@ def test_programs_of_ones_own(program, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("program", CALLBACKS, ids=["lightning", "huggingface", "keras"])
+@pytest.mark.parametrize(
+    "program", CALLBACKS, ids=["lightning", "huggingface", "accelerate", "keras"]
+)
 def test_programs_with_callbacks(program, tmp_path):
     prelude = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"

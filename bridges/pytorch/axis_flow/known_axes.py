@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..spread_tensors import is_spread
 from .calls import Call, axes_of_outputs, name_of, tensors_in
 from .factors import (
     BATCH,
@@ -17,6 +18,7 @@ from .factors import (
     neuron_places,
     others,
     position,
+    resized,
     size_of,
 )
 from .listed_inputs import ListedInputs
@@ -50,7 +52,12 @@ class KnownAxes:
 
     def axes(self, tensor: Any) -> Axes | None:
         """Return the axes of a tensor, or None."""
-        return self._axes.get(tensor) if isinstance(tensor, Tensor) else None
+        if not isinstance(tensor, Tensor):
+            return None
+        found = self._axes.get(tensor)
+        if found is None and (part := _part_here(tensor)) is not None and part in self._axes:
+            return _of_shape(self._axes[part], tensor)
+        return found
 
     def why_unknown(self, tensor: Tensor) -> str:
         """Return after which function nothing was known of a tensor."""
@@ -158,6 +165,8 @@ class KnownAxes:
             self._lose(output, call.name)
         if axes is not None:
             self._axes[output] = axes
+            if (part := _part_here(output)) is not None:
+                self._axes[part] = _of_shape(axes, part)
         if call.tensors and (all(map(self.is_weight, call.tensors)) or _are_chosen_weights(call)):
             self._weights[output] = True
 
@@ -190,6 +199,20 @@ class KnownAxes:
 
 def _counts_inputs(axes: Axes | None) -> bool:
     return any(has(axis, BATCH) for axis in axes or ())
+
+
+def _part_here(tensor: Tensor) -> Tensor | None:
+    """Return the part of a DTensor that this rank has; None of other tensors.
+
+    It is the tensor itself that was made one, and that is computed with when it is one no longer.
+    """
+    part: Tensor | None = tensor._local_tensor if is_spread(tensor) else None
+    return part
+
+
+def _of_shape(axes: Axes, tensor: Tensor) -> Axes:
+    """Return the axes of a whole tensor as those of a part, or the other way round."""
+    return tuple(map(resized, axes, tensor.shape))
 
 
 def _are_chosen_weights(call: Call) -> bool:

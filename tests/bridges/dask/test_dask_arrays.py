@@ -96,7 +96,7 @@ def test_what_is_no_array_of_states(tmp_path):
         ts.count_states(rows, 17)
     with pytest.raises(ValueError, match="bits set beyond"):
         ts.count_states(rows | 2, 9)
-    with pytest.raises(TypeError, match="dask.diagnostics has ProgressBar"):
+    with pytest.raises(TypeError, match=r"dask\.diagnostics has ProgressBar"):
         ts.count_states(rows, to=tmp_path / "counts", progress=print)
 
 

@@ -29,9 +29,12 @@ def numbers(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def captured(net, *batches, **options):
+def captured(net, *batches, labelled=False, **options):
+    """The run of a model. The numbers of an input decide its label, and its group as its unit."""
     with ts.capture(net, LAYERS, **options) as run, torch.no_grad():
         for batch in batches:
+            if labelled:
+                run.labels((batch[:, 0] > 0).int(), units=(batch[:, 1] * 1e6).int())
             net(batch)
     return run
 
@@ -58,15 +61,31 @@ def check_gathered(merged, whole, rank):
         assert layer.histogram().gather() == (None if rank else exact), name
 
 
+def check_labelled(merged, whole, rank):
+    """The same by label, by group and by both, and estimates, which need no gathering."""
+    check_gathered(merged, whole, rank)
+    for name, layer in merged.items():
+        exact = whole[name]
+        grouped = layer.grouped().gather()
+        assert grouped == (None if rank else exact.grouped()), name
+        for kind in ("counts_by", "grouped_by"):
+            due = getattr(exact, kind)()
+            found = {label: each.gather() for label, each in getattr(layer, kind)().items()}
+            assert found == (dict.fromkeys(due) if rank else due), (name, kind)
+        ours, due = layer.estimate("efficiency"), exact.estimate("efficiency")
+        assert (ours.sample, ours.how, ours.rows) == (due.sample, due.how, due.rows), name
+        assert abs(ours.value - due.value) < 1e-12, name
+
+
 def program_tensor_parallel(rank, size):
     """Ranks along dp have batches of their own, those along tp slices of the neurons."""
     mesh = mesh_of(size)
     batches = [numbers(20, 6, seed=seed) for seed in range(size // 2)]
-    whole = captured(network(), *batches)
+    whole = captured(network(), *batches, labelled=True)
     own = batches[mesh["dp"].get_local_rank()]
     for options in ({}, {"use_local_output": False}):
-        run = captured(tensor_parallel(mesh, **options), own[:9], own[9:])
-        check_gathered(run.sync(layouts=plain_layouts(mesh)), whole, rank)
+        run = captured(tensor_parallel(mesh, **options), own[:9], own[9:], labelled=True)
+        check_labelled(run.sync(layouts=plain_layouts(mesh)), whole, rank)
 
 
 def long_program_compiled_tensor_parallel(rank, size):

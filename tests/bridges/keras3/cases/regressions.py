@@ -286,7 +286,13 @@ OF_THE_POINT_ONLY = {
     ),
     *("labels", "neuron_axis"),
     *("new_point_listeners", "note", "note_next_pass", "options", "record", "threshold"),
-    *("has_slices", "may_be_slice", "slices", "spread_as", "use_spread"),  # of parallel layers
+    *(
+        "has_slices",
+        "may_be_slice",
+        "read_at_once",
+        "spread_as",
+        "use_spread",
+    ),  # of parallel layers
     *("static_labels", "takes_stage_rows"),  # of stages, which only PyTorch has
 }
 
