@@ -31,9 +31,20 @@ def results_file(processor: str) -> str:
 def keep_results(
     folder: Path, processor: str, machine: dict[str, Any], cases: dict[str, Any]
 ) -> Path:
-    """Write what a processor measured to its file; cases that were not measured now stay there."""
+    """Write what a processor measured to its file; cases that were not measured now stay there.
+
+    Those that ran with other versions, or on another machine with such a processor, keep its words.
+    """
     file = folder / results_file(processor)
-    earlier = json.loads(file.read_text())["cases"] if file.exists() else {}
+    earlier: dict[str, Any] = {}
+    if file.exists():
+        kept = json.loads(file.read_text())
+        earlier = {
+            name: {"machine": kept["machine"]} | case for name, case in kept["cases"].items()
+        }
+    for case in earlier.values():
+        if case["machine"] == machine:
+            del case["machine"]
     file.write_text(_as_json({"machine": machine, "cases": earlier | cases}) + "\n")
     return file
 
@@ -74,6 +85,15 @@ def heading(results: Results) -> str:
     machine = results["machine"]
     commits = " and ".join(dict.fromkeys(case["commit"] for case in results["cases"].values()))
     return f"{machine['processor']} ({machine['code for']}), at {commits}"
+
+
+def machines_of(results: Results) -> list[dict[str, Any]]:
+    """What ran the cases: the machine that ran last, and others whose cases are kept."""
+    machines = [results["machine"]]
+    for case in results["cases"].values():
+        if case.get("machine", machines[0]) not in machines:
+            machines.append(case["machine"])
+    return machines
 
 
 def makers_without_results(kept: list[Results]) -> list[str]:

@@ -7,7 +7,13 @@ between its markers. Where several processors have results, each has its own col
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.processors import Results, all_results, heading, makers_without_results
+from benchmarks.harness.processors import (
+    Results,
+    all_results,
+    heading,
+    machines_of,
+    makers_without_results,
+)
 from benchmarks.harness.ratios import Spread, fastest, rate, ratios
 from benchmarks.harness.targets import TARGETS
 
@@ -124,10 +130,11 @@ def targets_table(kept: list[Results]) -> str:
 
 
 def machines(kept: list[Results]) -> str:
-    """What ran the benchmarks, a line for each processor."""
+    """What ran the benchmarks, a line for each machine and its versions of libraries."""
     return "\n".join(
-        "- " + ", ".join(f"{what} {words}" for what, words in one["machine"].items())
+        "- " + ", ".join(f"{what} {words}" for what, words in machine.items())
         for one in kept
+        for machine in machines_of(one)
     )
 
 

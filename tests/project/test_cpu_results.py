@@ -79,6 +79,23 @@ def test_a_part_that_is_measured_again_leaves_the_rest_in_the_file_of_its_proces
     assert kept["cases"] == {"pack[a]": {"amount": 0.3333}, "pack[b]": {"amount": 0.3333}}
 
 
+def test_cases_that_ran_elsewhere_keep_the_words_of_their_machine(tmp_path):
+    old, new = {"processor": "AMD", "numpy": "2.4"}, {"processor": "AMD", "numpy": "2.5"}
+    for names, machine in (("ab", old), ("b", new), ("c", new), ("d", old)):
+        measured = {f"pack[{name}]": {"amount": 1} for name in names}
+        processors.keep_results(tmp_path, "znver4", machine, measured)
+    (kept,) = processors.all_results(tmp_path)
+    assert kept["machine"] == old
+    assert {name[5]: case.get("machine") for name, case in kept["cases"].items()} == {
+        "a": None,
+        "b": new,
+        "c": new,
+        "d": None,
+    }
+    assert processors.machines_of(kept) == [old, new]
+    assert tables.machines([kept]) == "- processor AMD, numpy 2.4\n- processor AMD, numpy 2.5"
+
+
 @pytest.mark.parametrize("field", ["commit", "seconds"])
 def test_a_changed_result_is_noticed_on_the_page(field):
     changed = copy.deepcopy(KEPT)
