@@ -73,7 +73,7 @@ def write_pieces(
     counts = np.empty(len(packed), np.int64)
     ends = np.cumsum(found)
     run(
-        lambda piece, at, end: write(*piece, packed[:end], counts, at),
+        lambda piece, at, end: write(piece[0], piece[1], packed[:end], counts, at),
         list(zip(pieces, ends - found, ends, strict=True)),
     )
     return packed, counts
@@ -169,6 +169,8 @@ def _merge_narrow(
     one, end = address_of(rows), address_of(rows) + rows.size
     other, other_end = address_of(other_rows), address_of(other_rows) + other_rows.size
     target, stop = address_of(merged), address_of(merged) + merged.size
+    i: Int
+    j: Int
     i, j, found = 0, 0, 0
     while i < len(rows) and j < len(other_rows):
         a, b = row_word(one, 0, width, end), row_word(other, 0, width, other_end)

@@ -118,7 +118,11 @@ def _as_json(tables: Sequence[LabelTable]) -> dict[str, object]:
         for table in tables
         if table.information is not None
     }
-    return {"labels": {table.layer: table.as_list() for table in tables}, "label_information": told}
+    return {
+        "labels": {table.layer: table.as_list() for table in tables},
+        "label_information": told,
+        "not_compared": {each.layer: each.not_compared for each in tables if each.not_compared},
+    }
 
 
 _INFORMATION = ("information", "lower", "upper", "quality")

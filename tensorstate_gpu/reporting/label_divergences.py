@@ -49,7 +49,7 @@ def divergences_of_layers(
 def _why_not(layer: Any) -> str | None:
     """Return why the labels of a layer cannot be compared. Reads none of its rows."""
     if layer.keeps_counts:
-        return 'only counts are kept, which do not tell inputs apart; keep="states" does'
+        return "only counts are kept, which do not tell inputs apart; rows do"
     needed = layer.state_count * (_COPIES * row_bytes(layer.neurons) + _NUMBERS)
     if needed > (limit := get_memory_limit()):
         return (
@@ -63,7 +63,7 @@ def _why_not(layer: Any) -> str | None:
 def _why_long(layer: Any, labels: int, is_long: bool) -> str | None:
     size = layer.state_count * row_bytes(layer.neurons)
     if is_long or labels > MOST_LABELS or size > MOST_BYTES:
-        return "it would take long; report(divergences=True) does"
+        return "it would take long; report(by_label=True, divergences=True) in Python does"
     return None
 
 

@@ -17,11 +17,11 @@ def describe_counts(path: str) -> list[dict[str, Any]]:
     whole = _described(path)
     if whole is not None:
         return [whole]
-    numbers = sorted(int(name) for name in files_at(path).list_folders() if name.isdecimal())
-    ranges = [_described(range_path(path, number)) for number in numbers]
-    if not (found := [each for each in ranges if each is not None]):
+    first = find_record(files_at(range_path(path, 0)))
+    if first is None or first.share is None:
         raise NoStore(f"{files_at(path)} holds no counts")
-    return found
+    ranges = (_described(range_path(path, number)) for number in range(first.share.of))
+    return [each for each in ranges if each is not None]
 
 
 def _described(path: str) -> dict[str, Any] | None:

@@ -47,6 +47,7 @@ def test_report_in_json(did, run):
     found = json.loads(out)
     assert found.pop("labels")["b"] is None
     assert list(found.pop("label_information")) == ["a"]
+    assert found.pop("not_compared") == {}
     assert found == expected
     by_label = json.loads(out)["labels"]["a"]
     expected = ts.Store(run)["a"].counts_by()
@@ -317,6 +318,21 @@ def test_info_of_stores_of_counts(did, refused, run, tmp_path):
     paths = [tmp_path / "ranges", tmp_path / "counts"]
     assert len(json.loads(did("info", *paths, "--json")[1])["counts"]) == 3
     assert "it holds counts, which store.open_counts() reads" in refused("info", run, paths[1])
+
+
+def test_info_of_counts_needs_no_list_of_files(did, run, tmp_path, monkeypatch):
+    ts.Store(run)["a"].histogram(to=tmp_path / "counts")
+    for number in range(2):
+        ts.store.merge_range([tmp_path / "counts"], number, 2, tmp_path / "ranges")
+
+    def cannot(*_):
+        raise OSError("cannot list")
+
+    monkeypatch.setattr(folder.Folder, "list_folders", cannot)
+    monkeypatch.setattr("tensorstate_gpu.store.counts_info.file_sizes", lambda _: None)
+    found = json.loads(did("info", tmp_path / "ranges", "--json")[1])["counts"]
+    assert [each["bytes"] for each in found] == [None, None]
+    assert "holds no captured states" in did("info", tmp_path / "nothing")[2]
 
 
 def test_info_of_counts_reads_only_records(did, run, tmp_path, monkeypatch):
