@@ -133,10 +133,14 @@ class EfficiencyCallback(TrainerCallback):
         state.log_history[-1].update(scalars)
 
     def on_predict(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: Any,
     ) -> None:
         """Add measures to the metrics of a prediction."""
-        metrics: dict[str, float] = kwargs["metrics"]
         if (prefix := _prefix_of_evaluation(metrics)) is not None:
             metrics.update(self._scalars_of(_PREDICTION, prefix, args))
 

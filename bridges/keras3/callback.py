@@ -126,6 +126,17 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Scalars | None = None) -> None:
         self._is_training, self._batches = True, 0
+        self._want(training=True)
+
+    def _want(self, *, training: bool) -> None:
+        """Capture passes of the training, or of an evaluation, and no others.
+
+        Other callbacks may evaluate the model in between.
+        """
+        for point in self._run.values():
+            assert isinstance(point, KerasPoint)
+            if point.model_passes is not None:
+                point.model_passes.wants_training = training
 
     def on_epoch_begin(self, epoch: int, logs: Scalars | None = None) -> None:
         self._run.reset()
@@ -157,12 +168,14 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
         self._pause.close()
         self._counts = self._counts_so_far()
         self._run.reset()
+        self._want(training=False)
 
     def on_test_end(self, logs: Scalars | None = None) -> None:
         prefix = "val_" if self._is_training else ""
         self._validation = phase_scalars(prefix, _counts_in(self._run))
         if self._is_training:
             self._run.reset()
+            self._want(training=True)
             return
         if logs is not None:
             logs.update(self._validation)

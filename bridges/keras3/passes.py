@@ -1,5 +1,6 @@
 """Keras 3: ModelPasses counts the passes of a model, and has the mask of the one that runs."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .backends import first_tensor, in_symbolic_call, is_recomputation, tell_of_call
-from .training_mode import takes_call
+from .training_mode import in_training, takes_call
 
 
 class Symbol(Protocol):
@@ -27,18 +28,28 @@ class ModelPasses:
 
     Backends tell of them whenever they execute the model, in its order: its ``clock`` is that of
     the batch that arrives. ``mask``: (inputs, positions) of the pass that runs, if the options name
-    an argument of the model for it.
+    an argument of the model for it. ``wants_training``: whether passes in training are wanted, or
+    others, where the model is told which of both it runs; None for all.
     """
 
     def __init__(self, options: CaptureOptions) -> None:
         self.times = PassTimes()
         self.mask: Mask | None = None
+        self.wants_training: bool | None = None
+        self._in_training: bool | None = None  # None if nothing tells
         self._options = options
 
     @property
     def clock(self) -> int:
         """The time of the pass that runs, or the time after it."""
         return self.times.latest
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the pass that runs is."""
+        return None in (self.wants_training, self._in_training) or (
+            self.wants_training == self._in_training
+        )
 
     def around(
         self,
@@ -53,14 +64,17 @@ class ModelPasses:
             return call(*args, **kwargs)
         name = self._options.mask
         mask = argument(model, name, args, kwargs) if isinstance(name, str) else None
-        return tell_of_call(self._begin, self._end, tensor, mask, lambda: call(*args, **kwargs))
+        mode = in_training() if getattr(model, "_call_has_training_arg", False) else None
+        begin = functools.partial(self._begin, mode)
+        return tell_of_call(begin, self._end, tensor, mask, lambda: call(*args, **kwargs))
 
     def _counts(self, tensor: object) -> bool:
         if tensor is None or in_symbolic_call(tensor):
             return False
         return takes_call(self._options) and not is_recomputation()
 
-    def _begin(self, mask: NDArray[np.generic] | None) -> None:
+    def _begin(self, mode: bool | None, mask: NDArray[np.generic] | None) -> None:
+        self._in_training = mode
         self.times.fail(self.clock)  # unless it has ended
         self.times.begin()
         self.mask = validated_mask(mask) if mask is not None and mask.ndim == 2 else None

@@ -117,7 +117,8 @@ class KerasPoint(CapturePoint):
             return False
         if self._pass_log is not None and self.model_passes is not None:
             self._pass_log.note_run(self.model_passes.clock)
-        return self.capture_on and self.intake.is_open
+        wanted = self.model_passes is None or self.model_passes.is_wanted
+        return wanted and self.capture_on and self.intake.is_open
 
     def _sampled(
         self, packed: Any, instances: int | Batches, most: int

@@ -35,10 +35,10 @@ def takes_call(options: CaptureOptions) -> bool:
 
     Graphs are made for each value of ``training``, so this is decided while one is made.
     """
-    return options.when is None or _in_training() == (options.when == "train")
+    return options.when is None or in_training() == (options.when == "train")
 
 
-def _in_training() -> bool:
+def in_training() -> bool:
     """Return the ``training`` argument of the outermost call of a layer.
 
     Not that of an inner one: frozen parts of a model are called with training=False in training.

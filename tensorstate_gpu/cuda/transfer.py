@@ -16,15 +16,18 @@ class Transfer:
     """Batches of rows that arrive at the host in the order in which they were sent."""
 
     def __init__(self) -> None:
-        self._owner_stream = device.OwnerStream()
+        self._stream = device.copy_stream()
         self._in_flight: deque[device.AsyncHostCopy] = deque()
         self._bytes = 0
         self.rows = 0  # sent and not dropped yet
 
     def send(self, rows: DeviceArray) -> None:
-        """Queue a copy of contiguous rows (states, bytes). After a MemoryError none is queued."""
-        with self._owner_stream.entered():
-            self._in_flight.append(device.AsyncHostCopy(device.library().ascontiguousarray(rows)))
+        """Queue a copy of rows (states, bytes). After a MemoryError none is queued.
+
+        The device copies them first, which takes it little time: later work on the current stream
+        may write to them, and does not wait until they have arrived.
+        """
+        self._in_flight.append(device.AsyncHostCopy(rows.copy(), self._stream))
         self._bytes += rows.size
         self.rows += len(rows)
 

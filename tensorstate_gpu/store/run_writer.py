@@ -58,10 +58,11 @@ class RunWriter:
         self,
         files: Files,
         record: Record,
+        was_closed: bool | None,
         options: WriterOptions,
     ) -> None:
         self.files = files
-        self._committer = Committer(files, record)
+        self._committer = Committer(files, record, was_closed)
         self.compressor = options.compressor
         self.progress = CommitProgress(options.progress)
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
@@ -279,13 +280,13 @@ class RunWriter:
         for layer in list(self._layers.values()):
             layer.drain()
 
-    def submit_commit(self, *, closed: bool = False) -> None:
+    def submit_commit(self, *, ends: bool | None = None) -> None:
         """Queue a commit of all batches so far for the background threads.
 
-        ``closed``: the record says that the writer has ended properly.
+        ``ends``: for the last one, whether the writer ends properly.
         """
         with self._lock:
-            snapshot = self._take_snapshot(closed)
+            snapshot = self._take_snapshot(ends)
             self._queued_commits += 1
             self._committer.submit(snapshot, self._background.submit, self._on_published)
 
@@ -294,11 +295,11 @@ class RunWriter:
             self._queued_commits -= 1
         self.progress.restart()
 
-    def _take_snapshot(self, closed: bool) -> CommitSnapshot:
+    def _take_snapshot(self, ends: bool | None) -> CommitSnapshot:
         with self._lock:
             self._clock.mark_committed()
             layers = {name: (layer, layer.snapshot()) for name, layer in self._layers.items()}
-            return CommitSnapshot(list(self._names), layers, closed)
+            return CommitSnapshot(list(self._names), layers, ends)
 
     def _commit_when_idle(self) -> None:
         with self._lock:

@@ -206,8 +206,8 @@ def _part_here(tensor: Tensor) -> Tensor | None:
 
     It is the tensor itself that was made one, and that is computed with when it is one no longer.
     """
-    part: Tensor | None = tensor._local_tensor if is_spread(tensor) else None
-    return part
+    whole: Any = tensor
+    return whole._local_tensor if is_spread(tensor) else None
 
 
 def _of_shape(axes: Axes, tensor: Tensor) -> Axes:

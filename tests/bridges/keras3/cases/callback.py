@@ -196,6 +196,41 @@ def test_options_of_captures(rule):
     assert (callback.run[0].keep, callback.run[0].axis_origin) == ("counts", "given")
 
 
+class Evaluating(keras.callbacks.Callback):
+    """Runs the model on other inputs, in the midst of each epoch and at its end."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.evaluate(V, Y[:10], verbose=0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.predict(V, verbose=0)
+
+
+def test_what_other_callbacks_evaluate_is_not_counted():
+    model = network()
+    history = model.fit(
+        *(X, Y),
+        validation_data=(V[:6], Y[:6]),
+        batch_size=12,
+        epochs=2,
+        callbacks=[Evaluating(), StateEfficiency("hidden")],
+        verbose=0,
+    ).history
+    assert history["efficiency"] == [efficiency_of(model, X)] * 2
+    assert history["ceiling/hidden"] == [ts.information.ceiling(24, 12)] * 2
+    assert history["val_ceiling/hidden"] == [ts.information.ceiling(6, 12)] * 2
+
+
+def test_a_part_of_the_data_is_the_validation():
+    """The last quarter: Keras takes it before it shuffles."""
+    model = network()
+    history = model.fit(
+        X, Y, validation_split=0.25, epochs=1, callbacks=[StateEfficiency("hidden")], verbose=0
+    ).history
+    assert history["efficiency"] == [efficiency_of(model, X[:18])]
+    assert history["val_efficiency"] == [efficiency_of(model, X[18:])]
+
+
 def test_early_stopping():
     model = network()
     stopping = keras.callbacks.EarlyStopping("val_efficiency", mode="max", patience=1)
