@@ -263,7 +263,8 @@ class StateCaptureHook(TensorPoint, Receiver):
             self._note_pass(clock)
             return
         hook = self._of_this_call(clock)
-        hook._note_pass(clock)
+        if hook.pass_log.note(clock):  # as _note_pass(), for each batch
+            hook.note(NO_NOTES)
         try:
             hook._capture(tensor, traced, inputs, sequences)
         except (TypeError, ValueError) as error:
@@ -297,7 +298,7 @@ class StateCaptureHook(TensorPoint, Receiver):
             return self
         calls = self._passes.current.calls
         if calls is None:  # no pass of the model, or one that runs in a compiled graph
-            number = self.pass_log.call_number(clock)
+            number = self.pass_log.call_number(clock) if clock % 2 else 1
         else:
             number = calls[self] = calls.get(self, 0) + 1
         if number == 1:

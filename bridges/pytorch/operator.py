@@ -119,7 +119,7 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
     receiver = _receivers.get(key)
     if receiver is not None and is_real_forward(x):
         counter = receiver.pass_log.counter
-        receiver.receive(x, counter.clock, traced, counter.inputs or None)
+        receiver.receive(x, counter.clock, traced, counter.here.inputs)
         note_captured(x, traced_axes(traced).axes)
 
 

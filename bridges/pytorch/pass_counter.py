@@ -59,7 +59,7 @@ class PassCounter(MarkingHook):
     def __init__(self, batch_axis: int = 0, begun: int = 0) -> None:
         self._batch_axis = str(batch_axis)  # see axes_in_graph()
         self.times = PassTimes(begun)
-        self._here = _Here()
+        self.here = _Here()
         key = next(_new_keys)
         _counters[key] = self
         self.tensor = shared_tensor(np.array([key], np.int64))
@@ -71,15 +71,10 @@ class PassCounter(MarkingHook):
 
         A thread that has made no pass of the model may work for one of another thread.
         """
-        here = self._here
+        here = self.here
         if here.time % 2:
             return here.time
         return self.times.latest if here.owner is None else 2 * self.times.begun
-
-    @property
-    def inputs(self) -> int | None:
-        """The number of inputs of this thread's pass, if a graph knows it."""
-        return self._here.inputs
 
     def attach(self, model: nn.Module) -> None:
         """Count the passes of a model."""
@@ -116,7 +111,7 @@ class PassCounter(MarkingHook):
 
         ``frame``: of the call, outside of graphs.
         """
-        here = self._here
+        here = self.here
         if here.time % 2:
             if here.is_running():
                 here.inside += () if frame is None else (frame,)
@@ -127,14 +122,14 @@ class PassCounter(MarkingHook):
 
     def end(self, frame: FrameType | None = None) -> None:
         """End the pass of this thread. ``frame``: of a call of the model, outside of graphs."""
-        here = self._here
+        here = self.here
         if here.time % 2 and frame not in here.inside:
             self.times.end(here.time)
             here.begin(here.time + 1, None, None)
 
     def note_over(self) -> None:
         """Note that a call of this thread is over. If its pass has not ended, it has failed."""
-        here = self._here
+        here = self.here
         if here.time % 2 and not here.is_running():
             self.times.note_over(here.time)
             here.frame = None
@@ -204,7 +199,8 @@ class ModuleLog(PassLog):
 
     def note(self, time: int) -> bool:
         """Note that the layer ran at a time. Return whether the expected pass has ended."""
-        self.note_run(time)
+        if time % 2:
+            self.note_run(time)
         if self._expected is None or not self.is_past(time):
             return False
         self._expected = None
@@ -215,9 +211,7 @@ class ModuleLog(PassLog):
         return self._expected is not None and time > self._expected
 
     def call_number(self, time: int) -> int:
-        """Count the calls of the layer in this pass: 1, 2, ...; outside of passes always 1."""
-        if time % 2 == 0:
-            return 1
+        """Count the calls of the layer in the pass of a time: 1, 2, ..."""
         with self._lock:
             if len(self._calls) > MOST_NOTED:
                 running = self.counter.times.unfinished()
@@ -255,12 +249,12 @@ def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int
     checkpointing saves it, and rejects a changed tensor.
     """
     if is_real_pass(clock) and (counter := _counter_of(clock)) is not None:
-        counter.begin(_size(given, batch_axis))
+        counter.begin(_size(given, batch_axis) or None)
 
 
-def _size(given: torch.Tensor | None, axis: int) -> int | None:
-    """Return the size of an axis, None if there is none."""
-    return given.shape[axis] if given is not None and -given.ndim <= axis < given.ndim else None
+def _size(given: torch.Tensor | None, axis: int) -> int:
+    """Return the size of an axis, 0 if there is none."""
+    return given.shape[axis] if given is not None and -given.ndim <= axis < given.ndim else 0
 
 
 def _end_pass(clock: torch.Tensor) -> None:
