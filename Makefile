@@ -59,7 +59,7 @@ bench-quick: $(READY)
 	$(BENCH) -m quick $(ARGS)
 
 # On a machine with a CUDA GPU, whose own Python holds CuPy, torch, Numba, pytest, hypothesis and
-# setuptools (77 or newer); numba-cuda and JAX are used where they are. Nothing is fetched. Stages
+# setuptools (77 or newer); pytest-xdist, numba-cuda and JAX are used where they are. Nothing is fetched. Stages
 # (tests, speed, training, sanitizers) write benchmarks/results/gpu_*.json: make gpu ARGS="tests speed"
 gpu:
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .

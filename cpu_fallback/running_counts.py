@@ -5,7 +5,6 @@ is merged about as often as the number of states has doubled. They take 8 bytes 
 rows; a table takes four times as much, and half of that again while it grows.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -72,7 +71,10 @@ class Counter:
             self._collect(rows)
 
     def clear(self) -> None:
-        """Forget all rows, but not whether most were new. Memory for collected rows is kept."""
+        """Forget all rows, but not whether most were new. Memory for collected rows is kept.
+
+        Raises MemoryError, and forgets nothing, if there is none for a new table.
+        """
         self._tables, self._in_tables = [new_table(self._row_bytes)], 0
         self._runs, self._filled, self._total = [], 0, 0
 
@@ -149,7 +151,7 @@ class Counter:
     def _collect(self, rows: NDArray[np.uint8]) -> None:
         """Keep a copy of rows, to sort many at a time."""
         if self._filled + len(rows) > len(self._collected):
-            self._count_collected(self._push)  # may raise: before these rows are taken
+            self._count_collected()  # may raise: before these rows are taken
             most = self.rows_at_a_time
             if len(self._collected) < most:
                 self._collected = np.empty((0, self._row_bytes), np.uint8)  # frees it first
@@ -167,9 +169,9 @@ class Counter:
         least = self._most_in_tables // 16
         return max(least, min(2 * distinct, _MOST_COLLECTED // self._row_bytes))
 
-    def _count_collected(self, add: Callable[[Histogram], None]) -> None:
+    def _count_collected(self) -> None:
         if self._filled:
-            add(count(self._collected[: self._filled]))
+            self._push(count(self._collected[: self._filled]))
             self._filled = 0
 
     def _push(self, histogram: Histogram) -> None:
@@ -194,13 +196,13 @@ class Counter:
 
     def histograms(self) -> list[Histogram]:
         """Return histograms, each in order, which together are the counts. For reading only."""
-        self._count_collected(self._runs.append)  # who reads merges all, on several threads
+        self._count_collected()
         return [*self._runs, *self._histograms_of_tables()]
 
     def result(self) -> Histogram:
         if not self._is_sorting:
             return merge(self.histograms(), self._row_bytes)
-        self._count_collected(self._push)
+        self._count_collected()
         while len(self._runs) > 1:
             self._merge_last_two()
         rows, counts = self._runs[0] if self._runs else merge([], self._row_bytes)

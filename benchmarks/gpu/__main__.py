@@ -8,26 +8,22 @@ come last: some hosts do not let them look at the device.
 import argparse
 import sys
 import time
+from importlib import import_module
 
-from benchmarks.gpu import bounded, sanitizers, speed, tests, training
+from benchmarks.gpu import bounded
 from benchmarks.gpu.results import machine, show
 
-STAGES = {
-    "tests": tests.stage,
-    "speed": speed.stage,
-    "training": training.stage,
-    "sanitizers": sanitizers.stage,
-}
+# The stages, each a module with stage(); and their shares of the time.
 SHARES = {"tests": 4.0, "speed": 4.0, "training": 2.0, "sanitizers": 2.0}
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES)}")
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(SHARES)}")
     parser.add_argument("--seconds", type=float, default=bounded.ALL_SECONDS, help="for all stages")
     chosen = parser.parse_args(arguments)
-    if unknown := set(chosen.stages) - set(STAGES):
-        print(f"no stages {sorted(unknown)}; there are {list(STAGES)}", file=sys.stderr)
+    if unknown := set(chosen.stages) - set(SHARES):
+        print(f"no stages {sorted(unknown)}; there are {list(SHARES)}", file=sys.stderr)
         return 2
     try:
         words = machine()
@@ -35,12 +31,15 @@ def main(arguments: list[str]) -> int:
         print(f"no CUDA GPU can be used here, so nothing was run: {error}", file=sys.stderr)
         return 1
     failed = []
-    shares = {name: SHARES[name] for name in chosen.stages or STAGES}
+    shares = {name: SHARES[name] for name in chosen.stages or SHARES}
     for name in bounded.in_turn(shares, chosen.seconds):
         begun = time.monotonic()
         try:
-            if not STAGES[name](words):
+            if not import_module(f"benchmarks.gpu.{name}").stage(words):
                 failed.append(name)
+        except ImportError as error:  # two stages need torch, the others do not
+            print(f"{name}: not run, something that it needs is missing: {error}", file=sys.stderr)
+            failed.append(name)
         except Exception as error:  # the other stages are still worth having
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
             failed.append(name)

@@ -1,8 +1,10 @@
-"""What the packing kernels cost a thread, by their machine code: only a compiler is needed.
+"""What the kernels of packing and counting cost a thread, by their machine code.
 
-For each layout: the instructions for each byte of activations, on the way through the kernel that
-reads the most (of a loop that reads: one turn); the reads that are under way when the first is
-needed; registers. ``python -m benchmarks.gpu.machine_code`` writes the results to a file that a
+Only a compiler is needed. For each layout: the instructions for each byte of activations, on the
+way through the kernel that reads the most (of a loop that reads: one turn; not of counting, where
+the rows decide which way is taken); the reads that are under way when the first is needed;
+registers.
+``python -m benchmarks.gpu.machine_code`` writes the results to a file that a
 test compares, and python -m benchmarks.gpu.results some of them to the page.
 """
 
@@ -14,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +29,7 @@ from tensorstate_gpu._arrays.layout import plan
 from tensorstate_gpu._arrays.thresholds import firing_test
 from tensorstate_gpu.cuda.launch import Launch, source_code
 from tensorstate_gpu.cuda.pack import pack_launch
+from tensorstate_gpu.cuda.wide_table import defines_for
 
 FILE = Path(__file__).parents[1] / "results/gpu_machine_code.json"
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
@@ -43,6 +47,7 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[slice, ...], tuple[int, ...], in
     "NCHW 56 x 56": ((64, 256, 56, 56), (), (), 1),
     "NCHW 7 x 7": ((64, 512, 7, 7), (), (), 1),
 }
+COUNTED = (8, 50, 63, 64, 128, 256, 512)  # bytes of a row
 
 
 def launches() -> Iterator[tuple[str, Launch]]:
@@ -53,6 +58,10 @@ def launches() -> Iterator[tuple[str, Launch]]:
         if axis == -1:
             per_neuron = launch_of(shape, slices, order, axis, "float32", per_neuron=True)
             yield f"{name}, float32, thresholds", per_neuron
+    for width in COUNTED:
+        source = "count" if width <= 8 else "count_wide"
+        defines = (("WIDTH", width),) if width <= 8 else defines_for(width)
+        yield f"counting rows of {width} bytes", Launch(source, "count_rows", defines, (1, 1), ())
 
 
 def launch_of(
@@ -135,7 +144,12 @@ class Instruction:
     @property
     def read_bytes(self) -> int:
         """The bytes of activations that it reads; thresholds are read as constants."""
-        if not self.name.startswith("LDG") or "CONSTANT" in self.name:
+        return 0 if "CONSTANT" in self.name else self.bytes
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that it reads of global memory."""
+        if not self.name.startswith("LDG"):
             return 0
         sizes = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
         return next((sizes[part] for part in self.name.split(".") if part in sizes), 4)
@@ -220,6 +234,16 @@ def in_flight(path: list[Instruction]) -> int:
     return most
 
 
+def first_reads(code: list[Instruction]) -> list[Instruction]:
+    """Return the reads of rows with which a kernel of counting begins.
+
+    They come before it looks into the table, where other blocks may have just written.
+    """
+    reads = [instruction for instruction in code if instruction.bytes]
+    rows = dropwhile(lambda read: "STRONG" in read.name, reads)
+    return list(takewhile(lambda read: "STRONG" not in read.name, rows))
+
+
 def measured(launch: Launch, architecture: str) -> dict[str, Any]:
     """Return the costs of a launch's kernel."""
     with tempfile.TemporaryDirectory() as folder:
@@ -227,6 +251,10 @@ def measured(launch: Launch, architecture: str) -> dict[str, Any]:
         path.write_bytes(cubin(launch.source, dict(launch.defines), architecture))
         code = instructions(path)[launch.kernel]
         registers = resources(path)[launch.kernel]["REG"]
+    if launch.kernel == "count_rows":
+        reads = first_reads(code)
+        said = {"instructions per byte": "-", "reads": f"{len(reads)} x {reads[0].bytes}"}
+        return {"kernel": launch.source, **said, "registers": registers}
     way = hot_path(code)
     widest = max(i.read_bytes for i in way)
     read = sum(i.read_bytes for i in way if i.read_bytes == widest)

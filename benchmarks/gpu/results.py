@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.gpu import machine_code
 from benchmarks.harness.processors import commit
 from benchmarks.harness.tables import _between, _markdown
+from tensorstate_gpu._arrays.cupy_library import library
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -20,20 +21,19 @@ PACKAGES = ("torch", "cupy-cuda13x", "cupy-cuda12x", "numba", "numba-cuda", "jax
 
 
 def machine() -> dict[str, Any]:
-    """The device in its own words, and what ran there; RuntimeError where there is none."""
-    import torch
+    """The device in CuPy's words, and what ran there.
 
-    if not torch.cuda.is_available():
-        raise RuntimeError("torch finds no CUDA device")
-    import cupy
-
-    gpu = torch.cuda.get_device_properties(0)
+    Raises ImportError without CuPy, RuntimeError without a GPU.
+    """
+    cupy: Any = library()
+    runtime = cupy.cuda.runtime
+    gpu = runtime.getDeviceProperties(0)
     words = {
-        "gpu": gpu.name,
-        "multiprocessors": gpu.multi_processor_count,
-        "memory": f"{gpu.total_memory / 2**30:.0f} GiB",
-        "driver": cupy.cuda.runtime.driverGetVersion(),
-        "cuda": cupy.cuda.runtime.runtimeGetVersion(),
+        "gpu": gpu["name"].decode(),
+        "multiprocessors": gpu["multiProcessorCount"],
+        "memory": f"{gpu['totalGlobalMem'] / 2**30:.0f} GiB",
+        "driver": runtime.driverGetVersion(),
+        "cuda": runtime.runtimeGetVersion(),
         "python": platform.python_version(),
         "commit": commit(),
     }
@@ -43,16 +43,25 @@ def machine() -> dict[str, Any]:
 def code() -> dict[str, str]:
     """A hash of each kernel and of each module that launches them."""
     return {
-        path.relative_to(CODE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        path.relative_to(CODE).as_posix(): hash_of(path)
         for path in sorted(CODE.rglob("*"))
         if path.suffix in (".cu", ".h", ".py")
     }
 
 
-def changed_since(found: dict[str, Any]) -> str:
-    """What of the code has changed since something was measured, in words for the page."""
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def changed_files(found: dict[str, Any]) -> list[str]:
+    """Which files of the code have changed since something was measured."""
     then, now = found["code"], code()
-    changed = sorted(name for name in then | now if then.get(name) != now.get(name))
+    return sorted(name for name in then | now if then.get(name) != now.get(name))
+
+
+def changed_since(found: dict[str, Any]) -> str:
+    """The same in words for the page."""
+    changed = changed_files(found)
     if not changed:
         return "Measured with the code as it is."
     return f"Measured before the last change of {', '.join(f'`{name}`' for name in changed)}."
@@ -78,7 +87,16 @@ def write(stage: str, words: dict[str, Any], cases: Any) -> None:
 
 
 def read(stage: str) -> dict[str, Any] | None:
-    path = folder() / f"gpu_{stage}.json"
+    return _read(folder(), stage)
+
+
+def on_record(stage: str) -> dict[str, Any]:
+    """What an earlier run wrote, as it is committed."""
+    return _read(RESULTS, stage) or {"code": {}, "cases": {}}
+
+
+def _read(of: Path, stage: str) -> dict[str, Any] | None:
+    path = of / f"gpu_{stage}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 

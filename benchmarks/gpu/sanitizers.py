@@ -26,6 +26,7 @@ CASES = (
     f"{TABLES}::test_table[8]",
     f"{TABLES}::test_table[15]",
     f"{TABLES}::test_table[64]",
+    f"{TABLES}::test_wide_rows[100]",
     "tests/cuda/cases/tables_without_room.py::test_drained_tables_are_empty[16]",
 )
 

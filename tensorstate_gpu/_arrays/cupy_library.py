@@ -1,5 +1,6 @@
 """CuPy, if it is installed, and conversions of other libraries' tensors to CuPy arrays."""
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,8 +53,7 @@ def export(array: DLPackArray, index: int) -> object:
 
 def torch_stream(index: int) -> int:
     """Return the address of torch's current stream on a device."""
-    torch = loaded_module("torch")
-    assert torch is not None
+    torch = sys.modules["torch"]  # not by loaded_module(): each call counts here
     stream: int = torch.cuda.current_stream(index).cuda_stream
     return stream
 
@@ -122,10 +122,9 @@ def torch_allocator() -> Allocator:
 
 
 def _memory_of_torch(size: int, device: int) -> int:
-    torch, stream = loaded_module("torch"), library().cuda.get_current_stream().ptr
-    assert torch is not None
+    stream = library().cuda.get_current_stream().ptr
     try:
-        address: int = torch.cuda.caching_allocator_alloc(size, device, stream)
+        address: int = sys.modules["torch"].cuda.caching_allocator_alloc(size, device, stream)
     except RuntimeError as error:
         raise _as_memory_error(error) from error
     return address
@@ -176,7 +175,7 @@ def as_torch_tensor(array: DeviceArray) -> Any:
 
 
 def _back_to_torch(address: int, device: int) -> None:
-    torch = loaded_module("torch")
+    torch = sys.modules.get("torch")
     if torch is not None:  # else the program ends
         torch.cuda.caching_allocator_delete(address)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.backend_protocol import HostCounter
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.backends import cpu
-from tensorstate_gpu._states.merging_runs import loaded, merged
+from tensorstate_gpu._states.merging_runs import loaded, merged, rows_of_large_block
 from tensorstate_gpu._states.sorted_runs import (
     Histogram,
     MemoryRun,
@@ -92,9 +92,10 @@ class ExternalCounter:
     def _spill(self) -> None:
         """Move all counts from memory to a run."""
         # Meanwhile most of the budget is the counter's.
-        self._runs.append(self._written(self._runs_in_memory(), self._budget // 4))
-        self._in_runs += self._counter.total
-        self._counter.clear()
+        run, total = self._written(self._runs_in_memory(), self._budget // 4), self._counter.total
+        self._counter.clear()  # or MemoryError: then they are still in memory, and in no run
+        self._runs.append(run)
+        self._in_runs += total
         if len(self._runs) >= _MOST_RUNS:
             self._compact()
 
@@ -106,7 +107,8 @@ class ExternalCounter:
 
     def _written(self, runs: list[MemoryRun] | list[ScratchRun], budget: int) -> ScratchRun:
         pieces = merged(runs, self._row_bytes, budget)
-        return ScratchRun.of(self._row_bytes, pieces, self._budget)
+        block = rows_of_large_block(len(self._runs), self._row_bytes, self._budget)
+        return ScratchRun.of(self._row_bytes, pieces, block)
 
     def _compact(self) -> None:
         """Merge the shorter half of the runs."""
@@ -116,8 +118,9 @@ class ExternalCounter:
 
     def runs(self) -> list[SortedRun]:
         """Return sorted runs that together are the counts. Memory is for whoever merges them."""
-        if self._runs and self._counter.total:
-            self._spill()
+        if self._runs:
+            if self._counter.total:
+                self._spill()
             self._counter = self._new_counter()  # without the memory that clear() keeps
         return [*self._runs] if self._runs else [*self._runs_in_memory()]
 

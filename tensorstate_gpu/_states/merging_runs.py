@@ -20,10 +20,12 @@ from tensorstate_gpu._states.sorted_runs import (
     SortedRun,
     length,
     part_of,
+    rows_of_block,
 )
 
 _MOST_ROWS = 1 << 20  # of a range: larger ones gain nothing, unless blocks are large
 MOST = 2**63 - 1  # of a count
+_MOST_BLOCK_BYTES, _FEW_RUNS = 1 << 17, 16
 _COPIES = 4  # of the rows of a range: read, merged once, merged again, and written by the caller
 
 
@@ -35,7 +37,7 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
     threads = get_num_threads()
     # Of each run, a range also reads a part of a block that it does not need.
     not_needed = sum(max(run.sizes, default=0) for run in runs)
-    most = max(_MOST_ROWS, 2 * not_needed)
+    most = max(_MOST_ROWS, 4 * not_needed)
     rows = min(most, budget // ((threads + 1) * _COPIES * (row_bytes + 8)))
     if len(runs) < 2:
         for run in runs:
@@ -58,6 +60,18 @@ def merged(runs: Sequence[SortedRun], row_bytes: int, budget: int) -> Iterator[H
             yield from _if_any(waiting.popleft().result())
     finally:  # without waiting for the result of what nobody wants
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def rows_of_large_block(runs: int, row_bytes: int, budget: int) -> int:
+    """Return how many rows a block of one more run may have, where the counts have a budget.
+
+    Counting 20 million rows of 64 bytes takes a fifth less processor time with blocks of 128 KiB
+    than of 32. But each thread that merges reads a part of a block of each run that it does not
+    need: of sixteen runs, these take a quarter of what merging may.
+    """
+    threads = get_num_threads()
+    most = budget // (4 * _COPIES * 4 * max(runs, _FEW_RUNS) * (threads + 1) * (row_bytes + 8))
+    return max(rows_of_block(row_bytes), min(most, _MOST_BLOCK_BYTES // row_bytes))
 
 
 def merged_range(

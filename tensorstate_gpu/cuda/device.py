@@ -51,18 +51,17 @@ def working_on(tensor: Tensor, *, exports: bool = True, recorded: bool = False) 
     """
     cupy, index = library(), tensor.device[1]
     _check_compute_capability(index)
+    owner = tensor.owner[-1]  # the array; before it, there may be its capsule
     with cupy.cuda.Device(index):
-        if any(is_torch_tensor(owner) for owner in tensor.owner):
+        if is_torch_tensor(owner):
+            stream = _stream_in_cupy(index, torch_stream(index))
             allocator = torch_tensor_allocator if exports else torch_allocator()
-            with (
-                _TorchStream(torch_stream(index)).in_cupy(),
-                cupy.cuda.using_allocator(allocator),
-            ):
+            with stream, cupy.cuda.using_allocator(allocator):
                 _check_not_recorded(recorded)
                 yield
             return
         with cupy.cuda.using_allocator(own_allocator()):
-            if any(isinstance(owner, cupy.ndarray) for owner in tensor.owner):
+            if isinstance(owner, cupy.ndarray):
                 _check_not_recorded(recorded)
                 yield
                 return
@@ -91,8 +90,11 @@ class _TorchStream:
         version = 0
         return version, self._pointer
 
-    def in_cupy(self) -> CudaStream:
-        return library().cuda.Stream.from_external(self)
+
+@lru_cache(maxsize=256)  # torch has 32 of each priority on a device, for all of a program
+def _stream_in_cupy(index: int, pointer: int) -> CudaStream:
+    """Return torch's stream on a device, which is the current one, as CuPy's."""
+    return library().cuda.Stream.from_external(_TorchStream(pointer))
 
 
 def view(tensor: Tensor) -> DeviceArray:
@@ -163,19 +165,36 @@ class OwnerStream:
                 caller.wait_event(after)  # on its own device: each has a default stream
 
 
-class AsyncHostCopy:
-    """An asynchronous copy of a contiguous device array to pinned host memory."""
+def copy_stream() -> CudaStream:
+    """Return a stream of the current device for copies to the host, for which no kernel waits."""
+    return _copy_stream(library().cuda.Device().id)
 
-    def __init__(self, array: DeviceArray) -> None:
-        self._array = array  # must live until the copy is done
+
+@lru_cache
+def _copy_stream(index: int) -> CudaStream:
+    with library().cuda.Device(index):
+        return library().cuda.Stream(non_blocking=True)
+
+
+class AsyncHostCopy:
+    """An asynchronous copy of a contiguous device array to pinned host memory.
+
+    ``stream``: copies wait for the current stream, and run on this one; None: on the current one.
+    """
+
+    def __init__(self, array: DeviceArray, stream: CudaStream | None = None) -> None:
+        self._array, self._stream = array, stream  # the array must live until the copy is done
         self._copy = pinned(array.shape, array.dtype)
         self._copied = library().cuda.Event(disable_timing=True)
         self.repeat()
 
     def repeat(self) -> None:
         """Copy what the array contains by then, in the order of the current stream."""
-        self._array.get(out=self._copy, blocking=False)
-        self._copied.record()
+        if self._stream is not None:
+            self._copied.record()
+            self._stream.wait_event(self._copied)  # as it is now: it can be recorded again
+        self._array.get(stream=self._stream, out=self._copy, blocking=False)
+        self._copied.record(self._stream)
 
     @property
     def has_arrived(self) -> bool:

@@ -23,6 +23,8 @@ class NarrowTable(Table):
     def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
         super().__init__(row_bytes, slots)
         self._slots = _empty(slots)
+        self._most_blocks = device.multiprocessors()
+        self._cached = power_of_2_below(device.most_shared_bytes() // _CACHE_SLOT_BYTES)
 
     def _room(self, slots: int) -> int:
         return slots // 2
@@ -39,18 +41,17 @@ class NarrowTable(Table):
         table = (pointer(self._slots), np.uint64(self._size - 1), *self._use())
         refusals = self._refusals(refused)
         if weights is None:
-            blocks = min(device.multiprocessors(), -(-len(rows) // _LEAST_ROWS))
-            cached = power_of_2_below(device.most_shared_bytes() // _CACHE_SLOT_BYTES)
+            blocks = min(self._most_blocks, -(-len(rows) // _LEAST_ROWS))
             arguments = (pointer(rows), states, *table, pointer(refused.rows), refusals)
-            block = {"threads": _THREADS, "shared_bytes": _CACHE_SLOT_BYTES * cached}
-            self._launch("count_rows", blocks, *arguments, np.uint32(cached), **block)
+            block = {"threads": _THREADS, "shared_bytes": _CACHE_SLOT_BYTES * self._cached}
+            self._launch("count_rows", blocks, *arguments, np.uint32(self._cached), **block)
         else:
             batch = (pointer(rows), pointer(weights), states)
             targets = (pointer(refused.rows), pointer(refused.weights), refusals)
             self._launch("count_weighted", blocks_for(len(rows)), *batch, *table, *targets)
 
     def _rank(self, rows: DeviceArray, registers: DeviceArray) -> None:
-        blocks = min(BLOCKS * device.multiprocessors(), blocks_for(len(rows)))
+        blocks = min(BLOCKS * self._most_blocks, blocks_for(len(rows)))
         self._launch("estimate", blocks, pointer(rows), np.int64(len(rows)), pointer(registers))
 
     def _launch(self, kernel: str, blocks: int, *arguments: np.generic, **block: int) -> None:

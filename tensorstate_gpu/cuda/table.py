@@ -52,6 +52,8 @@ class Table(ABC):
         self._row_bytes, self._size = row_bytes, slots
         # The number of distinct rows; then for each unsettled batch that of its refused rows.
         self._numbers = device.library().zeros(2 + _MOST_BATCHES, np.uint64)
+        self._numbers_at = device.address(self._numbers)
+        self._free_places = _places()
         self._unsettled: list[Refused] = []
         self._report: device.AsyncHostCopy | None = None  # of the numbers; the same for all batches
         self._reported: list[Refused] | None = None  # what it is about, until it has arrived
@@ -96,7 +98,9 @@ class Table(ABC):
 
     def _report_is_due(self) -> bool:
         """Return whether the batches that wait are worth the host's time for a report."""
-        waiting = sum(refused.rows.size for refused in self._unsettled)
+        waiting = 0
+        for refused in self._unsettled:
+            waiting += refused.rows.size
         return waiting >= _LEAST_REPORTED or len(self._unsettled) >= _MOST_BATCHES // 2
 
     def _ask_for_report(self) -> None:
@@ -115,13 +119,13 @@ class Table(ABC):
             self._settle(wait=True)
 
     def _queue(self, rows: DeviceArray, weights: DeviceArray | None) -> None:
-        taken = {refused.place for refused in self._unsettled}
         refused = Refused(
             device.empty(rows.shape, np.uint8),
             None if weights is None else device.empty(weights.shape, np.int64),
-            next(place for place in range(1, 2 + _MOST_BATCHES) if place not in taken),
+            self._free_places[-1],
         )
         self._count(rows, weights, refused)
+        self._free_places.pop()
         self._unsettled.append(refused)
 
     def _settle(self, *, wait: bool) -> None:
@@ -147,6 +151,7 @@ class Table(ABC):
                 self._queue(*refused.first(number))
                 self._numbers[refused.place : refused.place + 1].fill(0)
             self._unsettled.remove(refused)
+            self._free_places.append(refused.place)
 
     def _grow_for(self, distinct: int, more: int) -> None:
         """Grow for more rows. Raises MemoryError if there is no memory for twice the slots."""
@@ -176,7 +181,7 @@ class Table(ABC):
             )
         self._slots.fill(0)
         self._numbers.fill(0)
-        self._unsettled, self._reported = [], None
+        self._unsettled, self._reported, self._free_places = [], None, _places()
         rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         return rows, counts
 
@@ -212,11 +217,11 @@ class Table(ABC):
 
     def _use(self) -> tuple[np.uint64, np.uint64]:
         """Return where the device counts the rows of the table, and from when on it takes none."""
-        return pointer(self._numbers), np.uint64(self.room)
+        return np.uint64(self._numbers_at), np.uint64(self.room)
 
     def _refusals(self, refused: Refused) -> np.uint64:
         """Return where the device counts the refused rows of a batch."""
-        return np.uint64(device.address(self._numbers) + 8 * refused.place)
+        return np.uint64(self._numbers_at + 8 * refused.place)
 
     @abstractmethod
     def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
@@ -225,6 +230,11 @@ class Table(ABC):
     @abstractmethod
     def _rows_on_host(self, slots: slice, marks: NDArray[np.uint64]) -> NDArray[np.uint8]:
         """Like _rows(), in host memory, of any slots: of empty ones, the bytes have no meaning."""
+
+
+def _places() -> list[int]:
+    """Return where the numbers of refused rows may be: one more than there are batches."""
+    return list(range(1, 2 + _MOST_BATCHES))
 
 
 def aligned(rows: DeviceArray) -> DeviceArray:
@@ -238,4 +248,4 @@ def power_of_2_below(number: int) -> int:
 
 def pointer(array: DeviceArray | None) -> np.uint64:
     """Return a device array's address as a kernel argument; 0 for None."""
-    return np.uint64(0 if array is None else device.address(array))
+    return np.uint64(0 if array is None else array.data.ptr)

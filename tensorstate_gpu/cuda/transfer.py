@@ -16,15 +16,19 @@ class Transfer:
     """Batches of rows that arrive at the host in the order in which they were sent."""
 
     def __init__(self) -> None:
-        self._owner_stream = device.OwnerStream()
+        self._stream = device.copy_stream()
         self._in_flight: deque[device.AsyncHostCopy] = deque()
         self._bytes = 0
         self.rows = 0  # sent and not dropped yet
 
     def send(self, rows: DeviceArray) -> None:
-        """Queue a copy of contiguous rows (states, bytes). After a MemoryError none is queued."""
-        with self._owner_stream.entered():
-            self._in_flight.append(device.AsyncHostCopy(device.library().ascontiguousarray(rows)))
+        """Queue a copy of rows (states, bytes), which are not written to until it has arrived.
+
+        Work that is queued later on the current stream does not wait for it. After a MemoryError
+        none is queued.
+        """
+        contiguous = device.library().ascontiguousarray(rows)
+        self._in_flight.append(device.AsyncHostCopy(contiguous, self._stream))
         self._bytes += rows.size
         self.rows += len(rows)
 

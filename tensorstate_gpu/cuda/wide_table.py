@@ -15,10 +15,17 @@ from .table import BLOCKS, FIRST_SLOTS, Refused, Table, pointer, power_of_2_belo
 _THREADS = 1024  # one block for each multiprocessor
 _CACHE_ENTRY_BYTES = 16  # beside the row
 _LEAST_ROWS = 4  # of each group of lanes
-# Widest row of so many lanes: longer rows of fewer lanes leave the cache before they are compared.
-_LANES = {64: 1, 256: 2, 512: 8, math.inf: 32}
+# Widest row of so many lanes: a lane has registers for 64 bytes of it, and reads the rest again.
+_LANES = {64: 1, 128: 2, 256: 4, 512: 8, math.inf: 32}
 _FIRST_BYTES = 1 << 21
 _MOST_ROWS = (1 << 32) - 2  # of a batch: a slot has 32 bits for the number of a row
+
+
+def defines_for(row_bytes: int) -> tuple[tuple[str, int], ...]:
+    """Return what a thread reads at once, in bytes, and how many threads share a row."""
+    unit = next(unit for unit in (16, 8, 4, 2, 1) if row_bytes % unit == 0)
+    lanes = next(lanes for width, lanes in _LANES.items() if row_bytes <= width)
+    return ("UNIT", unit), ("LANES", lanes)
 
 
 class WideTable(Table):
@@ -29,9 +36,12 @@ class WideTable(Table):
             slots = min(FIRST_SLOTS, power_of_2_below(_FIRST_BYTES // (16 + row_bytes) + 1))
         super().__init__(row_bytes, slots)
         self._slots, self._kept = self._empty(slots)
-        # What a thread can read at once, and the threads that share a row.
-        self._unit = next(unit for unit in (16, 8, 4, 2, 1) if row_bytes % unit == 0)
-        self._lanes = next(lanes for width, lanes in _LANES.items() if row_bytes <= width)
+        self._defines = defines_for(row_bytes)
+        self._lanes = dict(self._defines)["LANES"]
+        self._most_blocks = device.multiprocessors()
+        self._entry_bytes = -(-row_bytes // 16) * 16 + _CACHE_ENTRY_BYTES
+        # The rest of the shared memory is for the cache of the rows that are read.
+        self._cached = device.most_shared_bytes() // 4 * 3 // self._entry_bytes
 
     def _empty(self, slots: int) -> tuple[DeviceArray, DeviceArray]:
         if slots > 1 << 32:
@@ -55,26 +65,22 @@ class WideTable(Table):
         if len(rows) > _MOST_ROWS:
             raise MemoryError(f"a batch has at most {_MOST_ROWS} rows, this one {len(rows)}")
         needed = -(-len(rows) * self._lanes // (_LEAST_ROWS * _THREADS))
-        blocks = min(device.multiprocessors(), needed)
+        blocks = min(self._most_blocks, needed)
         width = np.int32(self._row_bytes)
         batch = (pointer(rows), pointer(weights), np.int64(len(rows)), width)
         table = (pointer(self._slots), np.uint64(self._size - 1), pointer(self._kept))
         targets = (pointer(refused.rows), pointer(refused.weights), self._refusals(refused))
-        entry = -(-self._row_bytes // 16) * 16 + _CACHE_ENTRY_BYTES
-        # The rest of the shared memory is for the cache of the rows that are read.
-        cached = device.most_shared_bytes() // 4 * 3 // entry
-        arguments = (*batch, *table, *self._use(), *targets, np.uint32(cached))
-        block = {"threads": _THREADS, "shared_bytes": entry * cached}
+        arguments = (*batch, *table, *self._use(), *targets, np.uint32(self._cached))
+        block = {"threads": _THREADS, "shared_bytes": self._entry_bytes * self._cached}
         self._launch("count_rows", blocks, *arguments, **block)
 
     def _rank(self, rows: DeviceArray, registers: DeviceArray) -> None:
-        blocks = min(BLOCKS * device.multiprocessors(), blocks_for(len(rows) * self._lanes))
+        blocks = min(BLOCKS * self._most_blocks, blocks_for(len(rows) * self._lanes))
         batch = (pointer(rows), np.int64(len(rows)), np.int32(self._row_bytes))
         self._launch("estimate", blocks, *batch, pointer(registers))
 
     def _launch(self, kernel: str, blocks: int, *arguments: np.generic, **block: int) -> None:
-        defines = (("UNIT", self._unit), ("LANES", self._lanes))
-        device.run(Launch("count_wide", kernel, defines, (blocks, 1), arguments, **block))
+        device.run(Launch("count_wide", kernel, self._defines, (blocks, 1), arguments, **block))
 
     def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
         return take(self._kept, slots)

@@ -49,7 +49,7 @@ PACK += [
 ]
 PACK += [(source, test | how) for test in FLOATS for source, how in STRIDED]
 COUNT_WIDE = [
-    {"UNIT": unit, "LANES": lanes} for unit in (1, 2, 4, 8, 16) for lanes in (1, 2, 8, 32)
+    {"UNIT": unit, "LANES": lanes} for unit in (1, 2, 4, 8, 16) for lanes in (1, 2, 4, 8, 32)
 ]
 BITS = [("neurons", {}), *(("transpose", {"WORDS": words}) for words in (0, 1))]
 BITS += [("distances", {"EACH": each}) for each in (1, 2, 3, 4)]

@@ -219,12 +219,12 @@ def test_pinned_memory_lives_until_the_copy_is_complete(cupy):
     log = []
     cupy.cuda.alloc_pinned_memory = bytearray
     cupy.cuda.Event = lambda disable_timing: SimpleNamespace(
-        record=lambda: log.append("record"), synchronize=lambda: log.append("wait"), ptr=3
+        record=lambda stream: log.append("record"), synchronize=lambda: log.append("wait"), ptr=3
     )
     cupy.cuda.runtime.eventQuery = lambda ptr: 600
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
-    def get(out, blocking):
+    def get(stream, out, blocking):
         np.copyto(out, array)
         log.append(f"copy, blocking {blocking}")
 
@@ -234,6 +234,23 @@ def test_pinned_memory_lives_until_the_copy_is_complete(cupy):
     np.testing.assert_array_equal(copy.numpy(), array)
     del copy
     assert log[2:] == 2 * ["wait"]
+
+
+def test_a_copy_waits_for_what_is_queued_and_nothing_waits_for_it(cupy):
+    log = []
+    CURRENT[0] = Stream(7, log)
+    cupy.cuda.alloc_pinned_memory = bytearray
+    cupy.cuda.Event = lambda disable_timing: SimpleNamespace(
+        record=lambda stream=CURRENT[0]: log.append(f"record {stream.ptr}"),
+        synchronize=lambda: None,
+    )
+    copies = SimpleNamespace(ptr=9, wait_event=lambda event: log.append("9 waits"))
+
+    def get(stream, out, blocking):
+        log.append(f"copy on {stream.ptr}, blocking {blocking}")
+
+    device.AsyncHostCopy(SimpleNamespace(shape=(2, 3), dtype=np.dtype("u1"), get=get), copies)
+    assert log == ["record 7", "9 waits", "copy on 9, blocking False", "record 9"]
 
 
 def test_failed_work_is_ordered_too(cupy):

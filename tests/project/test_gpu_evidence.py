@@ -1,5 +1,7 @@
 """`make gpu` without a GPU: it refuses; its benchmarks run on a CPU; its tables say what is."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,14 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import bounded, each_test, results, sanitizers, speed, tests, training
+from benchmarks.gpu import bounded, results, sanitizers, speed, training
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.clock import Place
-from tests.cuda.cases import FILES
 from tests.support.cases import cases_in
 
 ROOT = Path(__file__).parents[2]
-ALONE = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 TINY = Place("cpu", tiny=True)
 
 
@@ -22,6 +22,30 @@ TINY = Place("cpu", tiny=True)
 def test_without_a_gpu_it_fails(capsys):
     assert main([]) == 1
     assert "no CUDA GPU can be used here, so nothing was run" in capsys.readouterr().err
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from tests.cuda import simulated
+simulated.install()
+from benchmarks.gpu.__main__ import main
+sys.exit(main(["speed", "training", "sanitizers"]))
+"""
+
+
+def test_without_torch_the_stages_that_need_it_say_so(tmp_path):
+    command = [sys.executable, "-c", WITHOUT_TORCH]
+    variables = {"PYTHONPATH": str(ROOT), "TENSORSTATE_GPU_RESULTS": str(tmp_path)}
+    options = {"env": os.environ | variables, "cwd": ROOT}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 1
+    for name in ("speed", "training"):
+        assert f"{name}: not run, something that it needs is missing: import" in done.stderr
+    (written,) = tmp_path.glob("*.json")
+    found = json.loads(written.read_text())
+    assert found["machine"]["gpu"] == "a simulated GPU"
+    assert list(found["cases"]) == list(sanitizers.TOOLS)
 
 
 def test_unknown_stages_are_refused(capsys):
@@ -86,57 +110,21 @@ def test_the_page_says_when_nothing_was_measured(tmp_path, monkeypatch):
     assert "old" not in page
 
 
-SOME_TESTS = """
-import pytest
-
-def test_one():
-    pass
-
-def test_two():
-    assert 1 == 2
-
-def test_three():
-    pytest.skip("no numba_cuda")
-
-def test_that_ends_the_process():
-    import os
-    os._exit(3)
-
-def test_never_reached():
-    pass
-"""
-
-
-def test_what_the_tests_on_a_device_said(tmp_path, monkeypatch):
-    """A line each, written at once: a test that ends the process takes none of them along."""
-    (tmp_path / "cases.py").write_text(SOME_TESTS)
-    lines = tmp_path / "lines.jsonl"
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
-    (tmp_path / "pytest.ini").write_text("[pytest]")
-    command += ["-p", "benchmarks.gpu.each_test", "--rootdir", str(tmp_path), "cases.py"]
-    options = {"env": {each_test.LINES: str(lines), **ALONE}}
-    done = bounded.run(command, 600, **options, stdout=subprocess.DEVNULL, cwd=tmp_path)
-    assert done.returncode == 3
-    found = tests.summary(lines, "cases.py")
-    assert found["passed"] == 1
-    assert [said for name, said in found["failed"].items() if "test_two" in name] == [
-        "assert 1 == 2"
-    ]
-    assert [said for name, said in found["skipped"].items() if "test_three" in name] == [
-        "Skipped: no numba_cuda"
-    ]
-
-
-def test_each_test_has_one_line_also_where_several_processes_run_them(tmp_path):
-    (tmp_path / "cases.py").write_text("def test_one(): pass\n\ndef test_two(): pass\n")
-    (tmp_path / "pytest.ini").write_text("[pytest]")
-    lines = tmp_path / "lines.jsonl"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist.plugin", "-n2"]
-    command += ["-p", "benchmarks.gpu.each_test", "-p", "no:cacheprovider"]
-    command += ["--rootdir", str(tmp_path), "cases.py"]
-    options = {"env": {each_test.LINES: str(lines), **ALONE}}
-    bounded.run(command, 600, **options, stdout=subprocess.DEVNULL, cwd=tmp_path)
-    assert len(lines.read_text().splitlines()) == tests.summary(lines, "cases.py")["passed"] == 2
+def test_cases_whose_time_is_on_record_come_last(tmp_path, monkeypatch):
+    code = tmp_path / "kernels/pack_rows.cu"
+    code.parent.mkdir()
+    code.write_text("one")
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "CODE", tmp_path)
+    names = ["pack rows", "count rows", "unpack rows", "copy", "co-firing"]
+    cases = [(name, None) for name in names]
+    measured = {"pack rows": {}, "count rows": {}, "unpack rows": {"error": "no"}}
+    results.write("speed", {}, measured)
+    order = [name for name, _ in speed.unknown_first(cases)]
+    assert order == ["copy", "unpack rows", "co-firing", "pack rows", "count rows"]
+    code.write_text("another")
+    order = [name for name, _ in speed.unknown_first(cases)]
+    assert order == ["copy", "pack rows", "unpack rows", "co-firing", "count rows"]
 
 
 def test_stages_share_the_time(monkeypatch):
@@ -198,11 +186,6 @@ def test_sanitizers_that_did_not_run_are_no_success():
         "========= COMPUTE-SANITIZER\n========= Error: Device not supported",
     ):
         assert sanitizers.verdict("memcheck", 0, output)["errors"] is None
-
-
-def test_every_file_of_cases_that_a_gpu_can_run_is_run_on_it():
-    on_no_gpu = {"simulated.py", "host_work.py", "last_blocks.py"}
-    assert {*tests.ALONE, *tests.SIDE_BY_SIDE} == {"only_gpu.py", "huge.py", *FILES} - on_no_gpu
 
 
 def test_every_case_under_a_sanitizer_exists(pytestconfig):

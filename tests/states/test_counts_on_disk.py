@@ -162,3 +162,39 @@ def test_many_runs_become_few():
     assert ts.StateCounts.trusted(*counter.result(), 64) == ts.count_states(
         np.concatenate([rows] * 12)
     )
+
+
+def test_reading_often_leaves_few_runs_in_memory():
+    rows = np.random.default_rng(0).integers(0, 1 << 15, 200_000).astype("<u8")
+    counter = ExternalCounter(8, 1 << 28)
+    packed = rows.view(np.uint8).reshape(-1, 8)
+    counter._counter._is_sorting = True
+    for start in range(0, len(packed), 1000):
+        counter.add(packed[start : start + 1000])
+        runs = counter.runs()
+    assert len(runs) < 10
+    assert ts.StateCounts.trusted(*counter.result(), 64) == ts.count_states(packed)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16, 64])
+@pytest.mark.parametrize("runs", [0, 8, 16, 63])
+@pytest.mark.parametrize("row_bytes", [1, 8, 64, 1024, 8192])
+def test_large_blocks_leave_most_of_the_budget(threads, runs, row_bytes, monkeypatch):
+    monkeypatch.setattr(merging_runs, "get_num_threads", lambda: threads)
+    small = sorted_runs.rows_of_block(row_bytes)
+    for budget in (1 << 20, 1 << 28, 1 << 30, 1 << 40):
+        rows = merging_runs.rows_of_large_block(runs, row_bytes, budget)
+        bytes_in_parts = max(runs, 16) * rows * (row_bytes + 8) * (threads + 1)
+        assert rows == small or bytes_in_parts <= budget / 64
+        assert rows * row_bytes <= max(1 << 17, small * row_bytes)
+    assert rows == max(small, (1 << 17) // row_bytes)
+
+
+def test_counts_with_a_large_budget_are_in_large_blocks(monkeypatch):
+    monkeypatch.setattr(merging_runs, "_MOST_BLOCK_BYTES", 1 << 13)
+    rows = inputs(8)["new"]
+    counter = ExternalCounter(8, 1 << 30)
+    counter.add(rows)
+    counter._spill()
+    (run,) = counter.runs()
+    assert max(run.sizes) == (1 << 13) // 8 > sorted_runs.rows_of_block(8)

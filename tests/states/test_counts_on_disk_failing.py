@@ -161,6 +161,28 @@ def test_no_memory_while_counts_move_to_a_file(monkeypatch):
     assert ts.StateCounts.trusted(*counter.result(), 64) == ts.count_states(rows)
 
 
+def test_no_memory_to_begin_anew_after_counts_have_moved_to_a_file(monkeypatch):
+    rows = inputs(8)["new"]
+    counter = ExternalCounter(8, BUDGET)
+    batches = iter(np.array_split(rows, 30))
+    while not counter._counter.is_full:
+        counter.add(next(batches))
+    before, batch = counter.total, next(batches)
+
+    def no_memory(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running_counts, "new_table", no_memory)
+        with pytest.raises(MemoryError):
+            counter.add(batch)
+    assert counter.total == before
+    assert not counter.has_spilled
+    for rest in (batch, *batches):
+        counter.add(rest)
+    assert ts.StateCounts.trusted(*counter.result(), 64) == ts.count_states(rows)
+
+
 def test_a_large_batch_is_counted_whole_or_not_at_all(monkeypatch):
     rows = inputs(8)["new"]
     counter = counter_of(rows[:2000])

@@ -58,13 +58,13 @@ def of_a_batch(call, launched, *, most):
 KERNELS = {"states": ["pack_whole_bytes"], "counts": ["pack_whole_bytes", "count_rows"]}
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 102), ("counts", 128)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 92), ("counts", 103)])
 def test_of_a_hook(on_cuda, launched, keep, most):
     layer, x = Layer(on_cuda, keep), on_cuda(torch.randn(60, 64))
     assert of_a_batch(lambda: layer.module(x), launched, most=most) == KERNELS[keep]
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 98), ("counts", 124)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 88), ("counts", 99)])
 def test_of_the_operator_in_a_compiled_graph(on_cuda, launched, keep, most):
     hook = Layer(on_cuda, keep).hook
     x = on_cuda(torch.randn(60, 64))
@@ -92,6 +92,16 @@ def test_what_the_operator_captures(on_cuda, keep):
         np.testing.assert_array_equal(hook.raw_states, np.concatenate(rows))
 
 
+def test_the_model_does_not_wait_for_rows_on_their_way_to_the_host(on_cuda):
+    layer, ready = Layer(on_cuda, "states"), []
+    layer(0)
+    GPU.put(device.copy_stream().key, lambda: None, lambda: ready)
+    layer(1)
+    torch.cuda.current_stream(0).synchronize()  # an error if that takes a copy
+    ready.append(True)
+    layer.check()
+
+
 def test_of_a_stage_in_a_compiled_graph(on_cuda, launched):
     """The host reads nothing of it, and so waits for nothing."""
     module, x = torch.nn.Identity(), on_cuda(torch.randn(60, 64))
@@ -103,7 +113,7 @@ def test_of_a_stage_in_a_compiled_graph(on_cuda, launched):
         def call():
             OPERATORS.stage(x, stage.rows, stage.status, stage.notes, None, stage.placement)
 
-        kernels = of_a_batch(call, launched, most=86)
+        kernels = of_a_batch(call, launched, most=74)
         assert kernels == ["pack_whole_bytes", "append_rows", "note_batch"]
         expected = packed(x.cpu().repeat(1 + 2 * BATCHES, 1))
         assert_counts(point.histogram(), expected)

@@ -8,11 +8,12 @@ import gc
 import cupy
 import numpy as np
 import pytest
-import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
 from tests.cuda.cases.only_gpu import packed_on_the_host
+
+torch = pytest.importorskip("torch")
 
 
 @pytest.fixture

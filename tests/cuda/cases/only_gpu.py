@@ -9,12 +9,13 @@ import time
 import cupy
 import numpy as np
 import pytest
-import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
 from tensorstate_gpu.cuda import device
 from tests.support.numba_cuda import not_run_without_older_numpy
+
+torch = pytest.importorskip("torch")
 
 LONG = 400_000_000  # clock cycles that a stream sleeps: a fifth of a second or more
 

@@ -60,6 +60,22 @@ def test_table(machine, width):
     assert_counted(machine, table, rows)
 
 
+@pytest.mark.parametrize("width", thinned([*range(9, 131), 200, 256, 300, 512, 520, 2100], [100]))
+def test_wide_rows(machine, width):
+    """Of the rows, many differ in one byte: no part of a row is forgotten, none counted twice."""
+    rng = np.random.default_rng(width)
+    pool = rng.integers(0, 256, (400 + width, width), np.uint8)
+    pool[400:] = pool[0]
+    pool[np.arange(400, len(pool)), np.arange(width)] ^= 1
+    table, added = table_of(width), []
+    for first in range(4):  # rows that begin at any address
+        chosen = pool[rng.integers(0, len(pool), 900)]
+        memory = np.concatenate([np.zeros(first, np.uint8), chosen.reshape(-1)])
+        table.add(machine.to_device(memory)[first:].reshape(chosen.shape))
+        added.append(chosen)
+    assert_counted(machine, table, np.concatenate(added))
+
+
 @pytest.mark.parametrize("width", [3, 16])
 def test_blocks_of_full_size(machine, width, monkeypatch):
     for module in (narrow_table, wide_table):

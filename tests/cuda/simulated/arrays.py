@@ -112,15 +112,16 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     # ---- the host waits ------------------------------------------------------------------------
 
-    def get(self, *, out=None, blocking=True):
+    def get(self, *, stream=None, out=None, blocking=True):
         """Copy to the host; ``blocking``: and wait for it."""
+        key = (stream or get_current_stream()).key
         if out is None:
             out = np.empty(self.shape, self.dtype)
         # Pinned memory does not live on for a copy on its way.
         there = out if blocking else _at(out.ctypes.data, out)
-        _put(lambda: np.copyto(there, self._values))
+        GPU.put(key, lambda: np.copyto(there, self._values))
         if blocking:
-            GPU.finish(get_current_stream().key)
+            GPU.finish(key)
         return out
 
     def item(self):

@@ -43,9 +43,27 @@ def _read_rows_before_they_came():
 def _reuse_pinned_memory_while_it_is_written():
     begin = device.AsyncHostCopy.__init__
 
-    def copy(self, array):
-        begin(self, array)
+    def copy(self, array, stream=None):
+        begin(self, array, stream)
         self._copy = self._copy.copy()
+
+    device.AsyncHostCopy.__init__ = copy
+
+
+def _copy_rows_before_they_are_packed():
+    def repeat(self):
+        self._array.get(stream=self._stream, out=self._copy, blocking=False)
+        self._copied.record(self._stream)
+
+    device.AsyncHostCopy.repeat = repeat
+
+
+def _reuse_rows_while_they_are_copied():
+    begin = device.AsyncHostCopy.__init__
+
+    def copy(self, array, stream=None):
+        begin(self, array, stream)
+        del self._array
 
     device.AsyncHostCopy.__init__ = copy
 
@@ -56,4 +74,6 @@ FAULTS = {
     "not on the tensor's stream": _stay_on_the_default_stream,
     "rows read before they came": _read_rows_before_they_came,
     "pinned memory reused while it is written": _reuse_pinned_memory_while_it_is_written,
+    "rows copied before they are packed": _copy_rows_before_they_are_packed,
+    "rows reused while they are copied": _reuse_rows_while_they_are_copied,
 }

@@ -35,6 +35,12 @@ def _module():
         CUDARuntimeError=scheduler.CUDARuntimeError,
         getDeviceCount=lambda: DEVICES,
         runtimeGetVersion=lambda: 13020,
+        driverGetVersion=lambda: 13000,
+        getDeviceProperties=lambda index: {
+            "name": b"a simulated GPU",
+            "multiProcessorCount": scheduler.Device.attributes["MultiProcessorCount"],
+            "totalGlobalMem": 1 << 30,
+        },
         eventQuery=scheduler.event_query,
     )
     cuda.driver = types.SimpleNamespace(CUDADriverError=kernels.CUDADriverError)

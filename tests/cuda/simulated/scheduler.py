@@ -1,5 +1,6 @@
 """The streams of a simulated GPU: queues whose work runs late, in an order by chance."""
 
+import itertools
 import random
 import threading
 import types
@@ -33,11 +34,11 @@ class Scheduler:
 
     def reset(self, seed):
         """Forget all that is queued."""
+        self.life = object()  # first: what the queues hold may end with them, and ask for it
         self._random = random.Random(seed)
         self._eagerness = self._random.choice([0, 0.05, 0.5])  # of the device, by each call
         self._queues = defaultdict(deque)
         self._error = None  # of a kernel: every later call raises it
-        self.life = object()
         self.log = []  # where the host waited
         self.capturing = {}  # what CUDA graphs record, by stream
 
@@ -136,10 +137,15 @@ class Device:
         current.devices.pop()
 
 
+_pointers = itertools.count(0x5000, 16)
+
+
 class Stream:
     """As cupy.cuda.Stream. The stream of address 0 is another one on each device."""
 
-    def __init__(self, ptr=0, device=-1):
+    def __init__(self, ptr=0, device=-1, *, non_blocking=False):
+        if non_blocking:
+            ptr, device = next(_pointers), current.devices[-1]
         self.ptr, self.device_id = ptr, device
 
     @classmethod
