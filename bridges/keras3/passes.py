@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._capturing.options import CaptureOptions
-from tensorstate_gpu._capturing.pass_log import next_pass
 from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
+from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .backends import first_tensor, in_symbolic_call, is_recomputation, tell_of_call
 from .training_mode import in_training, takes_call
@@ -33,12 +33,16 @@ class ModelPasses:
     """
 
     def __init__(self, options: CaptureOptions) -> None:
-        self.clock = 0
-        self.failed = 0  # passes, before the one that runs
+        self.times = PassTimes()
         self.mask: Mask | None = None
         self.wants_training: bool | None = None
         self._in_training: bool | None = None  # None if nothing tells
         self._options = options
+
+    @property
+    def clock(self) -> int:
+        """The time of the pass that runs, or the time after it."""
+        return self.times.latest
 
     @property
     def is_wanted(self) -> bool:
@@ -71,12 +75,12 @@ class ModelPasses:
 
     def _begin(self, mode: bool | None, mask: NDArray[np.generic] | None) -> None:
         self._in_training = mode
-        self.failed += self.clock % 2
-        self.clock = next_pass(self.clock)
+        self.times.fail(self.clock)  # unless it has ended
+        self.times.begin()
         self.mask = validated_mask(mask) if mask is not None and mask.ndim == 2 else None
 
     def _end(self, _: object) -> None:
-        self.clock += self.clock % 2
+        self.times.end(self.clock)
         self.mask = None
 
 

@@ -36,7 +36,7 @@ class KerasPoint(CapturePoint):
     def belong_to(self, passes: ModelPasses) -> None:
         """Count in which passes of a model the layer runs, and take their masks."""
         self.model_passes = passes
-        self._pass_log = self.intake.log.pass_source = PassLog(passes)
+        self._pass_log = self.intake.log.pass_source = PassLog(passes.times)
 
     def detach_with(self, unwrap: Callable[[], None]) -> None:
         """Add a function that detach() calls: it unwraps calls of a layer, or of the model."""

@@ -25,6 +25,7 @@ from .axis_flow.mode import is_running
 from .eager_passes import EAGER
 from .given_tensors import Given, given_to, parameters_of
 from .marked_classes import MarkingHook, OwnHook, register_first
+from .pass_counter import PassCounter
 from .spread_tensors import has_spread_weights
 
 _MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
@@ -57,6 +58,11 @@ class _Pass(threading.local):
     def begin(self, module: Any, frame: FrameType) -> None:
         self.module, self.frame, self.calls = module, frame, {}
 
+    def is_around(self, frame: FrameType) -> bool:
+        """Return whether a call of the model, by its frame, is one within this pass."""
+        around = self.frame
+        return around is not None and around is not frame and is_running(around)
+
     def end(self) -> None:
         vars(self).clear()
 
@@ -66,16 +72,17 @@ class _Pass(threading.local):
 
     def follow(self, flow: AxisFlow) -> None:
         """Begin to follow, unless what would run is compiled, and cannot run as it is."""
-        if not EAGER.begin():
+        if not EAGER.begin(flow):
             return
         self.flow = flow
         flow.__enter__()
 
     def stop_following(self) -> None:
-        if self.flow is not None:
-            self.flow.leave()
+        flow = self.flow
+        if flow is not None:
+            flow.leave()
             self.flow = None
-            EAGER.end()
+            EAGER.end(flow)
 
 
 class ForwardPasses(OwnHook):
@@ -93,6 +100,7 @@ class ForwardPasses(OwnHook):
         self._batch_axis, self._mask_name = batch_axis, mask
         self._names: list[str] = []  # of the model's arguments
         self._root: weakref.ref[nn.Module] | None = None
+        self._counter: PassCounter | None = None
         self._followed: dict[Any, int] = {}
         self._done: set[Any] = set()  # kinds that are followed no more
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
@@ -104,12 +112,13 @@ class ForwardPasses(OwnHook):
         self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._users: list[PassUser] = []
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: nn.Module, counter: PassCounter) -> None:
         """Watch the model and its children: some models are used through these alone.
 
-        Raises ValueError if the model has no argument for the mask.
+        ``counter``: of the model's passes, which is told of those that fail. Raises ValueError if
+        the model has no argument for the mask.
         """
-        self._root = weakref.ref(model)
+        self._root, self._counter = weakref.ref(model), counter
         self._names, takes_others = parameters_of(model)
         if self._mask_name not in (None, *self._names) and not takes_others:
             raise ValueError(
@@ -262,9 +271,13 @@ class ForwardPasses(OwnHook):
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
         """Called as a hook."""
-        if torch.compiler.is_compiling() or self.current.module is not module:
+        if torch.compiler.is_compiling():
             return
         current = self.current
+        if current.module is not module or current.is_around(sys._getframe(1)):
+            return
+        if self._counter is not None:
+            self._counter.note_over()
         kind, known = current.signature, current.known_axes
         current.stop_following()
         current.end()

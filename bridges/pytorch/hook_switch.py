@@ -109,7 +109,7 @@ class HookSwitch:
         self.turn(wanted)
         if wanted:  # the pre-hooks that have just been registered do not run in this call
             if module is self._root():
-                self._counter.begin_pass(module, args, kwargs)
+                self._counter.begin_at(args, kwargs, frame)
             self._passes.begin(module, args, kwargs, frame)
 
 

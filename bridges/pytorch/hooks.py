@@ -19,7 +19,7 @@ from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .forward_passes import ForwardPasses
 from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
-from .operator import Receiver
+from .operator import Receiver, capture_in_graph, skip_in_graph
 from .other_devices import check_devices
 from .pass_counter import ModuleLog, PassCounter
 from .pass_filter import PassFilter
@@ -56,7 +56,7 @@ class StateCaptureHook(TensorPoint, Receiver):
 
     later_calls: "list[StateCaptureHook]"
     _filter: PassFilter | None = None
-    _has_rule = False
+    _has_rule = False  # asked in place of the rule, which graphs would guard in Python
     _was_skipped = False  # in a call without a tensor
     _place = "post"  # at its module
 
@@ -74,9 +74,6 @@ class StateCaptureHook(TensorPoint, Receiver):
         self.later_calls = []
         self.batch_axis = str(self.options.batch_axis)
         self._register(PassCounter())
-
-    # Found here at once: torch.compile guards every base class that it looks through.
-    deliver = Receiver.deliver
 
     def count_passes(self, counter: PassCounter) -> None:
         """Note from now on in which passes of a model this layer ran."""
@@ -164,7 +161,8 @@ class StateCaptureHook(TensorPoint, Receiver):
             )
         check_devices(module, self.firing)
         self._place = "pre" if before else "post"
-        self._take_rule_of(module)
+        if not self._has_rule:
+            self._take_rule_of(module)
         self.pass_log.watch(module)
         self.join(module)
 
@@ -193,12 +191,33 @@ class StateCaptureHook(TensorPoint, Receiver):
         # A pre-hook with_kwargs=True gets (module, args, kwargs), which looks like an output.
         if len(output) == 1 and type(output[0]) is dict and self._is_pre_hook_of(module):
             self.before_with_kwargs(module, args, output[0])
+        elif torch.compiler.is_compiling():
+            self._capture_in_graph(module, output[-1] if output else args)
         else:
             self._capture_value(module, output[-1] if output else args)
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook that is registered with ``with_kwargs=True``."""
-        self._capture_value(module, (*args, *kwargs.values()))
+        value = (*args, *kwargs.values())
+        if torch.compiler.is_compiling():
+            self._capture_in_graph(module, value)
+        else:
+            self._capture_value(module, value)
+
+    def _capture_in_graph(self, module: Any, value: Any) -> None:
+        """Let the graph that is made capture a value whenever it runs.
+
+        torch.compile guards each method and attribute of a hook that is used here, for each layer,
+        and looks whether it is the same before each pass.
+        """
+        tensor = first_tensor(value)
+        if tensor is None:
+            self._check_may_be_skipped(module, value)
+            skip_in_graph(self._anchor)
+        elif not isinstance(tensor, Proxy):
+            if not self._has_rule:
+                self._take_rule_of(module)
+            capture_in_graph(tensor, self._anchor, self._clock, self.batch_axis)
 
     def _is_pre_hook_of(self, module: Any) -> bool:
         hooks = module._forward_pre_hooks
@@ -207,21 +226,25 @@ class StateCaptureHook(TensorPoint, Receiver):
     def _capture_value(self, module: Any, value: Any) -> None:
         tensor = first_tensor(value)
         if tensor is None:
-            if self._passes is None:
-                raise TypeError(
-                    f"{self.name}: no tensor in what {type(module).__name__} passes: "
-                    f"{type(value).__name__}"
-                )
+            self._check_may_be_skipped(module, value)
             self.deliver_nothing()
             return
         if isinstance(tensor, Proxy):  # torch.fx traces
             return
-        self._take_rule_of(module)
+        if not self._has_rule:
+            self._take_rule_of(module)
         self.deliver(tensor, sequences_of(value, tensor))
 
+    def _check_may_be_skipped(self, module: Any, value: Any) -> None:
+        """Raise TypeError if a value without a tensor is not of a layer of a model."""
+        if self._passes is None:
+            raise TypeError(
+                f"{self.name}: no tensor in what {type(module).__name__} passes: "
+                f"{type(value).__name__}"
+            )
+
     def _take_rule_of(self, module: torch.nn.Module) -> None:
-        if not self._has_rule:  # where graphs would guard the rule itself, in Python
-            self.use_rule(axis_rule_of(module) or UNKNOWN)
+        self.use_rule(axis_rule_of(module) or UNKNOWN)
 
     def use_rule(self, rule: AxisRule) -> None:
         """Find neurons by a rule in tensors of which nothing else is known."""

@@ -142,7 +142,7 @@ def attach_in_place(
                 hook.attach(module, before=place == "pre")
                 hooks += hook.later_calls_of_store()
         if hooks:
-            passes.attach(root)
+            passes.attach(root, counter)
             counter.attach(root)  # the last that is put first: it runs before the others
     except BaseException:
         detach(hooks)

@@ -53,25 +53,13 @@ class Receiver(MarkingHook):
         self._key_and_active[1] = active
 
     def deliver(self, tensor: torch.Tensor, sequences: PackedSequence | None = None) -> None:
-        """Receive a tensor now; in compiled code, whenever the graph runs.
-
-        ``sequences``: those whose data the tensor is. Compiled code does not pass them on.
-        Exported programs receive nothing: they outlive this process and its keys.
-        """
-        if torch.compiler.is_compiling():
-            if not is_exporting():
-                plain = part_in_graph(tensor).detach()  # now the last node of the graph
-                traced = axes_in_graph(self.batch_axis)
-                torch.ops.tensorstate_gpu.capture(plain, self._anchor, self._clock, traced)
-        elif self._key_and_active[1] and is_real_forward(tensor):  # as self.active, for each batch
+        """Receive a tensor now. ``sequences``: those whose data the tensor is."""
+        if self._key_and_active[1] and is_real_forward(tensor):  # as self.active, for each batch
             self.receive(tensor, self.pass_log.counter.clock, sequences=sequences)
 
     def deliver_nothing(self) -> None:
         """Like deliver(), of a call that passes no tensor."""
-        if torch.compiler.is_compiling():
-            if not is_exporting():
-                torch.ops.tensorstate_gpu.skip(self._anchor)
-        elif self.active:
+        if self.active:
             self.receive_nothing()
 
     def receive(
@@ -94,6 +82,25 @@ class Receiver(MarkingHook):
         raise NotImplementedError
 
 
+def capture_in_graph(
+    tensor: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, batch_axis: str
+) -> None:
+    """Let the graph that is made deliver a tensor, whenever it runs, to the receiver of an anchor.
+
+    Exported programs receive nothing: they outlive this process and its keys.
+    """
+    if not is_exporting():
+        plain = part_in_graph(tensor).detach()  # now the last node of the graph
+        traced = axes_in_graph(batch_axis)
+        torch.ops.tensorstate_gpu.capture(plain, anchor, clock, traced)
+
+
+def skip_in_graph(anchor: torch.Tensor) -> None:
+    """Like capture_in_graph(), of a call that passes no tensor."""
+    if not is_exporting():
+        torch.ops.tensorstate_gpu.skip(anchor)
+
+
 _new_keys = itertools.count()
 _receivers: "weakref.WeakValueDictionary[int, Receiver]" = weakref.WeakValueDictionary()
 
@@ -111,8 +118,8 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
         return
     receiver = _receivers.get(key)
     if receiver is not None and is_real_forward(x):
-        time, inputs, *_ = clock.tolist()
-        receiver.receive(x, time, traced, inputs or None)
+        counter = receiver.pass_log.counter
+        receiver.receive(x, counter.clock, traced, counter.inputs or None)
         note_captured(x, traced_axes(traced).axes)
 
 

@@ -1,11 +1,13 @@
 """PyTorch: PassCounter counts the forward passes of a model, also of a compiled one."""
 
+import itertools
+import sys
 import threading
 import weakref
+from types import FrameType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 try:
     import torch
@@ -14,41 +16,70 @@ except ImportError as error:
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from tensorstate_gpu._capturing.pass_log import PassLog, next_pass
+from tensorstate_gpu._capturing.pass_log import MOST_NOTED, PassLog
+from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .axis_flow import mark_input_in_graph
+from .axis_flow.mode import is_running
 from .bypasses import Bypasses
 from .marked_classes import MarkingHook, register_first
 from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
 
 
+class _Here(threading.local):
+    """The last pass of this thread."""
+
+    time = 0  # odd as long as it has not ended
+    inputs: int | None = None  # how many, if a graph knows it
+    frame: FrameType | None = None  # of its call, if that is outside of graphs
+    inside: tuple[FrameType, ...] = ()  # of calls of the model within it
+    owner: "_Owner | None" = None
+
+    def is_running(self) -> bool:
+        return self.frame is not None and is_running(self.frame)
+
+    def begin(self, time: int, inputs: int | None, frame: FrameType | None) -> None:
+        self.time, self.inputs, self.frame, self.inside = time, inputs, frame, ()
+
+
+class _Owner:
+    """An object that exists as long as a thread."""
+
+
 class PassCounter(MarkingHook):
     """Counts the forward passes of a model, as a pre-hook and a hook of it.
 
-    Its ``clock`` is odd inside a pass and even outside: pass n has the time 2 n - 1. It is data in
-    a tensor, which the operator that captures reads. So compiled graphs do not depend on its value,
-    and they cannot run a capture before the begin of its pass, or after the end.
+    Each thread has a time of its own; see PassTimes. The operators of compiled graphs that count
+    and capture have a tensor in common, so they run in their order. They find the counter by its
+    key, which is data in that tensor.
     """
 
     counts_passes = True  # which tells the graphs of models from others
 
-    def __init__(self, batch_axis: int = 0) -> None:
+    def __init__(self, batch_axis: int = 0, begun: int = 0) -> None:
         self._batch_axis = str(batch_axis)  # see axes_in_graph()
-        # The time, the number of inputs if a graph knows it, how many passes have failed, and the
-        # thread of the last one.
-        self._clock = np.zeros(4, np.int64)
-        self.tensor = shared_tensor(self._clock)
+        self.times = PassTimes(begun)
+        self._here = _Here()
+        key = next(_new_keys)
+        _counters[key] = self
+        self.tensor = shared_tensor(np.array([key], np.int64))
         self.bypasses: Bypasses | None = None
 
     @property
     def clock(self) -> int:
-        """The time now."""
-        return self._clock.item(0)
+        """The time now, for this thread.
+
+        A thread that has made no pass of the model may work for one of another thread.
+        """
+        here = self._here
+        if here.time % 2:
+            return here.time
+        return self.times.latest if here.owner is None else 2 * self.times.begun
 
     @property
-    def failed(self) -> int:
-        """How many passes have failed, before the one that runs."""
-        return self._clock.item(2)
+    def inputs(self) -> int | None:
+        """The number of inputs of this thread's pass, if a graph knows it."""
+        return self._here.inputs
 
     def attach(self, model: nn.Module) -> None:
         """Count the passes of a model."""
@@ -61,7 +92,7 @@ class PassCounter(MarkingHook):
         return begin, module.register_forward_hook(self.end_pass)
 
     def rejoin(self) -> None:
-        _end(self._clock)  # the pass in which it left has none
+        self.times.end_all()  # the pass in which it left has no end
         super().rejoin()
 
     def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
@@ -70,11 +101,43 @@ class PassCounter(MarkingHook):
             if not is_exporting():
                 self._begin_in_graph(args, kwargs)
             return
+        self.begin_at(args, kwargs, sys._getframe(1))
+
+    def begin_at(self, args: Any, kwargs: Any, frame: FrameType) -> None:
+        """Begin a pass. ``frame``: of the call of the model."""
         tensor = first_tensor((args, kwargs))
         if is_real_pass(self.tensor if tensor is None else tensor):
-            _begin(self._clock, 0)
+            self.begin(None, frame)
             if self.bypasses is not None:
                 self.bypasses.note_pass()
+
+    def begin(self, inputs: int | None, frame: FrameType | None = None) -> None:
+        """Begin a pass in this thread, unless the model calls itself. One without end has failed.
+
+        ``frame``: of the call, outside of graphs.
+        """
+        here = self._here
+        if here.time % 2:
+            if here.is_running():
+                here.inside += () if frame is None else (frame,)
+                return
+            self.times.fail(here.time)
+        here.owner = here.owner or _Owner()
+        here.begin(self.times.begin(here.owner), inputs, frame)
+
+    def end(self, frame: FrameType | None = None) -> None:
+        """End the pass of this thread. ``frame``: of a call of the model, outside of graphs."""
+        here = self._here
+        if here.time % 2 and frame not in here.inside:
+            self.times.end(here.time)
+            here.begin(here.time + 1, None, None)
+
+    def note_over(self) -> None:
+        """Note that a call of this thread is over. If its pass has not ended, it has failed."""
+        here = self._here
+        if here.time % 2 and not here.is_running():
+            self.times.note_over(here.time)
+            here.frame = None
 
     def _begin_in_graph(self, args: Any, kwargs: Any) -> None:
         given = None
@@ -91,15 +154,18 @@ class PassCounter(MarkingHook):
             if not is_exporting():
                 torch.ops.tensorstate_gpu.end_pass(self.tensor)
         else:
-            _end(self._clock)
+            self.end(sys._getframe(1))
 
     def __getstate__(self) -> int:
-        return self.clock
+        return self.times.begun
 
-    def __setstate__(self, clock: int) -> None:
+    def __setstate__(self, begun: int) -> None:
         """A copy stands still: it counts the passes of no model."""
-        self.__init__()  # type: ignore[misc]
-        self._clock[0] = clock
+        self.__init__(begun=begun)  # type: ignore[misc]
+
+
+_new_keys = itertools.count()
+_counters: "weakref.WeakValueDictionary[int, PassCounter]" = weakref.WeakValueDictionary()
 
 
 class ModuleLog(PassLog):
@@ -108,15 +174,13 @@ class ModuleLog(PassLog):
     def __init__(self, counter: PassCounter) -> None:
         self.counter = counter
         self._expected: int | None = None
-        self._calls = (0, 0)  # the clock of the last call, and how many calls there were by then
         self._module: weakref.ref[nn.Module] | None = None
-        super().__init__(counter)
+        super().__init__(counter.times)
 
     def of_later_call(self) -> "ModuleLog":
         """Return the log of another call of the layer, in which it has not run yet."""
         log = ModuleLog(self.counter)
-        log._start = log._last = self._start
-        log._failed_before = self._failed_before
+        log._begun_before = self._begun_before
         log._expected, log._module = self._expected, self._module
         return log
 
@@ -132,28 +196,34 @@ class ModuleLog(PassLog):
     def restart(self) -> None:
         super().restart()
         self._bypass: str | None = None
+        self._calls: dict[int, int] = {}  # how many, by the time of the pass
 
     def expect_pass(self) -> None:
         """Let note() tell when the next pass has ended."""
-        self._expected = next_pass(self.counter.clock)
+        self._expected = self.counter.times.next
 
-    def note(self, clock: int) -> bool:
+    def note(self, time: int) -> bool:
         """Note that the layer ran at a time. Return whether the expected pass has ended."""
-        self.note_run(clock)
-        if self._expected is None or not self.is_past(clock):
+        self.note_run(time)
+        if self._expected is None or not self.is_past(time):
             return False
         self._expected = None
         return True
 
-    def is_past(self, clock: int) -> bool:
+    def is_past(self, time: int) -> bool:
         """Return whether the expected pass has ended at a time."""
-        return self._expected is not None and clock > self._expected
+        return self._expected is not None and time > self._expected
 
-    def call_number(self, clock: int) -> int:
+    def call_number(self, time: int) -> int:
         """Count the calls of the layer in this pass: 1, 2, ...; outside of passes always 1."""
-        last, calls = self._calls
-        self._calls = (clock, calls + 1 if clock == last and clock % 2 else 1)
-        return self._calls[1]
+        if time % 2 == 0:
+            return 1
+        with self._lock:
+            if len(self._calls) > MOST_NOTED:
+                running = self.counter.times.unfinished()
+                self._calls = {each: self._calls.get(each, 0) for each in running}
+            self._calls[time] = self._calls.get(time, 0) + 1
+            return self._calls[time]
 
     def bypass(self) -> str | None:
         module = None if self._module is None else self._module()
@@ -174,39 +244,29 @@ _library.define(
 _library.define("end_pass(Tensor(a!) clock) -> ()", tags=NOT_IN_CUDA_GRAPHS)
 
 
+def _counter_of(clock: torch.Tensor) -> PassCounter | None:
+    return _counters.get(clock.tolist()[0])
+
+
 def _begin_pass(clock: torch.Tensor, given: torch.Tensor | None, batch_axis: int) -> None:
     """Called by compiled graphs, perhaps with a copy of the tensor, which they copy back.
 
-    ``given``: the first tensor that the model is given. Written without torch: activation
-    checkpointing saves the clock, and rejects a changed tensor.
+    ``given``: the first tensor that the model is given. The clock is not changed: activation
+    checkpointing saves it, and rejects a changed tensor.
     """
-    if is_real_pass(clock):
-        _begin(clock.numpy(), _size(given, batch_axis))
+    if is_real_pass(clock) and (counter := _counter_of(clock)) is not None:
+        counter.begin(_size(given, batch_axis))
 
 
-def _begin(time: NDArray[np.int64], inputs: int) -> None:
-    """Begin a pass. One that has no end has failed, unless it runs in another thread."""
-    thread = threading.get_ident()
-    now, _, failed, last = time.tolist()  # one call, where each entry of an array takes one
-    time[:] = next_pass(now), inputs, failed + (now % 2 and last == thread), thread
-
-
-def _end(time: NDArray[np.int64]) -> None:
-    """End a pass, if one has begun."""
-    now = time.item(0)
-    if now % 2:
-        time[0] = now + 1
-
-
-def _size(given: torch.Tensor | None, axis: int) -> int:
-    """Return the size of an axis, 0 if there is none."""
-    return given.shape[axis] if given is not None and -given.ndim <= axis < given.ndim else 0
+def _size(given: torch.Tensor | None, axis: int) -> int | None:
+    """Return the size of an axis, None if there is none."""
+    return given.shape[axis] if given is not None and -given.ndim <= axis < given.ndim else None
 
 
 def _end_pass(clock: torch.Tensor) -> None:
     """Called by compiled graphs."""
-    if is_real_pass(clock):
-        _end(clock.numpy())
+    if is_real_pass(clock) and (counter := _counter_of(clock)) is not None:
+        counter.end()
 
 
 def _do_nothing(clock: torch.Tensor, *_: object) -> None:

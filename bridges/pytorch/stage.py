@@ -127,6 +127,11 @@ class Stage:
         self.status[:ACTIVE].fill_(0)
         self._wait()  # for whatever stream the next batches come on
 
+    def waiting(self) -> int:
+        """Return how many rows wait, or have found no room. Waits for the device."""
+        status = self.status.cpu().tolist()
+        return int(status[ROWS] + status[LOST])
+
     def _wait(self) -> None:
         if is_recorded(self.status):
             raise NotCapturable("states cannot be read while a CUDA graph is recorded")

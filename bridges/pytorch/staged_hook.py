@@ -26,7 +26,7 @@ from .operator import Receiver
 from .pass_counter import ModuleLog
 from .spread_tensors import local_part, part_in_graph
 from .stage import APPENDING, Stage, Staged, checked_labels, placement_of
-from .tensors import is_exporting, is_real_forward, is_recorded
+from .tensors import first_tensor, is_exporting, is_real_forward, is_recorded
 
 # A CUDA graph writes into the stages that it was recorded with, whether or not their captures have
 # ended. It also reads the weights of its layers, so it cannot be used longer than these.
@@ -43,7 +43,8 @@ class StagedHook(StateCaptureHook):
     takes_stage_rows = True
     _stage: Stage | None = None
     _static_labels: torch.Tensor | None = None
-    _lost = 0  # rows
+    _lost = 0  # rows that have found no room
+    _uncounted = ""  # which rows were not counted at the end of the program, and why
     _failed = 0  # passes, when the stage was drained last
 
     def _use_log(self, log: ModuleLog) -> None:
@@ -52,15 +53,16 @@ class StagedHook(StateCaptureHook):
 
     # ---- batches -------------------------------------------------------------------------------
 
+    def _capture_in_graph(self, module: Any, value: Any) -> None:
+        tensor = first_tensor(value)
+        if self._stage is None or not isinstance(tensor, torch.Tensor):
+            super()._capture_in_graph(module, value)
+        elif not is_exporting():
+            self._stage.append(part_in_graph(tensor).detach())
+
     def deliver(self, tensor: torch.Tensor, sequences: PackedSequence | None = None) -> None:
         """Like Receiver.deliver(); in a CUDA graph that is recorded, whenever it is replayed."""
-        stage = self._stage
-        if torch.compiler.is_compiling():
-            if stage is None:
-                super().deliver(tensor, sequences)
-            elif not is_exporting():
-                stage.append(part_in_graph(tensor).detach())
-        elif is_real_forward(tensor, recorded=True):
+        if is_real_forward(tensor, recorded=True):
             if is_recorded(tensor):
                 self._keep_for_graph()
             self.receive(tensor, self.pass_log.counter.clock, sequences=sequences)
@@ -114,7 +116,7 @@ class StagedHook(StateCaptureHook):
         self._stage, self._found_first = stage, found
         self.intake.add_barrier(self.drain)
         _with_stage.add(self)
-        self._failed = self.pass_log.counter.failed
+        self._failed = self.pass_log.counter.times.failed()
         return stage
 
     def takes_pass(self) -> bool:
@@ -153,7 +155,7 @@ class StagedHook(StateCaptureHook):
         So is what was staged since the last time if a pass has failed since: nothing tells which
         rows are its. A warning says so.
         """
-        stage, failed = self._stage, self.pass_log.counter.failed
+        stage, failed = self._stage, self.pass_log.counter.times.failed()
         if failed != self._failed:
             self._failed = failed
             self._drop()
@@ -180,7 +182,7 @@ class StagedHook(StateCaptureHook):
 
     def discard_broken_pass(self) -> None:
         """Drop what waits in the stage, with a warning, if a pass has begun and not ended."""
-        if self.pass_log.counter.clock % 2:
+        if self.pass_log.counter.times.unfinished():
             self._drop()
         else:
             self.drain()
@@ -204,7 +206,9 @@ class StagedHook(StateCaptureHook):
             scope.notes = before
 
     def check_complete(self) -> None:
-        """Raise RowsLost if rows have found no room."""
+        """Raise RowsLost if rows have found no room, or could not be counted."""
+        if self._uncounted:
+            raise RowsLost(f"{self.name}: {self._uncounted}")
         if self._lost:
             raise RowsLost(
                 f"{self.name}: {self._lost:,} rows have found no room among the "
@@ -214,7 +218,7 @@ class StagedHook(StateCaptureHook):
 
     def forget_lost(self) -> None:
         """Start over after lost rows."""
-        self._lost = 0
+        self._lost, self._uncounted = 0, ""
 
     def _find_accumulator(self) -> Accumulator | None:
         self.check_complete()
@@ -228,13 +232,26 @@ class StagedHook(StateCaptureHook):
         """Count what waits in the stage, and leave the model.
 
         Python ends blocks that are still open when parts of it are gone. Nothing can be counted
-        then, and torch aborts the process over a tensor that the failed attempt refers to.
+        then, and torch aborts the process over a tensor that the failed attempt refers to. If it
+        fails now, what functions at exit read raises RowsLost.
         """
         try:
             self.drain()
+        except Exception as error:  # any: of a device, for want of memory, ...
+            self._uncounted = (
+                f"{self._waiting()} that waited in its stage could not be counted when the program "
+                f"ended: {type(error).__name__}: {error}"
+            )
         finally:
             self.remove()
             self._stage = None
+
+    def _waiting(self) -> str:
+        """Say how many rows wait in the stage."""
+        try:
+            return f"{0 if self._stage is None else self._stage.waiting():,} rows"
+        except Exception:  # a device that has failed does not tell
+            return "an unknown number of rows"
 
     # ---- copies --------------------------------------------------------------------------------
 

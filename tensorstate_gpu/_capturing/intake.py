@@ -228,6 +228,10 @@ class Intake:
         """Return whether a pass of the model has begun and not ended, if that is known."""
         return self.log.in_pass()
 
+    def passes_overlap(self) -> bool:
+        """Return whether the last pass is known to have run beside another."""
+        return self.log.passes_overlap()
+
     def mark_pass_end(self) -> None:
         """Remember what there is at the end of a forward pass."""
         with self.lock:

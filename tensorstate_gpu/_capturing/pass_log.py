@@ -1,87 +1,75 @@
 """PassLog: in how many forward passes of a model a layer ran."""
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from tensorstate_gpu._capturing.pass_times import PassTimes
+from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 
-
-class Clock(Protocol):
-    """Counts the passes of a model: pass n has the time 2 n - 1, and the time after it is even."""
-
-    @property
-    def clock(self) -> int:
-        """The time now."""
-
-    @property
-    def failed(self) -> int:
-        """How many passes have failed, before the one that runs."""
-
-
-def next_pass(clock: Any) -> Any:
-    """Return the time of the pass that begins next, or an array of it. One that failed has no end.
-
-    >>> next_pass(0), next_pass(1), next_pass(2)
-    (1, 3, 3)
-    """
-    return clock + 1 + clock % 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Stopped:
-    """A clock that stands still."""
-
-    clock: int
-    failed: int
+MOST_NOTED = 16  # passes, beside those that still run
 
 
 class PassLog:
     """In how many passes of a model a layer ran, since it was attached or reset."""
 
-    def __init__(self, counter: Clock) -> None:
-        self._counter = counter
+    def __init__(self, times: PassTimes) -> None:
+        self._times = times
+        self._lock = ForkSafeLock()
         self.restart()
 
     def stop(self) -> None:
         """Count no further passes."""
-        self._counter = _Stopped(self._counter.clock, self._counter.failed)
+        self._times = self._times.copy()
 
     def leave_out_failed_pass(self) -> None:
         """Count no further passes, nor one that has begun and not ended."""
-        clock = self._counter.clock
-        self._ran -= clock % 2 and self._last == clock
-        self._counter = _Stopped(clock - clock % 2, self._counter.failed)
+        self.stop()
+        for time in self._times.unfinished():
+            self._ran -= time in self._noted
+            self._left_out += time > 2 * self._begun_before
+            self._times.end(time)
 
     def restart(self) -> None:
         """Count from zero."""
-        self._start = self._last = self._counter.clock
+        self._begun_before, self._left_out = self._times.begun, 0
         self._ran = 0
-        self._failed_before = self._counter.failed
+        self._noted: set[int] = set()  # times of passes in which the layer ran
 
-    def note_run(self, clock: int) -> None:
+    def note_run(self, time: int) -> None:
         """Note that the layer ran at a time. Outside of passes, that does not count."""
-        if clock % 2 and clock > self._last:
-            self._last = clock
-            self._ran += 1
+        if time % 2 == 0 or time < 2 * self._begun_before or time in self._noted:
+            return
+        with self._lock:
+            if time not in self._noted:  # as another thread may have noted
+                if len(self._noted) > MOST_NOTED:
+                    self._noted = self._noted.intersection(self._times.unfinished())
+                self._noted.add(time)
+                self._ran += 1
 
     def passes(self, *, ended: bool = False) -> tuple[int, int] | None:
         """Return in how many passes the layer ran, and how many there were; None if none were.
 
-        ``ended``: leave out a pass that still runs, or has failed.
+        ``ended``: leave out passes that still run, or have failed last.
         """
-        clock, ran = self._counter.clock, self._ran
-        if ended and clock % 2:
-            ran -= self._last == clock
-            clock -= 1
-        total = (clock + 1) // 2 - (self._start + 1) // 2
+        ran, total = self._ran, self._times.begun - self._begun_before - self._left_out
+        if ended:
+            unfinished = self._unfinished()
+            ran -= sum(time in self._noted for time in unfinished)
+            total -= len(unfinished)
         return (ran, total) if total > 0 else None
 
+    def _unfinished(self) -> list[int]:
+        return self._times.unfinished(self._begun_before)
+
     def failed(self, *, ended: bool = False) -> int:
-        """Return how many passes have failed; one that still runs may do so."""
-        running = 0 if ended else self._counter.clock % 2
-        return self._counter.failed - self._failed_before + running
+        """Return how many passes have failed; those that still run may do so."""
+        running = 0 if ended else len(self._unfinished())
+        return self._times.failed(self._begun_before) + running
 
     def in_pass(self) -> bool | None:
         """Return whether a pass has begun and not ended; None if there were none."""
-        return None if self.passes() is None else self._counter.clock % 2 == 1
+        return None if self.passes() is None else bool(self._times.unfinished())
+
+    def overlaps(self) -> bool:
+        """Return whether the last pass ran beside another, which may have come further."""
+        return self._times.overlaps
 
     def bypass(self) -> str | None:
         """Return what has run the layer without its capture point in some passes, if known."""

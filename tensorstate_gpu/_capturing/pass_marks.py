@@ -16,6 +16,9 @@ class MarkedLayer(Protocol):
     def in_pass(self) -> bool | None:
         """Return whether a pass of the model has begun and not ended, if that is known."""
 
+    def passes_overlap(self) -> bool:
+        """Return whether the last pass is known to have run beside another."""
+
     def mark_pass_end(self) -> None:
         """Remember what there is at the end of a forward pass."""
 
@@ -44,9 +47,12 @@ class PassMarks:
                 layer.mark_pass_end()
 
     def discard_broken_pass(self) -> bool:
-        """Discard the batches of a pass that an exception ended. Return whether there were any."""
+        """Discard the batches of a pass that an exception ended. Return whether there were any.
+
+        None are discarded if it ran beside another, whose batches are among those since the mark.
+        """
         layers = self._layers
-        broken = is_broken(
+        broken = not any(layer.passes_overlap() for layer in layers) and is_broken(
             [layer.progress() for layer in layers], [layer.in_pass() for layer in layers]
         )
         for layer in layers if broken else ():

@@ -241,7 +241,7 @@ class _Merging:
         whole = next(counts) if own.histograms else None
         of_labels = [next(counts) for _ in own.histograms[1:]]
         groups = None
-        if self.sample is not None:
+        if self.sample is not None and self.neurons is not None:
             groups = RankGroups.of(ranks, own.groups, self.sample)
         both = zip(own.groups_by, self.samples.values(), strict=True)
         groups_by = dict(zip(self.samples, RankGroups.of_each(ranks, list(both)), strict=True))

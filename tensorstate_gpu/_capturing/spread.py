@@ -105,7 +105,8 @@ def _join(ranks: Ranks, start: int, rows: Rows, neurons: list[int]) -> tuple[int
     padded = np.zeros((len(rows), row_bytes(max(neurons))), np.uint8)
     padded[:, : rows.shape[1]] = rows
     own = ranks.exchanged(padded, np.diff(ends).tolist())
-    return start + ends[ranks.rank], concatenate_neurons(own, neurons)
+    slices = [part[:, : row_bytes(of)] for part, of in zip(own, neurons, strict=True)]
+    return start + ends[ranks.rank], concatenate_neurons(slices, neurons)
 
 
 def _blocks(chunks: Iterable[Rows]) -> Iterator[tuple[int, Rows]]:

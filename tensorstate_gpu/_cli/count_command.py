@@ -14,7 +14,10 @@ def count(options: argparse.Namespace) -> int:
     layer = only_layer(store, options.layer)
     number, of = options.part
     with Progress.in_percent("counting and writing") as bar:
-        counts = count_part(layer, number, of, options.to, progress=bar.to_share)
+        if layer.keeps_counts and of == 1:  # they are no rows of which there could be parts
+            counts = layer.histogram(to=options.to, progress=bar.to_share)
+        else:
+            counts = count_part(layer, number, of, options.to, progress=bar.to_share)
     what = f"{with_noun(counts.total, 'state')}, {len(counts):,} distinct"
     print(f"{options.to}: {what}{f' (part {number} of {of})' if of > 1 else ''}")
     return 0

@@ -21,10 +21,10 @@ def info(options: argparse.Namespace) -> int:
     """Print what the commit record contains, of stores of states or of counts."""
     try:
         store, _ = open_store(options)
-    except NoStore as error:
+    except NoStore:
         counts = _found_counts(options)
         if counts is None:
-            raise error
+            raise
         _print_counts(counts, as_json=options.json)
         return 0
     summary = store.info()
@@ -60,9 +60,8 @@ def _print_counts(found: list[dict[str, Any]], *, as_json: bool) -> None:
         )
         for each in found
     ]
-    print(
-        text_table([("counts", "neurons", "states", "distinct", "chunks", "takes", "share"), *rows])
-    )
+    headings = ("counts", "neurons", "states", "distinct", "chunks", "takes", "share")
+    print(text_table([headings, *rows]))
 
 
 def _print_store(summary: dict[str, Any]) -> None:

@@ -44,6 +44,6 @@ def _print_error(error: Exception) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     kind = "" if isinstance(error, _PLAIN_ERRORS) else f"{type(error).__name__}: "
-    told = f"{error}".splitlines() + [f"({note})" for note in getattr(error, "__notes__", ())]
-    print(f"tensorstate: {kind}{' '.join(told)}", file=sys.stderr)
+    advice = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    print(f"tensorstate: {kind}{' '.join(f'{error}{advice}'.splitlines())}", file=sys.stderr)
     return 2

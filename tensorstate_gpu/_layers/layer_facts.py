@@ -124,6 +124,9 @@ class PassSource(Protocol):
     def in_pass(self) -> bool | None:
         """Return whether a pass has begun and not ended; None if there were none."""
 
+    def overlaps(self) -> bool:
+        """Return whether the last pass ran beside another, which may have come further."""
+
     def leave_out_failed_pass(self) -> None:
         """Count no further passes, nor one that has begun and not ended."""
 
@@ -181,6 +184,10 @@ class LayerLog:
     def in_pass(self) -> bool | None:
         """Return whether a pass has begun and not ended, if that is known."""
         return None if self.pass_source is None else self.pass_source.in_pass()
+
+    def passes_overlap(self) -> bool:
+        """Return whether the last pass is known to have run beside another."""
+        return self.pass_source is not None and self.pass_source.overlaps()
 
     def leave_out_failed_pass(self) -> None:
         """Count no further passes, nor one that has begun and not ended: it was taken back."""

@@ -22,13 +22,12 @@ class Transfer:
         self.rows = 0  # sent and not dropped yet
 
     def send(self, rows: DeviceArray) -> None:
-        """Queue a copy of rows (states, bytes), which are not written to until it has arrived.
+        """Queue a copy of rows (states, bytes). After a MemoryError none is queued.
 
-        Work that is queued later on the current stream does not wait for it. After a MemoryError
-        none is queued.
+        The device copies them first, which takes it little time: later work on the current stream
+        may write to them, and does not wait until they have arrived.
         """
-        contiguous = device.library().ascontiguousarray(rows)
-        self._in_flight.append(device.AsyncHostCopy(contiguous, self._stream))
+        self._in_flight.append(device.AsyncHostCopy(rows.copy(), self._stream))
         self._bytes += rows.size
         self.rows += len(rows)
 

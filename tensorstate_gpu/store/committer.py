@@ -18,22 +18,24 @@ from tensorstate_gpu.store.written_layer import Snapshot, WrittenLayer
 class CommitSnapshot(NamedTuple):
     """What a commit will publish: all names of layers, and snapshots of those with rows.
 
-    ``closed``: whether it is the last commit, of a writer that ends properly.
+    ``ends``: for the last commit, whether the writer ends properly; None for others.
     """
 
     names: list[str]
     layers: dict[str, tuple[WrittenLayer, Snapshot]]
-    closed: bool = False
+    ends: bool | None = None
 
 
 class Committer:
     """Publishes commits one after the other, in background jobs. A failed job can be repeated.
 
-    ``record``: the last published record.
+    ``record``: the last published record. ``was_closed``: whether the store was, before the writer
+    began.
     """
 
-    def __init__(self, files: Files, record: Record) -> None:
+    def __init__(self, files: Files, record: Record, was_closed: bool | None) -> None:
         self.record = record
+        self._found, self._was_closed = record.layers, was_closed
         self._files = files
 
     def submit(
@@ -58,8 +60,11 @@ class Committer:
             has_some = ledger.instances or ledger.states or layers.get(name) is not None
             if has_some and name in layers:
                 layers[name] = layer.commit_entry(layer_snapshot)
-        if (layers, snapshot.closed) != (self.record.layers, self.record.closed):
-            self._publish_record(layers, closed=snapshot.closed)
+        closed: bool | None = bool(snapshot.ends)
+        if snapshot.ends is False and layers == self._found:
+            closed = self._was_closed
+        if (layers, closed) != (self.record.layers, self.record.closed):
+            self._publish_record(layers, closed=closed)
         on_published()
 
     def _update_metadata(self, name: str, layer: WrittenLayer) -> None:
@@ -85,7 +90,7 @@ class Committer:
             self._publish_record(rewound.layers)
 
     def _publish_record(
-        self, layers: dict[str, LayerRecord | None], *, closed: bool = False
+        self, layers: dict[str, LayerRecord | None], *, closed: bool | None = False
     ) -> None:
         record = dataclasses.replace(self.record, closed=closed)
         if layers != self.record.layers:

@@ -71,7 +71,7 @@ def _counts_info(layer: LayerRecord | None) -> dict[str, int]:
     if layer is None or layer.counts is None:
         return {}
     rows = [run.arrays["states"].rows for run in layer.counts.runs]
-    return {"runs": len(rows), "distinct_at_most": sum(rows)}
+    return {"runs": len(rows), "distinct_at_most": min(sum(rows), 2**layer.neurons)}
 
 
 def _array_keys(name: str, layer: LayerRecord | None) -> list[str]:

@@ -32,8 +32,11 @@ def _missing_store_reason(files: Files) -> str:
     return ": it is a file" if files.path.exists() else ": there is no such folder"
 
 
-def claim_and_read_record(files: Files, *, resume: bool) -> Record:
-    """Acquire the write lock, and return the record to resume from (empty for a new store)."""
+def claim_and_read_record(files: Files, *, resume: bool) -> tuple[Record, bool | None]:
+    """Acquire the write lock, and return the record to resume from (empty for a new store).
+
+    Also whether the store was closed, which the record then no longer says; False for a new one.
+    """
     wait_for_closing_writers(files)
     _read_existing_record(files, resume)  # raises before anything is claimed
     files.claim()
@@ -47,7 +50,7 @@ def claim_and_read_record(files: Files, *, resume: bool) -> Record:
         record = dataclasses.replace(record, format=record.written_format)
         files.write(KEY, record.to_bytes())
         files.sync()
-        return record
+        return record, False if found is None else found.closed
     except BaseException:
         files.release()
         raise

@@ -40,6 +40,9 @@ class BatchSource(Protocol):
     def in_pass(self) -> bool | None:
         """Return whether a pass of the model has begun and not ended, if that is known."""
 
+    def passes_overlap(self) -> bool:
+        """Return whether the last pass is known to have run beside another."""
+
 
 class RunWriter:
     """Writes the rows of all layers of a run, and commits them together.
@@ -55,10 +58,11 @@ class RunWriter:
         self,
         files: Files,
         record: Record,
+        was_closed: bool | None,
         options: WriterOptions,
     ) -> None:
         self.files = files
-        self._committer = Committer(files, record)
+        self._committer = Committer(files, record, was_closed)
         self.compressor = options.compressor
         self.progress = CommitProgress(options.progress)
         self._clock = CommitClock(options.commit_rows, options.commit_seconds)
@@ -166,11 +170,17 @@ class RunWriter:
                 layer.mark_pass_end()
 
     def discard_broken_pass(self) -> bool:
-        """Discard the batches of a pass that an exception ended. Return whether there were any."""
+        """Discard the batches of a pass that an exception ended. Return whether there were any.
+
+        None are discarded if it ran beside another, whose batches are among those since the mark.
+        """
         if not self.life.is_open():
             return False
         self.drain_all()
-        if not is_broken(self._progress(), [source.in_pass() for source in self._sources]):
+        sources = list(self._sources)
+        if any(source.passes_overlap() for source in sources):
+            return False
+        if not is_broken(self._progress(), [source.in_pass() for source in sources]):
             return False
         with self._lock:
             self._rejects_batches = (
@@ -270,13 +280,13 @@ class RunWriter:
         for layer in list(self._layers.values()):
             layer.drain()
 
-    def submit_commit(self, *, closed: bool = False) -> None:
+    def submit_commit(self, *, ends: bool | None = None) -> None:
         """Queue a commit of all batches so far for the background threads.
 
-        ``closed``: the record says that the writer has ended properly.
+        ``ends``: for the last one, whether the writer ends properly.
         """
         with self._lock:
-            snapshot = self._take_snapshot(closed)
+            snapshot = self._take_snapshot(ends)
             self._queued_commits += 1
             self._committer.submit(snapshot, self._background.submit, self._on_published)
 
@@ -285,11 +295,11 @@ class RunWriter:
             self._queued_commits -= 1
         self.progress.restart()
 
-    def _take_snapshot(self, closed: bool) -> CommitSnapshot:
+    def _take_snapshot(self, ends: bool | None) -> CommitSnapshot:
         with self._lock:
             self._clock.mark_committed()
             layers = {name: (layer, layer.snapshot()) for name, layer in self._layers.items()}
-            return CommitSnapshot(list(self._names), layers, closed)
+            return CommitSnapshot(list(self._names), layers, ends)
 
     def _commit_when_idle(self) -> None:
         with self._lock:

@@ -107,8 +107,8 @@ class Store(StoredRun[StoredLayer]):
                 wait_for_closing_writers(self._files)
             self._opened_record = read_record(self._files)
         else:
-            self._opened_record = claim_and_read_record(self._files, resume=mode == "a")
-            writer = RunWriter(self._files, self._opened_record, options)
+            self._opened_record, was_closed = claim_and_read_record(self._files, resume=mode == "a")
+            writer = RunWriter(self._files, self._opened_record, was_closed, options)
             self._session = WritingSession(self._files, self._opened_record, writer)
             # Rows that are still buffered when this object is collected must be committed.
             weakref.finalize(self, writer.life.close_in_background).atexit = False
@@ -169,8 +169,8 @@ class Store(StoredRun[StoredLayer]):
         """Whether the last writer has ended properly: by close(), or at the end of its block.
 
         False while it is at work, and for good if it was killed, or if an exception has ended its
-        block, or the program without close(): the store then has what was committed. None if a
-        version wrote the store that did not say.
+        block, or the program without close(): the store then has what was committed. A writer that
+        has added nothing leaves it as it was. None if a version wrote the store that did not say.
         """
         return self.record.closed
 

@@ -18,8 +18,11 @@ class FinalCommit(Protocol):
     def drain_all(self) -> None:
         """Store all batches that are in transit from a device."""
 
-    def submit_commit(self, *, closed: bool = False) -> None:
-        """Queue a commit of all batches so far for the background threads."""
+    def submit_commit(self, *, ends: bool | None = None) -> None:
+        """Queue a commit of all batches so far for the background threads.
+
+        ``ends``: for the last one, whether the writer ends properly.
+        """
 
     def delete_replaced(self) -> None:
         """Delete files that commits have replaced, and which readers might still have needed."""
@@ -92,7 +95,7 @@ class WriterLife:
                 return
             self._close_is_running = True
             if at_exit or not self.is_deleted_without_loss():
-                self._final_commit(closed=finished and not at_exit)
+                self._final_commit(ends=finished and not at_exit)
         except BaseException:
             self._close_is_running = False
             self._writer.reject_batches(False)
@@ -102,12 +105,12 @@ class WriterLife:
             raise
         self._end()
 
-    def _final_commit(self, *, closed: bool) -> None:
+    def _final_commit(self, *, ends: bool) -> None:
         if not self.files.exists():
             return
         self._writer.drain_all()
         self._writer.reject_batches(True)  # no batch of another thread may follow the last commit
-        self._writer.submit_commit(closed=closed)
+        self._writer.submit_commit(ends=ends)
         self._background.submit(self._writer.delete_replaced, exclusive=True)
         self._background.wait()
 
@@ -123,7 +126,7 @@ class WriterLife:
     def _drain_and_commit(self) -> None:
         if self.files.exists():
             self._writer.drain_all()
-            self._writer.submit_commit()  # after the chunks that drain_all() has queued
+            self._writer.submit_commit(ends=False)  # after the chunks that drain_all() has queued
             self._background.submit(self._writer.delete_replaced, exclusive=True)
         self._background.submit(self._end, exclusive=True)
 

@@ -184,6 +184,19 @@ def test_a_layer_that_no_rank_has_captured():
             assert run.network_efficiency() == run["used"].efficiency()
 
 
+@pytest.mark.parametrize("options", [{"keep": "states"}, {"keep": "counts", "groups": 8}], ids=str)
+def test_a_layer_whose_inputs_have_no_rows_on_any_rank(options):
+    def sync(ranks):
+        rowless = new_point(name="rowless", neurons=5, **options)
+        rowless.append(rows_of(0, neurons=5), 4)
+        return ts.Run([rowless, point_of(PARTS[ranks.rank], name="used", **options)]).sync(ranks)
+
+    for run in on_ranks(4, sync):
+        with pytest.raises(ts.errors.NothingCaptured, match="rowless: nothing captured"):
+            run["rowless"].grouped()
+        assert run["used"].grouped().estimate().rows == 80
+
+
 def test_later_calls_appear_where_the_model_ran():
     """A rank without inputs does not know how often a pass calls a layer."""
 

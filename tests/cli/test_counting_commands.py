@@ -8,6 +8,7 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
 from tensorstate_gpu._process import progress
+from tests.support.points import new_point, rows_of
 
 
 def test_a_whole_layer(did, run, tmp_path):
@@ -16,6 +17,19 @@ def test_a_whole_layer(did, run, tmp_path):
     assert (code, errors) == (0, "")
     assert out == f"{tmp_path / 'counts'}: 35 states, {len(expected)} distinct\n"
     assert ts.store.open_counts(tmp_path / "counts").load() == expected
+
+
+def test_a_layer_that_keeps_counts(did, refused, tmp_path):
+    path = tmp_path / "counted"
+    with ts.Store(path, "x") as store:
+        new_point(store, keep="counts").append(rows_of(35), 35, ["cat"] * 35)
+    expected = ts.Store(path)["layer"].histogram()
+    command = ("count", path, "--to", tmp_path / "counts")
+    assert did(*command)[0] == 0
+    assert ts.store.open_counts(tmp_path / "counts").load() == expected
+    assert "counts exists; it is not overwritten" in refused(*command)
+    part = (*command[:-1], tmp_path / "part", "--part", "0/2")
+    assert "'layer' keeps counts only" in refused(*part)
 
 
 def test_parts_and_ranges(did, run, tmp_path):

@@ -43,6 +43,34 @@ def test_an_exception_is_no_proper_end(tmp_path):
     assert (ts.Store(tmp_path).closed, len(ts.Store(tmp_path)["layer"])) == (False, 35)
 
 
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_a_writer_that_adds_nothing_leaves_a_store_closed(keep, adds, tmp_path):
+    with ts.Store(tmp_path, "x") as store:
+        new_point(store, keep=keep).append(ROWS, 35)
+
+    def go_on():
+        with ts.Store(tmp_path, "a") as store:
+            assert ts.Store(tmp_path).closed is False
+            point = new_point(store, keep=keep)
+            if adds:
+                point.append(ROWS, 35)
+            store.commit()
+            assert ts.Store(tmp_path).closed is False
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        go_on()
+    store = ts.Store(tmp_path)
+    assert (store.closed, store["layer"].state_count) == (not adds, 70 if adds else 35)
+    with (
+        pytest.raises(ValueError, match="was captured with keep="),
+        ts.Store(tmp_path, "a") as store,
+    ):
+        new_point(store, keep="counts" if keep == "states" else "states")
+    assert ts.Store(tmp_path).closed is not adds
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_store_of_a_path(fails, tmp_path):
     model = torch.nn.Sequential(torch.nn.Linear(3, 4))

@@ -4,14 +4,17 @@ Graphs exchange real tensors, and know their own by name. But a captured tensor 
 when its graph runs. The next graph, which is made then, finds it among its inputs by its memory.
 """
 
-from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
+import weakref
+from collections.abc import Sequence
+
+from torch import Tensor, UntypedStorage
 
 from .factors import Axes
 
 _MOST = 256  # tensors, of which most have gone
 
-_known: dict[int, tuple[StorageWeakRef, tuple[int, ...], Axes]] = {}
+# By address. Torch keeps the Python object of a storage as long as the storage exists.
+_known: dict[int, tuple[weakref.ref[UntypedStorage], Sequence[int], Axes]] = {}
 
 
 def note_captured(tensor: Tensor, axes: Axes | None) -> None:
@@ -19,20 +22,15 @@ def note_captured(tensor: Tensor, axes: Axes | None) -> None:
     if axes is None or not tensor.numel():
         return
     if len(_known) >= _MOST:
-        for address in [key for key, found in [*_known.items()] if _has_gone(found[0])]:
+        for address in [key for key, found in [*_known.items()] if found[0]() is None]:
             _known.pop(address, None)
     storage = tensor.untyped_storage()
-    reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-    _known[storage.data_ptr()] = reference, tuple(tensor.shape), axes
+    _known[storage.data_ptr()] = weakref.ref(storage), tensor.shape, axes
 
 
 def axes_of_captured(tensor: Tensor) -> Axes | None:
     """Return what a graph before knows of a tensor that it has captured; None if nothing."""
     found = _known.get(tensor.untyped_storage().data_ptr())
-    if found is None or _has_gone(found[0]) or found[1] != tuple(tensor.shape):
+    if found is None or found[0]() is None or found[1] != tensor.shape:
         return None
     return found[2]
-
-
-def _has_gone(storage: StorageWeakRef) -> bool:
-    return bool(storage.expired())  # type: ignore[no-untyped-call]

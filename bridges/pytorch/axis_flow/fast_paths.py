@@ -5,19 +5,20 @@ torch.overrides.has_torch_function() before they call a fused function. That is 
 function mode, and an nn.TransformerEncoder then returns other numbers where its input is padding.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu._process.shared_setting import SharedSetting
 
 _NAME = "has_torch_function"
+_Question = Callable[[Iterable[object]], bool]
 
 
-class FastPaths:
+class FastPaths(SharedSetting):
     """Replaces that function, in the whole process, as long as any thread follows a pass.
 
     It then answers as if the modes of class ``unseen`` were not there. torch.nn.functional has the
@@ -25,44 +26,56 @@ class FastPaths:
     """
 
     def __init__(self, unseen: type[TorchFunctionMode]) -> None:
-        self._unseen, self._users, self._lock = unseen, 0, ForkSafeLock()
-        self._original: Any = torch.overrides.has_torch_function
+        super().__init__()
+        self._unseen = unseen
+        self._original: _Question = torch.overrides.has_torch_function
+        self._ours: _Question | None = None
 
-    def begin(self) -> None:
-        with self._lock:
-            if not self._users:
-                self._original = torch.overrides.has_torch_function
-                setattr(torch.overrides, _NAME, self._has_torch_function)
-            self._users += 1
+    def _change(self) -> bool:
+        if self._ours is None:
+            self._original = torch.overrides.has_torch_function
+            self._ours = _AsIfWithout(self._unseen, self._original)
+            setattr(torch.overrides, _NAME, self._ours)
+        return True
 
-    def end(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                setattr(torch.overrides, _NAME, self._original)
-
-    def _has_torch_function(self, values: Any) -> bool:
-        with _modes_but(self._unseen):
-            return bool(self._original(values))
+    def _restore(self) -> None:
+        if torch.overrides.has_torch_function is self._ours:  # else someone has replaced ours
+            setattr(torch.overrides, _NAME, self._original)
+        self._ours = None
 
 
-@contextmanager
-def _modes_but(unseen: type[TorchFunctionMode]) -> Iterator[None]:
-    """Take the modes of a class from this thread's stack, inside a ``with`` block."""
-    modes = [torch._C._pop_torch_function_stack() for _ in range(_number_of_modes())]
-    _push(mode for mode in reversed(modes) if not isinstance(mode, unseen))
-    try:
-        yield
-    finally:
-        for _ in range(_number_of_modes()):
-            torch._C._pop_torch_function_stack()
-        _push(reversed(modes))
+class _AsIfWithout:
+    """Answers as another function does where the modes of a class are not there.
+
+    It is equal to that function, which torch.compile looks up in a table. Torch makes the table
+    once, when it first compiles something: with the functions that are in place then.
+    """
+
+    def __init__(self, unseen: type[TorchFunctionMode], original: _Question) -> None:
+        self._unseen, self._original = unseen, original
+
+    def __call__(self, values: Any) -> bool:
+        if torch.compiler.is_compiling():  # which knows of no mode of ours
+            return self._original(values)
+        modes = [torch._C._get_function_stack_at(i) for i in range(_number_of_modes())]
+        if not modes or not all(isinstance(mode, self._unseen) for mode in modes):
+            return self._original(values)
+        return torch._C._is_torch_function_enabled() and any(map(_overrides, values))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or self._original == other
+
+    def __hash__(self) -> int:
+        return hash(self._original)
 
 
 def _number_of_modes() -> int:
     return torch._C._len_torch_function_stack()
 
 
-def _push(modes: Any) -> None:
-    for mode in modes:
-        torch._C._push_on_torch_function_stack(mode)
+def _overrides(value: object) -> bool:
+    """Return whether the class of a value says what functions of torch do with it."""
+    usual = torch._C._disabled_torch_function_impl
+    if type(value) in (torch.Tensor, nn.Parameter):
+        return False
+    return getattr(value, "__torch_function__", usual) is not usual

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from tensorstate_gpu._process.interrupts import deferred_interrupts
+
 from .fast_paths import FastPaths
 from .known_axes import KnownAxes
 
@@ -33,21 +35,22 @@ class AxisFlow(TorchFunctionMode):
         return result
 
     def __enter__(self) -> "AxisFlow":
-        _FAST_PATHS.begin()
+        _FAST_PATHS.begin(self)
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def leave(self) -> None:
         """End the following: leave the stack of modes, wherever this one lies in it."""
-        _FAST_PATHS.end()
-        stack = []
-        while torch._C._len_torch_function_stack():
-            mode = torch._C._pop_torch_function_stack()
-            if mode is self:
-                break
-            stack.append(mode)
-        for mode in reversed(stack):
-            torch._C._push_on_torch_function_stack(mode)
+        _FAST_PATHS.end(self)
+        with deferred_interrupts():  # else the modes above this one could be lost
+            above = []
+            while torch._C._len_torch_function_stack():
+                mode = torch._C._pop_torch_function_stack()
+                if mode is self:
+                    break
+                above.append(mode)
+            for mode in reversed(above):
+                torch._C._push_on_torch_function_stack(mode)
 
 
 _FAST_PATHS = FastPaths(unseen=AxisFlow)

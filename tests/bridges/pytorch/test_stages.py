@@ -287,3 +287,18 @@ def test_stages_are_counted_and_left_when_the_process_ends():
         model(batch(1))
         assert run["0"].state_count == 5 * 16  # without a read before; nothing more is staged
         assert run["3"].histogram() == expected(model, range(2))["3_post_states"]
+
+
+def test_what_cannot_be_counted_when_the_process_ends_is_lost_with_its_number():
+    model = network()
+    with torch.no_grad(), staged(model) as run:
+        model(batch(0))
+        dense = run["3"]
+        dense.reset_states((1, 7))  # of another number of neurons than the layer has
+        model(batch(1))
+        dense.end_with_program()
+        lost = r"3_post_states: 5 rows that waited .* a batch has 4 neurons, earlier ones 7"
+        for read in (dense.entropy, dense.histogram, run.report, lambda: dense.state_count):
+            with pytest.raises(ts.errors.RowsLost, match=lost):
+                read()
+        assert run["0"].state_count == 2 * 5 * 16
