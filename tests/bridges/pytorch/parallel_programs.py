@@ -91,12 +91,12 @@ def program_tensor_parallel(rank, size):
 def long_program_compiled_tensor_parallel(rank, size):
     mesh = mesh_of(size)
     batches = [numbers(20, 6, seed=seed) for seed in range(size // 2)]
-    whole = captured(network(), *batches)
+    whole = captured(network(), *batches, labelled=True)
     own = batches[mesh["dp"].get_local_rank()]
     for options in ({}, {"use_local_output": False}):
         net = torch.compile(tensor_parallel(mesh, **options), backend="aot_eager")
-        run = captured(net, own)
-        check_gathered(run.sync(layouts=plain_layouts(mesh)), whole, rank)
+        run = captured(net, own, labelled=True)
+        check_labelled(run.sync(layouts=plain_layouts(mesh)), whole, rank)
 
 
 def program_slices(rank, size):
