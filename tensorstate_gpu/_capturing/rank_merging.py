@@ -34,9 +34,9 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
     def read() -> list[_Facts]:
         facts = []
         for point in find_points():
-            own = parts[point.name] = _parts(point)
-            spread = None if point.spread is None else point.spread.among(ranks.places)
-            spreads[point.name] = spread
+            own, spread = _parts(point)
+            spread = None if spread is None else spread.among(ranks.places)
+            parts[point.name], spreads[point.name] = own, spread
             facts.append(_facts(point, spread, own, ranks))
         return facts
 
@@ -52,17 +52,20 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
 # ---- what this rank has --------------------------------------------------------------------------
 
 
-def _parts(point: CapturePoint) -> Parts:
-    """Read what this rank has, at one time."""
-    if point.may_be_slice:
-        raise NotCapturable(
-            f"{point.name}: a plain tensor in a tensor parallel model may be a slice, a copy, or "
-            "rows of its own: say which by run.sync(layouts=...)"
-        )
-    read = Parts.of_slices if point.has_slices else Parts.of
+def _parts(point: CapturePoint) -> tuple[Parts, Spread | None]:
+    """Read what this rank has, and how that is spread, at one time."""
     try:
         with point.read_at_once() as accumulator:
-            return NOTHING if accumulator is None else read(accumulator, point.options.groups)
+            spread = point.spread  # which a pass notes before its rows
+            if point.may_be_slice:
+                raise NotCapturable(
+                    f"{point.name}: a plain tensor in a tensor parallel model may be a slice, a "
+                    "copy, or rows of its own: say which by run.sync(layouts=...)"
+                )
+            if accumulator is None:
+                return NOTHING, spread
+            read = Parts.of_slices if point.has_slices else Parts.of
+            return read(accumulator, point.options.groups), spread
     except MemoryError as error:
         raise MemoryError(
             f"{point.name}: ranks merge counts in memory. Where these are more, give each rank a "

@@ -295,3 +295,28 @@ def test_what_was_captured_before_a_reset_is_forgotten():
     point.spread = Spread((), 9)
     point.reset_states()
     assert point.spread is None
+
+
+class LatePoint(ts.CapturePoint):
+    """A capture point whose first pass ends while a reader waits for it."""
+
+    def read_at_once(self):
+        self.first_pass()
+        return super().read_at_once()
+
+
+def test_how_rows_are_spread_is_read_with_them():
+    states = np.random.default_rng(9).integers(0, 2, (20, 9))
+
+    def sync(ranks):
+        def first_pass():
+            point.spread = Spread((Step(NEURONS, ranks),), 9)
+            slices = np.array_split(states, 2, axis=1)[ranks.rank]
+            point.append(ts.compress_states(slices), 20)
+
+        point = LatePoint("layer")
+        point.declare(5 - ranks.rank, 1)
+        point.first_pass = first_pass
+        return ts.Run([point]).sync(ranks)["layer"].histogram().gather()
+
+    assert on_ranks(2, sync)[0] == ts.count_states(ts.compress_states(states), neurons=9)
