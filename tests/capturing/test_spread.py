@@ -200,19 +200,58 @@ def test_joined_slices_of_which_some_inputs_have_no_unit():
     assert found == (captured(states).counts_by(), {"grouped": "RowsNotKept"})
 
 
-@pytest.mark.parametrize("kind", [NEURONS, COPIES])
-def test_ranks_that_share_inputs_must_have_the_same_labels(kind):
+FOUR = np.arange(4)
+OTHER_NOTES = {  # of the inputs of two ranks that share them
+    "other labels": ({"labels": FOUR}, {"labels": FOUR + 1}),
+    "no labels": ({"labels": FOUR}, {}),
+    "no units": ({"units": FOUR}, {}),
+    "no units, but labels": ({"labels": FOUR, "units": FOUR}, {"labels": FOUR}),
+    "labels swapped": (
+        {"labels": [0, 1, 2, 3], "units": FOUR // 2},
+        {"labels": [1, 0, 2, 3], "units": FOUR // 2},
+    ),
+    "strings": ({"labels": ["0", "1", "2", "3"]}, {"labels": FOUR}),
+}
+KEPT = [{"keep": "states"}, {"keep": "counts"}, {"keep": "counts", "groups": 8}]
+
+
+@pytest.mark.parametrize(
+    ("notes", "kind", "options"),
+    [
+        (notes, kind, options)
+        for notes in OTHER_NOTES
+        for kind, options in [(NEURONS, KEPT[0]), *((COPIES, options) for options in KEPT)]
+        if notes != "labels swapped" or options == KEPT[0]  # counts do not know the inputs
+    ],
+    ids=str,
+)
+def test_ranks_that_share_inputs_must_have_the_same_labels(notes, kind, options):
     """Each counts a part of the rows by its own."""
 
     def sync(ranks):
-        point = new_point(neurons=9)
-        point.append(ts.compress_states(np.ones((4, 9))), 4, labels=np.arange(4) + ranks.rank)
-        point.spread = Spread((Step(kind, ranks),), 18)
+        point = new_point(neurons=9, **options)
+        rows = ts.compress_states(np.ones((4, 9)))
+        point.append(rows, 4, **OTHER_NOTES[notes][ranks.rank])
+        point.spread = Spread((Step(kind, ranks),), 18 if kind == NEURONS else 9)
         return ts.Run([point]).sync(ranks)
 
     found = on_ranks(2, sync)
     assert {type(error) for error in found} == {ts.errors.RanksDisagree}
     assert "layer: ranks 0 and 1 share their inputs, but not the labels" in str(found[0])
+
+
+def test_ranks_that_share_inputs_may_have_other_batches():
+    """Labels that come in other pieces, of another type, are the same."""
+
+    def sync(ranks):
+        point = new_point(neurons=9)
+        parts, kind = ((1, 3), np.int32) if ranks.rank else ((4,), np.int64)
+        for part in np.split(FOUR.astype(kind), np.cumsum(parts)[:-1]):
+            point.append(ts.compress_states(np.ones((len(part), 9))), len(part), labels=part)
+        point.spread = Spread((Step(COPIES, ranks),), 9)
+        return list(ts.Run([point]).sync(ranks)["layer"].counts_by())
+
+    assert on_ranks(2, sync) == [[0, 1, 2, 3]] * 2
 
 
 def test_slices_are_joined_across_one_axis_of_copies():
