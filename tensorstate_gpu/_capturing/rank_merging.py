@@ -1,12 +1,13 @@
 """Merges the capture points of all ranks of a job: they agree on layers, then exchange states."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._capturing.rank_parts import NOTHING, Parts
+from tensorstate_gpu._capturing.rank_parts import NOTHING, Notes, Parts, notes_of
 from tensorstate_gpu._capturing.rank_run import RankFacts, RankLayer, RankRun
 from tensorstate_gpu._capturing.spread import Spread
 from tensorstate_gpu._layers.numbered_keys import Label, in_order
@@ -34,9 +35,9 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
     def read() -> list[_Facts]:
         facts = []
         for point in find_points():
-            own = parts[point.name] = _parts(point)
-            spread = None if point.spread is None else point.spread.among(ranks.places)
-            spreads[point.name] = spread
+            own, spread = _parts(point)
+            spread = None if spread is None else spread.among(ranks.places)
+            parts[point.name], spreads[point.name] = own, spread
             facts.append(_facts(point, spread, own, ranks))
         return facts
 
@@ -52,17 +53,22 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
 # ---- what this rank has --------------------------------------------------------------------------
 
 
-def _parts(point: CapturePoint) -> Parts:
-    """Read what this rank has, at one time."""
-    if point.may_be_slice:
-        raise NotCapturable(
-            f"{point.name}: a plain tensor in a tensor parallel model may be a slice, a copy, or "
-            "rows of its own: say which by run.sync(layouts=...)"
-        )
-    read = Parts.of_slices if point.has_slices else Parts.of
+def _parts(point: CapturePoint) -> tuple[Parts, Spread | None]:
+    """Read what this rank has, and how that is spread, at one time."""
     try:
         with point.read_at_once() as accumulator:
-            return NOTHING if accumulator is None else read(accumulator, point.options.groups)
+            spread = point.spread  # which a pass notes before its rows
+            if point.may_be_slice:
+                raise NotCapturable(
+                    f"{point.name}: a plain tensor in a tensor parallel model may be a slice, a "
+                    "copy, or rows of its own: say which by run.sync(layouts=...)"
+                )
+            if accumulator is None:
+                return NOTHING, spread
+            read = Parts.of_slices if point.has_slices else Parts.of
+            parts = read(accumulator, point.options.groups)
+            notes = () if spread is None else notes_of(accumulator.ledger)
+            return dataclasses.replace(parts, notes=notes), spread
     except MemoryError as error:
         raise MemoryError(
             f"{point.name}: ranks merge counts in memory. Where these are more, give each rank a "
@@ -87,6 +93,7 @@ class _Facts:
     inputs: int | None
     labels: tuple[Label, ...] | None
     samples: Mapping[Label, SampledInstances]
+    notes: Notes
     has_both: bool
     is_first: bool
     place: int  # of the rank, in the whole job
@@ -131,6 +138,7 @@ def _facts(point: CapturePoint, spread: Spread | None, parts: Parts, ranks: Rank
         parts.inputs,
         parts.labels,
         parts.samples,
+        parts.notes,
         parts.has_both,
         is_first,
         ranks.places[ranks.rank],
@@ -276,9 +284,11 @@ def _check_partners(captured: Sequence[_Facts], name: str) -> None:
 
 def _differ(one: _Facts, other: _Facts) -> bool:
     """Return whether the inputs of two ranks have other labels or units, as far as both know."""
-    if (one.labels is None) != (other.labels is None) or not (one.samples and other.samples):
-        return False
-    return one.samples != other.samples
+    if one.notes != other.notes:
+        return True
+    if one.samples and other.samples:
+        return one.samples != other.samples
+    return one.labels != other.labels
 
 
 def _union(labels: Sequence[tuple[Label, ...] | None]) -> tuple[Label, ...] | None:

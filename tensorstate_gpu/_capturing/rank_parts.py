@@ -1,5 +1,6 @@
 """Parts: the states of a layer on one rank, as they are merged with those of others."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -8,6 +9,8 @@ from tensorstate_gpu._capturing.spread import Spread
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.counters import LabelledCounters
 from tensorstate_gpu._layers.fixed_rows import FixedRows
+from tensorstate_gpu._layers.instance_groups import hashes_of
+from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.numbered_keys import Label, in_order
 from tensorstate_gpu._states.state_counts import StateCounts, merge_all
 from tensorstate_gpu._states.stored_groups import load_each
@@ -15,6 +18,7 @@ from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, RowsNotKept
 from tensorstate_gpu.information.group_table import SampledInstances
 
 ByGroup = Sequence[StateCounts]
+Notes = tuple[tuple[int, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ class Parts:
     ``samples``: which inputs have each label, also those of which the layer has no rows, or which
     inputs there are (for None) unless all have one; empty where counts are not known by group.
     ``slices``: the rows, where they have a part of the neurons. They are counted when joined.
+    ``notes``: what tells whether other ranks have the same labels and units, if some must.
     """
 
     neurons: int | None = None
@@ -116,6 +121,7 @@ class Parts:
     samples: Mapping[Label, SampledInstances] = field(default_factory=dict)
     counted: Counted = Counted()
     slices: FixedRows | None = None
+    notes: Notes = ()
 
     @classmethod
     def of(cls, accumulator: Accumulator, groups: int | None) -> "Parts":
@@ -161,6 +167,20 @@ class Parts:
             counters = spread.joined(self.slices, self.neurons)
             counted = Counted.of_counters(counters, self.slices, spread.neurons)
         return replace(self, counted=counted.each(spread.own_share), slices=None)
+
+
+def notes_of(ledger: Ledger) -> Notes:
+    """Return how many inputs have a label, and a unit, and a digest of these in their order.
+
+    Where counts are kept, these are not, and the digest is that of none.
+    """
+    found = []
+    for column in ledger.notes.values():
+        digest = hashlib.blake2b(digest_size=8)
+        for piece in column.pieces():
+            digest.update(hashes_of(piece).astype("<u8").tobytes())
+        found.append((column.count, digest.digest()))
+    return tuple(found)
 
 
 NOTHING = Parts()

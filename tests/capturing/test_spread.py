@@ -200,19 +200,58 @@ def test_joined_slices_of_which_some_inputs_have_no_unit():
     assert found == (captured(states).counts_by(), {"grouped": "RowsNotKept"})
 
 
-@pytest.mark.parametrize("kind", [NEURONS, COPIES])
-def test_ranks_that_share_inputs_must_have_the_same_labels(kind):
+FOUR = np.arange(4)
+OTHER_NOTES = {  # of the inputs of two ranks that share them
+    "other labels": ({"labels": FOUR}, {"labels": FOUR + 1}),
+    "no labels": ({"labels": FOUR}, {}),
+    "no units": ({"units": FOUR}, {}),
+    "no units, but labels": ({"labels": FOUR, "units": FOUR}, {"labels": FOUR}),
+    "labels swapped": (
+        {"labels": [0, 1, 2, 3], "units": FOUR // 2},
+        {"labels": [1, 0, 2, 3], "units": FOUR // 2},
+    ),
+    "strings": ({"labels": ["0", "1", "2", "3"]}, {"labels": FOUR}),
+}
+KEPT = [{"keep": "states"}, {"keep": "counts"}, {"keep": "counts", "groups": 8}]
+
+
+@pytest.mark.parametrize(
+    ("notes", "kind", "options"),
+    [
+        (notes, kind, options)
+        for notes in OTHER_NOTES
+        for kind, options in [(NEURONS, KEPT[0]), *((COPIES, options) for options in KEPT)]
+        if notes != "labels swapped" or options == KEPT[0]  # counts do not know the inputs
+    ],
+    ids=str,
+)
+def test_ranks_that_share_inputs_must_have_the_same_labels(notes, kind, options):
     """Each counts a part of the rows by its own."""
 
     def sync(ranks):
-        point = new_point(neurons=9)
-        point.append(ts.compress_states(np.ones((4, 9))), 4, labels=np.arange(4) + ranks.rank)
-        point.spread = Spread((Step(kind, ranks),), 18)
+        point = new_point(neurons=9, **options)
+        rows = ts.compress_states(np.ones((4, 9)))
+        point.append(rows, 4, **OTHER_NOTES[notes][ranks.rank])
+        point.spread = Spread((Step(kind, ranks),), 18 if kind == NEURONS else 9)
         return ts.Run([point]).sync(ranks)
 
     found = on_ranks(2, sync)
     assert {type(error) for error in found} == {ts.errors.RanksDisagree}
     assert "layer: ranks 0 and 1 share their inputs, but not the labels" in str(found[0])
+
+
+def test_ranks_that_share_inputs_may_have_other_batches():
+    """Labels that come in other pieces, of another type, are the same."""
+
+    def sync(ranks):
+        point = new_point(neurons=9)
+        parts, kind = ((1, 3), np.int32) if ranks.rank else ((4,), np.int64)
+        for part in np.split(FOUR.astype(kind), np.cumsum(parts)[:-1]):
+            point.append(ts.compress_states(np.ones((len(part), 9))), len(part), labels=part)
+        point.spread = Spread((Step(COPIES, ranks),), 9)
+        return list(ts.Run([point]).sync(ranks)["layer"].counts_by())
+
+    assert on_ranks(2, sync) == [[0, 1, 2, 3]] * 2
 
 
 def test_slices_are_joined_across_one_axis_of_copies():
@@ -295,3 +334,28 @@ def test_what_was_captured_before_a_reset_is_forgotten():
     point.spread = Spread((), 9)
     point.reset_states()
     assert point.spread is None
+
+
+class LatePoint(ts.CapturePoint):
+    """A capture point whose first pass ends while a reader waits for it."""
+
+    def read_at_once(self):
+        self.first_pass()
+        return super().read_at_once()
+
+
+def test_how_rows_are_spread_is_read_with_them():
+    states = np.random.default_rng(9).integers(0, 2, (20, 9))
+
+    def sync(ranks):
+        def first_pass():
+            point.spread = Spread((Step(NEURONS, ranks),), 9)
+            slices = np.array_split(states, 2, axis=1)[ranks.rank]
+            point.append(ts.compress_states(slices), 20)
+
+        point = LatePoint("layer")
+        point.declare(5 - ranks.rank, 1)
+        point.first_pass = first_pass
+        return ts.Run([point]).sync(ranks)["layer"].histogram().gather()
+
+    assert on_ranks(2, sync)[0] == ts.count_states(ts.compress_states(states), neurons=9)
