@@ -168,6 +168,17 @@ def test_a_callback_in_the_list_says_what_it_cannot_capture(kit, tmp_path):
         assert "eval_efficiency" not in trained.evaluate()
 
 
+@pytest.mark.parametrize("added", [True, False], ids=["added", "in the list"])
+def test_rows_that_training_loses_are_told(kit, added, tmp_path):
+    """The evaluation at the end of the epoch, whose batches fit, does not hide them."""
+    callback = kit.EfficiencyCallback("hidden", every_n_steps=1, stage_rows=8)
+    where = {"first": [callback]} if added else {}
+    options = {"per_device_train_batch_size": 12, "logging_steps": 100}
+    trained = kit.trainer(tmp_path, *([] if added else [callback]), **where, **options)
+    with pytest.raises(ts.errors.RowsLost, match="hidden_post_states"):
+        trained.train()
+
+
 def test_a_language_model(kit, tmp_path):
     model, data = kit.small_bert()
     callback = kit.EfficiencyCallback("*intermediate.dense", every_n_steps=1)
