@@ -43,8 +43,8 @@ class EfficiencyCallback(TrainerCallback):
     attach_to, exclude : str, class, predicate or a list of these
         Layers of the model; as for build_efficiency_model.
     **options
-        Those of StateMonitor: every_n_steps (optimizer steps), states_per_step, window, groups,
-        method, threshold, firing, neuron_axis.
+        Those of StateMonitor: every_n_steps (optimizer steps), states_per_step, window, phases,
+        groups, stage_rows, method, threshold, firing, neuron_axis.
 
     Notes
     -----
@@ -60,6 +60,7 @@ class EfficiencyCallback(TrainerCallback):
         **options: Unpack[MonitorKeywords],
     ) -> None:
         self._own = MonitorOfTrainer(attach_to, exclude, **options)
+        self._evaluated: StateMonitor | None = None  # that of the last evaluation, until it is read
         self._has_warned = False
 
     @property
@@ -79,15 +80,15 @@ class EfficiencyCallback(TrainerCallback):
     @contextmanager
     def capturing(self, model: object, phase: str) -> Iterator[None]:
         """Capture all passes of a model in a ``with`` block as those of a phase, which begins."""
-        is_training = self._own.is_at_model
-        monitor = self._own.begin(model)
-        monitor.reset(phase)
-        try:
+        self._evaluated = None
+        if not self._own.captures(EVAL):
+            yield
+            return
+        with self._own.in_block(model) as monitor:
+            self._evaluated = monitor
+            monitor.reset(phase)
             with monitor.during(phase):
                 yield
-        finally:
-            if not is_training:
-                self._own.end()
 
     # ---- training ------------------------------------------------------------------------------
 
@@ -146,14 +147,16 @@ class EfficiencyCallback(TrainerCallback):
 
     def _scalars_of(self, phase: str, prefix: str, args: TrainingArguments) -> Scalars:
         """Return the measures of a phase, whose counts begin anew then."""
-        if self.monitor is None:
+        monitor = self.monitor if self._evaluated is None else self._evaluated
+        self._evaluated = None
+        if monitor is None:
             return {}
-        scalars = self.monitor.phase_scalars(phase, prefix, _group(args))
-        self.monitor.reset(phase)
+        scalars = monitor.phase_scalars(phase, prefix, _group(args))
+        monitor.reset(phase)
         return scalars
 
     def _warn_of_no_evaluation(self) -> None:
-        if not self._has_warned:
+        if not (self._has_warned or self._own.is_at_model) and self._own.captures(EVAL):
             self._has_warned = True
             warn_user(
                 "EfficiencyCallback captured nothing of an evaluation. Outside of train(), it "

@@ -84,7 +84,7 @@ class HookSwitch:
     def check_complete(self) -> None:
         """Do nothing: no rows are lost."""
 
-    def forget_lost(self) -> None:
+    def forget_lost(self, phase: str | None) -> None:
         """Do nothing."""
 
     def close(self) -> None:

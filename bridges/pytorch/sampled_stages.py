@@ -1,5 +1,6 @@
 """PyTorch: SampledStagedHook, a capture point of a sampler whose rows wait in a stage."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import cast
@@ -15,7 +16,7 @@ from tensorstate_gpu._states.backends import backend_for, device_of
 
 from .found_axis import FoundAxis
 from .hook_switch import HookSwitch
-from .stage import Stage
+from .stage import Stage, Staged
 from .staged_hook import StagedHook
 
 
@@ -29,6 +30,7 @@ class SampledStagedHook(StagedHook):
         super().__init__(name, options=options)
         self._sampler = sampler
         self._is_wanted = True
+        self._lost_in: Counter[str] = Counter()  # rows by phase
 
     def want(self, wanted: bool) -> None:
         """Let batches be appended to the stage from now on, or passed over."""
@@ -44,6 +46,15 @@ class SampledStagedHook(StagedHook):
     def _drop(self) -> None:
         self._sampler.room(self.name)  # which notes that the layer ran
         super()._drop()
+
+    def _record_staged(self, stage: Stage, staged: Staged) -> None:
+        self._lost_in[self._sampler.phase] += staged.lost
+        super()._record_staged(stage, staged)
+
+    def forget_lost(self, phase: str | None = None) -> None:
+        """Start over after lost rows of a phase, or of all."""
+        for each in [phase] if phase is not None else [*self._lost_in]:
+            self._lost -= self._lost_in.pop(each, 0)
 
     def record(
         self,
@@ -118,10 +129,10 @@ class StageSwitch(HookSwitch):
         for hook in self._staged:
             hook.check_complete()
 
-    def forget_lost(self) -> None:
-        """Start over after lost rows."""
+    def forget_lost(self, phase: str | None) -> None:
+        """Start over after lost rows of a phase, or of all."""
         for hook in self._staged:
-            hook.forget_lost()
+            hook.forget_lost(phase)
 
     def close(self) -> None:
         """Leave the model for good."""

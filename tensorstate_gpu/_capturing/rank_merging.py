@@ -42,12 +42,21 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
         return facts
 
     mergings = [_Merging.of(facts) for facts in _by_layer(agreed(ranks, read))]
+    failures = []
     for name, spread in spreads.items():
-        parts[name] = parts[name].joined(spread)
+        parts[name], failure = parts[name].joined(spread)
+        failures.append(failure)
+    agreed(ranks, lambda: _raise_first(failures))
     found = [each.owned(parts.get(each.name, NOTHING), ranks) for each in mergings]
     counts = iter(with_tallies(ranks, [own for owns in found for own in owns.histograms]))
     layers = [each.layer(owns, counts, ranks) for each, owns in zip(mergings, found, strict=True)]
     return RankRun(layers, ranks.size)
+
+
+def _raise_first(failures: Sequence[Exception | None]) -> None:
+    for failure in failures:
+        if failure is not None:
+            raise failure
 
 
 # ---- what this rank has --------------------------------------------------------------------------

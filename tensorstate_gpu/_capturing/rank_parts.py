@@ -157,14 +157,28 @@ class Parts:
             return self.labels is not None and self.slices.groups is not None
         return self.counted.by_both is not None
 
-    def joined(self, spread: Spread | None) -> "Parts":
-        """Return this rank's share of what it has with others. Collective, if it has slices."""
+    def joined(self, spread: Spread | None) -> tuple["Parts", Exception | None]:
+        """Return this rank's share of what it has with others, or the error that there was.
+
+        Collective, if it has slices.
+        """
         if spread is None or not self.states:
-            return self
+            return self, None
         assert self.neurons is not None
-        counted = self.counted
+        counters = failure = None
         if self.slices is not None:
-            counters = spread.joined(self.slices, self.neurons)
+            counters, failure = spread.joined(self.slices, self.neurons)
+        if failure is not None:
+            return self, failure
+        try:
+            return self._shared(spread, counters), None
+        except Exception as error:
+            return self, error
+
+    def _shared(self, spread: Spread, counters: LabelledCounters | None) -> "Parts":
+        """Return this rank's share. ``counters``: what was counted of the joined rows, if any."""
+        counted = self.counted
+        if counters is not None and self.slices is not None:
             counted = Counted.of_counters(counters, self.slices, spread.neurons)
         return replace(self, counted=counted.each(spread.own_share), slices=None)
 

@@ -76,8 +76,8 @@ class Switch(Protocol):
     def check_complete(self) -> None:
         """Raise RowsLost if something was captured that could not be kept."""
 
-    def forget_lost(self) -> None:
-        """Start over after that."""
+    def forget_lost(self, phase: str | None) -> None:
+        """Start over after that, in a phase or in all."""
 
     def close(self) -> None:
         """Leave the model for good."""

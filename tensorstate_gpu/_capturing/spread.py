@@ -68,24 +68,30 @@ class Spread:
         )
         return Spread(tuple(steps), self.neurons)
 
-    def joined(self, slices: FixedRows, neurons: int) -> LabelledCounters:
+    def joined(self, slices: FixedRows, neurons: int) -> tuple[LabelledCounters, Exception | None]:
         """Count this rank's share of the rows, with all neurons. Collective, of the partners.
 
         ``slices``: the rows that this rank has, of ``neurons`` neurons. Those of the partners are
         of the same inputs, so only bits are exchanged: the number of a row tells its label and its
         group.
+
+        An error while it counts is returned, for its partners wait for what it has to send.
         """
         widths = []
         for ranks in self._slices:
             widths.append(ranks.of_all(neurons))
             neurons = sum(widths[-1])
         counters = LabelledCounters(row_bytes(neurons), slices.number)
+        failure: Exception | None = None
         for start, rows in _blocks(slices.chunks):
             for ranks, each in zip(self._slices, widths, strict=True):
                 start, rows = _join(ranks, start, rows, each)
-            if len(rows):  # of few rows, some partners have none
-                counters.add(rows, *slices.notes_of_rows(start, start + len(rows)))
-        return counters
+            if len(rows) and failure is None:  # of few rows, some partners have none
+                try:
+                    counters.add(rows, *slices.notes_of_rows(start, start + len(rows)))
+                except Exception as error:
+                    failure = error
+        return counters, failure
 
     def own_share(self, counts: StateCounts) -> StateCounts:
         """Return the states that this rank owns, among those that have copies of them."""

@@ -1,11 +1,12 @@
 """MonitorOfTrainer: the monitor of a callback, through epochs and restarts of its trainer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Unpack
 
 from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.frameworks import ranks_of
-from tensorstate_gpu._capturing.sampling import TRAIN
+from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
 from tensorstate_gpu.training.monitor import StateMonitor
 from tensorstate_gpu.training.monitor_options import MonitorKeywords
 from tensorstate_gpu.training.saved_state import together
@@ -32,11 +33,37 @@ class MonitorOfTrainer:
         """Whether the monitor is at a model now."""
         return self._model is not None
 
+    def captures(self, phase: str) -> bool:
+        """Return whether passes of a phase, "train" or "eval", are captured."""
+        return phase in self._options.get("phases", (TRAIN, EVAL))
+
+    @contextmanager
+    def in_block(self, model: object) -> Iterator[StateMonitor]:
+        """Yield the monitor of a model, which leaves it at the end unless it was there before.
+
+        While another model is trained, it is one of its own, and that of the training stays.
+        """
+        if self._model is model:
+            yield self.begin(model)
+            return
+        monitor = self.begin(model) if self._model is None else self._created(model)
+        try:
+            yield monitor
+        finally:
+            if monitor is self.monitor:
+                self.end()
+            else:
+                monitor.remove()
+
+    def _created(self, model: object) -> StateMonitor:
+        return StateMonitor(model, self._attach_to, self._exclude, **self._options)
+
     def begin(self, model: object) -> StateMonitor:
-        """Return the monitor of a model, at which it is from now on."""
+        """Return the monitor of a model, at which it is from now on, and at no other."""
         if self.monitor is None or self._model is not model:
             earlier = self.state_dict()
-            self.monitor = StateMonitor(model, self._attach_to, self._exclude, **self._options)
+            self.end()
+            self.monitor = self._created(model)
             self._model = model
             if earlier:
                 self.load_state_dict(earlier)
@@ -56,7 +83,7 @@ class MonitorOfTrainer:
 
     def end(self) -> None:
         """Take the monitor off its model. Its counts can still be read."""
-        if self.monitor is not None:
+        if self.monitor is not None and self.is_at_model:
             self.monitor.remove()
         self._model = None
 

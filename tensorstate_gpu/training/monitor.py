@@ -195,7 +195,7 @@ class StateMonitor:
     def reset(self, phase: str | None = None) -> None:
         """Delete the counts of a phase, or of all."""
         self._switch.drain()
-        self._switch.forget_lost()
+        self._switch.forget_lost(phase)
         self._sampler.reset(phase)
 
     def remove(self) -> None:

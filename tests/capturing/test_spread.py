@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu._capturing import run as run_module
 from tensorstate_gpu._capturing import spread as spread_module
 from tensorstate_gpu._capturing.spread import Spread, Step
+from tensorstate_gpu._layers.counters import LabelledCounters
 from tests.support.points import new_point
 from tests.support.samples import thinned
 from tests.support.thread_ranks import on_ranks, parts_of
@@ -334,6 +336,37 @@ def test_what_was_captured_before_a_reset_is_forgotten():
     point.spread = Spread((), 9)
     point.reset_states()
     assert point.spread is None
+
+
+def test_an_error_while_slices_are_counted_ends_all_ranks(monkeypatch):
+    """None waits for another, also of the next layer, whose slices are joined after it."""
+    thread = threading.local()
+
+    class FullCounters(LabelledCounters):
+        def add(self, *args):
+            if thread.rank == 1:
+                raise MemoryError("no room")
+            super().add(*args)
+
+    monkeypatch.setattr(spread_module, "LabelledCounters", FullCounters)
+    states = np.random.default_rng(10).integers(0, 2, (40, 9))
+
+    def sync(ranks):
+        thread.rank = ranks.rank
+        slices = parts_of(ranks, (2, 2), 1)
+        points = []
+        for name in ("first", "second"):
+            point = new_point(name=name, neurons=5 - slices.rank)
+            own = np.array_split(states, 2, axis=1)[slices.rank]
+            point.append(ts.compress_states(own), 40)
+            point.spread = Spread((Step(NEURONS, slices),), 9)
+            points.append(point)
+        return ts.Run(points).sync(ranks)
+
+    found = on_ranks(4, sync)
+    kinds = [ts.errors.RanksDisagree, MemoryError, *[ts.errors.RanksDisagree] * 2]
+    assert [type(error) for error in found] == kinds
+    assert str(found[3]) == "rank 1 has nothing to merge: MemoryError: no room"
 
 
 class LatePoint(ts.CapturePoint):

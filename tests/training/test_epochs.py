@@ -75,3 +75,15 @@ def test_a_micro_batch_that_ends_no_step_is_not_due():
     with torch.no_grad():
         model(batch(0))
     assert [own.step(number) for number in (0, 0, 1)] == [False, False, True]
+
+
+def test_another_model_takes_the_place_of_the_first():
+    """Which has no hooks then. The counts go on."""
+    own, first = new_own(every_n_steps=1)
+    train(own, first, range(2))
+    of_first, second = total(own), network()
+    own.begin(second)
+    assert hooks_of(first) == []
+    assert total(own) == of_first
+    own.end()
+    assert hooks_of(second) == []

@@ -168,6 +168,56 @@ def test_a_callback_in_the_list_says_what_it_cannot_capture(kit, tmp_path):
         assert "eval_efficiency" not in trained.evaluate()
 
 
+@pytest.mark.parametrize("added", [True, False], ids=["added", "in the list"])
+def test_of_training_alone(kit, added, tmp_path, recwarn):
+    """No evaluation is captured, and none is missed."""
+    callback = kit.EfficiencyCallback("hidden", every_n_steps=2, phases=("train",))
+    where = {"first": [callback]} if added else {}
+    trained = kit.trainer(tmp_path, *([] if added else [callback]), **where)
+    assert "eval_efficiency" not in trained.evaluate()
+    trained.train()
+    assert "test_efficiency" not in trained.predict(kit.DATA[:16]).metrics
+    assert len(kit.entries(trained, "efficiency")) == 6
+    assert kit.entries(trained, "eval_efficiency") == []
+    assert [each for each in recwarn if "EfficiencyCallback" in str(each.message)] == []
+
+
+def test_an_evaluation_of_another_model_than_the_one_that_is_trained(kit, tmp_path):
+    """Such as one with averaged weights, which a trainer puts in its place to evaluate it."""
+    callback, other = kit.EfficiencyCallback("hidden", every_n_steps=2), kit.Net()
+    with torch.no_grad():
+        other.hidden.bias.add_(1)
+    trained = kit.trainer(tmp_path, first=[callback])
+    own, evaluate = trained.model, trained.evaluate
+
+    def evaluate_other(*args, **keywords):
+        trained.model = other
+        try:
+            return evaluate(*args, **keywords)
+        finally:
+            trained.model = own
+
+    trained.evaluate = evaluate_other
+    trained.train()
+    expected = efficiency_of(other, evaluated(kit))
+    assert kit.entries(trained, "eval_efficiency/hidden") == [expected] * 2
+    assert len(kit.entries(trained, "efficiency")) == 6
+    assert callback.monitor.global_step == 12
+    assert callback.monitor.counts("hidden").total == 3 * 8  # of the second epoch
+    assert hooks_of(own) == hooks_of(other) == []
+
+
+@pytest.mark.parametrize("added", [True, False], ids=["added", "in the list"])
+def test_rows_that_training_loses_are_told(kit, added, tmp_path):
+    """The evaluation at the end of the epoch, whose batches fit, does not hide them."""
+    callback = kit.EfficiencyCallback("hidden", every_n_steps=1, stage_rows=8)
+    where = {"first": [callback]} if added else {}
+    options = {"per_device_train_batch_size": 12, "logging_steps": 100}
+    trained = kit.trainer(tmp_path, *([] if added else [callback]), **where, **options)
+    with pytest.raises(ts.errors.RowsLost, match="hidden_post_states"):
+        trained.train()
+
+
 def test_a_language_model(kit, tmp_path):
     model, data = kit.small_bert()
     callback = kit.EfficiencyCallback("*intermediate.dense", every_n_steps=1)

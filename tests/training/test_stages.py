@@ -128,6 +128,21 @@ def test_lost_rows_are_told_until_a_reset():
 
 
 @torch.no_grad()
+def test_a_reset_of_a_phase_keeps_what_others_have_lost():
+    model = network()
+    monitor = monitor_of(model, every_n_steps=1, stage_rows=100)
+    for phase in ("train", "eval"):
+        with monitor.during(phase):
+            model(torch.cat([batch(0), batch(1)]))  # 160 rows, which do not fit
+    for phase, lost in (("other", 320), ("eval", 160)):
+        monitor.reset(phase)
+        with pytest.raises(ts.errors.RowsLost, match=f"0_post_states: {lost} rows"):
+            monitor.scalars()
+    monitor.reset("train")
+    assert monitor.scalars() == {}
+
+
+@torch.no_grad()
 def test_a_checkpoint_has_what_waits_in_stages():
     model = network()
     monitor = monitor_of(model, every_n_steps=1)
