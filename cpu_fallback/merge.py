@@ -1,7 +1,8 @@
 """Histograms as sorted rows and their counts: built by sorting, merged in linear time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,13 +55,13 @@ def _count_narrow(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Hist
         return distinct
 
     found = run(sort_and_count, pieces)  # distinct keys in each piece
-    ranges = [(int(bounds[first]), int(bounds[last])) for first, last in pieces]
+    ranges = bounds[np.array(pieces)]
     return write_pieces(partial(_write_runs, keys), ranges, found, rows.shape[1])
 
 
 def write_pieces(
-    write: Callable[[int, int, NDArray[np.uint8], NDArray[np.int64], int], None],
-    pieces: list[tuple[int, int]],
+    write: Callable[[Int, Int, NDArray[np.uint8], NDArray[np.int64], Int], None],
+    pieces: Iterable[Iterable[Int]],
     found: list[int],
     row_bytes: int,
 ) -> Histogram:
@@ -72,10 +73,9 @@ def write_pieces(
     packed = np.empty((sum(found), row_bytes), np.uint8)
     counts = np.empty(len(packed), np.int64)
     ends = np.cumsum(found)
-    run(
-        lambda piece, at, end: write(piece[0], piece[1], packed[:end], counts, at),
-        list(zip(pieces, ends - found, ends, strict=True)),
-    )
+    # Without functions of Python for each piece: a few rows are counted in 20 us.
+    up_to = map(packed.__getitem__, map(slice, ends))
+    run(write, [*zip(*zip(*pieces, strict=True), up_to, repeat(counts), ends - found)])
     return packed, counts
 
 

@@ -6,10 +6,10 @@ too. "On Dask" are this library's tasks on Dask's threads, a part in each. The p
 round by round. Polars and Dask have no memory limit: they may take up to --most.
 
 ``--rows 1e7`` and ``--rounds 1`` make it short. ``--minutes 40`` begins no round that would end
-later, if it takes as long as the longest before. ``--once Dask Polars`` runs these in the first
-round only. Files are in --folder, 60 bytes for each of the rows and what is spilled, and are
-deleted. ``--page docs/performance.md`` puts the table and its options between the markers of that
-page, after each round: those that have ended count.
+later, if it takes as long as the longest before. ``--cases`` and ``--programs`` choose some, and
+``--once Dask Polars`` runs these in the first round only. Files are in --folder, 60 bytes for each
+of the rows and what is spilled, and are deleted. ``--page docs/performance.md`` puts the table and
+its options between the markers of that page, after each round: those that have ended count.
 """
 
 import argparse
@@ -214,7 +214,7 @@ def table(case: str, found: dict[str, list[dict[str, float] | None]]) -> Iterato
             yield f"| {case} | {program} | out of memory | | | |"
             continue
         median = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
-        rival = found[DUCKDB_TO_FILE if "to file" in program else DUCKDB]
+        rival = found.get(DUCKDB_TO_FILE if "to file" in program else DUCKDB, [None])
         ratio = "-"
         if None not in rival and program not in (DUCKDB, DUCKDB_TO_FILE):
             # Those that ran once did so in the first round.
@@ -235,8 +235,9 @@ HEADINGS = (
 def with_table(page: str, options: argparse.Namespace, rounds: int, lines: list[str]) -> str:
     """The page with this table between its markers."""
     how = f"--rows {options.rows:g} --rounds {rounds} --limit {options.limit:g}"
-    if options.once:
-        how += f" --once {' '.join(options.once)}"
+    for option in ("once", "cases", "programs"):
+        if named := [f'"{name}"' if " " in name else name for name in getattr(options, option)]:
+            how += f" --{option} {' '.join(named)}"
     machine = f"{os.cpu_count()} processors, with a load of {options.load:.1f} before it began"
     return _between(page, MARKER, "\n".join([f"Medians of `{how}`; {machine}:", "", *lines]))
 
@@ -262,11 +263,13 @@ def one_round(found: Found, folder: Path, options: argparse.Namespace) -> None:
 
 def prepare(folder: Path, options: argparse.Namespace) -> Found:
     """Write the inputs of each case to a folder of its name."""
-    for case, (width, share, distinct) in CASES.items():
+    cases, programs = options.cases or CASES, options.programs or PROGRAMS
+    for case in cases:
+        width, share, distinct = CASES[case]
         rows = int(options.rows * share)
         (folder / case).mkdir()
         write_inputs(folder / case, width, rows, int(rows * distinct))
-    return {case: {program: [] for program in PROGRAMS} for case in CASES}
+    return {case: {program: [] for program in programs} for case in cases}
 
 
 def main() -> None:
@@ -275,6 +278,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=float, default=1e9)
     parser.add_argument("--most", type=float, default=6e9)
+    parser.add_argument("--cases", nargs="*", default=[], choices=CASES)
+    parser.add_argument("--programs", nargs="*", default=[], choices=PROGRAMS)
     parser.add_argument("--once", nargs="*", default=[], choices=PROGRAMS)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--folder", default=tempfile.gettempdir())

@@ -16,7 +16,7 @@ CASES = [
     (8, 60_000_000, "2GB", "new"),
 ]
 PROGRAM = """
-    import pathlib, sys, tempfile
+    import multiprocessing, pathlib, sys, tempfile
     import numpy as np
     import tensorstate_gpu as ts
 
@@ -24,18 +24,24 @@ PROGRAM = """
         lines = pathlib.Path("/proc/self/status").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
+    def write(path):
+        with ts.Store(path, "x") as run:
+            point = ts.CapturePoint("layer", run)
+            point.declare(8 * width)
+            batch = (1 << 20) // width
+            for start in range(0, rows, batch):
+                seed = start // batch % (10**9 if kind == "new" else 100)
+                made = np.random.default_rng(seed).integers(0, 256, (batch, width), np.uint8)
+                point.append(made, batch)
+
     width, rows, limit, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "run.zarr"
-        run = ts.Store(path, "x")
-        point = ts.CapturePoint("layer", run)
-        point.declare(8 * width)
-        batch = (1 << 20) // width
-        for start in range(0, rows, batch):
-            seed = start // batch % (10**9 if kind == "new" else 100)
-            made = np.random.default_rng(seed).integers(0, 256, (batch, width), np.uint8)
-            point.append(made, batch)
-        run.close()
+        # In another process: the memory for what waits to be written is not counted here.
+        writer = multiprocessing.get_context("fork").Process(target=write, args=(path,))
+        writer.start()
+        writer.join()
+        assert writer.exitcode == 0
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
         ts.set_memory_limit(limit)
         layer = ts.Store(path)["layer"]

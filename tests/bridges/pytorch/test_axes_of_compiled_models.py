@@ -157,13 +157,14 @@ def test_after_an_error_in_the_followed_pass_models_are_compiled_again(error):
 def test_passes_that_overlap_leave_the_setting_of_pytorch_as_it_was():
     eager, backend = EagerPasses(), CompileCounter()
     call = torch.compile(lambda x: x + 1, backend=backend)
-    assert eager.begin()
-    assert eager.begin()
+    one, other = images(1, 1), images(1, 1)  # any two objects
+    assert eager.begin(one)
+    assert eager.begin(other)
     call(images(2, 3))
-    eager.end()
+    eager.end(one)
     call(images(2, 3))
     assert backend.frame_count == 0
-    eager.end()
+    eager.end(other)
     call(images(2, 3))
     assert backend.frame_count == 1
 
