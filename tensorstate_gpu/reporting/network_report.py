@@ -8,7 +8,7 @@ from typing import Any
 
 from tensorstate_gpu import information
 from tensorstate_gpu._arguments import real
-from tensorstate_gpu._process.progress import ProgressCallback, running_total
+from tensorstate_gpu._process.progress import ProgressCallback, readings, running_total
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.efficiencies import measure_layers
@@ -68,9 +68,13 @@ def report(
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
     labels = by_label or divergences
     states = 0 if progress is None else sum(point.state_count for point in points)
-    on_measured = running_total(progress, states * (2 if labels else 1))
-    measured, missing = measure_layers(points, lambda point: measured_layer(point, on_measured))
-    whole = summarise(measured, accuracy, beta, missing, include_out_of_step)
+    total = states * (2 if labels else 1)
+    # Layers that end up missing, as after a reset meanwhile, are done at the end, too.
+    with readings(running_total(progress, total), total, 1) as on_measured:
+        measured, missing = measure_layers(points, lambda point: measured_layer(point, on_measured))
+        whole = summarise(measured, accuracy, beta, missing, include_out_of_step)
+        labelled = [each for each in points if labels and each.name not in missing]
+        tables = [LabelTable.of_layer(each, on_measured) for each in labelled]
     whole = dataclasses.replace(
         whole,
         notes=tuple(getattr(model, "report_notes", ())),
@@ -78,8 +82,6 @@ def report(
     )
     if not labels:
         return whole
-    labelled = [each for each in points if each.name not in missing]
-    tables = [LabelTable.of_layer(each, on_measured) for each in labelled]
     return dataclasses.replace(
         whole, by_label=with_divergences(tables, labelled, always=divergences)
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tests.support.points import new_point, rows_of
 
 
 def point(name, states, neurons, **options):
@@ -239,3 +240,19 @@ def test_a_run_of_many_layers_is_shown_in_a_line_or_as_its_table(run):
     assert "layer52.with.a.long&lt;name&gt;_post_states" in empty._repr_html_()
     assert run._repr_html_() == run.report()._repr_html_()
     assert ts.Run([])._repr_html_().startswith("<table>")
+
+
+@pytest.mark.parametrize("by_label", [False, True])
+def test_progress_is_complete_though_a_layer_is_reset_meanwhile(by_label):
+    points, told = [new_point(name=name) for name in ("kept", "reset")], []
+    for point in points:
+        point.append(rows_of(9), 9, labels=[0, 1, 2] * 3)
+
+    def progress(*now):
+        told.append(now)
+        points[1].reset_states()
+
+    found = ts.report(ts.Run(points), by_label=by_label, progress=progress)
+    total = 36 if by_label else 18
+    assert found.missing == ("reset",)
+    assert told[-1] == (total, total)
