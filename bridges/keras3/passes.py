@@ -14,7 +14,7 @@ from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .backends import first_tensor, in_symbolic_call, is_recomputation, tell_of_call
-from .training_mode import in_training, takes_call
+from .training_mode import takes_call, training_argument
 
 
 class Symbol(Protocol):
@@ -64,7 +64,7 @@ class ModelPasses:
             return call(*args, **kwargs)
         name = self._options.mask
         mask = argument(model, name, args, kwargs) if isinstance(name, str) else None
-        mode = in_training() if getattr(model, "_call_has_training_arg", False) else None
+        mode = training_argument() if getattr(model, "_call_has_training_arg", False) else None
         begin = functools.partial(self._begin, mode)
         return tell_of_call(begin, self._end, tensor, mask, lambda: call(*args, **kwargs))
 

@@ -39,17 +39,23 @@ def takes_call(options: CaptureOptions) -> bool:
 
 
 def in_training() -> bool:
-    """Return the ``training`` argument of the outermost call of a layer.
+    """Return whether the outermost call of a layer is in training. Without the argument it is not.
 
     Not that of an inner one: frozen parts of a model are called with training=False in training.
     """
+    return bool(training_argument())
+
+
+def training_argument() -> bool | None:
+    """Return the ``training`` argument of the outermost call of a layer; None if it has none."""
     frame: FrameType | None = sys._getframe()
     outermost = None
     while frame is not None:
         if frame.f_code.co_name in _CALLS and frame.f_globals.get("__name__") == _LAYER:
             outermost = frame
         frame = frame.f_back
-    return outermost is not None and bool(outermost.f_locals["kwargs"].get("training"))
+    given = None if outermost is None else outermost.f_locals["kwargs"].get("training")
+    return None if given is None else bool(given)
 
 
 _LAYER = Layer.__module__

@@ -88,7 +88,12 @@ class PassCounter(MarkingHook):
 
     def rejoin(self) -> None:
         self.times.end_all()  # the pass in which it left has no end
+        self.here.begin(2 * self.times.begun, None, None)
         super().rejoin()
+
+    def remove(self) -> None:
+        super().remove()
+        self.here.frame, self.here.inside = None, ()  # a broken pass would keep its tensors
 
     def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook."""
@@ -123,7 +128,9 @@ class PassCounter(MarkingHook):
     def end(self, frame: FrameType | None = None) -> None:
         """End the pass of this thread. ``frame``: of a call of the model, outside of graphs."""
         here = self.here
-        if here.time % 2 and frame not in here.inside:
+        if here.time % 2 and frame in here.inside:
+            here.inside = tuple(each for each in here.inside if each is not frame)
+        elif here.time % 2:
             self.times.end(here.time)
             here.begin(here.time + 1, None, None)
 

@@ -44,8 +44,9 @@ class PassTimes:
     def begin(self, owner: object = None) -> int:
         """Begin a pass, which ends before its owner, if it has one. Return its time."""
         with self._lock:
-            beside = self.unfinished() if self._open else ()
-            self.overlaps = not self._over.issuperset(beside)
+            for over in [*self._over]:  # a later one begins, so that is known now
+                self.fail(over)
+            self.overlaps = bool(self._open and self.unfinished())
             self.begun += 1
             time = 2 * self.begun - 1
             self._open[time] = None if owner is None else weakref.ref(owner)

@@ -141,6 +141,8 @@ class Parts:
         """Read those of a capture point that has a slice of the neurons."""
         found, rows = cls._without_counts(accumulator), FixedRows.of(accumulator, groups)
         labels = None if rows.labels is None else tuple(in_order({*rows.labels.tolist()}))
+        if labels is not None and not found.states:
+            labels = ()
         return replace(found, labels=labels, samples=rows.samples, slices=rows)
 
     @classmethod

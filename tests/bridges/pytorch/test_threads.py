@@ -1,8 +1,10 @@
 """Models that run in several threads."""
 
+import gc
 import itertools
 import sys
 import threading
+import weakref
 from contextlib import suppress
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._capturing.pass_times import PassTimes
 from tests.support.samples import thinned
 from tests.support.torch_models import expected_rows, hooks_of, images, perceptron
 
@@ -262,3 +265,30 @@ def test_data_parallel_replicas_feed_the_points_of_the_original():
     assert run["Linear_post_states"].state_count == 24
     rows = np.concatenate([expected_rows(layer(images(rows, 6))) for rows in (7, 8, 9)])
     assert run["Linear_post_states"].histogram() == ts.count_states(rows, neurons=20)
+
+
+def test_a_pass_that_is_over_has_failed_when_a_later_one_begins():
+    times, owners = PassTimes(), [threading.Event(), threading.Event()]
+    broken = times.begin(owners[0])
+    times.note_over(broken)
+    assert times.unfinished() == [broken]
+    complete = times.begin(owners[1])
+    assert not times.overlaps
+    times.end(complete)
+    assert (times.unfinished(), times.failed(), times.begun) == ([], 1, 2)
+
+
+def test_nothing_keeps_the_tensors_of_an_interrupted_pass():
+    class Interrupting(nn.Module):
+        def forward(self, x):
+            raise KeyboardInterrupt
+
+    model = nn.Sequential(nn.Linear(4, 3), Interrupting())
+    x = torch.ones(5, 4)
+    kept = weakref.ref(x)
+    with pytest.raises(KeyboardInterrupt), ts.capture(model, ["0"]) as run:
+        model(x)
+    del x
+    gc.collect()
+    assert kept() is None
+    assert list(run) == ["0_post_states"]
