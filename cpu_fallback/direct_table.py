@@ -19,7 +19,7 @@ _SAMPLE = 1 << 10  # rows that show at once that most layers have too many bits
 
 
 def count_directly(rows: NDArray[np.uint8]) -> Histogram | None:
-    """Count rows of at most 8 bytes; None if there are fewer rows than there could be states."""
+    """Count rows, uint8 (states, bytes) of up to 8 bytes; None if more states are possible."""
     most = min(_MOST_BITS, len(rows).bit_length() - 1)
     if len(rows) > _MOST_ROWS or _bits_of(rows[:_SAMPLE]) > most:
         return None

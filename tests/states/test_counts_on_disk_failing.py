@@ -137,7 +137,21 @@ def test_a_file_that_ends_early_is_an_error():
 # ---- interrupts, too little memory, forks ------------------------------------------------------
 
 
-def test_no_memory_while_counts_move_to_a_file(monkeypatch):
+def no_memory(*_):
+    raise MemoryError
+
+
+def without_merging(patch):
+    patch.setattr(merging_runs.cpu(), "merge", no_memory)
+    patch.setattr(merging_runs, "_alone", no_memory)
+
+
+def without_a_new_table(patch):
+    patch.setattr(running_counts, "new_table", no_memory)
+
+
+@pytest.mark.parametrize("forbid", [without_merging, without_a_new_table])
+def test_no_memory_while_counts_move_to_a_file(forbid, monkeypatch):
     """Everything added before is kept, the batch is not taken, and the next call tries again."""
     rows = inputs(8)["new"]
     counter = ExternalCounter(8, BUDGET)
@@ -145,35 +159,8 @@ def test_no_memory_while_counts_move_to_a_file(monkeypatch):
     while not counter._counter.is_full:
         counter.add(next(batches))
     before, batch = counter.total, next(batches)
-
-    def no_memory(*_):
-        raise MemoryError
-
     with monkeypatch.context() as patch:
-        patch.setattr(merging_runs.cpu(), "merge", no_memory)
-        patch.setattr(merging_runs, "_alone", no_memory)
-        with pytest.raises(MemoryError):
-            counter.add(batch)
-    assert counter.total == before
-    counter.add(batch)
-    for rest in batches:
-        counter.add(rest)
-    assert ts.StateCounts.trusted(*counter.result(), 64) == ts.count_states(rows)
-
-
-def test_no_memory_to_begin_anew_after_counts_have_moved_to_a_file(monkeypatch):
-    rows = inputs(8)["new"]
-    counter = ExternalCounter(8, BUDGET)
-    batches = iter(np.array_split(rows, 30))
-    while not counter._counter.is_full:
-        counter.add(next(batches))
-    before, batch = counter.total, next(batches)
-
-    def no_memory(*_):
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(running_counts, "new_table", no_memory)
+        forbid(patch)
         with pytest.raises(MemoryError):
             counter.add(batch)
     assert counter.total == before
