@@ -392,3 +392,17 @@ def test_how_rows_are_spread_is_read_with_them():
         return ts.Run([point]).sync(ranks)["layer"].histogram().gather()
 
     assert on_ranks(2, sync)[0] == ts.count_states(ts.compress_states(states), neurons=9)
+
+
+def test_labelled_inputs_of_slices_without_rows_leave_other_layers_alone():
+    def sync(ranks):
+        empty, full = new_point(neurons=8), new_point(name="full", neurons=8)
+        empty.append(np.zeros((0, 1), np.uint8), 4, labels=[0, 1, 0, 1])
+        full.append(np.arange(4, dtype=np.uint8)[:, None], 4, labels=[0, 1, 0, 1])
+        empty.spread = Spread((Step(NEURONS, ranks),), 16)
+        run = ts.Run([empty, full]).sync(ranks)
+        with pytest.raises(ts.errors.NothingCaptured):
+            run["layer"].histogram()
+        return run["full"].histogram().gather().total
+
+    assert on_ranks(2, sync)[0] == 8
