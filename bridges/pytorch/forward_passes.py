@@ -225,16 +225,17 @@ class ForwardPasses(OwnHook):
         current, axis = self.current, self._batch_axis
         notes = self._users[0].notes_now()
         current.mask = self._mask(given, notes)
-        first = given.first_with(axis)
+        first = given.first_with(axis, notes.inputs)  # labels tell which of several counts them
         listed = notes.inputs or len(given.listed) or None
         current.inputs = listed if first is None else first.shape[axis]
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
-        ndims = tuple(tensor.ndim for _, tensor in given.tensors)
+        ndims = tuple((tensor.ndim, tensor is first) for _, tensor in given.tensors)
         module, inputs = current.module, current.inputs
         few = (inputs == 0, inputs == 1)  # torch.jit.trace makes tensors of numbers
         current.signature = (id(module), module.training, ndims, given.flags, few, positions)
         if current.signature not in self._done and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
+            flow.known.inputs = None if first is None else current.inputs
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
             if first is None and given.listed:
                 flow.known.mark_listed(given.listed)
