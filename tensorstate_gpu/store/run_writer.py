@@ -285,7 +285,7 @@ class RunWriter:
 
         ``ends``: for the last one, whether the writer ends properly.
         """
-        # Interrupted in between, a commit would be queued in part: the next one would run beside it.
+        # Interrupted in between, a part of a commit would be queued, and run beside the next one.
         with deferred_interrupts(), self._lock:
             snapshot = self._take_snapshot(ends)
             self._queued_commits += 1
