@@ -184,7 +184,8 @@ class Run(Mapping[str, CapturePoint]):
 
         Raises RuntimeError without a process group, ValueError if this process does not belong to
         it, and RanksDisagree, on every rank, if ranks have captured different layers, other numbers
-        of neurons, or with other thresholds; or if another rank cannot read its states.
+        of neurons, or with other thresholds; or if another rank raises an error, such as
+        MemoryError.
         """
 
         def points() -> list[CapturePoint]:
