@@ -148,6 +148,7 @@ class ForwardPasses(OwnHook):
         self._ends.clear()
         self._has_end.clear()
         self.current.stop_following()
+        self.current.end()  # an interrupted pass would keep its tensors
 
     def rejoin(self) -> None:
         """Watch the model again."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._capturing.rank_parts import NOTHING, Notes, Parts, notes_of
+from tensorstate_gpu._capturing.rank_parts import NOTHING, Counted, Notes, Parts, notes_of
 from tensorstate_gpu._capturing.rank_run import RankFacts, RankLayer, RankRun
 from tensorstate_gpu._capturing.spread import Spread
 from tensorstate_gpu._layers.numbered_keys import Label, in_order
 from tensorstate_gpu._states.grouped_counts import RankGroups
-from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
+from tensorstate_gpu._states.rank_exchange import agreed, check_sum, in_step, same_on_all
 from tensorstate_gpu._states.state_counts import (
     RankCounts,
     StateCounts,
@@ -226,32 +226,44 @@ class _Merging:
         """Exchange the states of the layer. Collective."""
         if self.neurons is None:
             return _Owned([], [], [])
+        neurons, counted = self.neurons, parts.counted
         if self.samples:
-            return self._owned_by_both(parts, ranks, self.neurons)
-        empty = StateCounts.empty(self.neurons)
-        counted = parts.counted
-        by_label = {} if self.labels is None else counted.of_labels(self.neurons)
-        sent = [by_label.get(label, empty) for label in self.labels or ()]
-        labels = len(sent)
-        if self.sample is not None:
-            groups = counted.of_groups(self.neurons)
-            sent += [empty] * len(self.sample.by_group) if groups is None else groups
-        if not sent:
-            return _Owned(owned(ranks, [counted.together(self.neurons)]), [], [])
-        own = owned(ranks, sent)
-        whole = merge_all(own[labels:] or own, self.neurons)
-        return _Owned([whole, *own[:labels]], own[labels:], [])
+            own = owned(ranks, in_step(ranks, lambda: self._by_both(counted, neurons)))
+            return in_step(ranks, lambda: self._owned_by_both(own, neurons))
+        own = owned(ranks, in_step(ranks, lambda: self._by_each(counted, neurons)))
+        return in_step(ranks, lambda: self._owned_by_each(own, neurons))
 
-    def _owned_by_both(self, parts: Parts, ranks: Ranks, neurons: int) -> _Owned:
-        """Exchange the states by label and group, which say the rest. Collective."""
-        assert self.sample is not None
-        given = parts.counted.by_both or {}
-        none = [StateCounts.empty(neurons)] * len(self.sample.by_group)
-        own = owned(ranks, [part for label in self.samples for part in given.get(label, none)])
-        rows = [own[start : start + len(none)] for start in range(0, len(own), len(none))]
+    def _by_each(self, counted: Counted, neurons: int) -> list[StateCounts]:
+        """Return the states by label, then those by group; those of all if neither is known."""
+        empty = StateCounts.empty(neurons)
+        by_label = {} if self.labels is None else counted.of_labels(neurons)
+        sent = [by_label.get(label, empty) for label in self.labels or ()]
+        if self.sample is not None:
+            groups = counted.of_groups(neurons)
+            sent += [empty] * len(self.sample.by_group) if groups is None else groups
+        return sent or [counted.together(neurons)]
+
+    def _owned_by_each(self, own: list[StateCounts], neurons: int) -> _Owned:
+        labels = len(self.labels or ())
+        whole = merge_all(own[labels:] or own, neurons)
+        groups = own[labels:] if self.sample is not None else []
+        return _Owned([whole, *own[:labels]], groups, [])
+
+    def _by_both(self, counted: Counted, neurons: int) -> list[StateCounts]:
+        """Return the states by label and group, which say the rest."""
+        given, none = counted.by_both or {}, self._without_states(neurons)
+        return [part for label in self.samples for part in given.get(label, none)]
+
+    def _owned_by_both(self, own: list[StateCounts], neurons: int) -> _Owned:
+        groups_of_each = len(self._without_states(neurons))
+        rows = [own[at : at + groups_of_each] for at in range(0, len(own), groups_of_each)]
         groups = [merge_all(list(each), neurons) for each in zip(*rows, strict=True)]
         labels = [merge_all(each, neurons) for each in rows]
         return _Owned([merge_all(groups, neurons), *labels], groups, rows)
+
+    def _without_states(self, neurons: int) -> list[StateCounts]:
+        assert self.sample is not None
+        return [StateCounts.empty(neurons)] * len(self.sample.by_group)
 
     def layer(self, own: _Owned, counts: Iterator[RankCounts], ranks: Ranks) -> RankLayer:
         """Return the merged layer. ``counts``: those of all ranks, of each histogram."""
