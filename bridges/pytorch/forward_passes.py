@@ -18,7 +18,12 @@ from tensorstate_gpu._capturing.pass_notes import (
     common_beginning,
     validated_mask,
 )
-from tensorstate_gpu.errors import warn_of_guesses, warn_of_skipped, warn_of_unmasked
+from tensorstate_gpu.errors import (
+    warn_of_guesses,
+    warn_of_skipped,
+    warn_of_steps,
+    warn_of_unmasked,
+)
 
 from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
@@ -88,9 +93,9 @@ class _Pass(threading.local):
 class ForwardPasses(OwnHook):
     """The forward passes of a model, of which the first with each kind of inputs is followed.
 
-    Kinds differ in the numbers of axes of the tensors that the model is given, in whether there is
-    one input or several, and in whether there is a mask. More passes are followed, but not many, as
-    long as some layer has not run.
+    Kinds differ in the numbers of axes of the tensors that the model is given, in its flags and
+    its training mode, in whether there are none, one or several inputs, and in whether there is a
+    mask. More passes are followed, but not many, as long as some layer has not run.
 
     ``mask``: the argument of the model that is the mask, if any.
     """
@@ -104,6 +109,7 @@ class ForwardPasses(OwnHook):
         self._followed: dict[Any, int] = {}
         self._done: set[Any] = set()  # kinds that are followed no more
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
+        self._told_of_steps = False
         self._guesses: dict[str, str] = {}
         self._unmasked: dict[str, str] = {}
         self._skipped: dict[str, bool] = {}  # layers without a tensor: whether that was said
@@ -224,8 +230,10 @@ class ForwardPasses(OwnHook):
         listed = notes.inputs or len(given.listed) or None
         current.inputs = listed if first is None else first.shape[axis]
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
-        ndims = (tensor.ndim for _, tensor in given.tensors)
-        current.signature = (id(current.module), *ndims, current.inputs == 1, positions)
+        ndims = tuple(tensor.ndim for _, tensor in given.tensors)
+        module, inputs = current.module, current.inputs
+        few = (inputs == 0, inputs == 1)  # torch.jit.trace makes tensors of numbers
+        current.signature = (id(module), module.training, ndims, given.flags, few, positions)
         if current.signature not in self._done and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
@@ -293,6 +301,9 @@ class ForwardPasses(OwnHook):
             self._done.add(kind)
         if known.takes_one_input:
             self._one_input.add(kind)
+        if known.inputs_are_steps and not self._told_of_steps:
+            self._told_of_steps = True
+            warn_of_steps(self._batch_axis)
 
     def _warn(self) -> None:
         """Say once of each layer that its axis is a guess, or that the mask does not apply."""
