@@ -34,6 +34,7 @@ from .pass_counter import PassCounter
 from .spread_tensors import has_spread_weights
 
 _MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
+_MOST_KINDS = 32  # of passes that flags may tell apart
 
 
 class PassUser(Protocol):
@@ -230,10 +231,7 @@ class ForwardPasses(OwnHook):
         listed = notes.inputs or len(given.listed) or None
         current.inputs = listed if first is None else first.shape[axis]
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
-        ndims = tuple(tensor.ndim for _, tensor in given.tensors)
-        module, inputs = current.module, current.inputs
-        few = (inputs == 0, inputs == 1)  # torch.jit.trace makes tensors of numbers
-        current.signature = (id(module), module.training, ndims, given.flags, few, positions)
+        current.signature = self._kind(given, positions)
         if current.signature not in self._done and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
@@ -242,6 +240,16 @@ class ForwardPasses(OwnHook):
             if current.mask is not None:
                 self._mark_positions(flow.known, given, current.mask)
             current.follow(flow)
+
+    def _kind(self, given: Given, positions: int | None) -> Any:
+        """Return what tells the kind of this pass."""
+        module, inputs = self.current.module, self.current.inputs
+        ndims = tuple(tensor.ndim for _, tensor in given.tensors)
+        few = (inputs == 0, inputs == 1)  # torch.jit.trace makes tensors of numbers
+        kind = (id(module), module.training, ndims, few, positions)
+        # Of many flags, some are data, such as a name for each pass.
+        flagged = (*kind, given.flags)
+        return flagged if flagged in self._followed or len(self._followed) < _MOST_KINDS else kind
 
     def _mask(self, given: Given, notes: PassNotes) -> Mask | None:
         """Return the mask of a pass: that of the user, or the model's argument."""
