@@ -89,7 +89,7 @@ def _holds(axis: Axis) -> bool:
     "dropout2d dropout3d feature_dropout alpha_dropout feature_alpha_dropout rrelu relu relu6 gelu "
     "silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu logsigmoid log_sigmoid "
     "tanhshrink softsign softshrink hardshrink softplus threshold sigmoid tanh softmax log_softmax "
-    "softmin gumbel_softmax normalize cumsum cumprod logcumsumexp masked_fill "
+    "_safe_softmax softmin gumbel_softmax normalize cumsum cumprod logcumsumexp masked_fill "
     "zeros_like ones_like empty_like full_like rand_like randn_like local_response_norm tril triu "
     "fill zero nan_to_num quantize_per_tensor dequantize alias lift_fresh record_stream pin_memory "
     "_c10d_functional.all_reduce _c10d_functional.wait_tensor "
