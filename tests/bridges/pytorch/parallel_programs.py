@@ -6,7 +6,6 @@ import itertools
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed._functional_collectives import all_gather_tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
@@ -186,8 +185,11 @@ class OfOtherRanks(nn.Module):
         self.layer, self.all, self.part = nn.Linear(6, 9), nn.ReLU(), nn.ReLU()
 
     def forward(self, x):
-        x = all_gather_tensor(self.layer(x), 0, dist.group.WORLD)
-        return self.all(x), self.part(x.chunk(dist.get_world_size())[-1])
+        ranks, collectives = dist.get_world_size(), torch.ops._c10d_functional
+        group = dist.group.WORLD.group_name
+        x = collectives.all_gather_into_tensor(self.layer(x), ranks, group)
+        x = collectives.wait_tensor(x)
+        return self.all(x), self.part(x.chunk(ranks)[-1])
 
 
 def program_inputs_of_other_ranks(rank, size):
