@@ -18,7 +18,12 @@ from tensorstate_gpu._capturing.pass_notes import (
     common_beginning,
     validated_mask,
 )
-from tensorstate_gpu.errors import warn_of_guesses, warn_of_skipped, warn_of_unmasked
+from tensorstate_gpu.errors import (
+    warn_of_guesses,
+    warn_of_skipped,
+    warn_of_steps,
+    warn_of_unmasked,
+)
 
 from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
@@ -29,6 +34,7 @@ from .pass_counter import PassCounter
 from .spread_tensors import has_spread_weights
 
 _MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
+_MOST_KINDS = 32  # of passes that flags may tell apart
 
 
 class PassUser(Protocol):
@@ -88,9 +94,9 @@ class _Pass(threading.local):
 class ForwardPasses(OwnHook):
     """The forward passes of a model, of which the first with each kind of inputs is followed.
 
-    Kinds differ in the numbers of axes of the tensors that the model is given, in whether there is
-    one input or several, and in whether there is a mask. More passes are followed, but not many, as
-    long as some layer has not run.
+    Kinds differ in the numbers of axes of the tensors that the model is given, in its flags and
+    its training mode, in whether there are none, one or several inputs, and in whether there is a
+    mask. More passes are followed, but not many, as long as some layer has not run.
 
     ``mask``: the argument of the model that is the mask, if any.
     """
@@ -104,6 +110,7 @@ class ForwardPasses(OwnHook):
         self._followed: dict[Any, int] = {}
         self._done: set[Any] = set()  # kinds that are followed no more
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
+        self._told_of_steps = False
         self._guesses: dict[str, str] = {}
         self._unmasked: dict[str, str] = {}
         self._skipped: dict[str, bool] = {}  # layers without a tensor: whether that was said
@@ -224,8 +231,7 @@ class ForwardPasses(OwnHook):
         listed = notes.inputs or len(given.listed) or None
         current.inputs = listed if first is None else first.shape[axis]
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
-        ndims = (tensor.ndim for _, tensor in given.tensors)
-        current.signature = (id(current.module), *ndims, current.inputs == 1, positions)
+        current.signature = self._kind(given, positions)
         if current.signature not in self._done and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
@@ -234,6 +240,16 @@ class ForwardPasses(OwnHook):
             if current.mask is not None:
                 self._mark_positions(flow.known, given, current.mask)
             current.follow(flow)
+
+    def _kind(self, given: Given, positions: int | None) -> Any:
+        """Return what tells the kind of this pass."""
+        module, inputs = self.current.module, self.current.inputs
+        ndims = tuple(tensor.ndim for _, tensor in given.tensors)
+        few = (inputs == 0, inputs == 1)  # torch.jit.trace makes tensors of numbers
+        kind = (id(module), module.training, ndims, few, positions)
+        # Of many flags, some are data, such as a name for each pass.
+        flagged = (*kind, given.flags)
+        return flagged if flagged in self._followed or len(self._followed) < _MOST_KINDS else kind
 
     def _mask(self, given: Given, notes: PassNotes) -> Mask | None:
         """Return the mask of a pass: that of the user, or the model's argument."""
@@ -293,6 +309,9 @@ class ForwardPasses(OwnHook):
             self._done.add(kind)
         if known.takes_one_input:
             self._one_input.add(kind)
+        if known.inputs_are_steps and not self._told_of_steps:
+            self._told_of_steps = True
+            warn_of_steps(self._batch_axis)
 
     def _warn(self) -> None:
         """Say once of each layer that its axis is a guess, or that the mask does not apply."""
