@@ -17,6 +17,7 @@ from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.reporting.page.write import check_page
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.store import Store
+from tensorstate_gpu.store.closing_at_exit import forget_writers
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.folder import Folder
 
@@ -36,6 +37,9 @@ def capture(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"tensorstate: stopped; {_what_is_kept(options.store)}", file=sys.stderr)
         return 130
+    except OSError:
+        forget_writers()
+        raise
     with Progress.in_percent("measuring") as progress:
         report = run.report(by_label=options.labels is not None, progress=progress.to_share)
     print(f"\n{report}")

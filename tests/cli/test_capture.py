@@ -284,6 +284,21 @@ def test_a_read_only_target(refused, users_folder):
     assert "locked" in line
 
 
+@pytest.mark.long
+def test_a_full_disk_is_told_in_one_line(users_folder):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))"
+    program = f"{limit}; from tensorstate_gpu._cli.main import main; raise SystemExit(main())"
+    command = ("capture", "mine:model", "--inputs", "mine:images", "--store", "run.zarr")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert re.match(
+        r"tensorstate: \[Errno 27\] File too large: .*run\.zarr.*committed is whole", line
+    )
+
+
 def test_shuffled_inputs_cannot_go_on(did):
     command = ("capture", "mine:model", "--inputs", "mine:shuffled", "--store", "run.zarr")
     assert did(*command, "--limit", 20)[0] == 0
