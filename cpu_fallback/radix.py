@@ -209,9 +209,9 @@ def sort_run(
         waiting -= 1
         first, last = crowded[waiting, 0], crowded[waiting, 1]
         many = last - first >= 1 << _DIGIT
-        if last - first <= _SMALL:
-            least, low = keys[first], 0
-        else:
+        least: np.uint64 = keys[first]
+        low: Int = 0
+        if last - first > _SMALL:
             least, low = _sort_highest(keys, index, scratch, first, last, digits if many else 0)
         # Where all bits have been sorted by, this only sees that keys are in order.
         moves = _MOVES if low else last - first
