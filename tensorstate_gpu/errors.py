@@ -99,7 +99,7 @@ class RowsLost(TensorStateError, RuntimeError):
 
 
 class RanksDisagree(TensorStateError, ValueError):
-    """Ranks have captured different layers, or other neurons: their states cannot be merged.
+    """Ranks have captured different layers or other neurons, or one has failed: nothing is merged.
 
     Every rank raises it, so that none waits for another.
     """

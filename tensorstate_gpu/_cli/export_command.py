@@ -2,11 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from tensorstate_gpu._cli.opened_store import count_layer, open_store
+from tensorstate_gpu._cli.opened_store import open_store
 from tensorstate_gpu._process.new_files import new_folder
-from tensorstate_gpu._process.progress import Progress
+from tensorstate_gpu._process.progress import Progress, counted_then_written, so_far
 from tensorstate_gpu.reporting.text import printable_name, with_noun
 from tensorstate_gpu.store import Store, Stores
 from tensorstate_gpu.store.keys import state_key
@@ -49,9 +50,9 @@ def _to_parquet(
     chosen = [layer for layer in layers if options.layer or len(layer)]
     if not chosen:
         raise ValueError(f"{store} holds no rows")
-    total = sum(map(len, chosen))
-    with new_folder(out) as folder, Progress("writing", total, "states") as progress:
-        written = [_write(layer, folder, options.counts, progress) for layer in chosen]
+    write = _write_counts if options.counts else _write_rows
+    with new_folder(out) as folder, _bar(chosen, options.counts) as bar:
+        written = [write(layer, folder, bar) for layer in chosen]
     for layer in layers:
         if layer not in chosen:
             print(f"tensorstate: {printable_name(layer.name)}: no rows, no file", file=sys.stderr)
@@ -59,14 +60,28 @@ def _to_parquet(
         print(f"{Path(out) / name}: {held}")
 
 
-def _write(
-    layer: StoredRows, folder: Path, only_counts: bool, progress: Progress
-) -> tuple[str, str]:
+def _bar(layers: Sequence[StoredRows], counts: bool) -> Progress:
+    """Return a bar of the rows to be written; of counts, also of those to be counted first."""
+    total = sum(map(len, layers))
+    if counts:
+        return Progress("counting and writing", 2 * total, "states")
+    return Progress("writing", total, "states")
+
+
+def _write_rows(layer: StoredRows, folder: Path, bar: Progress) -> tuple[str, str]:
     name = f"{state_key(layer.name)}.parquet"
-    if only_counts:
-        counts = count_layer(layer, progress)
-        counts.to_parquet(folder / name)
-        return name, with_noun(len(counts), "state")
-    before = progress.done
-    layer.to_parquet(folder / name, progress=lambda rows, *_: progress.to(before + rows))
+    layer.to_parquet(folder / name, progress=so_far(bar.add))
     return name, with_noun(len(layer), "row")
+
+
+def _write_counts(layer: StoredRows, folder: Path, bar: Progress) -> tuple[str, str]:
+    name = f"{state_key(layer.name)}.parquet"
+    on_counted, on_written = counted_then_written(so_far(bar.add), len(layer))
+    counts = layer.counted(progress=so_far(on_counted))
+
+    def on_states(states: int, *_: int) -> None:
+        if on_written is not None:
+            on_written(states, len(counts))
+
+    counts.to_parquet(folder / name, progress=on_states)
+    return name, with_noun(len(counts), "state")

@@ -1,10 +1,11 @@
 """``tensorstate``: runs the command that its arguments name; reports errors in one line."""
 
 import contextlib
+import io
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 from tensorstate_gpu._cli.parser import new_parser
@@ -18,16 +19,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 is success, 2 an error (with one line on stderr), 130 Ctrl-C. ``verify`` returns 1 when it has
     found problems.
     """
-    options = new_parser().parse_args(arguments)
-    try:
-        status = _run(options)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        print("tensorstate: stopped", file=sys.stderr)
-        return 130
-    except Exception as error:  # users get one line instead of a traceback
-        return _print_error(error)
+    with _usable_streams():
+        options = new_parser().parse_args(arguments)
+        try:
+            status = _run(options)
+            sys.stdout.flush()
+            return status
+        except KeyboardInterrupt:
+            print("tensorstate: stopped", file=sys.stderr)
+            return 130
+        except Exception as error:  # users get one line instead of a traceback
+            return _print_error(error)
+
+
+@contextlib.contextmanager
+def _usable_streams() -> Iterator[None]:
+    """Let everything be printed: to closed streams, and names that an encoding cannot express."""
+    with contextlib.ExitStack() as stack, open(os.devnull, "w") as nowhere:
+        # Of a stream that was closed, as by ``2>&-``, Python has None, which print() takes for
+        # stdout.
+        if sys.stdout is None:
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        if sys.stderr is None:
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        yield
 
 
 def _run(options: Namespace) -> int:

@@ -1,11 +1,8 @@
-"""Opens the store of a command, and counts its layers with progress."""
+"""Opens the store of a command."""
 
 import argparse
 from pathlib import Path
 
-from tensorstate_gpu._process.progress import Progress, so_far
-from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu._states.stored_counts import StoredCounts
 from tensorstate_gpu.store import Store, Stores, open_stores
 from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.files import files_at
@@ -51,8 +48,3 @@ def only_layer(store: Store | Stores, name: str | None) -> StoredRows:
         return store[store.names[0] if name is None else name]
     except KeyError as error:
         raise ValueError(error.args[0]) from error
-
-
-def count_layer(layer: StoredRows, progress: Progress) -> StateCounts | StoredCounts:
-    """Count the states of a layer. Raises an error if it has no rows."""
-    return layer.counted(progress=so_far(progress.add))

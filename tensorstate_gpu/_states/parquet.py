@@ -14,9 +14,9 @@ PIECE_ROWS = 1 << 18
 ROW_GROUP_BYTES = 1 << 24
 
 
-def write_table(table: Any, path: Any) -> None:
-    """Write an Arrow table to a new file."""
-    write_batches(table.schema, table.to_batches(max_chunksize=PIECE_ROWS), path, None)
+def write_table(table: Any, path: Any, progress: ProgressCallback | None = None) -> None:
+    """Write an Arrow table to a new file; ``progress`` as of write_batches()."""
+    write_batches(table.schema, table.to_batches(max_chunksize=PIECE_ROWS), path, progress)
 
 
 def write_batches(

@@ -15,6 +15,7 @@ from tensorstate_gpu._arguments import integer, positive_integer, unmasked
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
+from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu._states.backends import cpu
 from tensorstate_gpu._states.count_checks import check_counts
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
@@ -184,14 +185,15 @@ class StateCounts(MeasuredCounts):
 
         return to_pandas(self.to_arrow())
 
-    def to_parquet(self, path: Any) -> None:
+    def to_parquet(self, path: Any, *, progress: ProgressCallback | None = None) -> None:
         """Write the table of to_arrow() to a new Parquet file. Raises ValueError if it exists.
 
-        The file gets its name when it is complete. If writing fails, no file is left.
+        The file gets its name when it is complete. If writing fails, no file is left. ``progress``
+        is called with the number of distinct states written so far.
         """
         from tensorstate_gpu._states.parquet import write_table
 
-        write_table(self.to_arrow(), path)
+        write_table(self.to_arrow(), path, progress)
 
     def __add__(self, other: object) -> StateCounts:
         return self.merge(other) if isinstance(other, StateCounts) else NotImplemented

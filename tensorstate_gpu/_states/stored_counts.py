@@ -141,14 +141,14 @@ class StoredCounts(MeasuredCounts):
         """
         return _keeper().write_counts(path, self, progress=progress)
 
-    def to_parquet(self, path: Path) -> None:
+    def to_parquet(self, path: Path, *, progress: ProgressCallback | None = None) -> None:
         """Write all states and counts to a new Parquet file, as StateCounts.to_parquet() does."""
         from tensorstate_gpu._states.arrow_counts import counts_schema
         from tensorstate_gpu._states.parquet import write_batches
 
         schema = counts_schema(row_bytes(self._neurons), self._neurons)
         batches = (batch for piece in self.pieces() for batch in piece.to_arrow().to_batches())
-        write_batches(schema, batches, path, None)
+        write_batches(schema, batches, path, progress)
 
     def _merged(self) -> Iterator[Histogram]:
         return merged(self._runs, row_bytes(self._neurons), working_memory() // 3)

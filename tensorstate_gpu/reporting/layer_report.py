@@ -17,7 +17,7 @@ from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimated_measure import Quality, quality_of
 from tensorstate_gpu.reporting.layer_profile import Counts, LayerProfile, firing_counts
 from tensorstate_gpu.reporting.positions import first_map
-from tensorstate_gpu.reporting.text import format_percent, format_range
+from tensorstate_gpu.reporting.text import format_percent, format_range, printable_name
 
 _READINGS = 4  # of counts in files, by all measures
 
@@ -208,7 +208,7 @@ class LayerReport:
 
     def cells(self) -> tuple[str, ...]:
         return (
-            self.layer,
+            printable_name(self.layer),
             "-" if self.axis is None else f"{self.axis} {self.axis_origin or ''}".rstrip(),
             f"{self.neurons:,}",
             f"{self.states:,}",

@@ -16,6 +16,7 @@ from tensorstate_gpu.reporting.text import (
     format_percent,
     format_range,
     listed_names,
+    printable_name,
     text_table,
     with_noun,
 )
@@ -189,16 +190,17 @@ class Report:
             aiq = self._marked(self.aiq, self.aiq_range)
             lines.append((f"aIQ (beta {self.beta:g})", aiq))
         for layer in self.layers:
+            name = printable_name(layer.layer)
             if reason := layer.why_constant():
-                lines.append((layer.layer, reason))
+                lines.append((name, reason))
             if layer.layer in self.out_of_step:
-                lines.append((layer.layer, self._why_out_of_step(layer)))
+                lines.append((name, self._why_out_of_step(layer)))
             elif layer.passes != layer.model_passes:
                 failed = f", {layer.failed_passes:,} failed" if layer.failed_passes else ""
                 passes = f"{layer.passes:,} of {layer.model_passes:,} passes{failed}"
-                lines.append((layer.layer, passes))
+                lines.append((name, passes))
             if layer.other_names:
-                lines.append((layer.layer, f"also {', '.join(layer.other_names)}"))
+                lines.append((name, f"also {', '.join(map(printable_name, layer.other_names))}"))
         if at_ceiling := [layer.layer for layer in self.layers if layer.is_at_ceiling]:
             names = listed_names(at_ceiling)
             lines.append(("at the ceiling", f"{names}: more states would show a higher entropy"))

@@ -119,6 +119,9 @@ class Bucket:
     def release(self) -> None:
         """Nothing to do: the next writer owns the objects from its first write on."""
 
+    def delete_created_folders(self) -> None:
+        """Nothing to do: there are no folders."""
+
     def _call(self, request: Callable[[], Result]) -> Result:
         """Run a request. Raises FileNotFoundError for a missing object, else OSError."""
         # Messages of obstore end in dumps of 40 lines: shorten them, and hide the original error.

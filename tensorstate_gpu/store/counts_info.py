@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.info import file_sizes
-from tensorstate_gpu.store.kept_counts import find_record, range_path
+from tensorstate_gpu.store.kept_counts import find_record, range_paths
 
 
 def describe_counts(path: str) -> list[dict[str, Any]]:
@@ -17,10 +16,7 @@ def describe_counts(path: str) -> list[dict[str, Any]]:
     whole = _described(path)
     if whole is not None:
         return [whole]
-    first = find_record(files_at(range_path(path, 0)))
-    if first is None or first.share is None:
-        raise NoStore(f"{files_at(path)} holds no counts")
-    ranges = (_described(range_path(path, number)) for number in range(first.share.of))
+    ranges = map(_described, range_paths(path))
     return [each for each in ranges if each is not None]
 
 

@@ -50,6 +50,9 @@ class Files(Protocol):
     def release(self) -> None:
         """Release the write lock."""
 
+    def delete_created_folders(self) -> None:
+        """Delete the folders that claim() has created, as far as nothing but folders is in them."""
+
 
 class Memory:
     """Files in the memory of this process (``memory://name``), for tests and notebooks."""
@@ -101,6 +104,9 @@ class Memory:
 
     def release(self) -> None:
         self._claimed = False
+
+    def delete_created_folders(self) -> None:
+        """Nothing to do: there are no folders."""
 
 
 _memories: dict[str, Memory] = {}

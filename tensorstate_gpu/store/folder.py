@@ -62,6 +62,11 @@ class FileSystemCalls:
         path.rmdir()
 
 
+def _folders_in(path: Path) -> list[str]:
+    """Return all folders below a path, from the inside out."""
+    return [folder for folder, _, _ in os.walk(path, topdown=False)][:-1]
+
+
 class Folder:
     """The files of a store in a local folder, by keys such as ``conv_1/c/0/0``.
 
@@ -77,6 +82,7 @@ class Folder:
         self._folders = ForkSafeLock()  # held while folders are created and deleted
         self._unsynced: dict[Path, None] = {}
         self._lock = FolderLock()
+        self._created: list[Path] = []  # by claim(), from the inside out
         self._inode: int | None = None  # of the claimed folder
 
     def __str__(self) -> str:
@@ -188,6 +194,15 @@ class Folder:
         """Release the write lock."""
         self._lock.release()
 
+    def delete_created_folders(self) -> None:
+        """Delete the folders that claim() has created, as far as nothing but folders is in them."""
+        if self.path in self._created:
+            self._created[:0] = map(Path, _folders_in(self.path))
+        for folder in self._created:
+            with contextlib.suppress(OSError):
+                self.system.rmdir(folder)
+        self._created.clear()
+
     def _create_root(self) -> None:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.is_dir()]
         if missing and missing[-1].exists():
@@ -195,11 +210,10 @@ class Folder:
         try:
             for folder in reversed(missing):
                 self.system.mkdir(folder)
+                self._created.insert(0, folder)
                 self._unsynced[folder.parent] = None
         except OSError:
-            for folder in missing:
-                with contextlib.suppress(OSError):
-                    self.system.rmdir(folder)
+            self.delete_created_folders()
             raise
 
     def _create_folder(self, folder: Path) -> None:

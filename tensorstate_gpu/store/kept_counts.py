@@ -4,6 +4,7 @@ The arrays are those of a sorted run (kept_runs.py). The record, an attribute of
 written last: without it there are no counts.
 """
 
+import contextlib
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -85,16 +86,33 @@ def range_path(path: Path, number: int) -> str:
     return f"{os.fspath(path).rstrip('/')}/{number}"
 
 
+def range_paths(path: Any) -> list[str]:
+    """Return where all ranges of the counts at a path are, or should be.
+
+    Raises NoStore if not even one of them is there.
+    """
+    if isinstance(path, str | os.PathLike):
+        for number in _numbers_at(path):
+            record = find_record(files_at(range_path(path, number)))
+            if record is not None and record.share is not None:
+                return [range_path(path, each) for each in range(record.share.of)]
+    raise NoStore(f"{files_at(path)} holds no counts")
+
+
+def _numbers_at(path: Path) -> Iterator[int]:
+    """Yield 0, and then, if they can be listed, the numbers that are names of folders."""
+    yield 0
+    with contextlib.suppress(OSError):
+        names = files_at(path).list_folders()
+        yield from (int(name) for name in names if name.isdecimal())
+
+
 def find_ranges(path: Any) -> list[KeptCounts]:
     """Open all ranges at a path.
 
     Raises NoStore if there are none, and ValueError if some are missing.
     """
-    first = find_counts(range_path(path, 0)) if isinstance(path, str | os.PathLike) else None
-    if first is None or first.record.share is None:
-        raise NoStore(f"{files_at(path)} holds no counts")
-    others = (find_counts(range_path(path, number)) for number in range(1, first.record.share.of))
-    found = [first, *(each for each in others if each is not None)]
+    found = [each for each in map(find_counts, range_paths(path)) if each is not None]
     check_shares((each.place, each.record.share) for each in found)
     return found
 

@@ -52,6 +52,7 @@ def claim_and_read_record(files: Files, *, resume: bool) -> tuple[Record, bool |
         files.sync()
         return record, False if found is None else found.closed
     except BaseException:
+        files.delete_created_folders()
         files.release()
         raise
 

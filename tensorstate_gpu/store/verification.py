@@ -1,7 +1,7 @@
 """Checks a store: all files that the last commit lists, and files that no commit lists."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, cast
@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 import google_crc32c
 
 from tensorstate_gpu._arguments import function
-from tensorstate_gpu._process.progress import ProgressCallback
+from tensorstate_gpu._process.progress import ProgressCallback, running_total
 from tensorstate_gpu.errors import DamagedStore
 from tensorstate_gpu.store.array_record import ArrayRecord
 from tensorstate_gpu.store.chunks import Document
@@ -56,27 +56,47 @@ def verify(
     files: Files, read_record: Callable[[], Record], progress: ProgressCallback | None = None
 ) -> Verification:
     """Read and check everything that is committed; see Store.verify()."""
-    function(progress, "progress")
+    function(progress, "progress")  # before anything is read
     record = read_record()
+    found = [*_excess_note_problems(files, record), *_group_problems(files, record)]
     arrays = committed_arrays(files, record)
-    total = sum(len(array.committed.checksums) for array in arrays)
-    problems = [
-        *_excess_note_problems(files, record),
-        *_group_problems(files, record),
-    ]
-    chunks = size = done = 0
-    for array in arrays:
-        read, found = _check_document(array, read_record)
-        problems += found
-        for checked in _check_in_parallel(partial(_check, read), len(array.committed.checksums)):
-            done += 1
-            chunks, size = chunks + (checked.problem is None), size + checked.bytes
-            problems += [] if checked.problem is None else [checked.problem]
-            if progress is not None:
-                progress(done, total)
+    checked = check_arrays(arrays, lambda: committed_arrays(files, read_record()), progress)
+    problems = found + checked.problems
     problems += [] if problems else _ledger_problems(files, record)
     rows = sum(layer.rows for layer in record.layers.values() if layer is not None)
-    return Verification(chunks, size, rows, problems, _orphans(files, record, read_record))
+    listed = partial(_keys_of_commits, files, record, read_record)
+    return Verification(checked.chunks, checked.bytes, rows, problems, orphans(files, listed))
+
+
+class CheckedArrays(NamedTuple):
+    """How many chunks of arrays are intact, the size of their files, and what is wrong."""
+
+    chunks: int
+    bytes: int
+    problems: list[str]
+
+
+def check_arrays(
+    arrays: Sequence["CommittedArray"],
+    read_arrays: Callable[[], Iterable["CommittedArray"]],
+    progress: ProgressCallback | None,
+) -> CheckedArrays:
+    """Read and check all files of arrays.
+
+    ``read_arrays`` returns what is committed by now. ``progress`` is called with the chunks checked
+    so far, and all of them.
+    """
+    on_chunk = running_total(progress, sum(len(array.committed.checksums) for array in arrays))
+    chunks, size, problems = 0, 0, []
+    for array in arrays:
+        read, found = _check_document(array, read_arrays)
+        problems += found
+        for checked in _check_in_parallel(partial(_check, read), len(array.committed.checksums)):
+            chunks, size = chunks + (checked.problem is None), size + checked.bytes
+            problems += [] if checked.problem is None else [checked.problem]
+            if on_chunk is not None:
+                on_chunk(1)
+    return CheckedArrays(chunks, size, problems)
 
 
 class ChunkResult(NamedTuple):
@@ -135,16 +155,15 @@ class CommittedArray:
             raise DamagedStore(f"{name} is damaged: its checksum does not fit")
         return data
 
-    def excess_rows_problems(self, array_rows: int, record: Record) -> list[str]:
+    def excess_rows_problems(
+        self, array_rows: int, committed: Iterable["CommittedArray"]
+    ) -> list[str]:
         """Return a problem if zarr clients see more rows than are committed, or an empty list."""
-        rows_by_key = {
-            array.key: array.committed.rows for array in committed_arrays(self._files, record)
-        }
-        committed = rows_by_key.get(self.key, 0)
-        if array_rows <= committed:
+        rows = next((each.committed.rows for each in committed if each.key == self.key), 0)
+        if array_rows <= rows:
             return []
         name = f"{self._files}/{self.document_key}"
-        return [f"{name} shows {array_rows} rows, {committed} are committed"]
+        return [f"{name} shows {array_rows} rows, {rows} are committed"]
 
 
 class _CachedReads:
@@ -233,7 +252,7 @@ def _ledger_problems(files: Files, record: Record) -> Iterator[str]:
 
 
 def _check_document(
-    array: CommittedArray, read_record: Callable[[], Record]
+    array: CommittedArray, read_arrays: Callable[[], Iterable[CommittedArray]]
 ) -> tuple[Callable[[int], bytes], list[str]]:
     """Return a function that reads a chunk of the array, and the problems of its zarr.json."""
     try:
@@ -243,7 +262,7 @@ def _check_document(
     if array_rows <= array.committed.rows:  # fewer if a writer was killed after its commit
         return array.chunk, []
     # Compare with the newest record: the array may have grown in the meantime.
-    return array.chunk, array.excess_rows_problems(array_rows, read_record())
+    return array.chunk, array.excess_rows_problems(array_rows, read_arrays())
 
 
 def _check(read: Callable[[int], bytes], index: int) -> ChunkResult:
@@ -261,11 +280,21 @@ def _check_in_parallel(check: Callable[[int], ChunkResult], count: int) -> Itera
         readers.shutdown(wait=False, cancel_futures=True)
 
 
-def _orphans(files: Files, record: Record, read_record: Callable[[], Record]) -> list[str] | None:
+def orphans(files: Files, read_keys: Callable[[], Iterable[str]]) -> list[str] | None:
+    """Return the keys of files that are not among those read afterwards; None if none are known.
+
+    So a file that a writer has committed in the meantime is not an orphan.
+    """
     try:
         files_present = files.list_sizes()
     except OSError:
         return None
-    # A file that a writer has committed in the meantime is not an orphan.
-    listed = {*committed_keys(files, record), *committed_keys(files, read_record())}
+    listed = set(read_keys())
     return [key for key in files_present if key not in listed]
+
+
+def _keys_of_commits(
+    files: Files, record: Record, read_record: Callable[[], Record]
+) -> Iterator[str]:
+    yield from committed_keys(files, record)
+    yield from committed_keys(files, read_record())

@@ -165,3 +165,4 @@ class WritingSession:
         self.writer.life.abandon()
         for key in [*self._files.list_sizes(), KEY]:
             self._files.delete(key)
+        self._files.delete_created_folders()

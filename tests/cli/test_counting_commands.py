@@ -1,6 +1,7 @@
 """``tensorstate count`` and ``tensorstate merge``: parts, ranges, progress, mistakes."""
 
 import io
+import json
 import sys
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
 from tensorstate_gpu._process import progress
+from tests.support.labelled_store import rewrite
 from tests.support.points import new_point, rows_of
 
 
@@ -63,6 +65,40 @@ def test_layers_that_do_not_exist(did, run, tmp_path):
     for options, error in (((), "--layer says which"), (("--layer", "c"), "no states of 'c'")):
         code, _, errors = did("count", run, *options, "--to", tmp_path / "counts")
         assert (code, error in errors, errors.count("\n")) == (2, True, 1)
+
+
+def test_verify_stores_of_counts(did, refused, run, tmp_path):
+    ts.Store(run)["a"].histogram(to=tmp_path / "counts")
+    for number in (1, 0):  # tasks end in any order
+        ts.store.merge_range([tmp_path / "counts"], number, 2, tmp_path / "ranges")
+        if number:
+            for command in ("verify", "merge", "info"):
+                to = ("--to", tmp_path / "sum") if command == "merge" else ()
+                code, out, errors = did(command, tmp_path / "ranges", *to)
+                if command == "info":
+                    assert (code, out.count("range 1 of 2")) == (0, 1)
+                else:
+                    assert (code, "range 0 of 2 is missing" in errors) == (2, True)
+    code, out, errors = did("verify", run, tmp_path / "counts", tmp_path / "ranges")
+    assert (code, errors, len(out.splitlines())) == (0, "", 4)
+    assert f"{tmp_path / 'counts'}: 35 rows in 3 chunks (" in out
+    damaged = tmp_path / "counts/states/c/0/0"
+    damaged.write_bytes(bytes([damaged.read_bytes()[0] ^ 1]) + damaged.read_bytes()[1:])
+    (tmp_path / "counts/fences/zarr.json").unlink()
+    (tmp_path / "counts/other").touch()
+    rewrite(tmp_path / "counts/counts/zarr.json", lambda array: array.update(shape=[99]))
+    code, out, errors = did("verify", tmp_path / "counts", "--json")
+    found = json.loads(out)
+    assert (code, found["good"], found["chunks"], found["orphans"]) == (1, False, 2, ["other"])
+    places = (
+        "states/c/0/0 is damaged",
+        "counts/zarr.json shows 99 rows",
+        "fences/zarr.json is missing",
+    )
+    for place, problem in zip(places, found["problems"], strict=True):
+        assert place in problem
+    (tmp_path / "counts/zarr.json").write_text("{")
+    assert "zarr.json is damaged" in refused("verify", tmp_path / "counts")
 
 
 def test_lines_of_progress(run, tmp_path, monkeypatch):

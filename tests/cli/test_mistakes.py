@@ -1,6 +1,7 @@
 """What goes wrong in commands on stores: one line each, and nothing left behind."""
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -11,7 +12,10 @@ import pytest
 import zarr
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._cli.main import main
+from tensorstate_gpu._process import progress
 from tensorstate_gpu._process.scratch_file import ScratchFile
+from tests.support.points import new_point, rows_of
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -178,6 +182,26 @@ def test_ctrl_c(on, did, run, monkeypatch):
     monkeypatch.setattr("tensorstate_gpu._process.progress.Progress.to", stop)
     monkeypatch.setattr("tensorstate_gpu.store.store.Store.info", stop)
     assert did(*on(run)) == (130, "", "tensorstate: stopped\n")
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_closed_streams(closed, run, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS", 0)
+    monkeypatch.setattr(sys, closed, None)
+    assert main(["verify", str(run)]) == 0
+    assert main(["verify", "nowhere"]) == 2
+    lines = capsys.readouterr()
+    assert ("nowhere" in lines.err, "nowhere" in lines.out) == (closed == "stdout", False)
+
+
+def test_names_that_the_encoding_of_the_output_lacks(tmp_path, monkeypatch):
+    with ts.Store(tmp_path / "run", "x") as store:
+        new_point(store, name="\xfcber").append(rows_of(5), 5)
+    for command in ("report", "info"):
+        out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main([command, str(tmp_path / "run")]) == 0
+        assert rb"\xfcber  " in out.buffer.getvalue()
 
 
 def test_nobody_reads_the_output(run):

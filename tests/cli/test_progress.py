@@ -39,6 +39,8 @@ def test_lines_where_there_is_no_bar(terminal, run, tmp_path, monkeypatch, capsy
         ("export", "--to", "zip", "--out", str(tmp_path / "out.zip")): "copying: 10 of 10 chunks",
         ("export", "--to", "parquet", "--out", str(tmp_path / "out")): "writing: 47 of 47 states",
     }
+    counts = ("export", "--to", "parquet", "--counts", "--layer", "a", "--out")
+    expected[*counts, str(tmp_path / "counts")] = "counting and writing: 70 of 70 states"
     for (name, *options), line in expected.items():
         assert main([name, str(run), *options]) == 0
         assert line in sys.stderr.getvalue().splitlines()

@@ -125,6 +125,15 @@ class Cells(html.parser.HTMLParser):
         self.texts.append(data)
 
 
+def test_names_that_a_terminal_would_obey_are_printed_as_python_writes_them():
+    point = ts.CapturePoint("a\nb\x1b[31m")
+    point.declare(8, 1)
+    point.append(np.zeros((3, 1), np.uint8), 3)  # a layer that the lines below the table name, too
+    text = str(ts.report(ts.Run([point])))
+    assert text.count(r"'a\nb\x1b[31m'") == 2
+    assert "\x1b" not in text
+
+
 def test_html_shows_the_same_and_escapes_names():
     name = '<script>alert(1)</script> & "it\'s"'
     report = ts.report(ts.Run([point(name, [0, 1] * 30, 2)]), 0.5)

@@ -79,7 +79,7 @@ def test_a_capture_is_saved_whole_or_not_at_all(every, keep, code, lasts, quick_
         failing(quick_path, k, lasts, code)
         if failed(program, quick_path):
             told += 1
-            assert not files(quick_path), f"operation {k}"
+            assert not quick_path.exists(), f"operation {k}"
             failing(quick_path, 0, 0, code)
             program(quick_path)
         check_finished(quick_path)

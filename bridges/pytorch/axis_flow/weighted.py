@@ -218,7 +218,7 @@ def _without_ellipsis(equation: str, ranks: Sequence[int]) -> list[str]:
     return [*each, output.replace("...", digits)]
 
 
-@rule("scaled_dot_product_attention")
+@rule("scaled_dot_product_attention flex_attention")
 def _scaled_dot_product(call: Call) -> Result:
     query, _, value = (call.known(t) for t in call.tensors[:3])
     if value is None:

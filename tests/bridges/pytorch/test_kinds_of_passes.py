@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.bridges.pytorch import forward_passes
 from tests.support.followed_models import Calls
 from tests.support.torch_models import expected_rows, images
 
@@ -45,6 +46,24 @@ def test_flags_and_the_mode_may_move_neurons(how, turned_first):
             arguments = (x, True) if is_turned and how == "positional" else (x,)
             model(*arguments, **(how if is_turned and isinstance(how, dict) else {}))
     np.testing.assert_array_equal(run["act"].raw_states, np.tile(expected, (3, 1)))
+
+
+def test_names_that_are_data_do_not_slow_down_all_passes(monkeypatch):
+    model, x, followed = Turning().eval(), images(3, 8, 4), []
+
+    class Counted(forward_passes.AxisFlow):
+        def __init__(self, frame):
+            followed.append(frame)
+            super().__init__(frame)
+
+    monkeypatch.setattr(forward_passes, "AxisFlow", Counted)
+    with ts.capture(model, "act") as run:
+        for i in range(50):
+            model(x, way=f"of_user_{i}")
+    assert len(followed) <= 33
+    np.testing.assert_array_equal(
+        run["act"].raw_states, np.tile(expected_rows(model.fc(x), 2), (50, 1))
+    )
 
 
 def test_a_guess_is_said_once_for_all_kinds_of_passes():
