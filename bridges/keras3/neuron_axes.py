@@ -35,7 +35,19 @@ def own_axis(layer: Any) -> int | None:
     if isinstance(layer, keras.layers.TimeDistributed):
         inner = own_axis(layer.layer)
         return inner if inner is None or inner < 0 else inner + 1
+    if isinstance(layer, keras.layers.TorchModuleWrapper):
+        return _axis_of_torch(layer.module)
     return -1 if isinstance(layer, _LAST_AXIS_LAYERS) else None
+
+
+def _axis_of_torch(module: Any) -> int | None:
+    """Return the neuron axis of a module of PyTorch, if its class leaves no other."""
+    from ..pytorch.neuron_axes import axis_rule_of
+
+    rule = axis_rule_of(module)
+    if rule is None or not rule.defined:
+        return None
+    return 1 if rule.kind == "channels" else -1
 
 
 def followed_axis(tensors: Sequence[Any]) -> int | None:
@@ -47,10 +59,13 @@ def followed_axis(tensors: Sequence[Any]) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def formats(model: Any) -> set[str]:
-    """Return the data formats of a model's layers: channels_first, channels_last, or both."""
-    every = model._flatten_layers(include_self=False, recursive=True)
-    return {layer.data_format for layer in every if getattr(layer, "data_format", None)}
+def may_have_channels_first(model: Any) -> bool:
+    """Return whether channels come first in some layer, or may do so, as in modules of PyTorch."""
+    return any(
+        getattr(layer, "data_format", None) == "channels_first"
+        or isinstance(layer, keras.layers.TorchModuleWrapper)
+        for layer in model._flatten_layers(include_self=False, recursive=True)
+    )
 
 
 def _follow(tensor: Any, outer: dict[int, Any]) -> int | None:

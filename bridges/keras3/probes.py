@@ -15,7 +15,7 @@ from .backends import first_tensor
 from .call_sites import Node, call_sites
 from .functional import Probes
 from .layers import Probe
-from .neuron_axes import followed_axis, formats, is_by_element, own_axis
+from .neuron_axes import followed_axis, is_by_element, may_have_channels_first, own_axis
 from .points import KerasPoint
 from .positions import counts_positions
 
@@ -134,7 +134,7 @@ def _axis_of(model: Any, layer: Any, symbols: Sequence[Any]) -> tuple[int | None
     if own is not None:
         return own, "layer"
     # Keras has features last, unless layers of the model say that channels come first.
-    return None, "guess" if "channels_first" in formats(model) else "rule"
+    return None, "guess" if may_have_channels_first(model) else "rule"
 
 
 def _check_symbols(probe: Probe, symbols: Sequence[Any]) -> None:

@@ -45,6 +45,29 @@ FED = {
 }
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="other backends have no such layers")
+def test_modules_of_pytorch():
+    """Their channels come first. Keras has no graph of a model with them that could be followed."""
+    from torch import nn
+
+    parts = {
+        "conv": nn.Conv2d(4, 5, 1),
+        "norm": nn.BatchNorm2d(5),
+        "block": nn.Sequential(nn.ReLU(), nn.Flatten(2)),
+        "dense": nn.Linear(42, 3),
+    }
+    wrapped = [layers.TorchModuleWrapper(part, name=name) for name, part in parts.items()]
+    model = keras.Sequential([keras.Input((4, 6, 7)), *wrapped])
+    with (
+        pytest.warns(GuessedAxisWarning, match="for block_states: neuron_axis"),
+        ts.capture(model, "*") as run,
+    ):
+        model.predict(np.ones((2, 4, 6, 7)), verbose=0)
+    axes = [(point.axis, point.axis_origin) for point in run.values()]
+    assert axes == [(1, "layer"), (1, "layer"), (2, "guess"), (2, "layer")]
+    assert [point.neurons for point in run.values()] == [5, 5, 42, 3]
+
+
 def test_a_dropout_of_another_format_leaves_neurons_where_they_are():
     inputs = keras.Input((4, 6, 7))
     outputs = layers.SpatialDropout2D(0.1, name="drop", data_format="channels_last")(conv()(inputs))
