@@ -173,7 +173,7 @@ def _scatter(
 def sort_buckets(keys: Words, index: Ints | None, bounds: Ints, first: Int, last: Int) -> None:
     """Sort each of the buckets [first, last), and the index unless it is None. Stable."""
     scratch = new_scratch(index, bounds, first, last)
-    digits: Int = 0
+    digits: Int = np.int64(0)  # a plain 0 has its own Numba type: sort_run would be compiled twice
     for bucket in range(first, last):
         digits = sort_run(keys, index, scratch, bounds[bucket], bounds[bucket + 1], digits)
 
@@ -223,7 +223,7 @@ def sort_run(
     return digits
 
 
-@kernel
+@inlined
 def _sort_highest(
     keys: Words, index: Ints | None, scratch: Scratch, start: Int, stop: Int, digits: Int
 ) -> tuple[np.uint64, Int]:
@@ -260,21 +260,21 @@ def _insertion_sort(
     shift = np.uint64(low)
     i = start + 1
     while i < stop:
-        key = keys[i]
-        hole = i
-        while hole > start and keys[hole - 1] > key and i - hole < moves:
-            keys[hole] = keys[hole - 1]
-            hole -= 1
+        key, hole = keys[i], i
         i += 1
-        if hole == i - 1:
+        if keys[hole - 1] <= key:
             continue
-        keys[hole] = key
-        moved += i - 1 - hole
         if index is not None:
-            place = index[i - 1]
-            for j in range(i - 1, hole, -1):
-                index[j] = index[j - 1]
+            place = index[hole]
+        while hole > start and keys[hole - 1] > key and i - 1 - hole < moves:
+            keys[hole] = keys[hole - 1]
+            if index is not None:
+                index[hole] = index[hole - 1]
+            hole -= 1
+        keys[hole] = key
+        if index is not None:
             index[hole] = place
+        moved += i - 1 - hole
         if i - 1 - hole == moves:
             high = (key - least) >> shift
             while hole > start and (keys[hole - 1] - least) >> shift == high:
@@ -287,7 +287,7 @@ def _insertion_sort(
     return waiting, moved
 
 
-@kernel
+@inlined
 def _sort_digits(
     keys: Words,
     index: Ints | None,

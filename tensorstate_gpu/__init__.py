@@ -11,7 +11,11 @@ from opcode import opmap
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tensorstate_gpu._arrays.frameworks import PUBLIC_NAMES, names_without_framework
+from tensorstate_gpu._arrays.frameworks import (
+    PUBLIC_NAMES,
+    is_installed,
+    names_without_framework,
+)
 from tensorstate_gpu._version import __version__
 
 if TYPE_CHECKING:
@@ -151,6 +155,8 @@ __all__ = [
 # help() and `from tensorstate_gpu import *` read each name that is listed.
 for _name in names_without_framework():
     __all__.remove(_name)
+if not is_installed("hypothesis"):
+    __all__.remove("testing")
 
 
 if find_spec(f"{__name__}.cpu_fallback") is None:
@@ -163,14 +169,14 @@ if find_spec(f"{__name__}.cpu_fallback") is None:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f"{__name__}.{name}")
-    if name not in _PUBLIC_NAME_MODULES:
+    if name not in _PUBLIC_NAME_MODULES and name not in _PACKAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
+        if name in _PACKAGES:
+            return import_module(f"{__name__}.{name}")
         value = getattr(import_module(f"{__name__}.{_PUBLIC_NAME_MODULES[name]}"), name)
     except ImportError as error:
-        if name not in PUBLIC_NAMES or _in_from_import(sys._getframe(1)):
+        if name not in {*PUBLIC_NAMES, "testing"} or _in_from_import(sys._getframe(1)):
             raise
         raise AttributeError(str(error), name=name) from error  # so that hasattr() is False
     globals()[name] = value

@@ -92,10 +92,11 @@ def loaded_module(name: str) -> ModuleType | None:
 
 def names_without_framework(names: Iterable[str] = PUBLIC_NAMES) -> list[str]:
     """Return the public names whose framework is not installed."""
-    return [name for name in names if not _is_installed(_FRAMEWORKS[name])]
+    return [name for name in names if not is_installed(_FRAMEWORKS[name])]
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Return whether a module can be imported, without importing it."""
     try:
         return module in sys.modules or find_spec(module) is not None
     except ImportError:  # of an import hook that forbids it

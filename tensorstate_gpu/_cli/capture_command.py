@@ -17,6 +17,7 @@ from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.reporting.page.write import check_page
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.store import Store
+from tensorstate_gpu.store.closing_at_exit import forget_writers
 from tensorstate_gpu.store.files import files_at
 from tensorstate_gpu.store.folder import Folder
 
@@ -36,6 +37,9 @@ def capture(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"tensorstate: stopped; {_what_is_kept(options.store)}", file=sys.stderr)
         return 130
+    except OSError:
+        forget_writers()
+        raise
     with Progress.in_percent("measuring") as progress:
         report = run.report(by_label=options.labels is not None, progress=progress.to_share)
     print(f"\n{report}")
@@ -110,9 +114,25 @@ def _attached(model: object, options: argparse.Namespace) -> Iterator[Run]:
         how |= {"keep": "counts", "groups": _GROUPS}
     with contextlib.ExitStack() as opened:
         if _is_store(options.store):
-            how["storage_path"] = opened.enter_context(Store(options.store, mode="a"))
+            how["storage_path"] = store = opened.enter_context(Store(options.store, mode="a"))
+            _check_labels(store, given=options.labels is not None)
         block = capture_block.capture(model, options.attach, options.exclude, **how)
         yield opened.enter_context(block)
+
+
+def _check_labels(store: Store, *, given: bool) -> None:
+    """Raise ValueError if some inputs would have labels and others none: no table by label then."""
+    # Of layers whose rows belong to no known input, such as experts, labels are never kept.
+    layers = [
+        layer
+        for layer in store.record.layers.values()
+        if layer is not None and layer.instances and not layer.unassigned
+    ]
+    has_labels = any(layer.noted["labels"] for layer in layers)
+    if layers and given and not has_labels:
+        raise ValueError(f"{store} has inputs without labels: leave --labels out to go on")
+    if has_labels and not given:
+        raise ValueError(f"{store} has labels of its inputs: --labels is needed to go on")
 
 
 def _is_store(path: str | None) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard
+
+from numpy.typing import NDArray
 
 from tensorstate_gpu._cli.users_objects import users_code
+from tensorstate_gpu._layers.labels import validated_labels
 
 FROM_BATCHES = "from-batches"
 
@@ -51,7 +54,7 @@ class Batches:
     def __init__(self, inputs: object, labels: object, size: int) -> None:
         if size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {size}")
-        self._inputs, self._labels, self._size = inputs, labels, size
+        self._inputs, self._size = inputs, size
         self._pairs = isinstance(labels, str) and labels == FROM_BATCHES
         self._whole = is_array(inputs) or isinstance(inputs, Mapping)
         if self._whole and self._pairs:
@@ -63,8 +66,9 @@ class Batches:
                 "--inputs must be an array or an iterable of batches, such as a DataLoader, got a "
                 f"{type(inputs).__name__}"
             )
-        if not self._pairs and labels is not None and not _can_be_sliced(labels):
-            raise TypeError(f"--labels must be an array or a list, got a {type(labels).__name__}")
+        if self._whole:
+            _check_lengths(inputs)
+        self._labels = None if self._pairs or labels is None else _checked_labels(labels)
         self._check_number_of_labels()
         self._batches = _not_empty(self._each())
 
@@ -73,7 +77,7 @@ class Batches:
 
         Fewer are enough for --limit; an iterable may leave out its last inputs, as DataLoaders can.
         """
-        if not (self._whole and _can_be_sliced(self._labels)):
+        if not self._whole or self._labels is None:
             return
         labels, inputs = len(self._labels), _length(self._inputs)
         if labels > inputs:
@@ -114,7 +118,7 @@ class Batches:
         for given in self._cut() if self._whole else self._given():
             inputs, labels = _pair(given) if self._pairs else (given, None)
             batch = Batch(_checked(inputs), labels)
-            if not self._pairs and self._labels is not None:
+            if self._labels is not None:
                 batch = dataclasses.replace(batch, labels=self._labels_of(first, len(batch)))
             yield batch
             first += len(batch)
@@ -134,7 +138,7 @@ class Batches:
             yield _part(self._inputs, slice(first, first + self._size))
 
     def _labels_of(self, first: int, number: int) -> object:
-        assert _can_be_sliced(self._labels)
+        assert self._labels is not None
         if len(self._labels) < first + number:
             raise ValueError(f"there are {len(self._labels):,} labels, and more inputs than that")
         return self._labels[first : first + number]
@@ -164,6 +168,23 @@ def _checked(inputs: object) -> object:
             "that the second of two are labels; several inputs of a model go into a dict by name"
         )
     raise TypeError(f"a batch must be an array or a dict of arrays, got a {type(inputs).__name__}")
+
+
+def _checked_labels(labels: object) -> NDArray[Any]:
+    """Return labels as an array. Raises TypeError or ValueError unless it is one for each input."""
+    if not _can_be_sliced(labels):
+        raise TypeError(f"--labels must be an array or a list, got a {type(labels).__name__}")
+    return validated_labels(labels, what="--labels")
+
+
+def _check_lengths(inputs: object) -> None:
+    """Raise ValueError if arrays of a mapping have different numbers of inputs."""
+    if not isinstance(inputs, Mapping):
+        return
+    lengths = {name: _length(each) for name, each in inputs.items() if is_array(each)}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{number:,} of {name}" for name, number in lengths.items())
+        raise ValueError(f"--inputs must have as many of each, got {listed}")
 
 
 def _pair(batch: object) -> tuple[object, object]:

@@ -42,7 +42,7 @@ def load(name: str) -> object:
     Raises ValueError if there is no such object, or if importing its module fails.
     """
     module, colon, attribute = name.partition(":")
-    if not (module and colon and attribute):
+    if not (all(part.isidentifier() for part in module.split(".")) and colon and attribute):
         raise ValueError(f"{name!r} is no name of the form package.module:object")
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
@@ -72,7 +72,11 @@ def _imported(name: str) -> ModuleType:
     with users_code(f"importing {name.rpartition('.')[0]} failed"):
         found = _is_there(name)
     if not found:
-        raise ValueError(f"there is no module {name!r}, neither in {os.getcwd()} nor installed")
+        hint = (
+            f": {name.removesuffix('.py')!r} is the name of {name}" if name.endswith(".py") else ""
+        )
+        where = f"neither in {os.getcwd()} nor installed"
+        raise ValueError(f"there is no module {name!r}, {where}{hint}")
     with users_code(f"importing {name} failed"):
         return import_module(name)
 

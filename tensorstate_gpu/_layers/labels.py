@@ -93,11 +93,19 @@ def validated_labels(
         if array.ndim == 1 and array.dtype.kind == "O":
             array = _label_array(array, what)
     if array.size and array.dtype.kind not in "iuUb":
-        raise TypeError(f"{what} must be integers or strings, got {array.dtype}")
+        raise TypeError(f"{what} must be integers or strings, got {_kind_of(array)}")
     if array.ndim != 1 or instances not in (None, len(array)):
         each = "instance" if instances is None else f"of the {instances} instances"
         raise ValueError(f"{what} must be 1-D, one for each {each}, got {array.shape}")
     return array.astype(np.int64) if array.dtype.kind == "b" else array
+
+
+def _kind_of(array: NDArray[Any]) -> str:
+    """Return what values there are that are no labels."""
+    if array.dtype.kind != "O":
+        return "bytes" if array.dtype.kind == "S" else str(array.dtype)
+    kinds = (type(value).__name__ for value in array.ravel() if not isinstance(value, int))
+    return next(kinds, "an integer of more than 64 bits")
 
 
 def _label_array(labels: Iterable[Any], what: str) -> NDArray[Any]:

@@ -105,6 +105,9 @@ def correlation_columns(states: States | NDArray[np.float64], neurons: int | Non
 
 def position_columns(layer: Positions, input_number: int, neuron: int | None) -> Columns:
     """Return the table of firing_map_to_pandas(), by its columns."""
+    if not hasattr(layer, "spatial_shape"):
+        kind = type(layer).__name__
+        raise TypeError(f"layer must be a capture point or a layer of a Store, got {kind}")
     states = states_at_positions(layer, input_number)
     ys, xs = np.indices(states.shape[:2]).reshape(2, -1)
     if neuron is None:

@@ -46,6 +46,8 @@ def states_at_positions(layer: Positions, input_number: int) -> NDArray[np.bool_
     of positions, or whose inputs differ in them, and what reading the rows of a layer raises.
     """
     each, shape = layer.states_per_instance(), layer.spatial_shape
+    if shape is None and each == 1:
+        raise ValueError(f"{layer.name} has no positions: it has one state for each input")
     if shape is None or math.prod(shape) != each:
         raise ValueError(f"{layer.name}: its inputs differ in their positions")
     if len(shape) not in (1, 2):

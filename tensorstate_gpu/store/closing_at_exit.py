@@ -24,6 +24,11 @@ def register_for_exit(writer: ClosableWriter) -> None:
     _open_writers.add(writer)
 
 
+def forget_writers() -> None:
+    """Close no writer when the program ends: it ends because they cannot write, which it tells."""
+    _open_writers.clear()
+
+
 def wait_for_closing_writers(files: Files) -> None:
     """Wait for writers of this process that still close the same files in the background."""
     for writer in list(_open_writers):

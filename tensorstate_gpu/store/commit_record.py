@@ -6,7 +6,6 @@ it.
 """
 
 import dataclasses
-import json
 from typing import Any, TypeVar
 
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -21,6 +20,7 @@ from tensorstate_gpu.store.documents import (
     COUNTS_ATTRIBUTE,
     KEY,
     check_document,
+    group_attribute,
     group_document,
 )
 from tensorstate_gpu.store.keys import LABELS, LEDGERS, UNITS, run_key, state_key
@@ -283,18 +283,11 @@ class Record:
 
 
 def _record_attribute(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DamagedStore(f"{where}/{KEY} is damaged: {error}") from error
-    try:
-        about = document["attributes"][ATTRIBUTE]
-        if document["node_type"] != "group" or not isinstance(about, dict):
-            raise TypeError("no group")
-    except (KeyError, TypeError) as error:
+    about = group_attribute(data, ATTRIBUTE, where)
+    if about is None:
         counts = f'"{COUNTS_ATTRIBUTE}"'.encode() in data
         told = ": it holds counts, which store.open_counts() reads" if counts else ""
-        raise NoStore(f"{where} holds no captured states{told}") from error
+        raise NoStore(f"{where} holds no captured states{told}")
     return about
 
 

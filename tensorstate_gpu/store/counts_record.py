@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import json
 from collections.abc import Iterable
 from typing import Literal
 
@@ -19,6 +18,7 @@ from tensorstate_gpu.store.documents import (
     COUNTS_ATTRIBUTE,
     KEY,
     check_document,
+    group_attribute,
     group_document,
 )
 
@@ -110,12 +110,11 @@ class CountsRecord:
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> "CountsRecord":
         """Parse a record. Raises ValueError if it is none, of another format, or damaged."""
-        try:
-            about = json.loads(data)["attributes"][COUNTS_ATTRIBUTE]
-        except (ValueError, KeyError, TypeError) as error:
+        about = group_attribute(data, COUNTS_ATTRIBUTE, where)
+        if about is None:
             told = ": it holds captured states, which Store() reads"
             is_run = f'"{ATTRIBUTE}"'.encode() in data
-            raise NoStore(f"{where} holds no counts{told if is_run else ''}") from error
+            raise NoStore(f"{where} holds no counts{told if is_run else ''}")
         if about.get("format") != FORMAT:
             raise UnknownFormat(
                 f"{where} has counts of format {about.get('format')}, this version reads {FORMAT}; "

@@ -25,6 +25,22 @@ def with_checksum(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
+def group_attribute(data: bytes, attribute: str, where: str) -> dict[str, Any] | None:
+    """Return an attribute of the group at ``where``; None for another document, or without it.
+
+    Raises DamagedStore for what is no JSON.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedStore(f"{where}/{KEY} is damaged: {error}") from error
+    try:
+        found = document["attributes"][attribute] if document["node_type"] == "group" else None
+    except (KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def check_document(data: bytes, name: str) -> dict[str, Any]:
     """Parse a zarr.json that with_checksum() made. Raises ValueError if a bit has changed."""
     try:

@@ -137,6 +137,21 @@ def test_going_on(first, did):
     assert not ts.Store("run.zarr").verify().problems
 
 
+@pytest.mark.parametrize("store", [(), ("--counts",)])
+def test_labels_of_some_inputs_only_are_refused(store, did):
+    command = ("capture", "mine:model", "--inputs", "mine:images", *store, "--store")
+    labels = ("--labels", "mine:labels")
+    for path, first, then, said in (
+        ("with.zarr", labels, (), "has labels of its inputs: --labels is needed to go on"),
+        ("without.zarr", (), labels, "has inputs without labels: leave --labels out to go on"),
+    ):
+        assert did(*command, path, *first, "--limit", 20)[0] == 0
+        code, out, errors = did(*command, path, *then)
+        assert (code, out, said in errors) == (2, "", True)
+        assert ts.Store(path)[0].instance_count == 20
+        assert did(*command, path, *first)[0] == 0
+
+
 def test_the_commands_of_the_docs(did, users_folder):
     """They write a page and a store, from the module that is shown there."""
     shown = (ROOT / "docs/capture_command.md").read_text()
@@ -216,6 +231,8 @@ def test_ctrl_c_that_leaves_nothing(model, inputs, store, said, did):
 
 MISTAKES = {
     "no colon": (("mine",), "'mine' is no name of the form package.module:object"),
+    "a path": (("./mine:model",), "'./mine:model' is no name of the form package.module:object"),
+    "a file": (("mine.py:model",), " nor installed: 'mine' is the name of mine.py"),
     "no module": (("nowhere:model",), "there is no module 'nowhere', neither in "),
     "no package": (("no.where:model",), "there is no module 'no.where', neither in "),
     "no submodule": (("mine.inner:model",), "there is no module 'mine.inner', neither in "),
@@ -237,6 +254,8 @@ MISTAKES = {
     "a label": (("mine:model", "--labels", "mine:number"), "--labels must be an array or a list"),
     "few labels": (("mine:model", "--labels", "mine:few_labels"), "there are 40 labels, and more"),
     "many labels": (("mine:model", "--labels", "mine:many_labels"), "60 labels, and 50 inputs"),
+    "no labels": (("mine:model", "--labels", "mine:images"), "--labels must be integers or stri"),
+    "uneven": (("mine:model", "--inputs", "mine:uneven"), "as many of each, got 50 of x, 30"),
     "no folder": (("mine:model", "--html", "none/page.html"), "none/page.html"),
     "a page within a file": (("mine:model", "--html", "mine.py/page.html"), "mine.py/page.html"),
     "limit": (("mine:model", "--limit", "0"), "--limit must be at least 1, got 0"),
@@ -263,6 +282,21 @@ def test_a_read_only_target(refused, users_folder):
     (users_folder / "locked").mkdir(mode=0o500)
     line = refused("capture", "mine:model", "--inputs", "mine:images", "--store", "locked/run.zarr")
     assert "locked" in line
+
+
+@pytest.mark.long
+def test_a_full_disk_is_told_in_one_line(users_folder):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))"
+    program = f"{limit}; from tensorstate_gpu._cli.main import main; raise SystemExit(main())"
+    command = ("capture", "mine:model", "--inputs", "mine:images", "--store", "run.zarr")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert re.match(
+        r"tensorstate: \[Errno 27\] File too large: .*run\.zarr.*committed is whole", line
+    )
 
 
 def test_shuffled_inputs_cannot_go_on(did):

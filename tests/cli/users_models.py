@@ -68,6 +68,10 @@ def parts():
     return {"x": images, "scale": 2}
 
 
+def uneven():
+    return {"x": images, "mask": images[:30], "scale": 2}
+
+
 def breaks():
     yield tensor[:10]
     raise KeyError("no more files")

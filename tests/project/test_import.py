@@ -171,9 +171,9 @@ print(done)
 def test_names_without_a_framework_resolve_without_one(tmp_path: Path) -> None:
     code = f"""
 {BLOCK}
-blocker.names = frozenset({OPTIONAL!r})
+blocker.names = frozenset({[*OPTIONAL, "hypothesis"]!r})
 import tensorstate_gpu as ts
-of_a_framework = {{"PaddedCounts", "StateCapture", "StateCaptureHook", "tap"}}
+of_a_framework = {{"PaddedCounts", "StateCapture", "StateCaptureHook", "tap", "testing"}}
 for name in ts.__all__:
     getattr(ts, name)
 for name in of_a_framework:

@@ -190,6 +190,8 @@ def test_training(given):
         ValueError, match=r"no train/loss/\.\.\.; there are eval/efficiency, train/eff"
     ):
         reporting.plot_training(log, "loss")
+    with pytest.raises(TypeError, match=r"must be a mapping of step to scalars.*got a list"):
+        reporting.plot_training([log])
     with pytest.raises(ValueError, match="there are no scalars"):
         reporting.plot_training(given({}))
 
@@ -266,8 +268,10 @@ def test_class_divergences_of_a_report():
         reporting.plot_class_divergences(first, layer=3)
     none = ts.Run(points[2:]).report(by_label=True)
     assert none.divergences_to_arrow().schema.names == [*table.columns]
-    with pytest.raises(ValueError, match="the table has no rows"):
+    with pytest.raises(ValueError, match="the report compares no labels: it must be of labelled"):
         reporting.plot_class_divergences(none)
+    with pytest.raises(ValueError, match="the table has no rows"):
+        reporting.plot_class_divergences(none.divergences_to_pandas())
 
 
 def test_a_layer_by_its_own_name():

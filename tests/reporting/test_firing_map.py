@@ -9,6 +9,7 @@ from torch import nn
 import tensorstate_gpu as ts
 from tensorstate_gpu import errors, reporting
 from tensorstate_gpu.reporting import positions
+from tests.support.points import new_point
 
 matplotlib.use("Agg")
 IMAGES = torch.randn(5, 2, 6, 9, generator=torch.Generator().manual_seed(0))
@@ -72,6 +73,13 @@ def test_what_has_no_map(conv):
         reporting.plot_firing_map(run["0"], neuron=-6)
     with pytest.raises(ValueError, match=r"2_post_states has 0 axes of positions"):
         reporting.plot_firing_map(run["2"])
+    for given in (run, run.report(), np.zeros((3, 1), np.uint8)):
+        with pytest.raises(TypeError, match=f"layer of a Store, got {type(given).__name__}"):
+            reporting.plot_firing_map(given)
+    point = new_point(neurons=8)
+    point.append(np.zeros((3, 1), np.uint8), 3)
+    with pytest.raises(ValueError, match="layer has no positions: it has one state for each input"):
+        reporting.plot_firing_map(point)
     model = nn.Sequential(conv)
     with ts.capture(model, "Conv2d") as run, torch.no_grad():
         model(IMAGES)

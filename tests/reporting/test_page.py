@@ -100,6 +100,21 @@ def test_names_are_shown_as_they_are(read):
     assert [layer["layer"] for layer in data_of(read)["efficiency"]] == ["known", HOSTILE, "静か"]
 
 
+def test_names_that_cannot_be_printed_are_the_same_in_the_whole_page(tmp_path):
+    points = [
+        captured("a\nb", np.eye(3, dtype=bool)),
+        captured("\u202eevil", np.eye(3, dtype=bool)),
+    ]
+    ts.Run(points).report().to_html(tmp_path / "page.html")
+    read = Reader()
+    read.feed((tmp_path / "page.html").read_text(encoding="utf-8"))
+    names = [r"'a\nb'", r"'\u202eevil'"]
+    assert [layer["layer"] for layer in data_of(read)["efficiency"]] == names
+    for name in names:
+        assert " ".join(read.shown).count(name) >= 3
+    assert "\u202e" not in " ".join(read.shown)
+
+
 def test_it_says_what_the_table_says(run, read):
     report = run.report(0.9)
     shown = " ".join(" ".join(read.shown).split())

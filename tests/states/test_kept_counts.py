@@ -1,6 +1,7 @@
 """Counts on disk that are kept at a path, and those of layers beyond the memory limit."""
 
 import dataclasses
+import json
 import pickle
 
 import numpy as np
@@ -100,6 +101,24 @@ def test_a_path_without_counts(tmp_path):
     ts.Store(tmp_path / "run.zarr", "x").close()
     with pytest.raises(ts.errors.NoStore, match="holds no counts"):
         store.open_counts(tmp_path / "run.zarr")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_a_record_that_cannot_be_read(content, tmp_path):
+    path = tmp_path / "counts.zarr"
+    ts.count_states(inputs(8)["skewed"], to=path)
+    (path / "zarr.json").write_bytes(content)
+    with pytest.raises(ts.errors.DamagedStore, match=r"zarr\.json is damaged"):
+        store.open_counts(path)
+
+
+@pytest.mark.parametrize("about", [3, None, []])
+def test_a_group_of_something_else(about, tmp_path):
+    attributes = {"tensorstate_counts": about}
+    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    (tmp_path / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(ts.errors.NoStore, match="holds no counts"):
+        store.open_counts(tmp_path)
 
 
 def test_a_flipped_bit_in_any_file_is_named(tmp_path):

@@ -59,7 +59,7 @@ def plot_class_divergences(
         If one of the arguments is something else.
     ValueError
         If there is no such layer, or none is named where there are several, or one is for what is
-        of one layer; if the table has no rows, as of a report without divergences, or not these
+        of one layer; if the report has no divergences; if the table has no rows, or not these
         columns. IndexError for a place that is not in a report.
     """
     table = _table_of(found)
@@ -88,6 +88,11 @@ def plot_class_divergences(
 def _table_of(found: ClassDivergences | HasMeasures | Table) -> Table:
     if isinstance(found, ClassDivergences):
         return divergence_columns(found)
+    if isinstance(found, HasMeasures) and all(each.divergences is None for each in found.by_label):
+        raise ValueError(
+            "the report compares no labels: it must be of labelled inputs, and made by "
+            "report(by_label=True), with divergences=True where that is much to compute"
+        )
     return columns_of(found, lambda report: label_pair_columns(report.by_label))
 
 

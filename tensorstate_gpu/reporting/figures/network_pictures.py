@@ -121,7 +121,11 @@ def plot_confusion_matrix(labels: ArrayLike, predicted: ArrayLike, ax: Axes | No
 
 
 def _pictures(given: ArrayLike, name: str) -> NDArray[np.float64]:
-    pictures = np.asarray(given, np.float64)
+    try:
+        pictures = np.asarray(given, np.float64)
+    except ValueError as error:
+        kind = type(given).__name__
+        raise ValueError(f"{name} must be an array of numbers, got {kind}: {error}") from error
     if pictures.ndim != 3 or not pictures.size:
         raise ValueError(f"{name} must have three axes and an element, got {pictures.shape}")
     return pictures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from tensorstate_gpu.reporting.figures.canvas import (
     new_axes,
     plain,
     plain_names,
+    table_of,
 )
 from tensorstate_gpu.reporting.training_table import Log, training_columns
 
@@ -43,6 +44,8 @@ def plot_training(
 
     Raises
     ------
+    TypeError
+        If the log is neither.
     ValueError
         If no step has the measure; names those that there are.
     """
@@ -74,4 +77,4 @@ def _table_of(log: Log | Table) -> Table:
     """Return the table of a log, whose values are mappings."""
     if isinstance(log, Mapping) and all(isinstance(each, Mapping) for each in log.values()):
         return training_columns(log)
-    return cast("Table", log)
+    return table_of(log, training_columns)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tensorstate_gpu.reporting.layer_names import layer_labels
 from tensorstate_gpu.reporting.page.sentences import Network
+from tensorstate_gpu.reporting.text import printable_name
 
 
 def with_layer_names(report: Network) -> Network:
@@ -16,6 +17,7 @@ def with_layer_names(report: Network) -> Network:
     """
     whole: Any = report
     names = layer_labels([*(layer.layer for layer in report.layers), *whole.missing])
+    names = {name: printable_name(short) for name, short in names.items()}
     if len(set(names.values())) < len(names):
         return report
 
