@@ -22,7 +22,7 @@ Ints32 = KernelArray[np.int32, Int]
 Counts32 = KernelArray[np.uint32, np.uint32]
 Ints = KernelArray[np.int64, Int]
 Sums = Ints32 | Ints
-Scratch = tuple[Words, Ints | None, Ints]  # of radix.sort_run
+Scratch = tuple[Words, Ints | None, Ints, Ints]  # of radix.sort_run
 
 # The firing test as an argument of kernels: low, high, bias, flip, lows, highs. See lanes.py.
 Key = np.signedinteger[Any]

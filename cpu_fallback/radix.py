@@ -1,9 +1,10 @@
 """Sorting 64-bit keys on all threads: one pass into buckets of increasing keys, then each in cache.
 
 A bucket is sorted by the highest 16 bits of the difference between each key and its least key. For
-random keys this sorts nearly all of them, and an insertion pass sorts the rest. Otherwise (neurons
-that rarely fire distinguish few keys) the bucket is sorted by all bits, 11 at a time from the
-lowest. Keys may carry an index; equal keys keep their order.
+random keys this sorts nearly all of them, and an insertion pass sorts the rest. Runs of many keys
+that agree in these bits are sorted in the same way by the bits below. Where insertions take too
+many moves (neurons that seldom fire tell few keys apart), the next buckets are sorted by 22 bits,
+then 33, and so on. Keys may carry an index; equal keys keep their order.
 """
 
 import itertools
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from .compiling import inlined, kernel
 from .intrinsics import address_of
-from .kernel_types import Bool, Bytes, Cells, Index, Int, Ints, Scratch, Words
+from .kernel_types import Bytes, Cells, Index, Int, Ints, Scratch, Words
 from .threads import run
 from .words import row_word
 
@@ -28,7 +29,9 @@ _STREAMS, _MOST_BUCKETS = 1 << 10, 1 << 12
 _CELLS = 1 << 12
 _SAMPLE_PER_BUCKET = 8
 _SMALL = 32  # up to this length an insertion sort is faster than counting digits
-_MOVES = np.int64(16)  # an insertion that would move further stops: the run is not nearly sorted
+_MOVES = np.int64(16)  # a run in which an insertion would move a key further is sorted by more bits
+_MOVED = 4  # of as many keys, one moving by one place is too much: sort by one digit more
+_DIGIT, _MOST_DIGITS = 11, 6  # bits of a digit; digits of a key
 
 Ranges = list[tuple[int, int]]
 
@@ -170,12 +173,9 @@ def _scatter(
 def sort_buckets(keys: Words, index: Ints | None, bounds: Ints, first: Int, last: Int) -> None:
     """Sort each of the buckets [first, last), and the index unless it is None. Stable."""
     scratch = new_scratch(index, bounds, first, last)
-    crowded: Bool
-    crowded = np.bool_(
-        False
-    )  # a plain False has its own Numba type: the kernel would be compiled twice
+    digits: Int = np.int64(0)  # a plain 0 has its own Numba type: sort_run would be compiled twice
     for bucket in range(first, last):
-        crowded = sort_run(keys, index, scratch, bounds[bucket], bounds[bucket + 1], crowded)
+        digits = sort_run(keys, index, scratch, bounds[bucket], bounds[bucket + 1], digits)
 
 
 @inlined
@@ -184,72 +184,110 @@ def new_scratch(index: Ints | None, bounds: Ints, first: Int, last: Int) -> Scra
     largest: Int = 0
     for bucket in range(first, last):
         largest = max(largest, bounds[bucket + 1] - bounds[bucket])
-    counts = np.empty((6, 1 << 11), np.int64)
+    counts = np.empty((_MOST_DIGITS, 1 << _DIGIT), np.int64)
+    crowded = np.empty((largest // _MOVES + 1, 2), np.int64)
     if index is None:
-        return np.empty(largest, np.uint64), None, counts
-    return np.empty(largest, np.uint64), np.empty(largest, np.int64), counts
+        return np.empty(largest, np.uint64), None, counts, crowded
+    return np.empty(largest, np.uint64), np.empty(largest, np.int64), counts, crowded
 
 
 @kernel
 def sort_run(
-    keys: Words,
-    index: Ints | None,
-    scratch: Scratch,
-    start: Int,
-    stop: Int,
-    crowded: bool | np.bool_,
-) -> bool | np.bool_:
+    keys: Words, index: Ints | None, scratch: Scratch, start: Int, stop: Int, digits: Int
+) -> Int:
     """Sort [start, stop) of the keys, and the index unless it is None. Stable.
 
-    Returns whether 16 bits distinguish too few keys. Pass that as ``crowded`` for the next run of
-    similar keys, which is then sorted by all bits directly.
+    ``digits``: the number of digits of 11 bits that tell most keys apart, 0 if 16 bits do. Returns
+    what was found: pass it on for the next run of similar keys.
 
-    ``scratch`` is (uint64 keys, int64 index or None, int64 digit counts (6, 2048)). The first two
-    have at least stop - start elements.
+    ``scratch`` is what new_scratch() returns for a bucket of at least stop - start keys.
     """
-    if stop - start <= _SMALL:
-        _insertion_sort(keys, index, start, stop, stop)
-        return crowded
+    crowded = scratch[3]  # a stack of runs that are still to be sorted
+    crowded[0, 0], crowded[0, 1] = start, stop
+    waiting: Int = 1
+    while waiting:
+        waiting -= 1
+        first, last = crowded[waiting, 0], crowded[waiting, 1]
+        many = last - first >= 1 << _DIGIT
+        least: np.uint64 = keys[first]
+        low: Int = 0
+        if last - first > _SMALL:
+            least, low = _sort_highest(keys, index, scratch, first, last, digits if many else 0)
+        # Where all bits have been sorted by, this only sees that keys are in order.
+        moves = _MOVES if low else last - first
+        waiting, moved = _insertion_sort(
+            keys, index, first, last, moves, least, low, crowded, waiting
+        )
+        if low and many and moved > (last - first) // _MOVED:
+            digits = max(digits + 1, 2)
+    return digits
+
+
+@inlined
+def _sort_highest(
+    keys: Words, index: Ints | None, scratch: Scratch, start: Int, stop: Int, digits: Int
+) -> tuple[np.uint64, Int]:
+    """Sort by the highest bits in which keys differ. Return the least key, and the bits below."""
     least, most = keys[start], keys[start]
     for i in range(start + 1, stop):
         least, most = min(least, keys[i]), max(most, keys[i])
     bits = 0
     while bits < 64 and (most - least) >> np.uint64(bits):
         bits += 1
-    few = not crowded or bits <= 16
-    while True:  # at most twice. With two calls, LLVM would inline both and optimise for seconds
-        shift, width = (max(0, bits - 16), 8) if few else (0, 11)
-        _sort_digits(keys, index, scratch, start, stop, least, shift, bits, width)
-        if not few:
-            return True
-        if bits <= 16 or _insertion_sort(keys, index, start, stop, _MOVES):
-            return crowded
-        few = False
+    low = max(0, bits - (digits * _DIGIT if digits else 16))
+    _sort_digits(keys, index, scratch, start, stop, least, low, bits, _DIGIT if digits else 8)
+    return least, low
 
 
 @kernel
-def _insertion_sort(keys: Words, index: Ints | None, start: Int, stop: Int, moves: Int) -> bool:
-    """Return True if all is sorted, False if a key had to move too far. No key is lost."""
-    for i in range(start + 1, stop):
-        key = keys[i]
-        if keys[i - 1] <= key:
+def _insertion_sort(
+    keys: Words,
+    index: Ints | None,
+    start: Int,
+    stop: Int,
+    moves: Int,
+    least: np.uint64,
+    low: Int,
+    crowded: Ints,
+    waiting: Int,
+) -> tuple[Int, Int]:
+    """Sort keys that are in order but for their ``low`` bits. Return ``waiting``, and the moves.
+
+    A run in which a key would move further than ``moves`` is put on the stack ``crowded``, on which
+    ``waiting`` are already. No key is lost.
+    """
+    moved: Int = 0
+    shift = np.uint64(low)
+    i = start + 1
+    while i < stop:
+        key, hole = keys[i], i
+        i += 1
+        if keys[hole - 1] <= key:
             continue
-        hole = i
-        while hole > start and keys[hole - 1] > key and i - hole < moves:
+        if index is not None:
+            place = index[hole]
+        while hole > start and keys[hole - 1] > key and i - 1 - hole < moves:
             keys[hole] = keys[hole - 1]
+            if index is not None:
+                index[hole] = index[hole - 1]
             hole -= 1
         keys[hole] = key
         if index is not None:
-            place = index[i]
-            for j in range(i, hole, -1):
-                index[j] = index[j - 1]
             index[hole] = place
-        if i - hole == moves:
-            return False
-    return True
+        moved += i - 1 - hole
+        if i - 1 - hole == moves:
+            high = (key - least) >> shift
+            while hole > start and (keys[hole - 1] - least) >> shift == high:
+                hole -= 1
+            while i < stop and (keys[i] - least) >> shift == high:
+                i += 1
+            crowded[waiting, 0], crowded[waiting, 1] = hole, i
+            waiting += 1
+            i += 1  # the next key is the first of its run
+    return waiting, moved
 
 
-@kernel
+@inlined
 def _sort_digits(
     keys: Words,
     index: Ints | None,

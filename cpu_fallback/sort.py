@@ -140,7 +140,7 @@ def _settle(rows: Bytes, index: Ints, lower: Words, scratch: Scratch, waiting: I
             continue
         for i in range(start, stop):
             lower[i] = row_word(address_of(rows) + index[i] * width, word, width, end)
-        sort_run(lower, index, scratch, start, stop, np.bool_(False))
+        sort_run(lower, index, scratch, start, stop, np.int64(0))
         first = start
         for i in range(start + 1, stop + 1):
             if i < stop and lower[i] == lower[first]:

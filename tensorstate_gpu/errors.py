@@ -18,6 +18,7 @@ import types
 import warnings
 
 __all__ = [
+    "BatchAxisWarning",
     "DamagedStore",
     "GuessedAxisWarning",
     "InputsUnknown",
@@ -98,7 +99,7 @@ class RowsLost(TensorStateError, RuntimeError):
 
 
 class RanksDisagree(TensorStateError, ValueError):
-    """Ranks have captured different layers, or other neurons: their states cannot be merged.
+    """Ranks have captured different layers or other neurons, or one has failed: nothing is merged.
 
     Every rank raises it, so that none waits for another.
     """
@@ -125,6 +126,10 @@ class InputsUnknown(LabelsMissing):
 
 class LedgerError(TensorStateError, RuntimeError):
     """The number of rows differs from what was captured: a bug. No result is returned."""
+
+
+class BatchAxisWarning(UserWarning):
+    """What is taken for a model's inputs is steps of sequences for a layer; see ``batch_axis=``."""
 
 
 class GuessedAxisWarning(UserWarning):
@@ -176,6 +181,16 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
 def _is_of_library(frame: types.FrameType) -> bool:
     module: object = frame.f_globals.get("__name__")  # code that torch generates has none
     return module is None or str(module).partition(".")[0] in _LIBRARIES
+
+
+def warn_of_steps(batch_axis: int) -> None:
+    """Issue a BatchAxisWarning. ``batch_axis``: where inputs were taken to be."""
+    warn_user(
+        "a recurrent or attention layer with batch_first=False reads its inputs along axis 1, and "
+        f"steps along what is taken for the model's inputs (axis {batch_axis}): if the model is "
+        "given (steps, inputs, ...), batch_axis=1 sets it; else the layer needs batch_first=True",
+        BatchAxisWarning,
+    )
 
 
 def warn_of_unmasked(layers: list[str]) -> None:

@@ -21,8 +21,9 @@ class StateEfficiency(keras.callbacks.Callback):  # type: ignore[misc]
     """Adds the efficiency of layers, and other measures, to the logs of each epoch.
 
     ``efficiency``, ``efficiency/<layer>``, ``entropy/<layer>``, ... are those of training, in all
-    passes of the epoch; ``val_efficiency``, ... are those of the validation. Callbacks that come
-    later in the list find them in their logs: History, TensorBoard, EarlyStopping, ...
+    passes of the epoch that ``train_step()`` runs, whatever ``training`` it passes;
+    ``val_efficiency``, ... are those of the validation. Callbacks that come later in the list find
+    them in their logs: History, TensorBoard, EarlyStopping, ...
 
     The model is captured in place while it is fitted or evaluated, without eager execution.
 

@@ -66,6 +66,10 @@ def _follow(tensor: Any, outer: dict[int, Any]) -> int | None:
     inputs = layer._inbound_nodes[node_index].input_tensors
     if isinstance(layer, (Functional, keras.Sequential)):
         return _follow_into(layer, position, inputs)
+    if is_by_element(layer):
+        found = {axis for axis in _axes(inputs, outer, len(tensor.shape)) if axis is not None}
+        if len(found) == 1:
+            return found.pop()
     own = own_axis(layer)
     if own is not None:
         return own % len(tensor.shape)
@@ -73,9 +77,6 @@ def _follow(tensor: Any, outer: dict[int, Any]) -> int | None:
         return 1
     if isinstance(layer, keras.layers.Permute):
         return _permuted(_follow(inputs[0], outer), layer.dims)
-    if is_by_element(layer):
-        found = {axis for axis in _axes(inputs, outer, len(tensor.shape)) if axis is not None}
-        return found.pop() if len(found) == 1 else None
     return None
 
 

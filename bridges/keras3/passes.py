@@ -14,7 +14,7 @@ from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .backends import first_tensor, in_symbolic_call, is_recomputation, tell_of_call
-from .training_mode import takes_call, training_argument
+from .training_mode import is_training_pass, takes_call
 
 
 class Symbol(Protocol):
@@ -28,8 +28,8 @@ class ModelPasses:
 
     Backends tell of them whenever they execute the model, in its order: its ``clock`` is that of
     the batch that arrives. ``mask``: (inputs, positions) of the pass that runs, if the options name
-    an argument of the model for it. ``wants_training``: whether passes in training are wanted, or
-    others, where the model is told which of both it runs; None for all.
+    an argument of the model for it. ``wants_training``: whether passes of the training are wanted,
+    or others, where it is known which of both a pass is; None for all.
     """
 
     def __init__(self, options: CaptureOptions) -> None:
@@ -64,8 +64,7 @@ class ModelPasses:
             return call(*args, **kwargs)
         name = self._options.mask
         mask = argument(model, name, args, kwargs) if isinstance(name, str) else None
-        mode = training_argument() if getattr(model, "_call_has_training_arg", False) else None
-        begin = functools.partial(self._begin, mode)
+        begin = functools.partial(self._begin, is_training_pass(model))
         return tell_of_call(begin, self._end, tensor, mask, lambda: call(*args, **kwargs))
 
     def _counts(self, tensor: object) -> bool:

@@ -15,7 +15,7 @@ from .backends import first_tensor
 from .call_sites import Node, call_sites
 from .functional import Probes
 from .layers import Probe
-from .neuron_axes import followed_axis, formats, own_axis
+from .neuron_axes import followed_axis, formats, is_by_element, own_axis
 from .points import KerasPoint
 from .positions import counts_positions
 
@@ -126,11 +126,13 @@ def _new_point(
 def _axis_of(model: Any, layer: Any, symbols: Sequence[Any]) -> tuple[int | None, str]:
     """Return the axis at a layer's input or output, if anything tells, and where from."""
     own = own_axis(layer)
-    if own is not None:
+    if own is not None and not is_by_element(layer):
         return own, "layer"
     followed = followed_axis(symbols)
     if followed is not None:
         return followed, "flow"
+    if own is not None:
+        return own, "layer"
     # Keras has features last, unless layers of the model say that channels come first.
     return None, "guess" if "channels_first" in formats(model) else "rule"
 

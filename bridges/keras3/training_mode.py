@@ -1,8 +1,10 @@
-"""Keras 3: which calls of a model are captured, by the ``training`` argument of the model."""
+"""Keras 3: which calls of a model are captured: those of training, or those of evaluation."""
 
 import sys
+from collections.abc import Iterator
 from types import FrameType
 
+import keras
 from keras.layers import Layer
 
 from tensorstate_gpu._capturing.options import CaptureOptions
@@ -46,17 +48,44 @@ def in_training() -> bool:
     return bool(training_argument())
 
 
+def is_training_pass(model: object) -> bool | None:
+    """Return whether the running call of a model is a part of its training; None if nothing tells.
+
+    All that train_step() runs is, also in evaluation mode, and nothing that test_step() runs. Apart
+    from these, the ``training`` argument tells, where a model has it.
+    """
+    steps = [frame.f_code.co_name for frame in _frames() if _is_step(frame)]
+    if steps:
+        return steps[-1] == "train_step"
+    return training_argument() if getattr(model, "_call_has_training_arg", False) else None
+
+
+def _is_step(frame: FrameType) -> bool:
+    code = frame.f_code
+    if code.co_name not in _STEPS or not code.co_argcount:
+        return False
+    return isinstance(frame.f_locals.get(code.co_varnames[0]), keras.Model)
+
+
 def training_argument() -> bool | None:
     """Return the ``training`` argument of the outermost call of a layer; None if it has none."""
-    frame: FrameType | None = sys._getframe()
-    outermost = None
-    while frame is not None:
-        if frame.f_code.co_name in _CALLS and frame.f_globals.get("__name__") == _LAYER:
-            outermost = frame
-        frame = frame.f_back
-    given = None if outermost is None else outermost.f_locals["kwargs"].get("training")
+    calls = [frame for frame in _frames() if _is_call(frame)]
+    given = calls[-1].f_locals["kwargs"].get("training") if calls else None
     return None if given is None else bool(given)
 
 
+def _is_call(frame: FrameType) -> bool:
+    return frame.f_code.co_name in _CALLS and frame.f_globals.get("__name__") == _LAYER
+
+
+def _frames() -> Iterator[FrameType]:
+    """Yield the frames of this thread, the outermost last."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+_STEPS = {"train_step", "test_step", "predict_step"}
 _LAYER = Layer.__module__
 _CALLS = {"__call__", "stateless_call"}  # the second on JAX

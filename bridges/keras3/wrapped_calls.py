@@ -19,15 +19,17 @@ from .probes import points_of
 
 
 class Callee(Protocol):
-    """A layer or a model of Keras."""
+    """A layer or a model of Keras. A quantised layer runs its ``quantized_call`` instead."""
 
     call: Any
+    quantized_call: Any
+    quantization_mode: str | None
     supports_jit: bool
 
 
 def wrap(layer: Callee, places: dict[str, Probe], retrace_users: Callable[[], None]) -> None:
     """Capture the calls of a layer."""
-    original, jit = layer.call, layer.supports_jit
+    original, jit = getattr(layer, _name_of_call(layer)), layer.supports_jit
 
     def call(*args: object, **kwargs: object) -> object:
         # With Keras' mask, which what comes of a capture need not have.
@@ -81,11 +83,11 @@ def count_passes(
 class _Wrapper:
     """What a layer has in place of its call. ``before``: what was set at the layer itself."""
 
-    def __init__(self, layer: Callee, call: Callable[..., object]) -> None:
-        functools.update_wrapper(self, layer.call)  # also copies what another wrapper has
+    def __init__(self, layer: Callee, name: str, call: Callable[..., object]) -> None:
+        functools.update_wrapper(self, getattr(layer, name))  # also what another wrapper has
         self._call, self.is_over = call, False
         own: dict[str, object] = vars(layer)
-        self.before = own.get("call")
+        self.before = own.get(name)
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         return self._call(*args, **kwargs)
@@ -96,19 +98,26 @@ def _replace_call(layer: Callee, call: Callable[..., object]) -> Callable[[], bo
 
     Calls that were replaced one after the other may be restored in any order.
     """
-    wrapper = _Wrapper(layer, call)
-    layer.call = wrapper
+    name = _name_of_call(layer)
+    wrapper = _Wrapper(layer, name, call)
+    setattr(layer, name, wrapper)
     own: dict[str, object] = vars(layer)
 
     def restore() -> bool:
         was_there, wrapper.is_over = not wrapper.is_over, True
-        while isinstance(top := own.get("call"), _Wrapper) and top.is_over:
-            del layer.call
+        while isinstance(top := own.get(name), _Wrapper) and top.is_over:
+            delattr(layer, name)
             if top.before is not None:
-                layer.call = top.before
+                setattr(layer, name, top.before)
         return was_there
 
     return restore
+
+
+def _name_of_call(layer: Callee) -> str:
+    """Return the name of the method that Keras runs when a layer is called."""
+    is_quantized = getattr(layer, "quantization_mode", None) is not None
+    return "quantized_call" if is_quantized else "call"
 
 
 def traced_users(layers: Sequence[Any]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 import functools
 import sys
-import threading
 import weakref
 from collections.abc import Mapping
 from types import FrameType
@@ -10,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu._capturing.pass_notes import (
     Mask,
@@ -18,17 +16,24 @@ from tensorstate_gpu._capturing.pass_notes import (
     common_beginning,
     validated_mask,
 )
-from tensorstate_gpu.errors import warn_of_guesses, warn_of_skipped, warn_of_unmasked
+from tensorstate_gpu.errors import (
+    warn_of_guesses,
+    warn_of_skipped,
+    warn_of_steps,
+    warn_of_unmasked,
+)
 
 from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
-from .eager_passes import EAGER
+from .current_pass import CurrentPass
+from .entrances import EntranceWatcher, entrances
 from .given_tensors import Given, given_to, parameters_of
-from .marked_classes import MarkingHook, OwnHook, register_first
+from .marked_classes import OwnHook
 from .pass_counter import PassCounter
 from .spread_tensors import has_spread_weights
 
 _MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
+_MOST_KINDS = 32  # of passes that flags may tell apart
 
 
 class PassUser(Protocol):
@@ -44,59 +49,18 @@ class PassUser(Protocol):
         """Return whether its axes in passes of a kind have been followed."""
 
 
-class _Pass(threading.local):
-    """The forward pass of this thread."""
-
-    module: Any = None  # the outermost module that was called
-    frame: FrameType | None = None  # of that call
-    signature: Any = None  # of its inputs
-    inputs: int | None = None
-    mask: Mask | None = None
-    flow: AxisFlow | None = None
-    calls: dict[Any, int] | None = None  # of each capture point
-
-    def begin(self, module: Any, frame: FrameType) -> None:
-        self.module, self.frame, self.calls = module, frame, {}
-
-    def is_around(self, frame: FrameType) -> bool:
-        """Return whether a call of the model, by its frame, is one within this pass."""
-        around = self.frame
-        return around is not None and around is not frame and is_running(around)
-
-    def end(self) -> None:
-        vars(self).clear()
-
-    @property
-    def known_axes(self) -> KnownAxes | None:
-        return None if self.flow is None else self.flow.known
-
-    def follow(self, flow: AxisFlow) -> None:
-        """Begin to follow, unless what would run is compiled, and cannot run as it is."""
-        if not EAGER.begin(flow):
-            return
-        self.flow = flow
-        flow.__enter__()
-
-    def stop_following(self) -> None:
-        flow = self.flow
-        if flow is not None:
-            flow.leave()
-            self.flow = None
-            EAGER.end(flow)
-
-
 class ForwardPasses(OwnHook):
     """The forward passes of a model, of which the first with each kind of inputs is followed.
 
-    Kinds differ in the numbers of axes of the tensors that the model is given, in whether there is
-    one input or several, and in whether there is a mask. More passes are followed, but not many, as
-    long as some layer has not run.
+    Kinds differ in the numbers of axes of the tensors that the model is given, in its flags and
+    its training mode, in whether there are none, one or several inputs, and in whether there is a
+    mask. More passes are followed, but not many, as long as some layer has not run.
 
     ``mask``: the argument of the model that is the mask, if any.
     """
 
     def __init__(self, batch_axis: int, mask: str | None = None) -> None:
-        self.current = _Pass()
+        self.current = CurrentPass()
         self._batch_axis, self._mask_name = batch_axis, mask
         self._names: list[str] = []  # of the model's arguments
         self._root: weakref.ref[nn.Module] | None = None
@@ -104,10 +68,11 @@ class ForwardPasses(OwnHook):
         self._followed: dict[Any, int] = {}
         self._done: set[Any] = set()  # kinds that are followed no more
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
+        self._told_of_steps = False
         self._guesses: dict[str, str] = {}
         self._unmasked: dict[str, str] = {}
         self._skipped: dict[str, bool] = {}  # layers without a tensor: whether that was said
-        self._watchers: list[_Watcher] = []
+        self._watchers: list[EntranceWatcher] = []
         self._ends: list[Any] = []  # handles
         self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._users: list[PassUser] = []
@@ -125,7 +90,7 @@ class ForwardPasses(OwnHook):
                 f"mask: {type(model).__name__} has no argument {self._mask_name!r}; there are "
                 f"{', '.join(self._names)}"
             )
-        self._watchers += [_Watcher(self, module) for module in entrances(model)]
+        self._watchers += [EntranceWatcher(self.begin, module) for module in entrances(model)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy follows nothing."""
@@ -148,6 +113,7 @@ class ForwardPasses(OwnHook):
         self._ends.clear()
         self._has_end.clear()
         self.current.stop_following()
+        self.current.end()  # an interrupted pass would keep its tensors
 
     def rejoin(self) -> None:
         """Watch the model again."""
@@ -223,8 +189,7 @@ class ForwardPasses(OwnHook):
         listed = notes.inputs or len(given.listed) or None
         current.inputs = listed if first is None else first.shape[axis]
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
-        ndims = (tensor.ndim for _, tensor in given.tensors)
-        current.signature = (id(current.module), *ndims, current.inputs == 1, positions)
+        current.signature = self._kind(given, positions)
         if current.signature not in self._done and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
@@ -233,6 +198,16 @@ class ForwardPasses(OwnHook):
             if current.mask is not None:
                 self._mark_positions(flow.known, given, current.mask)
             current.follow(flow)
+
+    def _kind(self, given: Given, positions: int | None) -> Any:
+        """Return what tells the kind of this pass."""
+        module, inputs = self.current.module, self.current.inputs
+        ndims = tuple(tensor.ndim for _, tensor in given.tensors)
+        few = (inputs == 0, inputs == 1)  # torch.jit.trace makes tensors of numbers
+        kind = (id(module), module.training, ndims, few, positions)
+        # Of many flags, some are data, such as a name for each pass.
+        flagged = (*kind, given.flags)
+        return flagged if flagged in self._followed or len(self._followed) < _MOST_KINDS else kind
 
     def _mask(self, given: Given, notes: PassNotes) -> Mask | None:
         """Return the mask of a pass: that of the user, or the model's argument."""
@@ -292,6 +267,9 @@ class ForwardPasses(OwnHook):
             self._done.add(kind)
         if known.takes_one_input:
             self._one_input.add(kind)
+        if known.inputs_are_steps and not self._told_of_steps:
+            self._told_of_steps = True
+            warn_of_steps(self._batch_axis)
 
     def _warn(self) -> None:
         """Say once of each layer that its axis is a guess, or that the mask does not apply."""
@@ -307,41 +285,3 @@ class ForwardPasses(OwnHook):
         self._skipped.update(dict.fromkeys(new, True))
         if new:
             warn_of_skipped(new)
-
-
-def entrances(model: nn.Module) -> list[nn.Module]:
-    """Return the modules through which a model is used: itself, and its children with children."""
-    return [
-        module
-        for module in (model, *model.children())
-        if module is model
-        or not (next(module.children(), None) is None or isinstance(module, torch.jit.ScriptModule))
-    ]
-
-
-class _Watcher(MarkingHook):
-    """Sees the calls of one module."""
-
-    def __init__(self, passes: ForwardPasses, module: nn.Module) -> None:
-        self._passes = passes
-        self.join(module)
-
-    def _hook_onto(self, module: nn.Module) -> tuple[RemovableHandle, ...]:
-        return (register_first(module, self.before),)
-
-    def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
-        """Called as a pre-hook."""
-        # Without handles it has left the module in this very call.
-        if not torch.compiler.is_compiling() and self._handles:
-            self._passes.begin(module, args, kwargs, sys._getframe(1))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy of a module whose class could not be marked has a hook that does nothing."""
-        return IdleWatcher, ()
-
-
-class IdleWatcher:
-    """A copy of a watcher."""
-
-    def before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
-        """Do nothing."""

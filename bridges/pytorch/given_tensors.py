@@ -1,6 +1,7 @@
 """PyTorch: the tensors that a model is given, by the names of its arguments."""
 
 import dataclasses
+import enum
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -14,10 +15,12 @@ class Given(NamedTuple):
 
     ``tensors``: with the name of the argument that each is, or is part of; "" where it has none.
     ``listed``: the tensors of the first list of tensors, if there is one: each is an input.
+    ``flags``: arguments of which there are few values, each of which may lead to other layouts.
     """
 
     tensors: list[tuple[str, torch.Tensor]]
     listed: list[torch.Tensor]
+    flags: tuple[tuple[str, object], ...] = ()
 
     def named(self, name: str) -> torch.Tensor | None:
         """Return the tensor that is an argument."""
@@ -39,7 +42,19 @@ def given_to(names: Sequence[str], args: tuple[object, ...], kwargs: Mapping[str
     tensors = [(name, tensor) for name, value in values for tensor in tensors_of(value)]
     lists = (value for _, value in values if isinstance(value, list) and value)
     of_tensors = (each for each in lists if all(isinstance(t, torch.Tensor) for t in each))
-    return Given(tensors, next(of_tensors, []))
+    numbered = ((str(i), value) for i, value in enumerate(args))
+    flags = tuple((at, v) for at, v in (*numbered, *kwargs.items()) if _is_flag(v))
+    return Given(tensors, next(of_tensors, []), flags)
+
+
+def _is_flag(value: object) -> bool:
+    """Return whether an argument is true or false, a member of an enum, or the name of a mode.
+
+    Not any text: each that a model reads would be a value of its own.
+    """
+    if isinstance(value, str):
+        return value.isidentifier()
+    return isinstance(value, (bool, enum.Enum))
 
 
 def parameters_of(module: nn.Module) -> tuple[list[str], bool]:

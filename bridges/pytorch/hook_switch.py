@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu._capturing.sampling import Sampler
 
-from .forward_passes import IdleWatcher, entrances
+from .entrances import IdleWatcher, entrances
 from .hooks import StateCaptureHook
 from .marked_classes import MarkingHook, register_first
 from .pass_counter import NOT_IN_CUDA_GRAPHS

@@ -99,8 +99,8 @@ class StateCaptureHook(TensorPoint, Receiver):
 
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""
-        past = self.pass_log.is_past(self.pass_log.counter.clock)
-        return NO_NOTES if past else self.intake.notes_now()
+        self._end_notes()
+        return self.intake.notes_now()
 
     def takes_pass(self) -> bool:
         """Return whether the pass that begins is captured."""
@@ -111,9 +111,16 @@ class StateCaptureHook(TensorPoint, Receiver):
         return self.capture_on and (self._filter is None or self._filter.accepts(clock))
 
     def note_next_pass(self, notes: PassNotes) -> bool:
-        self.note(notes)
-        self.pass_log.expect_pass()
+        self.note(NO_NOTES)
+        scope, counter = self.intake.scope, self.pass_log.counter
+        scope.of_next_pass, scope.next_pass = notes, 2 * counter.here.begun + 1
         return True
+
+    def _end_notes(self) -> None:
+        """Forget the notes of a pass of this thread that is over."""
+        scope = self.intake.scope
+        if scope.of_next_pass is not NO_NOTES and self.pass_log.counter.own_time > scope.next_pass:
+            scope.of_next_pass = NO_NOTES
 
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
@@ -259,21 +266,17 @@ class StateCaptureHook(TensorPoint, Receiver):
         sequences: PackedSequence | None = None,
     ) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
+        self._end_notes()
         if not self._takes_pass_at(clock):
-            self._note_pass(clock)
+            self.pass_log.note_run(clock)
             return
         hook = self._of_this_call(clock)
-        if hook.pass_log.note(clock):  # as _note_pass(), for each batch
-            hook.note(NO_NOTES)
+        hook.pass_log.note_run(clock)
         try:
             hook._capture(tensor, traced, inputs, sequences)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
-
-    def _note_pass(self, clock: int) -> None:
-        if self.pass_log.note(clock):
-            self.note(NO_NOTES)
 
     def receive_nothing(self) -> None:
         """Note that the layer passed no tensor: it is skipped, and a warning says so."""
@@ -318,8 +321,7 @@ class StateCaptureHook(TensorPoint, Receiver):
         hook._passes, hook._filter = self._passes, self._filter
         hook._module, hook._place = self._module, self._place
         hook._use_log(self.pass_log.of_later_call())
-        hook.note(self.intake.pending_notes)
-        hook.intake.scope = self.intake.scope
+        hook.intake.pending_notes, hook.intake.scope = self.intake.pending_notes, self.intake.scope
         before = self.later_calls[-1] if self.later_calls else self
         self.later_calls.append(hook)
         for tell in self.new_point_listeners:

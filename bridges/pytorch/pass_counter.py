@@ -30,6 +30,7 @@ class _Here(threading.local):
     """The last pass of this thread."""
 
     time = 0  # odd as long as it has not ended
+    begun = 0  # passes of this thread
     inputs: int | None = None  # how many, if a graph knows it
     frame: FrameType | None = None  # of its call, if that is outside of graphs
     inside: tuple[FrameType, ...] = ()  # of calls of the model within it
@@ -64,6 +65,12 @@ class PassCounter(MarkingHook):
         _counters[key] = self
         self.tensor = shared_tensor(np.array([key], np.int64))
         self.bypasses: Bypasses | None = None
+
+    @property
+    def own_time(self) -> int:
+        """The time now, as this thread counts its own passes: its pass n has the time 2 n - 1."""
+        here = self.here
+        return 2 * here.begun - here.time % 2
 
     @property
     def clock(self) -> int:
@@ -123,6 +130,7 @@ class PassCounter(MarkingHook):
                 return
             self.times.fail(here.time)
         here.owner = here.owner or _Owner()
+        here.begun += 1
         here.begin(self.times.begin(here.owner), inputs, frame)
 
     def end(self, frame: FrameType | None = None) -> None:
@@ -175,15 +183,13 @@ class ModuleLog(PassLog):
 
     def __init__(self, counter: PassCounter) -> None:
         self.counter = counter
-        self._expected: int | None = None
         self._module: weakref.ref[nn.Module] | None = None
         super().__init__(counter.times)
 
     def of_later_call(self) -> "ModuleLog":
         """Return the log of another call of the layer, in which it has not run yet."""
         log = ModuleLog(self.counter)
-        log._begun_before = self._begun_before
-        log._expected, log._module = self._expected, self._module
+        log._begun_before, log._module = self._begun_before, self._module
         return log
 
     def watch(self, module: nn.Module) -> None:
@@ -199,23 +205,6 @@ class ModuleLog(PassLog):
         super().restart()
         self._bypass: str | None = None
         self._calls: dict[int, int] = {}  # how many, by the time of the pass
-
-    def expect_pass(self) -> None:
-        """Let note() tell when the next pass has ended."""
-        self._expected = self.counter.times.next
-
-    def note(self, time: int) -> bool:
-        """Note that the layer ran at a time. Return whether the expected pass has ended."""
-        if time % 2:
-            self.note_run(time)
-        if self._expected is None or not self.is_past(time):
-            return False
-        self._expected = None
-        return True
-
-    def is_past(self, time: int) -> bool:
-        """Return whether the expected pass has ended at a time."""
-        return self._expected is not None and time > self._expected
 
     def call_number(self, time: int) -> int:
         """Count the calls of the layer in the pass of a time: 1, 2, ..."""

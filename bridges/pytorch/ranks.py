@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.frameworks import NO_RANKS
 from tensorstate_gpu._arrays.ranks_protocol import FormerRanks
+from tensorstate_gpu._states.rank_exchange import in_step
 
 ValueT = TypeVar("ValueT")
 ElementT = TypeVar("ElementT", bound=np.generic)
@@ -43,15 +44,19 @@ class TorchRanks:
         return values
 
     def summed(self, array: NDArray[np.int64]) -> NDArray[np.int64]:
-        total = torch.tensor(array, device=self._device)
+        total = in_step(self, lambda: torch.tensor(array, device=self._device))
         dist.all_reduce(total, group=self._group)
         summed: NDArray[np.int64] = total.cpu().numpy()
         return summed
 
     def exchanged(self, array: NDArray[ElementT], sizes: Sequence[int]) -> list[NDArray[ElementT]]:
         incoming = self._sizes_for_this_rank(sizes)
-        sent = torch.from_numpy(array).to(self._device)
-        received = sent.new_empty((sum(incoming), *sent.shape[1:]))
+
+        def room() -> tuple[torch.Tensor, torch.Tensor]:
+            sent = torch.from_numpy(array).to(self._device)
+            return sent, sent.new_empty((sum(incoming), *sent.shape[1:]))
+
+        sent, received = in_step(self, room)
         dist.all_to_all_single(received, sent, incoming, list(sizes), group=self._group)
         whole: NDArray[ElementT] = received.cpu().numpy()
         return np.split(whole, np.cumsum(incoming)[:-1])

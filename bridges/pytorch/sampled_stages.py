@@ -43,10 +43,6 @@ class SampledStagedHook(StagedHook):
         stage.set_active(self._is_wanted)
         return stage
 
-    def _drop(self) -> None:
-        self._sampler.room(self.name)  # which notes that the layer ran
-        super()._drop()
-
     def _record_staged(self, stage: Stage, staged: Staged) -> None:
         self._lost_in[self._sampler.phase] += staged.lost
         super()._record_staged(stage, staged)

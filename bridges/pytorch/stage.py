@@ -127,6 +127,23 @@ class Stage:
         self.status[:ACTIVE].fill_(0)
         self._wait()  # for whatever stream the next batches come on
 
+    def batches_waiting(self) -> int:
+        """Return how many batches wait. Waits for the device."""
+        self._wait()
+        return int(self.status[BATCHES])
+
+    def take_back(self, batches: int) -> None:
+        """Forget the last batches that wait. Under APPENDING; waits for the device."""
+        self._wait()
+        status = self.status.cpu()
+        kept = int(status[BATCHES]) - batches
+        notes = self.notes[:, kept : kept + batches].cpu()
+        status[LABELLED] = kept if status[LABELLED] == status[BATCHES] else 0
+        status[BATCHES] = kept
+        status[ROWS] -= notes[BATCH_ROWS].sum()
+        status[INPUTS] -= notes[BATCH_INPUTS].clamp(min=0).sum()
+        self.status.copy_(status)
+
     def waiting(self) -> int:
         """Return how many rows wait, or have found no room. Waits for the device."""
         status = self.status.cpu().tolist()

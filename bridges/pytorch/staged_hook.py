@@ -2,6 +2,7 @@
 
 import atexit
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,9 +14,8 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate_gpu._arrays.dlpack import borrow
-from tensorstate_gpu._capturing.pass_notes import PassNotes
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu._layers.accumulator import Accumulator
-from tensorstate_gpu._layers.batches import totals
 from tensorstate_gpu._states.backends import backend_of
 from tensorstate_gpu._states.packing import working_on
 from tensorstate_gpu.errors import NotCapturable, RowsLost, warn_user
@@ -45,7 +45,8 @@ class StagedHook(StateCaptureHook):
     _static_labels: torch.Tensor | None = None
     _lost = 0  # rows that have found no room
     _uncounted = ""  # which rows were not counted at the end of the program, and why
-    _failed = 0  # passes, when the stage was drained last
+    _appended = 0  # batches since the last time that the stage was drained, but for those of graphs
+    _pass_appended = 0, 0  # the time of the last pass, and how many of them are of it
 
     def _use_log(self, log: ModuleLog) -> None:
         # The intake gets none: replays do not tell that they are passes.
@@ -99,6 +100,13 @@ class StagedHook(StateCaptureHook):
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {self.name}")
             raise
+        with APPENDING:
+            self._note_appended(clock)
+
+    def _note_appended(self, clock: int) -> None:
+        time, batches = self._pass_appended
+        self._pass_appended = clock, batches + 1 if time == clock else 1
+        self._appended += 1
 
     def add_later_call(self) -> StateCaptureHook:
         """Raise NotCapturable: a compiled graph that is replayed does not tell calls apart."""
@@ -116,7 +124,6 @@ class StagedHook(StateCaptureHook):
         self._stage, self._found_first = stage, found
         self.intake.add_barrier(self.drain)
         _with_stage.add(self)
-        self._failed = self.pass_log.counter.times.failed()
         return stage
 
     def takes_pass(self) -> bool:
@@ -131,6 +138,10 @@ class StagedHook(StateCaptureHook):
     active = Receiver.active.setter(_set_active)  # type: ignore[attr-defined]
 
     # ---- labels --------------------------------------------------------------------------------
+
+    def note_next_pass(self, notes: PassNotes) -> bool:
+        self.note(notes)
+        return super().note_next_pass(NO_NOTES)
 
     def note(self, notes: PassNotes) -> None:
         """Raise ValueError for labels of one pass, which graphs would not see."""
@@ -150,42 +161,38 @@ class StagedHook(StateCaptureHook):
     # ---- reading -------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Record what waits in the stage. What was staged in a pause is dropped.
-
-        So is what was staged since the last time if a pass has failed since: nothing tells which
-        rows are its. A warning says so.
-        """
-        stage, failed = self._stage, self.pass_log.counter.times.failed()
-        if failed != self._failed:
-            self._failed = failed
-            self._drop()
-            return
+        """Record what waits in the stage. What was staged in a pause is dropped."""
+        stage = self._stage
         with APPENDING:
             staged = None if stage is None else stage.drain()
             if stage is not None and staged is not None:
                 if self.intake.is_open and self.capture_on:
                     self._record_staged(stage, staged)
                 stage.release()
-
-    def _drop(self) -> None:
-        stage = self._stage
-        with APPENDING:
-            staged = None if stage is None else stage.drain()
-            if stage is not None and staged is not None:
-                stage.release()
-                rows = totals(staged.batches)[1] + staged.lost
-                warn_user(
-                    f"{self.name}: a pass has failed, and the {rows:,} rows that waited in the "
-                    "stage are dropped: nothing tells which are of that pass. What was read "
-                    "before is kept"
-                )
+                self._appended, self._pass_appended = 0, (0, 0)
 
     def discard_broken_pass(self) -> None:
-        """Drop what waits in the stage, with a warning, if a pass has begun and not ended."""
-        if self.pass_log.counter.times.unfinished():
-            self._drop()
-        else:
+        """Record what waits in the stage, but for the rows of a pass that has begun and not ended.
+
+        None are left out if it ran beside another pass. Graphs do not tell in which pass they have
+        appended rows: then all are recorded, and a warning says so.
+        """
+        times = self.pass_log.counter.times
+        with APPENDING:
+            broken = times.unfinished()
+            if self._stage is not None and broken and not times.overlaps:
+                self._take_back(self._stage, broken)
             self.drain()
+
+    def _take_back(self, stage: Stage, broken: Sequence[int]) -> None:
+        time, batches = self._pass_appended
+        if stage.batches_waiting() != self._appended:
+            warn_user(
+                f"{self.name}: a pass has failed, and graphs do not tell which of the rows that "
+                "waited in the stage are of that pass: all are counted"
+            )
+        elif time in broken:
+            stage.take_back(batches)
 
     def _record_staged(self, stage: Stage, staged: Staged) -> None:
         self._lost += staged.lost

@@ -204,9 +204,10 @@ class TensorPoint(CapturePoint):
             kind = traced
         found = self._found.get((kind, tensor.ndim))
         if found is None or (found.missed and passes is not None and passes.current.flow):
+            told = any(each.origin == GUESS for each in self._found.values())
             found = self._found[kind, tensor.ndim] = find_axis(
                 tensor, self._rule or UNKNOWN, self.neuron_axis, passes, traced, found
             )
-            if found.origin == GUESS and passes is not None:
+            if found.origin == GUESS and passes is not None and not told:
                 passes.note_guess(self.name, found.cause)
         return found

@@ -62,6 +62,11 @@ def check_dense(tensor: torch.Tensor, name: str) -> None:
             f"{name}: a tensor of layout {tensor.layout} cannot be captured, only dense ones: "
             "return .to_dense() from the layer, or exclude= it"
         )
+    if tensor.is_complex():
+        raise TypeError(
+            f"{name}: a complex tensor cannot be captured: return torch.view_as_real(...) or "
+            ".abs() from the layer, or exclude= it"
+        )
     kind = type(tensor)
     if kind is not torch.Tensor and not tensor.is_quantized and tensor.is_cpu:
         _check_memory(tensor, kind.__name__, name)

@@ -40,7 +40,8 @@ class Ranks(Protocol):
         """Send each rank its part of an array, and return what each rank has sent to this one.
 
         ``sizes``: how many entries along axis 0 each rank gets, in the order of the ranks. Uint8 or
-        int64. All ranks' arrays agree in their other axes.
+        int64. All ranks' arrays agree in their other axes. If a rank has no room for what comes,
+        it raises its error, and the others RanksDisagree.
         """
 
 

@@ -223,7 +223,7 @@ class CapturePoint(LayerStates):
         self.intake.begin_notes(notes)
 
     def note_next_pass(self, notes: PassNotes) -> bool:
-        """Set the notes of the model's next forward pass, where passes are known: in PyTorch.
+        """Set the notes of this thread's next forward pass, where passes are known: in PyTorch.
 
         Elsewhere it does the same as note(). Returns whether the notes hold then.
         """

@@ -51,7 +51,7 @@ class Intake:
         self.log.begin(self.sink.earlier_facts())
 
     def _open_sink(self) -> None:
-        self.pending_notes = NO_NOTES
+        self.pending_notes = self.scope.of_next_pass = NO_NOTES
         self.axis: int | None = None
         self.accumulator: Accumulator | None = None
         self._first_nan: tuple[Any, int] = (0, 0)  # NaN, and all activations
@@ -178,13 +178,15 @@ class Intake:
 
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""
-        scoped = self.scope.notes
-        return self.pending_notes if scoped is NO_NOTES else scoped
+        scope = self.scope
+        if scope.notes is not NO_NOTES:
+            return scope.notes
+        return self.pending_notes if scope.of_next_pass is NO_NOTES else scope.of_next_pass
 
     def begin_notes(self, notes: PassNotes) -> None:
         """Let notes hold in this thread."""
         self.wait_for_pending()
-        self.scope.notes = notes
+        self.scope.notes, self.scope.of_next_pass = notes, NO_NOTES
         # Where batches arrive in threads of the framework, also there.
         self.pending_notes = notes if self._barriers else NO_NOTES
 

@@ -89,9 +89,14 @@ def common_beginning(one: str, other: str) -> int:
 
 
 class NoteScope(threading.local):
-    """The notes that hold in this thread."""
+    """The notes that hold in this thread: those of a block, or of its next pass.
+
+    ``next_pass``: when that is, as the thread counts its own passes; later its notes are over.
+    """
 
     notes: PassNotes = NO_NOTES
+    of_next_pass: PassNotes = NO_NOTES
+    next_pass = 0
 
 
 class Noted(Protocol):

@@ -36,11 +36,6 @@ class PassTimes:
         time = 2 * self.begun - 1
         return time if time in self._open else time + 1
 
-    @property
-    def next(self) -> int:
-        """The time of the pass that begins next."""
-        return 2 * self.begun + 1
-
     def begin(self, owner: object = None) -> int:
         """Begin a pass, which ends before its owner, if it has one. Return its time."""
         with self._lock:

@@ -1,18 +1,23 @@
 """Merges the capture points of all ranks of a job: they agree on layers, then exchange states."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._capturing.capture_point import CapturePoint
-from tensorstate_gpu._capturing.rank_parts import NOTHING, Notes, Parts, notes_of
+from tensorstate_gpu._capturing.rank_parts import NOTHING, Counted, Parts
 from tensorstate_gpu._capturing.rank_run import RankFacts, RankLayer, RankRun
 from tensorstate_gpu._capturing.spread import Spread
+from tensorstate_gpu._capturing.told_layers import (
+    ToldLayer,
+    by_layer,
+    check_partners,
+    read_parts,
+)
 from tensorstate_gpu._layers.numbered_keys import Label, in_order
 from tensorstate_gpu._states.grouped_counts import RankGroups
-from tensorstate_gpu._states.rank_exchange import agreed, check_sum, same_on_all
+from tensorstate_gpu._states.rank_exchange import agreed, check_sum, in_step, same_on_all
 from tensorstate_gpu._states.state_counts import (
     RankCounts,
     StateCounts,
@@ -20,7 +25,6 @@ from tensorstate_gpu._states.state_counts import (
     owned,
     with_tallies,
 )
-from tensorstate_gpu.errors import NotCapturable, RanksDisagree
 from tensorstate_gpu.information.group_table import SampledInstances
 
 
@@ -32,16 +36,16 @@ def merged(find_points: Callable[[], Sequence[CapturePoint]], ranks: Ranks) -> R
     parts: dict[str, Parts] = {}
     spreads: dict[str, Spread | None] = {}
 
-    def read() -> list[_Facts]:
+    def read() -> list[ToldLayer]:
         facts = []
         for point in find_points():
-            own, spread = _parts(point)
+            own, spread = read_parts(point)
             spread = None if spread is None else spread.among(ranks.places)
             parts[point.name], spreads[point.name] = own, spread
-            facts.append(_facts(point, spread, own, ranks))
+            facts.append(ToldLayer.of(point, spread, own, ranks))
         return facts
 
-    mergings = [_Merging.of(facts) for facts in _by_layer(agreed(ranks, read))]
+    mergings = [_Merging.of(facts) for facts in by_layer(agreed(ranks, read))]
     failures = []
     for name, spread in spreads.items():
         parts[name], failure = parts[name].joined(spread)
@@ -57,122 +61,6 @@ def _raise_first(failures: Sequence[Exception | None]) -> None:
     for failure in failures:
         if failure is not None:
             raise failure
-
-
-# ---- what this rank has --------------------------------------------------------------------------
-
-
-def _parts(point: CapturePoint) -> tuple[Parts, Spread | None]:
-    """Read what this rank has, and how that is spread, at one time."""
-    try:
-        with point.read_at_once() as accumulator:
-            spread = point.spread  # which a pass notes before its rows
-            if point.may_be_slice:
-                raise NotCapturable(
-                    f"{point.name}: a plain tensor in a tensor parallel model may be a slice, a "
-                    "copy, or rows of its own: say which by run.sync(layouts=...)"
-                )
-            if accumulator is None:
-                return NOTHING, spread
-            read = Parts.of_slices if point.has_slices else Parts.of
-            parts = read(accumulator, point.options.groups)
-            notes = () if spread is None else notes_of(accumulator.ledger)
-            return dataclasses.replace(parts, notes=notes), spread
-    except MemoryError as error:
-        raise MemoryError(
-            f"{point.name}: ranks merge counts in memory. Where these are more, give each rank a "
-            "store (storage_path=), and read all of them as one by open_stores() after the job. "
-            f"{error}"
-        ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What a rank tells the others of a layer; see Parts.
-
-    ``has_both``: whether it counts by label and group together. ``is_first``: whether it speaks for
-    the ranks that have the same inputs.
-    """
-
-    shown: RankFacts
-    is_later_call: bool
-    rule: str  # when a neuron fires
-    neurons: int | None
-    states: int
-    inputs: int | None
-    labels: tuple[Label, ...] | None
-    samples: Mapping[Label, SampledInstances]
-    notes: Notes
-    has_both: bool
-    is_first: bool
-    place: int  # of the rank, in the whole job
-    partners: tuple[int, ...]  # ranks that have the same rows
-
-    @property
-    def name(self) -> str:
-        return self.shown.name
-
-    @property
-    def takes_part(self) -> bool:
-        """Whether it has inputs, perhaps without rows."""
-        return self.inputs is None or self.inputs > 0
-
-    @property
-    def sample(self) -> SampledInstances | None:
-        """Its inputs, where counts are by group; None of inputs for which another rank speaks."""
-        if not self.samples:
-            return None
-        whole = functools.reduce(SampledInstances.merge, self.samples.values())
-        return whole if self.is_first else whole.without_instances()
-
-
-def _facts(point: CapturePoint, spread: Spread | None, parts: Parts, ranks: Ranks) -> _Facts:
-    is_first = spread is None or spread.is_first
-    shown = RankFacts(
-        point.name,
-        point.other_names,
-        point.axis,
-        point.axis_origin,
-        point.nan_share,
-        point.passes,
-        point.failed_passes,
-        parts.inputs if is_first else 0,
-    )
-    return _Facts(
-        shown,
-        point.call_of is not None,
-        str(point.options.firing_rule()),
-        parts.neurons if spread is None else spread.neurons,
-        parts.states,
-        parts.inputs,
-        parts.labels,
-        parts.samples,
-        parts.notes,
-        parts.has_both,
-        is_first,
-        ranks.places[ranks.rank],
-        () if spread is None else spread.partners,
-    )
-
-
-# ---- what the ranks agree on ---------------------------------------------------------------------
-
-
-def _by_layer(each: Sequence[Sequence[_Facts]]) -> list[list[_Facts]]:
-    """Return what the ranks say of each layer. Raises RanksDisagree if a rank lacks a layer.
-
-    A rank without inputs has no capture points of later calls: these appear in the first pass.
-    """
-    for rank, facts in enumerate(each):
-        same_on_all(
-            [[layer.name for layer in of if not layer.is_later_call] for of in (each[0], facts)],
-            f"the layers, of ranks 0 and {rank}",
-        )
-    longest = max(each, key=len)
-    return [
-        [layer for facts in each for layer in facts if layer.name == wanted.name]
-        for wanted in longest
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +87,14 @@ class _Merging:
         return self.shown.name
 
     @classmethod
-    def of(cls, facts: Sequence[_Facts]) -> "_Merging":
+    def of(cls, facts: Sequence[ToldLayer]) -> "_Merging":
         """Agree on a layer, from what ranks say of it. Raises RanksDisagree if they cannot."""
         name = facts[0].name
         same_on_all([each.rule for each in facts], f"{name}: when a neuron fires")
         captured = [each for each in facts if each.states]
         check_sum(each.states for each in captured)
         same_on_all([each.neurons for each in captured], f"{name}: the number of neurons")
-        _check_partners(captured, name)
+        check_partners(captured, name)
         asked = [each for each in facts if each.takes_part]
         labels = _union([each.labels for each in asked])
         sample = _whole_sample([each.sample for each in asked], name)
@@ -226,32 +114,44 @@ class _Merging:
         """Exchange the states of the layer. Collective."""
         if self.neurons is None:
             return _Owned([], [], [])
+        neurons, counted = self.neurons, parts.counted
         if self.samples:
-            return self._owned_by_both(parts, ranks, self.neurons)
-        empty = StateCounts.empty(self.neurons)
-        counted = parts.counted
-        by_label = {} if self.labels is None else counted.of_labels(self.neurons)
-        sent = [by_label.get(label, empty) for label in self.labels or ()]
-        labels = len(sent)
-        if self.sample is not None:
-            groups = counted.of_groups(self.neurons)
-            sent += [empty] * len(self.sample.by_group) if groups is None else groups
-        if not sent:
-            return _Owned(owned(ranks, [counted.together(self.neurons)]), [], [])
-        own = owned(ranks, sent)
-        whole = merge_all(own[labels:] or own, self.neurons)
-        return _Owned([whole, *own[:labels]], own[labels:], [])
+            own = owned(ranks, in_step(ranks, lambda: self._by_both(counted, neurons)))
+            return in_step(ranks, lambda: self._owned_by_both(own, neurons))
+        own = owned(ranks, in_step(ranks, lambda: self._by_each(counted, neurons)))
+        return in_step(ranks, lambda: self._owned_by_each(own, neurons))
 
-    def _owned_by_both(self, parts: Parts, ranks: Ranks, neurons: int) -> _Owned:
-        """Exchange the states by label and group, which say the rest. Collective."""
-        assert self.sample is not None
-        given = parts.counted.by_both or {}
-        none = [StateCounts.empty(neurons)] * len(self.sample.by_group)
-        own = owned(ranks, [part for label in self.samples for part in given.get(label, none)])
-        rows = [own[start : start + len(none)] for start in range(0, len(own), len(none))]
+    def _by_each(self, counted: Counted, neurons: int) -> list[StateCounts]:
+        """Return the states by label, then those by group; those of all if neither is known."""
+        empty = StateCounts.empty(neurons)
+        by_label = {} if self.labels is None else counted.of_labels(neurons)
+        sent = [by_label.get(label, empty) for label in self.labels or ()]
+        if self.sample is not None:
+            groups = counted.of_groups(neurons)
+            sent += [empty] * len(self.sample.by_group) if groups is None else groups
+        return sent or [counted.together(neurons)]
+
+    def _owned_by_each(self, own: list[StateCounts], neurons: int) -> _Owned:
+        labels = len(self.labels or ())
+        whole = merge_all(own[labels:] or own, neurons)
+        groups = own[labels:] if self.sample is not None else []
+        return _Owned([whole, *own[:labels]], groups, [])
+
+    def _by_both(self, counted: Counted, neurons: int) -> list[StateCounts]:
+        """Return the states by label and group, which say the rest."""
+        given, none = counted.by_both or {}, self._without_states(neurons)
+        return [part for label in self.samples for part in given.get(label, none)]
+
+    def _owned_by_both(self, own: list[StateCounts], neurons: int) -> _Owned:
+        groups_of_each = len(self._without_states(neurons))
+        rows = [own[at : at + groups_of_each] for at in range(0, len(own), groups_of_each)]
         groups = [merge_all(list(each), neurons) for each in zip(*rows, strict=True)]
         labels = [merge_all(each, neurons) for each in rows]
         return _Owned([merge_all(groups, neurons), *labels], groups, rows)
+
+    def _without_states(self, neurons: int) -> list[StateCounts]:
+        assert self.sample is not None
+        return [StateCounts.empty(neurons)] * len(self.sample.by_group)
 
     def layer(self, own: _Owned, counts: Iterator[RankCounts], ranks: Ranks) -> RankLayer:
         """Return the merged layer. ``counts``: those of all ranks, of each histogram."""
@@ -271,35 +171,6 @@ class _Merging:
         return RankLayer(self.shown, whole, by_label, groups, groups_by)
 
 
-def _check_partners(captured: Sequence[_Facts], name: str) -> None:
-    """Raise RanksDisagree unless all ranks that have the same rows are here, with as many.
-
-    Their labels must be the same, too: each rank counts a part of the rows by its own.
-    """
-    by_place = {each.place: each for each in captured}
-    for each in captured:
-        for place in each.partners:
-            other = by_place.get(place)
-            same_on_all(
-                [each.states, 0 if other is None else other.states],
-                f"{name}: the number of rows of ranks {each.place} and {place}, which share them",
-            )
-            if other is not None and _differ(each, other):
-                raise RanksDisagree(
-                    f"{name}: ranks {each.place} and {place} share their inputs, but not the "
-                    "labels or units of these"
-                )
-
-
-def _differ(one: _Facts, other: _Facts) -> bool:
-    """Return whether the inputs of two ranks have other labels or units, as far as both know."""
-    if one.notes != other.notes:
-        return True
-    if one.samples and other.samples:
-        return one.samples != other.samples
-    return one.labels != other.labels
-
-
 def _union(labels: Sequence[tuple[Label, ...] | None]) -> tuple[Label, ...] | None:
     """Return the labels of all ranks, in order; None if a rank has inputs without labels."""
     known = [each for each in labels if each is not None]
@@ -309,7 +180,7 @@ def _union(labels: Sequence[tuple[Label, ...] | None]) -> tuple[Label, ...] | No
 
 
 def _by_label(
-    asked: Sequence[_Facts], labels: Sequence[Label], sample: SampledInstances
+    asked: Sequence[ToldLayer], labels: Sequence[Label], sample: SampledInstances
 ) -> dict[Label, SampledInstances]:
     """Return which inputs of all ranks have each label."""
     none = sample.without_instances()

@@ -106,7 +106,7 @@ class Run(Mapping[str, CapturePoint]):
     def labels(
         self, labels: object = None, *, units: object = None, mask: object = None
     ) -> NoteBlock:
-        """Set the labels of the next forward pass: one integer or string per input.
+        """Set the labels of this thread's next forward pass: one integer or string per input.
 
         ``with run.labels(y):`` sets those of all passes that this thread makes in the block,
         whatever calls the model or a part of it: a loop that generates, an encoder alone. Passes of
@@ -184,7 +184,8 @@ class Run(Mapping[str, CapturePoint]):
 
         Raises RuntimeError without a process group, ValueError if this process does not belong to
         it, and RanksDisagree, on every rank, if ranks have captured different layers, other numbers
-        of neurons, or with other thresholds; or if another rank cannot read its states.
+        of neurons, or with other thresholds; or if another rank raises an error, such as
+        MemoryError.
         """
 
         def points() -> list[CapturePoint]:

@@ -1,8 +1,8 @@
 """Spread: how the states of a layer are spread over ranks, as in tensor parallelism."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from tensorstate_gpu._layers.memory_rows import Rows
 from tensorstate_gpu._states.rank_exchange import owners
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.bits import concatenate_neurons
+from tensorstate_gpu.errors import RanksDisagree
+
+FoundT = TypeVar("FoundT")
+Block = tuple[int, Rows]  # rows, and before them the number of the first in the whole layer
 
 _BLOCK = 1 << 18  # rows that are joined at a time
 
@@ -75,23 +79,21 @@ class Spread:
         of the same inputs, so only bits are exchanged: the number of a row tells its label and its
         group.
 
-        An error while it counts is returned, for its partners wait for what it has to send.
+        An error of this rank is returned: its partners wait for what it has to say of each block.
+        What they count is incomplete then, which they learn from that rank.
         """
         widths = []
         for ranks in self._slices:
             widths.append(ranks.of_all(neurons))
             neurons = sum(widths[-1])
         counters = LabelledCounters(row_bytes(neurons), slices.number)
-        failure: Exception | None = None
-        for start, rows in _blocks(slices.chunks):
+        own, blocks = _OwnWork(), _blocks(slices.chunks)
+        for _ in range(-(-slices.ledger.rows // _BLOCK)):
+            block = own.tried(lambda: next(blocks))
             for ranks, each in zip(self._slices, widths, strict=True):
-                start, rows = _join(ranks, start, rows, each)
-            if len(rows) and failure is None:  # of few rows, some partners have none
-                try:
-                    counters.add(rows, *slices.notes_of_rows(start, start + len(rows)))
-                except Exception as error:
-                    failure = error
-        return counters, failure
+                block = _join(ranks, own, block, each)
+            own.tried(_count, counters, slices, block)
+        return counters, own.failure
 
     def own_share(self, counts: StateCounts) -> StateCounts:
         """Return the states that this rank owns, among those that have copies of them."""
@@ -102,24 +104,62 @@ class Spread:
         return counts
 
 
-def _join(ranks: Ranks, start: int, rows: Rows, neurons: list[int]) -> tuple[int, Rows]:
+class _OwnWork:
+    """What this rank computes between exchanges. After an error it computes nothing any more.
+
+    ``failure``: the error; None where only partners have failed.
+    """
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+
+    def tried(self, work: Callable[..., FoundT], *args: object) -> FoundT | None:
+        """Return what some work returns; None after an error, of this rank or of partners."""
+        if self.failure is not None or any(each is None for each in args):
+            return None
+        try:
+            return work(*args)
+        except RanksDisagree:
+            return None
+        except Exception as error:
+            self.failure = error
+            return None
+
+
+def _join(ranks: Ranks, own: _OwnWork, block: Block | None, neurons: list[int]) -> Block | None:
     """Give each rank a share of the rows; return this rank's, with the neurons of all ranks.
 
-    Before the rows is the number of the first, in the whole layer.
+    None if a rank has failed. Collective also then: each asks the others before it sends.
     """
-    ends = (np.arange(ranks.size + 1) * len(rows) // ranks.size).tolist()
-    padded = np.zeros((len(rows), row_bytes(max(neurons))), np.uint8)
+    sent = own.tried(_padded, block, row_bytes(max(neurons)))
+    if not all(ranks.of_all(sent is not None)):
+        return None
+    return own.tried(_joined, ranks, sent, neurons)
+
+
+def _padded(block: Block, width: int) -> Block:
+    start, rows = block
+    padded = np.zeros((len(rows), width), np.uint8)
     padded[:, : rows.shape[1]] = rows
-    own = ranks.exchanged(padded, np.diff(ends).tolist())
+    return start, padded
+
+
+def _joined(ranks: Ranks, block: Block, neurons: list[int]) -> Block:
+    start, rows = block
+    ends = (np.arange(ranks.size + 1) * len(rows) // ranks.size).tolist()
+    own = ranks.exchanged(rows, np.diff(ends).tolist())
     slices = [part[:, : row_bytes(of)] for part, of in zip(own, neurons, strict=True)]
     return start + ends[ranks.rank], concatenate_neurons(slices, neurons)
 
 
-def _blocks(chunks: Iterable[Rows]) -> Iterator[tuple[int, Rows]]:
-    """Return the same rows in blocks, whose sizes follow from the number of rows alone.
+def _count(counters: LabelledCounters, slices: FixedRows, block: Block) -> None:
+    start, rows = block
+    if len(rows):  # of few rows, some partners have none
+        counters.add(rows, *slices.notes_of_rows(start, start + len(rows)))
 
-    Before each block is the number of its first row.
-    """
+
+def _blocks(chunks: Iterable[Rows]) -> Iterator[Block]:
+    """Return the same rows in blocks of ``_BLOCK`` rows; the last has the rest."""
     start, kept = 0, list[Rows]()
     for chunk in chunks:
         kept.append(chunk)

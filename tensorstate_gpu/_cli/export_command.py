@@ -78,6 +78,10 @@ def _write_counts(layer: StoredRows, folder: Path, bar: Progress) -> tuple[str, 
     name = f"{state_key(layer.name)}.parquet"
     on_counted, on_written = counted_then_written(so_far(bar.add), len(layer))
     counts = layer.counted(progress=so_far(on_counted))
-    distinct = len(counts)
-    counts.to_parquet(folder / name, progress=lambda states, *_: on_written(states, distinct))
-    return name, with_noun(distinct, "state")
+
+    def on_states(states: int, *_: int) -> None:
+        if on_written is not None:
+            on_written(states, len(counts))
+
+    counts.to_parquet(folder / name, progress=on_states)
+    return name, with_noun(len(counts), "state")

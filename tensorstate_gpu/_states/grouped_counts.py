@@ -184,7 +184,7 @@ class RankGroups:
         ``parts``: of each group, the states that this rank owns. ``sample``: that of all ranks.
         """
         own = GroupedCounts.of_sample(parts, sample)
-        return cls(own, RankSums.of(ranks, own.group_table()), ranks)
+        return cls(own, RankSums.of(ranks, own.group_table), ranks)
 
     @classmethod
     def of_each(

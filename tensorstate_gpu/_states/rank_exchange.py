@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,30 +65,42 @@ def _blocks(ranks: Ranks, states: Sequence[int], width: int) -> Iterator[tuple[i
 
 def _exchanged(ranks: Ranks, parts: Sequence[Histogram], neurons: int) -> list[Histogram]:
     """Exchange the states of some parts."""
-    chosen = [_by_owner(packed, ranks.size) for packed, _ in parts]
-    # To each rank, what it owns of all parts, one after the other.
+    sizes, (all_rows, all_counts) = in_step(ranks, lambda: _for_owners(parts, ranks.size))
+    from_each = ranks.exchanged(sizes, [1] * ranks.size)
+    per_owner = sizes.sum(axis=1).tolist()
+    rows, counts = ranks.exchanged(all_rows, per_owner), ranks.exchanged(all_counts, per_owner)
+
+    def merged() -> list[Histogram]:
+        received = [
+            _split(rows[sender], counts[sender], from_each[sender][0])
+            for sender in range(ranks.size)
+        ]
+        return [
+            cpu().merge([part for part in of_part if len(part[0])], row_bytes(neurons))
+            for of_part in zip(*received, strict=True)
+        ]
+
+    return in_step(ranks, merged)
+
+
+def _for_owners(parts: Sequence[Histogram], size: int) -> tuple[Ints, Sequence[NDArray[Any]]]:
+    """Return for each rank what it owns of all parts, one after the other.
+
+    Before the rows and the counts: how many, (ranks, parts).
+    """
+    chosen = [_by_owner(packed, size) for packed, _ in parts]
     sizes = np.array([[len(rows) for rows in each] for each in chosen], np.int64)
-    sizes = sizes.reshape(len(parts), ranks.size).T
-    all_rows, all_counts = (
+    arrays = [
         np.concatenate(
             [
                 part[each[owner]]
-                for owner in range(ranks.size)
-                for part, each in zip(arrays, chosen, strict=True)
+                for owner in range(size)
+                for part, each in zip(of_parts, chosen, strict=True)
             ]
         )
-        for arrays in zip(*parts, strict=True)
-    )
-    from_each = ranks.exchanged(np.ascontiguousarray(sizes), [1] * ranks.size)
-    per_owner = sizes.sum(axis=1).tolist()
-    rows, counts = ranks.exchanged(all_rows, per_owner), ranks.exchanged(all_counts, per_owner)
-    received = [
-        _split(rows[sender], counts[sender], from_each[sender][0]) for sender in range(ranks.size)
+        for of_parts in zip(*parts, strict=True)
     ]
-    return [
-        cpu().merge([part for part in of_part if len(part[0])], row_bytes(neurons))
-        for of_part in zip(*received, strict=True)
-    ]
+    return np.ascontiguousarray(sizes.reshape(len(parts), size).T), arrays
 
 
 def _by_owner(packed: NDArray[np.uint8], size: int) -> list[NDArray[np.intp]]:
@@ -109,14 +121,18 @@ def summarised(ranks: Ranks, owns: Sequence[Histogram]) -> list[tuple[Tally, Int
     ``owns``: what this rank owns of each. N rows have at most sqrt(2 N) different counts, so a rank
     learns all of this without room for the states.
     """
-    of_ranks = ranks.of_all([(_tally(own[1]), _firing(*own)) for own in owns])
-    return [
-        (
-            functools.reduce(_sum_of_tallies, (tally for tally, _ in each)),
-            np.sum([firing for _, firing in each], axis=0),
-        )
-        for each in zip(*of_ranks, strict=True)
-    ]
+    of_ranks = agreed(ranks, lambda: [(_tally(own[1]), _firing(*own)) for own in owns])
+
+    def together() -> list[tuple[Tally, Ints]]:
+        return [
+            (
+                functools.reduce(_sum_of_tallies, (tally for tally, _ in each)),
+                np.sum([firing for _, firing in each], axis=0),
+            )
+            for each in zip(*of_ranks, strict=True)
+        ]
+
+    return in_step(ranks, together)
 
 
 def _tally(counts: Ints) -> Tally:
@@ -136,7 +152,7 @@ def _sum_of_tallies(one: Tally, other: Tally) -> Tally:
 
 
 def agreed(ranks: Ranks, find: Callable[[], FoundT]) -> list[FoundT]:
-    """Return what all ranks have found, before anything else is exchanged.
+    """Return what all ranks have found, before anything else is exchanged. Collective.
 
     A rank that finds an error raises it, and all others RanksDisagree: none waits for it.
     """
@@ -152,8 +168,18 @@ def agreed(ranks: Ranks, find: Callable[[], FoundT]) -> list[FoundT]:
         raise failure
     for rank, (problem, _) in enumerate(answers):
         if problem is not None:
-            raise RanksDisagree(f"rank {rank} has nothing to merge: {problem}")
+            raise RanksDisagree(f"rank {rank} cannot take part: {problem}")
     return [value for _, value in answers if value is not None]
+
+
+def in_step(ranks: Ranks, find: Callable[[], FoundT]) -> FoundT:
+    """Return what this rank finds, once all ranks have found theirs. Collective; see agreed().
+
+    For whatever may fail between two exchanges, such as for want of memory.
+    """
+    found: list[FoundT] = []
+    agreed(ranks, lambda: found.append(find()))
+    return found[0]
 
 
 def same_on_all(values: Sequence[object], what: str) -> None:

@@ -1,12 +1,13 @@
 """RankSums: what estimates need of counts by group, summed over ranks that own disjoint states."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
+from tensorstate_gpu._states.rank_exchange import Ints, agreed, in_step
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure, estimate_of_sums, needs_tree
 from tensorstate_gpu.information.group_sums import GroupSums
@@ -21,13 +22,20 @@ class RankSums:
     tree: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, ranks: Ranks, own: GroupTable) -> "RankSums":
-        """Add up the sums of all ranks. Collective. ``own``: of the states that this rank owns."""
-        sums = GroupSums.together(ranks.of_all(GroupSums.of(own)))
+    def of(cls, ranks: Ranks, find_table: Callable[[], GroupTable]) -> "RankSums":
+        """Add up the sums of all ranks. Collective.
+
+        ``find_table``: returns the table of the states that this rank owns.
+        """
+        own = in_step(ranks, find_table)
+        sums = GroupSums.together(agreed(ranks, lambda: GroupSums.of(own)))
         if not sums.rows or not needs_tree(sums):
             return cls(sums, None)
-        tree = np.sum(ranks.of_all(own.code_lengths(over_ranks=ranks.summed)), axis=0)
-        return cls(sums, tree)
+
+        def over_ranks(find: Callable[[], Ints]) -> Ints:
+            return ranks.summed(in_step(ranks, find))
+
+        return cls(sums, np.sum(agreed(ranks, lambda: own.code_lengths(over_ranks)), axis=0))
 
     @classmethod
     def of_each(cls, ranks: Ranks, owns: Iterable[GroupTable]) -> "list[RankSums]":
@@ -36,7 +44,7 @@ class RankSums:
         Without trees and how often neurons fire: of a thousand labels and as many neurons in 32
         groups, these would be 256 MB from each rank.
         """
-        of_ranks = ranks.of_all([GroupSums.of(replace(own, firing=None)) for own in owns])
+        of_ranks = agreed(ranks, lambda: [GroupSums.of(replace(own, firing=None)) for own in owns])
         return [cls(GroupSums.together(each), None) for each in zip(*of_ranks, strict=True)]
 
     def estimate(self, measure: Measure) -> Estimate:

@@ -5,6 +5,7 @@ the one whose neurons tell most of their parents has the shortest code (Chow and
 discrete probability distributions with dependence trees", 1968).
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -17,7 +18,9 @@ FOLDS = 4  # so that a tree is made of 3/4 of the groups
 
 
 def code_lengths(
-    groups: int, cofiring: Callable[[int], Ints], over_ranks: Callable[[Ints], Ints] | None = None
+    groups: int,
+    cofiring: Callable[[int], Ints],
+    over_ranks: Callable[[Callable[[], Ints]], Ints] | None = None,
 ) -> Floats:
     """Return how many bits the rows of each group take, by the tree of other groups.
 
@@ -26,17 +29,19 @@ def code_lengths(
 
     ``cofiring``: returns (neurons + 1, neurons + 1) for a group: what with_constant() returns.
     It is called twice for each, so that no more than ``FOLDS`` such arrays are kept.
-    ``over_ranks``: returns the sum of an array over the ranks that have parts of the rows, who
-    then share the trees. The bits are those of this rank's part.
+    ``over_ranks``: calls what computes an array, and returns its sum over the ranks that have parts
+    of the rows, who then share the trees. The bits are those of this rank's part.
     """
-    of_folds = [
-        sum((cofiring(group) for group in range(fold, groups, FOLDS)), np.zeros((), np.int64))
-        for fold in range(FOLDS)
-    ]
-    if over_ranks is not None:
-        of_folds = [over_ranks(of_fold) for of_fold in of_folds]
+
+    def of_fold(fold: int) -> Ints:
+        return sum(
+            (cofiring(group) for group in range(fold, groups, FOLDS)), np.zeros((), np.int64)
+        )
+
+    folds = [functools.partial(of_fold, fold) for fold in range(FOLDS)]
+    of_folds = [fold() if over_ranks is None else over_ranks(fold) for fold in folds]
     total = sum(of_folds, np.zeros((), np.int64))
-    codes = [_Code(total - of_fold) for of_fold in of_folds]
+    codes = [_Code(total - own) for own in of_folds]
     return np.array([codes[group % FOLDS].bits(cofiring(group)) for group in range(groups)])
 
 

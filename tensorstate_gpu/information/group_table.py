@@ -77,7 +77,9 @@ class GroupTable:
             raise ValueError("groups holds no rows; at least one is needed")
         return table
 
-    def code_lengths(self, over_ranks: Callable[[Ints], Ints] | None = None) -> NDArray[np.float64]:
+    def code_lengths(
+        self, over_ranks: Callable[[Callable[[], Ints]], Ints] | None = None
+    ) -> NDArray[np.float64]:
         """Return the bits of each group's rows by a dependence tree, where cofiring is known."""
         assert self.cofiring is not None
         cofiring, each = self.cofiring, self.rows_by_group.tolist()

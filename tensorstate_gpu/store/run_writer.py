@@ -285,7 +285,8 @@ class RunWriter:
 
         ``ends``: for the last one, whether the writer ends properly.
         """
-        with self._lock:
+        # Interrupted in between, a part of a commit would be queued, and run beside the next one.
+        with deferred_interrupts(), self._lock:
             snapshot = self._take_snapshot(ends)
             self._queued_commits += 1
             self._committer.submit(snapshot, self._background.submit, self._on_published)

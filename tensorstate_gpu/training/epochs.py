@@ -7,6 +7,7 @@ from typing import Any, Unpack
 from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
+from tensorstate_gpu._states.rank_exchange import in_step
 from tensorstate_gpu.training.monitor import StateMonitor
 from tensorstate_gpu.training.monitor_options import MonitorKeywords
 from tensorstate_gpu.training.saved_state import together
@@ -113,7 +114,8 @@ class MonitorOfTrainer:
 
     def state_of_ranks(self, process_group: object) -> dict[str, Any]:
         """Return the counts of all ranks at the first, nothing at others. Collective."""
-        states = ranks_of(process_group).gathered(self.state_dict(), 0)
+        ranks = ranks_of(process_group)
+        states = ranks.gathered(in_step(ranks, self.state_dict), 0)
         return {} if states is None else {"ranks": [state for state in states if state]}
 
     def load_share(self, state: Mapping[str, Any], rank: int, ranks: int) -> None:

@@ -14,6 +14,7 @@ from tensorstate_gpu._capturing.options import NeuronAxis
 from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
 from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu._states.rank_exchange import agreed
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu.errors import NothingCaptured, SinkFailedWarning, warn_user
 from tensorstate_gpu.reporting.layer_names import find_name
@@ -259,20 +260,27 @@ class StateMonitor:
 
     def _phases_over_ranks(self, process_group: object) -> list[str]:
         """Return the phases that some rank has captured, in one order."""
-        self._read_stages()
-        own = list(self._sampler.windows)
+
+        def own() -> list[str]:
+            self._read_stages()
+            return list(self._sampler.windows)
+
         if process_group is None:
-            return own
-        return sorted({phase for each in ranks_of(process_group).of_all(own) for phase in each})
+            return own()
+        everywhere = agreed(ranks_of(process_group), own)
+        return sorted({phase for each in everywhere for phase in each})
 
     def phase_scalars(self, phase: str, prefix: str = "", process_group: object = None) -> Scalars:
         """Return the measures of one phase, with another beginning of their names."""
-        self._read_stages()
-        windows = self._sampler.windows.get(phase, {})
+
+        def windows() -> Mapping[str, CountsWindow]:
+            self._read_stages()
+            return self._sampler.windows.get(phase, {})
+
         if process_group is not None:
             merged = counts_over_ranks(windows, self._layers, process_group)
             return phase_scalars(prefix, merged)
-        counts = {name: window.counts() for name, window in windows.items()}
+        counts = {name: window.counts() for name, window in windows().items()}
         return phase_scalars(prefix, {name: part for name, part in counts.items() if part.total})
 
     def log(self, sink: object, process_group: object = None) -> None:

@@ -248,7 +248,7 @@ def test_an_error_of_one_rank_ends_all():
         ZeroDivisionError,
         ts.errors.RanksDisagree,
     ]
-    assert "rank 2 has nothing to merge: ZeroDivisionError: division by zero" in str(found[0])
+    assert "rank 2 cannot take part: ZeroDivisionError: division by zero" in str(found[0])
 
 
 def test_the_run_itself_does_not_change():

@@ -1,5 +1,6 @@
 """Slices of neurons, copies, and rows of their own, on meshes of ranks that are threads."""
 
+import functools
 import itertools
 import math
 import threading
@@ -11,7 +12,6 @@ import tensorstate_gpu as ts
 from tensorstate_gpu._capturing import run as run_module
 from tensorstate_gpu._capturing import spread as spread_module
 from tensorstate_gpu._capturing.spread import Spread, Step
-from tensorstate_gpu._layers.counters import LabelledCounters
 from tests.support.points import new_point
 from tests.support.samples import thinned
 from tests.support.thread_ranks import on_ranks, parts_of
@@ -338,35 +338,50 @@ def test_what_was_captured_before_a_reset_is_forgotten():
     assert point.spread is None
 
 
-def test_an_error_while_slices_are_counted_ends_all_ranks(monkeypatch):
-    """None waits for another, also of the next layer, whose slices are joined after it."""
-    thread = threading.local()
+class SecondFails:
+    """A function that has no memory for its second call on rank 1, of ranks that are threads."""
 
-    class FullCounters(LabelledCounters):
-        def add(self, *args):
-            if thread.rank == 1:
+    def __init__(self, function, thread):
+        self._function, self._thread, self._calls = function, thread, 0
+
+    def __call__(self, *args):
+        if self._thread.rank == 1:
+            self._calls += 1
+            if self._calls == 2:
                 raise MemoryError("no room")
-            super().add(*args)
+        return self._function(*args)
 
-    monkeypatch.setattr(spread_module, "LabelledCounters", FullCounters)
-    states = np.random.default_rng(10).integers(0, 2, (40, 9))
+
+@pytest.mark.parametrize("kinds", [[OWN, NEURONS], [NEURONS, NEURONS]], ids=str)
+@pytest.mark.parametrize("work", ["read", "_padded", "concatenate_neurons", "_count"])
+def test_an_error_while_slices_are_joined_ends_all_ranks(work, kinds, monkeypatch):
+    """None waits for another: not in the next block, nor along another axis, nor of a layer."""
+    thread, states = threading.local(), np.random.default_rng(10).integers(0, 2, (40, 9))
+    if work != "read":
+        fails = SecondFails(getattr(spread_module, work), thread)
+        monkeypatch.setattr(spread_module, work, fails)
 
     def sync(ranks):
         thread.rank = ranks.rank
-        slices = parts_of(ranks, (2, 2), 1)
+        place = np.unravel_index(ranks.rank, (2, 2))
+        steps = [Step(NEURONS, parts_of(ranks, (2, 2), dim)) for dim in (1, 0) if kinds[dim] != OWN]
         points = []
         for name in ("first", "second"):
-            point = new_point(name=name, neurons=5 - slices.rank)
-            own = np.array_split(states, 2, axis=1)[slices.rank]
-            point.append(ts.compress_states(own), 40)
-            point.spread = Spread((Step(NEURONS, slices),), 9)
+            own = part_of(states, (2, 2), kinds, place)
+            point = new_point(name=name, neurons=own.shape[1])
+            rows = ts.compress_states(own)
+            point.append(rows, len(rows))
+            point.spread = Spread(tuple(steps), 9)
             points.append(point)
+            if work == "read":
+                each = SecondFails(np.copy, thread), np.array_split(rows, 4)
+                point.intake.accumulator.chunks = functools.partial(map, *each)
         return ts.Run(points).sync(ranks)
 
     found = on_ranks(4, sync)
     kinds = [ts.errors.RanksDisagree, MemoryError, *[ts.errors.RanksDisagree] * 2]
     assert [type(error) for error in found] == kinds
-    assert str(found[3]) == "rank 1 has nothing to merge: MemoryError: no room"
+    assert str(found[3]) == "rank 1 cannot take part: MemoryError: no room"
 
 
 class LatePoint(ts.CapturePoint):

@@ -37,6 +37,19 @@ def rarely_firing(rng):
     return np.packbits(rng.random((ROWS, 512)) < 0.01, axis=1)
 
 
+def seldom_firing(rng):
+    return np.packbits(rng.random((ROWS, 512)) < 0.2, axis=1)
+
+
+def clusters_in_clusters(rng):
+    """Return rows in ever smaller groups with equal higher bits, for each width."""
+    rows = shuffled(rng)
+    for width in WIDTHS:
+        for at in range(min(width, 8)):  # each byte, with its neighbours, has few values
+            rows[:, width - 1 - at] = rows[:, width - 1 - at] % 7 * 36
+    return rows
+
+
 def few_high_words(rng):
     """Return rows with four values of the highest 16 bits and random lower bits: runs of ties."""
     rows = shuffled(rng)
@@ -94,6 +107,8 @@ KINDS = [
     only_low_bits,
     only_high_bits,
     rarely_firing,
+    seldom_firing,
+    clusters_in_clusters,
     few_high_words,
     all_equal,
     two_values,

@@ -29,6 +29,12 @@ def told(report):
     return dict(pairs)
 
 
+def test_build_of_a_loaded_framework(monkeypatch):
+    """torch from PyPI is 2.13.0 for packaging, and 2.13.0+cu130 for itself."""
+    monkeypatch.setattr(torch, "__version__", torch.__version__.partition("+")[0] + "+cu130")
+    assert told(captured("Linear").report())["torch"].endswith("+cu130")
+
+
 def test_of_a_run(tmp_path):
     store = str(tmp_path / "run.zarr")
     run = captured(

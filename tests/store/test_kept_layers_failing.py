@@ -4,12 +4,14 @@ import errno
 import os
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import kept_runs
+from tensorstate_gpu.store.background_writer import BackgroundWriter
 from tensorstate_gpu.store.folder import Folder
 from tests.support.points import new_point, rows_of
 from tests.support.samples import sample, sweep
@@ -174,6 +176,43 @@ def test_ctrl_c_while_counts_are_committed(tmp_path, monkeypatch):
     assert point.histogram() == ts.count_states(rows, 24)
     store.close()
     assert ts.Store(tmp_path / "run.zarr")["layer"].histogram() == ts.count_states(rows, 24)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize("queued", [1, 2, 3, 4])
+def test_ctrl_c_while_a_commit_is_queued(tmp_path, monkeypatch, keep, queued):
+    """After each job that the commit of two layers queues; the first one runs into the next one."""
+    rows = rows_of(600, 24)
+    store = ts.Store(tmp_path / "run.zarr", "x", commit_seconds=None)
+    points = [new_point(store, name, neurons=24, keep=keep) for name in ("layer", "other")]
+    for point in points:
+        point.append(rows[:300], 300)
+    submit, jobs = BackgroundWriter.submit, []
+
+    def interrupted(self, work, *size, **how):
+        jobs.append(work)
+        slowed = work
+        if len(jobs) == 1:
+
+            def slowed():
+                time.sleep(0.2)
+                work()
+
+        submit(self, slowed, *size, **how)
+        if len(jobs) == queued:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BackgroundWriter, "submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.commit()
+    for point in points:
+        point.append(rows[300:], 300)
+    store.close()
+    read = ts.Store(tmp_path / "run.zarr")
+    for name in ("layer", "other"):
+        assert read[name].histogram() == ts.count_states(rows, 24)
+    assert read.verify().orphans == []
 
 
 def test_a_commit_that_fails_is_told_before_the_next_batch_is_taken(tmp_path):

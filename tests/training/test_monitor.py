@@ -1,5 +1,8 @@
 """StateMonitor: which steps, passes and phases it captures."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -321,3 +324,17 @@ def test_an_evaluation_has_room_of_its_own():
         model(batch(2))
     assert monitor.counts("0").total == 6
     assert monitor.counts("0", "test").total == 2 * 6
+
+
+def test_the_tensors_of_a_pass_that_is_not_captured_are_not_kept():
+    """The pass begins while the model still has its capture points."""
+    model = frozen_network()
+    monitor = ts.StateMonitor(model, "Linear", phases=("train",))
+    model(batch(0))
+    x = batch(1)
+    kept = weakref.ref(x)
+    model.eval()(x)
+    del x
+    gc.collect()
+    assert kept() is None
+    assert monitor.counts("0") == states_of(model, batch(0))

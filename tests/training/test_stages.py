@@ -1,5 +1,7 @@
 """Monitors with stages: sampling decides what graphs append, and no graph is made anew."""
 
+import threading
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from tests.support.staged_models import (
     expected,
     network,
     nothing_compiled_before,  # noqa: F401
+    staged,
 )
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
@@ -162,38 +165,93 @@ def break_a_pass(model, seed):
         model(batch(seed)[..., :5])
 
 
-@torch.no_grad()
-def test_a_failed_pass_in_a_step_is_dropped_with_what_waited():
-    model = network()
-    monitor = monitor_of(model, every_n_steps=1)
+def in_steps_of_which_one_fails(model, monitor):
     model(batch(0))
     monitor.step()
     break_a_pass(model, 1)
     model(batch(1))
-    with pytest.warns(UserWarning, match=r"_post_states: a pass has failed, and the \d+ rows"):
-        monitor.step()
+    monitor.step()
     model(batch(2))
-    assert found(monitor) == expected(model, range(0, 3, 2))
+    return found(monitor)
 
 
 @torch.no_grad()
-def test_a_pass_that_ends_a_block_is_dropped():
+def test_a_pass_that_fails_loses_nothing():
+    """All is counted that would be without stages: also what the pass has passed before."""
     model = network()
-    run = ts.Run()
+    counted = in_steps_of_which_one_fails(model, monitor_of(model, every_n_steps=1))
+    plain = monitor_of(model, every_n_steps=1, stage_rows=None)
+    assert counted == in_steps_of_which_one_fails(model, plain)
+    conv, dense = counted.values()
+    assert (conv.total, dense.total) == (3 * 80 + 60, 3 * 5)
+
+
+@torch.no_grad()
+def test_a_pass_that_fails_in_another_thread_loses_nothing():
+    model = network()
+
+    def fail_beside(*_):
+        handle.remove()
+        other = threading.Thread(target=break_a_pass, args=(model, 1))
+        other.start()
+        other.join()
+
+    with staged(model, keep="counts") as run:
+        model(batch(0))
+        handle = model[1].register_forward_hook(fail_beside)
+        model(batch(2))
+        model(batch(3))
+    exact = expected(model, [0, 2, 3])
+    assert run["3"].histogram() == exact["3_post_states"]
+    assert run["0"].histogram().total == exact["0_post_states"].total + 60
+
+
+def ended_by_a_pass(model, before):
+    """The counts of a capture that a pass has ended. ``before``: makes the passes before it."""
+    runs = []
 
     def capture():
-        nonlocal run
-        with ts.capture(model, LAYERS, stage_rows=1000, keep="counts") as run:
-            model(batch(0))
-            run.drain()
-            model(batch(1)[..., :5])
+        with staged(model, keep="counts") as run:
+            runs.append(run)
+            before(run)
+            model(batch(2)[..., :5])
 
-    with (
-        pytest.warns(UserWarning, match="0_post_states: a pass has failed, and the 60 rows"),
-        pytest.raises(RuntimeError, match="shapes cannot be multiplied"),
-    ):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         capture()
-    assert {n: point.histogram() for n, point in run.items()} == expected(model, range(1))
+    return {name: point.histogram() for name, point in runs[0].items()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("drained", [False, True])
+def test_a_pass_that_ends_a_block_is_taken_back(drained):
+    model = network()
+
+    def before(run):
+        model(batch(0))
+        if drained:
+            run.drain()
+        model(batch(1))
+
+    assert ended_by_a_pass(model, before) == expected(model, range(2))
+
+
+@torch.no_grad()
+def test_a_pass_that_ends_a_block_is_counted_if_graphs_hide_its_rows():
+    model = network()
+
+    def before(run):
+        graph = Graph(model)
+        with run.paused():
+            graph.record(batch(0))
+            graph.record(batch(0))
+        graph.replay(batch(0))
+        model(batch(1))
+
+    with pytest.warns(UserWarning, match="post_states: a pass has failed, and graphs do not"):
+        counts = ended_by_a_pass(model, before)
+    exact = expected(model, range(2))
+    assert counts["3_post_states"] == exact["3_post_states"]
+    assert counts["0_post_states"].total == exact["0_post_states"].total + 60
 
 
 @torch.no_grad()

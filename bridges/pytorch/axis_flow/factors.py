@@ -5,12 +5,16 @@ described by its factors, outermost first. This module is plain Python; sizes ar
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 NEURON, BATCH, POSITION, OTHER = "neuron", "batch", "position", "other"
 SORTED = "sorted"  # model inputs in another order
 SEQUENCES = "sequences"  # rows of a PackedSequence, of all inputs
+PARTS = "parts"  # tensors one after the other: of ranks, or of one rank for others
+# What their inputs and positions are until it is known that the parts are of the same inputs.
+_OF_PARTS = {BATCH: "inputs of parts", POSITION: "positions of parts"}
+_OF_ALL = {of_parts: kind for kind, of_parts in _OF_PARTS.items()}
 
 
 class Factor(NamedTuple):
@@ -66,11 +70,31 @@ def others(shape: Iterable[int]) -> Axes:
 def resized(axis: Axis, size: int) -> Axis:
     """Return an axis of which some entries were taken, or to which some were added.
 
-    It goes on holding neurons. It no longer says to which inputs its entries belong.
+    It goes on holding neurons. It no longer says to which inputs its entries belong. Of parts, one
+    may be taken.
     """
     if size_of(axis) == size:
         return axis
+    if axis[0].kind == PARTS and size_of(axis[1:]) == size:
+        return axis[1:]
     return neuron(size) if _holds_neurons(axis) and size > 1 else other(size)
+
+
+def in_parts(axes: Axes, parts: int) -> Axes:
+    """Return the axes of so many tensors, one after the other along axis 0."""
+    first, *more = _renamed(axes, _OF_PARTS)
+    return ((Factor(PARTS, parts), *first), *more)
+
+
+def of_same_inputs(axes: Axes) -> Axes:
+    """Return the axes of parts that are of the same inputs, of which there is one now, or that are
+    side by side.
+    """
+    return _renamed(axes, _OF_ALL)
+
+
+def _renamed(axes: Axes, kinds: Mapping[str, str]) -> Axes:
+    return tuple(tuple(f._replace(kind=kinds.get(f.kind, f.kind)) for f in axis) for axis in axes)
 
 
 def reordered(axis: Axis) -> Axis:

@@ -6,6 +6,7 @@ with tensors without data that show its shapes.
 
 import functools
 import json
+import operator
 import weakref
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -170,6 +171,9 @@ class _GraphAxes:
         elif node.op in ("call_function", "call_method"):
             function: Any = node.target
             args = tree_map(self._value_of, node.args)
+            if function is operator.getitem and isinstance(args[0], tuple):
+                self._is_same(node.meta.get("example_value"), args[0][args[1]])
+                return
             if function is getattr:  # x.mT
                 function, args = getattr(Tensor, args[1]).__get__, args[:1]
             elif isinstance(function, str):
@@ -177,6 +181,13 @@ class _GraphAxes:
             kwargs = tree_map(self._value_of, node.kwargs)
             for known in (self._known, self._with_positions):
                 known.follow(function, args, kwargs, self._value_of(node))
+
+    def _is_same(self, value: Any, output: Any) -> None:
+        """Note that a value is one of the outputs of a function: a copy of it, of operators such as
+        flex_attention.
+        """
+        if isinstance(value, Tensor) and id(value) not in self._stand_ins:
+            self._stand_ins[id(value)] = (value, output)
 
     def _value_of(self, argument: Any) -> Any:
         """Return what stands for an argument of a node: for a node, tensors with plain shapes."""

@@ -25,7 +25,7 @@ from .listed_inputs import ListedInputs
 from .same_shape import rule_of
 from .sequences import note_inverse
 from .views import axes_of_target
-from .weighted import takes_inputs_for_neurons
+from .weighted import takes_inputs_for_neurons, takes_inputs_for_steps
 
 # Functions that return no tensor, or none that is new; they are called most often.
 _IGNORED = {
@@ -42,6 +42,7 @@ class KnownAxes:
     def __init__(self) -> None:
         self.inputs: int | None = None  # the batch size
         self.takes_one_input = False  # what was taken for several inputs is one
+        self.inputs_are_steps = False  # of sequences, for some layer
         self._axes: MutableMapping[Tensor, Axes] = WeakTensorKeyDictionary()
         self._weights: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
         self._lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
@@ -131,6 +132,7 @@ class KnownAxes:
         call = Call(name, func, args, kwargs, outputs, *known)
         note_inverse(call)
         self.takes_one_input |= takes_inputs_for_neurons(call)
+        self.inputs_are_steps |= takes_inputs_for_steps(call)
         has_all_inputs = self._listed.follow(call)
         for output, axes in zip(outputs, axes_of_outputs(call, rule_of(name)), strict=True):
             if isinstance(output, Tensor):

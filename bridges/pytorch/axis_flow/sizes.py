@@ -4,15 +4,18 @@ from collections.abc import Sequence
 
 from .calls import Call, Result, rule
 from .factors import (
+    BATCH,
     NEURON,
     OTHER,
     Axes,
     Axis,
     Factor,
     has,
+    in_parts,
     join,
     neuron,
     neuron_places,
+    of_same_inputs,
     other,
     others,
     resized,
@@ -180,6 +183,10 @@ def _concatenated(call: Call) -> Result:
         return None
     if len(call.tensors) == 1:
         return parts[0]
+    if len(parts) == len(call.tensors):
+        if dim == 0 and has(along[0], BATCH) and {*parts} == {parts[0]}:
+            return in_parts(parts[0], len(parts))
+        aside = of_same_inputs(aside)
     joined = neuron(shape[dim]) if any(has(a, NEURON) for a in along) else other(shape[dim])
     return (*aside[:dim], joined, *aside[dim + 1 :])
 
@@ -196,6 +203,19 @@ def _stacked(call: Call) -> Result:
     if not call.all_known() or axes is None:
         return None
     return (*axes[:dim], other(shape[dim]), *axes[dim:])
+
+
+@rule("_c10d_functional.all_gather_into_tensor")
+def _gathered_from_ranks(call: Call) -> Result:
+    axes = call.input_axes
+    return None if axes is None else in_parts(axes, call.argument(1, "group_size"))
+
+
+@rule("_c10d_functional.reduce_scatter_tensor")
+def _scattered_to_ranks(call: Call) -> Result:
+    """Of the parts, one for each rank, each gets the sum of those that are for it."""
+    axes = _resized_to(call.input_axes, call.shape)
+    return None if axes is None else of_same_inputs(axes)
 
 
 @rule("repeat tile")

@@ -37,6 +37,24 @@ def takes_inputs_for_neurons(call: Call) -> bool:
     return call.name == "linear" and len(axes or ()) == 1 and has((axes or ())[0], BATCH)
 
 
+def takes_inputs_for_steps(call: Call) -> bool:
+    """Return whether a layer takes what was taken for the model's inputs for steps of sequences.
+
+    It has sequences of its own, along axis 1: the model is given (steps, inputs, features).
+    """
+    if call.name == "multi_head_attention_forward":  # which nn.MultiheadAttention gives steps first
+        given = call.tensors[:2]
+    elif call.name in _RECURRENT and call.args[-1] is False:  # batch_first
+        given = call.tensors[:1]
+    else:
+        return False
+    several = (call.known(x) or () for x in given if x.ndim == 3 and x.shape[1] > 1)
+    return any(has(axes[0], BATCH) and not has(axes[1], BATCH) for axes in several if axes)
+
+
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+
+
 def _kernel_axes(call: Call) -> int:
     """Return the number of axes of a convolution's kernel: as many as those of batched inputs."""
     weight = call.argument(1, "weight")
@@ -94,7 +112,7 @@ def _attention(call: Call) -> Result:
     return (*_leading(leading, call.shape[:-1]), neuron(call.shape[-1]))
 
 
-@rule("lstm gru rnn_tanh rnn_relu")
+@rule(" ".join(_RECURRENT))
 def _recurrent(call: Call) -> Result:
     axes = call.known(call.tensors[0])
     same = axes is not None and len(axes) == call.out.ndim
@@ -199,7 +217,7 @@ def _without_ellipsis(equation: str, ranks: Sequence[int]) -> list[str]:
     return [*each, output.replace("...", digits)]
 
 
-@rule("scaled_dot_product_attention")
+@rule("scaled_dot_product_attention flex_attention")
 def _scaled_dot_product(call: Call) -> Result:
     query, _, value = (call.known(t) for t in call.tensors[:3])
     if value is None:

@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import math
 import platform
+import sys
 from collections.abc import Mapping
 from importlib import resources
 from os import PathLike
@@ -143,7 +144,9 @@ def _versions() -> dict[str, str]:
     versions = {"tensorstate_gpu": __version__, "Python": platform.python_version()}
     for name in _FRAMEWORKS:
         try:
-            versions[name] = importlib.metadata.version(name)
+            installed = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+        # A framework that is loaded says which build it is, such as 2.13.0+cu130.
+        versions[name] = str(getattr(sys.modules.get(name), "__version__", installed))
     return versions

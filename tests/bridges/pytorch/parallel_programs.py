@@ -1,8 +1,10 @@
 """Programs of ranks that share a model (tensor parallel, FSDP2), which test_ranks.py runs."""
 
+import copy
 import itertools
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -132,6 +134,70 @@ def program_sequence_parallel(rank, size):
     parallelize_module(net, mesh["tp"], plan)
     own = batches[mesh["dp"].get_local_rank()].chunk(2, 1)[mesh["tp"].get_local_rank()]
     check_gathered(captured(net, own).sync(), whole, rank)
+
+
+def labelled(net, *batches):
+    """The run of a model with batches of five inputs, which have labels."""
+    with ts.capture(net, LAYERS) as run, torch.no_grad():
+        for batch in batches:
+            run.labels([0, 1, 1, 0, 2])
+            net(batch)
+    return run
+
+
+def program_activations_that_are_exchanged(rank, size):
+    """Behind an exchange of ranks, neurons and inputs are known; also where positions are cut."""
+    mesh = mesh_of(size)
+    batches = [numbers(5, 8, 6, seed=seed) for seed in range(size // 2)]
+    torch.manual_seed(0)
+    layers = nn.LayerNorm(6), nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 4), nn.ReLU()
+    net = nn.Sequential(*layers)
+    whole = labelled(net, *batches)
+    own = batches[mesh["dp"].get_local_rank()]
+    of_positions = own.chunk(2, 1)[mesh["tp"].get_local_rank()]
+    gathered = {"1": ColwiseParallel(output_layouts=Replicate())}
+    cut = {
+        "0": SequenceParallel(),
+        "1": ColwiseParallel(input_layouts=Shard(1)),
+        "3": RowwiseParallel(output_layouts=Shard(1)),
+    }
+    for plan, given, placements in (
+        (gathered, own, dict.fromkeys("01234", Replicate())),
+        (cut, of_positions, {"2": Shard(-1), "3": Shard(1), "4": Shard(1)}),
+    ):
+        parallel = parallelize_module(copy.deepcopy(net), mesh["tp"], plan)
+        run = labelled(parallel, given)
+        assert {point.axis_origin for point in run.values()} == {"layer", "flow"}
+        layouts = {name: (mesh["tp"], [each]) for name, each in placements.items()}
+        merged = run.sync(layouts=layouts)
+        check_gathered(merged, whole, rank)
+        for name, layer in merged.items():
+            found = {label: each.gather() for label, each in layer.counts_by().items()}
+            due = whole[name].counts_by()
+            assert found == (dict.fromkeys(due) if rank else due), name
+
+
+class OfOtherRanks(nn.Module):
+    """Compares its inputs with those of other ranks, as contrastive losses do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.all, self.part = nn.Linear(6, 9), nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        ranks, collectives = dist.get_world_size(), torch.ops._c10d_functional
+        group = dist.group.WORLD.group_name
+        x = collectives.all_gather_into_tensor(self.layer(x), ranks, group)
+        x = collectives.wait_tensor(x)
+        return self.all(x), self.part(x.chunk(ranks)[-1])
+
+
+def program_inputs_of_other_ranks(rank, size):
+    """They are not taken for those of this rank."""
+    run = labelled(OfOtherRanks(), numbers(5, 6, seed=rank))
+    assert {point.axis_origin for point in run.values()} == {"layer", "flow"}
+    for name in ("all", "part"):
+        assert error_of(run[name].counts_by)[0] == "InputsUnknown"
 
 
 def long_program_mixes_of_placements(rank, size):

@@ -185,6 +185,14 @@ FOLLOWED = {
     "experts by row": (experts_by_row, {"experts": Stack(8, 4)}, TOKENS, 1),
     "experts in groups": (experts_in_groups, {"experts": Stack(4, 16)}, TOKENS, 1),
     "another layout as data": (lambda m, x: with_data(m.fc(x)), SQUARE, TOKENS, 1),
+    "threshold": (lambda m, x: F.threshold(m.fc(x).mT, 0.1, 0.0), SQUARE, TOKENS, 1),
+    "sigmoid of special": (lambda m, x: torch.special.expit(m.fc(x).mT), SQUARE, TOKENS, 1),
+    "quantised in training": (
+        lambda m, x: torch.fake_quantize_per_tensor_affine(m.fc(x).mT, 0.1, 0, -128, 127),
+        SQUARE,
+        TOKENS,
+        1,
+    ),
     "out=": (lambda m, x: torch.mul(m.fc(x).mT, 2, out=m.fc(x)), SQUARE, TOKENS, 1),
 }
 

@@ -100,6 +100,58 @@ def test_threads_have_labels_of_their_own():
     np.testing.assert_array_equal(point.counts_by()[1].counts, 20 * one.counts)
 
 
+class Between(nn.Module):
+    """Between its layers, it calls what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 4)
+
+    def forward(self, x, between=lambda: None):
+        x = self.first(x)
+        between()
+        return self.last(x)
+
+
+def in_another_thread(call):
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_labels_of_the_next_pass_are_of_the_thread_that_sets_them(keep):
+    """Not of passes that other threads begin first, or while it runs."""
+    model = Between()
+    with ts.capture(model, ["first", "last"], keep=keep) as run:
+
+        def labelled(seed):
+            run.labels([seed, seed])
+            model(images(2, 4, seed=seed))
+
+        run.labels([0, 0])
+        in_another_thread(lambda: labelled(1))
+        model(images(2, 4, seed=0), lambda: in_another_thread(lambda: labelled(2)))
+        labelled(3)
+    for seed in range(4):
+        with ts.capture(model, ["first", "last"]) as alone:
+            model(images(2, 4, seed=seed))
+        for name, point in alone.items():
+            assert run[name].counts_by()[seed] == point.histogram()
+
+
+def test_labels_of_the_next_pass_leave_those_of_other_threads_alone():
+    model = Between()
+    with ts.capture(model, ["first", "last"]) as run:
+        model(images(2, 4), lambda: in_another_thread(lambda: run.labels([0, 0])))
+        in_another_thread(lambda: model(images(2, 4)))
+        run.labels([1, 1])
+        in_another_thread(lambda: model(images(2, 4)))
+    for point in run.values():
+        with pytest.raises(ts.errors.LabelsMissing, match="6 of 6 instances"):
+            point.counts_by()
+
+
 @pytest.mark.parametrize("backend", [None, "eager"])
 def test_later_calls_of_a_layer(backend):
     class Twice(nn.Module):

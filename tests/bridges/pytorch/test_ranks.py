@@ -17,6 +17,7 @@ from tests.support.samples import thinned
 MODULES = (
     *("tests.bridges.pytorch.rank_programs", "tests.bridges.pytorch.parallel_programs"),
     *("tests.bridges.pytorch.page_programs", "tests.training.rank_programs"),
+    "tests.bridges.pytorch.failing_programs",
 )
 
 
@@ -26,6 +27,8 @@ def test_ranks_agree_with_one_process(size):
     said = run_programs(MODULES, size, long=size > 2)
     check_groups(*said["program_a_part_of_the_ranks"], *said["program_another_object"])
     check_disagreement(said["program_disagreeing"])
+    for subject in ("slices", "trees", "monitors"):
+        check_no_room(said[f"program_no_room_for_{subject}"])
     for kind, message in said["program_monitors_of_other_layers"]:
         assert kind == "RanksDisagree"
         assert message.startswith("the layers of the monitors: some ranks have ['0_post_states'")
@@ -48,6 +51,13 @@ def check_groups(*outcomes):
         assert kind == "TypeError"
         assert "process_group must be a group of torch.distributed" in message
         assert "got str" in message
+
+
+def check_no_room(outcomes):
+    """An error of rank 1 is one of all ranks."""
+    for rank, errors in enumerate(outcomes):
+        other = "RanksDisagree", "rank 1 cannot take part: MemoryError: no room"
+        assert errors == [("MemoryError", "no room") if rank == 1 else other] * len(errors)
 
 
 def check_disagreement(outcomes):

@@ -150,3 +150,38 @@ def test_batches_whose_rows_are_not_the_images_of_the_list_have_no_labels(into_b
         model([images(3, 8, 8, seed=seed) for seed in range(3)])
     with pytest.raises(ts.errors.InputsUnknown):
         run["conv"].counts_by()
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN, nn.MultiheadAttention])
+@pytest.mark.parametrize("captured", ["fc", "layer"])
+def test_steps_are_not_taken_for_inputs_without_a_word(kind, captured):
+    def last(model, x):
+        return model.fc(model.layer(*([x] * 3 if kind is nn.MultiheadAttention else [x]))[0][-1])
+
+    layer = kind(4, 2) if kind is nn.MultiheadAttention else kind(4, 4)
+    model = Calls(last, layer=layer, fc=nn.Linear(4, 3))
+    warns = pytest.warns(ts.errors.BatchAxisWarning, match="axis 0.*batch_axis=1 sets it")
+    with warns as told, ts.capture(model, captured):
+        for _ in range(2):
+            model(images(7, 3, 4))
+    assert len(told) == 1
+    with ts.capture(model, captured, batch_axis=1) as run, run.labels([0, 1, 1]):
+        model(images(7, 3, 4))
+    assert run.instance_count == 3
+    rows = {"fc": 1, "layer": 7}[captured]
+    assert {label: c.total for label, c in run[captured].counts_by().items()} == {
+        0: rows,
+        1: 2 * rows,
+    }
+
+
+def test_steps_of_one_sequence_may_be_inputs():
+    """Words of a sentence, in a batch of one, or as an attention that looks at all inputs."""
+    model = Calls(
+        lambda m, x: m.attention(*[x[None]] * 3)[0][0] + m.lstm(x[:, None])[0][:, 0],
+        attention=nn.MultiheadAttention(4, 2, batch_first=True),
+        lstm=nn.LSTM(4, 4),
+    )
+    with ts.capture(model, "act") as run:
+        model(images(7, 4))
+    assert run.instance_count == 7

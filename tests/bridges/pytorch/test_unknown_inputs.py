@@ -124,11 +124,11 @@ def test_a_layer_that_runs_late_is_followed_in_its_first_pass():
 
     model = Late()
     with ts.capture(model, "Linear") as run, run.labels([0, 1]):
-        for late in (False, False, True, False, True):
+        for late in (0, 0, 1, 0, 1):
             model(images(2, 3, 4), late)
     assert labels_of(run["late_post_states"]) == {0: 6, 1: 6}
     with ts.capture(model, "Linear") as run, run.labels([0, 1]):
-        for late in (*[False] * 8, True):  # too late: such passes are not followed any more
+        for late in (*[0] * 8, 1):  # too late: such passes are not followed any more
             model(images(2, 3, 4), late)
     with pytest.raises(ts.errors.InputsUnknown, match="did not run in the passes that were follow"):
         run["late_post_states"].counts_by()

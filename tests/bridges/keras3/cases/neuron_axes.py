@@ -45,6 +45,13 @@ FED = {
 }
 
 
+def test_a_dropout_of_another_format_leaves_neurons_where_they_are():
+    inputs = keras.Input((4, 6, 7))
+    outputs = layers.SpatialDropout2D(0.1, name="drop", data_format="channels_last")(conv()(inputs))
+    (point,) = ts.build_efficiency_model(keras.Model(inputs, outputs), "drop").efficiency_layers
+    assert (point.neuron_axis, point.axis_origin) == (1, "flow")
+
+
 @pytest.mark.parametrize("kind", FED)
 def test_the_axis_is_followed(kind):
     feed, axis = FED[kind]

@@ -1,0 +1,52 @@
+"""PyTorch: CurrentPass, the forward pass of a model that a thread makes now."""
+
+import threading
+from types import FrameType
+from typing import Any
+
+from tensorstate_gpu._capturing.pass_notes import Mask
+
+from .axis_flow import AxisFlow, KnownAxes
+from .axis_flow.mode import is_running
+from .eager_passes import EAGER
+
+
+class CurrentPass(threading.local):
+    """The forward pass of this thread."""
+
+    module: Any = None  # the outermost module that was called
+    frame: FrameType | None = None  # of that call
+    signature: Any = None  # of its inputs
+    inputs: int | None = None
+    mask: Mask | None = None
+    flow: AxisFlow | None = None
+    calls: dict[Any, int] | None = None  # of each capture point
+
+    def begin(self, module: Any, frame: FrameType) -> None:
+        self.module, self.frame, self.calls = module, frame, {}
+
+    def is_around(self, frame: FrameType) -> bool:
+        """Return whether a call of the model, by its frame, is one within this pass."""
+        around = self.frame
+        return around is not None and around is not frame and is_running(around)
+
+    def end(self) -> None:
+        vars(self).clear()
+
+    @property
+    def known_axes(self) -> KnownAxes | None:
+        return None if self.flow is None else self.flow.known
+
+    def follow(self, flow: AxisFlow) -> None:
+        """Begin to follow, unless what would run is compiled, and cannot run as it is."""
+        if not EAGER.begin(flow):
+            return
+        self.flow = flow
+        flow.__enter__()
+
+    def stop_following(self) -> None:
+        flow = self.flow
+        if flow is not None:
+            flow.leave()
+            self.flow = None
+            EAGER.end(flow)

@@ -1,0 +1,91 @@
+"""Passes with other flags, in another mode, or without inputs may have their axes elsewhere."""
+
+import enum
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.bridges.pytorch import forward_passes
+from tests.support.followed_models import Calls
+from tests.support.torch_models import expected_rows, images
+
+
+class Layout(enum.Enum):
+    LAST, FIRST = "last", "first"
+
+
+class Turning(nn.Module):
+    """Eight neurons and eight positions, which change places by what forward() is told."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.act = nn.Linear(4, 8), nn.ReLU()
+
+    def forward(self, x, turned=False, layout=Layout.LAST, way="plain"):
+        is_turned = turned or layout is Layout.FIRST or way == "turned" or self.training
+        return self.act(self.fc(x).mT if is_turned else self.fc(x))
+
+
+PLAIN = {"turned": False}
+TURNED = [{"turned": True}, {"layout": Layout.FIRST}, {"way": "turned"}, "positional", "training"]
+
+
+@pytest.mark.parametrize("how", TURNED, ids=str)
+@pytest.mark.parametrize("turned_first", [False, True])
+def test_flags_and_the_mode_may_move_neurons(how, turned_first):
+    model, x = Turning(), images(3, 8, 4)
+    expected = expected_rows(model.fc(x), 2)
+    with ts.capture(model, "act") as run:
+        for is_turned in (turned_first, not turned_first, turned_first):
+            model.train(is_turned and how == "training")
+            arguments = (x, True) if is_turned and how == "positional" else (x,)
+            model(*arguments, **(how if is_turned and isinstance(how, dict) else {}))
+    np.testing.assert_array_equal(run["act"].raw_states, np.tile(expected, (3, 1)))
+
+
+def test_names_that_are_data_do_not_slow_down_all_passes(monkeypatch):
+    model, x, followed = Turning().eval(), images(3, 8, 4), []
+
+    class Counted(forward_passes.AxisFlow):
+        def __init__(self, frame):
+            followed.append(frame)
+            super().__init__(frame)
+
+    monkeypatch.setattr(forward_passes, "AxisFlow", Counted)
+    with ts.capture(model, "act") as run:
+        for i in range(50):
+            model(x, way=f"of_user_{i}")
+    assert len(followed) <= 33
+    np.testing.assert_array_equal(
+        run["act"].raw_states, np.tile(expected_rows(model.fc(x), 2), (50, 1))
+    )
+
+
+def test_a_guess_is_said_once_for_all_kinds_of_passes():
+    model = Calls(lambda m, x, *flags: torch.cdist(m.fc(x), m.fc(x)), fc=nn.Linear(4, 9))
+    with warnings.catch_warnings(record=True) as seen, ts.capture(model, "act"):
+        warnings.simplefilter("always")
+        for flag in (False, True):
+            model(images(2, 7, 4), flag)
+    assert [each.category for each in seen] == [ts.errors.GuessedAxisWarning]
+
+
+def test_a_first_pass_without_inputs_tells_nothing_of_others():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(24, 5))
+    with ts.capture(model, "*") as run:
+        for size in (0, 3, 2):
+            with run.labels(range(size)):
+                model(images(size, 3, 2, 3))
+    assert run.instance_count == 5
+    for name, each in (("0", 6), ("1", 1), ("2", 1)):
+        counts = run[name].counts_by()
+        assert {label: c.total for label, c in counts.items()} == {
+            0: 2 * each,
+            1: 2 * each,
+            2: each,
+        }
