@@ -1,5 +1,7 @@
 """Figures of reports: what the axes show, and what is refused."""
 
+import warnings
+
 import matplotlib
 import numpy as np
 import pytest
@@ -111,8 +113,8 @@ def test_firing_rates_beside_another_figure():
     _, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     reporting.plot_firing_rates(rates, ax=right)
     right.figure.canvas.draw()
-    assert left.get_position().width > 0.3
-    assert right.get_position().width > 0.3
+    assert left.get_position().width > 0.2
+    assert right.get_position().width > 0.2
 
 
 def test_correlations_of_neurons_that_change():
@@ -317,3 +319,22 @@ def test_thousands_of_layers():
     ax = reporting.plot_efficiency(many)
     assert ax.figure.get_size_inches()[1] == 30
     assert len(ax.get_yticklabels()) == 100
+
+
+def test_many_layers_long_names_and_single_states_leave_room_for_what_is_drawn():
+    points = [new_point(name=f"layer {number}\n{'x' * 200}") for number in range(30)]
+    for point in points:
+        point.append(np.zeros((3, 2), np.uint8), 3)
+    report = ts.Run(points).report()
+    for plot in (reporting.plot_rank_frequency, reporting.plot_discovery):
+        ax = plot(report)
+        names = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert len(names) == 10
+        assert names[1].startswith(r"'layer 3\nxxxx")
+        assert ax.get_legend().get_title().get_text() == "one of 3 is named"
+        assert all(line.get_marker() == "o" for line in ax.lines)  # a point has no line
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of matplotlib, if names leave no room
+            ax.figure.draw_without_rendering()
+        assert ax.get_position().width > 0.2
+        plt.close(ax.figure)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu.reporting.layer_names import find_name
+from tensorstate_gpu.reporting.text import printable_name
 from tensorstate_gpu.reporting.tidy_tables import Columns, HasMeasures
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"),
 )
 GREY = "#767676"
+_MOST_NAMES, _MOST_LINES, _LONGEST_NAME = 100, 12, 30  # along an axis, in a legend; characters
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 
@@ -177,18 +179,44 @@ def name_layers(ax: Axes, names: Sequence[str]) -> None:
 
     Of more than a hundred, one every so often.
     """
-    step = -(-len(names) // 100)
-    ax.set_yticks(range(0, len(names), step), names[::step])
+    places, shown = _some(names)
+    ax.set_yticks(places, shown)
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
 
 
 def name_both_axes(ax: Axes, names: Sequence[str]) -> None:
-    """Write names along both axes of a square image, as they are."""
-    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
-    ax.set_yticks(range(len(names)), names)
+    """Write names along both axes of a square image, as name_layers() does."""
+    places, shown = _some(names)
+    ax.set_xticks(places, shown, rotation=90 if max(map(len, shown)) > 2 else 0)
+    ax.set_yticks(places, shown)
     for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
         label.set_parse_math(False)
+
+
+def _some(names: Sequence[str]) -> tuple[range, list[str]]:
+    """Return the places that have a name, and the names."""
+    places = range(0, len(names), -(-len(names) // _MOST_NAMES))
+    return places, [shown_name(names[place]) for place in places]
+
+
+def shown_name(name: str) -> str:
+    """Return a name as a figure has room for it: the begin and the end of a long one."""
+    name = printable_name(name)
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+
+
+def name_lines(ax: Axes, title: str = "", *, beside: bool = False) -> None:
+    """Name the lines of axes in a legend: of many, one every so often, and beside the axes."""
+    lines, names = ax.get_legend_handles_labels()
+    step = -(-len(lines) // _MOST_LINES)
+    if step > 1:
+        title = f"{title}{title and ': '}one of {step} is named"
+    where: dict[str, Any] = {}
+    if beside or step > 1:
+        where = {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": "small"}
+    plain_names(ax.legend(lines[::step], names[::step], frameon=False, title=title, **where))
 
 
 def plain_names(legend: Legend) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from tensorstate_gpu.reporting.figures.canvas import (
     columns_of,
     integers,
     line_styles,
+    name_lines,
     new_axes,
     plain,
-    plain_names,
+    shown_name,
 )
 from tensorstate_gpu.reporting.tidy_tables import HasMeasures, repetition_columns
 
@@ -55,10 +56,12 @@ def plot_rank_frequency(
         ranks = np.cumsum(distinct)
         first = np.concatenate([[1], ranks[:-1] + 1])
         across = np.stack([first, ranks], axis=1).ravel()
-        ax.plot(across, np.repeat(times, 2), label=name, linewidth=1.8, **style)
+        alone = "o" if ranks[-1] == 1 else None  # of one state there is no line
+        shown: dict[str, Any] = {"label": shown_name(name), "marker": alone, **style}
+        ax.plot(across, np.repeat(times, 2), linewidth=1.8, **shown)
     ax.set(xscale="log", yscale="log", xlabel="rank of the state", ylabel="times it occurred")
     plain(ax, "both")
-    plain_names(ax.legend(frameon=False))
+    name_lines(ax)
     return ax
 
 
@@ -82,11 +85,11 @@ def plot_discovery(
         rows = halved(sample.rows)
         bits = [rarefied(sample, int(each), moments_from=100) for each in rows]
         gained = f" (+{bits[-1] - bits[-2]:.2f} bits by the last half)" if len(bits) > 1 else ""
-        ax.plot(rows, bits, marker="o", markersize=3.5, label=name + gained, **style)
+        ax.plot(rows, bits, marker="o", markersize=3.5, label=shown_name(name) + gained, **style)
     ax.set_xscale("log", base=2)
     ax.set(xlabel="rows", ylabel="entropy in bits", ylim=(0, None))
     plain(ax, "both")
-    plain_names(ax.legend(frameon=False))
+    name_lines(ax)
     return ax
 
 

@@ -13,9 +13,10 @@ from tensorstate_gpu.reporting.figures.canvas import (
     floats,
     integers,
     line_styles,
+    name_lines,
     new_axes,
     plain,
-    plain_names,
+    shown_name,
     table_of,
 )
 from tensorstate_gpu.reporting.training_table import Log, training_columns
@@ -64,12 +65,12 @@ def plot_training(
         own = shown & (layers == layer)
         own = np.flatnonzero(own)[np.argsort(steps[own], kind="stable")]
         line = steps[own], factor * values[own]
-        ax.plot(*line, marker="o", markersize=3.5, label=layer, **style)
+        ax.plot(*line, marker="o", markersize=3.5, label=shown_name(layer), **style)
     unit = "bits" if measure == "entropy" else "%"
     ax.set(xlabel="step", ylabel=f"{measure.replace('_', ' ')} in {unit}", ylim=(0, None))
     plain(ax, "both")
     # Beside the axes: there may be many layers.
-    plain_names(ax.legend(frameon=False, title=phase, loc="upper left", bbox_to_anchor=(1, 1)))
+    name_lines(ax, phase, beside=True)
     return ax
 
 
