@@ -114,12 +114,25 @@ def plan_attachment(
     attach_to = as_patterns(attach_to)
     origin = origin_of_model(model, attach_to, exclude, method) | origin_of_options(checked)
     chosen, others = choose(bridge, model, attach_to, exclude, missing)
+    if not checked.merge_calls:
+        _check_names({name for name, _ in chosen})
     checked.check_layers([*(name for name, _ in chosen), *itertools.chain(*others.values())])
     checked = checked.under_other_names(others)
     attachment = Attachment(bridge, method, chosen, others, checked, origin)
     _check_thresholds(attachment)
     _leave_out_indices(attachment)
     return attachment
+
+
+def _check_names(names: set[str]) -> None:
+    """Raise ValueError for a layer that has the name of a later call of another one."""
+    for name in names:
+        layer, _, number = name.rpartition(":")
+        if layer in names and number.isdecimal():
+            raise ValueError(
+                f"layers {layer!r} and {name!r}: the second has the name of a later call of the "
+                "first; exclude= one of them, or merge_calls=True"
+            )
 
 
 def _leave_out_indices(attachment: Attachment) -> None:

@@ -250,3 +250,24 @@ def test_all_layers_are_not_those_that_make_weights():
     with ts.capture(model, "0.parametrizations.weight") as run:  # unless they are named
         model(images(2, 3))
     assert len(run) > 0
+
+
+class Calls(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleDict({"act": nn.ReLU(), "act:2": nn.Linear(3, 2)})
+
+    def forward(self, x):
+        return self.layers["act:2"](self.layers["act"](self.layers["act"](x)))
+
+
+def test_a_layer_does_not_take_the_name_of_a_later_call():
+    model = Calls()
+    with pytest.raises(ValueError, match=r"'layers.act' and 'layers.act:2'.*merge_calls=True"):
+        ts.build_efficiency_model(model, "*")
+    with ts.capture(model, "*", exclude="layers", merge_calls=True) as run:
+        model(images(4, 3))
+    assert {name: point.neurons for name, point in run.items()} == {
+        "layers.act_post_states": 3,
+        "layers.act:2_post_states": 2,
+    }
