@@ -153,7 +153,7 @@ class UnmatchedNameWarning(UserWarning):
 
 
 class SkippedLayersWarning(UserWarning):
-    """Layers that ``attach_to`` matches are not captured: what they pass has no tensor."""
+    """Layers that ``attach_to`` matches are not captured: what they pass has no neurons."""
 
 
 # Libraries between a line of the user and a warning, by the names of their modules.
@@ -213,6 +213,15 @@ def warn_of_skipped(layers: list[str]) -> None:
     """Issue a SkippedLayersWarning that names the layers."""
     warn_user(
         f"there is no tensor in what these layers pass, and they are skipped: {_listed(layers)}",
+        SkippedLayersWarning,
+    )
+
+
+def warn_of_indices(points: list[str]) -> None:
+    """Issue a SkippedLayersWarning that names the capture points that there are not."""
+    warn_user(
+        "the inputs of embeddings are indices, which have no neurons, and are not captured: "
+        + _listed(points),
         SkippedLayersWarning,
     )
 

@@ -76,22 +76,21 @@ def capture_tensor(point: CapturePoint, tensor: Any, axis: int) -> Any:
 
     Returns the tensor to continue with.
     """
-    if is_recomputation():
-        return tensor
     return _CAPTURE_BY_BACKEND[keras.backend.backend()](point, tensor, axis)
 
 
-def is_recomputation() -> bool:
-    """Return whether this call of a layer is an extra one, whose result the model does not use.
+def is_uncounted() -> bool:
+    """Return whether this call of a layer is an extra one, or makes a program for other processes.
 
-    TensorFlow repeats calls inside keras.remat to differentiate them. Recurrent layers call their
-    cell to infer shapes (not on JAX); stacked cells also do so to set up dropout. On JAX, predict()
-    calls a model that is not built yet once more, with its first batch.
+    These are exports, where no capture point would be. TensorFlow repeats calls inside keras.remat
+    to differentiate them. Recurrent layers call their cell to infer shapes (not on JAX); stacked
+    cells also do so to set up dropout. On JAX, predict() calls a model that is not built yet once
+    more, with its first batch.
     """
     frame, in_loop, callee = sys._getframe(), False, None
     while frame is not None:
         module, function = frame.f_globals.get("__name__"), frame.f_code.co_name
-        if (module, function) in _RECOMPUTING_CALLS:
+        if (module, function) in _RECOMPUTING_CALLS or (module or "").startswith(_EXPORTS):
             return True
         if (module, function) in _BUILDING_CALLS and callee == _LAYER_CALL:
             return True
@@ -106,6 +105,7 @@ def is_recomputation() -> bool:
     return False
 
 
+_EXPORTS = ("keras.src.export.", "tensorflow.python.saved_model.save")
 _LOOPS = ("keras.src.backend.tensorflow.rnn", "keras.src.backend.torch.rnn")
 _RECOMPUTING_CALLS = {
     ("tensorflow.python.ops.custom_gradient", "inner_recompute_grad"),

@@ -21,6 +21,7 @@ from .backends import (
     capture_tensor,
     first_tensor,
     in_symbolic_call,
+    is_uncounted,
     number_of_this_call,
     supports_jit,
     tell_host,
@@ -197,7 +198,7 @@ class Probe:
             self.check(tensor)
         if in_symbolic_call(tensor):
             return value
-        if not takes_call(self.point.options):
+        if not takes_call(self.point.options) or is_uncounted():
             return value
         if self.point.options.mask is True and (mask := own_mask()) is not None:
             tell_host(self.point.note_own_mask, tensor, mask)

@@ -91,6 +91,12 @@ def class_names(layer: Any) -> tuple[str, ...]:
     return (type(layer).__name__,)
 
 
+def places(layer: Any, method: str) -> tuple[str, ...]:
+    """Return the places at a layer for a method: not before an embedding, which has no neurons."""
+    takes_indices = isinstance(layer, keras.layers.Embedding)
+    return tuple(at for at in METHODS[method] if at != "before" or not takes_indices)
+
+
 def point_name(layer: str, place: str) -> str:
     """Return the name of the capture point at a place of a layer."""
     return layer + _SUFFIX[place]
@@ -219,7 +225,7 @@ def _probes(
     wanted = [
         Wanted(path, layer, place, name)
         for path, layer in chosen
-        for place in METHODS[method]
+        for place in places(layer, method)
         if (name := point_name(path, place)) not in existing
     ]
     return new_probes(model, wanted, options, inside=inside)

@@ -13,7 +13,7 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
-from .backends import first_tensor, in_symbolic_call, is_recomputation, tell_of_call
+from .backends import first_tensor, in_symbolic_call, is_uncounted, tell_of_call
 from .training_mode import is_training_pass, takes_call
 
 
@@ -70,7 +70,7 @@ class ModelPasses:
     def _counts(self, tensor: object) -> bool:
         if tensor is None or in_symbolic_call(tensor):
             return False
-        return takes_call(self._options) and not is_recomputation()
+        return takes_call(self._options) and not is_uncounted()
 
     def _begin(self, mode: bool | None, mask: NDArray[np.generic] | None) -> None:
         self._in_training = mode

@@ -36,6 +36,12 @@ def _is_helper(module: nn.Module) -> bool:
     return type(module).__module__ == "torch.nn.utils.parametrize"
 
 
+def takes_indices(module: nn.Module) -> bool:
+    """Return whether the inputs of a module are indices, of words for example."""
+    named = (kind for kind in type(module).__mro__ if kind.__module__.startswith("torch."))
+    return any(kind.__name__ in ("Embedding", "EmbeddingBag") for kind in named)  # quantised, too
+
+
 def neurons(module: nn.Module, place: str) -> int | None:
     """Return the number of neurons at a place, "pre" or "post", if the definition tells."""
     rule = axis_rule_of(module)

@@ -185,13 +185,14 @@ class ForwardPasses(OwnHook):
         current, axis = self.current, self._batch_axis
         notes = self._users[0].notes_now()
         current.mask = self._mask(given, notes)
-        first = given.first_with(axis)
+        first = given.first_with(axis, notes.inputs)  # labels tell which of several counts them
         listed = notes.inputs or len(given.listed) or None
         current.inputs = listed if first is None else first.shape[axis]
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
-        current.signature = self._kind(given, positions)
+        current.signature = self._kind(given, first, positions)
         if current.signature not in self._done and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
+            flow.known.inputs = None if first is None else current.inputs
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
             if first is None and given.listed:
                 flow.known.mark_listed(given.listed)
@@ -199,10 +200,10 @@ class ForwardPasses(OwnHook):
                 self._mark_positions(flow.known, given, current.mask)
             current.follow(flow)
 
-    def _kind(self, given: Given, positions: int | None) -> Any:
-        """Return what tells the kind of this pass."""
+    def _kind(self, given: Given, first: torch.Tensor | None, positions: int | None) -> Any:
+        """Return what tells the kind of this pass. ``first``: the tensor that counts the inputs."""
         module, inputs = self.current.module, self.current.inputs
-        ndims = tuple(tensor.ndim for _, tensor in given.tensors)
+        ndims = tuple((tensor.ndim, tensor is first) for _, tensor in given.tensors)
         few = (inputs == 0, inputs == 1)  # torch.jit.trace makes tensors of numbers
         kind = (id(module), module.training, ndims, few, positions)
         # Of many flags, some are data, such as a name for each pass.

@@ -26,10 +26,11 @@ class Given(NamedTuple):
         """Return the tensor that is an argument."""
         return next((tensor for key, tensor in self.tensors if key == name), None)
 
-    def first_with(self, axis: int) -> torch.Tensor | None:
-        """Return the first tensor that has an axis of that number."""
-        fitting = (t for _, t in self.tensors if -t.ndim <= axis < t.ndim)
-        return next(fitting, None)
+    def first_with(self, axis: int, size: int | None) -> torch.Tensor | None:
+        """Return the first tensor that has an axis of that number, and of that size if any has."""
+        fitting = [t for _, t in self.tensors if -t.ndim <= axis < t.ndim]
+        of_size = (t for t in fitting if size is not None and t.shape[axis] == size)
+        return next(of_size, next(iter(fitting), None))
 
 
 def given_to(names: Sequence[str], args: tuple[object, ...], kwargs: Mapping[str, object]) -> Given:

@@ -12,22 +12,19 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
-from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES
 from tensorstate_gpu._capturing.saved_point import load_point, saved_point
 from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
-from tensorstate_gpu.reporting.layer_names import name_of_call
 
-from .forward_passes import ForwardPasses
-from .neuron_axes import UNKNOWN, AxisRule, axis_rule_of
-from .operator import Receiver, capture_in_graph, skip_in_graph
+from .neuron_axes import UNKNOWN, axis_rule_of
+from .operator import capture_in_graph, skip_in_graph
 from .other_devices import check_devices
-from .pass_counter import ModuleLog, PassCounter
-from .pass_filter import PassFilter
-from .tensor_point import TensorPoint
+from .pass_counter import PassCounter
+from .pass_point import PassPoint
 from .tensors import first_tensor, sequences_of
 
 
-class StateCaptureHook(TensorPoint, Receiver):
+class StateCaptureHook(PassPoint):
     """A capture point that is used as a forward hook or forward pre-hook of a module.
 
     ``StateCaptureHook("name").attach(module)`` registers it. It captures the output of the module
@@ -54,9 +51,6 @@ class StateCaptureHook(TensorPoint, Receiver):
 
     __module__ = "tensorstate_gpu"
 
-    later_calls: "list[StateCaptureHook]"
-    _filter: PassFilter | None = None
-    _has_rule = False  # asked in place of the rule, which graphs would guard in Python
     _was_skipped = False  # in a call without a tensor
     _place = "post"  # at its module
 
@@ -71,56 +65,8 @@ class StateCaptureHook(TensorPoint, Receiver):
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
         super().__init__(name, disk_path, options=options, call_of=call_of, **keywords)
-        self.later_calls = []
         self.batch_axis = str(self.options.batch_axis)
         self._register(PassCounter())
-
-    def count_passes(self, counter: PassCounter) -> None:
-        """Note from now on in which passes of a model this layer ran."""
-        self._use_log(ModuleLog(counter))
-
-    def _use_log(self, log: ModuleLog) -> None:
-        super()._use_log(log)
-        self.intake.log.pass_source = log
-
-    def follow(self, passes: ForwardPasses, filter: PassFilter | None = None) -> None:
-        """Take the axes of tensors from the passes of a model, from now on.
-
-        ``filter``: which passes are captured.
-        """
-        self._passes, self._filter = passes, filter
-        passes.add_user(self)
-
-    @property
-    def followed_passes(self) -> ForwardPasses:
-        """The passes of the model, from which the axes of tensors are known."""
-        assert self._passes is not None
-        return self._passes
-
-    def notes_now(self) -> PassNotes:
-        """Return what is said about the inputs of the pass that this thread makes."""
-        self._end_notes()
-        return self.intake.notes_now()
-
-    def takes_pass(self) -> bool:
-        """Return whether the pass that begins is captured."""
-        clock = self.pass_log.counter.clock
-        return self.intake.is_open and self._takes_pass_at(clock)
-
-    def _takes_pass_at(self, clock: int) -> bool:
-        return self.capture_on and (self._filter is None or self._filter.accepts(clock))
-
-    def note_next_pass(self, notes: PassNotes) -> bool:
-        self.note(NO_NOTES)
-        scope, counter = self.intake.scope, self.pass_log.counter
-        scope.of_next_pass, scope.next_pass = notes, 2 * counter.here.begun + 1
-        return True
-
-    def _end_notes(self) -> None:
-        """Forget the notes of a pass of this thread that is over."""
-        scope = self.intake.scope
-        if scope.of_next_pass is not NO_NOTES and self.pass_log.counter.own_time > scope.next_pass:
-            scope.of_next_pass = NO_NOTES
 
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
@@ -253,10 +199,6 @@ class StateCaptureHook(TensorPoint, Receiver):
     def _take_rule_of(self, module: torch.nn.Module) -> None:
         self.use_rule(axis_rule_of(module) or UNKNOWN)
 
-    def use_rule(self, rule: AxisRule) -> None:
-        """Find neurons by a rule in tensors of which nothing else is known."""
-        self._rule, self._has_rule = rule, True
-
     def receive(
         self,
         tensor: torch.Tensor,
@@ -266,12 +208,14 @@ class StateCaptureHook(TensorPoint, Receiver):
         sequences: PackedSequence | None = None,
     ) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
-        self._end_notes()
+        if self.intake.scope.of_next_pass is not NO_NOTES:
+            self._end_notes()
         if not self._takes_pass_at(clock):
             self.pass_log.note_run(clock)
             return
         hook = self._of_this_call(clock)
-        hook.pass_log.note_run(clock)
+        if clock % 2:  # as note_run() asks, for each batch
+            hook.pass_log.note_run(clock)
         try:
             hook._capture(tensor, traced, inputs, sequences)
         except (TypeError, ValueError) as error:
@@ -290,54 +234,6 @@ class StateCaptureHook(TensorPoint, Receiver):
                 f"{self.name}: nothing captured: what the layer passes has no tensor; exclude= it"
             )
         return super()._no_states_error()
-
-    def _of_this_call(self, clock: int) -> "StateCaptureHook":
-        """Return the capture point of this call: the first in a pass has this one.
-
-        Calls count from one call of the model to the next: the steps of a generating loop have the
-        same capture points.
-        """
-        if self._passes is None or self.options.merge_calls:
-            return self
-        calls = self._passes.current.calls
-        if calls is None:  # no pass of the model, or one that runs in a compiled graph
-            number = self.pass_log.call_number(clock) if clock % 2 else 1
-        else:
-            number = calls[self] = calls.get(self, 0) + 1
-        if number == 1:
-            return self
-        with self.intake.lock:
-            while len(self.later_calls) < number - 1:
-                self.add_later_call()
-        return self.later_calls[number - 2]
-
-    def add_later_call(self) -> "StateCaptureHook":
-        """Create the capture point of the next call of the module within a pass."""
-        number = len(self.later_calls) + 2
-        called = name_of_call(self.name, number)
-        hook = self._new_of_call(called)
-        hook.answer_to([name_of_call(name, number) for name in self.other_names])
-        hook._rule, hook._has_rule = self._rule, self._has_rule
-        hook._passes, hook._filter = self._passes, self._filter
-        hook._module, hook._place = self._module, self._place
-        hook._use_log(self.pass_log.of_later_call())
-        hook.intake.pending_notes, hook.intake.scope = self.intake.pending_notes, self.intake.scope
-        before = self.later_calls[-1] if self.later_calls else self
-        self.later_calls.append(hook)
-        for tell in self.new_point_listeners:
-            tell(hook, before)
-        hook.new_point_listeners = self.new_point_listeners
-        return hook
-
-    def _new_of_call(self, name: str) -> "StateCaptureHook":
-        """Return a new capture point for another call of the module."""
-        return StateCaptureHook(name, options=self.options, call_of=self.name)
-
-    def later_calls_of_store(self) -> "list[StateCaptureHook]":
-        """Create the capture points of later calls that the store already has rows of."""
-        while self.intake.sink.holds(name_of_call(self.name, len(self.later_calls) + 2)):
-            self.add_later_call()
-        return list(self.later_calls)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -17,6 +17,7 @@ from tensorstate_gpu.errors import NotCapturable
 from .bypasses import inside_replaced
 from .definitions import has_kernel as has_kernel
 from .definitions import neurons as neurons
+from .definitions import takes_indices
 from .forward_passes import ForwardPasses
 from .hook_switch import HookSwitch
 from .hooks import StateCaptureHook
@@ -47,7 +48,13 @@ def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return below or [itself(model)]
 
 
-all_layers = layers
+def all_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the layers that ``"*"`` stands for: not those that make the weights of another one."""
+    return [each for each in layers(model) if _OF_WEIGHTS.isdisjoint(each[0].split("."))]
+
+
+# Modules that weight_norm() and its like, and quantisation in training, put into a layer.
+_OF_WEIGHTS = {"parametrizations", "weight_fake_quant"}
 
 
 def itself(model: nn.Module) -> tuple[str, nn.Module]:
@@ -73,6 +80,11 @@ def class_names(layer: Any) -> tuple[str, ...]:
         if kind.__name__ in (f"Parametrized{base.__name__}", f"FSDP{base.__name__}")
     ]
     return (kind.__name__, *made_from)
+
+
+def places(layer: nn.Module, method: str) -> tuple[str, ...]:
+    """Return the places at a layer for a method: not before an embedding, which has no neurons."""
+    return tuple(at for at in METHODS[method] if at != "pre" or not takes_indices(layer))
 
 
 def point_name(layer: str, place: str) -> str:
@@ -129,7 +141,7 @@ def attach_in_place(
     counter = PassCounter(options.batch_axis)
     try:
         for name, module in chosen:
-            for place in METHODS[method]:
+            for place in places(module, method):
                 if point_name(name, place) in existing:
                     continue
                 own = options.of_layer(name, module)

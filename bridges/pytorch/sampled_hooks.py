@@ -1,6 +1,6 @@
 """PyTorch: SampledHook, a capture point that takes the states that a sampler asks for."""
 
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch.nn.utils.rnn import PackedSequence
@@ -26,8 +26,8 @@ class SampledHook(StateCaptureHook):
         super().__init__(name, options=options, call_of=call_of)
         self._sampler = sampler
 
-    def _new_of_call(self, name: str) -> "SampledHook":
-        return SampledHook(name, self.options, self._sampler, call_of=self.name)
+    def _new_of_call(self, name: str) -> Self:
+        return type(self)(name, self.options, self._sampler, call_of=self.name)
 
     def _takes_pass_at(self, clock: int) -> bool:
         return super()._takes_pass_at(clock) and self._sampler.wants_now()

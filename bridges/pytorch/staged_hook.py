@@ -4,7 +4,7 @@ import atexit
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 try:
     import torch
@@ -108,7 +108,7 @@ class StagedHook(StateCaptureHook):
         self._pass_appended = clock, batches + 1 if time == clock else 1
         self._appended += 1
 
-    def add_later_call(self) -> StateCaptureHook:
+    def add_later_call(self) -> NoReturn:
         """Raise NotCapturable: a compiled graph that is replayed does not tell calls apart."""
         raise NotCapturable(
             f"{self.name} is called several times in a pass: with stage_rows=, give "

@@ -17,6 +17,7 @@ from tensorstate_gpu._capturing.run_origin import (
     origin_of_model,
     origin_of_options,
 )
+from tensorstate_gpu.errors import NotCapturable, warn_of_indices
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,7 +118,24 @@ def plan_attachment(
     checked = checked.under_other_names(others)
     attachment = Attachment(bridge, method, chosen, others, checked, origin)
     _check_thresholds(attachment)
+    _leave_out_indices(attachment)
     return attachment
+
+
+def _leave_out_indices(attachment: Attachment) -> None:
+    """Say which inputs are indices, and so not captured. Raises NotCapturable if all are."""
+    bridge, places = attachment.bridge, attachment.places
+    kept, indices = [], []
+    for name, layer in attachment.chosen:
+        own = bridge.places(layer, attachment.method)
+        kept += own
+        indices += [bridge.point_name(name, place) for place in places if place not in own]
+    if indices and not kept:
+        raise NotCapturable(
+            f"{', '.join(indices)}: the inputs of embeddings are indices, which have no neurons"
+        )
+    if indices:
+        warn_of_indices(indices)
 
 
 def _check_thresholds(attachment: Attachment) -> None:
@@ -126,7 +144,7 @@ def _check_thresholds(attachment: Attachment) -> None:
     if not isinstance(threshold, tuple) or attachment.options.neuron_axis is not None:
         return
     for name, layer in attachment.chosen:
-        for place in attachment.places:
+        for place in bridge.places(layer, attachment.method):
             neurons = bridge.neurons(layer, place)
             if neurons not in (None, len(threshold)):
                 raise ValueError(

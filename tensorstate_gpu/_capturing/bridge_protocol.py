@@ -33,6 +33,9 @@ class Bridge(Protocol):
     def has_kernel(self, layer: Any) -> bool:
         """Return whether a layer has weights of two or more axes: it is captured by default."""
 
+    def places(self, layer: Any, method: str) -> tuple[str, ...]:
+        """Return the places at a layer for a method: not before one that is given indices."""
+
     def neurons(self, layer: Any, place: str) -> int | None:
         """Return the number of neurons at a place of a layer, if its definition tells."""
 

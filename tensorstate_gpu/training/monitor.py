@@ -7,31 +7,25 @@ from typing import Any
 
 from tensorstate_gpu._arguments import integer, positive_integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction
-from tensorstate_gpu._arrays.frameworks import bridge_of, ranks_of
+from tensorstate_gpu._arrays.frameworks import bridge_of
 from tensorstate_gpu._capturing.attachment import Method, plan_attachment
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.options import NeuronAxis
 from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
-from tensorstate_gpu._capturing.window import CountsWindow
-from tensorstate_gpu._states.grouped_counts import GroupedCounts
-from tensorstate_gpu._states.rank_exchange import agreed
-from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu.errors import NothingCaptured, SinkFailedWarning, warn_user
-from tensorstate_gpu.reporting.layer_names import find_name
+from tensorstate_gpu.errors import SinkFailedWarning, warn_user
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.training.loggers import check_sink, hand_to
-from tensorstate_gpu.training.over_ranks import counts_over_ranks
+from tensorstate_gpu.training.phase_counts import PhaseCounts
 from tensorstate_gpu.training.saved_state import (
     FORMAT,
     check_state,
     loaded_windows,
     saved_windows,
 )
-from tensorstate_gpu.training.scalars import Scalars, phase_scalars
 from tensorstate_gpu.training.step_sampler import StepSampler
 
 
-class StateMonitor:
+class StateMonitor(PhaseCounts):
     """Captures some steps of the training of a PyTorch model, and measures its layers.
 
     Between the steps that it captures, the model has no capture points. docs/training.md describes
@@ -96,7 +90,7 @@ class StateMonitor:
         firing: FiringFunction | None = None,
         neuron_axis: NeuronAxis | None = None,
     ) -> None:
-        self._sampler = StepSampler(
+        sampler = StepSampler(
             positive_integer(every_n_steps, "every_n_steps"),
             _positive_or_none(states_per_step, "states_per_step"),
             _positive_or_none(window, "window"),
@@ -116,12 +110,12 @@ class StateMonitor:
             groups=groups,
             stage_rows=stage_rows,
         )
-        self._layers = attachment.point_names
+        switch = bridge.attach_switched(
+            model, attachment.chosen, method, attachment.options, sampler
+        )
+        super().__init__(sampler, switch, attachment.point_names)
         self._rule = json.dumps(attachment.options.firing_rule())
         self._window, self._groups, self._phases = window, groups, tuple(phases)
-        self._switch = bridge.attach_switched(
-            model, attachment.chosen, method, attachment.options, self._sampler
-        )
         attachment.tell(self._switch.points)
         self._sampler.in_training = self._switch.in_training
         self._removed = False
@@ -229,59 +223,7 @@ class StateMonitor:
             self._told.add(key)
             warn_user(message, kind)
 
-    # ---- what ----------------------------------------------------------------------------------
-
-    def counts(self, name: str, phase: str = TRAIN) -> StateCounts:
-        """Return how often each state of a layer occurred in a phase.
-
-        ``name``: of the layer, or of its states: "conv" or "conv_post_states". Raises KeyError for
-        an unknown name, NothingCaptured if no pass of the phase was captured.
-        """
-        return self._window_of(name, phase).counts()
-
-    def grouped(self, name: str, phase: str = TRAIN) -> GroupedCounts:
-        """Return the same by group of inputs, which needs ``groups``: it shows standard errors."""
-        return self._window_of(name, phase).grouped()
-
-    def passed_over(self, name: str, phase: str = TRAIN) -> int:
-        """Return how many states of captured steps were left out, as ``states_per_step`` asks."""
-        return self._window_of(name, phase).passed_over
-
-    def scalars(self, process_group: object = None) -> Scalars:
-        """Return the measures of each phase and layer, by names such as ``train/efficiency/conv``.
-
-        ``process_group``: merge the counts of its ranks first; each of them must call this.
-        """
-        return {
-            name: value
-            for phase in self._phases_over_ranks(process_group)
-            for name, value in self.phase_scalars(phase, f"{phase}/", process_group).items()
-        }
-
-    def _phases_over_ranks(self, process_group: object) -> list[str]:
-        """Return the phases that some rank has captured, in one order."""
-
-        def own() -> list[str]:
-            self._read_stages()
-            return list(self._sampler.windows)
-
-        if process_group is None:
-            return own()
-        everywhere = agreed(ranks_of(process_group), own)
-        return sorted({phase for each in everywhere for phase in each})
-
-    def phase_scalars(self, phase: str, prefix: str = "", process_group: object = None) -> Scalars:
-        """Return the measures of one phase, with another beginning of their names."""
-
-        def windows() -> Mapping[str, CountsWindow]:
-            self._read_stages()
-            return self._sampler.windows.get(phase, {})
-
-        if process_group is not None:
-            merged = counts_over_ranks(windows, self._layers, process_group)
-            return phase_scalars(prefix, merged)
-        counts = {name: window.counts() for name, window in windows().items()}
-        return phase_scalars(prefix, {name: part for name, part in counts.items() if part.total})
+    # ---- charts --------------------------------------------------------------------------------
 
     def log(self, sink: object, process_group: object = None) -> None:
         """Hand the scalars to a sink: an object with add_scalar, log_metrics or log, or a function.
@@ -300,25 +242,6 @@ class StateMonitor:
                 "on without what it should have shown",
                 SinkFailedWarning,
             )
-
-    def _read_stages(self) -> None:
-        """Count what waits in stages. Raises RowsLost if some rows have found no room there."""
-        self._switch.drain()
-        self._switch.check_complete()
-
-    def _window_of(self, name: str, phase: str) -> CountsWindow:
-        self._read_stages()
-        others = {point.name: point.other_names for point in self._switch.points}
-        # Of later calls, a checkpoint may have counts before they are made again.
-        others = dict.fromkeys(self._sampler.windows.get(phase, {}), ()) | others
-        found = find_name(others, name, of="monitor")
-        window = self._sampler.windows.get(phase, {}).get(found)
-        if window is None or not window.neurons:
-            phases = ", ".join(self._sampler.windows) or "none"
-            raise NothingCaptured(
-                f"{found}: nothing captured in the phase {phase!r}; phases so far: {phases}"
-            )
-        return window
 
     # ---- checkpoints ---------------------------------------------------------------------------
 

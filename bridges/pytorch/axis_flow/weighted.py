@@ -96,9 +96,10 @@ def _embedding(call: Call) -> Result:
 
 @rule("embedding_bag")
 def _embedding_bag(call: Call) -> Result:
-    ids = next((t for t in call.tensors if not t.is_floating_point()), None)
-    axes = call.known(ids)
-    rows = axes[:1] if axes is not None and len(axes) == 2 else None
+    ids, *offsets = [t for t in call.tensors if not t.is_floating_point()]
+    bags = offsets[0] if ids.ndim == 1 and offsets else ids  # where bags begin among all ids
+    axes = call.known(bags)
+    rows = axes[:1] if axes is not None and bags.shape[:1] == call.shape[:1] else None
     return (*_leading(rows, call.shape[:-1]), neuron(call.shape[-1]))
 
 

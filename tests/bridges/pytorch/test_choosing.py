@@ -3,9 +3,16 @@
 import pytest
 import torch
 from torch import nn
+from torch.ao.quantization import FakeQuantize
+from torch.nn.utils.parametrizations import weight_norm
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.errors import NoLayerMatches, UnmatchedNameWarning
+from tensorstate_gpu.errors import (
+    NoLayerMatches,
+    NotCapturable,
+    SkippedLayersWarning,
+    UnmatchedNameWarning,
+)
 from tests.support.torch_models import capture_hooks_of, expected_rows, images
 
 
@@ -214,3 +221,32 @@ def test_a_layer_with_two_points_is_named_in_full():
         model(X)
     with pytest.raises(KeyError, match=r"several states of '2': .*2_pre_states.*2_post_states"):
         run["2"]
+
+
+# ---- what has no neurons -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["before", "both"])
+def test_indices_are_no_states(method):
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 3))
+    warns = pytest.warns(SkippedLayersWarning, match=r"have no neurons.*: 0_pre_states$")
+    with warns, ts.capture(model, method=method) as run:
+        for length in (7, 5):  # which are no numbers of neurons
+            model(torch.arange(length)[None])
+    after = ["0_post_states", "1_post_states"] if method == "both" else []
+    assert sorted(run) == sorted([*after, "1_pre_states"])
+    assert {point.neurons for point in run.values()} <= {4, 3}
+    with pytest.raises(NotCapturable, match=r"^0_pre_states: the inputs of embeddings are indices"):
+        ts.build_efficiency_model(model, "Embedding", method="before")
+
+
+def test_all_layers_are_not_those_that_make_weights():
+    quantised = nn.Linear(4, 3)
+    quantised.weight_fake_quant = FakeQuantize()
+    model = nn.Sequential(weight_norm(nn.Linear(3, 4)), nn.ReLU(), quantised)
+    with ts.capture(model, "*") as run:
+        model(images(2, 3))
+    assert sorted(run) == ["0_post_states", "1_post_states", "2_post_states"]
+    with ts.capture(model, "0.parametrizations.weight") as run:  # unless they are named
+        model(images(2, 3))
+    assert len(run) > 0

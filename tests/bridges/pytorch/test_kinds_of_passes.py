@@ -89,3 +89,40 @@ def test_a_first_pass_without_inputs_tells_nothing_of_others():
             1: 2 * each,
             2: each,
         }
+
+
+class OfGraphs(nn.Module):
+    """Is given a table before the inputs, which are as many as there are labels."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.act = nn.Linear(4, 5), nn.ReLU()
+
+    def forward(self, *, table, x):
+        return self.act(self.fc(x).transpose(0, 1) + table.mean())
+
+
+def test_labels_tell_which_of_several_tensors_counts_the_inputs():
+    model = OfGraphs()
+    with ts.capture(model, "*") as run:
+        for size in (3, 2):
+            with run.labels(range(size)):
+                model(table=images(9, 2), x=images(size, 7, 4))
+    assert run.instance_count == 5
+    for name in ("fc", "act"):
+        counts = run[name].counts_by()
+        assert {label: each.total for label, each in counts.items()} == {0: 14, 1: 14, 2: 7}
+
+
+def test_bags_of_words_are_inputs_as_their_labels_tell():
+    model = Calls(
+        lambda m, words, starts: m.fc(m.bags(words, starts)),
+        bags=nn.EmbeddingBag(20, 6),
+        fc=nn.Linear(6, 3),
+    )
+    words, starts = torch.arange(14), torch.tensor([0, 3, 9])
+    with ts.capture(model, "*") as run, run.labels([0, 1, 1]):
+        output = model(words, starts)
+    assert run.instance_count == 3
+    assert {label: each.total for label, each in run["fc"].counts_by().items()} == {0: 1, 1: 2}
+    np.testing.assert_array_equal(run["act"].raw_states, expected_rows(output))

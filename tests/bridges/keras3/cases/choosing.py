@@ -157,3 +157,20 @@ def test_names_that_match_nothing(images):
         captured = ts.build_efficiency_model(model, "LSTM", missing="warn")
     assert captured.efficiency_layers == []
     captured.predict(images, verbose=0)
+
+
+def test_indices_are_no_states():
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Embedding(9, 4, name="words"), layers.Dense(3, name="dense")]
+    )
+    ids = np.arange(10).reshape(2, 5) % 9
+    warns = pytest.warns(ts.errors.SkippedLayersWarning, match=r": words_pre_states$")
+    with warns, ts.capture(model, method="both") as run:
+        model.predict(ids, verbose=0)
+    with warns:
+        captured = ts.build_efficiency_model(model, method="both")
+    captured.predict(ids, verbose=0)
+    for found in (list(run), names(captured.efficiency_layers)):
+        assert sorted(found) == ["dense_pre_states", "dense_states", "words_states"]
+    with pytest.raises(ts.errors.NotCapturable, match="words_pre_states: the inputs of embeddings"):
+        ts.build_efficiency_model(model, "words", method="before")

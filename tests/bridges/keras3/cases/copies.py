@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from keras import layers
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.keras3.layers import StateCapture
-from tests.bridges.keras3.cases.models import compiled
+from tests.bridges.keras3.cases.models import BACKEND, compiled
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
 
@@ -178,3 +179,31 @@ def test_a_report_names_the_user_s_model():
     assert origin["class of the model"] == f"{kind.__module__}.{kind.__qualname__}"
     assert origin["name of the model"] == model.name
     assert origin["attach_to"] == "b"
+
+
+@pytest.mark.filterwarnings("ignore")  # of exporters, about themselves
+@pytest.mark.parametrize("in_place", [False, True])
+def test_exports_have_no_captures(in_place, tmp_path):
+    """An exported program runs elsewhere, where there is nobody to be told of states."""
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(5, "relu"), layers.Dense(3)])
+    x = np.ones((1, 6), "float32")  # Keras exports programs of torch for one input
+    expected = model.predict(x, verbose=0)
+    path = str(tmp_path / ("model.pt2" if BACKEND == "torch" else "model"))
+    kind = "torch" if BACKEND == "torch" else "tf_saved_model"
+    with ts.capture(model, "*") if in_place else nullcontext() as run:
+        captured = model if in_place else ts.build_efficiency_model(model, "*", mask=True)
+        captured.export(path, format=kind, verbose=False)
+        if BACKEND == "torch":
+            import torch
+
+            output = torch.export.load(path).module()(torch.from_numpy(x)).detach()
+        else:
+            import tensorflow
+
+            program = tensorflow.saved_model.load(path)
+            output = program.serve(x)
+        points = run.values() if in_place else captured.efficiency_layers
+        np.testing.assert_allclose(np.asarray(output), expected, atol=1e-6)
+        assert [point.state_count for point in points] == [0, 0]
+        captured.predict(x, verbose=0)
+    assert [point.state_count for point in points] == [1, 1]

@@ -1,0 +1,131 @@
+"""PyTorch: PassPoint, a capture point that knows the passes of a model, and calls within them."""
+
+from typing import Any, Self
+
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
+from tensorstate_gpu.reporting.layer_names import name_of_call
+
+from .forward_passes import ForwardPasses
+from .neuron_axes import AxisRule
+from .operator import Receiver
+from .pass_counter import ModuleLog, PassCounter
+from .pass_filter import PassFilter
+from .tensor_point import TensorPoint
+
+
+class PassPoint(TensorPoint, Receiver):
+    """A capture point that knows which passes of a model are captured, and what is said of them.
+
+    A layer that is called several times in a pass has more capture points, one for each later call.
+    """
+
+    later_calls: list[Self]
+    _filter: PassFilter | None = None
+    _has_rule = False  # asked in place of the rule, which graphs would guard in Python
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.later_calls = []
+
+    def use_rule(self, rule: AxisRule) -> None:
+        """Find neurons by a rule in tensors of which nothing else is known."""
+        self._rule, self._has_rule = rule, True
+
+    # ---- passes --------------------------------------------------------------------------------
+
+    def count_passes(self, counter: PassCounter) -> None:
+        """Note from now on in which passes of a model this layer ran."""
+        self._use_log(ModuleLog(counter))
+
+    def _use_log(self, log: ModuleLog) -> None:
+        super()._use_log(log)
+        self.intake.log.pass_source = log
+
+    def follow(self, passes: ForwardPasses, filter: PassFilter | None = None) -> None:
+        """Take the axes of tensors from the passes of a model, from now on.
+
+        ``filter``: which passes are captured.
+        """
+        self._passes, self._filter = passes, filter
+        passes.add_user(self)
+
+    @property
+    def followed_passes(self) -> ForwardPasses:
+        """The passes of the model, from which the axes of tensors are known."""
+        assert self._passes is not None
+        return self._passes
+
+    def notes_now(self) -> PassNotes:
+        """Return what is said about the inputs of the pass that this thread makes."""
+        self._end_notes()
+        return self.intake.notes_now()
+
+    def takes_pass(self) -> bool:
+        """Return whether the pass that begins is captured."""
+        clock = self.pass_log.counter.clock
+        return self.intake.is_open and self._takes_pass_at(clock)
+
+    def _takes_pass_at(self, clock: int) -> bool:
+        return self.capture_on and (self._filter is None or self._filter.accepts(clock))
+
+    def note_next_pass(self, notes: PassNotes) -> bool:
+        self.note(NO_NOTES)
+        scope, counter = self.intake.scope, self.pass_log.counter
+        scope.of_next_pass, scope.next_pass = notes, 2 * counter.here.begun + 1
+        return True
+
+    def _end_notes(self) -> None:
+        """Forget the notes of a pass of this thread that is over."""
+        scope = self.intake.scope
+        if scope.of_next_pass is not NO_NOTES and self.pass_log.counter.own_time > scope.next_pass:
+            scope.of_next_pass = NO_NOTES
+
+    # ---- calls ---------------------------------------------------------------------------------
+
+    def _of_this_call(self, clock: int) -> Self:
+        """Return the capture point of this call: the first in a pass has this one.
+
+        Calls count from one call of the model to the next: the steps of a generating loop have the
+        same capture points.
+        """
+        if self._passes is None or self.options.merge_calls:
+            return self
+        calls = self._passes.current.calls
+        if calls is None:  # no pass of the model, or one that runs in a compiled graph
+            number = self.pass_log.call_number(clock) if clock % 2 else 1
+        else:
+            number = calls[self] = calls.get(self, 0) + 1
+        if number == 1:
+            return self
+        with self.intake.lock:
+            while len(self.later_calls) < number - 1:
+                self.add_later_call()
+        return self.later_calls[number - 2]
+
+    def add_later_call(self) -> Self:
+        """Create the capture point of the next call of the module within a pass."""
+        number = len(self.later_calls) + 2
+        called = name_of_call(self.name, number)
+        hook = self._new_of_call(called)
+        hook.answer_to([name_of_call(name, number) for name in self.other_names])
+        hook._rule, hook._has_rule = self._rule, self._has_rule
+        hook._passes, hook._filter = self._passes, self._filter
+        hook._module, hook._place = self._module, self._place
+        hook._use_log(self.pass_log.of_later_call())
+        hook.intake.pending_notes, hook.intake.scope = self.intake.pending_notes, self.intake.scope
+        before = self.later_calls[-1] if self.later_calls else self
+        self.later_calls.append(hook)
+        for tell in self.new_point_listeners:
+            tell(hook, before)
+        hook.new_point_listeners = self.new_point_listeners
+        return hook
+
+    def _new_of_call(self, name: str) -> Self:
+        """Return a new capture point for another call of the module."""
+        return type(self)(name, options=self.options, call_of=self.name)
+
+    def later_calls_of_store(self) -> list[Self]:
+        """Create the capture points of later calls that the store already has rows of."""
+        while self.intake.sink.holds(name_of_call(self.name, len(self.later_calls) + 2)):
+            self.add_later_call()
+        return list(self.later_calls)

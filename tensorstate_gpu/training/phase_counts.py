@@ -1,0 +1,94 @@
+"""PhaseCounts: what a monitor has counted, by phase of training and by layer, and its measures."""
+
+from collections.abc import Collection, Mapping
+
+from tensorstate_gpu._arrays.frameworks import ranks_of
+from tensorstate_gpu._capturing.sampling import TRAIN, Switch
+from tensorstate_gpu._capturing.window import CountsWindow
+from tensorstate_gpu._states.grouped_counts import GroupedCounts
+from tensorstate_gpu._states.rank_exchange import agreed
+from tensorstate_gpu._states.state_counts import StateCounts
+from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu.reporting.layer_names import find_name
+from tensorstate_gpu.training.over_ranks import counts_over_ranks
+from tensorstate_gpu.training.scalars import Scalars, phase_scalars
+from tensorstate_gpu.training.step_sampler import StepSampler
+
+
+class PhaseCounts:
+    """The counts that a sampler has of each phase and layer."""
+
+    def __init__(self, sampler: StepSampler, switch: Switch, layers: Collection[str]) -> None:
+        """``switch``: of the capture points at the model. ``layers``: their names."""
+        self._sampler, self._switch, self._layers = sampler, switch, layers
+
+    def counts(self, name: str, phase: str = TRAIN) -> StateCounts:
+        """Return how often each state of a layer occurred in a phase.
+
+        ``name``: of the layer, or of its states: "conv" or "conv_post_states". Raises KeyError for
+        an unknown name, NothingCaptured if no pass of the phase was captured.
+        """
+        return self._window_of(name, phase).counts()
+
+    def grouped(self, name: str, phase: str = TRAIN) -> GroupedCounts:
+        """Return the same by group of inputs, which needs ``groups``: it shows standard errors."""
+        return self._window_of(name, phase).grouped()
+
+    def passed_over(self, name: str, phase: str = TRAIN) -> int:
+        """Return how many states of captured steps were left out, as ``states_per_step`` asks."""
+        return self._window_of(name, phase).passed_over
+
+    def scalars(self, process_group: object = None) -> Scalars:
+        """Return the measures of each phase and layer, by names such as ``train/efficiency/conv``.
+
+        ``process_group``: merge the counts of its ranks first; each of them must call this.
+        """
+        return {
+            name: value
+            for phase in self._phases_over_ranks(process_group)
+            for name, value in self.phase_scalars(phase, f"{phase}/", process_group).items()
+        }
+
+    def _phases_over_ranks(self, process_group: object) -> list[str]:
+        """Return the phases that some rank has captured, in one order."""
+
+        def own() -> list[str]:
+            self._read_stages()
+            return list(self._sampler.windows)
+
+        if process_group is None:
+            return own()
+        everywhere = agreed(ranks_of(process_group), own)
+        return sorted({phase for each in everywhere for phase in each})
+
+    def phase_scalars(self, phase: str, prefix: str = "", process_group: object = None) -> Scalars:
+        """Return the measures of one phase, with another beginning of their names."""
+
+        def windows() -> Mapping[str, CountsWindow]:
+            self._read_stages()
+            return self._sampler.windows.get(phase, {})
+
+        if process_group is not None:
+            merged = counts_over_ranks(windows, self._layers, process_group)
+            return phase_scalars(prefix, merged)
+        counts = {name: window.counts() for name, window in windows().items()}
+        return phase_scalars(prefix, {name: part for name, part in counts.items() if part.total})
+
+    def _read_stages(self) -> None:
+        """Count what waits in stages. Raises RowsLost if some rows have found no room there."""
+        self._switch.drain()
+        self._switch.check_complete()
+
+    def _window_of(self, name: str, phase: str) -> CountsWindow:
+        self._read_stages()
+        others = {point.name: point.other_names for point in self._switch.points}
+        # Of later calls, a checkpoint may have counts before they are made again.
+        others = dict.fromkeys(self._sampler.windows.get(phase, {}), ()) | others
+        found = find_name(others, name, of="monitor")
+        window = self._sampler.windows.get(phase, {}).get(found)
+        if window is None or not window.neurons:
+            phases = ", ".join(self._sampler.windows) or "none"
+            raise NothingCaptured(
+                f"{found}: nothing captured in the phase {phase!r}; phases so far: {phases}"
+            )
+        return window
