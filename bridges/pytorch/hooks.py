@@ -128,7 +128,8 @@ class StateCaptureHook(PassPoint):
     def detach(self) -> None:
         """Remove the hook from the module that it is attached to, if any."""
         if self._handles:
-            for hook in (self, *self.later_calls):
+            self.pass_log.end()
+            for hook in self.later_calls:
                 hook.pass_log.end()
             self.remove()
             if self._passes is not None:

@@ -125,7 +125,7 @@ def plan_attachment(
 def _leave_out_indices(attachment: Attachment) -> None:
     """Say which inputs are indices, and so not captured. Raises NotCapturable if all are."""
     bridge, places = attachment.bridge, attachment.places
-    kept, indices = [], []
+    kept, indices = list[str](), list[str]()
     for name, layer in attachment.chosen:
         own = bridge.places(layer, attachment.method)
         kept += own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ def plot_rank_frequency(
         first = np.concatenate([[1], ranks[:-1] + 1])
         across = np.stack([first, ranks], axis=1).ravel()
         alone = "o" if ranks[-1] == 1 else None  # of one state there is no line
-        shown = {"label": shown_name(name), "marker": alone, **style}
+        shown: dict[str, Any] = {"label": shown_name(name), "marker": alone, **style}
         ax.plot(across, np.repeat(times, 2), linewidth=1.8, **shown)
     ax.set(xscale="log", yscale="log", xlabel="rank of the state", ylabel="times it occurred")
     plain(ax, "both")
