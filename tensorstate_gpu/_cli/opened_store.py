@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from tensorstate_gpu.errors import UnfinishedStore
 from tensorstate_gpu.store import Store, Stores, open_stores
 from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.files import files_at
@@ -21,7 +22,11 @@ def open_store(options: argparse.Namespace) -> tuple[Store | Stores, Path | None
     paths = stores_of(options)
     if paths == options.stores[:1]:
         return open_one(paths[0])
-    return open_stores(paths, unfinished=options.unfinished), None
+    try:
+        return open_stores(paths, unfinished=options.unfinished), None
+    except UnfinishedStore as error:
+        error.add_note("as an option: --unfinished accept")
+        raise
 
 
 def stores_of(options: argparse.Namespace) -> list[str]:

@@ -64,6 +64,11 @@ def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int6
         kind = type(values).__name__
         got = kind if table.dtype == object else f"{table.dtype} of shape {table.shape}"
         raise TypeError(f"{argument} must {accepted}, got {got}")
+    if table.dtype == np.uint8:  # measured as counts, packed states would give plausible numbers
+        raise TypeError(
+            f"{argument} must {accepted}, got uint8, as packed states are: count them first; "
+            "counts may be integers of any other type"
+        )
     weights(table.ravel(), argument)
     if float(table.sum(dtype=np.float64)) >= 2.0**63:
         raise OverflowError(f"the counts of {argument} add up to more than int64 holds")

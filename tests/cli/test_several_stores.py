@@ -45,6 +45,7 @@ def test_unfinished_stores(did, refused, unfinished):
         line = refused(*command)
         assert "1 of 3 stores are not finished" in line
         assert "run-2.zarr. unfinished='accept' reads" in line
+        assert line.endswith("(as an option: --unfinished accept)")
     out = did("report", unfinished, "--unfinished", "accept")[1]
     assert "unfinished          1 of 3 stores, only what they have committed is counted: /" in out
     out = did("info", unfinished)[1]

@@ -66,6 +66,7 @@ def test_one_label_tells_nothing():
         ([], TypeError),
         ([1, 2], TypeError),
         ([[0.5, 0.5]], TypeError),
+        (np.ones((9, 2), np.uint8), TypeError),  # packed states
         ([[0, 0]], ValueError),
         ([[1, -1]], ValueError),
         ({float("nan"): [1, 2], 1: [2, 1]}, ValueError),
