@@ -212,7 +212,8 @@ class StateCaptureHook(PassPoint):
         scope = self.intake.scope
         if scope.of_next_pass is not NO_NOTES:
             self._end_notes()
-        if self.pass_log.counter.here.owner is None and scope.of_next_pass is NO_NOTES:
+        counter = self.pass_log.counter
+        if counter.notes and counter.here.owner is None and scope.of_next_pass is NO_NOTES:
             self._take_notes(clock)
         if not self._takes_pass_at(clock):
             self.pass_log.note_run(clock)

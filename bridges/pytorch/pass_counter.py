@@ -66,7 +66,7 @@ class PassCounter(MarkingHook):
         _counters[key] = self
         self.tensor = shared_tensor(np.array([key], np.int64))
         self.bypasses: Bypasses | None = None
-        self._notes: dict[int, PassNotes] = {}  # by the time of the pass
+        self.notes: dict[int, PassNotes] = {}  # kept, by the time of the pass
 
     @property
     def own_time(self) -> int:
@@ -90,17 +90,17 @@ class PassCounter(MarkingHook):
         time = self.here.time
         if notes is NO_NOTES or time % 2 == 0:
             return
-        if len(self._notes) > MOST_NOTED:
-            running = self.times.unfinished()
-            self._notes = {each: self._notes[each] for each in [*self._notes] if each in running}
-        self._notes[time] = notes
+        if len(self.notes) > MOST_NOTED:
+            for over in {*self.notes}.difference(self.times.unfinished()):
+                self.notes.pop(over, None)
+        self.notes[time] = notes
 
     def kept_notes(self, time: int) -> PassNotes:
         """Return the notes of the pass at a time, for a thread that works for it.
 
         Of passes that run at once, it is not known for which one such a thread works.
         """
-        notes = self._notes.get(time, NO_NOTES)
+        notes = self.notes.get(time, NO_NOTES)
         return NO_NOTES if notes is NO_NOTES or self.times.unfinished() != [time] else notes
 
     def attach(self, model: nn.Module) -> None:
