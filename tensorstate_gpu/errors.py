@@ -188,7 +188,8 @@ def warn_of_steps(batch_axis: int) -> None:
     warn_user(
         "a recurrent or attention layer with batch_first=False reads its inputs along axis 1, and "
         f"steps along what is taken for the model's inputs (axis {batch_axis}): if the model is "
-        "given (steps, inputs, ...), batch_axis=1 sets it; else the layer needs batch_first=True",
+        "given (steps, inputs, ...), batch_axis=1 sets it; else the layer needs batch_first=True, "
+        "unless the layer is meant to look across inputs",
         BatchAxisWarning,
     )
 

@@ -42,6 +42,9 @@ class PassUser(Protocol):
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""
 
+    def notes_of_thread(self) -> PassNotes:
+        """Return that of it which is said in this thread, of all layers."""
+
     def takes_pass(self) -> bool:
         """Return whether the pass that begins is captured."""
 
@@ -66,6 +69,7 @@ class ForwardPasses(OwnHook):
         self._root: weakref.ref[nn.Module] | None = None
         self._counter: PassCounter | None = None
         self._followed: dict[Any, int] = {}
+        self._flagged: set[Any] = set()  # kinds that flags tell apart, also of passes that failed
         self._done: set[Any] = set()  # kinds that are followed no more
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
         self._told_of_steps = False
@@ -184,6 +188,8 @@ class ForwardPasses(OwnHook):
         """Note the inputs of a pass that begins, and follow it if its kind has not been."""
         current, axis = self.current, self._batch_axis
         notes = self._users[0].notes_now()
+        if self._counter is not None:
+            self._counter.keep_notes(self._users[0].notes_of_thread())
         current.mask = self._mask(given, notes)
         first = given.first_with(axis, notes.inputs)  # labels tell which of several counts them
         listed = notes.inputs or len(given.listed) or None
@@ -208,7 +214,9 @@ class ForwardPasses(OwnHook):
         kind = (id(module), module.training, ndims, few, positions)
         # Of many flags, some are data, such as a name for each pass.
         flagged = (*kind, given.flags)
-        return flagged if flagged in self._followed or len(self._followed) < _MOST_KINDS else kind
+        if len(self._flagged) < _MOST_KINDS:
+            self._flagged.add(flagged)
+        return flagged if flagged in self._flagged else kind
 
     def _mask(self, given: Given, notes: PassNotes) -> Mask | None:
         """Return the mask of a pass: that of the user, or the model's argument."""

@@ -15,7 +15,8 @@ class Given(NamedTuple):
 
     ``tensors``: with the name of the argument that each is, or is part of; "" where it has none.
     ``listed``: the tensors of the first list of tensors, if there is one: each is an input.
-    ``flags``: arguments of which there are few values, each of which may lead to other layouts.
+    ``flags``: what stands for arguments of which there are few values, each of which may lead to
+    other layouts.
     """
 
     tensors: list[tuple[str, torch.Tensor]]
@@ -44,18 +45,23 @@ def given_to(names: Sequence[str], args: tuple[object, ...], kwargs: Mapping[str
     lists = (value for _, value in values if isinstance(value, list) and value)
     of_tensors = (each for each in lists if all(isinstance(t, torch.Tensor) for t in each))
     numbered = ((str(i), value) for i, value in enumerate(args))
-    flags = tuple((at, v) for at, v in (*numbered, *kwargs.items()) if _is_flag(v))
+    marks = ((at, _mark_of_flag(value)) for at, value in (*numbered, *kwargs.items()))
+    flags = tuple((at, mark) for at, mark in marks if mark is not None)
     return Given(tensors, next(of_tensors, []), flags)
 
 
-def _is_flag(value: object) -> bool:
-    """Return whether an argument is true or false, a member of an enum, or the name of a mode.
+def _mark_of_flag(value: object) -> object:
+    """Return what stands for true or false, a member of an enum, or the name of a mode; else None.
 
-    Not any text: each that a model reads would be a value of its own.
+    Not any text: each that a model reads would be a value of its own. Members of enums, and strings
+    of classes of users, may have no hash.
     """
+    if isinstance(value, enum.Enum):
+        return type(value), value.name
     if isinstance(value, str):
-        return value.isidentifier()
-    return isinstance(value, (bool, enum.Enum))
+        text = str.__str__(value)
+        return text if text.isidentifier() else None
+    return value if isinstance(value, bool) else None
 
 
 def parameters_of(module: nn.Module) -> tuple[list[str], bool]:

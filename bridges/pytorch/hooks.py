@@ -209,8 +209,11 @@ class StateCaptureHook(PassPoint):
         sequences: PackedSequence | None = None,
     ) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
-        if self.intake.scope.of_next_pass is not NO_NOTES:
+        scope = self.intake.scope
+        if scope.of_next_pass is not NO_NOTES:
             self._end_notes()
+        if self.pass_log.counter.here.owner is None and scope.of_next_pass is NO_NOTES:
+            self._take_notes(clock)
         if not self._takes_pass_at(clock):
             self.pass_log.note_run(clock)
             return

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu._capturing.pass_log import MOST_NOTED, PassLog
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .axis_flow import mark_input_in_graph
@@ -65,6 +66,7 @@ class PassCounter(MarkingHook):
         _counters[key] = self
         self.tensor = shared_tensor(np.array([key], np.int64))
         self.bypasses: Bypasses | None = None
+        self._notes: dict[int, PassNotes] = {}  # by the time of the pass
 
     @property
     def own_time(self) -> int:
@@ -82,6 +84,24 @@ class PassCounter(MarkingHook):
         if here.time % 2:
             return here.time
         return self.times.latest if here.owner is None else 2 * self.times.begun
+
+    def keep_notes(self, notes: PassNotes) -> None:
+        """Keep the notes of the pass that this thread makes, for threads that work for it."""
+        time = self.here.time
+        if notes is NO_NOTES or time % 2 == 0:
+            return
+        if len(self._notes) > MOST_NOTED:
+            running = self.times.unfinished()
+            self._notes = {each: self._notes[each] for each in [*self._notes] if each in running}
+        self._notes[time] = notes
+
+    def kept_notes(self, time: int) -> PassNotes:
+        """Return the notes of the pass at a time, for a thread that works for it.
+
+        Of passes that run at once, it is not known for which one such a thread works.
+        """
+        notes = self._notes.get(time, NO_NOTES)
+        return NO_NOTES if notes is NO_NOTES or self.times.unfinished() != [time] else notes
 
     def attach(self, model: nn.Module) -> None:
         """Count the passes of a model."""

@@ -60,6 +60,11 @@ class PassPoint(TensorPoint, Receiver):
         self._end_notes()
         return self.intake.notes_now()
 
+    def notes_of_thread(self) -> PassNotes:
+        """Return that of it which is said in this thread, of all layers."""
+        scope = self.intake.scope
+        return scope.of_next_pass if scope.notes is NO_NOTES else scope.notes
+
     def takes_pass(self) -> bool:
         """Return whether the pass that begins is captured."""
         clock = self.pass_log.counter.clock
@@ -73,6 +78,11 @@ class PassPoint(TensorPoint, Receiver):
         scope, counter = self.intake.scope, self.pass_log.counter
         scope.of_next_pass, scope.next_pass = notes, 2 * counter.here.begun + 1
         return True
+
+    def _take_notes(self, clock: int) -> None:
+        """Let the notes of a pass hold in this thread, which makes none, for one batch."""
+        scope = self.intake.scope
+        scope.of_next_pass, scope.next_pass = self.pass_log.counter.kept_notes(clock), -1
 
     def _end_notes(self) -> None:
         """Forget the notes of a pass of this thread that is over."""

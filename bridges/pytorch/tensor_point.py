@@ -19,7 +19,7 @@ from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu._states.packing import pack, working_on
 
 from .forward_passes import ForwardPasses
-from .found_axis import GUESS, LAYER, FoundAxis, find_axis
+from .found_axis import FLOW, GUESS, LAYER, RULE, FoundAxis, find_axis
 from .neuron_axes import UNKNOWN, AxisRule
 from .other_devices import has_backend, pack_by_torch
 from .quantized import integers_of
@@ -205,9 +205,19 @@ class TensorPoint(CapturePoint):
         found = self._found.get((kind, tensor.ndim))
         if found is None or (found.missed and passes is not None and passes.current.flow):
             told = any(each.origin == GUESS for each in self._found.values())
-            found = self._found[kind, tensor.ndim] = find_axis(
+            found = find_axis(
                 tensor, self._rule or UNKNOWN, self.neuron_axis, passes, traced, found
             )
+            found = self._found[kind, tensor.ndim] = self._as_known(found)
             if found.origin == GUESS and passes is not None and not told:
                 passes.note_guess(self.name, found.cause)
+        return found
+
+    def _as_known(self, found: FoundAxis) -> FoundAxis:
+        """Return an axis, or that of passes of another kind if only there it is certain."""
+        if found.origin not in (RULE, GUESS):
+            return found
+        for (_, ndim), other in [*self._found.items()]:
+            if ndim == found.ndim and other.origin in (LAYER, FLOW):
+                return replace(found, axis=other.axis, origin=other.origin, cause="")
         return found

@@ -181,7 +181,8 @@ class Intake:
         scope = self.scope
         if scope.notes is not NO_NOTES:
             return scope.notes
-        return self.pending_notes if scope.of_next_pass is NO_NOTES else scope.of_next_pass
+        # Those of the next pass end what is pending: what is pending now was set after them.
+        return scope.of_next_pass if self.pending_notes is NO_NOTES else self.pending_notes
 
     def begin_notes(self, notes: PassNotes) -> None:
         """Let notes hold in this thread."""

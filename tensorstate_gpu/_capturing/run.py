@@ -111,7 +111,8 @@ class Run(Mapping[str, CapturePoint]):
         ``with run.labels(y):`` sets those of all passes that this thread makes in the block,
         whatever calls the model or a part of it: a loop that generates, an encoder alone. Passes of
         other threads have the labels of blocks there. In a block within a block, what is not given
-        is that of the outer one.
+        is that of the outer one. In PyTorch, threads that work for a pass have its labels, too,
+        unless several passes run at once: it is not known then for which one they work.
 
         ``units``: one integer or string per input, which says which inputs belong together: frames
         of a clip, views of one image. They are kept next to the labels; see CapturePoint.units().

@@ -5,8 +5,10 @@ None if it cannot tell. A function without a rule drops what is known: a default
 shape, same axes" would be wrong for ``cdist`` of as many rows as columns.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
@@ -63,7 +65,25 @@ class Call:
     def all_known(self) -> list[Axes]:
         return [axes for tensor in self.tensors if (axes := self.known(tensor)) is not None]
 
+    @property
+    def is_of_dtensor(self) -> bool:
+        """Whether a DTensor makes the call that is followed now, to exchange its parts with ranks.
 
+        Then the parts are of the same inputs, or their axis counts all of them. What a model
+        exchanges, joins or splits by itself may be of any inputs.
+        """
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            name = str(frame.f_globals.get("__name__"))
+            if name.startswith("torch.distributed.tensor."):
+                return True
+            if name.partition(".")[0] not in ("torch", _OWN_PACKAGE):
+                return False
+            frame = frame.f_back
+        return False
+
+
+_OWN_PACKAGE = __name__.partition(".")[0]
 Result = Axes | Sequence[Axes | None] | None
 Rule = Callable[[Call], Result]
 RULES: dict[str, Rule] = {}

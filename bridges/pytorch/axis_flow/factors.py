@@ -11,7 +11,7 @@ from typing import NamedTuple
 NEURON, BATCH, POSITION, OTHER = "neuron", "batch", "position", "other"
 SORTED = "sorted"  # model inputs in another order
 SEQUENCES = "sequences"  # rows of a PackedSequence, of all inputs
-PARTS = "parts"  # tensors one after the other: of ranks, or of one rank for others
+PARTS = "parts"  # tensors one after the other that parallel layers exchange between ranks
 # What their inputs and positions are until it is known that the parts are of the same inputs.
 _OF_PARTS = {BATCH: "inputs of parts", POSITION: "positions of parts"}
 _OF_ALL = {of_parts: kind for kind, of_parts in _OF_PARTS.items()}
@@ -70,13 +70,10 @@ def others(shape: Iterable[int]) -> Axes:
 def resized(axis: Axis, size: int) -> Axis:
     """Return an axis of which some entries were taken, or to which some were added.
 
-    It goes on holding neurons. It no longer says to which inputs its entries belong. Of parts, one
-    may be taken.
+    It goes on holding neurons. It no longer says to which inputs its entries belong.
     """
     if size_of(axis) == size:
         return axis
-    if axis[0].kind == PARTS and size_of(axis[1:]) == size:
-        return axis[1:]
     return neuron(size) if _holds_neurons(axis) and size > 1 else other(size)
 
 
@@ -84,6 +81,12 @@ def in_parts(axes: Axes, parts: int) -> Axes:
     """Return the axes of so many tensors, one after the other along axis 0."""
     first, *more = _renamed(axes, _OF_PARTS)
     return ((Factor(PARTS, parts), *first), *more)
+
+
+def one_part(axes: Axes, parts: int) -> Axes | None:
+    """Return the axes of one of so many parts; None if there are no such parts."""
+    first, *more = axes
+    return (first[1:], *more) if first[0] == Factor(PARTS, parts) else None
 
 
 def of_same_inputs(axes: Axes) -> Axes:

@@ -63,7 +63,9 @@ class KnownAxes:
     def why_unknown(self, tensor: Tensor) -> str:
         """Return after which function nothing was known of a tensor."""
         name = self._lost_at.get(tensor)
-        return f"lost at {name}" if name else "no layer with weights comes before it"
+        return (
+            f"lost at {name}" if name else "no torch functions lead to it from a layer with weights"
+        )
 
     def why_inputs_are_lost(self, tensor: Tensor) -> str:
         """Return why it is not known of a tensor which of its entries belong to which input."""

@@ -7,6 +7,7 @@ from .factors import (
     BATCH,
     NEURON,
     OTHER,
+    POSITION,
     Axes,
     Axis,
     Factor,
@@ -16,10 +17,12 @@ from .factors import (
     neuron,
     neuron_places,
     of_same_inputs,
+    one_part,
     other,
     others,
     resized,
     size_of,
+    without,
 )
 from .same_shape import elementwise
 from .sequences import selected
@@ -183,7 +186,7 @@ def _concatenated(call: Call) -> Result:
         return None
     if len(call.tensors) == 1:
         return parts[0]
-    if len(parts) == len(call.tensors):
+    if len(parts) == len(call.tensors) and call.is_of_dtensor:
         if dim == 0 and has(along[0], BATCH) and {*parts} == {parts[0]}:
             return in_parts(parts[0], len(parts))
         aside = of_same_inputs(aside)
@@ -207,15 +210,24 @@ def _stacked(call: Call) -> Result:
 
 @rule("_c10d_functional.all_gather_into_tensor")
 def _gathered_from_ranks(call: Call) -> Result:
+    """Without DTensor, they may be of other inputs."""
     axes = call.input_axes
-    return None if axes is None else in_parts(axes, call.argument(1, "group_size"))
+    if axes is None or call.is_of_dtensor:
+        return None if axes is None else in_parts(axes, call.argument(1, "group_size"))
+    return _of_unknown_inputs(_resized_to(axes, call.shape))
 
 
 @rule("_c10d_functional.reduce_scatter_tensor")
 def _scattered_to_ranks(call: Call) -> Result:
     """Of the parts, one for each rank, each gets the sum of those that are for it."""
-    axes = _resized_to(call.input_axes, call.shape)
-    return None if axes is None else of_same_inputs(axes)
+    axes, parts = call.input_axes, call.argument(2, "group_size")
+    if axes is None or not call.is_of_dtensor:
+        return _of_unknown_inputs(_resized_to(axes, call.shape))
+    return of_same_inputs(one_part(axes, parts) or tuple(map(resized, axes, call.shape)))
+
+
+def _of_unknown_inputs(axes: Axes | None) -> Axes | None:
+    return None if axes is None else without(without(axes, BATCH), POSITION)
 
 
 @rule("repeat tile")

@@ -10,6 +10,7 @@ from .calls import Call, Result, rule
 from .factors import (
     Axes,
     neuron_places,
+    one_part,
     other,
     others,
     reordered,
@@ -32,6 +33,10 @@ def view(call: Call) -> Result:
     axes = call.known(source)
     if axes is None or source.ndim > len(_PRIMES):
         return None
+    if call.name == "chunk" and call.is_of_dtensor and not call.argument(2, "dim"):
+        part = one_part(axes, len(call.outputs))
+        if part is not None:
+            return [part] * len(call.outputs)
     arguments = [_without_data(a) if isinstance(a, Tensor) else a for a in call.args[1:]]
     found = call.function(_probe(source), *arguments, **call.kwargs)
     views = found if isinstance(found, (tuple, list)) else [found]

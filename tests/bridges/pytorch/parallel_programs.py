@@ -183,20 +183,22 @@ class OfOtherRanks(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer, self.all, self.part = nn.Linear(6, 9), nn.ReLU(), nn.ReLU()
+        self.beside = nn.ReLU()
 
     def forward(self, x):
         ranks, collectives = dist.get_world_size(), torch.ops._c10d_functional
         group = dist.group.WORLD.group_name
         x = collectives.all_gather_into_tensor(self.layer(x), ranks, group)
         x = collectives.wait_tensor(x)
-        return self.all(x), self.part(x.chunk(ranks)[-1])
+        parts = x.chunk(ranks)
+        return self.all(x), self.part(parts[-1]), self.beside(torch.cat(parts, -1))
 
 
 def program_inputs_of_other_ranks(rank, size):
     """They are not taken for those of this rank."""
     run = labelled(OfOtherRanks(), numbers(5, 6, seed=rank))
     assert {point.axis_origin for point in run.values()} == {"layer", "flow"}
-    for name in ("all", "part"):
+    for name in ("all", "part", "beside"):
         assert error_of(run[name].counts_by)[0] == "InputsUnknown"
 
 

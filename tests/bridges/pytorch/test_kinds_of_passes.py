@@ -1,5 +1,7 @@
 """Passes with other flags, in another mode, or without inputs may have their axes elsewhere."""
 
+import contextlib
+import dataclasses
 import enum
 import warnings
 
@@ -64,6 +66,86 @@ def test_names_that_are_data_do_not_slow_down_all_passes(monkeypatch):
     np.testing.assert_array_equal(
         run["act"].raw_states, np.tile(expected_rows(model.fc(x), 2), (50, 1))
     )
+
+
+def through_numpy(m, x, fast):
+    y = m.fc(x).mT
+    return torch.from_numpy(y.detach().numpy().copy()) if fast else y
+
+
+@pytest.mark.parametrize("positions", [7, 6])
+def test_an_axis_that_is_lost_in_some_passes_is_that_of_others(positions):
+    model, x = Calls(through_numpy, fc=nn.Linear(4, 6)), images(2, positions, 4)
+    with warnings.catch_warnings(), ts.capture(model, "act") as run:
+        warnings.simplefilter("error")
+        for fast in (False, True, True):
+            model(x, fast)
+    assert run["act"].axis_origin == "flow"
+    expected = np.tile(expected_rows(model.fc(x), 2), (3, 1))
+    np.testing.assert_array_equal(run["act"].raw_states, expected)
+
+
+@pytest.mark.filterwarnings("ignore::tensorstate_gpu.errors.GuessedAxisWarning")
+def test_an_axis_that_is_guessed_says_what_is_known():
+    model = Calls(through_numpy, fc=nn.Linear(4, 6))
+    message = r"act_post_states \(no torch functions lead to it from a layer with weights\)"
+    with ts.capture(model, "act"), pytest.warns(ts.errors.GuessedAxisWarning, match=message):
+        model(images(2, 7, 4), True)
+
+
+@dataclasses.dataclass
+class Size:
+    kind: str
+    width: int
+
+
+class Sized(Size, enum.Enum):
+    """Its members have no hash."""
+
+    SMALL, LARGE = ("one", 1), ("one", 2)
+
+
+class Odd(str):
+    __hash__ = None
+
+    def isidentifier(self):
+        raise ArithmeticError("a method of the user")
+
+
+@pytest.mark.parametrize(
+    "values", [tuple(Sized), (Odd("small"), Odd("large"))], ids=["enum", "str"]
+)
+def test_flags_that_have_no_hash(values):
+    model, x = (
+        Calls(lambda m, x, f: m.fc(x).mT if f == values[1] else m.fc(x), fc=nn.Linear(4, 7)),
+        images(3, 7, 4),
+    )
+    with ts.capture(model, "act") as run:
+        for value in values:
+            model(x, value)
+    np.testing.assert_array_equal(
+        run["act"].raw_states, np.tile(expected_rows(model.fc(x), 2), (2, 1))
+    )
+
+
+class Silent(Turning):
+    """Returns nothing, or fails."""
+
+    def forward(self, x, way, fails):
+        super().forward(x, way=way)
+        if fails:
+            raise ArithmeticError
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_passes_without_an_output_are_kinds_too(fails):
+    """Of which there are not more and more."""
+    model = Silent().eval()
+    with ts.capture(model, "act") as run:
+        for i in range(50):
+            with contextlib.suppress(ArithmeticError):
+                model(images(3, 8, 4), f"of_user_{i}", fails)
+    assert len(run["act"]._found) <= 33
 
 
 def test_a_guess_is_said_once_for_all_kinds_of_passes():

@@ -1,6 +1,8 @@
 """Labels of all passes inside a block, whatever calls the model, and pauses."""
 
+import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -150,6 +152,70 @@ def test_labels_of_the_next_pass_leave_those_of_other_threads_alone():
     for point in run.values():
         with pytest.raises(ts.errors.LabelsMissing, match="6 of 6 instances"):
             point.counts_by()
+
+
+class Pooled(nn.Module):
+    """Its layers run in threads of a pool; the second after all others that began."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = ThreadPoolExecutor(2)
+        self.first, self.second = nn.Linear(4, 5), nn.Linear(4, 3)
+
+    def forward(self, x, between=lambda: None):
+        one = self.pool.submit(self.first, x).result()
+        between()
+        return one, self.pool.submit(self.second, x).result()
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize("in_block", [False, True])
+def test_threads_that_work_for_a_pass_have_its_labels(keep, in_block):
+    model = Pooled()
+    with ts.capture(model, "Linear", keep=keep) as run, model.pool:
+        for labels in ([0, 1, 1], [2, 2]):
+            block = run.labels(labels, units=labels)
+            with block if in_block else contextlib.nullcontext():
+                model(images(len(labels), 4))
+        run["first"].labels([3])
+        with run.labels([4]) if in_block else contextlib.nullcontext(run.labels([4])):
+            model(images(1, 4))
+    assert [labels_of(point) for point in run.values()] == [{0: 1, 1: 2, 2: 2, 4: 1}] * 2
+
+
+def test_threads_that_work_for_one_of_several_passes_have_no_labels():
+    model = Pooled()
+
+    def labelled(label, between=lambda: None):
+        run.labels([label])
+        model(images(1, 4), between)
+
+    with ts.capture(model, "Linear") as run, model.pool:
+        labelled(0, lambda: in_another_thread(lambda: labelled(1)))
+        model(images(1, 4))  # labels of a pass are not those of the next
+    assert [point.instance_count for point in run.values()] == [3, 3]
+    for point, missing in zip(run.values(), (2, 3), strict=True):
+        with pytest.raises(ts.errors.LabelsMissing, match=f"{missing} of 3 instances"):
+            point.counts_by()
+
+
+def test_of_labels_of_the_run_and_of_a_layer_the_last_count():
+    model = Autoencoder()
+    with ts.capture(model, ["ReLU", "decoder"]) as run:
+        run.labels([0, 0])
+        run["decoder"].labels([1, 1])
+        model(images(2, 4))
+        run["decoder"].labels([3, 3])
+        run.labels([2, 2])
+        model(images(2, 4))
+    assert [labels_of(point) for point in run.values()] == [{0: 2, 2: 2}, {1: 2, 2: 2}]
+    with ts.capture(model, ["ReLU", "decoder"]) as run:
+        run.labels([0, 0])
+        run["decoder"].labels(None)
+        model(images(2, 4))
+    assert labels_of(run["encoder.1"]) == {0: 2}
+    with pytest.raises(ts.errors.LabelsMissing, match="2 of 2 instances"):
+        run["decoder"].counts_by()
 
 
 @pytest.mark.parametrize("backend", [None, "eager"])

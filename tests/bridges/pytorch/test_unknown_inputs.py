@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
+from tests.support.followed_models import Calls
 from tests.support.torch_models import images
 
 
@@ -55,6 +56,32 @@ class Biased(nn.Module):
 
     def forward(self, x):
         return self.layer(x + self.table(self.places))
+
+
+MIXED = {
+    "every second": lambda z: (z[::2], z[1::2]),
+    "cut elsewhere": lambda z: (z[1:6], z[2:7]),
+    "narrow": lambda z: (z.narrow(0, 1, 5), z.narrow(0, 3, 5)),
+    "split": lambda z: (z.split([3, 5, 2])[1],) * 2,
+    "topk": lambda z: (z.topk(5, 0).values,) * 2,
+    "take_along_dim": lambda z: (z.take_along_dim(z.argsort(0)[:5], 0),) * 2,
+    "the same": lambda z: (z[:5], z[:5]),
+}
+
+
+@pytest.mark.parametrize("how", MIXED)
+def test_rows_of_several_inputs_side_by_side_have_no_labels(how):
+    """Although there are as many of them as inputs."""
+
+    def joined(m, x):
+        z = m.body(torch.cat([x, x + 1]))
+        return m.head(torch.cat(MIXED[how](z), 1))
+
+    model = Calls(joined, body=nn.Linear(4, 3), head=nn.Linear(6, 3))
+    with ts.capture(model, "head") as run, run.labels(range(5)):
+        model(images(5, 4))
+    with pytest.raises(ts.errors.InputsUnknown):
+        run["head"].counts_by()
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
