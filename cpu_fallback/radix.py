@@ -204,7 +204,7 @@ def sort_run(
     """
     crowded = scratch[3]  # a stack of runs that are still to be sorted
     crowded[0, 0], crowded[0, 1] = start, stop
-    waiting: Int = 1
+    waiting: Int = int(start < stop)
     while waiting:
         waiting -= 1
         first, last = crowded[waiting, 0], crowded[waiting, 1]
