@@ -11,6 +11,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu._capturing import rank_merging, spread
 from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._states import grouped_counts, rank_exchange
+from tensorstate_gpu.bridges.pytorch import ranks
 from tensorstate_gpu.information import dependence_trees
 from tests.bridges.pytorch.parallel_programs import (
     captured,
@@ -24,7 +25,10 @@ from tests.bridges.pytorch.parallel_programs import (
 from tests.support.gloo_ranks import error_of
 
 # What allocates memory where slices are joined, and then where all states are merged.
-JOINING = [(spread, "_padded"), (spread, "concatenate_neurons"), (torch.Tensor, "new_empty")]
+JOINING = [
+    *((spread, name) for name in ("_padded", "concatenate_neurons")),
+    *[(torch.Tensor, "new_empty"), (ranks, "_on_host")],
+]
 MERGING = [
     *((rank_exchange, name) for name in ("owners", "_split", "sum_over_states")),
     *[(rank_merging, "merge_all"), (grouped_counts, "cpu")],
