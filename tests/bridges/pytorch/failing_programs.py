@@ -25,15 +25,15 @@ from tests.bridges.pytorch.parallel_programs import (
 from tests.support.gloo_ranks import error_of
 
 # What allocates memory where slices are joined, and then where all states are merged.
-JOINING = [
-    *((spread, name) for name in ("_padded", "concatenate_neurons")),
-    *[(torch.Tensor, "new_empty"), (ranks, "_on_host")],
-]
+JOINING = [(spread, "_padded"), (spread, "concatenate_neurons"), (torch.Tensor, "new_empty")]
 MERGING = [
     *((rank_exchange, name) for name in ("owners", "_split", "sum_over_states")),
     *[(rank_merging, "merge_all"), (grouped_counts, "cpu")],
 ]
-TREES = [(grouped_counts.GroupedCounts, "_cofiring"), (dependence_trees, "tree_of")]
+TREES = [
+    *[(grouped_counts.GroupedCounts, "_cofiring"), (dependence_trees, "tree_of")],
+    (ranks, "_on_host"),
+]
 OF_MONITORS = [(ts.StateMonitor, "_read_stages"), (CountsWindow, "counts")]
 
 
