@@ -111,7 +111,11 @@ class ForwardPasses(OwnHook):
             self._watchers.clear()
 
     def leave(self) -> None:
-        """Stop watching the model until rejoin(). What was followed is still known then."""
+        """Stop watching the model until rejoin(). What was followed is still known then.
+
+        A pass that another thread makes keeps what it has noted, and the frame of its call, until
+        that thread ends, or makes another pass after rejoin(): only the thread itself can end it.
+        """
         for hook in (*self._watchers, *self._ends):
             hook.remove()
         self._ends.clear()

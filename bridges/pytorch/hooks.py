@@ -1,7 +1,7 @@
 """PyTorch: StateCaptureHook, a capture point that is a forward hook of a module."""
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any, Self, Unpack, cast
 
 try:
     import torch
@@ -232,6 +232,11 @@ class StateCaptureHook(PassPoint):
         self._was_skipped = True
         if self._passes is not None:
             self._passes.note_skipped(self.name)
+
+    def _new_of_call(self, name: str) -> Self:
+        # A plain one: a class of the user's may be made from other arguments.
+        plain = StateCaptureHook(name, options=self.options, call_of=self.name)
+        return cast(Self, plain)
 
     def _no_states_error(self) -> NothingCaptured:
         if self._was_skipped:

@@ -132,7 +132,7 @@ class PassPoint(TensorPoint, Receiver):
 
     def _new_of_call(self, name: str) -> Self:
         """Return a new capture point for another call of the module."""
-        return type(self)(name, options=self.options, call_of=self.name)
+        raise NotImplementedError
 
     def later_calls_of_store(self) -> list[Self]:
         """Create the capture points of later calls that the store already has rows of."""

@@ -3,7 +3,7 @@
 from __future__ import annotations  # a torch without distributed has no ProcessGroup
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -46,8 +46,7 @@ class TorchRanks:
     def summed(self, array: NDArray[np.int64]) -> NDArray[np.int64]:
         total = in_step(self, lambda: torch.tensor(array, device=self._device))
         dist.all_reduce(total, group=self._group)
-        summed: NDArray[np.int64] = total.cpu().numpy()
-        return summed
+        return in_step(self, lambda: _on_host(total))
 
     def exchanged(self, array: NDArray[ElementT], sizes: Sequence[int]) -> list[NDArray[ElementT]]:
         incoming = self._sizes_for_this_rank(sizes)
@@ -58,7 +57,7 @@ class TorchRanks:
 
         sent, received = in_step(self, room)
         dist.all_to_all_single(received, sent, incoming, list(sizes), group=self._group)
-        whole: NDArray[ElementT] = received.cpu().numpy()
+        whole: NDArray[ElementT] = in_step(self, lambda: _on_host(received))
         return np.split(whole, np.cumsum(incoming)[:-1])
 
     def _sizes_for_this_rank(self, sizes: Sequence[int]) -> list[int]:
@@ -70,6 +69,11 @@ class TorchRanks:
 
     def __reduce__(self) -> tuple[type[FormerRanks], tuple[int, int, list[int]]]:
         return FormerRanks, (self.rank, self.size, self.places)
+
+
+def _on_host(tensor: torch.Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.cpu().numpy()
+    return array
 
 
 def ranks_of(process_group: object) -> TorchRanks:

@@ -1,7 +1,7 @@
 """PyTorch: Stage, where packed rows of a layer wait, and to which a CUDA graph can append."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ from tensorstate_gpu._states.backends import backend_of
 from tensorstate_gpu._states.packing import pack
 from tensorstate_gpu.errors import NotCapturable
 
+from .appended import Appended
 from .axis_flow.factors import BATCH
 from .found_axis import FoundAxis
 from .other_devices import has_backend
@@ -85,6 +86,8 @@ class Stage:
         self.neurons = placement.neurons
         self.placement = json.dumps(placement)
         self.labels: torch.Tensor | None = None
+        self.appended = Appended()
+        self._takes_batches = True
         with unset_fake_temporarily(), torch.inference_mode(False):
             width = row_bytes(placement.neurons)
             self.rows = _fixed(capacity, width, dtype=torch.uint8, device=device)
@@ -96,12 +99,24 @@ class Stage:
 
         It takes effect in the order of the current stream. The host does not wait.
         """
+        self._takes_batches = active
         self.status[ACTIVE:].fill_(int(active))
 
-    def append(self, tensor: torch.Tensor) -> None:
-        """Append a batch; may be recorded by a CUDA graph. Raises ValueError if it does not fit."""
-        operator = torch.ops.tensorstate_gpu.stage if torch.compiler.is_compiling() else _stage
-        operator(tensor, self.rows, self.status, self.notes, self.labels, self.placement)
+    def append(self, tensor: torch.Tensor, time: int = 0) -> None:
+        """Append a batch; may be recorded by a CUDA graph. Raises ValueError if it does not fit.
+
+        ``time``: of its pass, if the host appends it.
+        """
+        given = (tensor, self.rows, self.status, self.notes, self.labels, self.placement)
+        if torch.compiler.is_compiling():
+            torch.ops.tensorstate_gpu.stage(*given)
+        else:
+            _append(*given, note=lambda rows: self._note_appended(rows, time))
+
+    def _note_appended(self, rows: int, time: int) -> None:
+        """Note what the device is told to append now, as it will decide. Under APPENDING."""
+        if self._takes_batches and not is_recorded(self.status):
+            self.appended.add(rows, time, len(self.rows))
 
     def drain(self) -> Staged | None:
         """Return what waits, to be used before release(), all under APPENDING.
@@ -112,6 +127,7 @@ class Stage:
         self._wait()
         status = self.status.cpu().tolist()
         if not status[BATCHES] and not status[LOST]:
+            self.appended = Appended()
             return None
         notes = self.notes[:, : max(status[BATCHES], status[INPUTS])].cpu().numpy()
         batches: list[Batch] = []
@@ -125,23 +141,28 @@ class Stage:
     def release(self) -> None:
         """Make room for other rows, after those of drain() were used."""
         self.status[:ACTIVE].fill_(0)
+        self.appended = Appended()
         self._wait()  # for whatever stream the next batches come on
 
-    def batches_waiting(self) -> int:
-        """Return how many batches wait. Waits for the device."""
+    def has_other_batches(self) -> bool:
+        """Return whether batches wait that graphs have appended. Waits for the device."""
         self._wait()
-        return int(self.status[BATCHES])
+        found = self.status.cpu()[[BATCHES, ROWS, LOST]]
+        return bool(found.tolist() != self.appended.in_all)
 
-    def take_back(self, batches: int) -> None:
-        """Forget the last batches that wait. Under APPENDING; waits for the device."""
+    def take_back(self) -> None:
+        """Forget the batches of the last pass. Under APPENDING; waits for the device."""
         self._wait()
         status = self.status.cpu()
+        batches, _, lost = self.appended.in_pass
         kept = int(status[BATCHES]) - batches
         notes = self.notes[:, kept : kept + batches].cpu()
         status[LABELLED] = kept if status[LABELLED] == status[BATCHES] else 0
         status[BATCHES] = kept
         status[ROWS] -= notes[BATCH_ROWS].sum()
         status[INPUTS] -= notes[BATCH_INPUTS].clamp(min=0).sum()
+        status[LOST] -= lost
+        self.appended.take_back()
         self.status.copy_(status)
 
     def waiting(self) -> int:
@@ -223,15 +244,21 @@ _library.define(
 )
 
 
-def _stage(
+def _stage(*given: Any) -> None:
+    """Called by compiled graphs, of which the host notes nothing."""
+    _append(*given, note=lambda rows: None)
+
+
+def _append(
     x: torch.Tensor,
     rows: torch.Tensor,
     status: torch.Tensor,
     notes: torch.Tensor,
     labels: torch.Tensor | None,
     placement: str,
+    note: Callable[[int], None],
 ) -> None:
-    """Pack a batch and append it. Called by compiled graphs, and while CUDA graphs are recorded."""
+    """Pack a batch and append it. ``note`` is told how many rows it has, under APPENDING."""
     if not is_real_pass(x) or not x.numel():
         return
     place = _placement(placement)
@@ -253,6 +280,7 @@ def _stage(
         given = _native(labels, backend) if labels is not None and fits else None
         with APPENDING:
             backend.append_to_stage(packed, inputs, given, stage)
+            note(len(packed))
 
 
 def _inputs_first(x: torch.Tensor, place: Placement) -> tuple[torch.Tensor, int]:

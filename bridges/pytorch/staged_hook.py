@@ -45,8 +45,6 @@ class StagedHook(StateCaptureHook):
     _static_labels: torch.Tensor | None = None
     _lost = 0  # rows that have found no room
     _uncounted = ""  # which rows were not counted at the end of the program, and why
-    _appended = 0  # batches since the last time that the stage was drained, but for those of graphs
-    _pass_appended = 0, 0  # the time of the last pass, and how many of them are of it
 
     def _use_log(self, log: ModuleLog) -> None:
         # The intake gets none: replays do not tell that they are passes.
@@ -96,17 +94,10 @@ class StagedHook(StateCaptureHook):
                 if (stage := self._stage) is None:
                     self._note_layout(layout, part, found)
                     stage = self._create_stage(part, found, inputs)
-            stage.append(part.detach())
+            stage.append(part.detach(), clock)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {self.name}")
             raise
-        with APPENDING:
-            self._note_appended(clock)
-
-    def _note_appended(self, clock: int) -> None:
-        time, batches = self._pass_appended
-        self._pass_appended = clock, batches + 1 if time == clock else 1
-        self._appended += 1
 
     def add_later_call(self) -> NoReturn:
         """Raise NotCapturable: a compiled graph that is replayed does not tell calls apart."""
@@ -169,7 +160,6 @@ class StagedHook(StateCaptureHook):
                 if self.intake.is_open and self.capture_on:
                     self._record_staged(stage, staged)
                 stage.release()
-                self._appended, self._pass_appended = 0, (0, 0)
 
     def discard_broken_pass(self) -> None:
         """Record what waits in the stage, but for the rows of a pass that has begun and not ended.
@@ -185,14 +175,13 @@ class StagedHook(StateCaptureHook):
             self.drain()
 
     def _take_back(self, stage: Stage, broken: Sequence[int]) -> None:
-        time, batches = self._pass_appended
-        if stage.batches_waiting() != self._appended:
+        if stage.has_other_batches():
             warn_user(
                 f"{self.name}: a pass has failed, and graphs do not tell which of the rows that "
                 "waited in the stage are of that pass: all are counted"
             )
-        elif time in broken:
-            stage.take_back(batches)
+        elif stage.appended.time in broken:
+            stage.take_back()
 
     def _record_staged(self, stage: Stage, staged: Staged) -> None:
         self._lost += staged.lost

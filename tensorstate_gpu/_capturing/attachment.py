@@ -52,7 +52,12 @@ class Attachment:
     @property
     def point_names(self) -> set[str]:
         """The names of the capture points of the first call of each layer."""
-        return {self.bridge.point_name(name, at) for name, _ in self.chosen for at in self.places}
+        bridge, method = self.bridge, self.method
+        return {
+            bridge.point_name(name, place)
+            for name, layer in self.chosen
+            for place in bridge.places(layer, method)
+        }
 
     def of_same_model(self, earlier: Sequence[CapturePoint]) -> "Attachment":
         """Name the model as earlier capture points do: in Keras, another may have replaced it."""

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import itertools
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from tensorstate_gpu._cli.input_batches import FROM_BATCHES, Batch, Batches
 from tensorstate_gpu._cli.model_calls import Call, call_of
 from tensorstate_gpu._cli.users_objects import load_data, load_model, users_code
 from tensorstate_gpu._process.progress import Progress
-from tensorstate_gpu.errors import NoStore
+from tensorstate_gpu.errors import NoStore, TensorStateError
 from tensorstate_gpu.reporting.page.write import check_page
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.store import Store
@@ -86,16 +87,24 @@ def _captured(model: object, call: Call, batches: Batches, options: argparse.Nam
         layers = with_noun(len(run), "layer")
         after = f", after the {done:,} inputs in {options.store}" if done else ""
         print(f"capturing {layers} of {type(model).__name__}, which is not trained{after}")
+        is_ours = functools.partial(_is_ours, run)
         try:
             with Progress("capturing", batches.count(options.limit), "batches") as progress:
                 for batch in wanted:
-                    with users_code("capturing failed"), _labelled(run, batch):
+                    with users_code("capturing failed", is_ours), _labelled(run, batch):
                         call(batch.inputs)
                     done += len(batch)
                     progress.add(1, note=with_noun(done, "input"))
         finally:
             _show_commit(run, bars)
     return run
+
+
+def _is_ours(run: Run, error: Exception) -> bool:
+    """Return whether what was raised while the model ran is no error of the user's code."""
+    store = run[0].intake.sink.store
+    of_store = store is not None and store.session.writer.has_failed_with(error)
+    return of_store or isinstance(error, TensorStateError)
 
 
 def _show_commit(run: Run, bars: contextlib.ExitStack) -> None:

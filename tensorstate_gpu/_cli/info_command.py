@@ -65,9 +65,10 @@ def _print_counts(found: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def _print_store(summary: dict[str, Any]) -> None:
+    version, started = (printable_name(str(summary[what])) for what in ("version", "started"))
     print(f"path       {summary['path']}")
-    print(f"format     {summary['format']}, written by tensorstate_gpu {summary['version']}")
-    print(f"started    {summary['started']}")
+    print(f"format     {summary['format']}, written by tensorstate_gpu {version}")
+    print(f"started    {started}")
     commits = with_noun(summary["commits"], "commit")
     print(f"committed  {summary['committed'] or '-'} ({commits})")
     print(f"ended      {_ENDS[summary['closed']]}")

@@ -184,7 +184,7 @@ def _check_lengths(inputs: object) -> None:
     lengths = {name: _length(each) for name, each in inputs.items() if is_array(each)}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{number:,} of {name}" for name, number in lengths.items())
-        raise ValueError(f"--inputs must have as many of each, got {listed}")
+        raise ValueError(f"the arrays of --inputs must have the same length, got {listed}")
 
 
 def _pair(batch: object) -> tuple[object, object]:

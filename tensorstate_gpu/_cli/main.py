@@ -44,8 +44,14 @@ def _usable_streams() -> Iterator[None]:
             stack.enter_context(contextlib.redirect_stderr(nowhere))
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
+                stack.callback(_reconfigure, stream, stream.errors)
                 stream.reconfigure(errors="backslashreplace")
         yield
+
+
+def _reconfigure(stream: io.TextIOWrapper, errors: str | None) -> None:
+    with contextlib.suppress(OSError, ValueError):  # of one that nothing can be written to
+        stream.reconfigure(errors=errors)
 
 
 def _run(options: Namespace) -> int:
@@ -63,5 +69,7 @@ def _print_error(error: Exception) -> int:
         return 2
     kind = "" if isinstance(error, _PLAIN_ERRORS) else f"{type(error).__name__}: "
     advice = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    print(f"tensorstate: {kind}{' '.join(f'{error}{advice}'.splitlines())}", file=sys.stderr)
+    from tensorstate_gpu.reporting.text import one_line
+
+    print(f"tensorstate: {one_line(f'{kind}{error}{advice}')}", file=sys.stderr)
     return 2

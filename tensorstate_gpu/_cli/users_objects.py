@@ -6,7 +6,7 @@ import operator
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import ModuleType
 
@@ -42,7 +42,8 @@ def load(name: str) -> object:
     Raises ValueError if there is no such object, or if importing its module fails.
     """
     module, colon, attribute = name.partition(":")
-    if not (all(part.isidentifier() for part in module.split(".")) and colon and attribute):
+    is_path = "/" in module or os.sep in module
+    if not (colon and attribute and all(module.split("."))) or is_path:
         raise ValueError(f"{name!r} is no name of the form package.module:object")
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
@@ -56,14 +57,21 @@ def load(name: str) -> object:
     return found
 
 
+def _is_ours(error: Exception) -> bool:
+    return isinstance(error, TensorStateError)  # which says what to do
+
+
 @contextlib.contextmanager
-def users_code(what: str) -> Iterator[None]:
-    """Print the traceback of an exception in the user's code, and raise it as a ValueError."""
+def users_code(what: str, is_ours: Callable[[Exception], bool] = _is_ours) -> Iterator[None]:
+    """Print the traceback of an exception in the user's code, and raise it as a ValueError.
+
+    ``is_ours``: returns whether an exception comes from elsewhere, and is raised as it is.
+    """
     try:
         yield
-    except TensorStateError:  # ours, which says what to do
-        raise
     except Exception as error:
+        if is_ours(error):
+            raise
         traceback.print_exc()
         raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
 

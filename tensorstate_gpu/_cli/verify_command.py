@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tensorstate_gpu._cli.opened_store import open_one, stores_of
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.errors import NoStore
-from tensorstate_gpu.reporting.text import format_bytes, one_line, with_noun
+from tensorstate_gpu.reporting.text import format_bytes, one_line, printable_name, with_noun
 from tensorstate_gpu.store import Store, Verification
 from tensorstate_gpu.store.counts_verification import RecordedCounts, recorded_counts
 
@@ -62,5 +62,6 @@ def _print(store: Store | RecordedCounts, found: Verification) -> None:
     else:
         print(f"{store}: {with_noun(len(found.problems), 'problem')}")
     if found.orphans:
-        shown = ", ".join([*found.orphans[:_SHOWN_ORPHANS], "..."][: len(found.orphans)])
+        first = map(printable_name, found.orphans[:_SHOWN_ORPHANS])
+        shown = ", ".join([*first, "..."][: len(found.orphans)])
         print(f"{with_noun(len(found.orphans), 'file')} that no commit lists: {shown}")

@@ -209,7 +209,9 @@ class LayerReport:
     def cells(self) -> tuple[str, ...]:
         return (
             printable_name(self.layer),
-            "-" if self.axis is None else f"{self.axis} {self.axis_origin or ''}".rstrip(),
+            "-"
+            if self.axis is None
+            else f"{self.axis} {printable_name(self.axis_origin or '')}".rstrip(),
             f"{self.neurons:,}",
             f"{self.states:,}",
             f"{self.distinct:,}",

@@ -65,5 +65,10 @@ _MOST_NAMES = 12
 
 
 def one_line(text: str) -> str:
-    """Join the lines of a message."""
-    return " ".join(text.splitlines())
+    r"""Join the lines of a message, and escape characters that are unprintable.
+
+    >>> one_line("two\nlines, \x1b[31m")
+    'two lines, \\x1b[31m'
+    """
+    joined = " ".join(text.splitlines())
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in joined)

@@ -107,6 +107,10 @@ class BackgroundWriter:
             if any(job.number <= last for job in self._queue):
                 self._raise_last_error()
 
+    def has_failed_with(self, error: Exception) -> bool:
+        """Return whether an exception is that of a job."""
+        return error is self._last_error
+
     def is_writer_thread(self) -> bool:
         """Return whether the caller runs in one of the threads, as a finalizer may."""
         return threading.current_thread() in self._threads

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.new_files import show_target_in
+from tensorstate_gpu.errors import StoreInUse
 from tensorstate_gpu.store.folder_lock import FolderLock
 
 try:
@@ -176,12 +177,15 @@ class Folder:
         Raises ValueError if another writer has it.
         """
         self._create_root()
-        self._inode = os.stat(self.path).st_ino
-        self._lock.acquire(self.path)
         try:
+            self._inode = os.stat(self.path).st_ino
+            self._lock.acquire(self.path)
             self._delete_partial_files()
+        except StoreInUse:  # then the folder is that of the other writer
+            raise
         except BaseException:
             self.release()
+            self.delete_created_folders()
             raise
 
     def _delete_partial_files(self) -> None:

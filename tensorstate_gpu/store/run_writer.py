@@ -225,6 +225,10 @@ class RunWriter:
         with contextlib.suppress(OSError):  # verify() tells of what is left
             delete_forgotten(self.files, before, after)
 
+    def has_failed_with(self, error: Exception) -> bool:
+        """Return whether an exception is that of a background thread."""
+        return self._background.has_failed_with(error)
+
     def check_writable(self) -> None:
         """Wait for queue space. Raises StoreClosed, or the error of a background thread."""
         self.life.check_open()

@@ -114,6 +114,7 @@ class WritingSession:
         if not self._claimed and not self._opened_record.layers and self.created_from_path:
             self.writer.life.abandon()
             self._files.delete(KEY)
+            self._files.delete_created_folders()
 
     def _forget(self, name: str) -> None:
         with self._lock:

@@ -1,5 +1,6 @@
 """The command `tensorstate capture`: a model and inputs of a user's own module."""
 
+import errno
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 from tests.support.pages import programs_of
 from tests.support.waiting import wait_until
 
@@ -26,7 +28,7 @@ def users_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path
-    for name in ("mine", "broken"):
+    for name in ("mine", "broken", "2024_my-net"):
         sys.modules.pop(name, None)
 
 
@@ -66,6 +68,12 @@ def test_models(model, did):
     code, out, _ = did("capture", f"mine:{model}", "--inputs", "mine:images")
     assert code == 0
     assert len(re.findall("^(0|2|first|last)_post_states", out, re.MULTILINE)) == 2
+
+
+def test_a_module_whose_name_is_no_identifier(did, users_folder):
+    (users_folder / "2024_my-net.py").write_text("from mine import model, images")
+    code, out, _ = did("capture", "2024_my-net:model", "--inputs", "2024_my-net:images")
+    assert (code, "0_post_states" in out) == (0, True)
 
 
 def test_choosing_layers(did):
@@ -226,12 +234,13 @@ def test_ctrl_c_leaves_a_whole_store_that_goes_on(did, users_folder):
 def test_ctrl_c_that_leaves_nothing(model, inputs, store, said, did):
     code, _, errors = did("capture", f"mine:{model}", "--inputs", f"mine:{inputs}", *store)
     assert (code, errors) == (130, f"tensorstate: stopped; {said}\n")
-    assert not store or os.listdir("run.zarr") == []
+    assert not os.path.exists("run.zarr")
 
 
 MISTAKES = {
     "no colon": (("mine",), "'mine' is no name of the form package.module:object"),
     "a path": (("./mine:model",), "'./mine:model' is no name of the form package.module:object"),
+    "an empty part": (("mine..inner:model",), "'mine..inner:model' is no name of the form"),
     "a file": (("mine.py:model",), " nor installed: 'mine' is the name of mine.py"),
     "no module": (("nowhere:model",), "there is no module 'nowhere', neither in "),
     "no package": (("no.where:model",), "there is no module 'no.where', neither in "),
@@ -255,7 +264,7 @@ MISTAKES = {
     "few labels": (("mine:model", "--labels", "mine:few_labels"), "there are 40 labels, and more"),
     "many labels": (("mine:model", "--labels", "mine:many_labels"), "60 labels, and 50 inputs"),
     "no labels": (("mine:model", "--labels", "mine:images"), "--labels must be integers or stri"),
-    "uneven": (("mine:model", "--inputs", "mine:uneven"), "as many of each, got 50 of x, 30"),
+    "uneven": (("mine:model", "--inputs", "mine:uneven"), "the same length, got 50 of x, 30"),
     "no folder": (("mine:model", "--html", "none/page.html"), "none/page.html"),
     "a page within a file": (("mine:model", "--html", "mine.py/page.html"), "mine.py/page.html"),
     "limit": (("mine:model", "--limit", "0"), "--limit must be at least 1, got 0"),
@@ -297,6 +306,24 @@ def test_a_full_disk_is_told_in_one_line(users_folder):
     assert re.match(
         r"tensorstate: \[Errno 27\] File too large: .*run\.zarr.*committed is whole", line
     )
+
+
+class FullDisk(FileSystemCalls):
+    def write(self, path, parts):
+        if "/c/" in path.as_posix():
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        super().write(path, parts)
+
+
+def test_a_disk_that_is_full_during_a_capture_is_no_error_of_the_users_code(
+    did, monkeypatch, small_chunks
+):
+    monkeypatch.setattr(Folder, "system", FullDisk())
+    command = ("capture", "mine:model", "--inputs", "mine:late", "--store", "run.zarr")
+    code, _, errors = did(*command)
+    (line,) = errors.splitlines()
+    assert code == 2
+    assert re.search(r"^tensorstate: \[Errno 28\] No space left on device: .*run\.zarr", line)
 
 
 def test_shuffled_inputs_cannot_go_on(did):

@@ -1,6 +1,7 @@
 """The command `tensorstate`, run as a user runs it: the demo, its report, mistakes, Ctrl-C."""
 
 import gzip
+import io
 import json
 import pickle
 import re
@@ -288,3 +289,11 @@ def test_ctrl_c_stops_the_demo(tmp_path):
     assert b"Traceback" not in errors
     assert errors.rstrip().endswith(b"tensorstate: stopped")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("arguments", [["info", "nowhere"], ["report", "nowhere"]])
+def test_a_program_that_calls_a_command_has_its_streams_back(arguments, monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), errors="strict"))
+    assert main(arguments) == 2
+    assert (sys.stdout.errors, sys.stderr.errors) == ("strict", "strict")

@@ -11,7 +11,7 @@ import zarr
 from zarr.storage import ZipStore
 
 import tensorstate_gpu as ts
-from tests.support.labelled_store import ROWS
+from tests.support.labelled_store import ROWS, rewrite
 from tests.support.no_arrow import forget_arrow
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
@@ -191,6 +191,18 @@ def test_verify_names_every_problem(did, run):
         lines[:2],
         ["note"],
     )
+
+
+def test_escape_sequences_of_a_store_do_not_reach_the_terminal(did, run):
+    def change(document):
+        document.update(json.loads(json.dumps(document).replace(ts.__version__, r"1\u001b[31m")))
+
+    rewrite(run / "zarr.json", change)
+    (run / "note\x1b[31m").touch()
+    printed = [did(command, run)[1] for command in ("info", "verify")]
+    assert r"'1\x1b[31m'" in printed[0]
+    assert r"'note\x1b[31m'" in printed[1]
+    assert "\x1b" not in "".join(printed)
 
 
 # ---- export --------------------------------------------------------------------------------------

@@ -77,6 +77,13 @@ def breaks():
     raise KeyError("no more files")
 
 
+def late():
+    """A writer in the background has failed before the second batch."""
+    yield tensor[:40]
+    time.sleep(0.3)
+    yield tensor[40:]
+
+
 def stopped():
     yield tensor[:10]
     raise KeyboardInterrupt

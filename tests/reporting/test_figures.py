@@ -113,8 +113,8 @@ def test_firing_rates_beside_another_figure():
     _, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     reporting.plot_firing_rates(rates, ax=right)
     right.figure.canvas.draw()
-    assert left.get_position().width > 0.2
-    assert right.get_position().width > 0.2
+    assert left.get_position().width > 0.3
+    assert right.get_position().width > 0.3
 
 
 def test_correlations_of_neurons_that_change():
@@ -338,3 +338,55 @@ def test_many_layers_long_names_and_single_states_leave_room_for_what_is_drawn()
             ax.figure.draw_without_rendering()
         assert ax.get_position().width > 0.2
         plt.close(ax.figure)
+
+
+def test_names_that_begin_with_an_underscore_are_in_the_legend(run):
+    bits = np.eye(3, dtype=bool)
+    table = ts.Run([captured(name, bits) for name in ("_fc", "_out")]).report()
+    log = {10: {"train/efficiency/_fc": 0.5, "train/efficiency/_out": 0.4}}
+    _, ax = plt.subplots()
+    ax.axvline(2)  # of the user, without a name
+    for axes in (
+        reporting.plot_rank_frequency(table, ax=ax),
+        reporting.plot_discovery(table),
+        reporting.plot_training(log),
+    ):
+        names = [text.get_text().split()[0] for text in axes.get_legend().get_texts()]
+        assert names == ["_fc", "_out"]
+        axes.figure.canvas.draw()
+
+
+LONG = [f"encoder.layers.{number}.self_attention_proj_post_states" for number in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (LONG, [f"encoder.layers.{number}…f_attention_proj" for number in range(4)]),
+        ([LONG[0], "out_post_states"], ["encoder.layers.…_attention_proj", "out"]),
+        (
+            [f"{'x' * 40}_{place}_states" for place in ("pre", "post")],
+            ["xxxxxxxxxxxxxxx…xxxxxxxxxxx_pre", "xxxxxxxxxxxxxxx…xxxxxxxxxx_post"],
+        ),
+        (["conv_post_states", "fc_post_states"], ["conv_post_states", "fc_post_states"]),
+        (
+            ["x" * 40, "x" * 40 + "_states"],
+            ["xxxxxxxxxxxxxxx…xxxxxxxxxxxxxxx", "xxxxxxxxxxxxxxx…xxxxxxxx_states"],
+        ),
+    ],
+)
+def test_long_names_stay_distinct(names, shown):
+    bits = np.eye(3, dtype=bool)
+    report = ts.Run([captured(name, bits) for name in names]).report()
+    legend = reporting.plot_rank_frequency(report).get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == shown
+    for plot in (reporting.plot_efficiency, reporting.plot_firing_rates):
+        assert [label.get_text() for label in plot(report).get_yticklabels()] == shown
+
+
+def test_classes_with_long_names_are_not_called_by_layers():
+    names = ["united_states", "y" * 40 + "_states"]
+    found = ts.information.class_divergences([0, 1, 0, 1] * 9, np.repeat(names, 18), 0)
+    ax = reporting.plot_class_divergences(found)
+    shown = [label.get_text() for label in ax.get_xticklabels()]
+    assert shown == ["united_states", "yyyyyyyyyyyyyyy…yyyyyyyy_states"]

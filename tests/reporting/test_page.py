@@ -355,6 +355,10 @@ def test_states_are_called_by_their_layer():
     alike = ["conv_pre_post_states", "conv_pre_states", "conv_post_states"]
     page = page_of(ts.Run([captured(name, bits) for name in alike]).report(), "title", {})
     assert [layer["layer"] for layer in data_of(read_from(page))["efficiency"]] == alike
+    alike.append("\x1b_post_states")
+    page = page_of(ts.Run([captured(name, bits) for name in alike]).report(), "title", {})
+    names = [layer["layer"] for layer in data_of(read_from(page))["efficiency"]]
+    assert names == [*alike[:-1], repr(alike[-1])]
 
 
 def test_a_folder_that_is_not_there(run, tmp_path):

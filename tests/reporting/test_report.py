@@ -132,6 +132,8 @@ def test_names_that_a_terminal_would_obey_are_printed_as_python_writes_them():
     text = str(ts.report(ts.Run([point])))
     assert text.count(r"'a\nb\x1b[31m'") == 2
     assert "\x1b" not in text
+    (layer,) = ts.Run([point]).report().layers
+    assert r"1 'rule\x1b'" in dataclasses.replace(layer, axis=1, axis_origin="rule\x1b").cells()
 
 
 def test_html_shows_the_same_and_escapes_names():

@@ -1,5 +1,6 @@
 """What stores refuse: at once, saying what came and what is accepted; nothing lost or created."""
 
+import errno
 import json
 import math
 import sys
@@ -13,6 +14,7 @@ import zarr
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.documents import KEY, group_document, with_checksum
+from tensorstate_gpu.store.folder_lock import FolderLock
 from tests.support.closed_store import ROWS, content
 from tests.support.ids import plain
 from tests.support.points import new_point
@@ -295,3 +297,13 @@ def test_nonsense_under_a_valid_checksum(place, value, stored):
         with pytest.raises(ValueError, match=expected):
             ts.Store(stored, mode)
     assert content(stored) == before
+
+
+def test_a_folder_that_cannot_be_locked_is_not_left(tmp_path, monkeypatch):
+    def acquire(lock, folder):
+        raise OSError(errno.ENOLCK, "No locks available", str(folder))
+
+    monkeypatch.setattr(FolderLock, "acquire", acquire)
+    with pytest.raises(OSError, match="No locks available"):
+        ts.Store(tmp_path / "new" / "run.zarr", "x")
+    assert list(tmp_path.iterdir()) == []

@@ -206,12 +206,12 @@ def test_a_pass_that_fails_in_another_thread_loses_nothing():
     assert run["0"].histogram().total == exact["0_post_states"].total + 60
 
 
-def ended_by_a_pass(model, before):
+def ended_by_a_pass(model, before, **options):
     """The counts of a capture that a pass has ended. ``before``: makes the passes before it."""
     runs = []
 
     def capture():
-        with staged(model, keep="counts") as run:
+        with staged(model, keep="counts", **options) as run:
             runs.append(run)
             before(run)
             model(batch(2)[..., :5])
@@ -233,6 +233,38 @@ def test_a_pass_that_ends_a_block_is_taken_back(drained):
         model(batch(1))
 
     assert ended_by_a_pass(model, before) == expected(model, range(2))
+
+
+def empty(model, run):
+    model(batch(0)[:0])
+
+
+def inactive(model, run):
+    for active in (False, True):
+        for hook in run.values():
+            hook.active = active
+        if not active:
+            model(batch(1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("other", [empty, inactive])
+def test_passes_that_append_nothing_are_not_taken_for_others(other):
+    """Without a warning, which the settings of pytest turn into an error."""
+    model = network()
+
+    def before(run):
+        model(batch(0))
+        other(model, run)
+
+    assert ended_by_a_pass(model, before) == expected(model, range(1))
+
+
+@torch.no_grad()
+def test_a_batch_without_room_in_a_pass_that_ends_a_block_is_not_lost():
+    model = network()
+    counted = ended_by_a_pass(model, lambda run: model(batch(0)), rows=100)
+    assert counted == expected(model, range(1))
 
 
 @torch.no_grad()

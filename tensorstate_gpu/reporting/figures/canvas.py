@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu.reporting.layer_names import find_name
+from tensorstate_gpu.reporting.layer_names import find_name, layer_labels
 from tensorstate_gpu.reporting.text import printable_name
 from tensorstate_gpu.reporting.tidy_tables import Columns, HasMeasures
 
@@ -179,44 +180,68 @@ def name_layers(ax: Axes, names: Sequence[str]) -> None:
 
     Of more than a hundred, one every so often.
     """
-    places, shown = _some(names)
-    ax.set_yticks(places, shown)
+    shown = shown_layers(names)
+    places = _some(names)
+    ax.set_yticks(places, [shown[names[place]] for place in places])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
 
 
 def name_both_axes(ax: Axes, names: Sequence[str]) -> None:
     """Write names along both axes of a square image, as name_layers() does."""
-    places, shown = _some(names)
+    places = _some(names)
+    whole = _shortened(list(map(printable_name, names)))
+    shown = [whole[place] for place in places]
     ax.set_xticks(places, shown, rotation=90 if max(map(len, shown)) > 2 else 0)
     ax.set_yticks(places, shown)
     for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
         label.set_parse_math(False)
 
 
-def _some(names: Sequence[str]) -> tuple[range, list[str]]:
-    """Return the places that have a name, and the names."""
-    places = range(0, len(names), -(-len(names) // _MOST_NAMES))
-    return places, [shown_name(names[place]) for place in places]
+def _some(names: Sequence[str]) -> range:
+    """Return the places that have a name."""
+    return range(0, len(names), -(-len(names) // _MOST_NAMES))
 
 
-def shown_name(name: str) -> str:
-    """Return a name as a figure has room for it: the begin and the end of a long one."""
-    name = printable_name(name)
-    half = _LONGEST_NAME // 2
-    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+def shown_layers(names: Iterable[str]) -> dict[str, str]:
+    """Return the names that a figure has room for, by the names of states.
+
+    If some are long, all are those of the layers, where that tells them apart.
+    """
+    whole = {name: printable_name(name) for name in names}
+    if max(map(len, whole.values()), default=0) > _LONGEST_NAME:
+        short = {name: printable_name(label) for name, label in layer_labels(whole).items()}
+        whole = short if len(set(short.values())) == len(whole) else whole
+    return dict(zip(whole, _shortened([*whole.values()]), strict=True))
+
+
+def _shortened(names: Sequence[str]) -> Sequence[str]:
+    """Return the begin and the end of long names, as much as tells them apart."""
+    longest, distinct = max(map(len, names), default=0), len(set(names))
+    for length in range(_LONGEST_NAME, longest):
+        half = length // 2
+        short = [n if len(n) <= length else f"{n[:half]}…{n[-half:]}" for n in names]
+        if len(set(short)) == distinct:
+            return short
+    return names
 
 
 def name_lines(ax: Axes, title: str = "", *, beside: bool = False) -> None:
     """Name the lines of axes in a legend: of many, one every so often, and beside the axes."""
-    lines, names = ax.get_legend_handles_labels()
-    step = -(-len(lines) // _MOST_LINES)
+    # Of names that begin with _, matplotlib takes none by itself: so it names lines without one.
+    named = [(line, str(line.get_label())) for line in ax.lines]
+    named = [(line, name) for line, name in named if not re.fullmatch(r"_child\d+", name)]
+    step = max(1, -(-len(named) // _MOST_LINES))
     if step > 1:
         title = f"{title}{title and ': '}one of {step} is named"
     where: dict[str, Any] = {}
     if beside or step > 1:
         where = {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": "small"}
-    plain_names(ax.legend(lines[::step], names[::step], frameon=False, title=title, **where))
+    lines = [line for line, _ in named[::step]]
+    legend = ax.legend(lines, [""] * len(lines), frameon=False, title=title, **where)
+    for text, (_, name) in zip(legend.get_texts(), named[::step], strict=True):
+        text.set_text(name)  # given to legend(), matplotlib 3.9 warns of a _
+    plain_names(legend)
 
 
 def plain_names(legend: Legend) -> None:

@@ -19,7 +19,7 @@ from tensorstate_gpu.reporting.figures.canvas import (
     name_lines,
     new_axes,
     plain,
-    shown_name,
+    shown_layers,
 )
 from tensorstate_gpu.reporting.tidy_tables import HasMeasures, repetition_columns
 
@@ -49,7 +49,8 @@ def plot_rank_frequency(
         If there is no such layer, or if the table has no rows, or not these columns.
     """
     table = _repetitions(report)
-    chosen = by_layer(table, layers)
+    chosen = list(by_layer(table, layers))
+    names = shown_layers(name for name, _ in chosen)
     ax = new_axes(ax)
     for (name, rows), style in zip(chosen, line_styles(), strict=False):
         times, distinct = (integers(table, key)[rows][::-1] for key in ("times", "distinct"))
@@ -57,7 +58,7 @@ def plot_rank_frequency(
         first = np.concatenate([[1], ranks[:-1] + 1])
         across = np.stack([first, ranks], axis=1).ravel()
         alone = "o" if ranks[-1] == 1 else None  # of one state there is no line
-        shown: dict[str, Any] = {"label": shown_name(name), "marker": alone, **style}
+        shown: dict[str, Any] = {"label": names[name], "marker": alone, **style}
         ax.plot(across, np.repeat(times, 2), linewidth=1.8, **shown)
     ax.set(xscale="log", yscale="log", xlabel="rank of the state", ylabel="times it occurred")
     plain(ax, "both")
@@ -76,7 +77,8 @@ def plot_discovery(
     Parameters and errors as for `plot_rank_frequency`.
     """
     table = _repetitions(report)
-    chosen = by_layer(table, layers)
+    chosen = list(by_layer(table, layers))
+    names = shown_layers(name for name, _ in chosen)
     ax = new_axes(ax)
     for (name, places), style in zip(chosen, line_styles(), strict=False):
         sample = CountsOfCounts(
@@ -85,7 +87,7 @@ def plot_discovery(
         rows = halved(sample.rows)
         bits = [rarefied(sample, int(each), moments_from=100) for each in rows]
         gained = f" (+{bits[-1] - bits[-2]:.2f} bits by the last half)" if len(bits) > 1 else ""
-        ax.plot(rows, bits, marker="o", markersize=3.5, label=shown_name(name) + gained, **style)
+        ax.plot(rows, bits, marker="o", markersize=3.5, label=names[name] + gained, **style)
     ax.set_xscale("log", base=2)
     ax.set(xlabel="rows", ylabel="entropy in bits", ylim=(0, None))
     plain(ax, "both")

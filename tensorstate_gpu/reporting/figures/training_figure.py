@@ -16,7 +16,7 @@ from tensorstate_gpu.reporting.figures.canvas import (
     name_lines,
     new_axes,
     plain,
-    shown_name,
+    shown_layers,
     table_of,
 )
 from tensorstate_gpu.reporting.training_table import Log, training_columns
@@ -61,11 +61,12 @@ def plot_training(
         raise ValueError(f"the log has no {phase}/{measure}/...; there are {known or 'no scalars'}")
     factor = 1 if measure == "entropy" else 100
     ax = new_axes(ax)
-    for layer, style in zip(dict.fromkeys(layers[shown]), line_styles(), strict=False):
+    names = shown_layers(layers[shown])
+    for (layer, name), style in zip(names.items(), line_styles(), strict=False):
         own = shown & (layers == layer)
         own = np.flatnonzero(own)[np.argsort(steps[own], kind="stable")]
         line = steps[own], factor * values[own]
-        ax.plot(*line, marker="o", markersize=3.5, label=shown_name(layer), **style)
+        ax.plot(*line, marker="o", markersize=3.5, label=name, **style)
     unit = "bits" if measure == "entropy" else "%"
     ax.set(xlabel="step", ylabel=f"{measure.replace('_', ' ')} in {unit}", ylim=(0, None))
     plain(ax, "both")

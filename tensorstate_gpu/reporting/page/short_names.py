@@ -13,13 +13,13 @@ from tensorstate_gpu.reporting.text import printable_name
 def with_layer_names(report: Network) -> Network:
     """Return a report in which states have the short names that tell them apart.
 
-    The same report if there are none.
+    Their own names if there are none.
     """
     whole: Any = report
     names = layer_labels([*(layer.layer for layer in report.layers), *whole.missing])
     names = {name: printable_name(short) for name, short in names.items()}
     if len(set(names.values())) < len(names):
-        return report
+        names = {name: printable_name(name) for name in names}
 
     def named(parts: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(

@@ -11,6 +11,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu._capturing import rank_merging, spread
 from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._states import grouped_counts, rank_exchange
+from tensorstate_gpu.bridges.pytorch import ranks
 from tensorstate_gpu.information import dependence_trees
 from tests.bridges.pytorch.parallel_programs import (
     captured,
@@ -29,7 +30,10 @@ MERGING = [
     *((rank_exchange, name) for name in ("owners", "_split", "sum_over_states")),
     *[(rank_merging, "merge_all"), (grouped_counts, "cpu")],
 ]
-TREES = [(grouped_counts.GroupedCounts, "_cofiring"), (dependence_trees, "tree_of")]
+TREES = [
+    *[(grouped_counts.GroupedCounts, "_cofiring"), (dependence_trees, "tree_of")],
+    (ranks, "_on_host"),
+]
 OF_MONITORS = [(ts.StateMonitor, "_read_stages"), (CountsWindow, "counts")]
 
 

@@ -104,3 +104,13 @@ def test_a_reset_by_another_thread_waits_for_the_end_of_a_batch(monkeypatch):
     reset.join()
     assert waiting == [True]
     assert hook.state_count == 0
+
+
+def test_an_exception_before_the_first_row_leaves_no_folder(tmp_path):
+    def capture():
+        with ts.capture(nn.Linear(4, 3), storage_path=tmp_path / "new" / "run.zarr"):
+            raise KeyError("before the first row")
+
+    with pytest.raises(KeyError):
+        capture()
+    assert list(tmp_path.iterdir()) == []

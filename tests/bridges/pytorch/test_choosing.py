@@ -7,6 +7,7 @@ from torch.ao.quantization import FakeQuantize
 from torch.nn.utils.parametrizations import weight_norm
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._capturing.attachment import plan_attachment
 from tensorstate_gpu.errors import (
     NoLayerMatches,
     NotCapturable,
@@ -238,6 +239,9 @@ def test_indices_are_no_states(method):
     assert {point.neurons for point in run.values()} <= {4, 3}
     with pytest.raises(NotCapturable, match=r"^0_pre_states: the inputs of embeddings are indices"):
         ts.build_efficiency_model(model, "Embedding", method="before")
+    with pytest.warns(SkippedLayersWarning):
+        planned = plan_attachment(model, method=method)
+    assert planned.point_names == {*run}
 
 
 def test_all_layers_are_not_those_that_make_weights():

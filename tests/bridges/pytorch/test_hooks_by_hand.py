@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._capturing.options import CaptureOptions
+from tensorstate_gpu.bridges.pytorch.models import attach_in_place
 from tests.support.torch_models import expected_rows, images
 
 
@@ -95,3 +97,19 @@ def test_keywords_are_in_the_order_of_the_call():
     hook.attach(model, before=True)
     model(query=images(4, 2), key=-images(4, 2))
     np.testing.assert_array_equal(hook.raw_states, expected_rows(images(4, 2)))
+
+
+class MadeInAnotherWay(ts.StateCaptureHook):
+    def __init__(self, room):
+        super().__init__(f"{room}_post_states")
+
+
+def test_a_class_of_the_user_whose_layer_is_called_twice():
+    layer = nn.Linear(4, 4)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    hooks = attach_in_place(
+        model, [("0", layer)], "after", CaptureOptions(), new_hook=lambda *_: MadeInAnotherWay(7)
+    )
+    model(torch.ones(5, 4))
+    (later,) = hooks[0].later_calls
+    assert (later.name, later.state_count, hooks[0].state_count) == ("7:2_post_states", 5, 5)
