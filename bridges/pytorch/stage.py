@@ -111,7 +111,7 @@ class Stage:
         if torch.compiler.is_compiling():
             torch.ops.tensorstate_gpu.stage(*given)
         else:
-            _append(*given, note=lambda rows: self._note_appended(rows, time))
+            _append(lambda rows: self._note_appended(rows, time), *given)
 
     def _note_appended(self, rows: int, time: int) -> None:
         """Note what the device is told to append now, as it will decide. Under APPENDING."""
@@ -246,17 +246,17 @@ _library.define(
 
 def _stage(*given: Any) -> None:
     """Called by compiled graphs, of which the host notes nothing."""
-    _append(*given, note=lambda rows: None)
+    _append(lambda rows: None, *given)
 
 
 def _append(
+    note: Callable[[int], None],
     x: torch.Tensor,
     rows: torch.Tensor,
     status: torch.Tensor,
     notes: torch.Tensor,
     labels: torch.Tensor | None,
     placement: str,
-    note: Callable[[int], None],
 ) -> None:
     """Pack a batch and append it. ``note`` is told how many rows it has, under APPENDING."""
     if not is_real_pass(x) or not x.numel():
