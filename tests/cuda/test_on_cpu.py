@@ -68,6 +68,13 @@ def test_kernels_do_not_ask_who_compiles_them():
         assert asked <= own | {"BITS", "TRANSFORMED", "PER_NEURON", "HALVES"}
 
 
+def test_each_fault_is_in_a_kernel_and_has_one_case():
+    """Most are planted in `make test-all` only."""
+    for fault, (file, before, _, case, _) in FAULTS.items():
+        assert before in (KERNELS / file).read_text(), fault
+        assert file_of(case), fault
+
+
 # One that each watcher sees: either sanitizer, the fibers, and the comparison of the results.
 SAMPLE = ["reads no multiple of 16", "waits for some threads only", "loses a count"]
 

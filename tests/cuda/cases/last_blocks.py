@@ -100,7 +100,7 @@ def test_counting_ones(width):
     np.testing.assert_array_equal(ones[-ROWS:], oracle.popcount(packed[-ROWS:]))
 
 
-def test_distances():
+def test_distances_in_the_last_block():
     rows, columns = (1 << 16) - 10, (1 << 15) + 7
     one, other = (untouched(number, 2, dtype=np.uint32) for number in (rows, columns))
     result = untouched(rows, columns, dtype=np.int32)

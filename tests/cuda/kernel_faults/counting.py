@@ -126,7 +126,7 @@ FAULTS = {
         "        if (UNIT * i >= left) break;\n        units[i] =",
         "        units[i] =",
         "test_wide_rows[100]",
-        "assert",
+        "heap-buffer-overflow",
     ),
     "counts what it refuses": (
         "count_wide.cu",
