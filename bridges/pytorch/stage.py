@@ -111,7 +111,7 @@ class Stage:
         if torch.compiler.is_compiling():
             torch.ops.tensorstate_gpu.stage(*given)
         else:
-            _append(lambda rows: self._note_appended(rows, time), *given)
+            _append(*given, note=lambda rows: self._note_appended(rows, time))
 
     def _note_appended(self, rows: int, time: int) -> None:
         """Note what the device is told to append now, as it will decide. Under APPENDING."""
@@ -244,21 +244,19 @@ _library.define(
 )
 
 
-def _stage(*given: Any) -> None:
-    """Called by compiled graphs, of which the host notes nothing."""
-    _append(lambda rows: None, *given)
-
-
 def _append(
-    note: Callable[[int], None],
     x: torch.Tensor,
     rows: torch.Tensor,
     status: torch.Tensor,
     notes: torch.Tensor,
     labels: torch.Tensor | None,
     placement: str,
+    note: Callable[[int], None] | None = None,
 ) -> None:
-    """Pack a batch and append it. ``note`` is told how many rows it has, under APPENDING."""
+    """Pack a batch and append it. Called by compiled graphs, and while CUDA graphs are recorded.
+
+    ``note`` is told how many rows it has, under APPENDING; None: by graphs, nothing is noted.
+    """
     if not is_real_pass(x) or not x.numel():
         return
     place = _placement(placement)
@@ -280,7 +278,8 @@ def _append(
         given = _native(labels, backend) if labels is not None and fits else None
         with APPENDING:
             backend.append_to_stage(packed, inputs, given, stage)
-            note(len(packed))
+            if note is not None:
+                note(len(packed))
 
 
 def _inputs_first(x: torch.Tensor, place: Placement) -> tuple[torch.Tensor, int]:
@@ -308,5 +307,5 @@ def _stage_fake(x: torch.Tensor, *_: object) -> None:
     """Do nothing: traced calls are not captured."""
 
 
-_library.impl("stage", _stage, "CompositeExplicitAutograd")
+_library.impl("stage", _append, "CompositeExplicitAutograd")
 torch.library.register_fake("tensorstate_gpu::stage", _stage_fake, lib=_library)

@@ -193,7 +193,8 @@ def test_the_input_and_output_of_a_sequential_are_those_of_its_ends():
 )
 def test_without_a_layer_before_it_an_axis_is_guessed_and_that_is_said(shape, axis):
     model = nn.Sequential(nn.ReLU(), nn.Linear(4, 5))
-    with pytest.warns(GuessedAxisWarning, match="0_post_states .no layer with weights comes"):
+    message = "0_post_states .no torch functions lead to it from a layer with weights"
+    with pytest.warns(GuessedAxisWarning, match=message):
         point, output = captured(model, "0", images(*shape))
     assert (point.axis, point.axis_origin, point.neurons) == (axis, "guess", shape[axis])
     np.testing.assert_array_equal(point.raw_states, expected_rows(output, axis))
