@@ -65,12 +65,14 @@ def _print_counts(found: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def _print_store(summary: dict[str, Any]) -> None:
-    version, started = (printable_name(str(summary[what])) for what in ("version", "started"))
+    version, started, committed = (
+        printable_name(str(summary[what] or "-")) for what in ("version", "started", "committed")
+    )
     print(f"path       {summary['path']}")
     print(f"format     {summary['format']}, written by tensorstate_gpu {version}")
     print(f"started    {started}")
     commits = with_noun(summary["commits"], "commit")
-    print(f"committed  {summary['committed'] or '-'} ({commits})")
+    print(f"committed  {committed} ({commits})")
     print(f"ended      {_ENDS[summary['closed']]}")
     others = _uncommitted_files(summary["not_committed"])
     print(f"takes      {format_bytes(summary['bytes'])}{others}\n")
