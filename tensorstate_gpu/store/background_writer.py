@@ -95,14 +95,17 @@ class BackgroundWriter:
     def wait(self) -> None:
         """Wait until all jobs submitted so far are done, after trying a failed one again.
 
-        Jobs that other threads submit in the meantime are not waited for: there may be no end of
-        them.
+        So is one that fails now, but began before: the cause may be gone since then. Jobs that
+        other threads submit in the meantime are not waited for: there may be no end of them.
         """
         if self.is_writer_thread():
             return
         with self._mutex:
             self._resume_after_failure()
-            last = self._submitted
+            last, begun = self._submitted, [*self._running]
+            self._changed.wait_for(lambda: not any(job in self._running for job in begun))
+            if not self._ended:
+                self._resume_after_failure()
             self._changed.wait_for(lambda: self._is_done(last))
             if any(job.number <= last for job in self._queue):
                 self._raise_last_error()

@@ -53,6 +53,24 @@ def test_a_job_that_is_alone(writer):
             assert (place, max(order[: place + 1])) == (number, number)
 
 
+def test_a_job_that_began_before_and_fails_is_tried_again(writer):
+    """A full disk has room again, and is asked for it at once: what was being written failed."""
+    begun, go, attempts = threading.Event(), threading.Event(), []
+
+    def work():
+        attempts.append(len(attempts))
+        if len(attempts) == 1:
+            begun.set()
+            assert go.wait(600)
+            raise OSError("No space left on device")
+
+    writer.submit(work)
+    assert begun.wait(600)
+    threading.Timer(0.1, go.set).start()
+    writer.wait()
+    assert attempts == [0, 1]
+
+
 def failed(writer):
     try:
         writer.wait()
