@@ -8,7 +8,6 @@ from keras import layers
 import tensorstate_gpu as ts
 from tensorstate_gpu._capturing.sampling import whole_inputs
 from tensorstate_gpu.training import StateEfficiency
-from tests.bridges.keras3.cases.models import BACKEND
 from tests.support.samples import thinned
 
 X = np.random.default_rng(0).standard_normal((24, 6)).astype("float32")
@@ -186,11 +185,7 @@ def test_each_fit_begins_anew():
     assert shown == [3, 6 + 3]
 
 
-NOT_IN_JAX = pytest.mark.skipif(BACKEND == "jax", reason="firing= is not for transformations")
-RULES = [{"threshold": 0.5}, pytest.param({"firing": lambda x: abs(x) > 0.5}, marks=NOT_IN_JAX)]
-
-
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [{"threshold": 0.5}, {"firing": lambda x: abs(x) > 0.5}])
 def test_options_of_captures(rule):
     model = network()
     callback = StateEfficiency(exclude="pred", method="before", neuron_axis=1, **rule)
