@@ -191,7 +191,7 @@ def warn_of_steps(batch_axis: int, *, one_sequence: bool) -> None:
     if one_sequence:
         warn_user(
             "a recurrent or attention layer is given one sequence without a batch axis: each of "
-            f"its steps (axis {batch_axis}) counts as an input; give the model a batch of sequences",
+            f"its steps (axis {batch_axis}) counts as an input; give the model a batch of them",
             BatchAxisWarning,
         )
         return
