@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES
 from tensorstate_gpu._capturing.saved_point import load_point, saved_point
-from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
+from tensorstate_gpu.errors import NothingCaptured, RowsNotKept, warn_of_skipped
 
 from .neuron_axes import UNKNOWN, axis_rule_of
 from .operator import capture_in_graph, skip_in_graph
@@ -70,6 +70,7 @@ class StateCaptureHook(PassPoint):
 
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
+        self.forget_guesses()
         self.pass_log.restart()
 
     def state_dict(self) -> dict[str, object]:
@@ -219,19 +220,19 @@ class StateCaptureHook(PassPoint):
             self.pass_log.note_run(clock)
             return
         hook = self._of_this_call(clock)
-        if clock % 2:  # as note_run() asks, for each batch
-            hook.pass_log.note_run(clock)
         try:
-            hook._capture(tensor, traced, inputs, sequences)
+            is_kept = hook._capture(tensor, traced, inputs, sequences)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
+        if is_kept and clock % 2:  # as note_run() asks, for each batch
+            hook.pass_log.note_run(clock)
 
     def receive_nothing(self) -> None:
         """Note that the layer passed no tensor: it is skipped, and a warning says so."""
         self._was_skipped = True
         if self._passes is not None:
-            self._passes.note_skipped(self.name)
+            self._passes.warn_of(warn_of_skipped, self.name)
 
     def _new_of_call(self, name: str) -> Self:
         # A plain one: a class of the user's may be made from other arguments.

@@ -180,6 +180,7 @@ def test_threads_that_work_for_a_pass_have_its_labels(keep, in_block):
         run["first"].labels([3])
         with run.labels([4]) if in_block else contextlib.nullcontext(run.labels([4])):
             model(images(1, 4))
+        assert not run["first"].pass_log.counter.notes  # of passes that are over
     assert [labels_of(point) for point in run.values()] == [{0: 1, 1: 2, 2: 2, 4: 1}] * 2
 
 
