@@ -1,4 +1,4 @@
-"""Ctrl-C and other signals leave a capture whole: every batch is kept with its ledger entry, or not at all."""
+"""Ctrl-C and other signals leave a capture whole: a batch is kept with its ledger entry, or not."""
 
 import os
 import signal
