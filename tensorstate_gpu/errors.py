@@ -183,8 +183,18 @@ def _is_of_library(frame: types.FrameType) -> bool:
     return module is None or str(module).partition(".")[0] in _LIBRARIES
 
 
-def warn_of_steps(batch_axis: int) -> None:
-    """Issue a BatchAxisWarning. ``batch_axis``: where inputs were taken to be."""
+def warn_of_steps(batch_axis: int, *, one_sequence: bool) -> None:
+    """Issue a BatchAxisWarning.
+
+    ``batch_axis``: where inputs were taken to be. ``one_sequence``: of steps, without a batch axis.
+    """
+    if one_sequence:
+        warn_user(
+            "a recurrent or attention layer is given one sequence without a batch axis: each of "
+            f"its steps (axis {batch_axis}) counts as an input; give the model a batch of them",
+            BatchAxisWarning,
+        )
+        return
     warn_user(
         "a recurrent or attention layer with batch_first=False reads its inputs along axis 1, and "
         f"steps along what is taken for the model's inputs (axis {batch_axis}): if the model is "
@@ -206,6 +216,15 @@ def warn_of_guesses(layers: list[str]) -> None:
     """Issue a GuessedAxisWarning that names the layers."""
     warn_user(
         f"the neuron axis is a guess for {_listed(layers)}: neuron_axis= sets it",
+        GuessedAxisWarning,
+    )
+
+
+def warn_of_contradicted(layers: list[str]) -> None:
+    """Issue a GuessedAxisWarning that names the layers."""
+    warn_user(
+        "passes show that a neuron axis was guessed wrong, or that neurons are not always as many; "
+        f"these layers are left out of such passes: {_listed(layers)}; neuron_axis= sets the axis",
         GuessedAxisWarning,
     )
 

@@ -1,5 +1,6 @@
 """PyTorch: CurrentPass, the forward pass of a model that a thread makes now."""
 
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -21,9 +22,15 @@ class CurrentPass(threading.local):
     mask: Mask | None = None
     flow: AxisFlow | None = None
     calls: dict[Any, int] | None = None  # of each capture point
+    handled: BaseException | None = None  # by the program, when the pass began
 
     def begin(self, module: Any, frame: FrameType) -> None:
         self.module, self.frame, self.calls = module, frame, {}
+        self.handled = sys.exception()
+
+    def has_failed(self) -> bool:
+        """Return whether an error ends the pass, asked in a hook that is always called."""
+        return sys.exception() is not self.handled
 
     def is_around(self, frame: FrameType) -> bool:
         """Return whether a call of the model, by its frame, is one within this pass."""

@@ -16,18 +16,14 @@ from tensorstate_gpu._capturing.pass_notes import (
     common_beginning,
     validated_mask,
 )
-from tensorstate_gpu.errors import (
-    warn_of_guesses,
-    warn_of_skipped,
-    warn_of_steps,
-    warn_of_unmasked,
-)
+from tensorstate_gpu.errors import warn_of_steps
 
 from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
 from .current_pass import CurrentPass
 from .entrances import EntranceWatcher, entrances
 from .given_tensors import Given, given_to, parameters_of
+from .layer_warnings import LayerWarnings, Warn
 from .marked_classes import OwnHook
 from .pass_counter import PassCounter
 from .spread_tensors import has_spread_weights
@@ -73,9 +69,7 @@ class ForwardPasses(OwnHook):
         self._done: set[Any] = set()  # kinds that are followed no more
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
         self._told_of_steps = False
-        self._guesses: dict[str, str] = {}
-        self._unmasked: dict[str, str] = {}
-        self._skipped: dict[str, bool] = {}  # layers without a tensor: whether that was said
+        self._warnings = LayerWarnings()
         self._watchers: list[EntranceWatcher] = []
         self._ends: list[Any] = []  # handles
         self._has_end: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -128,24 +122,20 @@ class ForwardPasses(OwnHook):
         for watcher in self._watchers:
             watcher.rejoin()
 
-    def note_guess(self, name: str, cause: str) -> None:
-        """Warn of a guess, at the end of the pass that is followed, or now."""
-        self._guesses[name] = cause
-        if self.current.flow is None:
-            self._warn()
+    def warn_of(self, warn: Warn, name: str, cause: str = "") -> None:
+        """Warn of a layer, once: at the end of the pass that runs, or now. ``cause``: why."""
+        self._warnings.note(warn, name, cause)
+        if self.current.frame is None:
+            self._warnings.say()
 
-    def note_unmasked(self, name: str, cause: str) -> None:
-        """Warn of a layer that a mask does not apply to: at the end of the pass, or now."""
-        self._unmasked[name] = cause
-        if self.current.flow is None:
-            self._warn()
-
-    @property
-    def inputs(self) -> int | None:
-        """The number of inputs of this thread's pass, if it is known."""
+    def tell_inputs(self) -> int | None:
+        """Tell a layer the number of inputs of this thread's pass, if it is known."""
         current = self.current
-        alone = current.flow is not None and current.flow.known.takes_one_input
-        return 1 if alone or current.signature in self._one_input else current.inputs
+        if (known := current.known_axes) is not None:
+            known.is_told = True
+            if known.takes_one_input:
+                return 1
+        return 1 if current.signature in self._one_input else current.inputs
 
     @functools.cached_property
     def is_parallel(self) -> bool:
@@ -158,12 +148,6 @@ class ForwardPasses(OwnHook):
         kind = self.current.signature
         self._done.discard(kind)
         return kind in self._followed
-
-    def note_skipped(self, name: str) -> None:
-        """Warn of a layer that passes no tensor, at the end of the pass, or now."""
-        self._skipped.setdefault(name, False)
-        if self.current.frame is None:
-            self._warn_of_skipped()
 
     # ---- passes --------------------------------------------------------------------------------
 
@@ -266,13 +250,12 @@ class ForwardPasses(OwnHook):
             return
         if self._counter is not None:
             self._counter.note_over()
-        kind, known = current.signature, current.known_axes
+        kind, known, has_failed = current.signature, current.known_axes, current.has_failed()
         current.stop_following()
         current.end()
-        if known is not None and output is not None:  # which it is after an error
+        if known is not None and not has_failed:
             self._note_followed(kind, known)
-            self._warn()
-        self._warn_of_skipped()
+        self._warnings.say()
 
     def _note_followed(self, kind: Any, known: KnownAxes) -> None:
         self._followed[kind] = self._followed.get(kind, 0) + 1
@@ -280,21 +263,6 @@ class ForwardPasses(OwnHook):
             self._done.add(kind)
         if known.takes_one_input:
             self._one_input.add(kind)
-        if known.inputs_are_steps and not self._told_of_steps:
+        if (known.inputs_are_steps or known.is_one_sequence) and not self._told_of_steps:
             self._told_of_steps = True
-            warn_of_steps(self._batch_axis)
-
-    def _warn(self) -> None:
-        """Say once of each layer that its axis is a guess, or that the mask does not apply."""
-        guesses, self._guesses = self._guesses, {}
-        unmasked, self._unmasked = self._unmasked, {}
-        for found, warn in ((guesses, warn_of_guesses), (unmasked, warn_of_unmasked)):
-            if found:
-                warn([f"{name} ({cause})" for name, cause in found.items()])
-
-    def _warn_of_skipped(self) -> None:
-        """Say once of each layer that it is skipped."""
-        new = [name for name, said in self._skipped.items() if not said]
-        self._skipped.update(dict.fromkeys(new, True))
-        if new:
-            warn_of_skipped(new)
+            warn_of_steps(self._batch_axis, one_sequence=known.is_one_sequence)

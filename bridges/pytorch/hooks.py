@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES
 from tensorstate_gpu._capturing.saved_point import load_point, saved_point
-from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
+from tensorstate_gpu.errors import NothingCaptured, RowsNotKept, warn_of_skipped
 
 from .neuron_axes import UNKNOWN, axis_rule_of
 from .operator import capture_in_graph, skip_in_graph
@@ -70,6 +70,7 @@ class StateCaptureHook(PassPoint):
 
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
+        self.forget_guesses()
         self.pass_log.restart()
 
     def state_dict(self) -> dict[str, object]:
@@ -142,13 +143,16 @@ class StateCaptureHook(PassPoint):
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
         """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
+        value = output[-1] if output else args
         # A pre-hook with_kwargs=True gets (module, args, kwargs), which looks like an output.
         if len(output) == 1 and type(output[0]) is dict and self._is_pre_hook_of(module):
             self.before_with_kwargs(module, args, output[0])
         elif torch.compiler.is_compiling():
-            self._capture_in_graph(module, output[-1] if output else args)
+            self._capture_in_graph(module, value)
+        elif self._has_rule and isinstance(value, torch.Tensor):  # as for most layers
+            self.deliver(value)
         else:
-            self._capture_value(module, output[-1] if output else args)
+            self._capture_value(module, value)
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook that is registered with ``with_kwargs=True``."""
@@ -219,19 +223,19 @@ class StateCaptureHook(PassPoint):
             self.pass_log.note_run(clock)
             return
         hook = self._of_this_call(clock)
-        if clock % 2:  # as note_run() asks, for each batch
-            hook.pass_log.note_run(clock)
         try:
-            hook._capture(tensor, traced, inputs, sequences)
+            is_kept = hook._capture(tensor, traced, inputs, sequences)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise
+        if is_kept and clock % 2:  # as note_run() asks, for each batch
+            hook.pass_log.note_run(clock)
 
     def receive_nothing(self) -> None:
         """Note that the layer passed no tensor: it is skipped, and a warning says so."""
         self._was_skipped = True
         if self._passes is not None:
-            self._passes.note_skipped(self.name)
+            self._passes.warn_of(warn_of_skipped, self.name)
 
     def _new_of_call(self, name: str) -> Self:
         # A plain one: a class of the user's may be made from other arguments.

@@ -90,9 +90,8 @@ class PassCounter(MarkingHook):
         time = self.here.time
         if notes is NO_NOTES or time % 2 == 0:
             return
-        if len(self.notes) > MOST_NOTED:
-            for over in {*self.notes}.difference(self.times.unfinished()):
-                self.notes.pop(over, None)
+        for over in {*self.notes}.difference(self.times.unfinished()):  # of passes that failed
+            self.notes.pop(over, None)
         self.notes[time] = notes
 
     def kept_notes(self, time: int) -> PassNotes:
@@ -160,6 +159,7 @@ class PassCounter(MarkingHook):
             here.inside = tuple(each for each in here.inside if each is not frame)
         elif here.time % 2:
             self.times.end(here.time)
+            self.notes.pop(here.time, None)
             here.begin(here.time + 1, None, None)
 
     def note_over(self) -> None:

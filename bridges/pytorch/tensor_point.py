@@ -10,13 +10,14 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate_gpu._arrays.array_types import NativeArray
-from tensorstate_gpu._arrays.dlpack import borrow, plain_torch_tensor
+from tensorstate_gpu._arrays.dlpack import Tensor, borrow, plain_torch_tensor
 from tensorstate_gpu._arrays.thresholds import Threshold
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_notes import Mask
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.backends import backend_for, device_of
-from tensorstate_gpu._states.packing import pack, working_on
+from tensorstate_gpu._states.packing import pack
+from tensorstate_gpu.errors import warn_of_contradicted, warn_of_guesses, warn_of_unmasked
 
 from .forward_passes import ForwardPasses
 from .found_axis import FLOW, GUESS, LAYER, RULE, FoundAxis, find_axis
@@ -41,6 +42,7 @@ class TensorPoint(CapturePoint):
     _place = "post"
     _layout: Layout | None = None  # of the first tensor
     _ndim = 0  # of the last tensor
+    _was_guessed = False  # the axis, in passes of some kind
     may_be_slice = False  # of a tensor parallel model, without a sign of how it is spread
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -54,6 +56,12 @@ class TensorPoint(CapturePoint):
         seen = (found.axis for (_, ndim), found in self._found.items() if ndim == len(sizes))
         return next(seen, (self._rule or UNKNOWN).axis(len(sizes)))
 
+    def forget_guesses(self) -> None:
+        """Forget what was guessed of the axes: no rows are left that mean it."""
+        self._was_guessed = False
+        for key in [key for key, found in self._found.items() if found.origin in (RULE, GUESS)]:
+            del self._found[key]
+
     def has_seen(self, kind: object) -> bool:
         """Return whether the axes in passes of a kind have been followed."""
         return any(of == kind and not found.missed for (of, _), found in self._found.items())
@@ -64,8 +72,8 @@ class TensorPoint(CapturePoint):
         traced: str | None,
         inputs: int | None,
         sequences: PackedSequence | None,
-    ) -> None:
-        """Pack a tensor, and record its rows.
+    ) -> bool:
+        """Pack a tensor, and record its rows; return False if it is left out.
 
         ``traced``, ``inputs``: what a compiled graph knows of it, and of the pass. ``sequences``:
         those whose data it is. Raises TypeError or ValueError if its numbers cannot be packed.
@@ -78,42 +86,59 @@ class TensorPoint(CapturePoint):
         if tensor.is_neg():
             tensor = given = tensor.resolve_neg()
         found = self._axis_of(given, traced)
+        if self._was_guessed and self._contradicts_guess(found, tensor.shape):
+            return False
         if layout is not None or self._ndim != tensor.ndim or self.intake.accumulator is None:
             self._note_layout(layout, tensor, found)
         threshold = self.options.threshold
         if tensor.is_quantized:
             tensor, threshold = self._of_quantized(tensor, found.axis)
         if self._passes is not None:
-            inputs = self._passes.inputs or inputs or self.intake.notes_now().inputs
+            inputs = self._passes.tell_inputs() or inputs or self.intake.notes_now().inputs
         by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
         self._keep(by_input, threshold, found, inputs)
+        return True
 
     def _keep(
         self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None
     ) -> None:
         """Pack and record rows, on the host where their device has no backend, or no room."""
         packed: NativeArray
-        if not has_backend(by_input.view):
+        states = plain_torch_tensor(by_input.view)
+        if states is None and not has_backend(by_input.view):
             packed, neurons = pack_by_torch(by_input.view, by_input.axis, threshold, self.firing)
             self._record(packed, neurons, found, by_input, inputs)
             return
         try:
-            self._pack_and_record(by_input, threshold, found, inputs)
+            self._pack_and_record(by_input, states, threshold, found, inputs)
         except MemoryError:
             if by_input.view.is_cpu:
                 raise
             by_input = replace(by_input, view=by_input.view.cpu())  # the host may have room
-            self._pack_and_record(by_input, threshold, found, inputs)
+            self._pack_and_record(by_input, None, threshold, found, inputs)
 
     def _pack_and_record(
-        self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None
+        self,
+        by_input: RowsByInput,
+        states: Tensor | None,
+        threshold: Threshold,
+        found: FoundAxis,
+        inputs: int | None,
     ) -> None:
-        states = plain_torch_tensor(by_input.view) or borrow(by_input.view, "states")
+        """Pack and record rows on their device. ``states``: they, where a bridge describes them."""
+        if states is None:
+            states = borrow(by_input.view, "states")
         # The threads that the passes of a CPU keep busy are idle while a device computes. The CPU
-        # has nothing to be worked on: no streams.
-        with prefer_single_thread() if by_input.view.is_cpu else working_on(states):
+        # has nothing to be worked on: no streams. is_real_forward() has asked for CUDA graphs.
+        backend = backend_for(states.device)
+        with (
+            prefer_single_thread()
+            if by_input.view.is_cpu
+            else backend.working_on(states, exports=False, recorded=True)
+        ):
             packed, neurons = pack(states, by_input.axis, threshold, self.options.firing)
-            self.intake.note_nan(states, packed)
+            if self.intake.accumulator is None:
+                self.intake.note_nan(states, packed)
             self._record(packed, neurons, found, by_input, inputs)
 
     def _record(
@@ -127,9 +152,9 @@ class TensorPoint(CapturePoint):
         """Record packed rows, but for those that a mask leaves out."""
         mask = self._applicable(by_input)
         if mask is None:
-            batches = by_input.batches(inputs)
+            batches, spatial_shape = by_input.batches(inputs)
         else:
-            kept, batches = by_input.kept(mask)
+            kept, (batches, spatial_shape) = by_input.kept(mask)
             packed = backend_for(device_of(packed)).rows_where(packed, kept)
         self.record(
             packed,
@@ -138,7 +163,7 @@ class TensorPoint(CapturePoint):
             batches,
             found.origin,
             by_input.cause or None,
-            by_input.spatial_shape,
+            spatial_shape,
         )
 
     def _applicable(self, by_input: RowsByInput) -> Mask | None:
@@ -157,7 +182,7 @@ class TensorPoint(CapturePoint):
             return mask
         if not self._told_of_mask:
             self._told_of_mask = True
-            self._passes.note_unmasked(self.name, cause)
+            self._passes.warn_of(warn_of_unmasked, self.name, cause)
         return None
 
     def _note_layout(self, layout: Layout | None, tensor: torch.Tensor, found: FoundAxis) -> None:
@@ -204,14 +229,33 @@ class TensorPoint(CapturePoint):
             kind = traced
         found = self._found.get((kind, tensor.ndim))
         if found is None or (found.missed and passes is not None and passes.current.flow):
-            told = any(each.origin == GUESS for each in self._found.values())
             found = find_axis(
                 tensor, self._rule or UNKNOWN, self.neuron_axis, passes, traced, found
             )
             found = self._found[kind, tensor.ndim] = self._as_known(found)
-            if found.origin == GUESS and passes is not None and not told:
-                passes.note_guess(self.name, found.cause)
+            if passes is not None and found.origin in (RULE, GUESS):
+                self._was_guessed = True
+            if passes is not None and found.origin == GUESS:
+                passes.warn_of(warn_of_guesses, self.name, found.cause)
         return found
+
+    def _contradicts_guess(self, found: FoundAxis, shape: Sequence[int]) -> bool:
+        """Return whether a tensor has its neurons elsewhere than was guessed, and warn of it.
+
+        Its rows would mean something else than earlier ones. A forward does not fail for a guess.
+        """
+        assert self._passes is not None
+        neurons = shape[found.axis]
+        moved = found.origin in (LAYER, FLOW) and any(
+            ndim == len(shape) and each.axis != found.axis
+            for (_, ndim), each in [*self._found.items()]
+            if each.origin in (RULE, GUESS)
+        )
+        if not moved and self.neurons in (None, neurons):
+            return False
+        cause = f"{neurons} neurons along axis {found.axis} ({found.origin})"
+        self._passes.warn_of(warn_of_contradicted, self.name, cause)
+        return True
 
     def _as_known(self, found: FoundAxis) -> FoundAxis:
         """Return an axis, or that of passes of another kind if only there it is certain."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import zipfile
 
 import numpy as np
@@ -13,6 +14,7 @@ from zarr.storage import ZipStore
 import tensorstate_gpu as ts
 from tests.support.labelled_store import ROWS, rewrite
 from tests.support.no_arrow import forget_arrow
+from tests.support.points import new_point, rows_of
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -195,13 +197,24 @@ def test_verify_names_every_problem(did, run):
 
 def test_escape_sequences_of_a_store_do_not_reach_the_terminal(did, run):
     def change(document):
-        document.update(json.loads(json.dumps(document).replace(ts.__version__, r"1\u001b[31m")))
+        text = json.dumps(document).replace(ts.__version__, r"1\u001b[31m")
+        text = re.sub(r'"(started|committed)": "', r'"\1": "\\u001b[31m', text)
+        document.update(json.loads(text))
 
     rewrite(run / "zarr.json", change)
+    run = run.rename(run.with_name("run\x1b[31m"))
     (run / "note\x1b[31m").touch()
     printed = [did(command, run)[1] for command in ("info", "verify")]
     assert r"'1\x1b[31m'" in printed[0]
+    assert printed[0].count(r" '\x1b[31m20") == 2  # started and committed
+    assert repr(str(run)) in printed[0]
     assert r"'note\x1b[31m'" in printed[1]
+    assert "\x1b" not in "".join(printed)
+    # Errors and what verify finds are lines, too.
+    (run / "a/c/2/0").write_bytes(b"{")
+    printed = [did("verify", run)[1], did("report", run)[2], did("info", "no\x1b[31m\nstore")[2]]
+    assert r"run\x1b[31m" in printed[1]
+    assert r"no\x1b[31m store" in printed[2]
     assert "\x1b" not in "".join(printed)
 
 
@@ -217,6 +230,20 @@ def test_export_to_parquet(did, run, tmp_path):
     for name in "ab":
         table = pq.read_table(tmp_path / f"out/{name}.parquet")
         assert table.equals(ts.Store(run)[name].to_arrow(), check_metadata=True)
+
+
+@pytest.mark.parametrize("to", ["parquet", "zip"])
+def test_export_of_a_layer_by_its_name(to, did, tmp_path):
+    points = [new_point(name=name) for name in ("conv_post_states", "head_post_states")]
+    for point in points:
+        point.append(rows_of(3), 3)
+    ts.Run(points).save(tmp_path / "run.zarr")
+    out = ("--out", tmp_path / "o")
+    layers = ("--layer", "conv", "--layer", "conv_post_states")  # the same
+    code, printed, _ = did("export", tmp_path / "run.zarr", "--to", to, *out, *layers)
+    assert (code, printed.count("\n")) == (0, 1)
+    if to == "parquet":
+        assert os.listdir(tmp_path / "o") == ["conv_post_states.parquet"]
 
 
 def test_export_of_counts_of_one_layer(did, run, tmp_path):

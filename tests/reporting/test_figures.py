@@ -300,7 +300,7 @@ def test_a_run_is_no_table(run):
         reporting.plot_firing_rates,
         reporting.plot_class_divergences,
     ):
-        with pytest.raises(TypeError, match="a Report or a table is needed, got a Run"):
+        with pytest.raises(TypeError, match=r"got a Run; its report\(\) makes one"):
             plot(run)
     with pytest.raises(TypeError, match=r"states must be an array .*, got Run"):
         reporting.plot_correlations(run)

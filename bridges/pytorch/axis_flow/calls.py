@@ -72,15 +72,22 @@ class Call:
         Then the parts are of the same inputs, or their axis counts all of them. What a model
         exchanges, joins or splits by itself may be of any inputs.
         """
+        return self.caller("torch.distributed.tensor.") is not None
+
+    def caller(self, beginning: str) -> FrameType | None:
+        """Return the frame of the part of torch that makes the call which is followed now.
+
+        ``beginning``: of its module's name. None if no such part does.
+        """
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             name = str(frame.f_globals.get("__name__"))
-            if name.startswith("torch.distributed.tensor."):
-                return True
+            if name.startswith(beginning):
+                return frame
             if name.partition(".")[0] not in ("torch", _OWN_PACKAGE):
-                return False
+                return None
             frame = frame.f_back
-        return False
+        return None
 
 
 _OWN_PACKAGE = __name__.partition(".")[0]

@@ -25,7 +25,7 @@ from .listed_inputs import ListedInputs
 from .same_shape import rule_of
 from .sequences import note_inverse
 from .views import axes_of_target
-from .weighted import takes_inputs_for_neurons, takes_inputs_for_steps
+from .weighted import takes_inputs_for_neurons, takes_inputs_for_steps, takes_one_sequence
 
 # Functions that return no tensor, or none that is new; they are called most often.
 _IGNORED = {
@@ -42,7 +42,9 @@ class KnownAxes:
     def __init__(self) -> None:
         self.inputs: int | None = None  # the batch size
         self.takes_one_input = False  # what was taken for several inputs is one
+        self.is_told = False  # to some layer, how many inputs there are
         self.inputs_are_steps = False  # of sequences, for some layer
+        self.is_one_sequence = False  # likewise, of a single one, which was noticed too late
         self._axes: MutableMapping[Tensor, Axes] = WeakTensorKeyDictionary()
         self._weights: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
         self._lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
@@ -135,6 +137,9 @@ class KnownAxes:
         note_inverse(call)
         self.takes_one_input |= takes_inputs_for_neurons(call)
         self.inputs_are_steps |= takes_inputs_for_steps(call)
+        if takes_one_sequence(call):
+            self.takes_one_input |= not self.is_told
+            self.is_one_sequence |= self.is_told and not self.takes_one_input
         has_all_inputs = self._listed.follow(call)
         for output, axes in zip(outputs, axes_of_outputs(call, rule_of(name)), strict=True):
             if isinstance(output, Tensor):

@@ -37,6 +37,21 @@ def takes_inputs_for_neurons(call: Call) -> bool:
     return call.name == "linear" and len(axes or ()) == 1 and has((axes or ())[0], BATCH)
 
 
+def takes_one_sequence(call: Call) -> bool:
+    """Return whether a layer takes what was taken for the model's inputs for steps of one sequence.
+
+    It is given (steps, features); recurrent layers add an axis.
+    """
+    axes = call.known(call.tensors[0]) if call.name in _OF_SEQUENCES else None
+    if axes is None:
+        return False
+    if call.name in _RECURRENT:
+        layer = call.caller("torch.nn.modules.rnn")
+        has_own_axis = layer is None or layer.f_locals.get("is_batched") is not False
+        return not has_own_axis and has(axes[int(call.args[-1])], BATCH)  # batch_first
+    return len(axes) == 2 and has(axes[0], BATCH)
+
+
 def takes_inputs_for_steps(call: Call) -> bool:
     """Return whether a layer takes what was taken for the model's inputs for steps of sequences.
 
@@ -53,6 +68,7 @@ def takes_inputs_for_steps(call: Call) -> bool:
 
 
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_OF_SEQUENCES = (*_RECURRENT, "multi_head_attention_forward")
 
 
 def _kernel_axes(call: Call) -> int:

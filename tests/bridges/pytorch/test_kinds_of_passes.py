@@ -20,6 +20,20 @@ class Layout(enum.Enum):
     LAST, FIRST = "last", "first"
 
 
+@pytest.fixture
+def followed(monkeypatch):
+    """The calls of passes that are followed."""
+    calls = []
+
+    class Counted(forward_passes.AxisFlow):
+        def __init__(self, frame):
+            calls.append(frame)
+            super().__init__(frame)
+
+    monkeypatch.setattr(forward_passes, "AxisFlow", Counted)
+    return calls
+
+
 class Turning(nn.Module):
     """Eight neurons and eight positions, which change places by what forward() is told."""
 
@@ -50,15 +64,8 @@ def test_flags_and_the_mode_may_move_neurons(how, turned_first):
     np.testing.assert_array_equal(run["act"].raw_states, np.tile(expected, (3, 1)))
 
 
-def test_names_that_are_data_do_not_slow_down_all_passes(monkeypatch):
-    model, x, followed = Turning().eval(), images(3, 8, 4), []
-
-    class Counted(forward_passes.AxisFlow):
-        def __init__(self, frame):
-            followed.append(frame)
-            super().__init__(frame)
-
-    monkeypatch.setattr(forward_passes, "AxisFlow", Counted)
+def test_names_that_are_data_do_not_slow_down_all_passes(followed):
+    model, x = Turning().eval(), images(3, 8, 4)
     with ts.capture(model, "act") as run:
         for i in range(50):
             model(x, way=f"of_user_{i}")
@@ -146,6 +153,60 @@ def test_passes_without_an_output_are_kinds_too(fails):
             with contextlib.suppress(ArithmeticError):
                 model(images(3, 8, 4), f"of_user_{i}", fails)
     assert len(run["act"]._found) <= 33
+
+
+def test_passes_that_return_nothing_are_not_followed_again_and_again(followed):
+    model = Silent()
+    with ts.capture(model, "act"):
+        try:
+            raise ArithmeticError  # which the program handles while it runs the model
+        except ArithmeticError:
+            for _ in range(3):
+                model(images(3, 8, 4), "plain", False)
+        assert len(followed) == 1
+        for _ in range(3):
+            with contextlib.suppress(ArithmeticError):
+                model(images(2, 3, 8, 4), "plain", True)
+        assert len(followed) == 4
+
+
+@pytest.mark.parametrize("positions", [7, 6])
+def test_a_guess_that_later_passes_contradict_does_not_break_them(positions):
+    """Not even where there are as many positions as neurons, whose rows would be mixed."""
+    model, x = Calls(through_numpy, fc=nn.Linear(4, 6)), images(2, positions, 4)
+    warns = pytest.warns(ts.errors.GuessedAxisWarning)
+    with warns as seen, ts.capture(model, "*") as run:
+        for fast in (True, False, False, True):
+            model(x, fast)
+    assert len(seen) == 2
+    assert "act_post_states (6 neurons along axis 1 (flow))" in str(seen[1].message)
+    assert (run["fc"].passes, run["act"].passes) == ((4, 4), (2, 4))
+    expected = np.tile(expected_rows(model.fc(x).mT), (2, 1))
+    np.testing.assert_array_equal(run["act"].raw_states, expected)
+    assert "act_post_states 2 of 4 passes" in " ".join(str(run.report()).split())
+
+
+def test_a_guessed_axis_that_changes_its_size_does_not_break_a_pass():
+    model = Calls(through_numpy, fc=nn.Linear(4, 6))
+    warns = pytest.warns(ts.errors.GuessedAxisWarning)
+    with warns as seen, ts.capture(model, "act") as run:
+        for positions in (7, 5, 7):
+            model(images(2, positions, 4), True)
+    assert len(seen) == 2
+    assert (run["act"].passes, run["act"].state_count) == ((2, 3), 24)
+
+
+@pytest.mark.filterwarnings("ignore::tensorstate_gpu.errors.GuessedAxisWarning")
+def test_a_layer_that_is_reset_forgets_a_guess():
+    model, x = Calls(through_numpy, fc=nn.Linear(4, 6)), images(2, 7, 4)
+    with ts.capture(model, "act") as run:
+        model(x, True)
+        model(x, False)
+        run["act"].reset_states()
+        for fast in (False, True):
+            model(x, fast)
+    expected = np.tile(expected_rows(model.fc(x), 2), (2, 1))
+    np.testing.assert_array_equal(run["act"].raw_states, expected)
 
 
 def test_a_guess_is_said_once_for_all_kinds_of_passes():

@@ -175,6 +175,36 @@ def test_steps_are_not_taken_for_inputs_without_a_word(kind, captured):
     }
 
 
+LAYERS_OF_ONE_SEQUENCE = {
+    "lstm": nn.LSTM(4, 5),
+    "gru": nn.GRU(4, 5, batch_first=True),
+    "transformer": nn.TransformerEncoderLayer(4, 2, 8),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS_OF_ONE_SEQUENCE)
+def test_one_sequence_without_a_batch_axis_is_one_input(name):
+    with ts.capture(LAYERS_OF_ONE_SEQUENCE[name], "*", exclude="*out_proj") as run:
+        for steps in (7, 5):
+            with run.labels([steps]):
+                LAYERS_OF_ONE_SEQUENCE[name](images(steps, 4))
+    assert run.instance_count == 2
+    for point in run.values():
+        assert {label: each.total for label, each in point.counts_by().items()} == {7: 7, 5: 5}
+
+
+@pytest.mark.parametrize("name", LAYERS_OF_ONE_SEQUENCE)
+def test_steps_of_one_sequence_that_count_as_inputs_are_told(name):
+    """Layers before the one that shows it have taken them for inputs."""
+    model = nn.Sequential(nn.Linear(4, 4), LAYERS_OF_ONE_SEQUENCE[name])
+    warns = pytest.warns(ts.errors.BatchAxisWarning, match=r"each of its steps \(axis 0\) counts")
+    with warns as told, ts.capture(model, "0") as run:
+        for _ in range(2):
+            model(images(7, 4))
+    assert len(told) == 1
+    assert run.instance_count == 14
+
+
 def test_steps_of_one_sequence_may_be_inputs():
     """Words of a sentence, in a batch of one, or as an attention that looks at all inputs."""
     model = Calls(
