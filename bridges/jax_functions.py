@@ -41,7 +41,7 @@ def compress(x: Any, neuron_axis: int, threshold: Any) -> Any:
     return _pack_bits(fires.reshape(-1, layout.neurons))
 
 
-def _pack_bits(fires: jax.Array) -> jax.Array:
+def _pack_bits(fires: Any) -> Any:
     """Like packbits, little-endian, of which XLA makes a sum for each byte.
 
     On one thread, 115,200 rows of 20 took 1.7 ms by packbits, and 0.9 ms by this.

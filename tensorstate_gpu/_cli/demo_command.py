@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tensorstate_gpu._cli.opened_store import RESULTS, STATES
+from tensorstate_gpu._cli.terminal import terminal_width
 from tensorstate_gpu._process.new_files import check_new
 from tensorstate_gpu.demo import main_job
 from tensorstate_gpu.reporting.page.write import check_page
@@ -19,7 +20,7 @@ def demo(options: argparse.Namespace) -> int:
     if options.html is not None:
         check_page(options.html)
     run, report = main_job(options.mnist, options.seed, options.epochs)
-    print(f"\n{report}")
+    print(f"\n{report.to_text(terminal_width())}")
     if folder is not None:
         run.save(folder / STATES)
         (folder / RESULTS).write_text(json.dumps(report.as_dict(), indent=2) + "\n")

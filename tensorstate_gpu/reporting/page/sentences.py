@@ -96,7 +96,7 @@ def _named(layers: Sequence[str]) -> str:
     # Never a name alone: that of a layer may be a number, as in nn.Sequential.
     if len(layers) == 1:
         return f"layer {layers[0]}"
-    return f"layers {' and '.join(layers)}" if len(layers) == 2 else f"{len(layers):,} layers"
+    return f"the layers {' and '.join(layers)}" if len(layers) == 2 else f"{len(layers):,} layers"
 
 
 def about_layer(layer: LayerReport, profile: LayerProfile | None) -> list[str]:
