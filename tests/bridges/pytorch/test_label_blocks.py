@@ -41,6 +41,23 @@ def test_all_passes_of_a_block_have_its_labels(keep):
         assert labels_of(point) == {0: 3, 1: 6, 2: 2}
 
 
+def test_labels_end_with_the_block_also_of_a_layer_that_is_called_twice():
+    class Twice(Autoencoder):
+        def forward(self, x):
+            return self.encoder[1](super().forward(self.encoder[1](x)))
+
+    model = Twice()
+    with ts.capture(model, "ReLU") as run:
+        for label in (1, 2):  # before the second block, all calls are known
+            with run.labels([label] * 2):
+                model(images(2, 4))
+        model(images(2, 4))
+    assert len(run) == 3
+    for point in run.values():
+        with pytest.raises(ts.errors.LabelsMissing, match="2 of 6 instances"):
+            point.counts_by()
+
+
 def test_a_part_of_the_model_alone():
     model = Autoencoder()
     with ts.capture(model, "ReLU") as run:
