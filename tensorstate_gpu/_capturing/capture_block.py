@@ -1,7 +1,7 @@
 """capture(): capture points for the duration of a ``with`` block."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -14,6 +14,7 @@ from tensorstate_gpu._capturing.attachment import (
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.run import Run
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 
 _USAGE = "capture() captures inside a block only: with ts.capture(model, ...) as run:"
 
@@ -73,18 +74,21 @@ def capture(model: object, *where: Any, **how: Any) -> CaptureBlock:
 def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
     attachment = plan_attachment(model, *where, **how)
     bridge, options = attachment.bridge, attachment.options
-    points = bridge.attach_in_place(model, attachment.chosen, attachment.method, options)
-    attachment.tell(points)
+    points: Sequence[CapturePoint] = ()
+    marks = PassMarks()
     try:
+        with deferred_interrupts():  # between hooks, some would stay at the model
+            points = bridge.attach_in_place(model, attachment.chosen, attachment.method, options)
+        attachment.tell(points)
         run = Run(points)
         check_store_layers(options.disk_path)
-    except ValueError:  # for example, two layers with the same name
-        bridge.detach(points)
-        release_names(points)
+        if options.disk_path is None and options.stage_rows is None:
+            _mark_passes(points, marks)
+    except BaseException:  # for example, two layers with the same name
+        with deferred_interrupts():
+            bridge.detach(points)
+            release_names(points)
         raise
-    marks = PassMarks()
-    if options.disk_path is None and options.stage_rows is None:
-        _mark_passes(points, marks)
     try:
         yield run
     except BaseException:
@@ -97,9 +101,9 @@ def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
             release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
         raise
     finally:
-        bridge.detach(points)
-        marks.release()
-        run.close()
+        with closing(run), deferred_interrupts():  # also Ctrl-C leaves no store open
+            bridge.detach(points)
+            marks.release()
 
 
 def _mark_passes(points: Sequence[CapturePoint], marks: PassMarks) -> None:

@@ -189,7 +189,7 @@ class Intake:
     def begin_notes(self, notes: PassNotes) -> None:
         """Let notes hold in this thread."""
         self.wait_for_pending()
-        self.scope.notes, self.scope.of_next_pass = notes, NO_NOTES
+        self.scope.begin(notes)
         # Where batches arrive in threads of the framework, also there.
         self.pending_notes = notes if self._barriers else NO_NOTES
 

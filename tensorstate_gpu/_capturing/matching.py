@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tensorstate_gpu.errors import NoLayerMatches
+from tensorstate_gpu.reporting.text import with_noun
 
 Layers = Sequence[tuple[str, Any]]
 Matcher = Callable[[str, Any], bool]
@@ -187,7 +188,18 @@ def _nothing_matched(layers: Layers, attach_to: object, exclude: object) -> str:
     words = [pattern for pattern in listed(attach_to) if isinstance(pattern, str)]
     excluding = f" with exclude={exclude!r}" if exclude else ""
     there_are = closest_first(layers, words, shown=20)
-    return f"attach_to={attach_to!r}{excluding} matches no layer; there are: {there_are}"
+    return f"attach_to={_shown(attach_to)}{excluding} matches no layer; there are: {there_are}"
+
+
+def _shown(patterns: object) -> str:
+    """Return patterns as Python writes them, but only the number of layers: theirs may be pages."""
+    plain = (str, type)
+    layers = [
+        each
+        for each in listed(patterns)
+        if not (isinstance(each, plain) or inspect.isroutine(each))
+    ]
+    return f"<{with_noun(len(layers), 'layer')}>" if layers else repr(patterns)
 
 
 def closest_first(layers: Layers, words: Sequence[str], shown: int) -> str:

@@ -12,6 +12,7 @@ from tensorstate_gpu._capturing import capture_block
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._cli.input_batches import FROM_BATCHES, Batch, Batches
 from tensorstate_gpu._cli.model_calls import Call, call_of, check_device
+from tensorstate_gpu._cli.terminal import terminal_width
 from tensorstate_gpu._cli.users_objects import load_data, load_model, users_code
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.errors import NoStore, TensorStateError
@@ -44,7 +45,7 @@ def capture(options: argparse.Namespace) -> int:
         raise
     with Progress.in_percent("measuring") as progress:
         report = run.report(by_label=options.labels is not None, progress=progress.to_share)
-    print(f"\n{report}")
+    print(f"\n{report.to_text(terminal_width())}")
     if page is not None:
         report.to_html(page, origin=_origin(options))
         print(f"\nThe page with charts: {page}")

@@ -251,10 +251,11 @@ MISTAKES = {
     "no layer": (("mine:model", "--attach", "C*"), "['C*'] matches no layer; there are: 0 (Linea"),
     "no inputs": (("mine:model", "--inputs", "mine:no_images"), "--inputs has no inputs"),
     "a number": (("mine:model", "--inputs", "mine:number"), "--inputs must be an array or an iter"),
+    "numbers": (("mine:model", "--inputs", "mine:names"), "a dict of arrays, got str"),
     "pairs": (("mine:model", "--inputs", "mine:pairs"), "a batch is a list of 2: --labels from-ba"),
     "no pairs": (
         ("mine:model", "--inputs", "mine:loader", "--labels", "from-batches"),
-        "takes batches that are pairs (inputs, labels), got a list of 1",
+        "takes batches that are pairs (inputs, labels), got list of 1",
     ),
     "an array of pairs": (
         ("mine:model", "--labels", "from-batches"),
