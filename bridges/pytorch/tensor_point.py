@@ -86,7 +86,7 @@ class TensorPoint(CapturePoint):
         if tensor.is_neg():
             tensor = given = tensor.resolve_neg()
         found = self._axis_of(given, traced)
-        if self._was_guessed and self._contradicts_guess(found, tensor.shape):
+        if self._was_guessed and self._contradicts_guess(found, tensor.shape, self.neurons):
             return False
         if layout is not None or self._ndim != tensor.ndim or self.intake.accumulator is None:
             self._note_layout(layout, tensor, found)
@@ -239,7 +239,9 @@ class TensorPoint(CapturePoint):
                 passes.warn_of(warn_of_guesses, self.name, found.cause)
         return found
 
-    def _contradicts_guess(self, found: FoundAxis, shape: Sequence[int]) -> bool:
+    def _contradicts_guess(
+        self, found: FoundAxis, shape: Sequence[int], neurons_before: int | None
+    ) -> bool:
         """Return whether a tensor has its neurons elsewhere than was guessed, and warn of it.
 
         Its rows would mean something else than earlier ones. A forward does not fail for a guess.
@@ -251,7 +253,7 @@ class TensorPoint(CapturePoint):
             for (_, ndim), each in [*self._found.items()]
             if each.origin in (RULE, GUESS)
         )
-        if not moved and self.neurons in (None, neurons):
+        if not moved and neurons_before in (None, neurons):
             return False
         cause = f"{neurons} neurons along axis {found.axis} ({found.origin})"
         self._passes.warn_of(warn_of_contradicted, self.name, cause)

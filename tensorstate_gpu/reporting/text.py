@@ -62,6 +62,8 @@ def _columns(text: str) -> int:
 def _character_columns(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me"):  # marks above and below the one before
         return 0
+    if "\u1160" <= character <= "\u11ff":  # drawn within the Korean letter before it
+        return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 

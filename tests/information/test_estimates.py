@@ -14,11 +14,10 @@ from tensorstate_gpu.information import (
     coverage,
     entropy,
     estimate,
+    estimate_difference,
     rarefaction,
 )
-from tensorstate_gpu.information.bounds import _NO_COINCIDENCE, unseen_entropy
-from tensorstate_gpu.information.group_sums import GroupSums
-from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
+from tensorstate_gpu.information.bounds import _NO_COINCIDENCE
 from tensorstate_gpu.information.replicates import student_quantile
 
 SHARES = np.array([0.4, 0.3, 0.2, 0.05, 0.03, 0.02])
@@ -142,6 +141,15 @@ def test_the_floor_is_between_nothing_and_the_neurons():
     assert (found.lower, found.upper) == (10, 10)
 
 
+def test_a_bound_that_is_not_known_is_none_in_json():
+    unknown = estimate([[1, 2]])  # of arrays without neurons nothing bounds the entropy
+    assert unknown.upper == math.inf
+    as_dict = json.loads(json.dumps(unknown.as_dict(), allow_nan=False))
+    assert (as_dict["lower"], as_dict["upper"]) == (0, None)
+    difference = estimate_difference(unknown, unknown).as_dict()
+    assert (difference["lower"], difference["upper"]) == (None, None)
+
+
 def test_an_interval_is_within_the_bounds():
     groups = np.ones((40, 2), np.int64)
     groups[1:, 1] = 0  # one instance in 41 has the other state
@@ -154,51 +162,6 @@ def test_an_interval_is_within_the_bounds():
 def test_one_row():
     found = estimate([[1], [0]])
     assert (found.value, found.plugin_of_half, found.rows) == (0, 0, 1)
-
-
-def test_what_a_state_that_was_not_seen_may_add():
-    few = GroupSums.of(GroupTable.of([[2], [1]]))
-    assert unseen_entropy(few) == 1  # a share of at most one half
-    rows = GroupSums.of(GroupTable.of([[6, 6], [6, 7]]))
-    assert unseen_entropy(rows) == pytest.approx(entropy([3, 25 - 3]))
-
-
-def test_units_are_counted_by_how_unevenly_their_instances_are_spread():
-    """Clips of 1 to 9 frames, which are as many as 1 / sum of squared shares of equal length."""
-    rng, frames = np.random.default_rng(0), np.arange(300) % 9 + 1
-    expected = frames.sum() ** 2 / (frames**2).sum()
-    samples = [
-        SampledInstances(tuple(np.bincount(rng.integers(0, 32, 300), frames, 32)), 0, True)
-        for _ in range(400)
-    ]
-    found = np.array([sample.effective for sample in samples])
-    assert 1 / np.mean(1 / found) == pytest.approx(expected, rel=0.05)
-    assert (found > expected / 3).all()
-    assert (found < 3 * expected).all()
-
-
-@pytest.mark.parametrize(
-    ("by_group", "has_units", "effective"),
-    [
-        ((7, 9, 0, 4), False, 20),
-        ((7, 9, 6, 8), True, 30),  # no less evenly than 30 alone
-        ((5, 5), True, 10),
-        ((10, 0), True, 1),
-        ((99, 1), True, 2),  # two groups have at least two units
-        ((0, 0), True, 0),
-    ],
-)
-def test_how_many_instances_are_independent(by_group, has_units, effective):
-    assert SampledInstances(by_group, 0, has_units).effective == pytest.approx(effective, abs=0.5)
-
-
-def test_a_kind_of_instance_that_none_was_of():
-    """All rows of such an instance have another state: many rows of each tell no more of it."""
-    part = ts.StateCounts(np.arange(4, dtype=np.uint8)[:, None], [1000] * 4, 3)
-    found = ts.GroupedCounts([part] * 32, [5] * 32).estimate()
-    one_of_a_hundred = entropy([1, 99]) + 0.99 * 2
-    assert (found.value, found.quality) == (pytest.approx(2, abs=1e-4), "good")
-    assert found.lower < one_of_a_hundred < found.upper
 
 
 def test_the_constant_of_the_floor():
