@@ -62,7 +62,7 @@ def test_a_writer_whose_record_was_deleted_ends(path):
     store = opened(path, "x")
     new_point(store, neurons=24).append(ROWS, 600)
     (path / "zarr.json").unlink()
-    with pytest.raises(ts.errors.StoreInUse, match="another writer has opened .* or deleted it"):
+    with pytest.raises(ts.errors.StoreInUse, match=r"another writer has opened .* or deleted it"):
         store.close()
     store.session.writer.life.stop()
 
