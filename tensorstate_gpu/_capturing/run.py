@@ -1,7 +1,7 @@
 """Run: the capture points of one model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
@@ -154,14 +154,17 @@ class Run(Mapping[str, CapturePoint]):
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Capture nothing inside a ``with`` block, in any thread."""
-        paused = list(self._points.values())
-        for point in paused:
-            point.intake.pause()
-        try:
+        with ExitStack() as pauses:
+
+            def pause(point: CapturePoint, _: CapturePoint | None = None) -> None:
+                point.intake.pause()
+                pauses.callback(point.intake.go_on)
+
+            for point in self._points.values():
+                pause(point)
+                point.new_point_listeners.append(pause)  # of later calls that a pass shows
+                pauses.callback(point.new_point_listeners.remove, pause)
             yield
-        finally:
-            for point in paused:
-                point.intake.go_on()
 
     def reset(self) -> None:
         """Empty every capture point."""
