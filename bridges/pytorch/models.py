@@ -80,6 +80,13 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     return _unwrapped(wrapped)
 
 
+def inside(pattern: Any) -> Any:
+    """Return the module in wrappers of torch.compile, checkpointing, FSDP; anything else itself."""
+    while isinstance(pattern, nn.Module) and (names := _WRAPPED & pattern._modules.keys()):
+        pattern = pattern._modules[names.pop()]
+    return pattern
+
+
 def class_names(layer: Any) -> tuple[str, ...]:
     """Return the names of a layer's class; torch creates some at run time (ParametrizedLinear)."""
     kind = plain_class(layer)

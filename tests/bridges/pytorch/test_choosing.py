@@ -299,3 +299,17 @@ def test_a_wrapper_that_is_the_model():
         run.labels([0] * 3)
         checkpoint_wrapper(layer)(images(3, 4))
     assert {name: point.state_count for name, point in run.items()} == {"Linear_post_states": 3}
+
+
+def test_a_wrapper_stands_for_the_layer_in_it():
+    checkpointed, compiled = checkpoint_wrapper(nn.Linear(4, 8)), nn.Linear(8, 4)
+    compiled = torch.compile(compiled, backend="eager")
+    model = nn.Sequential(checkpointed, compiled, nn.Linear(4, 4))
+    for patterns, names in (
+        ({"attach_to": checkpointed}, ["0"]),
+        ({"attach_to": [compiled, "2"]}, ["1", "2"]),
+        ({"exclude": (checkpointed, compiled)}, ["2"]),
+    ):
+        with ts.capture(model, **patterns) as run:
+            pass
+        assert list(run) == [f"{name}_post_states" for name in names]
