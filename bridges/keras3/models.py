@@ -76,6 +76,11 @@ def itself(model: Any) -> tuple[str, Any]:
     return model.name, model
 
 
+def inside(pattern: Any) -> Any:
+    """Return a pattern itself: wrappers of Keras are layers with names."""
+    return pattern
+
+
 def has_kernel(layer: Any) -> bool:
     """Return whether a layer has weights of two or more axes, and is not a model of layers."""
     whole = is_of_keras(layer) and not isinstance(layer, keras.Model)

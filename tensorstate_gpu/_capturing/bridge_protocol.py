@@ -30,6 +30,9 @@ class Bridge(Protocol):
     def itself(self, model: Any) -> tuple[str, Any]:
         """Return the model as a layer that can be chosen, with its name."""
 
+    def inside(self, pattern: Any) -> Any:
+        """Return the layer in a wrapper that has no name of its own; anything else itself."""
+
     def has_kernel(self, layer: Any) -> bool:
         """Return whether a layer has weights of two or more axes: it is captured by default."""
 

@@ -33,9 +33,13 @@ def choose(
     layers = bridge.layers(model)
     whole = bridge.itself(model)
     itself = None if any(layer is whole[1] for _, layer in layers) else whole
-    unwanted = as_patterns(exclude)
+    unwanted = _without_wrappers(bridge, as_patterns(exclude))
     try:
-        wanted = _with_weights(bridge, model) if attach_to is None else as_patterns(attach_to)
+        wanted = (
+            _with_weights(bridge, model)
+            if attach_to is None
+            else _without_wrappers(bridge, as_patterns(attach_to))
+        )
         chosen = match(
             layers,
             wanted,
@@ -65,6 +69,12 @@ def _with_weights(bridge: Bridge, model: object) -> list[object]:
             'call, Keras layers may have none yet): attach_to= names others, and "*" stands for all'
         )
     return found
+
+
+def _without_wrappers(bridge: Bridge, patterns: object) -> object:
+    if (each := listed(patterns)) is patterns:
+        return [bridge.inside(pattern) for pattern in each]
+    return bridge.inside(patterns)
 
 
 def as_patterns(patterns: object) -> object:
