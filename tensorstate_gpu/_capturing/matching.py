@@ -187,19 +187,15 @@ def _pattern_error(pattern: object, argument: str) -> TypeError:
 def _nothing_matched(layers: Layers, attach_to: object, exclude: object) -> str:
     words = [pattern for pattern in listed(attach_to) if isinstance(pattern, str)]
     excluding = f" with exclude={exclude!r}" if exclude else ""
-    there_are = closest_first(layers, words, shown=20)
-    return f"attach_to={_shown(attach_to)}{excluding} matches no layer; there are: {there_are}"
+    wanted, there_are = _shown(attach_to, layers), closest_first(layers, words, shown=20)
+    return f"attach_to={wanted}{excluding} matches no layer; there are: {there_are}"
 
 
-def _shown(patterns: object) -> str:
-    """Return patterns as Python writes them, but only the number of layers: theirs may be pages."""
-    plain = (str, type)
-    layers = [
-        each
-        for each in listed(patterns)
-        if not (isinstance(each, plain) or inspect.isroutine(each))
-    ]
-    return f"<{with_noun(len(layers), 'layer')}>" if layers else repr(patterns)
+def _shown(patterns: object, layers: Layers) -> str:
+    """Return patterns as Python writes them; of layers only how many, since each may take pages."""
+    known = {id(layer) for _, layer in layers}
+    given = sum(id(each) in known for each in listed(patterns))
+    return f"<{with_noun(given, 'layer')}>" if given else repr(patterns)
 
 
 def closest_first(layers: Layers, words: Sequence[str], shown: int) -> str:

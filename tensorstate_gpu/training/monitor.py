@@ -19,6 +19,7 @@ from tensorstate_gpu.training.phase_counts import PhaseCounts
 from tensorstate_gpu.training.saved_state import (
     FORMAT,
     check_state,
+    how_many,
     loaded_windows,
     saved_windows,
 )
@@ -270,6 +271,7 @@ class StateMonitor(PhaseCounts):
             "firing": self._rule,
             "groups": self._groups or 0,
             "counts": saved_windows(self._sampler.windows),
+            "histograms": how_many(self._sampler.windows),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

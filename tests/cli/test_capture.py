@@ -272,7 +272,7 @@ MISTAKES = {
     "batch size": (("mine:model", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
     "a page in the way": (("mine:model", "--html", "mine.py"), "mine.py exists; it is not overwri"),
     "a file in the way": (("mine:model", "--store", "mine.py"), "mine.py"),
-    "a folder in the way": (("mine:model", "--store", "."), "it is not overwritten"),
+    "a folder in the way": (("broken:model", "--store", "."), ". is a folder with other content; "),
     "a store within a file": (("mine:model", "--store", "mine.py/run"), "mine.py"),
     "an unknown device": (("mine:model", "--device", "gpu"), "--device gpu: PyTorch cannot use it"),
     "no such device": (("mine:model", "--device", "cuda:99"), "--device cuda:99: PyTorch cannot "),

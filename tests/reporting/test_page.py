@@ -154,6 +154,16 @@ def test_sentences(read):
     assert silent == 0
 
 
+def test_why_a_layer_is_constant():
+    """As a sentence, whatever the reason begins with."""
+    points = [captured("on", np.ones((9, 3), bool)), captured("off", np.zeros((9, 3), bool))]
+    told = [about_layer(layer, None)[1] for layer in ts.Run(points).report().layers]
+    assert told == [
+        "All neurons always fire: exclude= it, or choose a threshold=.",
+        "It never fires.",
+    ]
+
+
 def test_warnings_come_first(run):
     """A guessed axis, and neurons that are idle, are told in the summary, not in a panel alone."""
     report = run.report()

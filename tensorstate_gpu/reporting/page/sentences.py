@@ -103,7 +103,7 @@ def about_layer(layer: LayerReport, profile: LayerProfile | None) -> list[str]:
     """What the numbers of a layer say, and what to do."""
     sentences = [_efficiency(layer)]
     if reason := layer.why_constant():
-        sentences.append(f"It {_without_it(reason)}.")
+        sentences.append(f"{_with_subject(reason)}.")
     elif layer.is_at_ceiling:
         sentences.append(f"{_too_few_states(layer)} Capture more inputs.")
     if profile is not None and not layer.why_constant():
@@ -149,9 +149,9 @@ def _too_few_states(layer: LayerReport) -> str:
     )
 
 
-def _without_it(reason: str) -> str:
-    """A reason that begins with a verb, after "It"."""
-    return reason.replace("all neurons always fire", "is always on: all neurons always fire")
+def _with_subject(reason: str) -> str:
+    """Return a reason as a sentence: most begin with a verb."""
+    return reason.replace("all", "All", 1) if reason.startswith("all ") else f"It {reason}"
 
 
 def _neurons(profile: LayerProfile) -> list[str]:
