@@ -129,13 +129,9 @@ class TensorPoint(CapturePoint):
         if states is None:
             states = borrow(by_input.view, "states")
         # The threads that the passes of a CPU keep busy are idle while a device computes. The CPU
-        # has nothing to be worked on: no streams. is_real_forward() has asked for CUDA graphs.
-        backend = backend_for(states.device)
-        with (
-            prefer_single_thread()
-            if by_input.view.is_cpu
-            else backend.working_on(states, exports=False, recorded=True)
-        ):
+        # has nothing to be worked on: no streams.
+        backend, on_cpu = backend_for(states.device), by_input.view.is_cpu
+        with prefer_single_thread() if on_cpu else backend.working_on(states, exports=False):
             packed, neurons = pack(states, by_input.axis, threshold, self.options.firing)
             if self.intake.accumulator is None:
                 self.intake.note_nan(states, packed)

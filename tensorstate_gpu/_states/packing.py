@@ -119,8 +119,9 @@ def pack(
     replaces the threshold. ``scratch``: the rows may be in memory that this thread's next call
     overwrites.
     """
-    planned = cached_plan if type(neuron_axis) is int else plan
-    layout = planned(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
+    place = tensor.shape, tensor.strides, tensor.element.size
+    is_plain = type(neuron_axis) is int
+    layout = cached_plan(*place, neuron_axis) if is_plain else plan(*place, neuron_axis)
     if function is not None:
         packed = backend_for(tensor.device).compress_by_function(tensor, layout, function)
         return packed, layout.neurons
