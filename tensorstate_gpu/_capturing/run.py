@@ -122,7 +122,8 @@ class Run(Mapping[str, CapturePoint]):
         On Keras, all this holds inside a ``with`` block only; without one, a warning says so.
 
         Raises TypeError or ValueError for anything else. A pass with another number of inputs is
-        captured without labels, and a warning says so.
+        captured without labels, and a warning says so. A block raises RuntimeError while another
+        asyncio task of the thread is in one.
         """
         notes = PassNotes.from_arguments(labels, units, mask)
         hold = [point.note_next_pass(notes) for point in self._points.values()]
