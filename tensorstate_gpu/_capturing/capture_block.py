@@ -101,6 +101,7 @@ def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
             release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
         raise
     finally:
+        run.has_ended = True
         with closing(run), deferred_interrupts():  # also Ctrl-C leaves no store open
             bridge.detach(points)
             marks.release()

@@ -38,6 +38,7 @@ def _check_folder(folder: Path) -> None:
     """Raise ValueError or OSError, before the training, if the demo cannot be saved there."""
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} exists and is not empty; it is not overwritten: choose another")
-    # Folders that are missing are made at the end: is there one in which that is possible?
-    place = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
-    check_new(place / STATES)
+    new = folder.absolute() / STATES
+    while not os.path.lexists(new.parent):  # folders that are missing are made at the end
+        new = new.parent
+    check_new(new)

@@ -241,6 +241,12 @@ def test_a_file_in_the_place_of_the_folder(tmp_path, capsys):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_new_folder_within_that_of_another_demo(tmp_path, capsys):
+    (tmp_path / "states.zarr").mkdir()
+    said = refused(capsys, "demo", "--save", tmp_path / "new/inner", "--epochs", 0)
+    assert "epochs must be at least 1" in said  # the folder is no obstacle
+
+
 def test_report_of_nothing(tmp_path):
     done = tensorstate("report", tmp_path / "nowhere")
     assert (done.returncode, done.stdout) == (2, "")

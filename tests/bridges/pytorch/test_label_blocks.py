@@ -318,3 +318,14 @@ def test_nothing_is_captured_in_a_pause():
             model(images(3, 4))
         model(images(4, 4))
     assert run.instance_count == 6
+
+
+def test_labels_after_the_end_of_a_capture_warn():
+    model = nn.Linear(4, 3)
+    with ts.capture(model) as run:
+        model(images(2, 4))
+    with pytest.warns(UserWarning, match=r"the capture has ended.*counts_by\(labels\) of") as told:
+        run.labels([0, 1])
+    assert told[0].filename == __file__
+    assert [*run[0].counts_by([0, 1])] == [0, 1]
+    run.labels(None)  # says nothing, and loses nothing
