@@ -124,7 +124,8 @@ class Run(Mapping[str, CapturePoint]):
         On Keras, all this holds inside a ``with`` block only; without one, a warning says so.
 
         Raises TypeError or ValueError for anything else. A pass with another number of inputs is
-        captured without labels, and a warning says so. So does one after the end of capture().
+        captured without labels, and a warning says so. So does one after the end of capture(). A
+        block raises RuntimeError while another asyncio task of the thread is in one.
         """
         notes = PassNotes.from_arguments(labels, units, mask)
         if self.has_ended and notes.inputs is not None:
