@@ -1,0 +1,121 @@
+"""PyTorch: tells hooks of a module when its public methods are called, which run no hooks."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FrameType, FunctionType, TracebackType
+from typing import Any
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("PyTorch hooks need torch: pip install torch") from error
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MethodCall:
+    """A call of a public method of a module.
+
+    ``names``: of its positional arguments. ``frame``: of a call that lasts as long.
+    """
+
+    module: nn.Module
+    name: str
+    names: tuple[str, ...]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    frame: FrameType
+
+
+class MethodWatcher:
+    """Base class of hooks that are told of calls of the public methods of their module."""
+
+    def begin_method(self, call: MethodCall) -> None:
+        """Called before the method."""
+        raise NotImplementedError
+
+    def end_method(self, call: MethodCall, *, has_failed: bool) -> None:
+        """Called after the method, whether or not it was the outermost."""
+        raise NotImplementedError
+
+
+def watches_methods(hook: object) -> bool:
+    """Return whether a hook is a method of a MethodWatcher."""
+    return isinstance(getattr(hook, "__self__", None), MethodWatcher)
+
+
+def watched_methods(kind: type) -> dict[str, Callable[..., Any]]:
+    """Return the public methods of a class of modules, by name, so that they tell watchers.
+
+    Not ``forward``, which runs hooks, nor what torch defines or calls: ``train``, ``state_dict``.
+    Not generators and coroutines either: their calls are over before they run.
+    """
+    found: dict[str, Callable[..., Any]] = {}
+    for name in dir(kind):
+        function = inspect.getattr_static(kind, name)
+        if name.startswith("_") or hasattr(nn.Module, name) or not _is_watchable(function):
+            continue
+        found[name] = _watched(function)
+    return found
+
+
+def _is_watchable(value: object) -> bool:
+    if not isinstance(value, FunctionType) or value.__module__.startswith("torch."):
+        return False
+    plain = inspect.unwrap(value)
+    lasts = (
+        inspect.isgeneratorfunction,
+        inspect.iscoroutinefunction,
+        inspect.isasyncgenfunction,
+    )
+    return not any(is_kind(plain) for is_kind in lasts)
+
+
+def _watched(function: FunctionType) -> Callable[..., Any]:
+    names = _names_of_arguments(function)
+
+    @functools.wraps(function)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        watchers = () if torch.compiler.is_compiling() else _watchers_of(self)
+        if not watchers:
+            return function(self, *args, **kwargs)
+        call = MethodCall(self, function.__name__, names, args, kwargs, sys._getframe())
+        with _Told(watchers, call):
+            return function(self, *args, **kwargs)
+
+    return method
+
+
+def _names_of_arguments(function: FunctionType) -> tuple[str, ...]:
+    """Return the names of a method's positional arguments, without ``self``."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(each.name for each in parameters if each.kind in kinds)[1:]
+
+
+def _watchers_of(module: nn.Module) -> tuple[MethodWatcher, ...]:
+    hooks = module._forward_pre_hooks.values()
+    return tuple(hook.__self__ for hook in hooks if watches_methods(hook))
+
+
+class _Told:
+    """Tells watchers where a call of a method begins and ends."""
+
+    def __init__(self, watchers: tuple[MethodWatcher, ...], call: MethodCall) -> None:
+        self._watchers, self._call = watchers, call
+
+    def __enter__(self) -> None:
+        for watcher in self._watchers:
+            watcher.begin_method(self._call)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
+    ) -> None:
+        for watcher in self._watchers:
+            watcher.end_method(self._call, has_failed=kind is not None)
