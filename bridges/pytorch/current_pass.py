@@ -21,6 +21,7 @@ class CurrentPass(threading.local):
     module: Any = None  # the outermost module that was called
     frame: FrameType | None = None  # of that call
     signature: Any = None  # of its inputs
+    plain_kind: Any = None  # the same without flags and sizes
     inputs: int | None = None
     mask: Mask | None = None
     flow: AxisFlow | None = None

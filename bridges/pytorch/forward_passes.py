@@ -51,7 +51,7 @@ class ForwardPasses(OwnHook):
 
     Kinds differ in the numbers of axes of the tensors that the model is given, in its flags and
     its training mode, in whether there are none, one or several inputs, and in whether there is a
-    mask. More passes are followed, but not many, as long as some layer has not run.
+    mask; in sizes only after a layer had its neurons elsewhere. More passes are followed, but not many, as long as some layer has not run.
 
     ``mask``: the argument of the model that is the mask, if any.
     """
@@ -64,6 +64,7 @@ class ForwardPasses(OwnHook):
         self._counter: PassCounter | None = None
         self._followed: dict[Any, int] = {}
         self._flagged: set[Any] = set()  # kinds that flags tell apart, also of passes that failed
+        self._by_sizes: set[Any] = set()  # kinds of which some layer has its neurons elsewhere
         self._done: set[Any] = set()  # kinds that are followed no more
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
         self._told_of_steps = False
@@ -147,6 +148,10 @@ class ForwardPasses(OwnHook):
         self._done.discard(kind)
         return kind in self._followed
 
+    def tell_sizes_apart(self) -> None:
+        """Let each size of what the model is given be a kind of its own, in passes like this."""
+        self._by_sizes.add(self.current.plain_kind)
+
     # ---- passes --------------------------------------------------------------------------------
 
     def begin(
@@ -201,8 +206,10 @@ class ForwardPasses(OwnHook):
         few = (inputs == 0, inputs == 1)  # torch.jit.trace makes tensors of numbers
         method = None if self.current.method is None else self.current.method.call.name
         kind = (id(module), method, module.training, ndims, few, positions)
+        self.current.plain_kind = kind
+        sizes = [tensor.shape for _, tensor in given.tensors] if kind in self._by_sizes else []
         # Of many flags, some are data, such as a name for each pass.
-        flagged = (*kind, given.flags)
+        flagged = (*kind, given.flags, *sizes)
         if len(self._flagged) < _MOST_KINDS:
             self._flagged.add(flagged)
         return flagged if flagged in self._flagged else kind
