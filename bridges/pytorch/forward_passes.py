@@ -24,10 +24,8 @@ from .mask_argument import MaskArgument
 from .method_calls import MethodCall
 from .method_pass import MethodPass
 from .pass_counter import PassCounter
+from .pass_kinds import PassKinds
 from .spread_tensors import has_spread_weights
-
-_MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
-_MOST_KINDS = 32  # of passes that flags may tell apart
 
 
 class PassUser(Protocol):
@@ -49,9 +47,7 @@ class PassUser(Protocol):
 class ForwardPasses(OwnHook):
     """The forward passes of a model, of which the first with each kind of inputs is followed.
 
-    Kinds differ in the numbers of axes of the tensors that the model is given, in its flags and
-    its training mode, in whether there are none, one or several inputs, and in whether there is a
-    mask; in sizes only after a layer had its neurons elsewhere. More passes are followed, but not many, as long as some layer has not run.
+    See PassKinds. More passes are followed, but not many, as long as some layer has not run.
 
     ``mask``: the argument of the model that is the mask, if any.
     """
@@ -62,11 +58,7 @@ class ForwardPasses(OwnHook):
         self._names: list[str] = []  # of the model's arguments
         self._root: weakref.ref[nn.Module] | None = None
         self._counter: PassCounter | None = None
-        self._followed: dict[Any, int] = {}
-        self._flagged: set[Any] = set()  # kinds that flags tell apart, also of passes that failed
-        self._by_sizes: set[Any] = set()  # kinds of which some layer has its neurons elsewhere
-        self._done: set[Any] = set()  # kinds that are followed no more
-        self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
+        self._kinds = PassKinds()
         self._told_of_steps = False
         self._warnings = LayerWarnings()
         self._watchers: list[EntranceWatcher] = []
@@ -134,7 +126,7 @@ class ForwardPasses(OwnHook):
             known.is_told = True
             if known.takes_one_input:
                 return 1
-        return 1 if current.signature in self._one_input else current.inputs
+        return 1 if self._kinds.has_one_input(current.signature) else current.inputs
 
     @functools.cached_property
     def is_parallel(self) -> bool:
@@ -144,13 +136,11 @@ class ForwardPasses(OwnHook):
 
     def was_followed(self) -> bool:
         """Return whether earlier passes of this kind were followed. If so, the next is, too."""
-        kind = self.current.signature
-        self._done.discard(kind)
-        return kind in self._followed
+        return self._kinds.follow_again(self.current.signature)
 
     def tell_sizes_apart(self) -> None:
         """Let each size of what the model is given be a kind of its own, in passes like this."""
-        self._by_sizes.add(self.current.plain_kind)
+        self._kinds.tell_sizes_apart(self.current.plain_kind)
 
     # ---- passes --------------------------------------------------------------------------------
 
@@ -159,10 +149,10 @@ class ForwardPasses(OwnHook):
     ) -> None:
         """Begin a pass, unless one is running. ``frame``: of the call of the module."""
         current = self.current
-        if current.frame is not None and is_running(current.frame):  # else an interrupt ended it
-            if current.method is None or self._is_part(current.method, module, args, kwargs):
-                return
-            self._leave_method()
+        is_inside = current.frame is not None and is_running(current.frame)
+        method = current.method
+        if is_inside and (method is None or self._is_part(method, module, args, kwargs)):
+            return  # else an interrupt may have ended a pass
         current.stop_following()
         if module not in self._has_end:
             # Only where passes begin outside of compiled graphs: torch.compile would make another
@@ -188,8 +178,8 @@ class ForwardPasses(OwnHook):
         listed = notes.inputs or len(given.listed) or None
         current.inputs = listed if first is None else first.shape[axis]
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
-        current.signature = self._kind(given, first, positions)
-        if current.signature not in self._done and torch._C._get_tracing_state() is None:
+        self._kinds.note_begin(current, given, first, positions)
+        if not self._kinds.is_done(current.signature) and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
             flow.known.inputs = None if first is None else current.inputs
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
@@ -198,21 +188,6 @@ class ForwardPasses(OwnHook):
             if current.mask is not None:
                 self._mask.mark_positions(flow.known, given, current.mask)
             current.follow(flow)
-
-    def _kind(self, given: Given, first: torch.Tensor | None, positions: int | None) -> Any:
-        """Return what tells the kind of this pass. ``first``: the tensor that counts the inputs."""
-        module, inputs = self.current.module, self.current.inputs
-        ndims = tuple((tensor.ndim, tensor is first) for _, tensor in given.tensors)
-        few = (inputs == 0, inputs == 1)  # torch.jit.trace makes tensors of numbers
-        method = None if self.current.method is None else self.current.method.call.name
-        kind = (id(module), method, module.training, ndims, few, positions)
-        self.current.plain_kind = kind
-        sizes = [tensor.shape for _, tensor in given.tensors] if kind in self._by_sizes else []
-        # Of many flags, some are data, such as a name for each pass.
-        flagged = (*kind, given.flags, *sizes)
-        if len(self._flagged) < _MOST_KINDS:
-            self._flagged.add(flagged)
-        return flagged if flagged in self._flagged else kind
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
         """Called as a hook."""
@@ -235,11 +210,8 @@ class ForwardPasses(OwnHook):
         self._warnings.say()
 
     def _note_followed(self, kind: Any, known: KnownAxes) -> None:
-        self._followed[kind] = self._followed.get(kind, 0) + 1
-        if self._followed[kind] >= _MOST_FOLLOWED or all(u.has_seen(kind) for u in self._users):
-            self._done.add(kind)
-        if known.takes_one_input:
-            self._one_input.add(kind)
+        has_seen_all = all(user.has_seen(kind) for user in self._users)
+        self._kinds.note_followed(kind, known, has_seen_all=has_seen_all)
         if (known.inputs_are_steps or known.is_one_sequence) and not self._told_of_steps:
             self._told_of_steps = True
             warn_of_steps(self._batch_axis, one_sequence=known.is_one_sequence)
@@ -254,24 +226,27 @@ class ForwardPasses(OwnHook):
             return
         names = call.names if self._mask.name is not None else ()
         given = given_to(names, call.args, call.kwargs)
-        tensors = [*(tensor for _, tensor in given.tensors), *given.listed]
         if not given.listed and given.first_with(self._batch_axis, None) is None:
             return
         if is_inside and current.method is not None:
-            if current.method.fits(tensors):
+            if not current.method.is_given_part(given.all_tensors):
                 return
-            self._leave_method()
+            self._leave_parts()
         self._begin_method(call, given)
 
     def _begin_method(self, call: MethodCall, given: Given) -> None:
         current, notes = self.current, self._users[0].notes_of_thread()
         current.stop_following()
         current.begin(call.module, call.frame)
-        current.method = MethodPass(call, current, self._batch_axis, notes, self._leave_method)
-        if self._counter is not None and call.module is (self._root and self._root()):
-            self._counter.begin_method(current.method)
+        current.method = MethodPass(
+            call, current, self._kinds, self._batch_axis, notes, self._leave_parts
+        )
         if any(user.takes_pass() for user in self._users):
             self._follow(given, call.frame)
+        if self._kinds.is_in_parts(current.signature):
+            current.end()
+        elif self._counter is not None and call.module is (self._root and self._root()):
+            self._counter.begin_method(current.method)
 
     def end_method(self, call: MethodCall, *, has_failed: bool) -> None:
         """End the pass of a method, if it has not ended before."""
@@ -282,10 +257,15 @@ class ForwardPasses(OwnHook):
     def _is_part(
         self, method: MethodPass, module: nn.Module, args: Any, kwargs: Mapping[str, Any]
     ) -> bool:
-        """Return whether a part of the model is called in the pass of a method, or in its next."""
-        given = given_to((), args, kwargs)
-        tensors = [*(tensor for _, tensor in given.tensors), *given.listed]
-        if module is self.current.module or not method.fits(tensors):
+        """Return whether a part of the model is called in the pass of a method, or in its next.
+
+        If not, that pass is over.
+        """
+        if module is self.current.module:
+            self._leave_method()
+            return False
+        if not method.fits(given_to((), args, kwargs).all_tensors):
+            self._leave_parts()
             return False
         if not method.enters(module):
             self.begin_again(module)
@@ -304,8 +284,14 @@ class ForwardPasses(OwnHook):
             self._counter.end_method()
         if (known := current.known_axes) is not None:
             self._note_followed(current.signature, known)
-            if current.signature in self._done:
+            if self._kinds.is_done(current.signature):
                 current.stop_following()
+
+    def _leave_parts(self) -> None:
+        """End the pass of a method that runs the model on parts of what it is given, for good."""
+        kind = self.current.signature
+        self._leave_method()
+        self._kinds.note_parts(kind)
 
     def _leave_method(self, has_failed: bool = False) -> None:
         """End the pass of a method; what the method runs from now on is as if it were not there."""

@@ -23,6 +23,11 @@ class Given(NamedTuple):
     listed: list[torch.Tensor]
     flags: tuple[tuple[str, object], ...] = ()
 
+    @property
+    def all_tensors(self) -> list[torch.Tensor]:
+        """All of them, also those of the list."""
+        return [*(tensor for _, tensor in self.tensors), *self.listed]
+
     def named(self, name: str) -> torch.Tensor | None:
         """Return the tensor that is an argument."""
         return next((tensor for key, tensor in self.tensors if key == name), None)

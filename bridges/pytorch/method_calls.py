@@ -5,7 +5,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType, FunctionType, TracebackType
+from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
 
 try:
@@ -19,7 +19,8 @@ from torch import nn
 class MethodCall:
     """A call of a public method of a module.
 
-    ``names``: of its positional arguments. ``frame``: of a call that lasts as long.
+    ``names``: of its positional arguments. ``code``: of the function, without decorators.
+    ``frame``: of a call that lasts as long.
     """
 
     module: nn.Module
@@ -27,7 +28,18 @@ class MethodCall:
     names: tuple[str, ...]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    code: CodeType
     frame: FrameType
+
+    def place(self) -> int | None:
+        """Return where in the method this thread is; None if it is not known."""
+        frame: FrameType | None = sys._getframe(1)
+        place = None
+        while frame is not None and frame is not self.frame:
+            if frame.f_code is self.code:
+                place = frame.f_lasti
+            frame = frame.f_back
+        return place
 
 
 class MethodWatcher:
@@ -75,14 +87,14 @@ def _is_watchable(value: object) -> bool:
 
 
 def _watched(function: FunctionType) -> Callable[..., Any]:
-    names = _names_of_arguments(function)
+    names, code = _names_of_arguments(function), inspect.unwrap(function).__code__
 
     @functools.wraps(function)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         watchers = () if torch.compiler.is_compiling() else _watchers_of(self)
         if not watchers:
             return function(self, *args, **kwargs)
-        call = MethodCall(self, function.__name__, names, args, kwargs, sys._getframe())
+        call = MethodCall(self, function.__name__, names, args, kwargs, code, sys._getframe())
         with _Told(watchers, call):
             return function(self, *args, **kwargs)
 

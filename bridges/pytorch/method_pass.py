@@ -11,6 +11,7 @@ from tensorstate_gpu._capturing.pass_notes import PassNotes
 from .axis_flow.factors import BATCH
 from .current_pass import CurrentPass
 from .method_calls import MethodCall
+from .pass_kinds import PassKinds
 
 
 class MethodPass:
@@ -25,13 +26,17 @@ class MethodPass:
         self,
         call: MethodCall,
         current: CurrentPass,
+        kinds: PassKinds,
         batch_axis: int,
         notes: PassNotes,
         leave: Callable[[], None],
     ) -> None:
         self.call, self.notes = call, notes
-        self._current, self._batch_axis, self._leave = current, batch_axis, leave
-        self._entered: set[nn.Module] = set()  # parts of the model that have been called
+        self._current, self._kinds = current, kinds
+        self._batch_axis, self._leave = batch_axis, leave
+        self._has_run = False  # a layer, in this pass
+        self._first_place: int | None = None  # of the method, where the first layer was called
+        self._entered: dict[nn.Module, int | None] = {}  # parts that were called, and where
 
     @property
     def frame(self) -> FrameType:
@@ -39,40 +44,81 @@ class MethodPass:
         return self.call.frame
 
     def takes(self, tensor: torch.Tensor) -> bool:
-        """Return whether a layer that passes a tensor runs in this pass. If not, it is over."""
+        """Return whether the first layer that runs does so in this pass. If not, it is over.
+
+        ``tensor``: what the layer passes.
+        """
         if not self.fits([tensor]):
             self._leave()
             return False
+        self._has_run, self._first_place = True, self.call.place()
         return True
 
     def fits(self, tensors: Collection[torch.Tensor]) -> bool:
-        """Return whether a part of the model is given, or passes, all inputs of the pass."""
-        inputs, known = self._current.inputs, self._current.known_axes
-        if not inputs or not tensors or (known is not None and known.takes_one_input):
-            return True
-        for tensor in tensors:
-            axes = None if known is None else known.axes(tensor)
-            sizes = {f.size for axis in axes or () for f in axis if f.kind == BATCH}
-            if sizes:
-                return inputs in sizes
-        return any(self._has_inputs(tensor, inputs) for tensor in tensors)
+        """Return whether the first part of the model that is called has all inputs of the pass.
 
-    def _has_inputs(self, tensor: torch.Tensor, inputs: int) -> bool:
-        """Return whether a tensor may have all inputs, as far as its sizes tell.
-
-        The axis of inputs also counts windows or heads of each; where steps come first, it is next.
+        ``tensors``: what it is given, or passes. What is called later may be about parts of them.
         """
-        shape, axis = tensor.shape, self._batch_axis
-        if -tensor.ndim <= axis < tensor.ndim and shape[axis] % inputs == 0:
+        inputs, known = self._current.inputs or 1, self._current.known_axes
+        one_input = inputs == 1 or (known is not None and known.takes_one_input)
+        if self._has_run or one_input or not tensors:
             return True
-        return inputs in shape[:2]
+        has_inputs = any(self._has_size(tensor, 1, inputs) for tensor in tensors)
+        followed = self._followed(tensors, inputs)
+        if True in followed and not has_inputs:
+            self._kinds.note_elsewhere(self._current.signature)
+        if followed:
+            return True in followed
+        return has_inputs or self._kinds.is_elsewhere(self._current.signature)
+
+    def is_given_part(self, tensors: Collection[torch.Tensor]) -> bool:
+        """Return whether a method that the method calls is given a part of the inputs for certain.
+
+        What it is given may also be something else, such as a table of positions.
+        """
+        inputs = self._current.inputs
+        return (
+            not self._has_run and bool(inputs) and self._followed(tensors, inputs or 1) == {False}
+        )
+
+    def _followed(self, tensors: Collection[torch.Tensor], inputs: int) -> set[bool]:
+        """Return whether tensors have all inputs, of those that were computed from inputs."""
+        known = self._current.known_axes
+        found: set[bool] = set()
+        for tensor in tensors if known is not None else ():
+            assert known is not None
+            axes = known.axes(tensor) or ()
+            sizes = {factor.size for axis in axes for factor in axis if factor.kind == BATCH}
+            if sizes:
+                found.add(inputs in sizes)
+            elif known.has_lost_inputs(tensor):  # after a slice, or an order by chance
+                found.add(self._has_size(tensor, inputs))
+        return found
+
+    def _has_size(self, tensor: torch.Tensor, *sizes: int) -> bool:
+        """Return whether the axis of inputs has one of these sizes: of one entry, or of all inputs.
+
+        It may also count windows or heads of each.
+        """
+        axis, ndim = self._batch_axis, tensor.ndim
+        if not -ndim <= axis < ndim:
+            return False
+        size = tensor.shape[axis]
+        return any(size == each or (each > 1 and size % each == 0) for each in sizes)
 
     def enters(self, module: nn.Module) -> bool:
-        """Note that a part of the model is called. Return whether it has not been called before."""
-        is_new = module not in self._entered
-        self._entered.add(module)
-        return is_new
+        """Note that a part of the model is called. Return False if a loop calls it again."""
+        place = self.call.place()
+        if module in self._entered and self._entered[module] == place:
+            return False
+        self._entered.setdefault(module, place)
+        return True
+
+    def runs_again(self) -> bool:
+        """Return whether a loop runs the first layer of the pass, which has just run, again."""
+        return self.call.place() == self._first_place
 
     def begin_again(self, module: nn.Module | None) -> None:
         """Begin another pass, with a part of the model, if that is what begins it."""
-        self._entered = set() if module is None else {module}
+        self._has_run = False
+        self._entered = {} if module is None else {module: self.call.place()}

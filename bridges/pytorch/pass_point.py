@@ -112,7 +112,8 @@ class PassPoint(TensorPoint, Receiver):
             number = calls[self] = calls.get(self, 0) + 1
         if number == 1:
             return self
-        if calls is not None and self._passes.current.method and next(iter(calls)) is self:
+        method = self._passes.current.method
+        if method is not None and calls and next(iter(calls)) is self and method.runs_again():
             return None
         with self.intake.lock:
             while len(self.later_calls) < number - 1:

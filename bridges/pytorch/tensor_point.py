@@ -89,9 +89,9 @@ class TensorPoint(CapturePoint):
         if tensor.is_neg():
             tensor = given = tensor.resolve_neg()
         found = self._axis_of(given, traced)
-        if self._is_inferred and (found.moved or tensor.shape[found.axis] != self._width):
-            if self._is_left_out(found, tensor.shape[found.axis]):
-                return False
+        is_new = self._is_inferred and (found.moved or tensor.shape[found.axis] != self._width)
+        if is_new and self._is_left_out(found, tensor.shape[found.axis]):
+            return False
         if layout is not None or self._ndim != tensor.ndim or self.intake.accumulator is None:
             self._note_layout(layout, tensor, found)
         threshold = self.options.threshold

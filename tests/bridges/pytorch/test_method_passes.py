@@ -187,15 +187,31 @@ def test_what_a_method_runs_before_the_model_is_of_its_first_pass():
 
 
 def test_a_loop_in_a_method_makes_passes():
-    """Its layers have no capture point for each step."""
+    """Its layers have no capture point for each step, but for each place where they are called."""
     model = Translator()
     with ts.capture(model, is_leaf, exclude="decoder*") as run:
         for _ in range(2):
             model.denoise(images(3, 4), 5)
             model.polish(images(3, 4), 2)
-    assert [*run] == ["encoder.0_post_states", "encoder.1_post_states", "act_post_states"]
-    assert [point.passes for point in run.values()] == [(10, 18), (10, 18), (10, 18)]
-    assert [point.instance_count for point in run.values()] == [30, 30, 30]
+    names = ["encoder.0_post_states", "encoder.1_post_states"]
+    assert [*run] == [*names, "act_post_states", "act:2_post_states"]
+    assert [point.passes for point in run.values()] == [(10, 14), (10, 14), (6, 14), (4, 14)]
+    assert [point.instance_count for point in run.values()] == [30, 30, 18, 12]
+
+
+class StepsFirst(Translator):
+    def score(self, x):
+        return self.act(self.encoder(x.transpose(0, 1)))
+
+
+def test_a_method_whose_layers_have_the_inputs_along_another_axis():
+    model = StepsFirst()
+    with ts.capture(model, is_leaf, exclude="decoder*") as run:
+        for size in (3, 1, 2, 3):
+            with run.labels(range(size)):
+                model.score(images(size, 5, 4))
+    assert run.instance_count == 9
+    assert totals(run["encoder.0"]) == {0: 20, 1: 15, 2: 10}
 
 
 def test_layers_that_a_method_calls_twice_have_two_capture_points():
