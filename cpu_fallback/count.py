@@ -13,11 +13,12 @@ from .direct_table import count_directly
 from .merge import Histogram, count_by_sorting, in_order, merge
 from .narrow_table import NarrowTable
 from .table import StopRule, Table
-from .threads import in_parallel
+from .threads import Range, run, thread_ranges
 from .wide_table import WideTable
 
 _SLACK = 64  # a table asks the stop rule when it is nearly full
 _DIRECT = 3  # bytes of rows that may have so few possible states that each can have a count
+_TRIED = 1 << 18  # up to so many rows, a thread is woken only if the first repeat
 _FEW = 1 << 13  # rows of at most 8 bytes that are sorted at once, in the cache: 10 ns each
 
 
@@ -26,8 +27,11 @@ def new_table(row_bytes: int, most: int = 0) -> Table:
     return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes, most)
 
 
-def _stop_when_distinct(row_bytes: int) -> StopRule:
+def _stop_when_distinct(row_bytes: int, before: int = 0, after: int = 0) -> StopRule:
     """Build the rule that abandons a table that outgrows the cache while most rows are new.
+
+    ``before`` and ``after``: numbers of rows that the table has counted, or will count, apart from
+    those of which it asks.
 
     Rows drawn from 140,000 states have repeated by 3 % when the table knows 2**13 states, and
     counting many of them in a table is still faster than sorting. Later rows must repeat more.
@@ -41,6 +45,7 @@ def _stop_when_distinct(row_bytes: int) -> StopRule:
     steps = ((1 << 19, 3), (1 << 17, 1.5), (1 << 15, 1.1), (1 << 13, 1.03))
 
     def should_stop(distinct: int, seen: int, to_come: int) -> bool:
+        seen, to_come = seen + before, to_come + after
         if row_bytes <= 8 and distinct >= (1 << 13) - _SLACK and to_come < 16 * distinct:
             return seen < 2 * distinct
         rows = seen + to_come
@@ -62,19 +67,30 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
         return count_by_sorting(rows, [(0, len(rows))])
     if width <= _DIRECT and len(rows) and (counted := count_directly(rows)):
         return counted
-    stop_rule = _stop_when_distinct(width)
+    # Hashing moves about 32 bytes of table for each row, for any width.
+    ranges = thread_ranges(len(rows), len(rows) * (32 + width))
+    tables = [new_table(width, stop - start) for start, stop in ranges]
+    begins = [start for start, _ in ranges]
+    if len(ranges) > 1 and len(rows) <= _TRIED:
+        begins[0] = trial = len(rows) // 8
+        stop_rule = _stop_when_distinct(width, after=len(rows) - trial)
+        if tables[0].add(rows, None, 0, trial, stop_rule) < trial:
+            return count_by_sorting(rows, ranges)
 
-    def task(start: int, stop: int) -> tuple[list[Histogram], tuple[int, int]]:
-        """Count some rows in a table. Return its histogram, and the range not counted yet."""
-        table = new_table(width, stop - start)
-        done = table.add(rows, None, start, stop, stop_rule)
+    def task(table: Table, start: int, begin: int, stop: int) -> tuple[list[Histogram], Range]:
+        """Count some rows in a table that holds [start, begin) already.
+
+        Return its histogram, and the range not counted yet.
+        """
+        stop_rule = _stop_when_distinct(width, before=begin - start)
+        done = table.add(rows, None, begin, stop, stop_rule)
         # Sorting a few rows again is cheaper than merging a few with many.
         if done < stop and done - start < stop - done:
             return [], (start, stop)
         return [in_order(*table.entries(), 1)], (done, stop)
 
-    # Hashing moves about 32 bytes of table for each row, for any width.
-    done = in_parallel(task, len(rows), len(rows) * (32 + width))
+    starts, stops = zip(*ranges, strict=True)
+    done = run(task, [*zip(tables, starts, begins, stops, strict=True)])
     parts = [part for counted, _ in done for part in counted]
     rest = [(start, stop) for _, (start, stop) in done if start < stop]
     if rest:

@@ -12,14 +12,14 @@ from .intrinsics import address_of
 from .kernel_types import Bytes, Int, Ints, Words
 from .radix import sort_buckets, split_buckets, to_buckets
 from .sort import gather_rows, run_bounds, sort_ranges
-from .threads import run, split_ranges, thread_ranges
+from .threads import Range, run, split_ranges, thread_ranges
 from .words import compare_rows, copy_row, row_word, store_bytes
 
 # Distinct rows in order (distinct, bytes), and their int64 counts.
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def count_by_sorting(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Histogram:
+def count_by_sorting(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
     """Count the rows in some ranges, one thread per range. Faster than a table if most differ."""
     if rows.shape[1] <= 8:
         return _count_narrow(rows, parts)
@@ -45,7 +45,7 @@ def in_order(rows: NDArray[np.uint8], counts: NDArray[np.int64], threads: int) -
     return gather_rows(rows, index, threads), np.take(counts, index)
 
 
-def _count_narrow(rows: NDArray[np.uint8], parts: list[tuple[int, int]]) -> Histogram:
+def _count_narrow(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
     keys, _, bounds = to_buckets(rows, 0, parts, with_index=False)
     pieces = split_buckets(bounds, len(parts))
 
@@ -116,17 +116,26 @@ def _count_runs(keys: Words, start: Int, stop: Int) -> int:
 
 @kernel
 def _write_runs(keys: Words, start: Int, stop: Int, packed: Bytes, counts: Ints, at: Int) -> None:
-    """Write each distinct key of [start, stop) and its count, from row ``at`` of ``packed`` on."""
+    """Write each distinct key of [start, stop) and its count, from row ``at`` of ``packed`` on.
+
+    Without branches, as where runs end is random: each key is written, over one of the same run.
+    """
+    if start == stop:
+        return
     width, end = packed.shape[1], address_of(packed) + packed.size
     target = address_of(packed) + at * width
-    first = start
-    for i in range(start + 1, stop + 1):
-        if i == stop or keys[i] != keys[first]:
-            store_bytes(keys[first], target, width, end)
-            counts[at] = i - first
-            target += width
-            at += 1
-            first = i
+    first = at
+    for i in range(start, stop - 1):
+        store_bytes(keys[i], target, width, end)
+        counts[at] = i + 1  # where the run ends, as far as is known
+        ends = np.int64(keys[i] != keys[i + 1])
+        at += ends
+        target += ends * width
+    store_bytes(keys[stop - 1], target, width, end)
+    counts[at] = stop
+    for i in range(at, first, -1):
+        counts[i] -= counts[i - 1]
+    counts[first] -= start
 
 
 @kernel

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .compiling import inlined, kernel
 from .intrinsics import address_of
 from .kernel_types import Bytes, Cells, Index, Int, Ints, Scratch, Words
-from .threads import run
+from .threads import Range, run
 from .words import row_word
 
 # Approximate number of keys in a bucket: 64 KiB of keys stay in the caches of one core. Writing to
@@ -23,6 +23,7 @@ from .words import row_word
 # the second-level cache.
 _BUCKET, _LARGE_BUCKET = 1 << 13, 1 << 15
 _STREAMS, _MOST_BUCKETS = 1 << 10, 1 << 12
+_ALONE = 1 << 18  # up to so many keys, waking a thread twice takes longer than distributing them
 # Neurons rarely fire half of the time, so keys are clustered. To fill the buckets evenly, the range
 # of keys is divided into cells of equal width, most of them empty. A sample tells which bucket each
 # cell belongs to.
@@ -33,18 +34,18 @@ _MOVES = np.int64(16)  # a run in which an insertion would move a key further is
 _MOVED = 4  # of as many keys, one moving by one place is too much: sort by one digit more
 _DIGIT, _MOST_DIGITS = 11, 6  # bits of a digit; digits of a key
 
-Ranges = list[tuple[int, int]]
-
 
 def to_buckets(
-    rows: NDArray[np.uint8], word: int, ranges: Ranges, *, with_index: bool
+    rows: NDArray[np.uint8], word: int, ranges: list[Range], *, with_index: bool
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64] | None, NDArray[np.int64]]:
-    """Sort one word of each row in ``ranges``, one thread per range, into buckets of rising keys.
+    """Sort one word of each row in ``ranges``, into buckets of rising keys.
 
-    Returns the keys, the index of each row if asked for, bucket after bucket, and the bounds of the
-    buckets.
+    One thread distributes each range, or one all of them where they are few. Returns the keys, the
+    index of each row if asked for, bucket after bucket, and the bounds of the buckets.
     """
     total = sum(stop - start for start, stop in ranges)
+    if total <= _ALONE and total == ranges[-1][1] - ranges[0][0]:
+        ranges = [(ranges[0][0], ranges[-1][1])]
     if total <= _BUCKET and len(ranges) == 1:
         return _one_bucket(rows, word, *ranges[0], with_index=with_index)
     few = _power_of_2(total / _BUCKET, _STREAMS // (1 + with_index))
@@ -87,7 +88,7 @@ def _power_of_2(at_least: float, most: int) -> int:
 
 
 def _sample_cells(
-    rows: NDArray[np.uint8], word: int, ranges: Ranges, buckets: int
+    rows: NDArray[np.uint8], word: int, ranges: list[Range], buckets: int
 ) -> tuple[np.uint64, np.uint64, NDArray[np.uint16]]:
     """Sample keys. Return the lowest, a cell's width as a shift, and the bucket of each cell."""
     step = max(1, sum(stop - start for start, stop in ranges) // (_SAMPLE_PER_BUCKET * buckets))
@@ -104,7 +105,7 @@ def _sample_cells(
     return np.uint64(low), shift, (below * buckets // len(keys)).astype(np.uint16)
 
 
-def split_buckets(bounds: NDArray[np.int64], parts: int) -> Ranges:
+def split_buckets(bounds: NDArray[np.int64], parts: int) -> list[Range]:
     """Split the buckets into ranges with about the same number of keys."""
     cuts = np.searchsorted(bounds, [bounds[-1] * part // parts for part in range(parts + 1)])
     cuts[-1] = len(bounds) - 1

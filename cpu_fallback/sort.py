@@ -11,7 +11,7 @@ from .compiling import inlined, kernel
 from .intrinsics import address_of, load_word, prefetch
 from .kernel_types import Bytes, Int, Ints, Scratch, Words
 from .radix import new_scratch, sort_buckets, sort_run, split_buckets, to_buckets
-from .threads import in_parallel, run, split_ranges, thread_ranges
+from .threads import Range, in_parallel, run, split_ranges, thread_ranges
 from .words import copy_row, row_word, rows_equal
 
 # Up to here NumPy's sort is as fast as ours, and avoids the seconds that ours takes to compile.
@@ -30,7 +30,7 @@ def sort(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def sort_ranges(
-    rows: NDArray[np.uint8], parts: list[tuple[int, int]]
+    rows: NDArray[np.uint8], parts: list[Range]
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Sort the rows in some ranges, one thread per range. Return their highest words, and order."""
     top = (rows.shape[1] + 7) // 8 - 1

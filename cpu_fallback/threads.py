@@ -14,6 +14,8 @@ from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu._process.num_threads import get_num_threads, min_bytes_per_thread
 
+Range = tuple[int, int]  # start, stop
+
 _lock = ForkSafeLock()
 _pool: ThreadPoolExecutor | None = None
 _workers = 0
@@ -40,13 +42,13 @@ def _executor() -> ThreadPoolExecutor:
     return _pool
 
 
-def thread_ranges(items: int, traffic: int) -> list[tuple[int, int]]:
+def thread_ranges(items: int, traffic: int) -> list[Range]:
     """Cut ``items``, which move ``traffic`` bytes, into one range (start, stop) per thread."""
     most = traffic // min_bytes_per_thread()
     return split_ranges(items, min(get_num_threads(), most)) if most > 1 else [(0, items)]
 
 
-def split_ranges(items: int, parts: int) -> list[tuple[int, int]]:
+def split_ranges(items: int, parts: int) -> list[Range]:
     """Split into ranges (start, stop) of about equal size: at least one, at most one per item."""
     parts = max(1, min(parts, items))
     bounds = [items * part // parts for part in range(parts + 1)]

@@ -113,7 +113,13 @@ def _count_narrow(rows: Bytes, ones: Ints32, start: Int, stop: Int) -> None:
             count_ones_of_words(row, address_of(ones) + 4 * start)
             row += 64
             start += 8
-    for state in range(start, stop):
+    mask = (np.uint64(1) << np.uint64(8 * width)) - np.uint64(1)
+    # Rows behind which the array has the rest of a word: two instructions each less.
+    whole = min(stop, (rows.size - 8) // width + 1) if width < 8 else start
+    for state in range(start, whole):
+        ones[state] = count_ones(load_word(row) & mask)
+        row += width
+    for state in range(max(start, whole), stop):
         ones[state] = count_ones(row_word(row, 0, width, end))
         row += width
 

@@ -2,12 +2,13 @@
 
 ``python -m benchmarks.cpu.instructions`` prints, for a straightforward loop and for our kernels,
 how many instructions an inner loop has for every 64 activations, on x86 processors with SSE2,
-AVX2 and AVX-512. Numba compiles for the processor it runs on; LLVM then makes code for the others
-of the same, which need not run here. Counts are the same on every run, however busy the machine:
-the test suite compares them with LIMITS, which a kernel exceeds that is no longer made of
-vectors.
+AVX2 and AVX-512, and on 64-bit ARM processors with NEON. Numba compiles for the processor it runs
+on; LLVM then makes code for the others of the same, which need not run here. Counts are the same
+on every run, however busy the machine: the test suite compares them with LIMITS, which a kernel
+exceeds that is no longer made of vectors.
 """
 
+import functools
 import platform
 import re
 from collections.abc import Callable
@@ -15,29 +16,37 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numba
+import pytest
 from numba import types
 
 from benchmarks.cpu.reference_loops import within
-from tensorstate_gpu.cpu_fallback import pack, unpack
+from tensorstate_gpu.cpu_fallback import lanes, pack, unpack
 
-JUMP = re.compile(r"^\s+j\w+\s+(\.\w+)")
+JUMP = re.compile(r"^\s+(?:j\w+\s+|b(?:\.\w+)?\s+|cbn?z\s+\w+, |tbn?z\s+\w+, #\d+, )(\.\w+)")
 LABEL = re.compile(r"^(\.\w+):")
-NO_CODE = re.compile(r"^\s*(\.|#|$)|^\.?\w+:")
-COMPARE = re.compile(r"^v?pcmp(?:gt|n?lt|n?le)[bwd]\s.*%([xyz])mm")
-STORE = re.compile(r"^v?mov\w+\s+%([xyz])mm\d+, [^%]*\(")
-COMPARE_ONE = re.compile(r"\bv?u?comiss\b")
-REGISTER = {"x": 128, "y": 256, "z": 512}
+NO_CODE = re.compile(r"^\s*(\.|#|//|$)|^\.?\w+:")
+COMPARE = re.compile(r"^v?pcmp(?:gt|n?lt|n?le)[bwd]\s.*%([xyz])mm|^cm(?:ge|gt)\s+(v)\d")
+STORE = re.compile(r"^v?mov\w+\s+%([xyz])mm\d+, [^%]*\(|^(st[rp])\s+q")
+COMPARE_ONE = re.compile(r"\bv?u?comiss\b|\bfcmp\s+s")
+# Bits that an instruction compares, or stores.
+BITS = {"x": 128, "y": 256, "z": 512, "v": 128, "str": 128, "stp": 256}
 
 # LLVM's names for processors that have one kind of vectors and what came before it.
-WIDTHS = {"SSE2": "x86-64", "AVX2": "x86-64-v3", "AVX-512": "x86-64-v4"}
-# 1.6 times what LLVM 22 makes; LLVM 15 makes up to 1.44 times as many. One by one it takes 316.
+WIDTHS = {"SSE2": "x86-64", "AVX2": "x86-64-v3", "AVX-512": "x86-64-v4", "NEON": "generic"}
+ARM = {
+    "triple": "aarch64-unknown-linux-gnu",
+    "datalayout": "e-m:e-p270:32:32-p271:32:32-p272:64:64-i8:8:32-i16:16:32-i64:64-i128:128"
+    "-n32:64-S128-Fn32",
+}
+# 1.6 times what LLVM 22 makes; LLVM 15 makes up to 1.44 times as many. One by one it takes
+# 316, or 232 on ARM.
 LIMITS = {
-    "rows, float32": (176, 90, 35),
-    "rows, float16": (99, 48, 19),
-    "rows of 20, float32": (176, 90, 35),
-    "NCHW, float32": (198, 112, 58),
-    "NCHW, float16": (122, 67, 42),
-    "unpack": (43, 19, 6),
+    "rows, float32": (176, 90, 35, 144),
+    "rows, float16": (99, 48, 19, 86),
+    "rows of 20, float32": (176, 90, 35, 144),
+    "NCHW, float32": (198, 112, 58, 157),
+    "NCHW, float16": (122, 67, 42, 99),
+    "unpack": (43, 19, 6, 32),
 }
 
 
@@ -76,18 +85,36 @@ def on_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
-def compiled(function: Callable[..., Any], signature: tuple[Any, ...]) -> str:
+def machine_code(function: Callable[..., Any], signature: tuple[Any, ...], width: str) -> str:
+    """The machine code of a function for the processors of a width."""
+    code = compiled(function, signature, widens_bits=width != "NEON")
+    if width == "NEON":
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        code = for_arm(code)
+    module = llvm.parse_assembly(code)
+    target = llvm.Target.from_triple(module.triple)
+    machine = target.create_target_machine(
+        cpu=WIDTHS[width], opt=3, reloc="static", codemodel="small"
+    )
+    return str(machine.emit_assembly(module))
+
+
+@functools.lru_cache(2)  # of one function, for x86 and for ARM
+def compiled(function: Callable[..., Any], signature: tuple[Any, ...], *, widens_bits: bool) -> str:
     """LLVM's form of a function, compiled anew: what comes from Numba's cache cannot be read."""
     dispatcher = numba.njit(nogil=True)(function)
-    dispatcher.compile(signature)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lanes, "widens_bits", widens_bits)
+        dispatcher.compile(signature)
     return str(dispatcher.inspect_llvm(dispatcher.signatures[0]))
 
 
-def machine_code(code: str, processor: str) -> str:
-    module = llvm.parse_assembly(code)
-    target = llvm.Target.from_triple(module.triple)
-    machine = target.create_target_machine(cpu=processor, opt=3, reloc="static", codemodel="small")
-    return str(machine.emit_assembly(module))
+def for_arm(code: str) -> str:
+    """The same for ARM processors, but for counts of references, which no inner loop changes."""
+    for word, value in ARM.items():
+        code = re.sub(f"^target {word} = .*$", f'target {word} = "{value}"', code, flags=re.M)
+    return code.replace("@llvm.x86.", "@x86.")
 
 
 def loops(assembly: str) -> list[list[str]]:
@@ -120,7 +147,7 @@ def per_64(assembly: str, sign: re.Pattern[str], bits: int) -> float:
     """
     found = []
     for loop in loops(assembly):
-        widths = [REGISTER[match[1]] for line in loop if (match := sign.match(line))]
+        widths = [BITS[match[match.lastindex]] for line in loop if (match := sign.match(line))]
         found.append((sum(widths) / bits, -len(loop)))
     times, length = max(found, default=(0.0, 0))
     return -length / times if times else float("inf")
@@ -129,11 +156,8 @@ def per_64(assembly: str, sign: re.Pattern[str], bits: int) -> float:
 def counts(name: str, function: Any = None) -> dict[str, float]:
     """For each width, instructions for 64 activations of a kernel, or of ``function`` instead."""
     kernel, signature, sign, bits = KERNELS[name]
-    code = compiled(function or kernel.py_func, signature)
-    return {
-        width: per_64(machine_code(code, processor), sign, bits)
-        for width, processor in WIDTHS.items()
-    }
+    code = function or kernel.py_func
+    return {width: per_64(machine_code(code, signature, width), sign, bits) for width in WIDTHS}
 
 
 def vector_bits() -> int:
@@ -141,16 +165,15 @@ def vector_bits() -> int:
     function = numba.njit(lambda at, low, high: within(at, low, high))
     function.compile((types.int64, types.int32, types.int32))
     code = next(iter(function.inspect_asm().values()))
-    return max((REGISTER[kind] for kind in re.findall(r"%([xyz])mm", code)), default=128)
+    return max((BITS[kind] for kind in re.findall(r"%([xyz])mm", code)), default=128)
 
 
 def plain_counts() -> dict[str, float]:
     """As counts, of the plain loop, which compares one by one."""
     floats, rows = types.Array(types.float32, 2, "C"), types.Array(types.uint8, 2, "C")
-    code = compiled(plain_loop, (floats, rows))
     found = {}
-    for width, processor in WIDTHS.items():
-        inner = loops(machine_code(code, processor))
+    for width in WIDTHS:
+        inner = loops(machine_code(plain_loop, (floats, rows), width))
         compared, length = max((len(COMPARE_ONE.findall("\n".join(x))), len(x)) for x in inner)
         found[width] = 64 * length / compared
     return found

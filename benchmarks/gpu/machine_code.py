@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import dropwhile, takewhile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from tensorstate_gpu._arrays.dlpack import CUDA, Tensor
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.layout import plan
 from tensorstate_gpu._arrays.thresholds import firing_test
@@ -79,11 +77,10 @@ def launch_of(
     part = memory[slices].transpose(order or range(memory.ndim))
     base = 1 << 20
     address = base + part.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
-    tensor = Tensor((), address, part.shape, part.strides, element, (CUDA, 0))
     layout = plan(part.shape, part.strides, element.size, axis)
     threshold: Any = [0.0] * layout.neurons if per_neuron else 0.0
-    tables: Any = SimpleNamespace(data=SimpleNamespace(ptr=base)) if per_neuron else None
-    return pack_launch(tensor, layout, firing_test(element, threshold, layout.neurons), tables, 0)
+    test = firing_test(element, threshold, layout.neurons)
+    return pack_launch(address % 16, element, layout, test, base if per_neuron else 0)
 
 
 # ---- compiling -----------------------------------------------------------------------------------

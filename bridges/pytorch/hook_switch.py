@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu._capturing.sampling import Sampler
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 
 from .entrances import IdleWatcher, entrances
 from .hooks import StateCaptureHook
@@ -65,8 +66,11 @@ class HookSwitch:
 
     def turn(self, on: bool) -> None:
         """Put the hooks back at their modules, or take them off."""
-        if on == self._is_on:
-            return
+        if on != self._is_on:
+            with deferred_interrupts():  # between hooks, the model would have some of them
+                self._turn(on)
+
+    def _turn(self, on: bool) -> None:
         self._is_on = on
         self._missed[1] = on
         if not on:

@@ -143,13 +143,16 @@ class StateCaptureHook(PassPoint):
 
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
         """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
+        value = output[-1] if output else args
         # A pre-hook with_kwargs=True gets (module, args, kwargs), which looks like an output.
         if len(output) == 1 and type(output[0]) is dict and self._is_pre_hook_of(module):
             self.before_with_kwargs(module, args, output[0])
         elif torch.compiler.is_compiling():
-            self._capture_in_graph(module, output[-1] if output else args)
+            self._capture_in_graph(module, value)
+        elif self._has_rule and isinstance(value, torch.Tensor):  # as for most layers
+            self.deliver(value)
         else:
-            self._capture_value(module, output[-1] if output else args)
+            self._capture_value(module, value)
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook that is registered with ``with_kwargs=True``."""

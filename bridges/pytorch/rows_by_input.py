@@ -38,20 +38,16 @@ class RowsByInput:
     def rows(self) -> int:
         return self.view.numel() // max(self.view.shape[self.axis], 1)
 
-    @property
-    def spatial_shape(self) -> tuple[int, ...] | None:
-        """The sizes of the tensor of one input, without neurons; None if these are not known."""
-        if self.inputs is None or self.sizes is not None:
-            return None
-        return _spatial_shape(self.view.shape, self.axis, self.inputs)
+    def batches(self, all_inputs: int | None) -> tuple[Batches, tuple[int, ...] | None]:
+        """Return whose the rows are, and the sizes of the tensor of one input, without neurons.
 
-    def batches(self, all_inputs: int | None) -> Batches:
-        """Return whose the rows are. ``all_inputs``: number of inputs of the pass, if known."""
+        ``all_inputs``: number of inputs of the pass, if known. The sizes are None if not known.
+        """
         if self.inputs is None:
-            return unassigned(self.rows, all_inputs)
+            return unassigned(self.rows, all_inputs), None
         if self.sizes is not None:
-            return ragged(self.sizes)
-        return divided(self.rows, self.inputs)
+            return ragged(self.sizes), None
+        return _in_equal_parts(self.view.shape, self.axis, self.inputs)
 
     def why_not_masked(self, mask: Mask) -> str:
         """Return why a mask does not apply to these rows; nothing if it does."""
@@ -65,8 +61,8 @@ class RowsByInput:
             return f"it has {positions} positions, the mask {mask.shape[1]}"
         return ""
 
-    def kept(self, mask: Mask) -> tuple[NDArray[np.bool_], Batches]:
-        """Return of each row whether the mask keeps it, and whose the kept rows are."""
+    def kept(self, mask: Mask) -> tuple[NDArray[np.bool_], tuple[Batches, tuple[int, ...] | None]]:
+        """Return of each row whether the mask keeps it, and what batches() returns of the kept."""
         assert self.inputs is not None
         assert self.position is not None
         shape = [1] * self.view.ndim
@@ -77,7 +73,8 @@ class RowsByInput:
             shape[0] = len(mask)
         kept = np.broadcast_to(mask.reshape(shape), whole)
         each = kept.reshape(self.inputs, -1)
-        return each.ravel(), ragged(each.sum(1).tolist())
+        _, sizes = self.batches(None)
+        return each.ravel(), (ragged(each.sum(1).tolist()), sizes)
 
     def sampled(self, room: int, step: int) -> "RowsByInput":
         """Return at most ``room`` of the rows, which the step decides.
@@ -116,9 +113,14 @@ class RowsByInput:
 
 
 @lru_cache(maxsize=1024)  # most passes have the shapes of the one before
-def _spatial_shape(shape: tuple[int, ...], axis: int, inputs: int) -> tuple[int, ...]:
+def _in_equal_parts(
+    shape: tuple[int, ...], axis: int, inputs: int
+) -> tuple[Batches, tuple[int, ...]]:
+    """Return whose the rows are, in equal parts, and the sizes of one input without neurons."""
+    rows = math.prod(n for i, n in enumerate(shape) if i != axis)
     has_inputs = axis != 0 and shape[0] == inputs
-    return tuple(n for i, n in enumerate(shape) if i != axis and not (has_inputs and i == 0))
+    sizes = tuple(n for i, n in enumerate(shape) if i != axis and not (has_inputs and i == 0))
+    return divided(rows, inputs), sizes
 
 
 def rows_by_input(

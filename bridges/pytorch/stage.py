@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from tensorstate_gpu._arrays.array_types import NativeArray
 from tensorstate_gpu._arrays.backend_protocol import Backend
-from tensorstate_gpu._arrays.dlpack import borrow
+from tensorstate_gpu._arrays.dlpack import borrow, plain_torch_tensor
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._arrays.stage_arrays import (
     ACTIVE,
@@ -33,7 +33,7 @@ from tensorstate_gpu._arrays.stage_arrays import (
 )
 from tensorstate_gpu._layers.batches import Batch, Batches, appended, divided, unassigned
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
-from tensorstate_gpu._states.backends import backend_of
+from tensorstate_gpu._states.backends import backend_for
 from tensorstate_gpu._states.packing import pack
 from tensorstate_gpu.errors import NotCapturable
 
@@ -269,11 +269,13 @@ def _append(
         raise ValueError(f"the stage is on {rows.device}, and a batch on {x.device}")
     inputs = UNKNOWN if place.inputs is None else x.shape[place.inputs]
     view, axis = _inputs_first(x, place)
-    states = borrow(view, "states")
-    backend = backend_of(states)
+    states = plain_torch_tensor(view) or borrow(view, "states")
+    backend = backend_for(states.device)
     with backend.working_on(states, exports=False, recorded=True):
         packed, _ = pack(states, axis, place.threshold)
-        stage = StageArrays(*(_native(tensor, backend) for tensor in (rows, status, notes)))
+        stage = StageArrays(
+            _native(rows, backend), _native(status, backend), _native(notes, backend)
+        )
         fits = labels is not None and labels.device == x.device and len(labels) == inputs
         given = _native(labels, backend) if labels is not None and fits else None
         with APPENDING:
@@ -290,7 +292,9 @@ def _inputs_first(x: torch.Tensor, place: Placement) -> tuple[torch.Tensor, int]
 
 
 def _native(tensor: torch.Tensor, backend: Backend) -> NativeArray:
-    return tensor.numpy() if tensor.is_cpu else backend.view(borrow(tensor, "stage"))
+    if tensor.is_cpu:
+        return tensor.numpy()
+    return backend.view(plain_torch_tensor(tensor) or borrow(tensor, "stage"))
 
 
 def checked_labels(labels: object) -> torch.Tensor:

@@ -10,13 +10,13 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate_gpu._arrays.array_types import NativeArray
-from tensorstate_gpu._arrays.dlpack import borrow, plain_torch_tensor
+from tensorstate_gpu._arrays.dlpack import Tensor, borrow, plain_torch_tensor
 from tensorstate_gpu._arrays.thresholds import Threshold
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_notes import Mask
 from tensorstate_gpu._process.num_threads import prefer_single_thread
 from tensorstate_gpu._states.backends import backend_for, device_of
-from tensorstate_gpu._states.packing import pack, working_on
+from tensorstate_gpu._states.packing import pack
 from tensorstate_gpu.errors import warn_of_contradicted, warn_of_guesses, warn_of_unmasked
 
 from .forward_passes import ForwardPasses
@@ -108,27 +108,41 @@ class TensorPoint(CapturePoint):
     ) -> None:
         """Pack and record rows, on the host where their device has no backend, or no room."""
         packed: NativeArray
-        if not has_backend(by_input.view):
+        states = plain_torch_tensor(by_input.view)
+        if states is None and not has_backend(by_input.view):
             packed, neurons = pack_by_torch(by_input.view, by_input.axis, threshold, self.firing)
             self._record(packed, neurons, found, by_input, inputs)
             return
         try:
-            self._pack_and_record(by_input, threshold, found, inputs)
+            self._pack_and_record(by_input, states, threshold, found, inputs)
         except MemoryError:
             if by_input.view.is_cpu:
                 raise
             by_input = replace(by_input, view=by_input.view.cpu())  # the host may have room
-            self._pack_and_record(by_input, threshold, found, inputs)
+            self._pack_and_record(by_input, None, threshold, found, inputs)
 
     def _pack_and_record(
-        self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None
+        self,
+        by_input: RowsByInput,
+        states: Tensor | None,
+        threshold: Threshold,
+        found: FoundAxis,
+        inputs: int | None,
     ) -> None:
-        states = plain_torch_tensor(by_input.view) or borrow(by_input.view, "states")
+        """Pack and record rows on their device. ``states``: they, where a bridge describes them."""
+        if states is None:
+            states = borrow(by_input.view, "states")
         # The threads that the passes of a CPU keep busy are idle while a device computes. The CPU
-        # has nothing to be worked on: no streams.
-        with prefer_single_thread() if by_input.view.is_cpu else working_on(states):
+        # has nothing to be worked on: no streams. is_real_forward() has asked for CUDA graphs.
+        backend = backend_for(states.device)
+        with (
+            prefer_single_thread()
+            if by_input.view.is_cpu
+            else backend.working_on(states, exports=False, recorded=True)
+        ):
             packed, neurons = pack(states, by_input.axis, threshold, self.options.firing)
-            self.intake.note_nan(states, packed)
+            if self.intake.accumulator is None:
+                self.intake.note_nan(states, packed)
             self._record(packed, neurons, found, by_input, inputs)
 
     def _record(
@@ -142,9 +156,9 @@ class TensorPoint(CapturePoint):
         """Record packed rows, but for those that a mask leaves out."""
         mask = self._applicable(by_input)
         if mask is None:
-            batches = by_input.batches(inputs)
+            batches, spatial_shape = by_input.batches(inputs)
         else:
-            kept, batches = by_input.kept(mask)
+            kept, (batches, spatial_shape) = by_input.kept(mask)
             packed = backend_for(device_of(packed)).rows_where(packed, kept)
         self.record(
             packed,
@@ -153,7 +167,7 @@ class TensorPoint(CapturePoint):
             batches,
             found.origin,
             by_input.cause or None,
-            by_input.spatial_shape,
+            spatial_shape,
         )
 
     def _applicable(self, by_input: RowsByInput) -> Mask | None:

@@ -111,7 +111,7 @@ def is_real_forward(tensor: torch.Tensor, *, recorded: bool = False) -> bool:
         return False
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         raise TypeError("states cannot be captured inside torch.func transforms (vmap, grad, jvp)")
-    if tensor.is_cuda and not recorded and is_recorded(tensor):
+    if tensor.is_cuda and not recorded and torch.cuda.is_current_stream_capturing():
         raise NotCapturable(
             "states cannot be captured in a CUDA graph, which calls no hooks when it is replayed; "
             "with stage_rows= they can"

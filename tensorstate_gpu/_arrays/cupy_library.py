@@ -121,6 +121,11 @@ def torch_allocator() -> Allocator:
     return SecondTry(pool.malloc, (_empty_cupys_cache,))
 
 
+def is_ours_alone(array: DeviceArray) -> bool:
+    """Return whether an array is in memory of torch_allocator(), of which no framework knows."""
+    return isinstance(array.data.mem, library().cuda.memory.PythonFunctionAllocatorMemory)
+
+
 def _memory_of_torch(size: int, device: int) -> int:
     stream = library().cuda.get_current_stream().ptr
     try:

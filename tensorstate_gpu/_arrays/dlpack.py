@@ -105,9 +105,10 @@ def borrow(array: Any, argument: str) -> Tensor:
         return plain
     if on_jax_devices(array):
         return _borrow_numpy(np.asarray(array), argument)  # its parts, together on the host
-    if hasattr(array, "__dlpack__") and not isinstance(array, type):
+    is_array = not isinstance(array, type)  # the class of arrays has their attributes
+    if is_array and hasattr(array, "__dlpack__"):
         return _borrow_capsule(array, argument)
-    if hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays
+    if is_array and hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays
         wrapped = _borrow_capsule(cupy_library.from_cuda_array_interface(array), argument)
         return replace(wrapped, owner=(wrapped.owner[0], array))  # the memory is not CuPy's
     raise TypeError(

@@ -71,13 +71,14 @@ def plan(
     Raises TypeError or ValueError for an invalid shape or neuron axis.
     """
     axis = neuron_axis if type(neuron_axis) is int else integer(neuron_axis, "neuron_axis")
-    return _cached_plan(shape, strides, itemsize, axis)
+    return cached_plan(shape, strides, itemsize, axis)
 
 
 @lru_cache(maxsize=1024)  # all batches of a layer have the same layout
-def _cached_plan(
+def cached_plan(
     shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, neuron_axis: int
 ) -> Layout:
+    """Like plan(), of a neuron axis that is an int for certain."""
     if len(shape) < 2:
         raise ValueError(f"states must have at least 2 axes (states, neurons), got shape {shape}")
     axis = _checked_axis(neuron_axis, len(shape))

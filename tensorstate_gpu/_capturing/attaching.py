@@ -13,6 +13,7 @@ from tensorstate_gpu._capturing.attachment import (
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.run import Run
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import NoCapturePoints, warn_user
 
 
@@ -69,7 +70,11 @@ def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
         keep, or if no layer matches (the message lists the layers).
     """
     attachment = plan_attachment(model, *where, **how)
-    existing = _attached_points(model)
+    with deferred_interrupts():  # between hooks, some would stay without efficiency_layers
+        return _attached(model, attachment, _attached_points(model))
+
+
+def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) -> Any:
     attachment = attachment.of_same_model(existing)
     bridge = attachment.bridge
     wanted = attachment.point_names
@@ -113,8 +118,9 @@ def remove_state_layers(model: Any) -> Any:
     """
     bridge: Bridge = bridge_of(model)
     points = _points(model)
-    del model.efficiency_layers
-    removed = bridge.remove(model, points)
+    with deferred_interrupts():
+        del model.efficiency_layers
+        removed = bridge.remove(model, points)
     Run(points).close()
     return removed
 

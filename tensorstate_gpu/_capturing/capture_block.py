@@ -11,9 +11,11 @@ from tensorstate_gpu._capturing.attachment import (
     release_names,
     same_arguments,
 )
+from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.run import Run
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 
 _USAGE = "capture() captures inside a block only: with ts.capture(model, ...) as run:"
 
@@ -73,18 +75,20 @@ def capture(model: object, *where: Any, **how: Any) -> CaptureBlock:
 def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
     attachment = plan_attachment(model, *where, **how)
     bridge, options = attachment.bridge, attachment.options
-    points = bridge.attach_in_place(model, attachment.chosen, attachment.method, options)
-    attachment.tell(points)
+    points: Sequence[CapturePoint] = ()
+    marks = PassMarks()
     try:
+        with deferred_interrupts():  # between hooks, some would stay at the model
+            points = bridge.attach_in_place(model, attachment.chosen, attachment.method, options)
+        attachment.tell(points)
         run = Run(points)
         check_store_layers(options.disk_path)
-    except ValueError:  # for example, two layers with the same name
-        bridge.detach(points)
+        if options.disk_path is None and options.stage_rows is None:
+            _mark_passes(points, marks)
+    except BaseException:  # for example, two layers with the same name
+        _detach(bridge, points)
         release_names(points)
         raise
-    marks = PassMarks()
-    if options.disk_path is None and options.stage_rows is None:
-        _mark_passes(points, marks)
     try:
         yield run
     except BaseException:
@@ -97,9 +101,14 @@ def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
             release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
         raise
     finally:
-        bridge.detach(points)
+        _detach(bridge, points)
         marks.release()
         run.close()
+
+
+def _detach(bridge: Bridge, points: Sequence[CapturePoint]) -> None:
+    with deferred_interrupts():
+        bridge.detach(points)
 
 
 def _mark_passes(points: Sequence[CapturePoint], marks: PassMarks) -> None:

@@ -153,19 +153,21 @@ class Intake:
         Labels of another number of instances do not fit, and are left out with a warning: a forward
         pass does not fail for its labels.
         """
-        if not self.is_open:
+        if self._stopped or self._pauses:  # not is_open, which costs a call for each batch
             return
         self._before_batch()
         with self.lock:  # no reset by another thread may come between declare and append
             self.axis_origin = axis_origin or self.axis_origin
             self.inputs_unknown = inputs_unknown or self.inputs_unknown
-            self.declare(neurons, axis)
+            if self._resumed or self.accumulator is None or neurons != self.accumulator.neurons:
+                self.declare(neurons, axis)
             assert self.accumulator is not None
-            count = instances if isinstance(instances, int) else cached_totals(instances)[0]
-            notes = self.notes_now().of_instances
-            fits = notes.length in (None, count)
-            kept = notes if fits else NOTHING
-            self.accumulator.append(packed, instances, kept, trusted=True)
+            now, fits, notes, count = self.notes_now(), True, NOTHING, 0
+            if now is not NO_NOTES:
+                count = instances if isinstance(instances, int) else cached_totals(instances)[0]
+                notes = now.of_instances
+                fits = notes.length in (None, count)
+            self.accumulator.append(packed, instances, notes if fits else NOTHING, trusted=True)
             self.log.note_spatial_shape(spatial_shape)
         if not fits:
             _warn_of_misfit(notes, count)
@@ -187,7 +189,7 @@ class Intake:
     def begin_notes(self, notes: PassNotes) -> None:
         """Let notes hold in this thread."""
         self.wait_for_pending()
-        self.scope.notes, self.scope.of_next_pass = notes, NO_NOTES
+        self.scope.begin(notes)
         # Where batches arrive in threads of the framework, also there.
         self.pending_notes = notes if self._barriers else NO_NOTES
 

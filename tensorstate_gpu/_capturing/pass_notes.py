@@ -1,8 +1,9 @@
 """PassNotes: labels, units and masks of the inputs of a pass, from ``run.labels(...)``."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,12 +20,14 @@ Mask = NDArray[np.bool_]  # (inputs, positions)
 class PassNotes:
     """Labels and units of the inputs of a pass, one for each, and which positions count.
 
-    ``mask``: bool (inputs, positions). Each is None if nothing is said.
+    ``mask``: bool (inputs, positions). Each is None if nothing is said. ``task``: of asyncio, that
+    is in their block.
     """
 
     labels: NDArray[np.generic] | None = None
     units: NDArray[np.generic] | None = None
     mask: Mask | None = None
+    task: object = None
 
     @classmethod
     def from_arguments(cls, labels: object, units: object, mask: object) -> "PassNotes":
@@ -42,8 +45,7 @@ class PassNotes:
         return notes
 
     def _given(self) -> list[NDArray[np.generic]]:
-        values = (getattr(self, field.name) for field in fields(self))
-        return [value for value in values if value is not None]
+        return [value for value in (self.labels, self.units, self.mask) if value is not None]
 
     @property
     def inputs(self) -> int | None:
@@ -57,8 +59,16 @@ class PassNotes:
 
     def within(self, outer: "PassNotes") -> "PassNotes":
         """Return these notes, with those of an enclosing block where nothing is said."""
-        missing = [field.name for field in fields(self) if getattr(self, field.name) is None]
+        missing = [name for name in ("labels", "units", "mask") if getattr(self, name) is None]
         return replace(self, **{name: getattr(outer, name) for name in missing})
+
+    def in_task(self) -> "PassNotes":
+        """Return these notes as those of a block in the task of asyncio that runs now, if any."""
+        asyncio = sys.modules.get("asyncio")
+        try:
+            return self if asyncio is None else replace(self, task=asyncio.current_task())
+        except RuntimeError:  # no event loop runs in this thread
+            return self
 
 
 NO_NOTES = PassNotes()
@@ -98,6 +108,19 @@ class NoteScope(threading.local):
     of_next_pass: PassNotes = NO_NOTES
     next_pass = 0
 
+    def begin(self, notes: PassNotes) -> None:
+        """Let the notes of a block hold.
+
+        Raises RuntimeError if another task of this thread is in a block: the passes of both would
+        have the labels of the one that began last.
+        """
+        if self.notes.task not in (None, notes.task) and notes.task is not None:
+            raise RuntimeError(
+                "another asyncio task is inside `with run.labels(...)`, and passes of both would "
+                "have the same labels: await nothing in such a block, or run it in a thread"
+            )
+        self.notes, self.of_next_pass = notes, NO_NOTES
+
 
 class Noted(Protocol):
     """A capture point."""
@@ -128,7 +151,7 @@ class NoteBlock:
         self._lost = False
         for point in self._points():
             self._before = point.block_notes
-            point.begin_notes(self._notes.within(self._before))
+            point.begin_notes(self._notes.within(self._before).in_task())
 
     def __exit__(self, *error: object) -> None:
         for point in self._points():

@@ -11,7 +11,7 @@ from typing import Any
 from tensorstate_gpu._capturing import capture_block
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._cli.input_batches import FROM_BATCHES, Batch, Batches
-from tensorstate_gpu._cli.model_calls import Call, call_of
+from tensorstate_gpu._cli.model_calls import Call, call_of, check_device
 from tensorstate_gpu._cli.users_objects import load_data, load_model, users_code
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.errors import NoStore, TensorStateError
@@ -30,6 +30,7 @@ def capture(options: argparse.Namespace) -> int:
     page, why_no_page = _page(options)
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"--limit must be at least 1, got {options.limit}")
+    check_device(options.device)
     model = load_model(options.model)
     call = call_of(model, options.device)
     batches = Batches(load_data(options.inputs), _labels(options.labels), options.batch_size)

@@ -68,7 +68,7 @@ def _print_store(summary: dict[str, Any]) -> None:
     version, started, committed = (
         printable_name(str(summary[what] or "-")) for what in ("version", "started", "committed")
     )
-    print(f"path       {summary['path']}")
+    print(f"path       {printable_name(summary['path'])}")
     print(f"format     {summary['format']}, written by tensorstate_gpu {version}")
     print(f"started    {started}")
     commits = with_noun(summary["commits"], "commit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
     import torch
 
 Call = Callable[[object], object]
+
+
+def check_device(device: str | None) -> None:
+    """Raise ValueError unless PyTorch can put numbers on a device and read them, or it is None."""
+    if device is None:
+        return
+    try:
+        import torch
+
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # AssertionError, RuntimeError, ImportError: each device has its own
+        reason = re.split(r"\n|\. ", str(error), maxsplit=1)[0]  # of pages of text in some cases
+        raise ValueError(f"--device {device}: PyTorch cannot use it here ({reason})") from None
 
 
 def call_of(model: object, device: str | None) -> Call:

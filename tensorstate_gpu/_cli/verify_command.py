@@ -54,13 +54,14 @@ def _as_json(store: Store | RecordedCounts, found: Verification) -> dict[str, ob
 
 
 def _print(store: Store | RecordedCounts, found: Verification) -> None:
+    name = printable_name(str(store))
     for problem in found.problems:
         print(one_line(problem))
     if found.good:
         read = f"{found.rows:,} rows in {found.chunks:,} chunks ({format_bytes(found.bytes)})"
-        print(f"{store}: {read}, all as committed")
+        print(f"{name}: {read}, all as committed")
     else:
-        print(f"{store}: {with_noun(len(found.problems), 'problem')}")
+        print(f"{name}: {with_noun(len(found.problems), 'problem')}")
     if found.orphans:
         first = map(printable_name, found.orphans[:_SHOWN_ORPHANS])
         shown = ", ".join([*first, "..."][: len(found.orphans)])

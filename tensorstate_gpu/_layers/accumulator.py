@@ -72,7 +72,7 @@ class Accumulator(ABC):
             check_unused_bits(packed, self.neurons)
         batches = divided(len(packed), instances) if isinstance(instances, int) else instances
         count, rows, _ = cached_totals(batches)
-        if rows != len(packed) or notes.length not in (None, count):
+        if rows != len(packed) or (notes is not NOTHING and notes.length not in (None, count)):
             raise ValueError(
                 f"{rows} rows and notes of {count} instances are due, got {len(packed)} rows and "
                 f"notes of {notes.length}"

@@ -120,7 +120,8 @@ class LabelledCounters:
         if self._held is not None and numbers is None and device[0] == CPU:
             held = np.array(packed)  # a copy: the next batch may be packed into the same memory
         key = (numbers is not None, device)
-        self._counter(key).add(packed)
+        counter = self._counters.get(key)
+        (self._counter(key) if counter is None else counter).add(packed)
         if self._held is not None:
             self._held.append((key, held))
 

@@ -75,7 +75,8 @@ class RowsAccumulator(Accumulator):
         if device not in self._transfers:
             self._transfers[device] = device_backend_for(device).transfer()
         transfer = self._transfers[device]
-        self.collect_transferred(wait=False)
+        while self._in_flight and (rows := self._in_flight[0][0].oldest(wait=False)) is not None:
+            self._store_arrived(rows)  # append() defers interrupts
         converted = self._storage.converted(notes)  # raises now, not after the transfer
         try:
             transfer.send(packed)
@@ -84,18 +85,19 @@ class RowsAccumulator(Accumulator):
             self._storage.add(device_backend_for(device).to_host(packed), batches, notes)
             return
         self._in_flight.append((transfer, batches, converted))
-        self.ledger.add(batches, converted)
+        self._storage.ledger.add(batches, converted)
 
     def collect_transferred(self, *, wait: bool) -> None:
-        while self._in_flight:
-            transfer, batches, notes = self._in_flight[0]
-            rows = transfer.oldest(wait=wait)
-            if rows is None:
-                return
+        while self._in_flight and (rows := self._in_flight[0][0].oldest(wait=wait)) is not None:
             with deferred_interrupts():  # an interrupt in between would store the batch twice
-                self._storage.add_arrived(rows, batches, notes)
-                transfer.drop_oldest()
-                self._in_flight.popleft()
+                self._store_arrived(rows)
+
+    def _store_arrived(self, rows: Rows) -> None:
+        """Store the rows of the first batch in transit, which is no longer."""
+        transfer, batches, notes = self._in_flight[0]
+        self._storage.add_arrived(rows, batches, notes)
+        transfer.drop_oldest()
+        self._in_flight.popleft()
 
     def drain(self) -> None:
         """Store all batches in transit. Commits call it, in any thread."""

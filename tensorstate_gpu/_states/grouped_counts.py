@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu import information
+from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._states.backends import cpu
@@ -47,7 +48,8 @@ class GroupedCounts(CountsByGroup[StateCounts]):
     Raises
     ------
     TypeError, ValueError
-        If the numbers of neurons or of groups differ, or if there is only one group.
+        If the numbers of neurons or of groups differ, if there is only one group, or if instances
+        are no integers, or negative.
     """
 
     __module__ = "tensorstate_gpu"
@@ -61,7 +63,10 @@ class GroupedCounts(CountsByGroup[StateCounts]):
         fingerprint: int = 0,
         has_units: bool = False,
     ) -> None:
-        sample = SampledInstances(tuple(map(int, instances)), int(fingerprint), bool(has_units))
+        numbers = tuple(integer(number, "instances") for number in instances)
+        if min(numbers, default=0) < 0:
+            raise ValueError(f"instances must not be negative, got {min(numbers)}")
+        sample = SampledInstances(numbers, int(fingerprint), bool(has_units))
         for part in parts:
             if not isinstance(part, StateCounts):
                 raise TypeError(f"parts must be StateCounts, got {type(part).__name__}")

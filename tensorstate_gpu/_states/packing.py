@@ -13,9 +13,9 @@ from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, NativeArray
 from tensorstate_gpu._arrays.dlpack import Tensor, borrow, check_same_device, export_like
 from tensorstate_gpu._arrays.firing_function import FiringFunction, checked_firing_function
 from tensorstate_gpu._arrays.frameworks import jax_in_place
-from tensorstate_gpu._arrays.layout import plan
+from tensorstate_gpu._arrays.layout import cached_plan, plan
 from tensorstate_gpu._arrays.thresholds import Threshold, firing_test
-from tensorstate_gpu._states.backends import backend_of
+from tensorstate_gpu._states.backends import backend_for, backend_of
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons, check_packed
 
 
@@ -119,13 +119,16 @@ def pack(
     replaces the threshold. ``scratch``: the rows may be in memory that this thread's next call
     overwrites.
     """
-    layout = plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
+    planned = cached_plan if type(neuron_axis) is int else plan
+    layout = planned(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
     if function is not None:
-        return backend_of(tensor).compress_by_function(tensor, layout, function), layout.neurons
+        packed = backend_for(tensor.device).compress_by_function(tensor, layout, function)
+        return packed, layout.neurons
     if type(threshold) is not float:
         check_same_device(threshold, "threshold", tensor)
     test = firing_test(tensor.element, threshold, layout.neurons)
-    return backend_of(tensor).compress(tensor, layout, test, scratch=scratch), layout.neurons
+    packed = backend_for(tensor.device).compress(tensor, layout, test, scratch=scratch)
+    return packed, layout.neurons
 
 
 @overload

@@ -5,7 +5,7 @@ package on hosts without a GPU.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -57,12 +57,14 @@ def working_on(tensor: Tensor, *, exports: bool = True, recorded: bool = False) 
             stream = _stream_in_cupy(index, torch_stream(index))
             allocator = torch_tensor_allocator if exports else torch_allocator()
             with stream, cupy.cuda.using_allocator(allocator):
-                _check_not_recorded(recorded)
+                if not recorded:
+                    _check_not_recorded()
                 yield
             return
         with cupy.cuda.using_allocator(own_allocator()):
             if isinstance(owner, cupy.ndarray):
-                _check_not_recorded(recorded)
+                if not recorded:
+                    _check_not_recorded()
                 yield
                 return
             # Another library may reuse the memory on its own stream as soon as it is released.
@@ -72,8 +74,8 @@ def working_on(tensor: Tensor, *, exports: bool = True, recorded: bool = False) 
                 cupy.cuda.get_current_stream().synchronize()
 
 
-def _check_not_recorded(may_be: bool) -> None:
-    if not may_be and library().cuda.get_current_stream().is_capturing():
+def _check_not_recorded() -> None:
+    if library().cuda.get_current_stream().is_capturing():
         raise RuntimeError(
             "states cannot be packed or counted in a CUDA graph: call it before the graph is "
             "recorded, or after its replay"
@@ -102,12 +104,18 @@ def view(tensor: Tensor) -> DeviceArray:
     cupy, size = library(), tensor.element.size
     if 0 in tensor.shape:
         return cupy.empty(tensor.shape, f"u{size}")
-    steps = [(n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True)]
-    below, above = (-sum(min(step, 0) for step in steps), sum(max(step, 0) for step in steps))
+    below, above = _reach(tensor.shape, tensor.strides)
     start, index = tensor.address - below, tensor.device[1]
     memory = cupy.cuda.UnownedMemory(start, below + above + size, tensor.owner, index)
     pointer = cupy.cuda.MemoryPointer(memory, below)
     return cupy.ndarray(tensor.shape, f"u{size}", pointer, tensor.strides)
+
+
+@lru_cache(maxsize=1024)
+def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many bytes before and behind its first number the others of an array begin."""
+    steps = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
+    return -sum(min(step, 0) for step in steps), sum(max(step, 0) for step in steps)
 
 
 def to_host(array: DeviceArray) -> NDArray[Any]:
@@ -142,18 +150,25 @@ class OwnerStream:
         self._device, self._stream = cuda.Device(), cuda.get_current_stream()
         self._allocator = own_allocator()
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self) -> AbstractContextManager[None]:
         """Queue work on the owner's stream.
 
         Work that the current stream has queued so far runs before it, later work after it.
         """
         cuda = library().cuda
+        is_current = cuda.get_current_stream().ptr == self._stream.ptr
+        if not (is_current and cuda.Device().id == self._device.id):
+            return self._in_order()
+        if cuda.get_allocator() is self._allocator:  # as for most batches
+            return nullcontext()
+        return cuda.using_allocator(self._allocator)
+
+    @contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """Enter the owner's stream from another one."""
+        cuda = library().cuda
         caller = cuda.get_current_stream()
         with cuda.using_allocator(self._allocator):
-            if caller.ptr == self._stream.ptr and cuda.Device().id == self._device.id:
-                yield
-                return
             before = caller.record(cuda.Event(disable_timing=True))  # an event belongs to a device
             try:
                 with self._device, self._stream:
@@ -196,12 +211,12 @@ class AsyncHostCopy:
         self._array.get(stream=self._stream, out=self._copy, blocking=False)
         self._copied.record(self._stream)
 
-    @property
-    def has_arrived(self) -> bool:
+    def arrived(self) -> NDArray[Any] | None:
+        """Return the copy if it is complete, and None otherwise; see numpy()."""
         status = library().cuda.runtime.eventQuery(self._copied.ptr)
         if status not in (_DONE, _NOT_READY):  # an earlier kernel has failed: nothing will arrive
             self._copied.synchronize()  # raises
-        return status == _DONE
+        return self._copy if status == _DONE else None
 
     def numpy(self) -> NDArray[Any]:
         """Return the copy, which is valid while this object lives. Waits until it is complete."""
@@ -245,13 +260,16 @@ def _attributes(index: int) -> dict[str, int]:
     return library().cuda.Device(index).attributes
 
 
-def run(launch: Launch) -> None:
-    """Queue a kernel on the current stream."""
+def run(launch: Launch, *first: np.generic) -> None:
+    """Queue a kernel on the current stream.
+
+    ``first``: arguments before those of the launch, which thus can be the same for many batches.
+    """
     kernel = _kernels(launch.source, launch.defines, library().cuda.Device().id)[launch.kernel]
     size = launch.shared_bytes
     if size and size > kernel.max_dynamic_shared_size_bytes:
         kernel.max_dynamic_shared_size_bytes = size
-    kernel(launch.grid, (launch.threads,), launch.arguments, shared_mem=size)
+    kernel(launch.grid, (launch.threads,), (*first, *launch.arguments), shared_mem=size)
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,10 @@ class Launch:
                 raise ValueError(
                     f"{self.kernel} needs {blocks} blocks along axis {axis}; a GPU runs 1 to {most}"
                 )
+
+
+# The same launch is made for each batch of a layer, but for the addresses: see device.run().
+cached_launch = lru_cache(maxsize=1024)(Launch)
 
 
 def blocks_for(threads: int) -> int:

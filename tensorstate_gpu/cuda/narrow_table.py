@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
-from .launch import Launch, blocks_for
+from .launch import blocks_for, cached_launch
 from .table import BLOCKS, FIRST_SLOTS, Refused, Table, pointer, power_of_2_below
 
 _THREADS = 1024  # one block for each multiprocessor, whose shared memory its cache fills
@@ -22,9 +22,13 @@ class NarrowTable(Table):
 
     def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
         super().__init__(row_bytes, slots)
-        self._slots = _empty(slots)
+        self._use_slots(_empty(slots), slots)
         self._most_blocks = device.multiprocessors()
         self._cached = power_of_2_below(device.most_shared_bytes() // _CACHE_SLOT_BYTES)
+
+    def _use_slots(self, slots: DeviceArray, size: int) -> None:
+        self._slots, self._size = slots, size
+        self._arguments = pointer(slots), np.uint64(size - 1), *self._use()
 
     def _room(self, slots: int) -> int:
         return slots // 2
@@ -34,21 +38,20 @@ class NarrowTable(Table):
         old = (pointer(self._slots), np.int64(old_slots))
         mask = np.uint64(slots - 1)
         self._launch("move_slots", blocks_for(old_slots), *old, pointer(new), mask)
-        self._slots, self._size = new, slots
+        self._use_slots(new, slots)
 
     def _count(self, rows: DeviceArray, weights: DeviceArray | None, refused: Refused) -> None:
-        states = np.int64(len(rows))
-        table = (pointer(self._slots), np.uint64(self._size - 1), *self._use())
-        refusals = self._refusals(refused)
+        at, to, states = np.uint64(rows.data.ptr), np.uint64(refused.rows.data.ptr), len(rows)
+        refusals = self._places_at[refused.place]
         if weights is None:
-            blocks = min(self._most_blocks, -(-len(rows) // _LEAST_ROWS))
-            arguments = (pointer(rows), states, *table, pointer(refused.rows), refusals)
+            blocks = min(self._most_blocks, -(-states // _LEAST_ROWS))
             block = {"threads": _THREADS, "shared_bytes": _CACHE_SLOT_BYTES * self._cached}
+            arguments = (at, np.int64(states), *self._arguments, to, refusals)
             self._launch("count_rows", blocks, *arguments, np.uint32(self._cached), **block)
         else:
-            batch = (pointer(rows), pointer(weights), states)
-            targets = (pointer(refused.rows), pointer(refused.weights), refusals)
-            self._launch("count_weighted", blocks_for(len(rows)), *batch, *table, *targets)
+            batch = (at, pointer(weights), np.int64(states))
+            targets = (to, pointer(refused.weights), refusals)
+            self._launch("count_weighted", blocks_for(states), *batch, *self._arguments, *targets)
 
     def _rank(self, rows: DeviceArray, registers: DeviceArray) -> None:
         blocks = min(BLOCKS * self._most_blocks, blocks_for(len(rows)))
@@ -56,7 +59,7 @@ class NarrowTable(Table):
 
     def _launch(self, kernel: str, blocks: int, *arguments: np.generic, **block: int) -> None:
         defines = (("WIDTH", self._row_bytes),)
-        device.run(Launch("count", kernel, defines, (blocks, 1), arguments, **block))
+        device.run(cached_launch("count", kernel, defines, (blocks, 1), (), **block), *arguments)
 
     def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
         eight = (~marks).view(np.uint8).reshape(-1, 8)

@@ -46,8 +46,13 @@ def compress(
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     packed = device.empty((layout.states, layout.row_bytes), np.uint8)
     if packed.size:
-        tables = None if len(firing.low) == 1 else _tables_on_device(firing)
-        device.run(pack_launch(states, layout, firing, tables, device.address(packed)))
+        given = (states.address % _LARGEST_READ, states.element, layout, firing)
+        if len(firing.low) == 1:
+            launch = _launch_of_one_test(*given)
+        else:
+            tables = _tables_on_device(firing)  # which live until the launch is queued
+            launch = pack_launch(*given, device.address(tables))
+        device.run(launch, np.uint64(states.address), np.uint64(packed.data.ptr))
     return packed
 
 
@@ -65,26 +70,25 @@ def _columns(neurons: int) -> int:
 
 
 def pack_launch(
-    states: Tensor, layout: Layout, firing: FiringTest, tables: DeviceArray | None, packed: int
+    offset: int, element: ElementType, layout: Layout, firing: FiringTest, tables: int = 0
 ) -> Launch:
-    """Build the launch that packs into the memory at ``packed``.
+    """Build the launch that packs, without its first arguments: from where, and to where.
 
-    ``tables``: the result of _tables_on_device() if there is one threshold for each neuron,
-    otherwise None.
+    ``offset``: by how many bytes the states begin behind an aligned address. ``tables``: where the
+    device has the result of _tables_on_device(), if there is one threshold for each neuron.
     """
-    offset, size = states.address % _LARGEST_READ, states.element.size
-    chosen = _choose_kernel(offset, layout, size, tables is not None)
-    if tables is None:
-        defines, test = _one_test(firing, states.element)
-    else:
-        defines, test = _test(firing, states.element, device.address(tables))
-    addresses = np.uint64(states.address), np.uint64(packed)
-    arguments = (*addresses, *chosen.arguments, *test)
+    chosen = _choose_kernel(offset, layout, element.size, tables != 0)
+    defines, test = _test(firing, element, tables)
+    arguments = (*chosen.arguments, *test)
     return Launch(chosen.source, chosen.kernel, (*defines, *chosen.defines), chosen.grid, arguments)
 
 
+# Of the layers of some models, whose passes have the same shapes.
+_launch_of_one_test = lru_cache(maxsize=1024)(pack_launch)
+
+
 def _test(
-    firing: FiringTest, element: ElementType, tables: int = 0
+    firing: FiringTest, element: ElementType, tables: int
 ) -> tuple[tuple[tuple[str, int], ...], tuple[np.generic, ...]]:
     """Return the defines of a test, and the arguments low, high, bias, flip, lows and highs.
 
@@ -105,9 +109,6 @@ def _test(
     return defines, (low, firing.high[0], *transform, np.uint64(tables), np.uint64(highs))
 
 
-_one_test = lru_cache(maxsize=256)(_test)
-
-
 def _threshold(firing: FiringTest, element: ElementType) -> np.int16:
     """Return the bits of the largest number that does not fire; all greater floats fire."""
     if firing.low[0] > firing.high[0]:
@@ -116,7 +117,7 @@ def _threshold(firing: FiringTest, element: ElementType) -> np.int16:
     return np.int16(key if key >= 0 else (-1 - key) - (1 << 15))
 
 
-@lru_cache(maxsize=1024)  # of the layers of some models, whose passes have the same shapes
+@lru_cache(maxsize=1024)
 def _choose_kernel(offset: int, layout: Layout, size: int, per_neuron: bool) -> _Choice:
     """Return the kernel for numbers that begin ``offset`` bytes behind an aligned address.
 

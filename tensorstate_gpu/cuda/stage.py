@@ -6,10 +6,11 @@ from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.stage_arrays import StageArrays
 
 from . import device
-from .launch import THREADS, Launch, blocks_for
+from .launch import THREADS, Launch, cached_launch
 from .table import pointer
 
 _BYTES_PER_THREAD = 4
+_NOTE = Launch("stage", "note_batch", (), (1, 1), ())
 
 
 def append_to_stage(
@@ -20,15 +21,11 @@ def append_to_stage(
     Two launches: only when all blocks have read where the batch begins may the next batch begin
     elsewhere.
     """
-    rows, status, notes = map(pointer, stage)
-    capacity, number = np.int64(len(stage.rows)), np.int64(len(packed))
-    width = np.int64(packed.shape[1])
-    threads = -(-packed.size // _BYTES_PER_THREAD)
-    batch = (pointer(packed), number, width)
-    device.run(
-        Launch(
-            "stage", "append_rows", (), (blocks_for(threads), 1), (*batch, rows, capacity, status)
-        )
-    )
-    noted = (number, np.int64(inputs), pointer(labels), capacity, status, notes)
-    device.run(Launch("stage", "note_batch", (), (1, 1), noted, THREADS))
+    number, width = map(np.int64, packed.shape)
+    capacity, status = np.int64(stage.rows.shape[0]), np.uint64(stage.status.data.ptr)
+    blocks = -(-packed.size // (_BYTES_PER_THREAD * THREADS))
+    rows = (np.uint64(stage.rows.data.ptr), capacity, status)
+    append = cached_launch("stage", "append_rows", (), (blocks, 1), ())
+    device.run(append, np.uint64(packed.data.ptr), number, width, *rows)
+    noted = (number, np.int64(inputs), pointer(labels), capacity, status)
+    device.run(_NOTE, *noted, np.uint64(stage.notes.data.ptr))

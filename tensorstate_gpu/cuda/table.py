@@ -52,7 +52,8 @@ class Table(ABC):
         self._row_bytes, self._size = row_bytes, slots
         # The number of distinct rows; then for each unsettled batch that of its refused rows.
         self._numbers = device.library().zeros(2 + _MOST_BATCHES, np.uint64)
-        self._numbers_at = device.address(self._numbers)
+        at = device.address(self._numbers)
+        self._places_at = [np.uint64(at + 8 * i) for i in range(2 + _MOST_BATCHES)]
         self._free_places = _places()
         self._unsettled: list[Refused] = []
         self._report: device.AsyncHostCopy | None = None  # of the numbers; the same for all batches
@@ -87,8 +88,10 @@ class Table(ABC):
 
         Raises MemoryError, and counts none of the rows, if the device's memory is full.
         """
-        rows = aligned(rows)
-        self._settle(wait=False)
+        if rows.data.ptr % 16:
+            rows = aligned(rows)
+        if self._reported is not None:
+            self._settle(wait=False)
         while len(self._unsettled) >= _MOST_BATCHES:  # what was refused may be refused again
             self._settle(wait=True)
         self._queue(rows, weights)
@@ -131,14 +134,17 @@ class Table(ABC):
     def _settle(self, *, wait: bool) -> None:
         """Count the rows that the device has reported as refused, in a larger table.
 
-        Without ``wait``, do nothing if no report has arrived.
+        Without ``wait``, do nothing if the report that was asked for has not arrived.
         """
         if wait:
             numbers, reported = device.to_host(self._numbers), self._unsettled.copy()
-        elif self._report and self._reported is not None and self._report.has_arrived:
-            numbers, reported = self._report.numpy(), self._reported
         else:
-            return
+            assert self._report is not None
+            assert self._reported is not None
+            arrived = self._report.arrived()
+            if arrived is None:
+                return
+            numbers, reported = arrived, self._reported
         distinct, refusals = int(numbers[0]), {each: int(numbers[each.place]) for each in reported}
         self._reported = None
         if any(refusals.values()):
@@ -217,11 +223,7 @@ class Table(ABC):
 
     def _use(self) -> tuple[np.uint64, np.uint64]:
         """Return where the device counts the rows of the table, and from when on it takes none."""
-        return np.uint64(self._numbers_at), np.uint64(self.room)
-
-    def _refusals(self, refused: Refused) -> np.uint64:
-        """Return where the device counts the refused rows of a batch."""
-        return np.uint64(self._numbers_at + 8 * refused.place)
+        return self._places_at[0], np.uint64(self.room)
 
     @abstractmethod
     def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
@@ -239,7 +241,7 @@ def _places() -> list[int]:
 
 def aligned(rows: DeviceArray) -> DeviceArray:
     """Return rows of which kernels may read 16 bytes at once."""
-    return rows.copy() if device.address(rows) % 16 else rows
+    return rows.copy() if rows.data.ptr % 16 else rows
 
 
 def power_of_2_below(number: int) -> int:

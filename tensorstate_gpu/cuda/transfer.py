@@ -5,6 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.cupy_library import is_ours_alone
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
@@ -17,19 +18,21 @@ class Transfer:
 
     def __init__(self) -> None:
         self._stream = device.copy_stream()
-        self._in_flight: deque[device.AsyncHostCopy] = deque()
+        self._in_flight: deque[tuple[device.AsyncHostCopy, int, int]] = deque()  # rows, bytes
         self._bytes = 0
         self.rows = 0  # sent and not dropped yet
 
     def send(self, rows: DeviceArray) -> None:
         """Queue a copy of rows (states, bytes). After a MemoryError none is queued.
 
-        The device copies them first, which takes it little time: later work on the current stream
-        may write to them, and does not wait until they have arrived.
+        Rows that others may know are first copied on the device, which takes it little time: later
+        work on the current stream may write to them, and does not wait for their arrival.
         """
-        self._in_flight.append(device.AsyncHostCopy(rows.copy(), self._stream))
-        self._bytes += rows.size
-        self.rows += len(rows)
+        kept = rows if is_ours_alone(rows) else rows.copy()
+        number, size = rows.shape[0], rows.size
+        self._in_flight.append((device.AsyncHostCopy(kept, self._stream), number, size))
+        self._bytes += size
+        self.rows += number
 
     def oldest(self, *, wait: bool) -> NDArray[Any] | None:
         """Return the first batch in flight, or None if there is none.
@@ -38,13 +41,11 @@ class Transfer:
         """
         if not self._in_flight:
             return None
-        batch = self._in_flight[0]
-        if not (wait or self._bytes > _MOST_BYTES or batch.has_arrived):
-            return None
-        return batch.numpy()
+        batch, _, _ = self._in_flight[0]
+        return batch.numpy() if wait or self._bytes > _MOST_BYTES else batch.arrived()
 
     def drop_oldest(self) -> None:
         """Remove the first batch, after the caller has stored it."""
-        rows = self._in_flight.popleft().numpy()
-        self._bytes -= rows.size
-        self.rows -= len(rows)
+        _, number, size = self._in_flight.popleft()
+        self._bytes -= size
+        self.rows -= number

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
-from .launch import Launch, blocks_for
+from .launch import blocks_for, cached_launch
 from .sort import take
 from .table import BLOCKS, FIRST_SLOTS, Refused, Table, pointer, power_of_2_below
 
@@ -35,7 +35,7 @@ class WideTable(Table):
         if slots is None:
             slots = min(FIRST_SLOTS, power_of_2_below(_FIRST_BYTES // (16 + row_bytes) + 1))
         super().__init__(row_bytes, slots)
-        self._slots, self._kept = self._empty(slots)
+        self._use_slots(*self._empty(slots), slots)
         self._defines = defines_for(row_bytes)
         self._lanes = dict(self._defines)["LANES"]
         self._most_blocks = device.multiprocessors()
@@ -49,6 +49,10 @@ class WideTable(Table):
         kept = device.empty((slots, self._row_bytes), np.uint8)
         return device.library().zeros((slots, 2), np.uint64), kept
 
+    def _use_slots(self, slots: DeviceArray, kept: DeviceArray, size: int) -> None:
+        self._slots, self._kept, self._size = slots, kept, size
+        self._arguments = pointer(slots), np.uint64(size - 1), pointer(kept), *self._use()
+
     def _room(self, slots: int) -> int:
         # The longer the rows are, the less it matters how often a search goes on.
         return slots // 2 if self._row_bytes <= 64 else slots // 4 * 3
@@ -59,7 +63,7 @@ class WideTable(Table):
         width, mask = np.int32(self._row_bytes), np.uint64(slots - 1)
         blocks = blocks_for(self._size * self._lanes)
         self._launch("move_slots", blocks, *old, width, pointer(new), mask, pointer(kept))
-        self._slots, self._kept, self._size = new, kept, slots
+        self._use_slots(new, kept, slots)
 
     def _count(self, rows: DeviceArray, weights: DeviceArray | None, refused: Refused) -> None:
         if len(rows) > _MOST_ROWS:
@@ -67,10 +71,10 @@ class WideTable(Table):
         needed = -(-len(rows) * self._lanes // (_LEAST_ROWS * _THREADS))
         blocks = min(self._most_blocks, needed)
         width = np.int32(self._row_bytes)
-        batch = (pointer(rows), pointer(weights), np.int64(len(rows)), width)
-        table = (pointer(self._slots), np.uint64(self._size - 1), pointer(self._kept))
-        targets = (pointer(refused.rows), pointer(refused.weights), self._refusals(refused))
-        arguments = (*batch, *table, *self._use(), *targets, np.uint32(self._cached))
+        at, to = np.uint64(rows.data.ptr), np.uint64(refused.rows.data.ptr)
+        batch = (at, pointer(weights), np.int64(len(rows)), width)
+        targets = (to, pointer(refused.weights), self._places_at[refused.place])
+        arguments = (*batch, *self._arguments, *targets, np.uint32(self._cached))
         block = {"threads": _THREADS, "shared_bytes": self._entry_bytes * self._cached}
         self._launch("count_rows", blocks, *arguments, **block)
 
@@ -80,7 +84,8 @@ class WideTable(Table):
         self._launch("estimate", blocks, *batch, pointer(registers))
 
     def _launch(self, kernel: str, blocks: int, *arguments: np.generic, **block: int) -> None:
-        device.run(Launch("count_wide", kernel, self._defines, (blocks, 1), arguments, **block))
+        launch = cached_launch("count_wide", kernel, self._defines, (blocks, 1), (), **block)
+        device.run(launch, *arguments)
 
     def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
         return take(self._kept, slots)

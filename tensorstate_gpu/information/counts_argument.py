@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer, unmasked
 from tensorstate_gpu._arrays import cupy_library
@@ -58,8 +58,9 @@ def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int6
     Raises TypeError for anything else, with what is ``accepted``, ValueError as weights() does, and
     OverflowError if the sum is no int64.
     """
-    given: ArrayLike = values  # type: ignore[assignment]
-    table = np.asarray(given)
+    for part in values if isinstance(values, (list, tuple)) else ():
+        unmasked(part, argument)
+    table = host_array(values, argument)
     if table.ndim != 2 or table.dtype.kind not in "iu":
         kind = type(values).__name__
         got = kind if table.dtype == object else f"{table.dtype} of shape {table.shape}"

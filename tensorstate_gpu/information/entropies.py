@@ -144,6 +144,7 @@ def effective_states(
     3.0
     """
     if check_order(alpha, "alpha") == 0 and estimator == "plugin":
+        agreed_neurons(counts, neurons)
         found = tallied(counts, "counts")
         if found is not None:
             return float(found.distinct)

@@ -84,18 +84,32 @@ def correlations_of(
     cofiring: NDArray[np.int64], states: int, constant: float = math.nan
 ) -> NDArray[np.float64]:
     """Return the correlations of neurons of which these numbers fire together in so many states."""
-    both = cofiring / states
+    often = cofiring.diagonal() > states // 2
+    both = _both_are_rare(cofiring, states, often) / states
     rates = both.diagonal()
     deviations = np.sqrt(rates * (1 - rates))
-    covariances = both - rates[:, None] * rates
-    changes = (rates > 0) & (rates < 1)
-    defined = changes[:, None] & changes
-    scales = deviations[:, None] * deviations
+    expected = rates[:, None] * rates
+    covariances = np.where(often[:, None] == often, both - expected, expected - both)
+    defined = (rates > 0)[:, None] & (rates > 0)
     found: NDArray[np.float64] = np.full_like(both, constant)
-    np.divide(covariances, scales, out=found, where=defined)
+    np.divide(covariances, deviations[:, None] * deviations, out=found, where=defined)
     np.clip(found, -1, 1, out=found)  # leaves NaN
     found[~defined] = constant
     return found
+
+
+def _both_are_rare(
+    cofiring: NDArray[np.int64], states: int, often: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Return in how many states both of two neurons do what they do seldom: (neurons, neurons).
+
+    A neuron that fires ``often`` is silent seldom. Shares of these states are at most a half, so
+    that one minus them keeps its digits: of 2**54 states, all but one are a share of 1.
+    """
+    firing = cofiring.diagonal()
+    seldom = np.where(often, states - firing, firing)
+    first = np.where(often[:, None], firing - cofiring, cofiring)
+    return np.where(often, seldom[:, None] - first, first)
 
 
 @dataclass(frozen=True)

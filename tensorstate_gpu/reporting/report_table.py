@@ -17,6 +17,7 @@ from tensorstate_gpu.reporting.text import (
     format_range,
     listed_names,
     printable_name,
+    text_list,
     text_table,
     with_noun,
 )
@@ -225,10 +226,7 @@ class Report:
 
     def __str__(self) -> str:
         table = text_table([HEADINGS, *(layer.cells() for layer in self.layers)])
-        summary = self.summary()
-        width = max(len(label) for label, _ in summary)
-        lines = [table, "", *(f"{label:<{width}}  {value}" for label, value in summary)]
-        return "\n\n".join(["\n".join(lines), *map(str, self.by_label)])
+        return "\n\n".join([table, text_list(self.summary()), *map(str, self.by_label)])
 
     __repr__ = __str__
 

@@ -1,17 +1,46 @@
 """Plain text: tables, numbers and names."""
 
+import unicodedata
 from collections.abc import Sequence
 
 
 def text_table(rows: Sequence[tuple[str, ...]]) -> str:
     """Return a table whose first row is the headings; the first column is left-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        "  ".join([_left_aligned(row[0], widths[0]), *map(_right_aligned, row[1:], widths[1:])])
         for row in rows
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    return "\n".join(map(str.rstrip, lines))
+
+
+def text_list(rows: Sequence[tuple[str, str]]) -> str:
+    """Return lines of a label and a text, which begins in the same column in all of them."""
+    width = max(_columns(label) for label, _ in rows)
+    return "\n".join(f"{_left_aligned(label, width)}  {text}" for label, text in rows)
+
+
+def _left_aligned(text: str, width: int) -> str:
+    """Return a text with spaces behind it, so that it takes ``width`` columns of a terminal."""
+    return text + " " * (width - _columns(text))
+
+
+def _right_aligned(text: str, width: int) -> str:
+    return " " * (width - _columns(text)) + text
+
+
+def _columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes: Chinese characters take two each."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_character_columns, text))
+
+
+def _character_columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):  # marks above and below the one before
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def format_bytes(count: int | None) -> str:

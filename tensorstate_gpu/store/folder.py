@@ -9,7 +9,8 @@ from pathlib import Path
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
 from tensorstate_gpu._process.new_files import show_target_in
 from tensorstate_gpu.errors import StoreInUse
-from tensorstate_gpu.store.folder_lock import FolderLock
+from tensorstate_gpu.store.documents import KEY
+from tensorstate_gpu.store.folder_lock import FolderLock, taken_over
 
 try:
     import fcntl
@@ -85,6 +86,7 @@ class Folder:
         self._lock = FolderLock()
         self._created: list[Path] = []  # by claim(), from the inside out
         self._inode: int | None = None  # of the claimed folder
+        self._own_record: bytes | None = None  # the last one, where no lock keeps others out
 
     def __str__(self) -> str:
         return str(self.path)
@@ -103,6 +105,7 @@ class Folder:
         """Write a complete file, or leave the existing one unchanged."""
         if not self.exists():
             raise FileNotFoundError(f"{self.path} was deleted while states were captured into it")
+        self._require_owner()
         file = self.path / key
         partial = file.with_name(file.name + PARTIAL_SUFFIX)
         with self._folders:
@@ -119,9 +122,20 @@ class Folder:
                 self.system.unlink(partial)
             raise
         self._unsynced[file.parent] = None
+        if key == KEY and self._inode is not None and not self._lock.is_certain:
+            self._own_record = b"".join(parts)
+
+    def _require_owner(self) -> None:
+        """Raise StoreInUse if another writer has written the record since this one did.
+
+        A lock rules that out. Without one, two that write within the same moment are not found.
+        """
+        if self._own_record is not None and self.read(KEY) != self._own_record:
+            raise taken_over(self)
 
     def delete(self, key: str) -> None:
         """Delete a file, and the folders above it that become empty."""
+        self._require_owner()
         file = self.path / key
         self.system.unlink(file)
         self._unsynced[file.parent] = None
@@ -196,6 +210,7 @@ class Folder:
 
     def release(self) -> None:
         """Release the write lock."""
+        self._own_record = None
         self._lock.release()
 
     def delete_created_folders(self) -> None:

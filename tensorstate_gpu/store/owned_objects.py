@@ -17,7 +17,7 @@ from obstore.exceptions import (
     PreconditionError,
 )
 
-from tensorstate_gpu.errors import StoreInUse
+from tensorstate_gpu.store.folder_lock import taken_over
 
 Version = dict[str, str]  # ``e_tag``, ``version`` or both, as the service has them
 
@@ -52,7 +52,7 @@ class OwnedObjects:
                 # unless it leaves the object as it is.
                 self._known[key] = self._version_of(key)
             self.require_owner()
-        raise self._in_use()
+        raise taken_over(self._name)
 
     def delete(self, key: str) -> None:
         """Delete an object. Raises StoreInUse if another writer owns the store."""
@@ -67,9 +67,9 @@ class OwnedObjects:
         try:
             found = obstore.get(self._objects, self._record)
         except (NotFoundError, FileNotFoundError):
-            raise self._in_use() from None
+            raise taken_over(self._name) from None
         if _digest(bytes(found.bytes())) not in self._sent:
-            raise self._in_use()
+            raise taken_over(self._name)
         self._known[self._record] = _version_in(found.meta)
 
     def _put(self, key: str, data: bytes, known: Version | None) -> Version | None:
@@ -99,12 +99,6 @@ class OwnedObjects:
             return _version_in(obstore.head(self._objects, key))
         except (NotFoundError, FileNotFoundError):
             return None
-
-    def _in_use(self) -> StoreInUse:
-        return StoreInUse(
-            f"another writer has opened {self._name}, or deleted it: this one writes no more. What "
-            "it has not committed is not in the store. A store has one writer at a time"
-        )
 
 
 def _version_in(found: Mapping[str, Any]) -> Version:

@@ -29,6 +29,7 @@ NO_ARRAYS = [
     None,
     1.0,
     np.ndarray,
+    torch.Tensor,
     torch.ones(4, 10, dtype=torch.complex64),
     torch.ones(4, 10).to_sparse(),
     torch.ones(4, 10, device="meta"),
@@ -292,9 +293,14 @@ def test_invalid_capsules(capsule):
 
 def test_masked_arrays_raise_everywhere():
     masked = np.ma.array([1, 2, 3], mask=[False, True, False])
+    table = np.ma.array([masked, masked])
     rows = np.ma.array([[1], [2]], mask=[[False], [True]], dtype=np.uint8)
     for call in (
         lambda: ts.entropy(masked),
+        lambda: ts.information.estimate(table),
+        lambda: ts.information.mutual_information(table),
+        lambda: ts.information.mutual_information({"a": [1, 2, 3], "b": masked}),
+        lambda: ts.information.estimate_mutual_information({"a": table, "b": table}),
         lambda: ts.StateCounts(rows, [1, 1], 8),
         lambda: ts.StateCounts(rows.data, masked[:2], 8),
         lambda: ts.count_states(rows),

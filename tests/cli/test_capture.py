@@ -273,7 +273,10 @@ MISTAKES = {
     "a file in the way": (("mine:model", "--store", "mine.py"), "mine.py"),
     "a folder in the way": (("mine:model", "--store", "."), "it is not overwritten"),
     "a store within a file": (("mine:model", "--store", "mine.py/run"), "mine.py"),
-    "an unknown device": (("mine:model", "--device", "gpu"), "gpu"),
+    "an unknown device": (("mine:model", "--device", "gpu"), "--device gpu: PyTorch cannot use it"),
+    "no such device": (("mine:model", "--device", "cuda:99"), "--device cuda:99: PyTorch cannot "),
+    "no numbers": (("mine:model", "--device", "meta"), "--device meta: PyTorch cannot use it "),
+    "the device first": (("broken:model", "--device", "gpu"), "--device gpu: PyTorch cannot use "),
 }  # fmt: skip
 
 

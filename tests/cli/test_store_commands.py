@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import zipfile
 
 import numpy as np
@@ -195,13 +196,24 @@ def test_verify_names_every_problem(did, run):
 
 def test_escape_sequences_of_a_store_do_not_reach_the_terminal(did, run):
     def change(document):
-        document.update(json.loads(json.dumps(document).replace(ts.__version__, r"1\u001b[31m")))
+        text = json.dumps(document).replace(ts.__version__, r"1\u001b[31m")
+        text = re.sub(r'"(started|committed)": "', r'"\1": "\\u001b[31m', text)
+        document.update(json.loads(text))
 
     rewrite(run / "zarr.json", change)
+    run = run.rename(run.with_name("run\x1b[31m"))
     (run / "note\x1b[31m").touch()
     printed = [did(command, run)[1] for command in ("info", "verify")]
     assert r"'1\x1b[31m'" in printed[0]
+    assert printed[0].count(r" '\x1b[31m20") == 2  # started and committed
+    assert repr(str(run)) in printed[0]
     assert r"'note\x1b[31m'" in printed[1]
+    assert "\x1b" not in "".join(printed)
+    # Errors and what verify finds are lines, too.
+    (run / "a/c/2/0").write_bytes(b"{")
+    printed = [did("verify", run)[1], did("report", run)[2], did("info", "no\x1b[31m\nstore")[2]]
+    assert r"run\x1b[31m" in printed[1]
+    assert r"no\x1b[31m store" in printed[2]
     assert "\x1b" not in "".join(printed)
 
 

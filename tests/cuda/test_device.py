@@ -230,7 +230,7 @@ def test_pinned_memory_lives_until_the_copy_is_complete(cupy):
 
     copy = device.AsyncHostCopy(SimpleNamespace(shape=(2, 3), dtype=array.dtype, get=get))
     assert log == ["copy, blocking False", "record"]
-    assert not copy.has_arrived
+    assert copy.arrived() is None
     np.testing.assert_array_equal(copy.numpy(), array)
     del copy
     assert log[2:] == 2 * ["wait"]

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tensorstate_gpu._arrays.dlpack import CUDA, Tensor, c_strides
+from tensorstate_gpu._arrays.dlpack import c_strides
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.layout import plan
 from tensorstate_gpu._arrays.thresholds import firing_test
@@ -16,11 +16,9 @@ BFLOAT16 = ELEMENT_TYPES["bfloat16"]
 
 
 def launch(shape, axis, strides=None):
-    tensor = Tensor((), 1 << 20, shape, strides or c_strides(shape, 2), BFLOAT16, (CUDA, 0))
-    layout = plan(tensor.shape, tensor.strides, 2, axis)
-    return pack.pack_launch(
-        tensor, layout, firing_test(BFLOAT16, 0.0, layout.neurons), None, 0
-    ), layout
+    layout = plan(shape, strides or c_strides(shape, 2), 2, axis)
+    test = firing_test(BFLOAT16, 0.0, layout.neurons)
+    return pack.pack_launch(0, BFLOAT16, layout, test), layout
 
 
 # Shape, neuron axis, strides or None, and kernel.
@@ -56,7 +54,7 @@ def test_every_state_has_a_thread(name):
         "pack_whole_bytes": (blocks * THREADS * 4, layout.states * layout.row_bytes),
         "pack_rows": (blocks * (8 * 4096 // layout.neurons // 8 * 8), layout.states),
         "pack_planes": (blocks * THREADS * (lanes or 0), layout.states * groups),
-        "pack_maps": (blocks * layout.run * int(made.arguments[5]), layout.states * layout.neurons),
+        "pack_maps": (blocks * layout.run * int(made.arguments[3]), layout.states * layout.neurons),
         "pack_pitched": (blocks * THREADS * 4, layout.states * layout.row_bytes),
         "pack_strided": (blocks * THREADS, layout.states * layout.row_bytes),
     }[kernel]

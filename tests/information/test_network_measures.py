@@ -14,6 +14,7 @@ from tensorstate_gpu.information import (
     aIQ,
     ceiling,
     coverage,
+    effective_states,
     efficiency,
     entropy,
     kl_divergence,
@@ -46,7 +47,11 @@ def test_neurons_are_a_positive_integer():
 def test_counts_of_other_neurons_are_refused():
     counts = StateCounts(np.arange(5, dtype=np.uint8)[:, None], [1] * 5, neurons=3)
     assert efficiency(counts, 3) == pytest.approx(math.log2(5) / 3)
-    for measure in (efficiency, lambda *a: entropy(a[0], estimator="nsb", neurons=a[1])):
+    for measure in (
+        efficiency,
+        lambda *a: entropy(a[0], estimator="nsb", neurons=a[1]),
+        lambda *a: effective_states(a[0], 0, neurons=a[1]),
+    ):
         with pytest.raises(ValueError, match="counts has 3 neurons, got neurons=4"):
             measure(counts, 4)
     with pytest.raises(ValueError, match="counts has more states than 2 neurons can have"):

@@ -240,6 +240,8 @@ def test_too_many_labels_for_their_numbers(monkeypatch):
     [
         ({"parts": [1, 2]}, TypeError, "parts must be StateCounts, got int"),
         ({"instances": [1]}, ValueError, "got 2 and 1"),
+        ({"instances": [1, -3]}, ValueError, "instances must not be negative, got -3"),
+        ({"instances": [1, 1.7]}, TypeError, "instances must be an integer, got float 1.7"),
         ({"parts": [ts.StateCounts.empty(3)], "instances": [1]}, ValueError, "two or more groups"),
         ({"parts": [ts.StateCounts.empty(3), ts.StateCounts.empty(4)]}, ValueError, "same neurons"),
     ],

@@ -157,6 +157,20 @@ def test_counts_of_any_size():
     assert neurons.active_neurons(counts).tolist() == [0, 1, many]
 
 
+@pytest.mark.parametrize("most", [2**40, 2**60])
+@pytest.mark.parametrize("often", [0, 3])
+def test_correlations_of_neurons_that_hardly_ever_change(often, most):
+    """Of 2**60 states, a share of all but a few is 1."""
+    numbers = [2, 3, 5, 7]
+    numbers[often] = most
+    counts = ts.StateCounts(np.arange(4, dtype=np.uint8)[:, None], numbers, 2)
+    neither, first, second, both = numbers
+    product = (both + first) * (second + neither) * (both + second) * (first + neither)
+    expected = (both * neither - first * second) / math.sqrt(product)
+    found = neurons.correlations(counts)
+    np.testing.assert_allclose(found, [[1, expected], [expected, 1]], rtol=1e-12)
+
+
 def test_correlations_with_neurons_that_never_change():
     packed = pack(np.array([[1, 0, 1], [0, 0, 1]], bool))
     found = neurons.correlations(packed, 3)

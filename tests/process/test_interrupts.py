@@ -1,4 +1,4 @@
-"""Ctrl-C leaves a capture whole: every batch is kept with its ledger entry, or not at all."""
+"""Ctrl-C and other signals leave a capture whole: a batch is kept with its ledger entry, or not."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._process import interrupts
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.cpu_fallback.threads import in_parallel
 
@@ -28,8 +29,86 @@ def test_an_interrupt_waits_for_the_end_of_the_block():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+class Stopped(BaseException):
+    """What the handler of a signal raises."""
+
+
+@pytest.fixture
+def stopping(request):
+    """A signal whose handler raises Stopped, as a job may do that is to end soon."""
+
+    def stop(number, frame):
+        raise Stopped(number)
+
+    before = signal.signal(request.param, stop)
+    yield request.param
+    assert signal.getsignal(request.param) is stop
+    signal.signal(request.param, before)
+
+
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM")
+    if hasattr(signal, name)
+]
+
+
+@pytest.mark.parametrize("stopping", SIGNALS, indirect=True)
+def test_each_handler_waits_and_is_put_back(stopping):
+    finished = []
+
+    def interrupted():
+        with deferred_interrupts(), deferred_interrupts():
+            signal.raise_signal(stopping)
+            finished.append(True)
+
+    with pytest.raises(Stopped):
+        interrupted()
+    assert finished
+
+
+@pytest.mark.parametrize("stopping", SIGNALS[1:2], indirect=True)
+def test_all_handlers_are_called_whatever_the_first_raises(stopping):
+    def interrupted():
+        with deferred_interrupts():
+            signal.raise_signal(stopping)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        interrupted()
+    assert isinstance(raised.value.__context__, Stopped)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("stopping", SIGNALS[1:2], indirect=True)
+@pytest.mark.parametrize("while_", ["it begins", "it ends"])
+def test_a_handler_that_raises_meanwhile_leaves_none_of_ours(stopping, while_, monkeypatch):
+    """Ctrl-C between the handlers that a block replaces, and between those that it puts back."""
+
+    times = []
+
+    def interrupted(number, handler):
+        before = signal.signal(number, handler)
+        if number == (signal.SIGINT if while_ == "it begins" else stopping) and not times:
+            times.append(number)
+            raise KeyboardInterrupt
+        return before
+
+    def block():
+        with deferred_interrupts():
+            monkeypatch.setattr(interrupts, "signal", interrupted)
+
+    if while_ == "it begins":
+        monkeypatch.setattr(interrupts, "signal", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.parametrize("keep", ["states", "counts"])
-def test_a_batch_is_kept_whole(keep, monkeypatch):
+@pytest.mark.parametrize("stopping", SIGNALS[:2], indirect=True)
+def test_a_batch_is_kept_whole(keep, stopping, monkeypatch):
     point = ts.CapturePoint("layer", keep=keep)
     point.declare(20)
     point.append(np.zeros((10, 3), np.uint8), 10)
@@ -38,11 +117,11 @@ def test_a_batch_is_kept_whole(keep, monkeypatch):
 
     def interrupted(packed, batches, notes):
         keep_rows(packed[:5], ((5, 1),), notes)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(stopping)
         keep_rows(packed[5:], ((5, 1),), notes)
 
     monkeypatch.setattr(accumulator, "_add", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         point.append(np.ones((10, 3), np.uint8), 10)
     assert point.state_count == 20
     assert point.counts().tolist() == [10, 10]

@@ -136,6 +136,20 @@ def test_names_that_a_terminal_would_obey_are_printed_as_python_writes_them():
     assert r"1 'rule\x1b'" in dataclasses.replace(layer, axis=1, axis_origin="rule\x1b").cells()
 
 
+# Chinese and Korean characters take two columns of a terminal each; an accent of its
+# own takes none.
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [("卷积层", 6), ("한국어", 6), ("e\u0301cole", 5), ("кодер", 5)],
+)
+def test_columns_of_a_table_are_aligned_whatever_the_script_of_names(name, columns):
+    def text(name):
+        return str(ts.report(ts.Run([point(name, [0] * 4, 4), point("first", [0, 1], 4)])))
+
+    ascii_name = "x" * columns
+    assert text(name) == text(ascii_name).replace(ascii_name, name)
+
+
 def test_html_shows_the_same_and_escapes_names():
     name = '<script>alert(1)</script> & "it\'s"'
     report = ts.report(ts.Run([point(name, [0, 1] * 30, 2)]), 0.5)

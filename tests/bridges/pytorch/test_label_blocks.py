@@ -1,5 +1,6 @@
 """Labels of all passes inside a block, whatever calls the model, and pauses."""
 
+import asyncio
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,34 @@ def test_threads_have_labels_of_their_own():
         model(images(10, 4, seed=1))
     one = alone["encoder.1_post_states"].histogram()
     np.testing.assert_array_equal(point.counts_by()[1].counts, 20 * one.counts)
+
+
+def test_tasks_of_one_thread_that_label_at_the_same_time_are_refused():
+    """Their passes would have the labels of the block that began last."""
+    model = Autoencoder()
+    done = []
+
+    async def task(label):
+        with run.labels([label] * 2):
+            await asyncio.sleep(0)
+            model(images(2, 4))
+        done.append(label)
+
+    async def both():
+        return await asyncio.gather(task(0), task(1), return_exceptions=True)
+
+    async def each():
+        await task(2)
+        await task(3)
+
+    with ts.capture(model, "ReLU") as run, run.labels(units=[7, 7]):  # a block around all tasks
+        refused = asyncio.run(both())[1]
+        asyncio.run(each())
+    assert isinstance(refused, RuntimeError)
+    assert "await nothing" in str(refused)
+    assert done == [0, 2, 3]
+    assert run["encoder.1_post_states"].units().tolist() == [7] * 6
+    assert labels_of(run["encoder.1_post_states"]) == {0: 2, 2: 2, 3: 2}
 
 
 class Between(nn.Module):

@@ -100,6 +100,7 @@ def no_backend(monkeypatch):
     """As if there were no backend for the CPU."""
     monkeypatch.setattr(other_devices, "_WITH_BACKEND", set())
     monkeypatch.setattr(tensor_point, "has_backend", lambda tensor: False)
+    monkeypatch.setattr(tensor_point, "plain_torch_tensor", lambda tensor: None)
     other_devices._problem_of.cache_clear()
     yield
     other_devices._problem_of.cache_clear()

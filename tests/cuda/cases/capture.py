@@ -9,11 +9,13 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
+from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu._layers.run_counters import RunCounters
 from tensorstate_gpu._process.scratch_file import ScratchFile
 from tensorstate_gpu._states import spilling_counter
+from tensorstate_gpu._states.packing import working_on
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
 from tensorstate_gpu.cuda.table import Table
@@ -58,6 +60,19 @@ def test_capture(machine, keep, neurons):
     point.reset_states()
     record(point, machine.to_device(parts[0]), neurons)
     assert_captured(point, parts[:1])
+
+
+def test_rows_of_a_framework_may_be_overwritten_on_their_way(on_cuda):
+    """Others are not copied on the device first."""
+    torch = pytest.importorskip("torch")
+    point, parts = ts.CapturePoint("layer"), batches(20, 12 * [40])
+    for rows in parts:
+        x = on_cuda(torch.from_numpy(rows))
+        tensor = borrow(x, "rows")
+        with working_on(tensor):
+            record(point, device.view(tensor), 20)
+        x.fill_(255)
+    assert_captured(point, parts)
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])

@@ -30,11 +30,16 @@ NOT_FOLLOWED = "[null, %22%22, %22%22]"  # what a graph may know of the axes of 
 def launched(monkeypatch):
     """The kernels that were launched."""
     kernels, run = [], device.run
-    monkeypatch.setattr(device, "run", lambda launch: (kernels.append(launch.kernel), run(launch)))
+
+    def noted(launch, *first):
+        kernels.append(launch.kernel)
+        run(launch, *first)
+
+    monkeypatch.setattr(device, "run", noted)
     return kernels
 
 
-def of_a_batch(call, launched, *, most):
+def of_a_batch(call, launched, *, most, allocations):
     """Check what a batch costs while the device keeps up, and return its kernels."""
 
     def in_turn():
@@ -48,7 +53,7 @@ def of_a_batch(call, launched, *, most):
     taken = TORCH.allocations
     calls = calls_of(in_turn)
     assert GPU.log == []
-    assert TORCH.allocations - taken <= 3 * BATCHES
+    assert TORCH.allocations - taken == allocations * BATCHES
     ours = sum(file.startswith(OURS) for file, _ in calls) / BATCHES
     assert most - 3 < ours <= most
     assert len(launched) % BATCHES == 0
@@ -56,15 +61,17 @@ def of_a_batch(call, launched, *, most):
 
 
 KERNELS = {"states": ["pack_whole_bytes"], "counts": ["pack_whole_bytes", "count_rows"]}
+ALLOCATIONS = {"states": 1, "counts": 2}  # the rows; and room for those that a table refuses
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 92), ("counts", 100)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 63), ("counts", 65)])
 def test_of_a_hook(on_cuda, launched, keep, most):
     layer, x = Layer(on_cuda, keep), on_cuda(torch.randn(60, 64))
-    assert of_a_batch(lambda: layer.module(x), launched, most=most) == KERNELS[keep]
+    limits = {"most": most, "allocations": ALLOCATIONS[keep]}
+    assert of_a_batch(lambda: layer.module(x), launched, **limits) == KERNELS[keep]
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 91), ("counts", 99)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 65), ("counts", 67)])
 def test_of_the_operator_in_a_compiled_graph(on_cuda, launched, keep, most):
     hook = Layer(on_cuda, keep).hook
     x = on_cuda(torch.randn(60, 64))
@@ -72,7 +79,8 @@ def test_of_the_operator_in_a_compiled_graph(on_cuda, launched, keep, most):
     def call():
         OPERATORS.capture(x, hook._anchor, hook._clock, NOT_FOLLOWED)
 
-    assert of_a_batch(call, launched, most=most) == KERNELS[keep]
+    limits = {"most": most, "allocations": ALLOCATIONS[keep]}
+    assert of_a_batch(call, launched, **limits) == KERNELS[keep]
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
@@ -113,7 +121,7 @@ def test_of_a_stage_in_a_compiled_graph(on_cuda, launched):
         def call():
             OPERATORS.stage(x, stage.rows, stage.status, stage.notes, None, stage.placement)
 
-        kernels = of_a_batch(call, launched, most=74)
+        kernels = of_a_batch(call, launched, most=29, allocations=1)
         assert kernels == ["pack_whole_bytes", "append_rows", "note_batch"]
         expected = packed(x.cpu().repeat(1 + 2 * BATCHES, 1))
         assert_counts(point.histogram(), expected)

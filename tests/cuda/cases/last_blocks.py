@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tensorstate_gpu import testing as oracle
-from tensorstate_gpu._arrays.dlpack import CUDA, Tensor
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
 from tensorstate_gpu._arrays.layout import plan
 from tensorstate_gpu._arrays.thresholds import firing_test
@@ -44,9 +43,9 @@ def only_the_last_blocks(launch):
         run_only(ctypes.c_uint64(0), ctypes.c_uint64((1 << 64) - 1))
 
 
-def run_the_last_blocks(launch):
+def run_the_last_blocks(launch, *addresses):
     with only_the_last_blocks(launch):
-        device.run(launch)
+        device.run(launch, *map(np.uint64, addresses))
 
 
 # The shape of the memory, what of it is packed, and the neuron axis.
@@ -69,14 +68,13 @@ def test_packing(kernel):
     end[...] = np.random.default_rng(0).integers(0, 256, end.shape, np.uint8)
     element = ELEMENT_TYPES["int8"]
     address = numbers.__array_interface__["data"][0]
-    tensor = Tensor((memory,), address, numbers.shape, numbers.strides, element, (CUDA, 0))
-    layout = plan(tensor.shape, tensor.strides, 1, axis)
+    layout = plan(numbers.shape, numbers.strides, 1, axis)
     packed = untouched(layout.states, layout.row_bytes)
     test = firing_test(element, 0.0, layout.neurons)
-    launch = pack.pack_launch(tensor, layout, test, None, packed.ctypes.data)
+    launch = pack.pack_launch(address % 16, element, layout, test)
     assert launch.kernel == kernel
     assert (numbers.size, memory.size) > (1 << 31, 1 << 31)
-    run_the_last_blocks(launch)
+    run_the_last_blocks(launch, address, packed.ctypes.data)
     expected = oracle.compress(numbers[-1:] if axis == 1 else end, axis, 0.0, element="int8")
     np.testing.assert_array_equal(packed[-ROWS:], expected[-ROWS:])
     assert expected[-ROWS:].any()

@@ -318,7 +318,8 @@ def test_kernels_of_a_replay(stage_rows):
             torch.compiler.cudagraph_mark_step_begin()
             call(x)
         launched = []
-        run, device.run = device.run, lambda launch: launched.append(launch) or run(launch)
+        run = device.run
+        device.run = lambda *launch: launched.append(launch) or run(*launch)
         try:
             torch.compiler.cudagraph_mark_step_begin()
             call(x)

@@ -139,9 +139,8 @@ def test_the_expected_kernel_is_chosen(machine, layout):
     make, axis, kernel = LAYOUTS[layout]
     tensor = machine.device_tensor(make("float32"), ELEMENT_TYPES["float32"])
     plan_ = plan(tensor.shape, tensor.strides, 4, axis)
-    launch = pack.pack_launch(
-        tensor, plan_, firing_test(tensor.element, 0.0, plan_.neurons), None, 0
-    )
+    test = firing_test(tensor.element, 0.0, plan_.neurons)
+    launch = pack.pack_launch(tensor.address % 16, tensor.element, plan_, test)
     assert launch.kernel == kernel
 
 

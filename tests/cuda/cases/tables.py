@@ -121,7 +121,7 @@ def test_the_host_waits_only_for_a_device_that_is_far_behind(machine, width, rep
     waits = []
     with monkeypatch.context() as patch:
         if not reports:
-            patch.setattr(device.AsyncHostCopy, "has_arrived", False)
+            patch.setattr(device.AsyncHostCopy, "arrived", lambda copy: None)
         to_host = device.to_host
         patch.setattr(device, "to_host", lambda array: waits.append(array) or to_host(array))
         for number, rows in enumerate(added):

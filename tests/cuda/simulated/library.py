@@ -45,7 +45,10 @@ def _module():
     )
     cuda.driver = types.SimpleNamespace(CUDADriverError=kernels.CUDADriverError)
     cuda.compiler = types.SimpleNamespace(CompileException=kernels.CompileException)
-    cuda.memory = types.SimpleNamespace(OutOfMemoryError=memory.OutOfMemoryError)
+    cuda.memory = types.SimpleNamespace(
+        OutOfMemoryError=memory.OutOfMemoryError,
+        PythonFunctionAllocatorMemory=memory.PythonFunctionAllocatorMemory,
+    )
     cupy.cuda = cuda
     return cupy
 

@@ -1,0 +1,80 @@
+"""Folders of file systems that have no locks: a second writer is found, and nothing mixes."""
+
+import errno
+import os
+
+import pytest
+
+import tensorstate_gpu as ts
+from tensorstate_gpu.store import folder_lock
+from tests.support.points import new_point, rows_of
+
+ROWS = rows_of(600, 24)
+
+pytestmark = pytest.mark.skipif(folder_lock.fcntl is None, reason="Windows has no such locks")
+
+
+@pytest.fixture(params=["ENOSYS", "ENOLCK", "EOPNOTSUPP", "no fcntl"])
+def path(request, monkeypatch, tmp_path):
+    """Where a store may be; the file system answers so when it is asked for a lock."""
+
+    def refuse(descriptor, operation):
+        code = getattr(errno, request.param)
+        raise OSError(code, os.strerror(code))
+
+    if request.param == "no fcntl":  # as on Windows, where nothing is asked, and nothing said
+        monkeypatch.setattr(folder_lock, "fcntl", None)
+    else:
+        monkeypatch.setattr(folder_lock.fcntl, "flock", refuse)
+    return tmp_path / "run.zarr"
+
+
+def opened(path, mode):
+    if folder_lock.fcntl is None:
+        return ts.Store(path, mode, commit_seconds=None)
+    with pytest.warns(UserWarning, match=r"has no locks .*only one writer at a time"):
+        return ts.Store(path, mode, commit_seconds=None)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_the_writer_that_came_first_ends(path, keep):
+    first = opened(path, "x")
+    point = new_point(first, neurons=24, keep=keep)
+    point.append(ROWS[:300], 300)
+    first.commit()
+    point.append(ROWS[:100], 100)
+    second = opened(path, "a")
+    with pytest.raises(ts.errors.StoreInUse, match=r"another writer has opened .*run"):
+        first.commit()
+    other = new_point(second, neurons=24, keep=keep)
+    other.append(ROWS[300:], 300)
+    second.close()
+    with pytest.raises(ts.errors.StoreInUse):
+        first.close()
+    first.session.writer.life.stop()  # else the end of the tests tells it once more
+    read = ts.Store(path)
+    assert read.closed
+    assert read["layer"].histogram() == ts.count_states(ROWS, 24)
+    assert read.verify().orphans == []
+
+
+def test_one_writer_after_the_other(path):
+    for start in (0, 300):
+        with opened(path, "a") as store:
+            point = new_point(store, neurons=24)
+            point.append(ROWS[start : start + 300], 300)
+            store.commit()
+            store.rewind(start + 300)
+    assert ts.Store(path)["layer"].histogram() == ts.count_states(ROWS, 24)
+
+
+def test_another_error_of_a_lock_names_the_folder(monkeypatch, tmp_path):
+    def fail(descriptor, operation):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(folder_lock.fcntl, "flock", fail)
+    open_before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
+    with pytest.raises(OSError, match=r"Input/output error: .*run\.zarr"):
+        ts.Store(tmp_path / "run.zarr", "x")
+    if open_before is not None:
+        assert len(os.listdir("/proc/self/fd")) == open_before
