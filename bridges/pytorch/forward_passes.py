@@ -222,7 +222,7 @@ class ForwardPasses(OwnHook):
         """Begin a pass with a method that is given tensors, unless one is running."""
         current = self.current
         is_inside = current.frame is not None and is_running(current.frame)
-        if is_inside and current.method is None:
+        if (is_inside and current.method is None) or not self._users:
             return
         names = call.names if self._mask.name is not None else ()
         given = given_to(names, call.args, call.kwargs)

@@ -67,7 +67,7 @@ def watched_methods(kind: type) -> dict[str, Callable[..., Any]]:
     """
     found: dict[str, Callable[..., Any]] = {}
     for name in dir(kind):
-        function = inspect.getattr_static(kind, name)
+        function = inspect.getattr_static(kind, name, None)
         if name.startswith("_") or hasattr(nn.Module, name) or not _is_watchable(function):
             continue
         found[name] = _watched(function)
@@ -75,7 +75,7 @@ def watched_methods(kind: type) -> dict[str, Callable[..., Any]]:
 
 
 def _is_watchable(value: object) -> bool:
-    if not isinstance(value, FunctionType) or value.__module__.startswith("torch."):
+    if not isinstance(value, FunctionType) or str(value.__module__).startswith("torch."):
         return False
     plain = inspect.unwrap(value)
     lasts = (
@@ -83,7 +83,7 @@ def _is_watchable(value: object) -> bool:
         inspect.iscoroutinefunction,
         inspect.isasyncgenfunction,
     )
-    return not any(is_kind(plain) for is_kind in lasts)
+    return isinstance(plain, FunctionType) and not any(is_kind(plain) for is_kind in lasts)
 
 
 def _watched(function: FunctionType) -> Callable[..., Any]:
@@ -112,7 +112,7 @@ def _names_of_arguments(function: FunctionType) -> tuple[str, ...]:
 
 
 def _watchers_of(module: nn.Module) -> tuple[MethodWatcher, ...]:
-    hooks = module._forward_pre_hooks.values()
+    hooks = [*module._forward_pre_hooks.values()]  # another thread may change them
     return tuple(hook.__self__ for hook in hooks if watches_methods(hook))
 
 

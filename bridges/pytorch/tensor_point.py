@@ -250,7 +250,9 @@ class TensorPoint(CapturePoint):
         user's forward does not fail for that. Where a rule says the axis, it is the latter.
         """
         assert self._passes is not None
-        if not found.moved and (found.origin == RULE or self.neurons in (None, neurons)):
+        earlier = self.intake.accumulator
+        fits = found.origin == RULE or earlier is None or earlier.neurons == neurons
+        if fits and not found.moved:
             self._width = neurons
             return False
         cause = f"{neurons} neurons along axis {found.axis} ({found.origin})"

@@ -281,6 +281,34 @@ def test_methods_of_compiled_models(which):
     np.testing.assert_array_equal(run["stem"].raw_states, expected)
 
 
+class Decorated(Windows):
+    """Methods that a decorator has made, and some that cannot be watched."""
+
+    scores = torch.no_grad()(Windows.scores)
+    forward_features = torch.no_grad()(Windows.forward_features)
+
+    def odd(self, x):
+        return self.stem(x)
+
+    odd.__wrapped__ = len
+
+    def parts(self, x):
+        yield self.stem(x)
+
+
+def test_decorated_methods():
+    model, x = Decorated(), images(2, 3, 4, 4)
+    with ts.capture(model, is_leaf, exclude="head") as run:
+        run.labels([0, 1])
+        assert not model.forward_features(x).requires_grad
+        model.odd(x)
+        for _ in model.parts(x):
+            pass
+    assert run["stem"].passes == (1, 1)
+    assert totals(run["blocks.1.0"]) == {0: 16, 1: 16}
+    assert run["stem"].state_count == 96
+
+
 def test_methods_stay_what_they_are():
     model, x = Windows(), images(2, 3, 4, 4)
     plain, signature = type(model), Windows.forward_features
