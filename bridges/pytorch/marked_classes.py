@@ -26,7 +26,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu.errors import NotCapturable
 
-from .method_calls import watched_methods, watches_methods
+from .method_calls import watched_methods, watchers_among
 from .unchecked_graphs import may_be_in_unchecked_graph
 
 _new_object = copyreg.__newobj__  # type: ignore[attr-defined]
@@ -89,7 +89,7 @@ def register_first(module: nn.Module, hook: Callable[..., Any]) -> RemovableHand
 def mark(module: nn.Module) -> None:
     """Give a module the class for the marking hooks that it has now."""
     numbers = [sum(1 for _ in _marking(hooks)) for hooks in _hooks_of(module)]
-    is_watched = any(map(watches_methods, module._forward_pre_hooks.values()))
+    is_watched = bool(watchers_among(module._forward_pre_hooks.values()))
     try:
         if is_parametrized(module) or isinstance(module, torch.fx.GraphModule):
             raise TypeError("torch itself changes the class of such a module")

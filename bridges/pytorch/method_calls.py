@@ -3,7 +3,7 @@
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
@@ -54,9 +54,10 @@ class MethodWatcher:
         raise NotImplementedError
 
 
-def watches_methods(hook: object) -> bool:
-    """Return whether a hook is a method of a MethodWatcher."""
-    return isinstance(getattr(hook, "__self__", None), MethodWatcher)
+def watchers_among(hooks: Iterable[object]) -> tuple[MethodWatcher, ...]:
+    """Return the watchers of which some hooks are methods."""
+    owners = (getattr(hook, "__self__", None) for hook in hooks)
+    return tuple(owner for owner in owners if isinstance(owner, MethodWatcher))
 
 
 def watched_methods(kind: type) -> dict[str, Callable[..., Any]]:
@@ -112,8 +113,7 @@ def _names_of_arguments(function: FunctionType) -> tuple[str, ...]:
 
 
 def _watchers_of(module: nn.Module) -> tuple[MethodWatcher, ...]:
-    hooks = [*module._forward_pre_hooks.values()]  # another thread may change them
-    return tuple(hook.__self__ for hook in hooks if watches_methods(hook))
+    return watchers_among([*module._forward_pre_hooks.values()])  # other threads may change them
 
 
 class _Told:
