@@ -164,7 +164,9 @@ def record_in_graph(
         record(np.asarray(packed), int(index))
         return x
     _raise_where_order_is_lost(point)
-    return tie_to(x, _recorder(record)(packed, jnp.asarray(index, jnp.int32)))
+    # Each argument of a callback takes JAX some 100 us.
+    numbers = () if layers is None else (jnp.asarray(index, jnp.int32),)
+    return tie_to(x, _recorder(record)(packed, *numbers))
 
 
 def _first_given(*values: Any) -> Any:
@@ -180,45 +182,48 @@ def tie_to(x: Any, marker: Any) -> Any:
     return jax.lax.optimization_barrier((x, marker))[0]
 
 
-def _recorder(record: Callable[[NDArray[np.uint8], int], None]) -> Callable[[Any, Any], Any]:
+def _recorder(record: Callable[[NDArray[np.uint8], int], None]) -> Callable[..., Any]:
     """Return a function that records packed rows (..., rows, bytes) when it is executed.
 
-    It takes the rows, and the numbers (...) of the layers whose they are.
+    It takes the rows, and the numbers (...) of the layers whose they are, unless all are number 0.
     """
 
-    def store_rows(packed: Any, index: Any) -> NDArray[np.uint8]:
-        batches = np.asarray(packed).reshape(math.prod(packed.shape[:-2]), *packed.shape[-2:])
-        for rows, layer in zip(batches, np.asarray(index).reshape(-1), strict=True):
+    def store_rows(packed: Any, index: Any = 0) -> NDArray[np.uint8]:
+        batch = packed.shape[:-2]
+        batches = np.asarray(packed).reshape(math.prod(batch), *packed.shape[-2:])
+        layers = np.broadcast_to(index, batch).reshape(-1)
+        for rows, layer in zip(batches, layers, strict=True):
             record(rows, int(layer))
-        return np.zeros(packed.shape[:-2], np.uint8)
+        return np.zeros(batch, np.uint8)
 
     return recorder(store_rows)
 
 
-def recorder(store_rows: Callable[[Any, Any], NDArray[np.uint8]]) -> Callable[[Any, Any], Any]:
-    """Return a traceable function of packed rows that calls ``store_rows``, in order.
+def recorder(store_rows: Callable[..., NDArray[np.uint8]]) -> Callable[..., Any]:
+    """Return a traceable function that calls ``store_rows`` with its arguments, in order.
 
-    Its result is that of ``store_rows``: zeros in the shape of the batch axes.
+    The first are packed rows. The result is that of ``store_rows``: zeros in the shape of the batch
+    axes.
     """
     _raise_inside_checkpoint()
 
     @custom_vmap
-    def record(packed: Any, index: Any) -> Any:
+    def record(packed: Any, *numbers: Any) -> Any:
         result = jax.ShapeDtypeStruct(packed.shape[:-2], jnp.uint8)
-        return io_callback(store_rows, result, packed, index, ordered=True)
+        return io_callback(store_rows, result, packed, *numbers, ordered=True)
 
     @record.def_vmap
-    def _(size: int, batched: list[bool], packed: Any, index: Any) -> tuple[Any, bool]:
+    def _(size: int, batched: list[bool], *given: Any) -> tuple[Any, bool]:
         parts = [
             part if is_batched else jnp.broadcast_to(part, (size, *part.shape))
-            for part, is_batched in zip((packed, index), batched, strict=True)
+            for part, is_batched in zip(given, batched, strict=True)
         ]
         if not any(map(is_tracer, parts)):  # JAX calls back no arrays on several devices
             jax.effects_barrier()
             return jnp.asarray(store_rows(*map(np.asarray, parts))), True
         return record(*parts), True  # JAX itself cannot batch ordered callbacks
 
-    return lambda packed, index: record(jax.lax.stop_gradient(packed), index)
+    return lambda packed, *numbers: record(jax.lax.stop_gradient(packed), *numbers)
 
 
 def _raise_inside_checkpoint() -> None:

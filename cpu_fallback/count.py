@@ -72,7 +72,7 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
     tables = [new_table(width, stop - start) for start, stop in ranges]
     begins = [start for start, _ in ranges]
     if len(ranges) > 1 and len(rows) <= _TRIED:
-        begins[0] = trial = len(rows) // 8
+        begins[0] = trial = min(len(rows) // 8, ranges[0][1])
         stop_rule = _stop_when_distinct(width, after=len(rows) - trial)
         if tables[0].add(rows, None, 0, trial, stop_rule) < trial:
             return count_by_sorting(rows, ranges)

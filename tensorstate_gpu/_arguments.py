@@ -36,6 +36,14 @@ def non_negative(value: Any, argument: str) -> float:
     return number
 
 
+def share(value: Any, argument: str) -> float:
+    """Return a real number from 0 to 1."""
+    number = real(value, argument)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{argument} must be from 0 to 1, got {number}")
+    return number
+
+
 def integer(value: Any, argument: str) -> int:
     """Return an integer of any type except bool."""
     try:

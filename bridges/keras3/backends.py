@@ -262,12 +262,12 @@ def _tell_jax(tell: Tell, like: object, value: object) -> None:
         tell(None if value is None else np.asarray(value))
         return
 
-    def told(values: Any, _: object) -> NDArray[np.uint8]:
+    def told(values: Any) -> NDArray[np.uint8]:
         tell(None if value is None else np.asarray(values))
         return np.zeros(values.shape[:-2], np.uint8)
 
     given = jnp.zeros((1, 1), jnp.uint8) if value is None else jnp.asarray(value)
-    jax_tap.recorder(told)(given, jnp.zeros((), jnp.int32))
+    jax_tap.recorder(told)(given)
 
 
 def _tell_torch(tell: Tell, like: object, value: object) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -37,7 +37,7 @@ class HookSwitch:
         sampler: Sampler,
     ) -> None:
         self._hooks, self._sampler = hooks, sampler
-        self._root = weakref.ref(root)
+        self._root: Callable[[], nn.Module | None] = weakref.ref(root)
         self._counter, self._passes = hooks[0].pass_log.counter, hooks[0].followed_passes
         self._is_on = True
         self._missed = np.zeros(2, np.int64)  # passes in compiled code, and whether hooks are there
@@ -59,6 +59,12 @@ class HookSwitch:
     def is_model_alive(self) -> bool:
         """Return whether the model still exists."""
         return self._root() is not None
+
+    def replaced(self) -> list[str]:
+        """Return the capture points of layers that are no part of the model any more."""
+        root = self._root()
+        parts = set() if root is None else {*root.modules()}
+        return [hook.name for hook in self._hooks if hook.module_of_its_own() not in parts]
 
     def missed_passes(self) -> int:
         """Return how many passes in evaluation mode ran unnoticed in compiled code."""
@@ -103,7 +109,14 @@ class HookSwitch:
     def _before(self, module: object, args: object) -> None:
         """Called as a pre-hook of the wrapper of torch.compile."""
         if not torch.compiler.is_compiling():
-            self.turn(self._sampler.wants_now())
+            self._follow()
+
+    def _follow(self) -> None:
+        self.turn(self._sampler.wants_now())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a monitor is at no model."""
+        return IdleSwitch, ()
 
     def begin(
         self, module: nn.Module, args: object, kwargs: Mapping[str, object], frame: FrameType
@@ -129,6 +142,23 @@ class HookSwitch:
             return False
         self.turn(wanted)
         return wanted
+
+
+class IdleSwitch(HookSwitch):
+    """The switch of a copied monitor, which has counts, and captures nothing."""
+
+    def __init__(self) -> None:
+        self._root = lambda: None
+        self._hooks, self._missed = (), np.zeros(2, np.int64)
+
+    def turn(self, on: bool) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _follow(self) -> None:
+        """Do nothing: what is copied with a compiled model calls it."""
 
 
 class PassWatch(MarkingHook, MethodWatcher):

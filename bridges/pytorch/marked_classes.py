@@ -68,8 +68,12 @@ class MarkingHook(OwnHook):
 
     def rejoin(self) -> None:
         """Register this hook again at the module that it was removed from, if that still exists."""
-        if self._own_module is not None and (module := self._own_module()) is not None:
+        if (module := self.module_of_its_own()) is not None:
             self.join(module)
+
+    def module_of_its_own(self) -> nn.Module | None:
+        """Return the module that it is at, or was the last time, if that still exists."""
+        return None if self._own_module is None else self._own_module()
 
 
 def register_first(module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:

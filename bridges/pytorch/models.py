@@ -36,16 +36,25 @@ METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return names and modules to choose from; a model without submodules, itself.
 
-    Modules inside a torch.compile wrapper have the names that they have without it. A module that
-    is registered in several places is there under each of its names.
+    Modules inside a wrapper of torch.compile, of activation checkpointing or of FSDP have the names
+    that they have without it. A module that is registered in several places is there under each of
+    its names.
     """
     model = _unwrapped(model)
     below = [
-        (name.replace("._orig_mod", ""), module)
+        (_name_without_wrappers(name) or itself(module)[0], module)
         for name, module in model.named_modules(remove_duplicate=False)
-        if name and _unwrapped(module) is module
+        if name and _WRAPPED.isdisjoint(module._modules)
     ]
     return below or [itself(model)]
+
+
+def _name_without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPED)
+
+
+# The names under which wrappers have what they wrap; state_dict() leaves out the last two itself.
+_WRAPPED = {"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
 
 
 def all_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -94,6 +94,10 @@ class StagedHook(StateCaptureHook):
                 if (stage := self._stage) is None:
                     self._note_layout(layout, part, found)
                     stage = self._create_stage(part, found, inputs)
+            width = part.shape[found.axis]
+            is_new = self._is_inferred and (found.moved or width != self._width)
+            if is_new and self._is_left_out(found, width, stage.neurons):
+                return
             stage.append(part.detach(), clock)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {self.name}")
@@ -116,6 +120,9 @@ class StagedHook(StateCaptureHook):
         self.intake.add_barrier(self.drain)
         _with_stage.add(self)
         return stage
+
+    def forget_guesses(self) -> None:
+        """Do nothing: the stage, to which graphs may append, stays as it was guessed."""
 
     def takes_pass(self) -> bool:
         """Return True: the pass is followed, for the stage, even if it does not count."""

@@ -90,7 +90,7 @@ class TensorPoint(CapturePoint):
             tensor = given = tensor.resolve_neg()
         found = self._axis_of(given, traced)
         is_new = self._is_inferred and (found.moved or tensor.shape[found.axis] != self._width)
-        if is_new and self._is_left_out(found, tensor.shape[found.axis]):
+        if is_new and self._is_left_out(found, tensor.shape[found.axis], self.neurons):
             return False
         if layout is not None or self._ndim != tensor.ndim or self.intake.accumulator is None:
             self._note_layout(layout, tensor, found)
@@ -243,21 +243,20 @@ class TensorPoint(CapturePoint):
                 passes.warn_of(warn_of_guesses, self.name, found.cause)
         return found
 
-    def _is_left_out(self, found: FoundAxis, neurons: int) -> bool:
+    def _is_left_out(self, found: FoundAxis, neurons: int, before: int | None) -> bool:
         """Return whether a batch of so many neurons does not mean what earlier ones do, and warn.
 
         The axis of one or the other is wrong, or the layer has no fixed number of neurons: the
         user's forward does not fail for that. Where a rule says the axis, it is the latter.
+        ``before``: neurons of earlier ones, if there are any.
         """
         assert self._passes is not None
-        earlier = self.intake.accumulator
-        fits = found.origin == RULE or earlier is None or earlier.neurons == neurons
-        if fits and not found.moved:
+        if not found.moved and (found.origin == RULE or before in (None, neurons)):
             self._width = neurons
             return False
         cause = f"{neurons} neurons along axis {found.axis} ({found.origin})"
         self._passes.warn_of(warn_of_contradicted, self.name, cause)
-        if not found.moved:
+        if found.origin == FLOW and not found.moved:
             self._passes.tell_sizes_apart()
         return True
 

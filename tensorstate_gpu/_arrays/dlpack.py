@@ -44,6 +44,7 @@ _DLPACK_KINDS = {
     (13, 8): "float8_e5m2fnuz",
 }
 
+_FATAL_TYPES = "string", "variant", "resource"  # TensorFlow ends the process instead of an error
 # Of native byte order. The name of an array's dtype takes longer to get than everything else here.
 _NUMPY_TYPES = {
     np.dtype(name): element for name, element in ELEMENT_TYPES.items() if hasattr(np, name)
@@ -171,9 +172,14 @@ def _torch_types() -> dict[Any, ElementType]:
 
 def _borrow_capsule(array: DLPackArray, argument: str) -> Tensor:
     source = _without_autograd(array, argument)
+    dtype = getattr(array, "dtype", None)
+    if getattr(dtype, "name", None) in _FATAL_TYPES:
+        raise _unsupported_array_error(argument, f"dtype {dtype}")
     try:
         capsule = _dlpack_capsule(source)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # each library has its own
         raise TypeError(f"{argument} cannot be read through DLPack: {error}") from error
     managed = dl_tensor(capsule, argument)
     kind = (managed.code, managed.bits)

@@ -1,5 +1,6 @@
 """Attaches capture points to models, and removes them."""
 
+from contextlib import closing
 from typing import Any
 
 from tensorstate_gpu._arrays.frameworks import bridge_of
@@ -118,10 +119,9 @@ def remove_state_layers(model: Any) -> Any:
     """
     bridge: Bridge = bridge_of(model)
     points = _points(model)
-    with deferred_interrupts():
+    with closing(Run(points)), deferred_interrupts():  # also Ctrl-C leaves no store open
         del model.efficiency_layers
         removed = bridge.remove(model, points)
-    Run(points).close()
     return removed
 
 

@@ -1,7 +1,7 @@
 """capture(): capture points for the duration of a ``with`` block."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -11,7 +11,6 @@ from tensorstate_gpu._capturing.attachment import (
     release_names,
     same_arguments,
 )
-from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.run import Run
@@ -86,8 +85,9 @@ def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
         if options.disk_path is None and options.stage_rows is None:
             _mark_passes(points, marks)
     except BaseException:  # for example, two layers with the same name
-        _detach(bridge, points)
-        release_names(points)
+        with deferred_interrupts():
+            bridge.detach(points)
+            release_names(points)
         raise
     try:
         yield run
@@ -101,14 +101,10 @@ def _captured(model: object, *where: Any, **how: Any) -> Iterator[Run]:
             release_names(run.efficiency_layers)  # nothing was captured: delete a new, empty store
         raise
     finally:
-        _detach(bridge, points)
-        marks.release()
-        run.close()
-
-
-def _detach(bridge: Bridge, points: Sequence[CapturePoint]) -> None:
-    with deferred_interrupts():
-        bridge.detach(points)
+        run.has_ended = True
+        with closing(run), deferred_interrupts():  # also Ctrl-C leaves no store open
+            bridge.detach(points)
+            marks.release()
 
 
 def _mark_passes(points: Sequence[CapturePoint], marks: PassMarks) -> None:

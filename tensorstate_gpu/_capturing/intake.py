@@ -199,9 +199,11 @@ class Intake:
         self._pauses += 1
 
     def go_on(self) -> None:
-        """End a pause."""
-        self.wait_for_pending()
-        self._pauses -= 1
+        """End a pause, also if what a framework was still computing has failed."""
+        try:
+            self.wait_for_pending()
+        finally:
+            self._pauses -= 1
 
     def stop(self) -> None:
         """Ignore further batches, which traced functions of a framework may still deliver."""

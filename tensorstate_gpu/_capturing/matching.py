@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tensorstate_gpu.errors import NoLayerMatches
+from tensorstate_gpu.reporting.text import with_noun
 
 Layers = Sequence[tuple[str, Any]]
 Matcher = Callable[[str, Any], bool]
@@ -186,8 +187,15 @@ def _pattern_error(pattern: object, argument: str) -> TypeError:
 def _nothing_matched(layers: Layers, attach_to: object, exclude: object) -> str:
     words = [pattern for pattern in listed(attach_to) if isinstance(pattern, str)]
     excluding = f" with exclude={exclude!r}" if exclude else ""
-    there_are = closest_first(layers, words, shown=20)
-    return f"attach_to={attach_to!r}{excluding} matches no layer; there are: {there_are}"
+    wanted, there_are = _shown(attach_to, layers), closest_first(layers, words, shown=20)
+    return f"attach_to={wanted}{excluding} matches no layer; there are: {there_are}"
+
+
+def _shown(patterns: object, layers: Layers) -> str:
+    """Return patterns as Python writes them; of layers only how many, since each may take pages."""
+    known = {id(layer) for _, layer in layers}
+    given = sum(id(each) in known for each in listed(patterns))
+    return f"<{with_noun(given, 'layer')}>" if given else repr(patterns)
 
 
 def closest_first(layers: Layers, words: Sequence[str], shown: int) -> str:

@@ -144,18 +144,24 @@ class NoteBlock:
         self, points: Callable[[], Iterable[Noted]], notes: PassNotes, *, needed: bool
     ) -> None:
         self._points, self._notes = points, notes
-        self._before = NO_NOTES
+        self._before: dict[Noted, PassNotes] = {}
         self._lost = needed and notes.inputs is not None
 
     def __enter__(self) -> None:
         self._lost = False
-        for point in self._points():
-            self._before = point.block_notes
-            point.begin_notes(self._notes.within(self._before).in_task())
+        # Of all points first: those of several calls of a layer have theirs in common.
+        self._before = {point: point.block_notes for point in self._points()}
+        try:
+            for point, before in self._before.items():
+                point.begin_notes(self._notes.within(before).in_task())
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *error: object) -> None:
+        outer = next(iter(self._before.values()), NO_NOTES)
         for point in self._points():
-            point.begin_notes(self._before)
+            point.begin_notes(self._before.get(point, outer))
 
     def __del__(self) -> None:
         # In a line without ``with``, Python deletes the block at once: the warning points there.

@@ -1,7 +1,7 @@
 """Run: the capture points of one model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu import information
@@ -12,7 +12,7 @@ from tensorstate_gpu._capturing.rank_merging import merged
 from tensorstate_gpu._capturing.rank_run import RankRun
 from tensorstate_gpu._html import html_table
 from tensorstate_gpu._process.progress import ProgressCallback
-from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed
+from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed, warn_user
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.text import printable_name, with_noun
 
@@ -35,6 +35,8 @@ class Run(Mapping[str, CapturePoint]):
 
     # Two runs are equal if they are the same: comparing states is slow, and better said in words.
     __eq__, __hash__ = object.__eq__, object.__hash__
+
+    has_ended = False  # set when the block of capture() ends
 
     def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
         self._by_name: dict[str, CapturePoint] = {}
@@ -124,9 +126,14 @@ class Run(Mapping[str, CapturePoint]):
         On Keras, all this holds inside a ``with`` block only; without one, a warning says so.
 
         Raises TypeError or ValueError for anything else. A pass with another number of inputs is
-        captured without labels, and a warning says so.
+        captured without labels, and a warning says so. So does one after the end of capture().
         """
         notes = PassNotes.from_arguments(labels, units, mask)
+        if self.has_ended and notes.inputs is not None:
+            warn_user(
+                "the capture has ended, so these labels are of no pass: counts_by(labels) of a "
+                "layer takes those of the inputs that were captured, where rows are kept"
+            )
         hold = [point.note_next_pass(notes) for point in self._points.values()]
         return NoteBlock(self._by_name.values, notes, needed=not all(hold))
 
@@ -149,14 +156,17 @@ class Run(Mapping[str, CapturePoint]):
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Capture nothing inside a ``with`` block, in any thread."""
-        paused = list(self._points.values())
-        for point in paused:
-            point.intake.pause()
-        try:
+        with ExitStack() as pauses:
+
+            def pause(point: CapturePoint, _: CapturePoint | None = None) -> None:
+                point.intake.pause()
+                pauses.callback(point.intake.go_on)
+
+            for point in self._points.values():
+                pause(point)
+                point.new_point_listeners.append(pause)  # of later calls that a pass shows
+                pauses.callback(point.new_point_listeners.remove, pause)
             yield
-        finally:
-            for point in paused:
-                point.intake.go_on()
 
     def reset(self) -> None:
         """Empty every capture point."""

@@ -64,6 +64,9 @@ class Switch(Protocol):
     def is_model_alive(self) -> bool:
         """Return whether the model still exists."""
 
+    def replaced(self) -> Sequence[str]:
+        """Return the capture points of layers that are no part of the model any more."""
+
     def missed_passes(self) -> int:
         """Return how many passes in evaluation mode ran unnoticed in compiled code."""
 

@@ -12,6 +12,7 @@ from tensorstate_gpu._capturing import capture_block
 from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._cli.input_batches import FROM_BATCHES, Batch, Batches
 from tensorstate_gpu._cli.model_calls import Call, call_of, check_device
+from tensorstate_gpu._cli.terminal import terminal_width
 from tensorstate_gpu._cli.users_objects import load_data, load_model, users_code
 from tensorstate_gpu._process.progress import Progress
 from tensorstate_gpu.errors import NoStore, TensorStateError
@@ -30,6 +31,7 @@ def capture(options: argparse.Namespace) -> int:
     page, why_no_page = _page(options)
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"--limit must be at least 1, got {options.limit}")
+    _check_place(options.store)
     check_device(options.device)
     model = load_model(options.model)
     call = call_of(model, options.device)
@@ -44,7 +46,7 @@ def capture(options: argparse.Namespace) -> int:
         raise
     with Progress.in_percent("measuring") as progress:
         report = run.report(by_label=options.labels is not None, progress=progress.to_share)
-    print(f"\n{report}")
+    print(f"\n{report.to_text(terminal_width())}")
     if page is not None:
         report.to_html(page, origin=_origin(options))
         print(f"\nThe page with charts: {page}")
@@ -143,6 +145,15 @@ def _check_labels(store: Store, *, given: bool) -> None:
         raise ValueError(f"{store} has inputs without labels: leave --labels out to go on")
     if has_labels and not given:
         raise ValueError(f"{store} has labels of its inputs: --labels is needed to go on")
+
+
+def _check_place(store: str | None) -> None:
+    """Raise ValueError, before the user's code runs, for a folder that has something else in it."""
+    files = None if store is None or _is_store(store) else files_at(store)
+    if isinstance(files, Folder) and files.path.is_dir() and any(files.path.iterdir()):
+        raise ValueError(
+            f"{store} is a folder with other content; it is not overwritten: choose another --store"
+        )
 
 
 def _is_store(path: str | None) -> bool:

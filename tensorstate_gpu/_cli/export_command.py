@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tensorstate_gpu._cli.opened_store import open_store
+from tensorstate_gpu._cli.opened_store import layer_named, open_store
 from tensorstate_gpu._process.new_files import new_folder
 from tensorstate_gpu._process.progress import Progress, counted_then_written, so_far
 from tensorstate_gpu.reporting.text import printable_name, with_noun
@@ -17,9 +17,8 @@ from tensorstate_gpu.store.stored_rows import StoredRows
 def export(options: argparse.Namespace) -> int:
     """Write layers as Parquet files to a new folder, or to a new zip file."""
     store, _ = open_store(options)
-    names = list(dict.fromkeys(options.layer or store.names))
-    if unknown := [name for name in names if name not in store.names]:
-        raise ValueError(f"{store} has no layer {unknown[0]!r}; there are {store.names}")
+    wanted = [layer_named(store, name).name for name in options.layer or store.names]
+    names = list(dict.fromkeys(wanted))
     counts = ".counts" if options.counts else ""
     stem = _stem(store.parts[0] if isinstance(store, Stores) else store)
     out = f"{stem}{counts}.{options.to}" if options.out is None else options.out

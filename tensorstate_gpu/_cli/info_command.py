@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from tensorstate_gpu._cli.opened_store import open_store, stores_of
+from tensorstate_gpu._cli.terminal import terminal_width
 from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.reporting.text import (
     format_bytes,
@@ -61,7 +62,7 @@ def _print_counts(found: list[dict[str, Any]], *, as_json: bool) -> None:
         for each in found
     ]
     headings = ("counts", "neurons", "states", "distinct", "chunks", "takes", "share")
-    print(text_table([headings, *rows]))
+    print(text_table([headings, *rows], terminal_width()))
 
 
 def _print_store(summary: dict[str, Any]) -> None:
@@ -89,7 +90,8 @@ def _print_stores(summary: dict[str, Any]) -> None:
         )
         for each in summary["stores"]
     ]
-    print(text_table([("store", "ended", "commits", "rows", "takes"), *rows]), end="\n\n")
+    headings = ("store", "ended", "commits", "rows", "takes")
+    print(text_table([headings, *rows], terminal_width()), end="\n\n")
 
 
 _ENDS = {
@@ -111,7 +113,8 @@ _COLUMNS_OF_COUNTS = ("distinct", "runs")
 def _layer_table(layers: list[dict[str, Any]]) -> str:
     more = any(layer["keep"] == "counts" for layer in layers)
     rows = [_info_row(layer) + (_counts_cells(layer) if more else ()) for layer in layers]
-    return text_table([_COLUMNS + (_COLUMNS_OF_COUNTS if more else ()), *rows])
+    headings = _COLUMNS + (_COLUMNS_OF_COUNTS if more else ())
+    return text_table([headings, *rows], terminal_width())
 
 
 def _info_row(layer: dict[str, Any]) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ class Batches:
             self._whole or isinstance(inputs, Iterable)
         ):
             raise TypeError(
-                "--inputs must be an array or an iterable of batches, such as a DataLoader, got a "
+                "--inputs must be an array or an iterable of batches, such as a DataLoader, got "
                 f"{type(inputs).__name__}"
             )
         if self._whole:
@@ -167,13 +167,13 @@ def _checked(inputs: object) -> object:
             f"a batch is a {type(inputs).__name__} of {len(inputs)}: --labels from-batches says "
             "that the second of two are labels; several inputs of a model go into a dict by name"
         )
-    raise TypeError(f"a batch must be an array or a dict of arrays, got a {type(inputs).__name__}")
+    raise TypeError(f"a batch must be an array or a dict of arrays, got {type(inputs).__name__}")
 
 
 def _checked_labels(labels: object) -> NDArray[Any]:
     """Return labels as an array. Raises TypeError or ValueError unless it is one for each input."""
     if not _can_be_sliced(labels):
-        raise TypeError(f"--labels must be an array or a list, got a {type(labels).__name__}")
+        raise TypeError(f"--labels must be an array or a list, got {type(labels).__name__}")
     return validated_labels(labels, what="--labels")
 
 
@@ -192,7 +192,7 @@ def _pair(batch: object) -> tuple[object, object]:
         return batch[0], batch[1]
     of = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
     raise TypeError(
-        "--labels from-batches takes batches that are pairs (inputs, labels), got a "
+        "--labels from-batches takes batches that are pairs (inputs, labels), got "
         f"{type(batch).__name__}{of}"
     )
 

@@ -49,7 +49,12 @@ def only_layer(store: Store | Stores, name: str | None) -> StoredRows:
     """Return a layer by its name, or the only one. Raises ValueError if there is no such layer."""
     if name is None and len(store) != 1:
         raise ValueError(f"{store} has the layers {store.names}: --layer says which")
+    return layer_named(store, store.names[0] if name is None else name)
+
+
+def layer_named(store: Store | Stores, name: str) -> StoredRows:
+    """Return a layer by its name or that of its states. Raises ValueError if there is none."""
     try:
-        return store[store.names[0] if name is None else name]
+        return store[name]
     except KeyError as error:
         raise ValueError(error.args[0]) from error

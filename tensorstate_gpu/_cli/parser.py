@@ -227,7 +227,9 @@ def _share(text: str) -> tuple[int, int]:
 
 def _add_page(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--html", metavar="FILE", help="also write a page with charts, a new file without a network"
+        "--html",
+        metavar="FILE",
+        help="also write a page with charts: one new file, which needs no network to be read",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tensorstate_gpu._cli.opened_store import open_store
+from tensorstate_gpu._cli.terminal import terminal_width
 from tensorstate_gpu._process.progress import OnDone, Progress, so_far
 from tensorstate_gpu.errors import RowsNotKept
 from tensorstate_gpu.reporting import LabelTable, Report
@@ -38,7 +39,7 @@ def report(options: argparse.Namespace) -> int:
         fields = dataclasses.replace(whole, by_label=()).as_dict()
         print(json.dumps(fields | (_as_json(whole.by_label) if options.by_label else {}), indent=2))
         return 0
-    print(whole)
+    print(whole.to_text(terminal_width()))
     if options.html is not None:
         print(f"\nThe page with charts: {options.html}")
     return 0

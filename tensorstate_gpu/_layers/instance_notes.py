@@ -30,8 +30,9 @@ class InstanceNotes(NamedTuple):
 NOTHING = InstanceNotes()
 NOTES = InstanceNotes._fields
 _REMEDIES = {
-    "labels": "counts_by(labels) takes them now, `with run.labels(y_batch):` around each pass",
-    "units": "`with run.labels(y_batch, units=...):` around each pass sets them",
+    "labels": "capture inside `with run.labels(y_batch):` or, where rows are kept, give them now: "
+    "counts_by(labels)",
+    "units": "capture inside `with run.labels(y_batch, units=...):`",
 }
 
 

@@ -200,7 +200,6 @@ def _validated_index(index: Any, count: int) -> Any:
     if array.dtype.kind == "b" and array.shape != (count,):
         raise ValueError(f"index must be a mask of the {count} instances, got {array.shape}")
     if array.dtype.kind != "b" and array.size and not -count <= array.min() <= array.max() < count:
-        raise IndexError(
-            f"index must be within the {count} instances, got {array.min()} to {array.max()}"
-        )
+        given = f"{array.min()} to {array.max()}" if array.size > 1 else f"{array.min()}"
+        raise IndexError(f"index must be within the {count} instances, got {given}")
     return array

@@ -43,7 +43,7 @@ class deferred_interrupts:
             if isinstance(error, ValueError) and not _in_main_thread():
                 self._replaced.clear()  # to try takes less time than to ask
                 return
-            self._restore()
+            self.__exit__()  # also for signals that came already
             raise
 
     def __exit__(self, *_: object) -> None:

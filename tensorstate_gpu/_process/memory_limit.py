@@ -9,6 +9,11 @@ from pathlib import Path
 
 from tensorstate_gpu._arguments import integer
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 LEAST = 64 << 20  # what a sort of one batch and the merge of many runs need
 _SHARE = 0.6  # of the memory of the machine, or of the container
 _UNKNOWN = 4 << 30  # where the system does not tell how much memory there is
@@ -22,8 +27,9 @@ def get_memory_limit() -> int:
     """Return how many bytes of memory counting may use before it continues in temporary files.
 
     This is the limit given to set_memory_limit(), or else the environment variable
-    TENSORSTATE_MEMORY_LIMIT, or else 0.6 of the memory of this machine, or of its control group
-    (the limit of a container). Raises ValueError if the variable is not a size of 64 MiB or more.
+    TENSORSTATE_MEMORY_LIMIT, or else 0.6 of the memory of this machine, of its control group (the
+    limit of a container), or of what `ulimit -v` still lets this process map. Raises ValueError if
+    the variable is not a size of 64 MiB or more.
     """
     limit = explicit_memory_limit()
     return int(_SHARE * _memory()) if limit is None else limit
@@ -98,9 +104,9 @@ def _parsed(text: str, name: str) -> int:
 
 
 def _memory() -> int:
-    """Return the bytes that this process may have at most, by the machine or its control group."""
-    limits = [size for size in (_of_machine(), *_of_control_groups()) if size is not None]
-    return min(limits, default=_UNKNOWN)
+    """Return the bytes that this process may have at most, by the machine or another limit."""
+    limits = (_of_machine(), _of_address_space(), *_of_control_groups())
+    return min((size for size in limits if size is not None), default=_UNKNOWN)
 
 
 def _of_machine() -> int | None:
@@ -108,6 +114,23 @@ def _of_machine() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # Windows
         return None
+
+
+def _of_address_space() -> int | None:
+    """Return what this process may still map, if that is limited, but enough for LEAST.
+
+    Some job schedulers limit jobs so. Libraries map more than they use.
+    """
+    if resource is None:
+        return None
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY:
+        return None
+    try:
+        pages = int((_PROC / "self/statm").read_text().split()[0])
+    except OSError:  # not Linux
+        return int(most)
+    return max(2 * LEAST, most - pages * resource.getpagesize())
 
 
 def _of_control_groups() -> list[int]:

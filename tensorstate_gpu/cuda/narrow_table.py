@@ -27,6 +27,7 @@ class NarrowTable(Table):
         self._cached = power_of_2_below(device.most_shared_bytes() // _CACHE_SLOT_BYTES)
 
     def _use_slots(self, slots: DeviceArray, size: int) -> None:
+        """Count in these slots from now on. Kernels have the same arguments for each batch."""
         self._slots, self._size = slots, size
         self._arguments = pointer(slots), np.uint64(size - 1), *self._use()
 

@@ -18,12 +18,13 @@ _LEAST_ROWS = 4  # of each group of lanes
 # Widest row of so many lanes: a lane has registers for 64 bytes of it, and reads the rest again.
 _LANES = {64: 1, 128: 2, 256: 4, 512: 8, math.inf: 32}
 _FIRST_BYTES = 1 << 21
+_LEAST_SLOTS = 4  # so the last word that begins in a row of the table ends there, too
 _MOST_ROWS = (1 << 32) - 2  # of a batch: a slot has 32 bits for the number of a row
 
 
 def defines_for(row_bytes: int) -> tuple[tuple[str, int], ...]:
-    """Return what a thread reads at once, in bytes, and how many threads share a row."""
-    unit = next(unit for unit in (16, 8, 4, 2, 1) if row_bytes % unit == 0)
+    """Return of what a row consists, in bytes, and how many threads share a row."""
+    unit = next(unit for unit in (16, 8, 4, 1) if row_bytes % unit == 0)
     lanes = next(lanes for width, lanes in _LANES.items() if row_bytes <= width)
     return ("UNIT", unit), ("LANES", lanes)
 
@@ -33,7 +34,8 @@ class WideTable(Table):
 
     def __init__(self, row_bytes: int, slots: int | None = None) -> None:
         if slots is None:
-            slots = min(FIRST_SLOTS, power_of_2_below(_FIRST_BYTES // (16 + row_bytes) + 1))
+            fitting = power_of_2_below(_FIRST_BYTES // (16 + row_bytes) + 1)
+            slots = max(_LEAST_SLOTS, min(FIRST_SLOTS, fitting))
         super().__init__(row_bytes, slots)
         self._use_slots(*self._empty(slots), slots)
         self._defines = defines_for(row_bytes)
@@ -50,6 +52,7 @@ class WideTable(Table):
         return device.library().zeros((slots, 2), np.uint64), kept
 
     def _use_slots(self, slots: DeviceArray, kept: DeviceArray, size: int) -> None:
+        """Count in these slots from now on. Kernels have the same arguments for each batch."""
         self._slots, self._kept, self._size = slots, kept, size
         self._arguments = pointer(slots), np.uint64(size - 1), pointer(kept), *self._use()
 

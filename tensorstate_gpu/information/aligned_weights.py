@@ -39,9 +39,10 @@ def aligned(
             )
         first, second = first.aligned_counts(second)
     elif isinstance(first, Alignable) or isinstance(second, Alignable):
+        kinds = f"{type(first).__name__} and {type(second).__name__}"
         raise TypeError(
             f"{one} and {other} must both be StateCounts, or both arrays whose entries belong "
-            "together"
+            f"together, got {kinds}"
         )
     pair = on_host(check_weights(first, one)), on_host(check_weights(second, other))
     if pair[0].shape != pair[1].shape:

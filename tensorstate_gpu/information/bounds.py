@@ -41,12 +41,12 @@ def least_entropy(sums: GroupSums, value: float, replicates: Replicates) -> Boun
 def unseen_entropy(sums: GroupSums) -> float:
     """Return the bits that a state may add that the sample has not, with 95 % confidence.
 
-    Its share is below 3 / N then, for N rows that count as independent (the rule of three: Hanley
-    and Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983).
+    Its share is below 3 / M then, for M independent instances (the rule of three: Hanley and
+    Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983). Rows do not count,
+    however independent those are that were seen: all rows of a kind of instance that the sample has
+    none of may be in states of its own.
     """
-    instances = sums.instances.independent
-    rows = sums.rows / max(1.0, sums.clustering) if sums.clustering else instances
-    share = min(0.5, 3 / max(rows, instances))
+    share = min(0.5, 3 / max(1.0, sums.instances.effective))
     return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tensorstate_gpu._arguments import share
 from tensorstate_gpu.information.bounds import unseen_entropy
 from tensorstate_gpu.information.class_information import check_labels
 from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
@@ -55,8 +56,10 @@ def estimate_aIQ(efficiency: Estimate, accuracy: float, weight: float) -> Estima
     ----------
     efficiency : Estimate
         Of the network: `estimate_network_efficiency`.
-    accuracy, weight : float
-        As for `aIQ`. The accuracy counts as exact.
+    accuracy : float
+        From 0 to 1, as the efficiency is. It counts as exact.
+    weight : float
+        As for `aIQ`.
 
     Returns
     -------
@@ -65,11 +68,13 @@ def estimate_aIQ(efficiency: Estimate, accuracy: float, weight: float) -> Estima
     Raises
     ------
     TypeError, ValueError
-        If ``efficiency`` is no Estimate, or that of an entropy; as for `aIQ`.
+        If ``efficiency`` is no Estimate, or that of an entropy; if ``accuracy`` is not from 0 to 1;
+        as for `aIQ`.
     """
+    quality = share(accuracy, "accuracy")
     return function_of(
         _ratios([efficiency], "efficiency"),
-        lambda values: aIQ(max(0.0, values[0]), accuracy, weight),
+        lambda values: aIQ(max(0.0, values[0]), quality, weight),
     )
 
 

@@ -38,8 +38,8 @@ def efficiency(
     Returns
     -------
     float
-        A ratio without unit; zero over zero is 0. With estimators other than "plugin", and
-        ``alpha2``, it may be greater than 1.
+        A ratio without unit; zero over zero is 0. With an estimator other than "plugin", or an
+        ``alpha2`` above ``alpha1``, it may be greater than 1.
 
     Raises
     ------

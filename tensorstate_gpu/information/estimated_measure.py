@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -121,10 +122,17 @@ class Estimate:
         return html_table(shown, [tuple(shown.values())])
 
     def as_dict(self) -> dict[str, object]:
-        """Return all of it but for what only computes with it, ready for JSON."""
+        """Return all of it but for what only computes with it, ready for JSON.
+
+        A bound that is infinite, which JSON has not, is None.
+        """
         shown = [field.name for field in dataclasses.fields(self) if field.repr]
         more = ("instances", "slope", "standard_error", "quality", "confidence_interval")
-        return {name: getattr(self, name) for name in (*shown, *more)}
+        values = {name: getattr(self, name) for name in (*shown, *more)}
+        return {
+            name: None if value in (-math.inf, math.inf) else value
+            for name, value in values.items()
+        }
 
 
 def with_interval(estimate: Estimate) -> Estimate:

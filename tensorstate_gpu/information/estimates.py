@@ -61,9 +61,10 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     -----
     Value: Chao, Wang and Jost (2013). Standard error: the delete-a-group jackknife, over groups of
     whole instances, so rows of one instance may be alike. Interval: value - t se to value + t se +
-    b, where b is what may be left of the bias: value - plug-in, or three times the jackknife's
-    estimate if that is more. It holds where the coverage is at least 0.9, and is given where that
-    is so with 95 % confidence; see docs/statistics.md.
+    b, where b is what may be left of the bias: the most of value - plug-in, three times the
+    jackknife's estimate, and what a kind of instance may add that the sample has none of. It holds
+    where the coverage is at least 0.9, and is given where that is so with 95 % confidence; see
+    docs/statistics.md.
 
     Examples
     --------
@@ -117,8 +118,9 @@ def _checked_neurons(table: GroupTable, neurons: int | None) -> int | None:
     size = positive_integer(neurons, "neurons")
     if table.neurons not in (None, size):
         raise ValueError(f"groups has {table.neurons} neurons, got neurons={size}")
-    if size < (int(np.count_nonzero(table.total)) - 1).bit_length():
-        raise ValueError(f"{len(table.total)} states are more than {size} neurons can have")
+    states = int(np.count_nonzero(table.total))
+    if size < (states - 1).bit_length():
+        raise ValueError(f"{states} states are more than {size} neurons can have")
     return size
 
 

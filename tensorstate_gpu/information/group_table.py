@@ -35,6 +35,20 @@ class SampledInstances:
         """How many instances are known not to depend on each other."""
         return sum(map(bool, self.by_group)) if self.has_units else self.number
 
+    @property
+    def effective(self) -> float:
+        """As how many independent instances these count: all, or about as many as are their units.
+
+        A unit is in one of G groups, by a hash. So the squared deviations of the groups' instances
+        from their mean add up, on average, to (1 - 1 / G) times the sum of the squared sizes of
+        units. From that sum, Kish, "Survey sampling" (1965), has the effective number.
+        """
+        groups, number = len(self.by_group), self.number
+        squares = sum((own - number / groups) ** 2 for own in self.by_group)
+        if not self.has_units or not squares:
+            return float(number)
+        return max(self.independent, number * min(1.0, number * (1 - 1 / groups) / squares))
+
     def without_instances(self) -> SampledInstances:
         """Return a sample of no instances, in as many groups."""
         return SampledInstances((0,) * len(self.by_group), 0, self.has_units)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import real
+from tensorstate_gpu._arguments import share
 from tensorstate_gpu.neurons.samples import States, sample_of
 
 
@@ -101,7 +101,7 @@ def dead(states: States, neurons: int | None = None, *, at_most: float = 0.0) ->
     >>> dead(np.array([[0b001], [0b011]], np.uint8), neurons=3)
     array([2])
     """
-    limit = _share(at_most, "at_most")
+    limit = share(at_most, "at_most")
     return np.flatnonzero(firing_rates(states, neurons) <= limit)
 
 
@@ -133,12 +133,5 @@ def always_on(
     >>> always_on(np.array([[0b001], [0b011]], np.uint8), neurons=3)
     array([0])
     """
-    limit = _share(at_least, "at_least")
+    limit = share(at_least, "at_least")
     return np.flatnonzero(firing_rates(states, neurons) >= limit)
-
-
-def _share(value: object, argument: str) -> float:
-    number = real(value, argument)
-    if not 0 <= number <= 1:
-        raise ValueError(f"{argument} must be from 0 to 1, got {number}")
-    return number

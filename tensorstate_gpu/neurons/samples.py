@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import Protocol, TypeVar
 
@@ -56,6 +56,7 @@ def sample_of(states: States, neurons: int | None, on_read: OnDone | None = None
         return _Histogram(_checked(states, neurons), on_read)
     if isinstance(states, (StateCounts, HasHistogram)):
         return _Histogram(counts_of(states, neurons))
+    _check_of_one_layer(states)
     return _not_empty(_Rows(states, neurons))
 
 
@@ -64,8 +65,16 @@ def counts_of(states: States, neurons: int | None) -> StateCounts:
     if isinstance(states, StoredCounts):
         return _checked(states, neurons).load()
     if not isinstance(states, StateCounts):
+        _check_of_one_layer(states)
         return _not_empty(count_states(states, neurons))
     return _checked(states, neurons)
+
+
+def _check_of_one_layer(states: object) -> None:
+    """Raise TypeError for a run, a store, or another mapping of layers by name."""
+    if isinstance(states, Mapping):
+        kind = type(states).__name__
+        raise TypeError(f"states must be those of one layer, got {kind}: choose one by its name")
 
 
 def _checked(counts: _CountsT, neurons: int | None) -> _CountsT:

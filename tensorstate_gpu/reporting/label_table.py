@@ -193,12 +193,16 @@ class LabelTable:
         rows = (headings, *(each.cells() for each in self.measures))
         return [tuple(row[place] for place in _SHOWN) for row in rows]
 
-    def __str__(self) -> str:
+    def to_text(self, width: int | None = None) -> str:
+        """Return what print() shows. A table that is wider than ``width`` columns is folded."""
         name = printable_name(self.layer)
         if self.missing is not None:
             return f"{name}: {self.missing}"
         below = [f"{label}  {value}" for label, value in self.summary()]
-        return "\n".join([f"{name}, by label", text_table(self.cells()), "", *below])
+        return "\n".join([f"{name}, by label", text_table(self.cells(), width), "", *below])
+
+    def __str__(self) -> str:
+        return self.to_text()
 
     __repr__ = __str__
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tensorstate_gpu import information
-from tensorstate_gpu._arguments import real
+from tensorstate_gpu._arguments import real, share
 from tensorstate_gpu._process.progress import ProgressCallback, readings, running_total
 from tensorstate_gpu.errors import NoCapturePoints
 from tensorstate_gpu.information import Estimate
@@ -110,9 +110,7 @@ def summarise(
     efficiency = information.network_efficiency([layer.efficiency for layer in layers])
     beta = real(beta, "beta")
     if accuracy is not None:
-        accuracy = real(accuracy, "accuracy")
-        if not 0 <= accuracy <= 1:
-            raise ValueError(f"accuracy must be from 0 to 1, got {accuracy}")
+        accuracy = share(accuracy, "accuracy")
         if not 0 < beta < math.inf:
             raise ValueError(f"beta must be finite and greater than 0, got {beta}")
     aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)

@@ -224,9 +224,14 @@ class Report:
         word = "bounds only" if self.quality == "bounds only" else "95 % range"
         return f"{format_percent(value)} ({word}: {format_range(*limits)})"
 
+    def to_text(self, width: int | None = None) -> str:
+        """Return what print() shows. Tables that are wider than ``width`` columns are folded."""
+        table = text_table([HEADINGS, *(layer.cells() for layer in self.layers)], width)
+        by_label = [each.to_text(width) for each in self.by_label]
+        return "\n\n".join([table, text_list(self.summary()), *by_label])
+
     def __str__(self) -> str:
-        table = text_table([HEADINGS, *(layer.cells() for layer in self.layers)])
-        return "\n\n".join([table, text_list(self.summary()), *map(str, self.by_label)])
+        return self.to_text()
 
     __repr__ = __str__
 

@@ -4,15 +4,37 @@ import unicodedata
 from collections.abc import Sequence
 
 
-def text_table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Return a table whose first row is the headings; the first column is left-aligned."""
+def text_table(rows: Sequence[tuple[str, ...]], width: int | None = None) -> str:
+    """Return a table whose first row is the headings; the first column is left-aligned.
+
+    ``width``: of a terminal, in columns. A table that is wider becomes several, each of which
+    begins with the first column.
+    """
     widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    return "\n\n".join(_part(rows, widths, places) for places in _places(widths, width))
+
+
+def _places(widths: Sequence[int], most: int | None) -> list[list[int]]:
+    """Return which columns stand side by side: the first one, and as many others as have room."""
+    parts, used = [[0]], widths[0]
+    for place, width in enumerate(widths[1:], 1):
+        if most is not None and used + 2 + width > most and len(parts[-1]) > 1:
+            parts.append([0])
+            used = widths[0]
+        parts[-1].append(place)
+        used += 2 + width
+    return parts
+
+
+def _part(rows: Sequence[tuple[str, ...]], widths: Sequence[int], places: Sequence[int]) -> str:
+    first, *others = places
     lines = [
-        "  ".join([_left_aligned(row[0], widths[0]), *map(_right_aligned, row[1:], widths[1:])])
+        [_left_aligned(row[first], widths[first])]
+        + [_right_aligned(row[place], widths[place]) for place in others]
         for row in rows
     ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(map(str.rstrip, lines))
+    lines.insert(1, ["-" * widths[place] for place in places])
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def text_list(rows: Sequence[tuple[str, str]]) -> str:
@@ -39,6 +61,8 @@ def _columns(text: str) -> int:
 
 def _character_columns(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me"):  # marks above and below the one before
+        return 0
+    if "\u1160" <= character <= "\u11ff":  # drawn within the Korean letter before it
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 

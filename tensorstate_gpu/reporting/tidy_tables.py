@@ -31,6 +31,12 @@ class HasMeasures(Protocol):
     def by_label(self) -> tuple[LabelTable, ...]: ...
 
 
+def what_came(given: object) -> str:
+    """Return what was given instead of a report, and that its report() makes one if it does."""
+    advice = "; its report() makes one" if callable(getattr(given, "report", None)) else ""
+    return f"a {type(given).__name__}{advice}"
+
+
 Column = Sequence[Any] | np.ndarray[tuple[int], np.dtype[np.generic]]
 Columns = Mapping[str, Column]
 

@@ -130,7 +130,13 @@ class Folder:
 
         A lock rules that out. Without one, two that write within the same moment are not found.
         """
-        if self._own_record is not None and self.read(KEY) != self._own_record:
+        if self._own_record is None:
+            return
+        try:
+            found = self.read(KEY)
+        except FileNotFoundError:
+            raise taken_over(self) from None
+        if found != self._own_record:
             raise taken_over(self)
 
     def delete(self, key: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.reporting.layer_names import find_name
+from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
 from tensorstate_gpu.store.commit_record import Record
 from tensorstate_gpu.store.files import files_at
@@ -298,4 +299,5 @@ class Store(StoredRun[StoredLayer]):
         return str(self._files)
 
     def __repr__(self) -> str:
-        return f"Store({str(self)!r}, {len(self)} layers, {self.record.commits} commits)"
+        layers, commits = with_noun(len(self), "layer"), with_noun(self.record.commits, "commit")
+        return f"Store({str(self)!r}, {layers}, {commits})"

@@ -7,6 +7,7 @@ from tensorstate_gpu._arguments import function
 from tensorstate_gpu._layers.layer_facts import LayerFacts
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.reporting.layer_names import find_name
+from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.store.joined_layer import JoinedLayer
 from tensorstate_gpu.store.store import Store
 from tensorstate_gpu.store.stored_run import StoredRun
@@ -131,7 +132,7 @@ class Stores(StoredRun[JoinedLayer]):
         return f"{len(self.parts)} stores ({listed([str(store) for store in self.parts])})"
 
     def __repr__(self) -> str:
-        return f"Stores({len(self.parts)} stores, {len(self)} layers)"
+        return f"Stores({with_noun(len(self.parts), 'store')}, {with_noun(len(self), 'layer')})"
 
 
 def listed(names: Sequence[str]) -> str:

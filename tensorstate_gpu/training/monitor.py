@@ -19,6 +19,7 @@ from tensorstate_gpu.training.phase_counts import PhaseCounts
 from tensorstate_gpu.training.saved_state import (
     FORMAT,
     check_state,
+    how_many,
     loaded_windows,
     saved_windows,
 )
@@ -152,6 +153,7 @@ class StateMonitor(PhaseCounts):
         self._switch.drain()
         if now == before + 1:
             self._warn_if_nothing_ran()
+            self._warn_of_replaced_layers()
         self._sampler.begin_step(now)
         self._warn_of_missed_passes()
         self._follow()
@@ -210,6 +212,17 @@ class StateMonitor(PhaseCounts):
         )
         self._warn_once("nothing ran", f"the StateMonitor captured nothing: {cause}")
 
+    def _warn_of_replaced_layers(self) -> None:
+        """Warn once of each layer that did not run, because the model has it no more."""
+        if not self._sampler.passes_seen or self._sampler.got_all(self._layers):
+            return
+        for name in self._switch.replaced():
+            self._warn_once(
+                name,
+                f"the StateMonitor captures no more of {name}: the layer has left the model, which "
+                "needs a new monitor as it is now",
+            )
+
     def _warn_of_missed_passes(self) -> None:
         if EVAL in self._phases and self._switch.missed_passes():
             self._warn_once(
@@ -258,6 +271,7 @@ class StateMonitor(PhaseCounts):
             "firing": self._rule,
             "groups": self._groups or 0,
             "counts": saved_windows(self._sampler.windows),
+            "histograms": how_many(self._sampler.windows),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -272,6 +286,11 @@ class StateMonitor(PhaseCounts):
         step = integer(state["global_step"], "global_step")
         self._sampler.load(step, loaded_windows(state["counts"], self._window, self._groups))
         self._follow()
+
+    def __getstate__(self) -> object:
+        """A copy, also in a pickle, has all counts, and is at no model."""
+        self._switch.drain()
+        return super().__getstate__()
 
     def __repr__(self) -> str:
         layers = with_noun(len(self._layers), "layer")

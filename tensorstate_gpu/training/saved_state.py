@@ -1,6 +1,6 @@
 """The state of a monitor for checkpoints: integers, strings and tensors, which load safely."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
 from tensorstate_gpu._arguments import integer
@@ -18,6 +18,11 @@ def saved_windows(windows: Windows) -> dict[str, dict[str, State]]:
         phase: {name: tensors_for_arrays(window.state()) for name, window in layers.items()}
         for phase, layers in windows.items()
     }
+
+
+def how_many(windows: Mapping[str, Sized]) -> int:
+    """Return how many histograms there are, of all phases and layers."""
+    return sum(len(layers) for layers in windows.values())
 
 
 def loaded_windows(
@@ -43,7 +48,7 @@ def together(states: Sequence[Mapping[str, Any]]) -> dict[str, object]:
             for name, window in layers.items():
                 of_phase = counts.setdefault(phase, {})
                 of_phase.setdefault(name, CountsWindow(None, groups)).add_all(window)
-    return {**states[0], "counts": saved_windows(counts)}
+    return {**states[0], "counts": saved_windows(counts), "histograms": how_many(counts)}
 
 
 def check_state(state: object, layers: Collection[str], rule: str, groups: int | None) -> None:
@@ -59,6 +64,13 @@ def check_state(state: object, layers: Collection[str], rule: str, groups: int |
         raise ValueError(f"state has the format {found}; this version reads {FORMAT}")
     if missing := sorted(_PARTS - set(state)):
         raise ValueError(f"state is incomplete: it has no {', '.join(missing)}")
+    there, due = how_many(state["counts"]), state.get("histograms")
+    if due is not None and there != due:
+        raise ValueError(
+            f"state is incomplete: it has {there} histograms, and had {due} when it was saved. "
+            "torch.distributed.checkpoint reads only what the monitor has already that loads it: "
+            "give it the bytes of torch.save(monitor.state_dict(), file), by rank under another key"
+        )
     saved = set(state["layers"])
     if saved != set(layers):
         more, fewer = sorted(saved - set(layers)), sorted(set(layers) - saved)

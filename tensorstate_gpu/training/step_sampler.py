@@ -1,7 +1,7 @@
 """StepSampler: which passes and states a monitor asks for, and their counts by phase and layer."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from tensorstate_gpu._arrays.array_types import NativeArray
@@ -85,6 +85,10 @@ class StepSampler:
         if self._most is None or self.phase != TRAIN:
             return self._most
         return self._most - self._taken[name]
+
+    def got_all(self, layers: Collection[str]) -> bool:
+        """Return whether all these layers had states in this step of training."""
+        return self._taken.keys() >= {*layers}
 
     # ---- what is captured ----------------------------------------------------------------------
 

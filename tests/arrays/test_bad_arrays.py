@@ -1,15 +1,13 @@
 """Invalid arguments of the array functions raise before any work, with the argument's name."""
 
 import math
-from importlib.util import find_spec
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import tensorstate_gpu as ts
-from tests.support.foreign_arrays import CUDA, DLPackArray
+from tests.support.foreign_arrays import DLPackArray
 
 GOOD = np.ones((4, 10), np.float32)
 PACKED = np.array([[3, 1], [0, 0], [3, 1]], np.uint8)
@@ -213,45 +211,6 @@ def test_merging_other_objects_raises(other):
         ts.StateCounts.empty(3).merge(other)
 
 
-def test_arrays_on_another_device():
-    rocm = 10
-    with pytest.raises(TypeError, match=r"states.*rocm"):
-        ts.compress_states(DLPackArray(GOOD, "float32", device=rocm))
-    elsewhere = DLPackArray(PACKED, "uint8", device=rocm)
-    for function in (ts.popcount, ts.sort_states, ts.count_states):
-        with pytest.raises(TypeError, match=r"states.*rocm"):
-            function(elsewhere)
-
-
-@pytest.mark.skipif(find_spec("cupy") is not None, reason="says what happens without CuPy")
-def test_arrays_on_a_gpu_without_cupy():
-    with pytest.raises(ImportError, match=r"CuPy: pip install"):
-        ts.compress_states(DLPackArray(GOOD, "float32", device=CUDA))
-    with pytest.raises(ImportError, match=r"CuPy: pip install"):
-        ts.count_states(DLPackArray(PACKED, "uint8", device=CUDA))
-    with pytest.raises(ImportError, match=r"CuPy: pip install"):
-        ts.count_states(SimpleNamespace(__cuda_array_interface__={}))
-
-
-def test_lazily_negated_tensors_are_not_misread():
-    x = torch.complex(torch.zeros(2, 8), torch.ones(2, 8)).conj().imag
-    assert x.is_neg()
-    with pytest.raises(TypeError, match=r"states.*resolve_neg"):
-        ts.compress_states(x)
-    assert ts.compress_states(x.resolve_neg()).tolist() == [[0], [0]]
-
-
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
-@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
-def test_nested_tensors_are_refused_in_our_words(layout):
-    x = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], layout=layout)
-    with pytest.raises(TypeError, match=r"states is a nested tensor; .*unbind"):
-        ts.compress_states(x)
-    assert [ts.compress_states(part).tolist() for part in x.unbind()] == [[[7], [7]], [[7]]]
-    with pytest.raises(TypeError, match=r"states is a nested tensor"):
-        ts.count_states(x.to(torch.uint8))
-
-
 def test_nothing_is_changed_by_an_error():
     packed, states = PACKED.copy(), GOOD.copy()
     for call in (
@@ -264,31 +223,6 @@ def test_nothing_is_changed_by_an_error():
             call()
     assert np.array_equal(packed, PACKED)
     assert np.array_equal(states, GOOD)
-
-
-def test_a_tensor_without_memory_raises():
-    emptied = torch.ones(5, 3)
-    emptied.untyped_storage().resize_(0)
-    for tensor in (emptied, torch._efficientzerotensor(5, 3)):
-        with pytest.raises(TypeError, match="states has no memory behind it"):
-            ts.compress_states(tensor)
-
-
-@pytest.mark.parametrize("capsule", [None, 3, "used"])
-def test_invalid_capsules(capsule):
-    class Broken:
-        def __dlpack__(self):
-            return capsule if capsule != "used" else used
-
-        def __dlpack_device__(self):
-            return 1, 0
-
-    used = torch.ones(4, 10).__dlpack__()
-    torch.from_dlpack(used)
-    with pytest.raises(
-        TypeError, match=r"states cannot be read through DLPack: __dlpack__\(\) gave"
-    ):
-        ts.compress_states(Broken())
 
 
 def test_masked_arrays_raise_everywhere():

@@ -74,8 +74,13 @@ def test_bad_rows(packed, instances, error, words, keep):
 def test_an_index_out_of_range_is_named():
     point = new_point(neurons=8)
     point.append(np.zeros((4, 1), np.uint8), 4)
-    for index in (4, -5, [0, 9], np.array([-1, 17])):
-        with pytest.raises(IndexError, match="index must be within the 4 instances, got"):
+    for index, given in (
+        (4, "4$"),
+        (-5, "-5$"),
+        ([0, 9], "0 to 9$"),
+        (np.array([-1, 17]), "-1 to 17$"),
+    ):
+        with pytest.raises(IndexError, match=f"index must be within the 4 instances, got {given}"):
             point.counts(index)
     assert point.counts([-4, 3]).tolist() == [2]
 

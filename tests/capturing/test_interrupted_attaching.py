@@ -43,6 +43,29 @@ def assert_bare(model):
     assert type(model[0]) is torch.nn.Linear
 
 
+def capturing(model, path):
+    with ts.capture(model, "Linear", storage_path=path):
+        model(torch.ones(2, 4))
+
+
+def attached_for_a_while(model, path):
+    ts.build_efficiency_model(model, "Linear", storage_path=path)
+    model(torch.ones(2, 4))
+    ts.remove_state_layers(model)
+
+
+@pytest.mark.parametrize("run_model", [capturing, attached_for_a_while])
+def test_a_store_is_committed_and_closed_when_the_hooks_are_off(
+    run_model, model, interrupt, tmp_path
+):
+    interrupt("detach")
+    with pytest.raises(KeyboardInterrupt):
+        run_model(model, tmp_path / "run.zarr")
+    store = ts.Store(tmp_path / "run.zarr", "a")
+    assert [store[layer].state_count for layer in store] == [2] * LAYERS
+    store.close()
+
+
 @pytest.mark.parametrize("during", ["attach", "detach"])
 def test_capture(during, model, interrupt):
     interrupt(during)

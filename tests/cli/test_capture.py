@@ -251,10 +251,11 @@ MISTAKES = {
     "no layer": (("mine:model", "--attach", "C*"), "['C*'] matches no layer; there are: 0 (Linea"),
     "no inputs": (("mine:model", "--inputs", "mine:no_images"), "--inputs has no inputs"),
     "a number": (("mine:model", "--inputs", "mine:number"), "--inputs must be an array or an iter"),
+    "numbers": (("mine:model", "--inputs", "mine:names"), "a dict of arrays, got str"),
     "pairs": (("mine:model", "--inputs", "mine:pairs"), "a batch is a list of 2: --labels from-ba"),
     "no pairs": (
         ("mine:model", "--inputs", "mine:loader", "--labels", "from-batches"),
-        "takes batches that are pairs (inputs, labels), got a list of 1",
+        "takes batches that are pairs (inputs, labels), got list of 1",
     ),
     "an array of pairs": (
         ("mine:model", "--labels", "from-batches"),
@@ -271,7 +272,7 @@ MISTAKES = {
     "batch size": (("mine:model", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
     "a page in the way": (("mine:model", "--html", "mine.py"), "mine.py exists; it is not overwri"),
     "a file in the way": (("mine:model", "--store", "mine.py"), "mine.py"),
-    "a folder in the way": (("mine:model", "--store", "."), "it is not overwritten"),
+    "a folder in the way": (("broken:model", "--store", "."), ". is a folder with other content; "),
     "a store within a file": (("mine:model", "--store", "mine.py/run"), "mine.py"),
     "an unknown device": (("mine:model", "--device", "gpu"), "--device gpu: PyTorch cannot use it"),
     "no such device": (("mine:model", "--device", "cuda:99"), "--device cuda:99: PyTorch cannot "),

@@ -234,8 +234,17 @@ def test_a_folder_with_content_is_refused_before_the_work(tmp_path, capsys):
 
 def test_a_file_in_the_place_of_the_folder(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
-    assert "file" in refused(capsys, "demo", "--save", tmp_path / "file")
+    for folder in ("file", "file/inner", "file/inner/most"):  # told before the training
+        line = refused(capsys, "demo", "--save", tmp_path / folder)
+        assert "Not a directory" in line
+        assert str(tmp_path / "file") in line
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_new_folder_within_that_of_another_demo(tmp_path, capsys):
+    (tmp_path / "states.zarr").mkdir()
+    said = refused(capsys, "demo", "--save", tmp_path / "new/inner", "--epochs", 0)
+    assert "epochs must be at least 1" in said  # the folder is no obstacle
 
 
 def test_report_of_nothing(tmp_path):

@@ -117,7 +117,7 @@ def test_a_layer_without_rows(did, refused, tmp_path):
 def test_an_unknown_layer(to, refused, run, tmp_path):
     options = ("--to", to, "--layer", "a", "--layer", "no such", "--out", tmp_path / "out")
     line = refused("export", run, *options)
-    assert line == f"tensorstate: {run} has no layer 'no such'; there are ['a', 'b']"
+    assert line == f"tensorstate: {run} has no states of 'no such'; there are ['a', 'b']"
     assert os.listdir(tmp_path) == ["run"]
 
 

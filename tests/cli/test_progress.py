@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 
 import pytest
@@ -25,6 +26,32 @@ def test_a_bar_on_a_terminal(command, run, monkeypatch, capsys):
     assert main([name, str(run), *options, "--json"]) == 0
     json.loads(capsys.readouterr().out)
     assert "%" in sys.stderr.getvalue()
+
+
+@pytest.mark.parametrize("command", [("info",), ("report", "--by-label")])
+def test_tables_are_folded_to_the_width_of_a_terminal(command, run, monkeypatch, without_progress):
+    def rows(width):
+        """The cells of each row by its first one; headings are a row, too."""
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        name, *options = command
+        assert main([name, str(run), *options]) == 0
+        found = {}
+        for line in sys.stdout.getvalue().splitlines():
+            first, *cells = re.split(" {2,}", line)
+            if first in ("layer", "label", "a", "b"):
+                assert len(line) <= width or "out of step" in line  # which is no row of a table
+                found.setdefault(first, []).extend(cells)
+        return found
+
+    assert rows(56) == rows(400)
+
+
+def test_the_longest_name_takes_its_place_and_one_column_stands_beside_it():
+    rows = [("layer", "neurons", "states"), (30 * "x", "8", "1,000")]
+    first, second = text.text_table(rows, 20).split("\n\n")
+    assert [line.split()[1:] for line in first.splitlines()] == [["neurons"], ["-------"], ["8"]]
+    assert [line.split()[1:] for line in second.splitlines()] == [["states"], ["------"], ["1,000"]]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

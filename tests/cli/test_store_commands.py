@@ -14,6 +14,7 @@ from zarr.storage import ZipStore
 import tensorstate_gpu as ts
 from tests.support.labelled_store import ROWS, rewrite
 from tests.support.no_arrow import forget_arrow
+from tests.support.points import new_point, rows_of
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -229,6 +230,20 @@ def test_export_to_parquet(did, run, tmp_path):
     for name in "ab":
         table = pq.read_table(tmp_path / f"out/{name}.parquet")
         assert table.equals(ts.Store(run)[name].to_arrow(), check_metadata=True)
+
+
+@pytest.mark.parametrize("to", ["parquet", "zip"])
+def test_export_of_a_layer_by_its_name(to, did, tmp_path):
+    points = [new_point(name=name) for name in ("conv_post_states", "head_post_states")]
+    for point in points:
+        point.append(rows_of(3), 3)
+    ts.Run(points).save(tmp_path / "run.zarr")
+    out = ("--out", tmp_path / "o")
+    layers = ("--layer", "conv", "--layer", "conv_post_states")  # the same
+    code, printed, _ = did("export", tmp_path / "run.zarr", "--to", to, *out, *layers)
+    assert (code, printed.count("\n")) == (0, 1)
+    if to == "parquet":
+        assert os.listdir(tmp_path / "o") == ["conv_post_states.parquet"]
 
 
 def test_export_of_counts_of_one_layer(did, run, tmp_path):

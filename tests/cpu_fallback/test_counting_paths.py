@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu import testing
 from tensorstate_gpu.cpu_fallback.running_counts import Counter
 
 ROWS = 150_000
@@ -165,6 +166,21 @@ def test_few_rows(rows, states, width):
     np.testing.assert_array_equal(index, order)
     np.testing.assert_array_equal(counts.packed, ordered[first])
     np.testing.assert_array_equal(counts.counts, np.diff(edges))
+
+
+@pytest.mark.parametrize("width", [3, 8, 9, 64])
+@pytest.mark.parametrize("states", [50, 100_000])
+@pytest.mark.parametrize("threads", [2, 12, 64])
+def test_each_row_is_counted_once_however_many_threads(threads, states, width, monkeypatch):
+    """Each of 12 threads has fewer rows than the eighth that tells whether rows repeat."""
+    monkeypatch.setattr("tensorstate_gpu._process.num_threads._MIN_BYTES", 1 << 12)
+    monkeypatch.setattr("tensorstate_gpu._process.num_threads._chosen", threads)
+    rng = np.random.default_rng(threads)
+    packed = rng.integers(0, 256, (states, width), np.uint8)[rng.integers(0, states, 10_000)]
+    counts = ts.count_states(packed)
+    rows, expected = testing.count(packed)
+    np.testing.assert_array_equal(counts.packed, rows)
+    np.testing.assert_array_equal(counts.counts, expected)
 
 
 @pytest.mark.parametrize("width", [3, 8, 16])

@@ -49,7 +49,7 @@ PACK += [
 ]
 PACK += [(source, test | how) for test in FLOATS for source, how in STRIDED]
 COUNT_WIDE = [
-    {"UNIT": unit, "LANES": lanes} for unit in (1, 2, 4, 8, 16) for lanes in (1, 2, 4, 8, 32)
+    {"UNIT": unit, "LANES": lanes} for unit in (1, 4, 8, 16) for lanes in (1, 2, 4, 8, 32)
 ]
 BITS = [("neurons", {}), *(("transpose", {"WORDS": words}) for words in (0, 1))]
 BITS += [("distances", {"EACH": each}) for each in (1, 2, 3, 4)]
@@ -104,7 +104,7 @@ def test_cubins(every, architecture, tmp_path):
         list(pool.map(lambda each: check(*each, architecture, tmp_path), work))
 
 
-SOME = ["NCHW 56 x 56, int8", "LM head, rows of 50257, bfloat16"]
+SOME = ["NCHW 56 x 56, int8", "LM head, rows of 50257, bfloat16", "counting rows of 63 bytes"]
 
 
 @pytest.mark.slow

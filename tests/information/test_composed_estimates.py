@@ -112,6 +112,8 @@ def test_what_is_no_estimate():
         estimate_difference(estimate(drawn()), 1.0)
     with pytest.raises(ValueError, match="weight must be greater than 0"):
         estimate_aIQ(estimate(drawn(), "efficiency", neurons=3), 0.9, 0)
+    with pytest.raises(ValueError, match="accuracy must be from 0 to 1, got 97"):
+        estimate_aIQ(estimate(drawn(), "efficiency", neurons=3), 97, 2)
 
 
 def test_bits_are_no_efficiencies():

@@ -143,7 +143,7 @@ def test_invalid_pairs(measure):
         (([], []), ValueError, f"{one} is empty"),
         ((counts, wider), ValueError, f"{one} has 3 neurons, {other} has 4: states of different"),
         ((counts, StateCounts.empty(3)), ValueError, f"{other} "),
-        ((counts, [2]), TypeError, f"{one} and {other} must both be StateCounts"),
+        ((counts, [2]), TypeError, f"{one} and {other} must both be .* got StateCounts and list"),
     ]:
         with pytest.raises(error, match=words):
             measure(*pair)

@@ -14,11 +14,10 @@ from tensorstate_gpu.information import (
     coverage,
     entropy,
     estimate,
+    estimate_difference,
     rarefaction,
 )
-from tensorstate_gpu.information.bounds import _NO_COINCIDENCE, unseen_entropy
-from tensorstate_gpu.information.group_sums import GroupSums
-from tensorstate_gpu.information.group_table import GroupTable
+from tensorstate_gpu.information.bounds import _NO_COINCIDENCE
 from tensorstate_gpu.information.replicates import student_quantile
 
 SHARES = np.array([0.4, 0.3, 0.2, 0.05, 0.03, 0.02])
@@ -142,6 +141,15 @@ def test_the_floor_is_between_nothing_and_the_neurons():
     assert (found.lower, found.upper) == (10, 10)
 
 
+def test_a_bound_that_is_not_known_is_none_in_json():
+    unknown = estimate([[1, 2]])  # of arrays without neurons nothing bounds the entropy
+    assert unknown.upper == math.inf
+    as_dict = json.loads(json.dumps(unknown.as_dict(), allow_nan=False))
+    assert (as_dict["lower"], as_dict["upper"]) == (0, None)
+    difference = estimate_difference(unknown, unknown).as_dict()
+    assert (difference["lower"], difference["upper"]) == (None, None)
+
+
 def test_an_interval_is_within_the_bounds():
     groups = np.ones((40, 2), np.int64)
     groups[1:, 1] = 0  # one instance in 41 has the other state
@@ -154,15 +162,6 @@ def test_an_interval_is_within_the_bounds():
 def test_one_row():
     found = estimate([[1], [0]])
     assert (found.value, found.plugin_of_half, found.rows) == (0, 0, 1)
-
-
-def test_what_a_state_that_was_not_seen_may_add():
-    few = GroupSums.of(GroupTable.of([[2], [1]]))
-    assert unseen_entropy(few) == 1  # a share of at most one half
-    parts = [ts.StateCounts(np.array([[0], [1]], np.uint8), n, 1) for n in ([6, 6], [6, 7])]
-    sums = GroupSums.of(ts.GroupedCounts(parts, [2, 2]).group_table())
-    assert 0 < sums.clustering < 1  # so 25 rows of 4 instances count as 25
-    assert unseen_entropy(sums) == pytest.approx(entropy([3, 25 - 3]))
 
 
 def test_the_constant_of_the_floor():

@@ -44,6 +44,11 @@ def test_neurons_are_a_positive_integer():
                 entropy(weights, estimator=estimator, neurons=0)
 
 
+def test_efficiencies_above_one():
+    assert efficiency([3, 1], 2, alpha1=0, alpha2=2) == pytest.approx(1 / math.log2(16 / 10))
+    assert efficiency([1] * 16, 4, estimator="chao-shen") > 2
+
+
 def test_counts_of_other_neurons_are_refused():
     counts = StateCounts(np.arange(5, dtype=np.uint8)[:, None], [1] * 5, neurons=3)
     assert efficiency(counts, 3) == pytest.approx(math.log2(5) / 3)

@@ -203,6 +203,8 @@ def test_bad_input(function):
         function(ts.StateCounts.empty(3))
     with pytest.raises(TypeError, match="must be packed"):
         function(np.zeros((3, 2)))
+    with pytest.raises(TypeError, match="those of one layer, got Run: choose one by its name"):
+        function(ts.Run([]))
     with pytest.raises(TypeError, match="states must be an array"):
         function([1, 2])
     with pytest.raises(ValueError, match="neurons=9 needs rows of 2 bytes"):

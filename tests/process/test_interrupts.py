@@ -106,6 +106,24 @@ def test_a_handler_that_raises_meanwhile_leaves_none_of_ours(stopping, while_, m
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("stopping", SIGNALS[1:2], indirect=True)
+def test_no_signal_is_lost_if_a_handler_raises_before_a_block(stopping, monkeypatch):
+    """Ctrl-C, whose handler waits already, and then one whose handler does not wait yet."""
+
+    def interrupted(number, handler):
+        if number == stopping:
+            monkeypatch.undo()
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(stopping)
+        return signal.signal(number, handler)
+
+    monkeypatch.setattr(interrupts, "signal", interrupted)
+    with pytest.raises(KeyboardInterrupt) as raised, deferred_interrupts():
+        pytest.fail("the block does not begin")
+    assert isinstance(raised.value.__context__, Stopped)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.parametrize("keep", ["states", "counts"])
 @pytest.mark.parametrize("stopping", SIGNALS[:2], indirect=True)
 def test_a_batch_is_kept_whole(keep, stopping, monkeypatch):

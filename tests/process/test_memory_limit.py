@@ -80,6 +80,26 @@ def test_a_share_of_the_memory_that_there_is(
     assert ts.get_memory_limit() == expected
 
 
+@pytest.mark.parametrize(
+    ("most", "pages", "expected"),
+    [
+        (1 << 30, "65536 9 9 9 0 9 0\n", (1 << 30) - 65536 * 4096),
+        (1 << 30, "262144 9 9 9 0 9 0\n", 2 * module.LEAST),  # nothing is left
+        (1 << 30, None, 1 << 30),  # not Linux
+        (-1, "65536 9 9 9 0 9 0\n", 1 << 40),  # no limit
+    ],
+)
+def test_a_share_of_the_address_space(most, pages, expected, tmp_path, monkeypatch):
+    """As `ulimit -v` limits it."""
+    a_machine(monkeypatch, tmp_path, 1 << 40, None, {})
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (most, -1))
+    monkeypatch.setattr(resource, "getpagesize", lambda: 4096)
+    if pages is not None:
+        (tmp_path / "proc/self/statm").write_text(pages)
+    assert ts.get_memory_limit() == int(0.6 * expected)
+
+
 def test_this_machine():
     assert 1 << 28 < ts.get_memory_limit() < 1 << 50
 

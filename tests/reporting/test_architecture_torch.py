@@ -158,3 +158,5 @@ def test_what_cannot_be_drawn(residual):
         reporting.draw_architecture(model, report, "entropy")
     with pytest.raises(TypeError, match=r"Keras model or a torch\.nn\.Module, got dict"):
         reporting.draw_architecture({}, report)
+    with pytest.raises(TypeError, match=r"a Report is needed, got a Run; its report\(\) makes one"):
+        reporting.draw_architecture(model, ts.Run([]))

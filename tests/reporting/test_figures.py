@@ -300,9 +300,9 @@ def test_a_run_is_no_table(run):
         reporting.plot_firing_rates,
         reporting.plot_class_divergences,
     ):
-        with pytest.raises(TypeError, match="a Report or a table is needed, got a Run"):
+        with pytest.raises(TypeError, match=r"got a Run; its report\(\) makes one"):
             plot(run)
-    with pytest.raises(TypeError, match=r"states must be an array .*, got Run"):
+    with pytest.raises(TypeError, match="states must be those of one layer, got Run"):
         reporting.plot_correlations(run)
     assert not plt.get_fignums()
 

@@ -64,12 +64,14 @@ def test_confusion_matrix():
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match=r"weights must have three axes .* got \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"weights must be \(neurons, .* got \(3, 3\)$"):
         reporting.plot_weights(np.ones((3, 3)))
     with pytest.raises(ValueError, match="weights must be an array of numbers, got str: "):
         reporting.plot_weights("conv")
-    with pytest.raises(ValueError, match=r"outputs must have three axes .* got \(0, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"outputs must be \(neurons, .* got \(0, 3, 3\)$"):
         reporting.plot_outputs(np.ones((0, 3, 3)))
+    with pytest.raises(ValueError, match=r"images must be \(images, .* images\[:, 0\] is one of"):
+        reporting.plot_errors(np.ones((2, 1, 3, 3)), [0, 1], [1, 1])
     with pytest.raises(ValueError, match=r"two arrays \(inputs,\), got \(2,\) and \(3,\)"):
         reporting.plot_confusion_matrix([0, 1], [0, 1, 2])
     with pytest.raises(ValueError, match="labels are empty"):

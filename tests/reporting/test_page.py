@@ -146,19 +146,29 @@ def test_why_a_layer_needs_more_inputs(rows, neurons, distinct, said):
 def test_sentences(read):
     shown = " ".join(" ".join(read.shown).split())
     known, wide, silent = (layer["efficiency"] for layer in data_of(read)["efficiency"])
-    assert f"known uses {known:.1f} % of its capacity; with unlimited inputs" in shown
-    assert f"{HOSTILE} shows {wide:.1f} % of its capacity. With unlimited inputs" in shown
+    assert f"Layer known uses {known:.1f} % of its capacity; with unlimited inputs" in shown
+    assert f"Layer {HOSTILE} shows {wide:.1f} % of its capacity. With unlimited inputs" in shown
     assert "It is at its ceiling: 640 states can show no more than 23.3 %." in shown
     assert "2 of 40 neurons never fired. 1 of 40 neurons always fired." in shown
     assert "It never fires." in shown
     assert silent == 0
 
 
+def test_why_a_layer_is_constant():
+    """As a sentence, whatever the reason begins with."""
+    points = [captured("on", np.ones((9, 3), bool)), captured("off", np.zeros((9, 3), bool))]
+    told = [about_layer(layer, None)[1] for layer in ts.Run(points).report().layers]
+    assert told == [
+        "All neurons always fire: exclude= it, or choose a threshold=.",
+        "It never fires.",
+    ]
+
+
 def test_warnings_come_first(run):
     """A guessed axis, and neurons that are idle, are told in the summary, not in a panel alone."""
     report = run.report()
     *_, never = about_network(report)
-    assert never == "100.0 % of the neurons of 静か never fired."
+    assert never == "100.0 % of the neurons of layer 静か never fired."
     wide = np.ones((100, 10), bool)
     wide[:, 1:] = np.random.default_rng(0).random((100, 9)) < 0.5
     silent = wide.copy()
@@ -168,10 +178,10 @@ def test_warnings_come_first(run):
     guess = dataclasses.replace(guessed.layers[0], axis_origin="guess")
     guessed = dataclasses.replace(guessed, layers=(guess, *guessed.layers[1:]))
     assert about_network(guessed)[-3:] == [
-        "Which axis counts the neurons is a guess for one; where it is wrong, so are the numbers. "
-        "neuron_axis= says which does.",
-        "In 2 layers, 10 % of the neurons or more never fired: in off, 66.7 % of them.",
-        "10.0 % of the neurons of one always fired.",
+        "Which axis counts the neurons is a guess for layer one; where it is wrong, so are the "
+        "numbers. neuron_axis= says which does.",
+        "In 2 layers, 10 % of the neurons or more never fired: in layer off, 66.7 % of them.",
+        "10.0 % of the neurons of layer one always fired.",
     ]
 
 
@@ -303,7 +313,8 @@ def test_many_layers_fit(layers):
     data, shown = data_of(reader), " ".join(reader.shown)
     assert len(data["efficiency"]) == len(data["layers"]) == page.count("<details") == 50
     assert f"50 of {layers:,} layers have a bar and a panel here" in shown
-    assert page.count('<th scope="row">') == layers
+    labels = len(many.by_label[0].labels)
+    assert page.count('<th scope="row">') == layers + 50 * labels
     assert page.count('href="#layer-') == 50
     assert f"block.11.False and {layers - 12:,} more: more states would show a higher" in shown
     assert page.count("<h3>") == 50  # with tables by label

@@ -8,6 +8,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.neurons.synchrony import correlations_of
+from tensorstate_gpu.reporting.page import chart_data
 from tests.support.browser import browser
 from tests.support.points import new_point
 
@@ -125,6 +126,36 @@ def test_sorting_by_pointer_and_keyboard(opened, address, report):
     page.keyboard.press("Space")
     assert entropy.get_attribute("aria-sort") == "none"
     assert table.locator('thead th[aria-sort="ascending"]').inner_text().startswith("efficiency")
+
+
+def test_names_are_sorted_by_the_numbers_in_them(opened, tmp_path):
+    points = [new_point(name=name) for name in ("4.10.conv", "4.9.conv", "4.9", "4.10")]
+    for point in points:
+        point.append(np.zeros((3, 2), np.uint8), 3, [10, -1, -2])
+    path = tmp_path / "names.html"
+    ts.Run(points).report(by_label=True).to_html(path)
+    page = opened(path.as_uri())
+    for number, expected in enumerate((["4.9", "4.9.conv", "4.10", "4.10.conv"], [-2, -1, 10])):
+        table = page.locator("table.sortable").nth(number)
+        table.locator("thead button").first.click()
+        shown = table.get_by_role("rowheader").all_inner_texts()
+        assert shown == [*map(str, expected)]
+
+
+def test_bars_of_many_neurons_begin_at_zero(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(chart_data, "MOST_NEURONS", 8)
+    bits = np.arange(1000)[:, None] < np.array([0, 0, 0, 101, 102, 501, 1000, 1000, 1000])
+    path = tmp_path / "many.html"
+    ts.Run([captured("many", bits)]).report().to_html(path)
+    page = opened(path.as_uri())
+    open_layer(page, 1)
+    chart = page.locator("#layer-1 figure", has_text="How many neurons")
+    boxes = [bar.bounding_box() for bar in chart.locator(".mark-rect.role-mark path").all()]
+    base = max(box["y"] + box["height"] for box in boxes)
+    assert [box["y"] + box["height"] for box in boxes] == pytest.approx([base] * 4, abs=1)
+    height = max(box["height"] for box in boxes) / 3
+    neurons = sorted(round(box["height"] / height, 1) for box in boxes)
+    assert neurons == [1, 2, 3, 3]  # that fire in 50 %, 10 %, 0 %, 100 % of states
 
 
 def test_charts_for_those_who_hear_them(opened, address, report):

@@ -125,6 +125,8 @@ def test_what_it_says_of_its_stores(ranks):
     again = pickle.loads(pickle.dumps(every))
     assert again["2"].histogram() == every["2"].histogram()
     assert repr(again) == "Stores(3 stores, 2 layers)"
+    first = again.parts[0]
+    assert repr(first) == f"Store({str(first)!r}, 2 layers, 1 commit)"
 
 
 def test_inputs_of_different_sizes_and_stores_without_rows(tmp_path):

@@ -58,6 +58,15 @@ def test_the_writer_that_came_first_ends(path, keep):
     assert read.verify().orphans == []
 
 
+def test_a_writer_whose_record_was_deleted_ends(path):
+    store = opened(path, "x")
+    new_point(store, neurons=24).append(ROWS, 600)
+    (path / "zarr.json").unlink()
+    with pytest.raises(ts.errors.StoreInUse, match=r"another writer has opened .* or deleted it"):
+        store.close()
+    store.session.writer.life.stop()
+
+
 def test_one_writer_after_the_other(path):
     for start in (0, 300):
         with opened(path, "a") as store:

@@ -186,3 +186,24 @@ def test_tensorboard_takes_them(tmp_path):
         monitor.log(writer)
     (file,) = tmp_path.glob("events*")
     assert b"train/efficiency" in file.read_bytes()
+
+
+def test_a_layer_that_is_replaced(recwarn):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+    monitor = ts.StateMonitor(model, "Linear", every_n_steps=1)
+
+    def step():
+        model(torch.ones(3, 4))
+        monitor.step()
+
+    step()
+    model[1] = nn.Sequential(nn.ReLU(), nn.Identity())  # it is not captured
+    step()
+    assert not recwarn
+    model[2] = nn.Linear(8, 4)
+    step()
+    step()
+    (told,) = recwarn
+    assert str(told.message).startswith("the StateMonitor captures no more of 2_post_states: ")
+    assert monitor.counts("0").total == 12
+    assert monitor.counts("2").total == 6

@@ -154,6 +154,28 @@ def test_a_state_without_some_part():
         monitor.load_state_dict(state)
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_distributed_checkpoints(tmp_path):
+    """They read only what the loading monitor has: nothing of it may be lost in silence."""
+    from torch.distributed import checkpoint
+
+    model, monitor = monitored({})
+    train(model, range(3), monitor)
+    _, resumed = monitored({})
+    checkpoint.save({"monitor": monitor}, checkpoint_id=tmp_path / "direct", no_dist=True)
+    with pytest.raises(ValueError, match="it has 0 histograms, and had 2 when it was saved"):
+        checkpoint.load({"monitor": resumed}, checkpoint_id=tmp_path / "direct", no_dist=True)
+
+    file = io.BytesIO()
+    torch.save(monitor.state_dict(), file)
+    saved = {"monitor_0": file.getvalue()}
+    checkpoint.save(saved, checkpoint_id=tmp_path / "bytes", no_dist=True)
+    loaded = {"monitor_0": b""}
+    checkpoint.load(loaded, checkpoint_id=tmp_path / "bytes", no_dist=True)
+    resumed.load_state_dict(torch.load(io.BytesIO(loaded["monitor_0"]), weights_only=True))
+    assert resumed.scalars() == monitor.scalars()
+
+
 def test_a_format_of_the_future():
     _, monitor = monitored({})
     with pytest.raises(ValueError, match="the format 7; this version reads 1"):

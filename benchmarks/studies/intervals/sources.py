@@ -166,6 +166,23 @@ def rare(chance: float, rows: int = 10) -> Source:
     return Source(f"a state of {100 * chance:.0f} %, {rows} rows", 4, rows, truth, draw)
 
 
+def rare_kind(share: float, rows: int = 20, common: int = 4, own: int = 8) -> Source:
+    """A few instances have states of their own in all rows; the rows of any are independent."""
+    p = np.repeat([(1 - share) / common, share / own], [common, own])
+
+    def draw(instances: int, rng: np.random.Generator) -> Sample:
+        is_rare = rng.random((instances, 1)) < share
+        shown = np.where(
+            is_rare,
+            rng.integers(common, common + own, (instances, rows)),
+            rng.integers(0, common, (instances, rows)),
+        )
+        return Sample(_packed(shown, 4))
+
+    name = f"{100 * share:.1f} % of the inputs have own states, {rows} rows"
+    return Source(name, 4, rows, -float((p * np.log2(p)).sum()), draw)
+
+
 def independent(neurons: int, chance: float) -> Source:
     """Independent neurons and rows."""
     own = -sum(p * math.log2(p) for p in (chance, 1 - chance))
@@ -223,6 +240,7 @@ def all_sources() -> list[Source]:
         falling(2, rows=4, own=3, frames=25),
         rare(0.02),
         rare(0.1),
+        rare_kind(0.005),
         uniform(16, 1),
         uniform(1024, 4),
         uniform(1 << 24, 1),

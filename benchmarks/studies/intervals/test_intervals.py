@@ -11,6 +11,7 @@ from benchmarks.studies.intervals.sources import (
     clips,
     flipped,
     rare,
+    rare_kind,
     topics,
     uniform,
     zipf,
@@ -86,6 +87,13 @@ def test_a_coverage_that_is_enough_by_chance():
 def test_a_state_that_no_input_has_shown():
     some = cell(rare(0.02), 50, 40, SEED)
     assert (some.printed, some.rows_held < 0.75) == (1, True)
+    assert some.held >= 0.92
+
+
+def test_a_kind_of_input_that_few_samples_have():
+    """Of 100 inputs, none is of this kind in 60 of 100 samples; each has 20 rows."""
+    some = cell(rare_kind(0.005), 100, 20, SEED)
+    assert (some.printed, some.rows_held < 0.5) == (1, True)
     assert some.held >= 0.92
 
 

@@ -29,18 +29,33 @@ struct Cache {
     u32 *counts;
 };
 
-DEVICE u64 read_key(const u8 *rows, i64 index) {
+DEVICE u64 read_key(const u8 *rows, i64 index, i64 states) {
 #if WIDTH == 8
     return ~((const u64 *)rows)[index];
 #elif WIDTH == 4
     return ~(u64)((const u32 *)rows)[index];
 #elif WIDTH == 2
     return ~(u64)((const u16 *)rows)[index];
-#else
-    u64 row = 0;
+#elif WIDTH == 1
+    return ~(u64)rows[index];
+#else  // the aligned words that have bytes of it, shifted; of the last row, such a word may go on beyond
+    const u8 *row = rows + index * WIDTH;
+    u64 bytes = 0;
+    if (index + 1 == states) {
+#pragma unroll 1
+        for (int i = 0; i < WIDTH; i++) bytes |= (u64)row[i] << 8 * i;
+        return ~bytes;
+    }
+    i32 before = (i32)((u64)row % 4);
+    u32 words[3] = {};
+    const u32 *at = (const u32 *)(row - before);
 #pragma unroll
-    for (int i = 0; i < WIDTH; i++) row |= (u64)rows[index * WIDTH + i] << (8 * i);
-    return ~row;
+    for (int i = 0; i < (WIDTH < 7 ? 2 : 3); i++) {  // rows of six bytes begin at even addresses
+        if (4 * i < before + WIDTH) words[i] = at[i];
+    }
+    bytes = (u64)__funnelshift_r(words[1], words[2], 8 * before) << 32;
+    bytes |= __funnelshift_r(words[0], words[1], 8 * before);
+    return ~(bytes & ~0ull >> (64 - 8 * WIDTH));
 #endif
 }
 
@@ -156,7 +171,7 @@ LARGE_KERNEL count_rows(const u8 *rows, i64 states, Slot *slots, u64 mask, u64 *
         for (int i = 0; i < EACH; i++) {
             i64 index = start + 32 * i + lane;
             todo[i] = index < states;
-            key[i] = todo[i] ? read_key(rows, index) : EMPTY;
+            key[i] = todo[i] ? read_key(rows, index, states) : EMPTY;
         }
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -196,7 +211,7 @@ KERNEL count_weighted(const u8 *rows, const i64 *weights, i64 states, Slot *slot
     Outcome outcome = COUNTED;
     u64 key = EMPTY;
     if (index < states) {
-        key = read_key(rows, index);
+        key = read_key(rows, index, states);
         u64 there = read_now(&slots[first_slot(table, key)].key);
         outcome = add_to_table(table, key, (u64)weights[index], there, open, MOST_STEPS);
         if (outcome == NEW) atomicAdd(used, 1ull);
@@ -223,7 +238,7 @@ KERNEL estimate(const u8 *rows, i64 states, u32 *registers) {
     clear_registers(ranks);
     i64 step = (i64)gridDim.x * blockDim.x;
     for (i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x; at < states; at += step) {
-        note_hash(ranks, hash(read_key(rows, at)));
+        note_hash(ranks, hash(read_key(rows, at, states)));
     }
     add_registers(ranks, registers);
 }

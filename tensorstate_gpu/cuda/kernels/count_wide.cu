@@ -1,12 +1,13 @@
 // Counting rows of more than 8 bytes in a hash table: open addressing, linear probing.
 //
-// Compiled with -DUNIT=1..16, the largest power of two that divides the width of a row: what can be read
-// at once; and with -DLANES=1..32, the threads that share a row. With fewer than 32, each has 64 bytes of
+// Compiled with -DUNIT=16, 8 or 4, if that divides the width of a row: what can be read at once; otherwise
+// with -DUNIT=1; and with -DLANES=1..32, the threads that share a row. With fewer than 32, each has 64 bytes of
 // it at most.
 // A slot is 0, or the high half of its row's hash << 32 | where the row is: KEPT if the table stores it, in
 // ``kept``, at the number of the slot; or, until it has been copied there, its number in the batch + 1.
 // Neither changes while a kernel runs, so the row of a slot that is set can be read and compared. Rows are
 // compared byte by byte: counts are exact.
+// The number of slots is a multiple of four: a word that begins in the last row of ``kept`` ends with it.
 #include "device.h"
 #include "hash_table.h"
 #include "wide_row.h"
@@ -40,8 +41,18 @@ struct Cache {
 
 DEVICE u64 tag(u64 hash) { return hash >> 32 << 32; }
 DEVICE bool same_tag(u64 tagged, u64 hash) { return tagged && tagged >> 32 == hash >> 32; }
-DEVICE const u8 *row_of_batch(const u8 *batch, i32 width, u64 tagged) {
-    return batch + (u64)((u32)tagged - 1) * width;
+
+struct Batch {
+    const u8 *rows;
+    u32 states;
+};
+
+DEVICE bool equal_to_slot(const Table &table, const Batch &batch, const Row &row, u64 at, u64 tagged,
+                          const Group &group) {
+    u32 number = (u32)tagged;
+    if (number == KEPT) return equal_rows<true>(row, table.kept + at * table.width, false, group);
+    const u8 *other = batch.rows + (u64)(number - 1) * table.width;
+    return equal_rows<false>(row, other, number == batch.states, group);
 }
 
 // Stores the row of a slot that this group has just taken.
@@ -53,7 +64,7 @@ DEVICE void keep(const Table &table, u64 at, const Row &row, u64 hash, const Gro
 }
 
 // Finds the slot of a row and returns it in ``at``. ``open``: whether empty slots may be taken.
-DEVICE Outcome find_slot(const Table &table, const u8 *batch, const Row &row, u64 mine, u64 hash,
+DEVICE Outcome find_slot(const Table &table, const Batch &batch, const Row &row, u64 mine, u64 hash,
                          bool open, const Group &group, u64 &at) {
     at = hash & table.mask;
     for (int step = 0; step < MOST_STEPS; step++) {
@@ -67,11 +78,8 @@ DEVICE Outcome find_slot(const Table &table, const u8 *batch, const Row &row, u6
                 return NEW;
             }
         }
-        if (same_tag(there, hash)) {
-            bool equal = (u32)there == KEPT
-                             ? equal_rows<true>(row, table.kept + at * table.width, group)
-                             : equal_rows<false>(row, row_of_batch(batch, table.width, there), group);
-            if (equal) return COUNTED;
+        if (same_tag(there, hash) && equal_to_slot(table, batch, row, at, there, group)) {
+            return COUNTED;
         }
         at = (at + 1) & table.mask;
     }
@@ -148,6 +156,7 @@ LARGE_KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 widt
     u32 *cached_slots = (u32 *)(tagged + cache_size);
     Cache cache = {cache_size, stride, memory, tagged, cached_slots, cached_slots + cache_size};
     Table table = {slots, mask, kept, width};
+    Batch batch = {rows, (u32)states};
     empty_cache(cache);
     __syncthreads();
     Group group = group_of_lane();
@@ -161,10 +170,10 @@ LARGE_KERNEL count_rows(const u8 *rows, const i64 *weights, i64 states, i32 widt
         Row row = {};
         Outcome outcome = COUNTED;
         if (index < states) {
-            row = read_row(rows + index * width, width, group);
+            row = read_row(rows + index * width, width, index + 1 == states, group);
             u64 hash = hash_of(row, group), mine = tag(hash) | (u64)(index + 1), slot;
             if (!caches || !add_to_cache(cache, row, hash, group)) {
-                outcome = find_slot(table, rows, row, mine, hash, open, group, slot);
+                outcome = find_slot(table, batch, row, mine, hash, open, group, slot);
                 if (outcome != REFUSED && leads) {
                     atomicAdd(&slots[slot].count, weights ? (u64)weights[index] : 1ull);
                 }
@@ -193,7 +202,7 @@ LARGE_KERNEL move_slots(const Slot *old, i64 old_slots, const u8 *old_kept, i32 
     if (from >= old_slots) return;
     Slot slot = old[from];
     if (!slot.tagged) return;
-    Row row = read_row(old_kept + from * width, width, group);
+    Row row = read_row(old_kept + from * width, width, false, group);
     u64 at = hash_of(row, group) & mask;
     if (group.part == 0) {
         while (atomicCAS(&slots[at].tagged, 0ull, slot.tagged) != 0) at = (at + 1) & mask;
@@ -210,7 +219,8 @@ LARGE_KERNEL estimate(const u8 *rows, i64 states, i32 width, u32 *registers) {
     i64 step = (i64)gridDim.x * blockDim.x / LANES;
     i64 first = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / LANES;
     for (i64 at = first; at < states; at += step) {
-        note_hash(ranks, hash_of(read_row(rows + at * width, width, group), group));
+        Row row = read_row(rows + at * width, width, at + 1 == states, group);
+        note_hash(ranks, hash_of(row, group));
     }
     add_registers(ranks, registers);
 }

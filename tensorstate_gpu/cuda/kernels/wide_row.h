@@ -32,34 +32,53 @@ typedef uint4 Unit;
 typedef u64 Unit;
 #elif UNIT == 4
 typedef u32 Unit;
-#elif UNIT == 2
-typedef u16 Unit;
 #else
 typedef u8 Unit;
 #endif
 
-// How many units of a part are read at the same time: as many as the registers of a block of 1024 threads
-// allow, MANY of a new row, FEW where others are compared with it.
-#define MANY (UNIT == 1 ? 8 : 16 / UNIT)
-#define FEW (UNIT < 4 ? 2 : 16 / UNIT)
-
 // ``CHANGING``: other blocks may be writing beside this, so it is read where all blocks see the same.
-template <bool CHANGING>
-DEVICE Unit read(const Unit *unit) {
-    return CHANGING ? read_now(unit) : read_constant(unit);
+template <bool CHANGING, class Word>
+DEVICE Word read(const Word *word) {
+    return CHANGING ? read_now(word) : read_constant(word);
 }
 
-// Returns sixteen bytes of a row that has ``left`` bytes from there on, with zeros beyond its end. Reads
-// AT_ONCE units at the same time.
-template <bool CHANGING, int AT_ONCE>
-DEVICE Sixteen sixteen(const u8 *from, i32 left) {
+#if UNIT == 1
+// Returns sixteen bytes of a row that has ``left`` bytes from there on, with zeros beyond its end. The row is
+// at any address: the aligned words that have bytes of it are read and shifted. If it is the ``last`` in its
+// memory, where such a word may go on beyond the end, single bytes are read.
+template <bool CHANGING>
+DEVICE Sixteen sixteen(const u8 *from, i32 left, bool last) {
+    Sixteen bytes = {0, 0};
+    if (last) {
+#pragma unroll 1
+        for (i32 i = 0; i < min(left, 16); i++) {
+            (i < 8 ? bytes.low : bytes.high) |= (u64)read<CHANGING>(from + i) << 8 * i % 64;
+        }
+        return bytes;
+    }
+    i32 before = (i32)((u64)from % 4);
+    u32 words[5];
+    const u32 *at = (const u32 *)(from - before);
+#pragma unroll
+    for (i32 i = 0; i < 5; i++) words[i] = 4 * i < left + before ? read<CHANGING>(at + i) : 0;
+#pragma unroll
+    for (i32 i = 0; i < 4; i++) words[i] = __funnelshift_r(words[i], words[i + 1], 8 * before);
+    bytes = {(u64)words[1] << 32 | words[0], (u64)words[3] << 32 | words[2]};
+    if (left < 8) bytes.low &= ~(~0ull << 8 * left);
+    if (left < 16) bytes.high &= left > 8 ? ~(~0ull << 8 * (left - 8)) : 0;
+    return bytes;
+}
+#else
+// The same, of rows that begin at a unit and have whole ones.
+template <bool CHANGING>
+DEVICE Sixteen sixteen(const u8 *from, i32 left, bool) {
     const Unit *units = (const Unit *)from;
 #if UNIT == 16
     Unit unit = read<CHANGING>(units);
     return {(u64)unit.y << 32 | unit.x, (u64)unit.w << 32 | unit.z};
 #else
     Sixteen bytes = {0, 0};
-#pragma unroll (AT_ONCE)
+#pragma unroll
     for (i32 i = 0; i < 16 / UNIT; i++) {
         if (UNIT * i >= left) break;
         u64 unit = read<CHANGING>(units + i);
@@ -68,6 +87,7 @@ DEVICE Sixteen sixteen(const u8 *from, i32 left) {
     return bytes;
 #endif
 }
+#endif
 
 // Writes sixteen bytes of a row, but none beyond its end.
 DEVICE void write_sixteen(u8 *to, i32 left, Sixteen bytes) {
@@ -76,7 +96,7 @@ DEVICE void write_sixteen(u8 *to, i32 left, Sixteen bytes) {
     u64 low = bytes.low, high = bytes.high;
     *units = make_uint4((u32)low, (u32)(low >> 32), (u32)high, (u32)(high >> 32));
 #else
-#pragma unroll (FEW)
+#pragma unroll (UNIT == 1 ? 2 : 16 / UNIT)
     for (i32 i = 0; i < 16 / UNIT; i++) {
         if (UNIT * i >= left) break;
         units[i] = (Unit)((8 * UNIT * i < 64 ? bytes.low : bytes.high) >> 8 * UNIT * i % 64);
@@ -88,20 +108,22 @@ DEVICE void write_sixteen(u8 *to, i32 left, Sixteen bytes) {
 // in registers. Only rows that 32 lanes share have more, which are read whenever they are needed.
 // ``bytes``: the first part of this lane. ``left``: the bytes from there to the end of the row. They are all
 // that says which parts there are: compared with numbers that the compiler knows, they take no registers.
+// ``last``: whether it is the last row of its memory.
 struct Row {
     const u8 *bytes;
     i32 left;
+    bool last;
     Sixteen held[HELD];
 };
 
-DEVICE Row read_row(const u8 *bytes, i32 width, const Group &group) {
-    Row row = {bytes + 16 * group.part, width - 16 * (i32)group.part};
+DEVICE Row read_row(const u8 *bytes, i32 width, bool last, const Group &group) {
+    Row row = {bytes + 16 * group.part, width - 16 * (i32)group.part, last};
 #pragma unroll
     for (i32 i = 0; i < HELD; i++) {
         i32 offset = 16 * LANES * i;
         row.held[i] = {0, 0};
         if (offset < row.left) {
-            row.held[i] = sixteen<false, MANY>(row.bytes + offset, row.left - offset);
+            row.held[i] = sixteen<false>(row.bytes + offset, row.left - offset, last);
         }
     }
     return row;
@@ -118,7 +140,7 @@ DEVICE void each_part(const Row &row, Use use) {
     if (LANES < 32) return;
 #pragma unroll 1
     for (i32 offset = 16 * LANES * HELD; offset < row.left; offset += 16 * LANES) {
-        use(offset, sixteen<false, FEW>(row.bytes + offset, row.left - offset));
+        use(offset, sixteen<false>(row.bytes + offset, row.left - offset, row.last));
     }
 }
 
@@ -155,11 +177,12 @@ DEVICE bool equal_parts(const Row &row, const Group &group, Other other) {
     return all_of(group, equal);
 }
 
+// ``last``: whether the other row is the last of its memory.
 template <bool CHANGING>
-DEVICE bool equal_rows(const Row &row, const u8 *other, const Group &group) {
+DEVICE bool equal_rows(const Row &row, const u8 *other, bool last, const Group &group) {
     other += 16 * group.part;
     return equal_parts(row, group, [&](i32 offset) {
-        return sixteen<CHANGING, FEW>(other + offset, row.left - offset);
+        return sixteen<CHANGING>(other + offset, row.left - offset, last);
     });
 }
 

@@ -22,6 +22,7 @@ from tensorstate_gpu.reporting.architecture.dot import Box, dot_source, drawn
 from tensorstate_gpu.reporting.architecture.model_graph import GraphNode, Graphs
 from tensorstate_gpu.reporting.layer_names import layer_of
 from tensorstate_gpu.reporting.text import with_noun
+from tensorstate_gpu.reporting.tidy_tables import HasMeasures, what_came
 
 if TYPE_CHECKING:
     from tensorstate_gpu.reporting.report_table import Report
@@ -89,12 +90,14 @@ def draw_architecture(model: object, report: Report, colour_by: Measure = "effic
     Raises
     ------
     TypeError
-        If the model is neither.
+        If the model is neither, or the report is none.
     ValueError
         For another measure.
     """
     if colour_by not in MEASURES:
         raise ValueError(f"colour_by must be one of {', '.join(MEASURES)}, got {colour_by!r}")
+    if not isinstance(report, HasMeasures):
+        raise TypeError(f"a Report is needed, got {what_came(report)}")
     states = _states_by_layer(report)
     graph = cast(Graphs, graphs_of(model)).graph_of(model, [*states])
     dead = {each.layer: float((each.firing == 0).mean()) for each in report.profiles}

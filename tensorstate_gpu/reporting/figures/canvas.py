@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu.reporting.layer_names import find_name, layer_labels
 from tensorstate_gpu.reporting.text import printable_name
-from tensorstate_gpu.reporting.tidy_tables import Columns, HasMeasures
+from tensorstate_gpu.reporting.tidy_tables import Columns, HasMeasures, what_came
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def columns_of(given: HasMeasures | Table, of_report: Callable[[HasMeasures], Co
     if isinstance(given, HasMeasures):
         return of_report(given)
     if not _is_table(given):
-        raise TypeError(f"a Report or a table is needed, got a {type(given).__name__}")
+        raise TypeError(f"a Report or a table is needed, got {what_came(given)}")
     return given
 
 

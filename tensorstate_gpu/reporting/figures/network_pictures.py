@@ -127,7 +127,11 @@ def _pictures(given: ArrayLike, name: str) -> NDArray[np.float64]:
         kind = type(given).__name__
         raise ValueError(f"{name} must be an array of numbers, got {kind}: {error}") from error
     if pictures.ndim != 3 or not pictures.size:
-        raise ValueError(f"{name} must have three axes and an element, got {pictures.shape}")
+        each = "images" if name == "images" else "neurons"
+        advice = f"; {name}[:, 0] is one of its channels" if pictures.ndim == 4 else ""
+        raise ValueError(
+            f"{name} must be ({each}, height, width), none of them 0, got {pictures.shape}{advice}"
+        )
     return pictures
 
 

@@ -138,7 +138,14 @@ def _rate_bins() -> Spec:
         _base("How many neurons have which firing rate")
         .mark_bar()
         .encode(
-            x=alt.X("from:Q", title="firing rate in %", scale=alt.Scale(domain=[0, 100])),
+            # Without "binned", a bar is a mark at its number of neurons, and does not begin at 0.
+            x=alt.X(
+                "from:Q",
+                bin="binned",
+                title="firing rate in %",
+                scale=alt.Scale(domain=[0, 100]),
+                axis=alt.Axis(tickCount=5, grid=False),
+            ),
             x2="to:Q",
             y=alt.Y("neurons:Q", title="neurons"),
             color=_kinds(),

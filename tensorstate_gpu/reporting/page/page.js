@@ -217,13 +217,14 @@
   };
   addEventListener("hashchange", openTarget);
 
-  // Numbers in cells have units and commas; a range is sorted by its beginning.
+  // Numbers in cells have units and commas; a range is sorted by its beginning. Layers and labels are named by th: 4.10.conv is no number, -1 is one.
   const value = (cell) => {
-    const number = parseFloat(cell.textContent.replaceAll(",", ""));
-    return Number.isNaN(number) ? cell.textContent : number;
+    const text = cell.textContent;
+    const number = cell.matches("th") && !/^-?\d+$/.test(text) ? NaN : parseFloat(text.replaceAll(",", ""));
+    return Number.isNaN(number) ? text : number;
   };
   const compare = (a, b) =>
-    typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+    typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
   for (const table of document.querySelectorAll("table.sortable")) {
     table.tHead.querySelectorAll("button").forEach((button, column) => {
       button.addEventListener("click", () => {

@@ -52,9 +52,8 @@ def about_network(report: Network) -> list[str]:
     ]
     least = min(report.layers, key=lambda layer: layer.efficiency)
     if len(report.layers) > 1:
-        sentences.append(
-            f"{least.layer} uses the least of its capacity, {format_percent(least.efficiency)}."
-        )
+        share = format_percent(least.efficiency)
+        sentences.append(f"Layer {least.layer} uses the least of its capacity, {share}.")
     if unknown := [layer.layer for layer in report.layers if layer.quality == "bounds only"]:
         sentences.append(
             f"The inputs were too few to measure what {_named(unknown)} can do: the numbers are "
@@ -86,22 +85,25 @@ def _unusual(shares: dict[str, float], what: str) -> list[str]:
     most = max(shares, key=lambda name: shares[name])
     share = format_percent(shares[most])
     if len(shares) == 1:
-        return [f"{share} of the neurons of {most} {what}."]
+        return [f"{share} of the neurons of layer {most} {what}."]
     return [
-        f"In {len(shares):,} layers, 10 % of the neurons or more {what}: in {most}, {share} of "
-        "them."
+        f"In {len(shares):,} layers, 10 % of the neurons or more {what}: in layer {most}, {share} "
+        "of them."
     ]
 
 
 def _named(layers: Sequence[str]) -> str:
-    return " and ".join(layers) if len(layers) < 3 else f"{len(layers):,} layers"
+    # Never a name alone: that of a layer may be a number, as in nn.Sequential.
+    if len(layers) == 1:
+        return f"layer {layers[0]}"
+    return f"the layers {' and '.join(layers)}" if len(layers) == 2 else f"{len(layers):,} layers"
 
 
 def about_layer(layer: LayerReport, profile: LayerProfile | None) -> list[str]:
     """What the numbers of a layer say, and what to do."""
     sentences = [_efficiency(layer)]
     if reason := layer.why_constant():
-        sentences.append(f"It {_without_it(reason)}.")
+        sentences.append(f"{_with_subject(reason)}.")
     elif layer.is_at_ceiling:
         sentences.append(f"{_too_few_states(layer)} Capture more inputs.")
     if profile is not None and not layer.why_constant():
@@ -121,15 +123,15 @@ def about_layer(layer: LayerReport, profile: LayerProfile | None) -> list[str]:
 def _efficiency(layer: LayerReport) -> str:
     shown = format_percent(layer.efficiency)
     if layer.lower is None or layer.upper is None:
-        return f"{layer.layer} uses {shown} of its capacity in this sample."
+        return f"Layer {layer.layer} uses {shown} of its capacity in this sample."
     limits = format_range(layer.lower, layer.upper)
     if layer.quality == "bounds only":
         return (
-            f"{layer.layer} shows {shown} of its capacity. With unlimited inputs it would be "
+            f"Layer {layer.layer} shows {shown} of its capacity. With unlimited inputs it would be "
             f"somewhere in {limits}."
         )
     return (
-        f"{layer.layer} uses {shown} of its capacity; with unlimited inputs it would be in "
+        f"Layer {layer.layer} uses {shown} of its capacity; with unlimited inputs it would be in "
         f"{limits} (95 % confidence)."
     )
 
@@ -147,9 +149,9 @@ def _too_few_states(layer: LayerReport) -> str:
     )
 
 
-def _without_it(reason: str) -> str:
-    """A reason that begins with a verb, after "It"."""
-    return reason.replace("all neurons always fire", "is always on: all neurons always fire")
+def _with_subject(reason: str) -> str:
+    """Return a reason as a sentence: most begin with a verb."""
+    return reason.replace("all", "All", 1) if reason.startswith("all ") else f"It {reason}"
 
 
 def _neurons(profile: LayerProfile) -> list[str]:

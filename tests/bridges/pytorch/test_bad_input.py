@@ -93,6 +93,9 @@ def test_nothing_chosen(model, how, nothing):
 def test_everything_excluded(model, how):
     with pytest.raises(ValueError, match="with exclude='0' matches no layer"):
         ATTACH[how](model, "Conv2d", exclude="0")
+    # Of the default, too, and without the text of each of its layers.
+    with pytest.raises(ValueError, match=r"^attach_to=<2 layers> with exclude='\*' match"):
+        ATTACH[how](model, None, exclude="*")
 
 
 @attach

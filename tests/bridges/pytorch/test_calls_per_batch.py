@@ -26,7 +26,7 @@ def calls_of_pass(layers, options):
 
 @pytest.mark.parametrize(
     ("options", "most"),
-    [({}, 62), ({"keep": "counts"}, 72), ({"keep": "counts", "groups": 4}, 105)],
+    [({}, 64), ({"keep": "counts"}, 74), ({"keep": "counts", "groups": 4}, 107)],
 )
 def test_of_each_layer(options, most):
     ours = [calls_of_pass(layers, options) - calls_of_pass(layers, None) for layers in (2, 4)]

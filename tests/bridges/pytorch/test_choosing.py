@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.ao.quantization import FakeQuantize
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.utils.parametrizations import weight_norm
 
 import tensorstate_gpu as ts
@@ -298,3 +299,26 @@ def test_a_layer_does_not_take_the_name_of_a_later_call():
         "layers.act_post_states": 3,
         "layers.act:2_post_states": 2,
     }
+
+
+def test_activation_checkpointing_does_not_change_names(tmp_path):
+    """A capture goes on in a store, whether or not layers are checkpointed now."""
+    plain = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Sequential(nn.Linear(8, 4)))
+    wrapped = nn.Sequential(checkpoint_wrapper(plain[0]), plain[1], checkpoint_wrapper(plain[2]))
+    path = tmp_path / "run.zarr"
+    for model in (plain, wrapped, torch.compile(wrapped, backend="eager")):
+        with (
+            ts.Store(path, "a") as store,
+            ts.capture(model, "*", storage_path=store) as run,
+        ):
+            model(images(5, 4)).sum().backward()
+        assert list(run) == [f"{name}_post_states" for name in ("0", "1", "2", "2.0")]
+    assert {layer.instance_count for layer in ts.Store(path).values()} == {15}
+
+
+def test_a_wrapper_that_is_the_model():
+    layer = nn.Linear(4, 8)
+    with ts.capture(checkpoint_wrapper(layer)) as run:
+        run.labels([0] * 3)
+        checkpoint_wrapper(layer)(images(3, 4))
+    assert {name: point.state_count for name, point in run.items()} == {"Linear_post_states": 3}

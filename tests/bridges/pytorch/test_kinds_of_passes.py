@@ -228,6 +228,23 @@ def test_a_layer_without_a_fixed_number_of_neurons_does_not_break_a_pass():
     assert (run["act"].neurons, run["act"].passes) == (18, (2, 4))
 
 
+@pytest.mark.parametrize("positions", [7, 6])
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_stage_takes_no_rows_that_contradict_its_guess(is_reset, positions):
+    model, x = Calls(through_numpy, fc=nn.Linear(4, 6)), images(2, positions, 4)
+    warns = pytest.warns(ts.errors.GuessedAxisWarning)
+    with warns as seen, ts.capture(model, "act", stage_rows=100) as run:
+        model(x, True)
+        if is_reset:
+            run.reset()
+        model(x, False)
+        model(images(2, 5, 4), True)
+        model(x, True)
+    assert len(seen) == 2
+    expected = np.tile(expected_rows(model.fc(x).mT), (1 if is_reset else 2, 1))
+    np.testing.assert_array_equal(run["act"].raw_states, expected)
+
+
 @pytest.mark.filterwarnings("ignore::tensorstate_gpu.errors.GuessedAxisWarning")
 def test_a_layer_that_is_reset_forgets_a_guess():
     model, x = Calls(through_numpy, fc=nn.Linear(4, 6)), images(2, 7, 4)

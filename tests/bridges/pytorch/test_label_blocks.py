@@ -41,6 +41,23 @@ def test_all_passes_of_a_block_have_its_labels(keep):
         assert labels_of(point) == {0: 3, 1: 6, 2: 2}
 
 
+def test_labels_end_with_the_block_also_of_a_layer_that_is_called_twice():
+    class Twice(Autoencoder):
+        def forward(self, x):
+            return self.encoder[1](super().forward(self.encoder[1](x)))
+
+    model = Twice()
+    with ts.capture(model, "ReLU") as run:
+        for label in (1, 2):  # before the second block, all calls are known
+            with run.labels([label] * 2):
+                model(images(2, 4))
+        model(images(2, 4))
+    assert len(run) == 3
+    for point in run.values():
+        with pytest.raises(ts.errors.LabelsMissing, match="2 of 6 instances"):
+            point.counts_by()
+
+
 def test_a_part_of_the_model_alone():
     model = Autoencoder()
     with ts.capture(model, "ReLU") as run:
@@ -268,6 +285,31 @@ def test_later_calls_of_a_layer(backend):
     assert [labels_of(point) for point in run.values()] == [{0: 1, 1: 1, 2: 2}] * 2
 
 
+def test_a_call_of_a_layer_that_is_first_seen_in_a_pause_is_not_captured():
+    layer = nn.ReLU()
+    model = nn.Sequential(layer, nn.Linear(4, 4), layer)
+    with ts.capture(model, "ReLU") as run:
+        with run.paused():
+            with run.paused():
+                model(images(3, 4))
+            model(images(3, 4))
+        model(images(2, 4))
+    assert [point.state_count for point in run.values()] == [2, 2]
+
+
+def test_a_pause_ends_although_what_was_computed_in_it_has_failed():
+    """For all layers, whichever of them waits for it."""
+
+    def fail():
+        raise ArithmeticError
+
+    points = [ts.CapturePoint(name) for name in ("first", "second", "third")]
+    run = ts.Run(points)
+    with pytest.raises(ArithmeticError), run.paused():
+        points[1].intake.add_barrier(fail)
+    assert all(point.intake.is_open for point in points)
+
+
 def test_nothing_is_captured_in_a_pause():
     model = Autoencoder()
     with ts.capture(model, ["ReLU", "decoder"]) as run:
@@ -276,3 +318,14 @@ def test_nothing_is_captured_in_a_pause():
             model(images(3, 4))
         model(images(4, 4))
     assert run.instance_count == 6
+
+
+def test_labels_after_the_end_of_a_capture_warn():
+    model = nn.Linear(4, 3)
+    with ts.capture(model) as run:
+        model(images(2, 4))
+    with pytest.warns(UserWarning, match=r"the capture has ended.*counts_by\(labels\) of") as told:
+        run.labels([0, 1])
+    assert told[0].filename == __file__
+    assert [*run[0].counts_by([0, 1])] == [0, 1]
+    run.labels(None)  # says nothing, and loses nothing

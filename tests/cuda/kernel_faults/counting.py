@@ -78,6 +78,27 @@ FAULTS = {
         "test_estimates[40000-8]",
         "AssertionError",
     ),
+    "reads words that go on behind the last row": (
+        "count.cu",
+        "if (index + 1 == states) {",
+        "if (false) {",
+        "test_table[3]",
+        "heap-buffer-overflow",
+    ),
+    "keeps what is in front of a row": (
+        "count.cu",
+        "__funnelshift_r(words[0], words[1], 8 * before)",
+        "words[0]",
+        "test_table[3]",
+        "assert False",
+    ),
+    "keeps what is behind a row": (
+        "count.cu",
+        "(bytes & ~0ull >> (64 - 8 * WIDTH))",
+        "bytes",
+        "test_table[3]",
+        "AssertionError",
+    ),
     "loses a count": (
         "count_wide.cu",
         "atomicAdd(&slots[slot].count, weights ? (u64)weights[index] : 1ull);",
@@ -106,6 +127,20 @@ FAULTS = {
         "if (offset <= row.left) use",
         "test_each_row_is_counted_or_refused[False-16]",
         "AddressSanitizer",
+    ),
+    "reads words that go on behind the last wide row": (
+        "wide_row.h",
+        "    if (last) {\n",
+        "    if (false) {\n",
+        "test_wide_rows[101]",
+        "heap-buffer-overflow",
+    ),
+    "keeps what is behind a wide row": (
+        "wide_row.h",
+        "if (left < 8) bytes.low",
+        "if (left < 5) bytes.low",
+        "test_wide_rows[101]",
+        "AssertionError",
     ),
     "forgets the last part that is held": (
         "wide_row.h",

@@ -71,6 +71,9 @@ DEVICE int __popc(u32 word) { return __builtin_popcount(word); }
 DEVICE int __popcll(u64 word) { return __builtin_popcountll(word); }
 DEVICE u32 __umulhi(u32 one, u32 other) { return (u32)((u64)one * other >> 32); }
 DEVICE u64 __umul64hi(u64 one, u64 other) { return (u64)((unsigned __int128)one * other >> 64); }
+DEVICE u32 __funnelshift_r(u32 low, u32 high, u32 bits) {
+    return (u32)(((u64)high << 32 | low) >> bits % 32);
+}
 DEVICE uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return uint4{x, y, z, w}; }
 // Compares as IEEE 754 does, with the bits of infinity: NaN is beyond, and -0.0 equals 0.0.
 DEVICE bool greater_16(u32 one, u32 other, u32 infinity) {
