@@ -223,8 +223,8 @@ def warn_of_guesses(layers: list[str]) -> None:
 def warn_of_contradicted(layers: list[str]) -> None:
     """Issue a GuessedAxisWarning that names the layers."""
     warn_user(
-        "passes show that a neuron axis was guessed wrong, or that neurons are not always as many; "
-        f"these layers are left out of such passes: {_listed(layers)}; neuron_axis= sets the axis",
+        "neurons lie along another axis than in earlier passes, or are not always as many; these "
+        f"layers are left out of such passes: {_listed(layers)}; neuron_axis= sets the axis",
         GuessedAxisWarning,
     )
 

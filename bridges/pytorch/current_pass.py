@@ -3,13 +3,16 @@
 import sys
 import threading
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorstate_gpu._capturing.pass_notes import Mask
 
 from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
 from .eager_passes import EAGER
+
+if TYPE_CHECKING:
+    from .method_pass import MethodPass
 
 
 class CurrentPass(threading.local):
@@ -18,11 +21,14 @@ class CurrentPass(threading.local):
     module: Any = None  # the outermost module that was called
     frame: FrameType | None = None  # of that call
     signature: Any = None  # of its inputs
+    plain_kind: Any = None  # the same without flags and sizes
     inputs: int | None = None
     mask: Mask | None = None
     flow: AxisFlow | None = None
     calls: dict[Any, int] | None = None  # of each capture point
     handled: BaseException | None = None  # by the program, when the pass began
+    method: "MethodPass | None" = None  # of the module, which makes the pass
+    is_accepted: bool | None = None  # by the filter of passes, if it was asked before the clock ran
 
     def begin(self, module: Any, frame: FrameType) -> None:
         self.module, self.frame, self.calls = module, frame, {}

@@ -1,18 +1,31 @@
 """PyTorch: the modules through which a model is used, and hooks that see where passes begin."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .marked_classes import MarkingHook, register_first
+from .method_calls import MethodCall, MethodWatcher
 
-# Called with a module, its arguments, and the frame of its call.
-Begin = Callable[[nn.Module, Any, Mapping[str, Any], FrameType], None]
+
+class Passes(Protocol):
+    """What is told where passes may begin and end."""
+
+    def begin(
+        self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], frame: FrameType
+    ) -> None:
+        """Called before a module, with the frame of its call."""
+
+    def begin_method(self, call: MethodCall) -> None:
+        """Called before a method of a module."""
+
+    def end_method(self, call: MethodCall, *, has_failed: bool) -> None:
+        """Called after it."""
 
 
 def entrances(model: nn.Module) -> list[nn.Module]:
@@ -25,11 +38,11 @@ def entrances(model: nn.Module) -> list[nn.Module]:
     ]
 
 
-class EntranceWatcher(MarkingHook):
-    """Calls ``begin`` before each call of one module, outside of compiled graphs."""
+class EntranceWatcher(MarkingHook, MethodWatcher):
+    """Tells ``passes`` of each call of one module and its methods, outside of compiled graphs."""
 
-    def __init__(self, begin: Begin, module: nn.Module) -> None:
-        self._begin = begin
+    def __init__(self, passes: Passes, module: nn.Module) -> None:
+        self._passes = passes
         self.join(module)
 
     def _hook_onto(self, module: nn.Module) -> tuple[RemovableHandle, ...]:
@@ -39,7 +52,15 @@ class EntranceWatcher(MarkingHook):
         """Called as a pre-hook."""
         # Without handles it has left the module in this very call.
         if not torch.compiler.is_compiling() and self._handles:
-            self._begin(module, args, kwargs, sys._getframe(1))
+            self._passes.begin(module, args, kwargs, sys._getframe(1))
+
+    def begin_method(self, call: MethodCall) -> None:
+        """Called before a public method of the module."""
+        self._passes.begin_method(call)
+
+    def end_method(self, call: MethodCall, *, has_failed: bool) -> None:
+        """Called after it."""
+        self._passes.end_method(call, has_failed=has_failed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a module whose class could not be marked has a hook that does nothing."""

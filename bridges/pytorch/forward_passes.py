@@ -10,12 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from tensorstate_gpu._capturing.pass_notes import (
-    Mask,
-    PassNotes,
-    common_beginning,
-    validated_mask,
-)
+from tensorstate_gpu._capturing.pass_notes import PassNotes
 from tensorstate_gpu.errors import warn_of_steps
 
 from .axis_flow import AxisFlow, KnownAxes
@@ -25,11 +20,12 @@ from .entrances import EntranceWatcher, entrances
 from .given_tensors import Given, given_to, parameters_of
 from .layer_warnings import LayerWarnings, Warn
 from .marked_classes import OwnHook
+from .mask_argument import MaskArgument
+from .method_calls import MethodCall
+from .method_pass import MethodPass
 from .pass_counter import PassCounter
+from .pass_kinds import PassKinds
 from .spread_tensors import has_spread_weights
-
-_MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
-_MOST_KINDS = 32  # of passes that flags may tell apart
 
 
 class PassUser(Protocol):
@@ -51,23 +47,18 @@ class PassUser(Protocol):
 class ForwardPasses(OwnHook):
     """The forward passes of a model, of which the first with each kind of inputs is followed.
 
-    Kinds differ in the numbers of axes of the tensors that the model is given, in its flags and
-    its training mode, in whether there are none, one or several inputs, and in whether there is a
-    mask. More passes are followed, but not many, as long as some layer has not run.
+    See PassKinds. More passes are followed, but not many, as long as some layer has not run.
 
     ``mask``: the argument of the model that is the mask, if any.
     """
 
     def __init__(self, batch_axis: int, mask: str | None = None) -> None:
         self.current = CurrentPass()
-        self._batch_axis, self._mask_name = batch_axis, mask
+        self._batch_axis, self._mask = batch_axis, MaskArgument(mask, batch_axis)
         self._names: list[str] = []  # of the model's arguments
         self._root: weakref.ref[nn.Module] | None = None
         self._counter: PassCounter | None = None
-        self._followed: dict[Any, int] = {}
-        self._flagged: set[Any] = set()  # kinds that flags tell apart, also of passes that failed
-        self._done: set[Any] = set()  # kinds that are followed no more
-        self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
+        self._kinds = PassKinds()
         self._told_of_steps = False
         self._warnings = LayerWarnings()
         self._watchers: list[EntranceWatcher] = []
@@ -83,16 +74,16 @@ class ForwardPasses(OwnHook):
         """
         self._root, self._counter = weakref.ref(model), counter
         self._names, takes_others = parameters_of(model)
-        if self._mask_name not in (None, *self._names) and not takes_others:
+        if self._mask.name not in (None, *self._names) and not takes_others:
             raise ValueError(
-                f"mask: {type(model).__name__} has no argument {self._mask_name!r}; there are "
+                f"mask: {type(model).__name__} has no argument {self._mask.name!r}; there are "
                 f"{', '.join(self._names)}"
             )
-        self._watchers += [EntranceWatcher(self.begin, module) for module in entrances(model)]
+        self._watchers += [EntranceWatcher(self, module) for module in entrances(model)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy follows nothing."""
-        return ForwardPasses, (self._batch_axis, self._mask_name)
+        return ForwardPasses, (self._batch_axis, self._mask.name)
 
     def add_user(self, user: PassUser) -> None:
         self._users.append(user)
@@ -135,7 +126,7 @@ class ForwardPasses(OwnHook):
             known.is_told = True
             if known.takes_one_input:
                 return 1
-        return 1 if current.signature in self._one_input else current.inputs
+        return 1 if self._kinds.has_one_input(current.signature) else current.inputs
 
     @functools.cached_property
     def is_parallel(self) -> bool:
@@ -145,9 +136,11 @@ class ForwardPasses(OwnHook):
 
     def was_followed(self) -> bool:
         """Return whether earlier passes of this kind were followed. If so, the next is, too."""
-        kind = self.current.signature
-        self._done.discard(kind)
-        return kind in self._followed
+        return self._kinds.follow_again(self.current.signature)
+
+    def tell_sizes_apart(self) -> None:
+        """Let each size of what the model is given be a kind of its own, in passes like this."""
+        self._kinds.tell_sizes_apart(self.current.plain_kind)
 
     # ---- passes --------------------------------------------------------------------------------
 
@@ -156,9 +149,11 @@ class ForwardPasses(OwnHook):
     ) -> None:
         """Begin a pass, unless one is running. ``frame``: of the call of the module."""
         current = self.current
-        if current.frame is not None and is_running(current.frame):
-            return  # a part of the model
-        current.stop_following()  # of a pass that an interrupt has ended
+        is_inside = current.frame is not None and is_running(current.frame)
+        method = current.method
+        if is_inside and (method is None or self._is_part(method, module, args, kwargs)):
+            return  # else an interrupt may have ended a pass
+        current.stop_following()
         if module not in self._has_end:
             # Only where passes begin outside of compiled graphs: torch.compile would make another
             # graph for each such hook, because it is one that is always called.
@@ -170,7 +165,7 @@ class ForwardPasses(OwnHook):
 
     def _names_for(self, module: nn.Module) -> list[str]:
         is_root = self._root is not None and self._root() is module
-        return self._names if is_root and self._mask_name is not None else []
+        return self._names if is_root and self._mask.name is not None else []
 
     def _follow(self, given: Given, frame: FrameType) -> None:
         """Note the inputs of a pass that begins, and follow it if its kind has not been."""
@@ -178,68 +173,21 @@ class ForwardPasses(OwnHook):
         notes = self._users[0].notes_now()
         if self._counter is not None:
             self._counter.keep_notes(self._users[0].notes_of_thread())
-        current.mask = self._mask(given, notes)
+        current.mask = self._mask.mask_of(given, notes)
         first = given.first_with(axis, notes.inputs)  # labels tell which of several counts them
         listed = notes.inputs or len(given.listed) or None
         current.inputs = listed if first is None else first.shape[axis]
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
-        current.signature = self._kind(given, first, positions)
-        if current.signature not in self._done and torch._C._get_tracing_state() is None:
+        self._kinds.note_begin(current, given, first, positions)
+        if not self._kinds.is_done(current.signature) and torch._C._get_tracing_state() is None:
             flow = AxisFlow(frame)
             flow.known.inputs = None if first is None else current.inputs
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
             if first is None and given.listed:
                 flow.known.mark_listed(given.listed)
             if current.mask is not None:
-                self._mark_positions(flow.known, given, current.mask)
+                self._mask.mark_positions(flow.known, given, current.mask)
             current.follow(flow)
-
-    def _kind(self, given: Given, first: torch.Tensor | None, positions: int | None) -> Any:
-        """Return what tells the kind of this pass. ``first``: the tensor that counts the inputs."""
-        module, inputs = self.current.module, self.current.inputs
-        ndims = tuple((tensor.ndim, tensor is first) for _, tensor in given.tensors)
-        few = (inputs == 0, inputs == 1)  # torch.jit.trace makes tensors of numbers
-        kind = (id(module), module.training, ndims, few, positions)
-        # Of many flags, some are data, such as a name for each pass.
-        flagged = (*kind, given.flags)
-        if len(self._flagged) < _MOST_KINDS:
-            self._flagged.add(flagged)
-        return flagged if flagged in self._flagged else kind
-
-    def _mask(self, given: Given, notes: PassNotes) -> Mask | None:
-        """Return the mask of a pass: that of the user, or the model's argument."""
-        if notes.mask is not None or self._mask_name is None:
-            return notes.mask
-        named = given.named(self._mask_name)
-        if named is None or named.ndim != 2:
-            return None
-        return validated_mask(named.detach())
-
-    def _mark_positions(self, known: KnownAxes, given: Given, mask: Mask) -> None:
-        """Mark the positions that a mask is about: of the first tensor that has as many.
-
-        Of several, it is the one whose name begins most like the mask's: decoder_attention_mask is
-        about decoder_input_ids.
-        """
-        name = self._mask_name or ""
-        fitting = [
-            (key, tensor)
-            for key, tensor in given.tensors
-            if not (name and key == name) and self._sizes(tensor) == mask.shape
-        ]
-        if fitting:
-            _, tensor = max(fitting, key=lambda each: common_beginning(each[0], name))
-            known.mark_positions(tensor, self._position_axis(tensor))
-
-    def _position_axis(self, tensor: torch.Tensor) -> int:
-        """Positions are along the first axis that is not that of the inputs."""
-        return 1 if self._batch_axis % tensor.ndim == 0 else 0
-
-    def _sizes(self, tensor: torch.Tensor) -> tuple[int, int] | None:
-        """Return the number of inputs and of positions."""
-        if tensor.ndim < 2 or not -tensor.ndim <= self._batch_axis < tensor.ndim:
-            return None
-        return tensor.shape[self._batch_axis], tensor.shape[self._position_axis(tensor)]
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
         """Called as a hook."""
@@ -250,7 +198,11 @@ class ForwardPasses(OwnHook):
             return
         if self._counter is not None:
             self._counter.note_over()
-        kind, known, has_failed = current.signature, current.known_axes, current.has_failed()
+        self._finish(current.has_failed())
+
+    def _finish(self, has_failed: bool) -> None:
+        current = self.current
+        kind, known = current.signature, current.known_axes
         current.stop_following()
         current.end()
         if known is not None and not has_failed:
@@ -258,11 +210,92 @@ class ForwardPasses(OwnHook):
         self._warnings.say()
 
     def _note_followed(self, kind: Any, known: KnownAxes) -> None:
-        self._followed[kind] = self._followed.get(kind, 0) + 1
-        if self._followed[kind] >= _MOST_FOLLOWED or all(u.has_seen(kind) for u in self._users):
-            self._done.add(kind)
-        if known.takes_one_input:
-            self._one_input.add(kind)
+        has_seen_all = all(user.has_seen(kind) for user in self._users)
+        self._kinds.note_followed(kind, known, has_seen_all=has_seen_all)
         if (known.inputs_are_steps or known.is_one_sequence) and not self._told_of_steps:
             self._told_of_steps = True
             warn_of_steps(self._batch_axis, one_sequence=known.is_one_sequence)
+
+    # ---- methods -------------------------------------------------------------------------------
+
+    def begin_method(self, call: MethodCall) -> None:
+        """Begin a pass with a method that is given tensors, unless one is running."""
+        current = self.current
+        is_inside = current.frame is not None and is_running(current.frame)
+        if (is_inside and current.method is None) or not self._users:
+            return
+        names = call.names if self._mask.name is not None else ()
+        given = given_to(names, call.args, call.kwargs)
+        if not given.listed and given.first_with(self._batch_axis, None) is None:
+            return
+        if is_inside and current.method is not None:
+            if not current.method.is_given_part(given.all_tensors):
+                return
+            self._leave_parts()
+        self._begin_method(call, given)
+
+    def _begin_method(self, call: MethodCall, given: Given) -> None:
+        current, notes = self.current, self._users[0].notes_of_thread()
+        current.stop_following()
+        current.begin(call.module, call.frame)
+        current.method = MethodPass(
+            call, current, self._kinds, self._batch_axis, notes, self._leave_parts
+        )
+        if any(user.takes_pass() for user in self._users):
+            self._follow(given, call.frame)
+        if self._kinds.is_in_parts(current.signature):
+            current.end()
+        elif self._counter is not None and call.module is (self._root and self._root()):
+            self._counter.begin_method(current.method)
+
+    def end_method(self, call: MethodCall, *, has_failed: bool) -> None:
+        """End the pass of a method, if it has not ended before."""
+        method = self.current.method
+        if method is not None and method.call is call:
+            self._leave_method(has_failed)
+
+    def _is_part(
+        self, method: MethodPass, module: nn.Module, args: Any, kwargs: Mapping[str, Any]
+    ) -> bool:
+        """Return whether a part of the model is called in the pass of a method, or in its next.
+
+        If not, that pass is over.
+        """
+        if module is self.current.module:
+            self._leave_method()
+            return False
+        if not method.fits(given_to((), args, kwargs).all_tensors):
+            self._leave_parts()
+            return False
+        if not method.enters(module):
+            self.begin_again(module)
+        return True
+
+    def begin_again(self, module: nn.Module | None = None) -> None:
+        """Begin the next pass of a method that runs parts of the model in a loop.
+
+        ``module``: the part that begins it, if it is not a layer.
+        """
+        current = self.current
+        assert current.method is not None
+        current.method.begin_again(module)
+        current.calls, current.is_accepted = {}, None
+        if self._counter is not None:
+            self._counter.end_method()
+        if (known := current.known_axes) is not None:
+            self._note_followed(current.signature, known)
+            if self._kinds.is_done(current.signature):
+                current.stop_following()
+
+    def _leave_parts(self) -> None:
+        """End the pass of a method that runs the model on parts of what it is given, for good."""
+        kind = self.current.signature
+        self._leave_method()
+        self._kinds.note_parts(kind)
+
+    def _leave_method(self, has_failed: bool = False) -> None:
+        """End the pass of a method; what the method runs from now on is as if it were not there."""
+        if self._counter is not None:
+            self._counter.end_method(has_failed=has_failed)
+            self._counter.here.method = None
+        self._finish(has_failed)

@@ -23,7 +23,7 @@ class FoundAxis:
     ``factors``: those of the axes of the tensor that was followed; None if nothing is known.
     ``followed``: whether such passes are followed. ``missed``: whether the layer did not run in one
     that was. ``cause``: of a guess. ``inputs_lost``: why it is not known which rows belong to which
-    input.
+    input. ``moved``: whether the axis was guessed to be another one, in earlier passes.
     """
 
     axis: int
@@ -35,6 +35,7 @@ class FoundAxis:
     followed: bool = False
     missed: bool = False
     inputs_lost: str = ""
+    moved: bool = False
 
 
 def find_axis(

@@ -23,6 +23,11 @@ class Given(NamedTuple):
     listed: list[torch.Tensor]
     flags: tuple[tuple[str, object], ...] = ()
 
+    @property
+    def all_tensors(self) -> list[torch.Tensor]:
+        """All of them, also those of the list."""
+        return [*(tensor for _, tensor in self.tensors), *self.listed]
+
     def named(self, name: str) -> torch.Tensor | None:
         """Return the tensor that is an argument."""
         return next((tensor for key, tensor in self.tensors if key == name), None)
@@ -51,17 +56,24 @@ def given_to(names: Sequence[str], args: tuple[object, ...], kwargs: Mapping[str
 
 
 def _mark_of_flag(value: object) -> object:
-    """Return what stands for true or false, a member of an enum, or the name of a mode; else None.
+    """Return what stands for a flag, a small number, a member of an enum, or a mode; else None.
 
-    Not any text: each that a model reads would be a value of its own. Members of enums, and strings
-    of classes of users, may have no hash.
+    Numbers may be axes, or numbers of groups; larger ones are sizes, or count steps. Not any text:
+    each that a model reads would be a value of its own. Members of enums, and strings of classes of
+    users, may have no hash.
     """
     if isinstance(value, enum.Enum):
         return type(value), value.name
     if isinstance(value, str):
         text = str.__str__(value)
         return text if text.isidentifier() else None
-    return value if isinstance(value, bool) else None
+    if isinstance(value, bool):
+        return value
+    is_small = isinstance(value, int) and abs(value) <= _LARGEST_FLAG
+    return ("number", value) if is_small else None
+
+
+_LARGEST_FLAG = 8
 
 
 def parameters_of(module: nn.Module) -> tuple[list[str], bool]:

@@ -17,6 +17,7 @@ from tensorstate_gpu._process.interrupts import deferred_interrupts
 from .entrances import IdleWatcher, entrances
 from .hooks import StateCaptureHook
 from .marked_classes import MarkingHook, register_first
+from .method_calls import MethodCall, MethodWatcher
 from .pass_counter import NOT_IN_CUDA_GRAPHS
 from .tensors import is_exporting, is_real_pass, shared_tensor
 
@@ -121,13 +122,26 @@ class HookSwitch:
         self, module: nn.Module, args: object, kwargs: Mapping[str, object], frame: FrameType
     ) -> None:
         """Ask whether the pass that begins is captured. ``frame``: of the call of the module."""
-        if (wanted := self._sampler.wants_now()) == self._is_on:
-            return
-        self.turn(wanted)
-        if wanted:  # the pre-hooks that have just been registered do not run in this call
+        if self._puts_hooks_back():  # which do not run in this call
             if module is self._root():
                 self._counter.begin_at(args, kwargs, frame)
             self._passes.begin(module, args, kwargs, frame)
+
+    def begin_method(self, call: MethodCall) -> None:
+        """Ask whether the pass that a method makes is captured."""
+        if self._puts_hooks_back():
+            self._passes.begin_method(call)
+
+    def end_method(self, call: MethodCall, *, has_failed: bool) -> None:
+        """End the pass of a method that has begun here."""
+        self._passes.end_method(call, has_failed=has_failed)
+
+    def _puts_hooks_back(self) -> bool:
+        """Ask whether a pass is captured. Return whether the hooks were away, and are back."""
+        if (wanted := self._sampler.wants_now()) == self._is_on:
+            return False
+        self.turn(wanted)
+        return wanted
 
 
 class IdleSwitch(HookSwitch):
@@ -147,7 +161,7 @@ class IdleSwitch(HookSwitch):
         """Do nothing: what is copied with a compiled model calls it."""
 
 
-class PassWatch(MarkingHook):
+class PassWatch(MarkingHook, MethodWatcher):
     """Tells a switch of the passes of one module."""
 
     def __init__(self, switch: HookSwitch, module: nn.Module, is_root: bool) -> None:
@@ -164,6 +178,14 @@ class PassWatch(MarkingHook):
             self._switch.begin(module, args, kwargs, sys._getframe(1))
         elif missed is not None and self._is_root and not module.training and not is_exporting():
             torch.ops.tensorstate_gpu.note_missed(missed)
+
+    def begin_method(self, call: MethodCall) -> None:
+        """Called before a public method of the module."""
+        self._switch.begin_method(call)
+
+    def end_method(self, call: MethodCall, *, has_failed: bool) -> None:
+        """Called after it."""
+        self._switch.end_method(call, has_failed=has_failed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a module whose class could not be marked has a hook that does nothing."""

@@ -223,6 +223,10 @@ class StateCaptureHook(PassPoint):
             self.pass_log.note_run(clock)
             return
         hook = self._of_this_call(clock)
+        if hook is None:
+            self.followed_passes.begin_again()
+            clock = counter.clock_at(tensor)
+            hook = self._of_this_call(clock) or self
         try:
             is_kept = hook._capture(tensor, traced, inputs, sequences)
         except (TypeError, ValueError) as error:

@@ -26,6 +26,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tensorstate_gpu.errors import NotCapturable
 
+from .method_calls import watched_methods, watchers_among
 from .unchecked_graphs import may_be_in_unchecked_graph
 
 _new_object = copyreg.__newobj__  # type: ignore[attr-defined]
@@ -92,11 +93,12 @@ def register_first(module: nn.Module, hook: Callable[..., Any]) -> RemovableHand
 def mark(module: nn.Module) -> None:
     """Give a module the class for the marking hooks that it has now."""
     numbers = [sum(1 for _ in _marking(hooks)) for hooks in _hooks_of(module)]
+    is_watched = bool(watchers_among(module._forward_pre_hooks.values()))
     try:
         if is_parametrized(module) or isinstance(module, torch.fx.GraphModule):
             raise TypeError("torch itself changes the class of such a module")
         plain = plain_class(module)
-        _set_class(module, _marked_class(plain, *numbers) if any(numbers) else plain)
+        _set_class(module, _marked_class(plain, *numbers, is_watched) if any(numbers) else plain)
     except Exception:  # __init_subclass__ and metaclasses may raise any
         _forget_graphs()
 
@@ -134,9 +136,13 @@ def _set_class(module: nn.Module, kind: type) -> None:
 
 
 @functools.cache
-def _marked_class(plain: Any, before: int, after: int) -> Any:
-    """Return the subclass for modules with this many hooks before and after ``forward``."""
+def _marked_class(plain: Any, before: int, after: int, is_watched: bool) -> Any:
+    """Return the subclass for modules with this many hooks before and after ``forward``.
+
+    ``is_watched``: whether some of them are told when methods are called.
+    """
     namespace = {
+        **(watched_methods(plain) if is_watched else {}),
         "__doc__": plain.__doc__,
         "__module__": plain.__module__,
         "__qualname__": plain.__qualname__,

@@ -14,7 +14,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .axis_flow import axes_in_graph, note_captured, traced_axes
 from .marked_classes import MarkingHook
-from .pass_counter import NOT_IN_CUDA_GRAPHS, ModuleLog, PassCounter
+from .module_log import ModuleLog
+from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter
 from .spread_tensors import part_in_graph
 from .tensors import is_exporting, is_real_forward, shared_tensor
 
@@ -55,7 +56,7 @@ class Receiver(MarkingHook):
     def deliver(self, tensor: torch.Tensor, sequences: PackedSequence | None = None) -> None:
         """Receive a tensor now. ``sequences``: those whose data the tensor is."""
         if self._key_and_active[1] and is_real_forward(tensor):  # as self.active, for each batch
-            self.receive(tensor, self.pass_log.counter.clock, sequences=sequences)
+            self.receive(tensor, self.pass_log.counter.clock_at(tensor), sequences=sequences)
 
     def deliver_nothing(self) -> None:
         """Like deliver(), of a call that passes no tensor."""
@@ -119,7 +120,7 @@ def _capture(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced:
     receiver = _receivers.get(key)
     if receiver is not None and is_real_forward(x):
         counter = receiver.pass_log.counter
-        receiver.receive(x, counter.clock, traced, counter.here.inputs)
+        receiver.receive(x, counter.clock_at(x), traced, counter.here.inputs)
         note_captured(x, traced_axes(traced).axes)
 
 

@@ -5,7 +5,7 @@ import sys
 import threading
 import weakref
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,6 @@ except ImportError as error:
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from tensorstate_gpu._capturing.pass_log import MOST_NOTED, PassLog
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
@@ -25,6 +24,21 @@ from .axis_flow.mode import is_running
 from .bypasses import Bypasses
 from .marked_classes import MarkingHook, register_first
 from .tensors import first_tensor, is_exporting, is_real_pass, shared_tensor
+
+
+class Method(Protocol):
+    """A call of a method of the model, in which a pass begins when a layer runs."""
+
+    @property
+    def frame(self) -> FrameType:
+        """The frame of the call."""
+
+    @property
+    def notes(self) -> PassNotes:
+        """What is said of its inputs."""
+
+    def takes(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor that a layer passes belongs to a pass of it."""
 
 
 class _Here(threading.local):
@@ -36,12 +50,15 @@ class _Here(threading.local):
     frame: FrameType | None = None  # of its call, if that is outside of graphs
     inside: tuple[FrameType, ...] = ()  # of calls of the model within it
     owner: "_Owner | None" = None
+    method: Method | None = None  # that runs, and in which a pass may begin
+    is_of_method = False  # the pass: no call of the model has begun it
 
     def is_running(self) -> bool:
         return self.frame is not None and is_running(self.frame)
 
     def begin(self, time: int, inputs: int | None, frame: FrameType | None) -> None:
         self.time, self.inputs, self.frame, self.inside = time, inputs, frame, ()
+        self.is_of_method = False
 
 
 class _Owner:
@@ -85,6 +102,17 @@ class PassCounter(MarkingHook):
             return here.time
         return self.times.latest if here.owner is None else 2 * self.times.begun
 
+    def clock_at(self, tensor: torch.Tensor) -> int:
+        """Return the time when a layer passes a tensor, which may begin a pass in a method."""
+        here = self.here
+        if here.time % 2:
+            return here.time
+        method = here.method
+        if method is not None and method.takes(tensor):
+            self.begin(None, method.frame, of_method=True)
+            self.keep_notes(method.notes)
+        return self.clock
+
     def keep_notes(self, notes: PassNotes) -> None:
         """Keep the notes of the pass that this thread makes, for threads that work for it."""
         time = self.here.time
@@ -120,6 +148,7 @@ class PassCounter(MarkingHook):
     def remove(self) -> None:
         super().remove()
         self.here.frame, self.here.inside = None, ()  # a broken pass would keep its tensors
+        self.here.method = None
 
     def begin_pass(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook."""
@@ -134,16 +163,22 @@ class PassCounter(MarkingHook):
         tensor = first_tensor((args, kwargs))
         if is_real_pass(self.tensor if tensor is None else tensor):
             self.begin(None, frame)
-            if self.bypasses is not None:
-                self.bypasses.note_pass()
 
-    def begin(self, inputs: int | None, frame: FrameType | None = None) -> None:
+    def begin(
+        self, inputs: int | None, frame: FrameType | None = None, *, of_method: bool = False
+    ) -> None:
         """Begin a pass in this thread, unless the model calls itself. One without end has failed.
 
-        ``frame``: of the call, outside of graphs.
+        ``frame``: of the call, outside of graphs. A call of the model ends a method that makes it;
+        what the method has run before is a part of that pass, such as an encoder in generate().
         """
         here = self.here
+        if not of_method:
+            here.method = None
         if here.time % 2:
+            if here.is_of_method and here.is_running():
+                here.begin(here.time, inputs, frame)
+                return
             if here.is_running():
                 here.inside += () if frame is None else (frame,)
                 return
@@ -151,6 +186,9 @@ class PassCounter(MarkingHook):
         here.owner = here.owner or _Owner()
         here.begun += 1
         here.begin(self.times.begin(here.owner), inputs, frame)
+        here.is_of_method = of_method
+        if frame is not None and self.bypasses is not None:
+            self.bypasses.note_pass()
 
     def end(self, frame: FrameType | None = None) -> None:
         """End the pass of this thread. ``frame``: of a call of the model, outside of graphs."""
@@ -161,6 +199,25 @@ class PassCounter(MarkingHook):
             self.times.end(here.time)
             self.notes.pop(here.time, None)
             here.begin(here.time + 1, None, None)
+
+    def begin_method(self, method: Method) -> None:
+        """Let a pass begin in a method of the model, when a layer runs."""
+        here = self.here
+        if here.time % 2 and self.times.is_over(here.time):
+            self.times.fail(here.time)
+            here.begin(here.time + 1, None, None)
+        if here.time % 2 == 0:  # else a compiled pass runs, of which the method is a part
+            here.method = method
+
+    def end_method(self, *, has_failed: bool = False) -> None:
+        """End the pass of the method that runs in this thread, if one has begun."""
+        here = self.here
+        if here.is_of_method and has_failed:
+            self.times.note_over(here.time)
+            here.frame = None
+        elif here.is_of_method:
+            self.end()
+        here.is_of_method = False
 
     def note_over(self) -> None:
         """Note that a call of this thread is over. If its pass has not ended, it has failed."""
@@ -196,51 +253,6 @@ class PassCounter(MarkingHook):
 
 _new_keys = itertools.count()
 _counters: "weakref.WeakValueDictionary[int, PassCounter]" = weakref.WeakValueDictionary()
-
-
-class ModuleLog(PassLog):
-    """In how many passes of a model a module ran, and what is known to have run it otherwise."""
-
-    def __init__(self, counter: PassCounter) -> None:
-        self.counter = counter
-        self._module: weakref.ref[nn.Module] | None = None
-        super().__init__(counter.times)
-
-    def of_later_call(self) -> "ModuleLog":
-        """Return the log of another call of the layer, in which it has not run yet."""
-        log = ModuleLog(self.counter)
-        log._begun_before, log._module = self._begun_before, self._module
-        return log
-
-    def watch(self, module: nn.Module) -> None:
-        """Look from now on whether something runs a module without its hooks."""
-        self._module = weakref.ref(module)
-
-    def end(self) -> None:
-        """Keep what is known of the layer now, which is about to have no hook."""
-        self.bypass()
-        self._module = None
-
-    def restart(self) -> None:
-        super().restart()
-        self._bypass: str | None = None
-        self._calls: dict[int, int] = {}  # how many, by the time of the pass
-
-    def call_number(self, time: int) -> int:
-        """Count the calls of the layer in the pass of a time: 1, 2, ..."""
-        with self._lock:
-            if len(self._calls) > MOST_NOTED:
-                running = self.counter.times.unfinished()
-                self._calls = {each: self._calls.get(each, 0) for each in running}
-            self._calls[time] = self._calls.get(time, 0) + 1
-            return self._calls[time]
-
-    def bypass(self) -> str | None:
-        module = None if self._module is None else self._module()
-        bypasses, passes = self.counter.bypasses, self.passes()
-        if module is not None and bypasses is not None and passes and passes[0] < passes[1]:
-            self._bypass = self._bypass or bypasses.cause(module)
-        return self._bypass
 
 
 # For operators: a CUDA graph would not call them when it is replayed. Older versions have no tag.

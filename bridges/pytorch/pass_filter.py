@@ -6,6 +6,8 @@ from torch import nn
 
 from tensorstate_gpu._capturing.options import When
 
+from .current_pass import CurrentPass
+
 _MOST_DECIDED = 64  # passes, of which several threads may run some at once
 
 
@@ -20,13 +22,18 @@ class PassFilter:
         self._when, self._model = when, weakref.ref(model)
         self._decided: dict[int, bool] = {}  # by the time of the pass
 
-    def accepts(self, time: int) -> bool:
-        """Return whether the pass at a time is captured."""
-        if time % 2 == 0:
+    def accepts(self, time: int, current: CurrentPass) -> bool:
+        """Return whether the pass at a time is captured. ``current``: that of this thread."""
+        if time % 2 == 0 and current.method is None:
             return self._decide()
+        if time % 2 == 0:  # the time of a pass in a method begins with the first layer
+            if current.is_accepted is None:
+                current.is_accepted = self._decide()
+            return current.is_accepted
         accepted = self._decided.get(time)
         if accepted is None:
-            accepted = self._decided[time] = self._decide()
+            accepted = self._decide() if current.is_accepted is None else current.is_accepted
+            self._decided[time] = accepted
             for earlier in [*self._decided][:-_MOST_DECIDED]:
                 self._decided.pop(earlier, None)
         return accepted

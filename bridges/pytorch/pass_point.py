@@ -6,9 +6,10 @@ from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .forward_passes import ForwardPasses
+from .module_log import ModuleLog
 from .neuron_axes import AxisRule
 from .operator import Receiver
-from .pass_counter import ModuleLog, PassCounter
+from .pass_counter import PassCounter
 from .pass_filter import PassFilter
 from .tensor_point import TensorPoint
 
@@ -71,7 +72,9 @@ class PassPoint(TensorPoint, Receiver):
         return self.intake.is_open and self._takes_pass_at(clock)
 
     def _takes_pass_at(self, clock: int) -> bool:
-        return self.capture_on and (self._filter is None or self._filter.accepts(clock))
+        if self._filter is None or not self.capture_on:
+            return self.capture_on
+        return self._filter.accepts(clock, self.followed_passes.current)
 
     def note_next_pass(self, notes: PassNotes) -> bool:
         self.note(NO_NOTES)
@@ -92,8 +95,10 @@ class PassPoint(TensorPoint, Receiver):
 
     # ---- calls ---------------------------------------------------------------------------------
 
-    def _of_this_call(self, clock: int) -> Self:
+    def _of_this_call(self, clock: int) -> Self | None:
         """Return the capture point of this call: the first in a pass has this one.
+
+        None if a method runs the layers of a pass again, which is another pass then.
 
         Calls count from one call of the model to the next: the steps of a generating loop have the
         same capture points.
@@ -107,6 +112,9 @@ class PassPoint(TensorPoint, Receiver):
             number = calls[self] = calls.get(self, 0) + 1
         if number == 1:
             return self
+        method = self._passes.current.method
+        if method is not None and calls and next(iter(calls)) is self and method.runs_again():
+            return None
         with self.intake.lock:
             while len(self.later_calls) < number - 1:
                 self.add_later_call()

@@ -1,8 +1,7 @@
 """PyTorch: SampledStagedHook, a capture point of a sampler whose rows wait in a stage."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -104,13 +103,12 @@ class StageSwitch(HookSwitch):
             for hook in self._staged:
                 hook.want(on)
 
-    def begin(
-        self, module: nn.Module, args: object, kwargs: Mapping[str, object], frame: FrameType
-    ) -> None:
-        """Ask whether the pass that begins is captured. Outside of training, it is a step."""
+    def _puts_hooks_back(self) -> bool:
+        """Ask whether a pass is captured: outside of training, each is a step. The hooks stay."""
         if self._since[1] != TRAIN:
             self.drain()
         self.turn(self._sampler.wants_now())
+        return False
 
     def drain(self) -> None:
         """Give the sampler what waits in the stages, in the phase in which it came."""

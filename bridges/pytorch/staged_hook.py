@@ -22,8 +22,8 @@ from tensorstate_gpu.errors import NotCapturable, RowsLost, warn_user
 
 from .found_axis import FoundAxis
 from .hooks import StateCaptureHook
+from .module_log import ModuleLog
 from .operator import Receiver
-from .pass_counter import ModuleLog
 from .spread_tensors import local_part, part_in_graph
 from .stage import APPENDING, Stage, Staged, checked_labels, placement_of
 from .tensors import first_tensor, is_exporting, is_real_forward, is_recorded
@@ -64,7 +64,7 @@ class StagedHook(StateCaptureHook):
         if is_real_forward(tensor, recorded=True):
             if is_recorded(tensor):
                 self._keep_for_graph()
-            self.receive(tensor, self.pass_log.counter.clock, sequences=sequences)
+            self.receive(tensor, self.pass_log.counter.clock_at(tensor), sequences=sequences)
 
     def _keep_for_graph(self) -> None:
         """Keep the stage as long as the layer; see _recorded."""
@@ -94,7 +94,9 @@ class StagedHook(StateCaptureHook):
                 if (stage := self._stage) is None:
                     self._note_layout(layout, part, found)
                     stage = self._create_stage(part, found, inputs)
-            if self._was_guessed and self._contradicts_guess(found, part.shape, stage.neurons):
+            width = part.shape[found.axis]
+            is_new = self._is_inferred and (found.moved or width != self._width)
+            if is_new and self._is_left_out(found, width, stage.neurons):
                 return
             stage.append(part.detach(), clock)
         except (TypeError, ValueError) as error:

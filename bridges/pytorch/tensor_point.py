@@ -42,7 +42,8 @@ class TensorPoint(CapturePoint):
     _place = "post"
     _layout: Layout | None = None  # of the first tensor
     _ndim = 0  # of the last tensor
-    _was_guessed = False  # the axis, in passes of some kind
+    _is_inferred = False  # the axis, in passes of some kind: it may be another one in later passes
+    _width = 0  # neurons of the last batch with such an axis
     may_be_slice = False  # of a tensor parallel model, without a sign of how it is spread
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -58,9 +59,11 @@ class TensorPoint(CapturePoint):
 
     def forget_guesses(self) -> None:
         """Forget what was guessed of the axes: no rows are left that mean it."""
-        self._was_guessed = False
-        for key in [key for key, found in self._found.items() if found.origin in (RULE, GUESS)]:
-            del self._found[key]
+        for key, found in [*self._found.items()]:
+            if found.origin in (RULE, GUESS):
+                del self._found[key]
+            elif found.moved:
+                self._found[key] = replace(found, moved=False)
 
     def has_seen(self, kind: object) -> bool:
         """Return whether the axes in passes of a kind have been followed."""
@@ -86,7 +89,8 @@ class TensorPoint(CapturePoint):
         if tensor.is_neg():
             tensor = given = tensor.resolve_neg()
         found = self._axis_of(given, traced)
-        if self._was_guessed and self._contradicts_guess(found, tensor.shape, self.neurons):
+        is_new = self._is_inferred and (found.moved or tensor.shape[found.axis] != self._width)
+        if is_new and self._is_left_out(found, tensor.shape[found.axis], self.neurons):
             return False
         if layout is not None or self._ndim != tensor.ndim or self.intake.accumulator is None:
             self._note_layout(layout, tensor, found)
@@ -229,37 +233,41 @@ class TensorPoint(CapturePoint):
                 tensor, self._rule or UNKNOWN, self.neuron_axis, passes, traced, found
             )
             found = self._found[kind, tensor.ndim] = self._as_known(found)
-            if passes is not None and found.origin in (RULE, GUESS):
-                self._was_guessed = True
+            if passes is not None and found.origin in (FLOW, RULE, GUESS):
+                self._is_inferred = True
             if passes is not None and found.origin == GUESS:
                 passes.warn_of(warn_of_guesses, self.name, found.cause)
         return found
 
-    def _contradicts_guess(
-        self, found: FoundAxis, shape: Sequence[int], neurons_before: int | None
-    ) -> bool:
-        """Return whether a tensor has its neurons elsewhere than was guessed, and warn of it.
+    def _is_left_out(self, found: FoundAxis, neurons: int, before: int | None) -> bool:
+        """Return whether a batch of so many neurons does not mean what earlier ones do, and warn.
 
-        Its rows would mean something else than earlier ones. A forward does not fail for a guess.
+        The axis of one or the other is wrong, or the layer has no fixed number of neurons: the
+        user's forward does not fail for that. Where a rule says the axis, it is the latter.
+        ``before``: neurons of earlier ones, if there are any.
         """
         assert self._passes is not None
-        neurons = shape[found.axis]
-        moved = found.origin in (LAYER, FLOW) and any(
-            ndim == len(shape) and each.axis != found.axis
-            for (_, ndim), each in [*self._found.items()]
-            if each.origin in (RULE, GUESS)
-        )
-        if not moved and neurons_before in (None, neurons):
+        if not found.moved and (found.origin == RULE or before in (None, neurons)):
+            self._width = neurons
             return False
         cause = f"{neurons} neurons along axis {found.axis} ({found.origin})"
         self._passes.warn_of(warn_of_contradicted, self.name, cause)
+        if found.origin == FLOW and not found.moved:
+            self._passes.tell_sizes_apart()
         return True
 
     def _as_known(self, found: FoundAxis) -> FoundAxis:
-        """Return an axis, or that of passes of another kind if only there it is certain."""
-        if found.origin not in (RULE, GUESS):
-            return found
-        for (_, ndim), other in [*self._found.items()]:
-            if ndim == found.ndim and other.origin in (LAYER, FLOW):
-                return replace(found, axis=other.axis, origin=other.origin, cause="")
+        """Compare an axis with those of passes of other kinds.
+
+        One that is not certain is that of another kind, if only there it is; and one that is has
+        moved, if there it was guessed elsewhere.
+        """
+        others = [each for (_, ndim), each in [*self._found.items()] if ndim == found.ndim]
+        if found.origin in (RULE, GUESS):
+            known = (each for each in others if each.origin in (LAYER, FLOW))
+            if (other := next(known, None)) is not None:
+                found = replace(found, axis=other.axis, origin=other.origin, cause="")
+        if found.origin in (LAYER, FLOW):
+            guessed = (each.axis for each in others if each.origin in (RULE, GUESS))
+            return replace(found, moved=any(axis != found.axis for axis in guessed))
         return found

@@ -66,6 +66,10 @@ class PassTimes:
             if time in self._open:
                 self._over.add(time)
 
+    def is_over(self, time: int) -> bool:
+        """Return whether a pass that has not ended runs no more: it has failed."""
+        return time in self._over
+
     def end_all(self) -> None:
         """End all passes."""
         for time in list(self._open):

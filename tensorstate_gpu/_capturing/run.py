@@ -100,9 +100,11 @@ class Run(Mapping[str, CapturePoint]):
         """
         counts = {p.instance_count for p in self._points.values() if _runs_always(p)}
         if len(counts) != 1:
-            each = {name: point.instance_count for name, point in self._points.items()}
+            shown = [*self._points.items()][:_SHOWN_NAMES]
+            each = {name: point.instance_count for name, point in shown}
             what = "layers have seen different numbers of inputs" if counts else _NO_FULL_LAYER
-            raise ValueError(f"{what}: {each}")
+            more = ", ..." if len(self._points) > len(each) else ""
+            raise ValueError(f"{what}: {each}{more}")
         return counts.pop()
 
     def labels(

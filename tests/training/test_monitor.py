@@ -78,7 +78,7 @@ def test_axes_are_followed_once_however_often_hooks_leave():
     for _ in range(9):
         model(images(2, 3, 8, 8))
         monitor.step()
-    followed = monitor._switch._passes._followed
+    followed = monitor._switch._passes._kinds._followed
     assert list(followed.values()) == [1]
     assert monitor.counts("1").neurons == 5
 

@@ -74,6 +74,10 @@ class KnownAxes:
         name = self._inputs_lost_at.get(tensor)
         return f"inputs lost at {name}" if name else "computed from nothing that counts inputs"
 
+    def has_lost_inputs(self, tensor: Tensor) -> bool:
+        """Return whether a tensor was computed from inputs, and is not known to have them."""
+        return tensor in self._inputs_lost_at
+
     def is_lost(self, tensor: Any) -> bool:
         """Return whether nothing is known of a tensor that was computed from neurons."""
         unknown = isinstance(tensor, Tensor) and tensor not in self._axes

@@ -1,5 +1,6 @@
 """Which layers are chosen: by default, the model itself, after an earlier call, and none."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -255,6 +256,28 @@ def test_all_layers_are_not_those_that_make_weights():
     with ts.capture(model, "0.parametrizations.weight") as run:  # unless they are named
         model(images(2, 3))
     assert len(run) > 0
+
+
+class LowRank(nn.Module):
+    """What LoRA adds to a weight; its matrices have two axes, like those of layers."""
+
+    def __init__(self, width, rank=2):
+        super().__init__()
+        self.down, self.up = nn.Linear(width, rank), nn.Parameter(torch.ones(width, rank))
+
+    def forward(self, weight):
+        return weight + self.up @ self.down.weight
+
+
+@pytest.mark.parametrize("where", [[], ["*"]], ids=["default", "all"])
+def test_matrices_that_change_a_weight_are_not_layers(where):
+    layer = nn.Linear(4, 4)
+    nn.utils.parametrize.register_parametrization(layer, "weight", LowRank(4))
+    model = nn.Sequential(layer)
+    with ts.capture(model, *where) as run:
+        output = model(images(3, 4))
+    assert [*run] == ["0_post_states"]
+    np.testing.assert_array_equal(run[0].raw_states, expected_rows(output))
 
 
 class Calls(nn.Module):

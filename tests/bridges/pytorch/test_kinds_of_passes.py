@@ -48,7 +48,14 @@ class Turning(nn.Module):
 
 
 PLAIN = {"turned": False}
-TURNED = [{"turned": True}, {"layout": Layout.FIRST}, {"way": "turned"}, "positional", "training"]
+TURNED = [
+    {"turned": True},
+    {"turned": 2},
+    {"layout": Layout.FIRST},
+    {"way": "turned"},
+    "positional",
+    "training",
+]
 
 
 @pytest.mark.parametrize("how", TURNED, ids=str)
@@ -194,6 +201,31 @@ def test_a_guessed_axis_that_changes_its_size_does_not_break_a_pass():
             model(images(2, positions, 4), True)
     assert len(seen) == 2
     assert (run["act"].passes, run["act"].state_count) == ((2, 3), 24)
+
+
+def test_neurons_that_move_with_a_size_do_not_break_a_pass():
+    """The first such pass is left out; the next ones are right."""
+    model = Calls(lambda m, x: m.fc(x).mT if x.shape[1] > 5 else m.fc(x), fc=nn.Linear(4, 6))
+    expected = []
+    warns = pytest.warns(ts.errors.GuessedAxisWarning, match=r"act_post_states \(7 neurons along")
+    with warns as seen, ts.capture(model, "act") as run:
+        for positions in (4, 7, 7, 4, 7):
+            model(images(2, positions, 4))
+            expected.append(expected_rows(model.fc(images(2, positions, 4))))
+    assert len(seen) == 1
+    assert run["act"].passes == (4, 5)
+    del expected[1]
+    np.testing.assert_array_equal(run["act"].raw_states, np.concatenate(expected))
+
+
+def test_a_layer_without_a_fixed_number_of_neurons_does_not_break_a_pass():
+    model = Calls(lambda m, x: torch.cat([m.fc(x)] * x.shape[1], -1), fc=nn.Linear(4, 6))
+    warns = pytest.warns(ts.errors.GuessedAxisWarning, match="not always as many")
+    with warns as seen, ts.capture(model, "act") as run:
+        for positions in (3, 4, 4, 3):
+            model(images(2, positions, 4))
+    assert len(seen) == 1
+    assert (run["act"].neurons, run["act"].passes) == (18, (2, 4))
 
 
 @pytest.mark.parametrize("positions", [7, 6])

@@ -1,0 +1,133 @@
+"""PyTorch: tells hooks of a module when its public methods are called, which run no hooks."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import CodeType, FrameType, FunctionType, TracebackType
+from typing import Any
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("PyTorch hooks need torch: pip install torch") from error
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MethodCall:
+    """A call of a public method of a module.
+
+    ``names``: of its positional arguments. ``code``: of the function, without decorators.
+    ``frame``: of a call that lasts as long.
+    """
+
+    module: nn.Module
+    name: str
+    names: tuple[str, ...]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    code: CodeType
+    frame: FrameType
+
+    def place(self) -> int | None:
+        """Return where in the method this thread is; None if it is not known."""
+        frame: FrameType | None = sys._getframe(1)
+        place = None
+        while frame is not None and frame is not self.frame:
+            if frame.f_code is self.code:
+                place = frame.f_lasti
+            frame = frame.f_back
+        return place
+
+
+class MethodWatcher:
+    """Base class of hooks that are told of calls of the public methods of their module."""
+
+    def begin_method(self, call: MethodCall) -> None:
+        """Called before the method."""
+        raise NotImplementedError
+
+    def end_method(self, call: MethodCall, *, has_failed: bool) -> None:
+        """Called after the method, whether or not it was the outermost."""
+        raise NotImplementedError
+
+
+def watchers_among(hooks: Iterable[object]) -> tuple[MethodWatcher, ...]:
+    """Return the watchers of which some hooks are methods."""
+    owners = (getattr(hook, "__self__", None) for hook in hooks)
+    return tuple(owner for owner in owners if isinstance(owner, MethodWatcher))
+
+
+def watched_methods(kind: type) -> dict[str, Callable[..., Any]]:
+    """Return the public methods of a class of modules, by name, so that they tell watchers.
+
+    Not ``forward``, which runs hooks, nor what torch defines or calls: ``train``, ``state_dict``.
+    Not generators and coroutines either: their calls are over before they run.
+    """
+    found: dict[str, Callable[..., Any]] = {}
+    for name in dir(kind):
+        function = inspect.getattr_static(kind, name, None)
+        if name.startswith("_") or hasattr(nn.Module, name) or not _is_watchable(function):
+            continue
+        found[name] = _watched(function)
+    return found
+
+
+def _is_watchable(value: object) -> bool:
+    if not isinstance(value, FunctionType) or str(value.__module__).startswith("torch."):
+        return False
+    plain = inspect.unwrap(value)
+    lasts = (
+        inspect.isgeneratorfunction,
+        inspect.iscoroutinefunction,
+        inspect.isasyncgenfunction,
+    )
+    return isinstance(plain, FunctionType) and not any(is_kind(plain) for is_kind in lasts)
+
+
+def _watched(function: FunctionType) -> Callable[..., Any]:
+    names, code = _names_of_arguments(function), inspect.unwrap(function).__code__
+
+    @functools.wraps(function)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        watchers = () if torch.compiler.is_compiling() else _watchers_of(self)
+        if not watchers:
+            return function(self, *args, **kwargs)
+        call = MethodCall(self, function.__name__, names, args, kwargs, code, sys._getframe())
+        with _Told(watchers, call):
+            return function(self, *args, **kwargs)
+
+    return method
+
+
+def _names_of_arguments(function: FunctionType) -> tuple[str, ...]:
+    """Return the names of a method's positional arguments, without ``self``."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(each.name for each in parameters if each.kind in kinds)[1:]
+
+
+def _watchers_of(module: nn.Module) -> tuple[MethodWatcher, ...]:
+    return watchers_among([*module._forward_pre_hooks.values()])  # other threads may change them
+
+
+class _Told:
+    """Tells watchers where a call of a method begins and ends."""
+
+    def __init__(self, watchers: tuple[MethodWatcher, ...], call: MethodCall) -> None:
+        self._watchers, self._call = watchers, call
+
+    def __enter__(self) -> None:
+        for watcher in self._watchers:
+            watcher.begin_method(self._call)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
+    ) -> None:
+        for watcher in self._watchers:
+            watcher.end_method(self._call, has_failed=kind is not None)
