@@ -37,7 +37,8 @@ class MethodCall:
         None if it is not known, as in a method that is compiled.
         """
         frame: FrameType | None = sys._getframe(1)
-        place, is_known = [], False
+        place: list[int] = []
+        is_known = False
         while frame is not None and frame is not self.frame:
             is_known = is_known or frame.f_code is self.code
             if str(frame.f_globals.get("__name__")).partition(".")[0] not in _OF_HOOKS:
@@ -107,7 +108,7 @@ def _watched(kind: type, name: str, original: FunctionType) -> Callable[..., Any
         function = getattr(kind, name)  # the program may have replaced it
         if not isinstance(function, FunctionType):  # such as a mock, which is not bound
             return function(*args[1:], **kwargs)
-        watchers = () if torch.compiler.is_compiling() else _watchers_of(args)
+        watchers = () if torch.compiler.is_compiling() or _traces() else _watchers_of(args)
         if not watchers or not _is_watchable(function):
             return function(*args, **kwargs)
         # No variable: with the frame it would keep the arguments until garbage is collected.
@@ -137,6 +138,11 @@ def _names_of_arguments(function: FunctionType) -> tuple[str, ...]:
         return ()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return tuple(each.name for each in parameters if each.kind in kinds)[1:]
+
+
+def _traces() -> bool:
+    """Return whether torch.jit traces: such a pass does not count, and sizes are tensors there."""
+    return torch._C._get_tracing_state() is not None
 
 
 def _watchers_of(args: tuple[Any, ...]) -> tuple[MethodWatcher, ...]:

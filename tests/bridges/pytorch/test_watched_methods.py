@@ -25,6 +25,7 @@ class Classifier(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.second, self.act = nn.Linear(4, 6), nn.Linear(6, 5), nn.ReLU()
+        self.part = nn.Sequential(nn.Sequential(self.first))
 
     def _scores(self, x):
         x = self.act(self.first(x))
@@ -46,6 +47,9 @@ class Classifier(nn.Module):
         for _ in range(steps):
             x = self.act(x)
         return x
+
+    def first_part(self, x):
+        return self.part(x)
 
     def take(self, node):
         return self.first(node.tensor)
@@ -156,6 +160,16 @@ def test_methods_that_are_replaced_after_a_capture(model, monkeypatch):
         monkeypatch.setattr(Classifier, "loss", len)
         assert model.loss(images(2, 4)) == 2
     assert run["first"].passes == (1, 1)
+
+
+def test_a_method_that_is_traced_makes_no_pass(model):
+    """Neither does it warn of what the hooks ask of traced sizes."""
+    warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+    with ts.capture(model, "first") as run:
+        torch.jit.trace_module(model, {"first_part": images(3, 4)}, check_trace=False)
+        model.first_part(images(3, 4))
+    assert run["first"].passes == (1, 1)
+    assert run["first"].instance_count == 3
 
 
 def test_names_that_a_method_is_given_leave_flags_to_the_model(model):
