@@ -271,6 +271,14 @@ class ForwardPasses(OwnHook):
             self.begin_again(module)
         return True
 
+    def runs_again(self, point: object) -> bool:
+        """Return whether a layer that runs again is the first of a method that does so in a loop.
+
+        ``point``: its capture point.
+        """
+        method, calls = self.current.method, self.current.calls
+        return method is not None and next(iter(calls or ()), None) is point and method.runs_again()
+
     def begin_again(self, module: nn.Module | None = None) -> None:
         """Begin the next pass of a method that runs parts of the model in a loop.
 

@@ -213,6 +213,9 @@ class StateCaptureHook(PassPoint):
         sequences: PackedSequence | None = None,
     ) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
+        number = self._number_of_call(clock)
+        if number > 1:
+            clock, number = self._pass_of_later_call(tensor, clock, number)
         scope = self.intake.scope
         if scope.of_next_pass is not NO_NOTES:
             self._end_notes()
@@ -222,11 +225,7 @@ class StateCaptureHook(PassPoint):
         if not self._takes_pass_at(clock):
             self.pass_log.note_run(clock)
             return
-        hook = self._of_this_call(clock)
-        if hook is None:
-            self.followed_passes.begin_again()
-            self.receive(tensor, counter.clock_at(tensor), traced, inputs, sequences)
-            return
+        hook = self if number == 1 else self._of_call(number)
         try:
             is_kept = hook._capture(tensor, traced, inputs, sequences)
         except (TypeError, ValueError) as error:

@@ -2,6 +2,8 @@
 
 from typing import Any, Self
 
+import torch
+
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
@@ -97,26 +99,33 @@ class PassPoint(TensorPoint, Receiver):
 
     # ---- calls ---------------------------------------------------------------------------------
 
-    def _of_this_call(self, clock: int) -> Self | None:
-        """Return the capture point of this call: the first in a pass has this one.
+    def _pass_of_later_call(self, tensor: torch.Tensor, clock: int, number: int) -> tuple[int, int]:
+        """Return the time of the pass of a call that is not the first, and its number in it.
 
-        None if a method runs the layers of a pass again, which is another pass then.
+        If a method runs the layers of a pass again, another pass begins.
+        """
+        if self._passes is None or not self._passes.runs_again(self):
+            return clock, number
+        self._passes.begin_again()
+        clock = self.pass_log.counter.clock_at(tensor)
+        return clock, self._number_of_call(clock)
+
+    def _number_of_call(self, clock: int) -> int:
+        """Count this call; return its number.
 
         Calls count from one call of the model to the next: the steps of a generating loop have the
         same capture points.
         """
         if self._passes is None or self.options.merge_calls:
-            return self
+            return 1
         calls = self._passes.current.calls
         if calls is None:  # no pass of the model, or one that runs in a compiled graph
-            number = self.pass_log.call_number(clock) if clock % 2 else 1
-        else:
-            number = calls[self] = calls.get(self, 0) + 1
-        if number == 1:
-            return self
-        method = self._passes.current.method
-        if method is not None and calls and next(iter(calls)) is self and method.runs_again():
-            return None
+            return self.pass_log.call_number(clock) if clock % 2 else 1
+        calls[self] = calls.get(self, 0) + 1
+        return calls[self]
+
+    def _of_call(self, number: int) -> Self:
+        """Return the capture point of a call that is not the first in a pass."""
         with self.intake.lock:
             while len(self.later_calls) < number - 1:
                 self.add_later_call()

@@ -86,7 +86,11 @@ class StagedHook(StateCaptureHook):
         sequences: PackedSequence | None = None,
     ) -> None:
         """Append the states of one batch to the stage; create it for the first one."""
-        self._of_this_call(clock)
+        number = self._number_of_call(clock)
+        if number > 1:
+            clock, number = self._pass_of_later_call(tensor, clock, number)
+        if number > 1:
+            self.add_later_call()
         try:
             found = self._axis_of(tensor, traced)
             part, layout = local_part(tensor)

@@ -104,11 +104,13 @@ def test_a_condition_is_asked_of_passes_not_of_methods_around_or_between_them(mo
 
 
 def test_a_condition_is_asked_of_each_pass_of_a_loop(model):
+    """Also after a pass that it refuses, whose layers are called no later in that pass."""
     asked = []
     with ts.capture(model, "act", when=every_second(asked)) as run:
-        model.polish(images(3, 6), 2)
-    assert len(asked) == 2
-    assert run["act"].instance_count == 3
+        model.polish(images(3, 6), 5)
+    assert len(asked) == 5
+    assert run["act"].instance_count == 9
+    assert [*run] == ["act_post_states"]
 
 
 def test_passes_of_methods_that_a_condition_refuses_do_not_end_the_following(model):
