@@ -25,15 +25,20 @@ class CurrentPass(threading.local):
     calls: dict[Any, int] | None = None  # of each capture point
     handled: BaseException | None = None  # by the program, when the pass began
     method: Any = None  # a MethodPass, where a method of the module makes the pass
-    is_accepted: bool | None = None  # by the filter of passes, if it was asked before the clock ran
+    is_accepted: bool | None = None  # in a method: by the filter of passes
 
     def begin(self, module: Any, frame: FrameType) -> None:
         self.module, self.frame, self.calls = module, frame, {}
         self.handled = sys.exception()
+        self.method = self.is_accepted = None  # of a pass that an interrupt has ended
 
     def has_failed(self) -> bool:
         """Return whether an error ends the pass, asked in a hook that is always called."""
         return sys.exception() is not self.handled
+
+    def is_refused(self) -> bool:
+        """Return whether the pass of a method is not captured, so that it shows no axes."""
+        return self.is_accepted is False
 
     def is_around(self, frame: FrameType) -> bool:
         """Return whether a call of the model, by its frame, is one within this pass."""

@@ -38,7 +38,7 @@ class PassUser(Protocol):
         """Return that of it which is said in this thread, of all layers."""
 
     def takes_pass(self) -> bool:
-        """Return whether the pass that begins is captured."""
+        """Return whether the pass that begins is captured; in a method, whether it may be."""
 
     def has_seen(self, kind: object) -> bool:
         """Return whether its axes in passes of a kind have been followed."""
@@ -202,10 +202,10 @@ class ForwardPasses(OwnHook):
 
     def _finish(self, has_failed: bool) -> None:
         current = self.current
-        kind, known = current.signature, current.known_axes
+        kind, known, is_refused = current.signature, current.known_axes, current.is_refused()
         current.stop_following()
         current.end()
-        if known is not None and not has_failed:
+        if known is not None and not has_failed and not is_refused:
             self._note_followed(kind, known)
         self._warnings.say()
 
@@ -279,10 +279,11 @@ class ForwardPasses(OwnHook):
         current = self.current
         assert current.method is not None
         current.method.begin_again(module)
+        is_refused = current.is_refused()
         current.calls, current.is_accepted = {}, None
         if self._counter is not None:
             self._counter.end_method()
-        if (known := current.known_axes) is not None:
+        if (known := current.known_axes) is not None and not is_refused:
             self._note_followed(current.signature, known)
             if self._kinds.is_done(current.signature):
                 current.stop_following()

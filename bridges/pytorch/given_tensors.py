@@ -92,15 +92,22 @@ def tensors_of(value: object) -> Iterator[torch.Tensor]:
 
     Not those in lists: there each tensor is an input of its own.
     """
-    if isinstance(value, torch.Tensor):
-        yield value
-        return
-    parts: list[object] = []
+    waiting, seen = [value], dict[int, object]()  # objects may contain themselves
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif id(value) not in seen:
+            seen[id(value)] = value
+            waiting += reversed(_parts_of(value))
+
+
+def _parts_of(value: object) -> list[object]:
     if isinstance(value, Mapping):
-        parts = list(value.values())
-    elif isinstance(value, tuple):
-        parts = list(value)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    for part in parts:
-        yield from tensors_of(part)
+        return list(value.values())
+    if isinstance(value, tuple):
+        return list(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return [getattr(value, field.name, None) for field in fields]  # some are set later
+    return []

@@ -225,8 +225,8 @@ class StateCaptureHook(PassPoint):
         hook = self._of_this_call(clock)
         if hook is None:
             self.followed_passes.begin_again()
-            clock = counter.clock_at(tensor)
-            hook = self._of_this_call(clock) or self
+            self.receive(tensor, counter.clock_at(tensor), traced, inputs, sequences)
+            return
         try:
             is_kept = hook._capture(tensor, traced, inputs, sequences)
         except (TypeError, ValueError) as error:

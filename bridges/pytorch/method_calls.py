@@ -31,15 +31,22 @@ class MethodCall:
     code: CodeType
     frame: FrameType
 
-    def place(self) -> int | None:
-        """Return where in the method this thread is; None if it is not known."""
+    def place(self) -> tuple[int, ...] | None:
+        """Return where in the method, and in what it has called, this thread is.
+
+        None if it is not known, as in a method that is compiled.
+        """
         frame: FrameType | None = sys._getframe(1)
-        place = None
+        place, is_known = [], False
         while frame is not None and frame is not self.frame:
-            if frame.f_code is self.code:
-                place = frame.f_lasti
+            is_known = is_known or frame.f_code is self.code
+            if str(frame.f_globals.get("__name__")).partition(".")[0] not in _OF_HOOKS:
+                place.append(frame.f_lasti)
             frame = frame.f_back
-        return place
+        return tuple(place) if is_known else None
+
+
+_OF_HOOKS = {"torch", __name__.partition(".")[0]}  # packages that are between the method and a hook
 
 
 class MethodWatcher:
@@ -69,16 +76,23 @@ def watched_methods(kind: type) -> dict[str, Callable[..., Any]]:
     found: dict[str, Callable[..., Any]] = {}
     for name in dir(kind):
         function = inspect.getattr_static(kind, name, None)
-        if name.startswith("_") or hasattr(nn.Module, name) or not _is_watchable(function):
+        if (
+            name.startswith("_")
+            or hasattr(nn.Module, name)
+            or not isinstance(function, FunctionType)
+        ):
             continue
-        found[name] = _watched(function)
+        if not _is_watchable(function):
+            continue
+        found[name] = _watched(kind, name, function)
     return found
 
 
-def _is_watchable(value: object) -> bool:
-    if not isinstance(value, FunctionType) or str(value.__module__).startswith("torch."):
+@functools.cache
+def _is_watchable(function: FunctionType) -> bool:
+    if str(function.__module__).startswith("torch."):
         return False
-    plain = inspect.unwrap(value)
+    plain = inspect.unwrap(function)
     lasts = (
         inspect.isgeneratorfunction,
         inspect.iscoroutinefunction,
@@ -87,21 +101,34 @@ def _is_watchable(value: object) -> bool:
     return isinstance(plain, FunctionType) and not any(is_kind(plain) for is_kind in lasts)
 
 
-def _watched(function: FunctionType) -> Callable[..., Any]:
-    names, code = _names_of_arguments(function), inspect.unwrap(function).__code__
-
-    @functools.wraps(function)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        watchers = () if torch.compiler.is_compiling() else _watchers_of(self)
-        if not watchers:
-            return function(self, *args, **kwargs)
-        call = MethodCall(self, function.__name__, names, args, kwargs, code, sys._getframe())
-        with _Told(watchers, call):
-            return function(self, *args, **kwargs)
+def _watched(kind: type, name: str, original: FunctionType) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        function = getattr(kind, name)  # the program may have replaced it
+        if not isinstance(function, FunctionType):  # such as a mock, which is not bound
+            return function(*args[1:], **kwargs)
+        watchers = () if torch.compiler.is_compiling() else _watchers_of(args)
+        if not watchers or not _is_watchable(function):
+            return function(*args, **kwargs)
+        # No variable: with the frame it would keep the arguments until garbage is collected.
+        with _Told(watchers, _call_of(function, name, args, kwargs, sys._getframe())):
+            return function(*args, **kwargs)
 
     return method
 
 
+def _call_of(
+    function: FunctionType,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    frame: FrameType,
+) -> MethodCall:
+    code = inspect.unwrap(function).__code__
+    return MethodCall(args[0], name, _names_of_arguments(function), args[1:], kwargs, code, frame)
+
+
+@functools.cache
 def _names_of_arguments(function: FunctionType) -> tuple[str, ...]:
     """Return the names of a method's positional arguments, without ``self``."""
     try:
@@ -112,8 +139,10 @@ def _names_of_arguments(function: FunctionType) -> tuple[str, ...]:
     return tuple(each.name for each in parameters if each.kind in kinds)[1:]
 
 
-def _watchers_of(module: nn.Module) -> tuple[MethodWatcher, ...]:
-    return watchers_among([*module._forward_pre_hooks.values()])  # other threads may change them
+def _watchers_of(args: tuple[Any, ...]) -> tuple[MethodWatcher, ...]:
+    """Return those of the module that comes first; of none where a class has a plain function."""
+    hooks = getattr(args[0], "_forward_pre_hooks", {}) if args else {}
+    return watchers_among([*hooks.values()])  # other threads may change them
 
 
 class _Told:

@@ -35,8 +35,10 @@ class MethodPass:
         self._current, self._kinds = current, kinds
         self._batch_axis, self._leave = batch_axis, leave
         self._has_run = False  # a layer, in this pass
-        self._first_place: int | None = None  # of the method, where the first layer was called
-        self._entered: dict[nn.Module, int | None] = {}  # parts that were called, and where
+        self._first_place: tuple[int, ...] | None = (
+            None  # of the method, where the first layer was called
+        )
+        self._entered: dict[nn.Module, tuple[int, ...] | None] = {}  # parts called, and where
 
     @property
     def frame(self) -> FrameType:
@@ -109,14 +111,15 @@ class MethodPass:
     def enters(self, module: nn.Module) -> bool:
         """Note that a part of the model is called. Return False if a loop calls it again."""
         place = self.call.place()
-        if module in self._entered and self._entered[module] == place:
+        if place is not None and self._entered.get(module) == place:
             return False
         self._entered.setdefault(module, place)
         return True
 
     def runs_again(self) -> bool:
         """Return whether a loop runs the first layer of the pass, which has just run, again."""
-        return self.call.place() == self._first_place
+        place = self.call.place()
+        return place is not None and place == self._first_place
 
     def begin_again(self, module: nn.Module | None) -> None:
         """Begin another pass, with a part of the model, if that is what begins it."""

@@ -15,7 +15,7 @@ class PassFilter:
     """Decides once for each pass of a model whether it is captured.
 
     ``when``: "train", "eval", or a function of the model. Passes are told apart by their time; see
-    PassTimes.
+    PassTimes. It is asked about a method when the first layer runs: not every method makes a pass.
     """
 
     def __init__(self, when: When, model: nn.Module) -> None:
@@ -34,6 +34,8 @@ class PassFilter:
         if accepted is None:
             accepted = self._decide() if current.is_accepted is None else current.is_accepted
             self._decided[time] = accepted
+            if current.method is not None:
+                current.is_accepted = accepted
             for earlier in [*self._decided][:-_MOST_DECIDED]:
                 self._decided.pop(earlier, None)
         return accepted

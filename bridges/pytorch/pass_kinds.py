@@ -9,7 +9,7 @@ from .current_pass import CurrentPass
 from .given_tensors import Given
 
 _MOST_FOLLOWED = 8  # passes of a kind in which some layer has not run
-_MOST_KINDS = 32  # of passes that flags may tell apart
+_MOST_KINDS = 32  # of passes of a method that flags may tell apart
 
 
 class PassKinds:
@@ -22,7 +22,8 @@ class PassKinds:
 
     def __init__(self) -> None:
         self._followed: dict[Any, int] = {}
-        self._flagged: set[Any] = set()  # kinds that flags tell apart, also of passes that failed
+        # Of each module and method, kinds that flags tell apart, also of passes that failed.
+        self._flagged: dict[Any, set[Any]] = {}
         self._by_sizes: set[Any] = set()  # kinds of which some layer has its neurons elsewhere
         self._done: set[Any] = set()  # kinds that are followed no more
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
@@ -44,10 +45,11 @@ class PassKinds:
         sizes = [tensor.shape for _, tensor in given.tensors] if kind in self._by_sizes else []
         # Of many flags, some are data, such as a name for each pass.
         flagged = (*kind, given.flags, *sizes)
-        if len(self._flagged) < _MOST_KINDS:
-            self._flagged.add(flagged)
+        known = self._flagged.setdefault((id(module), method), set())
+        if len(known) < _MOST_KINDS:
+            known.add(flagged)
         current.plain_kind = kind
-        current.signature = flagged if flagged in self._flagged else kind
+        current.signature = flagged if flagged in known else kind
 
     def note_followed(self, kind: Any, known: KnownAxes, *, has_seen_all: bool) -> None:
         """Note that a pass was followed. ``has_seen_all``: whether all layers have run in some."""

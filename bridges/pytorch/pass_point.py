@@ -67,7 +67,9 @@ class PassPoint(TensorPoint, Receiver):
         return scope.of_next_pass if scope.notes is NO_NOTES else scope.notes
 
     def takes_pass(self) -> bool:
-        """Return whether the pass that begins is captured."""
+        """Return whether the pass that begins is captured, or may be: see PassFilter."""
+        if self.followed_passes.current.method is not None:
+            return self.intake.is_open and self.capture_on
         clock = self.pass_log.counter.clock
         return self.intake.is_open and self._takes_pass_at(clock)
 
