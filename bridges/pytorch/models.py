@@ -82,7 +82,9 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def inside(pattern: Any) -> Any:
     """Return the module in wrappers of torch.compile, checkpointing, FSDP; anything else itself."""
-    while isinstance(pattern, nn.Module) and (names := _WRAPPED.intersection(pattern._modules.keys())):
+    while isinstance(pattern, nn.Module) and (
+        names := _WRAPPED.intersection(pattern._modules.keys())
+    ):
         pattern = pattern._modules[names.pop()]
     return pattern
 
