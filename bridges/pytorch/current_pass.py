@@ -3,16 +3,13 @@
 import sys
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tensorstate_gpu._capturing.pass_notes import Mask
 
 from .axis_flow import AxisFlow, KnownAxes
 from .axis_flow.mode import is_running
 from .eager_passes import EAGER
-
-if TYPE_CHECKING:
-    from .method_pass import MethodPass
 
 
 class CurrentPass(threading.local):
@@ -27,7 +24,7 @@ class CurrentPass(threading.local):
     flow: AxisFlow | None = None
     calls: dict[Any, int] | None = None  # of each capture point
     handled: BaseException | None = None  # by the program, when the pass began
-    method: "MethodPass | None" = None  # of the module, which makes the pass
+    method: Any = None  # a MethodPass, where a method of the module makes the pass
     is_accepted: bool | None = None  # in a method: by the filter of passes
 
     def begin(self, module: Any, frame: FrameType) -> None:

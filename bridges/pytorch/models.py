@@ -44,7 +44,7 @@ def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     below = [
         (_name_without_wrappers(name) or itself(module)[0], module)
         for name, module in model.named_modules(remove_duplicate=False)
-        if name and _WRAPPED.isdisjoint(module._modules)
+        if name and _WRAPPED.isdisjoint(module._modules.keys())
     ]
     return below or [itself(model)]
 
@@ -82,7 +82,9 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def inside(pattern: Any) -> Any:
     """Return the module in wrappers of torch.compile, checkpointing, FSDP; anything else itself."""
-    while isinstance(pattern, nn.Module) and (names := _WRAPPED & pattern._modules.keys()):
+    while isinstance(pattern, nn.Module) and (
+        names := _WRAPPED.intersection(pattern._modules.keys())
+    ):
         pattern = pattern._modules[names.pop()]
     return pattern
 

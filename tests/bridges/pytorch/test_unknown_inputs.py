@@ -144,19 +144,20 @@ def test_a_layer_that_runs_late_is_followed_in_its_first_pass():
         def __init__(self):
             super().__init__()
             self.first, self.late = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.is_late = False  # no argument, which would tell passes apart
 
-        def forward(self, x, late):
+        def forward(self, x):
             hidden = self.first(x)
-            return self.late(hidden.transpose(0, 1)) if late else hidden
+            return self.late(hidden.transpose(0, 1)) if self.is_late else hidden
 
     model = Late()
     with ts.capture(model, "Linear") as run, run.labels([0, 1]):
-        for late in (0, 0, 1, 0, 1):
-            model(images(2, 3, 4), late)
+        for model.is_late in (False, False, True, False, True):
+            model(images(2, 3, 4))
     assert labels_of(run["late_post_states"]) == {0: 6, 1: 6}
     with ts.capture(model, "Linear") as run, run.labels([0, 1]):
-        for late in (*[0] * 8, 1):  # too late: such passes are not followed any more
-            model(images(2, 3, 4), late)
+        for model.is_late in (*[False] * 8, True):  # too late: such passes are followed no more
+            model(images(2, 3, 4))
     with pytest.raises(ts.errors.InputsUnknown, match="did not run in the passes that were follow"):
         run["late_post_states"].counts_by()
 
