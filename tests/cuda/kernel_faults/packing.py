@@ -6,7 +6,7 @@ FAULTS = {
         "if (byte < bytes) eight[i] = read_eight",
         "eight[i] = read_eight",
         "test_pack[one state-float32-zero]",
-        "heap-buffer-overflow",
+        "ERROR: AddressSanitizer",  # an overflow, or so far beyond that nothing is there
     ),
     "reads no multiple of 16": (
         "stream.h",
