@@ -44,7 +44,8 @@ def compress(x: Any, neuron_axis: int, threshold: Any) -> Any:
 def _pack_bits(fires: Any) -> Any:
     """Like packbits, little-endian, of which XLA makes a sum for each byte.
 
-    On one thread, 115,200 rows of 20 took 1.7 ms by packbits, and 0.9 ms by this.
+    On one thread of a Zen 4 processor, JAX 0.10 took 1.7 ms for 115,200 rows of 20 by packbits, and
+    0.8 to 1.1 ms by this; for rows of 64 both took the same.
     """
     bits = jnp.pad(fires, ((0, 0), (0, -fires.shape[1] % 8))).astype(jnp.uint8)
     return functools.reduce(operator.or_, (bits[:, place::8] << place for place in range(8)))

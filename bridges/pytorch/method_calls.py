@@ -14,6 +14,9 @@ except ImportError as error:
     raise ImportError("PyTorch hooks need torch: pip install torch") from error
 from torch import nn
 
+# Where a call of a method is: offsets in the bytecode of the user's functions, innermost first.
+Place = tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MethodCall:
@@ -31,7 +34,7 @@ class MethodCall:
     code: CodeType
     frame: FrameType
 
-    def place(self) -> tuple[int, ...] | None:
+    def place(self) -> Place | None:
         """Return where in the method, and in what it has called, this thread is.
 
         None if it is not known, as in a method that is compiled.

@@ -10,7 +10,7 @@ from tensorstate_gpu._capturing.pass_notes import PassNotes
 
 from .axis_flow.factors import BATCH
 from .current_pass import CurrentPass
-from .method_calls import MethodCall
+from .method_calls import MethodCall, Place
 from .pass_kinds import PassKinds
 
 
@@ -35,10 +35,8 @@ class MethodPass:
         self._current, self._kinds = current, kinds
         self._batch_axis, self._leave = batch_axis, leave
         self._has_run = False  # a layer, in this pass
-        self._first_place: tuple[int, ...] | None = (
-            None  # of the method, where the first layer was called
-        )
-        self._entered: dict[nn.Module, tuple[int, ...] | None] = {}  # parts called, and where
+        self._first_place: Place | None = None  # where the first layer was called
+        self._entered: dict[nn.Module, Place | None] = {}  # parts called, and where
 
     @property
     def frame(self) -> FrameType:
