@@ -225,7 +225,7 @@ class ForwardPasses(OwnHook):
         if (is_inside and current.method is None) or not self._users:
             return
         names = call.names if self._mask.name is not None else ()
-        given = given_to(names, call.args, call.kwargs)
+        given = given_to(names, call.args, call.kwargs, may_load=False)
         if not given.listed and given.first_with(self._batch_axis, None) is None:
             return
         if is_inside and current.method is not None:
@@ -271,13 +271,14 @@ class ForwardPasses(OwnHook):
             self.begin_again(module)
         return True
 
-    def runs_again(self, point: object) -> bool:
+    def runs_again(self, point: object, module: nn.Module | None) -> bool:
         """Return whether a layer that runs again is the first of a method that does so in a loop.
 
-        ``point``: its capture point.
+        ``point``: its capture point. ``module``: the layer, if it still exists.
         """
         method, calls = self.current.method, self.current.calls
-        return method is not None and next(iter(calls or ()), None) is point and method.runs_again()
+        is_first = method is not None and next(iter(calls or ()), None) is point
+        return is_first and method.runs_again(module)
 
     def begin_again(self, module: nn.Module | None = None) -> None:
         """Begin the next pass of a method that runs parts of the model in a loop.

@@ -104,7 +104,8 @@ class PassPoint(TensorPoint, Receiver):
 
         If a method runs the layers of a pass again, another pass begins.
         """
-        if self._passes is None or not self._passes.runs_again(self):
+        module = None if self._module is None else self._module()
+        if self._passes is None or not self._passes.runs_again(self, module):
             return clock, number
         self._passes.begin_again()
         clock = self.pass_log.counter.clock_at(tensor)

@@ -45,6 +45,7 @@ class KnownAxes:
         self.is_told = False  # to some layer, how many inputs there are
         self.inputs_are_steps = False  # of sequences, for some layer
         self.is_one_sequence = False  # likewise, of a single one, which was noticed too late
+        self.latest_weight: nn.Parameter | None = None  # with which something was computed
         self._axes: MutableMapping[Tensor, Axes] = WeakTensorKeyDictionary()
         self._weights: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
         self._lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
@@ -138,6 +139,8 @@ class KnownAxes:
             return
         known = (self.axes, self.is_lost, self.is_weight)
         call = Call(name, func, args, kwargs, outputs, *known)
+        weights = (tensor for tensor in call.tensors if isinstance(tensor, nn.Parameter))
+        self.latest_weight = next(weights, self.latest_weight)
         note_inverse(call)
         self.takes_one_input |= takes_inputs_for_neurons(call)
         self.inputs_are_steps |= takes_inputs_for_steps(call)
