@@ -235,7 +235,5 @@ def test_what_mappings_hold_is_known(kind):
     with ts.capture(model, "first") as run:
         run.labels([0, 1, 2])
         model.first_of(kind({"x": images(3, 4)}))
-    assert {label: counts.total for label, counts in run["first"].counts_by().items()} == {
-        label: 1 for label in range(3)
-    }
+    assert [counts.total for counts in run["first"].counts_by().values()] == [1, 1, 1]
     assert run["first"].passes == (1, 1)
