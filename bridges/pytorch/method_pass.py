@@ -1,5 +1,6 @@
 """PyTorch: MethodPass, a forward pass that a public method of a model makes."""
 
+import weakref
 from collections.abc import Callable, Collection
 from types import FrameType
 
@@ -41,7 +42,7 @@ class MethodPass:
         self._first_place: Place | None = None  # where the first layer was called
         self._entered: dict[nn.Module, Place | None] = {}  # parts called, and where
         # Of each place, how often it was come to, and after which weights.
-        self._came: dict[At, list[torch.Tensor | None]] = {}
+        self._came: dict[At, list[weakref.ref[torch.Tensor] | None]] = {}
 
     @property
     def frame(self) -> FrameType:

@@ -63,6 +63,11 @@ class StagedHook(StateCaptureHook):
     def deliver(self, tensor: torch.Tensor, sequences: PackedSequence | None = None) -> None:
         """Like Receiver.deliver(); in a CUDA graph that is recorded, whenever it is replayed."""
         if is_real_forward(tensor, recorded=True):
+            if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+                raise TypeError(
+                    f"{self.name}: with stage_rows=, states cannot be captured inside transforms of "
+                    "torch.func (vmap, grad, jvp)"
+                )
             if is_recorded(tensor):
                 self._keep_for_graph()
             self.receive(tensor, self.pass_log.counter.clock_at(tensor), sequences=sequences)
