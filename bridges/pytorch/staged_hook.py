@@ -65,8 +65,8 @@ class StagedHook(StateCaptureHook):
         if is_real_forward(tensor, recorded=True):
             if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
                 raise TypeError(
-                    f"{self.name}: with stage_rows=, states cannot be captured inside transforms of "
-                    "torch.func (vmap, grad, jvp)"
+                    f"{self.name}: with stage_rows=, states cannot be captured inside transforms "
+                    "of torch.func (vmap, grad, jvp)"
                 )
             if is_recorded(tensor):
                 self._keep_for_graph()

@@ -112,8 +112,8 @@ def values_of(tensor: torch.Tensor) -> torch.Tensor:
         tensor = functorch.get_unwrapped(tensor)
     if functorch.is_functorch_wrapped_tensor(tensor):
         raise TypeError(
-            "states cannot be captured inside torch.func.vmap: compute inside `with run.paused():`, "
-            "or exclude= the layer"
+            "states cannot be captured inside torch.func.vmap: compute inside `with "
+            "run.paused():`, or exclude= the layer"
         )
     return tensor
 
