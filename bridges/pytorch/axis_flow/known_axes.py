@@ -24,7 +24,7 @@ from .factors import (
 )
 from .listed_inputs import ListedInputs
 from .same_shape import rule_of
-from .sequences import note_inverse
+from .sequences import forget_numbers, note_inverse, note_numbers
 from .views import axes_of_target
 from .weighted import takes_inputs_for_neurons, takes_inputs_for_steps, takes_one_sequence
 
@@ -145,6 +145,7 @@ class KnownAxes:
         name = name_of(func)
         if name in _WRITING:
             index, value = (args[1], args[2]) if name == "__setitem__" else (Ellipsis, args[1])
+            forget_numbers(args[0])
             self._write(name, args[0], index, value)
             return
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
@@ -155,6 +156,7 @@ class KnownAxes:
         weights = (weakref.ref(t) for t in call.tensors if isinstance(t, nn.Parameter))
         self.latest_weight = next(weights, self.latest_weight)
         note_inverse(call)
+        note_numbers(call)
         self.takes_one_input |= takes_inputs_for_neurons(call)
         self.inputs_are_steps |= takes_inputs_for_steps(call)
         if takes_one_sequence(call):
