@@ -141,7 +141,7 @@ class PassCounter(MarkingHook):
         return begin, module.register_forward_hook(self.end_pass)
 
     def rejoin(self) -> None:
-        self.times.end_all()  # the pass in which it left has no end
+        self.times.end_all()  # a compiled pass in which it left has no end
         self.here.begin(2 * self.times.begun, None, None)
         super().rejoin()
 
@@ -204,8 +204,7 @@ class PassCounter(MarkingHook):
         """Let a pass begin in a method of the model, when a layer runs."""
         here = self.here
         if here.time % 2 and self.times.is_over(here.time):
-            self.times.fail(here.time)
-            here.begin(here.time + 1, None, None)
+            self.note_failed()
         if here.time % 2 == 0:  # else a compiled pass runs, of which the method is a part
             here.method = method
 
@@ -218,6 +217,18 @@ class PassCounter(MarkingHook):
         elif here.is_of_method:
             self.end()
         here.is_of_method = False
+
+    def end_running(self) -> None:
+        """End the pass of this thread that still runs, if any: no hook is going to."""
+        if self.here.is_running():
+            self.end()
+
+    def note_failed(self) -> None:
+        """End the pass of this thread, which has failed if it has not ended, and runs no more."""
+        here = self.here
+        if here.time % 2 and not here.is_running():
+            self.times.fail(here.time)
+            here.begin(here.time + 1, None, None)
 
     def note_over(self) -> None:
         """Note that a call of this thread is over. If its pass has not ended, it has failed."""
