@@ -51,7 +51,8 @@ class Intake:
         self.log.begin(self.sink.earlier_facts())
 
     def _open_sink(self) -> None:
-        self.pending_notes = self.scope.of_next_pass = NO_NOTES
+        self.pending_notes = NO_NOTES
+        self.scope.forget_next()
         self.axis: int | None = None
         self.accumulator: Accumulator | None = None
         self._first_nan: tuple[Any, int] = (0, 0)  # NaN, and all activations
@@ -181,10 +182,13 @@ class Intake:
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""
         scope = self.scope
-        if scope.notes is not NO_NOTES:
-            return scope.notes
+        following = NO_NOTES
+        if scope.of_next_pass is not NO_NOTES or scope.of_tasks is not None:
+            following = scope.next_notes()
         # Those of the next pass end what is pending: what is pending now was set after them.
-        return scope.of_next_pass if self.pending_notes is NO_NOTES else self.pending_notes
+        if following is not NO_NOTES and self.pending_notes is NO_NOTES:
+            return following
+        return self.pending_notes if scope.notes is NO_NOTES else scope.notes
 
     def begin_notes(self, notes: PassNotes) -> None:
         """Let notes hold in this thread."""
