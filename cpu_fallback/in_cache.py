@@ -82,8 +82,8 @@ def sorted_between(rows: Bytes, parts: Ints, low: np.uint64, high: np.uint64) ->
 def _varying_bits(words: Words) -> tuple[np.uint64, Int]:
     """Return the least word, and the number of bits of the largest difference to it."""
     least, most = ~np.uint64(0), np.uint64(0)
-    for word in words:
-        least, most = min(least, word), max(most, word)
+    for i in range(len(words)):
+        least, most = min(least, words[i]), max(most, words[i])
     bits: Int = 0
     while bits < 64 and least < most and (most - least) >> np.uint64(bits):
         bits += 1
