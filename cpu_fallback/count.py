@@ -67,8 +67,8 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
         return count_by_sorting(rows, [(0, len(rows))])
     if width <= _DIRECT and len(rows) and (counted := count_directly(rows)):
         return counted
-    # Hashing moves about 32 bytes of table for each row, for any width.
-    ranges = thread_ranges(len(rows), len(rows) * (32 + width))
+    # Hashing reads and writes a cache line of a table for each row, of any width.
+    ranges = thread_ranges(len(rows), len(rows) * (64 + width))
     tables = [new_table(width, stop - start) for start, stop in ranges]
     begins = [start for start, _ in ranges]
     if len(ranges) > 1 and len(rows) <= _TRIED:
