@@ -40,8 +40,8 @@ def _stop_when_distinct(
     So must the last narrow rows, because sorting those is fast. Wide rows fill the cache earlier.
 
     Of rather few rows it asks earlier. Sorting them is faster if there is a state for each three
-    wide rows, eight narrow ones, or twenty with several ``threads``, whose tables would be merged. If
-    those are equally frequent, that shows in the first rows: n of them have repeated by
+    wide rows, eight narrow ones, or twenty with several ``threads``, whose tables would be merged.
+    If the states are equally frequent, that shows in the first rows: n of them have repeated by
     n / (2 * states).
     """
     scale = min(1.0, 64 / row_bytes)
