@@ -53,7 +53,7 @@ def test_large_rows_are_copied_by_all_threads():
             self.rows[key] = value
 
     ts.set_num_threads(3)
-    rows, target = np.random.default_rng(0).integers(0, 256, (5000, 1000), np.uint8), Target()
+    rows, target = np.random.default_rng(0).integers(0, 256, (7000, 1000), np.uint8), Target()
     cpu_fallback.copy_rows(rows, target)
     assert len(target.threads) == 3
     assert np.array_equal(target.rows, rows)
