@@ -112,9 +112,10 @@ def borrow(array: Any, argument: str) -> Tensor:
     if is_array and hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays
         wrapped = _borrow_capsule(cupy_library.from_cuda_array_interface(array), argument)
         return replace(wrapped, owner=(wrapped.owner[0], array))  # the memory is not CuPy's
+    is_convertible = isinstance(array, (list, tuple)) or (is_array and hasattr(array, "__array__"))
     raise TypeError(
         f"{argument} must be an array (NumPy, torch, or anything with __dlpack__), "
-        f"got {type(array).__name__}"
+        f"got {type(array).__name__}{': numpy.asarray() makes one' if is_convertible else ''}"
     )
 
 
