@@ -177,10 +177,6 @@ def test_what_starts_over(layer, looked_at):
     layer.hook.reset_states()
     layer.module(layer.on_cuda(torch.full((60, NEURONS), float("nan"))))
     assert layer.hook.nan_share == 1
-    with pytest.raises(ValueError, match="60 neurons"):  # the same kind, but another axis
-        other = Layer(layer.on_cuda, neuron_axis=0)
-        other.plan()
-        layer.hook.declare(60)
 
 
 def test_copies_have_no_plans(layer):

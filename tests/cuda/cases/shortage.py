@@ -3,7 +3,7 @@
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.cuda import device, host_copy
+from tensorstate_gpu.cuda import host_copy
 from tests.cuda.cases.capture import assert_captured, batches, out_of_memory, record
 
 NEURONS = 100
