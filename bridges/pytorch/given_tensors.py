@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -39,14 +40,21 @@ class Given(NamedTuple):
         return next(of_size, next(iter(fitting), None))
 
 
-def given_to(names: Sequence[str], args: tuple[object, ...], kwargs: Mapping[str, object]) -> Given:
+def given_to(
+    names: Sequence[str],
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    *,
+    may_load: bool = True,
+) -> Given:
     """Return the tensors among the arguments of a call, and inside of them.
 
-    ``names``: of the positional arguments, as far as they are needed.
+    ``names``: of the positional arguments, as far as they are needed. ``may_load``: whether
+    mappings are read; see tensors_of().
     """
     positional = [(names[i] if i < len(names) else "", value) for i, value in enumerate(args)]
     values = [*positional, *kwargs.items()]
-    tensors = [(name, tensor) for name, value in values for tensor in tensors_of(value)]
+    tensors = [(name, each) for name, value in values for each in tensors_of(value, may_load)]
     lists = (value for _, value in values if isinstance(value, list) and value)
     of_tensors = (each for each in lists if all(isinstance(t, torch.Tensor) for t in each))
     numbered = ((str(i), value) for i, value in enumerate(args))
@@ -87,10 +95,11 @@ def parameters_of(module: nn.Module) -> tuple[list[str], bool]:
     return names, any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
-def tensors_of(value: object) -> Iterator[torch.Tensor]:
+def tensors_of(value: object, may_load: bool = True) -> Iterator[torch.Tensor]:
     """Yield the tensors in mappings, tuples and dataclasses.
 
-    Not those in lists: there each tensor is an input of its own.
+    Not those in lists: there each tensor is an input of its own. Unless it ``may_load`` them, those
+    that mappings hold: to read an open file would load it, for a call that may run no layer.
     """
     waiting, seen = [value], dict[int, object]()  # objects may contain themselves
     while waiting:
@@ -99,12 +108,14 @@ def tensors_of(value: object) -> Iterator[torch.Tensor]:
             yield value
         elif id(value) not in seen:
             seen[id(value)] = value
-            waiting += reversed(_parts_of(value))
+            waiting += reversed(_parts_of(value, may_load))
 
 
-def _parts_of(value: object) -> list[object]:
-    if isinstance(value, Mapping):
+def _parts_of(value: object, may_load: bool) -> list[object]:
+    if isinstance(value, (dict, MappingProxyType)) or (may_load and isinstance(value, Mapping)):
         return list(value.values())
+    if isinstance(value, Mapping):
+        return list(getattr(value, "__dict__", {}).values())
     if isinstance(value, tuple):
         return list(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

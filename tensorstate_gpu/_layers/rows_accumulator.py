@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.backend_protocol import Transfer
 from tensorstate_gpu._arrays.dlpack import CPU
+from tensorstate_gpu._arrays.label_arrays import validated_labels
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
 from tensorstate_gpu._layers.counters import (
@@ -25,7 +26,7 @@ from tensorstate_gpu._layers.instance_groups import (
     instance_hashes,
 )
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
-from tensorstate_gpu._layers.labels import SlidingReader, validated_labels
+from tensorstate_gpu._layers.labels import SlidingReader
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._layers.run_counters import RunCounters

@@ -176,6 +176,7 @@ def in_steps_of_which_one_fails(model, monitor):
 
 
 @torch.no_grad()
+@pytest.mark.filterwarnings("ignore:a forward pass of a captured step has failed")
 def test_a_pass_that_fails_loses_nothing():
     """All is counted that would be without stages: also what the pass has passed before."""
     model = network()

@@ -126,7 +126,7 @@ def test_layers_inside_a_score_function_are_refused():
 
     model, x = Attention(learned), images(INPUTS, POSITIONS, 16)
     model.distance = distance
-    with ts.capture(model, "*"), pytest.raises(TypeError, match=r"inside torch.func transforms"):
+    with ts.capture(model, "*"), pytest.raises(TypeError, match=r"inside torch.func.vmap"):
         model(x)
     with ts.capture(model, "*", exclude="distance") as run:
         model(x)
