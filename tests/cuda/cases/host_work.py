@@ -4,6 +4,7 @@ Of hooks, and of the operators that compiled graphs contain, called as such grap
 host is what limits a captured forward pass on a GPU.
 """
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,7 @@ def calls_of_a_batch(call, before=lambda: None):
             GPU.finish_all()
 
     in_turn()
+    gc.collect()  # else what is freed during the calls may be that of earlier ones
     before()
     return sum(file.startswith(OURS) for file, _ in calls_of(in_turn)) / BATCHES
 

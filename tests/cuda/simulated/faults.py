@@ -3,7 +3,7 @@
 from contextlib import contextmanager, nullcontext
 
 from tensorstate_gpu import cuda
-from tensorstate_gpu.cuda import device, host_copy, transfer
+from tensorstate_gpu.cuda import device, host_copy
 
 
 def _entered(*, before, after):
@@ -71,13 +71,13 @@ def _reuse_rows_while_they_are_copied():
 
 
 def _reuse_host_memory_of_rows_in_transit():
-    send = transfer.Transfer.send
+    send = cuda.transfer.send
 
     def sent(self, rows):
         send(self, rows)
         self._free = self._in_flight[-1][0]
 
-    transfer.Transfer.send = sent
+    cuda.transfer.send = sent
 
 
 FAULTS = {
