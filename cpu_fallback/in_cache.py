@@ -82,8 +82,8 @@ def sorted_between(rows: Bytes, parts: Ints, low: np.uint64, high: np.uint64) ->
 def _varying_bits(words: Words) -> tuple[np.uint64, Int]:
     """Return the least word, and the number of bits of the largest difference to it."""
     least, most = ~np.uint64(0), np.uint64(0)
-    for word in words:
-        least, most = min(least, word), max(most, word)
+    for i in range(len(words)):
+        least, most = min(least, words[i]), max(most, words[i])
     bits: Int = 0
     while bits < 64 and least < most and (most - least) >> np.uint64(bits):
         bits += 1
@@ -92,20 +92,21 @@ def _varying_bits(words: Words) -> tuple[np.uint64, Int]:
 
 @inlined
 def _differ(words: Words, least: np.uint64, low: Int) -> bool:
-    """Tell whether no two of a sample of words agree in the bits from ``low`` on."""
+    """Tell whether different words of a sample all differ in the bits from ``low`` on."""
     sample = np.empty(_SAMPLE, np.uint64)
     step = max(1, len(words) // _SAMPLE - 1) | 1
-    size = min(_SAMPLE, len(words))
+    shift = np.uint64(low)
     place: Int
-    for i in range(size):
-        high = (words[i * step] - least) >> np.uint64(low)
+    for i in range(min(_SAMPLE, len(words))):
+        word = words[i * step] - least
         place = i
-        while place and sample[place - 1] > high:
+        while place and sample[place - 1] > word:
             sample[place] = sample[place - 1]
             place -= 1
-        if place and sample[place - 1] == high:
+        sample[place] = word
+    for i in range(1, min(_SAMPLE, len(words))):
+        if sample[i] != sample[i - 1] and sample[i] >> shift == sample[i - 1] >> shift:
             return False
-        sample[place] = high
     return True
 
 

@@ -69,7 +69,7 @@ def _count_in_cache(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
     packed = np.empty((sum(stop - start for start, stop in parts), rows.shape[1]), np.uint8)
     counts = np.empty(len(packed), np.int64)
 
-    def count_between(low: np.uint64, high: np.uint64) -> Range:
+    def count_between(low: np.uint64, high: np.uint64) -> tuple[Int, Int]:
         words, lower = in_cache.sorted_between(rows, ranges, low, high)
         own = packed[: lower + len(words)]  # a word is written beyond a narrower row, if allowed
         return lower, lower + _write_runs(words, 0, len(words), own, counts, lower)
@@ -85,7 +85,7 @@ def _count_in_cache(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
 
 
 def write_pieces(
-    write: Callable[[Int, Int, NDArray[np.uint8], NDArray[np.int64], Int], None],
+    write: Callable[[Int, Int, NDArray[np.uint8], NDArray[np.int64], Int], object],
     pieces: Iterable[Iterable[Int]],
     found: list[int],
     row_bytes: int,
