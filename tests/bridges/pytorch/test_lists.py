@@ -97,3 +97,23 @@ def test_what_is_stacked_are_inputs(shape):
         model([images(*shape, seed=seed) for seed in range(4)])
     assert run.instance_count == 4
     assert len(run["layer"].counts_by()) == 4
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_sequences_that_are_not_joined_are_no_inputs(count):
+    """Two batches of sequences, or one, look like the images of a detector."""
+    model = Module(LINEAR)
+    with ts.capture(model, "layer") as run:
+        for _ in range(2):
+            model([images(5, 7, 6)] * count)
+    assert run["layer"].state_count == 2 * 5 * 7
+    with pytest.raises(ts.errors.InputsUnknown):
+        run["layer"].instance_count  # noqa: B018
+
+
+def test_images_in_a_list_are_counted_without_labels():
+    model = Joined(CONV)
+    with ts.capture(model, "layer") as run:
+        for size in (4, 3, 1):
+            model([images(3, 8, 8, seed=seed) for seed in range(size)])
+    assert run.instance_count == 8
