@@ -46,7 +46,7 @@ def test_the_number_that_was_set():
 def test_large_rows_are_copied_by_all_threads():
     class Target:
         def __init__(self):
-            self.rows, self.threads = np.zeros((5000, 1000), np.uint8), []
+            self.rows, self.threads = np.zeros((7000, 1000), np.uint8), []
 
         def __setitem__(self, key, value):
             self.threads.append(threading.current_thread().name)

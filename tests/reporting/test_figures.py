@@ -118,7 +118,10 @@ def test_correlations_of_neurons_that_change():
         np.testing.assert_allclose(shown[:3, :3], 1)
         np.testing.assert_allclose(shown[3:, 3:], 1)
         assert np.abs(shown[:3, 3:]).max() < 0.2
-        assert ax.get_title() == "without 1 constant neuron"
+        name = "layer, " if states is layer else ""
+        assert ax.get_title() == f"{name}without 1 constant neuron"
+        named = [int(label.get_text()) for label in ax.get_xticklabels()]  # as the layer has them
+        np.testing.assert_allclose(shown, matrix[np.ix_(named, named)])
         ax.figure.canvas.draw()
 
 
@@ -138,6 +141,7 @@ def test_class_divergences(kind):
     assert np.isnan(np.asarray(shown).diagonal()).all()
     np.testing.assert_allclose(shown[0, 2], 1 - found.null[0, 2])
     assert shown[0, 1] < 0.05
+    assert (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) == ("", "label", "label")
     names = [label.get_text() for label in ax.get_xticklabels()]
     assert names == found.labels.tolist() == ["$b$", "a", "c"]
     written = {tuple(map(round, text.get_position())): text.get_text() for text in ax.texts}
@@ -288,6 +292,8 @@ def test_a_run_is_no_table(run):
     ):
         with pytest.raises(TypeError, match=r"got a Run; its report\(\) makes one"):
             plot(run)
+        with pytest.raises(TypeError, match=r"; the report\(\) of its run or store has it"):
+            plot(run[0])
     with pytest.raises(TypeError, match="states must be those of one layer, got Run"):
         reporting.plot_correlations(run)
     assert not plt.get_fignums()

@@ -57,6 +57,18 @@ def test_one_axis_of_positions():
     np.testing.assert_array_equal(shown_by(ax), [fires[1, :, 2]])
 
 
+def test_a_map_says_what_it_shows(conv):
+    model = nn.Sequential(conv)
+    with ts.capture(model, "Conv2d") as run, torch.no_grad():
+        model(IMAGES)
+    ax = reporting.plot_firing_map(run["0"], 2)
+    assert (ax.get_title(), ax.get_xlabel()) == ("0_post_states, input 2", "x")
+    ax = reporting.plot_firing_map(run["0"], 2, neuron=3)
+    assert ax.get_title() == "0_post_states, input 2, neuron 3 fires where black"
+    table = reporting.firing_map_to_pandas(run["0"], 2)
+    assert reporting.plot_firing_map(table).get_title() == ""
+
+
 def test_what_has_no_map(conv):
     model = nn.Sequential(conv, nn.Flatten(), nn.Linear(140, 3))
     with ts.capture(model, ["0", "2"]) as run, torch.no_grad():

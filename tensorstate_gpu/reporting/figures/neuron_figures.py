@@ -17,10 +17,12 @@ from tensorstate_gpu.reporting.figures.canvas import (
     by_layer,
     columns_of,
     floats,
+    name_both_axes,
     name_layers,
     new_axes,
     plain,
     plain_names,
+    say_of_what,
     square_of,
     table_of,
 )
@@ -31,6 +33,8 @@ from tensorstate_gpu.reporting.tidy_tables import HasMeasures, neuron_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_MOST_NUMBERS = 40  # of neurons, along an axis
 
 
 def plot_firing_rates(
@@ -122,10 +126,13 @@ def plot_correlations(
     ax = new_axes(ax, 6, 5)
     image = ax.imshow(matrix[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1)
     ax.figure.colorbar(image, ax=ax, label="correlation")
-    ax.set(xlabel="neurons, in the order of what they do", ylabel="neurons")
+    ax.set(xlabel="neuron, beside those that do alike", ylabel="neuron")
+    name_both_axes(ax, [str(neuron) for neuron in order], most=_MOST_NUMBERS)
+    without: tuple[str, ...] = ()
     if len(order) < len(matrix):
         constant = with_noun(len(matrix) - len(order), "constant neuron")
-        ax.set_title(f"without {constant}", size=10)
+        without = (f"without {constant}",)
+    say_of_what(ax, states, *without)
     return ax
 
 
