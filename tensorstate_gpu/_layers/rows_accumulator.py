@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.backend_protocol import Transfer
 from tensorstate_gpu._arrays.dlpack import CPU
+from tensorstate_gpu._arrays.label_arrays import validated_labels
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
 from tensorstate_gpu._layers.counters import (
@@ -25,7 +26,7 @@ from tensorstate_gpu._layers.instance_groups import (
     instance_hashes,
 )
 from tensorstate_gpu._layers.instance_notes import InstanceNotes
-from tensorstate_gpu._layers.labels import SlidingReader, validated_labels
+from tensorstate_gpu._layers.labels import SlidingReader
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._layers.run_counters import RunCounters
@@ -67,6 +68,10 @@ class RowsAccumulator(Accumulator):
         return self._storage.rows + sum(each.rows for each in self._transfers.values())
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
+        """Store a batch. Rows on a device come to the host while the model continues, in order.
+
+        The ledger has them at once: chunks() waits for those that are under way.
+        """
         device = device_of(packed)
         if device[0] == CPU or not len(packed):
             self.collect_transferred(wait=True)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from tensorstate_gpu._arguments import non_negative, positive_integer
+from tensorstate_gpu._arguments import non_negative, plain_numbers, positive_integer
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.errors import NothingCaptured, warn_user
@@ -229,9 +229,11 @@ def _layer_values(efficiencies: Any) -> Iterable[Any]:
         return values
     if isinstance(efficiencies, Mapping):
         return efficiencies.values()
-    values = efficiencies.tolist() if hasattr(efficiencies, "tolist") else efficiencies
+    values = efficiencies
+    if hasattr(efficiencies, "tolist"):
+        values = plain_numbers(efficiencies, "efficiencies")
     is_model = callable(efficiencies)  # a sequential one can be iterated
-    if is_model or isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+    if is_model or isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Iterable):
         raise TypeError(
             "efficiencies must be numbers, a mapping of name to number, or a model with "
             "efficiency_layers, as build_efficiency_model() and capture() return, got "

@@ -8,7 +8,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.reporting import label_divergences
-from tests.reporting.test_report import point
+from tests.support.points import point_of_numbers
 from tests.support.python_calls import calls_of
 
 
@@ -72,7 +72,7 @@ def test_a_table_by_label_of_counts():
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
 def test_a_table_without_labels_says_so(keep):
-    report = ts.Run([point("plain", [0, 1] * 9, 2, keep=keep)]).report(by_label=True)
+    report = ts.Run([point_of_numbers("plain", [0, 1] * 9, 2, keep=keep)]).report(by_label=True)
     assert report.by_label[0].as_list() is None
     expected = "plain: 18 of 18 instances were captured without labels"
     assert str(report).splitlines()[-1].startswith(expected)

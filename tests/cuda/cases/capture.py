@@ -103,6 +103,21 @@ def test_labels(machine, keep, kind):
         np.testing.assert_array_equal(found[label].counts, counts)
 
 
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_labels_units_and_masks_on_the_device(on_cuda, machine, keep):
+    """As a training loop has them, next to its inputs."""
+    torch = pytest.importorskip("torch")
+    for copied in (machine.to_device, lambda array: on_cuda(torch.from_numpy(array))):
+        points = [ts.CapturePoint("layer", keep=keep, groups=4) for _ in range(2)]
+        for rows in batches(20):
+            labels = np.arange(len(rows) // 2) % 3
+            for point, there in zip(points, (copied, np.asarray), strict=True):
+                given = there(labels), there(labels + 1)
+                point.note(PassNotes.from_arguments(*given, there(labels[:, None] > 0)))
+                record(point, machine.to_device(rows), 20)
+        assert points[0].grouped_by() == points[1].grouped_by()
+
+
 @pytest.mark.parametrize("units", [False, True])
 def test_groups(machine, units):
     """Batches in either memory, with labels or not, are in the groups in which rows would be."""
