@@ -138,7 +138,7 @@ def plain_torch_tensor(array: Any) -> Tensor | None:
     """
     torch = sys.modules.get("torch")  # not by loaded_module(): each call counts here
     element = None if torch is None else _torch_types().get(array.dtype)
-    if torch is None or element is None or type(array) not in _plain_types():
+    if torch is None or element is None or type(array) not in plain_types():
         return None
     on_cuda = array.is_cuda and torch.version.hip is None
     if array.layout is not torch.strided or array.is_neg() or not (array.is_cpu or on_cuda):
@@ -155,7 +155,7 @@ def plain_torch_tensor(array: Any) -> Tensor | None:
 
 
 @lru_cache
-def _plain_types() -> set[type]:
+def plain_types() -> set[type]:
     """Return the types of torch tensors that are numbers in memory, and nothing else.
 
     The simulated CUDA of the tests adds its own.

@@ -15,12 +15,6 @@ matplotlib.use("Agg")
 IMAGES = torch.randn(5, 2, 6, 9, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(autouse=True)
-def no_figure_is_left_open():
-    yield
-    matplotlib.pyplot.close("all")
-
-
 @pytest.fixture(scope="module")
 def conv():
     torch.manual_seed(0)

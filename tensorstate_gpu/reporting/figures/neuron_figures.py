@@ -53,25 +53,7 @@ def plot_firing_rates(
     ax = new_axes(ax, 8, min(TALLEST, 1.6 + 0.45 * len(chosen)))
     percent = 100 * floats(table, "rate")
     for place, (_, rows) in enumerate(chosen):
-        own = percent[rows]
-        # Evenly spread over the height of the row, in an order that does not look like one.
-        heights = place + 0.6 * ((np.arange(len(own)) * 0.618034) % 1 - 0.5)
-        kinds = [(own == 0, "x", RED), (own == 100, "^", ORANGE)]
-        changing = (own > 0) & (own < 100)
-        ax.plot(own[changing], heights[changing], "o", color=BLUE, ms=3, alpha=0.6, mec="none")
-        # No empty lines or texts: to a layout, they are at the corner of the figure.
-        for where, marker, colour in kinds:
-            if where.any():
-                ax.plot(own[where], heights[where], marker, color=colour, ms=5, clip_on=False)
-        if constant := _silent_and_constant(own):
-            ax.annotate(
-                constant,
-                (100, place),
-                xytext=(10, 0),
-                textcoords="offset points",
-                va="center",
-                annotation_clip=False,
-            )
+        _draw_rates(ax, place, percent[rows])
     for marker, colour, word in (("x", RED, "never fires"), ("^", ORANGE, "always fires")):
         ax.plot([], [], marker, color=colour, label=word)
     ax.invert_yaxis()
@@ -85,6 +67,27 @@ def plot_firing_rates(
 def _silent_and_constant(percent: NDArray[np.float64]) -> str:
     counted = {"dead": int((percent == 0).sum()), "always on": int((percent == 100).sum())}
     return ", ".join(f"{number:,} {word}" for word, number in counted.items() if number)
+
+
+def _draw_rates(ax: Axes, place: int, percent: NDArray[np.float64]) -> None:
+    """Draw a row of dots, for the neurons of a layer, and beside it how many never change."""
+    # Evenly spread over the height of the row, in an order that does not look like one.
+    heights = place + 0.6 * ((np.arange(len(percent)) * 0.618034) % 1 - 0.5)
+    changing = (percent > 0) & (percent < 100)
+    ax.plot(percent[changing], heights[changing], "o", color=BLUE, ms=3, alpha=0.6, mec="none")
+    # No empty lines or texts: to a layout, they are at the corner of the figure.
+    for where, marker, colour in ((percent == 0, "x", RED), (percent == 100, "^", ORANGE)):
+        if where.any():
+            ax.plot(percent[where], heights[where], marker, color=colour, ms=5, clip_on=False)
+    if constant := _silent_and_constant(percent):
+        ax.annotate(
+            constant,
+            (100, place),
+            xytext=(10, 0),
+            textcoords="offset points",
+            va="center",
+            annotation_clip=False,
+        )
 
 
 def plot_correlations(
