@@ -26,7 +26,7 @@ from .other_devices import has_backend, pack_by_torch
 from .quantized import integers_of
 from .rows_by_input import RowsByInput, rows_by_input
 from .spread_tensors import Layout, layout_by_weight, layout_given, local_part
-from .tensors import check_dense
+from .tensors import check_dense, values_of
 
 
 class TensorPoint(CapturePoint):
@@ -109,6 +109,9 @@ class TensorPoint(CapturePoint):
         """Pack and record rows, on the host where their device has no backend, or no room."""
         packed: NativeArray
         states = plain_torch_tensor(by_input.view)
+        if states is None:
+            by_input = replace(by_input, view=values_of(by_input.view))
+            states = plain_torch_tensor(by_input.view)
         if states is None and not has_backend(by_input.view):
             packed, neurons = pack_by_torch(by_input.view, by_input.axis, threshold, self.firing)
             self._record(packed, neurons, found, by_input, inputs)

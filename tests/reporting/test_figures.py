@@ -8,16 +8,10 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import neurons, reporting
-from tests.support.points import new_point
+from tests.support.points import new_point, point_of_bits
 
 matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
-
-
-def captured(name, bits, **options):
-    point = new_point(name=name, neurons=bits.shape[1], **options)
-    point.append(np.packbits(bits, axis=1, bitorder="little"), len(bits))
-    return point
 
 
 @pytest.fixture
@@ -29,9 +23,9 @@ def run():
     wide[:, :2], wide[:, 2] = False, True
     return ts.Run(
         [
-            captured("known", known),
-            captured("a $wide$ one", wide),
-            captured("c", known, keep="counts"),
+            point_of_bits("known", known),
+            point_of_bits("a $wide$ one", wide),
+            point_of_bits("c", known, keep="counts"),
         ]
     )
 
@@ -122,7 +116,7 @@ def test_correlations_of_neurons_that_change():
     rng = np.random.default_rng(1)
     groups = rng.random((500, 2)) < 0.5
     bits = np.concatenate([groups[:, [0, 1, 0, 1, 0, 1]], np.zeros((500, 1), bool)], axis=1)
-    layer = captured("layer", bits)
+    layer = point_of_bits("layer", bits)
     matrix = neurons.correlations(layer)
     tables = reporting.correlations_to_pandas(layer), reporting.correlations_to_arrow(matrix)
     for states in (layer, matrix, *tables):
@@ -279,7 +273,7 @@ def test_class_divergences_of_a_report():
 def test_a_layer_by_its_own_name():
     bits = np.eye(3, dtype=bool)
     names = ["conv_post_states", "fc_pre_states", "fc_post_states"]
-    report = ts.Run([captured(name, bits) for name in names]).report()
+    report = ts.Run([point_of_bits(name, bits) for name in names]).report()
     (line,) = reporting.plot_rank_frequency(report, "conv").lines
     assert line.get_label() == "conv_post_states"
     with pytest.raises(ValueError, match="no layer 'fc'; there are conv_post_states, fc_pre_"):
@@ -310,11 +304,11 @@ def test_a_run_is_no_table(run):
 def test_neurons_that_never_change():
     bits = np.array([[1, 0, 1], [1, 1, 1]], bool)
     with pytest.raises(ValueError, match="fewer than two neurons change: 1 of 3"):
-        reporting.plot_correlations(captured("layer", bits))
+        reporting.plot_correlations(point_of_bits("layer", bits))
 
 
 def test_thousands_of_layers():
-    layer = ts.Run([captured("one", np.eye(3, dtype=bool))]).report().to_pandas()
+    layer = ts.Run([point_of_bits("one", np.eye(3, dtype=bool))]).report().to_pandas()
     many = layer.loc[[0] * 1000].reset_index(drop=True)
     ax = reporting.plot_efficiency(many)
     assert ax.figure.get_size_inches()[1] == 30
@@ -342,7 +336,7 @@ def test_many_layers_long_names_and_single_states_leave_room_for_what_is_drawn()
 
 def test_names_that_begin_with_an_underscore_are_in_the_legend(run):
     bits = np.eye(3, dtype=bool)
-    table = ts.Run([captured(name, bits) for name in ("_fc", "_out")]).report()
+    table = ts.Run([point_of_bits(name, bits) for name in ("_fc", "_out")]).report()
     log = {10: {"train/efficiency/_fc": 0.5, "train/efficiency/_out": 0.4}}
     _, ax = plt.subplots()
     ax.axvline(2)  # of the user, without a name
@@ -377,7 +371,7 @@ LONG = [f"encoder.layers.{number}.self_attention_proj_post_states" for number in
 )
 def test_long_names_stay_distinct(names, shown):
     bits = np.eye(3, dtype=bool)
-    report = ts.Run([captured(name, bits) for name in names]).report()
+    report = ts.Run([point_of_bits(name, bits) for name in names]).report()
     legend = reporting.plot_rank_frequency(report).get_legend()
     assert [text.get_text() for text in legend.get_texts()] == shown
     for plot in (reporting.plot_efficiency, reporting.plot_firing_rates):
