@@ -100,7 +100,7 @@ class GroupSums:
         Its standard error is at most that of instances whose rows are all alike. Where instances
         belong together, so do not all count, it is at least what the coverages of the groups say:
         the error of a ratio of sums over clusters (Cochran, "Sampling techniques", 1977, 9A.1).
-        That knows of the instances' sizes, too; else fewer count if these differ.
+        Groups also tell of unequal sizes; without units, unequal instances count as fewer.
         """
         coverage, number = self.coverage, float(self.instances.number)
         if not self.instances.has_units:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness.tables import _between, _markdown
+from benchmarks.studies.intervals.study import LEAST_PRINTED
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 PAGE, PICTURE = DOCS / "statistics.md", DOCS / "intervals.svg"
@@ -64,8 +65,9 @@ def limits(cells: Sequence[Cell]) -> list[list[str]]:
     """A row for each source whose intervals do not hold: the worst of its sizes."""
     rows = [["source", "inputs", "intervals", "interval holds", "with 3 (n - H) / M added"]]
     for source in dict.fromkeys(cell["source"] for cell in cells):
-        own = [cell for cell in cells if cell["source"] == source and cell["printed"]]
-        worst = min(own, key=lambda cell: cell["held"])
+        own = [cell for cell in cells if cell["source"] == source]
+        enough = [cell for cell in own if cell["printed"] >= LEAST_PRINTED]
+        worst = min(enough, key=lambda cell: cell["held"])
         shares = [f"{100 * worst[name]:.0f} %" for name in ("held", "held_with_more")]
         of_all = f"{worst['printed']} of {worst['samples']}"
         rows.append([str(source), f"{worst['instances']:,}", of_all, *shares])

@@ -189,7 +189,7 @@ def rare_kind(share: float, rows: int = 20, common: int = 4, own: int = 8) -> So
 
 
 def texts(spread: float, median: float = 7.4, states: int = 4) -> Source:
-    """Instances of different lengths, whose rows have the more other states the later they are.
+    """Instances of different lengths, whose later rows have states of their own.
 
     ``spread``: the standard deviation of the logarithm of the length. A row of position p has one
     of some ``states`` of its own for floor(log2 p).
