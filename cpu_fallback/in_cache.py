@@ -9,10 +9,11 @@ all bits. Where neurons seldom fire, sorting them as in radix.py took up to twic
 import numpy as np
 from numpy.typing import NDArray
 
+from .buckets import load_words
 from .compiling import inlined, kernel
 from .intrinsics import address_of
 from .kernel_types import Bytes, Index, Int, Ints, Words
-from .radix import load_words, new_scratch, sort_run
+from .radix import new_scratch, sort_run
 from .threads import Range
 from .words import row_word
 

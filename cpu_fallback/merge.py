@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import in_cache
+from .buckets import split_buckets, to_buckets
 from .compiling import kernel, read_only
 from .intrinsics import address_of
 from .kernel_types import Bytes, Int, Ints, Words
-from .radix import sort_buckets, split_buckets, to_buckets
+from .radix import sort_buckets
 from .sort import gather_rows, run_bounds, sort_ranges
 from .threads import Range, run, split_ranges, thread_ranges
 from .words import compare_rows, copy_row, row_word, store_bytes

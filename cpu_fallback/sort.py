@@ -7,10 +7,11 @@ each of them once. Other ties are sorted by the highest of the lower words in wh
 import numpy as np
 from numpy.typing import NDArray
 
+from .buckets import split_buckets, to_buckets
 from .compiling import inlined, kernel
 from .intrinsics import address_of, load_word, prefetch
 from .kernel_types import Bytes, Int, Ints, Scratch, Words
-from .radix import new_scratch, sort_buckets, sort_run, split_buckets, to_buckets
+from .radix import new_scratch, sort_buckets, sort_run
 from .threads import Range, in_parallel, run, split_ranges, thread_ranges
 from .words import copy_row, row_word, rows_equal
 

@@ -123,7 +123,8 @@ class ForwardPasses(OwnHook):
     def tell_inputs(self) -> int | None:
         """Tell a layer the number of inputs of this thread's pass, if it is known."""
         current = self.current
-        if (known := current.known_axes) is not None:
+        if current.flow is not None:  # asked for each batch: not by a property
+            known = current.flow.known
             known.is_told = True
             if known.takes_one_input:
                 return 1

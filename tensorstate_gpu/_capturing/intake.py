@@ -122,7 +122,9 @@ class Intake:
         if type(packed) is not np.ndarray:
             raise TypeError(f"packed must be a NumPy array, got {type(packed).__name__}")
         instances = integer(instances, "instances")
-        self._before_batch()
+        self.sink.before_batch()
+        if (marks := self.marks) is not None:  # another thread may end the block
+            marks.before_batch(self.name)
         with self.lock:
             if self.accumulator is None:
                 raise ValueError(f"{self.name}: declare() the neurons before append()")
@@ -156,7 +158,9 @@ class Intake:
         """
         if self.is_stopped or self.pauses:
             return
-        self._before_batch()
+        self.sink.before_batch()
+        if (marks := self.marks) is not None:  # another thread may end the block
+            marks.before_batch(self.name)
         with self.lock:  # no reset by another thread may come between declare and append
             self.axis_origin = axis_origin or self.axis_origin
             self.inputs_unknown = inputs_unknown or self.inputs_unknown
@@ -169,15 +173,10 @@ class Intake:
                 notes = now.of_instances
                 fits = notes.length in (None, count)
             self.accumulator.append(packed, instances, notes if fits else NOTHING, trusted=True)
-            self.log.note_spatial_shape(spatial_shape)
+            if spatial_shape is not self.log.noted_shape:  # else that of the batch before
+                self.log.note_spatial_shape(spatial_shape)
         if not fits:
             _warn_of_misfit(notes, count)
-
-    def _before_batch(self) -> None:
-        self.sink.before_batch()
-        marks = self.marks  # another thread may end the block
-        if marks is not None:
-            marks.before_batch(self.name)
 
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""

@@ -93,17 +93,24 @@ def _captured(model: object, call: Call, batches: Batches, options: argparse.Nam
         layers = with_noun(len(run), "layer")
         after = f", after the {done:,} inputs in {options.store}" if done else ""
         print(f"capturing {layers} of {type(model).__name__}, which is not trained{after}")
-        is_ours = functools.partial(_is_ours, run)
         try:
             with Progress("capturing", batches.count(options.limit), "batches") as progress:
-                for batch in wanted:
-                    with users_code("capturing failed", is_ours), _labelled(run, batch):
-                        call(batch.inputs)
-                    done += len(batch)
-                    progress.add(1, note=with_noun(done, "input"))
+                _run_batches(run, call, wanted, done, progress)
         finally:
             _show_commit(run, bars)
     return run
+
+
+def _run_batches(
+    run: Run, call: Call, batches: Iterator[Batch], done: int, progress: Progress
+) -> None:
+    """Run the model on each batch. ``done``: how many inputs there were before."""
+    is_ours = functools.partial(_is_ours, run)
+    for batch in batches:
+        with users_code("capturing failed", is_ours), _labelled(run, batch):
+            call(batch.inputs)
+        done += len(batch)
+        progress.add(1, note=with_noun(done, "input"))
 
 
 def _is_ours(run: Run, error: Exception) -> bool:

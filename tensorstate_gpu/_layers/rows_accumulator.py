@@ -25,7 +25,7 @@ from tensorstate_gpu._layers.instance_groups import (
     groups_of,
     instance_hashes,
 )
-from tensorstate_gpu._layers.instance_notes import InstanceNotes
+from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
 from tensorstate_gpu._layers.labels import SlidingReader
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
@@ -82,7 +82,9 @@ class RowsAccumulator(Accumulator):
         transfer = self._transfers[device]
         while self._in_flight and (rows := self._in_flight[0][0].oldest(wait=False)) is not None:
             self._store_arrived(rows)  # append() defers interrupts
-        converted = self._storage.converted(notes)  # raises now, not after the transfer
+        converted = notes
+        if notes is not NOTHING:
+            converted = self._storage.converted(notes)  # raises now, not after the transfer
         try:
             transfer.send(packed)
         except MemoryError:  # no pinned memory, perhaps

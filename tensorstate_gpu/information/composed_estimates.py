@@ -299,7 +299,8 @@ def _estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]:
     parts = list(given)
     for part in parts:
         if not isinstance(part, Estimate):
-            raise TypeError(f"{argument} must be Estimates, got {type(part).__name__}")
+            advice = ": its estimate() makes one" if hasattr(part, "estimate") else ""
+            raise TypeError(f"{argument} must be Estimates, got {type(part).__name__}{advice}")
     if not parts:
         raise ValueError(f"{argument} is empty; at least one Estimate is needed")
     if any(part.sample != parts[0].sample for part in parts):

@@ -59,6 +59,8 @@ def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int6
     """
     for part in values if isinstance(values, (list, tuple)) else ():
         unmasked(part, argument)
+    if advice := _advice(values, argument):
+        raise TypeError(f"{argument} must {accepted}, got {type(values).__name__}: {advice}")
     table = host_array(values, argument)
     if table.ndim != 2 or table.dtype.kind not in "iu":
         kind = type(values).__name__
@@ -73,3 +75,13 @@ def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int6
     if float(table.sum(dtype=np.float64)) >= 2.0**63:
         raise OverflowError(f"the counts of {argument} add up to more than int64 holds")
     return table.astype(np.int64)
+
+
+def _advice(values: object, argument: str) -> str | None:
+    """Return what has a table, if something was given that could make one."""
+    if callable(getattr(values, "histogram", None)):
+        needed = "counts_by()" if argument == "by_label" else "grouped()"
+        return f"a layer has {needed}"
+    if argument == "groups" and hasattr(values, "entropy"):
+        return "bare counts do not tell inputs apart, so their error is not known"
+    return None

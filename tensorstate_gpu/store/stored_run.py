@@ -1,4 +1,4 @@
-"""StoredRun: what a store and several stores have in common: layers by name, and their report."""
+"""StoredRun: what a store and several stores have in common: their layers, by name."""
 
 from abc import abstractmethod
 from collections.abc import Iterator

@@ -78,7 +78,7 @@ def draw_architecture(model: object, report: Report, colour_by: Measure = "effic
     report : Report
         Of this model.
     colour_by : str
-        "efficiency", "dead share" (neurons that never fired), or "quality".
+        "efficiency", "dead_share" (neurons that never fired), or "quality".
 
     Returns
     -------

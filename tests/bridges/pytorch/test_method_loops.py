@@ -102,3 +102,38 @@ def test_a_method_that_calls_a_staged_layer_twice_does_not_fail_in_a_later_pass(
         with pytest.warns(ts.errors.SkippedLayersWarning, match="only their first call.*act"):
             model.pair(x)
     assert run["act"].state_count == 4
+
+
+class Outer(nn.Module):
+    """Wraps a model, as those of transformers do, so that the parts of that one are used, too."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.model = Parts() if depth == 1 else Outer(depth - 1)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.model(x))
+
+
+class Parts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+        self.decoder = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x)).mean((1, 2))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_parts_of_a_model_that_another_wraps_are_followed(depth):
+    """Images with channels last: where their neurons are, only layers before tell."""
+    model = Outer(depth)
+    parts = model.model if depth == 1 else model.model.model
+    with ts.capture(model, "ReLU") as run:
+        run.labels([0, 1])
+        parts.encoder(images(2, 7, 8, 3))
+    (encoder, _) = run.values()
+    assert (encoder.axis, encoder.axis_origin) == (3, "flow")
+    assert totals(encoder) == {0: 56, 1: 56}
