@@ -2,9 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import CodeType, FrameType
 from typing import Any
 
 try:
@@ -13,8 +11,6 @@ except ImportError as error:
     raise ImportError("JAX arrays need jax: pip install jax") from error
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_batching import custom_vmap
-from jax.experimental import io_callback
 from numpy.typing import NDArray
 
 from tensorstate_gpu._capturing.capture_point import CapturePoint
@@ -22,6 +18,7 @@ from tensorstate_gpu._capturing.run import Run
 from tensorstate_gpu._layers.layer_facts import spatial_shape
 
 from .jax_functions import compress, is_tracer
+from .jax_host_calls import call_host, callers, frames, tie_to
 
 
 def tap(
@@ -155,95 +152,27 @@ def record_in_graph(
     sizes = spatial_shape(states.shape, axis)
     point.intake.check_neurons(neurons)
 
-    def record(rows: NDArray[np.uint8], layer: int) -> None:
-        to = point if layers is None else layers.point(layer)
-        to.record(rows, neurons, axis % x.ndim, instances, axis_origin, spatial_shape=sizes)
+    def record(batch: tuple[int, ...], packed: NDArray[np.uint8], index: Any = 0) -> None:
+        batches = packed.reshape(math.prod(batch), *packed.shape[len(batch) :])
+        for rows, layer in zip(batches, np.broadcast_to(index, batch).flat, strict=True):
+            to = point if layers is None else layers.point(int(layer))
+            to.record(rows, neurons, axis % x.ndim, instances, axis_origin, spatial_shape=sizes)
 
-    if not is_tracer(packed) and not is_tracer(index):
-        point.intake.wait_for_pending()
-        record(np.asarray(packed), int(index))
-        return x
-    _raise_where_order_is_lost(point)
-    # JAX copies each argument of a callback to an array, also a constant.
-    numbers = () if layers is None else (jnp.asarray(index, jnp.int32),)
-    return tie_to(x, _recorder(record)(packed, *numbers))
+    if is_tracer(packed):
+        _raise_where_order_is_lost(point)
+    done = call_host(record, packed, *(() if layers is None else (jnp.asarray(index, jnp.int32),)))
+    return tie_to(x, done) if is_tracer(done) else x
 
 
 def _first_given(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def tie_to(x: Any, marker: Any) -> Any:
-    """Return ``x``, available only once ``marker`` has been computed.
-
-    Without this dependency JAX silently drops callbacks from the gradient of a scan (seen with
-    0.10).
-    """
-    return jax.lax.optimization_barrier((x, marker))[0]
-
-
-def _recorder(record: Callable[[NDArray[np.uint8], int], None]) -> Callable[..., Any]:
-    """Return a function that records packed rows (..., rows, bytes) when it is executed.
-
-    It takes the rows, and the numbers (...) of the layers whose they are, unless all are number 0.
-    """
-
-    def store_rows(packed: Any, index: Any = 0) -> NDArray[np.uint8]:
-        batch = packed.shape[:-2]
-        batches = np.asarray(packed).reshape(math.prod(batch), *packed.shape[-2:])
-        layers = np.broadcast_to(index, batch).reshape(-1)
-        for rows, layer in zip(batches, layers, strict=True):
-            record(rows, int(layer))
-        return np.zeros(batch, np.uint8)
-
-    return recorder(store_rows)
-
-
-def recorder(store_rows: Callable[..., NDArray[np.uint8]]) -> Callable[..., Any]:
-    """Return a traceable function that calls ``store_rows`` with its arguments, in order.
-
-    The first are packed rows. The result is that of ``store_rows``: zeros in the shape of the batch
-    axes.
-    """
-    _raise_inside_checkpoint()
-
-    @custom_vmap
-    def record(packed: Any, *numbers: Any) -> Any:
-        result = jax.ShapeDtypeStruct(packed.shape[:-2], jnp.uint8)
-        return io_callback(store_rows, result, packed, *numbers, ordered=True)
-
-    @record.def_vmap
-    def _(size: int, batched: list[bool], *given: Any) -> tuple[Any, bool]:
-        parts = [
-            part if is_batched else jnp.broadcast_to(part, (size, *part.shape))
-            for part, is_batched in zip(given, batched, strict=True)
-        ]
-        if not any(map(is_tracer, parts)):  # JAX calls back no arrays on several devices
-            jax.effects_barrier()
-            return jnp.asarray(store_rows(*map(np.asarray, parts))), True
-        return record(*parts), True  # JAX itself cannot batch ordered callbacks
-
-    return lambda packed, *numbers: record(jax.lax.stop_gradient(packed), *numbers)
-
-
-def _raise_inside_checkpoint() -> None:
-    """Raise RuntimeError while jax.checkpoint traces.
-
-    JAX would raise an error later, without naming a workaround.
-    """
-    if any(code.co_filename.endswith("ad_checkpoint.py") for code in _callers()):
-        raise RuntimeError(
-            "states cannot be recorded inside jax.checkpoint (remat), where JAX allows no "
-            "callbacks: return compress_states(x) from the function, and record it outside "
-            "with CapturePoint.append"
-        )
-
-
 def _raise_where_order_is_lost(point: CapturePoint) -> None:
     """Raise RuntimeError inside shard_map and pmap, unless the order of rows does not matter."""
     if point.keep == "counts":
         return
-    if any(code.co_filename.endswith(("shard_map.py", "pmap.py")) for code in _callers()):
+    if any(code.co_filename.endswith(("shard_map.py", "pmap.py")) for code in callers()):
         raise RuntimeError(
             f"{point.name}: inside shard_map and pmap the devices record in no particular order: "
             'return the value, and tap it outside; or use CapturePoint(name, keep="counts")'
@@ -257,7 +186,7 @@ def _flax_initialises() -> bool:
         return bool(module.is_initializing())
     if "flax.nnx" not in sys.modules:
         return False
-    return any(code.co_name == "lazy_init" and "flax" in code.co_filename for code in _callers())
+    return any(code.co_name == "lazy_init" and "flax" in code.co_filename for code in callers())
 
 
 def _linen_module() -> Any:
@@ -265,17 +194,6 @@ def _linen_module() -> Any:
     linen = sys.modules.get("flax.linen")
     if linen is None:
         return None
-    holders = (frame.f_locals.get("self") for frame in _frames())
+    holders = (frame.f_locals.get("self") for frame in frames())
     modules = (holder for holder in holders if isinstance(holder, linen.Module))
     return next((module for module in modules if module.scope is not None), None)
-
-
-def _callers() -> Iterator[CodeType]:
-    return (frame.f_code for frame in _frames())
-
-
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back

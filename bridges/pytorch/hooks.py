@@ -266,5 +266,5 @@ class StateCaptureHook(PassPoint):
 # What a hook has for the model that it is attached to, and a copy has not.
 _OF_THE_MODEL = {
     *("_handles", "_module", "_own_module", "_passes", "_filter", "_anchor", "_key_and_active"),
-    *("pass_log", "_clock"),
+    *("pass_log", "_clock", "_plans"),
 }

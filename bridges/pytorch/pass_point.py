@@ -73,10 +73,12 @@ class PassPoint(TensorPoint, Receiver):
         """Return whether the pass that begins is captured, or may be: see PassFilter."""
         if self.followed_passes.current.method is not None:
             return self.intake.is_open and self.capture_on
-        clock = self.pass_log.counter.clock
-        return self.intake.is_open and self._takes_pass_at(clock)
+        return self._takes_pass_at(self.pass_log.counter.clock)
 
     def _takes_pass_at(self, clock: int) -> bool:
+        intake = self.intake
+        if intake.pauses or intake.is_stopped:  # else what cannot be captured would raise an error
+            return False
         if self._filter is None or not self.capture_on:
             return self.capture_on
         return self._filter.accepts(clock, self.followed_passes.current)
@@ -113,7 +115,8 @@ class PassPoint(TensorPoint, Receiver):
 
         If a method runs the layers of a pass again, another pass begins.
         """
-        if self._passes is None or not self._passes.runs_again(self):
+        module = None if self._module is None else self._module()
+        if self._passes is None or not self._passes.runs_again(self, module):
             return clock, number
         self._passes.begin_again()
         clock = self.pass_log.counter.clock_at(tensor)

@@ -10,8 +10,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.host_arrays import host_array
+from tensorstate_gpu._arrays.label_arrays import validated_labels
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
-from tensorstate_gpu._layers.labels import validated_labels
 from tensorstate_gpu.errors import warn_user
 
 Mask = NDArray[np.bool_]  # (inputs, positions)
@@ -86,8 +87,7 @@ def validated_mask(mask: object) -> Mask:
 
     Raises TypeError or ValueError for anything that is not (inputs, positions).
     """
-    on_host = mask.cpu() if hasattr(mask, "cpu") else mask
-    array = np.asarray(on_host)
+    array = host_array(mask, "mask")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"mask must be of bools or numbers, got {array.dtype}")
     if array.ndim != 2:

@@ -1,0 +1,134 @@
+"""JAX: calls of the host by compiled functions, in order, with NumPy arrays."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import CodeType, FrameType
+from typing import Any
+
+try:
+    import jax
+except ImportError as error:
+    raise ImportError("JAX arrays need jax: pip install jax") from error
+import jax.numpy as jnp
+import numpy as np
+from jax._src.callback import _callback_op_sharding, _OrderedIOEffect
+from jax._src.dispatch import prim_requires_devices_during_lowering
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+# What is called with the sizes of the batch axes, and with arrays that begin with these.
+Host = Callable[..., None]
+
+
+def call_host(host: Host, *arrays: Any) -> Any:
+    """Call ``host(batch, *arrays)`` whenever this is executed, in order. Return what tells so.
+
+    ``batch``: the sizes of the axes that ``vmap`` puts before those of each array; () without. The
+    arrays are in XLA's memory: what outlives the call must be copied. The result is a zero for each
+    element of the batch.
+
+    jax.experimental.io_callback would copy each array of 100 KiB and more in a thread of XLA, and
+    wait for it. Where XLA has only one, on one processor, that thread is the one that waits.
+
+    Raises RuntimeError inside jax.checkpoint.
+    """
+    _raise_inside_checkpoint()
+    given = [jax.lax.stop_gradient(jnp.asarray(array)) for array in arrays]
+    [done] = _HOST_CALL.bind(*given or [jnp.zeros(1, jnp.uint8)], host=host, batch=())
+    return done
+
+
+def tie_to(x: Any, marker: Any) -> Any:
+    """Return ``x``, available only once ``marker`` has been computed.
+
+    Without this dependency JAX silently drops callbacks from the gradient of a scan (seen with
+    0.10).
+    """
+    return jax.lax.optimization_barrier((x, marker))[0]
+
+
+_HOST_CALL = Primitive("tensorstate_host_call")
+_HOST_CALL.multiple_results = True
+prim_requires_devices_during_lowering.add(_HOST_CALL)
+
+
+def _call_now(*given: Any, host: Host, batch: tuple[int, ...]) -> list[Any]:
+    jax.effects_barrier()
+    host(batch, *map(np.asarray, given))
+    return [jnp.zeros(batch, jnp.uint8)]
+
+
+def _result_of(*_: Any, host: Host, batch: tuple[int, ...]) -> tuple[list[Any], set[Any]]:
+    del host
+    return [jax.core.ShapedArray(batch, np.dtype(np.uint8))], {_OrderedIOEffect}
+
+
+def _differentiated(given: Sequence[Any], _: Sequence[Any], **about: Any) -> tuple[Any, list[Any]]:
+    done = _HOST_CALL.bind(*given, **about)
+    return done, [ad.Zero.from_primal_value(each) for each in done]  # type: ignore[attr-defined]
+
+
+def _batched(
+    given: Sequence[Any], axes: Sequence[int | None], *, host: Host, batch: tuple[int, ...]
+) -> tuple[Any, list[int]]:
+    sizes = zip(given, axes, strict=True)
+    size = next(part.shape[axis] for part, axis in sizes if axis is not None)
+    parts = [
+        jnp.broadcast_to(part, (size, *part.shape)) if axis is None else jnp.moveaxis(part, axis, 0)
+        for part, axis in zip(given, axes, strict=True)
+    ]
+    return _HOST_CALL.bind(*parts, host=host, batch=(size, *batch)), [0]
+
+
+def _lowered(ctx: Any, *given: Any, host: Host, batch: tuple[int, ...]) -> Any:
+    def called(*arrays: Any) -> tuple[Any]:
+        host(batch, *map(np.asarray, arrays))
+        return (np.zeros(batch, np.uint8),)
+
+    result, token, _ = mlir.emit_python_callback(
+        ctx,
+        called,
+        ctx.tokens_in.get(_OrderedIOEffect),
+        list(given),
+        ctx.avals_in,
+        ctx.avals_out,
+        has_side_effect=True,
+        returns_token=True,
+        sharding=_callback_op_sharding(ctx.module_context.axis_context, None, ctx.avals_out),
+    )
+    tokens = mlir.TokenSet({_OrderedIOEffect: token})
+    ctx.set_tokens_out(ctx.tokens_in.update_tokens(tokens))
+    return result
+
+
+_HOST_CALL.def_impl(_call_now)
+_HOST_CALL.def_effectful_abstract_eval(_result_of)
+ad.primitive_jvps[_HOST_CALL] = _differentiated
+batching.primitive_batchers[_HOST_CALL] = _batched
+mlir.register_lowering(_HOST_CALL, _lowered, cacheable=False)
+
+
+def _raise_inside_checkpoint() -> None:
+    """Raise RuntimeError while jax.checkpoint traces.
+
+    JAX would raise an error later, without naming a workaround.
+    """
+    if any(code.co_filename.endswith("ad_checkpoint.py") for code in callers()):
+        raise RuntimeError(
+            "states cannot be recorded inside jax.checkpoint (remat), where JAX allows no "
+            "callbacks: return compress_states(x) from the function, and record it outside "
+            "with CapturePoint.append"
+        )
+
+
+def callers() -> Iterator[CodeType]:
+    """Yield the code that runs in this thread, the innermost first."""
+    return (frame.f_code for frame in frames())
+
+
+def frames() -> Iterator[FrameType]:
+    """Yield the frames of this thread, the innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
