@@ -74,7 +74,7 @@ def _one_bucket(
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64] | None, NDArray[np.int64]]:
     """Like to_buckets(), for a few rows: as they are."""
     keys = np.empty(stop - start, np.uint64)
-    _load_words(rows[start:stop], word, keys)
+    load_words(rows[start:stop], word, keys)
     index = np.arange(start, stop) if with_index else None
     return keys, index, np.array([0, stop - start])
 
@@ -94,7 +94,7 @@ def _sample_cells(
     step = max(1, sum(stop - start for start, stop in ranges) // (_SAMPLE_PER_BUCKET * buckets))
     sample = np.concatenate([rows[start:stop:step] for start, stop in ranges])
     keys = np.empty(len(sample), np.uint64)
-    _load_words(sample, word, keys)
+    load_words(sample, word, keys)
     low, high = int(keys.min()), int(keys.max())
     shift = np.uint64(max(0, (high - low).bit_length() - _CELLS.bit_length() + 1))
     # bincount() of NumPy before 2.2 rejects uint64.
@@ -113,7 +113,8 @@ def split_buckets(bounds: NDArray[np.int64], parts: int) -> list[Range]:
 
 
 @kernel
-def _load_words(rows: Bytes, word: Int, keys: Words) -> None:
+def load_words(rows: Bytes, word: Int, keys: Words) -> None:
+    """Load one word of each row."""
     width, end = rows.shape[1], address_of(rows) + rows.size
     for i in range(len(rows)):
         keys[i] = row_word(address_of(rows) + i * width, word, width, end)

@@ -25,7 +25,7 @@ def sort(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64
     rows = np.ascontiguousarray(packed)
     if not len(rows):
         return np.zeros(1, np.int64), np.zeros(0, np.int64)
-    keys, index = sort_ranges(rows, thread_ranges(len(rows), 48 * len(rows)))
+    keys, index = sort_ranges(rows, thread_ranges(len(rows), 96 * len(rows)))
     return run_bounds(rows, keys, index), index
 
 

@@ -15,10 +15,14 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
+
+from benchmarks.harness.compare import rotated
 
 BACKENDS = ("tensorflow", "jax", "torch")
 ROUNDS = {"predict": 24, "fit": 8}
+WAYS = ("bare", 'keep="states"', 'keep="counts"', "run_eagerly")
 NETWORKS = ("LeNet-5, batch 200", "small ResNet, batch 32")
 
 
@@ -51,10 +55,7 @@ def small_resnet() -> Any:
 
 def measure(batches: int, rounds: dict[str, int]) -> dict[str, Any]:
     """Case -> way -> seconds of each round, on the backend of this process."""
-    import keras
     import numpy as np
-
-    import tensorstate_gpu as ts
 
     found: dict[str, Any] = {}
     for name, make, size, shape in (
@@ -64,30 +65,42 @@ def measure(batches: int, rounds: dict[str, int]) -> dict[str, Any]:
         rng = np.random.default_rng(0)
         x = rng.normal(size=(batches * size, *shape)).astype("float32")
         y = rng.integers(0, 10, len(x))
-        models = {}
-        for way in ("bare", 'keep="states"', 'keep="counts"', "run_eagerly"):
-            keras.utils.set_random_seed(0)
-            model = make()
-            if way.startswith("keep"):
-                model = ts.build_efficiency_model(model, "Conv2D", keep=way[6:-1])
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile("sgd", loss, run_eagerly=way == "run_eagerly")
-            models[way] = model
-        for method in ("predict", "fit"):
-            data = (x,) if method == "predict" else (x, y)
-            times: dict[str, list[float]] = {way: [] for way in models}
+        models = {way: compiled(make, way) for way in WAYS}
+        for method, data in (("predict", (x,)), ("fit", (x, y))):
+            times: dict[str, list[float]] = {way: [] for way in WAYS}
             for number in range(rounds[method] + 1):  # the first traces and compiles
-                first = number % len(models)  # who comes behind another meets its threads
-                for way in [*models][first:] + [*models][:first]:
-                    model = models[way]
-                    if way.startswith("keep"):
-                        ts.reset_efficiency_model(model)
-                    begun = time.perf_counter()
-                    getattr(model, method)(*data, batch_size=size, verbose=0)
+                for way in rotated(WAYS, number):
+                    taken = seconds(models[way], method, data, size)
                     if number:
-                        times[way].append(time.perf_counter() - begun)
+                        times[way].append(taken)
             found[f"{name}, {method}"] = times
     return found
+
+
+def compiled(make: Callable[[], Any], way: str) -> Any:
+    """A new model, ready to be trained."""
+    import keras
+
+    import tensorstate_gpu as ts
+
+    keras.utils.set_random_seed(0)
+    model = make()
+    if way.startswith("keep"):
+        model = ts.build_efficiency_model(model, "Conv2D", keep=way[6:-1])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, run_eagerly=way == "run_eagerly")
+    return model
+
+
+def seconds(model: Any, method: str, data: tuple[Any, ...], size: int) -> float:
+    """How long a method takes, in batches of this size."""
+    import tensorstate_gpu as ts
+
+    if hasattr(model, "efficiency_layers"):
+        ts.reset_efficiency_model(model)
+    begun = time.perf_counter()
+    getattr(model, method)(*data, batch_size=size, verbose=0)
+    return time.perf_counter() - begun
 
 
 def rows(results: dict[str, Any]) -> list[list[str]]:

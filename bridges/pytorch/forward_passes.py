@@ -175,6 +175,7 @@ class ForwardPasses(OwnHook):
         notes = self._users[0].notes_now()
         if self._counter is not None:
             self._counter.keep_notes(self._users[0].notes_of_thread())
+        given = given.by_what_lists_are(axis, notes.inputs)
         current.mask = self._mask.mask_of(given, notes)
         first = given.first_with(axis, notes.inputs)  # labels tell which of several counts them
         listed = notes.inputs or len(given.listed) or None

@@ -24,6 +24,16 @@ class Given(NamedTuple):
     listed: list[torch.Tensor]
     flags: tuple[tuple[str, object], ...] = ()
 
+    def by_what_lists_are(self, axis: int, inputs: int | None) -> "Given":
+        """Return the same, with the tensors of the list among the others if the list is a batch.
+
+        ``axis``: of inputs in a batch. ``inputs``: how many there are, if labels say so.
+        """
+        if not self.listed or _are_inputs(self.listed, axis, inputs):
+            return self
+        batch = [("", tensor) for tensor in self.listed]
+        return self._replace(tensors=[*self.tensors, *batch], listed=[])
+
     @property
     def all_tensors(self) -> list[torch.Tensor]:
         """All of them, also those of the list."""
@@ -61,6 +71,24 @@ def given_to(
     marks = ((at, _mark_of_flag(value)) for at, value in (*numbered, *kwargs.items()))
     flags = tuple((at, mark) for at, mark in marks if mark is not None)
     return Given(tensors, next(of_tensors, []), flags)
+
+
+def _are_inputs(tensors: list[torch.Tensor], axis: int, inputs: int | None) -> bool:
+    """Return whether each tensor of a list is an input, such as an image of a detector.
+
+    Else the list is a batch, as a DataLoader makes one of inputs and targets: its tensors are of
+    different kinds, or have as many inputs, and axes that those of a single input have not.
+    """
+    shapes = {tensor.shape for tensor in tensors}
+    ndim = tensors[0].ndim
+    if len({(tensor.ndim, tensor.dtype) for tensor in tensors}) > 1:
+        return False
+    sizes = {shape[axis] for shape in shapes} if -ndim <= axis < ndim else {0}
+    if len(sizes) > 1:
+        return True
+    if inputs not in (None, len(tensors)) and sizes == {inputs}:
+        return False
+    return ndim < 4 and not (ndim == 2 and (len(shapes) > 1 or len(tensors) == 1))
 
 
 def _mark_of_flag(value: object) -> object:

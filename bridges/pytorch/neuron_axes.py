@@ -17,7 +17,7 @@ class AxisRule:
     """Where the neuron axis of a tensor is.
 
     ``kind``: "channels" (after the batch), "last", or "unknown" (nothing but the number of axes
-    tells). ``spatial``: the number of axes after the channels, if the module defines it; it reveals
+    tells). ``spatial``: the number of axes of positions, if the module defines it; it reveals
     unbatched inputs. ``batch_second``: the layout is (sequence, batch, features), as in attention
     and recurrent layers. ``defined``: the module's definition leaves no other axis. ``width``: the
     number of neurons, if the module has a weight for each, as norms have. ``own_forward``: whether
@@ -37,11 +37,13 @@ class AxisRule:
 
     def axis(self, ndim: int) -> int:
         """Return the neuron axis of a tensor with ``ndim`` axes, counted from the front."""
+        if self.kind == "last":
+            return ndim - 1
         if not self._tells_of(ndim):
             return 1 if ndim in (4, 5) else ndim - 1
         if self.kind == "channels" and self.spatial is not None:
             return max(ndim - 1 - self.spatial, 0)
-        return min(1, ndim - 1) if self.kind == "channels" else ndim - 1
+        return min(1, ndim - 1)
 
     def is_guess(self, ndim: int) -> bool:
         """Return whether the axis is a guess. Two axes are (batch, features) almost always."""
@@ -126,7 +128,7 @@ def _rule_of_name(module: Any) -> AxisRule | None:
     pooling = _POOLING.search(name)
     if pooling:
         return AxisRule("channels", int(pooling[1]))
-    return AxisRule("last") if _BLOCK.search(name) else None
+    return AxisRule("last", 1) if _BLOCK.search(name) else None  # of images, nothing tells
 
 
 def _width_of(module: Any) -> int | None:

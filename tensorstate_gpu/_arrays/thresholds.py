@@ -104,8 +104,10 @@ def _threshold_values(threshold: Threshold, neurons: int | None) -> list[Number]
         return [_real(threshold)]
     if not (isinstance(threshold, (list, tuple)) or hasattr(threshold, "tolist")):
         raise _threshold_type_error(threshold)
-    is_sequence = isinstance(threshold, (list, tuple))
-    values = list(threshold) if is_sequence else plain_numbers(threshold, "threshold")
+    if isinstance(threshold, (list, tuple)):
+        values = list(threshold)
+    else:
+        values = plain_numbers(threshold, "threshold")
     if not isinstance(values, list):  # a 0-d array
         return [_real(values)]
     if neurons is not None and len(values) != neurons:

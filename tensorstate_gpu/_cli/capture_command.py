@@ -46,9 +46,12 @@ def capture(options: argparse.Namespace) -> int:
         raise
     with Progress.in_percent("measuring") as progress:
         report = run.report(by_label=options.labels is not None, progress=progress.to_share)
-    print(f"\n{report.to_text(terminal_width())}")
+    try:
+        if page is not None:  # first: who reads the table, such as head, may not read to its end
+            report.to_html(page, origin=_origin(options))
+    finally:
+        print(f"\n{report.to_text(terminal_width())}")
     if page is not None:
-        report.to_html(page, origin=_origin(options))
         print(f"\nThe page with charts: {page}")
     elif why_no_page is not None:
         print(f"\nNo page with charts: {why_no_page}")

@@ -169,6 +169,7 @@ class LayerLog:
         return self._facts(ended=True)
 
     def _facts(self, ended: bool) -> LayerFacts:
+        """``ended``: only of passes that have ended."""
         source, earlier = self.pass_source, self._earlier
         shapes = [*self._spatial_shapes]
         bypass = None if source is None else source.bypass()

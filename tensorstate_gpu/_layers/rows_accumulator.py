@@ -68,6 +68,10 @@ class RowsAccumulator(Accumulator):
         return self._storage.rows + sum(each.rows for each in self._transfers.values())
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
+        """Store a batch. Rows on a device come to the host while the model continues, in order.
+
+        The ledger has them at once: chunks() waits for those that are under way.
+        """
         device = device_of(packed)
         if device[0] == CPU or not len(packed):
             self.collect_transferred(wait=True)

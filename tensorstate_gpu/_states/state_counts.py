@@ -259,11 +259,12 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
     """Merge histograms in one pass. Raises ValueError if their numbers of neurons differ."""
     for part in parts:
         _same_neurons(part, neurons)
-    if len(parts) == 1:
-        return parts[0]
-    if sum(part.total for part in parts) >= 2**63:
+    filled = [part for part in parts if len(part)] or parts[:1]
+    if len(filled) == 1:
+        return filled[0]
+    if sum(part.total for part in filled) >= 2**63:
         raise OverflowError("counts add up to more than int64 holds")
-    histograms = [(part.packed, part.counts) for part in parts if len(part)]
+    histograms = [(part.packed, part.counts) for part in filled]
     packed, counts = cpu().merge(histograms, row_bytes(neurons))
     return StateCounts.trusted(packed, counts, neurons)
 

@@ -32,7 +32,7 @@ def loaded_state(
 
     Raises TypeError or ValueError unless they are of a monitor like this one; see check_state().
     """
-    states = list(state) if isinstance(state, list | tuple) else [state]
+    states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
     for each in states:
         check_state(each, layers, rule, groups)
     saved = SavedPart(states[0] if len(states) == 1 else together(states))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.folder import Folder
 from tests.support.samples import sample, sweep
 from tests.support.store_runs import (
     Capture,
@@ -17,12 +16,8 @@ from tests.support.store_runs import (
     check_finished,
     committed_instances,
     small_chunks,  # noqa: F401 a fixture
+    system_as_it_was,  # noqa: F401 a fixture
 )
-
-
-@pytest.fixture(autouse=True)
-def _system_as_it_was(monkeypatch):
-    monkeypatch.setattr(Folder, "system", Folder.system)  # put back afterwards
 
 
 def operations(path, durability):

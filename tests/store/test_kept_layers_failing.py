@@ -12,7 +12,6 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import kept_runs
 from tensorstate_gpu.store.background_writer import BackgroundWriter
-from tensorstate_gpu.store.folder import Folder
 from tests.support.points import new_point, rows_of
 from tests.support.samples import sample, sweep
 from tests.support.store_runs import (
@@ -21,12 +20,8 @@ from tests.support.store_runs import (
     boundaries,
     check_finished,
     committed_instances,
+    system_as_it_was,  # noqa: F401 a fixture
 )
-
-
-@pytest.fixture(autouse=True)
-def _system_as_it_was(monkeypatch):
-    monkeypatch.setattr(Folder, "system", Folder.system)  # put back afterwards
 
 
 def operations(path):

@@ -31,6 +31,12 @@ def small_chunks():
         yield
 
 
+@pytest.fixture(autouse=True)
+def system_as_it_was(monkeypatch):
+    """For the tests of a module that imports it: the calls of Folder are put back afterwards."""
+    monkeypatch.setattr(Folder, "system", Folder.system)
+
+
 INSTANCES = 41
 _random = np.random.default_rng(0)
 # States of each instance. Those of "dense" differ from batch to batch; see PROGRAMS.

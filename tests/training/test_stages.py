@@ -11,7 +11,6 @@ from tests.support.staged_models import (
     batch,
     expected,
     network,
-    nothing_compiled_before,  # noqa: F401
     staged,
 )
 

@@ -153,7 +153,7 @@ class KnownAxes:
             return
         known = (self.axes, self.is_lost, self.is_weight)
         call = Call(name, func, args, kwargs, outputs, *known)
-        weights = (weakref.ref(t) for t in call.tensors if isinstance(t, nn.Parameter))
+        weights = (weakref.ref[Tensor](t) for t in call.tensors if isinstance(t, nn.Parameter))
         self.latest_weight = next(weights, self.latest_weight)
         note_inverse(call)
         note_numbers(call)

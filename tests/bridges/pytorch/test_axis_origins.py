@@ -172,3 +172,14 @@ def test_what_one_method_returns_is_known_to_the_next():
     assert run["act"].state_count == 2 * 5 * 16
     assert run["act"].neurons == 5
     assert run["last"].counts_by().keys() == {0, 1, 2}
+
+
+class ChannelAttention(nn.Module):
+    def forward(self, x):
+        return x * x.mean((2, 3), keepdim=True).sigmoid()
+
+
+def test_a_block_of_images_that_only_has_the_name_of_one_of_tokens():
+    model = nn.Sequential(ChannelAttention())
+    with ts.capture(model, "0"), pytest.warns(GuessedAxisWarning, match="0_post_states"):
+        model(images(2, 5, 8, 8))

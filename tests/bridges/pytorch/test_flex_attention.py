@@ -17,13 +17,6 @@ INPUTS, POSITIONS, HEADS, WIDTH = 3, 5, 2, 8
 REAL = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])  # the others are padding
 
 
-@pytest.fixture
-def nothing_compiled_before():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
 def causal(batch, head, query, key):
     return query >= key
 
