@@ -12,6 +12,7 @@ except ImportError as error:
 import jax.numpy as jnp
 import numpy as np
 from jax._src.callback import _callback_op_sharding, _OrderedIOEffect
+from jax._src.core import take_current_trace
 from jax._src.dispatch import prim_requires_devices_during_lowering
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -36,6 +37,15 @@ def call_host(host: Host, *arrays: Any) -> Any:
     given = [jax.lax.stop_gradient(jnp.asarray(array)) for array in arrays]
     [done] = _HOST_CALL.bind(*given or [jnp.zeros(1, jnp.uint8)], host=host, batch=())
     return done
+
+
+def in_transformation() -> bool:
+    """Return whether JAX traces a function now, whose operations it may execute later.
+
+    Arrays that such a function does not get as arguments are no tracers in it.
+    """
+    with take_current_trace() as current, take_current_trace() as outermost:
+        return current is not outermost
 
 
 def tie_to(x: Any, marker: Any) -> Any:
