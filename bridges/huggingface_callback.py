@@ -20,6 +20,7 @@ from tensorstate_gpu.training.monitor_options import MonitorKeywords
 from tensorstate_gpu.training.scalars import Scalars
 
 _PREDICTION = "test"  # the phase of Trainer.predict()
+_FILE = "efficiency_monitor"  # in a checkpoint, with the number of the rank if there are several
 
 
 class EfficiencyCallback(TrainerCallback):
@@ -35,8 +36,8 @@ class EfficiencyCallback(TrainerCallback):
     the callback know when an evaluation or a prediction begins, so that these are captured before
     and after the training, too: ``trainer.evaluate()`` returns ``eval_efficiency``, ...
 
-    The counts are in a file of each checkpoint. Without a window, those of training begin anew with
-    each epoch; those of evaluation do with each evaluation.
+    The counts are in a file of each checkpoint, one for each rank. Without a window, those of
+    training begin anew with each epoch; those of evaluation do with each evaluation.
 
     Parameters
     ----------
@@ -95,9 +96,8 @@ class EfficiencyCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        file = self._file(args, state)
-        if state.global_step and file.exists():
-            self._own.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        if state.global_step:
+            self._go_on(args, state)
         self._own.begin_training(kwargs["model"], state.global_step)
 
     def on_epoch_begin(
@@ -168,15 +168,43 @@ class EfficiencyCallback(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        file = self._file(args, state)
-        if file.parent.exists():
-            torch.save(self._own.state_dict(), file)
+        folder = _checkpoint(args, state)
+        if not folder.exists():
+            return
+        names = [_file_name(rank, args.world_size) for rank in range(args.world_size)]
+        torch.save(self._own.state_dict(), folder / names[args.process_index])
+        if args.process_index == 0:
+            for file in _files_of(folder):  # an earlier training of other ranks has left some
+                if file.name not in names:
+                    file.unlink()
 
-    def _file(self, args: TrainingArguments, state: TrainerState) -> Path:
-        """Return the file of this rank in the checkpoint of a step."""
-        rank = f"_{args.process_index}" if args.world_size > 1 else ""
-        folder = Path(args.output_dir or ".", f"checkpoint-{state.global_step}")
-        return folder / f"efficiency_monitor{rank}.pt"
+    def _go_on(self, args: TrainingArguments, state: TrainerState) -> None:
+        """Go on with this rank's share of the counts in the checkpoint that a training resumes."""
+        folder, given = _checkpoint(args, state), args.resume_from_checkpoint
+        if not _files_of(folder) and given and Path(given).name == folder.name:
+            folder = Path(given)
+        if not (files := _files_of(folder)):
+            warn_user(
+                f"EfficiencyCallback: the training goes on from step {state.global_step}, but "
+                f"{folder} has no counts, so they begin anew. Of a checkpoint elsewhere, tell "
+                "TrainingArguments(resume_from_checkpoint=...), too"
+            )
+        own = files[args.process_index :: args.world_size]
+        states = [torch.load(file, map_location="cpu", weights_only=True) for file in own]
+        self._own.load_share({"ranks": states}, 0, 1)
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(args.output_dir or ".", f"checkpoint-{state.global_step}")
+
+
+def _file_name(rank: int, ranks: int) -> str:
+    return f"{_FILE}_{rank}.pt" if ranks > 1 else f"{_FILE}.pt"
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Return the files with counts of a checkpoint, in the order of ranks."""
+    return sorted(folder.glob(f"{_FILE}*.pt"), key=lambda file: (len(file.name), file.name))
 
 
 @dataclass

@@ -62,14 +62,12 @@ _HOST_CALL.multiple_results = True
 prim_requires_devices_during_lowering.add(_HOST_CALL)
 
 
-@_HOST_CALL.def_impl
 def _call_now(*given: Any, host: Host, batch: tuple[int, ...]) -> list[Any]:
-    jax.effects_barrier()  # type: ignore[no-untyped-call]
+    jax.effects_barrier()
     host(batch, *map(np.asarray, given))
     return [jnp.zeros(batch, jnp.uint8)]
 
 
-@_HOST_CALL.def_effectful_abstract_eval
 def _result_of(*_: Any, host: Host, batch: tuple[int, ...]) -> tuple[list[Any], set[Any]]:
     del host
     return [jax.core.ShapedArray(batch, np.dtype(np.uint8))], {_OrderedIOEffect}
@@ -77,7 +75,7 @@ def _result_of(*_: Any, host: Host, batch: tuple[int, ...]) -> tuple[list[Any], 
 
 def _differentiated(given: Sequence[Any], _: Sequence[Any], **about: Any) -> tuple[Any, list[Any]]:
     done = _HOST_CALL.bind(*given, **about)
-    return done, [ad.Zero.from_primal_value(each) for each in done]
+    return done, [ad.Zero.from_primal_value(each) for each in done]  # type: ignore[attr-defined]
 
 
 def _batched(
@@ -113,6 +111,8 @@ def _lowered(ctx: Any, *given: Any, host: Host, batch: tuple[int, ...]) -> Any:
     return result
 
 
+_HOST_CALL.def_impl(_call_now)
+_HOST_CALL.def_effectful_abstract_eval(_result_of)
 ad.primitive_jvps[_HOST_CALL] = _differentiated
 batching.primitive_batchers[_HOST_CALL] = _batched
 mlir.register_lowering(_HOST_CALL, _lowered, cacheable=False)

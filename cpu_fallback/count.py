@@ -27,7 +27,9 @@ def new_table(row_bytes: int, most: int = 0) -> Table:
     return NarrowTable(row_bytes) if row_bytes <= 8 else WideTable(row_bytes, most)
 
 
-def _stop_when_distinct(row_bytes: int, before: int = 0, after: int = 0) -> StopRule:
+def _stop_when_distinct(
+    row_bytes: int, before: int = 0, after: int = 0, threads: int = 1
+) -> StopRule:
     """Build the rule that abandons a table that outgrows the cache while most rows are new.
 
     ``before`` and ``after``: numbers of rows that the table has counted, or will count, apart from
@@ -38,10 +40,12 @@ def _stop_when_distinct(row_bytes: int, before: int = 0, after: int = 0) -> Stop
     So must the last narrow rows, because sorting those is fast. Wide rows fill the cache earlier.
 
     Of rather few rows it asks earlier. Sorting them is faster if there is a state for each three
-    rows. If those are equally frequent, that shows in the first rows: n of them have repeated by
+    wide rows, eight narrow ones, or twenty with several ``threads``, whose tables would be merged.
+    If the states are equally frequent, that shows in the first rows: n of them have repeated by
     n / (2 * states).
     """
     scale = min(1.0, 64 / row_bytes)
+    to_a_state = 3 if row_bytes > 8 else 8 if threads == 1 else 20
     steps = ((1 << 19, 3), (1 << 17, 1.5), (1 << 15, 1.1), (1 << 13, 1.03))
 
     def should_stop(distinct: int, seen: int, to_come: int) -> bool:
@@ -49,7 +53,7 @@ def _stop_when_distinct(row_bytes: int, before: int = 0, after: int = 0) -> Stop
         if row_bytes <= 8 and distinct >= (1 << 13) - _SLACK and to_come < 16 * distinct:
             return seen < 2 * distinct
         rows = seen + to_come
-        if to_come < 64 * distinct and seen < distinct * (1 + 1.5 * distinct / rows):
+        if to_come < 64 * distinct and seen < distinct * (1 + to_a_state / 2 * distinct / rows):
             return True
         for known, repeats in steps:
             if distinct >= scale * known - _SLACK:
@@ -67,13 +71,13 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
         return count_by_sorting(rows, [(0, len(rows))])
     if width <= _DIRECT and len(rows) and (counted := count_directly(rows)):
         return counted
-    # Hashing moves about 32 bytes of table for each row, for any width.
-    ranges = thread_ranges(len(rows), len(rows) * (32 + width))
+    # Hashing reads and writes a cache line of a table for each row, of any width.
+    ranges = thread_ranges(len(rows), len(rows) * (64 + width))
     tables = [new_table(width, stop - start) for start, stop in ranges]
     begins = [start for start, _ in ranges]
     if len(ranges) > 1 and len(rows) <= _TRIED:
         begins[0] = trial = min(len(rows) // 8, ranges[0][1])
-        stop_rule = _stop_when_distinct(width, after=len(rows) - trial)
+        stop_rule = _stop_when_distinct(width, 0, len(rows) - trial, len(ranges))
         if tables[0].add(rows, None, 0, trial, stop_rule) < trial:
             return count_by_sorting(rows, ranges)
 

@@ -7,10 +7,12 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from . import in_cache
+from .buckets import split_buckets, to_buckets
 from .compiling import kernel, read_only
 from .intrinsics import address_of
 from .kernel_types import Bytes, Int, Ints, Words
-from .radix import sort_buckets, split_buckets, to_buckets
+from .radix import sort_buckets
 from .sort import gather_rows, run_bounds, sort_ranges
 from .threads import Range, run, split_ranges, thread_ranges
 from .words import compare_rows, copy_row, row_word, store_bytes
@@ -18,11 +20,14 @@ from .words import compare_rows, copy_row, row_word, store_bytes
 # Distinct rows in order (distinct, bytes), and their int64 counts.
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
+_FEW = 1 << 13  # narrow rows, up to which the counters of a sort by all bits take too long to clear
+
 
 def count_by_sorting(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
     """Count the rows in some ranges, one thread per range. Faster than a table if most differ."""
     if rows.shape[1] <= 8:
-        return _count_narrow(rows, parts)
+        count = _count_in_cache if len(rows) > _FEW and in_cache.fits(parts) else _count_narrow
+        return count(rows, parts)
     keys, index = sort_ranges(rows, parts)
     bounds = run_bounds(rows, keys, index)
     return gather_rows(rows, index[bounds[:-1]], len(parts)), np.diff(bounds)
@@ -30,7 +35,7 @@ def count_by_sorting(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
 
 def count_weighted(rows: NDArray[np.uint8], weights: NDArray[np.int64]) -> Histogram:
     """Count rows, at least one, each as often as its weight says."""
-    parts = thread_ranges(len(rows), 48 * len(rows))
+    parts = thread_ranges(len(rows), 96 * len(rows))
     keys, index = sort_ranges(rows, parts)
     starts = run_bounds(rows, keys, index)[:-1]
     return gather_rows(rows, index[starts], len(parts)), np.add.reduceat(weights[index], starts)
@@ -59,8 +64,29 @@ def _count_narrow(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
     return write_pieces(partial(_write_runs, keys), ranges, found, rows.shape[1])
 
 
+def _count_in_cache(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
+    """Write the states of each range of words where they belong if no row repeats."""
+    ranges = np.array(parts)
+    packed = np.empty((sum(stop - start for start, stop in parts), rows.shape[1]), np.uint8)
+    counts = np.empty(len(packed), np.int64)
+
+    def count_between(low: np.uint64, high: np.uint64) -> tuple[Int, Int]:
+        words, lower = in_cache.sorted_between(rows, ranges, low, high)
+        own = packed[: lower + len(words)]  # a word is written beyond a narrower row, if allowed
+        return lower, lower + _write_runs(words, 0, len(words), own, counts, lower)
+
+    (_, found), *others = run(count_between, in_cache.split_words(rows, parts))
+    for start, stop in others:  # move them down, behind those before
+        end = found + stop - start
+        packed[found:end], counts[found:end] = packed[start:stop], counts[start:stop]
+        found = end
+    if found < len(packed) // 2:
+        return packed[:found].copy(), counts[:found].copy()
+    return packed[:found], counts[:found]
+
+
 def write_pieces(
-    write: Callable[[Int, Int, NDArray[np.uint8], NDArray[np.int64], Int], None],
+    write: Callable[[Int, Int, NDArray[np.uint8], NDArray[np.int64], Int], object],
     pieces: Iterable[Iterable[Int]],
     found: list[int],
     row_bytes: int,
@@ -115,13 +141,14 @@ def _count_runs(keys: Words, start: Int, stop: Int) -> int:
 
 
 @kernel
-def _write_runs(keys: Words, start: Int, stop: Int, packed: Bytes, counts: Ints, at: Int) -> None:
+def _write_runs(keys: Words, start: Int, stop: Int, packed: Bytes, counts: Ints, at: Int) -> Int:
     """Write each distinct key of [start, stop) and its count, from row ``at`` of ``packed`` on.
 
-    Without branches, as where runs end is random: each key is written, over one of the same run.
+    Returns how many there are. Without branches, as where runs end is random: each key is written,
+    over one of the same run.
     """
     if start == stop:
-        return
+        return 0
     width, end = packed.shape[1], address_of(packed) + packed.size
     target = address_of(packed) + at * width
     first = at
@@ -136,6 +163,7 @@ def _write_runs(keys: Words, start: Int, stop: Int, packed: Bytes, counts: Ints,
     for i in range(at, first, -1):
         counts[i] -= counts[i - 1]
     counts[first] -= start
+    return at - first + 1
 
 
 @kernel

@@ -84,7 +84,7 @@ class Counter:
         return not self._is_sorting and 2 * len(rows) <= self._most_in_tables
 
     def _add_to_tables(self, rows: NDArray[np.uint8], weights: NDArray[np.int64] | None) -> None:
-        parts = thread_ranges(len(rows), len(rows) * (32 + self._row_bytes))
+        parts = thread_ranges(len(rows), len(rows) * (64 + self._row_bytes))
         if len(parts) == 1:
             self._tables[0].add(rows, weights, 0, len(rows), never_stop)
         else:
@@ -211,7 +211,7 @@ class Counter:
 
 def _ordered(table: Table) -> Histogram:
     rows, counts = table.entries()
-    threads = len(thread_ranges(len(rows), 48 * len(rows)))
+    threads = len(thread_ranges(len(rows), 96 * len(rows)))
     return in_order(rows, counts, threads)
 
 

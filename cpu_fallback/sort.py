@@ -7,10 +7,11 @@ each of them once. Other ties are sorted by the highest of the lower words in wh
 import numpy as np
 from numpy.typing import NDArray
 
+from .buckets import split_buckets, to_buckets
 from .compiling import inlined, kernel
 from .intrinsics import address_of, load_word, prefetch
 from .kernel_types import Bytes, Int, Ints, Scratch, Words
-from .radix import new_scratch, sort_buckets, sort_run, split_buckets, to_buckets
+from .radix import new_scratch, sort_buckets, sort_run
 from .threads import Range, in_parallel, run, split_ranges, thread_ranges
 from .words import copy_row, row_word, rows_equal
 
@@ -25,7 +26,7 @@ def sort(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64
     rows = np.ascontiguousarray(packed)
     if not len(rows):
         return np.zeros(1, np.int64), np.zeros(0, np.int64)
-    keys, index = sort_ranges(rows, thread_ranges(len(rows), 48 * len(rows)))
+    keys, index = sort_ranges(rows, thread_ranges(len(rows), 96 * len(rows)))
     return run_bounds(rows, keys, index), index
 
 

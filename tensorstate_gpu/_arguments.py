@@ -10,8 +10,8 @@ import numpy as np
 
 def real(value: Any, argument: str) -> float:
     """Return a real number as a float. Raises TypeError for anything else, including a bool."""
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()  # a tensor of one number
+    if getattr(value, "shape", None) == () and hasattr(value, "tolist"):
+        value = plain_numbers(value, argument)  # a tensor of one number
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{argument} must be a real number, got {type(value).__name__}")
     try:
@@ -67,6 +67,18 @@ def function(value: Any, argument: str) -> Any:
     if value is not None and not callable(value):
         raise TypeError(f"{argument} must be callable, got {type(value).__name__}")
     return value
+
+
+def plain_numbers(array: Any, argument: str) -> Any:
+    """Return what an array's tolist() returns: a number, or lists of numbers.
+
+    Raises TypeError for an array that holds none, and for a masked one.
+    """
+    try:
+        return unmasked(array, argument).tolist()
+    except RuntimeError as error:  # of torch, for tensors that are nested, sparse, or on "meta"
+        kind = type(array).__name__
+        raise TypeError(f"{argument} cannot be read as numbers, got {kind}: {error}") from error
 
 
 def unmasked(array: Any, argument: str) -> Any:

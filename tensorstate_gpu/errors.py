@@ -237,6 +237,16 @@ def warn_of_skipped(layers: list[str]) -> None:
     )
 
 
+def warn_of_later_calls(layers: list[str]) -> None:
+    """Issue a SkippedLayersWarning that names the layers."""
+    warn_user(
+        "these layers are called several times in a pass, and earlier passes did not show it: with "
+        "stage_rows=, only their first call is captured, or all with merge_calls=True: "
+        + _listed(layers),
+        SkippedLayersWarning,
+    )
+
+
 def warn_of_indices(points: list[str]) -> None:
     """Issue a SkippedLayersWarning that names the capture points that there are not."""
     warn_user(

@@ -72,6 +72,16 @@ def stored(tmp_path):
 
 
 @pytest.fixture
+def nothing_compiled_before():
+    """What torch.compile keeps of other models is forgotten, before a test and after it."""
+    import torch
+
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
 def without_progress(monkeypatch):
     """Commands say nothing of their progress, however slow the machine is."""
     monkeypatch.setattr("tensorstate_gpu._process.progress.SECONDS", math.inf)

@@ -5,7 +5,7 @@ round, and what counts is the ratio of two times of the same round.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 ROUNDS = 7
@@ -19,6 +19,16 @@ LONGEST = 2.0
 WARM_UP = 0.015
 
 Call = Callable[[], object]
+
+
+def rotated(names: Iterable[str], number: int) -> list[str]:
+    """Return names, of which another one is the first in each round.
+
+    Who comes first, or behind another, meets other memory, caches and threads.
+    """
+    each = [*names]
+    first = number % len(each)
+    return each[first:] + each[:first]
 
 
 class Contender:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
+from benchmarks.harness.compare import rotated
 
 LAYERS, WIDTH, BATCH = 3, 64, 32
 ROUNDS, CALLS = 60, 50
@@ -88,11 +89,9 @@ def measure(rounds: int, calls: int) -> dict[str, list[float]]:
     """Seconds of a call, in each round, by way."""
     x = torch.randn(BATCH, WIDTH)
     with torch.no_grad(), ways() as models:
-        names = [*models]
-        times: dict[str, list[float]] = {name: [] for name in names}
+        times: dict[str, list[float]] = {name: [] for name in models}
         for number in range(rounds + 1):  # the first compiles
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
+            for name in rotated(models, number):
                 begun = time.thread_time()
                 for _ in range(calls):
                     models[name](x)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 import tensorstate_gpu as ts
+from benchmarks.harness.compare import rotated
 from benchmarks.harness.networks import NETWORKS
 from tensorstate_gpu.bridges.pytorch.forward_passes import ForwardPasses
 from tensorstate_gpu.bridges.pytorch.hook_switch import PassWatch
@@ -99,8 +100,7 @@ def measure(name: str, rounds: int) -> dict[str, list[float]]:
     kinds = (*WAYS, *(f"own, {way}" for way in WAYS), "scalars")
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for number in range(rounds + 2):  # the first two compile, and follow axes
-        first = number % len(WAYS)  # who comes behind another meets its caches
-        for way in WAYS[first:] + WAYS[:first]:
+        for way in rotated(WAYS, number):
             OWN.seconds = 0.0
             took = trainings[way].two_steps()
             if number > 1:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import tensorstate_gpu as ts
+from benchmarks.harness.compare import rotated
 from tensorstate_gpu._layers.counters import count_chunks
 from tensorstate_gpu.store import folder as store_folder
 
@@ -79,10 +80,8 @@ def writing(folder: Path) -> None:
         "durability='power', by one thread": lambda path: by_one_thread(path, batches, "power"),
     }
     taken: dict[str, list[float]] = {name: [] for name in contestants}
-    names = [*contestants]
     for k in range(ROUNDS):
-        first = k % len(names)
-        for name in names[first:] + names[:first]:  # who comes first meets the freshest memory
+        for name in rotated(contestants, k):
             work, path = contestants[name], folder / "written"
             os.sync()  # what others wrote is not ours to wait for
             taken[name].append(seconds(lambda work=work, path=path: work(path)))
@@ -91,7 +90,9 @@ def writing(folder: Path) -> None:
     print(f"512 MiB in pieces of 256 KiB, rows of 64 bytes, {ROUNDS} rounds")
     for name, times in taken.items():
         print(f"  {name:34} {spread([WRITTEN / 1e9 / t for t in times], 'GB/s')}")
-    for name, limit, times in zip(names[2:], (plain, plain, synced, synced), stores, strict=True):
+    for name, limit, times in zip(
+        [*contestants][2:], (plain, plain, synced, synced), stores, strict=True
+    ):
         print(f"  {name} / plain {spread(ratios(limit, times))}")
 
 

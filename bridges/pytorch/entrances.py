@@ -29,13 +29,27 @@ class Passes(Protocol):
 
 
 def entrances(model: nn.Module) -> list[nn.Module]:
-    """Return the modules through which a model is used: itself, and its children with children."""
-    return [
-        module
-        for module in (model, *model.children())
-        if module is model
-        or not (next(module.children(), None) is None or isinstance(module, torch.jit.ScriptModule))
-    ]
+    """Return the modules through which a model is used: itself, and its children with children.
+
+    If it has one such child alone, it wraps that one, whose children are entrances, too: encoder
+    and decoder in a translator of transformers, or the parts of what a LightningModule has.
+    """
+    found = [model]
+    wrapped: nn.Module | None = model
+    while wrapped is not None:
+        parts = [child for child in wrapped.children() if _has_parts(child)]
+        found += parts
+        is_wrapper = len(parts) == 1 and not isinstance(parts[0], _CONTAINERS)
+        wrapped = parts[0] if is_wrapper else None
+    return found
+
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # of layers, often of many
+
+
+def _has_parts(module: nn.Module) -> bool:
+    is_script = isinstance(module, torch.jit.ScriptModule)
+    return not is_script and next(module.children(), None) is not None
 
 
 class EntranceWatcher(MarkingHook, MethodWatcher):

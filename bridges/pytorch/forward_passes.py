@@ -59,6 +59,7 @@ class ForwardPasses(OwnHook):
         self._root: weakref.ref[nn.Module] | None = None
         self._counter: PassCounter | None = None
         self._kinds = PassKinds()
+        self._earlier_axes: KnownAxes | None = None  # of the latest pass that was followed
         self._told_of_steps = False
         self._warnings = LayerWarnings()
         self._watchers: list[EntranceWatcher] = []
@@ -122,7 +123,8 @@ class ForwardPasses(OwnHook):
     def tell_inputs(self) -> int | None:
         """Tell a layer the number of inputs of this thread's pass, if it is known."""
         current = self.current
-        if (known := current.known_axes) is not None:
+        if current.flow is not None:  # asked for each batch: not by a property
+            known = current.flow.known
             known.is_told = True
             if known.takes_one_input:
                 return 1
@@ -173,6 +175,7 @@ class ForwardPasses(OwnHook):
         notes = self._users[0].notes_now()
         if self._counter is not None:
             self._counter.keep_notes(self._users[0].notes_of_thread())
+        given = given.by_what_lists_are(axis, notes.inputs)
         current.mask = self._mask.mask_of(given, notes)
         first = given.first_with(axis, notes.inputs)  # labels tell which of several counts them
         listed = notes.inputs or len(given.listed) or None
@@ -183,6 +186,9 @@ class ForwardPasses(OwnHook):
             flow = AxisFlow(frame)
             flow.known.inputs = None if first is None else current.inputs
             flow.known.mark_inputs([tensor for _, tensor in given.tensors], axis)
+            if (earlier := self._earlier_axes) is not None:
+                for tensor in given.all_tensors:
+                    flow.known.note_passed_on(tensor, earlier)
             if first is None and given.listed:
                 flow.known.mark_listed(given.listed)
             if current.mask is not None:
@@ -210,6 +216,7 @@ class ForwardPasses(OwnHook):
         self._warnings.say()
 
     def _note_followed(self, kind: Any, known: KnownAxes) -> None:
+        self._earlier_axes = known
         has_seen_all = all(user.has_seen(kind) for user in self._users)
         self._kinds.note_followed(kind, known, has_seen_all=has_seen_all)
         if (known.inputs_are_steps or known.is_one_sequence) and not self._told_of_steps:
@@ -225,7 +232,7 @@ class ForwardPasses(OwnHook):
         if (is_inside and current.method is None) or not self._users:
             return
         names = call.names if self._mask.name is not None else ()
-        given = given_to(names, call.args, call.kwargs)
+        given = given_to(names, call.args, call.kwargs, may_load=False)
         if not given.listed and given.first_with(self._batch_axis, None) is None:
             return
         if is_inside and current.method is not None:
@@ -271,13 +278,14 @@ class ForwardPasses(OwnHook):
             self.begin_again(module)
         return True
 
-    def runs_again(self, point: object) -> bool:
+    def runs_again(self, point: object, module: nn.Module | None) -> bool:
         """Return whether a layer that runs again is the first of a method that does so in a loop.
 
-        ``point``: its capture point.
+        ``point``: its capture point. ``module``: the layer, if it still exists.
         """
         method, calls = self.current.method, self.current.calls
-        return method is not None and next(iter(calls or ()), None) is point and method.runs_again()
+        is_first = method is not None and next(iter(calls or ()), None) is point
+        return is_first and method.runs_again(module)
 
     def begin_again(self, module: nn.Module | None = None) -> None:
         """Begin the next pass of a method that runs parts of the model in a loop.

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,16 @@ class Given(NamedTuple):
     listed: list[torch.Tensor]
     flags: tuple[tuple[str, object], ...] = ()
 
+    def by_what_lists_are(self, axis: int, inputs: int | None) -> "Given":
+        """Return the same, with the tensors of the list among the others if the list is a batch.
+
+        ``axis``: of inputs in a batch. ``inputs``: how many there are, if labels say so.
+        """
+        if not self.listed or _are_inputs(self.listed, axis, inputs):
+            return self
+        batch = [("", tensor) for tensor in self.listed]
+        return self._replace(tensors=[*self.tensors, *batch], listed=[])
+
     @property
     def all_tensors(self) -> list[torch.Tensor]:
         """All of them, also those of the list."""
@@ -39,20 +50,45 @@ class Given(NamedTuple):
         return next(of_size, next(iter(fitting), None))
 
 
-def given_to(names: Sequence[str], args: tuple[object, ...], kwargs: Mapping[str, object]) -> Given:
+def given_to(
+    names: Sequence[str],
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    *,
+    may_load: bool = True,
+) -> Given:
     """Return the tensors among the arguments of a call, and inside of them.
 
-    ``names``: of the positional arguments, as far as they are needed.
+    ``names``: of the positional arguments, as far as they are needed. ``may_load``: whether
+    mappings are read; see tensors_of().
     """
     positional = [(names[i] if i < len(names) else "", value) for i, value in enumerate(args)]
     values = [*positional, *kwargs.items()]
-    tensors = [(name, tensor) for name, value in values for tensor in tensors_of(value)]
+    tensors = [(name, each) for name, value in values for each in tensors_of(value, may_load)]
     lists = (value for _, value in values if isinstance(value, list) and value)
     of_tensors = (each for each in lists if all(isinstance(t, torch.Tensor) for t in each))
     numbered = ((str(i), value) for i, value in enumerate(args))
     marks = ((at, _mark_of_flag(value)) for at, value in (*numbered, *kwargs.items()))
     flags = tuple((at, mark) for at, mark in marks if mark is not None)
     return Given(tensors, next(of_tensors, []), flags)
+
+
+def _are_inputs(tensors: list[torch.Tensor], axis: int, inputs: int | None) -> bool:
+    """Return whether each tensor of a list is an input, such as an image of a detector.
+
+    Else the list is a batch, as a DataLoader makes one of inputs and targets: its tensors are of
+    different kinds, or have as many inputs, and axes that those of a single input have not.
+    """
+    shapes = {tensor.shape for tensor in tensors}
+    ndim = tensors[0].ndim
+    if len({(tensor.ndim, tensor.dtype) for tensor in tensors}) > 1:
+        return False
+    sizes = {shape[axis] for shape in shapes} if -ndim <= axis < ndim else {0}
+    if len(sizes) > 1:
+        return True
+    if inputs not in (None, len(tensors)) and sizes == {inputs}:
+        return False
+    return ndim < 4 and not (ndim == 2 and (len(shapes) > 1 or len(tensors) == 1))
 
 
 def _mark_of_flag(value: object) -> object:
@@ -87,10 +123,11 @@ def parameters_of(module: nn.Module) -> tuple[list[str], bool]:
     return names, any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
-def tensors_of(value: object) -> Iterator[torch.Tensor]:
+def tensors_of(value: object, may_load: bool = True) -> Iterator[torch.Tensor]:
     """Yield the tensors in mappings, tuples and dataclasses.
 
-    Not those in lists: there each tensor is an input of its own.
+    Not those in lists: there each tensor is an input of its own. Unless it ``may_load`` them, those
+    that mappings hold: to read an open file would load it, for a call that may run no layer.
     """
     waiting, seen = [value], dict[int, object]()  # objects may contain themselves
     while waiting:
@@ -99,12 +136,14 @@ def tensors_of(value: object) -> Iterator[torch.Tensor]:
             yield value
         elif id(value) not in seen:
             seen[id(value)] = value
-            waiting += reversed(_parts_of(value))
+            waiting += reversed(_parts_of(value, may_load))
 
 
-def _parts_of(value: object) -> list[object]:
-    if isinstance(value, Mapping):
+def _parts_of(value: object, may_load: bool) -> list[object]:
+    if isinstance(value, (dict, MappingProxyType)) or (may_load and isinstance(value, Mapping)):
         return list(value.values())
+    if isinstance(value, Mapping):
+        return list(getattr(value, "__dict__", {}).values())
     if isinstance(value, tuple):
         return list(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -70,6 +70,11 @@ class HookSwitch:
         """Return how many passes in evaluation mode ran unnoticed in compiled code."""
         return int(self._missed[0])
 
+    def failed_passes(self) -> int:
+        """Return how many passes have failed so far while the counter was at the model."""
+        self._counter.note_failed()
+        return self._counter.times.failed()
+
     def turn(self, on: bool) -> None:
         """Put the hooks back at their modules, or take them off."""
         if on != self._is_on:
@@ -80,6 +85,7 @@ class HookSwitch:
         self._is_on = on
         self._missed[1] = on
         if not on:
+            self._counter.end_running()
             for hook in (*self._hooks, self._counter):
                 hook.remove()
             self._passes.leave()
@@ -150,6 +156,10 @@ class IdleSwitch(HookSwitch):
     def __init__(self) -> None:
         self._root = lambda: None
         self._hooks, self._missed = (), np.zeros(2, np.int64)
+
+    def failed_passes(self) -> int:
+        """Return 0: there are none."""
+        return 0
 
     def turn(self, on: bool) -> None:
         """Do nothing."""

@@ -217,7 +217,7 @@ class StateCaptureHook(PassPoint):
         if number > 1:
             clock, number = self._pass_of_later_call(tensor, clock, number)
         scope = self.intake.scope
-        if scope.of_next_pass is not NO_NOTES:
+        if scope.of_next_pass is not NO_NOTES or scope.of_tasks is not None:
             self._end_notes()
         counter = self.pass_log.counter
         if counter.notes and counter.here.owner is None and scope.of_next_pass is NO_NOTES:
@@ -266,5 +266,5 @@ class StateCaptureHook(PassPoint):
 # What a hook has for the model that it is attached to, and a copy has not.
 _OF_THE_MODEL = {
     *("_handles", "_module", "_own_module", "_passes", "_filter", "_anchor", "_key_and_active"),
-    *("pass_log", "_clock"),
+    *("pass_log", "_clock", "_plans"),
 }

@@ -1,5 +1,6 @@
 """PyTorch: MethodPass, a forward pass that a public method of a model makes."""
 
+import weakref
 from collections.abc import Callable, Collection
 from types import FrameType
 
@@ -12,6 +13,9 @@ from .axis_flow.factors import BATCH
 from .current_pass import CurrentPass
 from .method_calls import MethodCall, Place
 from .pass_kinds import PassKinds
+
+_PART, _LAYER = "part", "layer"
+At = tuple[str, Place | None]  # where a part of the model begins, or its first layer ends
 
 
 class MethodPass:
@@ -37,6 +41,8 @@ class MethodPass:
         self._has_run = False  # a layer, in this pass
         self._first_place: Place | None = None  # where the first layer was called
         self._entered: dict[nn.Module, Place | None] = {}  # parts called, and where
+        # Of each place, how often it was come to, and after which weights.
+        self._came: dict[At, list[weakref.ref[torch.Tensor] | None]] = {}
 
     @property
     def frame(self) -> FrameType:
@@ -52,6 +58,7 @@ class MethodPass:
             self._leave()
             return False
         self._has_run, self._first_place = True, self.call.place()
+        self._note_at((_LAYER, self._first_place))
         return True
 
     def fits(self, tensors: Collection[torch.Tensor]) -> bool:
@@ -110,16 +117,43 @@ class MethodPass:
         """Note that a part of the model is called. Return False if a loop calls it again."""
         place = self.call.place()
         if place is not None and self._entered.get(module) == place:
-            return False
+            return not self._comes_back(module, (_PART, place))
         self._entered.setdefault(module, place)
+        self._note_at((_PART, place))
         return True
 
-    def runs_again(self) -> bool:
+    def runs_again(self, module: nn.Module | None) -> bool:
         """Return whether a loop runs the first layer of the pass, which has just run, again."""
         place = self.call.place()
-        return place is not None and place == self._first_place
+        is_there = place is not None and place == self._first_place
+        return is_there and self._comes_back(module, (_LAYER, place))
 
     def begin_again(self, module: nn.Module | None) -> None:
         """Begin another pass, with a part of the model, if that is what begins it."""
         self._has_run = False
-        self._entered = {} if module is None else {module: self.call.place()}
+        self._entered, self._came = {}, {}
+        if module is not None:
+            self.enters(module)
+
+    def _comes_back(self, module: nn.Module | None, at: At) -> bool:
+        """Return whether a loop that comes to a place again begins another pass.
+
+        Not if it is one over layers that share a part without weights, such as an activation: then
+        other weights have computed what that part is given, each time.
+        """
+        if module is None or next(module.parameters(), None) is not None:
+            return True
+        came, kind = self._came.get(at, []), self._current.signature
+        runs, known = len(came), self._current.known_axes
+        if known is None:
+            is_back = runs >= self._kinds.runs_at(kind, at)
+        else:
+            is_back = any(weight is known.latest_weight for weight in came)
+            self._kinds.note_runs(kind, at, runs if is_back else None)
+        self._note_at(at)
+        return is_back
+
+    def _note_at(self, at: At) -> None:
+        """Note that the method has come to a place, and after which weights, if it is followed."""
+        known = self._current.known_axes
+        self._came.setdefault(at, []).append(None if known is None else known.latest_weight)

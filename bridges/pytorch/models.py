@@ -1,6 +1,6 @@
 """PyTorch: attaches capture points to the modules of a model."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 try:
@@ -158,19 +158,15 @@ def attach_in_place(
     hooks: list[StateCaptureHook] = []
     counter = PassCounter(options.batch_axis)
     try:
-        for name, module in chosen:
-            for place in places(module, method):
-                if point_name(name, place) in existing:
-                    continue
-                own = options.of_layer(name, module)
-                hook = new_hook(point_name(name, place), own)
-                hooks.append(hook)
-                hook.count_passes(counter)
-                _check_hooks_run(name, module, bypassed)
-                hook.use_rule(rules[id(module)][place == "post"])
-                hook.follow(passes, selected)
-                hook.attach(module, before=place == "pre")
-                hooks += hook.later_calls_of_store()
+        for name, module, place in _without_points(chosen, method, existing):
+            hook = new_hook(point_name(name, place), options.of_layer(name, module))
+            hooks.append(hook)
+            hook.count_passes(counter)
+            _check_hooks_run(name, module, bypassed)
+            hook.use_rule(rules[id(module)][place == "post"])
+            hook.follow(passes, selected)
+            hook.attach(module, before=place == "pre")
+            hooks += hook.later_calls_of_store()
         if hooks:
             passes.attach(root, counter)
             counter.attach(root)  # the last that is put first: it runs before the others
@@ -180,6 +176,16 @@ def attach_in_place(
             hook.intake.sink.release_name()
         raise
     return hooks
+
+
+def _without_points(
+    chosen: Sequence[tuple[str, nn.Module]], method: str, existing: Collection[str]
+) -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield each place of the chosen layers, "pre" or "post", that has no point of these names."""
+    for name, module in chosen:
+        for place in places(module, method):
+            if point_name(name, place) not in existing:
+                yield name, module, place
 
 
 def attach_switched(

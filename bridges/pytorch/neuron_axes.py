@@ -17,10 +17,11 @@ class AxisRule:
     """Where the neuron axis of a tensor is.
 
     ``kind``: "channels" (after the batch), "last", or "unknown" (nothing but the number of axes
-    tells). ``spatial``: the number of axes after the channels, if the module defines it; it reveals
+    tells). ``spatial``: the number of axes of positions, if the module defines it; it reveals
     unbatched inputs. ``batch_second``: the layout is (sequence, batch, features), as in attention
     and recurrent layers. ``defined``: the module's definition leaves no other axis. ``width``: the
-    number of neurons, if the module has a weight for each, as norms have.
+    number of neurons, if the module has a weight for each, as norms have. ``own_forward``: whether
+    the class only has the name of such a module, so tensors with other axes are something else.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class AxisRule:
     batch_second: bool = False
     defined: bool = False
     width: int | None = None
+    own_forward: bool = False
 
     def axes_that_fit(self, shape: Sequence[int]) -> list[int]:
         """Return the axes that have as many entries as the module has weights."""
@@ -35,15 +37,24 @@ class AxisRule:
 
     def axis(self, ndim: int) -> int:
         """Return the neuron axis of a tensor with ``ndim`` axes, counted from the front."""
+        if self.kind == "last":
+            return ndim - 1
+        if not self._tells_of(ndim):
+            return 1 if ndim in (4, 5) else ndim - 1
         if self.kind == "channels" and self.spatial is not None:
             return max(ndim - 1 - self.spatial, 0)
-        if self.kind == "channels" or (self.kind == "unknown" and ndim in (4, 5)):
-            return min(1, ndim - 1)
-        return ndim - 1
+        return min(1, ndim - 1)
 
     def is_guess(self, ndim: int) -> bool:
         """Return whether the axis is a guess. Two axes are (batch, features) almost always."""
-        return self.kind == "unknown" and ndim > 2
+        return not self._tells_of(ndim) and ndim > 2
+
+    def _tells_of(self, ndim: int) -> bool:
+        """Return whether the rule is about tensors with so many axes."""
+        if self.kind == "unknown":
+            return False
+        leading = (2,) if self.own_forward else (1, 2)  # channels, and inputs before them
+        return self.spatial is None or self.defined or ndim - self.spatial in leading
 
 
 UNKNOWN = AxisRule("unknown")
@@ -66,9 +77,13 @@ _BLOCK = re.compile(r"attention|attn|mlp|feedforward", re.IGNORECASE)
 def axis_rule_of(module: Any) -> AxisRule | None:
     """Return the rule for a module's class; None for classes without one, such as activations."""
     rule = _rule_of_class(module)
-    if rule is None or (rule.defined and not _has_own_forward(module)):
+    if rule is None:
+        return None
+    own_forward = _has_own_forward(module)
+    if rule.defined and not own_forward:
         return rule
-    return dataclasses.replace(rule, defined=False, width=_width_of(module))
+    width = _width_of(module)
+    return dataclasses.replace(rule, defined=False, width=width, own_forward=own_forward)
 
 
 def _rule_of_class(module: Any) -> AxisRule | None:
@@ -113,7 +128,7 @@ def _rule_of_name(module: Any) -> AxisRule | None:
     pooling = _POOLING.search(name)
     if pooling:
         return AxisRule("channels", int(pooling[1]))
-    return AxisRule("last") if _BLOCK.search(name) else None
+    return AxisRule("last", 1) if _BLOCK.search(name) else None  # of images, nothing tells
 
 
 def _width_of(module: Any) -> int | None:
@@ -156,7 +171,7 @@ def _assign_rules(
     """
     own = axis_rule_of(module)
     # What feeds a module is a rule of thumb for it, not its definition.
-    fed = AxisRule(fed.kind, fed.spatial, fed.batch_second)
+    fed = dataclasses.replace(fed, defined=False, width=None)
     here = own or dataclasses.replace(fed, width=_width_of(module))
     before, after = here, here
     if isinstance(module, nn.Sequential):

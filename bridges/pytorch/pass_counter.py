@@ -6,6 +6,7 @@ import threading
 import weakref
 from types import FrameType
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,7 +17,7 @@ except ImportError as error:
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes, running_task
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .axis_flow import mark_input_in_graph
@@ -52,6 +53,8 @@ class _Here(threading.local):
     owner: "_Owner | None" = None
     method: Method | None = None  # that runs, and in which a pass may begin
     is_of_method = False  # the pass: no call of the model has begun it
+    # How many passes tasks of asyncio have begun, since someone has asked for that.
+    of_tasks: WeakKeyDictionary[object, int] | None = None
 
     def is_running(self) -> bool:
         return self.frame is not None and is_running(self.frame)
@@ -90,6 +93,16 @@ class PassCounter(MarkingHook):
         """The time now, as this thread counts its own passes: its pass n has the time 2 n - 1."""
         here = self.here
         return 2 * here.begun - here.time % 2
+
+    def count_passes_of(self, task: object) -> int:
+        """Return how many passes a task of asyncio has begun; they are counted from now on."""
+        if self.here.of_tasks is None:
+            self.here.of_tasks = WeakKeyDictionary()
+        return self.here.of_tasks.setdefault(task, 0)
+
+    def time_of(self, task: object) -> int:
+        """Return the time now, as own_time, where a task of asyncio counts its passes."""
+        return 2 * self.count_passes_of(task) - self.here.time % 2
 
     @property
     def clock(self) -> int:
@@ -141,7 +154,7 @@ class PassCounter(MarkingHook):
         return begin, module.register_forward_hook(self.end_pass)
 
     def rejoin(self) -> None:
-        self.times.end_all()  # the pass in which it left has no end
+        self.times.end_all()  # a compiled pass in which it left has no end
         self.here.begin(2 * self.times.begun, None, None)
         super().rejoin()
 
@@ -185,6 +198,8 @@ class PassCounter(MarkingHook):
             self.times.fail(here.time)
         here.owner = here.owner or _Owner()
         here.begun += 1
+        if here.of_tasks is not None and (task := running_task()) in here.of_tasks:
+            here.of_tasks[task] += 1
         here.begin(self.times.begin(here.owner), inputs, frame)
         here.is_of_method = of_method
         if frame is not None and self.bypasses is not None:
@@ -204,8 +219,7 @@ class PassCounter(MarkingHook):
         """Let a pass begin in a method of the model, when a layer runs."""
         here = self.here
         if here.time % 2 and self.times.is_over(here.time):
-            self.times.fail(here.time)
-            here.begin(here.time + 1, None, None)
+            self.note_failed()
         if here.time % 2 == 0:  # else a compiled pass runs, of which the method is a part
             here.method = method
 
@@ -218,6 +232,18 @@ class PassCounter(MarkingHook):
         elif here.is_of_method:
             self.end()
         here.is_of_method = False
+
+    def end_running(self) -> None:
+        """End the pass of this thread that still runs, if any: no hook is going to."""
+        if self.here.is_running():
+            self.end()
+
+    def note_failed(self) -> None:
+        """End the pass of this thread, which has failed if it has not ended, and runs no more."""
+        here = self.here
+        if here.time % 2 and not here.is_running():
+            self.times.fail(here.time)
+            here.begin(here.time + 1, None, None)
 
     def note_over(self) -> None:
         """Note that a call of this thread is over. If its pass has not ended, it has failed."""

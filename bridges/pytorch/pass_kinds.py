@@ -1,5 +1,6 @@
 """PyTorch: PassKinds, the kinds of forward passes of a model, and which were followed how often."""
 
+import math
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ class PassKinds:
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
         self._elsewhere: set[Any] = set()  # of methods whose layers have inputs along another axis
         self._in_parts: set[Any] = set()  # of methods that run the model on parts of inputs
+        # Of methods, how often a pass comes to a place at which layers share a part.
+        self._runs: dict[tuple[Any, Any], float] = {}
 
     def note_begin(
         self, current: CurrentPass, given: Given, first: torch.Tensor | None, positions: int | None
@@ -92,3 +95,14 @@ class PassKinds:
     def is_elsewhere(self, kind: Any) -> bool:
         """Return whether it was followed that it has."""
         return kind in self._elsewhere
+
+    def note_runs(self, kind: Any, place: Any, runs: int | None) -> None:
+        """Note how often a pass of a method comes to a place; None: it has not come back yet."""
+        if runs is None:
+            self._runs.setdefault((kind, place), math.inf)
+        else:
+            self._runs[kind, place] = runs
+
+    def runs_at(self, kind: Any, place: Any) -> float:
+        """Return how often, as it was followed; once, if it was not."""
+        return self._runs.get((kind, place), 1)

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 import torch
 
-from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
+from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes, running_task
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
 from .forward_passes import ForwardPasses
@@ -66,16 +66,19 @@ class PassPoint(TensorPoint, Receiver):
     def notes_of_thread(self) -> PassNotes:
         """Return that of it which is said in this thread, of all layers."""
         scope = self.intake.scope
-        return scope.of_next_pass if scope.notes is NO_NOTES else scope.notes
+        notes = scope.next_notes()
+        return scope.notes if notes is NO_NOTES else notes
 
     def takes_pass(self) -> bool:
         """Return whether the pass that begins is captured, or may be: see PassFilter."""
         if self.followed_passes.current.method is not None:
             return self.intake.is_open and self.capture_on
-        clock = self.pass_log.counter.clock
-        return self.intake.is_open and self._takes_pass_at(clock)
+        return self._takes_pass_at(self.pass_log.counter.clock)
 
     def _takes_pass_at(self, clock: int) -> bool:
+        intake = self.intake
+        if intake.pauses or intake.is_stopped:  # else what cannot be captured would raise an error
+            return False
         if self._filter is None or not self.capture_on:
             return self.capture_on
         return self._filter.accepts(clock, self.followed_passes.current)
@@ -83,19 +86,27 @@ class PassPoint(TensorPoint, Receiver):
     def note_next_pass(self, notes: PassNotes) -> bool:
         self.note(NO_NOTES)
         scope, counter = self.intake.scope, self.pass_log.counter
-        scope.of_next_pass, scope.next_pass = notes, 2 * counter.here.begun + 1
+        if (task := running_task()) is None:
+            scope.set_next(notes, 2 * counter.here.begun + 1)
+        else:
+            scope.set_next_of_task(notes, 2 * counter.count_passes_of(task) + 1)
         return True
 
     def _take_notes(self, clock: int) -> None:
         """Let the notes of a pass hold in this thread, which makes none, for one batch."""
         scope = self.intake.scope
-        scope.of_next_pass, scope.next_pass = self.pass_log.counter.kept_notes(clock), -1
+        scope.set_next(self.pass_log.counter.kept_notes(clock), -1)
 
     def _end_notes(self) -> None:
         """Forget the notes of a pass of this thread that is over."""
-        scope = self.intake.scope
-        if scope.of_next_pass is not NO_NOTES and self.pass_log.counter.own_time > scope.next_pass:
+        scope, counter = self.intake.scope, self.pass_log.counter
+        if scope.of_next_pass is not NO_NOTES and counter.own_time > scope.next_pass:
             scope.of_next_pass = NO_NOTES
+        tasks = scope.of_tasks
+        if tasks is None or (task := running_task()) not in tasks:
+            return
+        if counter.time_of(task) > tasks[task][1]:
+            del tasks[task]
 
     # ---- calls ---------------------------------------------------------------------------------
 
@@ -104,7 +115,8 @@ class PassPoint(TensorPoint, Receiver):
 
         If a method runs the layers of a pass again, another pass begins.
         """
-        if self._passes is None or not self._passes.runs_again(self):
+        module = None if self._module is None else self._module()
+        if self._passes is None or not self._passes.runs_again(self, module):
             return clock, number
         self._passes.begin_again()
         clock = self.pass_log.counter.clock_at(tensor)

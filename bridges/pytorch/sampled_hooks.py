@@ -25,6 +25,7 @@ class SampledHook(StateCaptureHook):
     ) -> None:
         super().__init__(name, options=options, call_of=call_of)
         self._sampler = sampler
+        self._plans = None  # which rows are kept, the sampler decides for each batch
 
     def _new_of_call(self, name: str) -> Self:
         return type(self)(name, self.options, self._sampler, call_of=self.name)

@@ -18,7 +18,7 @@ from tensorstate_gpu._capturing.pass_notes import NO_NOTES, PassNotes
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._states.backends import backend_of
 from tensorstate_gpu._states.packing import working_on
-from tensorstate_gpu.errors import NotCapturable, RowsLost, warn_user
+from tensorstate_gpu.errors import NotCapturable, RowsLost, warn_of_later_calls, warn_user
 
 from .found_axis import FoundAxis
 from .hooks import StateCaptureHook
@@ -45,6 +45,7 @@ class StagedHook(StateCaptureHook):
     _static_labels: torch.Tensor | None = None
     _lost = 0  # rows that have found no room
     _uncounted = ""  # which rows were not counted at the end of the program, and why
+    _first_clock = 0  # of the pass that created the stage
 
     def _use_log(self, log: ModuleLog) -> None:
         # The intake gets none: replays do not tell that they are passes.
@@ -62,6 +63,11 @@ class StagedHook(StateCaptureHook):
     def deliver(self, tensor: torch.Tensor, sequences: PackedSequence | None = None) -> None:
         """Like Receiver.deliver(); in a CUDA graph that is recorded, whenever it is replayed."""
         if is_real_forward(tensor, recorded=True):
+            if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+                raise TypeError(
+                    f"{self.name}: with stage_rows=, states cannot be captured inside transforms "
+                    "of torch.func (vmap, grad, jvp)"
+                )
             if is_recorded(tensor):
                 self._keep_for_graph()
             self.receive(tensor, self.pass_log.counter.clock_at(tensor), sequences=sequences)
@@ -89,6 +95,9 @@ class StagedHook(StateCaptureHook):
         number = self._number_of_call(clock)
         if number > 1:
             clock, number = self._pass_of_later_call(tensor, clock, number)
+        if number > 1 and self._stage is not None and clock != self._first_clock:
+            self.followed_passes.warn_of(warn_of_later_calls, self.name)
+            return
         if number > 1:
             self.add_later_call()
         try:
@@ -98,6 +107,7 @@ class StagedHook(StateCaptureHook):
                 if (stage := self._stage) is None:
                     self._note_layout(layout, part, found)
                     stage = self._create_stage(part, found, inputs)
+                    self._first_clock = clock
             width = part.shape[found.axis]
             is_new = self._is_inferred and (found.moved or width != self._width)
             if is_new and self._is_left_out(found, width, stage.neurons):
@@ -108,7 +118,10 @@ class StagedHook(StateCaptureHook):
             raise
 
     def add_later_call(self) -> NoReturn:
-        """Raise NotCapturable: a compiled graph that is replayed does not tell calls apart."""
+        """Raise NotCapturable: a compiled graph that is replayed does not tell calls apart.
+
+        Where only a later pass shows it, such as that of an evaluation, a warning says so instead.
+        """
         raise NotCapturable(
             f"{self.name} is called several times in a pass: with stage_rows=, give "
             "merge_calls=True, or exclude= it"

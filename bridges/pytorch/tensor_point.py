@@ -19,6 +19,7 @@ from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu._states.packing import pack
 from tensorstate_gpu.errors import warn_of_contradicted, warn_of_guesses, warn_of_unmasked
 
+from .batch_plan import BatchPlan, BatchPlans, kind_of
 from .forward_passes import ForwardPasses
 from .found_axis import FLOW, GUESS, LAYER, RULE, FoundAxis, find_axis
 from .neuron_axes import UNKNOWN, AxisRule
@@ -26,7 +27,7 @@ from .other_devices import has_backend, pack_by_torch
 from .quantized import integers_of
 from .rows_by_input import RowsByInput, rows_by_input
 from .spread_tensors import Layout, layout_by_weight, layout_given, local_part
-from .tensors import check_dense
+from .tensors import check_dense, values_of
 
 
 class TensorPoint(CapturePoint):
@@ -45,11 +46,14 @@ class TensorPoint(CapturePoint):
     _is_inferred = False  # the axis, in passes of some kind: it may be another one in later passes
     _width = 0  # neurons of the last batch with such an axis
     may_be_slice = False  # of a tensor parallel model, without a sign of how it is spread
+    _plans: BatchPlans | None = None  # None: each batch is looked at
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         # By the kind of the model's inputs, and the number of axes.
         self._found: dict[tuple[object, int], FoundAxis] = {}
+        if self.firing is None:
+            self._plans = BatchPlans()
 
     def _axis_for(self, sizes: Sequence[object]) -> int:
         if self.neuron_axis is not None or not sizes:
@@ -83,24 +87,60 @@ class TensorPoint(CapturePoint):
         """
         given = tensor
         layout: Layout | None = None
-        if type(tensor) is not torch.Tensor:  # most are plain ones, also below: no call for those
-            tensor, layout = local_part(given)
-        check_dense(tensor, self.name)
-        if tensor.is_neg():
-            tensor = given = tensor.resolve_neg()
+        plan: BatchPlan | None = None
+        if self._plans is not None and tensor.is_cuda:
+            plan = self._plans.get(kind_of(tensor, sequences))
+        if plan is None:
+            if type(tensor) is not torch.Tensor:  # most are plain ones: no call for those
+                tensor, layout = local_part(given)
+            check_dense(tensor, self.name)
+            if tensor.is_neg():
+                tensor = given = tensor.resolve_neg()
         found = self._axis_of(given, traced)
         is_new = self._is_inferred and (found.moved or tensor.shape[found.axis] != self._width)
         if is_new and self._is_left_out(found, tensor.shape[found.axis], self.neurons):
             return False
         if layout is not None or self._ndim != tensor.ndim or self.intake.accumulator is None:
             self._note_layout(layout, tensor, found)
+        if self._passes is not None:
+            inputs = self._passes.tell_inputs() or inputs or self.intake.notes_now().inputs
+        if plan is not None and self._keep_as_planned(plan, tensor, found, inputs):
+            return True
         threshold = self.options.threshold
         if tensor.is_quantized:
             tensor, threshold = self._of_quantized(tensor, found.axis)
-        if self._passes is not None:
-            inputs = self._passes.tell_inputs() or inputs or self.intake.notes_now().inputs
         by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
         self._keep(by_input, threshold, found, inputs)
+        if self._plans is not None and tensor.is_cuda:
+            self._plans.add(given, sequences, by_input, threshold, found, inputs)
+        return True
+
+    def _keep_as_planned(
+        self, plan: BatchPlan, tensor: torch.Tensor, found: FoundAxis, inputs: int | None
+    ) -> bool:
+        """Pack and record rows on a GPU like those of an earlier batch, if they are like those.
+
+        Returns whether it did; also False if there was no room, and nothing was recorded.
+        """
+        is_same = plan.found is found and plan.inputs == inputs
+        if not is_same or self.intake.accumulator is None:  # of a first batch, more is noted
+            return False
+        if self._passes is not None and self._may_have_mask():
+            return False
+        device, stream, memory = plan.packer.place()
+        try:
+            with device, stream, memory:
+                self.record(
+                    plan.packer.pack(tensor.data_ptr()),
+                    plan.neurons,
+                    found.axis,
+                    plan.batches,
+                    found.origin,
+                    plan.cause,
+                    plan.spatial_shape,
+                )
+        except MemoryError:  # the host may have room
+            return False
         return True
 
     def _keep(
@@ -109,6 +149,9 @@ class TensorPoint(CapturePoint):
         """Pack and record rows, on the host where their device has no backend, or no room."""
         packed: NativeArray
         states = plain_torch_tensor(by_input.view)
+        if states is None:
+            by_input = replace(by_input, view=values_of(by_input.view))
+            states = plain_torch_tensor(by_input.view)
         if states is None and not has_backend(by_input.view):
             packed, neurons = pack_by_torch(by_input.view, by_input.axis, threshold, self.firing)
             self._record(packed, neurons, found, by_input, inputs)
@@ -165,6 +208,13 @@ class TensorPoint(CapturePoint):
             by_input.cause or None,
             spatial_shape,
         )
+
+    def _may_have_mask(self) -> bool:
+        """Return whether a mask is said of the pass, or its arguments may have one."""
+        assert self._passes is not None
+        if self._passes.current.signature is None:
+            return bool(self.options.mask) or self.intake.notes_now().mask is not None
+        return self._passes.current.mask is not None
 
     def _applicable(self, by_input: RowsByInput) -> Mask | None:
         """Return the mask of the pass, if it applies to the rows of a tensor; else say so once."""

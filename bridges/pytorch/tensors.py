@@ -102,6 +102,22 @@ def sequences_of(value: object, tensor: torch.Tensor) -> PackedSequence | None:
     return None
 
 
+def values_of(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the values of a tensor with which torch.func.grad, vjp or jvp computes; others as is.
+
+    Raises TypeError inside vmap: there, a layer may stand for several, each with its own weights.
+    """
+    functorch = torch._C._functorch
+    while functorch.is_gradtrackingtensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    if functorch.is_functorch_wrapped_tensor(tensor):
+        raise TypeError(
+            "states cannot be captured inside torch.func.vmap: compute inside `with "
+            "run.paused():`, or exclude= the layer"
+        )
+    return tensor
+
+
 def is_real_forward(tensor: torch.Tensor, *, recorded: bool = False) -> bool:
     """Return whether a call counts. Raises an error where its values cannot be captured.
 
@@ -109,8 +125,6 @@ def is_real_forward(tensor: torch.Tensor, *, recorded: bool = False) -> bool:
     """
     if not is_real_pass(tensor):
         return False
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        raise TypeError("states cannot be captured inside torch.func transforms (vmap, grad, jvp)")
     if tensor.is_cuda and not recorded and torch.cuda.is_current_stream_capturing():
         raise NotCapturable(
             "states cannot be captured in a CUDA graph, which calls no hooks when it is replayed; "

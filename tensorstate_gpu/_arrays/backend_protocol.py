@@ -1,5 +1,6 @@
 """Backend: the protocol of the CPU and the CUDA backend, and of their running counts."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import NativeArray
-from tensorstate_gpu._arrays.cupy_types import DeviceArray
+from tensorstate_gpu._arrays.cupy_types import DeviceArray, Place
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._arrays.layout import Layout
@@ -196,8 +197,27 @@ class HostBackend(BackendOf[NDArray[Any]], Protocol):
         """Copy rows to others of the same shape and dtype, on several threads if they are large."""
 
 
+class Packer(Protocol):
+    """Packs tensors of torch that differ in nothing but their numbers and where they are.
+
+    ``place`` returns what is to be entered to pack: that of working_on() with ``exports=False``.
+    """
+
+    @property
+    def place(self) -> Callable[[], Place]: ...
+
+    def pack(self, address: int) -> DeviceArray:
+        """Pack the numbers at an address into uint8 of shape (states, row bytes).
+
+        Raises MemoryError, and RuntimeError while a CUDA graph records the stream.
+        """
+
+
 class DeviceBackend(BackendOf[DeviceArray], Protocol):
     """A backend whose arrays are not in host memory."""
+
+    def packer(self, states: Tensor, layout: Layout, firing: FiringTest) -> Packer | None:
+        """Return what packs all tensors of torch like this one; None if nothing does."""
 
     def counter(self, row_bytes: int) -> DeviceCounter:
         """Create an empty running count for rows of ``row_bytes`` bytes, on the current device."""

@@ -52,9 +52,9 @@ def export(array: DLPackArray, index: int) -> object:
 
 
 def torch_stream(index: int) -> int:
-    """Return the address of torch's current stream on a device."""
-    torch = sys.modules["torch"]  # not by loaded_module(): each call counts here
-    stream: int = torch.cuda.current_stream(index).cuda_stream
+    """Return the address of torch's current stream on a device, of which there is a tensor."""
+    # Not torch.cuda.current_stream(), which makes an object, nor loaded_module(): each call counts.
+    stream: int = sys.modules["torch"]._C._cuda_getCurrentRawStream(index)
     return stream
 
 

@@ -114,6 +114,10 @@ class CudaDevice(AbstractContextManager[Any], Protocol):
     def attributes(self) -> dict[str, int]: ...
 
 
+# What is entered, in this order, to work in some place: a device, a stream and an allocator.
+Place = tuple[CudaDevice, CudaStream, AbstractContextManager[None]]
+
+
 class _Runtime(Protocol):
     @property
     def CUDARuntimeError(self) -> type[Exception]: ...

@@ -112,9 +112,10 @@ def borrow(array: Any, argument: str) -> Tensor:
     if is_array and hasattr(array, "__cuda_array_interface__"):  # such as Numba's device arrays
         wrapped = _borrow_capsule(cupy_library.from_cuda_array_interface(array), argument)
         return replace(wrapped, owner=(wrapped.owner[0], array))  # the memory is not CuPy's
+    is_convertible = isinstance(array, (list, tuple)) or (is_array and hasattr(array, "__array__"))
     raise TypeError(
         f"{argument} must be an array (NumPy, torch, or anything with __dlpack__), "
-        f"got {type(array).__name__}"
+        f"got {type(array).__name__}{': numpy.asarray() makes one' if is_convertible else ''}"
     )
 
 
@@ -137,7 +138,7 @@ def plain_torch_tensor(array: Any) -> Tensor | None:
     """
     torch = sys.modules.get("torch")  # not by loaded_module(): each call counts here
     element = None if torch is None else _torch_types().get(array.dtype)
-    if torch is None or element is None or type(array) not in _plain_types():
+    if torch is None or element is None or type(array) not in plain_types():
         return None
     on_cuda = array.is_cuda and torch.version.hip is None
     if array.layout is not torch.strided or array.is_neg() or not (array.is_cpu or on_cuda):
@@ -154,7 +155,7 @@ def plain_torch_tensor(array: Any) -> Tensor | None:
 
 
 @lru_cache
-def _plain_types() -> set[type]:
+def plain_types() -> set[type]:
     """Return the types of torch tensors that are numbers in memory, and nothing else.
 
     The simulated CUDA of the tests adds its own.

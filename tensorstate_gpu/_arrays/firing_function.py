@@ -109,6 +109,7 @@ def check_compiler() -> None:
 
 @lru_cache(maxsize=64)
 def _try_compiling(function: FunctionType) -> None:
+    """Raise TypeError unless Numba compiles a function for one float, and it returns a bool."""
     import numba
 
     check_compiler()

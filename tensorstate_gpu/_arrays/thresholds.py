@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arguments import plain_numbers
 from tensorstate_gpu._arrays.array_types import DLPackArray
 from tensorstate_gpu._arrays.elements import ElementType
 
@@ -103,7 +104,10 @@ def _threshold_values(threshold: Threshold, neurons: int | None) -> list[Number]
         return [_real(threshold)]
     if not (isinstance(threshold, (list, tuple)) or hasattr(threshold, "tolist")):
         raise _threshold_type_error(threshold)
-    values = list(threshold) if isinstance(threshold, (list, tuple)) else threshold.tolist()
+    if isinstance(threshold, (list, tuple)):
+        values = list(threshold)
+    else:
+        values = plain_numbers(threshold, "threshold")
     if not isinstance(values, list):  # a 0-d array
         return [_real(values)]
     if neurons is not None and len(values) != neurons:

@@ -76,6 +76,10 @@ def build_efficiency_model(model: Any, *where: Any, **how: Any) -> Any:
 
 
 def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) -> Any:
+    """Attach the points that are missing among those of the model, and return the model with all.
+
+    Points of layers that are no longer chosen leave it.
+    """
     attachment = attachment.of_same_model(existing)
     bridge = attachment.bridge
     wanted = attachment.point_names

@@ -1,35 +1,25 @@
 """CapturePoint: captures and measures the states of one layer, for any framework."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arrays.firing_function import FiringFunction
 from tensorstate_gpu._capturing.input_shape import neurons_from_shape, sizes_of
 from tensorstate_gpu._capturing.intake import Intake
-from tensorstate_gpu._capturing.options import (
-    CaptureKeywords,
-    CaptureOptions,
-    Keep,
-    takes_options,
-)
+from tensorstate_gpu._capturing.options import CaptureKeywords, CaptureOptions, takes_options
 from tensorstate_gpu._capturing.pass_notes import PassNotes
+from tensorstate_gpu._capturing.point_states import PointStates
 from tensorstate_gpu._capturing.run_origin import origin_of_options
 from tensorstate_gpu._capturing.spread import Spread
-from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
-from tensorstate_gpu._layers.layer_facts import LayerFacts
-from tensorstate_gpu._layers.layer_states import LayerStates
-from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
-from tensorstate_gpu.errors import NotCapturable, NothingCaptured, SliceOfNeurons
+from tensorstate_gpu.errors import NotCapturable
 from tensorstate_gpu.reporting.layer_names import name_of_call
 
 
-class CapturePoint(LayerStates):
+class CapturePoint(PointStates):
     """Captures and measures the states of one layer, at its input or its output.
 
     A capture point can be used from several threads. Copies and pickles of it have everything
@@ -126,43 +116,14 @@ class CapturePoint(LayerStates):
         # Called with a capture point that this one has created, and the one that it comes after.
         self.new_point_listeners: list[Callable[[CapturePoint, CapturePoint], None]] = []
         self.later_calls: Sequence[CapturePoint] = ()  # of the same layer, within a pass
-        self.spread: Spread | None = None  # over ranks, as far as it is known
+        self.spread = None
         # What the page of a report says of the model and of the arguments that have attached it.
         self.origin: Mapping[str, str] = {}
-
-    @property
-    def keep(self) -> Keep:
-        """ "states" or "counts"."""
-        return self.options.keep
-
-    @property
-    def threshold(self) -> Any:
-        """A number, or a tuple with one number per neuron."""
-        return self.options.threshold
-
-    @property
-    def firing(self) -> FiringFunction | None:
-        """The function that decides whether a neuron fires, or None if a threshold does."""
-        return self.options.firing
-
-    @property
-    def neuron_axis(self) -> int | None:
-        """The axis given by the user; ``axis`` is the axis in use."""
-        axis = self.options.neuron_axis
-        assert axis is None or isinstance(axis, int)
-        return axis
-
-    @property
-    def disk_path(self) -> Any:
-        """The store of the rows, or its path; None if they are in memory."""
-        return self.options.disk_path
 
     @property
     def report_origin(self) -> dict[str, str]:
         """What the page of a report says about where the states are from."""
         return dict(self.origin or origin_of_options(self.options))
-
-    # ---- capturing -----------------------------------------------------------------------------
 
     def declare(self, neurons: int, axis: int | None = None) -> None:
         """Set the number of neurons and their axis. Raises ValueError if they change."""
@@ -260,56 +221,6 @@ class CapturePoint(LayerStates):
         """Return the neuron axis of activations of this shape, before there are any."""
         return -1 if self.neuron_axis is None else self.neuron_axis
 
-    def flush(self) -> None:
-        """Commit buffered rows, if they are kept in a store."""
-        self.intake.flush()
-
-    def close(self) -> None:
-        """Commit what was captured; see Run.close(). It can still be read."""
-        self.intake.close()
-
-    # ---- reading -------------------------------------------------------------------------------
-
-    @property
-    def axis(self) -> int | None:
-        """The axis of the neurons in the first batch; None before it."""
-        with self._read_lock():
-            return self.intake.axis
-
-    @property
-    def axis_origin(self) -> str | None:
-        """Where the axis is known from; None before the first batch, or if it was declared.
-
-        "given": by neuron_axis. "layer": by the layer's definition. "flow": followed from the
-        layers before this one. "rule": what holds for layers of that class. "guess": by the number
-        of axes alone.
-        """
-        with self._read_lock():
-            return self.intake.axis_origin
-
-    def facts(self) -> LayerFacts:
-        return self.intake.log.facts()
-
-    @property
-    def nan_share(self) -> float:
-        with self._read_lock():
-            return self.intake.nan_share
-
-    def attributes(self) -> dict[str, Any]:
-        """Return how states are captured, as JSON: neuron_axis, and threshold or firing."""
-        return self.intake.attributes()
-
-    def _find_accumulator(self) -> Accumulator | None:
-        return self.intake.accumulator
-
-    def _read_lock(self) -> ForkSafeLock:
-        """Return the lock, after waiting for batches that a framework still computes.
-
-        Recording these batches needs the lock, so the wait comes first.
-        """
-        self.intake.wait_for_pending()
-        return self.intake.lock
-
     def spread_as(self, mesh: object, placements: Sequence[object]) -> None:
         """Note how plain tensors are spread over ranks; see Run.sync()."""
         raise TypeError(f"{self.name}: layouts= is for layers of PyTorch")
@@ -326,45 +237,13 @@ class CapturePoint(LayerStates):
             )
         self.spread = spread
 
-    @property
-    def has_slices(self) -> bool:
-        """Whether this rank has a slice of the neurons only."""
-        return self.spread is not None and self.spread.has_slices
+    def flush(self) -> None:
+        """Commit buffered rows, if they are kept in a store."""
+        self.intake.flush()
 
-    @contextmanager
-    def read_at_once(self) -> Iterator[Accumulator | None]:
-        """Context manager: all that was captured, to which nothing is added meanwhile.
-
-        Also slices of neurons, and inputs without rows. None before the first batch.
-        """
-        with self._read_lock(), self._naming_layer():
-            yield self._complete_accumulator()
-
-    def _require_accumulator(self) -> Accumulator:
-        if self.spread is not None and self.spread.has_slices:
-            raise SliceOfNeurons(
-                f"{self.name}: this rank has {self.neurons} of {self.spread.neurons} neurons; "
-                "run.sync() joins those of all ranks"
-            )
-        return super()._require_accumulator()
-
-    def _no_states_error(self) -> NothingCaptured:
-        if self.passes is not None and not self.passes[0]:
-            return NothingCaptured(
-                f"{self.name}: nothing captured: the layer ran in none of the model's "
-                f"{self.passes[1]:,} passes; exclude= it"
-            )
-        if self.intake.is_stopped:
-            return NothingCaptured(
-                f"{self.name}: nothing captured: it is a copy, or no longer at a layer (run the "
-                "model inside the `with ts.capture(...)` block). A layer in a graph that was "
-                "traced before captures nothing: capture the outer model"
-            )
-        return NothingCaptured(
-            f"{self.name}: nothing captured yet. Run the model (inside the `with ts.capture(...)` "
-            "block, if it is captured by one); a layer that is never called captures nothing "
-            "(exclude= it)"
-        )
+    def close(self) -> None:
+        """Commit what was captured; see Run.close(). It can still be read."""
+        self.intake.close()
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "capture_on":

@@ -42,8 +42,8 @@ class Intake:
         self.inputs_unknown: str | None = None  # why some rows belong to no known input
         self.lock = ForkSafeLock()
         self._barriers: list[Callable[[], object]] = []
-        self._stopped = False
-        self._pauses = 0
+        self.is_stopped = False  # these two are asked for each batch, without a call
+        self.pauses = 0
         self.scope = NoteScope()
         self.marks: PassMarks | None = None  # of the passes of a run in memory
         self.log = LayerLog(call_of=call_of)
@@ -51,7 +51,8 @@ class Intake:
         self.log.begin(self.sink.earlier_facts())
 
     def _open_sink(self) -> None:
-        self.pending_notes = self.scope.of_next_pass = NO_NOTES
+        self.pending_notes = NO_NOTES
+        self.scope.forget_next()
         self.axis: int | None = None
         self.accumulator: Accumulator | None = None
         self._first_nan: tuple[Any, int] = (0, 0)  # NaN, and all activations
@@ -121,7 +122,9 @@ class Intake:
         if type(packed) is not np.ndarray:
             raise TypeError(f"packed must be a NumPy array, got {type(packed).__name__}")
         instances = integer(instances, "instances")
-        self._before_batch()
+        self.sink.before_batch()
+        if (marks := self.marks) is not None:  # another thread may end the block
+            marks.before_batch(self.name)
         with self.lock:
             if self.accumulator is None:
                 raise ValueError(f"{self.name}: declare() the neurons before append()")
@@ -153,9 +156,11 @@ class Intake:
         Labels of another number of instances do not fit, and are left out with a warning: a forward
         pass does not fail for its labels.
         """
-        if self._stopped or self._pauses:  # not is_open, which costs a call for each batch
+        if self.is_stopped or self.pauses:
             return
-        self._before_batch()
+        self.sink.before_batch()
+        if (marks := self.marks) is not None:  # another thread may end the block
+            marks.before_batch(self.name)
         with self.lock:  # no reset by another thread may come between declare and append
             self.axis_origin = axis_origin or self.axis_origin
             self.inputs_unknown = inputs_unknown or self.inputs_unknown
@@ -168,23 +173,21 @@ class Intake:
                 notes = now.of_instances
                 fits = notes.length in (None, count)
             self.accumulator.append(packed, instances, notes if fits else NOTHING, trusted=True)
-            self.log.note_spatial_shape(spatial_shape)
+            if spatial_shape is not self.log.noted_shape:  # else that of the batch before
+                self.log.note_spatial_shape(spatial_shape)
         if not fits:
             _warn_of_misfit(notes, count)
-
-    def _before_batch(self) -> None:
-        self.sink.before_batch()
-        marks = self.marks  # another thread may end the block
-        if marks is not None:
-            marks.before_batch(self.name)
 
     def notes_now(self) -> PassNotes:
         """Return what is said about the inputs of the pass that this thread makes."""
         scope = self.scope
-        if scope.notes is not NO_NOTES:
-            return scope.notes
+        following = NO_NOTES
+        if scope.of_next_pass is not NO_NOTES or scope.of_tasks is not None:
+            following = scope.next_notes()
         # Those of the next pass end what is pending: what is pending now was set after them.
-        return scope.of_next_pass if self.pending_notes is NO_NOTES else self.pending_notes
+        if following is not NO_NOTES and self.pending_notes is NO_NOTES:
+            return following
+        return self.pending_notes if scope.notes is NO_NOTES else scope.notes
 
     def begin_notes(self, notes: PassNotes) -> None:
         """Let notes hold in this thread."""
@@ -196,28 +199,23 @@ class Intake:
     def pause(self) -> None:
         """Ignore batches until go_on()."""
         self.wait_for_pending()
-        self._pauses += 1
+        self.pauses += 1
 
     def go_on(self) -> None:
         """End a pause, also if what a framework was still computing has failed."""
         try:
             self.wait_for_pending()
         finally:
-            self._pauses -= 1
+            self.pauses -= 1
 
     def stop(self) -> None:
         """Ignore further batches, which traced functions of a framework may still deliver."""
-        self._stopped = True
+        self.is_stopped = True
 
     @property
     def is_open(self) -> bool:
         """False after stop(), and in a pause."""
-        return not (self._stopped or self._pauses)
-
-    @property
-    def is_stopped(self) -> bool:
-        """True after stop()."""
-        return self._stopped
+        return not (self.is_stopped or self.pauses)
 
     # ---- broken passes -------------------------------------------------------------------------
 
@@ -274,7 +272,7 @@ class Intake:
                 "sink": sink,
                 "log": copy.copy(self.log),
                 "accumulator": accumulator,
-                "_stopped": self._stopped,
+                "is_stopped": self.is_stopped,
                 "_first_nan": (int(self._first_nan[0]), self._first_nan[1]),
             }
 
@@ -284,7 +282,7 @@ class Intake:
         self._barriers = []
         self._resumed = False
         self.pending_notes = NO_NOTES
-        self._pauses, self.scope, self.marks = 0, NoteScope(), None
+        self.pauses, self.scope, self.marks = 0, NoteScope(), None
         if self.accumulator is None and (found := self.sink.existing()) is not None:
             self.accumulator, self.axis = found
 

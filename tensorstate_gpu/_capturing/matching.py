@@ -134,6 +134,10 @@ def _matchers(
 def _matcher(
     pattern: object, argument: str, layers: Layers, every: Layers, class_names: ClassNames
 ) -> Matcher:
+    """Return what decides whether a pattern means a layer: a function (name, layer) -> bool.
+
+    ``every``: the layers that "*" means. Raises TypeError or ValueError for what is no pattern.
+    """
     # Layers are often callable. A layer of the model matches itself; it is not a predicate.
     if any(pattern is layer for _, layer in layers):
         return lambda name, layer: layer is pattern

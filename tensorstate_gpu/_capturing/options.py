@@ -98,6 +98,7 @@ class CaptureOptions:
             object.__setattr__(self, name, value)
 
     def _checked_stage_rows(self) -> int | None:
+        """Return the rows of a stage. Raises ValueError for what no stage can be combined with."""
         if self.stage_rows is None:
             return None
         not_staged = {

@@ -5,12 +5,14 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.host_arrays import host_array
+from tensorstate_gpu._arrays.label_arrays import validated_labels
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
-from tensorstate_gpu._layers.labels import validated_labels
 from tensorstate_gpu.errors import warn_user
 
 Mask = NDArray[np.bool_]  # (inputs, positions)
@@ -64,11 +66,17 @@ class PassNotes:
 
     def in_task(self) -> "PassNotes":
         """Return these notes as those of a block in the task of asyncio that runs now, if any."""
-        asyncio = sys.modules.get("asyncio")
-        try:
-            return self if asyncio is None else replace(self, task=asyncio.current_task())
-        except RuntimeError:  # no event loop runs in this thread
-            return self
+        task = running_task()
+        return self if task is None else replace(self, task=task)
+
+
+def running_task() -> object:
+    """Return the task of asyncio that this thread runs now; None if there is none."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return None if asyncio is None else asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return None
 
 
 NO_NOTES = PassNotes()
@@ -79,8 +87,7 @@ def validated_mask(mask: object) -> Mask:
 
     Raises TypeError or ValueError for anything that is not (inputs, positions).
     """
-    on_host = mask.cpu() if hasattr(mask, "cpu") else mask
-    array = np.asarray(on_host)
+    array = host_array(mask, "mask")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"mask must be of bools or numbers, got {array.dtype}")
     if array.ndim != 2:
@@ -102,11 +109,36 @@ class NoteScope(threading.local):
     """The notes that hold in this thread: those of a block, or of its next pass.
 
     ``next_pass``: when that is, as the thread counts its own passes; later its notes are over.
+    ``of_tasks``: notes of the next pass of a task of asyncio, and when that is among its passes;
+    None if there never were any.
     """
 
     notes: PassNotes = NO_NOTES
     of_next_pass: PassNotes = NO_NOTES
     next_pass = 0
+    of_tasks: WeakKeyDictionary[object, tuple[PassNotes, int]] | None = None
+
+    def set_next(self, notes: PassNotes, number: int) -> None:
+        """Let notes hold for a pass of this thread; what they leave out is that of its block."""
+        self.of_next_pass, self.next_pass = self._in_block(notes), number
+
+    def set_next_of_task(self, notes: PassNotes, number: int) -> None:
+        """The same for a pass of the task that runs now."""
+        if self.of_tasks is None:
+            self.of_tasks = WeakKeyDictionary()
+        self.of_tasks[running_task()] = self._in_block(notes), number
+
+    def _in_block(self, notes: PassNotes) -> PassNotes:
+        outer = self.notes
+        if outer is NO_NOTES or outer.task not in (None, running_task()):
+            return notes
+        return notes.within(outer)
+
+    def next_notes(self) -> PassNotes:
+        """Return the notes of the next pass, of the task that runs or of the thread."""
+        if self.of_tasks is None or (task := running_task()) not in self.of_tasks:
+            return self.of_next_pass
+        return self.of_tasks[task][0]
 
     def begin(self, notes: PassNotes) -> None:
         """Let the notes of a block hold.
@@ -119,7 +151,14 @@ class NoteScope(threading.local):
                 "another asyncio task is inside `with run.labels(...)`, and passes of both would "
                 "have the same labels: await nothing in such a block, or run it in a thread"
             )
-        self.notes, self.of_next_pass = notes, NO_NOTES
+        self.notes = notes
+        self.forget_next()
+
+    def forget_next(self) -> None:
+        """Forget the notes of the next pass, but for those of tasks that do not run now."""
+        self.of_next_pass = NO_NOTES
+        if self.of_tasks is not None and (task := running_task()) in self.of_tasks:
+            del self.of_tasks[task]
 
 
 class Noted(Protocol):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from tensorstate_gpu import information
 from tensorstate_gpu._html import html_table
@@ -14,11 +13,11 @@ from tensorstate_gpu.errors import InputsUnknown, LabelsMissing, NothingCaptured
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.estimators import Estimator
+from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_names import find_name
+from tensorstate_gpu.reporting.network_report import report
+from tensorstate_gpu.reporting.report_table import Report
 from tensorstate_gpu.reporting.text import with_noun
-
-if TYPE_CHECKING:
-    from tensorstate_gpu.reporting import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +233,11 @@ class RankRun(Mapping[str, RankLayer]):
         *,
         by_label: bool = False,
         include_out_of_step: bool = False,
-    ) -> "Report":
+    ) -> Report:
         """Return the table of measures of all ranks, on one rank alone; see tensorstate_gpu.report.
 
         Its profiles do not know which neurons fire together.
         """
-        from tensorstate_gpu.reporting import LabelTable, report
-
         whole = report(self, accuracy, beta, include_out_of_step=include_out_of_step)
         tables = (
             LabelTable.of_ranks(layer)

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tensorstate_gpu import information
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
@@ -14,13 +13,11 @@ from tensorstate_gpu._html import html_table
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed, warn_user
 from tensorstate_gpu.reporting.layer_names import find_name
+from tensorstate_gpu.reporting.measured_network import MeasuredNetwork
 from tensorstate_gpu.reporting.text import printable_name, with_noun
 
-if TYPE_CHECKING:
-    from tensorstate_gpu.reporting import Report
 
-
-class Run(Mapping[str, CapturePoint]):
+class Run(MeasuredNetwork[CapturePoint]):
     """The capture points of one model, by name and in the model's order.
 
     ``run["conv_1_post_states"]`` is a capture point; so are ``run["conv_1"]``, by the name of the
@@ -32,9 +29,6 @@ class Run(Mapping[str, CapturePoint]):
     """
 
     __module__ = "tensorstate_gpu"
-
-    # Two runs are equal if they are the same: comparing states is slow, and better said in words.
-    __eq__, __hash__ = object.__eq__, object.__hash__
 
     has_ended = False  # set when the block of capture() ends
 
@@ -208,33 +202,6 @@ class Run(Mapping[str, CapturePoint]):
             return list(self._points.values())
 
         return merged(points, ranks_of(process_group))
-
-    def network_efficiency(self) -> float:
-        """Return the geometric mean of the layers' efficiencies."""
-        return information.network_efficiency(self)
-
-    def report(
-        self,
-        accuracy: float | None = None,
-        beta: float = 2,
-        *,
-        by_label: bool = False,
-        divergences: bool = False,
-        include_out_of_step: bool = False,
-        progress: ProgressCallback | None = None,
-    ) -> "Report":
-        """Return the table of measures; see tensorstate_gpu.report."""
-        from tensorstate_gpu.reporting import report
-
-        return report(
-            self,
-            accuracy,
-            beta,
-            by_label=by_label,
-            divergences=divergences,
-            include_out_of_step=include_out_of_step,
-            progress=progress,
-        )
 
     @property
     def report_origin(self) -> dict[str, str]:

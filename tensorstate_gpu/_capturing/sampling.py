@@ -70,6 +70,9 @@ class Switch(Protocol):
     def missed_passes(self) -> int:
         """Return how many passes in evaluation mode ran unnoticed in compiled code."""
 
+    def failed_passes(self) -> int:
+        """Return how many passes have failed so far while the capture points were at the model."""
+
     def turn(self, on: bool) -> None:
         """Attach the capture points, or let them leave the model."""
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._arrays.saved_arrays import arrays_for_tensors, tensors_for_arrays
+from tensorstate_gpu._arrays.saved_arrays import SavedPart, tensors_for_arrays
 from tensorstate_gpu._capturing.intake import Intake
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.layer_facts import LayerFacts
@@ -43,11 +43,13 @@ def load_point(intake: Intake, state: Mapping[str, Any]) -> None:
     ):
         if theirs != ours:
             raise ValueError(f"{intake.name}: state has another {what}: {theirs}, not {ours}")
-    counts = [restored_counts(arrays_for_tensors(part)) for part in state["counts"]]
-    facts = LayerFacts.from_json(json.loads(state["facts"]))
+    saved = SavedPart(state)
+    counts = [restored_counts(part) for part in saved.listed_parts("counts")]
+    facts = LayerFacts.from_json(json.loads(saved.text("facts")))
+    axis, axis_origin, inputs_unknown = json.loads(saved.text("axis"))
     with intake.lock:
         intake.reset(None, None)
-        intake.axis, intake.axis_origin, intake.inputs_unknown = json.loads(state["axis"])
+        intake.axis, intake.axis_origin, intake.inputs_unknown = axis, axis_origin, inputs_unknown
         intake.accumulator = counts[0] if counts else None
         intake.log.begin(facts)
 

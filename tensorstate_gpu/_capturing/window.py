@@ -1,12 +1,13 @@
 """CountsWindow: the counts of a layer, of all steps or of the last captured ones."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.array_types import NativeArray
+from tensorstate_gpu._arrays.saved_arrays import SavedPart
 from tensorstate_gpu._layers.batches import Batches, totals
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
@@ -132,31 +133,48 @@ class CountsWindow:
             "fingerprints": np.array([s.fingerprint for s in samples], np.uint64).view(np.int64),
         }
 
-    def load(self, state: State) -> None:
-        """Go on from what state() has returned. Of more steps than fit, the last are kept."""
-        self.neurons = integer(state["neurons"], "neurons")
-        self._instances = integer(state["instances"], "instances")
-        steps, passed_over, sizes, packed, counts, by_group, fingerprints = (
-            np.asarray(state[name])
-            for name in (
-                *("steps", "passed_over", "sizes", "packed", "counts"),
-                *("instances_by_group", "fingerprints"),
-            )
-        )
-        edges = np.cumsum(sizes)[:-1]
-        pairs = zip(np.split(packed, edges), np.split(counts, edges), strict=True)
-        parts = [StateCounts(rows, numbers, self.neurons) for rows, numbers in pairs]
-        each = len(parts) // max(len(steps), 1)
-        self._pieces = deque()
-        for i, (step, left) in enumerate(zip(steps.tolist(), passed_over.tolist(), strict=True)):
-            own = parts[i * each : (i + 1) * each]
-            if len(by_group):
-                fingerprint = int(fingerprints.view(np.uint64)[i])
-                loaded: StateCounts | GroupedCounts = GroupedCounts(own, by_group[i], fingerprint)
-            else:
-                loaded = own[0]
-            self._pieces.append(Piece(step, left, [loaded]))
+    def load(self, state: SavedPart) -> None:
+        """Go on from what state() has returned. Of more steps than fit, the last are kept.
+
+        Raises ValueError, and changes nothing, for anything else.
+        """
+        neurons, instances = state.integer("neurons", 1), state.integer("instances")
+        steps, passed_over = (state.array(name, np.int64, 1) for name in ("steps", "passed_over"))
+        loaded = _loaded(state, neurons, len(steps), self._groups or 0)
+        if not len(steps) == len(passed_over) == len(loaded):
+            raise ValueError(f"state is damaged: {state.place} has not the counts of each step")
+        pieces = zip(steps.tolist(), passed_over.tolist(), loaded, strict=True)
+        self.neurons, self._instances = neurons, instances
+        self._pieces = deque(Piece(step, left, [counts]) for step, left, counts in pieces)
         self._drop_oldest()
+
+
+def _loaded(
+    state: SavedPart, neurons: int, steps: int, groups: int
+) -> Sequence[StateCounts | GroupedCounts]:
+    """Return the counts of each step, by group if they were saved so."""
+    sizes, counts, fingerprints = (
+        state.array(name, np.int64, 1) for name in ("sizes", "counts", "fingerprints")
+    )
+    packed = state.array("packed", np.uint8, 2)
+    if (sizes < 0).any() or not sizes.sum() == len(packed) == len(counts):
+        raise ValueError(f"state is damaged: {state.place} has not as many states as its sizes say")
+    edges = np.cumsum(sizes)[:-1]
+    pairs = zip(np.split(packed, edges), np.split(counts, edges), strict=True)
+    parts = [StateCounts(rows, numbers, neurons) for rows, numbers in pairs] if len(sizes) else []
+    if not len(fingerprints):
+        return parts
+    by_group = state.array("instances_by_group", np.int64, 2)
+    if (
+        by_group.shape != (steps, groups)
+        or len(fingerprints) != steps
+        or len(parts) != by_group.size
+    ):
+        raise ValueError(f"state is damaged: {state.place} has not the groups of each step")
+    return [
+        GroupedCounts(parts[i * groups : (i + 1) * groups], by_group[i].tolist(), fingerprint)
+        for i, fingerprint in enumerate(fingerprints.view(np.uint64).tolist())
+    ]
 
 
 def _merged(groups: list[GroupedCounts]) -> GroupedCounts:

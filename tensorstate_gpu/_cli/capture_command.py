@@ -46,9 +46,12 @@ def capture(options: argparse.Namespace) -> int:
         raise
     with Progress.in_percent("measuring") as progress:
         report = run.report(by_label=options.labels is not None, progress=progress.to_share)
-    print(f"\n{report.to_text(terminal_width())}")
+    try:
+        if page is not None:  # first: who reads the table, such as head, may not read to its end
+            report.to_html(page, origin=_origin(options))
+    finally:
+        print(f"\n{report.to_text(terminal_width())}")
     if page is not None:
-        report.to_html(page, origin=_origin(options))
         print(f"\nThe page with charts: {page}")
     elif why_no_page is not None:
         print(f"\nNo page with charts: {why_no_page}")
@@ -90,17 +93,24 @@ def _captured(model: object, call: Call, batches: Batches, options: argparse.Nam
         layers = with_noun(len(run), "layer")
         after = f", after the {done:,} inputs in {options.store}" if done else ""
         print(f"capturing {layers} of {type(model).__name__}, which is not trained{after}")
-        is_ours = functools.partial(_is_ours, run)
         try:
             with Progress("capturing", batches.count(options.limit), "batches") as progress:
-                for batch in wanted:
-                    with users_code("capturing failed", is_ours), _labelled(run, batch):
-                        call(batch.inputs)
-                    done += len(batch)
-                    progress.add(1, note=with_noun(done, "input"))
+                _run_batches(run, call, wanted, done, progress)
         finally:
             _show_commit(run, bars)
     return run
+
+
+def _run_batches(
+    run: Run, call: Call, batches: Iterator[Batch], done: int, progress: Progress
+) -> None:
+    """Run the model on each batch. ``done``: how many inputs there were before."""
+    is_ours = functools.partial(_is_ours, run)
+    for batch in batches:
+        with users_code("capturing failed", is_ours), _labelled(run, batch):
+            call(batch.inputs)
+        done += len(batch)
+        progress.add(1, note=with_noun(done, "input"))
 
 
 def _is_ours(run: Run, error: Exception) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from tensorstate_gpu._cli.opened_store import layer_named, open_store
@@ -20,7 +21,7 @@ def export(options: argparse.Namespace) -> int:
     wanted = [layer_named(store, name).name for name in options.layer or store.names]
     names = list(dict.fromkeys(wanted))
     counts = ".counts" if options.counts else ""
-    stem = _stem(store.parts[0] if isinstance(store, Stores) else store)
+    stem = _stem(store.parts if isinstance(store, Stores) else [store])
     out = f"{stem}{counts}.{options.to}" if options.out is None else options.out
     if options.to == "parquet":
         _to_parquet(store, names, out, options)
@@ -35,9 +36,17 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _stem(store: Store) -> str:
-    """Return the name of a store without its suffix: ``run`` for ``s3://bucket/run.zarr``."""
-    return Path(str(store)).absolute().stem
+def _stem(stores: Sequence[Store]) -> str:
+    """Return the name of a store without its suffix: ``run`` for ``s3://bucket/run.zarr``.
+
+    Of several, what their names have in common, without numbers: ``run`` for ``run-0.zarr``, ...
+    """
+    stems = [Path(str(store)).absolute().stem for store in stores]
+    if len(stems) == 1:
+        return stems[0]
+    columns = zip(*stems, strict=False)
+    common = "".join(column[0] for column in takewhile(lambda each: len({*each}) == 1, columns))
+    return common.rstrip("-_.0123456789") or "stores"
 
 
 def _to_parquet(

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeGuard
 
 from numpy.typing import NDArray
 
+from tensorstate_gpu._arrays.label_arrays import validated_labels
 from tensorstate_gpu._cli.users_objects import users_code
-from tensorstate_gpu._layers.labels import validated_labels
 
 FROM_BATCHES = "from-batches"
 

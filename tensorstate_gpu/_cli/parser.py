@@ -147,7 +147,8 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     export.add_argument(
         "--out",
-        help="new folder (parquet) or file (zip); default: the store's name, in the current folder",
+        help="new folder (parquet) or file (zip); default: the store's name, or what the names of "
+        "several have in common, in the current folder",
     )
     export.add_argument(
         "--counts",

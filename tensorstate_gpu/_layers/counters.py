@@ -112,6 +112,7 @@ class LabelledCounters:
             self._add(device_backend_for(device).to_host(packed), (CPU, 0), numbers)
 
     def _add(self, packed: NativeArray, device: Device, numbers: NDArray[np.uint32] | None) -> None:
+        """Count rows; with ``numbers``, of labels and groups, rows that end with their number."""
         if numbers is not None:
             columns = np.zeros((len(numbers), self._key_bytes - self._row_bytes), np.uint8)
             columns[:, : NUMBER.itemsize] = numbers.view(np.uint8).reshape(len(numbers), -1)

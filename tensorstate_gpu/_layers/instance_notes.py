@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from tensorstate_gpu._layers.labels import Labels, LabelSnapshot, validated_labels
+from tensorstate_gpu._arrays.label_arrays import validated_labels
+from tensorstate_gpu._layers.labels import Labels, LabelSnapshot
 from tensorstate_gpu.errors import LabelsMissing
 
 

@@ -149,12 +149,14 @@ class LayerLog:
     def begin(self, earlier: LayerFacts | None = None) -> None:
         """Forget what was noted of passes and batches, and continue an earlier capture, if any."""
         self._earlier = earlier
+        self.noted_shape: tuple[int, ...] | None = None  # of the last batch
         shape = None if earlier is None else earlier.spatial_shape
         self._spatial_shapes = set() if shape is None else {shape}
         self.shuffled = earlier is not None and earlier.shuffled
 
     def note_spatial_shape(self, shape: tuple[int, ...] | None) -> None:
         """Note the sizes of a batch's activations without instances and neurons."""
+        self.noted_shape = shape
         if shape is not None and len(self._spatial_shapes) < 2:
             self._spatial_shapes.add(shape)
 
@@ -167,6 +169,7 @@ class LayerLog:
         return self._facts(ended=True)
 
     def _facts(self, ended: bool) -> LayerFacts:
+        """``ended``: only of passes that have ended."""
         source, earlier = self.pass_source, self._earlier
         shapes = [*self._spatial_shapes]
         bypass = None if source is None else source.bypass()

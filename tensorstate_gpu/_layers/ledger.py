@@ -187,6 +187,10 @@ class Ledger:
 
 
 def _validated_index(index: Any, count: int) -> Any:
+    """Return which of ``count`` instances are meant: a slice, or an array of ints or bools.
+
+    Raises TypeError, ValueError or IndexError for anything else.
+    """
     if isinstance(index, slice):
         return index
     array = np.asarray(unmasked(index, "index"))

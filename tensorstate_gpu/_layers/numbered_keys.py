@@ -68,7 +68,11 @@ def merged_by_group(
     found: dict[Label, list[list[StateCounts]]] = {}
     for label, group, part in parts:
         found.setdefault(label, [[] for _ in range(groups)])[group].append(part)
-    return {label: [merge_all(part, neurons) for part in found[label]] for label in in_order(found)}
+    empty = StateCounts.empty(neurons)  # of many labels, most groups are
+    return {
+        label: [merge_all(part, neurons) if part else empty for part in found[label]]
+        for label in in_order(found)
+    }
 
 
 def numbered_bytes(row_bytes: int) -> int:

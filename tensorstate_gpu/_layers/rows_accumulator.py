@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.backend_protocol import Transfer
 from tensorstate_gpu._arrays.dlpack import CPU
+from tensorstate_gpu._arrays.label_arrays import validated_labels
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches
 from tensorstate_gpu._layers.counters import (
@@ -24,8 +25,8 @@ from tensorstate_gpu._layers.instance_groups import (
     groups_of,
     instance_hashes,
 )
-from tensorstate_gpu._layers.instance_notes import InstanceNotes
-from tensorstate_gpu._layers.labels import SlidingReader, validated_labels
+from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes
+from tensorstate_gpu._layers.labels import SlidingReader
 from tensorstate_gpu._layers.ledger import Ledger
 from tensorstate_gpu._layers.memory_rows import Rows, RowStorage
 from tensorstate_gpu._layers.run_counters import RunCounters
@@ -67,6 +68,10 @@ class RowsAccumulator(Accumulator):
         return self._storage.rows + sum(each.rows for each in self._transfers.values())
 
     def _add(self, packed: Any, batches: Batches, notes: InstanceNotes) -> None:
+        """Store a batch. Rows on a device come to the host while the model continues, in order.
+
+        The ledger has them at once: chunks() waits for those that are under way.
+        """
         device = device_of(packed)
         if device[0] == CPU or not len(packed):
             self.collect_transferred(wait=True)
@@ -77,7 +82,9 @@ class RowsAccumulator(Accumulator):
         transfer = self._transfers[device]
         while self._in_flight and (rows := self._in_flight[0][0].oldest(wait=False)) is not None:
             self._store_arrived(rows)  # append() defers interrupts
-        converted = self._storage.converted(notes)  # raises now, not after the transfer
+        converted = notes
+        if notes is not NOTHING:
+            converted = self._storage.converted(notes)  # raises now, not after the transfer
         try:
             transfer.send(packed)
         except MemoryError:  # no pinned memory, perhaps

@@ -1,17 +1,19 @@
 """Running counts as integers, strings and arrays, for the checkpoints of a training."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import integer
+from tensorstate_gpu._arrays.saved_arrays import SavedPart
 from tensorstate_gpu._layers.batches import Batch
 from tensorstate_gpu._layers.counters import LabelledCounters
 from tensorstate_gpu._layers.counts_accumulator import CountsAccumulator
 from tensorstate_gpu._layers.instance_groups import SampleTallies
-from tensorstate_gpu._layers.instance_notes import NoteColumn
+from tensorstate_gpu._layers.instance_notes import NOTES, NoteColumn
 from tensorstate_gpu._layers.ledger import Ledger
+from tensorstate_gpu._layers.memory_rows import Rows
+from tensorstate_gpu._layers.numbered_keys import Label, numbered_bytes
 from tensorstate_gpu.information.group_table import SampledInstances
 
 State = dict[str, object]
@@ -46,13 +48,11 @@ def saved_counts(counts: CountsAccumulator) -> State:
     }
 
 
-def restored_counts(state: Mapping[str, Any]) -> CountsAccumulator:
-    """Return the counts that saved_counts() has saved."""
-    groups = integer(state["groups"], "groups") or None
-    found = CountsAccumulator(integer(state["neurons"], "neurons"), groups)
-    labels = list(state["labels"])
-    if (unlabelled := integer(state["without_label"], "without_label")) >= 0:
-        labels[unlabelled] = None
+def restored_counts(state: SavedPart) -> CountsAccumulator:
+    """Return the counts that saved_counts() has saved. Raises ValueError for anything else."""
+    groups = state.integer("groups") or None
+    found = CountsAccumulator(state.integer("neurons", 1), groups)
+    labels = _labels(state)
     counters = LabelledCounters.__new__(LabelledCounters)
     counters.__setstate__(
         {
@@ -60,20 +60,58 @@ def restored_counts(state: Mapping[str, Any]) -> CountsAccumulator:
             "groups": groups or 1,
             "numbers": {label: number for number, label in enumerate(labels)},
             "counters": [
-                (bool(part["numbered"]), (part["rows"], part["counts"]))
-                for part in state["counters"]
+                _counted(part, found.row_bytes) for part in state.listed_parts("counters")
             ],
         }
     )
     samples = SampleTallies(groups or 1)
-    for part in state["samples"]:
-        by_group = tuple(part["by_group"].tolist())
-        sample = SampledInstances(by_group, part["fingerprint"], bool(part["has_units"]))
-        samples.by_label[labels[part["label"]]] = sample
-    notes = {name: NoteColumn(name, count=count) for name, count in state["noted"].items()}
-    found.replace(Ledger.from_batches(_pairs(state["batches"]), notes), counters, samples)
+    samples.by_label = dict(_sample(part, labels, groups) for part in state.listed_parts("samples"))
+    noted = state.part("noted")
+    notes = {name: NoteColumn(name, count=noted.integer(name)) for name in NOTES}
+    ledger = Ledger.from_batches(_batches(state), notes)
+    if ledger.rows != counters.total:
+        raise ValueError(
+            f"state is damaged: {state.place} has {counters.total:,} rows of {ledger.rows:,}"
+        )
+    found.replace(ledger, counters, samples)
     return found
 
 
-def _pairs(batches: Any) -> Sequence[Batch]:
+def _labels(state: SavedPart) -> list[Label]:
+    labels: list[Label] = state.entries("labels")[:]
+    unlabelled = state.integer("without_label", -1)
+    if unlabelled >= len(labels) or not all(isinstance(each, int | str) for each in labels):
+        raise ValueError(f"state is damaged: the labels of {state.place} are none")
+    if unlabelled >= 0:
+        labels[unlabelled] = None
+    return labels
+
+
+def _sample(
+    part: SavedPart, labels: Sequence[Label], groups: int | None
+) -> tuple[Label, SampledInstances]:
+    """Return a label, and how many instances with it are in each group."""
+    by_group = part.array("by_group", np.int64, 1).tolist()
+    if (label := part.integer("label")) >= len(labels) or len(by_group) != groups:
+        raise ValueError(f"state is damaged: {part.place} is of no label and its groups")
+    sample = SampledInstances(
+        tuple(by_group), part.integer("fingerprint"), bool(part.integer("has_units"))
+    )
+    return labels[label], sample
+
+
+def _counted(part: SavedPart, row_bytes: int) -> tuple[bool, tuple[Rows, NDArray[np.int64]]]:
+    """Return whether rows are numbered, they, and how often each occurred."""
+    is_numbered = bool(part.integer("numbered"))
+    rows, counts = part.array("rows", np.uint8, 2), part.array("counts", np.int64, 1)
+    width = numbered_bytes(row_bytes) if is_numbered else row_bytes
+    if rows.shape != (len(counts), width) or (counts < 1).any():
+        raise ValueError(f"state is damaged: the counts of {part.place} are not those of its rows")
+    return is_numbered, (rows, counts)
+
+
+def _batches(state: SavedPart) -> list[Batch]:
+    batches = state.array("batches", np.int64, 2)
+    if batches.shape[1] != 2:
+        raise ValueError(f"state is damaged: {state.place} has batches of shape {batches.shape}")
     return [(instances, each) for instances, each in batches.tolist()]

@@ -42,6 +42,7 @@ def new_folder(path: Any) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _renamed_on_success(path: Any) -> Iterator[Path]:
+    """Yield a path beside this one; what is there gets this name at the end, or is deleted."""
     target = _local_path(path)
     _raise_if_exists(target)
     partial = target.with_name(f".{uuid.uuid4().hex}.partial")

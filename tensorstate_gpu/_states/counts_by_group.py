@@ -6,7 +6,15 @@ import functools
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorstate_gpu import information
 from tensorstate_gpu._states.measured_counts import MeasuredCounts
+from tensorstate_gpu.information import Estimate
+from tensorstate_gpu.information.dependence_trees import code_lengths, with_constant
+from tensorstate_gpu.information.estimates import Measure
+from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import SampledInstances
 
 Counts = TypeVar("Counts", bound=MeasuredCounts, covariant=True)
@@ -16,11 +24,12 @@ OtherCounts = TypeVar("OtherCounts", bound=MeasuredCounts)
 class CountsByGroup(Generic[Counts]):
     """How often each distinct state occurred in each of some groups of instances."""
 
-    __slots__ = ("_parts", "_sample")
+    __slots__ = ("_parts", "_sample", "_sums")
 
     def __init__(self, parts: Sequence[Counts], sample: SampledInstances) -> None:
         """``parts``: of each group; ``sample``: which instances these are."""
         self._parts, self._sample = tuple(parts), sample
+        self._sums: GroupSums | None = None
 
     @property
     def parts(self) -> tuple[Counts, ...]:
@@ -35,6 +44,26 @@ class CountsByGroup(Generic[Counts]):
     @property
     def neurons(self) -> int:
         return self._parts[0].neurons
+
+    def estimate(self, measure: Measure = "entropy") -> Estimate:
+        """Return the entropy or efficiency of the source, with its error.
+
+        See information.estimate. Raises ValueError if empty.
+        """
+        return information.estimate(self, measure)
+
+    def group_sums(self) -> GroupSums:
+        """Return what estimates need of all states. Raises ValueError if empty."""
+        raise NotImplementedError
+
+    def code_lengths(self) -> NDArray[np.float64]:
+        """Return the bits of each group's rows by a dependence tree."""
+        rows = self.group_sums().rows_by_group.tolist()
+        return code_lengths(len(self), lambda g: with_constant(self._cofiring(g), rows[g]))
+
+    def _cofiring(self, group: int) -> NDArray[np.int64]:
+        """Return in how many rows of a group each two neurons fire together."""
+        raise NotImplementedError
 
     def _checked(
         self, others: Sequence[object], *kinds: type[CountsByGroup[OtherCounts]]

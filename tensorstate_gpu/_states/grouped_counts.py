@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu import information
 from tensorstate_gpu._arguments import integer
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
@@ -22,6 +21,7 @@ from tensorstate_gpu._states.sums_over_states import sum_over_states
 from tensorstate_gpu.information import Estimate
 from tensorstate_gpu.information.composed_estimates import information_of_sums
 from tensorstate_gpu.information.estimates import Measure
+from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
 
 LabelT = TypeVar("LabelT")
@@ -92,12 +92,11 @@ class GroupedCounts(CountsByGroup[StateCounts]):
         """Return the histogram of all groups together."""
         return merge_all(list(self._parts), self.neurons)
 
-    def estimate(self, measure: Measure = "entropy") -> Estimate:
-        """Return the entropy or efficiency of the source, with its error.
-
-        See information.estimate. Raises ValueError if empty.
-        """
-        return information.estimate(self, measure)
+    def group_sums(self) -> GroupSums:
+        """Return what estimates need of all states. Raises ValueError if empty."""
+        if self._sums is None:
+            self._sums = GroupSums.of(GroupTable.of(self))
+        return self._sums
 
     def merge(self, *others: object) -> GroupedCounts:
         """Return the counts of all.
@@ -128,8 +127,10 @@ class GroupedCounts(CountsByGroup[StateCounts]):
         counts = [part.counts for part in self._parts]
         total = np.zeros(len(distinct), np.int64)
         np.add.at(total, numbers, np.concatenate(counts))
-        sums = [self._sum(group, cpu().firing_counts) for group in range(len(self))]
-        firing = np.array(sums)[:, : self.neurons]
+        firing = np.zeros((len(self), self.neurons), np.int64)
+        for group, part in enumerate(self._parts):
+            if len(part):
+                firing[group] = self._sum(group, cpu().firing_counts)[: self.neurons]
         places = tuple(np.split(numbers, ends))
         return GroupTable(
             total, places, tuple(counts), self._sample, self.neurons, firing, self._cofiring

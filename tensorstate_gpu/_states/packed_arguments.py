@@ -36,7 +36,10 @@ def borrow_packed(
 def check_packed(dtype: str, shape: tuple[int, ...], argument: str = "states") -> None:
     """Raise TypeError or ValueError unless this is a uint8 array (states, bytes >= 1)."""
     if dtype != "uint8":
-        raise TypeError(f"{argument} must be packed (uint8), got {dtype}")
+        raise TypeError(
+            f"{argument} must be packed (uint8), got {dtype}: compress_states() packs activations "
+            "and bools"
+        )
     if len(shape) != 2 or shape[1] == 0:
         raise ValueError(f"{argument} must have shape (states, bytes >= 1), got {shape}")
 

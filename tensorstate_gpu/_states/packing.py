@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import ArrayT, CudaArray, NativeArray
+from tensorstate_gpu._arrays.backend_protocol import Packer
 from tensorstate_gpu._arrays.dlpack import Tensor, borrow, check_same_device, export_like
 from tensorstate_gpu._arrays.firing_function import FiringFunction, checked_firing_function
 from tensorstate_gpu._arrays.frameworks import jax_in_place
 from tensorstate_gpu._arrays.layout import cached_plan, plan
 from tensorstate_gpu._arrays.thresholds import Threshold, firing_test
-from tensorstate_gpu._states.backends import backend_for, backend_of
+from tensorstate_gpu._states.backends import backend_for, backend_of, device_backend_for
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons, check_packed
 
 
@@ -130,6 +131,13 @@ def pack(
     test = firing_test(tensor.element, threshold, layout.neurons)
     packed = backend_for(tensor.device).compress(tensor, layout, test, scratch=scratch)
     return packed, layout.neurons
+
+
+def packer_of(tensor: Tensor, neuron_axis: int, threshold: Threshold) -> Packer | None:
+    """Return what packs tensors like this one of torch, on a device, where one serves them all."""
+    layout = cached_plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
+    test = firing_test(tensor.element, threshold, layout.neurons)
+    return device_backend_for(tensor.device).packer(tensor, layout, test)
 
 
 @overload

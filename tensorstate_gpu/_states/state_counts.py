@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate_gpu._arguments import integer, positive_integer, unmasked
+from tensorstate_gpu._arguments import integer, positive_integer
 from tensorstate_gpu._arrays.frameworks import ranks_of
+from tensorstate_gpu._arrays.host_arrays import host_array
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._arrays.ranks_protocol import Ranks
 from tensorstate_gpu._process.progress import ProgressCallback
@@ -64,8 +65,8 @@ class StateCounts(MeasuredCounts):
 
     def __init__(self, packed: Any, counts: Any, neurons: int) -> None:
         neurons = positive_integer(neurons, "neurons")
-        rows = np.array(unmasked(packed, "packed"), order="C")
-        numbers = np.array(unmasked(counts, "counts"))
+        rows = np.array(host_array(packed, "packed"), order="C")
+        numbers = host_array(counts, "counts")
         check_counts(rows, numbers, neurons)
         self._set_arrays(rows, numbers.astype(np.int64), neurons)
 
@@ -258,11 +259,12 @@ def merge_all(parts: list[StateCounts], neurons: int) -> StateCounts:
     """Merge histograms in one pass. Raises ValueError if their numbers of neurons differ."""
     for part in parts:
         _same_neurons(part, neurons)
-    if len(parts) == 1:
-        return parts[0]
-    if sum(part.total for part in parts) >= 2**63:
+    filled = [part for part in parts if len(part)] or parts[:1]
+    if len(filled) == 1:
+        return filled[0]
+    if sum(part.total for part in filled) >= 2**63:
         raise OverflowError("counts add up to more than int64 holds")
-    histograms = [(part.packed, part.counts) for part in parts if len(part)]
+    histograms = [(part.packed, part.counts) for part in filled]
     packed, counts = cpu().merge(histograms, row_bytes(neurons))
     return StateCounts.trusted(packed, counts, neurons)
 

@@ -19,9 +19,6 @@ from tensorstate_gpu._states.sorted_runs import length
 from tensorstate_gpu._states.state_counts import StateCounts
 from tensorstate_gpu._states.stored_counts import StoredCounts, check_size, runs_of
 from tensorstate_gpu._states.sums_over_states import sum_over_states
-from tensorstate_gpu.information import Estimate
-from tensorstate_gpu.information.dependence_trees import code_lengths, with_constant
-from tensorstate_gpu.information.estimates import Measure, estimate_of_sums, needs_tree
 from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import SampledInstances
 
@@ -43,11 +40,10 @@ class StoredGroups(CountsByGroup[StoredCounts]):
 
     __module__ = "tensorstate_gpu"
 
-    __slots__ = ("_sums", "_tree")
+    __slots__ = ("_tree",)
 
     def __init__(self, parts: Sequence[StoredCounts], sample: SampledInstances) -> None:
         super().__init__(parts, sample)
-        self._sums: GroupSums | None = None
         self._tree: NDArray[np.float64] | None = None
 
     def together(self) -> StoredCounts:
@@ -68,18 +64,11 @@ class StoredGroups(CountsByGroup[StoredCounts]):
         ]
         return StoredGroups(merged, self._sample_with(checked))
 
-    def estimate(self, measure: Measure = "entropy") -> Estimate:
-        """Return the entropy or efficiency of the source, with its error.
-
-        See information.estimate. Raises ValueError if empty.
-        """
-        sums = self.group_sums()
-        if self._tree is None and needs_tree(sums):
-            rows = sums.rows_by_group.tolist()
-            self._tree = code_lengths(
-                len(self), lambda g: with_constant(self._cofiring(g), rows[g])
-            )
-        return estimate_of_sums(sums, self._tree, measure, self.neurons)
+    def code_lengths(self) -> NDArray[np.float64]:
+        """Return the bits of each group's rows by a dependence tree."""
+        if self._tree is None:
+            self._tree = super().code_lengths()
+        return self._tree
 
     def group_sums(self, on_read: OnDone | None = None) -> GroupSums:
         """Return what estimates need, summed over ranges of states. Raises ValueError if empty.
@@ -128,7 +117,6 @@ class StoredGroups(CountsByGroup[StoredCounts]):
         return GroupedCounts(parts, sample.by_group, sample.fingerprint, sample.has_units)
 
     def _cofiring(self, group: int) -> NDArray[np.int64]:
-        """Return in how many rows of a group each two neurons fire together."""
         total = np.zeros((self.neurons, self.neurons), np.int64)
         for piece in self._parts[group].pieces():
             found = sum_over_states(piece.packed, piece.counts, cpu().cofiring)

@@ -1,6 +1,6 @@
 """Ranges of neurons, at any bit: taken out of packed states, and joined."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from tensorstate_gpu._arguments import integer
@@ -85,6 +85,8 @@ def concatenate_neurons(parts: Sequence[ArrayT], neurons: Sequence[int]) -> Arra
     >>> concatenate_neurons([one, other], [3, 2])
     array([[29]], dtype=uint8)
     """
+    if not isinstance(neurons, Iterable):
+        raise TypeError(f"neurons must be a number for each part, got {neurons!r}")
     parts, counts = list(parts), list(neurons)
     if not parts or len(parts) != len(counts):
         raise ValueError(

@@ -13,6 +13,7 @@ from .device import rows_where, to_host, view, with_columns, working_on
 from .merge import merge
 from .neurons import cofiring, firing_counts
 from .pack import compress
+from .packer import packer
 from .row_sets import isin, unique
 from .sort import sort
 from .stage import append_to_stage
@@ -32,6 +33,7 @@ __all__ = [
     "isin",
     "merge",
     "namespace",
+    "packer",
     "popcount",
     "rows_where",
     "sort",

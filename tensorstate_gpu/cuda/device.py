@@ -5,7 +5,7 @@ package on hosts without a GPU.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -20,14 +20,12 @@ from tensorstate_gpu._arrays.cupy_library import (
     torch_tensor_allocator,
 )
 from tensorstate_gpu._arrays.cupy_library import library as library
-from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel
+from tensorstate_gpu._arrays.cupy_types import CudaStream, DeviceArray, Kernel, Place
 from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._arrays.frameworks import is_torch_tensor
 
-from .host_memory import LARGE, pinned, touched
+from .host_memory import LARGE, touched
 from .launch import Launch, names_in, source_code
-
-_DONE, _NOT_READY = 0, 600  # cudaSuccess, cudaErrorNotReady
 
 
 @lru_cache
@@ -52,29 +50,39 @@ def working_on(tensor: Tensor, *, exports: bool = True, recorded: bool = False) 
     cupy, index = library(), tensor.device[1]
     _check_compute_capability(index)
     owner = tensor.owner[-1]  # the array; before it, there may be its capsule
-    with cupy.cuda.Device(index):
-        if is_torch_tensor(owner):
-            stream = _stream_in_cupy(index, torch_stream(index))
-            allocator = torch_tensor_allocator if exports else torch_allocator()
-            with stream, cupy.cuda.using_allocator(allocator):
-                if not recorded:
-                    _check_not_recorded()
-                yield
+    if is_torch_tensor(owner):
+        device, stream, memory = place_of_torch(index, exports=exports)
+        with device, stream, memory:
+            if not recorded:
+                check_not_recorded()
+            yield
+        return
+    with cupy.cuda.Device(index), cupy.cuda.using_allocator(own_allocator()):
+        if isinstance(owner, cupy.ndarray):
+            if not recorded:
+                check_not_recorded()
+            yield
             return
-        with cupy.cuda.using_allocator(own_allocator()):
-            if isinstance(owner, cupy.ndarray):
-                if not recorded:
-                    _check_not_recorded()
-                yield
-                return
-            # Another library may reuse the memory on its own stream as soon as it is released.
-            try:
-                yield
-            finally:
-                cupy.cuda.get_current_stream().synchronize()
+        # Another library may reuse the memory on its own stream as soon as it is released.
+        try:
+            yield
+        finally:
+            cupy.cuda.get_current_stream().synchronize()
 
 
-def _check_not_recorded() -> None:
+def place_of_torch(index: int, *, exports: bool = False) -> Place:
+    """Return what is to be entered, in this order, to work on a tensor of torch on a device.
+
+    The device, and the stream and the memory that torch uses there now; ``exports``: see
+    working_on().
+    """
+    cuda, stream = library().cuda, _stream_in_cupy(index, torch_stream(index))
+    allocator = torch_tensor_allocator if exports else torch_allocator()
+    return cuda.Device(index), stream, cuda.using_allocator(allocator)
+
+
+def check_not_recorded() -> None:
+    """Raise RuntimeError while a CUDA graph records the current stream."""
     if library().cuda.get_current_stream().is_capturing():
         raise RuntimeError(
             "states cannot be packed or counted in a CUDA graph: call it before the graph is "
@@ -95,8 +103,9 @@ class _TorchStream:
 
 @lru_cache(maxsize=256)  # torch has 32 of each priority on a device, for all of a program
 def _stream_in_cupy(index: int, pointer: int) -> CudaStream:
-    """Return torch's stream on a device, which is the current one, as CuPy's."""
-    return library().cuda.Stream.from_external(_TorchStream(pointer))
+    """Return torch's stream on a device as CuPy's."""
+    with library().cuda.Device(index):
+        return library().cuda.Stream.from_external(_TorchStream(pointer))
 
 
 def view(tensor: Tensor) -> DeviceArray:
@@ -178,56 +187,6 @@ class OwnerStream:
                 with self._device:
                     after = self._stream.record(cuda.Event(disable_timing=True))
                 caller.wait_event(after)  # on its own device: each has a default stream
-
-
-def copy_stream() -> CudaStream:
-    """Return a stream of the current device for copies to the host, for which no kernel waits."""
-    return _copy_stream(library().cuda.Device().id)
-
-
-@lru_cache
-def _copy_stream(index: int) -> CudaStream:
-    with library().cuda.Device(index):
-        return library().cuda.Stream(non_blocking=True)
-
-
-class AsyncHostCopy:
-    """An asynchronous copy of a contiguous device array to pinned host memory.
-
-    ``stream``: copies wait for the current stream, and run on this one; None: on the current one.
-    """
-
-    def __init__(self, array: DeviceArray, stream: CudaStream | None = None) -> None:
-        self._array, self._stream = array, stream  # the array must live until the copy is done
-        self._copy = pinned(array.shape, array.dtype)
-        self._copied = library().cuda.Event(disable_timing=True)
-        self.repeat()
-
-    def repeat(self) -> None:
-        """Copy what the array contains by then, in the order of the current stream."""
-        if self._stream is not None:
-            self._copied.record()
-            self._stream.wait_event(self._copied)  # as it is now: it can be recorded again
-        self._array.get(stream=self._stream, out=self._copy, blocking=False)
-        self._copied.record(self._stream)
-
-    def arrived(self) -> NDArray[Any] | None:
-        """Return the copy if it is complete, and None otherwise; see numpy()."""
-        status = library().cuda.runtime.eventQuery(self._copied.ptr)
-        if status not in (_DONE, _NOT_READY):  # an earlier kernel has failed: nothing will arrive
-            self._copied.synchronize()  # raises
-        return self._copy if status == _DONE else None
-
-    def numpy(self) -> NDArray[Any]:
-        """Return the copy, which is valid while this object lives. Waits until it is complete."""
-        self._copied.synchronize()
-        return self._copy
-
-    def __del__(self) -> None:
-        if hasattr(self, "_copied"):  # otherwise the memory is reused while the device writes to it
-            failed = library().cuda.runtime.CUDARuntimeError  # nothing writes there any more
-            with suppress(failed):
-                self._copied.synchronize()
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:

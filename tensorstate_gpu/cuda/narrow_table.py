@@ -22,6 +22,7 @@ class NarrowTable(Table):
 
     def __init__(self, row_bytes: int, slots: int = FIRST_SLOTS) -> None:
         super().__init__(row_bytes, slots)
+        self._defines = (("WIDTH", row_bytes),)
         self._use_slots(_empty(slots), slots)
         self._most_blocks = device.multiprocessors()
         self._cached = power_of_2_below(device.most_shared_bytes() // _CACHE_SLOT_BYTES)
@@ -46,9 +47,10 @@ class NarrowTable(Table):
         refusals = self._places_at[refused.place]
         if weights is None:
             blocks = min(self._most_blocks, -(-states // _LEAST_ROWS))
-            block = {"threads": _THREADS, "shared_bytes": _CACHE_SLOT_BYTES * self._cached}
             arguments = (at, np.int64(states), *self._arguments, to, refusals)
-            self._launch("count_rows", blocks, *arguments, np.uint32(self._cached), **block)
+            shape = (blocks, 1), (), _THREADS, _CACHE_SLOT_BYTES * self._cached
+            launch = cached_launch("count", "count_rows", self._defines, *shape)
+            device.run(launch, *arguments, np.uint32(self._cached))
         else:
             batch = (at, pointer(weights), np.int64(states))
             targets = (to, pointer(refused.weights), refusals)
@@ -58,9 +60,8 @@ class NarrowTable(Table):
         blocks = min(BLOCKS * self._most_blocks, blocks_for(len(rows)))
         self._launch("estimate", blocks, pointer(rows), np.int64(len(rows)), pointer(registers))
 
-    def _launch(self, kernel: str, blocks: int, *arguments: np.generic, **block: int) -> None:
-        defines = (("WIDTH", self._row_bytes),)
-        device.run(cached_launch("count", kernel, defines, (blocks, 1), (), **block), *arguments)
+    def _launch(self, kernel: str, blocks: int, *arguments: np.generic) -> None:
+        device.run(cached_launch("count", kernel, self._defines, (blocks, 1), ()), *arguments)
 
     def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
         eight = (~marks).view(np.uint8).reshape(-1, 8)

@@ -15,7 +15,7 @@ from . import device
 from .divisor import MOST_DIVIDED, divisor
 from .launch import MOST_BLOCKS, THREADS, Launch, blocks_for
 
-_LARGEST_READ = 16  # bytes, which must be aligned
+LARGEST_READ = 16  # bytes, which must be aligned
 _BYTES_PER_THREAD = 4  # of pack_whole_bytes and pack_pitched
 _ROWS_BITS = 8 * 4096  # of the streams of pack_rows and pack_maps
 _MAPS_BITS = 8 * 16384
@@ -46,9 +46,9 @@ def compress(
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     packed = device.empty((layout.states, layout.row_bytes), np.uint8)
     if packed.size:
-        given = (states.address % _LARGEST_READ, states.element, layout, firing)
+        given = (states.address % LARGEST_READ, states.element, layout, firing)
         if len(firing.low) == 1:
-            launch = _launch_of_one_test(*given)
+            launch = launch_of_one_test(*given)
         else:
             tables = _tables_on_device(firing)  # which live until the launch is queued
             launch = pack_launch(*given, device.address(tables))
@@ -66,7 +66,7 @@ def _tables_on_device(firing: FiringTest) -> DeviceArray:
 
 def _columns(neurons: int) -> int:
     """Return the width of a table whose rows kernels read eight numbers at a time."""
-    return -(-neurons // _LARGEST_READ) * _LARGEST_READ
+    return -(-neurons // LARGEST_READ) * LARGEST_READ
 
 
 def pack_launch(
@@ -84,7 +84,7 @@ def pack_launch(
 
 
 # Of the layers of some models, whose passes have the same shapes.
-_launch_of_one_test = lru_cache(maxsize=1024)(pack_launch)
+launch_of_one_test = lru_cache(maxsize=1024)(pack_launch)
 
 
 def _test(
@@ -148,7 +148,7 @@ def _choose_kernel(offset: int, layout: Layout, size: int, per_neuron: bool) -> 
 
 def _read_bytes(size: int) -> int:
     """Return the size of a read, of which eight numbers need one or several."""
-    return min(_LARGEST_READ, 8 * size)
+    return min(LARGEST_READ, 8 * size)
 
 
 def _pitched(offset: int, layout: Layout, size: int) -> _Choice | None:
@@ -205,7 +205,7 @@ def _choose_planes(offset: int, layout: Layout, size: int) -> _Choice:
 
 def _lanes(offset: int, run: int, strides: tuple[int, int], size: int) -> int:
     """Return how many neighbouring positions one read of 16 or 8 bytes has everywhere; else 1."""
-    for read in (_LARGEST_READ, 8):
+    for read in (LARGEST_READ, 8):
         aligned = all(number % read == 0 for number in (offset, run * size, *strides))
         if aligned and read > size:
             return read // size

@@ -11,13 +11,16 @@ from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
 from .estimate import REGISTERS, estimated_distinct
+from .host_copy import AsyncHostCopy
 from .merge import Histogram, HostHistogram
 
 FIRST_SLOTS = 1 << 14
 BLOCKS = 4  # of each multiprocessor, for kernels without a large cache
 _MOST_GROWTH = 8  # at a time, for it is not known how many of the refused rows are distinct
 _MOST_BATCHES = 8  # of which it is not known how many of their rows were refused
-_LEAST_REPORTED = 1 << 20  # bytes of rows, whose memory is not to wait for a report
+# What makes a report worth the host's time: half as many batches, or so many bytes of rows, whose
+# memory is not to wait.
+_LEAST_REPORTED = 1 << 20
 _SLOTS_AT_ONCE = 1 << 16  # that move to the host
 
 
@@ -56,7 +59,8 @@ class Table(ABC):
         self._places_at = [np.uint64(at + 8 * i) for i in range(2 + _MOST_BATCHES)]
         self._free_places = _places()
         self._unsettled: list[Refused] = []
-        self._report: device.AsyncHostCopy | None = None  # of the numbers; the same for all batches
+        self._waiting = 0  # bytes of their rows
+        self._report: AsyncHostCopy | None = None  # of the numbers; the same for all batches
         self._reported: list[Refused] | None = None  # what it is about, until it has arrived
 
     def __len__(self) -> int:
@@ -95,22 +99,16 @@ class Table(ABC):
         while len(self._unsettled) >= _MOST_BATCHES:  # what was refused may be refused again
             self._settle(wait=True)
         self._queue(rows, weights)
-        if self._reported is None and self._report_is_due():
+        is_due = self._waiting >= _LEAST_REPORTED or len(self._unsettled) >= _MOST_BATCHES // 2
+        if is_due and self._reported is None:
             with suppress(MemoryError):  # the rows are counted; the next batch asks again
                 self._ask_for_report()
 
-    def _report_is_due(self) -> bool:
-        """Return whether the batches that wait are worth the host's time for a report."""
-        waiting = 0
-        for refused in self._unsettled:
-            waiting += refused.rows.size
-        return waiting >= _LEAST_REPORTED or len(self._unsettled) >= _MOST_BATCHES // 2
-
     def _ask_for_report(self) -> None:
         if self._report is None:
-            self._report = device.AsyncHostCopy(self._numbers)
+            self._report = AsyncHostCopy(self._numbers)
         else:
-            self._report.repeat()
+            self._report.copy(self._numbers)
         self._reported = self._unsettled.copy()
 
     def finish(self) -> None:
@@ -130,6 +128,7 @@ class Table(ABC):
         self._count(rows, weights, refused)
         self._free_places.pop()
         self._unsettled.append(refused)
+        self._waiting += rows.size
 
     def _settle(self, *, wait: bool) -> None:
         """Count the rows that the device has reported as refused, in a larger table.
@@ -157,6 +156,7 @@ class Table(ABC):
                 self._queue(*refused.first(number))
                 self._numbers[refused.place : refused.place + 1].fill(0)
             self._unsettled.remove(refused)
+            self._waiting -= refused.rows.size
             self._free_places.append(refused.place)
 
     def _grow_for(self, distinct: int, more: int) -> None:
@@ -188,6 +188,7 @@ class Table(ABC):
         self._slots.fill(0)
         self._numbers.fill(0)
         self._unsettled, self._reported, self._free_places = [], None, _places()
+        self._waiting = 0
         rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         return rows, counts
 

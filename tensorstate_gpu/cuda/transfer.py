@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arrays.cupy_library import is_ours_alone
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
-from . import device
+from . import host_copy
 
 _MOST_BYTES = 1 << 25  # in flight at the same time, for each capture point
 
@@ -17,8 +17,9 @@ class Transfer:
     """Batches of rows that arrive at the host in the order in which they were sent."""
 
     def __init__(self) -> None:
-        self._stream = device.copy_stream()
-        self._in_flight: deque[tuple[device.AsyncHostCopy, int, int]] = deque()  # rows, bytes
+        self._stream = host_copy.copy_stream()
+        self._in_flight: deque[tuple[host_copy.AsyncHostCopy, int, int]] = deque()  # rows, bytes
+        self._free: host_copy.AsyncHostCopy | None = None  # that of a batch that was dropped
         self._bytes = 0
         self.rows = 0  # sent and not dropped yet
 
@@ -30,7 +31,12 @@ class Transfer:
         """
         kept = rows if is_ours_alone(rows) else rows.copy()
         number, size = rows.shape[0], rows.size
-        self._in_flight.append((device.AsyncHostCopy(kept, self._stream), number, size))
+        copy, self._free = self._free, None
+        if copy is not None and copy.shape == rows.shape:
+            copy.copy(kept)
+        else:
+            copy = host_copy.AsyncHostCopy(kept, self._stream)
+        self._in_flight.append((copy, number, size))
         self._bytes += size
         self.rows += number
 
@@ -46,6 +52,7 @@ class Transfer:
 
     def drop_oldest(self) -> None:
         """Remove the first batch, after the caller has stored it."""
-        _, number, size = self._in_flight.popleft()
+        copy, number, size = self._in_flight.popleft()
+        copy.array, self._free = None, copy
         self._bytes -= size
         self.rows -= number

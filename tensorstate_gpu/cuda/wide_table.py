@@ -78,17 +78,16 @@ class WideTable(Table):
         batch = (at, pointer(weights), np.int64(len(rows)), width)
         targets = (to, pointer(refused.weights), self._places_at[refused.place])
         arguments = (*batch, *self._arguments, *targets, np.uint32(self._cached))
-        block = {"threads": _THREADS, "shared_bytes": self._entry_bytes * self._cached}
-        self._launch("count_rows", blocks, *arguments, **block)
+        shape = (blocks, 1), (), _THREADS, self._entry_bytes * self._cached
+        device.run(cached_launch("count_wide", "count_rows", self._defines, *shape), *arguments)
 
     def _rank(self, rows: DeviceArray, registers: DeviceArray) -> None:
         blocks = min(BLOCKS * self._most_blocks, blocks_for(len(rows) * self._lanes))
         batch = (pointer(rows), np.int64(len(rows)), np.int32(self._row_bytes))
         self._launch("estimate", blocks, *batch, pointer(registers))
 
-    def _launch(self, kernel: str, blocks: int, *arguments: np.generic, **block: int) -> None:
-        launch = cached_launch("count_wide", kernel, self._defines, (blocks, 1), (), **block)
-        device.run(launch, *arguments)
+    def _launch(self, kernel: str, blocks: int, *arguments: np.generic) -> None:
+        device.run(cached_launch("count_wide", kernel, self._defines, (blocks, 1), ()), *arguments)
 
     def _rows(self, slots: DeviceArray, marks: DeviceArray) -> DeviceArray:
         return take(self._kept, slots)

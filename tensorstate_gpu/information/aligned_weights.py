@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.array_types import Weights
-from tensorstate_gpu.information.counts_argument import on_host
+from tensorstate_gpu._arrays.host_arrays import on_host
 from tensorstate_gpu.information.counts_argument import weights as check_weights
 
 Floats = NDArray[np.float64]

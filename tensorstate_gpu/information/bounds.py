@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu.information.group_sums import GroupSums
-from tensorstate_gpu.information.replicates import Replicates
+from tensorstate_gpu.information.replicates import LEAST_GROUPS, Replicates, equal_groups
 
 Bound = tuple[float, str]  # in bits, and where it is from
 Ints = NDArray[np.int64]
@@ -59,6 +59,8 @@ def greatest_entropy(sums: GroupSums, neurons: int | None, tree: Floats | None) 
     sample. ``tree``: the bits of each group by the code of a dependence tree.
     """
     bounds: list[Bound] = [(math.inf if neurons is None else float(neurons), "neurons")]
+    if not have_error(sums):
+        return bounds[0]
     if sums.firing is not None:
         more = _by_the_neurons(sums, sums.firing), "entropies of the neurons"
         bounds.append(more)
@@ -87,7 +89,13 @@ def _by_a_tree(sums: GroupSums, bits: Floats) -> float:
 
 def _with_error(sums: GroupSums, value: float, without: Callable[[int], float]) -> float:
     margin = Replicates.of(sums.rows_by_group, value, without).margin
-    return math.inf if margin is None else value + margin + unseen_entropy(sums)
+    assert margin is not None  # have_error()
+    return value + margin + unseen_entropy(sums)
+
+
+def have_error(sums: GroupSums) -> bool:
+    """Return whether there are enough groups to know the error of a measure."""
+    return equal_groups(sums.rows_by_group) >= LEAST_GROUPS
 
 
 def is_tree_quick(sums: GroupSums) -> bool:

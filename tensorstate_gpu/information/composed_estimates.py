@@ -18,8 +18,8 @@ from tensorstate_gpu.information.efficiencies import aIQ, network_efficiency
 from tensorstate_gpu.information.estimated_measure import Estimate, function_of, with_interval
 from tensorstate_gpu.information.estimates import chao_wang_jost
 from tensorstate_gpu.information.estimators import plug_in
-from tensorstate_gpu.information.group_sums import GroupSums, Summed, sums_of
-from tensorstate_gpu.information.group_table import GroupTable, Ints
+from tensorstate_gpu.information.group_sums import GroupSums, sums_of
+from tensorstate_gpu.information.group_table import Grouped, GroupTable, Ints
 from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, bias_of, combined
 
@@ -252,7 +252,7 @@ def _together(each: Sequence[object]) -> object:
     """Return the counts of all labels together."""
     if isinstance(each[0], Mergeable):
         # Those on disk take any others; those in memory only their like.
-        first, *others = sorted(each, key=lambda groups: not isinstance(groups, Summed))
+        first, *others = sorted(each, key=lambda groups: isinstance(groups, Grouped))
         assert isinstance(first, Mergeable)
         return first.merge(*others)
     return functools.reduce(_added, map(_counts, each[1:]), _counts(each[0]))
@@ -299,7 +299,8 @@ def _estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]:
     parts = list(given)
     for part in parts:
         if not isinstance(part, Estimate):
-            raise TypeError(f"{argument} must be Estimates, got {type(part).__name__}")
+            advice = ": its estimate() makes one" if hasattr(part, "estimate") else ""
+            raise TypeError(f"{argument} must be Estimates, got {type(part).__name__}{advice}")
     if not parts:
         raise ValueError(f"{argument} is empty; at least one Estimate is needed")
     if any(part.sample != parts[0].sample for part in parts):

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arguments import positive_integer, unmasked
-from tensorstate_gpu._arrays import cupy_library
 from tensorstate_gpu._arrays.array_types import Weights
+from tensorstate_gpu._arrays.host_arrays import host_array, native_array
 
 
 def weights(counts: Weights, argument: str) -> NDArray[Any]:
@@ -19,9 +19,8 @@ def weights(counts: Weights, argument: str) -> NDArray[Any]:
     attribute = getattr(counts, "counts", None)
     if callable(attribute) and callable(getattr(counts, "histogram", None)):  # a layer
         raise TypeError(f"{argument} is a {type(counts).__name__}: pass its histogram()")
-    values = _array(
-        unmasked(counts if attribute is None or callable(attribute) else attribute, argument),
-        argument,
+    values = native_array(
+        counts if attribute is None or callable(attribute) else attribute, argument
     )
     if values.dtype.kind not in "iuf":
         raise TypeError(f"{argument} must hold real numbers, got {values.dtype}")
@@ -60,6 +59,8 @@ def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int6
     """
     for part in values if isinstance(values, (list, tuple)) else ():
         unmasked(part, argument)
+    if advice := _advice(values, argument):
+        raise TypeError(f"{argument} must {accepted}, got {type(values).__name__}: {advice}")
     table = host_array(values, argument)
     if table.ndim != 2 or table.dtype.kind not in "iu":
         kind = type(values).__name__
@@ -76,38 +77,11 @@ def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int6
     return table.astype(np.int64)
 
 
-def host_array(values: object, argument: str) -> NDArray[Any]:
-    """Return an array in host memory; a copy, if it is on a GPU. Raises TypeError if it is none."""
-    return on_host(_array(unmasked(values, argument), argument))
-
-
-def on_host(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array of NumPy or CuPy as a NumPy array."""
-    if isinstance(array, np.ndarray):
-        return array
-    copied: NDArray[Any] = array.get()
-    return copied
-
-
-def _array(values: Any, argument: str) -> NDArray[Any]:
-    """Convert to an array without a copy if possible. Raises TypeError if it cannot."""
-    if _on_cuda(values):
-        adopted: NDArray[Any] = cupy_library.to_cupy(
-            values
-        )  # CuPy's arrays have the interface of NumPy's
-        return adopted
-    only_dlpack = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
-    try:
-        return np.from_dlpack(values) if only_dlpack else np.asarray(values)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        kind = type(values).__name__
-        raise TypeError(f"{argument} must hold real numbers, got {kind}: {error}") from error
-
-
-def _on_cuda(values: object) -> bool:
-    """Return whether a tensor is on a CUDA device."""
-    device = getattr(values, "__dlpack_device__", None)
-    try:
-        return device is not None and int(device()[0]) == 2  # as in _arrays/dlpack.py
-    except (BufferError, RuntimeError, TypeError, ValueError):  # a tensor that cannot be exported
-        return False
+def _advice(values: object, argument: str) -> str | None:
+    """Return what has a table, if something was given that could make one."""
+    if callable(getattr(values, "histogram", None)):
+        needed = "counts_by()" if argument == "by_label" else "grouped()"
+        return f"a layer has {needed}"
+    if argument == "groups" and hasattr(values, "entropy"):
+        return "bare counts do not tell inputs apart, so their error is not known"
+    return None

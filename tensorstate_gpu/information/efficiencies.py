@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from tensorstate_gpu._arguments import non_negative, positive_integer
+from tensorstate_gpu._arguments import non_negative, plain_numbers, positive_integer
 from tensorstate_gpu._arguments import order as check_order
 from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu.errors import NothingCaptured, warn_user
+from tensorstate_gpu.information.counts_argument import agreed_neurons
 from tensorstate_gpu.information.entropies import entropy
 from tensorstate_gpu.information.estimators import Estimator
 
@@ -17,7 +18,7 @@ Measure = TypeVar("Measure")
 
 def efficiency(
     counts: Weights,
-    neurons: int,
+    neurons: int | None = None,
     alpha1: float = 1.0,
     alpha2: float | None = None,
     estimator: Estimator = "plugin",
@@ -28,8 +29,9 @@ def efficiency(
     ----------
     counts : array_like of shape (states,), or an object with such an array as ``.counts``
         As for `entropy`.
-    neurons : int
-        Neurons of the layer, > 0. This is also the maximum of its entropy, in bits.
+    neurons : int, optional
+        Neurons of the layer, > 0. This is also the maximum of its entropy, in bits. By default
+        those of ``counts``; an array knows none, and needs it.
     alpha1, alpha2 : float
         Orders of the entropies. Without ``alpha2`` the entropy is divided by ``neurons``.
     estimator : str
@@ -44,8 +46,8 @@ def efficiency(
     Raises
     ------
     TypeError, ValueError
-        As for `entropy`; if ``neurons`` is not a positive integer, or too few for the states; if
-        both entropies are infinite.
+        As for `entropy`; if ``neurons`` is missing, not a positive integer, too few for the states,
+        or not that of ``counts``; if both entropies are infinite.
 
     Notes
     -----
@@ -59,7 +61,9 @@ def efficiency(
     >>> efficiency([7], neurons=4, alpha2=0)
     0.0
     """
-    size = positive_integer(neurons, "neurons")
+    size = agreed_neurons(counts, neurons)
+    if size is None:
+        raise TypeError("the efficiency needs neurons=, which StateCounts knows")
     if getattr(counts, "neurons", None) is None and entropy(counts, 0) > size:
         raise ValueError(f"counts has more states than {size} neurons can have")
     used = entropy(counts, alpha1, estimator, size)
@@ -225,9 +229,11 @@ def _layer_values(efficiencies: Any) -> Iterable[Any]:
         return values
     if isinstance(efficiencies, Mapping):
         return efficiencies.values()
-    values = efficiencies.tolist() if hasattr(efficiencies, "tolist") else efficiencies
+    values = efficiencies
+    if hasattr(efficiencies, "tolist"):
+        values = plain_numbers(efficiencies, "efficiencies")
     is_model = callable(efficiencies)  # a sequential one can be iterated
-    if is_model or isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+    if is_model or isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Iterable):
         raise TypeError(
             "efficiencies must be numbers, a mapping of name to number, or a model with "
             "efficiency_layers, as build_efficiency_model() and capture() return, got "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu.information.bounds import (
     greatest_entropy,
+    have_error,
     is_tree_quick,
     least_entropy,
     unseen_entropy,
@@ -25,13 +26,19 @@ from tensorstate_gpu.information.estimated_measure import (
 )
 from tensorstate_gpu.information.estimators import estimate as corrected
 from tensorstate_gpu.information.estimators import plug_in
-from tensorstate_gpu.information.group_sums import GroupSums
-from tensorstate_gpu.information.group_table import GroupTable
+from tensorstate_gpu.information.group_sums import GroupSums, sums_of
 from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.information.replicates import Replicates, bias_of
 
 Floats = NDArray[np.float64]
 Measure = Literal["entropy", "efficiency"]
+
+
+@runtime_checkable
+class Coded(Protocol):
+    """Histograms by group that know which neurons fire together, such as GroupedCounts."""
+
+    def code_lengths(self) -> Floats: ...
 
 
 def estimate(groups: object, measure: Measure = "entropy", neurons: int | None = None) -> Estimate:
@@ -75,11 +82,9 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     3,200 instances)
     """
     _check_measure(measure)
-    table = GroupTable.of(groups)
-    size = _checked_neurons(table, neurons)
-    sums = GroupSums.of(table)
-    by_tree = table.cofiring is not None and needs_tree(sums)
-    tree = table.code_lengths() if by_tree else None
+    sums = sums_of(groups)
+    size = _checked_neurons(sums, neurons)
+    tree = groups.code_lengths() if isinstance(groups, Coded) and needs_tree(sums) else None
     return estimate_of_sums(sums, tree, measure, size)
 
 
@@ -107,18 +112,19 @@ def _check_measure(measure: object) -> None:
 def needs_tree(sums: GroupSums) -> bool:
     """Return whether an estimate needs a dependence tree, and gets it in no long time.
 
-    It is for the upper bound; where the coverage allows one, an interval is narrower.
+    It is for the upper bound, which needs an error; where the coverage allows one, an interval is
+    narrower.
     """
-    return sums.least_coverage < ROUGH and is_tree_quick(sums)
+    return sums.least_coverage < ROUGH and have_error(sums) and is_tree_quick(sums)
 
 
-def _checked_neurons(table: GroupTable, neurons: int | None) -> int | None:
+def _checked_neurons(sums: GroupSums, neurons: int | None) -> int | None:
     if neurons is None:
-        return table.neurons
+        return sums.neurons
     size = positive_integer(neurons, "neurons")
-    if table.neurons not in (None, size):
-        raise ValueError(f"groups has {table.neurons} neurons, got neurons={size}")
-    states = int(np.count_nonzero(table.total))
+    if sums.neurons not in (None, size):
+        raise ValueError(f"groups has {sums.neurons} neurons, got neurons={size}")
+    states = sums.whole.distinct
     if size < (states - 1).bit_length():
         raise ValueError(f"{states} states are more than {size} neurons can have")
     return size

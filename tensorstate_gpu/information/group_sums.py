@@ -43,11 +43,12 @@ class GroupSums:
     @classmethod
     def of(cls, table: GroupTable) -> GroupSums:
         """Return those of a table."""
+        whole = CountsOfCounts(*tally(table.total))
         return cls(
-            CountsOfCounts(*tally(table.total)),
+            whole,
             tuple(
-                CountsOfCounts(*tally(table.total_without(group)))
-                for group in range(len(table.counts))
+                CountsOfCounts(*tally(table.total_without(group))) if len(places) else whole
+                for group, places in enumerate(table.places)
             ),
             table.rows_by_group,
             np.array([len(places) for places in table.places], np.int64),

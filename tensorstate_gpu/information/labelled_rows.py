@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate_gpu.information.counts_argument import host_array
+from tensorstate_gpu._arrays.host_arrays import host_array
+from tensorstate_gpu._arrays.label_arrays import validated_labels
 
 Ints = NDArray[np.int64]
 Instances = ArrayLike | Literal["equal"] | None
@@ -38,7 +39,7 @@ class LabelledRows(NamedTuple):
         cls, states: ArrayLike | HasInstances, labels: ArrayLike, instances: Instances
     ) -> LabelledRows:
         """Read the arguments of `permutation_test`. Raises TypeError or ValueError as it does."""
-        names, classes = np.unique(_label_array(labels), return_inverse=True)
+        names, classes = np.unique(validated_labels(labels), return_inverse=True)
         numbers, owners = _states_with_instances(states, instances, len(classes))
         # Whatever the label of an instance without rows, no state tells it: it cannot be permuted.
         present, places = np.unique(owners, return_inverse=True)
@@ -103,13 +104,3 @@ def state_numbers(states: ArrayLike) -> Ints:
             f"got {rows.dtype} of shape {rows.shape}"
         )
     return np.unique(rows, return_inverse=True)[1].astype(np.int64)
-
-
-def _label_array(labels: ArrayLike) -> NDArray[np.generic]:
-    array = host_array(labels, "labels")
-    if array.ndim != 1 or array.dtype.kind not in "iuU":
-        raise TypeError(
-            "labels must be integers or strings of shape (instances,), "
-            f"got {array.dtype} of shape {array.shape}"
-        )
-    return array

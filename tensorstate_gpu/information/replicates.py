@@ -53,7 +53,7 @@ class Replicates:
         ]
         bias = math.fsum(deviations)
         centred = (own - share * bias for own, share in zip(deviations, shares, strict=True))
-        return cls(tuple(centred), 1 / math.fsum(share**2 for share in shares), bias, noise)
+        return cls(tuple(centred), equal_groups(rows_by_group), bias, noise)
 
     @property
     def standard_error(self) -> float | None:
@@ -68,6 +68,13 @@ class Replicates:
         """Half the width of a 95 % interval; None if there are too few groups."""
         error = self.standard_error
         return None if error is None else error * student_quantile(self.groups - 1)
+
+
+def equal_groups(rows_by_group: NDArray[np.int64]) -> float:
+    """Return how many groups of equal size would say as much of an error. There are rows."""
+    each: list[int] = rows_by_group.tolist()
+    rows = sum(each)
+    return 1 / math.fsum((own / rows) ** 2 for own in each)
 
 
 def bias_of(

@@ -71,10 +71,14 @@ def counts_of(states: States, neurons: int | None) -> StateCounts:
 
 
 def _check_of_one_layer(states: object) -> None:
-    """Raise TypeError for a run, a store, or another mapping of layers by name."""
+    """Raise TypeError for a run, a store, or another mapping of layers, a report or a monitor."""
+    kind = type(states).__name__
     if isinstance(states, Mapping):
-        kind = type(states).__name__
         raise TypeError(f"states must be those of one layer, got {kind}: choose one by its name")
+    if callable(getattr(states, "to_html", None)):
+        raise TypeError(f"states must be those of one layer, got {kind}: choose one of its run")
+    if callable(getattr(states, "scalars", None)):
+        raise TypeError(f"states must be those of one layer, got {kind}: its counts(layer)")
 
 
 def _checked(counts: _CountsT, neurons: int | None) -> _CountsT:

@@ -78,6 +78,14 @@ class LabelTable:
     divergences: ClassDivergences | None = dataclasses.field(default=None, compare=False)
     not_compared: str | None = dataclasses.field(default=None, compare=False)
 
+    @property
+    def label_entropy(self) -> float:
+        """The entropy of the labels of this sample's rows, in bits; 0 without labels.
+
+        No state can tell more of its label, but for the error of a sample: ``upper`` has it, too.
+        """
+        return information.entropy([each.states for each in self.measures] or [1])
+
     @classmethod
     def of_layer(cls, layer: LabelledLayer, on_measured: OnDone | None = None) -> "LabelTable":
         """Measure the states of each label that was given during capture.
@@ -182,7 +190,8 @@ class LabelTable:
         if self.lower is not None and self.upper is not None:
             word = "bounds only" if self.quality == "bounds only" else "95 % range"
             limits = f" ({word}: {self.lower:.3f} - {self.upper:.3f} bits)"
-        told = [("a state tells of its label", f"{self.information:.3f} bits{limits}")]
+        bits = f"{self.information:.3f} of {self.label_entropy:.3f} bits{limits}"
+        told = [("a state tells of its label", bits)]
         if self.not_compared is not None:
             told.append(("labels are not compared", self.not_compared))
         return told

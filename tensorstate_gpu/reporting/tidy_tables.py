@@ -32,9 +32,11 @@ class HasMeasures(Protocol):
 
 
 def what_came(given: object) -> str:
-    """Return what was given instead of a report, and that its report() makes one if it does."""
-    advice = "; its report() makes one" if callable(getattr(given, "report", None)) else ""
-    return f"a {type(given).__name__}{advice}"
+    """Return what was given instead of a report, and what makes one of it."""
+    makes_one = "; its report() makes one" if callable(getattr(given, "report", None)) else ""
+    is_layer = callable(getattr(given, "histogram", None))
+    has_one = "; the report() of its run or store has it" if is_layer else ""
+    return f"a {type(given).__name__}{makes_one or has_one}"
 
 
 Column = Sequence[Any] | np.ndarray[tuple[int], np.dtype[np.generic]]

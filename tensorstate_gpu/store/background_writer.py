@@ -163,6 +163,7 @@ class BackgroundWriter:
             raise self._last_error
 
     def _run_jobs(self, idle_seconds: float | None) -> None:
+        """Run jobs until the writer ends; after so many seconds without one, call when_idle."""
         while True:
             with self._mutex:
                 if not self._changed.wait_for(self._can_take_job_or_end, idle_seconds):
@@ -183,6 +184,7 @@ class BackgroundWriter:
         return not any(job.exclusive for job in self._running)
 
     def _run(self, job: _Job) -> None:
+        """Run a job. If it fails, it is the next one when the threads are started again."""
         failure: BaseException | None = None
         try:
             job.work()

@@ -53,6 +53,7 @@ class Committer:
             submit(partial(self._update_metadata, name, layer))
 
     def _publish(self, snapshot: CommitSnapshot, on_published: Callable[[], object]) -> None:
+        """Publish the record of a snapshot, unless it says what the last record says."""
         layers = {name: self.record.layers.get(name) for name in snapshot.names}
         for name, (layer, layer_snapshot) in snapshot.layers.items():
             ledger = layer_snapshot.ledger
@@ -92,6 +93,7 @@ class Committer:
     def _publish_record(
         self, layers: dict[str, LayerRecord | None], *, closed: bool | None = False
     ) -> None:
+        """Write a record, once all that it lists is on the disk."""
         record = dataclasses.replace(self.record, closed=closed)
         if layers != self.record.layers:
             record = dataclasses.replace(

@@ -112,7 +112,10 @@ class CountsRecord:
         """Parse a record. Raises ValueError if it is none, of another format, or damaged."""
         about = group_attribute(data, COUNTS_ATTRIBUTE, where)
         if about is None:
-            told = ": it holds captured states, which Store() reads"
+            told = (
+                ": it holds captured states, which Store() reads; open_stores(), report and export "
+                "read several as one"
+            )
             is_run = f'"{ATTRIBUTE}"'.encode() in data
             raise NoStore(f"{where} holds no counts{told if is_run else ''}")
         if about.get("format") != FORMAT:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+from tensorstate_gpu._version import __version__
 from tensorstate_gpu.errors import NoStore
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
 from tensorstate_gpu.store.commit_record import LayerRecord, Record
@@ -69,8 +70,6 @@ def _read_existing_record(files: Files, resume: bool) -> Record | None:
 
 
 def _new_record() -> Record:
-    from tensorstate_gpu._version import __version__
-
     return Record(__version__, datetime.now(UTC).isoformat(timespec="seconds"))
 
 

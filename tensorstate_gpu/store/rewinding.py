@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._layers.batches import first, is_unassigned, totals
+from tensorstate_gpu._layers.batches import Batch, first, is_unassigned, totals
 from tensorstate_gpu._layers.instance_notes import NOTES
 from tensorstate_gpu._layers.ledger import Position
 from tensorstate_gpu.errors import InputsUnknown, RowsNotKept
@@ -67,26 +67,8 @@ def _count(number: object) -> int:
 def _first_instances(
     files: Files, name: str, layer: LayerRecord, instances: int
 ) -> LayerRecord | None:
-    if layer.counts is not None and instances < layer.instances:
-        raise RowsNotKept(
-            f"{files}: {name!r} keeps counts of {layer.instances:,} inputs: those of single inputs "
-            f"cannot be forgotten, so it cannot be rewound to {instances:,}"
-        )
-    batches = read_batches(files, name, layer)
-    if any(is_unassigned(batch) and not batch[0] for batch in batches):
-        raise InputsUnknown(f"{files}: the number of inputs of {name!r} is not known")
-    if instances > layer.instances:
-        raise ValueError(
-            f"{files}: {name!r} has {layer.instances:,} inputs, so it cannot be rewound to "
-            f"{instances:,}; commit() before a checkpoint is saved"
-        )
-    kept = first(batches, instances, 0)
-    count, rows, unassigned = totals(kept)
-    if count != instances:
-        raise InputsUnknown(
-            f"{files}: {name!r} has {layer.unassigned:,} states of no known input, so it cannot be "
-            f"rewound to {instances:,} inputs, which end within a pass"
-        )
+    """Return the record of a layer after rewinding; None if nothing is left of it."""
+    kept, rows, unassigned = _first_of_ledger(files, name, layer, instances)
     if not instances:
         return None
     if layer.counts is not None:
@@ -108,6 +90,36 @@ def _first_instances(
         ledger=_first_batches(files, name, layer.ledger, listed),
         unassigned=unassigned,
     )
+
+
+def _first_of_ledger(
+    files: Files, name: str, layer: LayerRecord, instances: int
+) -> tuple[list[Batch], int, int]:
+    """Return the batches of the first instances, their rows, and how many of these are unassigned.
+
+    Raises RowsNotKept, InputsUnknown or ValueError if the layer cannot end there.
+    """
+    if layer.counts is not None and instances < layer.instances:
+        raise RowsNotKept(
+            f"{files}: {name!r} keeps counts of {layer.instances:,} inputs: those of single inputs "
+            f"cannot be forgotten, so it cannot be rewound to {instances:,}"
+        )
+    batches = read_batches(files, name, layer)
+    if any(is_unassigned(batch) and not batch[0] for batch in batches):
+        raise InputsUnknown(f"{files}: the number of inputs of {name!r} is not known")
+    if instances > layer.instances:
+        raise ValueError(
+            f"{files}: {name!r} has {layer.instances:,} inputs, so it cannot be rewound to "
+            f"{instances:,}; commit() before a checkpoint is saved"
+        )
+    kept = first(batches, instances, 0)
+    count, rows, unassigned = totals(kept)
+    if count != instances:
+        raise InputsUnknown(
+            f"{files}: {name!r} has {layer.unassigned:,} states of no known input, so it cannot be "
+            f"rewound to {instances:,} inputs, which end within a pass"
+        )
+    return kept, rows, unassigned
 
 
 def _first_notes(

@@ -5,7 +5,7 @@ import copy
 import os
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.reporting.layer_names import find_name
@@ -13,15 +13,16 @@ from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.store.closing_at_exit import wait_for_closing_writers
 from tensorstate_gpu.store.commit_record import Record
 from tensorstate_gpu.store.files import files_at
+from tensorstate_gpu.store.info import describe
 from tensorstate_gpu.store.opened_record import claim_and_read_record, read_record
 from tensorstate_gpu.store.options import WriterOptions, check_choice
 from tensorstate_gpu.store.run_writer import RunWriter
 from tensorstate_gpu.store.stored_layer import StoredLayer
 from tensorstate_gpu.store.stored_run import StoredRun
+from tensorstate_gpu.store.tensorstate_import import import_layers, old_layers
+from tensorstate_gpu.store.verification import Verification, verify
 from tensorstate_gpu.store.writing_session import WritingSession
-
-if TYPE_CHECKING:
-    from tensorstate_gpu.store.verification import Verification
+from tensorstate_gpu.store.zip_file import select_layers, write_zip
 
 Mode = Literal["r", "x", "a"]
 Durability = Literal["process", "power"]
@@ -146,8 +147,6 @@ class Store(StoredRun[StoredLayer]):
         TypeError, ValueError
             ``to`` exists, or numbers do not fit the files: too few rows, or bits of no neuron.
         """
-        from tensorstate_gpu.store.tensorstate_import import import_layers, old_layers
-
         layers = old_layers(path, rows, neurons)
         store = cls(to, "x", commit_seconds=None)
         try:
@@ -194,18 +193,14 @@ class Store(StoredRun[StoredLayer]):
 
         Only the commit record is read. Sizes are None if the storage cannot list its files.
         """
-        from tensorstate_gpu.store.info import describe
-
         return describe(self._files, self.record)
 
-    def verify(self, progress: "ProgressCallback | None" = None) -> "Verification":
+    def verify(self, progress: ProgressCallback | None = None) -> Verification:
         """Read and check everything that is committed, and report all problems at once.
 
         ``progress`` is called with the number of chunks checked and the total number of chunks.
         Raises ValueError if the commit record itself cannot be read.
         """
-        from tensorstate_gpu.store.verification import verify
-
         return verify(self._files, lambda: read_record(self._files), progress)
 
     def to_zip(
@@ -213,15 +208,13 @@ class Store(StoredRun[StoredLayer]):
         path: Any,
         layers: Iterable[str] | None = None,
         *,
-        progress: "ProgressCallback | None" = None,
+        progress: ProgressCallback | None = None,
     ) -> None:
         """Write layers (all by default) to a new zip file that zarr.storage.ZipStore reads.
 
         ``progress`` is called as in verify(). Raises KeyError for an unknown layer, and ValueError
         if the path exists or committed data is damaged. No file is left after an error.
         """
-        from tensorstate_gpu.store.zip_file import select_layers, write_zip
-
         record = self.record
         if layers is not None:
             record = select_layers(record, [self[name].name for name in layers])

@@ -80,7 +80,9 @@ class MonitorOfTrainer:
             monitor.remove()
             self.monitor, self._epoch = None, -1
             self._loaded = None
-            self.begin(model)
+            monitor = self.begin(model)
+        if step > monitor.global_step:  # without counts of the steps before
+            monitor.step(step)
 
     def end(self) -> None:
         """Take the monitor off its model. Its counts can still be read."""

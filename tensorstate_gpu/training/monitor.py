@@ -18,9 +18,8 @@ from tensorstate_gpu.training.loggers import check_sink, hand_to
 from tensorstate_gpu.training.phase_counts import PhaseCounts
 from tensorstate_gpu.training.saved_state import (
     FORMAT,
-    check_state,
     how_many,
-    loaded_windows,
+    loaded_state,
     saved_windows,
 )
 from tensorstate_gpu.training.step_sampler import StepSampler
@@ -121,6 +120,7 @@ class StateMonitor(PhaseCounts):
         self._sampler.in_training = self._switch.in_training
         self._removed = False
         self._told: set[object] = set()  # what has been warned of
+        self._failed = 0  # passes, of which has been warned
         self._follow()
 
     # ---- when ----------------------------------------------------------------------------------
@@ -151,6 +151,7 @@ class StateMonitor(PhaseCounts):
         if now == before:
             return
         self._switch.drain()
+        self._warn_of_failed_passes()
         if now == before + 1:
             self._warn_if_nothing_ran()
             self._warn_of_replaced_layers()
@@ -223,6 +224,17 @@ class StateMonitor(PhaseCounts):
                 "needs a new monitor as it is now",
             )
 
+    def _warn_of_failed_passes(self) -> None:
+        """Warn once if a pass of this step failed, which some layers have been captured in."""
+        failed = self._switch.failed_passes()
+        if failed > self._failed and self._sampler.passes_seen:
+            self._warn_once(
+                "failed",
+                "a forward pass of a captured step has failed: the StateMonitor counts its states "
+                "of the layers that had run by then, and the other layers have none of it",
+            )
+        self._failed = failed
+
     def _warn_of_missed_passes(self) -> None:
         if EVAL in self._phases and self._switch.missed_passes():
             self._warn_once(
@@ -274,17 +286,17 @@ class StateMonitor(PhaseCounts):
             "histograms": how_many(self._sampler.windows),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what state_dict() returned.
+    def load_state_dict(self, state: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+        """Go on from what state_dict() returned; several states, of ranks of a job, are added up.
 
         Raises TypeError or ValueError, and changes nothing, if it is of other layers, or has
         another firing rule or number of groups. The sampling and the window may differ: of more
         steps than fit, the last are kept.
         """
-        check_state(state, self._layers, self._rule, self._groups)
+        step, windows = loaded_state(state, self._layers, self._rule, self._groups, self._window)
         self._switch.drain()
-        step = integer(state["global_step"], "global_step")
-        self._sampler.load(step, loaded_windows(state["counts"], self._window, self._groups))
+        self._sampler.load(step, windows)
+        self._failed = self._switch.failed_passes()
         self._follow()
 
     def __getstate__(self) -> object:

@@ -1,5 +1,6 @@
 """PhaseCounts: what a monitor has counted, by phase of training and by layer, and its measures."""
 
+import dataclasses
 from collections.abc import Collection, Mapping
 
 from tensorstate_gpu._arrays.frameworks import ranks_of
@@ -8,8 +9,12 @@ from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.rank_exchange import agreed
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu.errors import NothingCaptured
+from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
+from tensorstate_gpu.reporting import Report
 from tensorstate_gpu.reporting.layer_names import find_name
+from tensorstate_gpu.reporting.layer_profile import LayerProfile
+from tensorstate_gpu.reporting.layer_report import LayerReport, Measured
+from tensorstate_gpu.reporting.network_report import summarise
 from tensorstate_gpu.training.over_ranks import counts_over_ranks
 from tensorstate_gpu.training.scalars import Scalars, phase_scalars
 from tensorstate_gpu.training.step_sampler import StepSampler
@@ -49,6 +54,26 @@ class PhaseCounts:
             for name, value in self.phase_scalars(phase, f"{phase}/", process_group).items()
         }
 
+    def report(self, phase: str = TRAIN, accuracy: float | None = None, beta: float = 2) -> Report:
+        """Return the measures of all layers in a phase, as a table that has figures and a page.
+
+        Of this process; with ``groups``, with ranges. ``accuracy``, ``beta``: as for ts.report().
+        Raises NothingCaptured if no pass of the phase was captured.
+        """
+        self._read_stages()
+        windows = self._sampler.windows.get(phase, {})
+        full = {name: window for name, window in windows.items() if window.neurons}
+        if not full:
+            raise self._nothing_captured("monitor", phase)
+        axes = {point.name: (point.axis, point.axis_origin) for point in self._switch.points}
+        measured = [
+            _measured(name, window, *axes.get(name, (None, None))) for name, window in full.items()
+        ]
+        missing = [name for name in self._layers if name not in full]
+        found = summarise(measured, accuracy, beta, missing)
+        origin = {"phase of training": phase, "steps": f"{self._sampler.step:,}"}
+        return dataclasses.replace(found, origin=origin)
+
     def _phases_over_ranks(self, process_group: object) -> list[str]:
         """Return the phases that some rank has captured, in one order."""
 
@@ -87,8 +112,24 @@ class PhaseCounts:
         found = find_name(others, name, of="monitor")
         window = self._sampler.windows.get(phase, {}).get(found)
         if window is None or not window.neurons:
-            phases = ", ".join(self._sampler.windows) or "none"
-            raise NothingCaptured(
-                f"{found}: nothing captured in the phase {phase!r}; phases so far: {phases}"
-            )
+            raise self._nothing_captured(found, phase)
         return window
+
+    def _nothing_captured(self, what: str, phase: str) -> NothingCaptured:
+        phases = ", ".join(self._sampler.windows) or "none"
+        return NothingCaptured(
+            f"{what}: nothing captured in the phase {phase!r}; phases so far: {phases}"
+        )
+
+
+def _measured(
+    name: str, window: CountsWindow, axis: int | None, axis_origin: str | None
+) -> Measured:
+    try:
+        estimate = window.grouped().estimate("efficiency")
+    except RowsNotKept:
+        estimate = None
+    counts = window.counts()
+    measures = LayerReport.of(name, counts, estimate)
+    placed = dataclasses.replace(measures, axis=axis, axis_origin=axis_origin)
+    return Measured(placed, estimate, LayerProfile.of(name, counts))

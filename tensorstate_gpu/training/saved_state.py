@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
 from tensorstate_gpu._arguments import integer
-from tensorstate_gpu._arrays.saved_arrays import arrays_for_tensors, tensors_for_arrays
+from tensorstate_gpu._arrays.saved_arrays import SavedPart, tensors_for_arrays
 from tensorstate_gpu._capturing.window import CountsWindow, State
 
 FORMAT = 1
@@ -25,26 +25,46 @@ def how_many(windows: Mapping[str, Sized]) -> int:
     return sum(len(layers) for layers in windows.values())
 
 
+def loaded_state(
+    state: object, layers: Collection[str], rule: str, groups: int | None, window: int | None
+) -> tuple[int, dict[str, dict[str, CountsWindow]]]:
+    """Return the number of steps, and the counts, of a state or of several states of ranks.
+
+    Raises TypeError or ValueError unless they are of a monitor like this one; see check_state().
+    """
+    states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
+    for each in states:
+        check_state(each, layers, rule, groups)
+    saved = SavedPart(states[0] if len(states) == 1 else together(states))
+    return saved.integer("global_step"), loaded_windows(saved.part("counts"), window, groups)
+
+
 def loaded_windows(
-    saved: Mapping[str, Mapping[str, Mapping[str, object]]], size: int | None, groups: int | None
+    counts: SavedPart, size: int | None, groups: int | None
 ) -> dict[str, dict[str, CountsWindow]]:
     """Return what saved_windows() has saved, from tensors on whatever device."""
     loaded: dict[str, dict[str, CountsWindow]] = {}
-    for phase, layers in saved.items():
-        loaded[phase] = {name: CountsWindow(size, groups) for name in layers}
-        for name, state in layers.items():
-            loaded[phase][name].load(arrays_for_tensors(dict(state)))
+    for phase, layers in counts.parts().items():
+        loaded[phase] = {name: CountsWindow(size, groups) for name in layers.parts()}
+        for name, window in loaded[phase].items():
+            window.load(layers.part(name))
     return loaded
 
 
 def together(states: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """Return one state with the counts of several, of ranks of a job; nothing of none."""
-    if not states:
-        return {}
+    """Return one state with the counts of several, of ranks of a job.
+
+    Raises ValueError if there are none, or if they are of different steps.
+    """
+    if len({integer(state["global_step"], "global_step") for state in states}) != 1:
+        raise ValueError(
+            "states must be of the same step, and at least one, got those of "
+            f"{[state['global_step'] for state in states]}"
+        )
     groups = integer(states[0]["groups"], "groups") or None
     counts: dict[str, dict[str, CountsWindow]] = {}
     for state in states:
-        for phase, layers in loaded_windows(state["counts"], None, groups).items():
+        for phase, layers in loaded_windows(SavedPart(state).part("counts"), None, groups).items():
             for name, window in layers.items():
                 of_phase = counts.setdefault(phase, {})
                 of_phase.setdefault(name, CountsWindow(None, groups)).add_all(window)
@@ -60,20 +80,23 @@ def check_state(state: object, layers: Collection[str], rule: str, groups: int |
         raise TypeError(
             f"state must be of state_dict() of a StateMonitor, got {type(state).__name__}"
         )
-    if (found := integer(state["format"], "format")) != FORMAT:
-        raise ValueError(f"state has the format {found}; this version reads {FORMAT}")
+    if (version := integer(state["format"], "format")) != FORMAT:
+        raise ValueError(f"state has the format {version}; this version reads {FORMAT}")
     if missing := sorted(_PARTS - set(state)):
         raise ValueError(f"state is incomplete: it has no {', '.join(missing)}")
-    there, due = how_many(state["counts"]), state.get("histograms")
-    if due is not None and there != due:
+    saved = SavedPart(state)
+    phases = saved.part("counts").parts()
+    there = how_many({phase: layers.parts() for phase, layers in phases.items()})
+    due = saved.integer("histograms") if "histograms" in state else there
+    if there != due:
         raise ValueError(
             f"state is incomplete: it has {there} histograms, and had {due} when it was saved. "
             "torch.distributed.checkpoint reads only what the monitor has already that loads it: "
             "give it the bytes of torch.save(monitor.state_dict(), file), by rank under another key"
         )
-    saved = set(state["layers"])
-    if saved != set(layers):
-        more, fewer = sorted(saved - set(layers)), sorted(set(layers) - saved)
+    theirs = set(map(str, saved.entries("layers")))
+    if theirs != set(layers):
+        more, fewer = sorted(theirs - set(layers)), sorted(set(layers) - theirs)
         raise ValueError(
             "state is of another model, or of other layers: "
             + "; ".join(
@@ -82,9 +105,9 @@ def check_state(state: object, layers: Collection[str], rule: str, groups: int |
                 if names
             )
         )
-    for what, theirs, ours in (
-        ("firing rule", state["firing"], rule),
-        ("number of groups", state["groups"] or None, groups),
+    for what, found, ours in (
+        ("firing rule", saved.text("firing"), rule),
+        ("number of groups", saved.integer("groups") or None, groups),
     ):
-        if theirs != ours:
-            raise ValueError(f"state has another {what}: {theirs}, here it is {ours}")
+        if found != ours:
+            raise ValueError(f"state has another {what}: {found}, here it is {ours}")

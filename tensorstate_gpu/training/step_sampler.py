@@ -93,10 +93,14 @@ class StepSampler:
     # ---- what is captured ----------------------------------------------------------------------
 
     def pass_over(self, name: str, states: int) -> None:
-        """Note states that are not asked for, beside those of a layer that were recorded last."""
-        if states:
-            with self._lock:
-                self.window_of(self.phase, name).pass_over(states)
+        """Note states that are not asked for, beside those of a layer that were recorded last.
+
+        If reset() has deleted these, it deletes them, too.
+        """
+        with self._lock:
+            window = self.windows.get(self.phase, {}).get(name)
+            if states and window is not None:
+                window.pass_over(states)
 
     def record(self, name: str, packed: NativeArray, neurons: int, batches: Batches) -> None:
         """Count packed rows (states, bytes) of a layer, of the inputs that ``batches`` says."""
@@ -113,6 +117,8 @@ class StepSampler:
         with self._lock:
             for each in [phase] if phase is not None else [*self.windows]:
                 self.windows.pop(each, None)
+            if phase in (None, TRAIN):
+                self._taken.clear()
 
     def load(self, step: int, windows: dict[str, dict[str, CountsWindow]]) -> None:
         """Go on at the begin of a step, with these counts."""

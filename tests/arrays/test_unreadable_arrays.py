@@ -100,3 +100,51 @@ def test_errors_of_other_libraries_name_the_argument():
 
     with pytest.raises(TypeError, match="states cannot be read through DLPack: DT_QINT8"):
         ts.compress_states(OfTensorFlow())
+
+
+WITHOUT_NUMBERS = {
+    "meta": torch.ones(3, device="meta"),
+    "sparse": torch.ones(3).to_sparse(),
+    "masked": np.ma.array([1, 2, 3], mask=[False, True, False]),
+}
+WITHOUT_MEMORY = WITHOUT_NUMBERS | {
+    "negated": torch.complex(torch.zeros(3), torch.ones(3)).conj().imag,
+    "needs a gradient": torch.ones(3, requires_grad=True),
+}
+TAKES_MEMORY = {
+    "labels": ts.CapturePoint("layer").labels,
+    "packed": lambda array: ts.StateCounts(array, [1], 3),
+    "counts": lambda array: ts.StateCounts(PACKED[1:2, :1], array, 3),
+    "by_label": ts.information.mutual_information,
+    "groups": ts.information.estimate,
+}
+TAKES_NUMBERS = {
+    "threshold": lambda array: ts.compress_states(GOOD[:, :3], threshold=array),
+    "efficiencies": ts.network_efficiency,
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "kind"),
+    [
+        *((argument, kind) for argument in TAKES_MEMORY for kind in WITHOUT_MEMORY),
+        *((argument, kind) for argument in TAKES_NUMBERS for kind in WITHOUT_NUMBERS),
+    ],
+)
+def test_what_cannot_be_read_is_named(argument, kind):
+    function = (TAKES_MEMORY | TAKES_NUMBERS)[argument]
+    with pytest.raises(TypeError, match=rf"^{argument} (is a masked array|cannot be read)"):
+        function(WITHOUT_MEMORY[kind])
+
+
+def test_single_numbers_that_cannot_be_read():
+    with pytest.raises(TypeError, match=r"^accuracy cannot be read as numbers, got Tensor"):
+        ts.aIQ(0.5, WITHOUT_NUMBERS["meta"].sum(), 2)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+def test_nested_tensors_have_no_numbers_in_one_array():
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(1)])
+    for argument, function in (TAKES_MEMORY | TAKES_NUMBERS).items():
+        with pytest.raises(TypeError, match=f"^{argument} cannot be read .*, got Tensor"):
+            function(nested)

@@ -191,6 +191,8 @@ def test_bad_arguments():
             bits.slice_neurons(packed, start, stop)
     with pytest.raises(TypeError, match="start must be an integer"):
         bits.slice_neurons(packed, 0.5, 3)
+    with pytest.raises(TypeError, match="neurons must be a number for each part, got 3"):
+        bits.concatenate_neurons([np.zeros((1, 1), np.uint8)], 3)
     with pytest.raises(ValueError, match="equally many, at least one, got 0 and 0"):
         bits.concatenate_neurons([], [])
     with pytest.raises(ValueError, match="got 2 and 1"):

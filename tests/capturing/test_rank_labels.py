@@ -8,15 +8,14 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu._layers.rows_accumulator import RowsAccumulator
 from tests.support.points import new_point, rows_of
-from tests.support.rank_points import (  # noqa: F401
+from tests.support.rank_points import (
     FIELDS,
     PARTS,
     chain_of,
     point_of,
-    ranks_are_given,
     synchronised,
 )
-from tests.support.thread_ranks import on_ranks
+from tests.support.thread_ranks import on_ranks, ranks_are_given  # noqa: F401
 
 
 def test_tables_by_label_are_those_of_one_process():

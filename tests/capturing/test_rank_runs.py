@@ -7,15 +7,14 @@ import pytest
 
 import tensorstate_gpu as ts
 from tests.support.points import new_point, rows_of
-from tests.support.rank_points import (  # noqa: F401
+from tests.support.rank_points import (
     FIELDS,
     PARTS,
     chain_of,
     point_of,
-    ranks_are_given,
     synchronised,
 )
-from tests.support.thread_ranks import on_ranks
+from tests.support.thread_ranks import on_ranks, ranks_are_given  # noqa: F401
 
 OPTIONS = [{"keep": "states"}, {"keep": "counts"}, {"keep": "counts", "groups": 8}]
 

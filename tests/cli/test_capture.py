@@ -1,5 +1,6 @@
 """The command `tensorstate capture`: a model and inputs of a user's own module."""
 
+import contextlib
 import errno
 import os
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
+from tensorstate_gpu._cli.main import main
 from tensorstate_gpu.store.folder import FileSystemCalls, Folder
 from tests.support.pages import programs_of
 from tests.support.waiting import wait_until
@@ -28,7 +30,7 @@ def users_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path
-    for name in ("mine", "broken", "2024_my-net"):
+    for name in ("mine", "broken", "leaving", "2024_my-net"):
         sys.modules.pop(name, None)
 
 
@@ -54,6 +56,22 @@ def test_inputs(inputs, did):
     page = ["", "The page with charts: run.html"]
     assert table == ["", *str(ts.Store("run.zarr").report()).splitlines(), *page]
     np.testing.assert_array_equal(stored()[:], expected())
+
+
+def test_a_reader_of_the_first_line_alone_does_not_cost_the_page(users_folder):
+    reader, writer = os.pipe()
+    leaves = (
+        "import mine, os\n\n"
+        "def images():\n"
+        "    yield mine.tensor[:9]\n"
+        f"    os.close({reader})\n"
+        "    yield mine.tensor[9:]\n"
+    )
+    (users_folder / "leaving.py").write_text(leaves)
+    command = ("capture", "mine:model", "--inputs", "leaving:images", "--html", "page.html")
+    with os.fdopen(writer, "w", buffering=1) as out, contextlib.redirect_stdout(out):
+        assert main(command) == 2
+    assert Path("page.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
 
 
 @pytest.mark.parametrize("inputs", ["by_name", "parts"])

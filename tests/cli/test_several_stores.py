@@ -87,7 +87,9 @@ def test_export(did, refused, runs, tmp_path, monkeypatch):
     code, _, _ = did("export", runs, "--to", "parquet")
     assert code == 0
     expected = ts.open_stores(runs)["a"].to_arrow()
-    assert pq.read_table(tmp_path / "run-0.parquet/a.parquet").equals(expected)
+    assert pq.read_table(tmp_path / "run.parquet/a.parquet").equals(expected)
+    assert did("export", runs.parent / "run-1.zarr", "--to", "parquet")[0] == 0
+    assert (tmp_path / "run-1.parquet").is_dir()
     code, out, _ = did("export", runs, "--to", "parquet", "--counts", "--out", "counts")
     assert (code, "counts/b.parquet: 12 states" in out) == (0, True)
     assert "a zip file holds one store" in refused("export", runs, "--to", "zip")

@@ -12,7 +12,7 @@ import pytest
 
 from tensorstate_gpu._arrays.dlpack import CUDA, Tensor
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES
-from tensorstate_gpu.cuda import device
+from tensorstate_gpu.cuda import device, host_copy, host_memory
 from tensorstate_gpu.cuda.launch import Launch
 from tests.support.numba_cuda import not_run_without_older_numpy
 
@@ -164,7 +164,7 @@ def test_no_memory_on_the_device(cupy):
 def test_no_pinned_memory(cupy):
     cupy.cuda.alloc_pinned_memory = raising(CUDARuntimeError("cudaErrorMemoryAllocation"))
     with pytest.raises(MemoryError, match=r"no pinned memory .* shape \(3,\): cudaErrorMemory"):
-        device.pinned((3,), np.uint8)
+        host_memory.pinned((3,), np.uint8)
 
 
 def test_work_on_the_owner_stream_does_not_wait(cupy):
@@ -228,7 +228,7 @@ def test_pinned_memory_lives_until_the_copy_is_complete(cupy):
         np.copyto(out, array)
         log.append(f"copy, blocking {blocking}")
 
-    copy = device.AsyncHostCopy(SimpleNamespace(shape=(2, 3), dtype=array.dtype, get=get))
+    copy = host_copy.AsyncHostCopy(SimpleNamespace(shape=(2, 3), dtype=array.dtype, get=get))
     assert log == ["copy, blocking False", "record"]
     assert copy.arrived() is None
     np.testing.assert_array_equal(copy.numpy(), array)
@@ -249,7 +249,7 @@ def test_a_copy_waits_for_what_is_queued_and_nothing_waits_for_it(cupy):
     def get(stream, out, blocking):
         log.append(f"copy on {stream.ptr}, blocking {blocking}")
 
-    device.AsyncHostCopy(SimpleNamespace(shape=(2, 3), dtype=np.dtype("u1"), get=get), copies)
+    host_copy.AsyncHostCopy(SimpleNamespace(shape=(2, 3), dtype=np.dtype("u1"), get=get), copies)
     assert log == ["record 7", "9 waits", "copy on 9, blocking False", "record 9"]
 
 

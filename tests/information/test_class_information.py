@@ -160,7 +160,7 @@ def test_equal_values_count_as_reached():
         ({"states": np.empty(0, np.int64)}, ValueError, "0 rows"),
         ({"states": [0.5, 1.0]}, TypeError, "states"),
         ({"labels": [0.5, float("nan")]}, TypeError, "labels"),
-        ({"labels": [[1, 2]]}, TypeError, "labels"),
+        ({"labels": [[1, 2]]}, ValueError, "labels must be 1-D"),
         ({"labels": np.empty(0, np.int64)}, ValueError, "0 labels"),
         ({"rng": None}, TypeError, "rng"),
         ({"rng": -1}, TypeError, "rng"),

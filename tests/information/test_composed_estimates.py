@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tensorstate_gpu import GroupedCounts, StateCounts
+from tensorstate_gpu import CapturePoint, GroupedCounts, StateCounts
 from tensorstate_gpu.information import (
     aIQ,
     ceiling,
@@ -110,6 +110,8 @@ def test_what_is_no_estimate():
         estimate_network_efficiency([])
     with pytest.raises(TypeError, match="first and second must be Estimates"):
         estimate_difference(estimate(drawn()), 1.0)
+    with pytest.raises(TypeError, match=r"got CapturePoint: its estimate\(\) makes one"):
+        estimate_difference(CapturePoint("one"), CapturePoint("other"))
     with pytest.raises(ValueError, match="weight must be greater than 0"):
         estimate_aIQ(estimate(drawn(), "efficiency", neurons=3), 0.9, 0)
     with pytest.raises(ValueError, match="accuracy must be from 0 to 1, got 97"):

@@ -8,7 +8,7 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu.information import bounds, mutual_information
 from tensorstate_gpu.information.dependence_trees import code_lengths, tree_of, with_constant
-from tests.support.points import new_point
+from tests.support.points import point_of_bits
 
 FLIPS = 0.05
 
@@ -85,16 +85,10 @@ def test_a_fold_that_has_all_rows():
     assert lengths.tolist() == [60] + [0] * 7
 
 
-def captured(bits, each=1):
-    point = new_point(neurons=bits.shape[1])
-    point.append(np.packbits(bits, axis=1, bitorder="little"), len(bits) // each)
-    return point
-
-
 def test_the_bound_of_a_chain():
     """The neurons' own entropies say 100 bits; the code of the tree almost the truth, 29.4."""
     truth = 1 + 99 * ts.entropy([FLIPS, 1 - FLIPS])
-    found = captured(chain(2000, 100, 3)).estimate()
+    found = point_of_bits("layer", chain(2000, 100, 3)).estimate()
     assert found.how[1] == "dependence tree"
     assert truth < found.upper < 1.06 * truth
 
@@ -104,7 +98,7 @@ def test_the_bound_holds():
     truth = 1 + 39 * ts.entropy([FLIPS, 1 - FLIPS])
     held = 0
     for seed in range(40):
-        found = captured(chain(320, 40, seed)).estimate()
+        found = point_of_bits("layer", chain(320, 40, seed)).estimate()
         held += found.upper >= truth
         assert found.upper < 1.5 * truth
     assert held >= 38
@@ -112,10 +106,10 @@ def test_the_bound_holds():
 
 def test_a_tree_takes_no_long_time(monkeypatch):
     bits = chain(640, 20, 0)
-    assert captured(bits).estimate().how[1] == "dependence tree"
-    words = sum(16 + -(-len(part) // 64) for part in captured(bits).grouped().parts)
+    assert point_of_bits("layer", bits).estimate().how[1] == "dependence tree"
+    words = sum(16 + -(-len(part) // 64) for part in point_of_bits("layer", bits).grouped().parts)
     monkeypatch.setattr(bounds, "MOST_PAIRS_OF_WORDS", 2 * words * 20**2)
-    assert captured(bits).estimate().how[1] == "neurons"
+    assert point_of_bits("layer", bits).estimate().how[1] == "neurons"
 
 
 def test_the_constant_neuron_always_fires():

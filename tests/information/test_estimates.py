@@ -224,6 +224,12 @@ def test_a_value_above_the_neurons_is_cut():
         ([1, 2], TypeError, "groups must be GroupedCounts"),
         ([[0.5, 1.0]], TypeError, "groups must be GroupedCounts"),
         (np.ones((9, 2), np.uint8), TypeError, "got uint8, as packed states are: count them first"),
+        (
+            ts.StateCounts.empty(3),
+            TypeError,
+            "got StateCounts: bare counts do not tell inputs apart",
+        ),
+        (ts.CapturePoint("layer"), TypeError, r"got CapturePoint: a layer has grouped\(\)"),
         ([[0, 0], [0, 0]], ValueError, "only zeros"),
         ([[1, -1], [2, 2]], ValueError, "not negative"),
         (np.empty((2, 0), np.int64), ValueError, "empty"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.information import class_divergences, js_divergence, permutation_test
@@ -81,6 +82,41 @@ def test_equal_parts_must_be_asked_for(test):
 def test_invalid_instances(test, instances, error, words):
     with pytest.raises(error, match=words):
         test([1, 2, 3], [0, 1], 0, instances=instances)
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([label == 1 for label in LABELS]),
+        np.array(["cat", "owl"], object)[LABELS],  # as pandas holds strings
+        np.array(["cat", "owl"], np.dtypes.StringDType())[LABELS],
+        torch.from_numpy(LABELS),
+        [np.int8(label) for label in LABELS],
+    ],
+    ids=["bools", "objects", "strings", "tensor", "list"],
+)
+def test_labels_of_any_library_are_those_of_captures(test, labels, point):
+    expected = values(test(point, LABELS, 0, permutations=9))
+    for one, other in zip(values(test(point, labels, 0, permutations=9)), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert sum(counts.total for counts in point.counts_by(labels).values()) == 40
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize(
+    ("labels", "error", "words"),
+    [
+        (["1", 1, "2"], TypeError, "labels must be all integers or all strings, got int too"),
+        (["a", "a\0", "b"], ValueError, "labels must not end with a zero character"),
+        (np.array(["a", None, "b"], object), TypeError, "all strings, got NoneType too"),
+        ([0.5, 1.5, 0.5], TypeError, "labels must be integers or strings, got float64"),
+    ],
+    ids=["mixed", "zero", "missing", "floats"],
+)
+def test_labels_that_would_become_others_are_refused(test, labels, error, words):
+    with pytest.raises(error, match=words):
+        test([1, 2, 3], labels, 0)
 
 
 @pytest.mark.parametrize("test", TESTS)

@@ -51,7 +51,9 @@ def test_efficiencies_above_one():
 
 def test_counts_of_other_neurons_are_refused():
     counts = StateCounts(np.arange(5, dtype=np.uint8)[:, None], [1] * 5, neurons=3)
-    assert efficiency(counts, 3) == pytest.approx(math.log2(5) / 3)
+    assert efficiency(counts, 3) == efficiency(counts) == pytest.approx(math.log2(5) / 3)
+    with pytest.raises(TypeError, match="needs neurons=, which StateCounts knows"):
+        efficiency([1, 1])
     for measure in (
         efficiency,
         lambda *a: entropy(a[0], estimator="nsb", neurons=a[1]),

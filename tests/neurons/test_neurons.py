@@ -205,7 +205,12 @@ def test_bad_input(function):
         function(np.zeros((3, 2)))
     with pytest.raises(TypeError, match="those of one layer, got Run: choose one by its name"):
         function(ts.Run([]))
-    with pytest.raises(TypeError, match="states must be an array"):
+    report = ts.reporting.Report((), 0.0, None, 2.0, None)
+    with pytest.raises(TypeError, match="got Report: choose one of its run"):
+        function(report)
+    with pytest.raises(TypeError, match=r"got StateMonitor: its counts\(layer\)"):
+        function(ts.StateMonitor(torch.nn.Linear(2, 2), "Linear"))
+    with pytest.raises(TypeError, match=r"states must be an array.*numpy.asarray\(\) makes one"):
         function([1, 2])
     with pytest.raises(ValueError, match="neurons=9 needs rows of 2 bytes"):
         function(np.zeros((3, 1), np.uint8), 9)

@@ -46,14 +46,14 @@ def test_the_number_that_was_set():
 def test_large_rows_are_copied_by_all_threads():
     class Target:
         def __init__(self):
-            self.rows, self.threads = np.zeros((5000, 1000), np.uint8), []
+            self.rows, self.threads = np.zeros((7000, 1000), np.uint8), []
 
         def __setitem__(self, key, value):
             self.threads.append(threading.current_thread().name)
             self.rows[key] = value
 
     ts.set_num_threads(3)
-    rows, target = np.random.default_rng(0).integers(0, 256, (5000, 1000), np.uint8), Target()
+    rows, target = np.random.default_rng(0).integers(0, 256, (7000, 1000), np.uint8), Target()
     cpu_fallback.copy_rows(rows, target)
     assert len(target.threads) == 3
     assert np.array_equal(target.rows, rows)

@@ -70,12 +70,12 @@ def test_dead_share_and_quality(residual):
     model, report = residual
     labels = {
         measure: {label[0]: label[2] for label in labels_of(source) if len(label) == 3}
-        for measure in ("dead share", "quality")
+        for measure in ("dead_share", "quality")
         for source in [reporting.draw_architecture(model, report, measure).source]
     }
     table = report.neurons_to_pandas()
     rates = table[table["layer"] == "body.0_post_states"]["rate"]
-    assert labels["dead share"]["body.0"] == f"{100 * (rates == 0).mean():.1f} % dead"
+    assert labels["dead_share"]["body.0"] == f"{100 * (rates == 0).mean():.1f} % dead"
     assert labels["quality"]["again"] == report["again"].quality
 
 
@@ -154,7 +154,7 @@ def test_graphviz_is_missing(residual, tmp_path, monkeypatch):
 
 def test_what_cannot_be_drawn(residual):
     model, report = residual
-    with pytest.raises(ValueError, match=r"efficiency, dead share, quality, got 'entropy'"):
+    with pytest.raises(ValueError, match=r"efficiency, dead_share, quality, got 'entropy'"):
         reporting.draw_architecture(model, report, "entropy")
     with pytest.raises(TypeError, match=r"Keras model or a torch\.nn\.Module, got dict"):
         reporting.draw_architecture({}, report)

@@ -1,23 +1,15 @@
 """Figures of reports: what the axes show, and what is refused."""
 
-import warnings
-
 import matplotlib
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import neurons, reporting
-from tests.support.points import new_point
+from tests.support.points import new_point, point_of_bits
 
 matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
-
-
-def captured(name, bits, **options):
-    point = new_point(name=name, neurons=bits.shape[1], **options)
-    point.append(np.packbits(bits, axis=1, bitorder="little"), len(bits))
-    return point
 
 
 @pytest.fixture
@@ -29,17 +21,11 @@ def run():
     wide[:, :2], wide[:, 2] = False, True
     return ts.Run(
         [
-            captured("known", known),
-            captured("a $wide$ one", wide),
-            captured("c", known, keep="counts"),
+            point_of_bits("known", known),
+            point_of_bits("a $wide$ one", wide),
+            point_of_bits("c", known, keep="counts"),
         ]
     )
-
-
-@pytest.fixture(autouse=True)
-def no_figure_is_left_open():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(params=["report", "pandas", "arrow"])
@@ -122,7 +108,7 @@ def test_correlations_of_neurons_that_change():
     rng = np.random.default_rng(1)
     groups = rng.random((500, 2)) < 0.5
     bits = np.concatenate([groups[:, [0, 1, 0, 1, 0, 1]], np.zeros((500, 1), bool)], axis=1)
-    layer = captured("layer", bits)
+    layer = point_of_bits("layer", bits)
     matrix = neurons.correlations(layer)
     tables = reporting.correlations_to_pandas(layer), reporting.correlations_to_arrow(matrix)
     for states in (layer, matrix, *tables):
@@ -132,7 +118,10 @@ def test_correlations_of_neurons_that_change():
         np.testing.assert_allclose(shown[:3, :3], 1)
         np.testing.assert_allclose(shown[3:, 3:], 1)
         assert np.abs(shown[:3, 3:]).max() < 0.2
-        assert ax.get_title() == "without 1 constant neuron"
+        name = "layer, " if states is layer else ""
+        assert ax.get_title() == f"{name}without 1 constant neuron"
+        named = [int(label.get_text()) for label in ax.get_xticklabels()]  # as the layer has them
+        np.testing.assert_allclose(shown, matrix[np.ix_(named, named)])
         ax.figure.canvas.draw()
 
 
@@ -152,6 +141,7 @@ def test_class_divergences(kind):
     assert np.isnan(np.asarray(shown).diagonal()).all()
     np.testing.assert_allclose(shown[0, 2], 1 - found.null[0, 2])
     assert shown[0, 1] < 0.05
+    assert (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) == ("", "label", "label")
     names = [label.get_text() for label in ax.get_xticklabels()]
     assert names == found.labels.tolist() == ["$b$", "a", "c"]
     written = {tuple(map(round, text.get_position())): text.get_text() for text in ax.texts}
@@ -279,7 +269,7 @@ def test_class_divergences_of_a_report():
 def test_a_layer_by_its_own_name():
     bits = np.eye(3, dtype=bool)
     names = ["conv_post_states", "fc_pre_states", "fc_post_states"]
-    report = ts.Run([captured(name, bits) for name in names]).report()
+    report = ts.Run([point_of_bits(name, bits) for name in names]).report()
     (line,) = reporting.plot_rank_frequency(report, "conv").lines
     assert line.get_label() == "conv_post_states"
     with pytest.raises(ValueError, match="no layer 'fc'; there are conv_post_states, fc_pre_"):
@@ -302,6 +292,8 @@ def test_a_run_is_no_table(run):
     ):
         with pytest.raises(TypeError, match=r"got a Run; its report\(\) makes one"):
             plot(run)
+        with pytest.raises(TypeError, match=r"; the report\(\) of its run or store has it"):
+            plot(run[0])
     with pytest.raises(TypeError, match="states must be those of one layer, got Run"):
         reporting.plot_correlations(run)
     assert not plt.get_fignums()
@@ -310,83 +302,4 @@ def test_a_run_is_no_table(run):
 def test_neurons_that_never_change():
     bits = np.array([[1, 0, 1], [1, 1, 1]], bool)
     with pytest.raises(ValueError, match="fewer than two neurons change: 1 of 3"):
-        reporting.plot_correlations(captured("layer", bits))
-
-
-def test_thousands_of_layers():
-    layer = ts.Run([captured("one", np.eye(3, dtype=bool))]).report().to_pandas()
-    many = layer.loc[[0] * 1000].reset_index(drop=True)
-    ax = reporting.plot_efficiency(many)
-    assert ax.figure.get_size_inches()[1] == 30
-    assert len(ax.get_yticklabels()) == 100
-
-
-def test_many_layers_long_names_and_single_states_leave_room_for_what_is_drawn():
-    points = [new_point(name=f"layer {number}\n{'x' * 200}") for number in range(30)]
-    for point in points:
-        point.append(np.zeros((3, 2), np.uint8), 3)
-    report = ts.Run(points).report()
-    for plot in (reporting.plot_rank_frequency, reporting.plot_discovery):
-        ax = plot(report)
-        names = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert len(names) == 10
-        assert names[1].startswith(r"'layer 3\nxxxx")
-        assert ax.get_legend().get_title().get_text() == "one of 3 is named"
-        assert all(line.get_marker() == "o" for line in ax.lines)  # a point has no line
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of matplotlib, if names leave no room
-            ax.figure.draw_without_rendering()
-        assert ax.get_position().width > 0.2
-        plt.close(ax.figure)
-
-
-def test_names_that_begin_with_an_underscore_are_in_the_legend(run):
-    bits = np.eye(3, dtype=bool)
-    table = ts.Run([captured(name, bits) for name in ("_fc", "_out")]).report()
-    log = {10: {"train/efficiency/_fc": 0.5, "train/efficiency/_out": 0.4}}
-    _, ax = plt.subplots()
-    ax.axvline(2)  # of the user, without a name
-    for axes in (
-        reporting.plot_rank_frequency(table, ax=ax),
-        reporting.plot_discovery(table),
-        reporting.plot_training(log),
-    ):
-        names = [text.get_text().split()[0] for text in axes.get_legend().get_texts()]
-        assert names == ["_fc", "_out"]
-        axes.figure.canvas.draw()
-
-
-LONG = [f"encoder.layers.{number}.self_attention_proj_post_states" for number in range(4)]
-
-
-@pytest.mark.parametrize(
-    ("names", "shown"),
-    [
-        (LONG, [f"encoder.layers.{number}…f_attention_proj" for number in range(4)]),
-        ([LONG[0], "out_post_states"], ["encoder.layers.…_attention_proj", "out"]),
-        (
-            [f"{'x' * 40}_{place}_states" for place in ("pre", "post")],
-            ["xxxxxxxxxxxxxxx…xxxxxxxxxxx_pre", "xxxxxxxxxxxxxxx…xxxxxxxxxx_post"],
-        ),
-        (["conv_post_states", "fc_post_states"], ["conv_post_states", "fc_post_states"]),
-        (
-            ["x" * 40, "x" * 40 + "_states"],
-            ["xxxxxxxxxxxxxxx…xxxxxxxxxxxxxxx", "xxxxxxxxxxxxxxx…xxxxxxxx_states"],
-        ),
-    ],
-)
-def test_long_names_stay_distinct(names, shown):
-    bits = np.eye(3, dtype=bool)
-    report = ts.Run([captured(name, bits) for name in names]).report()
-    legend = reporting.plot_rank_frequency(report).get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == shown
-    for plot in (reporting.plot_efficiency, reporting.plot_firing_rates):
-        assert [label.get_text() for label in plot(report).get_yticklabels()] == shown
-
-
-def test_classes_with_long_names_are_not_called_by_layers():
-    names = ["united_states", "y" * 40 + "_states"]
-    found = ts.information.class_divergences([0, 1, 0, 1] * 9, np.repeat(names, 18), 0)
-    ax = reporting.plot_class_divergences(found)
-    shown = [label.get_text() for label in ax.get_xticklabels()]
-    assert shown == ["united_states", "yyyyyyyyyyyyyyy…yyyyyyyy_states"]
+        reporting.plot_correlations(point_of_bits("layer", bits))

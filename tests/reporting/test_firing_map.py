@@ -15,12 +15,6 @@ matplotlib.use("Agg")
 IMAGES = torch.randn(5, 2, 6, 9, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(autouse=True)
-def no_figure_is_left_open():
-    yield
-    matplotlib.pyplot.close("all")
-
-
 @pytest.fixture(scope="module")
 def conv():
     torch.manual_seed(0)
@@ -61,6 +55,18 @@ def test_one_axis_of_positions():
         fires = (model(x) > 0).numpy()
     ax = reporting.plot_firing_map(run["0"], 1, neuron=2)
     np.testing.assert_array_equal(shown_by(ax), [fires[1, :, 2]])
+
+
+def test_a_map_says_what_it_shows(conv):
+    model = nn.Sequential(conv)
+    with ts.capture(model, "Conv2d") as run, torch.no_grad():
+        model(IMAGES)
+    ax = reporting.plot_firing_map(run["0"], 2)
+    assert (ax.get_title(), ax.get_xlabel()) == ("0_post_states, input 2", "x")
+    ax = reporting.plot_firing_map(run["0"], 2, neuron=3)
+    assert ax.get_title() == "0_post_states, input 2, neuron 3 fires where black"
+    table = reporting.firing_map_to_pandas(run["0"], 2)
+    assert reporting.plot_firing_map(table).get_title() == ""
 
 
 def test_what_has_no_map(conv):

@@ -8,7 +8,8 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.reporting import label_divergences
-from tests.reporting.test_report import point
+from tests.support.points import point_of_numbers
+from tests.support.python_calls import calls_of
 
 
 def labelled(name="layer", **options):
@@ -37,9 +38,26 @@ def test_a_table_by_label():
     assert table.lower < truth < table.upper
     lines = str(report).splitlines()
     assert lines[lines.index("layer, by label") + 1].split()[:2] == ["label", "states"]
-    assert lines[-1].startswith("a state tells of its label  0.")
+    told = f"{table.information:.3f} of {table.label_entropy:.3f} bits"
+    assert lines[-1].startswith(f"a state tells of its label  {told} (95 % range: 0.")
+    rows = [made.counts_by()[label].total for label in table.labels]
+    assert table.label_entropy == ts.entropy(rows)
     assert "a state tells of its label" in report._repr_html_()
     assert json.loads(json.dumps(report.as_dict()))["by_label"][0]["labels"] == [0, 1, 2]
+
+
+def test_many_labels_of_few_inputs_take_no_long_time():
+    """A label of a few inputs has no error, so nothing is done that only an error would use."""
+
+    def calls(labels):
+        made = ts.CapturePoint("layer")
+        made.declare(32)
+        states = np.random.default_rng(0).integers(0, 256, (2 * labels, 4), np.uint8)
+        made.append(states, 2 * labels, np.arange(2 * labels) % labels)
+        return len(calls_of(lambda: ts.Run([made]).report(by_label=True)))
+
+    calls(30)  # compiles kernels
+    assert calls(70) - calls(30) < 40 * 3000
 
 
 def test_a_table_by_label_of_counts():
@@ -54,7 +72,7 @@ def test_a_table_by_label_of_counts():
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
 def test_a_table_without_labels_says_so(keep):
-    report = ts.Run([point("plain", [0, 1] * 9, 2, keep=keep)]).report(by_label=True)
+    report = ts.Run([point_of_numbers("plain", [0, 1] * 9, 2, keep=keep)]).report(by_label=True)
     assert report.by_label[0].as_list() is None
     expected = "plain: 18 of 18 instances were captured without labels"
     assert str(report).splitlines()[-1].startswith(expected)

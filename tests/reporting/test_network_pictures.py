@@ -10,12 +10,6 @@ matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
 
 
-@pytest.fixture(autouse=True)
-def no_figure_is_left_open():
-    yield
-    plt.close("all")
-
-
 def shown(ax):
     (image,) = ax.images
     return image.get_array().filled(np.nan), image.get_clim()

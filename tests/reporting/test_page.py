@@ -4,26 +4,22 @@ import base64
 import dataclasses
 import html.parser
 import json
-import sys
 
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import neurons
-from tensorstate_gpu.reporting.page import chart_data
 from tensorstate_gpu.reporting.page.sentences import about_layer, about_network
 from tensorstate_gpu.reporting.page.write import page_of
-from tensorstate_gpu.reporting.positions import FiringMap
-from tests.support.points import new_point
+from tests.support.points import point_of_bits
 
 HOSTILE = "</script><script>alert(1)</script> & \"x\" '$a$'"
 
 
-def captured(name, bits, **options):
-    point = new_point(name=name, neurons=bits.shape[1], **options)
-    point.append(np.packbits(bits, axis=1, bitorder="little"), len(bits), np.arange(len(bits)) % 3)
-    return point
+def captured(name, bits):
+    """A capture point with three labels."""
+    return point_of_bits(name, bits, np.arange(len(bits)) % 3)
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +192,8 @@ def test_charts_have_the_numbers_of_the_layer(run, read):
     assert wide["ranks"] == [[1, 1], [641, 1]]
 
 
-def bytes_of(text, kind=np.int8):
-    return np.frombuffer(base64.b64decode(text), kind)
+def bytes_of(text):
+    return np.frombuffer(base64.b64decode(text), np.int8)
 
 
 def test_labels_that_a_layer_tells_apart(run, read):
@@ -213,34 +209,6 @@ def test_labels_that_a_layer_tells_apart(run, read):
         np.testing.assert_allclose(shown[told], np.clip(beyond, 0, 100), atol=0.51)
 
 
-def test_a_map_of_the_first_input():
-    """Three neurons at 2 x 3 positions: all, two, one or none of them fire."""
-    shares = np.array([[1, 2, 3], [0, 0, 3]], np.float32) / 3
-    counts = ts.StateCounts(np.array([[1]], np.uint8), [6], 3)
-    data = chart_data.layer_data(chart_data.LayerProfile.of("layer", counts, FiringMap(shares, 1)))
-    assert (data["map_width"], [*bytes_of(data["map"], np.uint8)]) == (3, [33, 67, 100, 0, 0, 100])
-
-
-def test_a_training():
-    """Each phase has a chart, of the layers that have changed most; steps are thinned."""
-    log = {
-        step: {"eval/efficiency/a/b": 0.5, "train/efficiency": 0.1, "train/entropy/0": 3.0}
-        | {f"train/efficiency/{layer}": layer * step / 1e5 for layer in range(20)}
-        for step in range(1000, 0, -1)
-    }
-    log[1001] = {"eval/efficiency/a/b": float("nan")}
-    evaluated, trained = chart_data.training_data(log)
-    assert (evaluated["phase"], trained["phase"], trained["layers"]) == ("eval", "train", 20)
-    assert [line["layer"] for line in evaluated["lines"]] == ["a/b"]
-    assert [line["layer"] for line in trained["lines"]] == [str(layer) for layer in range(8, 20)]
-    points = trained["lines"][-1]["points"]
-    assert (points[0], points[-1]) == ([1, 0.02], [1000, 19.0])
-    assert len(points) == chart_data.MOST_POINTS
-    page = page_of(ts.Run([captured("known", np.eye(3, dtype=bool))]).report(), "title", {}, log)
-    assert "of the 12 of 20 layers that have changed most" in page
-    assert chart_data.training_data(None) == []
-
-
 def test_correlations_of_a_layer(run, read):
     wide = data_of(read)["layers"][1]
     chosen = wide["neurons"]
@@ -248,31 +216,6 @@ def test_correlations_of_a_layer(run, read):
     found = bytes_of(wide["correlations"]).reshape(37, 37)
     expected = neurons.correlations(run[HOSTILE])[np.ix_(chosen, chosen)]
     np.testing.assert_allclose(found / 100, expected, atol=0.0051)
-
-
-def test_many_neurons_become_a_histogram(monkeypatch):
-    monkeypatch.setattr(chart_data, "MOST_NEURONS", 30)
-    rng = np.random.default_rng(0)
-    bits = rng.random((500, 40)) < rng.random(40)
-    bits[:, 0], bits[:, 1:3] = True, False
-    (profile,) = ts.Run([captured("wide", bits)]).report().profiles
-    data = chart_data.layer_data(profile)
-    assert "rates" not in data
-    assert sum(number for _, _, number, _ in data["rate_bins"]) == 40
-    assert {kind: n for _, _, n, kind in data["rate_bins"][-2:]} == {
-        "never fires": 2,
-        "always fires": 1,
-    }
-
-
-def test_long_lines_are_thinned():
-    counts = ts.StateCounts(
-        np.arange(60_000, dtype=np.uint16).view(np.uint8).reshape(-1, 2), np.arange(1, 60_001), 16
-    )
-    ranks = chart_data.layer_data(chart_data.LayerProfile.of("layer", counts))["ranks"]
-    assert len(ranks) <= chart_data.MOST_POINTS
-    assert ranks[0] == [1, 60_000]
-    assert ranks[-1] == [60_001, 1]
 
 
 def test_fifty_layers_fit(tmp_path):
@@ -324,36 +267,6 @@ def test_many_layers_fit(layers):
     assert set(dead[:16]) <= set(chosen)
 
 
-def test_a_file_in_the_way(run, tmp_path):
-    (tmp_path / "report.html").write_text("mine")
-    with pytest.raises(ValueError, match=r"report\.html exists; it is not overwritten"):
-        run.report().to_html(tmp_path / "report.html")
-    assert (tmp_path / "report.html").read_text() == "mine"
-
-
-@pytest.fixture
-def full_disk():
-    """No file can have more than 100 kB: a page has ten times as much."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_leaves_no_file(run, tmp_path, full_disk):
-    report = run.report()
-    with pytest.raises(OSError, match=r"report\.html"):
-        report.to_html(tmp_path / "report.html")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="nobody creates files in /sys, not even root")
-def test_a_read_only_target(run):
-    with pytest.raises(OSError, match=r"'/sys/report\.html'"):
-        run.report().to_html("/sys/report.html")
-
-
 def test_states_are_called_by_their_layer():
     """The names in the table of a terminal are longer, and those of unlike layers stay unlike."""
     bits = np.eye(8, dtype=bool)
@@ -372,20 +285,6 @@ def test_states_are_called_by_their_layer():
     assert names == [*alike[:-1], repr(alike[-1])]
 
 
-def test_a_folder_that_is_not_there(run, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"report\.html"):
-        run.report().to_html(tmp_path / "none" / "report.html")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("library", ["altair", "jinja2", "vl_convert"])
-def test_a_library_that_is_missing(run, tmp_path, monkeypatch, library):
-    monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ImportError, match=f"HTML pages need {library}: pip install jinja2 altair"):
-        run.report().to_html(tmp_path / "report.html")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_measures_that_are_no_numbers_and_a_name_with_half_of_a_character(run, tmp_path):
     report = run.report()
     strange = dataclasses.replace(
@@ -397,10 +296,3 @@ def test_measures_that_are_no_numbers_and_a_name_with_half_of_a_character(run, t
     (shown,) = json.loads(reader.scripts[0], parse_constant=pytest.fail)["efficiency"]
     assert (shown["efficiency"], shown["ceiling"]) == (None, None)
     assert "\\udc80" in " ".join(reader.shown)
-
-
-@pytest.mark.parametrize("log", [[1, 2], 3, {1: 3}, {"x": {}}, {2.5: {"train/efficiency/a": 1.0}}])
-def test_what_is_no_log_of_a_training(log, run, tmp_path):
-    with pytest.raises(TypeError, match=r"log of a training must be a mapping|step must be an int"):
-        run.report().to_html(tmp_path / "report.html", training=log)
-    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu.neurons.synchrony import correlations_of
 from tensorstate_gpu.reporting.page import chart_data
 from tests.support.browser import browser
-from tests.support.points import new_point
+from tests.support.points import new_point, point_of_bits
 
 HOSTILE = "<script>alert(1)</script>"
 SLOW = 3_600_000  # ms: a machine may be busy with other programs
@@ -25,10 +25,7 @@ PHONE = {"width": 390, "height": 844}
 
 
 def captured(name, bits):
-    point = new_point(name=name, neurons=bits.shape[1])
-    packed = np.packbits(bits, axis=1, bitorder="little")
-    point.append(packed, len(bits), [f"{HOSTILE} {index % 3}" for index in range(len(bits))])
-    return point
+    return point_of_bits(name, bits, [f"{HOSTILE} {index % 3}" for index in range(len(bits))])
 
 
 @pytest.fixture(scope="module")

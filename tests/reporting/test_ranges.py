@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tests.reporting.test_report import point
+from tests.support.points import point_of_bits, point_of_numbers
 
 
 def wide_point(name="wide", rows=500, neurons=100, seed=0, **options):
     """A capture point of rows that are all different."""
-    made = ts.CapturePoint(name, **options)
-    made.declare(neurons, 1)
     bits = np.random.default_rng(seed).random((rows, neurons)) < 0.1
-    made.append(np.packbits(bits, axis=1, bitorder="little"), rows)
-    return made
+    return point_of_bits(name, bits, **options)
 
 
 def test_a_layer_of_too_few_states_is_marked():
-    report = ts.report(ts.Run([wide_point(), point("narrow", [0, 1, 2, 3] * 125, 2)]), 0.9)
+    report = ts.report(
+        ts.Run([wide_point(), point_of_numbers("narrow", [0, 1, 2, 3] * 125, 2)]), 0.9
+    )
     wide, narrow = report.layers
     assert (wide.quality, narrow.quality, report.quality) == ("bounds only", "good", "bounds only")
     assert wide.coverage == 0
@@ -38,7 +37,12 @@ def test_a_layer_of_too_few_states_is_marked():
 
 
 def test_ranges_of_good_layers():
-    run = ts.Run([point("a", [0, 1, 2, 3, 0] * 400, 2), point("b", [0, 1, 0, 0, 1] * 400, 3)])
+    run = ts.Run(
+        [
+            point_of_numbers("a", [0, 1, 2, 3, 0] * 400, 2),
+            point_of_numbers("b", [0, 1, 0, 0, 1] * 400, 3),
+        ]
+    )
     report = run.report(0.9)
     assert report.quality == "good"
     low, high = report.network_range

@@ -10,15 +10,7 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tests.support.points import new_point, rows_of
-
-
-def point(name, states, neurons, **options):
-    """A capture point whose rows are these numbers, one state per instance."""
-    made = ts.CapturePoint(name, **options)
-    made.declare(neurons, 1)
-    made.append(np.array(states, np.uint8)[:, None], len(states))
-    return made
+from tests.support.points import new_point, point_of_numbers, rows_of
 
 
 @pytest.fixture
@@ -26,8 +18,8 @@ def run():
     """Two layers of efficiency 1 and 0.25: their geometric mean is 0.5."""
     return ts.Run(
         [
-            point("first", [0, 1, 2, 3] * 300, 2),
-            point("second", [0, 5] * 600, 4, keep="counts"),
+            point_of_numbers("first", [0, 1, 2, 3] * 300, 2),
+            point_of_numbers("second", [0, 5] * 600, 4, keep="counts"),
         ]
     )
 
@@ -71,7 +63,7 @@ def test_numbers(run):
 
 
 def test_the_ceiling_of_few_states():
-    (layer,) = ts.report(ts.Run([point("wide", [1, 2, 3, 4], 8)])).layers
+    (layer,) = ts.report(ts.Run([point_of_numbers("wide", [1, 2, 3, 4], 8)])).layers
     assert layer.efficiency == layer.ceiling == math.log2(4) / 8
 
 
@@ -109,7 +101,9 @@ def test_an_unknown_axis():
 
 
 def test_a_layer_that_does_nothing(recwarn):
-    report = ts.report(ts.Run([point("dead", [0] * 4, 4), point("live", [0, 1], 4)]), 0.9)
+    report = ts.report(
+        ts.Run([point_of_numbers("dead", [0] * 4, 4), point_of_numbers("live", [0, 1], 4)]), 0.9
+    )
     assert (report.layers[0].efficiency, report.network_efficiency, report.aiq) == (0, 0, 0)
     assert not recwarn.list
 
@@ -151,7 +145,11 @@ def test_names_that_a_terminal_would_obey_are_printed_as_python_writes_them():
 )
 def test_columns_of_a_table_are_aligned_whatever_the_script_of_names(name, columns):
     def text(name):
-        return str(ts.report(ts.Run([point(name, [0] * 4, 4), point("first", [0, 1], 4)])))
+        return str(
+            ts.report(
+                ts.Run([point_of_numbers(name, [0] * 4, 4), point_of_numbers("first", [0, 1], 4)])
+            )
+        )
 
     ascii_name = "x" * columns
     assert text(name) == text(ascii_name).replace(ascii_name, name)
@@ -159,7 +157,7 @@ def test_columns_of_a_table_are_aligned_whatever_the_script_of_names(name, colum
 
 def test_html_shows_the_same_and_escapes_names():
     name = '<script>alert(1)</script> & "it\'s"'
-    report = ts.report(ts.Run([point(name, [0, 1] * 30, 2)]), 0.5)
+    report = ts.report(ts.Run([point_of_numbers(name, [0, 1] * 30, 2)]), 0.5)
     parsed = Cells()
     parsed.feed(report._repr_html_())
     assert set(parsed.tags) == {*["table", "tr", "th", "td", "p", "br", "b", "svg", "rect", "line"]}

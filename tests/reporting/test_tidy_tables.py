@@ -12,22 +12,15 @@ from tensorstate_gpu import reporting
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.tidy_tables import repetition_columns
 from tensorstate_gpu.reporting.training_table import training_columns
-from tests.support.points import new_point
-
-
-def captured(name, states, neurons, labels=None, **options):
-    """A capture point whose rows are these numbers, one state per instance."""
-    point = new_point(name=name, neurons=neurons, **options)
-    point.append(np.array(states, np.uint8)[:, None], len(states), labels)
-    return point
+from tests.support.points import point_of_numbers
 
 
 @pytest.fixture
 def run():
     return ts.Run(
         [
-            captured("first", [0, 1, 2, 3] * 300, 2),
-            captured("second", [0, 5, 5] * 400, 4, keep="counts"),
+            point_of_numbers("first", [0, 1, 2, 3] * 300, 2),
+            point_of_numbers("second", [0, 5, 5] * 400, 4, keep="counts"),
         ]
     )
 
@@ -72,8 +65,8 @@ def test_states_that_occur_very_often_are_tallied_too():
 
 @pytest.mark.parametrize("labels", [[0, 1], ["cat", "dog"]])
 def test_a_row_for_each_label(labels):
-    point = captured("layer", [0, 1, 0, 2] * 100, 2, np.array(labels * 200))
-    unlabelled = captured("other", [0, 1], 2)
+    point = point_of_numbers("layer", [0, 1, 0, 2] * 100, 2, np.array(labels * 200))
+    unlabelled = point_of_numbers("other", [0, 1], 2)
     report = ts.Run([point, unlabelled]).report(by_label=True)
     table = report.classes_to_pandas()
     assert table["layer"].tolist() == ["layer"] * 2
@@ -85,7 +78,7 @@ def test_a_row_for_each_label(labels):
 
 def test_half_of_a_character_in_labels_and_names():
     """Names of files on a disk may have one; Arrow's texts cannot."""
-    point = captured("layer\udc80", [0, 1, 0, 2] * 100, 2, np.array(["a", "b\ud800"] * 200))
+    point = point_of_numbers("layer\udc80", [0, 1, 0, 2] * 100, 2, np.array(["a", "b\ud800"] * 200))
     report = ts.Run([point]).report(by_label=True)
     table = report.classes_to_pandas()
     assert table["label"].tolist() == ["a", "b\\ud800"]

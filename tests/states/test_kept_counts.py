@@ -278,5 +278,5 @@ def test_the_other_kind_of_store_is_named(layer, tmp_path):
     ts.count_states(inputs(8)["new"], to=tmp_path / "counts.zarr")
     with pytest.raises(ts.errors.NoStore, match=r"holds counts, which store\.open_counts\(\)"):
         ts.Store(tmp_path / "counts.zarr")
-    with pytest.raises(ts.errors.NoStore, match=r"holds captured states, which Store\(\) reads"):
+    with pytest.raises(ts.errors.NoStore, match=r"which Store\(\) reads; open_stores\(\), report"):
         store.open_counts(tmp_path / "run.zarr")

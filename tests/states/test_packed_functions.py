@@ -72,7 +72,7 @@ def test_sorting_unpacked_states(as_array):
     expected = ts.sort_states(ts.compress_states(states))
     for found, packed in zip(ts.sort_states(as_array(states)), expected, strict=True):
         np.testing.assert_array_equal(found, packed)
-    with pytest.raises(TypeError, match="must be packed"):
+    with pytest.raises(TypeError, match=r"packed \(uint8\), got bool: compress_states\(\) packs"):
         ts.count_states(as_array(states), 11)
 
 

@@ -12,13 +12,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu._states import rank_exchange, state_counts
 from tensorstate_gpu._states.rank_exchange import owners
 from tensorstate_gpu._states.state_counts import merge_all
-from tests.support.thread_ranks import ThreadRanks, on_ranks
-
-
-@pytest.fixture(autouse=True)
-def ranks_are_given(monkeypatch):
-    """process_group= of merge_ranks() is the ranks themselves."""
-    monkeypatch.setattr(state_counts, "ranks_of", lambda ranks: ranks)
+from tests.support.thread_ranks import ThreadRanks, on_ranks, ranks_are_given  # noqa: F401
 
 
 def counts_by_chance(seed, neurons, rows):

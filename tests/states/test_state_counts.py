@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,15 @@ def test_merging_is_associative_and_commutative(a, b, c):
 
 def small():
     return ts.StateCounts(np.array([[0], [1], [3]], np.uint8), np.array([1, 2, 1]), neurons=2)
+
+
+def test_arrays_of_torch():
+    """NumPy's own conversion of a tensor warns, and warnings are errors here."""
+    given = torch.tensor([[0], [1], [3]], dtype=torch.uint8), torch.tensor([1, 2, 1])
+    counts = ts.StateCounts(*given, neurons=2)
+    assert counts == small()
+    given[0][0, 0], given[1][0] = 7, 7  # of which it has a copy
+    assert counts == small()
 
 
 def test_state_counts_attributes():

@@ -1,35 +1,22 @@
 """A disk that is full or broken at each operation, and bits that flip in each file."""
 
 import errno
-import os
 import shutil
 
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.folder import Folder
 from tests.support.samples import sample, sweep
 from tests.support.store_runs import (
     Capture,
     CountingSystem,
-    boundaries,
     check_finished,
-    committed_instances,
+    number_of_operations,
+    run_while_operations_fail,
     small_chunks,  # noqa: F401 a fixture
+    system_as_it_was,  # noqa: F401 a fixture
 )
-
-
-@pytest.fixture(autouse=True)
-def _system_as_it_was(monkeypatch):
-    monkeypatch.setattr(Folder, "system", Folder.system)  # put back afterwards
-
-
-def operations(path, durability):
-    system = CountingSystem(lambda *_: None).install(path)
-    Capture(path, durability).run()
-    shutil.rmtree(path)
-    return system.number
 
 
 @pytest.mark.slow
@@ -41,30 +28,12 @@ def test_a_failing_operation_is_told_and_the_capture_goes_on(
     every, code, lasts, durability, quick_path
 ):
     path = quick_path
-    chosen = sample(range(1, operations(path, durability) + 1), 16, every, seed=durability)
+    numbers = range(1, number_of_operations(path, durability=durability) + 1)
+    chosen = sample(numbers, 16, every, seed=durability)
     for k in chosen:
-        told, kept, failed_ones = [], [], set()
-
-        def before(number, operation, file, k=k, failed_ones=failed_ones):
-            failed_ones.discard((operation, file))
-            if k <= number < k + lasts and operation != "unlink":
-                failed_ones.add((operation, file))
-                raise OSError(code, os.strerror(code), str(file))
-
-        CountingSystem(before).install(path)
-        capture = Capture(path, durability, again=20, returned=kept.append)
-
-        def failed(capture=capture, told=told, kept=kept):
-            told.append(capture.again)
-            found = committed_instances(path)  # while the capture stands still
-            assert found in boundaries()
-            assert found >= (kept[-1] if kept else 0)
-
-        capture.failed = failed
-        capture.run()
-        check_finished(path)
-        # A commit may have tried again before anybody was told.
-        assert told or not failed_ones, f"nobody was told of operation {k}: {failed_ones}"
+        run_while_operations_fail(
+            path, range(k, k + lasts), code, ("unlink",), durability=durability
+        )
         shutil.rmtree(path)
     print(f"{len(chosen)} operations failed in turn")
 

@@ -12,56 +12,26 @@ import pytest
 import tensorstate_gpu as ts
 from tensorstate_gpu.store import kept_runs
 from tensorstate_gpu.store.background_writer import BackgroundWriter
-from tensorstate_gpu.store.folder import Folder
 from tests.support.points import new_point, rows_of
 from tests.support.samples import sample, sweep
 from tests.support.store_runs import (
     Capture,
     CountingSystem,
-    boundaries,
-    check_finished,
-    committed_instances,
+    number_of_operations,
+    run_while_operations_fail,
+    system_as_it_was,  # noqa: F401 a fixture
 )
-
-
-@pytest.fixture(autouse=True)
-def _system_as_it_was(monkeypatch):
-    monkeypatch.setattr(Folder, "system", Folder.system)  # put back afterwards
-
-
-def operations(path):
-    system = CountingSystem(lambda *_: None).install(path)
-    Capture(path, keep="counts").run()
-    shutil.rmtree(path)
-    return system.number
 
 
 @pytest.mark.parametrize(("code", "lasts"), [(errno.EIO, 1), (errno.ENOSPC, 4)])
 @sweep
 def test_a_failing_operation_is_told_and_the_capture_goes_on(every, code, lasts, quick_path):
     path = quick_path
-    for k in sample(range(1, operations(path) + 1), 4, every, seed=str(code)):
-        told, kept, failed_ones = [], [], set()
-
-        def before(number, operation, file, k=k, failed_ones=failed_ones):
-            failed_ones.discard((operation, file))
-            if k <= number < k + lasts and operation not in ("unlink", "rmdir"):
-                failed_ones.add((operation, file))
-                raise OSError(code, os.strerror(code), str(file))
-
-        CountingSystem(before).install(path)
-        capture = Capture(path, again=20, returned=kept.append, keep="counts")
-
-        def failed(told=told, kept=kept):
-            told.append(True)
-            found = committed_instances(path)  # while the capture stands still
-            assert found in boundaries()
-            assert found >= (kept[-1] if kept else 0)
-
-        capture.failed = failed
-        capture.run()
-        check_finished(path)
-        assert told or not failed_ones, f"nobody was told of operation {k}: {failed_ones}"
+    numbers = range(1, number_of_operations(path, keep="counts") + 1)
+    for k in sample(numbers, 4, every, seed=str(code)):
+        run_while_operations_fail(
+            path, range(k, k + lasts), code, ("unlink", "rmdir"), keep="counts"
+        )
         assert ts.Store(path).verify().orphans == []
         shutil.rmtree(path)
 

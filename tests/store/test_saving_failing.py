@@ -11,7 +11,6 @@ from functools import partial
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.store.folder import Folder
 from tests.support.samples import sample, sweep
 from tests.support.store_runs import (
     Capture,
@@ -22,12 +21,8 @@ from tests.support.store_runs import (
     count_to,
     save,
     small_chunks,  # noqa: F401 a fixture
+    system_as_it_was,  # noqa: F401 a fixture
 )
-
-
-@pytest.fixture(autouse=True)
-def _system_as_it_was(monkeypatch):
-    monkeypatch.setattr(Folder, "system", Folder.system)  # put back afterwards
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,13 @@
 """Capture points of ranks, which are threads here, and of one process with all inputs."""
 
 import numpy as np
-import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._capturing import run as run_module
-from tensorstate_gpu._states import grouped_counts
 from tests.support.points import new_point, rows_of
 from tests.support.thread_ranks import on_ranks
 
 PARTS = [range(25), range(0), range(25, 38), range(38, 40)]  # uneven, and a rank without inputs
 FIELDS = ("value", "plugin", "plugin_of_half", "lower", "upper", "coverage", "standard_error")
-
-
-@pytest.fixture(autouse=True)
-def ranks_are_given(monkeypatch):
-    """process_group= of sync() is the ranks themselves."""
-    for module in (run_module, grouped_counts):
-        monkeypatch.setattr(module, "ranks_of", lambda ranks: ranks)
 
 
 def point_of(inputs, name="layer", labels=False, units=False, **options):

@@ -1,7 +1,7 @@
 """Models with stages, and graphs of them that are replayed without hooks."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,6 @@ from tests.support.torch_models import expected_rows, images
 KEEP = ("states", "counts")
 # torch itself, when it imports its compiler
 INDUCTOR = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
-
-
-@pytest.fixture
-def nothing_compiled_before() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 def network() -> nn.Sequential:

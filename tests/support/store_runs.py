@@ -6,6 +6,8 @@ hundreds of runs fit into seconds.
 """
 
 import json
+import os
+import shutil
 import threading
 from functools import partial
 from itertools import accumulate, pairwise
@@ -29,6 +31,12 @@ def small_chunks():
         patch.setattr(chunked_buffer, "CHUNK_BYTES", CHUNK_BYTES)
         patch.setattr(ledger_array, "CHUNK_BYTES", LEDGER_CHUNK_BYTES)
         yield
+
+
+@pytest.fixture(autouse=True)
+def system_as_it_was(monkeypatch):
+    """For the tests of a module that imports it: the calls of Folder are put back afterwards."""
+    monkeypatch.setattr(Folder, "system", Folder.system)
 
 
 INSTANCES = 41
@@ -125,6 +133,42 @@ class Capture:
                     raise
                 self.again -= 1
                 self.failed()
+
+
+def number_of_operations(path, **options):
+    """How many operations reach the disk while a capture with these options runs."""
+    system = CountingSystem(lambda *_: None).install(path)
+    Capture(path, **options).run()
+    shutil.rmtree(path)
+    return system.number
+
+
+def run_while_operations_fail(path, numbers, code, spared, **options):
+    """Run a capture whose operations of these numbers fail, but for those of ``spared`` kinds.
+
+    Each failure is told, the committed rows are whole at that time, and the capture goes on.
+    """
+    told, kept, failed_ones = [], [], set()
+
+    def before(number, operation, file):
+        failed_ones.discard((operation, file))
+        if number in numbers and operation not in spared:
+            failed_ones.add((operation, file))
+            raise OSError(code, os.strerror(code), str(file))
+
+    def failed():
+        told.append(True)
+        found = committed_instances(path)  # while the capture stands still
+        assert found in boundaries()
+        assert found >= (kept[-1] if kept else 0)
+
+    CountingSystem(before).install(path)
+    capture = Capture(path, again=20, returned=kept.append, **options)
+    capture.failed = failed
+    capture.run()
+    check_finished(path)
+    # A commit may have tried again before anybody was told.
+    assert told or not failed_ones, f"nobody was told of operation {numbers}: {failed_ones}"
 
 
 def committed_instances(path):

@@ -1,9 +1,12 @@
 """Programs of several ranks with monitors; tests/bridges/pytorch/test_ranks.py runs them."""
 
+import io
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed as dist
 
 import tensorstate_gpu as ts
@@ -32,6 +35,33 @@ def train(net, monitor, rank):
     for _ in range(3):
         net(inputs(rank))
         monitor.step()
+
+
+def program_checkpoints(rank, size):
+    """Saved by all ranks, and gone on with by one rank less, which have all counts together."""
+    import torch.distributed.checkpoint as dcp
+
+    net = model()
+    monitor = ts.StateMonitor(net, "Linear", every_n_steps=1)
+    train(net, monitor, rank)
+    merged = monitor.scalars(dist.group.WORLD)
+    file = io.BytesIO()
+    torch.save(monitor.state_dict(), file)
+    folder = [tempfile.mkdtemp() if rank == 0 else ""]
+    dist.broadcast_object_list(folder)
+    dcp.save({f"monitor_{rank}": file.getvalue()}, checkpoint_id=folder[0])
+    readers = dist.new_group(range(size - 1))
+    if rank < size - 1:
+        own = {f"monitor_{each}": b"" for each in range(rank, size, size - 1)}
+        dcp.load(own, checkpoint_id=folder[0], process_group=readers)
+        files = [io.BytesIO(each) for each in own.values()]
+        resumed = ts.StateMonitor(net, "Linear", every_n_steps=1)
+        resumed.load_state_dict([torch.load(each, weights_only=True) for each in files])
+        assert resumed.global_step == monitor.global_step
+        assert resumed.scalars(readers) == pytest.approx(merged, rel=1e-12)
+    dist.barrier()
+    if rank == 0:
+        shutil.rmtree(folder[0])
 
 
 def program_monitors_of_other_layers(rank, size):

@@ -1,5 +1,8 @@
 """Monitors: mistakes are said clearly, and a training never ends for a chart."""
 
+import warnings
+from contextlib import suppress
+
 import pytest
 import torch
 from torch import nn
@@ -97,6 +100,63 @@ def test_steps_in_a_pause_and_between_samples_are_no_mistake():
     monitor.step()
     monitor.step()
     assert monitor.global_step == 6
+
+
+def test_a_reset_within_a_step_makes_room_again():
+    monitor = ts.StateMonitor(model := network(), "0", every_n_steps=1, states_per_step=12)
+    model(batch(0))
+    model(batch(1))
+    monitor.reset()
+    model(batch(2))
+    model(batch(3))
+    assert (monitor.counts("0").total, monitor.passed_over("0")) == (12, 4)
+
+
+def test_a_reset_by_another_thread_between_the_rows_of_a_batch():
+    """What was passed over of them is deleted as well: the training does not fail for it."""
+    monitor = ts.StateMonitor(model := network(), "0", every_n_steps=1, states_per_step=3)
+    model(batch(0))
+    monitor.reset()
+    monitor._sampler.pass_over("0_post_states", 5)
+    model(batch(1))
+    assert (monitor.counts("0").total, monitor.passed_over("0")) == (3, 5)
+
+
+class Failing(nn.Module):
+    """Fails between its layers, as where memory is short."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.fails = False
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.fails:
+            raise MemoryError
+        return self.second(x)
+
+
+@pytest.mark.parametrize("stage_rows", [None, 100])
+def test_a_pass_that_fails_in_a_captured_step_is_said_once(stage_rows):
+    monitor = ts.StateMonitor(
+        model := Failing(), "Linear", every_n_steps=2, stage_rows=stage_rows, phases=("train",)
+    )
+    said = []
+    for step in range(7):
+        model(batch(step))
+        model.fails = step in (1, 2, 4)  # step 1 is not captured
+        with suppress(MemoryError):
+            model(batch(step))
+        model.fails = False
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            monitor.step()
+        said += [(step, str(each.message)) for each in found]
+    [(step, message)] = said
+    assert step == 2
+    assert message.startswith("a forward pass of a captured step has failed: the StateMonitor")
+    assert monitor.counts("first").total == monitor.counts("second").total + 2 * 8
 
 
 def test_the_number_of_neurons_changes():

@@ -185,6 +185,23 @@ def test_a_format_of_the_future():
 # ---- of several ranks ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("options", [{}, {"window": 2}, {"groups": 4}])
+def test_states_of_several_ranks_are_added_up(options):
+    model, monitor = monitored(options)
+    train(model, range(5), monitor)
+    state = monitor.state_dict()
+    _, resumed = monitored(options)
+    resumed.load_state_dict([state, state])
+    assert resumed.global_step == 5
+    assert resumed.counts("0") == monitor.counts("0").merge(monitor.counts("0"))
+    if "groups" in options:
+        assert resumed.grouped("0") == monitor.grouped("0").merge(monitor.grouped("0"))
+    for wrong in ([], [state, {**state, "global_step": 4}]):
+        with pytest.raises(ValueError, match="states must be of the same step, and at least one"):
+            resumed.load_state_dict(wrong)
+    assert resumed.global_step == 5
+
+
 def trained(rank, **options):
     """A callback's monitor after steps with batches of its own."""
     own = MonitorOfTrainer("0", (), every_n_steps=1, **options)

@@ -9,17 +9,12 @@ import tensorstate_gpu as ts
 from tests.support.samples import thinned
 from tests.support.training_loops import batch, network, states_of
 
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
+
 MODES = ("default", "reduce-overhead", "max-autotune-no-cudagraphs")
 WAYS = [*itertools.product(MODES, [False, True], [None, True], ["sampled", "paused"])]
 # A backend instead of a mode: it needs no C++ compiler, and makes as many graphs.
 QUICK = [("aot_eager", True, True, "paused")]
-
-
-@pytest.fixture(autouse=True)
-def _fresh():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 def compiled(model, mode, **options):

@@ -6,12 +6,7 @@ import torch
 import tensorstate_gpu as ts
 from tests.support.training_loops import batch, network, states_of
 
-
-@pytest.fixture(autouse=True)
-def _fresh():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
 
 def graphs(counted):

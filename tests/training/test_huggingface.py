@@ -1,5 +1,7 @@
 """EfficiencyCallback: a callback of Hugging Face's Trainer."""
 
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,33 @@ def test_a_training_that_is_resumed(kit, window, tmp_path):
     trained.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-5"))
     assert resumed.monitor.global_step == 6
     assert resumed.monitor.counts("hidden") == whole.monitor.counts("hidden")
+
+
+def test_a_training_that_is_resumed_elsewhere_and_on_other_ranks(kit, tmp_path):
+    """The callback reads the checkpoint that it is told of, or says that it has no counts."""
+    options = {"save_strategy": "steps", "save_steps": 5, "num_train_epochs": 1}
+    first = kit.EfficiencyCallback("hidden", every_n_steps=2)
+    stale = tmp_path / "first/checkpoint-5/efficiency_monitor_1.pt"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"of a training with two ranks, which was saved here before")
+    kit.trainer(tmp_path / "first", first=[first], **options).train()
+    assert not stale.exists()
+
+    checkpoint = str(tmp_path / "first/checkpoint-5")
+    file = Path(checkpoint, "efficiency_monitor.pt")
+    for rank in (0, 1):
+        shutil.copy(file, file.with_name(f"efficiency_monitor_{rank}.pt"))
+    file.unlink()
+    for told, total in ((checkpoint, 2 * 24), (None, 0)):
+        resumed = kit.EfficiencyCallback("hidden", every_n_steps=2)
+        trained = kit.trainer(
+            tmp_path / "other", first=[resumed], resume_from_checkpoint=told, **options
+        )
+        said = nullcontext() if told else pytest.warns(UserWarning, match="-5 has no counts, so")
+        with said:
+            trained.train(resume_from_checkpoint=checkpoint)
+        seen = resumed.monitor._sampler.windows.get("train", {})
+        assert sum(window.counts().total for window in seen.values()) == total
 
 
 def test_a_trainer_that_trains_twice(kit, tmp_path):

@@ -35,6 +35,29 @@ def test_every_nth_step_is_captured():
     assert monitor.counts("0") == states_of(model, batch(0), batch(3), batch(6))
 
 
+@pytest.mark.parametrize("groups", [None, 32])
+def test_a_report_of_a_phase(groups):
+    model = network()
+    monitor = ts.StateMonitor(model, "Linear", every_n_steps=2, groups=groups)
+    with pytest.raises(ts.errors.NothingCaptured, match="monitor: nothing captured in the phase"):
+        monitor.report()
+    run_steps(model, monitor, range(4))
+    model.eval()
+    model(batch(9))
+    monitor.remove()
+    scalars = monitor.scalars()
+    for phase in ("train", "eval"):
+        report = monitor.report(phase, accuracy=0.5)
+        assert report.network_efficiency == pytest.approx(scalars[f"{phase}/efficiency"])
+        first = report["0"]
+        assert (first.states, first.axis) == (monitor.counts("0", phase).total, 1)
+        assert first.efficiency == pytest.approx(scalars[f"{phase}/efficiency/0"])
+        assert (first.lower is None, report.network_range is None) == (groups is None,) * 2
+        assert report.aiq is not None
+        assert len(report.neurons_to_pandas()) == sum(each.neurons for each in report.layers)
+        assert report.origin["phase of training"] == phase
+
+
 def test_a_training_is_not_disturbed():
     plain, watched = network(), network()
     train(plain, range(10))

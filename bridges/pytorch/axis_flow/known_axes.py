@@ -1,5 +1,6 @@
 """KnownAxes: what is known of the axes of tensors, call by call."""
 
+import weakref
 from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from .factors import (
 )
 from .listed_inputs import ListedInputs
 from .same_shape import rule_of
-from .sequences import note_inverse
+from .sequences import forget_numbers, note_inverse, note_numbers
 from .views import axes_of_target
 from .weighted import takes_inputs_for_neurons, takes_inputs_for_steps, takes_one_sequence
 
@@ -45,6 +46,7 @@ class KnownAxes:
         self.is_told = False  # to some layer, how many inputs there are
         self.inputs_are_steps = False  # of sequences, for some layer
         self.is_one_sequence = False  # likewise, of a single one, which was noticed too late
+        self.latest_weight: weakref.ref[Tensor] | None = None  # with which something was computed
         self._axes: MutableMapping[Tensor, Axes] = WeakTensorKeyDictionary()
         self._weights: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
         self._lost_at: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
@@ -106,6 +108,18 @@ class KnownAxes:
         if self.inputs is None and sizes:
             self.inputs = sizes[0]
 
+    def note_passed_on(self, tensor: Tensor, earlier: "KnownAxes") -> None:
+        """Note where the neurons are of a tensor that an earlier pass may have returned.
+
+        What it says of inputs is about those of that pass.
+        """
+        known = earlier.axes(tensor)
+        place = neuron_axis(known)
+        axes = list(self.axes(tensor) or others(tensor.shape))
+        if known is not None and place is not None and not has(axes[place], BATCH):
+            axes[place] = known[place]
+            self._axes[tensor] = tuple(axes)
+
     def mark_listed(self, tensors: Sequence[Tensor]) -> None:
         """Mark the tensors of a list that a model is given: each is an input."""
         self._listed.mark(tensors)
@@ -131,6 +145,7 @@ class KnownAxes:
         name = name_of(func)
         if name in _WRITING:
             index, value = (args[1], args[2]) if name == "__setitem__" else (Ellipsis, args[1])
+            forget_numbers(args[0])
             self._write(name, args[0], index, value)
             return
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
@@ -138,7 +153,10 @@ class KnownAxes:
             return
         known = (self.axes, self.is_lost, self.is_weight)
         call = Call(name, func, args, kwargs, outputs, *known)
+        weights = (weakref.ref[Tensor](t) for t in call.tensors if isinstance(t, nn.Parameter))
+        self.latest_weight = next(weights, self.latest_weight)
         note_inverse(call)
+        note_numbers(call)
         self.takes_one_input |= takes_inputs_for_neurons(call)
         self.inputs_are_steps |= takes_inputs_for_steps(call)
         if takes_one_sequence(call):

@@ -21,6 +21,9 @@ _OPERATORS = {
     "__floordiv__": "div",
     "__rfloordiv__": "div",
     "__neg__": "neg",
+    "__pos__": "positive",
+    "__div__": "div",
+    "__ifloordiv__": "div",
     "__abs__": "abs",
     "__invert__": "bitwise_not",
     "__eq__": "eq",
@@ -58,7 +61,9 @@ def _is_pointwise(name: str) -> bool:
 
 @rule(
     "add sub mul div and or xor where clamp lerp addcmul addcdiv prelu rsub maximum minimum "
-    "true_divide multiply subtract divide"
+    "true_divide multiply subtract divide floor_divide absolute negative fix isclose isreal "
+    "complex polar greater greater_equal less less_equal not_equal arccos arccosh arcsin arcsinh "
+    "arctan arctan2 arctanh kl_div binary_cross_entropy_with_logits"
 )
 def elementwise(call: Call) -> Result:
     known = call.all_known()
@@ -85,7 +90,9 @@ def _holds(axis: Axis) -> bool:
 
 @rule(
     "clone contiguous to type type_as float half double bfloat16 int long bool cuda cpu detach "
-    "requires_grad data real imag conj resolve_conj resolve_neg positive dropout dropout1d "
+    "byte char short cfloat cdouble chalf bernoulli poisson normal exponential geometric cauchy "
+    "log_normal random randint_like requires_grad data real imag conj resolve_conj resolve_neg "
+    "positive dropout dropout1d "
     "dropout2d dropout3d feature_dropout alpha_dropout feature_alpha_dropout rrelu relu relu6 gelu "
     "silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu logsigmoid log_sigmoid "
     "tanhshrink softsign softshrink hardshrink softplus threshold _threshold sigmoid tanh softmax "

@@ -12,6 +12,11 @@ from .factors import BATCH, SEQUENCES, SORTED, Axis, Factor, batch, other, reord
 _new_keys = itertools.count(1)
 _keys: Any = WeakTensorKeyDictionary()
 _inverses: Any = WeakTensorKeyDictionary()  # the key of the permutation that a tensor inverts
+_numbers: Any = WeakTensorKeyDictionary()  # tensors that are 0, 1, ...
+_KEEPING_NUMBERS = {
+    *("to", "type", "long", "int", "cuda", "cpu", "clone", "contiguous", "detach"),
+    *("view", "reshape", "unsqueeze", "__getitem__"),
+}
 
 
 def key_of(order: Tensor | None) -> int:
@@ -29,6 +34,40 @@ def note_inverse(call: Call) -> None:
     target, dim, order, numbers = call.args
     if dim == 0 and isinstance(numbers, Tensor) and numbers.tolist() == list(range(len(order))):
         _inverses[target] = key_of(order)
+
+
+def note_numbers(call: Call) -> None:
+    """Note that a call makes the numbers 0, 1, ... along axis 0, or that what it returns has them.
+
+    By how they are made, not by their values, which may be others in the next pass.
+    """
+    if call.name == "arange":
+        start = call.args[0] if len(call.args) > 1 else call.kwargs.get("start", 0)
+        step = call.args[2] if len(call.args) > 2 else call.kwargs.get("step", 1)
+        has_numbers = (start, step) == (0, 1)
+    else:
+        has_numbers = call.name in _KEEPING_NUMBERS and numbers_inputs(call.input)
+        has_numbers = has_numbers and call.out.numel() == len(call.out)
+    if has_numbers and (call.name != "__getitem__" or _has_all(call.args[1])):
+        _numbers[call.out] = True
+    elif numbers_inputs(call.out):  # it was written to
+        forget_numbers(call.out)
+
+
+def forget_numbers(tensor: Any) -> None:
+    """Forget that a tensor has such numbers, if it has: it is written to."""
+    _numbers.pop(tensor, None)
+
+
+def numbers_inputs(tensor: Any) -> bool:
+    """Return whether a tensor is known to be 0, 1, ... along axis 0, with one entry each."""
+    return isinstance(tensor, Tensor) and tensor in _numbers
+
+
+def _has_all(index: Any) -> bool:
+    """Return whether an index leaves all entries where they are, and may add axes."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or part == slice(None) for part in parts)
 
 
 def selected(call: Call, axis: Axis, size: int) -> Axis:

@@ -35,7 +35,7 @@ def _resized_to(axes: Axes | None, shape: Sequence[int]) -> Axes | None:
     return tuple(map(resized, axes, shape))
 
 
-@rule("pad constant_pad_nd glu")
+@rule("pad constant_pad_nd glu diff")
 def _padded(call: Call) -> Result:
     return _resized_to(call.input_axes, call.shape)
 

@@ -18,6 +18,7 @@ from .factors import (
     resized,
     size_of,
 )
+from .sequences import numbers_inputs
 
 # As strides of a tensor without data, they tell of each axis of a view where it came from.
 _PRIMES = (10007, 20011, 40009, 80021, 160001, 320009, 640007, 1280023, 2560021, 5120029)
@@ -90,6 +91,7 @@ def _indexed_by_tensors(
     """Take whole axes where tensors index, then put what they select in these axes' place."""
     plain: list[Any] = []
     marks: list[Any] = []  # of each entry that leaves an axis: whether a tensor indexes it
+    tensors: list[Tensor] = []  # of each axis that is indexed by one
     for i in index:
         if isinstance(i, list):
             i = torch.as_tensor(i)
@@ -97,6 +99,7 @@ def _indexed_by_tensors(
             count = i.ndim if i.dtype == torch.bool else 1
             plain += [slice(None)] * count
             marks += [True] * count
+            tensors += [i] * count
         else:
             plain.append(i)
             marks += [] if isinstance(i, int) else [i]
@@ -112,6 +115,13 @@ def _indexed_by_tensors(
     selected = others(shape[start : start + new])
     if new == 1 and len(taken) == 1 and neuron_places((view[taken[0]],)):
         selected = (reordered(resized(view[taken[0]], shape[start])),)
+    in_order = [
+        view[axis]
+        for axis, i in zip(taken, tensors, strict=True)
+        if i.ndim == new and numbers_inputs(i) and size_of(view[axis]) == shape[start]
+    ]
+    if len(in_order) == 1:
+        selected = (in_order[0], *selected[1:])
     return (*kept[:start], *selected, *kept[start:])
 
 

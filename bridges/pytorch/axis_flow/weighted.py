@@ -125,8 +125,17 @@ def _attention(call: Call) -> Result:
     if call.out.is_nested:  # it has no shape, and as many features as the input
         return None if axes is None else (*without(axes[:-1], NEURON), neuron(size_of(axes[-1])))
     same = axes is not None and len(axes) == call.out.ndim
-    leading = axes[:-1] if same and axes else None
-    return (*_leading(leading, call.shape[:-1]), neuron(call.shape[-1]))
+    leading = _leading(axes[:-1] if same and axes else None, call.shape[:-1])
+    if call.name == "multi_head_attention_forward" and len(leading) == 2:
+        leading = (leading[0], _inputs_along(leading[1], call.known(call.tensors[1])))
+    return (*leading, neuron(call.shape[-1]))
+
+
+def _inputs_along(axis: Axis, keys: Axes | None) -> Axis:
+    """Return an axis of queries, which may be weights, with the inputs that keys have there."""
+    if has(axis, BATCH) or keys is None or len(keys) != 3 or not has(keys[1], BATCH):
+        return axis
+    return keys[1] if size_of(keys[1]) == size_of(axis) else axis
 
 
 @rule(" ".join(_RECURRENT))

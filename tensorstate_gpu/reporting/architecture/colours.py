@@ -9,11 +9,11 @@ from tensorstate_gpu.reporting.figures.efficiency_figure import FILLS
 from tensorstate_gpu.reporting.layer_report import LayerReport
 from tensorstate_gpu.reporting.text import format_percent
 
-Measure = Literal["efficiency", "dead share", "quality"]
+Measure = Literal["efficiency", "dead_share", "quality"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 _LEGENDS = {
     "efficiency": "blue: a high efficiency; white: 0 %",
-    "dead share": "red: many neurons that never fired; white: none",
+    "dead_share": "red: many neurons that never fired; white: none",
     "quality": "blue: good; light blue: rough; dashed: bounds only",
 }
 

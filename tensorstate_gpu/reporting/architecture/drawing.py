@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from tensorstate_gpu._arrays.frameworks import graphs_of
 from tensorstate_gpu._process.new_files import check_new, new_file
@@ -21,11 +21,9 @@ from tensorstate_gpu.reporting.architecture.colours import (
 from tensorstate_gpu.reporting.architecture.dot import Box, dot_source, drawn
 from tensorstate_gpu.reporting.architecture.model_graph import GraphNode, Graphs
 from tensorstate_gpu.reporting.layer_names import layer_of
+from tensorstate_gpu.reporting.report_table import Report
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.reporting.tidy_tables import HasMeasures, what_came
-
-if TYPE_CHECKING:
-    from tensorstate_gpu.reporting.report_table import Report
 
 _FORMATS = ("svg", "png", "pdf")
 
@@ -80,7 +78,7 @@ def draw_architecture(model: object, report: Report, colour_by: Measure = "effic
     report : Report
         Of this model.
     colour_by : str
-        "efficiency", "dead share" (neurons that never fired), or "quality".
+        "efficiency", "dead_share" (neurons that never fired), or "quality".
 
     Returns
     -------

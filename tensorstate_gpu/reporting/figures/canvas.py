@@ -175,6 +175,13 @@ def plain(ax: Axes, grid: Literal["both", "x"]) -> None:
     ax.set_axisbelow(True)
 
 
+def say_of_what(ax: Axes, layer: object, *more: str) -> None:
+    """Write above axes which layer they show, by its name or if it has one, and what else."""
+    name = layer if isinstance(layer, str) else getattr(layer, "name", None)
+    known = shown_layers([name]).values() if isinstance(name, str) else ()
+    ax.set_title(", ".join([*known, *more]), size=10).set_parse_math(False)
+
+
 def name_layers(ax: Axes, names: Sequence[str]) -> None:
     """Write names of layers along the vertical axis, as they are: a $ begins no formula.
 
@@ -187,20 +194,21 @@ def name_layers(ax: Axes, names: Sequence[str]) -> None:
         label.set_parse_math(False)
 
 
-def name_both_axes(ax: Axes, names: Sequence[str]) -> None:
+def name_both_axes(ax: Axes, names: Sequence[str], most: int = _MOST_NAMES) -> None:
     """Write names along both axes of a square image, as name_layers() does."""
-    places = _some(names)
+    places = _some(names, most)
     whole = _shortened(list(map(printable_name, names)))
     shown = [whole[place] for place in places]
-    ax.set_xticks(places, shown, rotation=90 if max(map(len, shown)) > 2 else 0)
+    is_close = max(map(len, shown)) * len(shown) > 30
+    ax.set_xticks(places, shown, rotation=90 if is_close else 0)
     ax.set_yticks(places, shown)
     for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
         label.set_parse_math(False)
 
 
-def _some(names: Sequence[str]) -> range:
+def _some(names: Sequence[str], most: int = _MOST_NAMES) -> range:
     """Return the places that have a name."""
-    return range(0, len(names), -(-len(names) // _MOST_NAMES))
+    return range(0, len(names), -(-len(names) // most))
 
 
 def shown_layers(names: Iterable[str]) -> dict[str, str]:

@@ -12,10 +12,12 @@ from tensorstate_gpu.information import ClassDivergences
 from tensorstate_gpu.reporting.figures.canvas import (
     Table,
     by_layer,
+    column,
     columns_of,
     has_column,
     name_both_axes,
     new_axes,
+    say_of_what,
     square_of,
 )
 from tensorstate_gpu.reporting.layer_names import find_name
@@ -77,11 +79,14 @@ def plot_class_divergences(
     image = ax.imshow(shown, cmap="viridis", vmin=0, vmax=1)
     ax.figure.colorbar(image, ax=ax, label="divergence beyond its null, in bits")
     name_both_axes(ax, [str(label) for label in names])
-    for row, column in np.argwhere(~np.isnan(shown)).tolist():
-        value, told = shown[row, column], p_value[row, column] <= 0.05
+    ax.set(xlabel="label", ylabel="label")
+    if rows is not None:
+        say_of_what(ax, str(column(table, "layer")[rows][0]))
+    for y, x in np.argwhere(~np.isnan(shown)).tolist():
+        value, told = shown[y, x], p_value[y, x] <= 0.05
         number = f"{value:.2f}" if len(names) <= _WRITTEN else ""
         text = number if told else "x"
-        ax.text(column, row, text, ha="center", va="center", size=8, color=_on(value))
+        ax.text(x, y, text, ha="center", va="center", size=8, color=_on(value))
     return ax
 
 

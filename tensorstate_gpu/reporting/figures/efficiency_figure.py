@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate_gpu.reporting.figures.canvas import (
     BLUE,
@@ -52,32 +53,45 @@ def plot_efficiency(report: HasMeasures | Table, ax: Axes | None = None) -> Axes
     ax = new_axes(ax, 8, min(TALLEST, 1.6 + 0.3 * len(names)))
     percent = {n: 100 * floats(table, n) for n in ("efficiency", "ceiling", "lower", "upper")}
     qualities = column(table, "quality").astype(str)
-    places = np.arange(len(names))
-    for quality, fill in FILLS.items():
-        own = qualities == quality
-        if own.any():
-            ax.barh(
-                places[own],
-                percent["efficiency"][own],
-                height=0.62,
-                color=fill,
-                hatch=_HATCHES[quality],
-                edgecolor=BLUE,
-                label=quality,
-            )
-    for dashed in (False, True):
-        own = ((qualities == "bounds only") == dashed) & np.isfinite(percent["lower"])
-        low, high = percent["lower"][own], percent["upper"][own]
-        word = "95 % bounds" if dashed else "95 % interval"
-        if own.any():
-            lines = ax.hlines(places[own], low, high, colors="#000000", label=word)
-            lines.set_linestyle("--" if dashed else "-")
-            for ends in (low, high):
-                ax.plot(ends, places[own], "|", color="#000000", markersize=8)
-    ax.plot(percent["ceiling"], places, "D", color=ORANGE, mec=GREY, ms=5, label="ceiling")
+    _draw_bars(ax, percent["efficiency"], qualities)
+    _draw_ranges(ax, percent["lower"], percent["upper"], qualities == "bounds only")
+    ceilings = percent["ceiling"]
+    ax.plot(ceilings, range(len(names)), "D", color=ORANGE, mec=GREY, ms=5, label="ceiling")
     ax.invert_yaxis()
     name_layers(ax, names)
     ax.set(xlim=(0, 101), xlabel="efficiency in %")
     plain(ax, "x")
     plain_names(ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1)))
     return ax
+
+
+def _draw_bars(ax: Axes, percent: NDArray[np.float64], qualities: NDArray[np.str_]) -> None:
+    places = np.arange(len(percent))
+    for quality, fill in FILLS.items():
+        own = qualities == quality
+        if own.any():
+            ax.barh(
+                places[own],
+                percent[own],
+                height=0.62,
+                color=fill,
+                hatch=_HATCHES[quality],
+                edgecolor=BLUE,
+                label=quality,
+            )
+
+
+def _draw_ranges(
+    ax: Axes,
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    are_bounds: NDArray[np.bool_],
+) -> None:
+    places = np.arange(len(lower))
+    for dashed, word in ((False, "95 % interval"), (True, "95 % bounds")):
+        own = (are_bounds == dashed) & np.isfinite(lower)
+        if own.any():
+            lines = ax.hlines(places[own], lower[own], upper[own], colors="#000000", label=word)
+            lines.set_linestyle("--" if dashed else "-")
+            for ends in (lower[own], upper[own]):
+                ax.plot(ends, places[own], "|", color="#000000", markersize=8)

@@ -12,6 +12,7 @@ from tensorstate_gpu.reporting.figures.canvas import (
     has_column,
     integers,
     new_axes,
+    say_of_what,
     table_of,
 )
 from tensorstate_gpu.reporting.layer_tables import position_columns
@@ -61,6 +62,10 @@ def plot_firing_map(
     shown[ys, xs] = whole * floats(table, value)
     ax = new_axes(ax, 5, 4)
     image = ax.imshow(shown, cmap=colours, vmin=0, vmax=whole, interpolation="nearest")
+    ax.set(xlabel="x", ylabel="y")
+    if hasattr(layer, "name"):  # of a table, it is not known which input and neuron it is of
+        which = f"neuron {neuron} fires where black" if of_one else ""
+        say_of_what(ax, layer, f"input {input_number}", *filter(None, [which]))
     if not of_one:
         ax.figure.colorbar(image, ax=ax, label="neurons that fire, in %")
     return ax

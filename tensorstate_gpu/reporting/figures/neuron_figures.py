@@ -17,10 +17,12 @@ from tensorstate_gpu.reporting.figures.canvas import (
     by_layer,
     columns_of,
     floats,
+    name_both_axes,
     name_layers,
     new_axes,
     plain,
     plain_names,
+    say_of_what,
     square_of,
     table_of,
 )
@@ -31,6 +33,8 @@ from tensorstate_gpu.reporting.tidy_tables import HasMeasures, neuron_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_MOST_NUMBERS = 40  # of neurons, along an axis
 
 
 def plot_firing_rates(
@@ -49,25 +53,7 @@ def plot_firing_rates(
     ax = new_axes(ax, 8, min(TALLEST, 1.6 + 0.45 * len(chosen)))
     percent = 100 * floats(table, "rate")
     for place, (_, rows) in enumerate(chosen):
-        own = percent[rows]
-        # Evenly spread over the height of the row, in an order that does not look like one.
-        heights = place + 0.6 * ((np.arange(len(own)) * 0.618034) % 1 - 0.5)
-        kinds = [(own == 0, "x", RED), (own == 100, "^", ORANGE)]
-        changing = (own > 0) & (own < 100)
-        ax.plot(own[changing], heights[changing], "o", color=BLUE, ms=3, alpha=0.6, mec="none")
-        # No empty lines or texts: to a layout, they are at the corner of the figure.
-        for where, marker, colour in kinds:
-            if where.any():
-                ax.plot(own[where], heights[where], marker, color=colour, ms=5, clip_on=False)
-        if constant := _silent_and_constant(own):
-            ax.annotate(
-                constant,
-                (100, place),
-                xytext=(10, 0),
-                textcoords="offset points",
-                va="center",
-                annotation_clip=False,
-            )
+        _draw_rates(ax, place, percent[rows])
     for marker, colour, word in (("x", RED, "never fires"), ("^", ORANGE, "always fires")):
         ax.plot([], [], marker, color=colour, label=word)
     ax.invert_yaxis()
@@ -81,6 +67,27 @@ def plot_firing_rates(
 def _silent_and_constant(percent: NDArray[np.float64]) -> str:
     counted = {"dead": int((percent == 0).sum()), "always on": int((percent == 100).sum())}
     return ", ".join(f"{number:,} {word}" for word, number in counted.items() if number)
+
+
+def _draw_rates(ax: Axes, place: int, percent: NDArray[np.float64]) -> None:
+    """Draw a row of dots, for the neurons of a layer, and beside it how many never change."""
+    # Evenly spread over the height of the row, in an order that does not look like one.
+    heights = place + 0.6 * ((np.arange(len(percent)) * 0.618034) % 1 - 0.5)
+    changing = (percent > 0) & (percent < 100)
+    ax.plot(percent[changing], heights[changing], "o", color=BLUE, ms=3, alpha=0.6, mec="none")
+    # No empty lines or texts: to a layout, they are at the corner of the figure.
+    for where, marker, colour in ((percent == 0, "x", RED), (percent == 100, "^", ORANGE)):
+        if where.any():
+            ax.plot(percent[where], heights[where], marker, color=colour, ms=5, clip_on=False)
+    if constant := _silent_and_constant(percent):
+        ax.annotate(
+            constant,
+            (100, place),
+            xytext=(10, 0),
+            textcoords="offset points",
+            va="center",
+            annotation_clip=False,
+        )
 
 
 def plot_correlations(
@@ -119,10 +126,13 @@ def plot_correlations(
     ax = new_axes(ax, 6, 5)
     image = ax.imshow(matrix[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1)
     ax.figure.colorbar(image, ax=ax, label="correlation")
-    ax.set(xlabel="neurons, in the order of what they do", ylabel="neurons")
+    ax.set(xlabel="neuron, beside those that do alike", ylabel="neuron")
+    name_both_axes(ax, [str(neuron) for neuron in order], most=_MOST_NUMBERS)
+    without: tuple[str, ...] = ()
     if len(order) < len(matrix):
         constant = with_noun(len(matrix) - len(order), "constant neuron")
-        ax.set_title(f"without {constant}", size=10)
+        without = (f"without {constant}",)
+    say_of_what(ax, states, *without)
     return ax
 
 

@@ -6,21 +6,15 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from tensorstate_gpu.reporting.label_table import LabelTable
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.layer_report import LayerReport
 from tensorstate_gpu.reporting.text import format_percent, format_range, with_noun
+from tensorstate_gpu.reporting.tidy_tables import HasMeasures
 
 
-class Network(Protocol):
-    """What a Report has, which makes pages: they cannot import it."""
+class Network(HasMeasures, Protocol):
+    """What pages need of a Report, which imports this module."""
 
-    @property
-    def layers(self) -> tuple[LayerReport, ...]: ...
-    @property
-    def profiles(self) -> tuple[LayerProfile, ...]: ...
-    @property
-    def by_label(self) -> tuple[LabelTable, ...]: ...
     @property
     def network_efficiency(self) -> float: ...
     def summary(self) -> list[tuple[str, str]]: ...

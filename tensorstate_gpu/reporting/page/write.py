@@ -63,43 +63,49 @@ def page_of(
     _check_libraries()
     import jinja2
 
-    from tensorstate_gpu.reporting.page.charts import all_charts
-
-    report = with_layer_names(report)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    profiles = {profile.layer: profile for profile in report.profiles}
-    layers = report.layers
-    chosen = chosen_layers(layers, profiles)
-    names = [layers[index].layer for index in chosen]
-    by_label = [table for table in report.by_label if table.layer in names]
-    phases = training_data(training)
     page: str = environment.from_string(_text("page.html")).render(
         title=title,
-        report=report,
-        summary=summary_of(report),
-        headings=HEADINGS,
-        sentences=about_network(report),
-        by_label=by_label,
-        phases=phases,
-        why_chosen=why_chosen(len(chosen), len(layers)),
-        about={
-            index: about_layer(layers[index], profiles.get(layers[index].layer)) for index in chosen
-        },
-        data={
-            "charts": all_charts(),
-            "efficiency": [_efficiency(layers[index]) for index in chosen],
-            "layers": [layer_data(profiles[name]) if name in profiles else {} for name in names],
-            "labels": [divergence_data(table.divergences) for table in by_label],
-            "training": phases,
-        },
+        **_contents(with_layer_names(report), training),
         origin=dict(origin) | _versions(),
         style=_text("page.css"),
         script=_text("page.js"),
         vega=_vega(),
     )
     return page
+
+
+def _contents(report: Network, training: Log | None) -> dict[str, object]:
+    """Return what a page says and draws, by the names in its template."""
+    from tensorstate_gpu.reporting.page.charts import all_charts
+
+    profiles = {profile.layer: profile for profile in report.profiles}
+    layers = report.layers
+    chosen = chosen_layers(layers, profiles)
+    names = [layers[index].layer for index in chosen]
+    by_label = [table for table in report.by_label if table.layer in names]
+    phases = training_data(training)
+    return {
+        "report": report,
+        "summary": summary_of(report),
+        "headings": HEADINGS,
+        "sentences": about_network(report),
+        "by_label": by_label,
+        "phases": phases,
+        "why_chosen": why_chosen(len(chosen), len(layers)),
+        "about": {
+            index: about_layer(layers[index], profiles.get(layers[index].layer)) for index in chosen
+        },
+        "data": {
+            "charts": all_charts(),
+            "efficiency": [_efficiency(layers[index]) for index in chosen],
+            "layers": [layer_data(profiles[name]) if name in profiles else {} for name in names],
+            "labels": [divergence_data(table.divergences) for table in by_label],
+            "training": phases,
+        },
+    }
 
 
 @functools.cache

@@ -1,15 +1,11 @@
 """Programs of ranks with gloo, which test_ranks.py runs: against one process with all inputs."""
 
-import shutil
-import tempfile
-
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.bridges.pytorch.rank_blobs import blob_of, histograms_of, key_of, keys_for
 from tests.support.gloo_ranks import error_of
 
 
@@ -125,28 +121,3 @@ def long_program_data_parallel(rank, size):
     whole = captured(model(), all_inputs)["1"]
     assert abs(merged[0].efficiency() - whole.efficiency()) < 1e-12
     return [run["module.1"].efficiency(), merged[0].efficiency()]
-
-
-def program_checkpoints(rank, size):
-    """Saved by all ranks, and read by one rank less, which have all counts together."""
-    import torch.distributed.checkpoint as dcp
-
-    parts = {"layer": counts_by_chance(rank, 9, 40), f"only {rank}": counts_by_chance(rank, 5, 9)}
-    folder = [tempfile.mkdtemp() if rank == 0 else ""]
-    dist.broadcast_object_list(folder)
-    dcp.save({"states": {key_of(rank): blob_of(parts)}}, checkpoint_id=folder[0])
-    readers = dist.new_group(range(size - 1))
-    if rank < size - 1:
-        metadata = dcp.FileSystemReader(folder[0]).read_metadata()
-        keys = [key.removeprefix("states.") for key in metadata.state_dict_metadata]
-        assert len(keys) == size
-        own = dict.fromkeys(keys_for(keys, rank, size - 1), b"")
-        dcp.load({"states": own}, checkpoint_id=folder[0], process_group=readers)
-        found = histograms_of(list(own.values()))
-        whole = found["layer"].merge_ranks(readers).gather()
-        exact = sum(counts_by_chance(each, 9, 40) for each in range(size))
-        assert whole == (None if rank else exact)
-        assert found[f"only {rank}"] == parts[f"only {rank}"]
-    dist.barrier()
-    if rank == 0:
-        shutil.rmtree(folder[0])

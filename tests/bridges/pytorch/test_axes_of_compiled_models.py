@@ -2,7 +2,7 @@
 
 import gc
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,12 +18,7 @@ from tests.support.followed_models import Calls
 from tests.support.samples import thinned
 from tests.support.torch_models import images
 
-
-@pytest.fixture(autouse=True)
-def _nothing_compiled_before() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
 
 class ConvBlock(nn.Module):

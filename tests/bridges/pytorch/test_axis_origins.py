@@ -1,5 +1,7 @@
 """Where a neuron axis is known from, and what is said of one that is a guess."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -120,3 +122,64 @@ def test_a_rule_of_the_layer_before_holds_where_a_layer_ran_unfollowed():
             model(torch.randn(4, 3, 7))
     (point,) = run.values()
     assert (point.axis, point.neurons, point.state_count) == (1, 5, 28)
+
+
+class FlattenedPool2d(nn.Module):
+    """Pools, and may flatten, or make tokens of, what it has pooled."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first, self.pool = first, nn.AdaptiveAvgPool2d((2, 3))
+
+    def forward(self, x):
+        x = self.pool(x).flatten(self.first)
+        return x if self.first == 1 else x.mT
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_layer_that_only_has_the_name_of_pooling(first):
+    """Its output with three axes is no unbatched one, with the neurons along axis 0."""
+    model = nn.Sequential(FlattenedPool2d(first))
+    guessed = pytest.warns(GuessedAxisWarning) if first == 2 else nullcontext()
+    with ts.capture(model, "0") as run, guessed:
+        model(images(2, 5, 8, 8))
+    assert (run["0"].axis, run["0"].neurons) == ((1, 30) if first == 1 else (2, 5))
+
+
+class Headed(nn.Module):
+    """Used by its methods alone, one after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 5, 3), nn.GELU()
+        self.last = nn.Linear(5, 2)
+
+    def features(self, x):
+        return self.act(self.conv(x)).movedim(1, -1)
+
+    def head(self, x):
+        return self.last(self.act(x).flatten(1, 2).mean(1))
+
+
+def test_what_one_method_returns_is_known_to_the_next():
+    model = Headed()
+    with ts.capture(model, ["act", "last"]) as run:
+        for size in (2, 3):
+            features = model.features(images(size, 3, 6, 6))
+            run.labels(range(size))
+            model.head(features)
+    assert run["act"].axis_origin == "flow"
+    assert run["act"].state_count == 2 * 5 * 16
+    assert run["act"].neurons == 5
+    assert run["last"].counts_by().keys() == {0, 1, 2}
+
+
+class ChannelAttention(nn.Module):
+    def forward(self, x):
+        return x * x.mean((2, 3), keepdim=True).sigmoid()
+
+
+def test_a_block_of_images_that_only_has_the_name_of_one_of_tokens():
+    model = nn.Sequential(ChannelAttention())
+    with ts.capture(model, "0"), pytest.warns(GuessedAxisWarning, match="0_post_states"):
+        model(images(2, 5, 8, 8))

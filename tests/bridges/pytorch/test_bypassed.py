@@ -3,7 +3,7 @@
 import copy
 import itertools
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,16 +13,11 @@ import tensorstate_gpu as ts
 from tests.support.samples import thinned
 from tests.support.torch_models import images
 
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
+
 SIZES = (8, 8, 8, 5, 9)  # graphs from before the capture would fit the first three
 
 Call = Callable[[torch.Tensor], object]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_compiled_before() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 class Block(nn.Module):

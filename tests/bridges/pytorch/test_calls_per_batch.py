@@ -26,7 +26,7 @@ def calls_of_pass(layers, options):
 
 @pytest.mark.parametrize(
     ("options", "most"),
-    [({}, 64), ({"keep": "counts"}, 74), ({"keep": "counts", "groups": 4}, 107)],
+    [({}, 61), ({"keep": "counts"}, 71), ({"keep": "counts", "groups": 4}, 104)],
 )
 def test_of_each_layer(options, most):
     ours = [calls_of_pass(layers, options) - calls_of_pass(layers, None) for layers in (2, 4)]

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 import tensorstate_gpu as ts
 from tests.support.samples import thinned
+from tests.support.staged_models import network
 from tests.support.torch_models import expected_rows, hooks_of, images
+
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
 # No C++ compiler is needed for these two; "aot_eager" functionalises as "inductor" does.
 BACKENDS = ("eager", "aot_eager")
@@ -21,20 +23,6 @@ WAYS = [*itertools.product(["states", "counts"], BACKENDS, [False, True])]
 # Each two of these together.
 SAMPLE = [("states", "eager", False), ("states", "aot_eager", True)]
 SAMPLE += [("counts", "eager", True), ("counts", "aot_eager", False)]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_compiled_before() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 9, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(9 * 16, 4)
-    )
 
 
 def expected(model: nn.Sequential, batches: list[torch.Tensor]) -> dict[str, ts.StateCounts]:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -19,15 +19,10 @@ import tensorstate_gpu as ts
 from tests.support.samples import thinned
 from tests.support.torch_models import expected_rows, images
 
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
+
 SIZES = (8, 8, 5, 8)
 Call = Callable[[torch.Tensor], torch.Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_compiled_before() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 class Block(nn.Module):

@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,14 +14,9 @@ import tensorstate_gpu as ts
 from tests.support.samples import thinned
 from tests.support.torch_models import hooks_of, images
 
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
+
 SIZES = (8, 8, 8, 5)  # one graph serves the first three batches, another one the last
-
-
-@pytest.fixture(autouse=True)
-def _nothing_compiled_before() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 class Block(nn.Sequential):

@@ -10,12 +10,7 @@ import tensorstate_gpu as ts
 from tensorstate_gpu.bridges.pytorch.unchecked_graphs import _graphs
 from tests.support.torch_models import images
 
-
-@pytest.fixture(autouse=True)
-def _nothing_compiled_before():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
 
 def number_below(guards):

@@ -1,6 +1,6 @@
 """Rows of a compiled model belong to the inputs that they belong to in the model itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,12 +12,7 @@ from tensorstate_gpu.bridges.pytorch.axis_flow import across_graphs
 from tensorstate_gpu.bridges.pytorch.axis_flow.factors import batch, neuron
 from tests.support.torch_models import images
 
-
-@pytest.fixture(autouse=True)
-def _nothing_compiled_before() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
 
 class Windows(nn.Module):

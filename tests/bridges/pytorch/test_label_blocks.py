@@ -148,6 +148,76 @@ def test_tasks_of_one_thread_that_label_at_the_same_time_are_refused():
     assert labels_of(run["encoder.1_post_states"]) == {0: 2, 2: 2, 3: 2}
 
 
+def in_tasks(run, call, labels):
+    """Three passes of each of some tasks that take turns; a task without a label sets none."""
+
+    async def task(label):
+        for _ in range(3):
+            if label is not None:
+                run.labels([label] * 2)
+            await asyncio.sleep(0)
+            call(images(3 if label is None else 2, 4, seed=label or 0))
+
+    async def all_of_them():
+        await asyncio.gather(*map(task, labels))
+
+    asyncio.run(all_of_them())
+
+
+@pytest.mark.parametrize("backend", [None, "eager"])
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_tasks_of_one_thread_label_the_passes_that_they_make_next(backend, keep):
+    model = Autoencoder()
+    called = model if backend is None else torch.compile(model, backend=backend)
+    with ts.capture(model, ["ReLU", "decoder"], keep=keep) as run:
+        in_tasks(run, called, range(4))
+    for label in range(4):
+        with ts.capture(model, ["ReLU", "decoder"]) as alone:
+            model(images(2, 4, seed=label))
+        for name, point in run.items():
+            own = point.counts_by()[label]
+            assert own == sum([alone[name].histogram()] * 3, ts.StateCounts.empty(own.neurons))
+
+
+def test_tasks_that_set_no_labels_take_none_of_others():
+    with ts.capture(model := Autoencoder(), "ReLU") as run:
+        in_tasks(run, model, [None, 1, None])
+    with pytest.raises(ts.errors.LabelsMissing, match="18 of 24 instances"):
+        run[0].counts_by()
+
+
+def test_the_labels_of_a_task_hold_beside_the_block_of_another():
+    model = Autoencoder()
+    with ts.capture(model, "ReLU") as run:
+
+        async def in_block():
+            with run.labels([5, 5]):
+                await asyncio.sleep(0)
+                model(images(2, 4))
+
+        async def next_pass():
+            run.labels([6, 6])
+            model(images(2, 4))
+
+        async def both():
+            await asyncio.gather(in_block(), next_pass())
+
+        asyncio.run(both())
+    assert labels_of(run[0]) == {5: 2, 6: 2}
+
+
+def test_labels_of_the_next_pass_in_a_block():
+    """They hold for it, with what the block says besides; then those of the block again."""
+    model = Autoencoder()
+    with ts.capture(model, "ReLU") as run, run.labels([1, 1], units=[7, 8]):
+        run.labels([2, 2])
+        model(images(2, 4))
+        model(images(2, 4))
+    point = run["encoder.1_post_states"]
+    assert labels_of(point) == {1: 2, 2: 2}
+    assert point.units().tolist() == [7, 8, 7, 8]
+
+
 class Between(nn.Module):
     """Between its layers, it calls what it is given."""
 

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -15,12 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import tensorstate_gpu as ts
 from tests.support.torch_models import hooks_of, images
 
-
-@pytest.fixture(autouse=True)
-def _nothing_compiled_before() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
 
 class Odd(nn.Linear):

@@ -160,19 +160,50 @@ def test_torch_export_is_not_counted():
     assert [point.state_count for point in model.efficiency_layers] == [0] * 2
 
 
-@pytest.mark.parametrize("transform", ["vmap", "grad"])
-def test_function_transforms_are_a_type_error(transform):
+DERIVATIVES = {
+    "grad": lambda model, x: torch.func.grad(lambda x: model(x).sum())(x),
+    "grad of weights": lambda model, x: torch.func.grad(
+        lambda weights: torch.func.functional_call(model, weights, (x,)).sum()
+    )(dict(model.named_parameters())),
+    "vjp": lambda model, x: torch.func.vjp(model, x)[0],
+    "jvp": lambda model, x: torch.func.jvp(model, (x,), (x,)),
+    "jacrev": lambda model, x: torch.func.jacrev(model)(x),
+    "grad of grad": lambda model, x: torch.func.grad(
+        lambda x: torch.func.grad(lambda x: model(x).sum())(x).sum()
+    )(x),
+}
+
+
+# torch itself, in its first jvp
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("derivative", DERIVATIVES)
+def test_derivatives_of_torch_func(derivative):
+    model, x = perceptron(), images(5, 6)
+    plain = DERIVATIVES[derivative](model, x)
+    with ts.capture(model, "*") as run:
+        found = DERIVATIVES[derivative](model, x)
+    torch.testing.assert_close(found, plain, rtol=0, atol=0)
+    assert run["1"].axis_origin == "flow"
+    assert run.instance_count == 5
+    for name in ("0", "1"):
+        layers = model[: int(name) + 1]
+        np.testing.assert_array_equal(run[name].raw_states, expected_rows(layers(x)))
+
+
+def test_stages_refuse_transforms():
+    model, x = perceptron(), images(5, 6)
+    refused = pytest.raises(TypeError, match=r"0_post_states: with stage_rows=.*torch\.func")
+    with ts.capture(model, "0", stage_rows=100), refused:
+        torch.func.vjp(model, x)
+
+
+def test_vmap_is_a_type_error_but_for_what_is_not_captured():
     model, x = perceptron(), images(3, 5, 6)
-
-    def transformed() -> None:
-        if transform == "vmap":
-            torch.func.vmap(model)(x)
-        else:
-            torch.func.grad(lambda given: model(given).sum())(x)
-
     with ts.capture(model, "0") as run:
-        with pytest.raises(TypeError, match=r"torch\.func transforms"):
-            transformed()
+        with pytest.raises(TypeError, match=r"inside torch\.func\.vmap.*paused"):
+            torch.func.vmap(model)(x)
+        with run.paused():
+            torch.func.vmap(model)(x)
         assert run["0_post_states"].neurons is None
         model(images(3, 6))
     assert run["0_post_states"].state_count == 3

@@ -1,7 +1,6 @@
 """Layers that run in some passes of a model only: captured, and named by the report."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,12 +9,7 @@ from torch import nn
 import tensorstate_gpu as ts
 from tests.support.torch_models import images
 
-
-@pytest.fixture(autouse=True)
-def _nothing_compiled_before() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
 
 class Skipping(nn.Module):

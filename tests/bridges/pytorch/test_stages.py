@@ -26,7 +26,6 @@ from tests.support.staged_models import (
     expected,
     found,
     network,
-    nothing_compiled_before,  # noqa: F401
     staged,
 )
 from tests.support.torch_models import expected_rows, images

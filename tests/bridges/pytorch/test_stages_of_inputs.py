@@ -14,7 +14,6 @@ from tests.support.staged_models import (
     Graph,
     batch,
     network,
-    nothing_compiled_before,  # noqa: F401
     staged,
 )
 from tests.support.torch_models import expected_rows, images

@@ -1,7 +1,9 @@
 """Watching the public methods of a model changes nothing else that the model does."""
 
+import collections
 import dataclasses
 import gc
+import types
 import warnings
 import weakref
 
@@ -50,6 +52,9 @@ class Classifier(nn.Module):
 
     def first_part(self, x):
         return self.part(x)
+
+    def first_of(self, batch):
+        return self.first(batch["x"])
 
     def take(self, node):
         return self.first(node.tensor)
@@ -185,3 +190,50 @@ def test_names_that_a_method_is_given_leave_flags_to_the_model(model):
         for flag in ("causal", "full"):
             model(images(2, 4), flag)
     assert len(kinds) == 2
+
+
+class Loading(collections.abc.Mapping):
+    """A mapping that loads what it returns, as an open file does."""
+
+    def __init__(self):
+        self.loaded = []
+
+    def __getitem__(self, name):
+        self.loaded.append(name)
+        return images(2, 4)
+
+    def __iter__(self):
+        return iter(["x", "y"])
+
+    def __len__(self):
+        return 2
+
+
+class Held(Loading):
+    """One that holds what it returns."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+
+    def __getitem__(self, name):
+        return self.parts[name]
+
+
+def test_mappings_that_load_what_they_return_are_not_read():
+    model, given = Classifier(), Loading()
+    with ts.capture(model, "first"):
+        model.loss(torch.ones(1), given)
+        assert given.loaded == []
+        model.first_of(given)
+    assert given.loaded == ["x"]
+
+
+@pytest.mark.parametrize("kind", [dict, types.MappingProxyType, collections.UserDict, Held])
+def test_what_mappings_hold_is_known(kind):
+    model = Classifier()
+    with ts.capture(model, "first") as run:
+        run.labels([0, 1, 2])
+        model.first_of(kind({"x": images(3, 4)}))
+    assert [counts.total for counts in run["first"].counts_by().values()] == [1, 1, 1]
+    assert run["first"].passes == (1, 1)

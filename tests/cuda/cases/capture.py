@@ -16,7 +16,7 @@ from tensorstate_gpu._layers.run_counters import RunCounters
 from tensorstate_gpu._process.scratch_file import ScratchFile
 from tensorstate_gpu._states import spilling_counter
 from tensorstate_gpu._states.packing import working_on
-from tensorstate_gpu.cuda import device
+from tensorstate_gpu.cuda import device, host_copy
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
 from tensorstate_gpu.cuda.table import Table
 from tensorstate_gpu.cuda.wide_table import WideTable
@@ -101,6 +101,21 @@ def test_labels(machine, keep, kind):
         distinct, counts = oracle.count(np.concatenate(parts))
         np.testing.assert_array_equal(found[label].packed, distinct)
         np.testing.assert_array_equal(found[label].counts, counts)
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_labels_units_and_masks_on_the_device(on_cuda, machine, keep):
+    """As a training loop has them, next to its inputs."""
+    torch = pytest.importorskip("torch")
+    for copied in (machine.to_device, lambda array: on_cuda(torch.from_numpy(array))):
+        points = [ts.CapturePoint("layer", keep=keep, groups=4) for _ in range(2)]
+        for rows in batches(20):
+            labels = np.arange(len(rows) // 2) % 3
+            for point, there in zip(points, (copied, np.asarray), strict=True):
+                given = there(labels), there(labels + 1)
+                point.note(PassNotes.from_arguments(*given, there(labels[:, None] > 0)))
+                record(point, machine.to_device(rows), 20)
+        assert points[0].grouped_by() == points[1].grouped_by()
 
 
 @pytest.mark.parametrize("units", [False, True])
@@ -360,13 +375,14 @@ def test_a_batch_that_fits_nowhere(machine, width, monkeypatch):
 @pytest.mark.parametrize("keep", ["states", "counts"])
 def test_out_of_memory_keeps_what_was_captured(machine, keep, what, monkeypatch):
     """If any allocation fails, a batch is captured completely or not at all; the next one is."""
+    where = device if what == "empty" else host_copy
     for left in range(8):
         point = ts.CapturePoint("layer", keep=keep)
         parts = batches(100)
         record(point, machine.to_device(parts[0]), 100)
         assert_captured(point, parts[:1])  # nothing is in flight
         with monkeypatch.context() as patch:
-            patch.setattr(device, what, fail_after(left, getattr(device, what)))
+            patch.setattr(where, what, fail_after(left, getattr(where, what)))
             try:
                 record(point, machine.to_device(parts[3]), 100)
                 kept = [parts[0], parts[3]]

@@ -4,13 +4,14 @@ Of hooks, and of the operators that compiled graphs contain, called as such grap
 host is what limits a captured forward pass on a GPU.
 """
 
+import gc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.cuda import device
+from tensorstate_gpu.cuda import device, host_copy
 from tests.cuda.cases.simulated import Layer
 from tests.cuda.cases.streams import assert_counts, packed
 from tests.cuda.simulated.memory import TORCH
@@ -39,23 +40,35 @@ def launched(monkeypatch):
     return kernels
 
 
-def of_a_batch(call, launched, *, most, allocations):
-    """Check what a batch costs while the device keeps up, and return its kernels."""
+def calls_of_a_batch(call, before=lambda: None):
+    """How many calls of our Python code a batch costs, while the device keeps up.
+
+    ``before``: called when what all batches use is allocated.
+    """
 
     def in_turn():
         for _ in range(BATCHES):
             call()
             GPU.finish_all()
 
-    in_turn()  # which allocates what all batches use
-    launched.clear()
-    GPU.log.clear()
-    taken = TORCH.allocations
-    calls = calls_of(in_turn)
+    in_turn()
+    gc.collect()  # else what is freed during the calls may be that of earlier ones
+    before()
+    return sum(file.startswith(OURS) for file, _ in calls_of(in_turn)) / BATCHES
+
+
+def of_a_batch(call, launched, *, most, allocations):
+    """Check what a batch costs while the device keeps up, and return its kernels."""
+    taken = []
+
+    def begin():
+        launched.clear()
+        GPU.log.clear()
+        taken.append(TORCH.allocations)
+
+    assert most - 3 < calls_of_a_batch(call, begin) <= most
     assert GPU.log == []
-    assert TORCH.allocations - taken == allocations * BATCHES
-    ours = sum(file.startswith(OURS) for file, _ in calls) / BATCHES
-    assert most - 3 < ours <= most
+    assert TORCH.allocations - taken[0] == allocations * BATCHES
     assert len(launched) % BATCHES == 0
     return launched[: len(launched) // BATCHES]
 
@@ -64,14 +77,25 @@ KERNELS = {"states": ["pack_whole_bytes"], "counts": ["pack_whole_bytes", "count
 ALLOCATIONS = {"states": 1, "counts": 2}  # the rows; and room for those that a table refuses
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 66), ("counts", 68)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 46), ("counts", 50)])
 def test_of_a_hook(on_cuda, launched, keep, most):
     layer, x = Layer(on_cuda, keep), on_cuda(torch.randn(60, 64))
     limits = {"most": most, "allocations": ALLOCATIONS[keep]}
     assert of_a_batch(lambda: layer.module(x), launched, **limits) == KERNELS[keep]
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 68), ("counts", 70)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 55), ("counts", 59)])
+def test_of_a_layer_of_a_model(on_cuda, launched, keep, most):
+    """What passes of the model cost is not of one layer, so it is that of three layers less two."""
+    x, costs = on_cuda(torch.randn(60, 64)), []
+    for layers in (2, 3):
+        model = torch.nn.Sequential(*(torch.nn.Identity() for _ in range(layers)))
+        with ts.capture(model, attach_to="Identity", keep=keep, neuron_axis=1):
+            costs.append(calls_of_a_batch(lambda model=model: model(x)))
+    assert most - 3 < costs[1] - costs[0] <= most
+
+
+@pytest.mark.parametrize(("keep", "most"), [("states", 46), ("counts", 50)])
 def test_of_the_operator_in_a_compiled_graph(on_cuda, launched, keep, most):
     hook = Layer(on_cuda, keep).hook
     x = on_cuda(torch.randn(60, 64))
@@ -103,7 +127,7 @@ def test_what_the_operator_captures(on_cuda, keep):
 def test_the_model_does_not_wait_for_rows_on_their_way_to_the_host(on_cuda):
     layer, ready = Layer(on_cuda, "states"), []
     layer(0)
-    GPU.put(device.copy_stream().key, lambda: None, lambda: ready)
+    GPU.put(host_copy.copy_stream().key, lambda: None, lambda: ready)
     layer(1)
     torch.cuda.current_stream(0).synchronize()  # an error if that takes a copy
     ready.append(True)

@@ -3,7 +3,7 @@
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.cuda import device
+from tensorstate_gpu.cuda import host_copy
 from tests.cuda.cases.capture import assert_captured, batches, out_of_memory, record
 
 NEURONS = 100
@@ -27,7 +27,7 @@ def test_no_pinned_memory(machine, keep, monkeypatch):
     parts = batches(NEURONS)
     record(point, machine.to_device(parts[0]), NEURONS)
     with monkeypatch.context() as patch:
-        patch.setattr(device, "pinned", out_of_memory)
+        patch.setattr(host_copy, "pinned", out_of_memory)
         record(point, machine.to_device(parts[3]), NEURONS)
     record(point, machine.to_device(parts[2]), NEURONS)
     assert_captured(point, [parts[0], parts[3], parts[2]])

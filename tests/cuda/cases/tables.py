@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tensorstate_gpu.cuda import device, narrow_table, wide_table
+from tensorstate_gpu.cuda import device, host_copy, narrow_table, wide_table
 from tensorstate_gpu.cuda.narrow_table import NarrowTable
 from tensorstate_gpu.cuda.table import power_of_2_below
 from tensorstate_gpu.cuda.wide_table import WideTable
@@ -124,7 +124,7 @@ def test_the_host_waits_only_for_a_device_that_is_far_behind(machine, width, rep
     waits = []
     with monkeypatch.context() as patch:
         if not reports:
-            patch.setattr(device.AsyncHostCopy, "arrived", lambda copy: None)
+            patch.setattr(host_copy.AsyncHostCopy, "arrived", lambda copy: None)
         to_host = device.to_host
         patch.setattr(device, "to_host", lambda array: waits.append(array) or to_host(array))
         for number, rows in enumerate(added):

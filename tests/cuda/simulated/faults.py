@@ -3,7 +3,7 @@
 from contextlib import contextmanager, nullcontext
 
 from tensorstate_gpu import cuda
-from tensorstate_gpu.cuda import device
+from tensorstate_gpu.cuda import device, host_copy
 
 
 def _entered(*, before, after):
@@ -34,38 +34,50 @@ def _do_not_wait_after():
 
 def _stay_on_the_default_stream():
     cuda.working_on = lambda tensor, **_: nullcontext()
+    device.place_of_torch = lambda index: (nullcontext(),) * 3
 
 
 def _read_rows_before_they_came():
-    device.AsyncHostCopy.numpy = lambda self: self._copy
+    host_copy.AsyncHostCopy.numpy = lambda self: self._copy
 
 
 def _reuse_pinned_memory_while_it_is_written():
-    begin = device.AsyncHostCopy.__init__
+    begin = host_copy.AsyncHostCopy.__init__
 
     def copy(self, array, stream=None):
         begin(self, array, stream)
         self._copy = self._copy.copy()
 
-    device.AsyncHostCopy.__init__ = copy
+    host_copy.AsyncHostCopy.__init__ = copy
 
 
 def _copy_rows_before_they_are_packed():
-    def repeat(self):
-        self._array.get(stream=self._stream, out=self._copy, blocking=False)
+    def copy(self, array):
+        self.array = array
+        array.get(stream=self._stream, out=self._copy, blocking=False)
         self._copied.record(self._stream)
 
-    device.AsyncHostCopy.repeat = repeat
+    host_copy.AsyncHostCopy.copy = copy
 
 
 def _reuse_rows_while_they_are_copied():
-    begin = device.AsyncHostCopy.__init__
+    begin = host_copy.AsyncHostCopy.copy
 
-    def copy(self, array, stream=None):
-        begin(self, array, stream)
-        del self._array
+    def copy(self, array):
+        begin(self, array)
+        self.array = None
 
-    device.AsyncHostCopy.__init__ = copy
+    host_copy.AsyncHostCopy.copy = copy
+
+
+def _reuse_host_memory_of_rows_in_transit():
+    send = cuda.transfer.send
+
+    def sent(self, rows):
+        send(self, rows)
+        self._free = self._in_flight[-1][0]
+
+    cuda.transfer.send = sent
 
 
 FAULTS = {
@@ -76,4 +88,5 @@ FAULTS = {
     "pinned memory reused while it is written": _reuse_pinned_memory_while_it_is_written,
     "rows copied before they are packed": _copy_rows_before_they_are_packed,
     "rows reused while they are copied": _reuse_rows_while_they_are_copied,
+    "host memory of rows in transit reused": _reuse_host_memory_of_rows_in_transit,
 }

@@ -248,12 +248,13 @@ def caching_allocator_delete(pointer):
 
 def install():
     """Be torch.cuda, in this process from now on."""
-    dlpack._plain_types().add(OnCuda)
+    dlpack.plain_types().add(OnCuda)
     torch.from_dlpack, torch.empty = from_dlpack, empty
     for name in ("Stream", "stream", "current_stream"):
         setattr(torch.cuda, name, globals()[name])
     for name in ("caching_allocator_alloc", "caching_allocator_delete"):
         setattr(torch.cuda, name, globals()[name])
+    torch._C._cuda_getCurrentRawStream = lambda index: current_stream(index).cuda_stream
     torch.cuda.current_device = lambda: current.devices[-1]
     torch.cuda.is_current_stream_capturing = lambda: current_stream().key in GPU.capturing
     torch.cuda.synchronize = lambda device=None: GPU.finish_all()

@@ -1,0 +1,82 @@
+"""Counting some ten thousand narrow rows, of which each thread sorts a range of values."""
+
+import numpy as np
+import pytest
+
+from tensorstate_gpu import testing
+from tensorstate_gpu.cpu_fallback import in_cache
+from tensorstate_gpu.cpu_fallback.merge import count_by_sorting
+from tensorstate_gpu.cpu_fallback.threads import split_ranges
+
+ROWS = 10_001  # odd: halves are not equal
+HIGHEST = 2**64 - 1
+rng = np.random.default_rng(0)
+
+
+def seldom(probability):
+    fires = rng.random((ROWS, 64)) < probability
+    return np.packbits(fires, axis=1, bitorder="little").view(np.uint64)[:, 0]
+
+
+def sample_differs():
+    """Words that agree in their high bits, except for those that the sample of one part has."""
+    words = rng.integers(0, 1 << 30, ROWS, dtype=np.uint64)
+    step = (ROWS // 256 - 1) | 1
+    words[: 256 * step : step] |= np.arange(256, dtype=np.uint64) << np.uint64(56)
+    return words
+
+
+WORDS = {
+    "random": rng.integers(0, HIGHEST, ROWS, dtype=np.uint64, endpoint=True),
+    "seldom": seldom(0.02),
+    "often": seldom(0.9),
+    "equal": np.full(ROWS, 77, np.uint64),
+    "most lowest": np.where(rng.random(ROWS) < 0.9, np.uint64(0), seldom(0.5)),
+    "most highest": np.where(rng.random(ROWS) < 0.9, np.uint64(HIGHEST), seldom(0.5)),
+    "two": rng.integers(0, 2, ROWS, dtype=np.uint64) * np.uint64(HIGHEST),
+    "in order": np.arange(ROWS, dtype=np.uint64) << np.uint64(20),
+    "sample differs": sample_differs(),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 12, 64])
+@pytest.mark.parametrize("width", [3, 7, 8])
+@pytest.mark.parametrize("name", WORDS)
+def test_each_row_is_counted_once(name, width, threads):
+    rows = np.ascontiguousarray(WORDS[name].view(np.uint8).reshape(ROWS, 8)[:, :width])
+    parts = split_ranges(ROWS, threads)
+    assert in_cache.fits(parts)
+    packed, counts = count_by_sorting(rows, parts)
+    expected, times = testing.count(rows)
+    np.testing.assert_array_equal(packed, expected)
+    np.testing.assert_array_equal(counts, times)
+
+
+def test_rows_of_some_ranges_only():
+    rows = WORDS["random"].view(np.uint8).reshape(ROWS, 8)
+    parts = [(10, 3000), (9990, ROWS), (3000, 9000)]
+    packed, counts = count_by_sorting(rows, parts)
+    expected, times = testing.count(np.concatenate([rows[start:stop] for start, stop in parts]))
+    np.testing.assert_array_equal(packed, expected)
+    np.testing.assert_array_equal(counts, times)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 12])
+def test_threads_have_about_as_many_rows_each(threads):
+    """Also where rows repeat in powers of two, as those of images do."""
+    places = np.sort(WORDS["random"][:64])
+    words = np.add.outer(np.arange(512, dtype=np.uint64), places).ravel()
+    rows = words.view(np.uint8).reshape(-1, 8)
+    ranges = in_cache.split_words(rows, split_ranges(len(rows), threads))
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == HIGHEST
+    assert [low for low, _ in ranges[1:]] == [int(high) + 1 for _, high in ranges[:-1]]
+    sizes = [np.sum((words >= low) & (words <= high)) for low, high in ranges]
+    assert len(sizes) == threads
+    assert max(sizes) < 1.4 * len(rows) / threads
+
+
+def test_counts_of_few_states_keep_no_memory_of_many():
+    rows = WORDS["equal"].view(np.uint8).reshape(ROWS, 8)
+    for array in count_by_sorting(rows, [(0, ROWS)]):
+        assert array.base is None or array.base.nbytes < 100
