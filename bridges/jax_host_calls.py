@@ -25,8 +25,8 @@ def call_host(host: Host, *arrays: Any) -> Any:
     """Call ``host(batch, *arrays)`` whenever this is executed, in order. Return what tells so.
 
     ``batch``: the sizes of the axes that ``vmap`` puts before those of each array; () without. The
-    arrays are in XLA's memory: what outlives the call must be copied. The result is a zero for each
-    element of the batch.
+    arrays may be in memory of XLA: what outlives the call must be copied. The result is a zero for
+    each element of the batch.
 
     jax.experimental.io_callback would copy each array of 100 KiB and more in a thread of XLA, and
     wait for it. Where XLA has only one, on one processor, that thread is the one that waits.
