@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import CodeType, FrameType
 from typing import Any
 
@@ -11,11 +12,21 @@ except ImportError as error:
     raise ImportError("JAX arrays need jax: pip install jax") from error
 import jax.numpy as jnp
 import numpy as np
-from jax._src.callback import _callback_op_sharding, _OrderedIOEffect
-from jax._src.core import take_current_trace
-from jax._src.dispatch import prim_requires_devices_during_lowering
+from jax.experimental import io_callback
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from numpy.typing import NDArray
+
+try:
+    from jax._src.callback import _callback_op_sharding
+    from jax._src.dispatch import prim_requires_devices_during_lowering
+    from jax.interpreters.mlir import emit_python_callback
+except ImportError:  # most of it is JAX's own, and a later version may have it elsewhere
+    _callback_op_sharding = None  # type: ignore[assignment]
+try:
+    from jax.extend.core import take_current_trace
+except ImportError:  # before JAX 0.10
+    from jax._src.core import take_current_trace
 
 # What is called with the sizes of the batch axes, and with arrays that begin with these.
 Host = Callable[..., None]
@@ -29,7 +40,8 @@ def call_host(host: Host, *arrays: Any) -> Any:
     each element of the batch.
 
     jax.experimental.io_callback would copy each array of 100 KiB and more in a thread of XLA, and
-    wait for it. Where XLA has only one, on one processor, that thread is the one that waits.
+    wait for it. Where XLA has only one, on one processor, that thread is the one that waits. It is
+    only used with versions of JAX that lack what this needs.
 
     Raises RuntimeError inside jax.checkpoint.
     """
@@ -59,7 +71,8 @@ def tie_to(x: Any, marker: Any) -> Any:
 
 _HOST_CALL = Primitive("tensorstate_host_call")
 _HOST_CALL.multiple_results = True
-prim_requires_devices_during_lowering.add(_HOST_CALL)
+# The effect that keeps calls in order.
+[_IN_ORDER] = jax.make_jaxpr(partial(io_callback, lambda: None, None, ordered=True))().effects
 
 
 def _call_now(*given: Any, host: Host, batch: tuple[int, ...]) -> list[Any]:
@@ -70,7 +83,7 @@ def _call_now(*given: Any, host: Host, batch: tuple[int, ...]) -> list[Any]:
 
 def _result_of(*_: Any, host: Host, batch: tuple[int, ...]) -> tuple[list[Any], set[Any]]:
     del host
-    return [jax.core.ShapedArray(batch, np.dtype(np.uint8))], {_OrderedIOEffect}
+    return [jax.core.ShapedArray(batch, np.dtype(np.uint8))], {_IN_ORDER}
 
 
 def _differentiated(given: Sequence[Any], _: Sequence[Any], **about: Any) -> tuple[Any, list[Any]]:
@@ -95,10 +108,10 @@ def _lowered(ctx: Any, *given: Any, host: Host, batch: tuple[int, ...]) -> Any:
         host(batch, *map(np.asarray, arrays))
         return (np.zeros(batch, np.uint8),)
 
-    result, token, _ = mlir.emit_python_callback(
+    result, token, _ = emit_python_callback(
         ctx,
         called,
-        ctx.tokens_in.get(_OrderedIOEffect),
+        ctx.tokens_in.get(_IN_ORDER),
         list(given),
         ctx.avals_in,
         ctx.avals_out,
@@ -106,16 +119,30 @@ def _lowered(ctx: Any, *given: Any, host: Host, batch: tuple[int, ...]) -> Any:
         returns_token=True,
         sharding=_callback_op_sharding(ctx.module_context.axis_context, None, ctx.avals_out),
     )
-    tokens = mlir.TokenSet({_OrderedIOEffect: token})
+    tokens = mlir.TokenSet({_IN_ORDER: token})
     ctx.set_tokens_out(ctx.tokens_in.update_tokens(tokens))
     return result
+
+
+def _by_io_callback(*given: Any, host: Host, batch: tuple[int, ...]) -> list[Any]:
+    def called(*arrays: Any) -> NDArray[np.uint8]:
+        host(batch, *map(np.asarray, arrays))
+        return np.zeros(batch, np.uint8)
+
+    result = jax.ShapeDtypeStruct(batch, jnp.uint8)
+    return [io_callback(called, result, *given, ordered=True)]
 
 
 _HOST_CALL.def_impl(_call_now)
 _HOST_CALL.def_effectful_abstract_eval(_result_of)
 ad.primitive_jvps[_HOST_CALL] = _differentiated
 batching.primitive_batchers[_HOST_CALL] = _batched
-mlir.register_lowering(_HOST_CALL, _lowered, cacheable=False)
+if _callback_op_sharding is None:
+    _lowering = mlir.lower_fun(_by_io_callback, multiple_results=True)
+else:
+    _lowering = _lowered
+    prim_requires_devices_during_lowering.add(_HOST_CALL)
+mlir.register_lowering(_HOST_CALL, _lowering, cacheable=False)
 
 
 def _raise_inside_checkpoint() -> None:

@@ -19,6 +19,12 @@ def new_parser() -> argparse.ArgumentParser:
         "--by-label", action="store_true", help="add a table by label for each labelled layer"
     )
     report.add_argument(
+        "--divergences",
+        action="store_true",
+        help="compare each two labels for the page, with --html, however long that takes; also "
+        "--by-label",
+    )
+    report.add_argument(
         "--include-out-of-step",
         action="store_true",
         help="also count layers in the network's measures that have seen other inputs than most",

@@ -36,13 +36,27 @@ def test_threads_leave_the_processor_of_the_caller_to_it(monkeypatch):
 
 def test_a_caller_with_one_processor_changes_nothing():
     everywhere = os.sched_getaffinity(0)
-    before = [os.sched_getaffinity(thread) for thread in threads._thread_ids]
+    before = [os.sched_getaffinity(thread) for thread in threads._allowed]
     os.sched_setaffinity(0, {min(everywhere)})
     try:
         allowed_while_running()
     finally:
         os.sched_setaffinity(0, everywhere)
-    assert [os.sched_getaffinity(thread) for thread in threads._thread_ids] == before
+    assert [os.sched_getaffinity(thread) for thread in threads._allowed] == before
+
+
+def test_threads_are_told_only_if_the_caller_has_moved(monkeypatch):
+    here, told = min(os.sched_getaffinity(0)), []
+    monkeypatch.setattr(threads, "_allowed", {thread: set() for thread in threads._allowed})
+    monkeypatch.setattr(threads, "_this_processor", lambda: here)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda thread, _: told.append(thread))
+    for _ in range(3):
+        allowed_while_running()
+    assert sorted(told) == sorted(threads._allowed)
+    told.clear()
+    here = max(os.sched_getaffinity(0))
+    allowed_while_running()
+    assert sorted(told) == sorted(threads._allowed)
 
 
 def test_processors_that_are_taken_away_do_not_matter(monkeypatch):
