@@ -22,7 +22,7 @@ try:
     from jax._src.dispatch import prim_requires_devices_during_lowering
     from jax.interpreters.mlir import emit_python_callback
 except ImportError:  # most of it is JAX's own, and a later version may have it elsewhere
-    _callback_op_sharding = None
+    _callback_op_sharding = None  # type: ignore[assignment]
 
 # What is called with the sizes of the batch axes, and with arrays that begin with these.
 Host = Callable[..., None]

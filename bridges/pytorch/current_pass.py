@@ -20,6 +20,7 @@ class CurrentPass(threading.local):
     signature: Any = None  # of its inputs
     plain_kind: Any = None  # the same without flags and sizes
     inputs: int | None = None
+    may_be_batch = False  # a list of tensors, each of which was taken for an input
     mask: Mask | None = None
     flow: AxisFlow | None = None
     calls: dict[Any, int] | None = None  # of each capture point

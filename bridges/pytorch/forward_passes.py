@@ -128,7 +128,15 @@ class ForwardPasses(OwnHook):
             known.is_told = True
             if known.takes_one_input:
                 return 1
+        if current.may_be_batch and not self._has_joined_list():
+            return None
         return 1 if self._kinds.has_one_input(current.signature) else current.inputs
+
+    def _has_joined_list(self) -> bool:
+        """Return whether the pass has made one batch of a list, or is of a kind that does so."""
+        known = self.current.known_axes
+        joins = self._kinds.joins_list(self.current.signature)
+        return joins if known is None else known.has_joined_list
 
     @functools.cached_property
     def is_parallel(self) -> bool:
@@ -180,6 +188,7 @@ class ForwardPasses(OwnHook):
         first = given.first_with(axis, notes.inputs)  # labels tell which of several counts them
         listed = notes.inputs or len(given.listed) or None
         current.inputs = listed if first is None else first.shape[axis]
+        current.may_be_batch = first is None and notes.inputs is None and bool(given.listed)
         positions = None if current.mask is None else min(current.mask.shape[1], 2)
         self._kinds.note_begin(current, given, first, positions)
         if not self._kinds.is_done(current.signature) and torch._C._get_tracing_state() is None:

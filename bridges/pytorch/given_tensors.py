@@ -126,8 +126,9 @@ def parameters_of(module: nn.Module) -> tuple[list[str], bool]:
 def tensors_of(value: object, may_load: bool = True) -> Iterator[torch.Tensor]:
     """Yield the tensors in mappings, tuples and dataclasses.
 
-    Not those in lists: there each tensor is an input of its own. Unless it ``may_load`` them, those
-    that mappings hold: to read an open file would load it, for a call that may run no layer.
+    Not those in lists of tensors alone: there each may be an input of its own. Unless it
+    ``may_load`` them, those that mappings hold: to read an open file would load it, for a call that
+    may run no layer.
     """
     waiting, seen = [value], dict[int, object]()  # objects may contain themselves
     while waiting:
@@ -146,7 +147,22 @@ def _parts_of(value: object, may_load: bool) -> list[object]:
         return list(getattr(value, "__dict__", {}).values())
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, list):
+        return _parts_of_list(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         return [getattr(value, field.name, None) for field in fields]  # some are set later
     return []
+
+
+def _parts_of_list(values: list[object]) -> list[object]:
+    """Return the tensors of a list that has other things, too, as a DataLoader makes one.
+
+    None where those are lists with tensors: nothing tells what these are.
+    """
+    if not values or not isinstance(values[0], torch.Tensor):
+        return []
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    lists = (value for value in values if isinstance(value, (list, tuple)))
+    is_nested = any(isinstance(part, torch.Tensor) for each in lists for part in each)
+    return [] if is_nested or len(tensors) == len(values) else list(tensors)

@@ -28,6 +28,7 @@ class PassKinds:
         self._by_sizes: set[Any] = set()  # kinds of which some layer has its neurons elsewhere
         self._done: set[Any] = set()  # kinds that are followed no more
         self._one_input: set[Any] = set()  # kinds whose passes have one input, without a batch axis
+        self._joined: set[Any] = set()  # kinds whose passes make one batch of a list
         self._elsewhere: set[Any] = set()  # of methods whose layers have inputs along another axis
         self._in_parts: set[Any] = set()  # of methods that run the model on parts of inputs
         # Of methods, how often a pass comes to a place at which layers share a part.
@@ -61,6 +62,8 @@ class PassKinds:
             self._done.add(kind)
         if known.takes_one_input:
             self._one_input.add(kind)
+        if known.has_joined_list:
+            self._joined.add(kind)
 
     def is_done(self, kind: Any) -> bool:
         """Return whether passes of a kind are followed no more."""
@@ -74,6 +77,10 @@ class PassKinds:
     def has_one_input(self, kind: Any) -> bool:
         """Return whether passes of a kind have one input, without a batch axis."""
         return kind in self._one_input
+
+    def joins_list(self, kind: Any) -> bool:
+        """Return whether passes of a kind make one batch of the tensors in a list."""
+        return kind in self._joined
 
     def tell_sizes_apart(self, plain_kind: Any) -> None:
         """Let each size of what the model is given be a kind of its own, in passes like these."""

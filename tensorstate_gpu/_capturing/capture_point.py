@@ -79,6 +79,16 @@ class CapturePoint(PointStates):
     TypeError, ValueError
         An option is invalid, or ``compressor`` is combined with ``keep="counts"``. Every measure
         raises ValueError while nothing is captured.
+
+    Examples
+    --------
+    Without a model, of packed states:
+
+    >>> point = CapturePoint("relu")
+    >>> point.declare(neurons=2)
+    >>> point.append(np.array([[0], [1], [3], [3]], np.uint8), instances=4)
+    >>> point.entropy(), point.efficiency()
+    (1.5, 0.75)
     """
 
     __module__ = "tensorstate_gpu"

@@ -9,6 +9,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
 from tensorstate_gpu._capturing.rank_merging import merged
 from tensorstate_gpu._capturing.rank_run import RankRun
+from tensorstate_gpu._capturing.sinks import close_together
 from tensorstate_gpu._html import html_table
 from tensorstate_gpu._process.progress import ProgressCallback
 from tensorstate_gpu.errors import NoCapturePoints, NothingCaptured, PassesMissed, warn_user
@@ -174,8 +175,12 @@ class Run(MeasuredNetwork[CapturePoint]):
         Needed after build_efficiency_model() with a path, but not after capture(), which closes its
         run. The run can still be read. Calls after the first do nothing.
         """
-        for point in self._points.values():
-            point.close()
+        points = list(self._points.values())
+        try:
+            for point in points:
+                point.intake.wait_for_pending()
+        finally:
+            close_together(point.intake.sink for point in points)
 
     def sync(
         self,

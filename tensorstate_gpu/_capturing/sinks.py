@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tensorstate_gpu.store.commit_record import LayerRecord
     from tensorstate_gpu.store.run_writer import BatchSource
     from tensorstate_gpu.store.store import Store
+    from tensorstate_gpu.store.writing_session import WritingSession
 
 
 class Sink(Protocol):
@@ -218,6 +219,18 @@ class StoreSink:
 
     def discard_broken_pass(self) -> bool:
         return self._session.discard_broken_pass()
+
+
+def close_together(sinks: Iterable[Sink]) -> None:
+    """Close the sinks of a run: what is kept in one store is committed once, and not by layer."""
+    in_stores: dict[WritingSession, list[str]] = {}
+    for sink in sinks:
+        if isinstance(sink, StoreSink):
+            in_stores.setdefault(sink._session, []).append(sink._name)
+        else:
+            sink.close()
+    for session, names in in_stores.items():
+        session.finish(*names)
 
 
 class CommittedSink(_NoStore):

@@ -27,6 +27,9 @@ from tensorstate_gpu.store.stored_rows import StoredRows
 
 def report(options: argparse.Namespace) -> int:
     """Print the table of measures, and optionally a table by label for each layer; write a page."""
+    if options.divergences and options.html is None:
+        raise ValueError("--divergences are shown on the page: --html FILE")
+    options.by_label |= options.divergences
     store, results = open_store(options)
     if not len(store):
         raise ValueError(f"{store} holds no rows")
@@ -66,7 +69,8 @@ def _measured(store: Store | Stores, options: argparse.Namespace, results: Path 
         table or LabelTable(layer.name, missing=reasons[layer.name])
         for layer, (_, table) in zip(layers, measured, strict=True)
     ]
-    return dataclasses.replace(whole, by_label=with_divergences(tables, layers))
+    compared = with_divergences(tables, layers, always=options.divergences)
+    return dataclasses.replace(whole, by_label=compared)
 
 
 def _measure_layer(

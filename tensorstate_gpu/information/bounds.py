@@ -46,7 +46,7 @@ def unseen_entropy(sums: GroupSums) -> float:
     however independent those are that were seen: all rows of a kind of instance that the sample has
     none of may be in states of its own.
     """
-    share = min(0.5, 3 / max(1.0, sums.instances.effective))
+    share = min(0.5, 3 / max(1.0, sums.effective_instances))
     return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
 
 

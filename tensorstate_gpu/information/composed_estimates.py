@@ -44,6 +44,17 @@ def estimate_network_efficiency(efficiencies: Iterable[Estimate]) -> Estimate:
     TypeError, ValueError
         If these are no Estimates, or those of entropies; if there are none; or if they are not of
         the same instances.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tensorstate_gpu.information import estimate
+    >>> groups = np.random.default_rng(0).multinomial(100, [0.5, 0.5], size=32)
+    >>> layers = [estimate(groups, "efficiency", neurons) for neurons in (2, 8)]
+    >>> [round(layer.value, 2) for layer in layers]
+    [0.5, 0.13]
+    >>> round(estimate_network_efficiency(layers).value, 2)
+    0.25
     """
     parts = _ratios(efficiencies, "efficiencies")
     return function_of(parts, lambda values: network_efficiency([max(0.0, v) for v in values]))
@@ -70,6 +81,15 @@ def estimate_aIQ(efficiency: Estimate, accuracy: float, weight: float) -> Estima
     TypeError, ValueError
         If ``efficiency`` is no Estimate, or that of an entropy; if ``accuracy`` is not from 0 to 1;
         as for `aIQ`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tensorstate_gpu.information import estimate
+    >>> groups = np.random.default_rng(0).multinomial(100, [0.5, 0.5], size=32)
+    >>> network = estimate_network_efficiency([estimate(groups, "efficiency", neurons=2)])
+    >>> round(estimate_aIQ(network, accuracy=0.9, weight=2).value, 2)
+    0.74
     """
     quality = share(accuracy, "accuracy")
     return function_of(
@@ -156,6 +176,17 @@ def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
         If there are no labels or no rows, if a label is NaN, if the numbers of groups, neurons or
         states differ, or for the counts of all ranks of a job, which have an estimate of their own:
         ``layer.grouped().estimate_information(layer.grouped_by())``.
+
+    Examples
+    --------
+    Three states, of which one is a state of both labels:
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> cats = rng.multinomial(100, [0.5, 0.5, 0], size=32)  # (groups, states)
+    >>> dogs = rng.multinomial(100, [0, 0.5, 0.5], size=32)
+    >>> round(estimate_mutual_information({"cat": cats, "dog": dogs}).value, 2)
+    0.52
     """
     check_labels(by_label)
     each = list(by_label.values())

@@ -70,8 +70,9 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     whole instances, so rows of one instance may be alike. Interval: value - t se to value + t se +
     b, where b is what may be left of the bias: the most of value - plug-in, three times the
     jackknife's estimate, and what a kind of instance may add that the sample has none of. It holds
-    where the coverage is at least 0.9, and is given where that is so with 95 % confidence; see
-    docs/statistics.md.
+    where the coverage is at least 0.9, and is given where that is so with 95 % confidence. A kind
+    of instance that the sample has none of, with many more states than all others, can add up to
+    3 (neurons - entropy) / instances bits more; see docs/statistics.md.
 
     Examples
     --------

@@ -100,12 +100,34 @@ class GroupSums:
         Its standard error is at most that of instances whose rows are all alike. Where instances
         belong together, so do not all count, it is at least what the coverages of the groups say:
         the error of a ratio of sums over clusters (Cochran, "Sampling techniques", 1977, 9A.1).
+        Groups also tell of unequal sizes; without units, unequal instances count as fewer.
         """
-        coverage = self.coverage
-        error = math.sqrt(coverage * (1 - coverage) / max(1, self.instances.number))
+        coverage, number = self.coverage, float(self.instances.number)
+        if not self.instances.has_units:
+            number /= self._effect_of_sizes
+        error = math.sqrt(coverage * (1 - coverage) / max(1.0, number))
         if self.instances.has_units:
             error = max(error, self._coverage_error_by_groups())
         return max(0.0, coverage - _ONE_SIDED * error)
+
+    @property
+    def effective_instances(self) -> float:
+        """As how many independent instances with equally many rows these count."""
+        return self.instances.effective / self._effect_of_sizes
+
+    @property
+    def _effect_of_sizes(self) -> float:
+        """How many times fewer instances would do, if all had equally many rows.
+
+        Kish, "Survey sampling" (1965): 1 + the variance of their numbers of rows by the squared
+        mean. From the groups, in which these numbers add up; exactly 1 if all are equal.
+        """
+        number, rows = self.instances.number, self.rows
+        groups = zip(self.rows_by_group.tolist(), self.instances.by_group, strict=True)
+        squares = sum((own * number - instances * rows) ** 2 for own, instances in groups)
+        # What the groups' own mean takes of the variance.
+        rest = number**2 - sum(instances**2 for instances in self.instances.by_group)
+        return 1 + number * squares / (rows**2 * rest) if rest else 1.0
 
     def _coverage_error_by_groups(self) -> float:
         shares = self.rows_by_group / self.rows

@@ -63,7 +63,7 @@ def _why_not(layer: Any) -> str | None:
 def _why_long(layer: Any, labels: int, is_long: bool) -> str | None:
     size = layer.state_count * row_bytes(layer.neurons)
     if is_long or labels > MOST_LABELS or size > MOST_BYTES:
-        return "it would take long; report(by_label=True, divergences=True) in Python does"
+        return "it would take long; report(divergences=True) does, and report --divergences"
     return None
 
 

@@ -61,6 +61,13 @@ def correlations_to_pandas(
         If pandas or pyarrow is not installed.
     TypeError, ValueError
         As for `neurons.correlations`; or if a matrix is not square.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> packed = np.array([[0], [1], [3], [3]], np.uint8)
+    >>> correlations_to_pandas(packed, neurons=2)["correlation"].round(2).tolist()
+    [1.0, 0.58, 0.58, 1.0]
     """
     return as_pandas(correlation_columns(states, neurons))
 

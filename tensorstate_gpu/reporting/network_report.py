@@ -61,6 +61,17 @@ def report(
     ------
     TypeError, ValueError
         The model has no capture points or no captured states, or accuracy or beta is invalid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorstate_gpu as ts
+    >>> point = ts.CapturePoint("relu")
+    >>> point.declare(neurons=2)
+    >>> point.append(np.array([[0], [1], [3], [3]], np.uint8), instances=4)
+    >>> found = report(ts.Run([point]), accuracy=0.9)
+    >>> found["relu"].efficiency, round(found.aiq, 3)
+    (0.75, 0.847)
     """
     points = getattr(model, "efficiency_layers", None)
     if not points:

@@ -140,10 +140,10 @@ class WritingSession:
         """Commit if this process can still write. Raises StoreClosed if rows are lost."""
         self.writer.flush()
 
-    def finish(self, name: str) -> None:
+    def finish(self, *names: str) -> None:
         """Commit. With its last layer, a store that was created for a path is closed."""
         with self._lock:
-            self._unfinished.discard(name)
+            self._unfinished.difference_update(names)
             closes = self.created_from_path and not self._unfinished
         if closes:
             self.close(finished=not self._broken)

@@ -126,9 +126,9 @@ class MonitorOfTrainer:
         ``state``: of one process, which the first rank goes on with, or what state_of_ranks() has
         returned, of however many ranks.
         """
-        own = list(state.get("ranks", [state]))[rank::ranks]
-        monitors = [each["monitor"] for each in own if each]
-        if monitors:
+        own = [each for each in list(state.get("ranks", [state]))[rank::ranks] if each]
+        if own:
+            monitors = [each["monitor"] for each in own]
             self.load_state_dict({**own[0], "monitor": together(monitors)})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

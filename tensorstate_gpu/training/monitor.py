@@ -12,7 +12,7 @@ from tensorstate_gpu._capturing.attachment import Method, plan_attachment
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.options import NeuronAxis
 from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
-from tensorstate_gpu.errors import SinkFailedWarning, warn_user
+from tensorstate_gpu.errors import SinkFailedWarning
 from tensorstate_gpu.reporting.text import with_noun
 from tensorstate_gpu.training.loggers import check_sink, hand_to
 from tensorstate_gpu.training.phase_counts import PhaseCounts
@@ -23,6 +23,7 @@ from tensorstate_gpu.training.saved_state import (
     saved_windows,
 )
 from tensorstate_gpu.training.step_sampler import StepSampler
+from tensorstate_gpu.training.step_warnings import StepWarnings
 
 
 class StateMonitor(PhaseCounts):
@@ -115,12 +116,11 @@ class StateMonitor(PhaseCounts):
         )
         super().__init__(sampler, switch, attachment.point_names)
         self._rule = json.dumps(attachment.options.firing_rule())
-        self._window, self._groups, self._phases = window, groups, tuple(phases)
+        self._window, self._groups = window, groups
         attachment.tell(self._switch.points)
         self._sampler.in_training = self._switch.in_training
         self._removed = False
-        self._told: set[object] = set()  # what has been warned of
-        self._failed = 0  # passes, of which has been warned
+        self._warnings = StepWarnings(sampler, switch, attachment.point_names, phases)
         self._follow()
 
     # ---- when ----------------------------------------------------------------------------------
@@ -151,12 +151,10 @@ class StateMonitor(PhaseCounts):
         if now == before:
             return
         self._switch.drain()
-        self._warn_of_failed_passes()
-        if now == before + 1:
-            self._warn_if_nothing_ran()
-            self._warn_of_replaced_layers()
+        if not self._removed:
+            self._warnings.at_end_of_step(alone=now == before + 1)
         self._sampler.begin_step(now)
-        self._warn_of_missed_passes()
+        self._warnings.look_for_missed_passes()
         self._follow()
 
     @contextmanager
@@ -202,52 +200,6 @@ class StateMonitor(PhaseCounts):
         self._removed = True
         self._switch.close()
 
-    def _warn_if_nothing_ran(self) -> None:
-        """Warn once if no pass of the model ran in a step that was to be captured."""
-        if self._removed or self._sampler.passes_seen or not self._sampler.wants_now():
-            return
-        cause = (
-            "no layer that it captures ran. A model that has been replaced needs a new monitor"
-            if self._switch.is_model_alive()
-            else "its model no longer exists. The model that is trained now needs a new monitor"
-        )
-        self._warn_once("nothing ran", f"the StateMonitor captured nothing: {cause}")
-
-    def _warn_of_replaced_layers(self) -> None:
-        """Warn once of each layer that did not run, because the model has it no more."""
-        if not self._sampler.passes_seen or self._sampler.got_all(self._layers):
-            return
-        for name in self._switch.replaced():
-            self._warn_once(
-                name,
-                f"the StateMonitor captures no more of {name}: the layer has left the model, which "
-                "needs a new monitor as it is now",
-            )
-
-    def _warn_of_failed_passes(self) -> None:
-        """Warn once if a pass of this step failed, which some layers have been captured in."""
-        failed = self._switch.failed_passes()
-        if failed > self._failed and self._sampler.passes_seen:
-            self._warn_once(
-                "failed",
-                "a forward pass of a captured step has failed: the StateMonitor counts its states "
-                "of the layers that had run by then, and the other layers have none of it",
-            )
-        self._failed = failed
-
-    def _warn_of_missed_passes(self) -> None:
-        if EVAL in self._phases and self._switch.missed_passes():
-            self._warn_once(
-                "missed",
-                "a compiled model ran in evaluation mode between two captured steps, where the "
-                'StateMonitor does not notice it: use `with monitor.during("eval"):`',
-            )
-
-    def _warn_once(self, key: object, message: str, kind: type[Warning] = UserWarning) -> None:
-        if key not in self._told:
-            self._told.add(key)
-            warn_user(message, kind)
-
     # ---- charts --------------------------------------------------------------------------------
 
     def log(self, sink: object, process_group: object = None) -> None:
@@ -261,7 +213,7 @@ class StateMonitor(PhaseCounts):
         try:
             hand_to(sink, scalars, self.global_step)
         except Exception as error:
-            self._warn_once(
+            self._warnings.once(
                 id(sink),
                 f"{type(sink).__name__} raised {type(error).__name__}: {error}. The training goes "
                 "on without what it should have shown",
@@ -296,7 +248,7 @@ class StateMonitor(PhaseCounts):
         step, windows = loaded_state(state, self._layers, self._rule, self._groups, self._window)
         self._switch.drain()
         self._sampler.load(step, windows)
-        self._failed = self._switch.failed_passes()
+        self._warnings.forget_failed_passes()
         self._follow()
 
     def __getstate__(self) -> object:

@@ -13,6 +13,7 @@ import torch
 
 import tensorstate_gpu as ts
 from tensorstate_gpu.store.files import files_at
+from tensorstate_gpu.store.run_writer import RunWriter
 from tests.support.points import new_point, rows_of
 
 ROWS = rows_of(30)
@@ -49,6 +50,29 @@ def test_a_store_is_free_when_its_block_has_ended(tmp_path):
     run.close()
     with pytest.raises(ts.errors.StoreClosed):
         run["0_post_states"].append(np.zeros((1, 1), np.uint8), 1)
+
+
+@pytest.mark.parametrize("own_store", [False, True])
+@pytest.mark.parametrize("keep", ["states", "counts"])
+def test_all_layers_are_committed_at_once(keep, own_store, tmp_path, monkeypatch):
+    """A commit writes something of each layer: one for each would be layers x layers."""
+    commits = []
+    submit = RunWriter.submit_commit
+
+    def counted(self, **options):
+        commits.append(options)
+        submit(self, **options)
+
+    model = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(20)))
+    store = ts.Store(tmp_path / "run", "a") if own_store else tmp_path / "run"
+    with ts.capture(model, "Linear", storage_path=store, keep=keep) as run:
+        model(torch.ones(2, 3))
+        monkeypatch.setattr(RunWriter, "submit_commit", counted)
+    assert len(commits) == 1
+    found = ts.open_stores([tmp_path / "run"], unfinished="accept")
+    assert [found[name].state_count for name in run] == [2] * 20
+    if own_store:
+        store.close()
 
 
 def test_an_exception_frees_it_too(tmp_path):

@@ -12,6 +12,7 @@ import zarr
 from zarr.storage import ZipStore
 
 import tensorstate_gpu as ts
+from tensorstate_gpu.reporting import label_divergences
 from tests.support.labelled_store import ROWS, rewrite
 from tests.support.no_arrow import forget_arrow
 from tests.support.points import new_point, rows_of
@@ -36,6 +37,20 @@ def test_report_by_label(did, run):
     assert [line.split()[:3] for line in lines[3:]] == [[str(k), "5", "5"] for k in range(7)]
     assert told.startswith("a state tells of its label  ")
     assert without == "b: no labels were stored"
+
+
+def test_divergences_that_take_long_on_the_page(did, refused, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(label_divergences, "MOST_LABELS", 2)
+    whole, short = tmp_path / "whole.html", tmp_path / "short.html"
+    assert "report --divergences" in did("report", run, "--by-label", "--html", short)[1]
+    code, out, _ = did("report", run, "--divergences", "--html", whole)
+    assert (code, "not compared" in out, "a, by label" in out) == (0, False, True)
+    told = "Which labels the states tell apart"
+    without, with_picture = (
+        page.read_text(encoding="utf-8").count(told) for page in (short, whole)
+    )
+    assert with_picture == without + 1  # its script has these words, too
+    assert "--html FILE" in refused("report", run, "--divergences")
 
 
 def test_report_in_json(did, run):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -320,3 +321,12 @@ def test_units_of_one_group_say_nothing_of_coverage():
     found = ts.GroupedCounts(parts, [10, 0], has_units=True).estimate()
     assert found.least_coverage == 0
     json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_the_page_says_of_each_number_what_error_it_has():
+    page = (Path(__file__).parents[2] / "docs/statistics.md").read_text()
+    table = page.split("### Which numbers have an error")[1].split("###")[0]
+    of_classes = {"Estimate", "PermutationTest", "ClassDivergences", "UnseenShare"}
+    of_classes |= {"TopStates", "EquivalentNeurons"}
+    names = {*ts.information.__all__, *ts.neurons.__all__} - of_classes
+    assert sorted(name for name in names if f"`{name}`" not in table) == []

@@ -46,6 +46,50 @@ def test_how_many_instances_are_independent(by_group, has_units, effective):
     assert SampledInstances(by_group, 0, has_units).effective == pytest.approx(effective, abs=0.5)
 
 
+def of_sizes(sizes, groups=32, seed=0):
+    """Sums of instances with so many rows, all in the same state."""
+    of_group = np.random.default_rng(seed).integers(0, groups, len(sizes))
+    rows = np.bincount(of_group, sizes, groups).astype(np.int64)
+    present = [own[own > 0] for own in rows[:, None]]
+    sample = SampledInstances(tuple(np.bincount(of_group, minlength=groups).tolist()))
+    places = tuple(np.zeros(len(own), np.int64) for own in present)
+    return GroupSums.of(GroupTable(rows.sum(keepdims=True), places, tuple(present), sample))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 10**6])
+def test_instances_of_equal_size_all_count(rows):
+    assert of_sizes(np.full(301, rows)).effective_instances == 301
+
+
+def test_instances_of_unequal_size_count_as_fewer():
+    """As 1 / sum of squared shares of the rows; some have no rows, as masked ones."""
+    sizes = np.ceil(np.random.default_rng(1).lognormal(2, 1, 400)).astype(int)
+    sizes[:40] = 0
+    expected = sizes.sum() ** 2 / (sizes**2).sum()
+    found = np.array([of_sizes(sizes, seed=seed).effective_instances for seed in range(50)])
+    assert 1 / np.mean(1 / found) == pytest.approx(expected, rel=0.05)
+    assert expected < 200
+    assert of_sizes([5] * 9 + [10**6]).effective_instances < 1.2
+    assert of_sizes([3], groups=2).effective_instances == 1
+
+
+def test_coverage_is_less_certain_if_few_instances_have_most_rows():
+    """128 instances, four in a group; by hand."""
+    table = np.zeros((32, 34), np.int64)
+    table[:, 0] = 76
+    table[:16, 0] += 72
+    table[0, 1:33] = 4
+    states = np.arange(34, dtype=np.uint8)[:, None]
+    parts = [ts.StateCounts(states[row > 0], row[row > 0], 8) for row in table]
+    found = ts.GroupedCounts(parts, [4] * 32).estimate()
+    rows = table.sum(axis=1)
+    variance = ((rows - rows.mean()) ** 2).sum() / (128 - 128 / 32)  # of an instance's rows
+    number = 128 / (1 + variance / (rows.sum() / 128) ** 2)
+    assert number < 80
+    c = found.coverage
+    assert found.least_coverage == pytest.approx(c - 1.645 * (c * (1 - c) / number) ** 0.5)
+
+
 def test_a_kind_of_instance_that_none_was_of():
     """All rows of such an instance have another state: many rows of each tell no more of it."""
     part = ts.StateCounts(np.arange(4, dtype=np.uint8)[:, None], [1000] * 4, 3)

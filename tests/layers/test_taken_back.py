@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._capturing import run as run_module
 from tensorstate_gpu._layers.batches import unassigned
 from tests.support.points import new_point, rows_of
-from tests.support.thread_ranks import on_ranks
+from tests.support.thread_ranks import on_ranks, ranks_are_given  # noqa: F401
 
 ROWS = rows_of(60)
 LABELS = np.arange(60) % 3
@@ -43,8 +42,7 @@ def test_nothing_is_left_of_it(kept, groups, tmp_path):
             assert point.grouped() == expected.grouped()
 
 
-def test_nothing_is_left_of_it_on_any_rank(monkeypatch):
-    monkeypatch.setattr(run_module, "ranks_of", lambda ranks: ranks)
+def test_nothing_is_left_of_it_on_any_rank():
     runs = [ts.Run([captured(None)]), ts.Run([break_pass(captured(None))])]
     for found in on_ranks(2, lambda ranks: runs[ranks.rank].sync(ranks)):
         assert list(found["layer"].counts_by()) == [0, 1, 2]

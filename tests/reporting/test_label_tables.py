@@ -100,8 +100,8 @@ def test_divergences_that_take_long_are_left_out(name, most, monkeypatch):
     (table,) = ts.Run([labelled()]).report(by_label=True).by_label
     assert table.divergences is None
     assert str(table).splitlines()[-1] == (
-        "labels are not compared  it would take long; report(by_label=True, divergences=True) in "
-        "Python does"
+        "labels are not compared  it would take long; report(divergences=True) does, and report "
+        "--divergences"
     )
     monkeypatch.setattr(label_divergences, name, most + 1)
     (table,) = ts.Run([labelled()]).report(by_label=True).by_label

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu._capturing import run as run_module
 from tensorstate_gpu._layers import kept_counters, run_counters
 from tensorstate_gpu._process.memory_limit import working_memory
 from tensorstate_gpu._states.sorted_runs import (
@@ -23,7 +22,7 @@ from tensorstate_gpu.reporting import LabelTable
 from tensorstate_gpu.reporting.layer_report import measured_layer
 from tests.support.points import new_point, rows_of
 from tests.support.runs_on_disk import BUDGET, small_runs  # noqa: F401
-from tests.support.thread_ranks import on_ranks
+from tests.support.thread_ranks import on_ranks, ranks_are_given  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("small_runs")
 
@@ -218,9 +217,7 @@ def test_counts_in_temporary_files_say_how_they_can_be_kept(layer, little_memory
             pickle.dumps(found)
 
 
-def test_ranks_with_more_than_memory_are_told_of_stores(tmp_path, monkeypatch, little_memory):
-    monkeypatch.setattr(run_module, "ranks_of", lambda ranks: ranks)
-
+def test_ranks_with_more_than_memory_are_told_of_stores(tmp_path, little_memory):
     def sync(ranks):
         with ts.Store(tmp_path / f"{ranks.rank}.zarr", "x") as store:
             point = new_point(store, neurons=20, keep="counts")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tensorstate_gpu import StateCaptureHook, testing
 
@@ -48,3 +49,14 @@ def images(*shape: int, seed: int = 0) -> torch.Tensor:
 def perceptron() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 4))
+
+
+class Checkpointed(nn.Module):
+    """A module whose forward pass is repeated while gradients are computed."""
+
+    def __init__(self, inner: nn.Module, reentrant: bool = False) -> None:
+        super().__init__()
+        self.inner, self.reentrant = inner, reentrant
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return checkpoint(self.inner, x, use_reentrant=self.reentrant)

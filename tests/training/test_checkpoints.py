@@ -237,6 +237,21 @@ def test_counts_of_three_ranks_on_another_number_of_ranks(options, ranks):
             own.monitor.counts("0")
 
 
+def test_a_rank_without_counts_beside_one_that_has_some():
+    own = MonitorOfTrainer("0", (), every_n_steps=1)
+    own.load_share({"ranks": [{}, trained(0).state_dict()]}, 0, 1)
+    own.begin(network())
+    assert own.monitor.counts("0").total == 24
+
+
+def test_a_training_goes_on_at_its_step_without_counts():
+    """Which steps are captured is the same on all ranks, also on those that have no counts."""
+    own = MonitorOfTrainer("0", (), every_n_steps=4)
+    own.begin_training(network(), 6)
+    assert own.monitor.global_step == 6
+    assert not own.monitor.is_capturing
+
+
 def sum_of_groups(monitors):
     return functools.reduce(ts.GroupedCounts.merge, (monitor.grouped("0") for monitor in monitors))
 

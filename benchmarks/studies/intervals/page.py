@@ -1,28 +1,32 @@
-"""The table and the picture of docs/statistics.md, written from what the study has found."""
+"""The tables and the picture of docs/statistics.md, written from what the study has found."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness.tables import _between, _markdown
+from benchmarks.studies.intervals.study import LEAST_PRINTED
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 PAGE, PICTURE = DOCS / "statistics.md", DOCS / "intervals.svg"
 
 Cell = Mapping[str, float | None]
+Found = Mapping[str, Sequence[Cell]]
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 720, 360, 60, 40, 20, 50
 
 
-def write(cells: Sequence[Cell]) -> None:
-    """Write both."""
-    PAGE.write_text(written_page(cells, PAGE.read_text()))
-    PICTURE.write_text(picture(cells))
+def write(found: Found) -> None:
+    """Write all of it."""
+    PAGE.write_text(written_page(found, PAGE.read_text()))
+    PICTURE.write_text(picture(found["cells"]))
 
 
-def written_page(cells: Sequence[Cell], page: str) -> str:
-    """The page with its table made anew."""
-    heading, *rows = table(cells)
-    rule = ["---"] + ["---:"] * (len(heading) - 1)
-    return _between(page, "table: intervals", _markdown([heading, rule, *rows]))
+def written_page(found: Found, page: str) -> str:
+    """The page with its tables made anew."""
+    for name, rows in ("intervals", table(found["cells"])), ("limits", limits(found["limits"])):
+        heading, *others = rows
+        rule = ["---"] + ["---:"] * (len(heading) - 1)
+        page = _between(page, f"table: {name}", _markdown([heading, rule, *others]))
+    return page
 
 
 def with_intervals(cells: Sequence[Cell]) -> list[Cell]:
@@ -54,6 +58,19 @@ def table(cells: Sequence[Cell]) -> list[list[str]]:
                 _least(own, "below_upper"),
             ]
         )
+    return rows
+
+
+def limits(cells: Sequence[Cell]) -> list[list[str]]:
+    """A row for each source whose intervals do not hold: the worst of its sizes."""
+    rows = [["source", "inputs", "intervals", "interval holds", "with 3 (n - H) / M added"]]
+    for source in dict.fromkeys(cell["source"] for cell in cells):
+        own = [cell for cell in cells if cell["source"] == source]
+        enough = [cell for cell in own if cell["printed"] >= LEAST_PRINTED]
+        worst = min(enough, key=lambda cell: cell["held"])
+        shares = [f"{100 * worst[name]:.0f} %" for name in ("held", "held_with_more")]
+        of_all = f"{worst['printed']} of {worst['samples']}"
+        rows.append([str(source), f"{worst['instances']:,}", of_all, *shares])
     return rows
 
 

@@ -21,17 +21,21 @@ POPULATION = 200_000  # instances
 
 
 class Sample(NamedTuple):
-    """Instances, and the label of each if the source has labels."""
+    """Instances, and the label of each if the source has labels.
+
+    ``sizes``: the number of rows of each; ``rows`` are then (all rows, 1, bytes).
+    """
 
     rows: Rows
     labels: Ints | None = None
+    sizes: Ints | None = None
 
 
 @dataclass(frozen=True)
 class Source:
     """``draw``: returns so many instances. ``truth``: the entropy or mutual information in bits.
 
-    ``frames``: instances in a row that belong together.
+    ``rows``: of an instance, or their mean. ``frames``: instances in a row that belong together.
     """
 
     name: str
@@ -168,6 +172,7 @@ def rare(chance: float, rows: int = 10) -> Source:
 
 def rare_kind(share: float, rows: int = 20, common: int = 4, own: int = 8) -> Source:
     """A few instances have states of their own in all rows; the rows of any are independent."""
+    neurons = (common + own - 1).bit_length()
     p = np.repeat([(1 - share) / common, share / own], [common, own])
 
     def draw(instances: int, rng: np.random.Generator) -> Sample:
@@ -177,10 +182,37 @@ def rare_kind(share: float, rows: int = 20, common: int = 4, own: int = 8) -> So
             rng.integers(common, common + own, (instances, rows)),
             rng.integers(0, common, (instances, rows)),
         )
-        return Sample(_packed(shown, 4))
+        return Sample(_packed(shown, neurons))
 
-    name = f"{100 * share:.1f} % of the inputs have own states, {rows} rows"
-    return Source(name, 4, rows, -float((p * np.log2(p)).sum()), draw)
+    name = f"{100 * share:.1f} % of the inputs have {own:,} own states, {rows} rows"
+    return Source(name, neurons, rows, -float((p * np.log2(p)).sum()), draw)
+
+
+def texts(spread: float, median: float = 7.4, states: int = 4) -> Source:
+    """Instances of different lengths, whose later rows have states of their own.
+
+    ``spread``: the standard deviation of the logarithm of the length. A row of position p has one
+    of some ``states`` of its own for floor(log2 p).
+    """
+    center, most = math.log(median), 1 << 17
+    at_least = [
+        math.erfc((math.log(p) - center) / (spread * math.sqrt(2))) / 2 for p in range(1, most)
+    ]
+    probable = np.array([1.0, *at_least])  # that a text has position p, for p from 1
+    of_position = np.log2(np.arange(1, most + 1)).astype(int)
+    shares = np.bincount(of_position, probable) / probable.sum()
+    shares = shares[shares > 0]
+
+    def draw(instances: int, rng: np.random.Generator) -> Sample:
+        sizes = np.ceil(rng.lognormal(center, spread, instances)).astype(int)
+        starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        kinds = of_position[np.arange(len(starts)) - starts]
+        numbers = kinds * states + rng.integers(0, states, len(kinds))
+        return Sample(_packed(numbers[:, None], 8), sizes=sizes)
+
+    truth = math.log2(states) - float((shares * np.log2(shares)).sum())
+    mean = round(float(probable.sum()))
+    return Source(f"texts of {mean} rows on average, spread {spread:.1f}", 8, mean, truth, draw)
 
 
 def independent(neurons: int, chance: float) -> Source:
@@ -241,6 +273,7 @@ def all_sources() -> list[Source]:
         rare(0.02),
         rare(0.1),
         rare_kind(0.005),
+        texts(1.0),
         uniform(16, 1),
         uniform(1024, 4),
         uniform(1 << 24, 1),
@@ -253,3 +286,11 @@ def all_sources() -> list[Source]:
         about_labels("a label of 2 % with its own state", [[98, 0], [0, 2]]),
         about_labels("a state of 2 % that tells its label", [[50, 0], [48, 2]]),
     ]
+
+
+def beyond_intervals() -> list[Source]:
+    """Sources whose intervals do not hold: what few inputs have says too much of the truth.
+
+    A rare kind of input has nearly all states there are; or a few texts have most of the rows.
+    """
+    return [rare_kind(0.01, own=1 << 16), texts(1.5)]

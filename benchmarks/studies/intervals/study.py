@@ -3,7 +3,7 @@
 ``python -m benchmarks.studies.intervals`` draws 300 samples of each size from each source, as far
 as benchmarks/results/intervals.json lacks them, and adds what it finds to that file, within an hour
 for all. Where some of the samples have an interval, but fewer than 30, it draws more until 30 have
-one. ``--page`` writes the table and the picture of docs/statistics.md from it.
+one. ``--page`` writes the tables and the picture of docs/statistics.md from it.
 
 The estimates are those of capture points, from states to the interval. Beside each interval, the
 study says what the usual one would do: the same value, with an error as if rows were independent;
@@ -15,14 +15,22 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import tensorstate_gpu as ts
-from benchmarks.studies.intervals.sources import Ints, Rows, Source, all_sources
+from benchmarks.studies.intervals.sources import (
+    Ints,
+    Rows,
+    Source,
+    all_sources,
+    beyond_intervals,
+)
+from tensorstate_gpu._layers.batches import ragged
 from tensorstate_gpu.information import Estimate, estimate_mutual_information
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -59,9 +67,49 @@ class Cell:
     design_effect: float
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What samples gave whose intervals do not hold.
+
+    ``printed``: of how many samples there is an interval. Shares of these: ``held``: whose interval
+    contains the truth; ``held_with_more``: whose would, if a kind of input that the sample lacks
+    could have all states that there can be.
+    """
+
+    source: str
+    instances: int
+    truth: float
+    samples: int
+    printed: int
+    held: float | None
+    held_with_more: float | None
+
+
+def limit(source: Source, instances: int, samples: int, seed: int) -> Limit:
+    """Draw samples, and say how often intervals held, and would if they reached further up."""
+    rngs = (np.random.default_rng((seed, instances, number)) for number in range(samples))
+    found = [estimated(source, instances, rng)[0] for rng in rngs]
+    shown = [one for one in found if one.confidence_interval is not None]
+    held = [one.lower <= source.truth <= one.upper for one in shown]
+    more = [3 / instances * (source.neurons - one.value) for one in shown]
+    with_more = [
+        one.lower <= source.truth <= one.upper + added
+        for one, added in zip(shown, more, strict=True)
+    ]
+    return Limit(
+        source.name,
+        instances,
+        source.truth,
+        samples,
+        len(shown),
+        _mean(held) if shown else None,
+        _mean(with_more) if shown else None,
+    )
+
+
 def estimated(source: Source, instances: int, rng: np.random.Generator) -> tuple[Estimate, bool]:
     """The estimate of a sample, and whether an interval for independent rows holds the truth."""
-    rows, labels = source.draw(instances, rng)
+    rows, labels, sizes = source.draw(instances, rng)
     if labels is not None:
         return estimated_information(source, rows, labels)
     if source.frames > 1:
@@ -69,7 +117,7 @@ def estimated(source: Source, instances: int, rng: np.random.Generator) -> tuple
         alone = captured(source, rows).estimate()
         holds = alone.lower <= source.truth <= alone.upper
         return captured(source, rows, units).estimate(), holds
-    point = captured(source, rows)
+    point = captured(source, rows, sizes=sizes)
     found, p = point.estimate(), point.counts() / point.state_count
     variance = max(0.0, float((p * np.log2(p) ** 2).sum()) - point.entropy() ** 2)
     return found, abs(found.value - source.truth) <= 1.96 * math.sqrt(variance / point.state_count)
@@ -95,12 +143,19 @@ def estimated_information(source: Source, rows: Rows, labels: Ints) -> tuple[Est
 
 
 def captured(
-    source: Source, rows: Rows, units: Ints | None = None, labels: Ints | None = None
+    source: Source,
+    rows: Rows,
+    units: Ints | None = None,
+    labels: Ints | None = None,
+    sizes: Ints | None = None,
 ) -> ts.CapturePoint:
-    """A capture point with rows (instances, rows, bytes)."""
+    """A capture point with rows (instances, rows, bytes), or (rows, 1, bytes) of such sizes."""
     point = ts.CapturePoint(source.name)
-    point.declare(source.neurons, 1)
     packed = np.ascontiguousarray(rows.reshape(-1, rows.shape[-1]))
+    if sizes is not None:
+        point.record(packed, source.neurons, 1, ragged(sizes.tolist()))
+        return point
+    point.declare(source.neurons, 1)
     point.append(packed, len(rows), labels, units)
     return point
 
@@ -152,20 +207,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", action="store_true", help="write docs/statistics.md")
     options = parser.parse_args()
-    cells = json.loads(RESULTS.read_text())["cells"] if RESULTS.exists() else []
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if options.page:
         from benchmarks.studies.intervals import page
 
-        page.write(cells)
+        page.write(found)
         return
-    sources = all_sources()
+    _draw(found, "cells", all_sources(), lambda *of: cell(*of, SAMPLES, SEED, LEAST_PRINTED))
+    _draw(found, "limits", beyond_intervals(), lambda *of: limit(*of, SAMPLES, SEED))
+
+
+def _draw(
+    found: dict[str, list[Any]],
+    kind: str,
+    sources: Sequence[Source],
+    measure: Callable[[Source, int], Cell | Limit],
+) -> None:
+    """Measure the sizes of sources that are not found yet, and write each to the file."""
+    known = found.setdefault(kind, [])
+    done = {(one["source"], one["instances"]) for one in known}
     order = [source.name for source in sources]
     for source in sources:
-        known = {one["instances"] for one in cells if one["source"] == source.name}
         for instances in sizes_of(source):
-            if instances not in known:
-                found = cell(source, instances, SAMPLES, SEED, LEAST_PRINTED)
-                print(found, flush=True)
-                cells.append(asdict(found))
-                cells.sort(key=lambda one: (order.index(one["source"]), one["instances"]))
-                RESULTS.write_text(json.dumps({"cells": cells}, indent=1) + "\n")
+            if (source.name, instances) not in done:
+                new = measure(source, instances)
+                print(new, flush=True)
+                known.append(asdict(new))
+                known.sort(key=lambda one: (order.index(one["source"]), one["instances"]))
+                RESULTS.write_text(json.dumps(found, indent=1) + "\n")

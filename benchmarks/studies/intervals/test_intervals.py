@@ -8,10 +8,12 @@ import pytest
 from benchmarks.studies.intervals import page
 from benchmarks.studies.intervals.sources import (
     all_sources,
+    beyond_intervals,
     clips,
     flipped,
     rare,
     rare_kind,
+    texts,
     topics,
     uniform,
     zipf,
@@ -23,11 +25,13 @@ from benchmarks.studies.intervals.study import (
     SIZES,
     cell,
     estimated,
+    limit,
     sizes_of,
 )
 
 LUCKY = 86, 92, 111  # those of the first 300 samples that have a coverage of 0.9
-FOUND = json.loads(RESULTS.read_text())["cells"]
+RECORD = json.loads(RESULTS.read_text())
+FOUND = RECORD["cells"]
 
 
 def test_intervals_hold_wherever_they_are_printed():
@@ -44,9 +48,21 @@ def test_bounds_hold_also_where_there_is_no_interval():
     assert any(one["printed"] == 0 for one in FOUND)
 
 
-def test_the_page_has_the_table_and_the_picture_of_the_file():
+def test_where_intervals_do_not_hold():
+    """The page says so, and what more would hold for a rare kind of input with other states."""
+    for source in beyond_intervals():
+        own = [one for one in RECORD["limits"] if one["source"] == source.name]
+        assert min(one["held"] for one in own if one["printed"] >= LEAST_PRINTED) < 0.9
+    kind = beyond_intervals()[0]
+    again = limit(kind, 100, 25, SEED)
+    assert (again.printed, again.held < 0.9, again.held_with_more) == (25, True, 1)
+    own = [one for one in RECORD["limits"] if one["source"] == kind.name]
+    assert min(one["held_with_more"] for one in own) >= 0.92
+
+
+def test_the_page_has_the_tables_and_the_picture_of_the_file():
     text = page.PAGE.read_text()
-    assert text == page.written_page(FOUND, text), "python -m benchmarks.studies.intervals --page"
+    assert text == page.written_page(RECORD, text), "python -m benchmarks.studies.intervals --page"
     assert page.PICTURE.read_text() == page.picture(FOUND)
 
 
@@ -97,6 +113,13 @@ def test_a_kind_of_input_that_few_samples_have():
     assert some.held >= 0.92
 
 
+def test_inputs_of_different_lengths():
+    """If all counted, as those of equal length do, seven of ten intervals would hold."""
+    some = limit(texts(1.5), 500, 40, SEED)
+    assert some.printed > 30
+    assert some.held >= 0.85
+
+
 def test_frames_of_clips_need_units():
     """They repeat states, so that each frame alone would seem to say more than it does."""
     some = cell(clips(), 8000, 15, SEED)
@@ -116,3 +139,5 @@ def test_all_of_it():
 def test_the_file_is_that_of_the_sources():
     assert list(dict.fromkeys(one["source"] for one in FOUND)) == [s.name for s in all_sources()]
     assert {one["instances"] for one in FOUND} == set(SIZES)
+    limits = [(source.name, size) for source in beyond_intervals() for size in sizes_of(source)]
+    assert [(one["source"], one["instances"]) for one in RECORD["limits"]] == limits

@@ -46,6 +46,7 @@ class KnownAxes:
         self.is_told = False  # to some layer, how many inputs there are
         self.inputs_are_steps = False  # of sequences, for some layer
         self.is_one_sequence = False  # likewise, of a single one, which was noticed too late
+        self.has_joined_list = False  # the tensors of a list are one batch now
         self.latest_weight: weakref.ref[Tensor] | None = None  # with which something was computed
         self._axes: MutableMapping[Tensor, Axes] = WeakTensorKeyDictionary()
         self._weights: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
@@ -172,6 +173,7 @@ class KnownAxes:
 
     def _note_all_inputs(self, tensor: Tensor) -> None:
         """Note that axis 0 counts the inputs that the model was given in a list."""
+        self.has_joined_list = True
         axes = self.axes(tensor) or others(tensor.shape)
         if not has(axes[0], NEURON):
             self._axes[tensor] = (batch(len(tensor)), *axes[1:])

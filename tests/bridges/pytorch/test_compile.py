@@ -2,18 +2,16 @@
 
 import copy
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 import tensorstate_gpu as ts
 from tests.support.samples import thinned
 from tests.support.staged_models import network
-from tests.support.torch_models import expected_rows, hooks_of, images
+from tests.support.torch_models import Checkpointed, expected_rows, hooks_of, images
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
@@ -179,15 +177,7 @@ def test_removing_after_compiling_ends_the_capture(backend):
 @pytest.mark.parametrize("fullgraph", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_checkpoints_in_a_compiled_model_are_not_counted_twice(backend, fullgraph):
-    class Checkpointed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = network()
-
-        def forward(self, x: torch.Tensor) -> Any:
-            return checkpoint(self.inner, x, use_reentrant=False)
-
-    model = ts.build_efficiency_model(Checkpointed(), "inner.3")
+    model = ts.build_efficiency_model(Checkpointed(network()), "inner.3")
     compiled = torch.compile(model, backend=backend, fullgraph=fullgraph)
     for _ in range(2):
         compiled(images(5, 1, 6, 6).requires_grad_()).sum().backward()

@@ -60,6 +60,27 @@ def test_what_a_loader_makes_is_a_batch(kind, method, has_labels):
         assert shares == {0: 3 * rows, 1: 2 * rows}
 
 
+class Named(torch.utils.data.Dataset):
+    """Inputs and their names."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, number):
+        return images(6, seed=number), f"input {number}"
+
+
+@pytest.mark.parametrize("method", ["forward", "training_step"])
+def test_a_batch_of_inputs_and_names(method):
+    model = Module(LINEAR)
+    with ts.capture(model, "layer") as run:
+        for batch in DataLoader(Named(), batch_size=2):
+            assert [type(part) for part in batch] == [torch.Tensor, tuple]
+            model(batch) if method == "forward" else model.training_step(batch, 0)
+    assert run.instance_count == 5
+    assert run["layer"].states_per_instance() == 1
+
+
 def test_labels_tell_that_two_views_are_a_batch():
     model, views = Module(LINEAR), [images(5, 6), images(5, 6, seed=1)]
     with ts.capture(model, "layer") as run:
@@ -76,3 +97,23 @@ def test_what_is_stacked_are_inputs(shape):
         model([images(*shape, seed=seed) for seed in range(4)])
     assert run.instance_count == 4
     assert len(run["layer"].counts_by()) == 4
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_sequences_that_are_not_joined_are_no_inputs(count):
+    """Two batches of sequences, or one, look like the images of a detector."""
+    model = Module(LINEAR)
+    with ts.capture(model, "layer") as run:
+        for _ in range(2):
+            model([images(5, 7, 6)] * count)
+    assert run["layer"].state_count == 2 * 5 * 7
+    with pytest.raises(ts.errors.InputsUnknown):
+        run["layer"].instance_count  # noqa: B018
+
+
+def test_images_in_a_list_are_counted_without_labels():
+    model = Joined(CONV)
+    with ts.capture(model, "layer") as run:
+        for size in (4, 3, 1):
+            model([images(3, 8, 8, seed=seed) for seed in range(size)])
+    assert run.instance_count == 8

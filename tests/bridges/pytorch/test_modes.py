@@ -9,25 +9,16 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+from torch.utils.checkpoint import checkpoint_sequential
 
 import tensorstate_gpu as ts
-from tests.support.torch_models import expected_rows, hooks_of, images, perceptron
-
-
-class Checkpointed(nn.Module):
-    def __init__(self, reentrant: bool) -> None:
-        super().__init__()
-        self.inner, self.reentrant = perceptron(), reentrant
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return checkpoint(self.inner, x, use_reentrant=self.reentrant)
+from tests.support.torch_models import Checkpointed, expected_rows, hooks_of, images, perceptron
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_recomputed_forward_passes_are_not_counted_twice(reentrant, keep):
-    model, calls = Checkpointed(reentrant), []
+    model, calls = Checkpointed(perceptron(), reentrant), []
     model.inner[0].register_forward_hook(lambda *_: calls.append(1))
     with ts.capture(model, "*Linear*", method="both", keep=keep) as run:
         for seed in range(3):
@@ -48,7 +39,7 @@ def test_a_sequence_of_checkpoints_within_one_backward():
 
 
 def test_a_forward_pass_after_backward_counts_again():
-    model = Checkpointed(False)
+    model = Checkpointed(perceptron(), False)
     with ts.capture(model, "inner.0") as run:
         model(images(8, 6).requires_grad_()).sum().backward()
         model(images(8, 6))

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 import tensorstate_gpu as ts
 from tests.support.staged_models import (
@@ -16,7 +15,7 @@ from tests.support.staged_models import (
     network,
     staged,
 )
-from tests.support.torch_models import expected_rows, images
+from tests.support.torch_models import Checkpointed, expected_rows, images
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
@@ -133,16 +132,8 @@ def test_batches_of_other_sizes():
 
 
 def test_training_in_checkpoints_counts_each_batch_once():
-    class Checkpointed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = network()
-
-        def forward(self, x: torch.Tensor) -> Any:
-            return checkpoint(self.inner, x, use_reentrant=False)
-
     for compiled in (False, True):
-        model = Checkpointed()
+        model = Checkpointed(network())
         call = torch.compile(model, backend="aot_eager") if compiled else model
         with ts.capture(model, "inner.3", stage_rows=1000) as run:
             for seed in range(3):

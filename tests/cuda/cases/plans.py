@@ -194,6 +194,15 @@ def test_plans_keep_no_memory(layer):
     assert TORCH.used == used
 
 
+def test_rows_that_have_arrived_leave_the_device(on_cuda):
+    used = TORCH.used
+    layer = Layer(on_cuda)
+    layer.plan()
+    layer.check()
+    GPU.finish_all()
+    assert TORCH.used < used + 60 * NEURONS // 8  # less than one batch: the number of NaN
+
+
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_what_has_no_plan(on_cuda):
     x = on_cuda(numbers())
