@@ -213,6 +213,18 @@ def test_what_has_no_plan(on_cuda):
     assert kind_of(torch.quantize_per_tensor(numbers(), 0.1, 0, torch.quint8), None) is None
 
 
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.vmap])
+def test_tensors_inside_transforms_have_no_plan(transform):
+    kinds = []
+
+    def f(x):
+        kinds.append(kind_of(2 * x, None))
+        return x.sum()
+
+    transform(f)(numbers()[:, 0])
+    assert kinds == [None]
+
+
 def test_other_graphs(on_cuda, looked_at):
     """In one the inputs are along the first axis of a tensor, in the other along the second."""
     hook, rows = Layer(on_cuda, neuron_axis=2).hook, []
