@@ -24,7 +24,11 @@ def kind_of(tensor: torch.Tensor, sequences: PackedSequence | None) -> Kind | No
         return None
     if tensor.is_quantized or tensor.is_nested or tensor.is_neg() or sequences is not None:
         return None
-    if tensor.data_ptr() % tensor.itemsize:
+    try:
+        address = tensor.data_ptr()
+    except RuntimeError:  # inside torch.func: it has no memory of its own
+        return None
+    if address % tensor.itemsize:
         return None
     return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
