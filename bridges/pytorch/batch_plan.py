@@ -25,9 +25,10 @@ def kind_of(tensor: torch.Tensor, sequences: PackedSequence | None) -> Kind | No
     if tensor.is_quantized or tensor.is_nested or tensor.is_neg() or sequences is not None:
         return None
     try:
-        if tensor.data_ptr() % tensor.itemsize:
-            return None
-    except RuntimeError:  # inside torch.func, it has no memory of its own
+        address = tensor.data_ptr()
+    except RuntimeError:  # inside torch.func: it has no memory of its own
+        return None
+    if address % tensor.itemsize:
         return None
     return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 

@@ -77,7 +77,8 @@ def _are_inputs(tensors: list[torch.Tensor], axis: int, inputs: int | None) -> b
     """Return whether each tensor of a list is an input, such as an image of a detector.
 
     Else the list is a batch, as a DataLoader makes one of inputs and targets: its tensors are of
-    different kinds, or have as many inputs, and axes that those of a single input have not.
+    different kinds, or have as many inputs, and axes that those of a single input have not. Labels
+    of as many inputs as there are tensors, or as each has, tell more.
     """
     shapes = {tensor.shape for tensor in tensors}
     ndim = tensors[0].ndim
@@ -86,8 +87,8 @@ def _are_inputs(tensors: list[torch.Tensor], axis: int, inputs: int | None) -> b
     sizes = {shape[axis] for shape in shapes} if -ndim <= axis < ndim else {0}
     if len(sizes) > 1:
         return True
-    if inputs not in (None, len(tensors)) and sizes == {inputs}:
-        return False
+    if inputs is not None and (inputs in sizes) != (inputs == len(tensors)):
+        return inputs == len(tensors)
     return ndim < 4 and not (ndim == 2 and (len(shapes) > 1 or len(tensors) == 1))
 
 

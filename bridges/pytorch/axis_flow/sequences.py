@@ -12,7 +12,7 @@ from .factors import BATCH, SEQUENCES, SORTED, Axis, Factor, batch, other, reord
 _new_keys = itertools.count(1)
 _keys: Any = WeakTensorKeyDictionary()
 _inverses: Any = WeakTensorKeyDictionary()  # the key of the permutation that a tensor inverts
-_numbers: Any = WeakTensorKeyDictionary()  # tensors that are 0, 1, ...
+_numbers: Any = WeakTensorKeyDictionary()  # tensors that are 0, 1, ...: the memory of each
 _KEEPING_NUMBERS = {
     *("to", "type", "long", "int", "cuda", "cpu", "clone", "contiguous", "detach"),
     *("view", "reshape", "unsqueeze", "__getitem__"),
@@ -49,14 +49,25 @@ def note_numbers(call: Call) -> None:
         has_numbers = call.name in _KEEPING_NUMBERS and numbers_inputs(call.input)
         has_numbers = has_numbers and call.out.numel() == len(call.out)
     if has_numbers and (call.name != "__getitem__" or _has_all(call.args[1])):
-        _numbers[call.out] = True
-    elif numbers_inputs(call.out):  # it was written to
+        _numbers[call.out] = _memory_of(call.out)
+    elif call.out is call.input or numbers_inputs(call.out):  # it was written to
         forget_numbers(call.out)
 
 
-def forget_numbers(tensor: Any) -> None:
-    """Forget that a tensor has such numbers, if it has: it is written to."""
-    _numbers.pop(tensor, None)
+def forget_numbers(tensor: Tensor) -> None:
+    """Forget such numbers in the memory of a tensor, which is written to."""
+    if len(_numbers):
+        written = _memory_of(tensor)
+        for numbers in [each for each, memory in _numbers.items() if memory == written]:
+            _numbers.pop(numbers, None)
+
+
+def _memory_of(tensor: Tensor) -> int | None:
+    """Return what a tensor shares with its views; None if it has no memory of its own."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):
+        return None
 
 
 def numbers_inputs(tensor: Any) -> bool:

@@ -84,8 +84,22 @@ def written(m, x):
     return m.fc(x)[order]
 
 
+def written_by_a_view(m, x):
+    order = torch.arange(len(x))
+    order[:].copy_(torch.tensor([2, 0, 1]))
+    return m.fc(x)[order]
+
+
+def changed_by_a_view(m, x):
+    order = torch.arange(len(x))
+    order[1:].add_(-1)
+    return m.fc(x)[order]
+
+
 UNKNOWN = {
     "by numbers that are written to": written,
+    "by numbers that are written to by a view": written_by_a_view,
+    "by numbers that are changed by a view": changed_by_a_view,
     "by numbers that are changed": lambda m, x: m.fc(x)[torch.arange(len(x)).add_(-1)],
     "in an order by chance": lambda m, x: m.fc(x)[torch.randperm(len(x))],
     "in another order": lambda m, x: m.fc(x)[torch.arange(len(x))[[2, 0, 1]]],

@@ -89,6 +89,17 @@ def test_labels_tell_that_two_views_are_a_batch():
     assert run.instance_count == 5
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("shape", [(5, 3, 8, 6), (5, 6)])
+def test_labels_tell_that_videos_or_sequences_are_inputs(shape, count):
+    model = Joined(LINEAR)
+    with ts.capture(model, "layer") as run:
+        run.labels(range(count))
+        model([images(*shape, seed=seed) for seed in range(count)])
+    assert run.instance_count == count
+    assert len(run["layer"].counts_by()) == count
+
+
 @pytest.mark.parametrize("shape", [(3, 8, 8), (6,)])
 def test_what_is_stacked_are_inputs(shape):
     model = Joined(CONV if len(shape) == 3 else LINEAR)
