@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .direct_table import count_directly
-from .merge import Histogram, count_by_sorting, in_order, merge
+from .merge import FEW, Histogram, count_by_sorting, in_order, merge
 from .narrow_table import NarrowTable
 from .table import StopRule, Table
 from .threads import Range, run, thread_ranges
@@ -19,7 +19,6 @@ from .wide_table import WideTable
 _SLACK = 64  # a table asks the stop rule when it is nearly full
 _DIRECT = 3  # bytes of rows that may have so few possible states that each can have a count
 _TRIED = 1 << 18  # up to so many rows, a thread is woken only if the first repeat
-_FEW = 1 << 13  # rows of at most 8 bytes that are sorted at once, in the cache: 10 ns each
 
 
 def new_table(row_bytes: int, most: int = 0) -> Table:
@@ -67,7 +66,7 @@ def count(packed: NDArray[np.uint8]) -> Histogram:
     """Return the distinct rows in order (distinct, bytes), and their int64 counts."""
     rows = np.ascontiguousarray(packed)
     width = rows.shape[1]
-    if width <= 8 and 0 < len(rows) <= _FEW:
+    if width <= 8 and 0 < len(rows) <= FEW:
         return count_by_sorting(rows, [(0, len(rows))])
     if width <= _DIRECT and len(rows) and (counted := count_directly(rows)):
         return counted

@@ -20,13 +20,15 @@ from .words import compare_rows, copy_row, row_word, store_bytes
 # Distinct rows in order (distinct, bytes), and their int64 counts.
 Histogram = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
-_FEW = 1 << 13  # narrow rows, up to which the counters of a sort by all bits take too long to clear
+# Narrow rows that are sorted at once, in one bucket: 10 ns each. Counters for all bits would take
+# too long to clear.
+FEW = 1 << 13
 
 
 def count_by_sorting(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
     """Count the rows in some ranges, one thread per range. Faster than a table if most differ."""
     if rows.shape[1] <= 8:
-        count = _count_in_cache if len(rows) > _FEW and in_cache.fits(parts) else _count_narrow
+        count = _count_in_cache if len(rows) > FEW and in_cache.fits(parts) else _count_narrow
         return count(rows, parts)
     keys, index = sort_ranges(rows, parts)
     bounds = run_bounds(rows, keys, index)
