@@ -42,13 +42,26 @@ def compress(x: Any, neuron_axis: int, threshold: Any) -> Any:
 
 
 def _pack_bits(fires: Any) -> Any:
-    """Like packbits, little-endian, of which XLA makes a sum for each byte.
+    """Like packbits, little-endian, of which XLA makes a sum for each byte, or for four bytes.
 
-    On one thread of a Zen 4 processor, JAX 0.10 took 1.7 ms for 115,200 rows of 20 by packbits, and
-    0.8 to 1.1 ms by this; for rows of 64 both took the same.
+    Where a row has no power of two of bytes, XLA divides for each byte. On one thread of a Zen 4
+    processor, JAX 0.10 took 1.3 ms for 115,200 rows of 20 byte by byte, and 0.3 ms by four bytes;
+    for 32,768 rows of 32, 0.25 and 0.39 ms.
     """
-    bits = jnp.pad(fires, ((0, 0), (0, -fires.shape[1] % 8))).astype(jnp.uint8)
-    return functools.reduce(operator.or_, (bits[:, place::8] << place for place in range(8)))
+    row_bytes = -(-fires.shape[1] // 8)
+    if row_bytes & (row_bytes - 1) == 0:
+        bits = _padded(fires, 8).astype(jnp.uint8)
+        return functools.reduce(operator.or_, (bits[:, place::8] << place for place in range(8)))
+    words = -(-row_bytes // 4)
+    bits = _padded(fires, 32).reshape(-1, 32).astype(jnp.uint32)
+    sums = (bits << jnp.arange(32, dtype=jnp.uint32)).sum(axis=1, dtype=jnp.uint32)
+    rows = jax.lax.bitcast_convert_type(sums, jnp.uint8).reshape(len(fires), 4 * words)
+    return rows[:, :row_bytes]
+
+
+def _padded(fires: Any, multiple: int) -> Any:
+    """Return rows with more columns, of neurons that do not fire, up to a multiple."""
+    return jnp.pad(fires, ((0, 0), (0, -fires.shape[1] % multiple)))
 
 
 def decompress(packed: Any, neurons: int) -> Any:

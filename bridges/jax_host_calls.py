@@ -23,6 +23,10 @@ try:
     from jax.interpreters.mlir import emit_python_callback
 except ImportError:  # most of it is JAX's own, and a later version may have it elsewhere
     _callback_op_sharding = None  # type: ignore[assignment]
+try:
+    from jax.extend.core import take_current_trace
+except ImportError:  # before JAX 0.10
+    from jax._src.core import take_current_trace
 
 # What is called with the sizes of the batch axes, and with arrays that begin with these.
 Host = Callable[..., None]
@@ -32,8 +36,8 @@ def call_host(host: Host, *arrays: Any) -> Any:
     """Call ``host(batch, *arrays)`` whenever this is executed, in order. Return what tells so.
 
     ``batch``: the sizes of the axes that ``vmap`` puts before those of each array; () without. The
-    arrays are in XLA's memory: what outlives the call must be copied. The result is a zero for each
-    element of the batch.
+    arrays may be in memory of XLA: what outlives the call must be copied. The result is a zero for
+    each element of the batch.
 
     jax.experimental.io_callback would copy each array of 100 KiB and more in a thread of XLA, and
     wait for it. Where XLA has only one, on one processor, that thread is the one that waits. It is
@@ -45,6 +49,15 @@ def call_host(host: Host, *arrays: Any) -> Any:
     given = [jax.lax.stop_gradient(jnp.asarray(array)) for array in arrays]
     [done] = _HOST_CALL.bind(*given or [jnp.zeros(1, jnp.uint8)], host=host, batch=())
     return done
+
+
+def in_transformation() -> bool:
+    """Return whether JAX traces a function now, whose operations it may execute later.
+
+    Arrays that such a function does not get as arguments are no tracers in it.
+    """
+    with take_current_trace() as current, take_current_trace() as outermost:
+        return current is not outermost
 
 
 def tie_to(x: Any, marker: Any) -> Any:

@@ -149,14 +149,14 @@ def record_in_graph(
     packed = compress(states, axis, _first_given(threshold, point.threshold))
     axis %= states.ndim
     neurons, instances = states.shape[axis], 1 if axis == 0 else states.shape[0]
-    sizes = spatial_shape(states.shape, axis)
+    sizes, axis_of_x = spatial_shape(states.shape, axis), axis % x.ndim
     point.intake.check_neurons(neurons)
 
     def record(batch: tuple[int, ...], packed: NDArray[np.uint8], index: Any = 0) -> None:
         batches = packed.reshape(math.prod(batch), *packed.shape[len(batch) :])
         for rows, layer in zip(batches, np.broadcast_to(index, batch).flat, strict=True):
             to = point if layers is None else layers.point(int(layer))
-            to.record(rows, neurons, axis % x.ndim, instances, axis_origin, spatial_shape=sizes)
+            to.record(rows, neurons, axis_of_x, instances, axis_origin, spatial_shape=sizes)
 
     if is_tracer(packed):
         _raise_where_order_is_lost(point)

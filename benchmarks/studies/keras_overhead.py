@@ -6,8 +6,12 @@ The same model bare, with its convolutions captured, and (as capture was done be
 run_eagerly=True; in predict and in fit, round by round and in turns, in one process for each
 backend. Ratios are medians of those within a round, with the least and the most. The table goes
 into docs/keras.md.
+
+``--cpu`` compares seconds of CPU, which other programs on the machine disturb less, ``--backends``
+and ``--methods`` choose: the result is then only printed.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -15,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -49,7 +54,9 @@ def small_resnet() -> Any:
     return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
 
 
-def measure(batches: int, rounds: dict[str, int]) -> dict[str, Any]:
+def measure(
+    batches: int, rounds: dict[str, int], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Any]:
     """Case -> way -> seconds of each round, on the backend of this process."""
     import keras
     import numpy as np
@@ -73,7 +80,7 @@ def measure(batches: int, rounds: dict[str, int]) -> dict[str, Any]:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile("sgd", loss, run_eagerly=way == "run_eagerly")
             models[way] = model
-        for method in ("predict", "fit"):
+        for method in rounds:
             data = (x,) if method == "predict" else (x, y)
             times: dict[str, list[float]] = {way: [] for way in models}
             for number in range(rounds[method] + 1):  # the first traces and compiles
@@ -82,10 +89,10 @@ def measure(batches: int, rounds: dict[str, int]) -> dict[str, Any]:
                     model = models[way]
                     if way.startswith("keep"):
                         ts.reset_efficiency_model(model)
-                    begun = time.perf_counter()
+                    begun = clock()
                     getattr(model, method)(*data, batch_size=size, verbose=0)
                     if number:
-                        times[way].append(time.perf_counter() - begun)
+                        times[way].append(clock() - begun)
             found[f"{name}, {method}"] = times
     return found
 
@@ -106,19 +113,30 @@ def rows(results: dict[str, Any]) -> list[list[str]]:
 
 
 def main() -> None:
-    if "--one" in sys.argv:
-        print(json.dumps(measure(batches=10, rounds=ROUNDS)))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
+    parser.add_argument("--methods", nargs="+", choices=[*ROUNDS], default=[*ROUNDS])
+    parser.add_argument("--cpu", action="store_true", help="compare seconds of CPU")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        clock = time.process_time if given.cpu else time.perf_counter
+        rounds = {method: ROUNDS[method] for method in given.methods}
+        print(json.dumps(measure(batches=10, rounds=rounds, clock=clock)))
         return
     from benchmarks.harness.tables import _between, _markdown
     from benchmarks.studies.keras_applications import PAGE
 
     results = {}
-    for backend in BACKENDS:
+    for backend in given.backends:
         environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
         command = [sys.executable, "-m", "benchmarks.studies.keras_overhead", "--one"]
+        command += ["--methods", *given.methods, *(["--cpu"] if given.cpu else [])]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         results[backend] = json.loads(done.stdout.splitlines()[-1])
         print(*map(" | ".join, rows({backend: results[backend]})), sep="\n", flush=True)
+    if given.cpu or {*given.backends} != {*BACKENDS} or {*given.methods} != {*ROUNDS}:
+        return
     headings = ["backend", "case", "bare", 'keep="states"', 'keep="counts"', "bare, run_eagerly"]
     table = _markdown([headings, ["---"] * len(headings), *rows(results)])
     words = f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors"

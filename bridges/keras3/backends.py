@@ -238,25 +238,26 @@ def _capture_tensorflow(point: CapturePoint, tensor: Any, axis: int) -> Any:
 
 def _capture_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import jax
+    import jax.numpy as jnp
 
-    from .. import jax_functions, jax_tap
+    from .. import jax_host_calls, jax_tap
 
     distribution = keras.distribution.distribution()
     if distribution is not None and distribution.device_mesh.devices.size > 1:
         raise NotCapturable(f"{point.name}: a distribution over several devices cannot be captured")
     point.intake.add_barrier(jax.effects_barrier)
-    if not jax_functions.is_tracer(tensor):
+    if not jax_host_calls.in_transformation():
         pack_and_record(point, tensor, axis)
         return tensor
-    return jax_tap.record_in_graph(tensor, point, axis)
+    return jax_tap.record_in_graph(jnp.asarray(tensor), point, axis)
 
 
 def _tell_jax(tell: Tell, like: object, value: object) -> None:
     import jax
 
-    from .. import jax_functions, jax_host_calls
+    from .. import jax_host_calls
 
-    if not jax_functions.is_tracer(like):
+    if not jax_host_calls.in_transformation():
         jax.effects_barrier()  # type: ignore[no-untyped-call]
         tell(None if value is None else np.asarray(value))
         return

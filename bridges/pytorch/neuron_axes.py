@@ -118,6 +118,8 @@ def _rule_of_quantized(module: Any) -> AxisRule | None:
                 return AxisRule("channels", len(module.kernel_size), defined=True)
             if kind.__name__ in ("Linear", "Embedding", "EmbeddingBag"):
                 return _LAST
+            if kind.__name__ == "RNNBase":
+                return AxisRule("last", batch_second=not module.batch_first, defined=True)
     return None
 
 

@@ -8,7 +8,9 @@ from tensorstate_gpu._version import __version__
 def new_parser() -> argparse.ArgumentParser:
     """Build the parser. What it returns has the name of the command in ``command``."""
     parser = argparse.ArgumentParser(
-        prog="tensorstate", description="See how a neural network uses its neurons."
+        prog="tensorstate",
+        description="See how a neural network uses its neurons.",
+        epilog="tensorstate COMMAND --help describes a command.",
     )
     parser.add_argument("--version", action="version", version=f"tensorstate_gpu {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -62,6 +64,7 @@ def _add_capture(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "capture",
         help="run a model of yours on inputs of yours, and measure its layers",
         description=_CAPTURE,
+        epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     capture.add_argument(
@@ -121,6 +124,11 @@ def _add_capture(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     capture.set_defaults(command="capture")
 
 
+_EXAMPLES = """\
+for example, of a file mine.py in the current folder:
+  tensorstate capture mine:model --inputs mine:images --labels mine:labels --html report.html
+  tensorstate capture mine:model --inputs mine:batches --attach "Conv*" --store run.zarr
+"""
 _CAPTURE = """\
 Runs a model on inputs, in evaluation mode and without gradients, and prints the measures of its
 layers. It imports your modules from the current folder, or where they are installed, and so

@@ -11,13 +11,18 @@ from tensorstate_gpu._arrays.array_types import Weights
 from tensorstate_gpu._arrays.host_arrays import host_array, native_array
 
 
+def is_layer(value: object) -> bool:
+    """Return whether this has counts to be asked for. A tensor of torch has histogram(), too."""
+    return all(callable(getattr(value, name, None)) for name in ("counts", "histogram"))
+
+
 def weights(counts: Weights, argument: str) -> NDArray[Any]:
     """Return finite weights >= 0 with a positive sum, (states,), from an array or ``.counts``.
 
     The result is a NumPy array, or a CuPy array of the same memory if the weights are on a GPU.
     """
     attribute = getattr(counts, "counts", None)
-    if callable(attribute) and callable(getattr(counts, "histogram", None)):  # a layer
+    if is_layer(counts):
         raise TypeError(f"{argument} is a {type(counts).__name__}: pass its histogram()")
     values = native_array(
         counts if attribute is None or callable(attribute) else attribute, argument
@@ -79,7 +84,7 @@ def count_table(values: object, argument: str, accepted: str) -> NDArray[np.int6
 
 def _advice(values: object, argument: str) -> str | None:
     """Return what has a table, if something was given that could make one."""
-    if callable(getattr(values, "histogram", None)):
+    if is_layer(values):
         needed = "counts_by()" if argument == "by_label" else "grouped()"
         return f"a layer has {needed}"
     if argument == "groups" and hasattr(values, "entropy"):

@@ -73,5 +73,5 @@ class Misaligned:
 
 def test_misaligned_cuda_tensors_are_left_to_the_check_of_capsules(monkeypatch):
     """A kernel that loads a number from such an address fails for the rest of the process."""
-    monkeypatch.setattr(dlpack, "_plain_types", lambda: {Misaligned})
+    monkeypatch.setattr(dlpack, "plain_types", lambda: {Misaligned})
     assert dlpack.plain_torch_tensor(Misaligned()) is None

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu._cli.main import main
+from tensorstate_gpu._cli.parser import new_parser
 from tests.support.samples import thinned
 
 HEADING = (
@@ -26,6 +28,14 @@ HEADING = (
 def tensorstate(*arguments):
     command = [sys.executable, "-m", "tensorstate_gpu", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+
+
+def test_the_examples_of_the_help_are_commands(capsys):
+    with pytest.raises(SystemExit):
+        main(["capture", "--help"])
+    examples = re.findall("^ +tensorstate (.*)", capsys.readouterr().out, re.MULTILINE)
+    options = [new_parser().parse_args(shlex.split(example)) for example in examples]
+    assert [each.model for each in options] == ["mine:model"] * 2
 
 
 def table(output):

@@ -65,7 +65,8 @@ def forget_numbers(tensor: Tensor) -> None:
 def _memory_of(tensor: Tensor) -> int | None:
     """Return what a tensor shares with its views; None if it has no memory of its own."""
     try:
-        return tensor.untyped_storage()._cdata
+        memory: int = tensor.untyped_storage()._cdata
+        return memory
     except (NotImplementedError, RuntimeError):
         return None
 

@@ -138,7 +138,7 @@ def _inputs_along(axis: Axis, keys: Axes | None) -> Axis:
     return keys[1] if size_of(keys[1]) == size_of(axis) else axis
 
 
-@rule(" ".join(_RECURRENT))
+@rule(" ".join([*_RECURRENT, "quantized_lstm", "quantized_gru"]))
 def _recurrent(call: Call) -> Result:
     axes = call.known(call.tensors[0])
     same = axes is not None and len(axes) == call.out.ndim

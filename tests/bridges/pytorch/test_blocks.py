@@ -50,17 +50,9 @@ def test_whole_transformers(kind, batch_first):
     np.testing.assert_array_equal(point.raw_states, expected_rows(by_instance))
 
 
-class SwinMLP(nn.Module):
-    """Images as (batch, height, width, features)."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return -x
-
-
 @pytest.mark.parametrize(
     ("layer", "shape", "axis"),
     [
-        (SwinMLP(), (2, 3, 5, 4), 3),
         (nn.LocalResponseNorm(2), (2, 5, 6), 1),
         (nn.CrossMapLRN2d(2), (2, 5, 6, 3), 1),
         (nn.FractionalMaxPool2d(2, output_size=2), (2, 5, 6, 6), 1),

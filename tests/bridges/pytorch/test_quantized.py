@@ -178,3 +178,19 @@ def test_quantised_operators_are_followed(function, axis):
     point = run["1_post_states"]
     assert (point.axis, point.axis_origin) == (axis, "flow")
     assert list(point.counts_by()) == [0, 1]
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_with_quantized_weights(kind, batch_first):
+    plain = nn.ModuleDict({"rnn": kind(4, 6, batch_first=batch_first), "act": nn.ReLU()})
+    model = torch.ao.quantization.quantize_dynamic(plain, {kind}, dtype=torch.qint8)
+    model.forward = lambda x: model["act"](model["rnn"](x)[0])
+    shape = (3, 7, 4) if batch_first else (7, 3, 4)
+    with ts.capture(model, ["rnn", "act"], batch_axis=1 - batch_first) as run:
+        run.labels(range(3))
+        output = model(images(*shape))
+    assert [(p.axis, p.axis_origin) for p in run.values()] == [(2, "layer"), (2, "flow")]
+    for label in range(3):
+        own = output[label] if batch_first else output[:, label]
+        assert run["act"].counts_by()[label] == ts.count_states(packed(own > 0), neurons=6)

@@ -118,6 +118,14 @@ def test_only_packed_rows_leave_the_graph():
     assert [(rows.dtype, rows.shape) for rows in seen] == [(np.uint8, (5, 2))]
 
 
+def test_the_function_that_records_keeps_no_tracer():
+    equations = jax.make_jaxpr(network(ts.Run()))(W, XS[0]).eqns
+    [call] = (each for each in equations if each.primitive.name == "tensorstate_host_call")
+    held = [cell.cell_contents for cell in call.params["host"].__closure__]
+    assert held
+    assert not any(isinstance(each, jax.core.Tracer) for each in held)
+
+
 @pytest.mark.parametrize("remat", [jax.checkpoint, lambda f: jax.jit(jax.checkpoint(f))])
 def test_inside_checkpoint_the_error_names_the_way_out(remat):
     with pytest.raises(RuntimeError, match=r"jax.checkpoint.*return compress_states\(x\)"):

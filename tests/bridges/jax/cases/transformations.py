@@ -48,6 +48,15 @@ def test_compress_is_the_same_inside_jit(name, axis, threshold):
     np.testing.assert_array_equal(inside, expected)
 
 
+def test_any_number_of_neurons_is_packed_inside_jit():
+    bools = np.random.default_rng(0).integers(0, 2, (9, 101)).astype(np.bool_)
+    for rows in (bools, bools[:0]):
+        arrays = [rows[:, :neurons] for neurons in (1, 16, 17, 20, 24, 33, 64, 65, 96, 101)]
+        packed = jax.jit(lambda *arrays: [*map(ts.compress_states, arrays)])(*arrays)
+        for ours, array in zip(packed, arrays, strict=True):
+            np.testing.assert_array_equal(ours, ts.compress_states(array))
+
+
 def test_one_threshold_for_each_neuron():
     x, bits = numbers("float32")
     thresholds = np.linspace(-1, 1, 11).tolist()

@@ -51,6 +51,21 @@ def test_layers_that_run_in_some_passes():
     assert "training_only_states 2 of 5 passes" in " ".join(str(run.report()).split())
 
 
+@pytest.mark.each_process
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX compiles by itself")
+def test_a_compiled_function_whose_inputs_are_constants():
+    import jax
+
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")])
+    values = [variable.value for variable in model.trainable_variables]
+    step = jax.jit(lambda values: model.stateless_call(values, [], X)[0])
+    with ts.capture(model, "dense", method="both") as run:
+        for _ in range(3):
+            step(values)
+    for point in run.values():
+        assert (point.passes, point.instance_count) == ((3, 3), 24)
+
+
 def test_a_branch_that_the_data_choose():
     model = built()
     with ts.capture(model, ["always", "chosen"]) as run:
