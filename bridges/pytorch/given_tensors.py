@@ -157,13 +157,13 @@ def _parts_of(value: object, may_load: bool) -> list[object]:
 
 
 def _parts_of_list(values: list[object]) -> list[object]:
-    """Return the tensors of a list that has other things, too, as a DataLoader makes one.
+    """Return the tensors and mappings of a list that has tensors and others: a DataLoader's batch.
 
     None where those are lists with tensors: nothing tells what these are.
     """
-    if not values or not isinstance(values[0], torch.Tensor):
-        return []
-    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    is_tensor = [isinstance(value, torch.Tensor) for value in values]
     lists = (value for value in values if isinstance(value, (list, tuple)))
     is_nested = any(isinstance(part, torch.Tensor) for each in lists for part in each)
-    return [] if is_nested or len(tensors) == len(values) else list(tensors)
+    if is_nested or all(is_tensor) or not any(is_tensor):
+        return []
+    return [value for value in values if isinstance(value, (torch.Tensor, Mapping))]

@@ -9,11 +9,11 @@ from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._states.grouped_counts import GroupedCounts
 from tensorstate_gpu._states.rank_exchange import agreed
 from tensorstate_gpu._states.state_counts import StateCounts
-from tensorstate_gpu.errors import NothingCaptured, RowsNotKept
+from tensorstate_gpu.errors import NothingCaptured
 from tensorstate_gpu.reporting import Report
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
-from tensorstate_gpu.reporting.layer_report import LayerReport, Measured
+from tensorstate_gpu.reporting.layer_report import NOT_BY_GROUP, LayerReport, Measured
 from tensorstate_gpu.reporting.network_report import summarise
 from tensorstate_gpu.training.over_ranks import counts_over_ranks
 from tensorstate_gpu.training.scalars import Scalars, phase_scalars
@@ -57,8 +57,9 @@ class PhaseCounts:
     def report(self, phase: str = TRAIN, accuracy: float | None = None, beta: float = 2) -> Report:
         """Return the measures of all layers in a phase, as a table that has figures and a page.
 
-        Of this process; with ``groups``, with ranges. ``accuracy``, ``beta``: as for ts.report().
-        Raises NothingCaptured if no pass of the phase was captured.
+        Of this process; with ``groups``, with ranges of the layers whose inputs are known.
+        ``accuracy``, ``beta``: as for ts.report(). Raises NothingCaptured if no pass of the phase
+        was captured.
         """
         self._read_stages()
         windows = self._sampler.windows.get(phase, {})
@@ -127,7 +128,7 @@ def _measured(
 ) -> Measured:
     try:
         estimate = window.grouped().estimate("efficiency")
-    except RowsNotKept:
+    except NOT_BY_GROUP:
         estimate = None
     counts = window.counts()
     measures = LayerReport.of(name, counts, estimate)

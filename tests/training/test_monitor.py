@@ -58,6 +58,29 @@ def test_a_report_of_a_phase(groups):
         assert report.origin["phase of training"] == phase
 
 
+class Shuffled(nn.Module):
+    """A network that loses track of its inputs after the first layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.second(self.first(x)[torch.randperm(len(x))])
+
+
+def test_a_report_of_layers_whose_inputs_are_unknown():
+    model = Shuffled()
+    monitor = ts.StateMonitor(model, "Linear", every_n_steps=1, groups=4)
+    for step in range(2):
+        model(images(40, 6, seed=step))
+        monitor.step()
+    report = monitor.report()
+    assert report["first"].lower is not None
+    assert report["second"].lower is None
+    assert report["second"].states == monitor.counts("second").total == 80
+
+
 def test_a_training_is_not_disturbed():
     plain, watched = network(), network()
     train(plain, range(10))

@@ -25,6 +25,17 @@ class Module(nn.Module):
         return self.layer(batch[0]).sum()
 
 
+class Taken(nn.Module):
+    """Takes a part of a dictionary."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+    def forward(self, parts):
+        return parts[self.name]
+
+
 class Joined(Module):
     def forward(self, listed):
         return self.layer(torch.stack(listed))
@@ -79,6 +90,28 @@ def test_a_batch_of_inputs_and_names(method):
             model(batch) if method == "forward" else model.training_step(batch, 0)
     assert run.instance_count == 5
     assert run["layer"].states_per_instance() == 1
+
+
+class InDictionaries(Named):
+    """Inputs with a name for each part, and their classes."""
+
+    def __getitem__(self, number):
+        return {"text": f"input {number}", "numbers": images(6, seed=number)}, number % 2
+
+
+@pytest.mark.parametrize("method", ["forward", "training_step"])
+@pytest.mark.parametrize("has_labels", [False, True])
+def test_a_batch_of_dictionaries_and_classes(method, has_labels):
+    model = Module(nn.Sequential(Taken("numbers"), LINEAR))
+    with ts.capture(model, "Linear") as run:
+        for batch in DataLoader(InDictionaries(), batch_size=2):
+            assert [type(part) for part in batch] == [dict, torch.Tensor]
+            if has_labels:
+                run.labels(batch[1])
+            model(batch) if method == "forward" else model.training_step(batch, 0)
+    assert run.instance_count == 5
+    if has_labels:
+        assert {label: part.total for label, part in run[0].counts_by().items()} == {0: 3, 1: 2}
 
 
 def test_labels_tell_that_two_views_are_a_batch():
