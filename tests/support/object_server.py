@@ -44,7 +44,7 @@ class Server:
         self.port = int(said.partition("http://127.0.0.1:")[2].split()[0])
 
     def request(self, method, path, body=b""):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with contextlib.closing(connection):
             connection.request(method, path, body)
             response = connection.getresponse()

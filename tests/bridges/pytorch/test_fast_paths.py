@@ -228,11 +228,11 @@ def followed_in_another_thread():
 
     def wait(x: torch.Tensor) -> None:
         follows.set()
-        may_end.wait(10)
+        may_end.wait(600)
 
     other = threading.Thread(target=follow, args=[wait])
     other.start()
-    assert follows.wait(10)
+    assert follows.wait(600)
     try:
         yield
     finally:
