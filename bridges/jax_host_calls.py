@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import io_callback
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import batching, mlir
 from numpy.typing import NDArray
 
 try:
@@ -46,6 +46,7 @@ def call_host(host: Host, *arrays: Any) -> Any:
     Raises RuntimeError inside jax.checkpoint.
     """
     _raise_inside_checkpoint()
+    # A gradient that stops here needs no rule for how a call is differentiated.
     given = [jax.lax.stop_gradient(jnp.asarray(array)) for array in arrays]
     [done] = _HOST_CALL.bind(*given or [jnp.zeros(1, jnp.uint8)], host=host, batch=())
     return done
@@ -84,11 +85,6 @@ def _call_now(*given: Any, host: Host, batch: tuple[int, ...]) -> list[Any]:
 def _result_of(*_: Any, host: Host, batch: tuple[int, ...]) -> tuple[list[Any], set[Any]]:
     del host
     return [jax.core.ShapedArray(batch, np.dtype(np.uint8))], {_IN_ORDER}
-
-
-def _differentiated(given: Sequence[Any], _: Sequence[Any], **about: Any) -> tuple[Any, list[Any]]:
-    done = _HOST_CALL.bind(*given, **about)
-    return done, [ad.Zero.from_primal_value(each) for each in done]  # type: ignore[attr-defined]
 
 
 def _batched(
@@ -135,7 +131,6 @@ def _by_io_callback(*given: Any, host: Host, batch: tuple[int, ...]) -> list[Any
 
 _HOST_CALL.def_impl(_call_now)
 _HOST_CALL.def_effectful_abstract_eval(_result_of)
-ad.primitive_jvps[_HOST_CALL] = _differentiated
 batching.primitive_batchers[_HOST_CALL] = _batched
 if _callback_op_sharding is None:
     _lowering = mlir.lower_fun(_by_io_callback, multiple_results=True)
