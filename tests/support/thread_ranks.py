@@ -53,9 +53,9 @@ class ThreadRanks:
 def on_ranks(size, program, kind=ThreadRanks):
     """What program(ranks) returns on each of so many ranks, or the exception that it raises.
 
-    A rank that waits for one that has ended fails after some seconds, as a job would hang.
+    A rank that waits for one that has ended fails after ten minutes, as a job would hang.
     """
-    board, barrier = [None] * size, threading.Barrier(size, timeout=10)
+    board, barrier = [None] * size, threading.Barrier(size, timeout=600)
 
     def run_rank(rank):
         try:
@@ -75,7 +75,7 @@ def parts_of(ranks, shape, dim):
     mesh = np.arange(ranks.size).reshape(shape)
     lines = np.moveaxis(mesh, dim, -1).reshape(-1, shape[dim]).tolist()
     line = next(line for line in lines if ranks.rank in line)
-    new = [None] * len(line), threading.Barrier(len(line), timeout=10)
+    new = [None] * len(line), threading.Barrier(len(line), timeout=600)
     board, barrier = ranks.of_all(new)[line[0]]  # that of the first of them
     part = ThreadRanks(line.index(ranks.rank), board, barrier)
     part.places = line
