@@ -79,14 +79,25 @@ def _power_of_2(at_least: float, most: int) -> int:
     return power
 
 
+def sample_words(
+    rows: NDArray[np.uint8], word: int, ranges: list[Range], at_least: int
+) -> NDArray[np.uint64]:
+    """Return a word of each of some rows, evenly spread over all ranges.
+
+    Their distance is odd, because the rows of images repeat in powers of two.
+    """
+    step = max(1, sum(stop - start for start, stop in ranges) // at_least - 1) | 1
+    sample = np.concatenate([rows[start:stop:step] for start, stop in ranges])
+    words = np.empty(len(sample), np.uint64)
+    load_words(sample, word, words)
+    return words
+
+
 def _sample_cells(
     rows: NDArray[np.uint8], word: int, ranges: list[Range], buckets: int
 ) -> tuple[np.uint64, np.uint64, NDArray[np.uint16]]:
     """Sample keys. Return the lowest, a cell's width as a shift, and the bucket of each cell."""
-    step = max(1, sum(stop - start for start, stop in ranges) // (_SAMPLE_PER_BUCKET * buckets))
-    sample = np.concatenate([rows[start:stop:step] for start, stop in ranges])
-    keys = np.empty(len(sample), np.uint64)
-    load_words(sample, word, keys)
+    keys = sample_words(rows, word, ranges, _SAMPLE_PER_BUCKET * buckets)
     low, high = int(keys.min()), int(keys.max())
     shift = np.uint64(max(0, (high - low).bit_length() - _CELLS.bit_length() + 1))
     # bincount() of NumPy before 2.2 rejects uint64.

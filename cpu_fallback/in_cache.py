@@ -9,7 +9,7 @@ all bits. Where neurons seldom fire, sorting them as in radix.py took up to twic
 import numpy as np
 from numpy.typing import NDArray
 
-from .buckets import load_words
+from .buckets import sample_words
 from .compiling import inlined, kernel
 from .intrinsics import address_of
 from .kernel_types import Bytes, Index, Int, Ints, Words
@@ -35,15 +35,11 @@ def fits(parts: list[Range]) -> bool:
 def split_words(rows: NDArray[np.uint8], parts: list[Range]) -> list[tuple[np.uint64, np.uint64]]:
     """Split all words into ranges [low, high] with about equal numbers of rows; at most one a part.
 
-    A sample tells where. Its step is odd, because the rows of images repeat in powers of two.
+    A sample tells where.
     """
     if len(parts) == 1:
         return [(np.uint64(0), _HIGHEST_WORD)]
-    step = sum(stop - start for start, stop in parts) // (_SAMPLE * len(parts)) | 1
-    sample = np.concatenate([rows[start:stop:step] for start, stop in parts])
-    words = np.empty(len(sample), np.uint64)
-    load_words(sample, 0, words)
-    words.sort()
+    words = np.sort(sample_words(rows, 0, parts, _SAMPLE * len(parts)))
     lows = np.unique(words[len(words) * np.arange(1, len(parts)) // len(parts)])
     lows = lows[lows > 0]
     return [*zip([np.uint64(0), *lows], [*(lows - np.uint64(1)), _HIGHEST_WORD], strict=True)]
@@ -115,8 +111,8 @@ def _differ(words: Words, least: np.uint64, low: Int) -> bool:
 def _sort_by_all_bits(words: Words, least: np.uint64, bits: Int) -> Words:
     """Sort by ``bits`` bits of each word - ``least``, some at a time, from the lowest on.
 
-    Each half has counters of its own. In one, a word that follows an equal one would have to wait
-    until its counter is written.
+    Each half has counters of its own, unlike in radix.py, whose passes may carry an index: a word
+    that follows an equal one would have to wait until its counter is written.
     """
     digits = max(1, (bits + _DIGIT - 1) // _DIGIT)
     digit = (bits + digits - 1) // digits

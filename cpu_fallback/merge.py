@@ -13,8 +13,8 @@ from .compiling import kernel, read_only
 from .intrinsics import address_of
 from .kernel_types import Bytes, Int, Ints, Words
 from .radix import sort_buckets
-from .sort import gather_rows, run_bounds, sort_ranges
-from .threads import Range, run, split_ranges, thread_ranges
+from .sort import gather_rows, parts_to_sort, run_bounds, sort_ranges
+from .threads import Range, run, split_ranges
 from .words import compare_rows, copy_row, row_word, store_bytes
 
 # Distinct rows in order (distinct, bytes), and their int64 counts.
@@ -37,7 +37,7 @@ def count_by_sorting(rows: NDArray[np.uint8], parts: list[Range]) -> Histogram:
 
 def count_weighted(rows: NDArray[np.uint8], weights: NDArray[np.int64]) -> Histogram:
     """Count rows, at least one, each as often as its weight says."""
-    parts = thread_ranges(len(rows), 96 * len(rows))
+    parts = parts_to_sort(len(rows))
     keys, index = sort_ranges(rows, parts)
     starts = run_bounds(rows, keys, index)[:-1]
     return gather_rows(rows, index[starts], len(parts)), np.add.reduceat(weights[index], starts)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .count import count, new_table
 from .merge import Histogram, count_weighted, in_order, merge
+from .sort import parts_to_sort
 from .table import Table, never_stop
 from .threads import run, thread_ranges
 
@@ -211,7 +212,7 @@ class Counter:
 
 def _ordered(table: Table) -> Histogram:
     rows, counts = table.entries()
-    threads = len(thread_ranges(len(rows), 96 * len(rows)))
+    threads = len(parts_to_sort(len(rows)))
     return in_order(rows, counts, threads)
 
 

@@ -21,12 +21,20 @@ _PREFETCH_BYTES = 1 << 13  # of wide rows: 20 MB in rows of 2 KB were gathered i
 _PREFETCH_ROWS = 16  # rows whose cache lines are prefetched before they are read
 
 
+def parts_to_sort(rows: int) -> list[Range]:
+    """Split rows into a range for each thread that is worth waking to sort them.
+
+    About six passes read a word of 8 bytes for each row, and write it.
+    """
+    return thread_ranges(rows, 6 * 16 * rows)
+
+
 def sort(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the bounds of runs of equal rows, and the stable order; see the Backend protocol."""
     rows = np.ascontiguousarray(packed)
     if not len(rows):
         return np.zeros(1, np.int64), np.zeros(0, np.int64)
-    keys, index = sort_ranges(rows, thread_ranges(len(rows), 96 * len(rows)))
+    keys, index = sort_ranges(rows, parts_to_sort(len(rows)))
     return run_bounds(rows, keys, index), index
 
 

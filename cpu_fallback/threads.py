@@ -58,7 +58,7 @@ def _wake_elsewhere() -> None:
 
     Linux wakes a thread where its caller runs if no other processor seems idle, as on virtual
     machines, where an idle one may be lent to others. It then waits until its caller is done: on a
-    machine with two processors in 9 of 10 calls after a pause of 3 ms.
+    machine with two processors in most calls after a pause of some milliseconds.
 
     Only threads that were told otherwise are told: each takes a microsecond.
     """
