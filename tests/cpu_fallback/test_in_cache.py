@@ -1,5 +1,7 @@
 """Counting some ten thousand narrow rows, of which each thread sorts a range of values."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,19 @@ def test_each_row_is_counted_once(name, width, threads):
     np.testing.assert_array_equal(counts, times)
 
 
+@pytest.mark.parametrize("width", [3, 7])
+def test_a_thread_writes_no_rows_of_others(width, monkeypatch):
+    """Also where the others have written theirs before it: words are longer than rows."""
+    monkeypatch.setattr(
+        sys.modules[count_by_sorting.__module__],
+        "run",
+        lambda task, each: [task(*one) for one in reversed(each)][::-1],
+    )
+    rows = np.ascontiguousarray(WORDS["random"].view(np.uint8).reshape(ROWS, 8)[:, :width])
+    packed, _ = count_by_sorting(rows, split_ranges(ROWS, 3))
+    np.testing.assert_array_equal(packed, testing.count(rows)[0])
+
+
 def test_rows_of_some_ranges_only():
     rows = WORDS["random"].view(np.uint8).reshape(ROWS, 8)
     parts = [(10, 3000), (9990, ROWS), (3000, 9000)]
@@ -65,7 +80,7 @@ def test_rows_of_some_ranges_only():
 def test_threads_have_about_as_many_rows_each(threads):
     """Also where rows repeat in powers of two, as those of images do."""
     places = np.sort(WORDS["random"][:64])
-    words = np.add.outer(np.arange(512, dtype=np.uint64), places).ravel()
+    words = np.add.outer(np.arange(520, dtype=np.uint64), places).ravel()
     rows = words.view(np.uint8).reshape(-1, 8)
     ranges = in_cache.split_words(rows, split_ranges(len(rows), threads))
     assert ranges[0][0] == 0
