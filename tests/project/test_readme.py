@@ -56,6 +56,15 @@ def test_the_code_of_the_page_on_statistics_prints_what_it_says(capsys):
         assert capsys.readouterr().out.split() == re.findall(r"print.*  # ([\w.]+)", program)
 
 
+def test_each_source_of_the_page_on_statistics_is_among_its_references():
+    text, references = (ROOT / "docs/statistics.md").read_text().split("## References\n")
+    cited = {*re.findall(r"([A-Z][a-z]+) \(?((?:19|20)\d\d)\b", text)}
+    listed = re.split(r"^- ", references, flags=re.MULTILINE)
+    assert len(cited) > 15
+    for name, year in cited:
+        assert any(name in each and f"({year})." in each for each in listed), f"{name} {year}"
+
+
 def test_the_code_of_the_page_on_concepts_prints_what_it_says(capsys):
     page = (ROOT / "docs/concepts.md").read_text()
     (program,) = programs_of("docs/concepts.md")
