@@ -113,8 +113,9 @@ class Estimate:
         cut = f" ({_CUT})" if self.is_cut else ""
         word = "bounds" if self.confidence_interval is None else "95 % interval"
         return (
-            f"Estimate({self.value:.4g}{margin}{self._unit}{cut}, {word} {self.lower:.4g} to {self.upper:.4g}, "
-            f"{self.quality}, coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
+            f"Estimate({self.value:.4g}{margin}{self._unit}{cut}, "
+            f"{word} {self.lower:.4g} to {self.upper:.4g}, {self.quality}, "
+            f"coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
         )
 
     def _repr_html_(self) -> str:

@@ -108,7 +108,7 @@ def test_the_code_of_the_page_on_clusters_runs(tmp_path, monkeypatch, capsys):
 @with_graphviz
 def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     page = (ROOT / "docs/reports.md").read_text()
-    (program,) = programs_of("docs/reports.md")
+    program = "\n".join(programs_of("docs/reports.md"))
     environment = os.environ | {"MPLBACKEND": "Agg"}
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(
@@ -118,6 +118,7 @@ def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", page)
     assert sorted(pictures) == sorted(path.name for path in tmp_path.glob("*.png"))
     assert len(pictures) == 9
+    assert (tmp_path / "paper.pdf").stat().st_size > 5000
 
 
 def committed(path):

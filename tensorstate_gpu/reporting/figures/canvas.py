@@ -179,7 +179,7 @@ def say_of_what(ax: Axes, layer: object, *more: str) -> None:
     """Write above axes which layer they show, by its name or if it has one, and what else."""
     name = layer if isinstance(layer, str) else getattr(layer, "name", None)
     known = shown_layers([name]).values() if isinstance(name, str) else ()
-    ax.set_title(", ".join([*known, *more]), size=10).set_parse_math(False)
+    ax.set_title(", ".join([*known, *more]), size="medium").set_parse_math(False)
 
 
 def name_layers(ax: Axes, names: Sequence[str]) -> None:

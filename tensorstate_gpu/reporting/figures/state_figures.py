@@ -86,12 +86,12 @@ def plot_discovery(
         )
         rows = halved(sample.rows)
         bits = [rarefied(sample, int(each), moments_from=100) for each in rows]
-        gained = f" (+{bits[-1] - bits[-2]:.2f} bits by the last half)" if len(bits) > 1 else ""
+        gained = f" (+{bits[-1] - bits[-2]:.2f} bits)" if len(bits) > 1 else ""
         ax.plot(rows, bits, marker="o", markersize=3.5, label=names[name] + gained, **style)
     ax.set_xscale("log", base=2)
     ax.set(xlabel="rows", ylabel="entropy in bits", ylim=(0, None))
     plain(ax, "both")
-    name_lines(ax)
+    name_lines(ax, "gained by the last half")
     return ax
 
 
