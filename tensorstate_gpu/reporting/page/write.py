@@ -13,6 +13,7 @@ from os import PathLike
 
 from tensorstate_gpu._process.new_files import check_new, new_file
 from tensorstate_gpu._version import __version__
+from tensorstate_gpu.reporting.figures.canvas import shown_layers
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.page.chart_data import divergence_data, layer_data, training_data
 from tensorstate_gpu.reporting.page.chosen_layers import chosen_layers, why_chosen
@@ -85,6 +86,7 @@ def _contents(report: Network, training: Log | None) -> dict[str, object]:
     layers = report.layers
     chosen = chosen_layers(layers, profiles)
     names = [layers[index].layer for index in chosen]
+    shown = shown_layers(names)
     by_label = [table for table in report.by_label if table.layer in names]
     phases = training_data(training)
     return {
@@ -94,13 +96,17 @@ def _contents(report: Network, training: Log | None) -> dict[str, object]:
         "sentences": about_network(report),
         "by_label": by_label,
         "phases": phases,
+        "qualities": {layer.quality for layer in layers},
         "why_chosen": why_chosen(len(chosen), len(layers)),
         "about": {
             index: about_layer(layers[index], profiles.get(layers[index].layer)) for index in chosen
         },
         "data": {
             "charts": all_charts(),
-            "efficiency": [_efficiency(layers[index]) for index in chosen],
+            "efficiency": [
+                {"name": shown[layers[index].layer], **_efficiency(layers[index])}
+                for index in chosen
+            ],
             "layers": [layer_data(profiles[name]) if name in profiles else {} for name in names],
             "labels": [divergence_data(table.divergences) for table in by_label],
             "training": phases,
