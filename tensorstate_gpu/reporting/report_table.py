@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._html import html_bar, html_summary, html_table
 from tensorstate_gpu.information.estimated_measure import Quality
 from tensorstate_gpu.reporting.label_table import LabelTable
@@ -170,11 +171,16 @@ class Report:
         ------
         ImportError
             If jinja2, altair or vl-convert-python is not installed.
+        TypeError
+            If ``origin`` is no mapping, or ``training`` none of steps to scalars.
         ValueError
             If the file exists: it is not overwritten.
         OSError
             If it cannot be written. Nothing is left then.
         """
+        if not isinstance(origin, Mapping | None):
+            kind = type(origin).__name__
+            raise TypeError(f"origin must be a mapping of names to texts, got {kind}")
         write_page(self, path, title, {**self.origin, **(origin or {})}, training)
 
     def summary(self) -> list[tuple[str, str]]:
@@ -225,7 +231,11 @@ class Report:
         return f"{format_percent(value)} ({word}: {format_range(*limits)})"
 
     def to_text(self, width: int | None = None) -> str:
-        """Return what print() shows. Tables that are wider than ``width`` columns are folded."""
+        """Return what print() shows. Tables that are wider than ``width`` columns are folded.
+
+        Raises TypeError or ValueError for a width that is no positive integer.
+        """
+        width = None if width is None else positive_integer(width, "width")
         table = text_table([HEADINGS, *(layer.cells() for layer in self.layers)], width)
         by_label = [each.to_text(width) for each in self.by_label]
         return "\n\n".join([table, text_list(self.summary()), *by_label])

@@ -248,6 +248,23 @@ def test_what_is_no_table(run, plot):
     assert not plt.get_fignums()
 
 
+@pytest.mark.parametrize(
+    "plot",
+    [reporting.plot_rank_frequency, reporting.plot_discovery, reporting.plot_firing_rates],
+)
+def test_what_names_no_layers(run, plot):
+    _, ax = plt.subplots()
+    with pytest.raises(TypeError, match="a list of names, got Axes; axes are given as ax="):
+        plot(run.report(), ax)
+    with pytest.raises(TypeError, match=r"a list of names, got float$"):
+        plot(run.report(), 1.5)
+    with pytest.raises(ValueError, match="layers is empty; at least one layer is needed"):
+        plot(run.report(), [])
+    with pytest.raises(ValueError, match="no layer 'b'; there are known"):
+        plot(run.report(), "b")
+    assert len(plot(run.report(), 0).figure.axes) == 1
+
+
 def test_class_divergences_of_a_report():
     """That of the layer that is named; a name is needed where there are several."""
     labels = np.arange(600) % 3

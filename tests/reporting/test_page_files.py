@@ -56,6 +56,13 @@ def test_a_library_that_is_missing(report, tmp_path, monkeypatch, library):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("origin", ["LeNet-5", [("data", "digits")]])
+def test_what_is_no_origin(origin, report, tmp_path):
+    with pytest.raises(TypeError, match="origin must be a mapping of names to texts, got"):
+        report.to_html(tmp_path / "report.html", origin=origin)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("log", [[1, 2], 3, {1: 3}, {"x": {}}, {2.5: {"train/efficiency/a": 1.0}}])
 def test_what_is_no_log_of_a_training(log, report, tmp_path):
     with pytest.raises(TypeError, match=r"log of a training must be a mapping|step must be an int"):

@@ -203,6 +203,12 @@ def test_bad_numbers(run, accuracy, beta, error):
         ts.report(run, accuracy, beta)
 
 
+@pytest.mark.parametrize(("width", "error"), [("80", TypeError), (0, ValueError), (9.5, TypeError)])
+def test_bad_widths(run, width, error):
+    with pytest.raises(error, match="width must be"):
+        run.report().to_text(width)
+
+
 @pytest.mark.parametrize("model", [object(), None, [new_point()], ts.Run([])])
 def test_a_model_without_capture_points(model):
     with pytest.raises(ValueError, match="has no capture points to report") as raised:

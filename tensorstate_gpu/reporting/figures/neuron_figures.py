@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from tensorstate_gpu.reporting.figures.canvas import (
     BLUE,
     ORANGE,
     RED,
+    Layers,
     Table,
     by_layer,
     columns_of,
@@ -39,7 +39,7 @@ _CONSTANT = ((0, "x", RED, "never fires"), (100, "^", ORANGE, "always fires"))  
 
 
 def plot_firing_rates(
-    report: HasMeasures | Table, layers: str | Sequence[str] | None = None, ax: Axes | None = None
+    report: HasMeasures | Table, layers: Layers = None, ax: Axes | None = None
 ) -> Axes:
     """Draw the firing rate of each neuron, with a row of dots for each layer.
 
