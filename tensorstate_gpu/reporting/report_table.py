@@ -152,6 +152,7 @@ class Report:
         title: str = "How the network uses its neurons",
         origin: Mapping[str, str] | None = None,
         training: Log | None = None,
+        overwrite: bool = False,
     ) -> None:
         """Write a page with sentences, charts and tables: one file that needs no network.
 
@@ -166,6 +167,8 @@ class Report:
             ``origin``): the data, say.
         training : mapping of step to scalars, optional
             For a chart of the layers' efficiency while the network learned; see `plot_training`.
+        overwrite : bool
+            Whether a file of this name is replaced, as where a cell of a notebook runs again.
 
         Raises
         ------
@@ -174,14 +177,15 @@ class Report:
         TypeError
             If ``origin`` is no mapping, or ``training`` none of steps to scalars.
         ValueError
-            If the file exists: it is not overwritten.
+            If the file exists, without ``overwrite=True``.
         OSError
-            If it cannot be written. Nothing is left then.
+            If it cannot be written. Nothing new is left then.
         """
         if not isinstance(origin, Mapping | None):
             kind = type(origin).__name__
             raise TypeError(f"origin must be a mapping of names to texts, got {kind}")
-        write_page(self, path, title, {**self.origin, **(origin or {})}, training)
+        told = {**self.origin, **(origin or {})}
+        write_page(self, path, title, told, training, overwrite=overwrite)
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).

@@ -30,10 +30,10 @@ _FILES = resources.files("tensorstate_gpu.reporting.page")
 _FRAMEWORKS = ("torch", "keras", "tensorflow", "jax", "numpy")
 
 
-def check_page(path: str | PathLike[str]) -> None:
+def check_page(path: str | PathLike[str], *, overwrite: bool = False) -> None:
     """Raise what write_page() would raise, as far as that is known before work starts."""
     _check_libraries()
-    check_new(path)
+    check_new(path, overwrite=overwrite)
 
 
 def write_page(
@@ -42,15 +42,17 @@ def write_page(
     title: str,
     origin: Mapping[str, str],
     training: Log | None = None,
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Write the page of a report. Nothing is left if that fails.
+    """Write the page of a report. Nothing is left if that fails, and an old page stays.
 
-    Raises ImportError if a library is missing, ValueError if the file exists, OSError if it cannot
-    be written.
+    Raises ImportError if a library is missing, ValueError if the file exists, unless it may be
+    overwritten, OSError if it cannot be written.
     """
-    check_page(path)
+    check_page(path, overwrite=overwrite)
     page = page_of(report, title, origin, training)
-    with new_file(path) as file:
+    with new_file(path, overwrite=overwrite) as file:
         file.write(page.encode(errors="backslashreplace"))  # a name may have half of a character
 
 
