@@ -162,13 +162,14 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     _add_store(export, "export")
     _add_unfinished(export)
     export.add_argument(
-        "--to",
+        "--format",
         choices=("parquet", "zip"),
         required=True,
         help="parquet: one file per layer; zip: one file, which zarr.storage.ZipStore reads",
     )
     export.add_argument(
-        "--out",
+        "--to",
+        metavar="PATH",
         help="new folder (parquet) or file (zip); default: the store's name, or what the names of "
         "several have in common, in the current folder",
     )
