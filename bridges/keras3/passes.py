@@ -14,6 +14,7 @@ from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
 from .backends import first_tensor, in_symbolic_call, is_uncounted, tell_of_call
+from .input_order import is_shuffled
 from .training_mode import is_training_pass, takes_call
 
 
@@ -28,14 +29,16 @@ class ModelPasses:
 
     Backends tell of them whenever they execute the model, in its order: its ``clock`` is that of
     the batch that arrives. ``mask``: (inputs, positions) of the pass that runs, if the options name
-    an argument of the model for it. ``wants_training``: whether passes of the training are wanted,
-    or others, where it is known which of both a pass is; None for all.
+    an argument of the model for it. ``are_inputs_shuffled``: whether fit() has shuffled the inputs
+    of that pass. ``wants_training``: whether passes of the training are wanted, or others, where it
+    is known which of both a pass is; None for all.
     """
 
     def __init__(self, options: CaptureOptions) -> None:
         self.times = PassTimes()
         self.mask: Mask | None = None
         self.wants_training: bool | None = None
+        self.are_inputs_shuffled = False
         self._in_training: bool | None = None  # None if nothing tells
         self._options = options
 
@@ -43,6 +46,11 @@ class ModelPasses:
     def clock(self) -> int:
         """The time of the pass that runs, or the time after it."""
         return self.times.latest
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a pass has begun and not ended."""
+        return self.times.latest % 2 == 1
 
     @property
     def is_wanted(self) -> bool:
@@ -73,7 +81,7 @@ class ModelPasses:
         return takes_call(self._options) and not is_uncounted()
 
     def _begin(self, mode: bool | None, mask: NDArray[np.generic] | None) -> None:
-        self._in_training = mode
+        self._in_training, self.are_inputs_shuffled = mode, is_shuffled(mode)
         self.times.fail(self.clock)  # unless it has ended
         self.times.begin()
         self.mask = validated_mask(mask) if mask is not None and mask.ndim == 2 else None

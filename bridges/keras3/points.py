@@ -103,7 +103,7 @@ class KerasPoint(CapturePoint):
     ) -> None:
         if not self.takes_batch():
             return
-        if is_shuffled():
+        if self._is_shuffled():
             self._note_shuffled()
         if isinstance(instances, int) and (mask := self._take_mask()) is not None:
             packed, instances = self._masked(packed, instances, mask, spatial_shape or ())
@@ -137,6 +137,12 @@ class KerasPoint(CapturePoint):
         self._taken += chosen
         self.passed_over += len(packed) - chosen
         return backend_for(device_of(packed)).rows_where(packed, kept), left if chosen else ()
+
+    def _is_shuffled(self) -> bool:
+        passes = self.model_passes
+        if passes is None or not passes.is_running:
+            return is_shuffled()
+        return passes.are_inputs_shuffled
 
     def _note_shuffled(self) -> None:
         self.intake.log.shuffled = True
