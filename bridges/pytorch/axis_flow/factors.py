@@ -149,9 +149,11 @@ def reshape(axes: Axes, shape: Sequence[int]) -> Axes | None:
 def join(parts: Iterable[Axes], shape: Sequence[int]) -> Axes | None:
     """Return the axes of what broadcasts to ``shape``; None if the parts contradict each other.
 
-    Of each axis, the part that says most is taken.
+    Of each axis, the part that says most is taken. Inputs that lie in different places of it are
+    no longer known: those of windows of each input, and of each input in a window.
     """
     result = list(others(shape))
+    mixed: set[int] = set()
     for axes in parts:
         offset = len(shape) - len(axes)
         for i, axis in enumerate(axes, offset):
@@ -160,10 +162,20 @@ def join(parts: Iterable[Axes], shape: Sequence[int]) -> Axes | None:
             if _says_something(result[i]) and result[i] != axis:
                 if _kinds(result[i]) != _kinds(axis):
                     return None
+                if _places_of_inputs(result[i]) != _places_of_inputs(axis):
+                    mixed.add(i)
                 if has(result[i], POSITION) or not has(axis, POSITION):
                     continue
             result[i] = axis
-    return tuple(result)
+    return tuple(
+        without((axis,), BATCH)[0] if i in mixed else axis for i, axis in enumerate(result)
+    )
+
+
+def _places_of_inputs(axis: Axis) -> list[tuple[Factor, int]]:
+    """Return the factors that count inputs, and how many entries each step of them is apart."""
+    apart = [math.prod(f.size for f in axis[i + 1 :]) for i in range(len(axis))]
+    return [(f, a) for f, a in zip(axis, apart, strict=True) if f.kind == BATCH and f.size != 1]
 
 
 def _says_something(axis: Axis) -> bool:
