@@ -103,6 +103,7 @@ class StagedHook(StateCaptureHook):
         try:
             found = self._axis_of(tensor, traced)
             part, layout = local_part(tensor)
+            part = part.unsqueeze(-1) if found.of_one_neuron else part
             with APPENDING:  # another thread may create it
                 if (stage := self._stage) is None:
                     self._note_layout(layout, part, found)

@@ -97,6 +97,8 @@ class TensorPoint(CapturePoint):
             if tensor.is_neg():
                 tensor = given = tensor.resolve_neg()
         found = self._axis_of(given, traced)
+        if found.of_one_neuron:
+            tensor = tensor.unsqueeze(-1)
         is_new = self._is_inferred and (found.moved or tensor.shape[found.axis] != self._width)
         if is_new and self._is_left_out(found, tensor.shape[found.axis], self.neurons):
             return False
@@ -309,14 +311,16 @@ class TensorPoint(CapturePoint):
     def _as_known(self, found: FoundAxis) -> FoundAxis:
         """Compare an axis with those of passes of other kinds.
 
-        One that is not certain is that of another kind, if only there it is; and one that is has
-        moved, if there it was guessed elsewhere.
+        One that is not certain is that of another kind, if only there it is, and else as it was
+        guessed first; and one that is has moved, if there it was guessed elsewhere.
         """
         others = [each for (_, ndim), each in [*self._found.items()] if ndim == found.ndim]
         if found.origin in (RULE, GUESS):
             known = (each for each in others if each.origin in (LAYER, FLOW))
             if (other := next(known, None)) is not None:
-                found = replace(found, axis=other.axis, origin=other.origin, cause="")
+                found = found.as_elsewhere(other)
+            elif others:
+                found = replace(found, axis=others[0].axis)
         if found.origin in (LAYER, FLOW):
             guessed = (each.axis for each in others if each.origin in (RULE, GUESS))
             return replace(found, moved=any(axis != found.axis for axis in guessed))
