@@ -146,6 +146,11 @@ def is_real_pass(tensor: torch.Tensor | Proxy) -> bool:
     plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
     if tensor.is_meta or (not plain and is_fake(tensor)):
         return False
+    return is_counted_now()
+
+
+def is_counted_now() -> bool:
+    """Return whether what layers compute now counts: not a trace, a probe or a recomputation."""
     # Called for each batch of each layer: what is nearly always false is tested without a call.
     if torch._C._get_tracing_state() is not None:
         return False
