@@ -23,26 +23,15 @@ def kind_of(tensor: torch.Tensor, sequences: PackedSequence | None) -> Kind | No
 
     None if there is more to it than numbers in memory. ``sequences``: those whose data it is.
     """
-    found = kind_and_address(tensor)
-    if found is None or sequences is not None or tensor.layout is not torch.strided:
-        return None
-    return None if tensor.is_quantized or tensor.is_nested else found[0]
-
-
-def kind_and_address(tensor: Any) -> tuple[Kind, int] | None:
-    """Return the kind of a tensor that has nothing special about it, and where its numbers are.
-
-    It also returns some for tensors that kind_of() refuses: those have a plan of no other tensor.
-    """
-    if type(tensor) not in _PLAIN or tensor.is_neg():
-        return None
     try:
-        address = tensor.data_ptr()
-        kind = type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
-    except RuntimeError:  # inside torch.func, nested or sparse: no memory or strides of its own
+        is_plain = type(tensor) in _PLAIN and tensor.layout is torch.strided and sequences is None
+        if not is_plain or tensor.is_quantized or tensor.is_nested or tensor.is_neg():
+            return None
+        if not tensor.data_ptr() or tensor.data_ptr() % tensor.itemsize:
+            return None
+        return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+    except RuntimeError:  # inside torch.func: it has no memory of its own
         return None
-    # No address: of a tensor without numbers, or of torch.func.functionalize().
-    return None if not address or address % tensor.itemsize else (kind, address)
 
 
 class BatchPlan:
@@ -74,11 +63,22 @@ Planned = tuple[BatchPlan, int]  # and the address of the numbers
 class BatchPlans(dict[Kind, BatchPlan]):
     """The plans of a layer, by the kind of batch."""
 
-    def find(self, value: object) -> Planned | None:
-        """Return the plan for a tensor, if there is one, and where its numbers are."""
-        found = kind_and_address(value)
-        plan = None if found is None else self.get(found[0])
-        return None if found is None or plan is None else (plan, found[1])
+    def find(self, tensor: Any) -> Planned | None:
+        """Return the plan for a tensor, if there is one, and where its numbers are.
+
+        Takes anything. Of the conditions of kind_of(), those are left out that the kind of a tensor
+        tells: no other has a plan.
+        """
+        if type(tensor) not in _PLAIN or tensor.is_neg():
+            return None
+        try:
+            address = tensor.data_ptr()
+            kind = type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+        except RuntimeError:  # as above; or nested, or sparse
+            return None
+        # No address: without numbers, or inside torch.func.functionalize().
+        plan = self.get(kind) if address and not address % tensor.itemsize else None
+        return None if plan is None else (plan, address)
 
     def add(
         self,

@@ -22,7 +22,7 @@ from .operator import capture_in_graph, skip_in_graph
 from .other_devices import check_devices
 from .pass_counter import PassCounter
 from .pass_point import PassPoint
-from .tensors import first_tensor, is_counted_now, sequences_of
+from .tensors import first_tensor, is_real_forward, is_real_pass, sequences_of
 
 
 class StateCaptureHook(PassPoint):
@@ -161,9 +161,10 @@ class StateCaptureHook(PassPoint):
 
     def _deliver_planned(self, tensor: torch.Tensor, planned: Planned) -> None:
         """Like deliver(), of a tensor for which there is a plan."""
-        if planned[0].packer.place is not None:  # a CUDA graph may be recorded
-            self.deliver(tensor)
-        elif self._key_and_active[1] and is_counted_now():  # the tensor itself is a real one
+        if not self._key_and_active[1]:
+            return
+        on_cpu = planned[0].packer.place is None  # on a GPU, a graph may be recorded
+        if is_real_pass(tensor, is_real=True) if on_cpu else is_real_forward(tensor):
             self.receive(tensor, self.pass_log.counter.clock_at(tensor), planned=planned)
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:

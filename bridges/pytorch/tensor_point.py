@@ -145,7 +145,7 @@ class TensorPoint(CapturePoint):
         return True
 
     def _record_planned(self, plan: BatchPlan, address: int) -> None:
-        self.record(
+        self.intake.record(  # capture_on was asked when the pass was
             plan.packer.pack(address),
             plan.neurons,
             plan.found.axis,
