@@ -111,7 +111,7 @@ def values_of(tensor: torch.Tensor) -> torch.Tensor:
     functorch = torch._C._functorch
     while functorch.is_gradtrackingtensor(tensor) or functorch.is_functionaltensor(tensor):
         if functorch.is_functionaltensor(tensor):
-            torch._sync(tensor)  # with what was written to it in place
+            torch._sync(tensor)  # type: ignore[attr-defined, no-untyped-call]
         tensor = functorch.get_unwrapped(tensor)
     if functorch.is_functorch_wrapped_tensor(tensor):
         raise TypeError(
