@@ -292,3 +292,22 @@ def test_pauses():
                 model(numbers(number))
     rows = np.concatenate([packed(numbers(number)) for number in (0, 1, 3, 5)])
     np.testing.assert_array_equal(run[0].raw_states, rows)
+
+
+@pytest.mark.parametrize("method", ["deliver", "record"])
+def test_methods_of_a_subclass_are_called_for_each_batch(method, looked_at):
+    calls = []
+
+    def noted(self, *given, **options):
+        calls.append(method)
+        getattr(ts.StateCaptureHook, method)(self, *given, **options)
+
+    layer = Layer()
+    layer.hook.detach()
+    layer.hook = type("Noting", (ts.StateCaptureHook,), {method: noted})("layer", neuron_axis=1)
+    layer.hook.attach(layer.module)
+    layer(numbers(1))
+    layer(numbers(2))
+    layer(numbers(3))
+    layer.check()
+    assert len(calls) == len(looked_at) == 3
