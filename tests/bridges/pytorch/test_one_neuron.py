@@ -13,6 +13,7 @@ from tests.support.torch_models import expected_rows, images
 SQUEEZED = {
     "squeeze": (lambda m, x: m.fc(x).squeeze(-1), (4,)),
     "index": (lambda m, x: m.fc(x)[..., 0], (4,)),
+    "squeeze all": (lambda m, x: m.fc(x).squeeze(), (4,)),
     "view": (lambda m, x: m.fc(x).view(-1), (4,)),
     "flatten": (lambda m, x: m.fc(x).flatten(), (4,)),
     "tokens": (lambda m, x: m.fc(x).squeeze(-1), (7, 4)),
@@ -35,16 +36,17 @@ def squeezed(how):
 @pytest.mark.parametrize("how", SQUEEZED)
 def test_each_entry_is_a_state_of_the_neuron(how, sizes):
     """Not of as many neurons as there are inputs, of which the last batch has fewer."""
-    model, expected, labels = squeezed(how), [], []
+    model, expected, labels, ndims = squeezed(how), [], [], []
     with ts.capture(model, "act") as run:
         for size in sizes:
             x = images(size, *SQUEEZED[how][1])
             with run.labels(range(size)):
                 out = model(x)
+            ndims.append(out.ndim)
             expected.append((out > 0).reshape(-1, 1).to(torch.uint8).numpy())
-            labels += [n for n in range(size) for _ in range(out[0].numel())]
+            labels += [n for n in range(size) for _ in range(out.numel() // size)]
     act, expected = run["act"], np.concatenate(expected)
-    assert (act.neurons, act.axis, act.axis_origin) == (1, out.ndim, "flow")
+    assert (act.neurons, act.axis, act.axis_origin) == (1, ndims[0], "flow")
     np.testing.assert_array_equal(act.raw_states, expected)
     for label, counts in act.counts_by().items():
         assert counts.total == labels.count(label)
