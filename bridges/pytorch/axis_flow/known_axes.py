@@ -1,5 +1,6 @@
 """KnownAxes: what is known of the axes of tensors, call by call."""
 
+import math
 import weakref
 from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
@@ -198,11 +199,13 @@ class KnownAxes:
             self._inputs_lost_at[output] = name
 
     def _note(self, call: Call, output: Tensor, axes: Axes | None) -> None:
-        if neuron_axis(axes) is None and (name := self._loses_neurons(call, output)):
-            self._lost_at[output] = name  # noted first: in place, the output is an input
+        # Asked first: in place, the output is an input.
+        name = self._loses_neurons(call, output) if neuron_axis(axes) is None else None
         before = self._axes.get(output)  # of what is written in place
         if before is not None and (axes is None or neuron_places(before) != neuron_places(axes)):
             self._lose(output, call.name)
+        if name is not None:
+            self._lost_at[output] = name
         if axes is not None:
             self._axes[output] = axes
             if (part := _part_here(output)) is not None:
@@ -220,8 +223,7 @@ class KnownAxes:
         had = [t for t in call.tensors if neuron_axis(self.axes(t)) is not None]
         if not had:
             return next((name for name in earlier if name != _ONE), next(iter(earlier), None))
-        place = neuron_axis(self.axes(had[0]))
-        is_gone = len(call.tensors) == 1 and _is_squeezed(had[0], place, output)
+        is_gone = len(call.tensors) == 1 and _is_squeezed(self.axes(had[0]) or (), output.shape)
         return _ONE if is_gone else call.name
 
     def _write(self, name: str, target: Any, index: Any, value: Any) -> None:
@@ -264,12 +266,12 @@ def _part_here(tensor: Tensor) -> Tensor | None:
     return whole._local_tensor if is_spread(tensor) else None
 
 
-def _is_squeezed(tensor: Tensor, place: int | None, output: Tensor) -> bool:
-    """Return whether an output is a tensor without its neuron axis, which has one entry."""
-    if place is None or tensor.shape[place] != 1 or output.numel() != tensor.numel():
+def _is_squeezed(axes: Axes, shape: Sequence[int]) -> bool:
+    """Return whether an output of this shape is a tensor without its neuron axis of one entry."""
+    sizes, place = [size_of(axis) for axis in axes], neuron_axis(axes)
+    if place is None or sizes[place] != 1 or math.prod(sizes) != math.prod(shape):
         return False
-    kept = (*tensor.shape[:place], *tensor.shape[place + 1 :])
-    return output.ndim == 1 or [n for n in output.shape if n > 1] == [n for n in kept if n > 1]
+    return len(shape) == 1 or [n for n in shape if n > 1] == [n for n in sizes if n > 1]
 
 
 def _of_shape(axes: Axes, tensor: Tensor) -> Axes:

@@ -12,6 +12,7 @@ from tests.support.torch_models import expected_rows, images
 
 SQUEEZED = {
     "squeeze": (lambda m, x: m.fc(x).squeeze(-1), (4,)),
+    "tokens, in place": (lambda m, x: m.fc(x).squeeze_(-1), (7, 4)),
     "index": (lambda m, x: m.fc(x)[..., 0], (4,)),
     "squeeze all": (lambda m, x: m.fc(x).squeeze(), (4,)),
     "view": (lambda m, x: m.fc(x).view(-1), (4,)),
@@ -74,6 +75,14 @@ def test_states_may_be_reset_for_a_shape_without_the_axis():
         assert (run["act"].neurons, run["act"].axis) == (1, 2)
         model(images(2, 5, 4))
     assert run["act"].state_count == 10
+
+
+def test_a_mask_holds_for_the_only_neuron():
+    model, keep = squeezed("tokens"), torch.arange(7) < torch.tensor([3, 7])[:, None]
+    with ts.capture(model, "act") as run, run.labels([0, 1], mask=keep):
+        model(images(2, 7, 4))
+    totals = {label: counts.total for label, counts in run["act"].counts_by().items()}
+    assert totals == {0: 3, 1: 7}
 
 
 def test_energies_of_the_inputs_are_of_one_neuron():
