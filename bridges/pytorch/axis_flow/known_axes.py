@@ -1,6 +1,5 @@
 """KnownAxes: what is known of the axes of tensors, call by call."""
 
-import math
 import weakref
 from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from .factors import (
     Axes,
     batch,
     has,
+    is_without_only_neuron,
     neuron_axis,
     neuron_places,
     others,
@@ -222,9 +222,21 @@ class KnownAxes:
         earlier = {self._lost_at[t]: None for t in call.tensors if t in self._lost_at}
         had = [t for t in call.tensors if neuron_axis(self.axes(t)) is not None]
         if not had:
-            return next((name for name in earlier if name != _ONE), next(iter(earlier), None))
-        is_gone = len(call.tensors) == 1 and _is_squeezed(self.axes(had[0]) or (), output.shape)
+            return next((name for name in earlier if name != _ONE), self._passes_one(call, output))
+        is_gone = len(call.tensors) == 1 and is_without_only_neuron(
+            self.axes(had[0]) or (), output.shape
+        )
         return _ONE if is_gone else call.name
+
+    def _passes_one(self, call: Call, output: Tensor) -> str | None:
+        """Return what is noted of an output that was computed from single neurons, if it was.
+
+        Not where they scale, repeat or choose what is wider, such as inputs that have no neurons.
+        """
+        ones = [t.numel() for t in call.tensors if self._lost_at.get(t) == _ONE]
+        if not ones:
+            return None
+        return _ONE if output.numel() <= sum(ones) else call.name
 
     def _write(self, name: str, target: Any, index: Any, value: Any) -> None:
         """A tensor of which nothing was known has its neurons where they are written to.
@@ -264,14 +276,6 @@ def _part_here(tensor: Tensor) -> Tensor | None:
     """
     whole: Any = tensor
     return whole._local_tensor if is_spread(tensor) else None
-
-
-def _is_squeezed(axes: Axes, shape: Sequence[int]) -> bool:
-    """Return whether an output of this shape is a tensor without its neuron axis of one entry."""
-    sizes, place = [size_of(axis) for axis in axes], neuron_axis(axes)
-    if place is None or sizes[place] != 1 or math.prod(sizes) != math.prod(shape):
-        return False
-    return len(shape) == 1 or [n for n in shape if n > 1] == [n for n in sizes if n > 1]
 
 
 def _of_shape(axes: Axes, tensor: Tensor) -> Axes:

@@ -85,6 +85,22 @@ def test_a_mask_holds_for_the_only_neuron():
     assert totals == {0: 3, 1: 7}
 
 
+WIDER = {
+    "scaled": lambda m, x: x * m.fc(x),
+    "scaled, squeezed": lambda m, x: x * m.fc(x).squeeze(-1)[:, :, None],
+    "repeated": lambda m, x: x[0].repeat_interleave(m.fc(x)[0, :, 0].abs().ceil().int(), 0)[None],
+}
+
+
+@pytest.mark.parametrize("how", WIDER)
+def test_inputs_that_single_neurons_scale_or_repeat_are_wider(how):
+    """They have no neurons that were followed; their last axis is a guess."""
+    model = Calls(WIDER[how], fc=nn.Linear(4, 1))
+    with pytest.warns(ts.errors.GuessedAxisWarning), ts.capture(model, "act") as run:
+        model(images(3, 7, 4))
+    assert (run["act"].neurons, run["act"].axis, run["act"].axis_origin) == (4, 2, "guess")
+
+
 def test_energies_of_the_inputs_are_of_one_neuron():
     model = Calls(lambda m, x: m.fc(x).square().sum(1) - 1, fc=nn.Linear(4, 5))
     with ts.capture(model, "act") as run:
