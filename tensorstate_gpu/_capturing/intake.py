@@ -206,14 +206,17 @@ class Intake:
     def pause(self) -> None:
         """Ignore batches until go_on()."""
         self.wait_for_pending()
-        self.pauses += 1
+        # The lock also ends a graph of torch.compile, which would else do this after the graph.
+        with self.lock:
+            self.pauses += 1
 
     def go_on(self) -> None:
         """End a pause, also if what a framework was still computing has failed."""
         try:
             self.wait_for_pending()
         finally:
-            self.pauses -= 1
+            with self.lock:
+                self.pauses -= 1
 
     def stop(self) -> None:
         """Ignore further batches, which traced functions of a framework may still deliver."""
