@@ -18,8 +18,8 @@ from tensorstate_gpu.reporting.layer_report import LayerReport, Measured, measur
 from tensorstate_gpu.reporting.report_table import Report
 
 _ADVICE = (
-    ": use run.report() after `with ts.capture(...) as run:`, or pass the model that "
-    "build_efficiency_model() returned"
+    ": use run.report() after `with ts.capture(...) as run:`, or ts.Run([point, ...]).report(), or "
+    "pass the model that build_efficiency_model() returned"
 )
 
 

@@ -109,7 +109,11 @@ def _spatial(call: Call) -> Result:
         return None
     spatial = 2 if call.name.startswith("pixel") else len(shape) - 2
     first = len(shape) - spatial
-    return (*map(resized, axes[:first], shape[:first]), *others(shape[first:]))
+    leading = [
+        neuron(size) if has(axis, NEURON) and not has(axis, BATCH) else resized(axis, size)
+        for axis, size in zip(axes[:first], shape[:first], strict=True)
+    ]
+    return (*leading, *others(shape[first:]))
 
 
 @rule("unfold im2col")
@@ -119,7 +123,7 @@ def _unfolded(call: Call) -> Result:
         return view(call)
     if axes is None or len(axes) != 4 or len(shape) != 3:
         return None
-    return axes[0], resized(axes[1], shape[1]), other(shape[2])
+    return axes[0], _times(axes[1], shape[1], inner=True), other(shape[2])
 
 
 @rule("fold col2im")
@@ -147,6 +151,16 @@ def _fourier(call: Call) -> Result:
         other(size) if i in moved else axis
         for i, (axis, size) in enumerate(zip(axes, shape, strict=True))
     )
+
+
+@rule("stft istft")
+def _of_short_time(call: Call) -> Result:
+    """Between samples (inputs, samples) and spectra (inputs, frequencies, times)."""
+    axes, ndim = call.input_axes, 1 if call.name == "stft" else 2
+    if axes is None or len(axes) <= ndim or call.out.ndim != len(axes) + 3 - 2 * ndim:
+        return None
+    leading = axes[: len(axes) - ndim]
+    return (*leading, *others(call.shape[len(leading) :]))
 
 
 @rule(
