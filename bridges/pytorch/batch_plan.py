@@ -93,8 +93,10 @@ class BatchPlans(dict[Kind, BatchPlan]):
 
         Of sequences, ``by_input`` has a copy; of all others, a view that begins with the tensor.
         """
+        if isinstance(threshold, tuple):  # one for each neuron: no packer has those
+            return
         kind, states = kind_of(tensor, sequences), plain_torch_tensor(by_input.view)
-        if kind is None or states is None:
+        if kind is None or states is None or states.address != tensor.data_ptr():
             return
         old = self.get(kind)
         if old is not None and old.found is found and old.inputs == inputs:

@@ -55,11 +55,22 @@ class TensorPoint(CapturePoint):
         if self.firing is None:
             self._plans = BatchPlans()
 
+    def _sizes_with_neurons(self, sizes: tuple[object, ...]) -> tuple[object, ...]:
+        found = self._found_with(len(sizes))
+        return (*sizes, 1) if found is not None and found.of_one_neuron else sizes
+
     def _axis_for(self, sizes: Sequence[object]) -> int:
         if self.neuron_axis is not None or not sizes:
             return super()._axis_for(sizes)
-        seen = (found.axis for (_, ndim), found in self._found.items() if ndim == len(sizes))
-        return next(seen, (self._rule or UNKNOWN).axis(len(sizes)))
+        of_one = self._found_with(len(sizes) - 1)
+        if of_one is not None and of_one.of_one_neuron:
+            return of_one.axis
+        found = self._found_with(len(sizes))
+        return (self._rule or UNKNOWN).axis(len(sizes)) if found is None else found.axis
+
+    def _found_with(self, ndim: int) -> FoundAxis | None:
+        """Return the axis of tensors with so many axes, if there have been any."""
+        return next((found for (_, n), found in self._found.items() if n == ndim), None)
 
     def forget_guesses(self) -> None:
         """Forget what was guessed of the axes: no rows are left that mean it."""

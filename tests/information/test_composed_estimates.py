@@ -104,7 +104,7 @@ def test_the_difference_of_samples_that_are_independent():
     assert found.replicates.bias == one.replicates.bias - other.replicates.bias
     assert found.instances == one.instances + other.instances
     degrees = sum(squares) ** 2 / (squares[0] ** 2 / 31 + squares[1] ** 2 / 23)
-    assert found.replicates.groups == pytest.approx(degrees + 1, rel=0.01)
+    assert found.replicates.groups == pytest.approx(degrees + 1, rel=1e-9)
     reverse = estimate_difference(other, one, same_instances=False)
     assert reverse.lower == pytest.approx(-found.upper)
     # Its instances are those of neither.

@@ -199,8 +199,10 @@ def test_a_report_does_not_change(run):
     ],
 )
 def test_bad_numbers(run, accuracy, beta, error):
-    with pytest.raises(error, match="beta must" if accuracy == 0.9 else "accuracy must"):
-        ts.report(run, accuracy, beta)
+    unread = ts.Run([new_point()])  # has nothing that could be measured, which comes later
+    for each in (run, unread):
+        with pytest.raises(error, match="beta must" if accuracy == 0.9 else "accuracy must"):
+            ts.report(each, accuracy, beta)
 
 
 @pytest.mark.parametrize(("width", "error"), [("80", TypeError), (0, ValueError), (9.5, TypeError)])

@@ -126,15 +126,16 @@ def neuron_axis(axes: Axes | None) -> int | None:
 def likely_neuron_axis(axes: Axes, usual: int) -> int:
     """Return the axis to guess where it is not known which one holds the neurons.
 
-    Not one that counts inputs or positions; the last one of several that hold parts of the neurons,
-    such as heads and the features of each; else the ``usual`` one, if it is possible.
+    Not one that counts inputs or positions. Of several that hold parts of the neurons, the last one
+    (heads, and the features of each), but the ``usual`` one of a map that features were cut into.
     """
-    counting = (BATCH, POSITION)
-    free = [i for i, axis in enumerate(axes) if not any(has(axis, kind) for kind in counting)]
+    free = [i for i, axis in enumerate(axes) if not has(axis, BATCH) and not has(axis, POSITION)]
     parts = [i for i in free if has(axes[i], NEURON)]
-    if parts or usual in free:
-        return parts[-1] if parts else usual
-    return free[-1] if free else usual
+    if parts:
+        is_map = parts == list(range(parts[0], parts[-1] + 1)) and usual <= parts[0]
+        is_whole = all(i in parts or size_of(axes[i]) == 1 for i in free)
+        return usual if is_map and is_whole and usual in free else parts[-1]
+    return usual if usual in free or not free else free[-1]
 
 
 def reshape(axes: Axes, shape: Sequence[int]) -> Axes | None:

@@ -38,7 +38,7 @@ _WRITING = {"__setitem__", "copy_", "data="}
 
 # Why no axis of a tensor is known to hold its neurons.
 ONE_NEURON = "it has one neuron for each of its entries"
-NEVER_HAD = "no torch functions lead to it from a layer with weights"
+_NEVER_HAD = "no torch functions lead to it from a layer with weights"
 LOST_AT = "lost at "
 _ONE = "squeeze of one neuron"  # noted in place of a function
 
@@ -77,13 +77,10 @@ class KnownAxes:
         places = [i for i, axis in enumerate(axes or ()) if has(axis, NEURON)]
         if len(places) > 1:
             return f"axes {', '.join(map(str, places))} hold parts of them"
-        if name == _ONE or (name and len(axes or ()) == 1 and has((axes or ())[0], BATCH)):
+        is_of_inputs = tensor.ndim == 1 and (_counts_inputs(axes) or len(tensor) == 1)
+        if name == _ONE or (name and is_of_inputs):
             return ONE_NEURON
-        return (
-            f"{LOST_AT}{name}"
-            if name
-            else "no torch functions lead to it from a layer with weights"
-        )
+        return f"{LOST_AT}{name}" if name else _NEVER_HAD
 
     def why_inputs_are_lost(self, tensor: Tensor) -> str:
         """Return why it is not known of a tensor which of its entries belong to which input."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from .calls import Call, Result, rule
 from .factors import (
     BATCH,
@@ -184,6 +186,20 @@ def _reduced(call: Call) -> Result:
         gone = {dim % x.ndim for dim in ((dims,) if isinstance(dims, int) else dims)}
         each = tuple(axis for i, axis in enumerate(axes) if i not in gone)
     return [each] * len(call.outputs)
+
+
+@rule("cosine_similarity pairwise_distance")
+def _compared(call: Call) -> Result:
+    """Vectors of two tensors are compared by element, and reduced."""
+    usual = 1 if call.name == "cosine_similarity" else -1
+    given = call.argument(2, "dim") if usual == 1 else None
+    shape = torch.broadcast_shapes(*(t.shape for t in call.tensors[:2]))
+    axes = join(call.all_known(), shape)
+    if axes is None or not call.all_known():
+        return None
+    dim = (usual if given is None else given) % len(shape)
+    reduced = (other(1),) if call.out.ndim == len(shape) else ()
+    return (*axes[:dim], *reduced, *axes[dim + 1 :])
 
 
 @rule("cat concat concatenate hstack")

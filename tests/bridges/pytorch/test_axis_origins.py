@@ -191,9 +191,10 @@ def heads(m, x):
     return F.normalize(m.q(x).view(*x.shape[:2], 4, 5), dim=-1)
 
 
-GUESSES = {  # positions before heads, heads before positions, and streams before inputs
+GUESSES = {  # positions before heads, heads before positions, maps cut from features, streams
     "heads": (heads, 3, "axes 2, 3 hold parts of them"),
     "turned": (lambda m, x: heads(m, x).transpose(1, 2), 3, "axes 1, 3 hold parts of them"),
+    "map": (lambda m, x: m.q(x[:, 0]).view(-1, 5, 2, 2), 1, "axes 1, 2, 3 hold parts of them"),
     "streams": (lambda m, x: torch.stack([m.q(x).argsort(-1)] * 2), 3, "lost at argsort"),
 }
 

@@ -18,13 +18,17 @@ SQUEEZED = {
     "tokens": (lambda m, x: m.fc(x).squeeze(-1), (7, 4)),
     "tokens, viewed": (lambda m, x: m.fc(x).view(x.shape[:2]), (7, 4)),
     "tokens, computed with": (lambda m, x: m.fc(x).squeeze(-1).neg() * 2 + 1, (7, 4)),
+    "similarity": (lambda m, x: F.cosine_similarity(m.wide(x), m.wide(x + 1)), (4,)),
+    "distance": (lambda m, x: F.pairwise_distance(m.wide(x), m.wide(x + 1)) - 0.2, (4,)),
     "mask of an image": (lambda m, x: m.conv(x).squeeze(1), (3, 5, 6)),
 }
 
 
 def squeezed(how):
     torch.manual_seed(0)
-    return Calls(SQUEEZED[how][0], fc=nn.Linear(4, 1), conv=nn.Conv2d(3, 1, 1))
+    return Calls(
+        SQUEEZED[how][0], fc=nn.Linear(4, 1), wide=nn.Linear(4, 5), conv=nn.Conv2d(3, 1, 1)
+    )
 
 
 @pytest.mark.parametrize("sizes", [(3, 3), (3, 2, 1), (1, 3)])
@@ -58,6 +62,16 @@ def test_where_the_model_is_compiled(how, options):
             expected.append((out > 0).reshape(-1, 1).to(torch.uint8).numpy())
     assert run["act"].neurons == 1
     np.testing.assert_array_equal(run["act"].raw_states, np.concatenate(expected))
+
+
+def test_states_may_be_reset_for_a_shape_without_the_axis():
+    model = squeezed("tokens")
+    with ts.capture(model, "act") as run:
+        model(images(3, 7, 4))
+        run["act"].reset_states((3, 7))
+        assert (run["act"].neurons, run["act"].axis) == (1, 2)
+        model(images(2, 5, 4))
+    assert run["act"].state_count == 10
 
 
 def test_energies_of_the_inputs_are_of_one_neuron():

@@ -75,6 +75,19 @@ def test_spectra_and_what_is_made_of_them_belong_to_their_sound():
         assert totals == dict.fromkeys(range(3), rows)
 
 
+def test_codes_of_a_codebook_belong_to_the_input_that_they_stand_for():
+    def function(m, x):
+        codes = torch.cdist(m.fc(x).flatten(0, 1), m.codebook.weight).argmin(1)
+        return m.last(m.codebook(codes.view(x.shape[:2])))
+
+    model = Calls(function, fc=nn.Linear(4, 5), codebook=nn.Embedding(9, 5), last=nn.Linear(5, 2))
+    with ts.capture(model, ["codebook", "last"]) as run, run.labels(range(3)):
+        model(images(3, 7, 4))
+    for point in run.values():
+        totals = {label: counts.total for label, counts in point.counts_by().items()}
+        assert totals == {0: 7, 1: 7, 2: 7}
+
+
 def test_inputs_that_lie_within_an_axis():
     """(windows * batch, ...), of which every second row belongs to an input."""
     model = Calls(lambda m, x: m.fc(x).transpose(0, 1).flatten(0, 1), **FC)
