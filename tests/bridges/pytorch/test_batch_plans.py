@@ -331,4 +331,3 @@ def test_numbers_live_as_long_as_a_thread_may_read_them(monkeypatch, looked_at):
     gc.collect()
     assert len(tasks) == 2
     assert None not in [owner() for owner in owners]
-
