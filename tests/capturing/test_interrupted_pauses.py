@@ -23,11 +23,15 @@ def end_while_interrupted(block, lock):
             signal.pthread_kill(main.ident, signal.SIGINT)
             time.sleep(0.05)
 
+    def interrupted():
+        with block:
+            other.start()
+            locked.wait()
+            ends.set()
+
     other = threading.Thread(target=hold)
-    with pytest.raises(KeyboardInterrupt), block:
-        other.start()
-        locked.wait()
-        ends.set()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     other.join()
 
 
