@@ -12,6 +12,7 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sampling import Sampler
 from tensorstate_gpu.errors import NotCapturable
 
+from .backends import check_distribution
 from .functional import (
     Probes,
     children,
@@ -226,6 +227,7 @@ def _probes(
     inside: bool,
 ) -> Probes:
     check_available(options, model)
+    check_distribution(model.name)
     check_mask(model, options.mask)
     wanted = [
         Wanted(path, layer, place, name)
