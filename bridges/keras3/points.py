@@ -1,7 +1,7 @@
 """Keras 3: KerasPoint, a capture point that receives batches from the backends of Keras."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence, Sized
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -112,7 +112,8 @@ class KerasPoint(CapturePoint):
         if self.states_per_pass is not None:
             packed, instances = self._sampled(packed, instances, self.states_per_pass)
         if cause is not None and self.model_passes is not None:
-            instances, inputs_unknown = unassigned(len(packed), self.model_passes.inputs), cause
+            rows = cast(Sized, packed)
+            instances, inputs_unknown = unassigned(len(rows), self.model_passes.inputs), cause
         super().record(packed, neurons, axis, instances, axis_origin, inputs_unknown, spatial_shape)
 
     def takes_batch(self) -> bool:

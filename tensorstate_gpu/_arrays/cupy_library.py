@@ -127,9 +127,14 @@ def is_ours_alone(array: DeviceArray) -> bool:
 
 
 def _memory_of_torch(size: int, device: int) -> int:
-    stream = library().cuda.get_current_stream().ptr
+    torch, stream = sys.modules["torch"], library().cuda.get_current_stream().ptr
     try:
-        address: int = sys.modules["torch"].cuda.caching_allocator_alloc(size, device, stream)
+        # caching_allocator_alloc() makes a dozen calls to enter the device, and then this one.
+        # Torch may mean another device: it enters one that it has not used only if it has to.
+        if torch._C._cuda_getDevice() == device:
+            address: int = torch._C._cuda_cudaCachingAllocator_raw_alloc(size, stream)
+        else:
+            address = torch.cuda.caching_allocator_alloc(size, device, stream)
     except RuntimeError as error:
         raise _as_memory_error(error) from error
     return address

@@ -1,4 +1,4 @@
-"""Bits of packed rows on the GPU: their transpose, and how many differ between two rows."""
+"""Bits of packed rows on the GPU: their transpose, and comparisons of all pairs of rows."""
 
 import numpy as np
 
@@ -63,8 +63,8 @@ def distances_launch(
     return Launch("distances", "distances", (("EACH", _MOST_EACH),), grid, arguments)
 
 
-def add_distances_above(bitmaps: DeviceArray, sums: DeviceArray) -> None:
-    """Add the bits that differ to ``sums[i, j]``, for each pair of rows i < j.
+def add_both(bitmaps: DeviceArray, sums: DeviceArray) -> None:
+    """Add the bits that rows i and j have in common to ``sums[i, j]``.
 
     ``bitmaps``: uint32 (rows, words), of at most _MOST_ROWS rows and 2**26 words. ``sums``: int64
     (rows, rows).
@@ -74,14 +74,14 @@ def add_distances_above(bitmaps: DeviceArray, sums: DeviceArray) -> None:
     rows, words = bitmaps.shape
     blocks = _BLOCKS * device.multiprocessors()
     addresses = device.address(bitmaps), device.address(sums)
-    device.run(distances_above_launch(*addresses, rows, words, blocks))
+    device.run(add_both_launch(*addresses, rows, words, blocks))
 
 
-def distances_above_launch(bitmaps: int, sums: int, rows: int, words: int, blocks: int) -> Launch:
+def add_both_launch(bitmaps: int, sums: int, rows: int, words: int, blocks: int) -> Launch:
     """Build the launch that compares each two rows of 32-bit words, on about so many blocks."""
-    each = min(_MOST_EACH, -(-rows // 16))
+    each = min(range(_MOST_EACH, 0, -1), key=lambda each: _work_of_pairs(rows, each))
     tiles = -(-rows // (16 * each))
-    parts = -(-blocks // (tiles * (tiles + 1) // 2))  # that each pair of tiles has, for one block
+    parts = -(-blocks // _pairs(tiles))  # that each pair of tiles has, for one block
     share = max(_LEAST_WORDS, -(-words // (parts * _STRIP)) * _STRIP)
     parts = -(-words // share)
     arguments = (
@@ -89,7 +89,17 @@ def distances_above_launch(bitmaps: int, sums: int, rows: int, words: int, block
         *(np.int32(words), np.int32(parts), np.int32(share)),
     )
     grid = (tiles * parts, tiles)
-    return Launch("distances", "add_distances_above", (("EACH", each),), grid, arguments)
+    return Launch("distances", "add_both", (("EACH", each),), grid, arguments)
+
+
+def _pairs(tiles: int) -> int:
+    """Return how many pairs of tiles there are, of which both may be the same."""
+    return tiles * (tiles + 1) // 2
+
+
+def _work_of_pairs(rows: int, each: int) -> int:
+    """Return what all blocks do with a word: a thread compares each * each, and reads 2 * each."""
+    return _pairs(-(-rows // (16 * each))) * each * (each + 1)
 
 
 def _as_words(packed: DeviceArray) -> DeviceArray:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
-from . import device
+from . import device, small_batches
 from .merge import Histogram, HostHistogram
 from .narrow_table import NarrowTable
 from .sort import count_by_sorting, in_order
@@ -52,12 +52,13 @@ class Counter:
     """Running counts of packed states on the device; see the Backend protocol.
 
     The table belongs to the stream on which it was created. For batches of other streams, that
-    stream waits, not the host.
+    stream waits, not the host. Small batches of its own stream are counted together.
     """
 
     def __init__(self, row_bytes: int) -> None:
         self._owner_stream = device.OwnerStream()
         self._counts = _table(row_bytes)
+        self._small = small_batches.SmallBatches()
         self._total = 0
 
     @property
@@ -65,11 +66,24 @@ class Counter:
         return self._total
 
     def add(self, packed: DeviceArray, weights: DeviceArray | None = None) -> None:
+        if weights is None and self._owner_stream.is_current():
+            if len(self._small.waiting) >= small_batches.MOST_BATCHES:
+                self._count_small_batches()
+            if self._small.add(packed):
+                self._total += len(packed)
+                return
         with self._owner_stream.entered():
             rows = device.library().ascontiguousarray(packed)
             if len(rows):
                 self._counts.add(rows, weights)
                 self._total += len(rows) if weights is None else int(weights.sum())
+
+    def _count_small_batches(self) -> None:
+        """Count the batches that wait. Raises MemoryError, and lets them wait, without memory."""
+        with self._owner_stream.entered():
+            if self._small.waiting:
+                self._counts.add(self._small.joined())
+                self._small.waiting.clear()
 
     def to_host(self, rows: DeviceArray) -> NDArray[np.uint8]:
         """Return rows that were added before: after the work that made them, on any stream."""
@@ -77,6 +91,7 @@ class Counter:
             return device.to_host(rows)
 
     def result(self) -> Histogram:
+        self._count_small_batches()
         with self._owner_stream.entered():
             return in_order(*self._counts.entries())
 
@@ -86,6 +101,9 @@ class Counter:
         Needs no new memory on the device.
         """
         with self._owner_stream.entered():
-            drained = self._counts.drain()
+            rows, counts = self._counts.drain()
+            small = [device.to_host(batch) for batch in self._small.waiting]
+            self._small.waiting.clear()
             self._total = 0
-            return drained
+        once = np.ones(sum(map(len, small)), np.int64)
+        return np.concatenate([rows, *small]), np.concatenate([counts, once])

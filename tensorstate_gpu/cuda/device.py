@@ -159,15 +159,20 @@ class OwnerStream:
         self._device, self._stream = cuda.Device(), cuda.get_current_stream()
         self._allocator = own_allocator()
 
+    def is_current(self) -> bool:
+        """Return whether the current stream is the owner's."""
+        cuda = library().cuda
+        of_owner = cuda.get_current_stream().ptr == self._stream.ptr
+        return of_owner and cuda.Device().id == self._device.id
+
     def entered(self) -> AbstractContextManager[None]:
         """Queue work on the owner's stream.
 
         Work that the current stream has queued so far runs before it, later work after it.
         """
-        cuda = library().cuda
-        is_current = cuda.get_current_stream().ptr == self._stream.ptr
-        if not (is_current and cuda.Device().id == self._device.id):
+        if not self.is_current():
             return self._in_order()
+        cuda = library().cuda
         if cuda.get_allocator() is self._allocator:  # as for most batches
             return nullcontext()
         return cuda.using_allocator(self._allocator)

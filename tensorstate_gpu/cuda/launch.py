@@ -9,6 +9,7 @@ import numpy as np
 
 KERNELS = Path(__file__).parent / "kernels"
 THREADS = 256  # of most blocks
+BYTES_AT_ONCE = 4  # that a thread copies: kernels/copy_bytes.h
 MOST_BLOCKS = (1 << 31) - 1, (1 << 16) - 1  # in x and y, on every GPU since compute capability 3.0
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
 
 from . import device
-from .bits import add_distances_above, transpose
+from .bits import add_both, transpose
 from .launch import THREADS, Launch, blocks_for
 
 _MOST_ROWS = 1 << 31  # of a launch: a block adds up in 32 bits
@@ -50,12 +50,9 @@ def firing_counts_launch(
 
 def cofiring(packed: DeviceArray) -> DeviceArray:
     """Count the states in which both of two bits are set: int64 (8 * bytes, 8 * bytes)."""
-    xp = device.library()
     bits = 8 * packed.shape[1]
-    differing = xp.zeros((bits, bits), np.int64)
+    sums = device.library().zeros((bits, bits), np.int64)
     step = max(_LEAST_TRANSPOSED, _TRANSPOSED_BYTES // packed.shape[1])
     for start in range(0, len(packed), step):
-        add_distances_above(transpose(packed[start : start + step]), differing)
-    counts = firing_counts(packed)
-    # |a and b| = (|a| + |b| - |a xor b|) / 2
-    return (counts.reshape(-1, 1) + counts - differing - differing.T) >> 1
+        add_both(transpose(packed[start : start + step]), sums)
+    return sums

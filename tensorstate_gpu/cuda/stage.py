@@ -6,10 +6,9 @@ from tensorstate_gpu._arrays.cupy_types import DeviceArray
 from tensorstate_gpu._arrays.stage_arrays import StageArrays
 
 from . import device
-from .launch import THREADS, Launch, cached_launch
+from .launch import BYTES_AT_ONCE, THREADS, Launch, cached_launch
 from .table import pointer
 
-_BYTES_PER_THREAD = 4
 _NOTE = Launch("stage", "note_batch", (), (1, 1), ())
 
 
@@ -23,7 +22,7 @@ def append_to_stage(
     """
     number, width = map(np.int64, packed.shape)
     capacity, status = np.int64(stage.rows.shape[0]), np.uint64(stage.status.data.ptr)
-    blocks = -(-packed.size // (_BYTES_PER_THREAD * THREADS))
+    blocks = -(-packed.size // (BYTES_AT_ONCE * THREADS))
     rows = (np.uint64(stage.rows.data.ptr), capacity, status)
     append = cached_launch("stage", "append_rows", (), (blocks, 1), ())
     device.run(append, np.uint64(packed.data.ptr), number, width, *rows)

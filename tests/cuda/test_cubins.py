@@ -99,7 +99,8 @@ def test_cubins(every, architecture, tmp_path):
     work = PACK + [("unpack", defines) for defines in UNPACK]
     work += [("count", {"WIDTH": width}) for width in range(1, 9)]
     work += [("count_wide", defines) for defines in COUNT_WIDE]
-    work = sample(work, 6, every, seed=architecture) + BITS + [("stage", {})]
+    work = sample(work, 6, every, seed=architecture) + BITS
+    work += [("stage", {}), ("small_batches", {})]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda each: check(*each, architecture, tmp_path), work))
 

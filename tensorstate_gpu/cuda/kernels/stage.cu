@@ -1,6 +1,7 @@
 // Appending a batch of packed rows to a stage: memory whose state only the device knows, so that a CUDA
 // graph can do it each time that it is replayed. A batch is appended whole, or not at all.
 #include "device.h"
+#include "copy_bytes.h"
 
 // As in tensorstate_gpu/_arrays/stage_arrays.py.
 enum { ROWS, INPUTS, BATCHES, LABELLED, LOST, ACTIVE };
@@ -10,17 +11,11 @@ DEVICE bool takes(const i64 *status, i64 number, i64 capacity) {
     return status[ACTIVE] && status[ROWS] + number <= capacity;
 }
 
-// Copies the ``number`` rows of a batch, of ``width`` bytes each, behind those that wait. A thread
-// copies four bytes, one by one where the rows before end at an odd address.
+// Copies the ``number`` rows of a batch, of ``width`` bytes each, behind those that wait.
 KERNEL append_rows(const u8 *batch, i64 number, i64 width, u8 *rows, i64 capacity, const i64 *status) {
-    i64 byte = 4 * ((i64)blockIdx.x * 256 + threadIdx.x), bytes = number * width;
+    i64 byte = BYTES_AT_ONCE * ((i64)blockIdx.x * 256 + threadIdx.x), bytes = number * width;
     if (byte >= bytes || !takes(status, number, capacity)) return;
-    u8 *target = rows + status[ROWS] * width + byte;
-    if ((u64)target % 4 == 0 && byte + 4 <= bytes) {
-        *(u32 *)target = *(const u32 *)(batch + byte);
-    } else {
-        for (i32 i = 0; i < 4 && byte + i < bytes; i++) target[i] = batch[byte + i];
-    }
+    copy_bytes(rows + status[ROWS] * width + byte, batch + byte, bytes - byte);
 }
 
 // Notes the batch that append_rows() has copied: one block. ``inputs`` is negative if it is not known

@@ -5,13 +5,14 @@ host is what limits a captured forward pass on a GPU.
 """
 
 import gc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tensorstate_gpu as ts
-from tensorstate_gpu.cuda import device, host_copy
+from tensorstate_gpu.cuda import device, host_copy, small_batches
 from tests.cuda.cases.simulated import Layer
 from tests.cuda.cases.streams import assert_counts, packed
 from tests.cuda.simulated.memory import TORCH
@@ -22,7 +23,7 @@ torch = pytest.importorskip("torch")
 
 ROOT = Path(ts.__file__).parents[1]
 OURS = tuple(f"{ROOT / folder}/" for folder in ("tensorstate_gpu", "bridges"))
-BATCHES = 10
+BATCHES = 8  # as many as are counted together
 OPERATORS = torch.ops.tensorstate_gpu
 NOT_FOLLOWED = "[null, %22%22, %22%22]"  # what a graph may know of the axes of a tensor: nothing
 
@@ -57,8 +58,11 @@ def calls_of_a_batch(call, before=lambda: None):
     return sum(file.startswith(OURS) for file, _ in calls_of(in_turn)) / BATCHES
 
 
-def of_a_batch(call, launched, *, most, allocations):
-    """Check what a batch costs while the device keeps up, and return its kernels."""
+def of_batches(call, launched, *, most, allocations):
+    """Check what BATCHES cost while the device keeps up, and return how often each kernel runs.
+
+    ``most``: calls of our Python code for one of them.
+    """
     taken = []
 
     def begin():
@@ -68,23 +72,32 @@ def of_a_batch(call, launched, *, most, allocations):
 
     assert most - 3 < calls_of_a_batch(call, begin) <= most
     assert GPU.log == []
-    assert TORCH.allocations - taken[0] == allocations * BATCHES
-    assert len(launched) % BATCHES == 0
-    return launched[: len(launched) // BATCHES]
+    assert TORCH.allocations - taken[0] == allocations
+    return Counter(launched)
 
 
-KERNELS = {"states": ["pack_whole_bytes"], "counts": ["pack_whole_bytes", "count_rows"]}
-ALLOCATIONS = {"states": 1, "counts": 2}  # the rows; and room for those that a table refuses
+PACKED = {"pack_whole_bytes": BATCHES}
+KERNELS = {"states": PACKED, "counts": {**PACKED, "join_batches": 1, "count_rows": 1}}
+# The rows of each; and of all together, and room for those that a table refuses.
+ALLOCATIONS = {"states": BATCHES, "counts": BATCHES + 2}
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 46), ("counts", 50)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 46), ("counts", 47)])
 def test_of_a_hook(on_cuda, launched, keep, most):
     layer, x = Layer(on_cuda, keep), on_cuda(torch.randn(60, 64))
     limits = {"most": most, "allocations": ALLOCATIONS[keep]}
-    assert of_a_batch(lambda: layer.module(x), launched, **limits) == KERNELS[keep]
+    assert of_batches(lambda: layer.module(x), launched, **limits) == KERNELS[keep]
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 55), ("counts", 59)])
+def test_of_a_large_batch(on_cuda, launched, monkeypatch):
+    """It is counted at once."""
+    monkeypatch.setattr(small_batches, "_MOST_BYTES", 60 * 8 - 1)
+    layer, x = Layer(on_cuda, "counts"), on_cuda(torch.randn(60, 64))
+    kernels = of_batches(lambda: layer.module(x), launched, most=53, allocations=2 * BATCHES)
+    assert kernels == {**PACKED, "count_rows": BATCHES}
+
+
+@pytest.mark.parametrize(("keep", "most"), [("states", 55), ("counts", 52)])
 def test_of_a_layer_of_a_model(on_cuda, launched, keep, most):
     """What passes of the model cost is not of one layer, so it is that of three layers less two."""
     x, costs = on_cuda(torch.randn(60, 64)), []
@@ -95,7 +108,7 @@ def test_of_a_layer_of_a_model(on_cuda, launched, keep, most):
     assert most - 3 < costs[1] - costs[0] <= most
 
 
-@pytest.mark.parametrize(("keep", "most"), [("states", 46), ("counts", 50)])
+@pytest.mark.parametrize(("keep", "most"), [("states", 46), ("counts", 47)])
 def test_of_the_operator_in_a_compiled_graph(on_cuda, launched, keep, most):
     hook = Layer(on_cuda, keep).hook
     x = on_cuda(torch.randn(60, 64))
@@ -104,7 +117,7 @@ def test_of_the_operator_in_a_compiled_graph(on_cuda, launched, keep, most):
         OPERATORS.capture(x, hook._anchor, hook._clock, NOT_FOLLOWED)
 
     limits = {"most": most, "allocations": ALLOCATIONS[keep]}
-    assert of_a_batch(call, launched, **limits) == KERNELS[keep]
+    assert of_batches(call, launched, **limits) == KERNELS[keep]
 
 
 @pytest.mark.parametrize("keep", ["states", "counts"])
@@ -145,7 +158,7 @@ def test_of_a_stage_in_a_compiled_graph(on_cuda, launched):
         def call():
             OPERATORS.stage(x, stage.rows, stage.status, stage.notes, None, stage.placement)
 
-        kernels = of_a_batch(call, launched, most=30, allocations=1)
-        assert kernels == ["pack_whole_bytes", "append_rows", "note_batch"]
+        kernels = of_batches(call, launched, most=30, allocations=BATCHES)
+        assert kernels == dict.fromkeys(["pack_whole_bytes", "append_rows", "note_batch"], BATCHES)
         expected = packed(x.cpu().repeat(1 + 2 * BATCHES, 1))
         assert_counts(point.histogram(), expected)

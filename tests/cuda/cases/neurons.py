@@ -5,6 +5,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import bits, cuda, neurons
+from tensorstate_gpu.cuda import bits as bit_launches
 from tensorstate_gpu.cuda import device
 from tensorstate_gpu.cuda import neurons as launches
 
@@ -66,8 +67,21 @@ def test_blocks_share_long_rows_of_few_neurons(machine, multiprocessors, blocks,
     rows = rows_of(25_000, 2)
     found = machine.to_host(cuda.cofiring(machine.to_device(rows)))
     np.testing.assert_array_equal(found, unpacked(rows).T @ unpacked(rows))
-    (pairs,) = [one for one in launched if one.kernel == "add_distances_above"]
+    (pairs,) = [one for one in launched if one.kernel == "add_both"]
     assert pairs.grid == (blocks, 1)
+
+
+EACH = {8: 1, 48: 3, 64: 2, 96: 3, 128: 4, 2048: 4}
+
+
+@pytest.mark.parametrize("neurons", EACH)
+def test_tiles_fit_the_neurons(neurons):
+    """Else most of what blocks of few neurons compare would be nothing, or the same twice."""
+    each = EACH[neurons]
+    made = bit_launches.add_both_launch(0, 0, neurons, 1 << 16, 528)
+    assert dict(made.defines) == {"EACH": each}
+    tiles = -(-neurons // (16 * each))
+    assert tiles * (tiles + 1) // 2 * (16 * each) ** 2 <= max(neurons, 16) * (neurons + 32)
 
 
 @pytest.mark.parametrize("width", [1, 4, 7, 68])

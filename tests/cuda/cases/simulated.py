@@ -229,8 +229,8 @@ def plugged_in(monkeypatch):
 
     for name in ("memory_reserved", "memory_allocated"):
         monkeypatch.setattr(torch.cuda, name, without_statistics)
-    allocate = torch.cuda.caching_allocator_alloc
-    monkeypatch.setattr(torch.cuda, "caching_allocator_alloc", raising(allocate))
+    raw_alloc = "_cuda_cudaCachingAllocator_raw_alloc"
+    monkeypatch.setattr(torch._C, raw_alloc, raising(getattr(torch._C, raw_alloc)))
     monkeypatch.setattr(torch, "empty", raising(torch.empty))
 
 
@@ -263,6 +263,22 @@ def test_arrays_of_other_libraries_beside_an_allocator_that_is_plugged_into_torc
 
 
 # ---- devices -------------------------------------------------------------------------------------
+
+
+def test_torch_may_not_have_noticed_that_another_device_is_current(layer, monkeypatch):
+    """It enters a device that it has not used only if it has to."""
+    monkeypatch.setattr(torch._C, "_cuda_getDevice", lambda: 0)
+    allocate, devices = torch.cuda.caching_allocator_alloc, []
+
+    def noted(size, device, stream):
+        devices.append(device)
+        return allocate(size, device, stream)
+
+    monkeypatch.setattr(torch.cuda, "caching_allocator_alloc", noted)
+    for seed in range(3):
+        layer(seed, 1)
+    layer.check()
+    assert set(devices) == {1}
 
 
 def test_a_model_on_two_devices_at_once(layer):

@@ -7,6 +7,7 @@ import pytest
 
 import tensorstate_gpu as ts
 from tensorstate_gpu import testing as oracle
+from tensorstate_gpu.cuda import small_batches
 from tests.support.samples import thinned
 
 torch = pytest.importorskip("torch")
@@ -25,6 +26,7 @@ class Program:
         choose = self.random.choice
         self.neurons, self.keep = choose([5, 20, 64, 100]), choose(["states", "counts"])
         self.labelled = choose([True, False])
+        self.waiting = choose([1, 2, 8])  # small batches that are counted together
         self.maps = choose([True, False])
         self.layer = torch.nn.Identity()
         self.hook = ts.StateCaptureHook("layer", keep=self.keep, neuron_axis=1)
@@ -124,5 +126,7 @@ def test_results_live_until_the_streams_that_torch_was_told_of_have_read_them(on
 
 
 @pytest.mark.parametrize("seed", thinned(list(range(SEEDS)), range(SAMPLE)))
-def test_programs(on_cuda, seed):
-    Program(seed, on_cuda).run()
+def test_programs(on_cuda, seed, monkeypatch):
+    program = Program(seed, on_cuda)
+    monkeypatch.setattr(small_batches, "MOST_BATCHES", program.waiting)
+    program.run()

@@ -80,6 +80,18 @@ def _reuse_host_memory_of_rows_in_transit():
     cuda.transfer.send = sent
 
 
+def _let_small_batches_of_other_streams_wait():
+    add = cuda.counter.add
+
+    def added(self, packed, weights=None):
+        if weights is None and len(self._small.waiting) < 8 and self._small.add(packed):
+            self._total += len(packed)
+        else:
+            add(self, packed, weights)
+
+    cuda.counter.add = added
+
+
 FAULTS = {
     "no wait before": _do_not_wait_before,
     "no wait after": _do_not_wait_after,
@@ -88,5 +100,6 @@ FAULTS = {
     "pinned memory reused while it is written": _reuse_pinned_memory_while_it_is_written,
     "rows copied before they are packed": _copy_rows_before_they_are_packed,
     "rows reused while they are copied": _reuse_rows_while_they_are_copied,
+    "small batches of other streams wait": _let_small_batches_of_other_streams_wait,
     "host memory of rows in transit reused": _reuse_host_memory_of_rows_in_transit,
 }

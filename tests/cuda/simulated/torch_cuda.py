@@ -237,6 +237,7 @@ _lent = {}  # by address
 
 
 def caching_allocator_alloc(size, device, stream):
+    """As torch.cuda's. Of torch itself, where it means that device already, only the end."""
     taken = _taken(size, (device, stream))
     _lent[taken.ptr] = taken
     return taken.ptr
@@ -255,6 +256,10 @@ def install():
     for name in ("caching_allocator_alloc", "caching_allocator_delete"):
         setattr(torch.cuda, name, globals()[name])
     torch._C._cuda_getCurrentRawStream = lambda index: current_stream(index).cuda_stream
+    torch._C._cuda_getDevice = lambda: current.devices[-1]
+    torch._C._cuda_cudaCachingAllocator_raw_alloc = lambda size, stream: caching_allocator_alloc(
+        size, torch._C._cuda_getDevice(), stream
+    )
     torch.cuda.current_device = lambda: current.devices[-1]
     torch.cuda.is_current_stream_capturing = lambda: current_stream().key in GPU.capturing
     torch.cuda.synchronize = lambda device=None: GPU.finish_all()
