@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
 from .calls import Call, Result, rule
 from .factors import (
@@ -193,7 +193,7 @@ def _compared(call: Call) -> Result:
     """Vectors of two tensors are compared by element, and reduced."""
     usual = 1 if call.name == "cosine_similarity" else -1
     given = call.argument(2, "dim") if usual == 1 else None
-    shape = torch.broadcast_shapes(*(t.shape for t in call.tensors[:2]))
+    shape = np.broadcast_shapes(*(t.shape for t in call.tensors[:2]))
     axes = join(call.all_known(), shape)
     if axes is None or not call.all_known():
         return None
