@@ -231,12 +231,13 @@ class KnownAxes:
     def _passes_one(self, call: Call, output: Tensor) -> str | None:
         """Return what is noted of an output that was computed from single neurons, if it was.
 
-        Not where they scale, repeat or choose what is wider, such as inputs that have no neurons.
+        Not where they scale or repeat what is wider, such as inputs that have no neurons, nor side
+        by side: there they may be of one layer or of several.
         """
         ones = [t.numel() for t in call.tensors if self._lost_at.get(t) == _ONE]
         if not ones:
             return None
-        return _ONE if output.numel() <= sum(ones) else call.name
+        return _ONE if output.numel() <= max(ones) else call.name
 
     def _write(self, name: str, target: Any, index: Any, value: Any) -> None:
         """A tensor of which nothing was known has its neurons where they are written to.

@@ -235,6 +235,8 @@ def _stacked(call: Call) -> Result:
     axes = join(call.all_known(), (*shape[:dim], *shape[dim + 1 :]))
     if not call.all_known() or axes is None:
         return None
+    if shape[dim] > 1 and not any(has(axis, NEURON) and size_of(axis) > 1 for axis in axes):
+        axes = without(axes, NEURON)  # single neurons: of several layers, or several times of one
     return (*axes[:dim], other(shape[dim]), *axes[dim:])
 
 

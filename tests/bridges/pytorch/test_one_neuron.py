@@ -101,6 +101,22 @@ def test_inputs_that_single_neurons_scale_or_repeat_are_wider(how):
     assert (run["act"].neurons, run["act"].axis, run["act"].axis_origin) == (4, 2, "guess")
 
 
+SIDE_BY_SIDE = {
+    "stacked": lambda m, x: torch.stack([m.fc(x).squeeze(1), m.second(x).squeeze(1)], 1),
+    "squeezed after": lambda m, x: torch.stack([m.fc(x), m.second(x)], 1).squeeze(2),
+}
+
+
+@pytest.mark.parametrize("how", SIDE_BY_SIDE)
+def test_single_neurons_side_by_side_are_a_guess(how):
+    """They are of several layers, or of one that ran several times: nothing tells."""
+    model = Calls(SIDE_BY_SIDE[how], fc=nn.Linear(4, 1), second=nn.Linear(4, 1))
+    warns = pytest.warns(ts.errors.GuessedAxisWarning, match="lost at stack")
+    with warns, ts.capture(model, "act") as run:
+        model(images(3, 4))
+    assert (run["act"].neurons, run["act"].axis, run["act"].axis_origin) == (2, 1, "guess")
+
+
 def test_energies_of_the_inputs_are_of_one_neuron():
     model = Calls(lambda m, x: m.fc(x).square().sum(1) - 1, fc=nn.Linear(4, 5))
     with ts.capture(model, "act") as run:
