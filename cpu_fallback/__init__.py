@@ -15,6 +15,7 @@ from .merge import merge
 from .neurons import cofiring, firing_counts
 from .pack import compress
 from .pack_by_function import compress_by_function
+from .packer import packer
 from .row_sets import isin, unique
 from .running_counts import Counter as counter
 from .sort import sort
@@ -36,6 +37,7 @@ __all__ = [
     "isin",
     "merge",
     "namespace",
+    "packer",
     "popcount",
     "rows_where",
     "sort",

@@ -46,24 +46,14 @@ def compress(
     states: Tensor, layout: Layout, firing: FiringTest, *, scratch: bool = False
 ) -> NDArray[np.uint8]:
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
-    one_threshold = len(firing.low) == 1  # such a test is made once, and can be looked up
-    plan = _plan(layout, firing) if one_threshold else _plan.__wrapped__(layout, firing)
-    packed = _scratch(plan.shape) if scratch else np.empty(plan.shape, np.uint8)
-    kernel, numbers, test, address = plan.kernel, plan.numbers, plan.test, states.address
-
-    if plan.traffic < 2 * min_bytes_per_thread():  # as in_parallel(), which takes 0.5 us
-        kernel(address, numbers, test, packed, 0, len(packed))
-        return packed
-
-    def task(start: int, stop: int, _keep_alive: object = (states, plan)) -> None:
-        kernel(address, numbers, test, packed, start, stop)
-
-    in_parallel(task, len(packed), plan.traffic)
+    plan = plan_of(layout, firing)
+    packed = scratch_rows(plan.shape) if scratch else np.empty(plan.shape, np.uint8)
+    plan.pack(states.address, packed)
     return packed
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """A kernel with the arguments that all batches of a layer have in common.
 
     ``numbers``: end, size, run, run stride, neurons, neuron stride, and then the shape and the
@@ -78,13 +68,31 @@ class _Plan:
     shape: tuple[int, int]
     traffic: int
 
+    def pack(self, address: int, packed: NDArray[np.uint8]) -> None:
+        """Pack what is at an address into an array of this shape."""
+        kernel, numbers, test = self.kernel, self.numbers, self.test
+        if self.traffic < 2 * min_bytes_per_thread():  # as in_parallel(), which takes 0.5 us
+            kernel(address, numbers, test, packed, 0, len(packed))
+            return
+
+        def task(start: int, stop: int) -> None:
+            kernel(address, numbers, test, packed, start, stop)
+
+        in_parallel(task, len(packed), self.traffic)
+
+
+def plan_of(layout: Layout, firing: FiringTest) -> Plan:
+    """Return how numbers are packed. A test of one threshold is made once, and can be looked up."""
+    make = _plan if len(firing.low) == 1 else _plan.__wrapped__
+    return make(layout, firing)
+
 
 @lru_cache(maxsize=1024)
-def _plan(layout: Layout, firing: FiringTest) -> _Plan:
+def _plan(layout: Layout, firing: FiringTest) -> Plan:
     size = firing.low.itemsize
     test, tables = _test_arguments(firing)
     shape, traffic = (layout.states, layout.row_bytes), layout.states * layout.neurons * size
-    return _Plan(*_choose_kernel(layout, size, not tables), test, tables, shape, traffic)
+    return Plan(*_choose_kernel(layout, size, not tables), test, tables, shape, traffic)
 
 
 def _choose_kernel(
@@ -106,7 +114,7 @@ _thread_local = threading.local()  # .buffer: the result of this thread's last p
 _MAX_SCRATCH_BYTES = 1 << 26
 
 
-def _scratch(shape: tuple[int, int]) -> NDArray[np.uint8]:
+def scratch_rows(shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Return memory of this thread that the next call overwrites.
 
     It is still in the cache, where new memory would push out what the framework needs next

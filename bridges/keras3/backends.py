@@ -1,13 +1,12 @@
 """Keras 3: hands tensors to a capture point on each backend, also inside graphs."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
-from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.dlpack import borrow
 from tensorstate_gpu._arrays.elements import ELEMENT_TYPES, accepted_types
@@ -25,10 +24,11 @@ def in_symbolic_call(tensor: Any) -> bool:
 
 def first_tensor(value: object) -> Any:
     """Return the tensor or symbolic tensor to capture; see first_array()."""
-    return first_array(value, _axes_of)
+    return first_array(value, axes_of)
 
 
-def _axes_of(value: object) -> int | None:
+def axes_of(value: object) -> int | None:
+    """Return how many axes a tensor has; None for other objects."""
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         return None
     try:
@@ -83,9 +83,9 @@ def is_uncounted() -> bool:
     """Return whether this call of a layer is an extra one, or makes a program for other processes.
 
     These are exports, where no capture point would be. TensorFlow repeats calls inside keras.remat
-    to differentiate them. Recurrent layers call their cell to infer shapes (not on JAX); stacked
-    cells also do so to set up dropout. On JAX, predict() calls a model that is not built yet once
-    more, with its first batch.
+    to differentiate them, and to infer shapes, what keras.ops.map() maps. Recurrent layers call
+    their cell to infer shapes (not on JAX); stacked cells also do so to set up dropout. On JAX,
+    predict() calls a model that is not built yet once more, with its first batch.
     """
     frame, in_loop, callee = sys._getframe(), False, None
     while frame is not None:
@@ -110,6 +110,7 @@ _LOOPS = ("keras.src.backend.tensorflow.rnn", "keras.src.backend.torch.rnn")
 _RECOMPUTING_CALLS = {
     ("tensorflow.python.ops.custom_gradient", "inner_recompute_grad"),
     ("keras.src.layers.rnn.rnn", "_maybe_config_dropout_masks"),
+    ("keras.src.backend.tensorflow.core", "get_fn_output_signature"),
 }
 
 
@@ -162,63 +163,6 @@ _NO_XLA = (
 )
 
 
-Tell = Callable[[NDArray[np.generic] | None], None]
-
-
-def tell_host(tell: Tell, like: object, value: object = None) -> None:
-    """Call ``tell`` with a tensor as a NumPy array, or with None, whenever this place is executed.
-
-    ``like``: a tensor of this place. Nothing is told where a model cannot be captured.
-    """
-    _TELL_BY_BACKEND[keras.backend.backend()](tell, like, value)
-
-
-def tell_of_call(
-    begin: Tell, end: Tell, like: object, value: object, call: Callable[[], object]
-) -> object:
-    """Call a function; tell the host before and after all that it captures, as tell_host() does.
-
-    ``value``: what ``begin`` is told; ``end`` is told None.
-    """
-    if keras.backend.backend() == "tensorflow":
-        return _tell_tensorflow_of_call(begin, end, like, value, call)
-    tell_host(begin, like, value)
-    result = call()
-    tell_host(end, like)
-    return result
-
-
-def _tell_tensorflow(tell: Tell, like: object, value: object) -> object:
-    """Return the operation that tells, in a graph."""
-    import tensorflow as tf
-    from tensorflow.python.ops import control_flow_util
-
-    if tf.executing_eagerly():
-        tell(None if value is None else tf.convert_to_tensor(value).numpy())
-        return None
-    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
-        return None
-    given = [] if value is None else [value]
-    return tf.py_function(lambda *values: tell(values[0].numpy() if values else None), given, [])
-
-
-def _tell_tensorflow_of_call(
-    begin: Tell, end: Tell, like: object, value: object, call: Callable[[], object]
-) -> object:
-    """TensorFlow does not keep the order of captures in branches; control dependencies do."""
-    import tensorflow as tf
-
-    begun = _tell_tensorflow(begin, like, value)
-    graph = tf.compat.v1.get_default_graph() if begun is not None else None
-    with tf.control_dependencies([begun] if graph else []):
-        before = len(graph.get_operations()) if graph else 0
-        result = call()
-    made = graph.get_operations()[before:] if graph else []
-    with tf.control_dependencies([each for each in made if each.op_def.is_stateful]):
-        _tell_tensorflow(end, like, None)
-    return result
-
-
 def _capture_tensorflow(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
@@ -231,9 +175,27 @@ def _capture_tensorflow(point: CapturePoint, tensor: Any, axis: int) -> Any:
         pack_and_record(point, tensor, axis)
     elif control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         raise NotCapturable(f"{point.name}: {_NO_XLA}")
+    elif _in_vectorized_map():
+        raise NotCapturable(f"{point.name}: {_NO_VECTORIZED_MAP}")
     else:
         tf.py_function(lambda x: pack_and_record(point, x, axis), [tensor], [])
     return tensor
+
+
+def _in_vectorized_map() -> bool:
+    """Return whether TensorFlow traces what tf.vectorized_map computes: it calls the host once."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "tensorflow.python.ops.parallel_for.control_flow_ops":
+            return True
+        frame = frame.f_back
+    return False
+
+
+_NO_VECTORIZED_MAP = (
+    "layers inside tf.vectorized_map, as in TimeDistributed where the number of steps is not "
+    "known, cannot be captured: exclude= the layer, or capture the layer around it"
+)
 
 
 def _capture_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
@@ -252,52 +214,26 @@ def _capture_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
     return jax_tap.record_in_graph(jnp.asarray(tensor), point, axis)
 
 
-def _tell_jax(tell: Tell, like: object, value: object) -> None:
-    import jax
-
-    from .. import jax_host_calls
-
-    if not jax_host_calls.in_transformation():
-        jax.effects_barrier()  # type: ignore[no-untyped-call]
-        tell(None if value is None else np.asarray(value))
-        return
-
-    def told(batch: tuple[int, ...], *values: NDArray[np.generic]) -> None:
-        tell(values[0].copy() if values else None)
-
-    jax_host_calls.call_host(told, *(() if value is None else (value,)))
-
-
-def _tell_torch(tell: Tell, like: object, value: object) -> None:
-    import torch
-
-    from ..pytorch.tensors import is_real_pass
-
-    is_real = not isinstance(like, torch.Tensor) or is_real_pass(like)
-    if is_real and not torch.compiler.is_compiling():
-        tell(None if value is None else torch.as_tensor(value).detach().cpu().numpy())
-
-
 def _capture_torch(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import torch
 
     from ..pytorch.other_devices import has_backend, pack_by_torch
-    from ..pytorch.tensors import check_dense, is_real_forward
+    from ..pytorch.tensors import check_dense, is_real_forward, values_of
 
     if torch.compiler.is_compiling():
         raise NotCapturable(f"{point.name}: {_NO_XLA}")
     if not is_real_forward(tensor):
         return tensor
-    check_dense(tensor, point.name)
-    if has_backend(tensor):
-        pack_and_record(point, tensor, axis)
+    values = values_of(tensor)
+    check_dense(values, point.name)
+    if has_backend(values):
+        pack_and_record(point, values, axis)
     else:
-        packed, neurons = pack_by_torch(tensor, axis, point.threshold, point.firing)
-        _record(point, packed, neurons, axis, tuple(tensor.shape))
+        packed, neurons = pack_by_torch(values, axis, point.threshold, point.firing)
+        _record(point, packed, neurons, axis, tuple(values.shape))
     return tensor
 
 
-_TELL_BY_BACKEND = {"tensorflow": _tell_tensorflow, "jax": _tell_jax, "torch": _tell_torch}
 _CAPTURE_BY_BACKEND = {
     "tensorflow": _capture_tensorflow,
     "jax": _capture_jax,

@@ -3,7 +3,10 @@
 from contextlib import ExitStack
 from typing import Any, Literal
 
-import keras
+try:
+    import keras
+except ImportError as error:
+    raise ImportError("StateEfficiency needs Keras: pip install keras tensorflow") from error
 
 from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._arrays.firing_function import FiringFunction

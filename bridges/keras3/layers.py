@@ -24,9 +24,9 @@ from .backends import (
     is_uncounted,
     number_of_this_call,
     supports_jit,
-    tell_host,
     unsupported_reason,
 )
+from .host_calls import tell_host
 from .masks import own_mask
 from .points import KerasPoint
 from .training_mode import check_available, takes_call

@@ -13,7 +13,9 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.pass_notes import Mask, validated_mask
 from tensorstate_gpu._capturing.pass_times import PassTimes
 
-from .backends import first_tensor, in_symbolic_call, is_uncounted, tell_of_call
+from .backends import axes_of, first_tensor, in_symbolic_call, is_uncounted
+from .host_calls import tell_of_call
+from .input_order import is_shuffled
 from .training_mode import is_training_pass, takes_call
 
 
@@ -27,15 +29,19 @@ class ModelPasses:
     """The passes of a model that are captured.
 
     Backends tell of them whenever they execute the model, in its order: its ``clock`` is that of
-    the batch that arrives. ``mask``: (inputs, positions) of the pass that runs, if the options name
-    an argument of the model for it. ``wants_training``: whether passes of the training are wanted,
-    or others, where it is known which of both a pass is; None for all.
+    the batch that arrives. ``inputs``: how many the pass that runs has, where the tensors that the
+    model is given agree. ``mask``: (inputs, positions) of that pass, if the options name
+    an argument of the model for it. ``are_inputs_shuffled``: whether fit() has shuffled the inputs
+    of that pass. ``wants_training``: whether passes of the training are wanted, or others, where it
+    is known which of both a pass is; None for all.
     """
 
     def __init__(self, options: CaptureOptions) -> None:
         self.times = PassTimes()
+        self.inputs: int | None = None
         self.mask: Mask | None = None
         self.wants_training: bool | None = None
+        self.are_inputs_shuffled = False
         self._in_training: bool | None = None  # None if nothing tells
         self._options = options
 
@@ -43,6 +49,11 @@ class ModelPasses:
     def clock(self) -> int:
         """The time of the pass that runs, or the time after it."""
         return self.times.latest
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a pass has begun and not ended."""
+        return self.times.latest % 2 == 1
 
     @property
     def is_wanted(self) -> bool:
@@ -64,23 +75,57 @@ class ModelPasses:
             return call(*args, **kwargs)
         name = self._options.mask
         mask = argument(model, name, args, kwargs) if isinstance(name, str) else None
-        begin = functools.partial(self._begin, is_training_pass(model))
-        return tell_of_call(begin, self._end, tensor, mask, lambda: call(*args, **kwargs))
+        sizes = _sizes_of_inputs((args, kwargs))
+        told = [size for size in sizes if size is not None and not isinstance(size, int)]
+        known = {size for size in sizes if size is None or isinstance(size, int)}
+        begin = functools.partial(self._begin, is_training_pass(model), known, len(told))
+        values = [*told, *([] if mask is None else [mask])]
+        return tell_of_call(begin, self._end, tensor, values, lambda: call(*args, **kwargs))
 
     def _counts(self, tensor: object) -> bool:
         if tensor is None or in_symbolic_call(tensor):
             return False
         return takes_call(self._options) and not is_uncounted()
 
-    def _begin(self, mode: bool | None, mask: NDArray[np.generic] | None) -> None:
-        self._in_training = mode
+    def _begin(
+        self,
+        mode: bool | None,
+        known: set[int | None],
+        told: int,
+        *values: NDArray[np.generic],
+    ) -> None:
+        """Begin a pass.
+
+        ``known``: sizes of axis 0 of what the model is given; ``told``: how many more come before
+        the mask, if there is one.
+        """
+        self._in_training, self.are_inputs_shuffled = mode, is_shuffled(mode)
         self.times.fail(self.clock)  # unless it has ended
         self.times.begin()
+        sizes = known.union(map(int, values[:told]))
+        self.inputs = next(iter(sizes)) if len(sizes) == 1 else None
+        mask = next(iter(values[told:]), None)
         self.mask = validated_mask(mask) if mask is not None and mask.ndim == 2 else None
 
-    def _end(self, _: object) -> None:
+    def _end(self) -> None:
         self.times.end(self.clock)
         self.mask = None
+
+
+def _sizes_of_inputs(given: object) -> list[Any]:
+    """Return the sizes of axis 0 of all tensors that a model is given, one after the other.
+
+    Tensors, where the graph of TensorFlow does not know the sizes; None for one of unknown axes.
+    """
+    tensors = [each for each in keras.tree.flatten(given) if axes_of(each)]
+    return [_size_of_axis_0(tensor) for tensor in tensors]
+
+
+def _size_of_axis_0(tensor: Any) -> Any:
+    if getattr(tensor.shape, "rank", 1) is None:
+        return None
+    size = tensor.shape[0]
+    return keras.ops.shape(tensor)[0] if size is None else size
 
 
 def argument(

@@ -1,7 +1,7 @@
 """Keras 3: KerasPoint, a capture point that receives batches from the backends of Keras."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence, Sized
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from tensorstate_gpu._capturing.capture_point import CapturePoint
 from tensorstate_gpu._capturing.pass_log import PassLog
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, Mask, PassNotes
 from tensorstate_gpu._capturing.sampling import sampled
-from tensorstate_gpu._layers.batches import Batches, divided
+from tensorstate_gpu._layers.batches import Batches, divided, unassigned
 from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu.errors import warn_of_shuffled, warn_of_unmasked
 
@@ -25,6 +25,7 @@ class KerasPoint(CapturePoint):
 
     model_passes: ModelPasses | None = None  # of the model that it captures
     counts_positions = False  # whether axis 1 is known to count those of a mask
+    has_other_axis_0 = False  # whether it is known not to count inputs
     _pass_log: PassLog | None = None
     _unwrap: tuple[Callable[[], None], ...] = ()
     states_per_pass: int | None = None  # the most that are captured; None for all
@@ -81,9 +82,9 @@ class KerasPoint(CapturePoint):
         """Return False: functions of Keras call models and choose the batches, so nothing holds."""
         return False
 
-    def note_own_mask(self, mask: NDArray[np.generic] | None) -> None:
+    def note_own_mask(self, mask: NDArray[np.generic]) -> None:
         """Take Keras' own mask of the next batch."""
-        self._own_mask = None if mask is None or mask.ndim != 2 else mask.astype(np.bool_)
+        self._own_mask = mask.astype(np.bool_) if mask.ndim == 2 else None
 
     def reset_states(self, input_shape: Any = None) -> None:
         super().reset_states(input_shape)
@@ -103,12 +104,16 @@ class KerasPoint(CapturePoint):
     ) -> None:
         if not self.takes_batch():
             return
-        if is_shuffled():
+        if self._is_shuffled():
             self._note_shuffled()
+        cause = self._why_inputs_are_lost(instances)
         if isinstance(instances, int) and (mask := self._take_mask()) is not None:
             packed, instances = self._masked(packed, instances, mask, spatial_shape or ())
         if self.states_per_pass is not None:
             packed, instances = self._sampled(packed, instances, self.states_per_pass)
+        if cause is not None and self.model_passes is not None:
+            rows = cast(Sized, packed)
+            instances, inputs_unknown = unassigned(len(rows), self.model_passes.inputs), cause
         super().record(packed, neurons, axis, instances, axis_origin, inputs_unknown, spatial_shape)
 
     def takes_batch(self) -> bool:
@@ -137,6 +142,26 @@ class KerasPoint(CapturePoint):
         self._taken += chosen
         self.passed_over += len(packed) - chosen
         return backend_for(device_of(packed)).rows_where(packed, kept), left if chosen else ()
+
+    def _is_shuffled(self) -> bool:
+        passes = self.model_passes
+        if passes is None or not passes.is_running:
+            return is_shuffled()
+        return passes.are_inputs_shuffled
+
+    def _why_inputs_are_lost(self, instances: int | Batches) -> str | None:
+        """Return why axis 0 of a batch does not count inputs of the pass; None if it may do so.
+
+        Fewer may be a part of them, as in a loop over inputs.
+        """
+        passes = self.model_passes
+        if passes is None or not passes.is_running:
+            return None
+        if self.has_other_axis_0:
+            return "axis 0 does not count the inputs"
+        if passes.inputs is not None and isinstance(instances, int) and instances > passes.inputs:
+            return "axis 0 is longer than there are inputs"
+        return None
 
     def _note_shuffled(self) -> None:
         self.intake.log.shuffled = True

@@ -1,4 +1,4 @@
-"""Keras 3: whether the graph of a model tells that an axis counts the positions of a mask."""
+"""Keras 3: whether a model's graph tells that an axis counts the positions of a mask, or inputs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -52,6 +52,16 @@ def counts_positions(tensors: Sequence[Symbol], model: object, mask: object) -> 
     about = max(inputs, key=lambda tensor: common_beginning(tensor.name, name))
     given = _given_to_nested(model)
     return any(id(about) in _sources(tensor, given) for tensor in tensors)
+
+
+def has_other_axis_0(tensors: Sequence[Symbol], model: object) -> bool:
+    """Return whether the graph of a model tells that axis 0 of tensors does not count its inputs.
+
+    Where any number of inputs can be given, the axis that counts them has no size in the graph.
+    """
+    inputs: list[Symbol] = getattr(model, "inputs", None) or []
+    takes_any = bool(inputs) and all(tensor.shape[:1] == (None,) for tensor in inputs)
+    return takes_any and any(tensor.shape[0] is not None for tensor in tensors)
 
 
 def _given_to_nested(model: Any) -> dict[int, list[Symbol]]:

@@ -17,7 +17,7 @@ from .functional import Probes
 from .layers import Probe
 from .neuron_axes import followed_axis, is_by_element, may_have_channels_first, own_axis
 from .points import KerasPoint
-from .positions import counts_positions
+from .positions import counts_positions, has_other_axis_0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,6 +93,8 @@ def _new_probe(
         call_of = wanted.name if probes else None
         name = name_of_call(wanted.name, number)
         point = _new_point(model, name, call_of, wanted.layer, symbols, options)
+        if site is not None and site.operation is wanted.layer:
+            point.has_other_axis_0 = has_other_axis_0(symbols, model)
         if probes:
             first = probes[0].point
             first.later_calls = (*first.later_calls, point)

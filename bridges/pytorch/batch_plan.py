@@ -1,4 +1,6 @@
-"""PyTorch: BatchPlan, what is done with batches on a GPU that are like an earlier one."""
+"""PyTorch: BatchPlan, what is done with batches that are like an earlier one."""
+
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import PackedSequence
@@ -12,6 +14,7 @@ from .found_axis import FoundAxis
 from .rows_by_input import RowsByInput
 
 Kind = tuple[object, ...]
+_PLAIN = plain_types()
 _MOST_KINDS = 16  # of the batches of a layer; when there are more, plans are made anew
 
 
@@ -20,24 +23,23 @@ def kind_of(tensor: torch.Tensor, sequences: PackedSequence | None) -> Kind | No
 
     None if there is more to it than numbers in memory. ``sequences``: those whose data it is.
     """
-    if type(tensor) not in plain_types() or tensor.layout is not torch.strided:
-        return None
-    if tensor.is_quantized or tensor.is_nested or tensor.is_neg() or sequences is not None:
-        return None
     try:
-        address = tensor.data_ptr()
+        is_plain = type(tensor) in _PLAIN and tensor.layout is torch.strided and sequences is None
+        if not is_plain or tensor.is_quantized or tensor.is_nested or tensor.is_neg():
+            return None
+        if not tensor.data_ptr() or tensor.data_ptr() % tensor.itemsize:
+            return None
+        return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
     except RuntimeError:  # inside torch.func: it has no memory of its own
         return None
-    if address % tensor.itemsize:
-        return None
-    return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 class BatchPlan:
     """What is done with all batches of a kind, if the rest is the same as well.
 
-    On a GPU, small layers compute faster than the host finds out again what is to be done. A plan
-    has no tensor, stream or memory.
+    On a GPU, small layers compute faster than the host finds out again what is to be done. On a CPU
+    the layers need its caches: each function of Python that a hook calls takes some microseconds
+    then, not some hundred nanoseconds. A plan has no tensor, stream or memory.
 
     ``found``, ``inputs``: the neuron axis, and the number of the model's inputs. ``batches``,
     ``spatial_shape``: see RowsByInput.batches(). ``cause``: why it is not known which rows belong
@@ -55,8 +57,28 @@ class BatchPlan:
         self.cause = by_input.cause or None
 
 
-class BatchPlans(dict[Kind | None, BatchPlan]):
+Planned = tuple[BatchPlan, int]  # and the address of the numbers
+
+
+class BatchPlans(dict[Kind, BatchPlan]):
     """The plans of a layer, by the kind of batch."""
+
+    def find(self, tensor: Any) -> Planned | None:
+        """Return the plan for a tensor, if there is one, and where its numbers are.
+
+        Takes anything. Of the conditions of kind_of(), those are left out that the kind of a tensor
+        tells: no other has a plan.
+        """
+        if type(tensor) not in _PLAIN or tensor.is_neg():
+            return None
+        try:
+            address = tensor.data_ptr()
+            kind = type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+        except RuntimeError:  # as above; or nested, or sparse
+            return None
+        # No address: without numbers, or inside torch.func.functionalize().
+        plan = self.get(kind) if address and not address % tensor.itemsize else None
+        return None if plan is None else (plan, address)
 
     def add(
         self,
@@ -71,8 +93,10 @@ class BatchPlans(dict[Kind | None, BatchPlan]):
 
         Of sequences, ``by_input`` has a copy; of all others, a view that begins with the tensor.
         """
+        if isinstance(threshold, tuple):  # one for each neuron: no packer has those
+            return
         kind, states = kind_of(tensor, sequences), plain_torch_tensor(by_input.view)
-        if kind is None or states is None:
+        if kind is None or states is None or states.address != tensor.data_ptr():
             return
         old = self.get(kind)
         if old is not None and old.found is found and old.inputs == inputs:

@@ -5,8 +5,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .axis_flow import KnownAxes, TracedAxes, traced_axes
-from .axis_flow.factors import BATCH, POSITION, Axes, neuron_axis, only_whole
+from .axis_flow import LOST_AT, ONE_NEURON, KnownAxes, TracedAxes, traced_axes
+from .axis_flow.factors import (
+    BATCH,
+    POSITION,
+    Axes,
+    likely_neuron_axis,
+    neuron_axis,
+    only_whole,
+    other,
+)
 from .forward_passes import ForwardPasses
 from .neuron_axes import AxisRule
 
@@ -24,6 +32,8 @@ class FoundAxis:
     ``followed``: whether such passes are followed. ``missed``: whether the layer did not run in one
     that was. ``cause``: of a guess. ``inputs_lost``: why it is not known which rows belong to which
     input. ``moved``: whether the axis was guessed to be another one, in earlier passes.
+    ``of_one_neuron``: whether the axis is behind the last one, since each entry is a state of one
+    neuron: its axis was squeezed.
     """
 
     axis: int
@@ -36,6 +46,21 @@ class FoundAxis:
     missed: bool = False
     inputs_lost: str = ""
     moved: bool = False
+    of_one_neuron: bool = False
+
+    def as_elsewhere(self, known: "FoundAxis") -> "FoundAxis":
+        """Return what is found, with the axis that is known from passes of another kind."""
+        axes = self.factors
+        if axes is not None and known.of_one_neuron and not self.of_one_neuron:
+            axes = (*axes, other(1))
+        return replace(
+            self,
+            axis=known.axis,
+            origin=known.origin,
+            cause="",
+            factors=axes,
+            of_one_neuron=known.of_one_neuron,
+        )
 
 
 def find_axis(
@@ -62,13 +87,17 @@ def find_axis(
         if factors is not None:
             factors = only_whole(factors, BATCH, known.inputs)
             factors = only_whole(factors, POSITION, None if mask is None else mask.shape[1])
+            factors = (*factors, other(1)) if found.of_one_neuron else factors
         lost = known.why_inputs_are_lost(tensor)
         return replace(found, factors=factors, followed=True, inputs_lost=lost)
     if passes is not None and passes.was_followed():
         lost = "the layer did not run in the passes that were followed"
         return replace(found, followed=True, missed=True, inputs_lost=lost)
     if graph is not None and graph.inputs_lost is not None:
-        return replace(found, factors=graph.axes, followed=True, inputs_lost=graph.inputs_lost)
+        factors = graph.axes
+        if factors is not None and found.of_one_neuron:
+            factors = (*factors, other(1))
+        return replace(found, factors=factors, followed=True, inputs_lost=graph.inputs_lost)
     return found
 
 
@@ -81,15 +110,20 @@ def _neurons_of(
 ) -> FoundAxis:
     if given is not None:
         return FoundAxis(given, GIVEN, tensor.ndim)
-    followed = neuron_axis(None if known is None else known.axes(tensor))
-    cause = "this pass was not followed"
+    axes, cause = None, "this pass was not followed"
     if known is not None:
-        cause = known.why_unknown(tensor)
+        axes, cause = known.axes(tensor), known.why_unknown(tensor)
     elif graph is not None:
-        followed, cause = neuron_axis(graph.axes), graph.cause
+        axes, cause = graph.axes, graph.cause
+    followed = neuron_axis(axes)
+    if cause == ONE_NEURON and followed is None and not rule.defined:
+        return FoundAxis(tensor.ndim, FLOW, tensor.ndim, of_one_neuron=True)
     if followed is not None and not rule.defined:
         return FoundAxis(followed, FLOW, tensor.ndim)
-    return _by_rule(rule, tensor.shape, cause)
+    found = _by_rule(rule, tensor.shape, cause)
+    if axes is None or found.origin != GUESS:
+        return found
+    return replace(found, axis=likely_neuron_axis(axes, found.axis))
 
 
 def _by_rule(rule: AxisRule, shape: Sequence[int], cause: str) -> FoundAxis:
@@ -98,5 +132,8 @@ def _by_rule(rule: AxisRule, shape: Sequence[int], cause: str) -> FoundAxis:
     fitting = rule.axes_that_fit(shape)
     if len(fitting) == 1 and not rule.defined:
         return FoundAxis(fitting[0], LAYER, ndim)
-    origin = LAYER if rule.defined else GUESS if rule.is_guess(ndim) else RULE
+    # Two axes are (inputs, features) almost always, but not where features were followed, and lost.
+    were_lost = rule.kind == "unknown" and cause.startswith(LOST_AT)
+    is_guess = rule.is_guess(ndim) or (were_lost and shape[-1] > 1 and all(shape))
+    origin = LAYER if rule.defined else GUESS if is_guess else RULE
     return FoundAxis(rule.axis(ndim), origin, ndim, cause=cause if origin == GUESS else "")

@@ -16,12 +16,13 @@ from tensorstate_gpu._capturing.pass_notes import NO_NOTES
 from tensorstate_gpu._capturing.saved_point import load_point, saved_point
 from tensorstate_gpu.errors import NothingCaptured, RowsNotKept, warn_of_skipped
 
+from .batch_plan import Planned
 from .neuron_axes import UNKNOWN, axis_rule_of
 from .operator import capture_in_graph, skip_in_graph
 from .other_devices import check_devices
 from .pass_counter import PassCounter
 from .pass_point import PassPoint
-from .tensors import first_tensor, sequences_of
+from .tensors import first_tensor, is_real_forward, is_real_pass, sequences_of
 
 
 class StateCaptureHook(PassPoint):
@@ -144,6 +145,10 @@ class StateCaptureHook(PassPoint):
     def __call__(self, module: Any, args: Any, *output: Any) -> None:
         """Called as forward hook (module, args[, kwargs], output) or pre-hook (module, args)."""
         value = output[-1] if output else args
+        compiles = torch.compiler.is_dynamo_compiling()
+        if not compiles and self._plans and (planned := self._plans.find(value)) is not None:
+            self._deliver_planned(value, planned)
+            return
         # A pre-hook with_kwargs=True gets (module, args, kwargs), which looks like an output.
         if len(output) == 1 and type(output[0]) is dict and self._is_pre_hook_of(module):
             self.before_with_kwargs(module, args, output[0])
@@ -153,6 +158,14 @@ class StateCaptureHook(PassPoint):
             self.deliver(value)
         else:
             self._capture_value(module, value)
+
+    def _deliver_planned(self, tensor: torch.Tensor, planned: Planned) -> None:
+        """Like deliver(), of a tensor for which there is a plan."""
+        if not self._key_and_active[1]:
+            return
+        on_cpu = planned[0].packer.place is None  # on a GPU, a graph may be recorded
+        if is_real_pass(tensor, is_real=True) if on_cpu else is_real_forward(tensor):
+            self.receive(tensor, self.pass_log.counter.clock_at(tensor), planned=planned)
 
     def before_with_kwargs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Called as a pre-hook that is registered with ``with_kwargs=True``."""
@@ -211,6 +224,7 @@ class StateCaptureHook(PassPoint):
         traced: str | None = None,
         inputs: int | None = None,
         sequences: PackedSequence | None = None,
+        planned: Planned | None = None,
     ) -> None:
         """Pack and record the states of one batch, at the capture point of this call's site."""
         number = self._number_of_call(clock)
@@ -227,7 +241,10 @@ class StateCaptureHook(PassPoint):
             return
         hook = self if number == 1 else self._of_call(number)
         try:
-            is_kept = hook._capture(tensor, traced, inputs, sequences)
+            if planned is None or hook is not self:
+                is_kept = hook._capture(tensor, traced, inputs, sequences)
+            else:
+                is_kept = self._capture(tensor, traced, inputs, sequences, planned)
         except (TypeError, ValueError) as error:
             error.add_note(f"while capturing {hook.name}")
             raise

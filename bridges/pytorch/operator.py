@@ -13,6 +13,7 @@ except ImportError as error:
 from torch.nn.utils.rnn import PackedSequence
 
 from .axis_flow import axes_in_graph, note_captured, traced_axes
+from .batch_plan import Planned
 from .marked_classes import MarkingHook
 from .module_log import ModuleLog
 from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter
@@ -70,11 +71,12 @@ class Receiver(MarkingHook):
         traced: str | None = None,
         inputs: int | None = None,
         sequences: PackedSequence | None = None,
+        planned: Planned | None = None,
     ) -> None:
         """Receive a tensor of a forward pass that counts, and the clock of its PassCounter.
 
         ``traced``: of a tensor in a compiled graph, what axes_in_graph() returned. ``inputs``: the
-        number of the model's inputs, if such a graph knows it.
+        number of the model's inputs, if such a graph knows it. ``planned``: the plan for it.
         """
         raise NotImplementedError
 

@@ -14,7 +14,7 @@ from tensorstate_gpu._capturing.pass_notes import Mask
 from tensorstate_gpu._capturing.sampling import spaced_rows, whole_inputs
 from tensorstate_gpu._layers.batches import Batches, divided, ragged, unassigned
 
-from .axis_flow.factors import BATCH, OTHER, POSITION, SEQUENCES, Axes, Axis
+from .axis_flow.factors import BATCH, OTHER, POSITION, SEQUENCES, Axes, Axis, Factor
 from .found_axis import FoundAxis
 
 
@@ -241,6 +241,7 @@ def _parts(
 
 def _split(axis: Axis, size: int, inputs: int) -> list[tuple[str, int]]:
     """Return the parts of an axis in this pass, whose batch may have another size."""
+    axis = _with_others_merged(axis)
     kinds = [factor.kind for factor in axis]
     if len(axis) == 1:
         return [(kinds[0], size)]
@@ -252,3 +253,17 @@ def _split(axis: Axis, size: int, inputs: int) -> list[tuple[str, int]]:
         sizes[others[0]] = size // max(inputs, 1)
     fits = math.prod(sizes) == size
     return list(zip(kinds, sizes, strict=True)) if fits else [(OTHER, size)]
+
+
+def _with_others_merged(axis: Axis) -> Axis:
+    """Return an axis in which factors that count neither inputs nor positions are one, side by
+    side: of images of other sizes, their product is known.
+    """
+    merged: list[Factor] = []
+    for factor in axis:
+        is_other = factor.kind not in (BATCH, POSITION)
+        if is_other and merged and merged[-1].kind == OTHER:
+            merged[-1] = Factor(OTHER, merged[-1].size * factor.size)
+        else:
+            merged.append(Factor(OTHER, factor.size) if is_other else factor)
+    return tuple(merged)

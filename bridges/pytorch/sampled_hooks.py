@@ -12,6 +12,7 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sampling import Sampler
 from tensorstate_gpu._layers.batches import Batches, divided
 
+from .batch_plan import Planned
 from .found_axis import FoundAxis
 from .hooks import StateCaptureHook
 from .rows_by_input import RowsByInput
@@ -40,9 +41,10 @@ class SampledHook(StateCaptureHook):
         traced: str | None = None,
         inputs: int | None = None,
         sequences: PackedSequence | None = None,
+        planned: Planned | None = None,
     ) -> None:
         with record_function(f"tensorstate_gpu::{self.name}"):
-            super().receive(tensor, clock, traced, inputs, sequences)
+            super().receive(tensor, clock, traced, inputs, sequences, planned)
 
     def _keep(
         self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None

@@ -260,6 +260,8 @@ def _append(
     if not is_real_pass(x) or not x.numel():
         return
     place = _placement(placement)
+    if x.ndim == place.axis == place.ndim - 1:
+        x = x.unsqueeze(-1)  # each entry is one state of one neuron
     if (x.ndim, x.shape[place.axis]) != (place.ndim, place.neurons):
         raise ValueError(
             f"a batch has the shape {tuple(x.shape)}; the stage is for {place.ndim} axes, with "

@@ -20,6 +20,7 @@ from tensorstate_gpu._states.backends import backend_of
 from tensorstate_gpu._states.packing import working_on
 from tensorstate_gpu.errors import NotCapturable, RowsLost, warn_of_later_calls, warn_user
 
+from .batch_plan import Planned
 from .found_axis import FoundAxis
 from .hooks import StateCaptureHook
 from .module_log import ModuleLog
@@ -90,6 +91,7 @@ class StagedHook(StateCaptureHook):
         traced: str | None = None,
         inputs: int | None = None,
         sequences: PackedSequence | None = None,
+        planned: Planned | None = None,
     ) -> None:
         """Append the states of one batch to the stage; create it for the first one."""
         number = self._number_of_call(clock)
@@ -103,6 +105,7 @@ class StagedHook(StateCaptureHook):
         try:
             found = self._axis_of(tensor, traced)
             part, layout = local_part(tensor)
+            part = part.unsqueeze(-1) if found.of_one_neuron else part
             with APPENDING:  # another thread may create it
                 if (stage := self._stage) is None:
                     self._note_layout(layout, part, found)

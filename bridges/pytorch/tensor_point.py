@@ -19,7 +19,7 @@ from tensorstate_gpu._states.backends import backend_for, device_of
 from tensorstate_gpu._states.packing import pack
 from tensorstate_gpu.errors import warn_of_contradicted, warn_of_guesses, warn_of_unmasked
 
-from .batch_plan import BatchPlan, BatchPlans, kind_of
+from .batch_plan import BatchPlan, BatchPlans, Planned
 from .forward_passes import ForwardPasses
 from .found_axis import FLOW, GUESS, LAYER, RULE, FoundAxis, find_axis
 from .neuron_axes import UNKNOWN, AxisRule
@@ -55,11 +55,22 @@ class TensorPoint(CapturePoint):
         if self.firing is None:
             self._plans = BatchPlans()
 
+    def _sizes_with_neurons(self, sizes: tuple[object, ...]) -> tuple[object, ...]:
+        found = self._found_with(len(sizes))
+        return (*sizes, 1) if found is not None and found.of_one_neuron else sizes
+
     def _axis_for(self, sizes: Sequence[object]) -> int:
         if self.neuron_axis is not None or not sizes:
             return super()._axis_for(sizes)
-        seen = (found.axis for (_, ndim), found in self._found.items() if ndim == len(sizes))
-        return next(seen, (self._rule or UNKNOWN).axis(len(sizes)))
+        of_one = self._found_with(len(sizes) - 1)
+        if of_one is not None and of_one.of_one_neuron:
+            return of_one.axis
+        found = self._found_with(len(sizes))
+        return (self._rule or UNKNOWN).axis(len(sizes)) if found is None else found.axis
+
+    def _found_with(self, ndim: int) -> FoundAxis | None:
+        """Return the axis of tensors with so many axes, if there have been any."""
+        return next((found for (_, n), found in self._found.items() if n == ndim), None)
 
     def forget_guesses(self) -> None:
         """Forget what was guessed of the axes: no rows are left that mean it."""
@@ -79,24 +90,27 @@ class TensorPoint(CapturePoint):
         traced: str | None,
         inputs: int | None,
         sequences: PackedSequence | None,
+        planned: Planned | None = None,
     ) -> bool:
         """Pack a tensor, and record its rows; return False if it is left out.
 
         ``traced``, ``inputs``: what a compiled graph knows of it, and of the pass. ``sequences``:
-        those whose data it is. Raises TypeError or ValueError if its numbers cannot be packed.
+        those whose data it is. ``planned``: the plan for it, if that was looked up. Raises
+        TypeError or ValueError if its numbers cannot be packed.
         """
         given = tensor
         layout: Layout | None = None
-        plan: BatchPlan | None = None
-        if self._plans is not None and tensor.is_cuda:
-            plan = self._plans.get(kind_of(tensor, sequences))
-        if plan is None:
+        if planned is None and self._plans and sequences is None:
+            planned = self._plans.find(tensor)
+        if planned is None:
             if type(tensor) is not torch.Tensor:  # most are plain ones: no call for those
                 tensor, layout = local_part(given)
             check_dense(tensor, self.name)
             if tensor.is_neg():
                 tensor = given = tensor.resolve_neg()
         found = self._axis_of(given, traced)
+        if found.of_one_neuron:
+            tensor = tensor.unsqueeze(-1)
         is_new = self._is_inferred and (found.moved or tensor.shape[found.axis] != self._width)
         if is_new and self._is_left_out(found, tensor.shape[found.axis], self.neurons):
             return False
@@ -104,21 +118,21 @@ class TensorPoint(CapturePoint):
             self._note_layout(layout, tensor, found)
         if self._passes is not None:
             inputs = self._passes.tell_inputs() or inputs or self.intake.notes_now().inputs
-        if plan is not None and self._keep_as_planned(plan, tensor, found, inputs):
+        if planned is not None and self._keep_as_planned(*planned, found, inputs):
             return True
         threshold = self.options.threshold
         if tensor.is_quantized:
             tensor, threshold = self._of_quantized(tensor, found.axis)
         by_input = rows_by_input(tensor, found.axis, found, inputs, sequences)
         self._keep(by_input, threshold, found, inputs)
-        if self._plans is not None and tensor.is_cuda:
+        if self._plans is not None:
             self._plans.add(given, sequences, by_input, threshold, found, inputs)
         return True
 
     def _keep_as_planned(
-        self, plan: BatchPlan, tensor: torch.Tensor, found: FoundAxis, inputs: int | None
+        self, plan: BatchPlan, address: int, found: FoundAxis, inputs: int | None
     ) -> bool:
-        """Pack and record rows on a GPU like those of an earlier batch, if they are like those.
+        """Pack and record rows like those of an earlier batch, if they are like those.
 
         Returns whether it did; also False if there was no room, and nothing was recorded.
         """
@@ -127,21 +141,32 @@ class TensorPoint(CapturePoint):
             return False
         if self._passes is not None and self._may_have_mask():
             return False
-        device, stream, memory = plan.packer.place()
+        packer = plan.packer
+        if packer.place is None:
+            if packer.is_small:
+                self._record_planned(plan, address)
+            else:
+                with prefer_single_thread():
+                    self._record_planned(plan, address)
+            return True
+        device, stream, memory = packer.place()
         try:
             with device, stream, memory:
-                self.record(
-                    plan.packer.pack(tensor.data_ptr()),
-                    plan.neurons,
-                    found.axis,
-                    plan.batches,
-                    found.origin,
-                    plan.cause,
-                    plan.spatial_shape,
-                )
+                self._record_planned(plan, address)
         except MemoryError:  # the host may have room
             return False
         return True
+
+    def _record_planned(self, plan: BatchPlan, address: int) -> None:
+        self.intake.record(  # capture_on was asked when the pass was
+            plan.packer.pack(address),
+            plan.neurons,
+            plan.found.axis,
+            plan.batches,
+            plan.found.origin,
+            plan.cause,
+            plan.spatial_shape,
+        )
 
     def _keep(
         self, by_input: RowsByInput, threshold: Threshold, found: FoundAxis, inputs: int | None
@@ -309,14 +334,16 @@ class TensorPoint(CapturePoint):
     def _as_known(self, found: FoundAxis) -> FoundAxis:
         """Compare an axis with those of passes of other kinds.
 
-        One that is not certain is that of another kind, if only there it is; and one that is has
-        moved, if there it was guessed elsewhere.
+        One that is not certain is that of another kind, if only there it is, and else as it was
+        guessed first; and one that is has moved, if there it was guessed elsewhere.
         """
         others = [each for (_, ndim), each in [*self._found.items()] if ndim == found.ndim]
         if found.origin in (RULE, GUESS):
             known = (each for each in others if each.origin in (LAYER, FLOW))
             if (other := next(known, None)) is not None:
-                found = replace(found, axis=other.axis, origin=other.origin, cause="")
+                found = found.as_elsewhere(other)
+            elif others:
+                found = replace(found, axis=others[0].axis)
         if found.origin in (LAYER, FLOW):
             guessed = (each.axis for each in others if each.origin in (RULE, GUESS))
             return replace(found, moved=any(axis != found.axis for axis in guessed))

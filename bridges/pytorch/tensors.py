@@ -103,12 +103,15 @@ def sequences_of(value: object, tensor: torch.Tensor) -> PackedSequence | None:
 
 
 def values_of(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the values of a tensor with which torch.func.grad, vjp or jvp computes; others as is.
+    """Return the values of a tensor with which torch.func computes; others as is.
 
-    Raises TypeError inside vmap: there, a layer may stand for several, each with its own weights.
+    Those of grad, vjp, jvp and functionalize are known. Raises TypeError inside vmap: there, a
+    layer may stand for several, each with its own weights.
     """
     functorch = torch._C._functorch
-    while functorch.is_gradtrackingtensor(tensor):
+    while functorch.is_gradtrackingtensor(tensor) or functorch.is_functionaltensor(tensor):
+        if functorch.is_functionaltensor(tensor):
+            torch._sync(tensor)  # type: ignore[attr-defined, no-untyped-call]
         tensor = functorch.get_unwrapped(tensor)
     if functorch.is_functorch_wrapped_tensor(tensor):
         raise TypeError(
@@ -138,16 +141,20 @@ def is_recorded(tensor: torch.Tensor) -> bool:
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
-def is_real_pass(tensor: torch.Tensor | Proxy) -> bool:
-    """Return whether a tensor belongs to a forward pass that counts."""
-    if isinstance(tensor, Proxy):
-        return False
-    # Most tensors are plain ones; for these, skip is_fake(), which takes 3 us.
-    plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
-    if tensor.is_meta or (not plain and is_fake(tensor)):
-        return False
+def is_real_pass(tensor: torch.Tensor | Proxy, *, is_real: bool = False) -> bool:
+    """Return whether a tensor belongs to a forward pass that counts.
+
+    ``is_real``: whether it is known to have numbers in memory.
+    """
+    if not is_real:
+        if isinstance(tensor, Proxy):
+            return False
+        # Most tensors are plain ones; for these, skip is_fake(), which takes 3 us.
+        plain = type(tensor) is torch.Tensor and not torch._is_functional_tensor(tensor)
+        if tensor.is_meta or (not plain and is_fake(tensor)):
+            return False
     # Called for each batch of each layer: what is nearly always false is tested without a call.
-    if torch._C._get_tracing_state() is not None:
+    if torch._C._is_tracing():
         return False
     if torch._C._len_torch_dispatch_stack() > 0 and get_proxy_mode() is not None:  # make_fx traces
         return False

@@ -92,6 +92,28 @@ class Transfer(Protocol):
         """Remove the first batch, after the caller has stored it."""
 
 
+class Packer(Protocol):
+    """Packs tensors of torch that differ in nothing but their numbers and where they are.
+
+    ``place`` returns what is to be entered to pack: that of working_on() with ``exports=False``.
+    It is None on the CPU, where nothing is. ``is_small``: whether all that is done there with a
+    batch is too little for a second thread.
+    """
+
+    @property
+    def place(self) -> Callable[[], Place] | None: ...
+
+    @property
+    def is_small(self) -> bool: ...
+
+    def pack(self, address: int) -> NativeArray:
+        """Pack the numbers at an address into uint8 of shape (states, row bytes).
+
+        They may be in memory that this thread's next call overwrites. Raises MemoryError, and
+        RuntimeError while a CUDA graph records the stream.
+        """
+
+
 class BackendOf(Protocol[NativeT]):
     """The functions of a backend, on arrays of its native type. All backends return equal bytes."""
 
@@ -126,6 +148,9 @@ class BackendOf(Protocol[NativeT]):
 
         ``scratch``: the result may be in memory that this thread's next call overwrites.
         """
+
+    def packer(self, states: Tensor, layout: Layout, firing: FiringTest) -> Packer | None:
+        """Return what packs all tensors of torch like this one; None if nothing does."""
 
     def compress_by_function(
         self, states: Tensor, layout: Layout, function: FiringFunction
@@ -197,27 +222,8 @@ class HostBackend(BackendOf[NDArray[Any]], Protocol):
         """Copy rows to others of the same shape and dtype, on several threads if they are large."""
 
 
-class Packer(Protocol):
-    """Packs tensors of torch that differ in nothing but their numbers and where they are.
-
-    ``place`` returns what is to be entered to pack: that of working_on() with ``exports=False``.
-    """
-
-    @property
-    def place(self) -> Callable[[], Place]: ...
-
-    def pack(self, address: int) -> DeviceArray:
-        """Pack the numbers at an address into uint8 of shape (states, row bytes).
-
-        Raises MemoryError, and RuntimeError while a CUDA graph records the stream.
-        """
-
-
 class DeviceBackend(BackendOf[DeviceArray], Protocol):
     """A backend whose arrays are not in host memory."""
-
-    def packer(self, states: Tensor, layout: Layout, firing: FiringTest) -> Packer | None:
-        """Return what packs all tensors of torch like this one; None if nothing does."""
 
     def counter(self, row_bytes: int) -> DeviceCounter:
         """Create an empty running count for rows of ``row_bytes`` bytes, on the current device."""

@@ -222,10 +222,14 @@ class CapturePoint(PointStates):
             self.intake.reset(None, None)
             self.spread = None
             return
-        sizes = sizes_of(input_shape)
+        sizes = self._sizes_with_neurons(sizes_of(input_shape))
         axis = self._axis_for(sizes)
         self.intake.reset(neurons_from_shape(axis, sizes), axis)
         self.spread = None
+
+    def _sizes_with_neurons(self, sizes: tuple[object, ...]) -> tuple[object, ...]:
+        """Return the sizes of activations as they are packed, whose neurons have an axis."""
+        return sizes
 
     def _axis_for(self, sizes: Sequence[object]) -> int:
         """Return the neuron axis of activations of this shape, before there are any."""

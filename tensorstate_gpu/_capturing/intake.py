@@ -167,8 +167,8 @@ class Intake:
             if self._resumed or self.accumulator is None or neurons != self.accumulator.neurons:
                 self.declare(neurons, axis)
             assert self.accumulator is not None
-            now, fits, notes, count = self.notes_now(), True, NOTHING, 0
-            if now is not NO_NOTES:
+            fits, notes, count = True, NOTHING, 0
+            if (now := self.notes_now()) is not NO_NOTES:
                 count = instances if isinstance(instances, int) else cached_totals(instances)[0]
                 notes = now.of_instances
                 fits = notes.length in (None, count)

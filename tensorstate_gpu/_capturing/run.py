@@ -35,6 +35,8 @@ class Run(MeasuredNetwork[CapturePoint]):
 
     def __init__(self, points: Iterable[CapturePoint] = ()) -> None:
         self._by_name: dict[str, CapturePoint] = {}
+        if own_point(points) is not None:
+            raise TypeError("points must be a list of CapturePoints, got one: Run([point])")
         for given in points:
             point = own_point(given)
             if point is None:

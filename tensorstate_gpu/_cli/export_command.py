@@ -22,14 +22,14 @@ def export(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(wanted))
     counts = ".counts" if options.counts else ""
     stem = _stem(store.parts if isinstance(store, Stores) else [store])
-    out = f"{stem}{counts}.{options.to}" if options.out is None else options.out
-    if options.to == "parquet":
+    out = f"{stem}{counts}.{options.format}" if options.to is None else options.to
+    if options.format == "parquet":
         _to_parquet(store, names, out, options)
         return 0
     if isinstance(store, Stores):
-        raise ValueError("a zip file holds one store: export several with --to parquet")
+        raise ValueError("a zip file holds one store: export several with --format parquet")
     if options.counts:
-        raise ValueError("--counts is for --to parquet; a zip holds rows")
+        raise ValueError("--counts is for --format parquet; a zip holds rows")
     with Progress("copying", store.record.chunk_count, "chunks") as progress:
         store.to_zip(out, names, progress=progress.to)
     print(f"{out}: {with_noun(len(names), 'layer')}")

@@ -43,8 +43,16 @@ def new_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _new_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str
+) -> argparse.ArgumentParser:
+    """Add a command that its own help describes in the words of the list of commands."""
+    sentence = f"{what[0].upper()}{what[1:]}."
+    return commands.add_parser(name, help=what, description=sentence)
+
+
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    demo = commands.add_parser("demo", help="train LeNet-5 on real digits and measure its layers")
+    demo = _new_command(commands, "demo", "train LeNet-5 on real digits and measure its layers")
     demo.add_argument("--mnist", metavar="PATH", help="a local copy of MNIST (mnist.pkl.gz)")
     demo.add_argument(
         "--save", metavar="DIR", help="save the captured states and the results in this folder"
@@ -143,24 +151,25 @@ model and the order of its inputs must then be the same.
 def _add_store_command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=what)
+    command = _new_command(commands, name, what)
     _add_store(command, name)
     command.add_argument("--json", action="store_true", help="print only JSON")
     return command
 
 
 def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    export = commands.add_parser("export", help="export the layers of a store as Parquet or zip")
+    export = _new_command(commands, "export", "export the layers of a store as Parquet or zip")
     _add_store(export, "export")
     _add_unfinished(export)
     export.add_argument(
-        "--to",
+        "--format",
         choices=("parquet", "zip"),
         required=True,
         help="parquet: one file per layer; zip: one file, which zarr.storage.ZipStore reads",
     )
     export.add_argument(
-        "--out",
+        "--to",
+        metavar="PATH",
         help="new folder (parquet) or file (zip); default: the store's name, or what the names of "
         "several have in common, in the current folder",
     )
@@ -185,7 +194,7 @@ def _add_unfinished(command: argparse.ArgumentParser) -> None:
 
 
 def _add_count(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    count = commands.add_parser("count", help="count a layer, or a part of its rows")
+    count = _new_command(commands, "count", "count a layer, or a part of its rows")
     _add_store(count, "count")
     _add_unfinished(count)
     count.add_argument("--layer", metavar="NAME", help="which layer; not needed if there is one")
@@ -200,7 +209,7 @@ def _add_count(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_merge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    merge = commands.add_parser("merge", help="add up stores of counts, such as all parts")
+    merge = _new_command(commands, "merge", "add up stores of counts, such as all parts")
     merge.add_argument("paths", metavar="PATH", nargs="+", help="path or URL of a store of counts")
     merge.add_argument(
         "--range",
@@ -213,8 +222,8 @@ def _add_merge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_warm_up(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    warm_up = commands.add_parser(
-        "warm-up", help="compile all kernels of the CPU now, so that no first call has to"
+    warm_up = _new_command(
+        commands, "warm-up", "compile all kernels of the CPU now, so that no first call has to"
     )
     warm_up.add_argument(
         "folder",

@@ -47,6 +47,8 @@ def _use_folder(folder: Path) -> None:
             "the kernels are loaded already, and have their folder: warm-up FOLDER needs a process "
             "of its own"
         )
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder")
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} cannot be written to")

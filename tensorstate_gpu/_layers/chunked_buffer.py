@@ -55,6 +55,11 @@ class ChunkedBuffer(ABC):
 
     def append(self, values: NDArray[Any]) -> None:
         """Store a copy of the values: all of them, or none if an exception is raised."""
+        filled = self._filled + len(values)
+        if filled <= len(self._buffer) and filled < self._chunk_rows:  # as most do
+            copy_values(values, self._buffer[self._filled : filled])
+            self._filled = filled
+            return
         room = self._chunk_rows - self._filled
         head, rest = values[:room], values[room:]
         if self._filled + len(head) > len(self._buffer):

@@ -65,6 +65,8 @@ class Ledger:
         self.unassigned_rows += unassigned
         if stored:
             self.stored = self.stored[0] + instances, self.stored[1] + rows
+        if notes is NOTHING:  # as most have
+            return
         for name, values in zip(NOTES, notes, strict=True):
             if values is not None:
                 self.notes[name].add(values)

@@ -72,9 +72,10 @@ class RowsAccumulator(Accumulator):
 
         The ledger has them at once: chunks() waits for those that are under way.
         """
-        device = device_of(packed)
-        if device[0] == CPU or not len(packed):
-            self.collect_transferred(wait=True)
+        device = None if type(packed) is np.ndarray else device_of(packed)
+        if device is None or device[0] == CPU or not len(packed):
+            if self._in_flight:
+                self.collect_transferred(wait=True)
             self._storage.add(packed, batches, notes)
             return
         if device not in self._transfers:

@@ -1,4 +1,4 @@
-"""Creates files and folders that get their name when complete, and never overwrites any."""
+"""Creates files and folders that get their name when complete, and overwrites only if told to."""
 
 import contextlib
 import errno
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 
-def check_new(path: object) -> None:
+def check_new(path: object, *, overwrite: bool = False) -> None:
     """Raise what new_file() would raise for a path, as far as it is known before work starts."""
     target = _local_path(path)
-    _raise_if_exists(target)
+    _raise_if_in_the_way(target, overwrite)
     if not target.parent.is_dir():
         code = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(target))
@@ -22,13 +22,13 @@ def check_new(path: object) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Any) -> Iterator[BinaryIO]:
+def new_file(path: Any, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """Create a file: it gets its name at the end of the block, and is deleted after an exception.
 
-    Raises TypeError or ValueError if the path is not a local one or exists, and OSError if the file
-    cannot be written.
+    ``overwrite``: in place of one that is there, which stays if that fails. Raises TypeError or
+    ValueError if the path is not a local one, or exists, and OSError if the file cannot be written.
     """
-    with _renamed_on_success(path) as partial, open(partial, "xb") as file:
+    with _renamed_on_success(path, overwrite) as partial, open(partial, "xb") as file:
         yield file
 
 
@@ -41,14 +41,14 @@ def new_folder(path: Any) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _renamed_on_success(path: Any) -> Iterator[Path]:
+def _renamed_on_success(path: Any, overwrite: bool = False) -> Iterator[Path]:
     """Yield a path beside this one; what is there gets this name at the end, or is deleted."""
     target = _local_path(path)
-    _raise_if_exists(target)
+    _raise_if_in_the_way(target, overwrite)
     partial = target.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         yield partial
-        _raise_if_exists(target)  # it may have been created in the meantime
+        _raise_if_in_the_way(target, overwrite)  # it may have been created in the meantime
         os.replace(partial, target)
     except BaseException as error:
         if isinstance(error, OSError):
@@ -77,8 +77,10 @@ def _local_path(path: Any) -> Path:
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
-def _raise_if_exists(target: Path) -> None:
-    if os.path.lexists(target):
+def _raise_if_in_the_way(target: Path, overwrite: bool) -> None:
+    if overwrite and target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if not overwrite and os.path.lexists(target):
         raise ValueError(f"{target} exists; it is not overwritten")
 
 

@@ -19,10 +19,10 @@ from tensorstate_gpu._states.rank_sums import RankSums
 from tensorstate_gpu._states.state_counts import StateCounts, gathered, merge_all, owned
 from tensorstate_gpu._states.sums_over_states import sum_over_states
 from tensorstate_gpu.information import Estimate
-from tensorstate_gpu.information.composed_estimates import information_of_sums
 from tensorstate_gpu.information.estimates import Measure
 from tensorstate_gpu.information.group_sums import GroupSums
 from tensorstate_gpu.information.group_table import GroupTable, SampledInstances
+from tensorstate_gpu.information.information_estimates import information_of_sums
 
 LabelT = TypeVar("LabelT")
 

@@ -48,8 +48,10 @@ def check_neurons(neurons: Any, width: int, argument: str) -> int:
     """Return a number of neurons that fits rows of ``width`` bytes; TypeError or ValueError."""
     number = positive_integer(neurons, argument)
     if row_bytes(number) != width:
+        advice = ": compress_states() packs one number for each neuron" if number == width else ""
         raise ValueError(
             f"{argument}={number} needs rows of {row_bytes(number)} bytes, got rows of {width}"
+            f"{advice}"
         )
     return number
 

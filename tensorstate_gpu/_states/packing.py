@@ -16,7 +16,7 @@ from tensorstate_gpu._arrays.firing_function import FiringFunction, checked_firi
 from tensorstate_gpu._arrays.frameworks import jax_in_place
 from tensorstate_gpu._arrays.layout import cached_plan, plan
 from tensorstate_gpu._arrays.thresholds import Threshold, firing_test
-from tensorstate_gpu._states.backends import backend_for, backend_of, device_backend_for
+from tensorstate_gpu._states.backends import backend_for, backend_of
 from tensorstate_gpu._states.packed_arguments import borrow_packed, check_neurons, check_packed
 
 
@@ -134,10 +134,10 @@ def pack(
 
 
 def packer_of(tensor: Tensor, neuron_axis: int, threshold: Threshold) -> Packer | None:
-    """Return what packs tensors like this one of torch, on a device, where one serves them all."""
+    """Return what packs tensors like this one of torch, where one serves them all."""
     layout = cached_plan(tensor.shape, tensor.strides, tensor.element.size, neuron_axis)
     test = firing_test(tensor.element, threshold, layout.neurons)
-    return device_backend_for(tensor.device).packer(tensor, layout, test)
+    return backend_for(tensor.device).packer(tensor, layout, test)
 
 
 @overload

@@ -22,6 +22,8 @@ class Packer:
 
     __slots__ = ("_launches", "_shape", "_states", "place")
 
+    is_small = False
+
     def __init__(self, states: Tensor, layout: Layout, firing: FiringTest) -> None:
         self.place = partial(device.place_of_torch, states.device[1])
         self._shape = layout.states, layout.row_bytes

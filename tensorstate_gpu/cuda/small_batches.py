@@ -43,10 +43,9 @@ class SmallBatches:
         sizes = [batch.size for batch in self.waiting]
         addresses = [batch.data.ptr for batch in self.waiting]
         missing = [0] * (_JOINED - len(sizes))
-        arguments = (
-            *(np.uint64(rows.data.ptr), *map(np.uint64, addresses + missing)),
-            *map(np.uint32, sizes + missing),
-        )
+        arguments: list[np.generic] = [np.uint64(rows.data.ptr)]
+        arguments += map(np.uint64, addresses + missing)
+        arguments += map(np.uint32, sizes + missing)
         grid = blocks_for(-(-max(sizes) // BYTES_AT_ONCE)), len(sizes)
         device.run(cached_launch("small_batches", "join_batches", (), grid, ()), *arguments)
         return rows

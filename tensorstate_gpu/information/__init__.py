@@ -4,7 +4,6 @@ from tensorstate_gpu.information.class_information import mutual_information
 from tensorstate_gpu.information.composed_estimates import (
     estimate_aIQ,
     estimate_difference,
-    estimate_mutual_information,
     estimate_network_efficiency,
 )
 from tensorstate_gpu.information.coverages import coverage
@@ -19,6 +18,7 @@ from tensorstate_gpu.information.efficiencies import aIQ, ceiling, efficiency, n
 from tensorstate_gpu.information.entropies import effective_states, entropy
 from tensorstate_gpu.information.estimated_measure import Estimate
 from tensorstate_gpu.information.estimates import estimate
+from tensorstate_gpu.information.information_estimates import estimate_mutual_information
 from tensorstate_gpu.information.label_permutations import PermutationTest, permutation_test
 from tensorstate_gpu.information.rarefactions import rarefaction
 from tensorstate_gpu.information.unseen_states import UnseenShare, unseen_share

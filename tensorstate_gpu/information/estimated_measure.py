@@ -27,6 +27,8 @@ def quality_of(coverage: float) -> Quality:
 class Estimate:
     """A measure of the source of a sample, and how far it can be trusted. float() gives the value.
 
+    So does a format: ``f"{estimate:.2f}"``.
+
     ``value``: by the estimator of Chao, Wang and Jost. ``is_cut``: whether it was more than the
     neurons allow, and is cut to that.
     ``plugin``: the measure of the sample itself. ``plugin_of_half``: what half of the rows would
@@ -65,6 +67,9 @@ class Estimate:
     def __float__(self) -> float:
         return self.value
 
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
     @property
     def instances(self) -> int:
         return self.sample.number
@@ -98,21 +103,26 @@ class Estimate:
         """The 95 % interval of the measure of the source; None if there are bounds only."""
         return None if self.quality == "bounds only" else (self.lower, self.upper)
 
+    @property
+    def _unit(self) -> str:
+        return " bits" if self.in_bits else ""
+
     def __repr__(self) -> str:
         error = self.standard_error
         margin = "" if error is None else f" +- {error:.2g}"
         cut = f" ({_CUT})" if self.is_cut else ""
         word = "bounds" if self.confidence_interval is None else "95 % interval"
         return (
-            f"Estimate({self.value:.4g}{margin}{cut}, {word} {self.lower:.4g} to {self.upper:.4g}, "
-            f"{self.quality}, coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
+            f"Estimate({self.value:.4g}{margin}{self._unit}{cut}, "
+            f"{word} {self.lower:.4g} to {self.upper:.4g}, {self.quality}, "
+            f"coverage {100 * self.coverage:.1f} %, {self.instances:,} instances)"
         )
 
     def _repr_html_(self) -> str:
         error = self.standard_error
         known = self.confidence_interval is not None
         shown = {
-            "value": f"{self.value:.4g}" + (f" ({_CUT})" if self.is_cut else ""),
+            "value": f"{self.value:.4g}{self._unit}" + (f" ({_CUT})" if self.is_cut else ""),
             "standard error": "-" if error is None else f"{error:.2g}",
             "95 % interval" if known else "bounds": f"{self.lower:.4g} - {self.upper:.4g}",
             "quality": self.quality,

@@ -79,7 +79,7 @@ def estimate(groups: object, measure: Measure = "entropy", neurons: int | None =
     >>> import numpy as np
     >>> groups = np.random.default_rng(1).multinomial(100, [0.5, 0.25, 0.25], size=32)
     >>> estimate(groups)  # doctest: +NORMALIZE_WHITESPACE
-    Estimate(1.499 +- 0.0087, 95 % interval 1.482 to 1.528, good, coverage 100.0 %,
+    Estimate(1.499 +- 0.0087 bits, 95 % interval 1.482 to 1.528, good, coverage 100.0 %,
     3,200 instances)
     """
     _check_measure(measure)

@@ -61,6 +61,14 @@ class SampledInstances:
             self.has_units or other.has_units,
         )
 
+    def beside(self, other: SampledInstances) -> SampledInstances:
+        """Return the sample of both, in which each keeps its groups: none has instances of both."""
+        return SampledInstances(
+            self.by_group + other.by_group,
+            (self.fingerprint + other.fingerprint) % 2**64,
+            self.has_units or other.has_units,
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupTable:

@@ -131,3 +131,36 @@ def combined(
     )
     groups = min(part.groups for part in parts)
     return Replicates(deviations, groups, measure(biased) - whole, math.hypot(*noise))
+
+
+def difference_of_independent(one: Replicates, other: Replicates) -> Replicates:
+    """Return the replicates of a difference of two values whose samples have nothing in common.
+
+    The squares of their errors add up. The deviations are those of both, each scaled so that
+    ``standard_error`` adds them up with its own number of groups; and there are as many groups as
+    Welch, Biometrika 34 (1947), has degrees of freedom, and one more.
+    """
+    errors = [part.standard_error for part in (one, other)]
+    groups = _welch_groups((one.groups, other.groups), errors)
+    own = (_corrected(part.groups) / _corrected(groups) for part in (one, other))
+    first, second = map(math.sqrt, own)
+    deviations = (
+        *(first * deviation for deviation in one.deviations),
+        *(-second * deviation for deviation in other.deviations),
+    )
+    noise = math.hypot(one.noise, other.noise)
+    return Replicates(deviations, groups, one.bias - other.bias, noise)
+
+
+def _welch_groups(groups: Sequence[float], errors: Sequence[float | None]) -> float:
+    """Return of how many groups the error of a difference is; the fewer, if one has no error."""
+    variances = [0.0 if error is None else error**2 for error in errors]
+    if None in errors or not any(variances):
+        return min(groups)
+    each = zip(variances, groups, strict=True)
+    return 1 + sum(variances) ** 2 / math.fsum(v**2 / (number - 1) for v, number in each)
+
+
+def _corrected(groups: float) -> float:
+    """Return by how much the squared deviations of so many groups are too small."""
+    return groups / (groups - 1) if groups > 1 else 1.0

@@ -18,8 +18,8 @@ from tensorstate_gpu.reporting.layer_report import LayerReport, Measured, measur
 from tensorstate_gpu.reporting.report_table import Report
 
 _ADVICE = (
-    ": use run.report() after `with ts.capture(...) as run:`, or pass the model that "
-    "build_efficiency_model() returned"
+    ": use run.report() after `with ts.capture(...) as run:`, or ts.Run([point, ...]).report(), or "
+    "pass the model that build_efficiency_model() returned"
 )
 
 
@@ -77,6 +77,7 @@ def report(
     if not points:
         advice = _ADVICE if points is None else ""
         raise NoCapturePoints(f"{type(model).__name__} has no capture points to report{advice}")
+    checked_accuracy(accuracy, beta)  # before layers are measured, which may take minutes
     labels = by_label or divergences
     states = 0 if progress is None else sum(point.state_count for point in points)
     total = states * (2 if labels else 1)
@@ -104,6 +105,17 @@ def _origin_of(model: Any, points: Sequence[Any]) -> Mapping[str, str]:
     return {} if knows is None else knows.report_origin
 
 
+def checked_accuracy(accuracy: float | None, beta: float) -> tuple[float | None, float]:
+    """Return an accuracy and its weight as floats, or raise TypeError or ValueError."""
+    beta = real(beta, "beta")
+    if accuracy is None:
+        return None, beta
+    accuracy = share(accuracy, "accuracy")
+    if not 0 < beta < math.inf:
+        raise ValueError(f"beta must be finite and greater than 0, got {beta}")
+    return accuracy, beta
+
+
 def summarise(
     measured: Sequence[Measured],
     accuracy: float | None,
@@ -112,6 +124,7 @@ def summarise(
     include_out_of_step: bool = False,
 ) -> Report:
     """Combine the measures of layers, and their estimates, into those of the network."""
+    accuracy, beta = checked_accuracy(accuracy, beta)
     every = [each.report for each in measured]
     out_of_step = _out_of_step(every)
     counted = measured
@@ -119,11 +132,6 @@ def summarise(
         counted = [each for each in measured if each.report.layer not in out_of_step]
     layers = [each.report for each in counted]
     efficiency = information.network_efficiency([layer.efficiency for layer in layers])
-    beta = real(beta, "beta")
-    if accuracy is not None:
-        accuracy = share(accuracy, "accuracy")
-        if not 0 < beta < math.inf:
-            raise ValueError(f"beta must be finite and greater than 0, got {beta}")
     aiq = None if accuracy is None else information.aIQ(efficiency, accuracy, beta)
     network = _network_estimate([each.estimate for each in counted])
     quotient = None

@@ -48,7 +48,12 @@ def states_at_positions(layer: Positions, input_number: int) -> NDArray[np.bool_
     each, shape = layer.states_per_instance(), layer.spatial_shape
     if shape is None and each == 1:
         raise ValueError(f"{layer.name} has no positions: it has one state for each input")
-    if shape is None or math.prod(shape) != each:
+    if shape is None:
+        raise ValueError(
+            f"{layer.name}: the positions of its {each} states for each input are not known, as of "
+            "rows that were appended by hand, or inputs differ in them"
+        )
+    if math.prod(shape) != each:
         raise ValueError(f"{layer.name}: its inputs differ in their positions")
     if len(shape) not in (1, 2):
         raise ValueError(f"{layer.name} has {len(shape)} axes of positions; a map has one or two")

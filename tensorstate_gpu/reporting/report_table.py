@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from tensorstate_gpu._arguments import positive_integer
 from tensorstate_gpu._html import html_bar, html_summary, html_table
 from tensorstate_gpu.information.estimated_measure import Quality
 from tensorstate_gpu.reporting.label_table import LabelTable
@@ -151,6 +152,7 @@ class Report:
         title: str = "How the network uses its neurons",
         origin: Mapping[str, str] | None = None,
         training: Log | None = None,
+        overwrite: bool = False,
     ) -> None:
         """Write a page with sentences, charts and tables: one file that needs no network.
 
@@ -165,17 +167,25 @@ class Report:
             ``origin``): the data, say.
         training : mapping of step to scalars, optional
             For a chart of the layers' efficiency while the network learned; see `plot_training`.
+        overwrite : bool
+            Whether a file of this name is replaced, as where a cell of a notebook runs again.
 
         Raises
         ------
         ImportError
             If jinja2, altair or vl-convert-python is not installed.
+        TypeError
+            If ``origin`` is no mapping, or ``training`` none of steps to scalars.
         ValueError
-            If the file exists: it is not overwritten.
+            If the file exists, without ``overwrite=True``.
         OSError
-            If it cannot be written. Nothing is left then.
+            If it cannot be written. Nothing new is left then.
         """
-        write_page(self, path, title, {**self.origin, **(origin or {})}, training)
+        if not isinstance(origin, Mapping | None):
+            kind = type(origin).__name__
+            raise TypeError(f"origin must be a mapping of names to texts, got {kind}")
+        told = {**self.origin, **(origin or {})}
+        write_page(self, path, title, told, training, overwrite=overwrite)
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the lines below the table, as pairs (label, value).
@@ -225,7 +235,11 @@ class Report:
         return f"{format_percent(value)} ({word}: {format_range(*limits)})"
 
     def to_text(self, width: int | None = None) -> str:
-        """Return what print() shows. Tables that are wider than ``width`` columns are folded."""
+        """Return what print() shows. Tables that are wider than ``width`` columns are folded.
+
+        Raises TypeError or ValueError for a width that is no positive integer.
+        """
+        width = None if width is None else positive_integer(width, "width")
         table = text_table([HEADINGS, *(layer.cells() for layer in self.layers)], width)
         by_label = [each.to_text(width) for each in self.by_label]
         return "\n\n".join([table, text_list(self.summary()), *by_label])

@@ -25,6 +25,7 @@ from tensorstate_gpu.store.documents import KEY
 from tensorstate_gpu.store.files import Files, files_at
 from tensorstate_gpu.store.folder import Folder
 from tensorstate_gpu.store.kept_runs import KeptRun, write_run
+from tensorstate_gpu.store.opened_record import why_nothing_is_there
 
 
 class KeptCounts(NamedTuple):
@@ -96,7 +97,8 @@ def range_paths(path: Any) -> list[str]:
             record = find_record(files_at(range_path(path, number)))
             if record is not None and record.share is not None:
                 return [range_path(path, each) for each in range(record.share.of)]
-    raise NoStore(f"{files_at(path)} holds no counts")
+    files = files_at(path)
+    raise NoStore(f"{files} holds no counts{why_nothing_is_there(files)}")
 
 
 def _numbers_at(path: Path) -> Iterator[int]:

@@ -21,11 +21,12 @@ def read_record(files: Files) -> Record:
     try:
         data = files.read(KEY)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise NoStore(f"{files} holds no captured states{_missing_store_reason(files)}") from error
+        raise NoStore(f"{files} holds no captured states{why_nothing_is_there(files)}") from error
     return Record.from_bytes(data, str(files))
 
 
-def _missing_store_reason(files: Files) -> str:
+def why_nothing_is_there(files: Files) -> str:
+    """Return the end of a message that a folder has not what was expected, if it is none."""
     if not isinstance(files, Folder) or files.path.is_dir():
         return ""
     if zipfile.is_zipfile(files.path):

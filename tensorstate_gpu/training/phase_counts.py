@@ -14,7 +14,7 @@ from tensorstate_gpu.reporting import Report
 from tensorstate_gpu.reporting.layer_names import find_name
 from tensorstate_gpu.reporting.layer_profile import LayerProfile
 from tensorstate_gpu.reporting.layer_report import NOT_BY_GROUP, LayerReport, Measured
-from tensorstate_gpu.reporting.network_report import summarise
+from tensorstate_gpu.reporting.network_report import checked_accuracy, summarise
 from tensorstate_gpu.training.over_ranks import counts_over_ranks
 from tensorstate_gpu.training.scalars import Scalars, phase_scalars
 from tensorstate_gpu.training.step_sampler import StepSampler
@@ -61,6 +61,7 @@ class PhaseCounts:
         ``accuracy``, ``beta``: as for ts.report(). Raises NothingCaptured if no pass of the phase
         was captured.
         """
+        checked_accuracy(accuracy, beta)
         self._read_stages()
         windows = self._sampler.windows.get(phase, {})
         full = {name: window for name, window in windows.items() if window.neurons}

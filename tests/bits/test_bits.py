@@ -184,8 +184,10 @@ def test_bad_arguments():
     packed = np.zeros((3, 2), np.uint8)
     with pytest.raises(ValueError, match="one has 3 states, other has 2"):
         bits.bitwise_and(packed, packed[:2])
-    with pytest.raises(ValueError, match="neurons=17 needs rows of 3 bytes"):
+    with pytest.raises(ValueError, match=r"needs rows of 3 bytes, got rows of 2$"):
         bits.bitwise_not(packed, 17)
+    with pytest.raises(ValueError, match=r"got rows of 17: compress_states\(\) packs one number"):
+        ts.count_states(np.ones((3, 17), np.uint8), neurons=17)
     for start, stop in ((0, 0), (5, 4), (-1, 3), (0, 17)):
         with pytest.raises(ValueError, match="must be within the 16 bits"):
             bits.slice_neurons(packed, start, stop)

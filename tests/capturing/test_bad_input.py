@@ -104,6 +104,7 @@ def test_what_is_given_or_read_is_not_shared():
     ("points", "error", "words"),
     [
         ([1], TypeError, "points must be CapturePoints, got int"),
+        (ts.CapturePoint("a"), TypeError, r"got one: Run\(\[point\]\)"),
         ([ts.CapturePoint("a"), ts.CapturePoint("b"), ts.CapturePoint("a")], ValueError, "'a'"),
     ],
 )

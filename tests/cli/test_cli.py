@@ -30,6 +30,17 @@ def tensorstate(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
 
 
+@pytest.mark.parametrize(
+    ("command", "what"), re.findall(r"\n    ([\w-]+) +(\w.*)", new_parser().format_help())
+)
+def test_the_help_of_a_command_says_what_it_does(command, what, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    _, _, shown = capsys.readouterr().out.partition("\n\n")
+    words = " ".join(shown.split())
+    assert words.lower().startswith("runs a model" if command == "capture" else what.lower())
+
+
 def test_the_examples_of_the_help_are_commands(capsys):
     with pytest.raises(SystemExit):
         main(["capture", "--help"])

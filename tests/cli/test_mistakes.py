@@ -24,8 +24,8 @@ COMMANDS = [
     ("report",),
     ("verify",),
     ("info",),
-    ("export", "--to", "zip", "--out", "out"),
-    ("export", "--to", "parquet", "--out", "out"),
+    ("export", "--format", "zip", "--to", "out"),
+    ("export", "--format", "parquet", "--to", "out"),
 ]
 
 
@@ -79,8 +79,8 @@ def test_a_damaged_store(damage, did, run, tmp_path):
     assert did("info", run)[0] == 0
     for command in (
         ("report", run, "--by-label"),
-        ("export", run, "--to", "zip", "--out", tmp_path / "out"),
-        ("export", run, "--to", "parquet", "--out", tmp_path / "out"),
+        ("export", run, "--format", "zip", "--to", tmp_path / "out"),
+        ("export", run, "--format", "parquet", "--to", tmp_path / "out"),
     ):
         code, out, errors = did(*command)
         assert (code, out, errors.count("\n")) == (2, "", 1)
@@ -95,9 +95,9 @@ def test_an_empty_store(did, refused, tmp_path):
     assert (code, out.splitlines()[-1]) == (0, "no layers")
     assert json.loads(did("info", tmp_path / "run", "--json")[1])["layers"] == []
     assert "run holds no rows" in refused("report", tmp_path / "run")
-    parquet = ("--to", "parquet", "--out", tmp_path / "out")
+    parquet = ("--format", "parquet", "--to", tmp_path / "out")
     assert "run holds no rows" in refused("export", tmp_path / "run", *parquet)
-    assert did("export", tmp_path / "run", "--to", "zip", "--out", tmp_path / "run.zip")[0] == 0
+    assert did("export", tmp_path / "run", "--format", "zip", "--to", tmp_path / "run.zip")[0] == 0
 
 
 def test_a_layer_without_rows(did, refused, tmp_path):
@@ -106,7 +106,7 @@ def test_a_layer_without_rows(did, refused, tmp_path):
         store.commit()
     for command in (
         ("report",),
-        ("export", "--to", "parquet", "--counts", "--out", tmp_path / "out"),
+        ("export", "--format", "parquet", "--counts", "--to", tmp_path / "out"),
     ):
         line = refused(command[0], tmp_path / "run", *command[1:])
         assert "waiting" in line or "holds no rows" in line
@@ -115,7 +115,7 @@ def test_a_layer_without_rows(did, refused, tmp_path):
 
 @pytest.mark.parametrize("to", ["zip", "parquet"])
 def test_an_unknown_layer(to, refused, run, tmp_path):
-    options = ("--to", to, "--layer", "a", "--layer", "no such", "--out", tmp_path / "out")
+    options = ("--format", to, "--layer", "a", "--layer", "no such", "--to", tmp_path / "out")
     line = refused("export", run, *options)
     assert line == f"tensorstate: {run} has no states of 'no such'; there are ['a', 'b']"
     assert os.listdir(tmp_path) == ["run"]
@@ -129,7 +129,7 @@ def test_an_out_that_cannot_be_written(to, out, refused, run, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("mine")
     (tmp_path / "empty").mkdir()
-    line = refused("export", run, "--to", to, "--out", out)
+    line = refused("export", run, "--format", to, "--to", out)
     assert ".partial" not in line
     assert out in line
     assert sorted(os.listdir(tmp_path)) == ["empty", "run", "taken"]
@@ -137,8 +137,8 @@ def test_an_out_that_cannot_be_written(to, out, refused, run, tmp_path, monkeypa
 
 
 def test_counts_do_not_go_to_a_zip(refused, run, tmp_path):
-    line = refused("export", run, "--to", "zip", "--counts", "--out", tmp_path / "out")
-    assert "--counts is for --to parquet" in line
+    line = refused("export", run, "--format", "zip", "--counts", "--to", tmp_path / "out")
+    assert "--counts is for --format parquet" in line
 
 
 @pytest.mark.parametrize("url", ["nonsense://bucket/run", "s3://", "gs://"])

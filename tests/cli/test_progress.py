@@ -63,10 +63,22 @@ def test_lines_where_there_is_no_bar(terminal, run, tmp_path, monkeypatch, capsy
         ("verify",): "checking: 10 of 10 chunks",
         ("report",): "measuring: 47 of 47 states",
         ("report", "--by-label"): "measuring: 47 of 47 states",
-        ("export", "--to", "zip", "--out", str(tmp_path / "out.zip")): "copying: 10 of 10 chunks",
-        ("export", "--to", "parquet", "--out", str(tmp_path / "out")): "writing: 47 of 47 states",
+        (
+            "export",
+            "--format",
+            "zip",
+            "--to",
+            str(tmp_path / "out.zip"),
+        ): "copying: 10 of 10 chunks",
+        (
+            "export",
+            "--format",
+            "parquet",
+            "--to",
+            str(tmp_path / "out"),
+        ): "writing: 47 of 47 states",
     }
-    counts = ("export", "--to", "parquet", "--counts", "--layer", "a", "--out")
+    counts = ("export", "--format", "parquet", "--counts", "--layer", "a", "--to")
     expected[*counts, str(tmp_path / "counts")] = "counting and writing: 70 of 70 states"
     for (name, *options), line in expected.items():
         assert main([name, str(run), *options]) == 0

@@ -41,7 +41,7 @@ def test_report(did, runs):
 
 
 def test_unfinished_stores(did, refused, unfinished):
-    for command in (["report", unfinished], ["export", unfinished, "--to", "parquet"]):
+    for command in (["report", unfinished], ["export", unfinished, "--format", "parquet"]):
         line = refused(*command)
         assert "1 of 3 stores are not finished" in line
         assert "run-2.zarr. unfinished='accept' reads" in line
@@ -84,15 +84,15 @@ def test_stores_that_do_not_belong_together_are_verified(did, refused, runs):
 
 def test_export(did, refused, runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, _, _ = did("export", runs, "--to", "parquet")
+    code, _, _ = did("export", runs, "--format", "parquet")
     assert code == 0
     expected = ts.open_stores(runs)["a"].to_arrow()
     assert pq.read_table(tmp_path / "run.parquet/a.parquet").equals(expected)
-    assert did("export", runs.parent / "run-1.zarr", "--to", "parquet")[0] == 0
+    assert did("export", runs.parent / "run-1.zarr", "--format", "parquet")[0] == 0
     assert (tmp_path / "run-1.parquet").is_dir()
-    code, out, _ = did("export", runs, "--to", "parquet", "--counts", "--out", "counts")
+    code, out, _ = did("export", runs, "--format", "parquet", "--counts", "--to", "counts")
     assert (code, "counts/b.parquet: 12 states" in out) == (0, True)
-    assert "a zip file holds one store" in refused("export", runs, "--to", "zip")
+    assert "a zip file holds one store" in refused("export", runs, "--format", "zip")
 
 
 def test_no_store_matches(refused, tmp_path):

@@ -108,8 +108,8 @@ def test_a_tilde_is_the_home_folder(did, run, monkeypatch):
     monkeypatch.setenv("HOME", str(run.parent))
     monkeypatch.setenv("USERPROFILE", str(run.parent))
     assert did("info", f"~/{run.name}")[1].startswith(f"path       {run}\n")
-    assert did("export", f"~/{run.name}", "--to", "zip", "--out", "~/out.zip")[0] == 0
-    assert did("export", f"~/{run.name}", "--to", "parquet", "--out", "~/out")[0] == 0
+    assert did("export", f"~/{run.name}", "--format", "zip", "--to", "~/out.zip")[0] == 0
+    assert did("export", f"~/{run.name}", "--format", "parquet", "--to", "~/out")[0] == 0
     assert (run.parent / "out.zip").is_file()
     assert (run.parent / "out" / "a.parquet").is_file()
 
@@ -237,7 +237,7 @@ def test_escape_sequences_of_a_store_do_not_reach_the_terminal(did, run):
 
 
 def test_export_to_parquet(did, run, tmp_path):
-    code, out, errors = did("export", run, "--to", "parquet", "--out", tmp_path / "out")
+    code, out, errors = did("export", run, "--format", "parquet", "--to", tmp_path / "out")
     assert (code, errors) == (0, "")
     lines = out.splitlines()
     assert lines == [f"{tmp_path}/out/a.parquet: 35 rows", f"{tmp_path}/out/b.parquet: 12 rows"]
@@ -253,9 +253,9 @@ def test_export_of_a_layer_by_its_name(to, did, tmp_path):
     for point in points:
         point.append(rows_of(3), 3)
     ts.Run(points).save(tmp_path / "run.zarr")
-    out = ("--out", tmp_path / "o")
+    out = ("--to", tmp_path / "o")
     layers = ("--layer", "conv", "--layer", "conv_post_states")  # the same
-    code, printed, _ = did("export", tmp_path / "run.zarr", "--to", to, *out, *layers)
+    code, printed, _ = did("export", tmp_path / "run.zarr", "--format", to, *out, *layers)
     assert (code, printed.count("\n")) == (0, 1)
     if to == "parquet":
         assert os.listdir(tmp_path / "o") == ["conv_post_states.parquet"]
@@ -263,7 +263,7 @@ def test_export_of_a_layer_by_its_name(to, did, tmp_path):
 
 def test_export_of_counts_of_one_layer(did, run, tmp_path):
     code, out, _ = did(
-        "export", run, "--to", "parquet", "--counts", "--layer", "b", "--out", tmp_path / "out"
+        "export", run, "--format", "parquet", "--counts", "--layer", "b", "--to", tmp_path / "out"
     )
     assert (code, out) == (0, f"{tmp_path}/out/b.parquet: 12 states\n")
     table = pq.read_table(tmp_path / "out/b.parquet")
@@ -271,12 +271,12 @@ def test_export_of_counts_of_one_layer(did, run, tmp_path):
 
 
 def test_export_to_zip(did, run, tmp_path):
-    code, out, errors = did("export", run, "--to", "zip", "--out", tmp_path / "run.zip")
+    code, out, errors = did("export", run, "--format", "zip", "--to", tmp_path / "run.zip")
     assert (code, out, errors) == (0, f"{tmp_path}/run.zip: 2 layers\n", "")
     group = zarr.open_group(ZipStore(tmp_path / "run.zip", mode="r"), mode="r")
     np.testing.assert_array_equal(group["a"][:], ROWS)
     one = ("--layer", "b", "--layer", "b")
-    assert did("export", run, "--to", "zip", *one, "--out", tmp_path / "b.zip")[0] == 0
+    assert did("export", run, "--format", "zip", *one, "--to", tmp_path / "b.zip")[0] == 0
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
         assert not [name for name in archive.namelist() if name.startswith(("a/", "labels"))]
 
@@ -287,22 +287,22 @@ def test_an_export_is_named_after_its_store(to, did, refused, run, tmp_path, mon
     monkeypatch.chdir(tmp_path / "my.run.zarr")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    assert did("export", ".", "--to", to, "--out", elsewhere / f"my.run.{to}")[0] == 0
+    assert did("export", ".", "--format", to, "--to", elsewhere / f"my.run.{to}")[0] == 0
     monkeypatch.chdir(elsewhere)
-    exists = refused("export", tmp_path / "my.run.zarr", "--to", to)
+    exists = refused("export", tmp_path / "my.run.zarr", "--format", to)
     assert f"my.run.{to} exists" in exists
     (elsewhere / f"my.run.{to}").rename(tmp_path / "first")
-    assert did("export", tmp_path / "my.run.zarr", "--to", to)[0] == 0
+    assert did("export", tmp_path / "my.run.zarr", "--format", to)[0] == 0
     assert os.listdir(elsewhere) == [f"my.run.{to}"]
     if to == "parquet":
-        assert did("export", tmp_path / "my.run.zarr", "--to", to, "--counts")[0] == 0
+        assert did("export", tmp_path / "my.run.zarr", "--format", to, "--counts")[0] == 0
         assert sorted(os.listdir(elsewhere)) == ["my.run.counts.parquet", "my.run.parquet"]
 
 
 def test_a_zip_needs_no_arrow(did, run, tmp_path, monkeypatch):
     forget_arrow(monkeypatch)
-    assert did("export", run, "--to", "zip", "--out", tmp_path / "run.zip")[0] == 0
-    code, _, errors = did("export", run, "--to", "parquet", "--out", tmp_path / "out")
+    assert did("export", run, "--format", "zip", "--to", tmp_path / "run.zip")[0] == 0
+    code, _, errors = did("export", run, "--format", "parquet", "--to", tmp_path / "out")
     assert (code, "pip install pyarrow pandas" in errors) == (2, True)
     assert sorted(os.listdir(tmp_path)) == ["run", "run.zip"]
 
@@ -313,12 +313,14 @@ def test_layers_without_rows_are_passed_over_and_told(did, refused, tmp_path):
         point = ts.CapturePoint("net/conv", store)
         point.declare(16)
         point.append(ROWS, 35)
-    code, _, errors = did("export", tmp_path / "run", "--to", "parquet", "--out", tmp_path / "out")
+    code, _, errors = did(
+        "export", tmp_path / "run", "--format", "parquet", "--to", tmp_path / "out"
+    )
     assert (code, errors) == (0, "tensorstate: waiting: no rows, no file\n")
     assert os.listdir(tmp_path / "out") == ["net%2Fconv.parquet"]
-    only = ("--layer", "waiting", "--out", tmp_path / "other")
+    only = ("--layer", "waiting", "--to", tmp_path / "other")
     assert "holds no states of 'waiting'" in refused(
-        "export", tmp_path / "run", "--to", "parquet", *only
+        "export", tmp_path / "run", "--format", "parquet", *only
     )
     assert sorted(os.listdir(tmp_path)) == ["out", "run"]
 
@@ -342,11 +344,11 @@ def test_commands_on_a_store_that_keeps_counts(did, refused, tmp_path):
     layer = json.loads(out)["layers"][0]
     assert (layer["keep"], layer["rows"], layer["labels"]) == ("counts", len(ROWS), len(ROWS))
     out = tmp_path / "counts"
-    assert did("export", path, "--to", "parquet", "--counts", "--out", out)[0] == 0
+    assert did("export", path, "--format", "parquet", "--counts", "--to", out)[0] == 0
     assert pq.read_table(out / "a.parquet")["count"].to_pylist() == expected.counts.tolist()
-    told = refused("export", path, "--to", "parquet", "--out", tmp_path / "rows")
+    told = refused("export", path, "--format", "parquet", "--to", tmp_path / "rows")
     assert "'a' keeps counts only" in told
-    code, _, _ = did("export", path, "--to", "zip", "--out", tmp_path / "counted.zip")
+    code, _, _ = did("export", path, "--format", "zip", "--to", tmp_path / "counted.zip")
     assert code == 0
     with ZipStore(tmp_path / "counted.zip", mode="r") as archive:
         run = next(zarr.open_group(archive, mode="r")["a"].groups())[1]

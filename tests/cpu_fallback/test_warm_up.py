@@ -91,7 +91,7 @@ def test_a_file_in_place_of_a_folder(tmp_path):
     command = [sys.executable, "-m", "tensorstate_gpu", "warm-up", str(tmp_path / "file")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert (done.returncode, done.stdout) == (2, "")
-    assert str(tmp_path / "file") in done.stderr
+    assert done.stderr == f"tensorstate: {tmp_path / 'file'} is no folder\n"
 
 
 def test_a_folder_in_which_numba_cannot_write(tmp_path):

@@ -95,12 +95,54 @@ def test_the_difference_of_networks_on_the_same_instances():
     assert independent.standard_error == pytest.approx(expected, rel=0.4)
 
 
+def test_the_difference_of_samples_that_are_independent():
+    one, other = estimate(drawn(1)), estimate(drawn(2, rows=50, groups=24))
+    found = estimate_difference(one, other, same_instances=False)
+    squares = one.standard_error**2, other.standard_error**2
+    assert found.value == one.value - other.value
+    assert found.standard_error == pytest.approx(math.sqrt(sum(squares)), rel=1e-12)
+    assert found.replicates.bias == one.replicates.bias - other.replicates.bias
+    assert found.instances == one.instances + other.instances
+    degrees = sum(squares) ** 2 / (squares[0] ** 2 / 31 + squares[1] ** 2 / 23)
+    assert found.replicates.groups == pytest.approx(degrees + 1, rel=1e-9)
+    reverse = estimate_difference(other, one, same_instances=False)
+    assert reverse.lower == pytest.approx(-found.upper)
+    # Its instances are those of neither.
+    with pytest.raises(ValueError, match="must be of the same instances"):
+        estimate_difference(found, one)
+
+
+def test_an_independent_difference_without_any_error():
+    always = np.full((32, 1), 100)
+    found = estimate_difference(estimate(always), estimate(always), same_instances=False)
+    assert (found.value, found.standard_error, found.replicates.groups) == (0, 0, 32)
+    few = estimate_difference(estimate(drawn()), estimate(drawn(groups=8)), same_instances=False)
+    assert few.standard_error is None
+    assert few.quality == "bounds only"
+
+
+@pytest.mark.long
+def test_intervals_of_differences_of_independent_samples_hold():
+    truths = [entropy(np.array(shares)) for shares in (SHARES, SHARES[:3])]
+    held = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        more = rng.multinomial(60, SHARES, size=32)
+        fewer = rng.multinomial(12, np.array(SHARES[:3]) / sum(SHARES[:3]), size=32)
+        found = estimate_difference(estimate(more), estimate(fewer), same_instances=False)
+        low, high = found.confidence_interval
+        held += low <= truths[0] - truths[1] <= high
+    assert held >= 276
+
+
 @pytest.mark.parametrize("other", [drawn(rows=99), drawn(groups=31)])
 def test_other_instances_are_refused(other):
     one, other = estimate(drawn()), estimate(other)
     for measure in (estimate_difference, lambda *parts: estimate_network_efficiency(parts)):
         with pytest.raises(ValueError, match="must be of the same instances"):
             measure(one, other)
+    with pytest.raises(ValueError, match=r"got 3,\d+ and 3,200: .*same_instances=False is for two"):
+        estimate_difference(one, other)
 
 
 def test_what_is_no_estimate():

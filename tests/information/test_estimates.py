@@ -199,9 +199,17 @@ def test_too_few_groups(groups):
     found = estimate(groups, neurons=1)
     assert (found.standard_error, found.quality, found.lower) == (None, "bounds only", 0)
     assert found.upper == 1
-    value = f"{found.value:.4g}"
+    value = f"{found.value:.4g} bits"
     value += " (cut to what the neurons allow)" if found.is_cut else ""
     assert repr(found).startswith(f"Estimate({value}, bounds 0 to 1, bounds only, coverage ")
+
+
+def test_an_estimate_says_its_unit_and_is_formatted_as_its_value():
+    bits, ratio = (estimate(drawn(), measure, neurons=3) for measure in ("entropy", "efficiency"))
+    assert re.match(r"Estimate\(\d\.\d+ \+- 0\.0\d+ bits, 95 % interval ", repr(bits))
+    assert re.match(r"Estimate\(0\.\d+ \+- 0\.0\d+, 95 % interval ", repr(ratio))
+    assert re.search(r"<td>\d\.\d+ bits</td>", bits._repr_html_())
+    assert (f"{bits:.2f}", f"{bits}") == (f"{bits.value:.2f}", str(bits))
 
 
 def test_a_value_above_the_neurons_is_cut():

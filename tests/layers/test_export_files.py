@@ -166,7 +166,14 @@ def test_ctrl_c_during_an_export(tmp_path):
     point = new_point(tmp_path / "run")
     point.append(rows_of(30), 30)
     point.flush()
-    arguments = ["export", str(tmp_path / "run"), "--to", "parquet", "--out", str(tmp_path / "out")]
+    arguments = [
+        "export",
+        str(tmp_path / "run"),
+        "--format",
+        "parquet",
+        "--to",
+        str(tmp_path / "out"),
+    ]
     command = [sys.executable, "-c", KILLED, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as export:
         assert export.stderr.readline() == "a batch\n"

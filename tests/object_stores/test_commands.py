@@ -29,7 +29,7 @@ def test_report_and_info(did, run_url):
 
 def test_export(did, run_url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, _, _ = did("export", run_url, "--to", "parquet")
+    code, _, _ = did("export", run_url, "--format", "parquet")
     assert code == 0
     rows = pq.read_table(tmp_path / "run.parquet/a.parquet")
     assert rows["state"].to_pylist() == [row.tobytes() for row in ROWS]
@@ -46,6 +46,6 @@ def test_verify(did, run_url, s3):
 
 @pytest.mark.parametrize("command", ["report", "verify", "info", "export"])
 def test_a_url_where_there_is_no_store(command, refused, by_url):
-    arguments = ["--to", "parquet"] if command == "export" else []
+    arguments = ["--format", "parquet"] if command == "export" else []
     line = refused(command, by_url, *arguments)
     assert f"{by_url} holds no captured states" in line

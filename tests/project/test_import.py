@@ -1,6 +1,7 @@
 """What `import tensorstate_gpu` costs, what it loads, and what it can do without."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -273,6 +274,30 @@ def test_public_name_resolves(name: str) -> None:
 def test_hook_resolves_with_torch() -> None:
     pytest.importorskip("torch")
     assert tensorstate_gpu.StateCaptureHook.__name__ == "StateCaptureHook"
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("EfficiencyCallback", "transformers"),
+        ("EfficiencyMonitor", "lightning"),
+        ("StateEfficiency", "keras"),
+    ],
+)
+def test_a_callback_without_its_framework_says_what_to_install(
+    name: str, package: str, tmp_path: Path
+) -> None:
+    code = f"""
+{BLOCK}
+blocker.names = frozenset([{package!r}])
+import tensorstate_gpu.training as training
+try:
+    training.{name}
+except ImportError as error:
+    print(error)
+"""
+    pattern = f"{name} needs {package}: pip install {package}"
+    assert re.match(pattern, python(code, tmp_path), re.IGNORECASE)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

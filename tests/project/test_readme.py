@@ -56,6 +56,15 @@ def test_the_code_of_the_page_on_statistics_prints_what_it_says(capsys):
         assert capsys.readouterr().out.split() == re.findall(r"print.*  # ([\w.]+)", program)
 
 
+def test_each_source_of_the_page_on_statistics_is_among_its_references():
+    text, references = (ROOT / "docs/statistics.md").read_text().split("## References\n")
+    cited = {*re.findall(r"([A-Z][a-z]+) \(?((?:19|20)\d\d)\b", text)}
+    listed = re.split(r"^- ", references, flags=re.MULTILINE)
+    assert len(cited) > 15
+    for name, year in cited:
+        assert any(name in each and f"({year})." in each for each in listed), f"{name} {year}"
+
+
 def test_the_code_of_the_page_on_concepts_prints_what_it_says(capsys):
     page = (ROOT / "docs/concepts.md").read_text()
     (program,) = programs_of("docs/concepts.md")
@@ -99,7 +108,7 @@ def test_the_code_of_the_page_on_clusters_runs(tmp_path, monkeypatch, capsys):
 @with_graphviz
 def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     page = (ROOT / "docs/reports.md").read_text()
-    (program,) = programs_of("docs/reports.md")
+    program = "\n".join(programs_of("docs/reports.md"))
     environment = os.environ | {"MPLBACKEND": "Agg"}
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(
@@ -109,6 +118,7 @@ def test_the_code_of_the_page_on_reports_draws_its_pictures(tmp_path):
     pictures = re.findall(r"!\[.*?\]\(figures/(.*?)\)", page)
     assert sorted(pictures) == sorted(path.name for path in tmp_path.glob("*.png"))
     assert len(pictures) == 9
+    assert (tmp_path / "paper.pdf").stat().st_size > 5000
 
 
 def committed(path):

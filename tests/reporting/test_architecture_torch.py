@@ -140,6 +140,9 @@ def test_files(residual, tmp_path):
         assert (tmp_path / f"model.{ending}").read_bytes().startswith(begin)
     with pytest.raises(ValueError, match=r"model\.svg exists"):
         drawing.save(tmp_path / "model.svg")
+    (tmp_path / "model.svg").write_text("old")
+    drawing.save(tmp_path / "model.svg", overwrite=True)
+    assert (tmp_path / "model.svg").read_text() == drawing.to_svg()
     with pytest.raises(ValueError, match=r"must end in \.svg, \.png or \.pdf, got 'model\.gif'"):
         drawing.save("model.gif")
 

@@ -78,9 +78,9 @@ def test_discovery(run, given):
     expected = [ts.information.rarefaction(counts, int(each)) for each in rows]
     assert bits == pytest.approx(expected)
     gained = expected[-1] - expected[-2]
-    assert (
-        ax.get_legend().get_texts()[0].get_text() == f"known (+{gained:.2f} bits by the last half)"
-    )
+    legend = ax.get_legend()
+    assert legend.get_title().get_text() == "gained by the last half"
+    assert legend.get_texts()[0].get_text() == f"known (+{gained:.2f} bits)"
     ax.figure.canvas.draw()
 
 
@@ -91,6 +91,30 @@ def test_firing_rates(run, given):
     assert rates == pytest.approx(np.sort(100 * expected))
     assert [text.get_text() for text in ax.texts] == ["2 dead, 1 always on"]
     ax.figure.canvas.draw()
+
+
+def test_firing_rates_name_only_the_marks_that_there_are():
+    named = {}
+    for rates in ((0.2, 0.9), (0, 0.9), (1, 0.9), (0, 1)):
+        ax = reporting.plot_firing_rates({"layer": ["a", "a"], "rate": rates})
+        legend = ax.get_legend()
+        named[rates] = [text.get_text() for text in legend.get_texts()] if legend else []
+    never, always = "never fires", "always fires"
+    assert [*named.values()] == [[], [never], [always], [never, always]]
+
+
+def test_texts_follow_the_font_size_of_a_paper(run):
+    found = ts.information.class_divergences(np.arange(20) % 3, np.repeat(["a", "b"], 10), 0)
+    with plt.rc_context({"font.size": 6}):
+        drawn = [
+            reporting.plot_efficiency(run.report()),
+            reporting.plot_discovery(run.report()),
+            reporting.plot_correlations(run["known"]),
+            reporting.plot_class_divergences(found),
+            reporting.plot_confusion_matrix([0, 1], [0, 1]),
+        ]
+        texts = [text for ax in drawn for text in ax.figure.findobj(matplotlib.text.Text)]
+    assert max(text.get_size() for text in texts if text.get_text()) == 6
 
 
 def test_firing_rates_beside_another_figure():
@@ -222,6 +246,23 @@ def test_what_is_no_table(run, plot):
     with pytest.raises(ValueError, match="the table has no rows"):
         plot(run.report().neurons_to_pandas()[:0])
     assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    "plot",
+    [reporting.plot_rank_frequency, reporting.plot_discovery, reporting.plot_firing_rates],
+)
+def test_what_names_no_layers(run, plot):
+    _, ax = plt.subplots()
+    with pytest.raises(TypeError, match="a list of names, got Axes; axes are given as ax="):
+        plot(run.report(), ax)
+    with pytest.raises(TypeError, match=r"a list of names, got float$"):
+        plot(run.report(), 1.5)
+    with pytest.raises(ValueError, match="layers is empty; at least one layer is needed"):
+        plot(run.report(), [])
+    with pytest.raises(ValueError, match="no layer 'b'; there are known"):
+        plot(run.report(), "b")
+    assert len(plot(run.report(), 0).figure.axes) == 1
 
 
 def test_class_divergences_of_a_report():

@@ -86,6 +86,10 @@ def test_what_has_no_map(conv):
     point.append(np.zeros((3, 1), np.uint8), 3)
     with pytest.raises(ValueError, match="layer has no positions: it has one state for each input"):
         reporting.plot_firing_map(point)
+    point = new_point(neurons=8)
+    point.append(np.zeros((6, 1), np.uint8), 3)
+    with pytest.raises(ValueError, match="layer: the positions of its 2 states for each input are"):
+        reporting.plot_firing_map(point)
     model = nn.Sequential(conv)
     with ts.capture(model, "Conv2d") as run, torch.no_grad():
         model(IMAGES)

@@ -27,12 +27,16 @@ def test_many_layers_long_names_and_single_states_leave_room_for_what_is_drawn()
     for point in points:
         point.append(np.zeros((3, 2), np.uint8), 3)
     report = ts.Run(points).report()
-    for plot in (reporting.plot_rank_frequency, reporting.plot_discovery):
+    titles = {
+        reporting.plot_rank_frequency: "",
+        reporting.plot_discovery: "gained by the last half: ",
+    }
+    for plot, title in titles.items():
         ax = plot(report)
         names = [text.get_text() for text in ax.get_legend().get_texts()]
         assert len(names) == 10
         assert names[1].startswith(r"'layer 3\nxxxx")
-        assert ax.get_legend().get_title().get_text() == "one of 3 is named"
+        assert ax.get_legend().get_title().get_text() == f"{title}one of 3 is named"
         assert all(line.get_marker() == "o" for line in ax.lines)  # a point has no line
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # of matplotlib, if names leave no room

@@ -59,7 +59,7 @@ def test_counts(run):
 def test_an_estimate(run):
     estimate = run[0].estimate()
     cells, _ = shown(estimate)
-    assert cells["value"] == f"{estimate.value:.4g}"
+    assert cells["value"] == f"{estimate.value:.4g} bits"
     assert cells["95 % interval"] == f"{estimate.lower:.4g} - {estimate.upper:.4g}"
     assert cells["quality"] == "good"
 

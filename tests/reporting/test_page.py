@@ -111,6 +111,28 @@ def test_names_that_cannot_be_printed_are_the_same_in_the_whole_page(tmp_path):
     assert "\u202e" not in " ".join(read.shown)
 
 
+def test_long_names_in_the_chart_are_told_apart(tmp_path):
+    """Vega cuts the end of a label: layers of one block would have the same."""
+    names = [f"{'encoder.' * 12}{number}.{'attention.' * 4}output" for number in range(3)]
+    points = [captured(name, np.eye(3, dtype=bool)) for name in names]
+    ts.Run(points).report().to_html(tmp_path / "page.html")
+    efficiency = data_of(read_from((tmp_path / "page.html").read_text()))["efficiency"]
+    assert [layer["layer"] for layer in efficiency] == names
+    short = [layer["name"] for layer in efficiency]
+    assert len({*short}) == 3
+    assert max(map(len, short)) < 120
+
+
+def test_the_key_has_rough_layers_if_there_are_any(tmp_path):
+    for keep, shown in (("states", False), ("counts", True)):
+        point = point_of_bits("layer", np.eye(3, dtype=bool).repeat(40, axis=0), keep=keep)
+        report = ts.Run([point]).report()
+        assert (report.layers[0].quality == "rough") == shown
+        path = tmp_path / f"{keep}.html"
+        report.to_html(path)
+        assert ("the same, rough" in read_from(path.read_text()).shown) == shown
+
+
 def test_it_says_what_the_table_says(run, read):
     report = run.report(0.9)
     shown = " ".join(" ".join(read.shown).split())

@@ -20,6 +20,17 @@ def test_a_file_in_the_way(report, tmp_path):
     assert (tmp_path / "report.html").read_text() == "mine"
 
 
+def test_a_page_that_is_written_again(report, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("old")
+    report.to_html(page, overwrite=True)
+    assert "<!doctype html>" in page.read_text()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match="folder"):
+        report.to_html(tmp_path / "folder", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "report.html"]
+
+
 @pytest.fixture
 def full_disk():
     """No file can have more than 100 kB: a page has ten times as much."""
@@ -28,6 +39,13 @@ def full_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_old_file(report, tmp_path, full_disk):
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(OSError, match=r"report\.html"):
+        report.to_html(tmp_path / "report.html", overwrite=True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_a_full_disk_leaves_no_file(report, tmp_path, full_disk):
@@ -53,6 +71,13 @@ def test_a_library_that_is_missing(report, tmp_path, monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ImportError, match=f"HTML pages need {library}: pip install jinja2 altair"):
         report.to_html(tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("origin", ["LeNet-5", [("data", "digits")]])
+def test_what_is_no_origin(origin, report, tmp_path):
+    with pytest.raises(TypeError, match="origin must be a mapping of names to texts, got"):
+        report.to_html(tmp_path / "report.html", origin=origin)
     assert list(tmp_path.iterdir()) == []
 
 

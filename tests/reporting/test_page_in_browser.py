@@ -155,6 +155,17 @@ def test_bars_of_many_neurons_begin_at_zero(opened, tmp_path, monkeypatch):
     assert neurons == [1, 2, 3, 3]  # that fire in 50 %, 10 %, 0 %, 100 % of states
 
 
+def test_the_entropy_of_a_layer_that_never_changes_is_at_the_bottom(opened, tmp_path):
+    """An axis from 0 to 0 has it in the middle."""
+    path = tmp_path / "constant.html"
+    ts.Run([captured("constant", np.ones((50, 3), bool))]).report().to_html(path)
+    page = opened(path.as_uri())
+    open_layer(page, 1)
+    chart = page.locator("#layer-1 figure", has_text="Entropy that fewer rows would show")
+    labels = chart.locator(".role-axis-label text").all_text_contents()
+    assert {"0.0", "1.0"} <= {*labels}
+
+
 def test_charts_for_those_who_hear_them(opened, address, report):
     """The names in the tree that a browser gives to a screen reader have the essential numbers."""
     page = opened(address)

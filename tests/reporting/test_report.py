@@ -199,15 +199,24 @@ def test_a_report_does_not_change(run):
     ],
 )
 def test_bad_numbers(run, accuracy, beta, error):
-    with pytest.raises(error, match="beta must" if accuracy == 0.9 else "accuracy must"):
-        ts.report(run, accuracy, beta)
+    unread = ts.Run([new_point()])  # has nothing that could be measured, which comes later
+    for each in (run, unread):
+        with pytest.raises(error, match="beta must" if accuracy == 0.9 else "accuracy must"):
+            ts.report(each, accuracy, beta)
 
 
-@pytest.mark.parametrize("model", [object(), None, ts.Run([])])
+@pytest.mark.parametrize(("width", "error"), [("80", TypeError), (0, ValueError), (9.5, TypeError)])
+def test_bad_widths(run, width, error):
+    with pytest.raises(error, match="width must be"):
+        run.report().to_text(width)
+
+
+@pytest.mark.parametrize("model", [object(), None, [new_point()], ts.Run([])])
 def test_a_model_without_capture_points(model):
     with pytest.raises(ValueError, match="has no capture points to report") as raised:
         ts.report(model)
-    assert ("use run.report()" in str(raised.value)) == (not isinstance(model, ts.Run))
+    for advice in ("use run.report()", "ts.Run([point, ...]).report()"):
+        assert (advice in str(raised.value)) == (not isinstance(model, ts.Run))
 
 
 def test_a_run_is_a_mapping_of_its_points(run):

@@ -96,8 +96,10 @@ def test_bits_beyond_the_neurons(tmp_path):
 
 
 def test_a_path_without_counts(tmp_path):
-    with pytest.raises(ts.errors.NoStore, match="holds no counts"):
-        store.open_counts(tmp_path / "none")
+    (tmp_path / "file").touch()
+    for name, why in (("none", "there is no such folder"), ("file", "it is a file")):
+        with pytest.raises(ts.errors.NoStore, match=f"{name} holds no counts: {why}"):
+            store.open_counts(tmp_path / name)
     ts.Store(tmp_path / "run.zarr", "x").close()
     with pytest.raises(ts.errors.NoStore, match="holds no counts"):
         store.open_counts(tmp_path / "run.zarr")

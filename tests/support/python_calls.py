@@ -1,5 +1,6 @@
 """Counts calls of Python functions: a measure of work that is the same on every run."""
 
+import gc
 import sys
 
 
@@ -12,9 +13,12 @@ def calls_of(run):
             calls.append((frame.f_code.co_filename, frame.f_code.co_qualname))
 
     before = sys.getprofile()
+    gc.collect()
+    gc.disable()  # else what earlier tests have left may be finalised in between
     sys.setprofile(note)
     try:
         run()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return calls[1:]  # without ``run`` itself

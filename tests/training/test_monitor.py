@@ -41,6 +41,8 @@ def test_a_report_of_a_phase(groups):
     monitor = ts.StateMonitor(model, "Linear", every_n_steps=2, groups=groups)
     with pytest.raises(ts.errors.NothingCaptured, match="monitor: nothing captured in the phase"):
         monitor.report()
+    with pytest.raises(ValueError, match="accuracy must be from 0 to 1, got 97"):
+        monitor.report(accuracy=97)
     run_steps(model, monitor, range(4))
     model.eval()
     model(batch(9))

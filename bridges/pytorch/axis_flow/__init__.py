@@ -3,10 +3,12 @@
 from . import sequences, sizes, weighted  # noqa: F401 (they register their rules)
 from .across_graphs import note_captured
 from .graph_axes import TracedAxes, axes_in_graph, mark_input_in_graph, traced_axes
-from .known_axes import KnownAxes
+from .known_axes import LOST_AT, ONE_NEURON, KnownAxes
 from .mode import AxisFlow
 
 __all__ = [
+    "LOST_AT",
+    "ONE_NEURON",
     "AxisFlow",
     "KnownAxes",
     "TracedAxes",

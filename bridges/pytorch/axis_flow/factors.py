@@ -123,6 +123,21 @@ def neuron_axis(axes: Axes | None) -> int | None:
     return found[0] if axes and len(found) == 1 and _holds_neurons(axes[found[0]]) else None
 
 
+def likely_neuron_axis(axes: Axes, usual: int) -> int:
+    """Return the axis to guess where it is not known which one holds the neurons.
+
+    Not one that counts inputs or positions. Of several that hold parts of the neurons, the last one
+    (heads, and the features of each), but the ``usual`` one of a map that features were cut into.
+    """
+    free = [i for i, axis in enumerate(axes) if not has(axis, BATCH) and not has(axis, POSITION)]
+    parts = [i for i in free if has(axes[i], NEURON)]
+    if parts:
+        is_map = parts == list(range(parts[0], parts[-1] + 1)) and usual <= parts[0]
+        is_whole = all(i in parts or size_of(axes[i]) == 1 for i in free)
+        return usual if is_map and is_whole and usual in free else parts[-1]
+    return usual if usual in free or not free else free[-1]
+
+
 def reshape(axes: Axes, shape: Sequence[int]) -> Axes | None:
     """Return the axes after a reshape; None if it cuts across factors."""
     if 0 in shape:
@@ -149,9 +164,12 @@ def reshape(axes: Axes, shape: Sequence[int]) -> Axes | None:
 def join(parts: Iterable[Axes], shape: Sequence[int]) -> Axes | None:
     """Return the axes of what broadcasts to ``shape``; None if the parts contradict each other.
 
-    Of each axis, the part that says most is taken.
+    Of each axis, the part that says most is taken. Inputs that lie in different places of it are
+    no longer known: those of windows of each input, and of each input in a window.
     """
     result = list(others(shape))
+    mixed: set[int] = set()
+    parts = list(parts)
     for axes in parts:
         offset = len(shape) - len(axes)
         for i, axis in enumerate(axes, offset):
@@ -160,10 +178,28 @@ def join(parts: Iterable[Axes], shape: Sequence[int]) -> Axes | None:
             if _says_something(result[i]) and result[i] != axis:
                 if _kinds(result[i]) != _kinds(axis):
                     return None
+                if _places_of_inputs(result[i]) != _places_of_inputs(axis):
+                    mixed.add(i)
                 if has(result[i], POSITION) or not has(axis, POSITION):
                     continue
             result[i] = axis
+    result = [without((axis,), BATCH)[0] if i in mixed else axis for i, axis in enumerate(result)]
+    if not neuron_places(tuple(result)):
+        for place in _places_of_one_neuron(parts, shape):
+            result[place] = neuron(1)
     return tuple(result)
+
+
+def _places_of_one_neuron(parts: Iterable[Axes], shape: Sequence[int]) -> set[int]:
+    """Return where parts have their only neuron, if that is in one place."""
+    places = {i for axes in parts for i in neuron_places(axes)}
+    return {i for i in places if len(places) == 1 and -i <= len(shape) and shape[i] == 1}
+
+
+def _places_of_inputs(axis: Axis) -> list[tuple[Factor, int]]:
+    """Return the factors that count inputs, and how many entries each step of them is apart."""
+    apart = [math.prod(f.size for f in axis[i + 1 :]) for i in range(len(axis))]
+    return [(f, a) for f, a in zip(axis, apart, strict=True) if f.kind == BATCH and f.size != 1]
 
 
 def _says_something(axis: Axis) -> bool:

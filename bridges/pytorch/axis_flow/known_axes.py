@@ -36,6 +36,12 @@ _IGNORED = {
 
 _WRITING = {"__setitem__", "copy_", "data="}
 
+# Why no axis of a tensor is known to hold its neurons.
+ONE_NEURON = "it has one neuron for each of its entries"
+_NEVER_HAD = "no torch functions lead to it from a layer with weights"
+LOST_AT = "lost at "
+_ONE = "squeeze of one neuron"  # noted in place of a function
+
 
 class KnownAxes:
     """What is known of the axes of tensors, from the functions that have been called."""
@@ -66,11 +72,15 @@ class KnownAxes:
         return found
 
     def why_unknown(self, tensor: Tensor) -> str:
-        """Return after which function nothing was known of a tensor."""
-        name = self._lost_at.get(tensor)
-        return (
-            f"lost at {name}" if name else "no torch functions lead to it from a layer with weights"
-        )
+        """Return why no axis of a tensor is known to hold its neurons."""
+        axes, name = self._axes.get(tensor), self._lost_at.get(tensor)
+        places = [i for i, axis in enumerate(axes or ()) if has(axis, NEURON)]
+        if len(places) > 1:
+            return f"axes {', '.join(map(str, places))} hold parts of them"
+        is_of_inputs = tensor.ndim == 1 and (_counts_inputs(axes) or len(tensor) == 1)
+        if name == _ONE or (name and is_of_inputs):
+            return ONE_NEURON
+        return f"{LOST_AT}{name}" if name else _NEVER_HAD
 
     def why_inputs_are_lost(self, tensor: Tensor) -> str:
         """Return why it is not known of a tensor which of its entries belong to which input."""
@@ -188,11 +198,8 @@ class KnownAxes:
             self._inputs_lost_at[output] = name
 
     def _note(self, call: Call, output: Tensor, axes: Axes | None) -> None:
-        if neuron_axis(axes) is None:  # noted first: in place, the output is an input
-            earlier = [self._lost_at.get(tensor) for tensor in call.tensors]
-            had = [t for t in call.tensors if neuron_axis(self.axes(t)) is not None]
-            if name := (call.name if had else next(filter(None, earlier), None)):
-                self._lost_at[output] = name
+        if neuron_axis(axes) is None and (name := self._loses_neurons(call, output)):
+            self._lost_at[output] = name  # noted first: in place, the output is an input
         before = self._axes.get(output)  # of what is written in place
         if before is not None and (axes is None or neuron_places(before) != neuron_places(axes)):
             self._lose(output, call.name)
@@ -202,6 +209,20 @@ class KnownAxes:
                 self._axes[part] = _of_shape(axes, part)
         if call.tensors and (all(map(self.is_weight, call.tensors)) or _are_chosen_weights(call)):
             self._weights[output] = True
+
+    def _loses_neurons(self, call: Call, output: Tensor) -> str | None:
+        """Return after which function nothing is known of the neurons of an output.
+
+        None if there were none. The axis of a layer's only neuron may be taken away: then each
+        entry is one state of that neuron, wherever entries go from there.
+        """
+        earlier = {self._lost_at[t]: None for t in call.tensors if t in self._lost_at}
+        had = [t for t in call.tensors if neuron_axis(self.axes(t)) is not None]
+        if not had:
+            return next((name for name in earlier if name != _ONE), next(iter(earlier), None))
+        place = neuron_axis(self.axes(had[0]))
+        is_gone = len(call.tensors) == 1 and _is_squeezed(had[0], place, output)
+        return _ONE if is_gone else call.name
 
     def _write(self, name: str, target: Any, index: Any, value: Any) -> None:
         """A tensor of which nothing was known has its neurons where they are written to.
@@ -241,6 +262,14 @@ def _part_here(tensor: Tensor) -> Tensor | None:
     """
     whole: Any = tensor
     return whole._local_tensor if is_spread(tensor) else None
+
+
+def _is_squeezed(tensor: Tensor, place: int | None, output: Tensor) -> bool:
+    """Return whether an output is a tensor without its neuron axis, which has one entry."""
+    if place is None or tensor.shape[place] != 1 or output.numel() != tensor.numel():
+        return False
+    kept = (*tensor.shape[:place], *tensor.shape[place + 1 :])
+    return output.ndim == 1 or [n for n in output.shape if n > 1] == [n for n in kept if n > 1]
 
 
 def _of_shape(axes: Axes, tensor: Tensor) -> Axes:

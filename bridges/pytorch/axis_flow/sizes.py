@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from .calls import Call, Result, rule
 from .factors import (
     BATCH,
@@ -109,7 +111,11 @@ def _spatial(call: Call) -> Result:
         return None
     spatial = 2 if call.name.startswith("pixel") else len(shape) - 2
     first = len(shape) - spatial
-    return (*map(resized, axes[:first], shape[:first]), *others(shape[first:]))
+    leading = [
+        neuron(size) if has(axis, NEURON) and not has(axis, BATCH) else resized(axis, size)
+        for axis, size in zip(axes[:first], shape[:first], strict=True)
+    ]
+    return (*leading, *others(shape[first:]))
 
 
 @rule("unfold im2col")
@@ -119,7 +125,7 @@ def _unfolded(call: Call) -> Result:
         return view(call)
     if axes is None or len(axes) != 4 or len(shape) != 3:
         return None
-    return axes[0], resized(axes[1], shape[1]), other(shape[2])
+    return axes[0], _times(axes[1], shape[1], inner=True), other(shape[2])
 
 
 @rule("fold col2im")
@@ -149,6 +155,16 @@ def _fourier(call: Call) -> Result:
     )
 
 
+@rule("stft istft")
+def _of_short_time(call: Call) -> Result:
+    """Between samples (inputs, samples) and spectra (inputs, frequencies, times)."""
+    axes, ndim = call.input_axes, 1 if call.name == "stft" else 2
+    if axes is None or len(axes) <= ndim or call.out.ndim != len(axes) + 3 - 2 * ndim:
+        return None
+    leading = axes[: len(axes) - ndim]
+    return (*leading, *others(call.shape[len(leading) :]))
+
+
 @rule(
     "mean sum amax amin max min any all prod logsumexp norm var std argmax argmin median nanmean "
     "nansum nanmedian vector_norm linalg_vector_norm count_nonzero std_mean var_mean"
@@ -170,6 +186,20 @@ def _reduced(call: Call) -> Result:
         gone = {dim % x.ndim for dim in ((dims,) if isinstance(dims, int) else dims)}
         each = tuple(axis for i, axis in enumerate(axes) if i not in gone)
     return [each] * len(call.outputs)
+
+
+@rule("cosine_similarity pairwise_distance")
+def _compared(call: Call) -> Result:
+    """Vectors of two tensors are compared by element, and reduced."""
+    usual = 1 if call.name == "cosine_similarity" else -1
+    given = call.argument(2, "dim") if usual == 1 else None
+    shape = torch.broadcast_shapes(*(t.shape for t in call.tensors[:2]))
+    axes = join(call.all_known(), shape)
+    if axes is None or not call.all_known():
+        return None
+    dim = (usual if given is None else given) % len(shape)
+    reduced = (other(1),) if call.out.ndim == len(shape) else ()
+    return (*axes[:dim], *reduced, *axes[dim + 1 :])
 
 
 @rule("cat concat concatenate hstack")

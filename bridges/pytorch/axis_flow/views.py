@@ -8,7 +8,11 @@ from torch import Tensor
 
 from .calls import Call, Result, rule
 from .factors import (
+    BATCH,
     Axes,
+    has,
+    neuron,
+    neuron_axis,
     neuron_places,
     one_part,
     other,
@@ -70,7 +74,15 @@ def _source(stride: int) -> int | None:
 @rule("reshape view flatten unflatten _unsafe_view view_as reshape_as ravel _reshape_alias")
 def _reshaped(call: Call) -> Result:
     axes = call.input_axes
-    return None if axes is None else reshape(axes, call.shape)
+    found = None if axes is None else reshape(axes, call.shape)
+    place = neuron_axis(axes)
+    if found is None or axes is None or place is None or size_of(axes[place]) > 1:
+        return found
+    # The axis of a single neuron has no factor. Where others are merged, neurons are, too.
+    merged = [i for i, axis in enumerate(found) if axis not in axes and size_of(axis) > 1]
+    if len(merged) != 1 or has(found[merged[0]], BATCH):
+        return found
+    return tuple(neuron(size_of(axis)) if [i] == merged else axis for i, axis in enumerate(found))
 
 
 @rule("__getitem__")

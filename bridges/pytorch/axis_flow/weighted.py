@@ -1,5 +1,6 @@
 """Functions with weights, whose outputs have neurons of their own: layers, products, norms."""
 
+import math
 import string
 from collections.abc import Sequence
 
@@ -200,6 +201,16 @@ def _grouped_product(call: Call) -> Result:
     if call.known(weight) is not None or weight.ndim != 3 or len(call.shape) != 2:
         return None
     return (*_leading(axes and axes[:1], call.shape[:1]), neuron(call.shape[1]))
+
+
+@rule("cdist")
+def _distances_to_table(call: Call) -> Result:
+    """Each vector of a codebook, or center, is a neuron. Other distances have none."""
+    points, table = call.tensors[:2]
+    if call.known(table) is not None or call.is_lost(table) or math.prod(table.shape[:-2]) != 1:
+        return None
+    axes = call.known(points)
+    return (*_leading(axes and axes[:-1], call.shape[:-1]), neuron(call.shape[-1]))
 
 
 @rule("einsum")

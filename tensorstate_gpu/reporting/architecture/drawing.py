@@ -43,18 +43,19 @@ class Drawing:
         """Return the picture as SVG. Raises FileNotFoundError if Graphviz is not installed."""
         return drawn(self.source, "svg", 96).decode()
 
-    def save(self, path: str | PathLike[str], dpi: int = 96) -> None:
+    def save(self, path: str | PathLike[str], dpi: int = 96, *, overwrite: bool = False) -> None:
         """Write a new file, whose ending says what it is: .svg, .png or .pdf.
 
         Raises FileNotFoundError if Graphviz is not installed, ValueError for another ending or if
-        the file exists, OSError if it cannot be written. Nothing is left then.
+        the file exists, without ``overwrite=True``, OSError if it cannot be written. Nothing new is
+        left then.
         """
         file_format = Path(fspath(path)).suffix[1:].lower()
         if file_format not in _FORMATS:
             raise ValueError(f"path must end in .svg, .png or .pdf, got {fspath(path)!r}")
-        check_new(path)
+        check_new(path, overwrite=overwrite)
         picture = drawn(self.source, file_format, dpi)
-        with new_file(path) as file:
+        with new_file(path, overwrite=overwrite) as file:
             file.write(picture)
 
     def _repr_svg_(self) -> str:

@@ -34,6 +34,9 @@ class Table(Protocol):
     def __getitem__(self, name: str, /) -> object: ...
 
 
+Layers = str | int | Sequence[str | int] | None
+
+
 class LineStyle(TypedDict):
     color: str
     linestyle: str | tuple[int, tuple[int, ...]]
@@ -115,22 +118,33 @@ def square_of(
     return [*places], matrix
 
 
-def by_layer(
-    table: Table, layers: str | Sequence[str | int] | None
-) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def by_layer(table: Table, layers: Layers) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Return each layer, or each of those named, and where its rows are.
 
     A layer is named as in the table, or by its own name ("conv" for "conv_post_states"), or by its
-    place among those of the table. Raises ValueError for one that the table has not, and for a
-    table without rows.
+    place among those of the table. Raises ValueError for one that the table has not, for no layers,
+    and for a table without rows; TypeError for what is no name.
     """
     names = column(table, "layer").astype(str)
     known = list(dict.fromkeys(names.tolist()))
     if not known:
         raise ValueError("the table has no rows")
-    wanted = known if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    wanted = known if layers is None else _wanted(layers)
     chosen = [_known_name(name, known) for name in wanted]
     return ((name, names == name) for name in chosen)
+
+
+def _wanted(layers: str | int | Sequence[str | int]) -> Sequence[str | int]:
+    if isinstance(layers, str | int):
+        return [layers]
+    if not isinstance(layers, Iterable):
+        advice = "; axes are given as ax=" if hasattr(layers, "imshow") else ""
+        raise TypeError(
+            f"layers must be a name or a list of names, got {type(layers).__name__}{advice}"
+        )
+    if wanted := list(layers):
+        return wanted
+    raise ValueError("layers is empty; at least one layer is needed")
 
 
 def _known_name(wanted: str | int, known: Sequence[str]) -> str:
@@ -179,7 +193,7 @@ def say_of_what(ax: Axes, layer: object, *more: str) -> None:
     """Write above axes which layer they show, by its name or if it has one, and what else."""
     name = layer if isinstance(layer, str) else getattr(layer, "name", None)
     known = shown_layers([name]).values() if isinstance(name, str) else ()
-    ax.set_title(", ".join([*known, *more]), size=10).set_parse_math(False)
+    ax.set_title(", ".join([*known, *more]), size="medium").set_parse_math(False)
 
 
 def name_layers(ax: Axes, names: Sequence[str]) -> None:

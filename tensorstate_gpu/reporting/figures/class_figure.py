@@ -86,7 +86,7 @@ def plot_class_divergences(
         value, told = shown[y, x], p_value[y, x] <= 0.05
         number = f"{value:.2f}" if len(names) <= _WRITTEN else ""
         text = number if told else "x"
-        ax.text(x, y, text, ha="center", va="center", size=8, color=_on(value))
+        ax.text(x, y, text, ha="center", va="center", size="small", color=_on(value))
     return ax
 
 

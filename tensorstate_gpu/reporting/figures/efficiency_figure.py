@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,13 @@ def plot_efficiency(report: HasMeasures | Table, ax: Axes | None = None) -> Axes
     _draw_bars(ax, percent["efficiency"], qualities)
     _draw_ranges(ax, percent["lower"], percent["upper"], qualities == "bounds only")
     ceilings = percent["ceiling"]
-    ax.plot(ceilings, range(len(names)), "D", color=ORANGE, mec=GREY, ms=5, label="ceiling")
+    shown: dict[str, Any] = {
+        "color": ORANGE,
+        "mec": GREY,
+        "ms": 5,
+        "clip_on": False,
+    }  # one of 100 % is whole
+    ax.plot(ceilings, range(len(names)), "D", label="ceiling", **shown)
     ax.invert_yaxis()
     name_layers(ax, names)
     ax.set(xlim=(0, 101), xlabel="efficiency in %")

@@ -114,7 +114,7 @@ def plot_confusion_matrix(labels: ArrayLike, predicted: ArrayLike, ax: Axes | No
     for row, column in np.argwhere(matrix).tolist():
         colour = "white" if shade[row, column] > 0.6 * shade.max() else "black"
         number = f"{matrix[row, column]:,}"
-        ax.text(column, row, number, ha="center", va="center", size=8, color=colour)
+        ax.text(column, row, number, ha="center", va="center", size="small", color=colour)
     name_both_axes(ax, [str(name) for name in names])
     ax.set(xlabel="predicted", ylabel="label")
     return ax

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from tensorstate_gpu.reporting.figures.canvas import (
     BLUE,
     ORANGE,
     RED,
+    Layers,
     Table,
     by_layer,
     columns_of,
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_NUMBERS = 40  # of neurons, along an axis
+_CONSTANT = ((0, "x", RED, "never fires"), (100, "^", ORANGE, "always fires"))  # rates in %
 
 
 def plot_firing_rates(
-    report: HasMeasures | Table, layers: str | Sequence[str] | None = None, ax: Axes | None = None
+    report: HasMeasures | Table, layers: Layers = None, ax: Axes | None = None
 ) -> Axes:
     """Draw the firing rate of each neuron, with a row of dots for each layer.
 
@@ -54,14 +55,21 @@ def plot_firing_rates(
     percent = 100 * floats(table, "rate")
     for place, (_, rows) in enumerate(chosen):
         _draw_rates(ax, place, percent[rows])
-    for marker, colour, word in (("x", RED, "never fires"), ("^", ORANGE, "always fires")):
-        ax.plot([], [], marker, color=colour, label=word)
     ax.invert_yaxis()
     name_layers(ax, [name for name, _ in chosen])
     ax.set(xlim=(-1, 101), xlabel="firing rate in %")
     plain(ax, "x")
-    plain_names(ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2))
+    _name_marks(ax, percent[np.logical_or.reduce([rows for _, rows in chosen])])
     return ax
+
+
+def _name_marks(ax: Axes, percent: NDArray[np.float64]) -> None:
+    """Say in a legend what the marks of neurons mean that never change, if there are such."""
+    for rate, marker, colour, word in _CONSTANT:
+        if (percent == rate).any():
+            ax.plot([], [], marker, color=colour, label=word)
+    if ax.get_legend_handles_labels()[0]:
+        plain_names(ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2))
 
 
 def _silent_and_constant(percent: NDArray[np.float64]) -> str:
@@ -76,7 +84,8 @@ def _draw_rates(ax: Axes, place: int, percent: NDArray[np.float64]) -> None:
     changing = (percent > 0) & (percent < 100)
     ax.plot(percent[changing], heights[changing], "o", color=BLUE, ms=3, alpha=0.6, mec="none")
     # No empty lines or texts: to a layout, they are at the corner of the figure.
-    for where, marker, colour in ((percent == 0, "x", RED), (percent == 100, "^", ORANGE)):
+    for rate, marker, colour, _ in _CONSTANT:
+        where = percent == rate
         if where.any():
             ax.plot(percent[where], heights[where], marker, color=colour, ms=5, clip_on=False)
     if constant := _silent_and_constant(percent):
@@ -126,7 +135,7 @@ def plot_correlations(
     ax = new_axes(ax, 6, 5)
     image = ax.imshow(matrix[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1)
     ax.figure.colorbar(image, ax=ax, label="correlation")
-    ax.set(xlabel="neuron, beside those that do alike", ylabel="neuron")
+    ax.set(xlabel="neuron, by similarity", ylabel="neuron")
     name_both_axes(ax, [str(neuron) for neuron in order], most=_MOST_NUMBERS)
     without: tuple[str, ...] = ()
     if len(order) < len(matrix):

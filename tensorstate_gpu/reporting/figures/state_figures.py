@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from tensorstate_gpu.information.counts_of_counts import CountsOfCounts
 from tensorstate_gpu.information.rarefactions import rarefied
 from tensorstate_gpu.reporting.figures.canvas import (
+    Layers,
     Table,
     by_layer,
     columns_of,
@@ -26,8 +26,6 @@ from tensorstate_gpu.reporting.tidy_tables import HasMeasures, repetition_column
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Layers = str | Sequence[str] | None
-
 
 def plot_rank_frequency(
     report: HasMeasures | Table, layers: Layers = None, ax: Axes | None = None
@@ -40,11 +38,13 @@ def plot_rank_frequency(
     Parameters
     ----------
     report : Report, or a table as its repetitions_to_pandas() returns
-    layers : str or sequence of str, optional
-        By default all.
+    layers : str or int, or a list of these, optional
+        Names, or places in the report or table. By default all.
 
     Raises
     ------
+    TypeError
+        If one of the arguments is something else.
     ValueError
         If there is no such layer, or if the table has no rows, or not these columns.
     """
@@ -86,12 +86,12 @@ def plot_discovery(
         )
         rows = halved(sample.rows)
         bits = [rarefied(sample, int(each), moments_from=100) for each in rows]
-        gained = f" (+{bits[-1] - bits[-2]:.2f} bits by the last half)" if len(bits) > 1 else ""
+        gained = f" (+{bits[-1] - bits[-2]:.2f} bits)" if len(bits) > 1 else ""
         ax.plot(rows, bits, marker="o", markersize=3.5, label=names[name] + gained, **style)
     ax.set_xscale("log", base=2)
     ax.set(xlabel="rows", ylabel="entropy in bits", ylim=(0, None))
     plain(ax, "both")
-    name_lines(ax)
+    name_lines(ax, "gained by the last half")
     return ax
 
 

@@ -37,8 +37,8 @@ def _base(description: str) -> alt.Chart:
 
 def _efficiency() -> Spec:
     base = _base("Efficiency of each layer, its 95 % range, and its ceiling")
-    axis = alt.Axis(ticks=False, domain=False, labelPadding=8)
-    layer = alt.Y("layer:N", sort=None, title=None, axis=axis)
+    axis = alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=240)
+    layer = alt.Y("name:N", sort=None, title=None, axis=axis)
     percent = alt.Scale(domain=[0, 100])
     told = ["layer:N", "efficiency:Q", "lower:Q", "upper:Q", "ceiling:Q", "quality:N"]
     bars = base.mark_bar(color=BLUE, stroke=BLUE, height={"band": 0.6}).encode(
@@ -79,15 +79,15 @@ def _efficiency() -> Spec:
 
 
 def _discovery() -> Spec:
-    return _spec(
-        _base("The entropy that fewer rows of the same sample would show")
-        .mark_line(color=BLUE, point=True)
-        .encode(
-            x=alt.X("rows:Q", scale=alt.Scale(type="log", base=2), title="rows", axis=_sparse()),
-            y=alt.Y("bits:Q", title="entropy in bits"),
-            tooltip=["rows:Q", alt.Tooltip("bits:Q", format=".3f")],
-        )
+    base = _base("The entropy that fewer rows of the same sample would show").encode(
+        x=alt.X("rows:Q", scale=alt.Scale(type="log", base=2), title="rows", axis=_sparse()),
+        tooltip=["rows:Q", alt.Tooltip("bits:Q", format=".3f")],
     )
+    # Of a layer that is always in one state, 0 is at the bottom, too.
+    bits = alt.Y("bits:Q", title="entropy in bits", scale=alt.Scale(domain={"unionWith": [0, 1]}))
+    lines = base.mark_line(color=BLUE).encode(y=bits)
+    points = base.mark_point(color=BLUE, filled=True, opacity=1).encode(y="bits:Q")
+    return _spec(alt.layer(lines, points))
 
 
 def _ranks() -> Spec:

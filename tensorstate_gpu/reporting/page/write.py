@@ -13,6 +13,7 @@ from os import PathLike
 
 from tensorstate_gpu._process.new_files import check_new, new_file
 from tensorstate_gpu._version import __version__
+from tensorstate_gpu.reporting.figures.canvas import shown_layers
 from tensorstate_gpu.reporting.layer_report import HEADINGS, LayerReport
 from tensorstate_gpu.reporting.page.chart_data import divergence_data, layer_data, training_data
 from tensorstate_gpu.reporting.page.chosen_layers import chosen_layers, why_chosen
@@ -29,10 +30,10 @@ _FILES = resources.files("tensorstate_gpu.reporting.page")
 _FRAMEWORKS = ("torch", "keras", "tensorflow", "jax", "numpy")
 
 
-def check_page(path: str | PathLike[str]) -> None:
+def check_page(path: str | PathLike[str], *, overwrite: bool = False) -> None:
     """Raise what write_page() would raise, as far as that is known before work starts."""
     _check_libraries()
-    check_new(path)
+    check_new(path, overwrite=overwrite)
 
 
 def write_page(
@@ -41,15 +42,17 @@ def write_page(
     title: str,
     origin: Mapping[str, str],
     training: Log | None = None,
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Write the page of a report. Nothing is left if that fails.
+    """Write the page of a report. Nothing is left if that fails, and an old page stays.
 
-    Raises ImportError if a library is missing, ValueError if the file exists, OSError if it cannot
-    be written.
+    Raises ImportError if a library is missing, ValueError if the file exists, unless it may be
+    overwritten, OSError if it cannot be written.
     """
-    check_page(path)
+    check_page(path, overwrite=overwrite)
     page = page_of(report, title, origin, training)
-    with new_file(path) as file:
+    with new_file(path, overwrite=overwrite) as file:
         file.write(page.encode(errors="backslashreplace"))  # a name may have half of a character
 
 
@@ -85,6 +88,7 @@ def _contents(report: Network, training: Log | None) -> dict[str, object]:
     layers = report.layers
     chosen = chosen_layers(layers, profiles)
     names = [layers[index].layer for index in chosen]
+    shown = shown_layers(names)
     by_label = [table for table in report.by_label if table.layer in names]
     phases = training_data(training)
     return {
@@ -94,13 +98,17 @@ def _contents(report: Network, training: Log | None) -> dict[str, object]:
         "sentences": about_network(report),
         "by_label": by_label,
         "phases": phases,
+        "qualities": {layer.quality for layer in layers},
         "why_chosen": why_chosen(len(chosen), len(layers)),
         "about": {
             index: about_layer(layers[index], profiles.get(layers[index].layer)) for index in chosen
         },
         "data": {
             "charts": all_charts(),
-            "efficiency": [_efficiency(layers[index]) for index in chosen],
+            "efficiency": [
+                {"name": shown[layers[index].layer], **_efficiency(layers[index])}
+                for index in chosen
+            ],
             "layers": [layer_data(profiles[name]) if name in profiles else {} for name in names],
             "labels": [divergence_data(table.divergences) for table in by_label],
             "training": phases,

@@ -96,6 +96,12 @@ SHARED = {"fc": nn.Linear(4, 7), "norm": nn.LayerNorm(7, elementwise_affine=Fals
 FOLLOWED = {
     "patches": (patches, CONV, IMAGE, 2),
     "unfold": (lambda m, x: F.unfold(m.conv(x), 2, stride=2).mT, CONV, IMAGE, 2),
+    "unfold, and its places apart": (
+        lambda m, x: F.unfold(m.conv(x), 2, stride=2).view(2, 6, 4, -1).transpose(1, 2),
+        CONV,
+        IMAGE,
+        2,
+    ),
     "unfold of tensors": (lambda m, x: m.conv(x).unfold(2, 2, 2).unfold(3, 2, 2), CONV, IMAGE, 1),
     "fold": (
         lambda m, x: F.fold(m.fc(F.unfold(x, 2, stride=2).mT).mT, (8, 12), 2, stride=2),

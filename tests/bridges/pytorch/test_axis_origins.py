@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import tensorstate_gpu as ts
@@ -183,3 +184,30 @@ def test_a_block_of_images_that_only_has_the_name_of_one_of_tokens():
     model = nn.Sequential(ChannelAttention())
     with ts.capture(model, "0"), pytest.warns(GuessedAxisWarning, match="0_post_states"):
         model(images(2, 5, 8, 8))
+
+
+def heads(m, x):
+    """Without weights, as in Gemma 4."""
+    return F.normalize(m.q(x).view(*x.shape[:2], 4, 5), dim=-1)
+
+
+GUESSES = {  # positions before heads, heads before positions, maps cut from features, streams
+    "heads": (heads, 3, "axes 2, 3 hold parts of them"),
+    "turned": (lambda m, x: heads(m, x).transpose(1, 2), 3, "axes 1, 3 hold parts of them"),
+    "map": (lambda m, x: m.q(x[:, 0]).view(-1, 5, 2, 2), 1, "axes 1, 2, 3 hold parts of them"),
+    "streams": (lambda m, x: torch.stack([m.q(x).argsort(-1)] * 2), 3, "lost at argsort"),
+}
+
+
+@pytest.mark.parametrize("how", GUESSES)
+def test_a_guess_is_no_axis_of_inputs_or_without_neurons(how):
+    """Positions were guessed for heads, and the pass was left out that had others."""
+    function, axis, cause = GUESSES[how]
+    model = Calls(function, q=nn.Linear(3, 20))
+    warns = pytest.warns(GuessedAxisWarning, match=cause)
+    with warns as warned, ts.capture(model, "act") as run:
+        for inputs, positions in ((2, 7), (3, 8)):
+            model(images(inputs, positions, 3))
+    assert len(warned) == 1
+    assert (run["act"].axis, run["act"].axis_origin) == (axis, "guess")
+    assert run["act"].passes == (2, 2)

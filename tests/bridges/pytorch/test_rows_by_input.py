@@ -44,6 +44,50 @@ def test_windows_belong_to_their_image():
     np.testing.assert_array_equal(point.raw_states[:48], first)
 
 
+def test_columns_of_images_of_other_sizes_belong_to_their_image():
+    """What was followed are the sizes of the first images."""
+
+    def function(m, x):
+        return m.over_frames(m.conv(x).permute(0, 2, 3, 1, 4).flatten(0, 2))
+
+    model = Calls(function, conv=nn.Conv3d(2, 3, 1), over_frames=nn.Conv1d(3, 4, 1))
+    with ts.capture(model, "over_frames") as run:
+        for inputs, height, width in ((2, 5, 6), (3, 7, 4)):
+            with run.labels(range(inputs)):
+                model(images(inputs, 2, height, width, 3))
+    totals = {label: counts.total for label, counts in run["over_frames"].counts_by().items()}
+    assert totals == {0: 90 + 84, 1: 90 + 84, 2: 84}
+
+
+def test_spectra_and_what_is_made_of_them_belong_to_their_sound():
+    window = torch.hann_window(16)
+
+    def function(m, x):
+        spectra = torch.stft(x, 16, window=window, return_complex=True)
+        spectra = spectra * m.mask(spectra.abs())
+        return m.fc(torch.istft(spectra, 16, window=window)[:, :, None])
+
+    model = Calls(function, mask=nn.Conv1d(9, 9, 1), fc=nn.Linear(1, 2))
+    with ts.capture(model, ["mask", "fc"]) as run, run.labels(range(3)):
+        model(images(3, 64))
+    for name, rows in (("mask", 17), ("fc", 64)):
+        totals = {label: counts.total for label, counts in run[name].counts_by().items()}
+        assert totals == dict.fromkeys(range(3), rows)
+
+
+def test_codes_of_a_codebook_belong_to_the_input_that_they_stand_for():
+    def function(m, x):
+        codes = torch.cdist(m.fc(x).flatten(0, 1), m.codebook.weight).argmin(1)
+        return m.last(m.codebook(codes.view(x.shape[:2])))
+
+    model = Calls(function, fc=nn.Linear(4, 5), codebook=nn.Embedding(9, 5), last=nn.Linear(5, 2))
+    with ts.capture(model, ["codebook", "last"]) as run, run.labels(range(3)):
+        model(images(3, 7, 4))
+    for point in run.values():
+        totals = {label: counts.total for label, counts in point.counts_by().items()}
+        assert totals == {0: 7, 1: 7, 2: 7}
+
+
 def test_inputs_that_lie_within_an_axis():
     """(windows * batch, ...), of which every second row belongs to an input."""
     model = Calls(lambda m, x: m.fc(x).transpose(0, 1).flatten(0, 1), **FC)

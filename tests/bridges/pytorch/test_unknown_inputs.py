@@ -58,6 +58,31 @@ class Biased(nn.Module):
         return self.layer(x + self.table(self.places))
 
 
+def windows_beside(repeated):
+    """Return what puts a repeated token of each input before each window of all inputs."""
+
+    def forward(m, x):
+        z = m.body(x).view(-1, 3, 4)  # two windows of each input
+        token = repeated(m.token(x[:, :1]))
+        return m.head(torch.cat([token, z], 1))
+
+    return Calls(forward, body=nn.Linear(4, 4), token=nn.Linear(4, 4), head=nn.Linear(4, 5))
+
+
+def test_windows_of_each_input_beside_inputs_of_each_window_have_no_labels():
+    """As in RF-DETR, whose token is repeated window by window, and is the same for all inputs."""
+    model = windows_beside(lambda token: token.repeat(2, 1, 1))
+    with ts.capture(model, "Linear") as run, run.labels([0, 1, 2]):
+        model(images(3, 6, 4))
+    with pytest.raises(ts.errors.InputsUnknown, match="inputs lost at cat"):
+        run["head"].counts_by()
+    assert run["head"].state_count == 3 * 2 * 4
+    model = windows_beside(lambda token: token.repeat_interleave(2, 0))
+    with ts.capture(model, "Linear") as run, run.labels([0, 1, 2]):
+        model(images(3, 6, 4))
+    assert labels_of(run["head"]) == {0: 8, 1: 8, 2: 8}
+
+
 MIXED = {
     "every second": lambda z: (z[::2], z[1::2]),
     "cut elsewhere": lambda z: (z[1:6], z[2:7]),

@@ -96,6 +96,29 @@ def test_labels_that_fit_would_shuffle_are_left_out(images, targets):
         run["dense_states"].counts_by()
 
 
+@pytest.mark.each_process
+def test_a_callback_of_fit_gives_labels(images, targets):
+    found = []
+
+    class Measure(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            for evaluate in (self.model.predict_on_batch, self.model):
+                with ts.capture(self.model, "dense") as run, run.labels(Y):
+                    evaluate(images)
+                found.append(by_label(run["dense_states"]))
+
+    compiled(convolutional()).fit(images, targets, verbose=0, callbacks=[Measure()])
+    assert found == [{0: 17, 1: 17, 2: 16}] * 2
+
+
+def test_validation_data_are_in_order(images, targets):
+    model = compiled(convolutional())
+    with ts.capture(model, "dense", when="eval") as run:
+        model.fit(images, targets, validation_data=(images, targets), verbose=0)
+    with warnings.catch_warnings(action="error"):
+        assert by_label(run["dense_states"], Y) == {0: 17, 1: 17, 2: 16}
+
+
 class SmallClassifier(keras.Model):
     """A subclassed model that uses one pooling and one normalisation several times."""
 

@@ -1,0 +1,184 @@
+"""Estimates of mutual information: what the states of a layer tell about their labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tensorstate_gpu.information.bounds import unseen_entropy
+from tensorstate_gpu.information.class_information import check_labels
+from tensorstate_gpu.information.estimated_measure import Estimate, with_interval
+from tensorstate_gpu.information.estimates import chao_wang_jost
+from tensorstate_gpu.information.estimators import plug_in
+from tensorstate_gpu.information.group_sums import GroupSums, sums_of
+from tensorstate_gpu.information.group_table import Grouped, GroupTable, Ints
+from tensorstate_gpu.information.rarefactions import rarefied
+from tensorstate_gpu.information.replicates import Replicates, bias_of
+
+Label = TypeVar("Label")
+
+
+def estimate_mutual_information(by_label: Mapping[Label, object]) -> Estimate:
+    """Return how much the state of a row tells about its label, in bits, with its error.
+
+    Parameters
+    ----------
+    by_label : mapping of label to GroupedCounts or StoredGroups, or to integers, (groups, states)
+        What ``grouped_by()`` or ``counted_groups_by()`` of a capture point or stored layer returns.
+        The same group of each label has the same instances; of arrays, the same entry is the same
+        state.
+
+    Returns
+    -------
+    Estimate
+        The difference of entropies is above the truth where states were seen seldom. The interval
+        reaches up as far as a state that no instance has could tell its label, and down as far as
+        one could hide it; at most to the labels' own entropy, with its error.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no labels or no rows, if a label is NaN, if the numbers of groups, neurons or
+        states differ, or for the counts of all ranks of a job, which have an estimate of their own:
+        ``layer.grouped().estimate_information(layer.grouped_by())``.
+
+    Examples
+    --------
+    Three states, of which one is a state of both labels:
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> cats = rng.multinomial(100, [0.5, 0.5, 0], size=32)  # (groups, states)
+    >>> dogs = rng.multinomial(100, [0, 0.5, 0.5], size=32)
+    >>> round(estimate_mutual_information({"cat": cats, "dog": dogs}).value, 2)
+    0.52
+    """
+    check_labels(by_label)
+    each = list(by_label.values())
+    if not each:
+        raise ValueError("by_label is empty; at least one label is needed")
+    _check_kinds(each)
+    sums = [sums_of(groups) for groups in each]
+    return information_of_sums(sums, sums_of(_together(each)))
+
+
+def information_of_sums(by_label: Sequence[GroupSums], states: GroupSums) -> Estimate:
+    """Return what estimate_mutual_information() does, from sums over at least one row.
+
+    ``by_label``: those of each label. ``states``: those of all labels together.
+    """
+    of_labels = _labels(by_label)
+    pairs = dataclasses.replace(GroupSums.together(by_label), instances=states.instances)
+    parts = of_labels, states, pairs
+    exact = _information(*(chao_wang_jost(part.whole) for part in parts))
+    replicates = Replicates.of(
+        states.rows_by_group,
+        exact,
+        lambda g: _information(*(chao_wang_jost(part.rests[g]) for part in parts)),
+    )
+    plugin, unseen = _information(*map(_bits, parts)), unseen_entropy(states)
+    value = min(_bits(of_labels), max(0.0, exact))
+    below, above = bias_of(value, plugin, replicates, unseen)
+    return with_interval(
+        Estimate(
+            value,
+            plugin,
+            _information(*(rarefied(part.whole, max(1, states.rows // 2)) for part in parts)),
+            0.0,
+            _most_information(of_labels, states, unseen),
+            ("nothing", "entropy of the labels"),
+            pairs.coverage,
+            pairs.least_coverage,
+            states.rows,
+            None,
+            False,
+            True,
+            (max(below, unseen), above),
+            replicates,
+            states.instances,
+        )
+    )
+
+
+def _most_information(of_labels: GroupSums, states: GroupSums, unseen: float) -> float:
+    """Return the upper end of the labels' entropy, of which states cannot tell more.
+
+    That of the sample is less than that of the source: intervals that ended there held in none of
+    60 samples whose states told ten labels exactly.
+    """
+    value = chao_wang_jost(of_labels.whole)
+    replicates = Replicates.of(
+        states.rows_by_group, value, lambda g: chao_wang_jost(of_labels.rests[g])
+    )
+    return value + (replicates.margin or 0.0) + unseen
+
+
+def _bits(part: GroupSums) -> float:
+    """Return the entropy of a sample."""
+    return plug_in(part.whole) / math.log(2)
+
+
+def _information(labels: float, states: float, pairs: float) -> float:
+    return labels + states - pairs
+
+
+def _labels(by_label: Sequence[GroupSums]) -> GroupSums:
+    """Return the sums of a sample in which each label is a state."""
+    rows = np.array([sums.rows_by_group for sums in by_label])
+    return GroupSums.of(GroupTable.of(rows.T))
+
+
+def _check_kinds(each: Sequence[object]) -> None:
+    """Raise TypeError unless all are histograms that can be merged here, or all are arrays."""
+    if any(isinstance(groups, OfRanks) for groups in each):
+        raise TypeError(
+            "by_label has counts of all ranks of a job, of which no rank has all states: "
+            "layer.grouped().estimate_information(layer.grouped_by())"
+        )
+    if len({isinstance(groups, Mergeable) for groups in each}) > 1:
+        kinds = " and ".join(sorted({type(groups).__name__ for groups in each}))
+        raise TypeError(f"by_label must hold counts by group, or arrays alone, got {kinds}")
+
+
+def _together(each: Sequence[object]) -> object:
+    """Return the counts of all labels together."""
+    if isinstance(each[0], Mergeable):
+        # Those on disk take any others; those in memory only their like.
+        first, *others = sorted(each, key=lambda groups: isinstance(groups, Grouped))
+        assert isinstance(first, Mergeable)
+        return first.merge(*others)
+    return functools.reduce(_added, map(_counts, each[1:]), _counts(each[0]))
+
+
+def _counts(groups: object) -> Ints:
+    """Return an array that a GroupTable has accepted."""
+    counts: ArrayLike = groups  # type: ignore[assignment]
+    return np.asarray(counts).astype(np.int64)
+
+
+def _added(one: Ints, other: Ints) -> Ints:
+    if one.shape != other.shape:
+        raise ValueError(
+            f"all labels must have the same groups and states, got {one.shape} and {other.shape}"
+        )
+    return one + other
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """Histograms by group, such as GroupedCounts."""
+
+    def merge(self, *others: object) -> object: ...
+
+
+@runtime_checkable
+class OfRanks(Protocol):
+    """Histograms by group of all ranks of a job, such as RankGroups."""
+
+    def estimate_information(self, by_label: Any) -> Estimate: ...
