@@ -1,5 +1,6 @@
 """PyTorch: the neuron axis of a layer, how it was found, and what its other axes count."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -134,6 +135,6 @@ def _by_rule(rule: AxisRule, shape: Sequence[int], cause: str) -> FoundAxis:
         return FoundAxis(fitting[0], LAYER, ndim)
     # Two axes are (inputs, features) almost always, but not where features were followed, and lost.
     were_lost = rule.kind == "unknown" and cause.startswith(LOST_AT)
-    is_guess = rule.is_guess(ndim) or (were_lost and shape[-1] > 1 and all(shape))
+    is_guess = rule.is_guess(ndim) or (were_lost and shape[-1:] != (1,) and math.prod(shape) > 1)
     origin = LAYER if rule.defined else GUESS if is_guess else RULE
     return FoundAxis(rule.axis(ndim), origin, ndim, cause=cause if origin == GUESS else "")

@@ -20,6 +20,7 @@ from .marked_classes import MarkingHook, register_first
 from .method_calls import MethodCall, MethodWatcher
 from .pass_counter import NOT_IN_CUDA_GRAPHS
 from .tensors import is_exporting, is_real_pass, shared_tensor
+from .untraced import untraced
 
 
 class HookSwitch:
@@ -81,6 +82,7 @@ class HookSwitch:
             with deferred_interrupts():  # between hooks, the model would have some of them
                 self._turn(on)
 
+    @untraced
     def _turn(self, on: bool) -> None:
         self._is_on = on
         self._missed[1] = on

@@ -29,6 +29,7 @@ from .pass_filter import PassFilter
 from .sampled_hooks import SampledHook
 from .sampled_stages import SampledStagedHook, StageSwitch
 from .staged_hook import StagedHook
+from .untraced import untraced
 
 METHODS = {"before": ("pre",), "after": ("post",), "both": ("pre", "post")}
 
@@ -135,6 +136,7 @@ def _new_hook(name: str, options: CaptureOptions) -> StateCaptureHook:
     return kind(name, options=options)
 
 
+@untraced
 def attach_in_place(
     model: nn.Module,
     chosen: Sequence[tuple[str, nn.Module]],
@@ -188,6 +190,7 @@ def _without_points(
                 yield name, module, place
 
 
+@untraced
 def attach_switched(
     model: nn.Module,
     chosen: Sequence[tuple[str, nn.Module]],
@@ -227,6 +230,7 @@ def _check_hooks_run(name: str, module: nn.Module, bypassed: set[nn.Module]) -> 
         )
 
 
+@untraced
 def detach(points: Iterable[CapturePoint]) -> None:
     """Remove these hooks from their modules. What they have captured stays."""
     hooks = [point for point in points if isinstance(point, StateCaptureHook)]

@@ -19,6 +19,7 @@ from .module_log import ModuleLog
 from .pass_counter import NOT_IN_CUDA_GRAPHS, PassCounter
 from .spread_tensors import part_in_graph
 from .tensors import is_exporting, is_real_forward, shared_tensor
+from .untraced import tell_dynamo
 
 
 class Receiver(MarkingHook):
@@ -135,7 +136,8 @@ def _skip(anchor: torch.Tensor) -> None:
 
 
 def _capture_fake(x: torch.Tensor, anchor: torch.Tensor, clock: torch.Tensor, traced: str) -> None:
-    """Do nothing: traced calls are not captured."""
+    """Do nothing else: traced calls are not captured."""
+    tell_dynamo()  # it may have been imported since the model was captured
 
 
 def _skip_fake(anchor: torch.Tensor) -> None:

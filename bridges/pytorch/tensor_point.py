@@ -105,6 +105,8 @@ class TensorPoint(CapturePoint):
         if planned is None:
             if type(tensor) is not torch.Tensor:  # most are plain ones: no call for those
                 tensor, layout = local_part(given)
+            if not tensor.ndim and self._axis_of(given, traced).of_one_neuron:
+                tensor = tensor.unsqueeze(0)  # of a batch of one input, squeeze() left no axis
             check_dense(tensor, self.name)
             if tensor.is_neg():
                 tensor = given = tensor.resolve_neg()

@@ -7,7 +7,6 @@ and capture nothing.
 
 import re
 import sys
-import types
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -46,9 +45,11 @@ def _graphs() -> Iterator[Any]:
 
 def _checked_classes(entry: Any) -> frozenset[str]:
     """Return the names of the classes, other than built-in ones, that a graph's guards check."""
-    if entry.code not in _checked:
-        _checked[entry.code] = frozenset(_classes_in(entry.guard_manager.root))
-    return _checked[entry.code]
+    code, key = entry.code, id(entry.code)
+    if key not in _checked:
+        _checked[key] = frozenset(_classes_in(entry.guard_manager.root))
+        weakref.finalize(code, _checked.pop, key)
+    return _checked[key]
 
 
 def _classes_in(guards: Any) -> Iterator[str]:
@@ -64,5 +65,6 @@ def _classes_in(guards: Any) -> Iterator[str]:
                 yield from _classes_in(child)
 
 
-# By the code of a graph, which is unlike that of any other.
-_checked: "weakref.WeakKeyDictionary[types.CodeType, frozenset[str]]" = weakref.WeakKeyDictionary()
+# By the identity of a graph's code, as long as there is that: torch.compile makes code with
+# constants that have no hash, so it has none, either.
+_checked: dict[int, frozenset[str]] = {}

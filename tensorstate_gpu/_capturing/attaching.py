@@ -13,7 +13,7 @@ from tensorstate_gpu._capturing.attachment import (
 )
 from tensorstate_gpu._capturing.bridge_protocol import Bridge
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
-from tensorstate_gpu._capturing.run import Run
+from tensorstate_gpu._capturing.run import Run, reset_points
 from tensorstate_gpu._process.interrupts import deferred_interrupts
 from tensorstate_gpu.errors import NoCapturePoints, warn_user
 
@@ -110,8 +110,7 @@ def _attached(model: Any, attachment: Attachment, existing: list[CapturePoint]) 
 
 def reset_efficiency_model(model: Any) -> None:
     """Empty all capture points of a model or Run. Raises ValueError if there are none."""
-    for point in _points(model):
-        point.reset_states()
+    reset_points(_points(model))
 
 
 def remove_state_layers(model: Any) -> Any:

@@ -3,7 +3,8 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,13 @@ from tensorstate_gpu._arrays.dlpack import Tensor
 from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.pass_marks import PassMarks
 from tensorstate_gpu._capturing.pass_notes import NO_NOTES, NoteScope, PassNotes
-from tensorstate_gpu._capturing.sinks import CountsSink, MemorySink, Sink, StoreSink
+from tensorstate_gpu._capturing.sinks import (
+    CountsSink,
+    MemorySink,
+    Sink,
+    StoreSink,
+    remove_together,
+)
 from tensorstate_gpu._layers.accumulator import Accumulator
 from tensorstate_gpu._layers.batches import Batches, cached_totals
 from tensorstate_gpu._layers.instance_notes import NOTHING, InstanceNotes, validated_notes
@@ -199,14 +206,17 @@ class Intake:
     def pause(self) -> None:
         """Ignore batches until go_on()."""
         self.wait_for_pending()
-        self.pauses += 1
+        # The lock also ends a graph of torch.compile, which would else do this after the graph.
+        with self.lock:
+            self.pauses += 1
 
     def go_on(self) -> None:
         """End a pause, also if what a framework was still computing has failed."""
         try:
             self.wait_for_pending()
         finally:
-            self.pauses -= 1
+            with self.lock:
+                self.pauses -= 1
 
     def stop(self) -> None:
         """Ignore further batches, which traced functions of a framework may still deliver."""
@@ -324,13 +334,17 @@ class Intake:
         """Delete everything captured. Declares the neurons of future batches, if they are known."""
         self.wait_for_pending()
         with self.lock:
-            if self.accumulator is not None:
-                self.accumulator.cancel_transfers()
             self.sink.remove()
-            self._open_sink()
-            self.log.begin()
+            self.begin_anew()
             if neurons is not None:
                 self.declare(neurons, axis)
+
+    def begin_anew(self) -> None:
+        """Forget everything captured, of which the sink has nothing more. Call it with the lock."""
+        if self.accumulator is not None:
+            self.accumulator.cancel_transfers()
+        self._open_sink()
+        self.log.begin()
 
     def flush(self) -> None:
         """Commit buffered rows, if they are kept in a store."""
@@ -341,6 +355,16 @@ class Intake:
         """Commit buffered rows, and release a store that was made from a path."""
         self.wait_for_pending()
         self.sink.close()
+
+
+def empty_together(intakes: Sequence[Intake]) -> None:
+    """Delete everything captured by the intakes of a run, in a store by a single commit."""
+    with ExitStack() as locks:
+        for intake in intakes:
+            locks.enter_context(intake.lock)
+        remove_together(intake.sink for intake in intakes)
+        for intake in intakes:
+            intake.begin_anew()
 
 
 def _warn_of_misfit(notes: InstanceNotes, instances: int) -> None:

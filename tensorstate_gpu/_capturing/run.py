@@ -6,6 +6,7 @@ from typing import Any
 
 from tensorstate_gpu._arrays.frameworks import ranks_of
 from tensorstate_gpu._capturing.capture_point import CapturePoint, own_point
+from tensorstate_gpu._capturing.intake import empty_together
 from tensorstate_gpu._capturing.pass_notes import NoteBlock, PassNotes
 from tensorstate_gpu._capturing.rank_merging import merged
 from tensorstate_gpu._capturing.rank_run import RankRun
@@ -167,9 +168,8 @@ class Run(MeasuredNetwork[CapturePoint]):
             yield
 
     def reset(self) -> None:
-        """Empty every capture point."""
-        for point in self._points.values():
-            point.reset_states()
+        """Empty every capture point; in a store, all of them by a single commit."""
+        reset_points(list(self._points.values()))
 
     def close(self) -> None:
         """Commit what was captured; a store made from a path is then free for another writer.
@@ -241,6 +241,13 @@ class Run(MeasuredNetwork[CapturePoint]):
             return self.report()._repr_html_()
         except (NoCapturePoints, NothingCaptured, PassesMissed):
             return html_table(("layer",), [(name,) for name in self])
+
+
+def reset_points(points: Sequence[CapturePoint]) -> None:
+    """Empty capture points; in a store, all of them by a single commit."""
+    empty_together([point.intake for point in points])
+    for point in points:  # what else they know
+        point.reset_states()
 
 
 def _runs_always(point: CapturePoint) -> bool:

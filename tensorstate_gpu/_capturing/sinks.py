@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tensorstate_gpu._arrays.layout import row_bytes
@@ -222,15 +223,32 @@ class StoreSink:
 
 
 def close_together(sinks: Iterable[Sink]) -> None:
-    """Close the sinks of a run: what is kept in one store is committed once, and not by layer."""
-    in_stores: dict[WritingSession, list[str]] = {}
+    """Close the sinks of a run: what is kept in one store is committed once, and not by layer.
+
+    If a store cannot commit, the others do so before its error is raised.
+    """
+    with ExitStack() as closing:
+        for session, names in _by_store(sinks).items():
+            closing.callback(session.finish, *names)
+
+
+def remove_together(sinks: Iterable[Sink]) -> None:
+    """Delete the rows of the sinks of a run, in each store by a single commit."""
+    kept = list(sinks)
+    for sink in kept:
+        if not isinstance(sink, StoreSink):
+            sink.remove()
+    for session, names in _by_store(kept).items():
+        session.remove(*names)
+
+
+def _by_store(sinks: Iterable[Sink]) -> dict["WritingSession", list[str]]:
+    """Return the names of the layers that are written to each store, by its session."""
+    names: dict[WritingSession, list[str]] = {}
     for sink in sinks:
         if isinstance(sink, StoreSink):
-            in_stores.setdefault(sink._session, []).append(sink._name)
-        else:
-            sink.close()
-    for session, names in in_stores.items():
-        session.finish(*names)
+            names.setdefault(sink._session, []).append(sink._name)
+    return names
 
 
 class CommittedSink(_NoStore):

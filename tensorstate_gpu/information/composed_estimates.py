@@ -127,7 +127,7 @@ def estimate_difference(
     if one.in_bits != other.in_bits:
         raise ValueError("first and second must both be in bits, or both be ratios")
     if same_instances:
-        _check_same(parts, "first and second", "; same_instances=False is for two samples")
+        _check_same(parts, "first and second", "; same_instances=False is for independent samples")
         sample = one.sample
         replicates = combined([part.replicates for part in parts], (0.0, 0.0), _difference)
     else:

@@ -277,8 +277,9 @@ class Column(ChunkedBuffer):
 
     def update_metadata(self, rows: int, attributes: dict[str, Any]) -> None:
         """Write the committed number of rows to zarr.json, for zarr clients."""
-        if self._document and (rows, attributes) != self._written_metadata:
-            shape = [rows, *self._document["shape"][1:]]
-            document = {**self._document, "shape": shape, "attributes": attributes}
-            self._files.write(f"{self.key}/{KEY}", with_checksum(document))
-            self._written_metadata = rows, attributes
+        with self._create_lock:  # a job may create the array, where none of its rows is committed
+            if self._document and (rows, attributes) != self._written_metadata:
+                shape = [rows, *self._document["shape"][1:]]
+                document = {**self._document, "shape": shape, "attributes": attributes}
+                self._files.write(f"{self.key}/{KEY}", with_checksum(document))
+                self._written_metadata = rows, attributes

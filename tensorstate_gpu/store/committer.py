@@ -1,7 +1,7 @@
 """Committer: commits the partial chunks, then the record, then the arrays' shapes."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
@@ -73,11 +73,11 @@ class Committer:
         if committed is not None:
             layer.update_metadata(committed)
 
-    def delete_layer(self, name: str) -> None:
-        """Delete a layer: first from the record, then its files."""
-        layers = {other: layer for other, layer in self.record.layers.items() if other != name}
+    def delete_layers(self, names: Collection[str]) -> None:
+        """Delete layers: first from the record, then their files."""
+        layers = {name: layer for name, layer in self.record.layers.items() if name not in names}
         self._publish_record(layers)
-        for array in layer_keys(name):
+        for array in (array for name in names for array in layer_keys(name)):
             for key in self._files.list_sizes(array):
                 self._files.delete(key)
 

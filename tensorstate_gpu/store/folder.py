@@ -95,10 +95,10 @@ class Folder:
         return Folder, (self.path,)  # without the lock: copies read
 
     def read(self, key: str) -> bytes:
-        """Return the content of a file. Raises FileNotFoundError if it does not exist."""
+        """Return the content of a file. Raises FileNotFoundError if there is none, or a folder."""
         try:
             return (self.path / key).read_bytes()
-        except NotADirectoryError as error:
+        except (NotADirectoryError, IsADirectoryError) as error:
             raise FileNotFoundError(str(error)) from error
 
     def write(self, key: str, *parts: Buffer) -> None:

@@ -77,7 +77,7 @@ def find_record(files: Files) -> CountsRecord | None:
     """Return the record of a store of counts; None if there are none, or not all of them."""
     try:
         data = files.read(KEY)
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         return None
     return CountsRecord.from_bytes(data, str(files))
 

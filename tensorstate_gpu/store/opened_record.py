@@ -20,7 +20,7 @@ def read_record(files: Files) -> Record:
     """Read the commit record. Raises ValueError if there is no store or it is damaged."""
     try:
         data = files.read(KEY)
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise NoStore(f"{files} holds no captured states{why_nothing_is_there(files)}") from error
     return Record.from_bytes(data, str(files))
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -137,17 +137,22 @@ class RunWriter:
             min(self._chunk_bytes, most_chunk_bytes or self._chunk_bytes),
         )
 
-    def remove(self, name: str) -> None:
-        """Delete a layer and all its files. Raises StoreClosed like life.check_open()."""
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete layers and all their files. Raises StoreClosed like life.check_open()."""
         if self.life.is_deleted:
             return
         self.life.check_open()
         with self._lock:
-            self._names.pop(name, None)
-            if self._layers.pop(name, None) is None and self.record.layers.get(name) is None:
+            written = [name for name in names if self._forget(name)]
+            if not written:
                 return
-            self._background.submit(lambda: self._committer.delete_layer(name), exclusive=True)
+            self._background.submit(lambda: self._committer.delete_layers(written), exclusive=True)
         self._background.wait()
+
+    def _forget(self, name: str) -> bool:
+        """List a layer in no further commit. Return whether there may be files of it."""
+        self._names.pop(name, None)
+        return self._layers.pop(name, None) is not None or self.record.layers.get(name) is not None
 
     # ---- batches -------------------------------------------------------------------------------
 

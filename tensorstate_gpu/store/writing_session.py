@@ -1,6 +1,6 @@
 """WritingSession: a store as capture points use it; claims layer names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tensorstate_gpu._layers.layer_facts import LayerFacts
@@ -103,23 +103,23 @@ class WritingSession:
         """Wait for queue space, and commit if it is time to. Raises background errors."""
         self.writer.before_batch(name)
 
-    def remove(self, name: str) -> None:
-        """Delete a layer's states and release its name."""
-        self._forget(name)
-        self.writer.remove(name)
+    def remove(self, *names: str) -> None:
+        """Delete the states of layers, by a single commit, and release their names."""
+        self._forget(names)
+        self.writer.remove(names)
 
     def release_name(self, name: str) -> None:
         """Release a name without captured states. Deletes an unused store made from a path."""
-        self._forget(name)
+        self._forget([name])
         if not self._claimed and not self._opened_record.layers and self.created_from_path:
             self.writer.life.abandon()
             self._files.delete(KEY)
             self._files.delete_created_folders()
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, names: Iterable[str]) -> None:
         with self._lock:
-            self._claimed.discard(name)
-            self._unfinished.discard(name)
+            self._claimed.difference_update(names)
+            self._unfinished.difference_update(names)
 
     def discard_broken_pass(self) -> bool:
         """Discard the batches of a pass that an exception ended. Return whether there were any.

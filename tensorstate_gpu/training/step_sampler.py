@@ -65,19 +65,24 @@ class StepSampler:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        self._pauses += 1
+        # The lock also ends a graph of torch.compile, which would else do this after the graph.
+        with self._lock:
+            self._pauses += 1
         try:
             yield
         finally:
-            self._pauses -= 1
+            with self._lock:
+                self._pauses -= 1
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        self._forced.append(phase)
+        with self._lock:
+            self._forced.append(phase)
         try:
             yield
         finally:
-            self._forced.pop()
+            with self._lock:
+                self._forced.pop()
 
     def room(self, name: str) -> int | None:
         """Return how many more states of a layer are asked for; None for all."""

@@ -141,7 +141,8 @@ def test_other_instances_are_refused(other):
     for measure in (estimate_difference, lambda *parts: estimate_network_efficiency(parts)):
         with pytest.raises(ValueError, match="must be of the same instances"):
             measure(one, other)
-    with pytest.raises(ValueError, match=r"got 3,\d+ and 3,200: .*same_instances=False is for two"):
+    words = r"got 3,\d+ and 3,200: .*same_instances=False is for independent samples"
+    with pytest.raises(ValueError, match=words):
         estimate_difference(one, other)
 
 

@@ -44,6 +44,34 @@ def test_growing_on_after_a_commit_of_half_a_chunk(compressor, look, path):
     assert ts.Store(path).verify().good
 
 
+def test_two_jobs_do_not_write_the_shape_of_an_array_at_once(path):
+    """A layer without rows is committed, and a job creates its array for the first rows."""
+    begun, at_once, at_work = threading.Event(), [], set()
+
+    class Slow(FileSystemCalls):
+        def write(self, file, parts):
+            at_once.extend({file} & at_work)
+            at_work.add(file)
+            if file.name.startswith("zarr.json"):
+                begun.set()
+                time.sleep(0.1)
+            super().write(file, parts)
+            at_work.discard(file)
+
+    with ts.Store(path, "x", commit_seconds=None) as store, pytest.MonkeyPatch.context() as patch:
+        point = new_point(store)
+        point.append(rows_of(0), 3)
+        store.commit()
+        patch.setattr(Folder, "system", Slow())
+        point.append(rows_of(1 << 22), 1 << 22)  # full chunks: the first of them creates the array
+        begun.wait(60)
+        writer = store.session.writer
+        writer._layers["layer"].update_metadata(writer.record.layers["layer"])
+        store.commit()
+        assert not at_once
+    np.testing.assert_array_equal(ts.Store(path)["layer"][:], rows_of(1 << 22))
+
+
 def test_labels_that_are_no_unicode_keep_nothing_of_their_batch(path):
     with ts.Store(path, "x") as store:
         point = new_point(store)

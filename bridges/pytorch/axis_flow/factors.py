@@ -123,6 +123,14 @@ def neuron_axis(axes: Axes | None) -> int | None:
     return found[0] if axes and len(found) == 1 and _holds_neurons(axes[found[0]]) else None
 
 
+def is_without_only_neuron(axes: Axes, shape: Sequence[int]) -> bool:
+    """Return whether a tensor of this shape is that of the axes, without its only neuron's axis."""
+    sizes, place = [size_of(axis) for axis in axes], neuron_axis(axes)
+    if place is None or sizes[place] != 1 or math.prod(sizes) != math.prod(shape):
+        return False
+    return len(shape) == 1 or [n for n in shape if n > 1] == [n for n in sizes if n > 1]
+
+
 def likely_neuron_axis(axes: Axes, usual: int) -> int:
     """Return the axis to guess where it is not known which one holds the neurons.
 

@@ -15,6 +15,7 @@ from .factors import (
     Axes,
     batch,
     has,
+    is_without_only_neuron,
     neuron_axis,
     neuron_places,
     others,
@@ -198,11 +199,13 @@ class KnownAxes:
             self._inputs_lost_at[output] = name
 
     def _note(self, call: Call, output: Tensor, axes: Axes | None) -> None:
-        if neuron_axis(axes) is None and (name := self._loses_neurons(call, output)):
-            self._lost_at[output] = name  # noted first: in place, the output is an input
+        # Asked first: in place, the output is an input.
+        name = self._loses_neurons(call, output) if neuron_axis(axes) is None else None
         before = self._axes.get(output)  # of what is written in place
         if before is not None and (axes is None or neuron_places(before) != neuron_places(axes)):
             self._lose(output, call.name)
+        if name is not None:
+            self._lost_at[output] = name
         if axes is not None:
             self._axes[output] = axes
             if (part := _part_here(output)) is not None:
@@ -219,10 +222,22 @@ class KnownAxes:
         earlier = {self._lost_at[t]: None for t in call.tensors if t in self._lost_at}
         had = [t for t in call.tensors if neuron_axis(self.axes(t)) is not None]
         if not had:
-            return next((name for name in earlier if name != _ONE), next(iter(earlier), None))
-        place = neuron_axis(self.axes(had[0]))
-        is_gone = len(call.tensors) == 1 and _is_squeezed(had[0], place, output)
+            return next((name for name in earlier if name != _ONE), self._passes_one(call, output))
+        is_gone = len(call.tensors) == 1 and is_without_only_neuron(
+            self.axes(had[0]) or (), output.shape
+        )
         return _ONE if is_gone else call.name
+
+    def _passes_one(self, call: Call, output: Tensor) -> str | None:
+        """Return what is noted of an output that was computed from single neurons, if it was.
+
+        Not where they scale or repeat what is wider, such as inputs that have no neurons, nor side
+        by side: there they may be of one layer or of several.
+        """
+        ones = [t.numel() for t in call.tensors if self._lost_at.get(t) == _ONE]
+        if not ones:
+            return None
+        return _ONE if output.numel() <= max(ones) else call.name
 
     def _write(self, name: str, target: Any, index: Any, value: Any) -> None:
         """A tensor of which nothing was known has its neurons where they are written to.
@@ -262,14 +277,6 @@ def _part_here(tensor: Tensor) -> Tensor | None:
     """
     whole: Any = tensor
     return whole._local_tensor if is_spread(tensor) else None
-
-
-def _is_squeezed(tensor: Tensor, place: int | None, output: Tensor) -> bool:
-    """Return whether an output is a tensor without its neuron axis, which has one entry."""
-    if place is None or tensor.shape[place] != 1 or output.numel() != tensor.numel():
-        return False
-    kept = (*tensor.shape[:place], *tensor.shape[place + 1 :])
-    return output.ndim == 1 or [n for n in output.shape if n > 1] == [n for n in kept if n > 1]
 
 
 def _of_shape(axes: Axes, tensor: Tensor) -> Axes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
 from .calls import Call, Result, rule
 from .factors import (
@@ -193,7 +193,7 @@ def _compared(call: Call) -> Result:
     """Vectors of two tensors are compared by element, and reduced."""
     usual = 1 if call.name == "cosine_similarity" else -1
     given = call.argument(2, "dim") if usual == 1 else None
-    shape = torch.broadcast_shapes(*(t.shape for t in call.tensors[:2]))
+    shape = np.broadcast_shapes(*(t.shape for t in call.tensors[:2]))
     axes = join(call.all_known(), shape)
     if axes is None or not call.all_known():
         return None
@@ -235,6 +235,8 @@ def _stacked(call: Call) -> Result:
     axes = join(call.all_known(), (*shape[:dim], *shape[dim + 1 :]))
     if not call.all_known() or axes is None:
         return None
+    if shape[dim] > 1 and not any(has(axis, NEURON) and size_of(axis) > 1 for axis in axes):
+        axes = without(axes, NEURON)  # single neurons: of several layers, or several times of one
     return (*axes[:dim], other(shape[dim]), *axes[dim:])
 
 

@@ -129,12 +129,15 @@ def test_neurons_among_the_inputs_of_a_compiled_graph_are_no_axis():
 
 
 def test_what_is_known_of_a_graph_ends_with_it():
+    gc.collect()
+    before = len(graph_axes._axes)  # of other tests
     model = Network(ConvBlock())
     captured(model, wrapped(model, "eager"))
+    assert len(graph_axes._axes) > before
     del model
     torch.compiler.reset()
     gc.collect()
-    assert len(graph_axes._axes) == 0
+    assert len(graph_axes._axes) <= before
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

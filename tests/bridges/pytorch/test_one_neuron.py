@@ -12,7 +12,9 @@ from tests.support.torch_models import expected_rows, images
 
 SQUEEZED = {
     "squeeze": (lambda m, x: m.fc(x).squeeze(-1), (4,)),
+    "tokens, in place": (lambda m, x: m.fc(x).squeeze_(-1), (7, 4)),
     "index": (lambda m, x: m.fc(x)[..., 0], (4,)),
+    "squeeze all": (lambda m, x: m.fc(x).squeeze(), (4,)),
     "view": (lambda m, x: m.fc(x).view(-1), (4,)),
     "flatten": (lambda m, x: m.fc(x).flatten(), (4,)),
     "tokens": (lambda m, x: m.fc(x).squeeze(-1), (7, 4)),
@@ -35,16 +37,17 @@ def squeezed(how):
 @pytest.mark.parametrize("how", SQUEEZED)
 def test_each_entry_is_a_state_of_the_neuron(how, sizes):
     """Not of as many neurons as there are inputs, of which the last batch has fewer."""
-    model, expected, labels = squeezed(how), [], []
+    model, expected, labels, ndims = squeezed(how), [], [], []
     with ts.capture(model, "act") as run:
         for size in sizes:
             x = images(size, *SQUEEZED[how][1])
             with run.labels(range(size)):
                 out = model(x)
+            ndims.append(out.ndim)
             expected.append((out > 0).reshape(-1, 1).to(torch.uint8).numpy())
-            labels += [n for n in range(size) for _ in range(out[0].numel())]
+            labels += [n for n in range(size) for _ in range(out.numel() // size)]
     act, expected = run["act"], np.concatenate(expected)
-    assert (act.neurons, act.axis, act.axis_origin) == (1, out.ndim, "flow")
+    assert (act.neurons, act.axis, act.axis_origin) == (1, ndims[0], "flow")
     np.testing.assert_array_equal(act.raw_states, expected)
     for label, counts in act.counts_by().items():
         assert counts.total == labels.count(label)
@@ -72,6 +75,46 @@ def test_states_may_be_reset_for_a_shape_without_the_axis():
         assert (run["act"].neurons, run["act"].axis) == (1, 2)
         model(images(2, 5, 4))
     assert run["act"].state_count == 10
+
+
+def test_a_mask_holds_for_the_only_neuron():
+    model, keep = squeezed("tokens"), torch.arange(7) < torch.tensor([3, 7])[:, None]
+    with ts.capture(model, "act") as run, run.labels([0, 1], mask=keep):
+        model(images(2, 7, 4))
+    totals = {label: counts.total for label, counts in run["act"].counts_by().items()}
+    assert totals == {0: 3, 1: 7}
+
+
+WIDER = {
+    "scaled": lambda m, x: x * m.fc(x),
+    "scaled, squeezed": lambda m, x: x * m.fc(x).squeeze(-1)[:, :, None],
+    "repeated": lambda m, x: x[0].repeat_interleave(m.fc(x)[0, :, 0].abs().ceil().int(), 0)[None],
+}
+
+
+@pytest.mark.parametrize("how", WIDER)
+def test_inputs_that_single_neurons_scale_or_repeat_are_wider(how):
+    """They have no neurons that were followed; their last axis is a guess."""
+    model = Calls(WIDER[how], fc=nn.Linear(4, 1))
+    with pytest.warns(ts.errors.GuessedAxisWarning), ts.capture(model, "act") as run:
+        model(images(3, 7, 4))
+    assert (run["act"].neurons, run["act"].axis, run["act"].axis_origin) == (4, 2, "guess")
+
+
+SIDE_BY_SIDE = {
+    "stacked": lambda m, x: torch.stack([m.fc(x).squeeze(1), m.second(x).squeeze(1)], 1),
+    "squeezed after": lambda m, x: torch.stack([m.fc(x), m.second(x)], 1).squeeze(2),
+}
+
+
+@pytest.mark.parametrize("how", SIDE_BY_SIDE)
+def test_single_neurons_side_by_side_are_a_guess(how):
+    """They are of several layers, or of one that ran several times: nothing tells."""
+    model = Calls(SIDE_BY_SIDE[how], fc=nn.Linear(4, 1), second=nn.Linear(4, 1))
+    warns = pytest.warns(ts.errors.GuessedAxisWarning, match="lost at stack")
+    with warns, ts.capture(model, "act") as run:
+        model(images(3, 4))
+    assert (run["act"].neurons, run["act"].axis, run["act"].axis_origin) == (2, 1, "guess")
 
 
 def test_energies_of_the_inputs_are_of_one_neuron():

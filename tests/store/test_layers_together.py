@@ -1,0 +1,120 @@
+"""What is done to all layers of a run at once: emptying and closing it, over one store or two."""
+
+import errno
+import threading
+
+import numpy as np
+import pytest
+
+import tensorstate_gpu as ts
+from tests.support.store_runs import CountingSystem, system_as_it_was  # noqa: F401 a fixture
+
+ROWS = np.random.default_rng(0).integers(0, 256, (20, 2)).astype(np.uint8)
+KEEPS = pytest.mark.parametrize("keep", ["states", "counts"])
+
+
+def run_in(place, names="abc", keep="states"):
+    run = ts.Run([ts.CapturePoint(name, place, keep=keep) for name in names])
+    for point in run.values():
+        point.declare(16)
+        point.append(ROWS, 20)
+    return run
+
+
+def committed(path):
+    return {layer.name: layer.state_count for layer in ts.Store(path).efficiency_layers}
+
+
+@KEEPS
+def test_a_run_is_emptied_by_one_commit(keep, tmp_path):
+    path, published = tmp_path / "run", []
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        run = run_in(store, keep=keep)
+        store.commit()
+        system = CountingSystem(lambda *_: None).install(path)
+        system.published = lambda: published.append(committed(path))
+        run.reset()
+        assert published == [{}]
+        assert [file.name for file in path.rglob("*") if file.is_file()] == ["zarr.json"]
+        run["b"].declare(16)
+        run["b"].append(ROWS[:5], 5)
+        store.commit()
+        assert committed(path) == {"a": 0, "b": 5, "c": 0}
+    assert ts.Store(path)["b"].histogram() == ts.count_states(ROWS[:5], 16)
+
+
+@KEEPS
+def test_a_reset_that_fails_empties_no_layer(keep, tmp_path):
+    path = tmp_path / "run"
+
+    def full(number, operation, file):
+        if operation == "write":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with ts.Store(path, "x", commit_seconds=None) as store:
+        run = run_in(store, keep=keep)
+        store.commit()
+        CountingSystem(full).install(path)
+        with pytest.raises(OSError, match="No space left"):
+            run.reset()
+        assert committed(path) == dict.fromkeys("abc", 20)
+        CountingSystem(lambda *_: None).install(path)
+        run.reset()
+        assert committed(path) == {}
+
+
+def test_a_reset_while_another_thread_captures(tmp_path):
+    stop, errors = threading.Event(), []
+    with ts.Store(tmp_path / "run", "x", commit_seconds=None) as store:
+        run = run_in(store)
+
+        def append():
+            try:
+                while not stop.is_set():
+                    for point in run.values():
+                        point.append(ROWS, 20)
+            except ValueError as error:
+                errors.append(error)
+
+        def declared(before):  # a reset forgets how many neurons there are
+            def begin_anew(intake):
+                before(intake)
+                intake.declare(16)
+
+            return begin_anew
+
+        with pytest.MonkeyPatch.context() as patch:
+            begin_anew = type(run["a"].intake).begin_anew
+            patch.setattr(type(run["a"].intake), "begin_anew", declared(begin_anew))
+            thread = threading.Thread(target=append)
+            thread.start()
+            for _ in range(20):
+                run.reset()
+            stop.set()
+            thread.join()
+        assert not errors
+        counts = {name: point.state_count for name, point in run.items()}
+    assert committed(tmp_path / "run") == {name: rows for name, rows in counts.items() if rows}
+
+
+@pytest.mark.parametrize("failing", ["one", "two", "both"])
+def test_each_store_of_a_run_is_closed_if_another_cannot_commit(failing, tmp_path):
+    paths = {name: tmp_path / name for name in ("one", "two")}
+    points = [run_in(path, name)[name] for path, name in zip(paths.values(), "ab", strict=True)]
+
+    def full(number, operation, file):
+        if operation == "write" and any(
+            file.is_relative_to(path) and failing in (name, "both") for name, path in paths.items()
+        ):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    CountingSystem(full).install(tmp_path)
+    run = ts.Run(points)
+    with pytest.raises(OSError, match="No space left"):
+        run.close()
+    for name, path in paths.items():
+        assert ts.Store(path).closed == (failing not in (name, "both"))
+    CountingSystem(lambda *_: None).install(tmp_path)
+    run.close()
+    assert all(ts.Store(path).closed for path in paths.values())
+    assert [committed(path) for path in paths.values()] == [{"a": 20}, {"b": 20}]
