@@ -37,7 +37,7 @@ class NarrowTable(Table):
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> int:
         if self._array is not None:
-            added = stop - start if weights is None else int(weights[start:stop].sum())
+            added = stop - start if weights is None else _sum(weights[start:stop])
             if self._in_array + added > _MOST_COUNTED:
                 return start
             self._in_array += added
@@ -61,7 +61,7 @@ class NarrowTable(Table):
 
     def _became_array(self, slots: int) -> bool:
         """Become an array of counts if that takes no more memory than so many slots."""
-        bits, counted = int(_all_bits(self._slots)).bit_length(), int(self._slots[:, 1].sum())
+        bits, counted = int(_all_bits(self._slots)).bit_length(), _sum(self._slots[:, 1])
         fits = bits <= _MOST_BITS and 1 << bits <= 4 * slots and counted <= _MOST_COUNTED
         if self._may_be_array and fits:
             array = np.zeros(1 << bits, np.uint32)
@@ -82,7 +82,8 @@ class NarrowTable(Table):
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> None:
         if self._array is not None:
-            self._used = _take_from_array(packed, weights, start, stop, self._array, self._used)
+            _take_from_array(packed, weights, start, stop, self._array)
+            self._used = int(np.count_nonzero(self._array))  # whatever rows are there by now
         else:
             self._used = _take_back(packed, weights, start, stop, self._slots, SEED)
 
@@ -95,6 +96,11 @@ class NarrowTable(Table):
         else:
             _entries(self._slots, rows, counts)
         return rows, counts
+
+
+def _sum(counts: NDArray[np.integer]) -> int:
+    """Return about how many they are together, also where that is beyond 64 bits."""
+    return int(counts.sum(dtype=np.float64))
 
 
 @inlined
@@ -260,17 +266,15 @@ def _add_to_array(
 
 @kernel
 def _take_from_array(
-    packed: Bytes, weights: Ints | None, start: int, stop: int, array: Counts32, used: int
-) -> int:
-    """Count rows less often; return how many keys are left."""
+    packed: Bytes, weights: Ints | None, start: int, stop: int, array: Counts32
+) -> None:
+    """Count rows less often."""
     width = packed.shape[1]
     row, end = address_of(packed) + start * width, address_of(packed) + packed.size
     for i in range(start, stop):
         key = row_word(row, 0, width, end) & np.uint64(len(array) - 1)  # also if rows change now
         array[key] -= np.uint32(1) if weights is None else np.uint32(weights[i])
-        used -= array[key] == 0
         row += width
-    return used
 
 
 @kernel

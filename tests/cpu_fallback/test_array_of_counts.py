@@ -94,6 +94,12 @@ def test_a_count_beyond_32_bits():
     assert set(counts.tolist()) == {(1 << 33) + 1}
 
 
+def test_counts_whose_sum_is_beyond_64_bits(table):
+    table, rows = table
+    add(table, rows[:4], np.full(4, 1 << 62))
+    assert sorted(table.entries()[1].tolist())[-5:] == [1, *[(1 << 62) + 1] * 4]
+
+
 def test_counts_beyond_32_bits_stay_in_a_hash_table():
     table, rows = NarrowTable(3), rows_of(keys())
     add(table, rows[:100], np.full(100, 1 << 33))
@@ -110,6 +116,14 @@ def test_rows_that_are_taken_back(table):
     check(table, rows)
     table.take_back(rows, None, 0, 10)
     check(table, rows[10:])
+
+
+def test_rows_that_others_change_before_they_are_taken_back(table):
+    """There are no more entries than there is room for."""
+    table, rows = table
+    others = np.setdiff1d(np.arange(1 << 20), keys())[:1000]
+    table.take_back(rows_of(others, rows.shape[1]), None, 0, 1000)
+    assert len(table) == np.count_nonzero(table._array) == MANY + 1000
 
 
 def test_rows_of_many_bits_do_not_need_an_array():
