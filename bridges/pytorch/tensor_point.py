@@ -165,7 +165,9 @@ class TensorPoint(CapturePoint):
         return True
 
     def _record_planned(self, plan: BatchPlan, address: int, tensor: torch.Tensor) -> None:
-        self.intake.record(  # capture_on was asked when the pass was
+        if not self.capture_on:  # as record() asks: that of a later call may be another one
+            return
+        self.intake.record(
             plan.packer.pack(address, tensor),
             plan.neurons,
             plan.found.axis,

@@ -265,17 +265,27 @@ def test_masks_and_labels():
         assert by_label[number] == ts.count_states(kept, neurons=NEURONS)
 
 
+class Twice(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Identity()
+
+    def forward(self, x):
+        return self.layer(-self.layer(x))
+
+
+def test_a_later_call_that_is_switched_off():
+    model = Twice()
+    with ts.capture(model, attach_to="layer", neuron_axis=1) as run:
+        for seed in range(6):
+            if seed:
+                run[1].capture_on = seed % 2 == 0
+            model(numbers(seed))
+    assert [point.instance_count for point in run.values()] == [6 * 60, 3 * 60]
+
+
 def test_a_layer_that_is_called_twice(looked_at):
     """Each call has a capture point of its own, with plans of its own."""
-
-    class Twice(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Identity()
-
-        def forward(self, x):
-            return self.layer(-self.layer(x))
-
     model, given = Twice(), [numbers(seed) for seed in range(4)]
     with ts.capture(model, attach_to="layer", neuron_axis=1) as run:
         for x in given:
