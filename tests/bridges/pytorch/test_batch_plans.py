@@ -248,6 +248,30 @@ def test_other_inputs(looked_at):
     assert chosen == ts.count_states(rows[18:24], neurons=NEURONS)
 
 
+class Turned(torch.nn.Module):
+    """The layer sees as many inputs as neurons, and of inputs (n, 1, n) the neurons first."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.layer = torch.nn.Linear(NEURONS, NEURONS), torch.nn.Identity()
+
+    def forward(self, x):
+        y = self.fc(x)
+        return self.layer(y if x.ndim == 2 else y[:, 0].T.contiguous())
+
+
+@torch.no_grad()
+def test_other_axes(looked_at):
+    """Tensors that are alike may have their neurons along axes that differ."""
+    model, rows = Turned(), []
+    with ts.capture(model, attach_to="layer") as run:
+        for seed in range(6):
+            x = numbers(seed, NEURONS)
+            model(x[:, None] if seed % 2 else x)
+            rows.append(packed(model.fc(x)))
+    np.testing.assert_array_equal(run[0].raw_states, np.concatenate(rows))
+
+
 def test_masks_and_labels():
     model, rows, labels = torch.nn.Sequential(torch.nn.Identity()), [], []
     with ts.capture(model, attach_to="0", neuron_axis=2) as run:
