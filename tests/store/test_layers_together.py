@@ -2,6 +2,7 @@
 
 import errno
 import threading
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -41,6 +42,23 @@ def test_a_run_is_emptied_by_one_commit(keep, tmp_path):
         store.commit()
         assert committed(path) == {"a": 0, "b": 5, "c": 0}
     assert ts.Store(path)["b"].histogram() == ts.count_states(ROWS[:5], 16)
+
+
+def test_two_runs_of_the_same_points_may_be_emptied_at_once():
+    """Whichever order they have the points in, they take the locks of all in the same one."""
+    points = [ts.CapturePoint(str(n)) for n in range(3)]
+    runs = [ts.Run(points), ts.Run(points[::-1])]
+    threads = [threading.Thread(target=run.reset, daemon=True) for run in runs]
+    locks = [point.intake.lock for point in points]
+    with ExitStack() as ends:
+        for end in (locks[0], locks[-1]):  # of the first of each run
+            ends.enter_context(end)
+        for thread in threads:
+            thread.start()
+            thread.join(0.1)
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 @KEEPS

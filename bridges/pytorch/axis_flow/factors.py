@@ -123,12 +123,27 @@ def neuron_axis(axes: Axes | None) -> int | None:
     return found[0] if axes and len(found) == 1 and _holds_neurons(axes[found[0]]) else None
 
 
+def counts_inputs(axes: Axes | None) -> bool:
+    return any(has(axis, BATCH) for axis in axes or ())
+
+
 def is_without_only_neuron(axes: Axes, shape: Sequence[int]) -> bool:
     """Return whether a tensor of this shape is that of the axes, without its only neuron's axis."""
     sizes, place = [size_of(axis) for axis in axes], neuron_axis(axes)
     if place is None or sizes[place] != 1 or math.prod(sizes) != math.prod(shape):
         return False
-    return len(shape) == 1 or [n for n in shape if n > 1] == [n for n in sizes if n > 1]
+    return len(shape) == 1 or _cuts(shape, sizes)
+
+
+def _cuts(shape: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Return whether a shape has axes of these sizes, each whole or cut into several."""
+    parts = [n for n in shape if n > 1]
+    for size in sizes:
+        while size > 1 and parts and size % parts[0] == 0:
+            size //= parts.pop(0)
+        if size > 1:
+            return False
+    return not parts
 
 
 def likely_neuron_axis(axes: Axes, usual: int) -> int:

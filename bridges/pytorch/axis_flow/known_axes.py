@@ -14,8 +14,8 @@ from .factors import (
     NEURON,
     Axes,
     batch,
+    counts_inputs,
     has,
-    is_without_only_neuron,
     neuron_axis,
     neuron_places,
     others,
@@ -24,6 +24,7 @@ from .factors import (
     size_of,
 )
 from .listed_inputs import ListedInputs
+from .lost_neurons import ONE, lost_neurons
 from .same_shape import rule_of
 from .sequences import forget_numbers, note_inverse, note_numbers
 from .views import axes_of_target
@@ -41,7 +42,6 @@ _WRITING = {"__setitem__", "copy_", "data="}
 ONE_NEURON = "it has one neuron for each of its entries"
 _NEVER_HAD = "no torch functions lead to it from a layer with weights"
 LOST_AT = "lost at "
-_ONE = "squeeze of one neuron"  # noted in place of a function
 
 
 class KnownAxes:
@@ -78,8 +78,8 @@ class KnownAxes:
         places = [i for i, axis in enumerate(axes or ()) if has(axis, NEURON)]
         if len(places) > 1:
             return f"axes {', '.join(map(str, places))} hold parts of them"
-        is_of_inputs = tensor.ndim == 1 and (_counts_inputs(axes) or len(tensor) == 1)
-        if name == _ONE or (name and is_of_inputs):
+        is_of_inputs = tensor.ndim == 1 and (counts_inputs(axes) or len(tensor) == 1)
+        if name == ONE or (name and is_of_inputs):
             return ONE_NEURON
         return f"{LOST_AT}{name}" if name else _NEVER_HAD
 
@@ -91,6 +91,9 @@ class KnownAxes:
     def has_lost_inputs(self, tensor: Tensor) -> bool:
         """Return whether a tensor was computed from inputs, and is not known to have them."""
         return tensor in self._inputs_lost_at
+
+    def _comes_from_inputs(self, tensor: Tensor) -> bool:
+        return counts_inputs(self.axes(tensor)) or self.has_lost_inputs(tensor)
 
     def is_lost(self, tensor: Any) -> bool:
         """Return whether nothing is known of a tensor that was computed from neurons."""
@@ -191,16 +194,18 @@ class KnownAxes:
 
     def _note_inputs(self, call: Call, output: Tensor, axes: Axes | None) -> None:
         """Note where a tensor's inputs were lost, before its axes are noted."""
-        if _counts_inputs(axes):
+        if counts_inputs(axes):
             return
-        lost = any(_counts_inputs(self.axes(tensor)) for tensor in call.tensors)
+        lost = any(counts_inputs(self.axes(tensor)) for tensor in call.tensors)
         before = (self._inputs_lost_at.get(tensor) for tensor in call.tensors)
         if name := (call.name if lost else next(filter(None, before), None)):
             self._inputs_lost_at[output] = name
 
     def _note(self, call: Call, output: Tensor, axes: Axes | None) -> None:
         # Asked first: in place, the output is an input.
-        name = self._loses_neurons(call, output) if neuron_axis(axes) is None else None
+        name = None
+        if neuron_axis(axes) is None:
+            name = lost_neurons(call, output, axes, self._lost_at, self._comes_from_inputs)
         before = self._axes.get(output)  # of what is written in place
         if before is not None and (axes is None or neuron_places(before) != neuron_places(axes)):
             self._lose(output, call.name)
@@ -212,32 +217,6 @@ class KnownAxes:
                 self._axes[part] = _of_shape(axes, part)
         if call.tensors and (all(map(self.is_weight, call.tensors)) or _are_chosen_weights(call)):
             self._weights[output] = True
-
-    def _loses_neurons(self, call: Call, output: Tensor) -> str | None:
-        """Return after which function nothing is known of the neurons of an output.
-
-        None if there were none. The axis of a layer's only neuron may be taken away: then each
-        entry is one state of that neuron, wherever entries go from there.
-        """
-        earlier = {self._lost_at[t]: None for t in call.tensors if t in self._lost_at}
-        had = [t for t in call.tensors if neuron_axis(self.axes(t)) is not None]
-        if not had:
-            return next((name for name in earlier if name != _ONE), self._passes_one(call, output))
-        is_gone = len(call.tensors) == 1 and is_without_only_neuron(
-            self.axes(had[0]) or (), output.shape
-        )
-        return _ONE if is_gone else call.name
-
-    def _passes_one(self, call: Call, output: Tensor) -> str | None:
-        """Return what is noted of an output that was computed from single neurons, if it was.
-
-        Not where they scale or repeat what is wider, such as inputs that have no neurons, nor side
-        by side: there they may be of one layer or of several.
-        """
-        ones = [t.numel() for t in call.tensors if self._lost_at.get(t) == _ONE]
-        if not ones:
-            return None
-        return _ONE if output.numel() <= max(ones) else call.name
 
     def _write(self, name: str, target: Any, index: Any, value: Any) -> None:
         """A tensor of which nothing was known has its neurons where they are written to.
@@ -264,10 +243,6 @@ class KnownAxes:
             if tensor is written or _memory(tensor) == _memory(written):
                 del self._axes[tensor]
                 self._lost_at[tensor] = name
-
-
-def _counts_inputs(axes: Axes | None) -> bool:
-    return any(has(axis, BATCH) for axis in axes or ())
 
 
 def _part_here(tensor: Tensor) -> Tensor | None:

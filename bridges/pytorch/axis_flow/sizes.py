@@ -125,7 +125,9 @@ def _unfolded(call: Call) -> Result:
         return view(call)
     if axes is None or len(axes) != 4 or len(shape) != 3:
         return None
-    return axes[0], _times(axes[1], shape[1], inner=True), other(shape[2])
+    is_one = has(axes[1], NEURON) and size_of(axes[1]) == 1  # which has no factor
+    channels = neuron(shape[1]) if is_one else _times(axes[1], shape[1], inner=True)
+    return axes[0], channels, other(shape[2])
 
 
 @rule("fold col2im")

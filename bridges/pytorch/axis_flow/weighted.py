@@ -168,7 +168,11 @@ def _recurrent_cell(call: Call) -> Result:
     return [each] * len(call.outputs)
 
 
-@rule("matmul mm bmm __matmul__ __rmatmul__ addmm baddbmm addbmm mv")
+_MATRIX_PRODUCTS = "matmul mm bmm __matmul__ __rmatmul__ addmm baddbmm addbmm mv"
+SUMS_OF_PRODUCTS = {*_MATRIX_PRODUCTS.split(), "einsum", "dot", "inner", "tensordot"}
+
+
+@rule(_MATRIX_PRODUCTS)
 def _matmul(call: Call) -> Result:
     first, second = call.tensors[-2:]
     if call.name == "__rmatmul__":
@@ -189,6 +193,8 @@ def _product(call: Call, first: Tensor, second: Tensor, right: Axes | None) -> R
     columns = right[-1] if right is not None else other(shape[-1])
     if call.is_weight(first):
         rows = neuron(shape[-2])  # a mixing of rows, or new neurons: both then hold neurons
+    elif shape[-2] == 1 and not has(columns, NEURON):
+        rows = other(1)  # a single neuron weighs what has none
     sides = [side[:-2] for side in (left, right) if side is not None]
     leading = join(sides, shape[:-2])
     return None if leading is None else (*leading, rows, columns)

@@ -19,6 +19,15 @@ SQUEEZED = {
     "flatten": (lambda m, x: m.fc(x).flatten(), (4,)),
     "tokens": (lambda m, x: m.fc(x).squeeze(-1), (7, 4)),
     "tokens, viewed": (lambda m, x: m.fc(x).view(x.shape[:2]), (7, 4)),
+    "tokens, folded": (lambda m, x: m.fc(x.reshape(-1, 4)).view(x.shape[:2]), (7, 4)),
+    "tokens, of which one is for all": (
+        lambda m, x: m.fc(x).squeeze(-1) - m.fc(x[:, 0]),
+        (7, 4),
+    ),
+    "tokens, weighed": (
+        lambda m, x: torch.einsum("bt,bt->b", m.fc(x).squeeze(-1), x[..., 0]),
+        (7, 4),
+    ),
     "tokens, computed with": (lambda m, x: m.fc(x).squeeze(-1).neg() * 2 + 1, (7, 4)),
     "similarity": (lambda m, x: F.cosine_similarity(m.wide(x), m.wide(x + 1)), (4,)),
     "distance": (lambda m, x: F.pairwise_distance(m.wide(x), m.wide(x + 1)) - 0.2, (4,)),
@@ -99,6 +108,51 @@ def test_inputs_that_single_neurons_scale_or_repeat_are_wider(how):
     with pytest.warns(ts.errors.GuessedAxisWarning), ts.capture(model, "act") as run:
         model(images(3, 7, 4))
     assert (run["act"].neurons, run["act"].axis, run["act"].axis_origin) == (4, 2, "guess")
+
+
+def pooled(m, x):
+    return torch.einsum("bt,btd->bd", m.fc(x).squeeze(-1).softmax(-1), x)
+
+
+SCALES = {
+    "gate": lambda m, x: x[:, 0] * m.fc(x[:, 0]),
+    "gate, in place": lambda m, x: x[:, 0].clone().mul_(m.fc(x[:, 0]).squeeze(-1)[:, None]),
+    "norm": lambda m, x: x[:, 0] / m.wide(x[:, 0]).norm(dim=1, keepdim=True),
+    "pooling": pooled,
+    "pooling, kept axis": lambda m, x: (m.fc(x).softmax(1).mT @ x).squeeze(1),
+}
+
+
+@pytest.mark.parametrize("how", SCALES)
+def test_inputs_that_single_neurons_weigh_are_features(how):
+    """However many positions they are summed over: a table of inputs and features is no guess."""
+    model = Calls(SCALES[how], fc=nn.Linear(4, 1), wide=nn.Linear(4, 5))
+    expected = []
+    with ts.capture(model, "act") as run:
+        for size in (3, 2):
+            with run.labels(range(size)):
+                expected.append(expected_rows(model(images(size, 7, 4))))
+    act = run["act"]
+    assert (act.neurons, act.axis, act.axis_origin) == (4, 1, "rule")
+    np.testing.assert_array_equal(act.raw_states, np.concatenate(expected))
+    assert {label: c.total for label, c in act.counts_by().items()} == {0: 2, 1: 2, 2: 1}
+
+
+def test_scores_of_pairs_mix_inputs_that_stay_without_neurons():
+    def mixed(m, x):
+        return m.fc(x[:, :, None] - x[:, None]).squeeze(-1).softmax(-1) @ x
+
+    model = Calls(mixed, fc=nn.Linear(4, 1))
+    with pytest.warns(ts.errors.GuessedAxisWarning), ts.capture(model, "act") as run:
+        model(images(3, 7, 4))
+    assert (run["act"].neurons, run["act"].axis, run["act"].axis_origin) == (4, 2, "guess")
+
+
+def test_patches_of_the_only_channel_are_neurons():
+    model = Calls(lambda m, x: F.unfold(m.conv(x), 2), conv=nn.Conv2d(3, 1, 1))
+    with ts.capture(model, "act") as run:
+        model(images(2, 3, 5, 6))
+    assert (run["act"].neurons, run["act"].axis, run["act"].axis_origin) == (4, 1, "flow")
 
 
 SIDE_BY_SIDE = {
