@@ -1,50 +1,106 @@
-"""A hash table for rows of at most 8 bytes: each slot holds the row itself, as the key."""
+"""A table for rows of at most 8 bytes: a hash table, or a count for each possible row.
+
+In the hash table, each slot holds the row itself, as the key. It becomes an array of counts once
+that is no larger: a batch of LeNet-5's first layer, 115,000 rows of 20 bits with 74,000 distinct
+ones, is then counted in less than half of the time.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiling import inlined, kernel
 from .intrinsics import address_of, fold_multiply, load_word, prefetch, store_word
-from .kernel_types import Bytes, Ints, Words
+from .kernel_types import Bytes, Counts32, Ints, Words
 from .table import Table
 from .words import SEED, row_word, store_bytes
 
 _BATCH = 32  # rows hashed before they are probed, so that their cache misses overlap
 _FIRST_SLOTS = 1 << 10
+_MOST_BITS = 22  # of rows that are counted in an array: 16 MiB
+_MOST_COUNTED = (1 << 32) - 1  # in an array, so that more of its counts are in the caches
 
 
 class NarrowTable(Table):
-    """Open addressing, linear probing, at most half full; a slot is (key, count)."""
+    """Open addressing, linear probing, at most half full; a slot is (key, count).
+
+    Or an array with a count for each key, while no row has more bits than it is for.
+    """
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
         self._slots = np.zeros((_FIRST_SLOTS, 2), np.uint64)
+        self._array: NDArray[np.uint32] | None = None  # of counts, in place of slots
+        self._may_be_array, self._in_array = True, 0  # rows that it has counted, at most
         self._used = 0
 
     def _insert(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> int:
-        done, self._used = _insert_rows(packed, weights, start, stop, self._slots, SEED, self._used)
+        if self._array is not None:
+            added = stop - start if weights is None else _sum(weights[start:stop])
+            if self._in_array + added > _MOST_COUNTED:
+                return start
+            self._in_array += added
+            done, self._used = _add_to_array(packed, weights, start, stop, self._array, self._used)
+        else:
+            done, self._used = _insert_rows(
+                packed, weights, start, stop, self._slots, SEED, self._used
+            )
         return done
 
     def _grow(self) -> None:
+        if self._array is not None:  # a row has more bits, or there are too many rows
+            self._become_hash_table(self._array)
+            return
         # By a factor of 4 while small: a table that keeps growing is then rehashed half as often.
-        factor = 4 if len(self._slots) < 1 << 20 else 2
-        slots = np.zeros((len(self._slots) * factor, 2), np.uint64)
-        _rehash(self._slots, slots, SEED)
-        self._slots = slots
+        size = len(self._slots) * (4 if len(self._slots) < 1 << 20 else 2)
+        if not self._became_array(size):
+            slots = np.zeros((size, 2), np.uint64)
+            _rehash(self._slots, slots, SEED)
+            self._slots = slots
+
+    def _became_array(self, slots: int) -> bool:
+        """Become an array of counts if that takes no more memory than so many slots."""
+        bits, counted = int(_all_bits(self._slots)).bit_length(), _sum(self._slots[:, 1])
+        fits = bits <= _MOST_BITS and 1 << bits <= 4 * slots and counted <= _MOST_COUNTED
+        if self._may_be_array and fits:
+            array = np.zeros(1 << bits, np.uint32)
+            _fill_array(self._slots, array)
+            self._array, self._in_array = array, counted
+            self._slots = np.zeros((0, 2), np.uint64)
+        return self._array is not None
+
+    def _become_hash_table(self, array: NDArray[np.uint32]) -> None:
+        size = _FIRST_SLOTS
+        while size < 4 * self._used:
+            size *= 2
+        slots = np.zeros((size, 2), np.uint64)
+        _fill_slots(array, slots, SEED)
+        self._slots, self._array, self._may_be_array = slots, None, False
 
     def take_back(
         self, packed: NDArray[np.uint8], weights: NDArray[np.int64] | None, start: int, stop: int
     ) -> None:
-        self._used = _take_back(packed, weights, start, stop, self._slots, SEED)
+        if self._array is not None:
+            _take_from_array(packed, weights, start, stop, self._array)
+            self._used = int(np.count_nonzero(self._array))  # whatever rows are there by now
+        else:
+            self._used = _take_back(packed, weights, start, stop, self._slots, SEED)
 
     def entries(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the distinct rows (distinct, bytes), in no order, and their counts."""
         rows = np.empty((self._used, self._row_bytes), np.uint8)
         counts = np.empty(self._used, np.int64)
-        _entries(self._slots, rows, counts)
+        if self._array is not None:
+            _array_entries(self._array, rows, counts)
+        else:
+            _entries(self._slots, rows, counts)
         return rows, counts
+
+
+def _sum(counts: NDArray[np.integer]) -> int:
+    """Return about how many they are together, also where that is beyond 64 bits."""
+    return int(counts.sum(dtype=np.float64))
 
 
 @inlined
@@ -159,4 +215,75 @@ def _entries(slots: Words, rows: Bytes, counts: Ints) -> None:
         if slots[i, 1] != 0:
             store_bytes(slots[i, 0], target + found * width, width, end)
             counts[found] = slots[i, 1]
+            found += 1
+
+
+@kernel
+def _all_bits(slots: Words) -> np.uint64:
+    """Return the bits that are 1 in any key."""
+    bits = np.uint64(0)
+    for i in range(len(slots)):
+        if slots[i, 1] != 0:
+            bits |= slots[i, 0]
+    return bits
+
+
+@kernel
+def _fill_array(slots: Words, array: Counts32) -> None:
+    for i in range(len(slots)):
+        if slots[i, 1] != 0:
+            array[slots[i, 0]] = np.uint32(slots[i, 1])
+
+
+@kernel
+def _fill_slots(array: Counts32, slots: Words, seed: np.uint64) -> None:
+    mask, shift = len(slots) - 1, _shift_for(slots)
+    for key in range(len(array)):
+        if array[key] != 0:
+            place = _slot_of(np.uint64(key), seed, shift)
+            while slots[place, 1] != 0:
+                place = (place + 1) & mask
+            slots[place, 0], slots[place, 1] = np.uint64(key), np.uint64(array[key])
+
+
+@kernel
+def _add_to_array(
+    packed: Bytes, weights: Ints | None, done: int, stop: int, array: Counts32, used: int
+) -> tuple[int, int]:
+    """Count rows from ``done`` on, until all are counted or one has more bits."""
+    width = packed.shape[1]
+    row, end = address_of(packed) + done * width, address_of(packed) + packed.size
+    for i in range(done, stop):
+        key = row_word(row, 0, width, end)
+        if key >= np.uint64(len(array)):
+            return i, used
+        before = array[key]
+        used += before == 0
+        array[key] = before + (np.uint32(1) if weights is None else np.uint32(weights[i]))
+        row += width
+    return stop, used
+
+
+@kernel
+def _take_from_array(
+    packed: Bytes, weights: Ints | None, start: int, stop: int, array: Counts32
+) -> None:
+    """Count rows less often."""
+    width = packed.shape[1]
+    row, end = address_of(packed) + start * width, address_of(packed) + packed.size
+    for i in range(start, stop):
+        key = row_word(row, 0, width, end) & np.uint64(len(array) - 1)  # also if rows change now
+        array[key] -= np.uint32(1) if weights is None else np.uint32(weights[i])
+        row += width
+
+
+@kernel
+def _array_entries(array: Counts32, rows: Bytes, counts: Ints) -> None:
+    width, target = rows.shape[1], address_of(rows)
+    end = target + rows.size
+    found = 0
+    for key in range(len(array)):
+        if array[key] != 0:
+            store_bytes(np.uint64(key), target + found * width, width, end)
+            counts[found] = array[key]
             found += 1

@@ -48,7 +48,7 @@ def compress(
     """Pack into uint8 of shape (states, row bytes); see the Backend protocol."""
     plan = plan_of(layout, firing)
     packed = scratch_rows(plan.shape) if scratch else np.empty(plan.shape, np.uint8)
-    plan.pack(states.address, packed)
+    plan.pack(states.address, packed, states)
     return packed
 
 
@@ -68,14 +68,15 @@ class Plan:
     shape: tuple[int, int]
     traffic: int
 
-    def pack(self, address: int, packed: NDArray[np.uint8]) -> None:
-        """Pack what is at an address into an array of this shape."""
+    def pack(self, address: int, packed: NDArray[np.uint8], owner: object) -> None:
+        """Pack what is at an address, where ``owner`` keeps it, into an array of this shape."""
         kernel, numbers, test = self.kernel, self.numbers, self.test
         if self.traffic < 2 * min_bytes_per_thread():  # as in_parallel(), which takes 0.5 us
             kernel(address, numbers, test, packed, 0, len(packed))
             return
 
-        def task(start: int, stop: int) -> None:
+        # A thread that could not be told to stop may still read what its caller has given up.
+        def task(start: int, stop: int, _keep_alive: object = (owner, self)) -> None:
             kernel(address, numbers, test, packed, start, stop)
 
         in_parallel(task, len(packed), self.traffic)

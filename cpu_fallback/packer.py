@@ -25,13 +25,13 @@ class Packer:
         rows, width = plan.shape
         self.is_small = max(plan.traffic, rows * (64 + width)) < _FEW_BYTES
 
-    def pack(self, address: int) -> NDArray[np.uint8]:
+    def pack(self, address: int, owner: object) -> NDArray[np.uint8]:
         plan = self._plan
         packed = scratch_rows(plan.shape)
         if self.is_small:
             plan.kernel(address, plan.numbers, plan.test, packed, 0, plan.shape[0])
         else:
-            plan.pack(address, packed)
+            plan.pack(address, packed, owner)
         return packed
 
 

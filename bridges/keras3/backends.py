@@ -44,6 +44,8 @@ def unsupported_reason(tensor: Any) -> str | None:
         kind = "a sparse tensor, of class SparseTensor,"
     if "Ragged" in kind or "Sparse" in kind or "BCOO" in kind:
         return f"{kind} cannot be captured, only dense tensors: convert it first"
+    if getattr(tensor.shape, "rank", 0) is None:
+        return "the graph does not know how many axes the tensor has: tf.ensure_shape() tells it"
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype not in ELEMENT_TYPES:
         return f"tensor of {dtype}; accepted are {accepted_types()}"
@@ -198,15 +200,26 @@ _NO_VECTORIZED_MAP = (
 )
 
 
+def check_distribution(name: str) -> None:
+    """Raise NotCapturable if Keras distributes models over several devices of JAX.
+
+    ``name``: of the model or capture point. An error inside of predict() comes too late: on JAX,
+    Keras has then taken the weights out of the model.
+    """
+    if keras.backend.backend() != "jax":
+        return
+    distribution = keras.distribution.distribution()
+    if distribution is not None and distribution.device_mesh.devices.size > 1:
+        raise NotCapturable(f"{name}: a distribution over several devices cannot be captured")
+
+
 def _capture_jax(point: CapturePoint, tensor: Any, axis: int) -> Any:
     import jax
     import jax.numpy as jnp
 
     from .. import jax_host_calls, jax_tap
 
-    distribution = keras.distribution.distribution()
-    if distribution is not None and distribution.device_mesh.devices.size > 1:
-        raise NotCapturable(f"{point.name}: a distribution over several devices cannot be captured")
+    check_distribution(point.name)
     point.intake.add_barrier(jax.effects_barrier)
     if not jax_host_calls.in_transformation():
         pack_and_record(point, tensor, axis)

@@ -12,6 +12,7 @@ from tensorstate_gpu._capturing.options import CaptureOptions
 from tensorstate_gpu._capturing.sampling import Sampler
 from tensorstate_gpu.errors import NotCapturable
 
+from .backends import check_distribution
 from .functional import (
     Probes,
     children,
@@ -226,6 +227,8 @@ def _probes(
     inside: bool,
 ) -> Probes:
     check_available(options, model)
+    check_distribution(model.name)
+    _check_firing(options, model)
     check_mask(model, options.mask)
     wanted = [
         Wanted(path, layer, place, name)
@@ -234,6 +237,16 @@ def _probes(
         if (name := point_name(path, place)) not in existing
     ]
     return new_probes(model, wanted, options, inside=inside)
+
+
+def _check_firing(options: CaptureOptions, model: Any) -> None:
+    """Raise TypeError for ``firing`` where JAX compiles a model: see check_distribution()."""
+    is_compiled = keras.backend.backend() == "jax" and not getattr(model, "run_eagerly", True)
+    if options.firing is not None and is_compiled:
+        raise TypeError(
+            f"{model.name}: firing= is not for JAX transformations: capture firing(x), as bools, "
+            "or compile() the model with run_eagerly=True"
+        )
 
 
 def _copy_compile_config(new_model: Any, model: Any) -> None:

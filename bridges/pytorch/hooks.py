@@ -66,6 +66,8 @@ class StateCaptureHook(PassPoint):
         **keywords: Unpack[CaptureKeywords],
     ) -> None:
         super().__init__(name, disk_path, options=options, call_of=call_of, **keywords)
+        if any(getattr(type(self), each) is not _UNCHANGED[each] for each in _UNCHANGED):
+            self._plans = None
         self.batch_axis = str(self.options.batch_axis)
         self._register(PassCounter())
 
@@ -279,6 +281,9 @@ class StateCaptureHook(PassPoint):
         self.later_calls = []
         self._register(PassCounter())
 
+
+# What is not called for a batch with a plan: where a subclass has its own, none has one.
+_UNCHANGED = {name: getattr(StateCaptureHook, name) for name in ("deliver", "record")}
 
 # What a hook has for the model that it is attached to, and a copy has not.
 _OF_THE_MODEL = {

@@ -120,7 +120,7 @@ class TensorPoint(CapturePoint):
             self._note_layout(layout, tensor, found)
         if self._passes is not None:
             inputs = self._passes.tell_inputs() or inputs or self.intake.notes_now().inputs
-        if planned is not None and self._keep_as_planned(*planned, found, inputs):
+        if planned is not None and self._keep_as_planned(*planned, given, found, inputs):
             return True
         threshold = self.options.threshold
         if tensor.is_quantized:
@@ -132,7 +132,12 @@ class TensorPoint(CapturePoint):
         return True
 
     def _keep_as_planned(
-        self, plan: BatchPlan, address: int, found: FoundAxis, inputs: int | None
+        self,
+        plan: BatchPlan,
+        address: int,
+        tensor: torch.Tensor,
+        found: FoundAxis,
+        inputs: int | None,
     ) -> bool:
         """Pack and record rows like those of an earlier batch, if they are like those.
 
@@ -146,22 +151,24 @@ class TensorPoint(CapturePoint):
         packer = plan.packer
         if packer.place is None:
             if packer.is_small:
-                self._record_planned(plan, address)
+                self._record_planned(plan, address, tensor)
             else:
                 with prefer_single_thread():
-                    self._record_planned(plan, address)
+                    self._record_planned(plan, address, tensor)
             return True
         device, stream, memory = packer.place()
         try:
             with device, stream, memory:
-                self._record_planned(plan, address)
+                self._record_planned(plan, address, tensor)
         except MemoryError:  # the host may have room
             return False
         return True
 
-    def _record_planned(self, plan: BatchPlan, address: int) -> None:
-        self.intake.record(  # capture_on was asked when the pass was
-            plan.packer.pack(address),
+    def _record_planned(self, plan: BatchPlan, address: int, tensor: torch.Tensor) -> None:
+        if not self.capture_on:  # as record() asks: that of a later call may be another one
+            return
+        self.intake.record(
+            plan.packer.pack(address, tensor),
             plan.neurons,
             plan.found.axis,
             plan.batches,

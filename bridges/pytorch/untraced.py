@@ -13,10 +13,10 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-import tensorstate_gpu
-
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+_LIBRARY = __name__.partition(".")[0]
 
 # All that is no bridge, and what attaches. Hooks call some of two packages where they are traced.
 _UNTRACED = (
@@ -39,13 +39,13 @@ def tell_dynamo() -> None:
         return
     _told.update(_untraced_modules())
     for module in _told if hasattr(rules, "add") else ():
-        rules.add(f"{tensorstate_gpu.__name__}.{module}")
+        rules.add(f"{_LIBRARY}.{module}")
 
 
 def _untraced_modules() -> Iterator[str]:
     yield from _UNTRACED
     for package in _PARTLY_TRACED:
-        folders = [f"{folder}/{package}" for folder in tensorstate_gpu.__path__]
+        folders = [f"{folder}/{package}" for folder in sys.modules[_LIBRARY].__path__]
         names = {f"{package}.{module.name}" for module in pkgutil.iter_modules(folders)}
         yield from sorted(names - _TRACED)
 

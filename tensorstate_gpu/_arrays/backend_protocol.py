@@ -106,11 +106,12 @@ class Packer(Protocol):
     @property
     def is_small(self) -> bool: ...
 
-    def pack(self, address: int) -> NativeArray:
+    def pack(self, address: int, owner: object) -> NativeArray:
         """Pack the numbers at an address into uint8 of shape (states, row bytes).
 
-        They may be in memory that this thread's next call overwrites. Raises MemoryError, and
-        RuntimeError while a CUDA graph records the stream.
+        ``owner`` keeps the numbers: threads of the host hold it while they read them. The rows may
+        be in memory that this thread's next call overwrites. Raises MemoryError, and RuntimeError
+        while a CUDA graph records the stream.
         """
 
 

@@ -215,7 +215,8 @@ class Intake:
         try:
             self.wait_for_pending()
         finally:
-            with self.lock:
+            # Interrupted while another thread has the lock, it would never go on.
+            with deferred_interrupts(), self.lock:
                 self.pauses -= 1
 
     def stop(self) -> None:

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.layout import row_bytes
 from tensorstate_gpu._layers.batches import Batches, cached_totals, divided
@@ -61,10 +60,17 @@ class Accumulator(ABC):
         ``packed``: uint8 (states, bytes), a native array of any backend.
         ``instances``: whose rows these are: a number of instances, in equal parts, or batches.
         ``notes``: of each of the instances.
-        ``trusted``: our own packing has made them, for as many neurons; it is not checked.
+        ``trusted``: skip the check for bits beyond the last neuron, which our own packing never
+        sets.
         """
+        # Of another width, NumPy would spread one byte over the others.
+        if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != self.row_bytes:
+            raise ValueError(
+                f"packed must be uint8 of shape (states, {self.row_bytes}), "
+                f"got {packed.dtype} of shape {packed.shape}"
+            )
         if not trusted:
-            self._check(packed)
+            check_unused_bits(packed, self.neurons)
         batches = divided(len(packed), instances) if isinstance(instances, int) else instances
         count, rows, _ = cached_totals(batches)
         if rows != len(packed) or (notes is not NOTHING and notes.length not in (None, count)):
@@ -75,14 +81,6 @@ class Accumulator(ABC):
         with deferred_interrupts():
             if batches:
                 self._add(packed, batches, notes)
-
-    def _check(self, packed: NDArray[np.uint8]) -> None:
-        if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != self.row_bytes:
-            raise ValueError(
-                f"packed must be uint8 of shape (states, {self.row_bytes}), "
-                f"got {packed.dtype} of shape {packed.shape}"
-            )
-        check_unused_bits(packed, self.neurons)
 
     def histogram(self, on_counted: OnDone | None = None) -> StateCounts:
         """Count all rows so far. Raises MemoryError beyond a memory limit that was set."""

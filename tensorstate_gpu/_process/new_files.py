@@ -12,8 +12,7 @@ from typing import Any, BinaryIO
 
 def check_new(path: object, *, overwrite: bool = False) -> None:
     """Raise what new_file() would raise for a path, as far as it is known before work starts."""
-    target = _local_path(path)
-    _raise_if_in_the_way(target, overwrite)
+    target = _target(path, overwrite)
     if not target.parent.is_dir():
         code = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(target))
@@ -25,8 +24,9 @@ def check_new(path: object, *, overwrite: bool = False) -> None:
 def new_file(path: Any, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """Create a file: it gets its name at the end of the block, and is deleted after an exception.
 
-    ``overwrite``: in place of one that is there, which stays if that fails. Raises TypeError or
-    ValueError if the path is not a local one, or exists, and OSError if the file cannot be written.
+    ``overwrite``: in place of one that is there, or that a link leads to, with its permissions; it
+    stays if that fails. Raises TypeError or ValueError if the path is not a local one, or exists,
+    and OSError if the file cannot be written.
     """
     with _renamed_on_success(path, overwrite) as partial, open(partial, "xb") as file:
         yield file
@@ -43,12 +43,13 @@ def new_folder(path: Any) -> Iterator[Path]:
 @contextlib.contextmanager
 def _renamed_on_success(path: Any, overwrite: bool = False) -> Iterator[Path]:
     """Yield a path beside this one; what is there gets this name at the end, or is deleted."""
-    target = _local_path(path)
-    _raise_if_in_the_way(target, overwrite)
+    target = _target(path, overwrite)
     partial = target.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         yield partial
         _raise_if_in_the_way(target, overwrite)  # it may have been created in the meantime
+        if target.is_file():
+            shutil.copymode(target, partial)
         os.replace(partial, target)
     except BaseException as error:
         if isinstance(error, OSError):
@@ -77,9 +78,20 @@ def _local_path(path: Any) -> Path:
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
+def _target(path: Any, overwrite: bool) -> Path:
+    """Return where a file is to be: not in the place of a link, if its file is replaced."""
+    target = _local_path(path)
+    if overwrite:
+        target = Path(os.path.realpath(target))
+    _raise_if_in_the_way(target, overwrite)
+    return target
+
+
 def _raise_if_in_the_way(target: Path, overwrite: bool) -> None:
     if overwrite and target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if overwrite and target.exists() and not target.is_file():  # such as /dev/null
+        raise ValueError(f"{target} is no file, but a device or pipe; it is not replaced")
     if not overwrite and os.path.lexists(target):
         raise ValueError(f"{target} exists; it is not overwritten")
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate_gpu._arrays.cupy_types import DeviceArray
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 
 from . import device, small_batches
 from .merge import Histogram, HostHistogram
@@ -80,7 +81,8 @@ class Counter:
 
     def _count_small_batches(self) -> None:
         """Count the batches that wait. Raises MemoryError, and lets them wait, without memory."""
-        with self._owner_stream.entered():
+        # An interrupt in between would count them twice.
+        with deferred_interrupts(), self._owner_stream.entered():
             if self._small.waiting:
                 self._counts.add(self._small.joined())
                 self._small.waiting.clear()
@@ -98,12 +100,12 @@ class Counter:
     def drain(self) -> HostHistogram:
         """Move the counts so far to NumPy arrays, in no order, and empty the table.
 
-        Needs no new memory on the device.
+        Needs no new memory on the device. Raises MemoryError, and keeps the counts, without memory
+        on the host.
         """
         with self._owner_stream.entered():
-            rows, counts = self._counts.drain()
             small = [device.to_host(batch) for batch in self._small.waiting]
+            drained = self._counts.drain(small)
             self._small.waiting.clear()
             self._total = 0
-        once = np.ones(sum(map(len, small)), np.int64)
-        return np.concatenate([rows, *small]), np.concatenate([counts, once])
+        return drained

@@ -30,7 +30,7 @@ class Packer:
         self._states = states.element, layout, firing
         self._launches: dict[int, Launch] = {}  # by how far addresses are from an aligned one
 
-    def pack(self, address: int) -> DeviceArray:
+    def pack(self, address: int, owner: object) -> DeviceArray:
         device.check_not_recorded()
         packed = device.library().empty(self._shape, np.uint8)
         offset = address % LARGEST_READ

@@ -1,6 +1,7 @@
 """The base class of the hash tables for narrow and for wide rows: batches, refused rows, growth."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -172,10 +173,11 @@ class Table(ABC):
                     raise
                 slots //= 2
 
-    def drain(self) -> HostHistogram:
+    def drain(self, others: Iterable[NDArray[np.uint8]] = ()) -> HostHistogram:
         """Move rows and counts to NumPy arrays, and empty the table; needs no device memory.
 
-        A row that was refused may be there more than once.
+        A row that was refused may be there more than once. ``others``: rows that are not in the
+        table, and count once each. Raises MemoryError, and changes nothing, without host memory.
         """
         numbers = device.to_host(self._numbers)
         parts = [self._on_host(start) for start in range(0, len(self._slots), _SLOTS_AT_ONCE)]
@@ -185,11 +187,12 @@ class Table(ABC):
             parts.append(
                 (device.to_host(left), once if weights is None else device.to_host(weights))
             )
+        parts += [(rows, np.ones(len(rows), np.int64)) for rows in others]
+        rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         self._slots.fill(0)
         self._numbers.fill(0)
         self._unsettled, self._reported, self._free_places = [], None, _places()
         self._waiting = 0
-        rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         return rows, counts
 
     def _on_host(self, start: int) -> HostHistogram:

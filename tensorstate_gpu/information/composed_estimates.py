@@ -107,8 +107,9 @@ def estimate_difference(
     ------
     TypeError, ValueError
         If one is no Estimate, if one is in bits and the other a ratio, or if their instances are
-        not the same, unless that is said. Instances are known by their numbers and units: the
-        first hundred of one sample and of another look the same.
+        not the same, unless that is said; or if that is said of the same units. Instances without
+        units are known by their numbers: the first hundred of one sample and of another look the
+        same.
 
     Examples
     --------
@@ -131,6 +132,7 @@ def estimate_difference(
         sample = one.sample
         replicates = combined([part.replicates for part in parts], (0.0, 0.0), _difference)
     else:
+        _check_independent(one, other)
         sample = one.sample.beside(other.sample)
         replicates = difference_of_independent(one.replicates, other.replicates)
     effects = [part.design_effect for part in parts if part.design_effect is not None]
@@ -184,6 +186,15 @@ def _known_estimates(given: Iterable[Estimate], argument: str) -> list[Estimate]
     if not parts:
         raise ValueError(f"{argument} is empty; at least one Estimate is needed")
     return parts
+
+
+def _check_independent(one: Estimate, other: Estimate) -> None:
+    """Raise ValueError if estimates that are said to be independent are known not to be."""
+    if one is other or (one.sample.has_units and one.sample == other.sample):
+        raise ValueError(
+            "first and second are of the same units, so they depend on each other: leave out "
+            "same_instances=False, or give other units other names"
+        )
 
 
 def _check_same(parts: Sequence[Estimate], argument: str, advice: str = "") -> None:

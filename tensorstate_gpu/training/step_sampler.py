@@ -9,6 +9,7 @@ from tensorstate_gpu._capturing.sampling import EVAL, TRAIN
 from tensorstate_gpu._capturing.window import CountsWindow
 from tensorstate_gpu._layers.batches import Batches, totals
 from tensorstate_gpu._process.fork_safe_lock import ForkSafeLock
+from tensorstate_gpu._process.interrupts import deferred_interrupts
 
 
 class StepSampler:
@@ -71,7 +72,7 @@ class StepSampler:
         try:
             yield
         finally:
-            with self._lock:
+            with deferred_interrupts(), self._lock:
                 self._pauses -= 1
 
     @contextmanager
@@ -81,7 +82,7 @@ class StepSampler:
         try:
             yield
         finally:
-            with self._lock:
+            with deferred_interrupts(), self._lock:
                 self._forced.pop()
 
     def room(self, name: str) -> int | None:

@@ -118,3 +118,12 @@ def test_instances_below_zero_are_refused():
     with pytest.raises(ValueError, match="do not divide into -2 instances"):
         point.append(np.zeros((4, 1), np.uint8), -2)
     assert point.state_count == point.instance_count == 0
+
+
+@pytest.mark.parametrize("keep", ["states", "counts"])
+@pytest.mark.parametrize("packed", [np.ones((4, 1), np.uint8), np.ones((4, 2), np.int64)])
+def test_a_bridge_that_hands_on_other_rows(keep, packed):
+    point = new_point(keep=keep)
+    with pytest.raises(ValueError, match=r"uint8 of shape \(states, 2\)"):
+        point.record(packed, neurons=16, axis=1, instances=4)
+    assert point.state_count == 0

@@ -112,6 +112,24 @@ def test_the_difference_of_samples_that_are_independent():
         estimate_difference(found, one)
 
 
+def test_the_same_units_are_not_independent():
+    """As two conditions of the same subjects, or one estimate and itself."""
+    rng, units = np.random.default_rng(0), np.repeat(np.arange(40), 5)
+
+    def estimate_of(units):
+        point = CapturePoint("layer")
+        point.declare(neurons=3)
+        point.append(rng.integers(0, 8, (200, 1), np.uint8), 200, units=units)
+        return point.estimate()
+
+    one, other = estimate_of(units), estimate_of(units)
+    for second in (one, other):
+        with pytest.raises(ValueError, match="are of the same units"):
+            estimate_difference(one, second, same_instances=False)
+    others = estimate_of(units + 100)
+    assert estimate_difference(one, others, same_instances=False).instances == 400
+
+
 def test_an_independent_difference_without_any_error():
     always = np.full((32, 1), 100)
     found = estimate_difference(estimate(always), estimate(always), same_instances=False)

@@ -1,5 +1,7 @@
 """The file of a page: what is in its way, and what is missing."""
 
+import os
+import stat
 import sys
 
 import pytest
@@ -29,6 +31,23 @@ def test_a_page_that_is_written_again(report, tmp_path):
     with pytest.raises(IsADirectoryError, match="folder"):
         report.to_html(tmp_path / "folder", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "report.html"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are those of POSIX")
+def test_what_is_replaced_stays_what_it_is(report, tmp_path):
+    """A link leads to the file still, a private file is private, and a pipe is no file."""
+    page, link, pipe = (tmp_path / name for name in ("page.html", "link.html", "pipe"))
+    page.write_text("old")
+    page.chmod(0o600)
+    link.symlink_to(page)
+    report.to_html(link, overwrite=True)
+    assert link.is_symlink()
+    assert "<!doctype html>" in page.read_text()
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="pipe is no file"):
+        report.to_html(pipe, overwrite=True)
+    assert pipe.is_fifo()
 
 
 @pytest.fixture

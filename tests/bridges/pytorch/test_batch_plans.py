@@ -4,8 +4,10 @@ Each test passes batches that are alike first, so that there is a plan, and look
 used. Most other tests of PyTorch pass such batches, too; cuda/cases/plans.py has those of a GPU.
 """
 
+import gc
 import sys
 import threading
+import weakref
 from contextlib import nullcontext
 
 import numpy as np
@@ -263,17 +265,27 @@ def test_masks_and_labels():
         assert by_label[number] == ts.count_states(kept, neurons=NEURONS)
 
 
+class Twice(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Identity()
+
+    def forward(self, x):
+        return self.layer(-self.layer(x))
+
+
+def test_a_later_call_that_is_switched_off():
+    model = Twice()
+    with ts.capture(model, attach_to="layer", neuron_axis=1) as run:
+        for seed in range(6):
+            if seed:
+                run[1].capture_on = seed % 2 == 0
+            model(numbers(seed))
+    assert [point.instance_count for point in run.values()] == [6 * 60, 3 * 60]
+
+
 def test_a_layer_that_is_called_twice(looked_at):
     """Each call has a capture point of its own, with plans of its own."""
-
-    class Twice(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Identity()
-
-        def forward(self, x):
-            return self.layer(-self.layer(x))
-
     model, given = Twice(), [numbers(seed) for seed in range(4)]
     with ts.capture(model, attach_to="layer", neuron_axis=1) as run:
         for x in given:
@@ -292,3 +304,40 @@ def test_pauses():
                 model(numbers(number))
     rows = np.concatenate([packed(numbers(number)) for number in (0, 1, 3, 5)])
     np.testing.assert_array_equal(run[0].raw_states, rows)
+
+
+@pytest.mark.parametrize("method", ["deliver", "record"])
+def test_methods_of_a_subclass_are_called_for_each_batch(method, looked_at):
+    calls = []
+
+    def noted(self, *given, **options):
+        calls.append(method)
+        getattr(ts.StateCaptureHook, method)(self, *given, **options)
+
+    layer = Layer()
+    layer.hook.detach()
+    layer.hook = type("Noting", (ts.StateCaptureHook,), {method: noted})("layer", neuron_axis=1)
+    layer.hook.attach(layer.module)
+    layer(numbers(1))
+    layer(numbers(2))
+    layer(numbers(3))
+    layer.check()
+    assert len(calls) == len(looked_at) == 3
+
+
+def test_numbers_live_as_long_as_a_thread_may_read_them(monkeypatch, looked_at):
+    """Where no second thread can be started, the first one is not waited for."""
+    modules = [sys.modules[f"tensorstate_gpu.cpu_fallback.{name}"] for name in ("pack", "packer")]
+    monkeypatch.setattr(modules[1], "_FEW_BYTES", 1 << 10)
+    monkeypatch.setattr(num_threads, "_MIN_BYTES_IN_FORWARD_PASS", 1 << 10)
+    layer, tasks, owners = Layer(), [], []
+    with monkeypatch.context() as patch:
+        patch.setattr(modules[0], "in_parallel", lambda task, *_: tasks.append(task))
+        for seed in range(2):
+            layer.module(x := numbers(seed))
+            owners.append(weakref.ref(x))
+        del x
+    assert len(looked_at) == 1
+    gc.collect()
+    assert len(tasks) == 2
+    assert None not in [owner() for owner in owners]

@@ -1,5 +1,7 @@
 """Small batches of packed rows, which wait on the device until they are counted together."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,34 @@ def test_rows_of_others_do_not_wait(machine):
     counter.add(there)
     there.fill(255)
     assert_histogram(*map(machine.to_host, counter.result()), rows_of(0))
+
+
+@pytest.mark.usefixtures("in_torchs_memory")
+def test_batches_are_counted_once_if_a_reader_is_interrupted(machine, monkeypatch):
+    counter, batches = cuda.counter(WIDTH), [rows_of(seed) for seed in range(3)]
+    for rows in batches:
+        counter.add(packed_there(machine, rows))
+    add = counter._counts.add
+    with monkeypatch.context() as patch:
+        patch.setattr(counter._counts, "add", lambda *given: (add(*given), interrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            counter.result()
+    assert_histogram(*map(machine.to_host, counter.result()), np.concatenate(batches))
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.usefixtures("in_torchs_memory")
+def test_nothing_is_lost_if_the_host_has_no_memory_for_what_is_drained(machine, monkeypatch):
+    counter, batches = cuda.counter(WIDTH), [rows_of(seed) for seed in range(11)]
+    for rows in batches:
+        counter.add(packed_there(machine, rows))
+    for module, name in [(np, "concatenate"), (device, "to_host")]:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, out_of_memory)
+            with pytest.raises(MemoryError):
+                counter.drain()
+    assert counter.total == 60 * len(batches)
+    assert_histogram(*map(machine.to_host, counter.drain()), np.concatenate(batches))

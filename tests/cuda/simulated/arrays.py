@@ -117,9 +117,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         key = (stream or get_current_stream()).key
         if out is None:
             out = np.empty(self.shape, self.dtype)
-        # Pinned memory does not live on for a copy on its way.
-        there = out if blocking else _at(out.ctypes.data, out)
-        GPU.put(key, lambda: np.copyto(there, self._values))
+        here, there = self._values, out
+        if not blocking:  # neither the array nor pinned memory lives on for a copy on its way
+            assert here.flags.c_contiguous
+            here, there = (_at(each.ctypes.data, each) for each in (here, out))
+        GPU.put(key, lambda: np.copyto(there, here))
         if blocking:
             GPU.finish(key)
         return out

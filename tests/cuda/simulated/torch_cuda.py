@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch._subclasses.fake_tensor import is_fake
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from tensorstate_gpu._arrays import dlpack
@@ -98,13 +99,26 @@ class OnCuda(torch.Tensor):
     def device(self):
         return torch.device("cuda", self.index)
 
+    def __tensor_flatten__(self):
+        """For torch.compile, which follows what such tensors consist of."""
+        return ["on_host"], self.index
+
+    @staticmethod
+    def __tensor_unflatten__(inner, index, size, stride):
+        return _on_cuda(inner["on_host"], index)
+
     @classmethod
     def __torch_dispatch__(cls, function, kinds, args=(), options=None):
+        given = [x for x in tree_leaves((args, options)) if isinstance(x, OnCuda)]
+        if any(is_fake(plain(x)) for x in given):  # while a graph is made
+            inputs, keywords = tree_map_only(OnCuda, plain, (args, options or {}))
+            results = function(*inputs, **keywords)
+            return tree_map_only(torch.Tensor, lambda x: _on_cuda(x, given[0].index), results)
         if function.namespace == "tensorstate_gpu":  # one kernel for all devices, on the host
             for_all = torch._C.DispatchKey.CompositeExplicitAutograd
             return function._op_dk(for_all, *args, **(options or {}))
         tensors = [x for x in tree_leaves((args, options)) if isinstance(x, torch.Tensor)]
-        index = next(x.index for x in tensors if isinstance(x, OnCuda))
+        index = given[0].index
 
         def run():
             inputs, keywords = tree_map_only(OnCuda, plain, (args, options or {}))
@@ -165,7 +179,11 @@ def _storage(tensor):
 
 
 def _on_cuda(tensor, index):
-    made = torch.Tensor._make_subclass(OnCuda, tensor)
+    if is_fake(tensor):
+        about = {"dtype": tensor.dtype, "device": "meta", "strides": tensor.stride()}
+        made = torch.Tensor._make_wrapper_subclass(OnCuda, tensor.shape, **about)
+    else:
+        made = torch.Tensor._make_subclass(OnCuda, tensor)
     made.index, made.on_host = index, tensor
     return made
 
@@ -263,6 +281,9 @@ def install():
     torch.cuda.current_device = lambda: current.devices[-1]
     torch.cuda.is_current_stream_capturing = lambda: current_stream().key in GPU.capturing
     torch.cuda.synchronize = lambda device=None: GPU.finish_all()
+    # torch.compile keeps it while it makes a graph.
+    torch.cuda.get_rng_state = lambda device="cuda": torch.empty(0, dtype=torch.uint8)
+    torch.cuda.set_rng_state = lambda state, device="cuda": None
     torch.cuda._sleep = lambda cycles: None
     torch.cuda.empty_cache = TORCH.free_all_blocks
     torch.cuda.is_available = torch.cuda.is_initialized = lambda: True

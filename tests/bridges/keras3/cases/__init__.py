@@ -19,6 +19,8 @@ PROCESSES = {
 }
 # As in tests/bridges/jax/cases: compiling takes half as long.
 PROCESSES["jax"]["XLA_FLAGS"] = PROCESSES["tensorflow"]["XLA_FLAGS"] = WITHOUT_LLVM
+# Models that are distributed are refused: there are devices to distribute them over.
+PROCESSES["jax"]["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
 # Its pools of threads cost more than these small models.
 PROCESSES["tensorflow"] |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 # On JAX, whose compiler is slow, a case takes five times as long as on the others.

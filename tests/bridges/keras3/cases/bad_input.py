@@ -169,6 +169,21 @@ def test_layers_inside_layers_that_cannot_be_taken_apart(images):
     assert run.efficiency_layers[0].state_count == 10
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="devices of JAX")
+def test_a_model_that_is_distributed_keeps_its_weights(images):
+    devices = keras.distribution.list_devices()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    try:
+        model = convolutional()
+        bare = model.predict(images, verbose=0)
+        for attach in (ts.build_efficiency_model, in_place):
+            with pytest.raises(ts.errors.NotCapturable, match="over several devices"):
+                attach(model, "conv")
+        np.testing.assert_array_equal(model.predict(images, verbose=0), bare)
+    finally:
+        keras.distribution.set_distribution(None)
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="others compile a captured model")
 class TestXla:
     def test_explicit_compilation_is_refused(self):
@@ -245,6 +260,13 @@ class TestXla:
         ):
             with pytest.raises(TypeError, match=message):
                 capture.call(tensor)
+
+    def test_tensors_of_unknown_axes(self):
+        import tensorflow as tf
+
+        seen = tf.function(StateCapture("seen").call, autograph=False)
+        with pytest.raises(TypeError, match="seen: the graph does not know how many axes"):
+            seen.get_concrete_function(tf.TensorSpec(None, tf.float32))
 
 
 def test_tensors_without_neurons():
