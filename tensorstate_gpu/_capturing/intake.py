@@ -359,13 +359,21 @@ class Intake:
 
 
 def empty_together(intakes: Sequence[Intake]) -> None:
-    """Delete everything captured by the intakes of a run, in a store by a single commit."""
+    """Delete everything captured by the intakes of a run, in a store by a single commit.
+
+    If a store cannot commit, those of other stores that are empty by then go on.
+    """
+    by_store: dict[int, list[Intake]] = {}
+    for intake in intakes:
+        by_store.setdefault(id(intake.sink.store), []).append(intake)
     with ExitStack() as locks:
         for intake in sorted(intakes, key=id):  # another run of the same points may be emptied, too
             locks.enter_context(intake.lock)
-        remove_together(intake.sink for intake in intakes)
-        for intake in intakes:
-            intake.begin_anew()
+        locks.enter_context(deferred_interrupts())  # else points might stay that take no more rows
+        for together in by_store.values():
+            remove_together(intake.sink for intake in together)
+            for intake in together:
+                intake.begin_anew()
 
 
 def _warn_of_misfit(notes: InstanceNotes, instances: int) -> None:

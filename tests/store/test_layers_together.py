@@ -1,7 +1,10 @@
 """What is done to all layers of a run at once: emptying and closing it, over one store or two."""
 
 import errno
+import os
+import signal
 import threading
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -79,6 +82,49 @@ def test_a_reset_that_fails_empties_no_layer(keep, tmp_path):
         CountingSystem(lambda *_: None).install(path)
         run.reset()
         assert committed(path) == {}
+
+
+@KEEPS
+def test_a_store_that_was_emptied_goes_on_although_another_cannot_commit(keep, tmp_path):
+    paths = {name: tmp_path / name for name in "ab"}
+    run = ts.Run([run_in(path, name, keep)[name] for name, path in paths.items()])
+    for point in run.values():
+        point.flush()
+
+    def full(number, operation, file):
+        if operation == "write" and file.is_relative_to(paths["b"]):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    CountingSystem(full).install(tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        run.reset()
+    CountingSystem(lambda *_: None).install(tmp_path)
+    assert committed(paths["b"]) == {"b": 20}
+    run["a"].declare(16)
+    run["a"].append(ROWS[:5], 5)
+    run.close()
+    assert committed(paths["a"]) == {"a": 5}
+
+
+@KEEPS
+def test_a_reset_that_is_interrupted_is_done(keep, tmp_path):
+    with ts.Store(tmp_path / "run", "x", commit_seconds=None) as store:
+        run = run_in(store, keep=keep)
+        store.commit()
+
+        def interrupt(number, operation, file):
+            if operation == "write":
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)  # the main thread waits for this one
+
+        CountingSystem(interrupt).install(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            run.reset()
+        CountingSystem(lambda *_: None).install(tmp_path)
+        for point in run.values():
+            point.declare(16)
+            point.append(ROWS[:5], 5)
+    assert committed(tmp_path / "run") == dict.fromkeys("abc", 5)
 
 
 def test_a_reset_while_another_thread_captures(tmp_path):
